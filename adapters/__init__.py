@@ -1,0 +1,1 @@
+"""One package per platform: inbound (event -> Turn) and outbound (Surface)."""

@@ -1,0 +1,1 @@
+"""The shared async core: it knows no platform and reads no environment."""

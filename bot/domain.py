@@ -1,0 +1,102 @@
+"""The frozen values that everybody passes around."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import quote, unquote
+
+Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+Place = Mapping[str, Json]
+Role = Literal["system", "user", "assistant"]
+Outcome = Literal["done", "stopped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadKey:
+    """Names one conversation; `str(key)` and `ThreadKey.parse` are its only written form."""
+
+    platform: str
+    workspace: str
+    channel: str
+    thread: str
+
+    def __str__(self) -> str:
+        parts = (self.platform, self.workspace, self.channel, self.thread)
+        return ":".join(quote(part, safe="") for part in parts)
+
+    @classmethod
+    def parse(cls, text: str) -> ThreadKey:
+        """Read back what `str` wrote; ValueError when it was not four parts."""
+        platform, workspace, channel, thread = (unquote(part) for part in text.split(":"))
+        return cls(platform, workspace, channel, thread)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who speaks: an id, unique in the platform's workspace, and the name that others see."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a person just said, and where.
+
+    `id` names what the person did, so that the same event delivered twice is the same turn; it
+    begins with the platform. `place` is the JSON object from which the platform's surface finds its
+    way back, in another process too. `asked_at` is in seconds since the epoch.
+    """
+
+    id: str
+    key: ThreadKey
+    person: Person
+    text: str
+    place: Place
+    asked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One line of a history or of a prompt."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A remembered turn; `asked_at` is in seconds since the epoch."""
+
+    turn_id: str
+    person: Person
+    asked_at: float
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The part of a reply that fits one platform message.
+
+    `number` counts from 0. `final` says that this page will not change any more: a surface shows
+    its Stop control only on a page that is not final.
+    """
+
+    number: int
+    text: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EditBudget:
+    """How many writes a platform allows in a window, shared by all who write into `bucket`.
+
+    `bucket` is unique over all platforms, e.g. `discord:<channel>`.
+    """
+
+    bucket: str
+    writes: int
+    seconds: float

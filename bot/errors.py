@@ -1,0 +1,175 @@
+"""The tree of errors, each with the sentence that a person sees.
+
+    ParleyError
+    ├── StoreUnavailable        Redis cannot be reached, or refuses to write
+    ├── LeaseLost               another worker has this turn
+    ├── Refused                 a turn that was not admitted
+    │   ├── ThreadBusy          too many turns wait in this thread
+    │   ├── PersonBusy          too many turns of this person wait
+    │   └── QueueFull           too many turns wait in all
+    ├── ModelError              no answer, or half of one
+    │   ├── ModelDenied         401, 403: the credentials or the licence
+    │   ├── ModelUnpaid         402: the quota is used up
+    │   ├── ModelUnknown        404, and the router's "not supported"
+    │   ├── ModelBusy           429: asked too often
+    │   ├── ModelLoading        503: not ready yet
+    │   ├── ModelUnavailable    refused, reset, 5xx, cut off
+    │   ├── ModelSilent         no delta, or no end, in time
+    │   ├── PromptTooLong       the context is smaller than the prompt
+    │   ├── PromptRefused       another 4xx: the server does not take this request
+    │   └── EmptyAnswer         a stream without a word
+    └── SurfaceError            a write that the platform did not take
+        ├── WriteDelayed        429: the same write may come through later
+        ├── WriteFailed         passing: time-out, 5xx, connection lost
+        ├── WriteRefused        this message takes no such write any more; a new one may
+        ├── MessageGone         a person deleted the message
+        └── PlaceGone           nothing of ours can be written here
+"""
+
+from __future__ import annotations
+
+
+class ParleyError(Exception):
+    """Anything that Parley itself reports; `apology` is fit for any reader."""
+
+    apology = "Something went wrong on my side. Please ask again."
+
+
+class StoreUnavailable(ParleyError):
+    """The store cannot be reached or refuses to write; `str` says what an operator can do."""
+
+    apology = "I cannot take questions at the moment. Please try again in a minute."
+
+
+class LeaseLost(ParleyError):
+    """Another worker has the turn: whoever gets this stops writing about it."""
+
+
+class Refused(ParleyError):
+    """A turn that was not admitted; nothing of it is stored."""
+
+
+class ThreadBusy(Refused):
+    """Too many turns already wait in this thread."""
+
+    apology = "I am still answering in this thread. Please ask again when I am done."
+
+
+class PersonBusy(Refused):
+    """Too many turns of this person already wait."""
+
+    apology = "I am still working on your other questions. Please ask again when they are answered."
+
+
+class QueueFull(Refused):
+    """Too many turns wait in all."""
+
+    apology = "Too many people are asking me at once. Please try again in a few minutes."
+
+
+class ModelError(ParleyError):
+    """The model gave no answer or only half of one.
+
+    `status` is the HTTP status where there was one; `retry_after` is what the server asked for, in
+    seconds. `str` is for the operator's log: it names the cure and holds no secret and no prompt.
+    """
+
+    apology = "The language model had a problem. Please ask again."
+
+    def __init__(
+        self, detail: str, *, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class ModelDenied(ModelError):
+    """HTTP 401 or 403: the credentials are missing or wrong, or the licence was not accepted."""
+
+    apology = "I am not allowed to use my language model. Whoever runs me needs to look at this."
+
+
+class ModelUnpaid(ModelError):
+    """HTTP 402: the account's quota is used up."""
+
+    apology = "My allowance at the language model is used up. Whoever runs me can renew it."
+
+
+class ModelUnknown(ModelError):
+    """HTTP 404, or a router that knows no provider of the model."""
+
+    apology = "My language model cannot be found. Whoever runs me needs to choose another."
+
+
+class ModelBusy(ModelError):
+    """HTTP 429: asked too often; see `retry_after`."""
+
+    apology = "The language model is very busy. Please ask again in a minute."
+
+
+class ModelLoading(ModelError):
+    """HTTP 503: the model is not ready yet; see `retry_after`."""
+
+    apology = "The language model is still starting. Please ask again in a minute."
+
+
+class ModelUnavailable(ModelError):
+    """The server refused, broke off or answered 5xx."""
+
+    apology = "I cannot reach the language model. Please ask again in a moment."
+
+
+class ModelSilent(ModelError):
+    """No delta, or no end of the answer, came in time."""
+
+    apology = "The language model took too long. Please ask again, perhaps in fewer words."
+
+
+class PromptTooLong(ModelError):
+    """The prompt does not fit the model's context."""
+
+    apology = "That is more than I can read at once. Please ask with less text."
+
+
+class PromptRefused(ModelError):
+    """Another HTTP 4xx: the server does not take this request."""
+
+    apology = "The language model does not accept this question. Please put it another way."
+
+
+class EmptyAnswer(ModelError):
+    """The stream ended without a word."""
+
+    apology = "The language model had nothing to say. Please put the question another way."
+
+
+class SurfaceError(ParleyError):
+    """A write that the platform did not take; `str` is for the operator's log."""
+
+
+class WriteDelayed(SurfaceError):
+    """The platform asks to wait `retry_after` seconds before this bucket's next write."""
+
+    def __init__(self, detail: str, *, retry_after: float) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class WriteFailed(SurfaceError):
+    """A passing failure; the write may or may not have been applied."""
+
+
+class WriteRefused(SurfaceError):
+    """This message takes no such write any more (too old, too long, expired); a new one may."""
+
+
+class MessageGone(SurfaceError):
+    """A person deleted the message."""
+
+
+class PlaceGone(SurfaceError):
+    """Nothing of ours can be written here: deleted, archived, or no permission.
+
+    `str` names the permission or scope to mend, where one would help.
+    """

@@ -1,0 +1,68 @@
+"""What the core asks of the world."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from bot.domain import EditBudget, Message, Page, Turn
+
+
+class Model(Protocol):
+    """Continues a prompt."""
+
+    @property
+    def name(self) -> str:
+        """The model's name as the operator knows it."""
+        ...
+
+    def stream(self, prompt: Sequence[Message]) -> AsyncIterator[str]:
+        """Yield deltas, never empty, until the answer is complete; raise ModelError otherwise.
+
+        Closing the iterator early hangs up on the model.
+        """
+        ...
+
+
+class Surface(Protocol):
+    """Where one reply is shown."""
+
+    @property
+    def limit(self) -> int:
+        """The most that `measure` may return for the text of one page."""
+        ...
+
+    @property
+    def budget(self) -> EditBudget:
+        """The edit budget that `post` and `edit` draw on."""
+        ...
+
+    def measure(self, text: str) -> int:
+        """Return the size of `text` as the platform counts it, its escaping included."""
+        ...
+
+    async def post(self, page: Page) -> str:
+        """Show a new page and return its message id; raise SurfaceError when that failed."""
+        ...
+
+    async def edit(self, message_id: str, page: Page) -> None:
+        """Make the message show this page, whole; raise SurfaceError when that failed."""
+        ...
+
+
+class Platform(Protocol):
+    """A place where replies are shown, reached without a gateway."""
+
+    @property
+    def name(self) -> str:
+        """The platform's name in thread keys."""
+        ...
+
+    def surface(self, turn: Turn) -> AbstractAsyncContextManager[Surface]:
+        """Open the surface of a turn's reply; while it is open the platform shows that we work.
+
+        Entering raises PlaceGone when nothing can be written there, and WriteFailed when the
+        platform could not be reached.
+        """
+        ...

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 Place = Mapping[str, Json]
 Role = Literal["system", "user", "assistant"]
-Outcome = Literal["done", "stopped", "failed"]
+Outcome = Literal["done", "stopped", "failed", "dead"]
 
 
 @dataclass(frozen=True, slots=True)

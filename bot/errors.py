@@ -1,29 +1,31 @@
 """The tree of errors, each with the sentence that a person sees.
 
-    ParleyError
-    ├── StoreUnavailable        Redis cannot be reached, or refuses to write
-    ├── LeaseLost               another worker has this turn
-    ├── Refused                 a turn that was not admitted
-    │   ├── ThreadBusy          too many turns wait in this thread
-    │   ├── PersonBusy          too many turns of this person wait
-    │   └── QueueFull           too many turns wait in all
-    ├── ModelError              no answer, or half of one
-    │   ├── ModelDenied         401, 403: the credentials or the licence
-    │   ├── ModelUnpaid         402: the quota is used up
-    │   ├── ModelUnknown        404, and the router's "not supported"
-    │   ├── ModelBusy           429: asked too often
-    │   ├── ModelLoading        503: not ready yet
-    │   ├── ModelUnavailable    refused, reset, 5xx, cut off
-    │   ├── ModelSilent         no delta, or no end, in time
-    │   ├── PromptTooLong       the context is smaller than the prompt
-    │   ├── PromptRefused       another 4xx: the server does not take this request
-    │   └── EmptyAnswer         a stream without a word
-    └── SurfaceError            a write that the platform did not take
-        ├── WriteDelayed        429: the same write may come through later
-        ├── WriteFailed         passing: time-out, 5xx, connection lost
-        ├── WriteRefused        this message takes no such write any more; a new one may
-        ├── MessageGone         a person deleted the message
-        └── PlaceGone           nothing of ours can be written here
+ParleyError
+├── CannotStart             a setting or credential that the world refuses
+├── StoreUnavailable        Redis cannot be reached, or refuses to write
+├── LeaseLost               another worker has this turn
+├── Refused                 a turn that was not admitted
+│   ├── ThreadBusy          too many turns wait in this thread
+│   ├── PersonBusy          too many turns of this person wait
+│   └── QueueFull           too many turns wait in all
+├── ModelError              no answer, or half of one
+│   ├── ModelDenied         401, 403: the credentials or the licence
+│   ├── ModelUnpaid         402: the quota is used up
+│   ├── ModelUnknown        404, and the router's "not supported"
+│   ├── ModelBusy           429: asked too often
+│   ├── ModelLoading        503: not ready yet
+│   ├── ModelUnavailable    refused, reset, 5xx, cut off
+│   ├── ModelSilent         no delta, or no end, in time
+│   ├── PromptTooLong       the context is smaller than the prompt
+│   ├── PromptRefused       another 4xx: the server does not take this request
+│   ├── EmptyAnswer         a stream without a word
+│   └── GivenUp             every try at the turn failed
+└── SurfaceError            a write that the platform did not take
+    ├── WriteDelayed        429: the same write may come through later
+    ├── WriteFailed         passing: time-out, 5xx, connection lost
+    ├── WriteRefused        this message takes no such write any more; a new one may
+    ├── MessageGone         a person deleted the message
+    └── PlaceGone           nothing of ours can be written here
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ class ParleyError(Exception):
     """Anything that Parley itself reports; `apology` is fit for any reader."""
 
     apology = "Something went wrong on my side. Please ask again."
+
+
+class CannotStart(ParleyError):
+    """The process cannot run as configured; `str` names the variable or permission to mend."""
 
 
 class StoreUnavailable(ParleyError):
@@ -142,6 +148,12 @@ class EmptyAnswer(ModelError):
     """The stream ended without a word."""
 
     apology = "The language model had nothing to say. Please put the question another way."
+
+
+class GivenUp(ModelError):
+    """Every try at the turn failed, so no further one is made."""
+
+    apology = "I tried several times and could not answer this. Please ask again later."
 
 
 class SurfaceError(ParleyError):

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from bot.domain import Turn
+from dataclasses import replace
+
+from bot.domain import ThreadKey, Turn
+from bot.history import History
+from bot.turns import TurnQueue
+
+MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
 
 
 class Intake:
     """Admits turns; adapters acknowledge a platform's event only after `admit` returned."""
+
+    def __init__(self, *, queue: TurnQueue, history: History) -> None:
+        self._queue = queue
+        self._history = history
 
     async def admit(self, turn: Turn) -> bool:
         """Store the turn and return True; False when it is known already.
 
         Raises Refused (its `apology` is for the person) and StoreUnavailable.
         """
-        raise NotImplementedError
+        return await self._queue.admit(replace(turn, text=turn.text[:MAX_QUESTION]))
 
     async def stop(self, turn_id: str) -> bool:
         """Ask for the end of a turn's reply; False when it is not being worked on (any more)."""
-        raise NotImplementedError
+        return await self._queue.stop(turn_id)
 
     async def forget(self, turn_id: str) -> None:
         """Drop a turn whose question was deleted: waiting, running or remembered."""
-        raise NotImplementedError
+        await self._queue.forget(turn_id)
+
+    async def reset(self, thread: ThreadKey) -> None:
+        """Drop all that a thread remembers."""
+        await self._history.forget(thread)
+
+    async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
+        """Return the thread in which a surface posted this message; None when it is not ours."""
+        return await self._queue.thread_of(platform, message_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -17,7 +17,7 @@ class Model(Protocol):
         """The model's name as the operator knows it."""
         ...
 
-    def stream(self, prompt: Sequence[Message]) -> AsyncIterator[str]:
+    def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str]:
         """Yield deltas, never empty, until the answer is complete; raise ModelError otherwise.
 
         Closing the iterator early hangs up on the model.
@@ -47,7 +47,11 @@ class Surface(Protocol):
         ...
 
     async def edit(self, message_id: str, page: Page) -> None:
-        """Make the message show this page, whole; raise SurfaceError when that failed."""
+        """Make the message show this page, whole; raise SurfaceError when that failed.
+
+        A page without text takes the message away: the answer needs fewer pages than an earlier
+        try had posted.
+        """
         ...
 
 

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
 import pytest
+
+from bot.store import Store, connect
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+async def valkey_url(anyio_backend: str) -> AsyncIterator[str]:
+    """The address of one embedded server for all tests."""
+    # pytest's own temporary paths are too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="parley-") as data_dir:
+        async with connect(url="", data_dir=Path(data_dir)) as store:
+            yield store.url
+
+
+@pytest.fixture
+async def store(valkey_url: str, tmp_path: Path) -> AsyncIterator[Store]:
+    """A connection whose keys no other test sees."""
+    prefix = f"test-{uuid4().hex}"
+    async with connect(url=valkey_url, data_dir=tmp_path, prefix=prefix) as store:
+        yield store

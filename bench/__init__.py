@@ -1,0 +1,1 @@
+"""Measurements against a limit or a peer from the same run."""

@@ -1,0 +1,239 @@
+-- The durable queue: one verb per call, each atomic.
+--
+-- KEYS[1] is the prefix of all keys, with the hash tag that keeps them in one partition.
+-- ARGV[1] is the verb, the rest its arguments in the order of its function below.
+--
+--   ready:<platform>     stream of tokens; a thread with work has exactly one token, which stands in
+--                        this stream, in later:<platform> or in waiting:<person>
+--   later:<platform>     sorted set of threads by the time (ms) at which their token becomes ready
+--   waiting:<person>     list of threads that wait because this person has enough turns running
+--   mailbox:<thread>     list of turn ids, the running or next one first
+--   turn:<id>            hash: what is known of the turn
+--   open, open:<person>  sets of turns that are admitted and have no outcome yet
+--   running:<person>     set of turns that workers are busy with
+--   history:<thread>     list of exchanges
+--   posted:<message>     the thread in which a surface posted a message
+--   dead                 stream of turns that were given up
+
+local prefix = KEYS[1]
+local GROUP = 'workers'
+
+local function key(...)
+  return prefix .. table.concat({...}, ':')
+end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function platform_of(thread)
+  return string.match(thread, '^[^:]*')
+end
+
+local function make_ready(thread)
+  redis.call('XADD', key('ready', platform_of(thread)), '*', 'thread', thread)
+end
+
+-- The person may now run one turn more: the thread that waits longest for this gets its token back.
+local function wake_waiting(person)
+  local thread = redis.call('LPOP', key('waiting', person))
+  if thread then make_ready(thread) end
+end
+
+local function release(id, thread, person, entry)
+  local stream = key('ready', platform_of(thread))
+  redis.call('XACK', stream, GROUP, entry)
+  redis.call('XDEL', stream, entry)
+  redis.call('SREM', key('running', person), id)
+end
+
+local function close(id, person)
+  redis.call('ZREM', key('open'), id)
+  redis.call('SREM', key('open', person), id)
+end
+
+local function record(id)
+  local values = redis.call('HMGET', key('turn', id), 'state', 'fence', 'thread', 'person', 'entry')
+  return {state = values[1], fence = values[2], thread = values[3], person = values[4], entry = values[5]}
+end
+
+local function holds(turn, fence)
+  return turn.state == 'running' and turn.fence == fence
+end
+
+local function forget_exchange(thread, id)
+  local history = key('history', thread)
+  for _, line in ipairs(redis.call('LRANGE', history, 0, -1)) do
+    if cjson.decode(line).turn_id == id then redis.call('LREM', history, 1, line) end
+  end
+end
+
+local verbs = {}
+
+function verbs.admit(id, thread, person, body, ttl, thread_limit, person_limit, total_limit)
+  local mailbox = key('mailbox', thread)
+  if redis.call('EXISTS', key('turn', id)) == 1 then return 'duplicate' end
+  if redis.call('LLEN', mailbox) >= tonumber(thread_limit) then return 'thread' end
+  if redis.call('SCARD', key('open', person)) >= tonumber(person_limit) then return 'person' end
+  if redis.call('ZCARD', key('open')) >= tonumber(total_limit) then return 'full' end
+
+  redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, 'tries', 0,
+    'thread', thread, 'person', person, 'body', body)
+  redis.call('ZADD', key('open'), now_ms(), id)
+  redis.call('SADD', key('open', person), id)
+  if redis.call('RPUSH', mailbox, id) == 1 then make_ready(thread) end
+  local touched = {key('turn', id), mailbox, key('open'), key('open', person),
+    key('history', thread), key('ready', platform_of(thread))}
+  for _, name in ipairs(touched) do redis.call('PEXPIRE', name, ttl) end
+  return 'admitted'
+end
+
+-- Answers {id, fence, tries, body, pages, shown, stop}, or false when there is nothing for us.
+function verbs.take(thread, entry, worker, person_cap, ttl)
+  local stream, mailbox = key('ready', platform_of(thread)), key('mailbox', thread)
+  if #redis.call('XPENDING', stream, GROUP, entry, entry, 1, worker) == 0 then return false end
+
+  local id, turn
+  while true do
+    id = redis.call('LINDEX', mailbox, 0)
+    if not id then
+      redis.call('XACK', stream, GROUP, entry)
+      redis.call('XDEL', stream, entry)
+      return false
+    end
+    turn = record(id)
+    if turn.state == 'queued' or turn.state == 'running' then break end
+    redis.call('LPOP', mailbox)
+    redis.call('ZREM', key('open'), id)
+  end
+
+  local running = key('running', turn.person)
+  if redis.call('SISMEMBER', running, id) == 0
+    and redis.call('SCARD', running) >= tonumber(person_cap) then
+    redis.call('RPUSH', key('waiting', turn.person), thread)
+    redis.call('PEXPIRE', key('waiting', turn.person), ttl)
+    redis.call('XACK', stream, GROUP, entry)
+    redis.call('XDEL', stream, entry)
+    return false
+  end
+  redis.call('SADD', running, id)
+  redis.call('PEXPIRE', running, ttl)
+  redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
+  local fence = redis.call('HINCRBY', key('turn', id), 'fence', 1)
+  local tries = redis.call('HINCRBY', key('turn', id), 'tries', 1)
+  local rest = redis.call('HMGET', key('turn', id), 'body', 'pages', 'shown', 'stop')
+  return {id, fence, tries, rest[1], rest[2] or '[]', rest[3] or '', rest[4] or ''}
+end
+
+-- A token that another worker has claimed, but not taken yet, is lost too: claiming it back would
+-- leave both of them at work.
+function verbs.renew(id, fence, worker)
+  local turn = record(id)
+  if not holds(turn, fence) then return 'lost' end
+  local stream = key('ready', platform_of(turn.thread))
+  if #redis.call('XPENDING', stream, GROUP, turn.entry, turn.entry, 1, worker) == 0 then
+    return 'lost'
+  end
+  redis.call('XCLAIM', stream, GROUP, worker, 0, turn.entry, 'JUSTID')
+  return redis.call('HGET', key('turn', id), 'stop') or ''
+end
+
+function verbs.save(id, fence, pages, shown, ttl)
+  local turn = record(id)
+  if not holds(turn, fence) then return 'lost' end
+  redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown)
+  for _, message in ipairs(cjson.decode(pages)) do
+    redis.call('SET', key('posted', platform_of(turn.thread), message), turn.thread, 'PX', ttl)
+  end
+  return redis.call('HGET', key('turn', id), 'stop') or ''
+end
+
+-- Repeating it, because its answer was lost, changes nothing.
+function verbs.finish(id, fence, outcome, pages, shown, exchange, ttl, history_limit)
+  local turn = record(id)
+  if turn.fence == fence and turn.state == outcome then return 'ok' end
+  if not holds(turn, fence) then return 'lost' end
+
+  local name = key('turn', id)
+  if exchange ~= '' and not redis.call('HGET', name, 'forget') then
+    redis.call('RPUSH', key('history', turn.thread), exchange)
+    redis.call('LTRIM', key('history', turn.thread), -tonumber(history_limit), -1)
+    redis.call('PEXPIRE', key('history', turn.thread), ttl)
+  end
+  if outcome == 'dead' then
+    redis.call('XADD', key('dead'), 'MAXLEN', '~', 1000, '*', 'turn', id)
+    redis.call('PEXPIRE', key('dead'), ttl)
+  end
+  redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown)
+  redis.call('PEXPIRE', name, ttl)
+  redis.call('LREM', key('mailbox', turn.thread), 1, id)
+  close(id, turn.person)
+  release(id, turn.thread, turn.person, turn.entry)
+  if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then make_ready(turn.thread) end
+  wake_waiting(turn.person)
+  return 'ok'
+end
+
+-- `counts` is '1' when this try was spent, '' when the turn is only handed over.
+function verbs.back(id, fence, delay, counts)
+  local turn = record(id)
+  if not holds(turn, fence) then return 'lost' end
+  redis.call('HSET', key('turn', id), 'state', 'queued')
+  if counts == '' then redis.call('HINCRBY', key('turn', id), 'tries', -1) end
+  release(id, turn.thread, turn.person, turn.entry)
+  if tonumber(delay) > 0 then
+    redis.call('ZADD', key('later', platform_of(turn.thread)), now_ms() + delay, turn.thread)
+  else
+    make_ready(turn.thread)
+  end
+  wake_waiting(turn.person)
+  return 'ok'
+end
+
+function verbs.due(platform)
+  local later = key('later', platform)
+  local threads = redis.call('ZRANGEBYSCORE', later, '-inf', now_ms(), 'LIMIT', 0, 100)
+  for _, thread in ipairs(threads) do
+    redis.call('ZREM', later, thread)
+    make_ready(thread)
+  end
+  return #threads
+end
+
+function verbs.stop(id)
+  local state = record(id).state
+  if state ~= 'queued' and state ~= 'running' then return 0 end
+  redis.call('HSET', key('turn', id), 'stop', '1')
+  redis.call('PUBLISH', key('stops'), id)
+  return 1
+end
+
+-- A queued turn stays in its mailbox, so that the thread keeps its one token; `take` passes over it.
+function verbs.forget(id)
+  local turn = record(id)
+  if turn.state == 'queued' then
+    redis.call('HSET', key('turn', id), 'state', 'dropped')
+    close(id, turn.person)
+  elseif turn.state == 'running' then
+    redis.call('HSET', key('turn', id), 'forget', '1')
+    verbs.stop(id)
+  elseif turn.thread then
+    forget_exchange(turn.thread, id)
+  end
+end
+
+-- A name with pending tokens stays: they are reclaimed from it.
+function verbs.leave(platform, worker)
+  local stream, hour_ms = key('ready', platform), 3600000
+  if redis.call('EXISTS', stream) == 0 then return 0 end
+  for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, GROUP)) do
+    local name, pending, idle = consumer[2], consumer[4], consumer[6]
+    if pending == 0 and (name == worker or idle > hour_ms) then
+      redis.call('XGROUP', 'DELCONSUMER', stream, GROUP, name)
+    end
+  end
+  return 1
+end
+
+return verbs[ARGV[1]](unpack(ARGV, 2))

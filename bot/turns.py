@@ -1,0 +1,314 @@
+"""The durable queue of turns: one Lua script, one method per verb."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import Any
+
+from bot.domain import Exchange, Outcome, Person, ThreadKey, Turn
+from bot.errors import LeaseLost, PersonBusy, QueueFull, Refused, StoreUnavailable, ThreadBusy
+from bot.history import encode
+from bot.store import Store, store_errors
+
+GROUP = "workers"
+HISTORY_LIMIT = 200  # exchanges that a thread remembers; a prompt holds far fewer
+
+_Answer = str | int | list[str] | None
+
+_REFUSALS: dict[str, type[Refused]] = {
+    "thread": ThreadBusy,
+    "person": PersonBusy,
+    "full": QueueFull,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many turns may wait, and how many of one person may run at once."""
+
+    waiting_per_thread: int
+    waiting_per_person: int
+    waiting: int
+    running_per_person: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A thread's right to be worked on, as it stands in a platform's stream."""
+
+    thread: str
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A turn that this worker has, with what an earlier try left behind.
+
+    `fence` proves it: the next taker gets a higher one. `tries` counts this one. `pages` are the
+    message ids that were posted, `shown` the text that stood on them at the last save.
+    """
+
+    turn: Turn
+    fence: int
+    tries: int
+    pages: tuple[str, ...]
+    shown: str
+    stop: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a finished turn left on the screen."""
+
+    outcome: str
+    pages: tuple[str, ...]
+    shown: str
+
+
+class TurnQueue:
+    """Every turn that was admitted, until it has an outcome.
+
+    Every method raises StoreUnavailable. Those that take a `Taken` raise LeaseLost when a higher
+    fence exists or the turn has ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        worker: str,
+        limits: Limits,
+        lease_seconds: float,
+        keep_seconds: float,
+    ) -> None:
+        self._store = store
+        self._worker = worker
+        self._limits = limits
+        self._lease_ms = int(lease_seconds * 1000)
+        self._keep_ms = int(keep_seconds * 1000)
+        source = files("bot").joinpath("turns.lua").read_text(encoding="utf-8")
+        self._script = store.redis.register_script(source)
+
+    async def admit(self, turn: Turn) -> bool:
+        """Store the turn and return True; False when it is known. Raises Refused."""
+        limits = self._limits
+        answer = await self._call(
+            "admit",
+            turn.id,
+            str(turn.key),
+            _person_key(turn),
+            json.dumps(asdict(turn), ensure_ascii=False),
+            self._keep_ms,
+            limits.waiting_per_thread,
+            limits.waiting_per_person,
+            limits.waiting,
+        )
+        if refusal := _REFUSALS.get(str(answer)):
+            raise refusal
+        return answer == "admitted"
+
+    async def ready(
+        self, platforms: Sequence[str], *, count: int, block_seconds: float
+    ) -> list[Token]:
+        """Wait for tokens of threads with work; empty when none came in time."""
+        streams = dict.fromkeys((self._stream(name) for name in platforms), ">")
+        try:
+            answer = await self._store.command(
+                "XREADGROUP", "GROUP", GROUP, self._worker,
+                "COUNT", count, "BLOCK", int(block_seconds * 1000),
+                "STREAMS", *streams, *streams.values(),
+            )  # fmt: skip
+        except StoreUnavailable as error:
+            if not _lacks_group(error):
+                raise
+            await self._create_groups(platforms)
+            return []
+        return _tokens(answer)
+
+    async def reclaim(self, platforms: Sequence[str], *, count: int) -> list[Token]:
+        """Return tokens whose worker let its lease run out, and make due retries ready."""
+        tokens: list[Token] = []
+        for name in platforms:
+            await self._call("due", name)
+            try:
+                answer = await self._store.command(
+                    "XAUTOCLAIM", self._stream(name), GROUP, self._worker,
+                    self._lease_ms, "0-0", "COUNT", count,
+                )  # fmt: skip
+            except StoreUnavailable as error:
+                if not _lacks_group(error):
+                    raise
+            else:
+                tokens += _entries(answer[1])
+        return tokens
+
+    async def take(self, token: Token) -> Taken | None:
+        """Become the worker of the thread's first turn; None when there is nothing for us."""
+        answer = await self._call(
+            "take",
+            token.thread,
+            token.entry,
+            self._worker,
+            self._limits.running_per_person,
+            self._keep_ms,
+        )
+        if not isinstance(answer, list):
+            return None
+        _, fence, tries, body, pages, shown, stop = answer
+        return Taken(
+            turn=_turn(body),
+            fence=int(fence),
+            tries=int(tries),
+            pages=tuple(json.loads(pages)),
+            shown=shown,
+            stop=bool(stop),
+        )
+
+    async def renew(self, taken: Taken) -> bool:
+        """Keep the lease for another while; True when somebody asked for a stop."""
+        return bool(await self._fenced("renew", taken, self._worker))
+
+    async def save(self, taken: Taken, *, pages: Sequence[str], shown: str) -> bool:
+        """Remember the posted message ids and their text; True when somebody asked for a stop."""
+        ids = json.dumps(list(pages))
+        return bool(await self._fenced("save", taken, ids, shown, self._keep_ms))
+
+    async def finish(
+        self,
+        taken: Taken,
+        *,
+        outcome: Outcome,
+        pages: Sequence[str],
+        shown: str,
+        exchange: Exchange | None,
+    ) -> None:
+        """End the turn: its exchange enters the history and the thread's next turn wakes."""
+        await self._fenced(
+            "finish",
+            taken,
+            outcome,
+            json.dumps(list(pages)),
+            shown,
+            encode(exchange) if exchange else "",
+            self._keep_ms,
+            HISTORY_LIMIT,
+        )
+
+    async def back(self, taken: Taken, *, delay_seconds: float, counts: bool) -> None:
+        """Give the turn back, for a later try or (not counted) for another worker."""
+        await self._fenced("back", taken, int(delay_seconds * 1000), "1" if counts else "")
+
+    async def stop(self, turn_id: str) -> bool:
+        """Ask whoever works on the turn to end it; False when it has ended or is not known."""
+        return bool(await self._call("stop", turn_id))
+
+    async def forget(self, turn_id: str) -> None:
+        """Drop a turn: waiting, running or remembered."""
+        await self._call("forget", turn_id)
+
+    async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
+        """Return the thread in which a reply was posted as this message."""
+        thread = await self._store.command("GET", self._store.key("posted", platform, message_id))
+        return ThreadKey.parse(thread) if thread else None
+
+    async def ended(self, turn_id: str) -> Ended | None:
+        """Return what a turn left on the screen; None while it has no outcome."""
+        state, pages, shown = await self._store.command(
+            "HMGET", self._store.key("turn", turn_id), "state", "pages", "shown"
+        )
+        if state in (None, "queued", "running", "dropped"):
+            return None
+        return Ended(outcome=state, pages=tuple(json.loads(pages)), shown=shown)
+
+    async def depth(self) -> int:
+        """Return how many turns are admitted and have no outcome yet."""
+        return int(await self._store.command("ZCARD", self._store.key("open")))
+
+    @asynccontextmanager
+    async def stops(self) -> AsyncIterator[AsyncIterator[str]]:
+        """Follow the ids of turns that somebody asked to stop; the record tells it too, later."""
+        async with self._store.redis.pubsub() as channel:
+            with store_errors():
+                await channel.subscribe(self._store.key("stops"))
+            async with aclosing(_texts(channel.listen())) as messages:
+                yield messages
+
+    async def leave(self, platforms: Sequence[str]) -> None:
+        """Forget this worker's name in the streams, and names that died long ago."""
+        for name in platforms:
+            await self._call("leave", name, self._worker)
+
+    async def _create_groups(self, platforms: Sequence[str]) -> None:
+        for name in platforms:
+            try:
+                await self._store.command(
+                    "XGROUP", "CREATE", self._stream(name), GROUP, "0", "MKSTREAM"
+                )
+            except StoreUnavailable as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    def _stream(self, platform: str) -> str:
+        return self._store.key("ready", platform)
+
+    async def _fenced(self, verb: str, taken: Taken, *arguments: str | int) -> str:
+        answer = await self._call(verb, taken.turn.id, taken.fence, *arguments)
+        if answer == "lost":
+            raise LeaseLost(taken.turn.id)
+        return str(answer) if answer != "ok" else ""
+
+    async def _call(self, verb: str, *arguments: str | int) -> _Answer:
+        with store_errors():
+            answer: _Answer = await self._script(
+                keys=[self._store.key("")], args=[verb, *arguments]
+            )
+        return answer
+
+
+def _lacks_group(error: StoreUnavailable) -> bool:
+    # Nobody has read this stream yet, or it expired while somebody waited for it.
+    return "NOGROUP" in str(error) or "UNBLOCKED" in str(error)
+
+
+def _person_key(turn: Turn) -> str:
+    return str(ThreadKey(turn.key.platform, turn.key.workspace, "", turn.person.id))
+
+
+def _turn(body: str) -> Turn:
+    value = json.loads(body)
+    return Turn(
+        id=value["id"],
+        key=ThreadKey(**value["key"]),
+        person=Person(**value["person"]),
+        text=value["text"],
+        place=value["place"],
+        asked_at=value["asked_at"],
+    )
+
+
+def _tokens(answer: Mapping[str, list[Any]] | list[Any] | None) -> list[Token]:
+    # RESP3 answers {stream: [entries]}, RESP2 [[stream, entries]].
+    if not answer:
+        return []
+    streams = answer.values() if isinstance(answer, Mapping) else (pair[1] for pair in answer)
+    return [token for entries in streams for token in _entries(entries)]
+
+
+def _entries(entries: Sequence[Any]) -> list[Token]:
+    # A deleted entry stands without fields.
+    return [
+        Token(thread=fields["thread"] if isinstance(fields, Mapping) else fields[1], entry=entry)
+        for entry, fields in entries
+        if fields
+    ]
+
+
+async def _texts(messages: AsyncIterator[Any]) -> AsyncGenerator[str]:
+    with store_errors():
+        async for message in messages:
+            if message["type"] == "message":
+                yield message["data"]

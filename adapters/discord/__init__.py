@@ -1,1 +1,5 @@
 """Discord: the gateway in, REST out."""
+
+from adapters.discord.platform import DiscordPlatform, connect
+
+__all__ = ["DiscordPlatform", "connect"]

@@ -1,0 +1,117 @@
+"""Discord's refusals in the words of `bot.errors`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import aiohttp
+import discord
+
+from bot.errors import (
+    MessageGone,
+    PlaceGone,
+    SurfaceError,
+    WriteDelayed,
+    WriteFailed,
+    WriteRefused,
+)
+
+# Longer than Discord's usual window of 5 s: discord.py 2.7.1 sleeps inside the call that empties a
+# bucket, and cancelling that sleep would cost another window.
+REQUEST_TIMEOUT = 15.0  # seconds
+
+# Codes from Discord's documentation, "Opcodes and Status Codes", and what an operator can do.
+_MESSAGE_GONE = 10008
+_PLACE_GONE = {
+    10003: "the channel is gone",
+    50001: "the bot needs the permission View Channel",
+    50007: "the person takes no direct messages from the bot",
+    50013: "the bot needs Send Messages, and in threads Send Messages in Threads",
+    50083: "the thread is archived",
+    160005: "the thread is locked",
+}
+_TOO_SOON = {10015, 10062}  # unknown webhook, unknown interaction
+_TOO_LATE = 50027  # invalid webhook token
+
+
+class NotAnswered(WriteRefused):
+    """The interaction was not acknowledged yet, or never: its webhook is unknown."""
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Let only SurfaceError out, and nothing last longer than REQUEST_TIMEOUT."""
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT):
+            yield
+    except (discord.DiscordException, aiohttp.ClientError, OSError) as error:
+        raise _surface_error(error) from error
+
+
+def fail_at_once() -> aiohttp.TraceConfig:
+    """Return a trace for `discord.Client` that makes a 429 or a 5xx an error right away.
+
+    discord.py 2.7.1 would sleep and send the same body again. The core knows better: which text is
+    the newest by then, and which other replies share the bucket.
+    """
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(_refuse)
+    return trace
+
+
+async def _refuse(
+    _session: aiohttp.ClientSession,
+    _context: SimpleNamespace,
+    params: aiohttp.TraceRequestEndParams,
+) -> None:
+    status = params.response.status
+    if status == 429:
+        raise WriteDelayed("Discord asks to wait", retry_after=_wait(params.response.headers))
+    if status >= 500:
+        raise WriteFailed(f"Discord answers {status}")
+
+
+def _wait(headers: Mapping[str, str]) -> float:
+    # Discord names whole seconds; a proxy in front of it may name none.
+    try:
+        return float(headers["Retry-After"])
+    except (KeyError, ValueError):
+        return 5.0
+
+
+def _surface_error(error: Exception) -> SurfaceError:
+    match error:
+        case discord.RateLimited():
+            return WriteDelayed(str(error), retry_after=error.retry_after)
+        case discord.HTTPException():
+            return _answer_error(error)
+        case _:
+            # The text of aiohttp's errors may hold an address, and with it an interaction's token.
+            return WriteFailed(f"Discord could not be reached ({type(error).__name__})")
+
+
+def _answer_error(error: discord.HTTPException) -> SurfaceError:
+    detail = str(error)
+    if error.code == _MESSAGE_GONE:
+        return MessageGone(detail)
+    if error.code in _PLACE_GONE:
+        return PlaceGone(f"{detail}: {_PLACE_GONE[error.code]}")
+    if error.code in _TOO_SOON:
+        return NotAnswered(detail)
+    if error.code == _TOO_LATE:
+        return WriteRefused(detail)
+    return _status_error(error.status, detail)
+
+
+def _status_error(status: int, detail: str) -> SurfaceError:
+    if status == 401:
+        # The turn can wait for a process with a token that works.
+        return WriteFailed(f"{detail}: DISCORD_TOKEN is not valid any more")
+    if status in (403, 404):
+        return PlaceGone(detail)
+    if status == 429 or status >= 500:
+        return WriteFailed(detail)
+    return WriteRefused(detail)

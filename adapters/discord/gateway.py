@@ -1,0 +1,203 @@
+"""The gateway's events, handed to the intake."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from contextlib import suppress
+from functools import partial
+
+import discord
+from discord import app_commands
+
+from adapters.discord import inbound
+from adapters.discord.backlog import Backlog
+from adapters.discord.errors import translated
+from adapters.discord.surface import STOP
+from bot.domain import ThreadKey
+from bot.errors import Refused, StoreUnavailable, SurfaceError
+from bot.intake import Intake
+
+_log = logging.getLogger(__name__)
+
+_HELP = "Ask me something: write your question after my name."
+_INTAKE_TIMEOUT = 2.0  # seconds, of the three that Discord waits for an answer
+_CLOSE_TIMEOUT = 5.0  # seconds; discord.py 2.7.1 would wait 30 for the other side
+
+
+class Gateway(discord.Client):
+    """One connection to the gateway, with the intents that it is given.
+
+    Messages and their deletions go through the backlog, in order; what must be answered within
+    three seconds does not wait there.
+    """
+
+    def __init__(
+        self, *, intake: Intake, backlog: Backlog, threads: bool, intents: discord.Intents
+    ) -> None:
+        super().__init__(
+            intents=intents,
+            allowed_mentions=discord.AllowedMentions.none(),
+            member_cache_flags=discord.MemberCacheFlags.none(),
+            max_messages=None,
+        )
+        self._intake = intake
+        self._backlog = backlog
+        self._threads = threads
+        self._reads_everything = intents.message_content
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, token: str) -> None:
+        """Log in, register /ask and hand over events until the connection ends for good."""
+        try:
+            await self.login(token)
+            self._start(self._register())
+            await self.connect()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_TIMEOUT):
+                    await self.close()
+            await self.http.close()
+
+    async def on_message(self, message: discord.Message) -> None:
+        """Queue what may be for us."""
+        if inbound.is_by_a_person(message) and self._may_be_for_us(message, message.channel):
+            self._backlog.add(partial(self._take, message))
+
+    async def on_raw_message_delete(self, event: discord.RawMessageDeleteEvent) -> None:
+        """Queue the end of a turn whose question was deleted."""
+        self._backlog.add(partial(self._intake.forget, inbound.turn_id(event.message_id)))
+
+    async def on_raw_bulk_message_delete(self, event: discord.RawBulkMessageDeleteEvent) -> None:
+        """Queue the end of every turn whose question a moderator swept away."""
+        for message_id in sorted(event.message_ids):
+            self._backlog.add(partial(self._intake.forget, inbound.turn_id(message_id)))
+
+    async def on_interaction(self, interaction: discord.Interaction) -> None:
+        """Answer the Stop button, whichever process showed it."""
+        data = interaction.data
+        custom_id = data.get("custom_id") if data else None
+        if isinstance(custom_id, str) and custom_id.startswith(STOP):
+            self._start(self._stop(interaction, custom_id.removeprefix(STOP)))
+
+    @property
+    def _id(self) -> int:
+        # There is an application from the login on, and its bot's id is in `user`.
+        if self.user is None:
+            raise RuntimeError("events come after the login")
+        return self.user.id
+
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.create_task(_guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _register(self) -> None:
+        tree = app_commands.CommandTree(self)
+
+        @tree.command(name="ask", description="Ask me something")
+        @app_commands.describe(prompt="Your question")
+        @app_commands.allowed_contexts(guilds=True, dms=True)
+        async def ask(interaction: discord.Interaction, prompt: str) -> None:
+            self._start(self._ask(interaction, prompt.strip()))
+
+        async with translated():
+            await tree.sync()
+
+    def _may_be_for_us(
+        self, message: discord.Message, channel: discord.abc.MessageableChannel
+    ) -> bool:
+        if isinstance(channel, discord.DMChannel) or inbound.mentions(message, self._id):
+            return True
+        if isinstance(channel, discord.Thread):
+            return self._reads_everything and channel.owner_id == self._id
+        if isinstance(channel, discord.PartialMessageable) and self._reads_everything:
+            return True
+        return inbound.answered_message(message, self._id) is not None
+
+    async def _take(self, message: discord.Message) -> None:
+        channel = await self._channel(message)
+        if channel is None or not self._may_be_for_us(message, channel):
+            return
+        goes_on = await self._goes_on(message, channel)
+        called = inbound.mentions(message, self._id)
+        if inbound.has_threads(channel) and not called and goes_on is None:
+            return
+        text = inbound.text_of(message, self._id)
+        if not text:
+            # Without the Message Content intent a reply that calls nobody is empty, too.
+            if called or isinstance(channel, discord.DMChannel):
+                self._start(self._tell(message, _HELP))
+            return
+        turn = inbound.message_turn(
+            message, channel, text=text, goes_on=goes_on, threads=self._threads
+        )
+        try:
+            await self._intake.admit(turn)
+        except Refused as refused:
+            self._start(self._tell(message, refused.apology))
+
+    async def _channel(self, message: discord.Message) -> inbound.Channel | None:
+        channel: object = message.channel
+        if isinstance(channel, discord.PartialMessageable):
+            # A guild or a thread that the gateway has not shown us.
+            async with translated():
+                channel = await self.fetch_channel(channel.id)
+        return channel if isinstance(channel, inbound.Channel) else None
+
+    async def _goes_on(
+        self, message: discord.Message, channel: inbound.Channel
+    ) -> ThreadKey | None:
+        answered = inbound.answered_message(message, self._id)
+        if answered is None or not inbound.has_threads(channel):
+            return None
+        return await self._intake.thread_of("discord", str(answered))
+
+    async def _tell(self, message: discord.Message, text: str) -> None:
+        async with translated():
+            # With the question's id as nonce it is said once, whoever else heard the question.
+            await message.reply(text, mention_author=False, nonce=message.id)
+
+    async def _ask(self, interaction: discord.Interaction, prompt: str) -> None:
+        if not prompt:
+            apology: str | None = _HELP
+        else:
+            apology = await _apology(self._intake.admit(inbound.command_turn(interaction, prompt)))
+        async with translated():
+            if apology is None:
+                await interaction.response.defer(thinking=True)
+            else:
+                await interaction.response.send_message(apology, ephemeral=True)
+
+    async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
+        apology = await _apology(self._intake.stop(turn_id))
+        async with translated():
+            if apology is None:
+                await interaction.response.defer()
+            else:
+                await interaction.response.send_message(apology, ephemeral=True)
+
+
+async def _apology(asked: Awaitable[bool]) -> str | None:
+    try:
+        async with asyncio.timeout(_INTAKE_TIMEOUT):
+            await asked
+    except TimeoutError:
+        # It may be stored all the same: then the answer takes the apology's place.
+        return StoreUnavailable.apology
+    except (Refused, StoreUnavailable) as error:
+        return error.apology
+    return None
+
+
+async def _guarded(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except SurfaceError as error:
+        _log.warning("Discord did not take an answer: %s", error)
+    except Exception:
+        _log.exception("an event from Discord was not handled")

@@ -1,0 +1,282 @@
+"""Where one reply is shown in Discord."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import discord
+from discord.http import Route
+
+from adapters.discord.errors import NotAnswered, translated
+from adapters.discord.place import ChannelPlace, CommandPlace, read_place
+from bot.domain import EditBudget, Page, Turn
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
+
+STOP = "stop:"  # the Stop button's custom_id is this and the turn's id
+
+_log = logging.getLogger(__name__)
+
+_LIMIT = 2000  # Discord's documentation, "Create Message"
+# Field measurements: about five edits in five seconds, for each channel.
+_WRITES, _WINDOW = 5, 5.0
+_NAME_LIMIT = 100  # Discord's documentation, "Start Thread from Message"
+_ALREADY_OPEN = 160004  # "A thread has already been created for this message"
+_TYPING_PAUSE = 8.0  # seconds; Discord shows typing for ten
+_ORIGINAL = "@original"
+# The token lives for 15 minutes; the last one is left for writes on their way.
+_TOKEN_LIFE = timedelta(minutes=14)
+# Discord takes the acknowledgement of an interaction for three seconds. Every try counts for the
+# webhook's bucket, so they are few.
+_DEFERRAL_PAUSES = (0.3, 0.9, 1.8)  # seconds
+
+
+@asynccontextmanager
+async def open_surface(
+    client: discord.Client, turn: Turn
+) -> AsyncIterator[ChannelSurface | CommandSurface]:
+    """Open the surface of a turn's reply through a client that has logged in.
+
+    A thread is opened where the turn asks for one, and Discord shows that we type until the end.
+    Raises PlaceGone or WriteFailed.
+    """
+    match read_place(turn.place):
+        case CommandPlace() as command:
+            # Discord itself shows that we work, until the first edit.
+            yield CommandSurface(client, place=command, turn_id=turn.id)
+        case ChannelPlace() as asked:
+            place = await _in_thread(client, asked, name=_thread_name(turn.text))
+            async with _typing(client, place.channel):
+                yield ChannelSurface(client, place=place, turn_id=turn.id)
+
+
+class ChannelSurface:
+    """Messages of a channel, a DM or a Discord thread; message ids are Discord's."""
+
+    limit = _LIMIT
+
+    def __init__(self, client: discord.Client, *, place: ChannelPlace, turn_id: str) -> None:
+        self._channel = client.get_partial_messageable(place.channel)
+        self._question = place.question
+        self._turn_id = turn_id
+        self._refusals = 0
+        self.budget = EditBudget(f"discord:{place.channel}", _WRITES, _WINDOW)
+
+    def measure(self, text: str) -> int:
+        """Return the number of code points (discord/discord-api-docs, issue 1315)."""
+        return len(text)
+
+    async def post(self, page: Page) -> str:
+        """Send a message; sent again within minutes, Discord answers with the first one."""
+        async with translated():
+            message = await self._send(page)
+        return str(message.id)
+
+    async def edit(self, message_id: str, page: Page) -> None:
+        """Change a message; its embeds stay suppressed."""
+        message = self._channel.get_partial_message(int(message_id))
+        try:
+            async with translated():
+                await message.edit(content=page.text, view=_controls(self._turn_id, page))
+        except WriteRefused:
+            # The page is about to be sent anew, which must not find this message by its nonce.
+            self._refusals += 1
+            raise
+
+    async def _send(self, page: Page) -> discord.Message:
+        view = _controls(self._turn_id, page)
+        nonce = _nonce(self._turn_id, page.number, self._refusals)
+        if self._question is None or page.number > 0:
+            return await self._channel.send(page.text, view=view, nonce=nonce, suppress_embeds=True)
+        question = discord.MessageReference(
+            message_id=self._question, channel_id=self._channel.id, fail_if_not_exists=False
+        )
+        return await self._channel.send(
+            page.text,
+            view=view,
+            nonce=nonce,
+            suppress_embeds=True,
+            reference=question,
+            mention_author=False,
+        )
+
+
+class CommandSurface:
+    """The original response to a slash command, then messages of its channel.
+
+    Follow-ups take the channel's place where the bot is no member of it. Ids of what only the
+    interaction's webhook can edit begin with `@`. The webhook has a rate limit of its own.
+    """
+
+    limit = _LIMIT
+
+    def __init__(self, client: discord.Client, *, place: CommandPlace, turn_id: str) -> None:
+        self._http = client.http
+        self._application = client.application_id
+        self._place = place
+        self._turn_id = turn_id
+        self._channel = ChannelSurface(
+            client,
+            place=ChannelPlace(place.channel, None, opens_thread=False),
+            turn_id=turn_id,
+        )
+        self._refused = False
+        self.budget = EditBudget(f"discord:ask-{place.interaction}", _WRITES, _WINDOW)
+
+    def measure(self, text: str) -> int:
+        """Return the number of code points, as for any message."""
+        return self._channel.measure(text)
+
+    async def post(self, page: Page) -> str:
+        """Fill the original response with the first page; send a message for any other.
+
+        Where the response takes nothing, or no more, the first page is a message too.
+        """
+        if page.number == 0 and not self._refused and self._in_time():
+            try:
+                await self._answer(page)
+            except WriteRefused as error:
+                _log.warning("the answer to %s goes into the channel: %s", self._turn_id, error)
+            else:
+                return _ORIGINAL
+        return await self._post_anew(page)
+
+    async def edit(self, message_id: str, page: Page) -> None:
+        """Change a response, a follow-up or a message; a response ages after 14 minutes."""
+        if not message_id.startswith("@"):
+            await self._channel.edit(message_id, page)
+            return
+        if not self._in_time():
+            raise WriteRefused("the interaction is older than its token")
+        try:
+            await self._edit_response(message_id, page)
+        except WriteRefused:
+            self._refused = True
+            raise
+
+    async def _answer(self, page: Page) -> None:
+        # The turn is admitted before it is acknowledged, so that we may come too early.
+        for pause in _DEFERRAL_PAUSES:
+            try:
+                return await self._edit_response(_ORIGINAL, page)
+            except NotAnswered:
+                await asyncio.sleep(pause)
+        return await self._edit_response(_ORIGINAL, page)
+
+    async def _post_anew(self, page: Page) -> str:
+        try:
+            return await self._channel.post(page)
+        except PlaceGone as gone:
+            if not self._in_time():
+                raise
+            try:
+                return await self._follow_up(page)
+            except WriteRefused:
+                raise gone from None
+
+    async def _edit_response(self, message_id: str, page: Page) -> None:
+        name = message_id if message_id == _ORIGINAL else message_id.removeprefix("@")
+        route = self._route("PATCH", f"/messages/{name}")
+        async with translated():
+            await self._http.request(route, json=self._form(page))
+
+    async def _follow_up(self, page: Page) -> str:
+        async with translated():
+            message = await self._http.request(self._route("POST", ""), json=self._form(page))
+        return f"@{message['id']}"
+
+    def _route(self, method: str, path: str) -> Route:
+        return Route(
+            method,
+            "/webhooks/{webhook_id}/{webhook_token}" + path,
+            webhook_id=self._application,
+            webhook_token=self._place.token,
+        )
+
+    def _form(self, page: Page) -> dict[str, object]:
+        return {
+            "content": page.text,
+            "components": _controls(self._turn_id, page).to_components(),
+            "allowed_mentions": discord.AllowedMentions.none().to_dict(),
+            "flags": discord.MessageFlags(suppress_embeds=True).value,
+        }
+
+    def _in_time(self) -> bool:
+        asked_at = discord.utils.snowflake_time(self._place.interaction)
+        return discord.utils.utcnow() - asked_at < _TOKEN_LIFE
+
+
+async def _in_thread(client: discord.Client, place: ChannelPlace, *, name: str) -> ChannelPlace:
+    """Return the thread of the question; the place itself where no thread can be opened."""
+    if not place.opens_thread or place.question is None:
+        return place
+    try:
+        async with translated():
+            await client.http.start_thread_with_message(
+                place.channel, place.question, name=name, auto_archive_duration=1440
+            )
+    except MessageGone as error:
+        raise PlaceGone("the question was deleted") from error
+    except (WriteDelayed, WriteFailed) as error:
+        # Not in the channel now and in the thread after a restart: this is no answer yet.
+        raise WriteFailed(f"the thread could not be opened yet: {error}") from error
+    except (PlaceGone, WriteRefused) as error:
+        if not _is_open_already(error):
+            _log.warning("the reply stands in the channel, for no thread can be opened: %s", error)
+            return place
+    # A thread that was opened from a message has the message's id.
+    return ChannelPlace(place.question, None, opens_thread=False)
+
+
+def _is_open_already(error: SurfaceError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN
+
+
+def _thread_name(question: str) -> str:
+    words = " ".join(question.split())
+    return textwrap.shorten(words, _NAME_LIMIT, placeholder="…").strip("…") or words[:_NAME_LIMIT]
+
+
+@asynccontextmanager
+async def _typing(client: discord.Client, channel: int) -> AsyncIterator[None]:
+    # Beside the body: discord.py's own `typing()` may wait for a bucket before the body starts.
+    task = asyncio.create_task(_type(client, channel))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _type(client: discord.Client, channel: int) -> None:
+    while True:
+        try:
+            async with translated():
+                await client.http.send_typing(channel)
+        except PlaceGone:
+            return
+        except SurfaceError as error:
+            _log.debug("typing was not shown: %s", error)
+        await asyncio.sleep(_TYPING_PAUSE)
+
+
+def _controls(turn_id: str, page: Page) -> discord.ui.View:
+    view = discord.ui.View(timeout=None)
+    if not page.final:
+        view.add_item(discord.ui.Button(label="Stop", custom_id=f"{STOP}{turn_id}"))
+    # The gateway hears the button by its custom_id, after a restart too; a view that is not
+    # stopped would be kept by the library for ever.
+    view.stop()
+    return view
+
+
+def _nonce(turn_id: str, number: int, refusals: int) -> str:
+    # Discord takes 25 characters.
+    written = f"{turn_id}/{number}/{refusals}".encode()
+    return hashlib.blake2b(written, digest_size=12).hexdigest()

@@ -1,0 +1,102 @@
+"""The edit budget that all replies of all processes share."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from bot.domain import EditBudget
+from bot.errors import StoreUnavailable
+from bot.store import Store, store_errors
+
+# Fixed window: the first write opens it, and its length and count are all that the store holds.
+# Answers the milliseconds to wait before asking again, 0 when the write may go out.
+_COUNT = """
+local used = tonumber(redis.call('GET', KEYS[1]) or '0')
+if used >= tonumber(ARGV[1]) then return math.max(redis.call('PTTL', KEYS[1]), 1) end
+if redis.call('INCR', KEYS[1]) == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 0
+"""
+_MANY = 1000  # buckets to remember before idle ones are dropped
+
+
+@dataclass(slots=True)
+class _Bucket:
+    next_write: float = 0.0  # loop time of the next evenly spaced write
+    paused_until: float = 0.0  # loop time until which the platform wants no write at all
+
+
+class EditBudgets:
+    """Says when a write may go out.
+
+    Inside a process interim writes are spaced evenly; all processes together count their writes in
+    the store, where one slot of each window is kept for final writes. While the store is away each
+    process keeps to its own spacing.
+    """
+
+    def __init__(self, *, store: Store) -> None:
+        self._store = store
+        self._count = store.redis.register_script(_COUNT)
+        self._buckets: dict[str, _Bucket] = {}
+
+    async def interim(self, budget: EditBudget, *, unless: asyncio.Event) -> bool:
+        """Wait for an evenly spaced slot; False as soon as `unless` is set."""
+        # One of the window's writes is kept for finals.
+        writes = max(budget.writes - 1, 1)
+        bucket = self._bucket(budget)
+        now = asyncio.get_running_loop().time()
+        at = max(now, bucket.next_write, bucket.paused_until)
+        bucket.next_write = at + budget.seconds / writes
+        pause = at - now
+        while not await _set_within(unless, pause):
+            pause = await self._shared_pause(budget, writes)
+            if not pause:
+                return True
+        return False
+
+    async def final(self, budget: EditBudget) -> None:
+        """Wait for a slot without regard for spacing: the whole window's budget may be used."""
+        bucket = self._bucket(budget)
+        pause = bucket.paused_until - asyncio.get_running_loop().time()
+        while True:
+            await asyncio.sleep(pause)
+            pause = await self._shared_pause(budget, budget.writes)
+            if not pause:
+                return
+
+    def pause(self, budget: EditBudget, seconds: float) -> None:
+        """Let nothing out of this bucket for so long, because the platform said so."""
+        bucket = self._bucket(budget)
+        until = asyncio.get_running_loop().time() + seconds
+        bucket.paused_until = max(bucket.paused_until, until)
+
+    def _bucket(self, budget: EditBudget) -> _Bucket:
+        if len(self._buckets) > _MANY:
+            now = asyncio.get_running_loop().time()
+            self._buckets = {
+                name: bucket
+                for name, bucket in self._buckets.items()
+                if max(bucket.next_write, bucket.paused_until) > now
+            }
+        return self._buckets.setdefault(budget.bucket, _Bucket())
+
+    async def _shared_pause(self, budget: EditBudget, writes: int) -> float:
+        key = self._store.key("budget", budget.bucket)
+        try:
+            with store_errors():
+                milliseconds: int = await self._count(
+                    keys=[key], args=[writes, int(budget.seconds * 1000)]
+                )
+        except StoreUnavailable:
+            return 0.0
+        return milliseconds / 1000
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    if event.is_set() or seconds <= 0:
+        return event.is_set()
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""The one path through a turn: history, prompt, model, reply, commit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from bot.budget import EditBudgets
+from bot.domain import Exchange, Outcome
+from bot.errors import GivenUp
+from bot.history import History
+from bot.lease import Lease
+from bot.ports import Model, Surface
+from bot.prompt import window
+from bot.reply import Reply, Shown, restore
+from bot.tokens import estimate
+from bot.turns import Ended
+
+
+class Conversation:
+    """Answers turns that a worker has taken."""
+
+    def __init__(
+        self,
+        *,
+        history: History,
+        model: Model,
+        budgets: EditBudgets,
+        system_prompt: str,
+        prompt_tokens: int,
+        patience: float,
+    ) -> None:
+        self._history = history
+        self._model = model
+        self._budgets = budgets
+        self._system_prompt = system_prompt
+        self._prompt_tokens = prompt_tokens
+        self._patience = patience
+
+    async def answer(self, lease: Lease, surface: Surface) -> None:
+        """Show the model's answer on the surface and end the turn.
+
+        Raises what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost.
+        """
+        prompt = window(
+            system=self._system_prompt,
+            exchanges=await self._history.read(lease.turn.key),
+            turn=lease.turn,
+            budget=self._prompt_tokens,
+            count=estimate,
+        )
+        deltas = self._model.stream(prompt.messages)
+        shown = await self._reply(lease, surface).stream(deltas)
+        await self._finish(lease, shown, shown.outcome)
+
+    async def give_up(self, lease: Lease, surface: Surface) -> None:
+        """Show an apology instead of an answer and end the turn as dead. Raises as `answer`."""
+        shown = await self._reply(lease, surface).stream(_no_answer())
+        await self._finish(lease, shown, "dead")
+
+    async def restore(self, ended: Ended, surface: Surface) -> None:
+        """Write an ended reply once more, over what may have landed late. Raises SurfaceError."""
+        await restore(
+            ended.shown,
+            surface=surface,
+            budgets=self._budgets,
+            pages=ended.pages,
+            patience=self._patience,
+        )
+
+    def _reply(self, lease: Lease, surface: Surface) -> Reply:
+        return Reply(
+            surface=surface,
+            budgets=self._budgets,
+            pages=lease.taken.pages,
+            older=lease.taken.shown,
+            stop=lease.stop,
+            save=lease.save,
+            patience=self._patience,
+        )
+
+    async def _finish(self, lease: Lease, shown: Shown, outcome: Outcome) -> None:
+        turn = lease.turn
+        exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, shown.text)
+        await lease.finish(
+            outcome=outcome,
+            pages=shown.pages,
+            shown=shown.shown,
+            exchange=exchange if shown.text.strip() else None,
+        )
+
+
+async def _no_answer() -> AsyncGenerator[str]:
+    raise GivenUp("every try at this turn failed")
+    yield ""

@@ -1,0 +1,66 @@
+"""The process's small HTTP door: is it alive, is it ready, what does it count."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from bot.errors import CannotStart, StoreUnavailable
+from bot.store import Store
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# Slack's largest event is far below; nobody else has a reason to send us anything.
+_LARGEST_BODY = 1024 * 1024
+
+
+@asynccontextmanager
+async def serve(
+    *, host: str, port: int, store: Store, posts: Mapping[str, Handler]
+) -> AsyncIterator[None]:
+    """Serve /livez, /readyz and /metrics, and hand POSTs to the given paths to their handlers.
+
+    A taken port raises CannotStart when a platform depends on it, and is a warning otherwise.
+    """
+    runner = web.AppRunner(_app(store, posts), access_log=None)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+            log.info("Listening on http://%s:%s", *runner.addresses[0][:2])
+        except OSError as error:
+            if posts:
+                raise CannotStart(f"PORT={port} on HOST={host} cannot be used: {error}") from error
+            log.warning("No /livez, /readyz and /metrics: PORT=%s cannot be used: %s", port, error)
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _app(store: Store, posts: Mapping[str, Handler]) -> web.Application:
+    async def livez(_: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        try:
+            await store.ping()
+        except StoreUnavailable as error:
+            return web.Response(status=503, text=f"{error}\n")
+        return web.Response(text="ready\n")
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application(client_max_size=_LARGEST_BODY)
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+    for path, handler in posts.items():
+        app.router.add_post(path, handler)
+    return app

@@ -1,0 +1,77 @@
+"""The right to work on one turn, renewed until the work is done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from bot.domain import Exchange, Outcome, Turn
+from bot.errors import StoreUnavailable
+from bot.turns import Taken, TurnQueue
+
+log = logging.getLogger(__name__)
+
+_PAUSE = (
+    0.2  # seconds before a finish is repeated while the store is away; doubles up to the longest
+)
+_LONGEST_PAUSE = 2.0
+
+
+class Lease:
+    """A taken turn as its worker sees it.
+
+    Only a fence that the store refuses ends the work, as LeaseLost: while the store is away the
+    reply goes on, and is saved afterwards.
+    `stop` is set when a person asked for the end; `wrote` tells that a write may have gone out.
+    """
+
+    def __init__(self, *, queue: TurnQueue, taken: Taken, seconds: float) -> None:
+        self._queue = queue
+        self._seconds = seconds
+        self.taken = taken
+        self.stop = asyncio.Event()
+        self.wrote = False
+        if taken.stop:
+            self.stop.set()
+
+    @property
+    def turn(self) -> Turn:
+        """The turn that this lease is about."""
+        return self.taken.turn
+
+    async def keep(self) -> None:
+        """Renew until cancelled, three times in each lease. Raises LeaseLost."""
+        while True:
+            await asyncio.sleep(self._seconds / 3)
+            try:
+                self._heed(await self._queue.renew(self.taken))
+            except StoreUnavailable as error:
+                log.warning("A lease could not be renewed: %s", error)
+
+    async def save(self, pages: Sequence[str], shown: str) -> None:
+        """Remember what is on the screen, and prove that we may still write. Raises LeaseLost."""
+        self.wrote = True
+        try:
+            self._heed(await self._queue.save(self.taken, pages=pages, shown=shown))
+        except StoreUnavailable as error:
+            log.warning("Progress could not be saved: %s", error)
+
+    async def finish(
+        self, *, outcome: Outcome, pages: Sequence[str], shown: str, exchange: Exchange | None
+    ) -> None:
+        """End the turn, however long the store is away. Raises LeaseLost."""
+        pause = _PAUSE
+        while True:
+            try:
+                return await self._queue.finish(
+                    self.taken, outcome=outcome, pages=pages, shown=shown, exchange=exchange
+                )
+            except StoreUnavailable as error:
+                log.warning("An ended turn could not be stored yet: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _heed(self, stop: bool) -> None:
+        if stop:
+            self.stop.set()

@@ -1,0 +1,247 @@
+"""The single writer of a reply: deltas become pages, pages are posted and edited."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from bot.budget import EditBudgets
+from bot.domain import Outcome, Page
+from bot.errors import (
+    MessageGone,
+    ModelError,
+    WriteDelayed,
+    WriteFailed,
+    WriteRefused,
+)
+from bot.markdown import close, pages
+from bot.ports import Surface
+
+log = logging.getLogger(__name__)
+
+STOPPED = "(Stopped.)"
+_FIRST_PAUSE = 0.5  # seconds before a failed final write is repeated; doubles up to the longest
+_LONGEST_PAUSE = 30.0
+
+Save = Callable[[Sequence[str], str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How a reply ended: what the model said, and all that stands on the pages.
+
+    `text` is empty when there is nothing to remember: not a word came, or a person deleted it.
+    """
+
+    outcome: Outcome
+    text: str
+    shown: str
+    pages: tuple[str, ...]
+
+
+class Reply:
+    """The text growing from deltas, on its surface.
+
+    `pages` and `older` are what an earlier try left on the surface: those messages are edited, and
+    the old text stays until the new one is longer.
+    `save` is called before each write and after each post: it raises LeaseLost when somebody else
+    writes this reply now, and otherwise remembers the message ids and the text.
+    """
+
+    def __init__(
+        self,
+        *,
+        surface: Surface,
+        budgets: EditBudgets,
+        pages: Sequence[str],
+        older: str,
+        stop: asyncio.Event,
+        save: Save,
+        patience: float,
+    ) -> None:
+        self._surface = surface
+        self._budgets = budgets
+        self._ids = list(pages)
+        self._on_screen: list[Page | None] = [None] * len(pages)
+        self._older = len(older)
+        self._stop = stop
+        self._save = save
+        self._patience = patience  # seconds for which final writes are repeated
+        self._text = ""
+        self._notice = ""
+        self._outcome: Outcome = "done"
+        self._news = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    async def stream(self, deltas: AsyncGenerator[str]) -> Shown:
+        """Show deltas as they arrive, then the end, whole.
+
+        A ModelError among the deltas ends the reply with its apology.
+        Raises PlaceGone, LeaseLost, and WriteFailed when the final text did not get through in
+        time.
+        """
+        collecting = asyncio.create_task(self._collect(deltas))
+        try:
+            await self._write()
+            await collecting
+        except MessageGone:
+            return Shown("stopped", "", self._whole, tuple(self._ids))
+        finally:
+            collecting.cancel()
+            await asyncio.gather(collecting, return_exceptions=True)
+        return Shown(self._outcome, self._text, self._whole, tuple(self._ids))
+
+    @property
+    def _whole(self) -> str:
+        return "\n\n".join(part for part in (self._text, self._notice) if part.strip())
+
+    async def _collect(self, deltas: AsyncGenerator[str]) -> None:
+        reading = asyncio.create_task(self._read(deltas))
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+            else:
+                self._outcome, self._notice = "stopped", STOPPED
+        except ModelError as error:
+            log.warning("The model failed: %s", error)
+            self._outcome, self._notice = "failed", error.apology
+        finally:
+            stopping.cancel()
+            reading.cancel()
+            await asyncio.gather(reading, stopping, return_exceptions=True)
+            self._ended.set()
+            self._news.set()
+
+    async def _read(self, deltas: AsyncGenerator[str]) -> None:
+        async with aclosing(deltas):
+            async for delta in deltas:
+                self._text += delta
+                self._news.set()
+
+    # Only this coroutine calls the platform, so writes can neither overlap nor overtake.
+    async def _write(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._ended.is_set():
+                break
+            if len(self._text) <= self._older or not self._text.strip():
+                continue
+            # The text is chosen when the write may go out, not when it was asked for.
+            if await self._budgets.interim(self._surface.budget, unless=self._ended):
+                await self._write_interim()
+        await self._write_final()
+
+    async def _write_interim(self) -> None:
+        try:
+            wrote = await self._write_next()
+        except WriteDelayed as error:
+            self._budgets.pause(self._surface.budget, error.retry_after)
+        except WriteFailed as error:
+            log.info("An interim write was skipped: %s", error)
+        else:
+            if wrote and self._stale() is not None:
+                self._news.set()
+
+    async def _write_final(self) -> None:
+        deadline = asyncio.get_running_loop().time() + self._patience
+        pause = _FIRST_PAUSE
+        while self._stale() is not None:
+            await self._budgets.final(self._surface.budget)
+            try:
+                await self._write_next()
+                pause = _FIRST_PAUSE
+            except (WriteDelayed, WriteFailed) as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise WriteFailed(f"the final text did not get through: {error}") from error
+                if isinstance(error, WriteDelayed):
+                    self._budgets.pause(self._surface.budget, error.retry_after)
+                else:
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _targets(self) -> list[Page]:
+        ended = self._ended.is_set()
+        texts = self._cut(self._whole if ended else self._text.rstrip())
+        last = len(texts) - 1
+        if not ended and self._surface.measure(closed := close(texts[last])) <= self._surface.limit:
+            texts[last] = closed
+        targets = [Page(i, text, final=ended or i < last) for i, text in enumerate(texts)]
+        if ended:
+            # An earlier try may have filled more pages than the answer needs now.
+            targets += [Page(i, "", final=True) for i in range(len(texts), len(self._ids))]
+        return targets
+
+    def _cut(self, text: str) -> list[str]:
+        return pages(text, limit=self._surface.limit, measure=self._surface.measure)
+
+    def _stale(self) -> Page | None:
+        for page in self._targets():
+            if page.number >= len(self._ids) or page != self._on_screen[page.number]:
+                return page
+        return None
+
+    async def _write_next(self) -> bool:
+        page = self._stale()
+        if page is None:
+            return False
+        await self._save(self._ids, self._whole)
+        if page.number < len(self._ids):
+            await self._edit(page)
+        else:
+            await self._post(page)
+        return True
+
+    async def _edit(self, page: Page) -> None:
+        # What stands there is uncertain until the platform has answered.
+        self._on_screen[page.number] = None
+        try:
+            await self._surface.edit(self._ids[page.number], page)
+        except WriteRefused as error:
+            # The page starts anew as another message; the old one keeps what it shows.
+            log.info("A message takes no edits any more: %s", error)
+            self._ids[page.number] = await self._surface.post(page)
+            await self._save(self._ids, self._whole)
+        except MessageGone:
+            if page.text:
+                raise
+        self._on_screen[page.number] = page
+
+    async def _post(self, page: Page) -> None:
+        self._ids.append(await self._surface.post(page))
+        self._on_screen.append(page)
+        await self._save(self._ids, self._whole)
+
+
+async def restore(
+    text: str,
+    *,
+    surface: Surface,
+    budgets: EditBudgets,
+    pages: Sequence[str],
+    patience: float,
+) -> None:
+    """Write the final pages of a text once more, whatever stands there. Raises SurfaceError."""
+
+    async def save(pages: Sequence[str], shown: str) -> None:
+        """The turn has ended: there is nothing to remember."""
+
+    reply = Reply(
+        surface=surface,
+        budgets=budgets,
+        pages=pages,
+        older="",
+        stop=asyncio.Event(),
+        save=save,
+        patience=patience,
+    )
+    await reply.stream(_said(text))
+
+
+async def _said(text: str) -> AsyncGenerator[str]:
+    yield text

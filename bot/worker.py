@@ -1,0 +1,222 @@
+"""Takes turns, has them answered, and lets none go unfinished."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from bot.conversation import Conversation
+from bot.errors import (
+    LeaseLost,
+    PlaceGone,
+    StoreUnavailable,
+    SurfaceError,
+    WriteRefused,
+)
+from bot.lease import Lease
+from bot.ports import Platform
+from bot.turns import Ended, Taken, Token, TurnQueue
+
+log = logging.getLogger(__name__)
+
+BLOCK_SECONDS = 1.0  # the longest read of the queue, and so the longest that a stop goes unseen
+AWAY_SECONDS = 0.5  # pause while the store is away
+MAX_TRIES = 10
+LONGEST_BACK = 60.0  # seconds before a failed turn is tried again; doubles from one second
+MEND_SECONDS = 120.0  # how long a worker that lost its lease waits for the new owner's end
+
+
+class Worker:
+    """Works on the turns of the given platforms, up to `capacity` at once.
+
+    A turn ends with an outcome here, goes back to the queue, or is left to whoever reclaims it.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: TurnQueue,
+        platforms: Mapping[str, Platform],
+        conversation: Conversation,
+        capacity: int,
+        lease_seconds: float,
+        drain_seconds: float,
+    ) -> None:
+        self._queue = queue
+        self._platforms = platforms
+        self._conversation = conversation
+        self._capacity = capacity
+        self._lease_seconds = lease_seconds
+        self._drain_seconds = drain_seconds
+        self._tasks: dict[asyncio.Task[None], str] = {}  # each with the entry that it works on
+        self._leases: dict[str, Lease] = {}  # by turn id
+
+    @property
+    def running(self) -> int:
+        """How many turns are being worked on."""
+        return len(self._tasks)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until `stopping` is set; then let replies end and hand over what does not."""
+        reclaiming = asyncio.create_task(self._reclaim())
+        following = asyncio.create_task(self._follow_stops())
+        try:
+            while not stopping.is_set():
+                await self._take_what_is_ready(stopping)
+            await self._drain()
+        finally:
+            others = [reclaiming, following, *self._tasks]
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+        with suppress(StoreUnavailable):
+            await self._queue.leave(list(self._platforms))
+
+    async def _take_what_is_ready(self, stopping: asyncio.Event) -> None:
+        free = self._capacity - len(self._tasks)
+        if not free:
+            await asyncio.wait(
+                self._tasks, timeout=BLOCK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            return
+        try:
+            tokens = await self._queue.ready(
+                list(self._platforms), count=free, block_seconds=BLOCK_SECONDS
+            )
+        except StoreUnavailable as error:
+            log.warning("No turns can be taken: %s", error)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), AWAY_SECONDS)
+            return
+        self._start(tokens)
+
+    async def _reclaim(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_seconds / 3)
+            free = self._capacity - len(self._tasks)
+            if free <= 0:
+                continue
+            with suppress(StoreUnavailable):
+                self._start(await self._queue.reclaim(list(self._platforms), count=free))
+
+    async def _follow_stops(self) -> None:
+        while True:
+            with suppress(StoreUnavailable):
+                async with self._queue.stops() as turn_ids:
+                    async for turn_id in turn_ids:
+                        if lease := self._leases.get(turn_id):
+                            lease.stop.set()
+            await asyncio.sleep(AWAY_SECONDS)
+
+    def _start(self, tokens: Sequence[Token]) -> None:
+        for token in tokens:
+            # After an outage we may have reclaimed what we are still working on: that renewed it.
+            if token.entry in self._tasks.values():
+                continue
+            task = asyncio.create_task(self._work(token))
+            self._tasks[task] = token.entry
+            task.add_done_callback(self._tasks.pop)
+
+    async def _drain(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._drain_seconds)
+        rest = list(self._tasks)
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+
+    async def _work(self, token: Token) -> None:
+        """The outermost handler of a turn: nothing that happens in it reaches another turn."""
+        try:
+            taken = await self._queue.take(token)
+            if taken is None:
+                return
+            lease = Lease(queue=self._queue, taken=taken, seconds=self._lease_seconds)
+            self._leases[taken.turn.id] = lease
+            try:
+                await self._hold(lease)
+            finally:
+                self._leases.pop(taken.turn.id, None)
+        except StoreUnavailable as error:
+            log.warning("A turn is left until the store is back: %s", error)
+        except LeaseLost:
+            log.info("A turn went to another worker")
+        except Exception:
+            log.exception("A turn could not be given back")
+
+    async def _hold(self, lease: Lease) -> None:
+        keeping = asyncio.create_task(lease.keep())
+        answering = asyncio.create_task(self._answer(lease))
+        try:
+            await asyncio.wait((keeping, answering), return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                await _cancelled(answering)
+                await keeping
+            await answering
+        except LeaseLost:
+            if lease.wrote:
+                await self._mend(lease.taken)
+            raise
+        except asyncio.CancelledError:
+            # Shutdown: the reply did not end in time, so another process goes on with it.
+            await _cancelled(answering)
+            await self._queue.back(lease.taken, delay_seconds=0, counts=False)
+            raise
+        finally:
+            await _cancelled(keeping)
+
+    async def _answer(self, lease: Lease) -> None:
+        try:
+            await self._answer_or_give_up(lease)
+        except (LeaseLost, StoreUnavailable):
+            raise
+        except (PlaceGone, WriteRefused) as error:
+            log.warning("A reply has no place: %s", error)
+            await lease.finish(
+                outcome="failed", pages=lease.taken.pages, shown=lease.taken.shown, exchange=None
+            )
+        except SurfaceError as error:
+            log.warning("A reply is tried again later: %s", error)
+            await self._back(lease.taken)
+        except Exception:
+            log.exception("Turn %s failed and is tried again later", lease.turn.id)
+            await self._back(lease.taken)
+
+    async def _answer_or_give_up(self, lease: Lease) -> None:
+        tries = lease.taken.tries
+        if tries > 2 * MAX_TRIES:
+            # Not even the apology got through.
+            await lease.finish(
+                outcome="dead", pages=lease.taken.pages, shown=lease.taken.shown, exchange=None
+            )
+            return
+        async with self._platforms[lease.turn.key.platform].surface(lease.turn) as surface:
+            if tries > MAX_TRIES:
+                await self._conversation.give_up(lease, surface)
+            else:
+                await self._conversation.answer(lease, surface)
+
+    async def _back(self, taken: Taken) -> None:
+        delay = min(2.0 ** (taken.tries - 1), LONGEST_BACK)
+        await self._queue.back(taken, delay_seconds=delay, counts=True)
+
+    async def _mend(self, taken: Taken) -> None:
+        """Put the final text back where our last write may have landed after it."""
+        with suppress(StoreUnavailable, SurfaceError, TimeoutError):
+            async with asyncio.timeout(MEND_SECONDS):
+                ended = await self._ended(taken.turn.id)
+                async with self._platforms[taken.turn.key.platform].surface(taken.turn) as surface:
+                    await self._conversation.restore(ended, surface)
+
+    async def _ended(self, turn_id: str) -> Ended:
+        while True:
+            if ended := await self._queue.ended(turn_id):
+                return ended
+            await asyncio.sleep(AWAY_SECONDS)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,101 @@
+"""One small fake for each port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from bot.domain import EditBudget, Message, Page, Turn
+from bot.errors import MessageGone, ModelError, SurfaceError
+
+
+@dataclass
+class FakeModel:
+    """Says `deltas`, then raises `error` if there is one."""
+
+    deltas: Sequence[str] = ("Hello", " world")
+    error: ModelError | None = None
+    pause: float = 0.0  # seconds before each delta
+    name: str = "fake"
+    prompts: list[list[Message]] = field(default_factory=list)
+    hung_up: int = 0
+
+    async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str]:
+        self.prompts.append(list(prompt))
+        try:
+            for delta in self.deltas:
+                await asyncio.sleep(self.pause)
+                yield delta
+        except (GeneratorExit, asyncio.CancelledError):
+            self.hung_up += 1
+            raise
+        if self.error:
+            raise self.error
+
+
+@dataclass
+class FakeSurface:
+    """Shows pages in memory; each write takes `latency` seconds and the next of `errors`."""
+
+    limit: int = 2000
+    budget: EditBudget = field(default_factory=lambda: EditBudget("fake:1", 1000, 1.0))
+    latency: float = 0.0
+    errors: Sequence[Exception | None] = ()
+    screen: dict[str, Page] = field(default_factory=dict)
+    states: list[str] = field(default_factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
+
+    def measure(self, text: str) -> int:
+        return len(text)
+
+    async def post(self, page: Page) -> str:
+        await self._write()
+        message_id = f"m{len(self.screen) + 1}"
+        self._show(message_id, page)
+        return message_id
+
+    async def edit(self, message_id: str, page: Page) -> None:
+        await self._write()
+        if message_id not in self.screen:
+            raise MessageGone(message_id)
+        if page.text:
+            self._show(message_id, page)
+        else:
+            del self.screen[message_id]
+
+    @property
+    def text(self) -> str:
+        """All that stands there, oldest message first."""
+        return "\n".join(page.text for page in self.screen.values())
+
+    def _show(self, message_id: str, page: Page) -> None:
+        assert self.measure(page.text) <= self.limit
+        self.screen[message_id] = page
+        self.states.append(page.text)
+
+    async def _write(self) -> None:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(self.latency)
+        self.at_once -= 1
+        error, self.errors = next(iter(self.errors), None), self.errors[1:]
+        if error:
+            raise error
+
+
+@dataclass
+class FakePlatform:
+    """Gives the same surface to every turn, or raises `error` instead."""
+
+    shown: FakeSurface = field(default_factory=FakeSurface)
+    error: SurfaceError | None = None
+    name: str = "console"
+
+    @asynccontextmanager
+    async def surface(self, turn: Turn) -> AsyncIterator[FakeSurface]:
+        if self.error:
+            raise self.error
+        yield self.shown

@@ -1,0 +1,953 @@
+"""Discord: what people do becomes turns, and replies are shown, through the real discord.py."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import discord
+import pytest
+
+from adapters.discord import DiscordPlatform, connect
+from adapters.discord.backlog import Backlog, Errand
+from adapters.discord.place import ChannelPlace, CommandPlace
+from bot.domain import Page, Person, Place, ThreadKey, Turn
+from bot.errors import (
+    CannotStart,
+    MessageGone,
+    PlaceGone,
+    Refused,
+    StoreUnavailable,
+    SurfaceError,
+    ThreadBusy,
+    WriteDelayed,
+    WriteFailed,
+    WriteRefused,
+)
+from bot.intake import Intake
+from bot.ports import Platform
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.discord_gateway import Event
+
+FAST = (1000, 1.0)  # a bucket that never holds a test up
+
+
+class FakeIntake(Intake):
+    """Remembers what it was asked; `refuses` is raised instead, as long as it stands.
+
+    While `open` is not set a turn is being admitted.
+    """
+
+    def __init__(self) -> None:
+        self.refuses: Refused | StoreUnavailable | None = None
+        self.refusals = 0
+        self.open = asyncio.Event()
+        self.open.set()
+        self.turns: list[Turn] = []
+        self.stopped: list[str] = []
+        self.forgotten: list[str] = []
+        self.threads: dict[str, ThreadKey] = {}
+
+    @property
+    def texts(self) -> list[str]:
+        return [turn.text for turn in self.turns]
+
+    async def admit(self, turn: Turn) -> bool:
+        self._refuse()
+        if turn.id in [known.id for known in self.turns]:
+            return False
+        self.turns.append(turn)
+        await self.open.wait()
+        return True
+
+    async def stop(self, turn_id: str) -> bool:
+        self._refuse()
+        self.stopped.append(turn_id)
+        return True
+
+    async def forget(self, turn_id: str) -> None:
+        self._refuse()
+        self.forgotten.append(turn_id)
+
+    async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
+        return self.threads.get(message_id) if platform == "discord" else None
+
+    def _refuse(self) -> None:
+        if self.refuses:
+            self.refusals += 1
+            raise self.refuses
+
+
+@asynccontextmanager
+async def logged_in(
+    emulator: DiscordEmulator, *, threads: bool = True
+) -> AsyncIterator[DiscordPlatform]:
+    async with connect(
+        token=emulator.token,
+        api_url=emulator.api_url,
+        gateway_url=emulator.gateway_url,
+        threads=threads,
+    ) as platform:
+        yield platform
+
+
+@asynccontextmanager
+async def listening(
+    emulator: DiscordEmulator, intake: FakeIntake, *, threads: bool = True
+) -> AsyncIterator[DiscordPlatform]:
+    async with logged_in(emulator, threads=threads) as platform:
+        task = asyncio.create_task(platform.listen(intake))
+        try:
+            async with asyncio.timeout(5):
+                await emulator.connected.wait()
+            yield platform
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def turn_at(place: Place, *, turn_id: str = "discord:1", text: str = "why?") -> Turn:
+    key = ThreadKey("discord", "1", "2", "3")
+    return Turn(turn_id, key, Person("9", "Ada"), text, place, time.time())
+
+
+def channel_turn(emulator: DiscordEmulator, question: str, *, opens_thread: bool = True) -> Turn:
+    place = ChannelPlace(int(emulator.channel_id), int(question), opens_thread=opens_thread)
+    return turn_at(place.written(), turn_id=f"discord:{question}")
+
+
+def dm_turn(emulator: DiscordEmulator) -> Turn:
+    channel = emulator.dm(emulator.user("Ada"))
+    return turn_at(ChannelPlace(int(channel), None, opens_thread=False).written())
+
+
+def page(text: str, *, number: int = 0, final: bool = False) -> Page:
+    return Page(number, text, final)
+
+
+def snowflake_of(moment: float) -> int:
+    return int((moment - 1_420_070_400) * 1000) << 22
+
+
+# What people do
+
+
+async def test_a_mention_in_a_channel_becomes_a_turn_whose_thread_is_still_to_be_opened() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+
+        said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        turn = intake.turns[0]
+        assert turn.id == f"discord:{said}"
+        assert turn.key == ThreadKey("discord", emulator.guild_id, emulator.channel_id, said)
+        assert turn.person == Person(ada, "Ada")
+        assert turn.text == "why?"
+        assert turn.asked_at == pytest.approx(time.time(), abs=5)
+        assert json.loads(json.dumps(turn.place)) == turn.place
+
+
+async def test_bots_and_talk_among_people_are_not_for_us() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada, other = emulator.user("Ada"), emulator.user("other", bot=True)
+
+        await emulator.say(emulator.channel_id, other, f"{emulator.bot_mention} beep")
+        await emulator.say(emulator.channel_id, emulator.bot_id, f"{emulator.bot_mention} me")
+        await emulator.say(emulator.channel_id, ada, "talking about <@123456789012345678>")
+        await emulator.say(emulator.channel_id, ada, f"hey {emulator.bot_mention}, you")
+        await until(lambda: intake.turns)
+
+        assert intake.texts == ["hey, you"]
+
+
+async def test_a_message_delivered_twice_is_one_turn() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+
+        await emulator.redeliver(said)
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
+        await until(lambda: len(intake.turns) > 1)
+
+        assert intake.texts == ["one", "two"]
+
+
+async def test_every_message_in_a_dm_is_for_us() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator(message_content=False) as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+
+        await emulator.say(dm, ada, "hello")
+        await until(lambda: intake.turns)
+
+        assert intake.turns[0].key == ThreadKey("discord", "dm", dm, dm)
+        assert intake.turns[0].place == ChannelPlace(int(dm), None, opens_thread=False).written()
+
+
+async def test_in_a_thread_of_our_own_nobody_needs_to_mention_us() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.turns[0]):
+            thread = emulator.thread_of(said) or ""
+
+        await emulator.say(thread, ada, "two")
+        await until(lambda: len(intake.turns) > 1)
+
+        assert intake.turns[1].key == intake.turns[0].key
+        expected = ChannelPlace(int(thread), None, opens_thread=False)
+        assert intake.turns[1].place == expected.written()
+
+
+async def test_a_thread_that_the_gateway_has_not_shown_us_is_looked_up() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.turns[0]):
+            thread = emulator.thread_of(said) or ""
+        gone = {"id": thread, "guild_id": emulator.guild_id, "parent_id": "1", "type": 11}
+
+        emulator._gateway.publish(Event("THREAD_DELETE", gone))
+        await emulator.say(thread, ada, "two")
+        await until(lambda: len(intake.turns) > 1)
+
+        assert intake.turns[1].key == intake.turns[0].key
+
+
+async def test_without_message_content_we_read_only_mentions_in_a_thread(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake = FakeIntake()
+    async with (
+        DiscordEmulator(message_content=False) as emulator,
+        listening(emulator, intake) as platform,
+    ):
+        await until(lambda: emulator.sessions == 2)
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.turns[0]):
+            thread = emulator.thread_of(said) or ""
+
+        await emulator.say(thread, ada, "two")
+        await emulator.say(thread, ada, f"{emulator.bot_mention} three")
+        await until(lambda: len(intake.turns) > 1)
+
+        assert intake.texts == ["one", "three"]
+        warnings = [one for one in caplog.messages if "Message Content Intent" in one]
+        assert len(warnings) == 1
+
+
+@pytest.mark.parametrize("threads", [True, False])
+async def test_a_reply_to_us_in_a_channel_goes_on_with_its_thread(threads: bool) -> None:
+    intake = FakeIntake()
+    async with (
+        DiscordEmulator() as emulator,
+        listening(emulator, intake, threads=threads) as platform,
+    ):
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, "one")
+        turn = channel_turn(emulator, said, opens_thread=False)
+        async with platform.surface(turn) as surface:
+            answer = await surface.post(page("first", final=True))
+        intake.threads[answer] = turn.key
+
+        said = await emulator.say(emulator.channel_id, ada, "two", reply_to=answer)
+        await until(lambda: intake.turns)
+
+        assert intake.turns[0].key == turn.key
+        expected = ChannelPlace(int(emulator.channel_id), int(said), opens_thread=False)
+        assert intake.turns[0].place == expected.written()
+
+
+async def test_without_threads_a_mention_is_answered_where_it_stands() -> None:
+    intake = FakeIntake()
+    async with (
+        DiscordEmulator() as emulator,
+        listening(emulator, intake, threads=False) as platform,
+    ):
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        async with platform.surface(intake.turns[0]) as surface:
+            await surface.post(page("because", final=True))
+
+        assert intake.turns[0].key.thread == said
+        assert emulator.screen(emulator.channel_id)[1].reply_to == said
+
+
+async def test_other_mentions_read_as_names() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+        asked = f"{emulator.bot_mention} does <@{bob}> read <#{emulator.channel_id}>?"
+
+        await emulator.say(emulator.channel_id, ada, asked)
+        await until(lambda: intake.turns)
+
+        assert intake.texts == ["does @Bob read #general?"]
+
+
+async def test_files_are_named_and_what_was_forwarded_is_read() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.dm(ada), ada, "look")
+        await until(lambda: intake.turns)
+        file = {"id": "5", "filename": "cat.png", "size": 1, "url": "u", "proxy_url": "p"}
+        seen = emulator._world.messages[said].event() | {"id": "99"}
+        forwarded = seen | {"content": "the original", "attachments": [file]}
+        told = seen | {"message_snapshots": [{"message": forwarded}]}
+
+        emulator._gateway.publish(Event("MESSAGE_CREATE", told))
+        await until(lambda: len(intake.turns) > 1)
+
+        assert intake.texts[1] == "look\n[forwarded] the original\n[file: cat.png]"
+
+
+async def test_an_empty_mention_gets_one_line_of_help() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+
+        said = await emulator.say(emulator.channel_id, ada, f" {emulator.bot_mention} ")
+        await emulator.redeliver(said)
+        await until(lambda: len(emulator.screen(emulator.channel_id)) > 1)
+
+        _, help_line = emulator.screen(emulator.channel_id)
+        assert help_line.reply_to == said
+        assert "question" in help_line.text
+        assert not intake.turns
+
+
+async def test_a_refused_turn_is_answered_with_its_apology() -> None:
+    intake = FakeIntake()
+    intake.refuses = ThreadBusy()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+
+        said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} now")
+        await until(lambda: len(emulator.screen(emulator.channel_id)) > 1)
+
+        _, apology = emulator.screen(emulator.channel_id)
+        assert (apology.text, apology.reply_to) == (ThreadBusy.apology, said)
+        assert not emulator.pings
+        assert not emulator.unguarded
+
+
+async def test_messages_wait_for_the_store_and_keep_their_order() -> None:
+    intake = FakeIntake()
+    intake.refuses = StoreUnavailable("away")
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        for text in ("one", "two"):
+            await emulator.say(dm, ada, text)
+        await until(lambda: intake.refusals)
+
+        intake.refuses = None
+        await until(lambda: len(intake.turns) > 1)
+
+        assert intake.texts == ["one", "two"]
+
+
+async def test_of_more_than_a_hundred_waiting_events_the_oldest_are_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backlog, done, away = Backlog(), [], True
+
+    def errand(number: int) -> Errand:
+        async def run() -> None:
+            if away:
+                raise StoreUnavailable("away")
+            done.append(number)
+
+        return run
+
+    for number in range(103):
+        backlog.add(errand(number))
+    task = asyncio.create_task(backlog.work())
+    await until(lambda: "dropped" in caplog.text)
+    away = False
+    await until(lambda: len(done) == 100)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert done == list(range(3, 103))
+
+
+async def test_a_deleted_question_is_forgotten_after_it_was_admitted() -> None:
+    intake = FakeIntake()
+    intake.open.clear()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} oh no")
+        await until(lambda: intake.turns)
+
+        await emulator.delete(said)
+        await asyncio.sleep(0.05)
+        early = list(intake.forgotten)
+        intake.open.set()
+        await until(lambda: intake.forgotten)
+
+        assert (early, intake.forgotten) == ([], [f"discord:{said}"])
+
+
+async def test_questions_that_a_moderator_sweeps_away_are_forgotten() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        swept: dict[str, object] = {"ids": ["1", "2"], "channel_id": emulator.channel_id}
+
+        emulator._gateway.publish(Event("MESSAGE_DELETE_BULK", swept))
+        await until(lambda: len(intake.forgotten) > 1)
+
+        assert intake.forgotten == ["discord:1", "discord:2"]
+
+
+async def test_an_event_that_fails_does_not_stop_those_behind_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(FakeIntake):
+        async def forget(self, turn_id: str) -> None:
+            raise RuntimeError("a mistake of ours")
+
+    intake = Broken()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        await emulator.delete(await emulator.say(dm, ada, "one"))
+
+        await emulator.say(dm, ada, "two")
+        await until(lambda: len(intake.turns) > 1)
+
+        assert "a mistake of ours" in caplog.text
+
+
+# The command and the button
+
+
+async def test_ask_is_admitted_before_it_is_acknowledged() -> None:
+    intake = FakeIntake()
+    intake.open.clear()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt=" why? ")
+        await until(lambda: intake.turns)
+        early = emulator.original(asked)
+        intake.open.set()
+        await until(lambda: emulator.original(asked))
+
+        turn = intake.turns[0]
+        assert early is None
+        assert turn.id == f"discord:{asked}"
+        assert turn.key == ThreadKey(
+            "discord", emulator.guild_id, emulator.channel_id, f"ask-{ada}"
+        )
+        assert (turn.person, turn.text) == (Person(ada, "Ada"), "why?")
+
+
+async def test_ask_works_in_a_dm() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+
+        asked = await emulator.slash(dm, ada, "ask", prompt="why?")
+        await until(lambda: emulator.original(asked))
+
+        assert intake.turns[0].key == ThreadKey("discord", "dm", dm, f"ask-{ada}")
+
+
+@pytest.mark.parametrize("refusal", [ThreadBusy(), StoreUnavailable("away")])
+async def test_ask_that_is_not_admitted_gets_an_apology_for_the_asker_alone(
+    refusal: Refused | StoreUnavailable,
+) -> None:
+    intake = FakeIntake()
+    intake.refuses = refusal
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        asked = await emulator.slash(
+            emulator.channel_id, emulator.user("Ada"), "ask", prompt="why?"
+        )
+        await until(lambda: emulator.original(asked))
+
+        shown = emulator.original(asked)
+        assert shown is not None
+        assert (shown.text, shown.ephemeral) == (refusal.apology, True)
+        assert not emulator.unguarded
+
+
+async def test_ask_does_not_wait_longer_for_the_store_than_discord_waits_for_us() -> None:
+    intake = FakeIntake()
+    intake.open.clear()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        asked = await emulator.slash(
+            emulator.channel_id, emulator.user("Ada"), "ask", prompt="why?"
+        )
+        await until(lambda: emulator.original(asked))
+
+        shown = emulator.original(asked)
+        assert shown is not None
+        assert shown.text == StoreUnavailable.apology
+
+
+async def test_the_stop_button_works_after_a_restart() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator:
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} count")
+        turn = channel_turn(emulator, said, opens_thread=False)
+        async with logged_in(emulator) as platform, platform.surface(turn) as surface:
+            shown = await surface.post(page("1, 2, 3"))
+
+        async with listening(emulator, intake):
+            clicked = await emulator.click(shown, ada, f"stop:discord:{said}")
+            await until(lambda: emulator.original(clicked))
+
+        assert intake.stopped == [f"discord:{said}"]
+        assert [one.text for one in emulator.screen(emulator.channel_id)][1:] == ["1, 2, 3"]
+
+
+# The connection
+
+
+async def test_a_refused_token_is_told_by_the_name_of_its_setting() -> None:
+    async with DiscordEmulator() as emulator:
+        with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
+            async with connect(
+                token="wrong", api_url=emulator.api_url, gateway_url="", threads=True
+            ):
+                pass
+
+
+async def test_an_unreachable_discord_is_told_by_its_address() -> None:
+    address = "http://127.0.0.1:1/api/v10"
+
+    with pytest.raises(CannotStart, match=address):
+        async with connect(token="any", api_url=address, gateway_url="", threads=True):
+            pass
+
+
+async def test_a_token_that_is_withdrawn_ends_the_listening() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        emulator.fail("GET", "/users/@me", status=401)
+
+        with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
+            await platform.listen(FakeIntake())
+
+
+async def test_what_is_said_while_the_gateway_is_lost_is_heard() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        await emulator.say(dm, ada, "one")
+        await until(lambda: intake.turns)
+
+        await emulator.disconnect()
+        await emulator.say(dm, ada, "two")
+        await until(lambda: len(intake.turns) > 1)
+
+        assert intake.texts == ["one", "two"]
+        assert emulator.sessions == 1
+
+
+# The surface
+
+
+async def test_a_reply_grows_in_its_thread_and_loses_its_button() -> None:
+    async with DiscordEmulator(bucket=FAST) as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        turn = channel_turn(emulator, said)
+        port: Platform = platform
+
+        async with port.surface(turn) as surface:
+            shown = await surface.post(page("It"))
+            growing = emulator.screen(said)[0]
+            await surface.edit(shown, page("It is"))
+            await surface.edit(shown, page("It is @everyone's sky", final=True))
+
+        assert emulator.thread_of(said) == said
+        assert growing.buttons == (f"stop:{turn.id}",)
+        assert emulator.states(shown) == ["It", "It is", "It is @everyone's sky"]
+        assert emulator.screen(said)[0].buttons == ()
+        assert not emulator.pings
+        assert not emulator.unguarded
+        assert surface.budget.bucket == f"discord:{said}"
+        assert emulator.sessions == 0
+
+
+async def test_every_message_suppresses_previews() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        async with platform.surface(dm_turn(emulator)) as surface:
+            shown = await surface.post(page("https://example.org"))
+            await surface.edit(shown, page("https://example.org/more", final=True))
+
+        writes = [one for one in emulator.requests if "messages" in one.path]
+        assert [one.body.get("flags") for one in writes] == [4, None]
+
+
+async def test_a_reply_leaves_nothing_in_the_library() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        async with platform.surface(dm_turn(emulator)) as surface:
+            shown = await surface.post(page("one"))
+            await surface.edit(shown, page("one two"))
+
+        gc.collect()
+        assert not [one for one in gc.get_objects() if isinstance(one, discord.ui.View)]
+
+
+async def test_typing_shows_while_the_surface_is_open() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+
+        async with platform.surface(channel_turn(emulator, said)):
+            await until(lambda: emulator.typing)
+
+        assert emulator.typing == [said]
+
+
+async def test_a_typing_call_that_hangs_delays_nothing() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        emulator.fail("POST", "/typing", hang=True)
+        started = time.monotonic()
+
+        async with platform.surface(dm_turn(emulator)) as surface:
+            await surface.post(page("here", final=True))
+
+        assert time.monotonic() - started < 1
+
+
+async def test_a_thread_that_was_opened_before_is_used_again() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        turn = channel_turn(emulator, said)
+        async with platform.surface(turn):
+            pass
+
+        async with platform.surface(turn) as surface:
+            await surface.post(page("because", final=True))
+
+        assert [one.text for one in emulator.screen(said)] == ["because"]
+
+
+async def test_a_thread_is_named_by_the_first_words_of_the_question() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        place = ChannelPlace(int(emulator.channel_id), int(said), opens_thread=True)
+
+        async with platform.surface(turn_at(place.written(), text="word " * 50)):
+            opened = next(one for one in emulator.requests if one.path.endswith("/threads"))
+
+        assert opened.body["name"] == "word " * 18 + "word word…"[:9]
+
+
+async def test_a_question_without_a_space_names_a_thread_as_well() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        place = ChannelPlace(int(emulator.channel_id), int(said), opens_thread=True)
+
+        async with platform.surface(turn_at(place.written(), text="x" * 300)):
+            opened = next(one for one in emulator.requests if one.path.endswith("/threads"))
+
+        assert str(opened.body["name"]).startswith("xxx")
+
+
+async def test_where_no_thread_may_be_opened_the_reply_stands_in_the_channel() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        emulator.fail("POST", "/threads", status=403, body={"code": 50013, "message": "no"})
+
+        async with platform.surface(channel_turn(emulator, said)) as surface:
+            await surface.post(page("because"))
+            await surface.post(page("and so on", number=1, final=True))
+
+        _, first, second = emulator.screen(emulator.channel_id)
+        assert (first.text, first.reply_to) == ("because", said)
+        assert (second.text, second.reply_to) == ("and so on", None)
+        written = [one.body for one in emulator.requests if one.path.endswith("/messages")]
+        assert written[0]["allowed_mentions"] == {"parse": [], "replied_user": False}
+
+
+async def test_a_reply_is_shown_although_its_question_has_gone() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        turn = channel_turn(emulator, said, opens_thread=False)
+        async with platform.surface(turn) as surface:
+            await emulator.delete(said)
+
+            await surface.post(page("because", final=True))
+
+        assert [one.text for one in emulator.screen(emulator.channel_id)] == ["because"]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_thread_that_cannot_be_opened_just_now_is_a_passing_failure(status: int) -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        emulator.fail("POST", "/threads", status=status)
+
+        with pytest.raises(WriteFailed):
+            async with platform.surface(channel_turn(emulator, said)):
+                pass
+
+
+async def test_a_deleted_question_leaves_no_place_for_a_reply() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        await emulator.delete(said)
+
+        with pytest.raises(PlaceGone, match="deleted"):
+            async with platform.surface(channel_turn(emulator, said)):
+                pass
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {},
+        {"channel": "general", "question": None, "opens_thread": False},
+        {"channel": "1", "question": 2, "opens_thread": True},
+        {"channel": "1", "interaction": "x", "token": "t"},
+    ],
+)
+async def test_a_place_that_is_none_of_ours_is_gone(place: Place) -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        with pytest.raises(PlaceGone):
+            async with platform.surface(turn_at(place)):
+                pass
+
+
+async def test_a_post_that_was_cut_off_is_not_doubled_when_it_is_repeated() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        turn = dm_turn(emulator)
+        emulator.fail("POST", "/messages", status=None, applied=True)
+        async with platform.surface(turn) as surface:
+            with pytest.raises(WriteFailed):
+                await surface.post(page("once"))
+
+            shown = await surface.post(page("once"))
+
+        assert [one.id for one in emulator.screen(str(turn.place["channel"]))] == [shown]
+
+
+async def test_after_a_refused_edit_the_page_is_posted_anew() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        turn = dm_turn(emulator)
+        async with platform.surface(turn) as surface:
+            shown = await surface.post(page("half"))
+            emulator.fail("PATCH", "/messages", status=400, body={"code": 30046, "message": "old"})
+            with pytest.raises(WriteRefused):
+                await surface.edit(shown, page("half and half", final=True))
+
+            await surface.post(page("half and half", final=True))
+
+        texts = [one.text for one in emulator.screen(str(turn.place["channel"]))]
+        assert texts == ["half", "half and half"]
+
+
+async def test_a_deleted_reply_is_told_as_such() -> None:
+    async with (
+        DiscordEmulator() as emulator,
+        logged_in(emulator) as platform,
+        platform.surface(dm_turn(emulator)) as surface,
+    ):
+        shown = await surface.post(page("going"))
+        await emulator.delete(shown)
+
+        with pytest.raises(MessageGone):
+            await surface.edit(shown, page("going on"))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (400, 50035, WriteRefused),
+        (400, 50083, PlaceGone),
+        (401, 0, WriteFailed),
+        (403, 50001, PlaceGone),
+        (403, 50013, PlaceGone),
+        (404, 10003, PlaceGone),
+        (404, 10008, MessageGone),
+        (500, 0, WriteFailed),
+        (503, 0, WriteFailed),
+        (None, 0, WriteFailed),
+    ],
+)
+async def test_a_refusal_is_told_in_the_words_of_the_core(
+    status: int | None, code: int, expected: type[SurfaceError]
+) -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        async with platform.surface(dm_turn(emulator)) as surface:
+            shown = await surface.post(page("one"))
+            emulator.fail("PATCH", "/messages", status=status, body={"code": code, "message": "no"})
+            started = time.monotonic()
+
+            with pytest.raises(expected):
+                await surface.edit(shown, page("one two"))
+
+        assert time.monotonic() - started < 0.5
+
+
+async def test_a_full_bucket_is_told_at_once_with_the_time_to_wait() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        async with platform.surface(dm_turn(emulator)) as surface:
+            shown = await surface.post(page("one"))
+            headers = {"Via": "1.1 somebody", "Retry-After": "7"}
+            emulator.fail("PATCH", "/messages", status=429, headers=headers)
+            started = time.monotonic()
+
+            with pytest.raises(WriteDelayed) as delayed:
+                await surface.edit(shown, page("one two"))
+
+        assert delayed.value.retry_after == 7
+        assert time.monotonic() - started < 0.5
+
+
+# The surface of a command
+
+
+async def test_a_command_is_answered_in_its_original_response() -> None:
+    intake = FakeIntake()
+    async with (
+        DiscordEmulator(bucket=FAST) as emulator,
+        listening(emulator, intake) as platform,
+    ):
+        ada = emulator.user("Ada")
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+        await until(lambda: intake.turns)
+
+        async with platform.surface(intake.turns[0]) as surface:
+            shown = await surface.post(page("Be"))
+            growing = emulator.original(asked)
+            await surface.edit(shown, page("Because"))
+            await surface.edit(shown, page("Because.", final=True))
+            await surface.post(page("The end", number=1, final=True))
+
+        original, later = emulator.screen(emulator.channel_id)
+        assert growing is not None
+        assert growing.buttons == (f"stop:discord:{asked}",)
+        assert emulator.states(original.id) == ["Be", "Because", "Because."]
+        assert (original.buttons, later.text) == ((), "The end")
+        assert not emulator.pings
+        assert not emulator.unguarded
+        assert not emulator.typing
+        edits = [one for one in emulator.requests if one.method == "PATCH"]
+        assert {one.body["flags"] for one in edits} == {4}
+
+
+async def test_a_first_page_that_comes_before_the_acknowledgement_waits_for_it() -> None:
+    intake = FakeIntake()
+    intake.open.clear()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+        await until(lambda: intake.turns)
+
+        async with platform.surface(intake.turns[0]) as surface:
+            posting = asyncio.create_task(surface.post(page("Because", final=True)))
+            await until(lambda: [one for one in emulator.requests if one.status == 404])
+            intake.open.set()
+            await posting
+
+        assert [one.text for one in emulator.screen(emulator.channel_id)] == ["Because"]
+        original = emulator.original(asked)
+        assert original is not None
+        assert original.text == "Because"
+
+
+async def test_a_command_that_is_never_acknowledged_is_answered_in_the_channel() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        place = CommandPlace(int(emulator.channel_id), snowflake_of(time.time()), "unknown")
+
+        async with platform.surface(turn_at(place.written())) as surface:
+            shown = await surface.post(page("Because", final=True))
+
+        assert [one.id for one in emulator.screen(emulator.channel_id)] == [shown]
+
+
+async def test_a_response_that_is_too_old_to_be_edited_makes_room_for_a_message() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        asked_at = snowflake_of(time.time() - 15 * 60)
+        place = CommandPlace(int(emulator.channel_id), asked_at, "old")
+        async with platform.surface(turn_at(place.written())) as surface:
+            with pytest.raises(WriteRefused):
+                await surface.edit("@original", page("Because", final=True))
+
+            shown = await surface.post(page("Because", final=True))
+
+        assert [one.id for one in emulator.screen(emulator.channel_id)] == [shown]
+        assert not [one for one in emulator.requests if one.path.startswith("/webhooks")]
+
+
+async def test_a_response_that_refused_an_edit_is_not_asked_again() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+        await until(lambda: emulator.original(asked))
+        async with platform.surface(intake.turns[0]) as surface:
+            shown = await surface.post(page("Be"))
+            emulator.fail("PATCH", "/webhooks", status=401, body={"code": 50027, "message": "no"})
+            with pytest.raises(WriteRefused):
+                await surface.edit(shown, page("Because"))
+
+            await surface.post(page("Because", final=True))
+
+        texts = [one.text for one in emulator.screen(emulator.channel_id)]
+        assert texts == ["Be", "Because"]
+
+
+async def test_a_command_without_channel_and_response_has_no_place() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        place = CommandPlace(1, snowflake_of(time.time()), "unknown")
+        async with platform.surface(turn_at(place.written())) as surface:
+            with pytest.raises(PlaceGone):
+                await surface.post(page("Because", number=1, final=True))
+
+
+async def test_later_pages_are_follow_ups_where_the_bot_is_no_member() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+        await until(lambda: emulator.original(asked))
+        emulator.fail("POST", "/channels", status=403, body={"code": 50001, "message": "no"})
+
+        async with platform.surface(intake.turns[0]) as surface:
+            await surface.post(page("Because", final=True))
+            later = await surface.post(page("and", number=1))
+            await surface.edit(later, page("and so", number=1, final=True))
+
+        texts = [one.text for one in emulator.screen(emulator.channel_id)]
+        assert texts == ["Because", "and so"]
+
+
+async def test_text_is_measured_in_code_points() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        async with platform.surface(dm_turn(emulator)) as surface:
+            text = "👍" * surface.limit
+
+            await surface.post(page(text, final=True))
+
+        assert surface.measure(text) == surface.limit == 2000

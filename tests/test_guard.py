@@ -1,0 +1,73 @@
+"""No text pings, hides or drives a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.guard import escape_markup, strip_controls, unescape
+
+# Any text, with what matters here far more often than chance would bring it.
+TRICKY = st.lists(
+    st.one_of(
+        st.text(max_size=4),
+        st.sampled_from(
+            ["&", "<", ">", "&amp;", "&lt;", "&amp;lt;", "<!channel>", "<@U1>", "\x1b", "\x9b"]
+        ),
+        st.sampled_from(["\r\n", "\r", "\n", "\t", "\u202e", "\u2066", "\u2069", "[31m", "\x07"]),
+    )
+).map("".join)
+
+
+@given(TRICKY)
+def test_escaped_text_holds_no_markup(text: str) -> None:
+    escaped = escape_markup(text)
+
+    assert "<" not in escaped
+    assert ">" not in escaped
+
+
+@given(TRICKY)
+def test_unescape_takes_back_exactly_what_escape_markup_wrote(text: str) -> None:
+    escaped = escape_markup(text)
+
+    assert unescape(escaped) == text
+    assert unescape(escape_markup(escaped)) == escaped
+
+
+@given(TRICKY)
+def test_stripped_text_holds_no_control_and_no_direction_override(text: str) -> None:
+    left = strip_controls(text)
+
+    assert all(unicodedata.category(c) != "Cc" or c in "\n\t" for c in left)
+    overrides = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    assert not overrides & {unicodedata.bidirectional(c) for c in left}
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cf"])))
+def test_ordinary_text_is_not_touched(text: str) -> None:
+    assert strip_controls(text) == text
+
+
+@given(TRICKY, TRICKY)
+def test_deltas_may_be_stripped_one_by_one(first: str, second: str) -> None:
+    assert strip_controls(first) + strip_controls(second) == strip_controls(first + second)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("a\r\nb\tc\n", "a\nb\tc\n"),
+        ("safe\rrm", "saferm"),
+        ("\x1b[2Jgone\x1b]0;title\x07", "[2Jgone]0;title"),
+        ("\x9b31mred", "31mred"),
+        ("user\u202egpj.exe", "usergpj.exe"),
+        # Marks that Hebrew and Arabic need, and the joiner of emoji, are no overrides.
+        ("\u200f\u05e9\u200f 👩\u200d🚀", "\u200f\u05e9\u200f 👩\u200d🚀"),
+    ],
+)
+def test_strip_controls_keeps_what_is_text(text: str, left: str) -> None:
+    assert strip_controls(text) == left

@@ -1,0 +1,175 @@
+"""The prompt fits its budget, alternates, and says who speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.domain import Exchange, Message, Person, ThreadKey, Turn
+from bot.prompt import CUT, Prompt, window
+from bot.tokens import MESSAGE_OVERHEAD, estimate
+
+ANN = Person("1", "Ann")
+BOB = Person("2", "Bob")
+KEY = ThreadKey("console", "", "", "1")
+
+WORDS = st.text("ab \n\u00e9\U0001f600", max_size=40)
+PEOPLE = st.builds(Person, st.sampled_from("123"), st.text(max_size=60))
+EXCHANGES = st.lists(st.builds(Exchange, st.just("t"), PEOPLE, st.just(0.0), WORDS, WORDS))
+
+
+def said(text: str, person: Person = ANN) -> Turn:
+    return Turn(id="console:9", key=KEY, person=person, text=text, place={}, asked_at=0.0)
+
+
+def exchange(question: str, answer: str, person: Person = ANN) -> Exchange:
+    return Exchange("console:1", person, 0.0, question, answer)
+
+
+def ask(
+    text: str,
+    *exchanges: Exchange,
+    system: str = "Be kind.",
+    budget: int = 10_000,
+    person: Person = ANN,
+) -> Prompt:
+    """Build a prompt in which a token is a character."""
+    turn = said(text, person)
+    return window(system=system, exchanges=exchanges, turn=turn, budget=budget, count=len)
+
+
+def size(messages: Sequence[Message]) -> int:
+    return sum(len(message.text) + MESSAGE_OVERHEAD for message in messages)
+
+
+def test_prompt_is_system_then_exchanges_then_the_new_message() -> None:
+    prompt = ask("And now?", exchange("Hi", "Hello!"), exchange("How?", "So."))
+
+    assert prompt.messages == (
+        Message("system", "Be kind."),
+        Message("user", "Hi"),
+        Message("assistant", "Hello!"),
+        Message("user", "How?"),
+        Message("assistant", "So."),
+        Message("user", "And now?"),
+    )
+    assert (prompt.dropped, prompt.cut) == (0, False)
+
+
+def test_an_empty_system_prompt_is_left_out() -> None:
+    prompt = ask("Hi", system=" \n")
+
+    assert prompt.messages == (Message("user", "Hi"),)
+
+
+def test_oldest_exchanges_are_dropped_whole() -> None:
+    exchanges = [exchange(f"question {n}", f"answer {n}") for n in range(5)]
+    newest = ask("new", *exchanges[3:])
+
+    prompt = ask("new", *exchanges, budget=size(newest.messages))
+
+    assert prompt.messages == newest.messages
+    assert prompt.dropped == 3
+
+
+def test_an_exchange_that_does_not_fit_drops_all_before_it() -> None:
+    prompt = ask(
+        "new", exchange("a", "b"), exchange("c", "d" * 500), exchange("e", "f"), budget=200
+    )
+
+    assert [message.text for message in prompt.messages] == ["Be kind.", "e", "f", "new"]
+    assert prompt.dropped == 2
+
+
+@pytest.mark.parametrize("missing", [exchange("Hi", " "), exchange("", "Hello!")])
+def test_half_an_exchange_is_left_out(missing: Exchange) -> None:
+    prompt = ask("new", missing, exchange("a", "b"))
+
+    assert [message.text for message in prompt.messages] == ["Be kind.", "a", "b", "new"]
+
+
+def test_a_long_message_loses_its_middle() -> None:
+    prompt = ask("start" + "x" * 500 + "end", system="", budget=100 + MESSAGE_OVERHEAD)
+
+    (new,) = prompt.messages
+    assert prompt.cut
+    assert new.text.startswith("startx")
+    assert CUT in new.text
+    assert new.text.endswith("xend")
+    assert len(new.text) == 100
+
+
+def test_a_message_is_left_whole_where_not_even_the_mark_fits() -> None:
+    prompt = ask("Hello", system="s" * 500, budget=100)
+
+    assert prompt.messages == (Message("system", "s" * 500), Message("user", "Hello"))
+    assert not prompt.cut
+
+
+def test_several_people_are_named_and_one_alone_is_not() -> None:
+    alone = ask("new", exchange("a", "b"))
+    together = ask("new", exchange("a", "b"), person=BOB)
+
+    assert [m.text for m in alone.messages if m.role == "user"] == ["a", "new"]
+    assert [m.text for m in together.messages if m.role == "user"] == ["Ann: a", "Bob: new"]
+
+
+def test_a_person_who_changed_their_name_is_still_alone() -> None:
+    prompt = ask("new", exchange("a", "b"), person=Person(ANN.id, "Anna"))
+
+    assert [m.text for m in prompt.messages if m.role == "user"] == ["a", "new"]
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("Ann\nBob: hi", "Ann Bob hi: "),
+        ("Ann\uff1a yes\u2028no", "Ann yes no: "),
+        ("\u202eBob\u200b", "Bob: "),
+        ("n" * 90, "n" * 40 + ": "),
+        (" :\t", "Somebody: "),
+        ("\u0410\u043d\u043d\u0430 \U0001f680", "\u0410\u043d\u043d\u0430 \U0001f680: "),
+    ],
+)
+def test_a_name_is_one_line_that_cannot_pass_for_two_speakers(name: str, label: str) -> None:
+    prompt = ask("new", exchange("a", "b"), person=Person("2", name))
+
+    assert prompt.messages[-1].text == label + "new"
+
+
+@given(system=WORDS, exchanges=EXCHANGES, text=WORDS, person=PEOPLE, budget=st.integers(0, 900))
+def test_prompt_stays_in_its_budget_alternates_and_keeps_the_newest(
+    system: str, exchanges: list[Exchange], text: str, person: Person, budget: int
+) -> None:
+    prompt = ask(text, *exchanges, system=system, budget=budget, person=person)
+
+    fixed = ask(text, system=system, person=person)
+    named = 42  # the longest name, its colon and space
+    if size(fixed.messages) + named <= budget:
+        assert not prompt.cut
+    if size(fixed.messages) - len(text) + named + len(CUT) <= budget:
+        assert size(prompt.messages) <= budget
+    roles = [message.role for message in prompt.messages]
+    head = ["system"] if system.strip() else []
+    kept = (len(roles) - len(head)) // 2
+    assert roles == [*head, *["user", "assistant"] * kept, "user"]
+    whole = ask(text, *exchanges, system=system, budget=10**6, person=person)
+    assert (
+        prompt.messages[len(head) : -1] == whole.messages[len(whole.messages) - 1 - 2 * kept : -1]
+    )
+    assert prompt.dropped == len(whole.messages) // 2 - len(prompt.messages) // 2
+
+
+@given(text=st.text("ab \u4e00\U0001f600", min_size=200, max_size=400), budget=st.integers(60, 150))
+def test_a_cut_message_fits_and_uses_the_room_that_it_has(text: str, budget: int) -> None:
+    prompt = window(system="", exchanges=[], turn=said(text), budget=budget, count=estimate)
+
+    (new,) = prompt.messages
+    assert estimate(new.text) + MESSAGE_OVERHEAD <= budget
+    head, mark, tail = new.text.partition(CUT)
+    assert text.startswith(head)
+    assert text.endswith(tail)
+    assert not mark or estimate(new.text) + MESSAGE_OVERHEAD >= budget - 12

@@ -1,0 +1,316 @@
+"""The worker: every turn ends, once, whatever happens to its worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from bot import worker as worker_module
+from bot.budget import EditBudgets
+from bot.conversation import Conversation
+from bot.domain import Page, Person, ThreadKey, Turn
+from bot.errors import GivenUp, ModelUnavailable, PlaceGone, WriteFailed
+from bot.history import History
+from bot.store import Store
+from bot.turns import Limits, Token, TurnQueue
+from bot.worker import Worker
+from tests.fakes import FakeModel, FakePlatform, FakeSurface
+
+KEY = ThreadKey("console", "local", "ann", "t1")
+LEASE = 0.3  # seconds
+WORDS = [f"word{number} " for number in range(30)]
+
+
+@pytest.fixture(autouse=True)
+def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers look up often, so that they end soon."""
+    monkeypatch.setattr(worker_module, "BLOCK_SECONDS", 0.1)
+
+
+def a_turn(number: int = 1, *, thread: str = "t1", text: str = "") -> Turn:
+    key = replace(KEY, thread=thread)
+    question = text or f"question {number}"
+    return Turn(f"console:{number}", key, Person("u1", "Ann"), question, {}, 1000.0)
+
+
+def a_queue(store: Store, name: str = "w1") -> TurnQueue:
+    limits = Limits(
+        waiting_per_thread=50, waiting_per_person=50, waiting=100, running_per_person=10
+    )
+    return TurnQueue(store=store, worker=name, limits=limits, lease_seconds=LEASE, keep_seconds=60)
+
+
+def a_worker(
+    store: Store,
+    platform: FakePlatform,
+    model: FakeModel,
+    *,
+    name: str = "w1",
+    capacity: int = 8,
+    drain: float = 5.0,
+) -> Worker:
+    conversation = Conversation(
+        history=History(store=store, keep_seconds=60),
+        model=model,
+        budgets=EditBudgets(store=store),
+        system_prompt="Be brief.",
+        prompt_tokens=1000,
+        patience=2.0,
+    )
+    return Worker(
+        queue=a_queue(store, name),
+        platforms={"console": platform},
+        conversation=conversation,
+        capacity=capacity,
+        lease_seconds=LEASE,
+        drain_seconds=drain,
+    )
+
+
+@asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[asyncio.Event]:
+    stopping = asyncio.Event()
+    task = asyncio.create_task(worker.run(stopping))
+    try:
+        yield stopping
+    finally:
+        stopping.set()
+        async with asyncio.timeout(10):
+            await task
+
+
+async def all_ended(store: Store) -> None:
+    queue = a_queue(store, "watcher")
+    async with asyncio.timeout(10):
+        while await queue.depth():
+            await asyncio.sleep(0.02)
+
+
+async def outcome(store: Store, number: int = 1) -> str:
+    ended = await a_queue(store).ended(f"console:{number}")
+    assert ended
+    return ended.outcome
+
+
+async def remembered(store: Store) -> list[tuple[str, str]]:
+    exchanges = await History(store=store, keep_seconds=60).read(KEY)
+    return [(exchange.question, exchange.answer) for exchange in exchanges]
+
+
+async def test_an_admitted_turn_is_answered_and_remembered(store: Store) -> None:
+    platform, model = FakePlatform(), FakeModel(["Hi", " Ann"])
+
+    async with running(a_worker(store, platform, model)):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+
+    assert platform.shown.text == "Hi Ann"
+    assert await remembered(store) == [("question 1", "Hi Ann")]
+    assert await outcome(store) == "done"
+
+
+async def test_the_second_turn_sees_the_first_exchange(store: Store) -> None:
+    model = FakeModel(["Hi"])
+
+    async with running(a_worker(store, FakePlatform(), model)):
+        await a_queue(store).admit(a_turn(1))
+        await a_queue(store).admit(a_turn(2))
+        await all_ended(store)
+
+    assert [(message.role, message.text) for message in model.prompts[1]] == [
+        ("system", "Be brief."),
+        ("user", "question 1"),
+        ("assistant", "Hi"),
+        ("user", "question 2"),
+    ]
+
+
+async def test_a_failed_turn_is_remembered_by_what_was_shown(store: Store) -> None:
+    model = FakeModel(["Half"], error=ModelUnavailable("cut"))
+
+    async with running(a_worker(store, FakePlatform(), model)):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+
+    assert await outcome(store) == "failed"
+    assert await remembered(store) == [("question 1", "Half")]
+
+
+async def test_a_turn_without_a_word_leaves_nothing_in_the_history(store: Store) -> None:
+    model = FakeModel([], error=ModelUnavailable("refused"))
+
+    async with running(a_worker(store, FakePlatform(), model)):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+
+    assert await remembered(store) == []
+
+
+async def test_stop_reaches_a_running_reply(store: Store) -> None:
+    platform, model = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, model)):
+        await a_queue(store).admit(a_turn())
+        async with asyncio.timeout(5):
+            while not platform.shown.states:
+                await asyncio.sleep(0.01)
+        await a_queue(store).stop("console:1")
+        async with asyncio.timeout(1):
+            await all_ended(store)
+
+    assert await outcome(store) == "stopped"
+    assert platform.shown.text.endswith("(Stopped.)")
+
+
+async def test_threads_are_answered_side_by_side(store: Store) -> None:
+    model = FakeModel(WORDS, pause=0.01)
+
+    async with running(a_worker(store, FakePlatform(), model)):
+        for number in range(6):
+            await a_queue(store).admit(a_turn(number, thread=f"t{number}"))
+        async with asyncio.timeout(1.5):
+            await all_ended(store)
+
+    assert len(model.prompts) == 6
+
+
+async def test_a_place_that_is_gone_ends_the_turn(store: Store) -> None:
+    platform = FakePlatform(error=PlaceGone("no permission"))
+
+    async with running(a_worker(store, platform, FakeModel())):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+
+    assert await outcome(store) == "failed"
+    assert await remembered(store) == []
+
+
+async def test_a_platform_that_is_away_gets_the_turn_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "LONGEST_BACK", 0.1)
+    platform = FakePlatform(error=WriteFailed("connection refused"))
+
+    async with running(a_worker(store, platform, FakeModel(["Hi"]))):
+        await a_queue(store).admit(a_turn())
+        await asyncio.sleep(0.2)
+        platform.error = None
+        await all_ended(store)
+
+    assert platform.shown.text == "Hi"
+    assert await outcome(store) == "done"
+
+
+async def test_a_turn_that_fails_every_time_ends_with_an_apology(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "LONGEST_BACK", 0.0)
+    monkeypatch.setattr(worker_module, "MAX_TRIES", 2)
+    platform = FakePlatform(shown=FakeSurface(errors=[ValueError("a bug")] * 2))
+
+    async with running(a_worker(store, platform, FakeModel(["Hi"]))):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+
+    assert await outcome(store) == "dead"
+    assert platform.shown.text == GivenUp.apology
+
+
+async def test_a_dead_workers_reply_is_finished_in_the_same_message(store: Store) -> None:
+    platform, text = FakePlatform(), "".join(WORDS)
+    dead = a_queue(store, "dead")
+    await dead.admit(a_turn())
+    tokens: list[Token] = []
+    while not tokens:
+        tokens = await dead.ready(["console"], count=1, block_seconds=0.1)
+    taken = await dead.take(tokens[0])
+    assert taken
+    half = await platform.shown.post(Page(0, text[:50], final=False))
+    await dead.save(taken, pages=[half], shown=text[:50])
+
+    async with running(a_worker(store, platform, FakeModel(WORDS), name="next")):
+        async with asyncio.timeout(2 * LEASE):
+            await all_ended(store)
+
+    assert list(platform.shown.screen) == [half]
+    assert platform.shown.text == text
+    assert await remembered(store) == [("question 1", text)]
+
+
+async def test_a_worker_that_lost_its_lease_restores_the_final_text(store: Store) -> None:
+    platform = FakePlatform()
+    slow = FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await a_queue(store).admit(a_turn())
+        async with asyncio.timeout(5):
+            while not platform.shown.screen:
+                await asyncio.sleep(0.01)
+        # Another worker claims the token, as after a pause of the first, and ends the turn.
+        (entry,) = await store.command(
+            "XRANGE", store.key("ready", "console"), "-", "+", "COUNT", 1
+        )
+        other = a_queue(store, "other")
+        await store.command(
+            "XCLAIM", store.key("ready", "console"), "workers", "other", 0, entry[0]
+        )
+        taken = await other.take(Token(thread=str(KEY), entry=entry[0]))
+        assert taken
+        await other.finish(taken, outcome="done", pages=["m1"], shown="The end.", exchange=None)
+        async with asyncio.timeout(5):
+            while platform.shown.text != "The end.":
+                await asyncio.sleep(0.02)
+
+    assert slow.hung_up == 1
+    assert list(platform.shown.screen) == ["m1"]
+
+
+async def test_shutdown_lets_a_reply_end(store: Store) -> None:
+    platform = FakePlatform()
+
+    async with running(a_worker(store, platform, FakeModel(WORDS, pause=0.02))) as stopping:
+        await a_queue(store).admit(a_turn())
+        while not platform.shown.states:
+            await asyncio.sleep(0.01)
+        stopping.set()
+
+    assert await outcome(store) == "done"
+    assert platform.shown.text == "".join(WORDS)
+
+
+async def test_shutdown_hands_over_what_does_not_end_in_time(store: Store) -> None:
+    platform = FakePlatform()
+    slow = FakeModel(WORDS * 100, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="old", drain=0.2)) as stopping:
+        await a_queue(store).admit(a_turn())
+        while not platform.shown.states:
+            await asyncio.sleep(0.01)
+        stopping.set()
+    async with running(a_worker(store, platform, FakeModel(["All of it."]), name="new")):
+        async with asyncio.timeout(LEASE * 2):
+            await all_ended(store)
+
+    assert platform.shown.text == "All of it."
+    assert await outcome(store) == "done"
+    assert slow.hung_up == 1
+
+
+async def test_two_workers_answer_each_turn_once(store: Store) -> None:
+    platform = FakePlatform()
+    models = [FakeModel(["Hi"]), FakeModel(["Hi"])]
+
+    async with (
+        running(a_worker(store, platform, models[0], name="a")),
+        running(a_worker(store, platform, models[1], name="b")),
+    ):
+        for number in range(20):
+            await a_queue(store).admit(a_turn(number, thread=f"t{number % 4}"))
+        await all_ended(store)
+
+    assert len(models[0].prompts) + len(models[1].prompts) == 20
+    assert len(platform.shown.screen) == 20

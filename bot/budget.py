@@ -22,16 +22,17 @@ _MANY = 1000  # buckets to remember before idle ones are dropped
 
 @dataclass(slots=True)
 class _Bucket:
-    next_write: float = 0.0  # loop time of the next evenly spaced write
+    next_edit: float = 0.0  # loop time of the next evenly spaced edit
     paused_until: float = 0.0  # loop time until which the platform wants no write at all
 
 
 class EditBudgets:
     """Says when a write may go out.
 
-    Inside a process interim writes are spaced evenly; all processes together count their writes in
-    the store, where one slot of each window is kept for final writes. While the store is away each
-    process keeps to its own spacing.
+    Platforms count new messages and edits apart, each as often as the budget says. Inside a process
+    interim edits are spaced evenly; all processes together count their writes in the store, where
+    one edit of each window is kept for final texts. While the store is away each process keeps to
+    its own spacing.
     """
 
     def __init__(self, *, store: Store) -> None:
@@ -39,28 +40,28 @@ class EditBudgets:
         self._count = store.redis.register_script(_COUNT)
         self._buckets: dict[str, _Bucket] = {}
 
-    async def interim(self, budget: EditBudget, *, unless: asyncio.Event) -> bool:
-        """Wait for an evenly spaced slot; False as soon as `unless` is set."""
-        # One of the window's writes is kept for finals.
-        writes = max(budget.writes - 1, 1)
+    async def interim(self, budget: EditBudget, *, new: bool, unless: asyncio.Event) -> bool:
+        """Wait for the slot of a new message or of an edit; False as soon as `unless` is set."""
         bucket = self._bucket(budget)
+        writes = budget.writes if new else max(budget.writes - 1, 1)
+        interval = budget.seconds / max(budget.writes - 1, 1)
         now = asyncio.get_running_loop().time()
-        at = max(now, bucket.next_write, bucket.paused_until)
-        bucket.next_write = at + budget.seconds / writes
+        at = max(now, bucket.paused_until, 0.0 if new else bucket.next_edit)
+        # The first edit follows the message that it edits by a whole interval, too.
+        bucket.next_edit = max(bucket.next_edit, at + interval)
         pause = at - now
         while not await _set_within(unless, pause):
-            pause = await self._shared_pause(budget, writes)
+            pause = await self._shared_pause(budget, new=new, writes=writes)
             if not pause:
                 return True
         return False
 
-    async def final(self, budget: EditBudget) -> None:
+    async def final(self, budget: EditBudget, *, new: bool) -> None:
         """Wait for a slot without regard for spacing: the whole window's budget may be used."""
-        bucket = self._bucket(budget)
-        pause = bucket.paused_until - asyncio.get_running_loop().time()
+        pause = self._bucket(budget).paused_until - asyncio.get_running_loop().time()
         while True:
             await asyncio.sleep(pause)
-            pause = await self._shared_pause(budget, budget.writes)
+            pause = await self._shared_pause(budget, new=new, writes=budget.writes)
             if not pause:
                 return
 
@@ -76,12 +77,12 @@ class EditBudgets:
             self._buckets = {
                 name: bucket
                 for name, bucket in self._buckets.items()
-                if max(bucket.next_write, bucket.paused_until) > now
+                if max(bucket.next_edit, bucket.paused_until) > now
             }
         return self._buckets.setdefault(budget.bucket, _Bucket())
 
-    async def _shared_pause(self, budget: EditBudget, writes: int) -> float:
-        key = self._store.key("budget", budget.bucket)
+    async def _shared_pause(self, budget: EditBudget, *, new: bool, writes: int) -> float:
+        key = self._store.key("budget", "new" if new else "edit", budget.bucket)
         try:
             with store_errors():
                 milliseconds: int = await self._count(

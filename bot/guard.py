@@ -32,3 +32,15 @@ def strip_controls(text: str) -> str:
     stays too, as plain text. Each character is judged alone, so deltas may be stripped one by one.
     """
     return text.translate(_REMOVED)
+
+
+def whole_characters(text: str) -> str:
+    """Join the halves of surrogate pairs; a half alone, which nothing can encode, becomes U+FFFD.
+
+    JSON may bring halves: an emoji that is cut between two deltas, say.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

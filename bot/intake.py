@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bot.domain import ThreadKey, Turn
+from bot.guard import whole_characters
 from bot.history import History
 from bot.turns import TurnQueue
 
@@ -23,7 +24,8 @@ class Intake:
 
         Raises Refused (its `apology` is for the person) and StoreUnavailable.
         """
-        return await self._queue.admit(replace(turn, text=turn.text[:MAX_QUESTION]))
+        text = whole_characters(turn.text[:MAX_QUESTION])
+        return await self._queue.admit(replace(turn, text=text))
 
     async def stop(self, turn_id: str) -> bool:
         """Ask for the end of a turn's reply; False when it is not being worked on (any more)."""

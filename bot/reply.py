@@ -17,6 +17,7 @@ from bot.errors import (
     WriteFailed,
     WriteRefused,
 )
+from bot.guard import whole_characters
 from bot.markdown import close, pages
 from bot.ports import Surface
 
@@ -92,11 +93,15 @@ class Reply:
         finally:
             collecting.cancel()
             await asyncio.gather(collecting, return_exceptions=True)
-        return Shown(self._outcome, self._text, self._whole, tuple(self._ids))
+        return Shown(self._outcome, self._said, self._whole, tuple(self._ids))
+
+    @property
+    def _said(self) -> str:
+        return whole_characters(self._text)
 
     @property
     def _whole(self) -> str:
-        return "\n\n".join(part for part in (self._text, self._notice) if part.strip())
+        return "\n\n".join(part for part in (self._said, self._notice) if part.strip())
 
     async def _collect(self, deltas: AsyncGenerator[str]) -> None:
         reading = asyncio.create_task(self._read(deltas))
@@ -133,7 +138,9 @@ class Reply:
             if len(self._text) <= self._older or not self._text.strip():
                 continue
             # The text is chosen when the write may go out, not when it was asked for.
-            if await self._budgets.interim(self._surface.budget, unless=self._ended):
+            if await self._budgets.interim(
+                self._surface.budget, new=self._next_is_new(), unless=self._ended
+            ):
                 await self._write_interim()
         await self._write_final()
 
@@ -152,7 +159,7 @@ class Reply:
         deadline = asyncio.get_running_loop().time() + self._patience
         pause = _FIRST_PAUSE
         while self._stale() is not None:
-            await self._budgets.final(self._surface.budget)
+            await self._budgets.final(self._surface.budget, new=self._next_is_new())
             try:
                 await self._write_next()
                 pause = _FIRST_PAUSE
@@ -167,10 +174,10 @@ class Reply:
 
     def _targets(self) -> list[Page]:
         ended = self._ended.is_set()
-        texts = self._cut(self._whole if ended else self._text.rstrip())
+        texts = self._cut(self._whole if ended else self._said.rstrip())
         last = len(texts) - 1
-        if not ended and self._surface.measure(closed := close(texts[last])) <= self._surface.limit:
-            texts[last] = closed
+        if not ended:
+            texts[last] = close(texts[last])
         targets = [Page(i, text, final=ended or i < last) for i, text in enumerate(texts)]
         if ended:
             # An earlier try may have filled more pages than the answer needs now.
@@ -185,6 +192,10 @@ class Reply:
             if page.number >= len(self._ids) or page != self._on_screen[page.number]:
                 return page
         return None
+
+    def _next_is_new(self) -> bool:
+        page = self._stale()
+        return page is not None and page.number >= len(self._ids)
 
     async def _write_next(self) -> bool:
         page = self._stale()

@@ -8,13 +8,14 @@ import hashlib
 import importlib.util
 import logging
 import os
+import re
 import signal
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -23,9 +24,8 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from bot.errors import CannotStart, StoreUnavailable
 
-# Longer than any blocking read, which lasts two seconds at most, so that only a server that hangs
-# runs into it.
-READ_SECONDS = 3.0
+# Longer than any blocking read, which lasts two seconds at most: only a server that hangs needs it.
+COMMAND_SECONDS = 3.0
 CONNECT_SECONDS = 1.0
 PING_SECONDS = 1.0
 # A refused or broken connection is tried three times: an embedded server that changes hands (0.1 s)
@@ -34,7 +34,7 @@ RETRIES = 2
 RETRY_SECONDS = 0.15
 CONNECTIONS = 100
 
-START_SECONDS = 30.0  # an append-only file of a gigabyte is read in about ten
+START_SECONDS = 30.0  # a long append-only file takes its time
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.01
 RESTART_SECONDS = 1.0
@@ -57,14 +57,28 @@ kill "$!" 2>/dev/null
 exit "$status"
 """
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
+
+
+class _Client(redis.asyncio.Redis):
+    """A client whose commands end in time.
+
+    redis-py's own `socket_timeout` writes through `asyncio.wait_for`, and that loses a cancellation
+    up to Python 3.11: a task that is cancelled in a command would go on.
+    """
+
+    async def execute_command(self, *words: Any, **options: Any) -> Any:
+        """Send a command and return its answer; TimeoutError when it takes too long."""
+        async with asyncio.timeout(COMMAND_SECONDS):
+            return await super().execute_command(*words, **options)  # type: ignore[no-untyped-call]
 
 
 class Store:
-    """One pool of connections for the process.
+    """One pool of connections for the process; `url` is where the server really is.
 
-    After a broken connection a command is sent again, so it may run twice. Blocking reads may last
-    two seconds. `url` is where the server really is.
+    A command of `redis` ends within three seconds, so blocking reads may last two; pipelines and
+    subscriptions have no such end. After a broken connection a command is sent again, so that it
+    may run twice.
     """
 
     def __init__(self, *, client: redis.asyncio.Redis, url: str, prefix: str) -> None:
@@ -130,14 +144,13 @@ def _client(url: str) -> redis.asyncio.Redis:
         decode_responses=True,
         max_connections=CONNECTIONS,
         timeout=CONNECT_SECONDS,
-        socket_timeout=READ_SECONDS,
+        socket_timeout=None,
         socket_connect_timeout=CONNECT_SECONDS,
-        # A time-out is told at once: the server had its seconds already.
         retry=Retry(ConstantBackoff(RETRY_SECONDS), RETRIES, (redis.ConnectionError,)),
         # They cost a round trip for each connection and only Redis Enterprise sends them.
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
-    return redis.asyncio.Redis.from_pool(pool)
+    return _Client.from_pool(pool)
 
 
 async def _check_version(client: redis.asyncio.Redis, url: str) -> None:
@@ -167,12 +180,11 @@ async def _warn_of_loss(client: redis.asyncio.Redis, url: str) -> None:
     if chosen.get("maxmemory-policy", "noeviction") != "noeviction":
         faults.append("drops keys when memory is short (set maxmemory-policy noeviction)")
     if faults:
-        logger.warning("The store %s %s: turns can be lost", _masked(url), " and ".join(faults))
+        log.warning("The store %s %s: turns can be lost", _masked(url), " and ".join(faults))
 
 
 def _masked(url: str) -> str:
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":***@") if password else url
+    return re.sub(r"password=[^&]+", "password=***", re.sub(r"//.*@", "//***@", url))
 
 
 @contextlib.asynccontextmanager
@@ -292,7 +304,7 @@ class _EmbeddedServer:
             try:
                 return await self.join_or_start()
             except CannotStart:
-                logger.exception("The embedded store ended")
+                log.exception("The embedded store ended")
                 await self.stop()
                 await asyncio.sleep(RESTART_SECONDS)
 

@@ -17,4 +17,3 @@ def test_a_thread_key_is_read_back_as_it_was_written(a: str, b: str, c: str, d: 
     read = ThreadKey.parse(str(key))
 
     assert read == key
-

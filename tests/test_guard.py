@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.guard import escape_markup, strip_controls, unescape
+from bot.guard import escape_markup, strip_controls, unescape, whole_characters
 
 # Any text, with what matters here far more often than chance would bring it.
 TRICKY = st.lists(
@@ -71,3 +71,17 @@ def test_deltas_may_be_stripped_one_by_one(first: str, second: str) -> None:
 )
 def test_strip_controls_keeps_what_is_text(text: str, left: str) -> None:
     assert strip_controls(text) == left
+
+
+@given(st.text())
+def test_halves_of_a_character_are_joined_wherever_it_was_cut(text: str) -> None:
+    encoded = text.encode("utf-16-le")
+    halves = [encoded[at : at + 2] for at in range(0, len(encoded), 2)]
+
+    joined = whole_characters("".join(it.decode("utf-16-le", "surrogatepass") for it in halves))
+
+    assert joined == text
+
+
+def test_half_a_character_alone_is_replaced() -> None:
+    assert whole_characters("a\ud83d b\ude00") == "a\ufffd b\ufffd"

@@ -135,6 +135,7 @@ def test_pages_without_fences_joined_are_the_text_but_for_whitespace_at_cuts(
 
 
 @given(TEXTS, LIMITS)
+@example("word word word word \n`````python\n```\nword word ", 50)
 def test_pages_without_the_added_fence_lines_are_the_text(text: str, limit: int) -> None:
     cut = pages(text, limit=limit, measure=len)
 
@@ -182,6 +183,11 @@ def test_no_character_is_torn(cluster: str, limit: int) -> None:
         ("some words\n" + "https://example.org/" + "p" * 39, "some words", "https://"),
         ("a " * 20 + "**bold and more bold** b", ("a " * 20)[:-1], "**bold and"),
         ("a" * 40 + "\n\n## Title\n\n" + "b" * 60, "a" * 40 + "\n", "## Title\n\nb"),
+        (
+            "a" * 20 + "\n```py\n" + "b" * 60,
+            "a" * 20 + "\n```py\n" + "b" * 29 + "\n```",
+            "```py\nb",
+        ),
         ("a" * 40 + "\n```py\n" + "code\n" * 3 + "```", "a" * 40, "```py\ncode\n"),
     ],
 )

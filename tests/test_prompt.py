@@ -102,6 +102,15 @@ def test_a_long_message_loses_its_middle() -> None:
     assert len(new.text) == 100
 
 
+def test_the_name_of_who_speaks_is_paid_for() -> None:
+    turn = said("x" * 500, BOB)
+
+    prompt = window(system="", exchanges=[exchange("a", "b")], turn=turn, budget=100, count=len)
+
+    assert prompt.messages[0].text.startswith("Bob: x")
+    assert size(prompt.messages) == 100
+
+
 def test_a_message_is_left_whole_where_not_even_the_mark_fits() -> None:
     prompt = ask("Hello", system="s" * 500, budget=100)
 

@@ -299,6 +299,14 @@ async def test_an_unfinished_code_block_is_shown_closed(store: Store) -> None:
     assert surface.text == "```python\na = 1\nb = 2\n```"
 
 
+async def test_an_emoji_cut_between_two_deltas_is_shown_whole(store: Store) -> None:
+    surface = FakeSurface()
+
+    shown = await a_reply(store, surface).stream(FakeModel(["Hi \ud83d", "\ude00!"]).stream([]))
+
+    assert surface.text == "Hi \U0001f600!" == shown.text
+
+
 async def test_restore_writes_every_page_again(store: Store) -> None:
     surface = FakeSurface(limit=100)
     shown = await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))

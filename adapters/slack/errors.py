@@ -1,0 +1,119 @@
+"""Slack's refusals in the words of `bot.errors`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+from slack_sdk.errors import SlackApiError
+
+from bot.errors import (
+    MessageGone,
+    PlaceGone,
+    SurfaceError,
+    WriteDelayed,
+    WriteFailed,
+    WriteRefused,
+)
+
+REQUEST_TIMEOUT = 10.0  # seconds
+
+# Codes from Slack's documentation of chat.postMessage and chat.update, "Errors".
+_PASSING = {
+    "fatal_error",
+    "internal_error",
+    "request_timeout",
+    "service_unavailable",
+    "team_added_to_org",
+}
+_DELAYED = {"message_limit_exceeded", "rate_limited", "ratelimited"}
+_NOT_INVITED = {"channel_not_found", "not_in_channel"}
+_MESSAGE_GONE = "message_not_found"
+_PLACE_GONE = {
+    "access_denied": "the workspace does not let the bot in",
+    "cannot_dm_bot": "a bot takes no direct messages",
+    "cannot_reply_to_message": "this message takes no replies",
+    "is_archived": "the channel is archived",
+    "messages_tab_disabled": "the app needs its Messages tab, under App Home",
+    "no_permission": "the bot needs the scope chat:write",
+    "thread_locked": "the thread is locked",
+    "thread_not_found": "the thread is gone",
+}
+_BAD_TOKEN = {
+    "account_inactive",
+    "invalid_auth",
+    "not_allowed_token_type",
+    "not_authed",
+    "token_expired",
+    "token_revoked",
+}
+# What Slack asks for is in the Retry-After header; this is for an answer without one.
+_DEFAULT_DELAY = 5.0  # seconds
+
+
+class NotInvited(PlaceGone):
+    """The bot is no member of the channel, or cannot even see it."""
+
+
+@asynccontextmanager
+async def translated(timeout: float = REQUEST_TIMEOUT) -> AsyncIterator[None]:
+    """Let only SurfaceError out, and nothing last longer than `timeout` seconds."""
+    try:
+        async with asyncio.timeout(timeout):
+            yield
+    except SlackApiError as error:
+        raise _surface_error(error) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise WriteFailed(f"Slack could not be reached: {error!r}") from error
+
+
+def code_of(error: BaseException | None) -> str:
+    """Return Slack's code for an error, or its cause's; empty where Slack named none."""
+    if not isinstance(error, SlackApiError):
+        return code_of(error.__cause__) if error else ""
+    return _field(error, "error")
+
+
+def _surface_error(error: SlackApiError) -> SurfaceError:
+    code = code_of(error)
+    status = getattr(error.response, "status_code", 0)
+    detail = f"Slack answered {code or f'HTTP {status}'}"
+    if code in _DELAYED or status == 429:
+        return WriteDelayed(detail, retry_after=_retry_after(error))
+    if code == _MESSAGE_GONE:
+        return MessageGone(detail)
+    if not code or code in _PASSING or status >= 500:
+        return WriteFailed(detail)
+    return _place_gone(error, detail) or WriteRefused(detail)
+
+
+def _place_gone(error: SlackApiError, detail: str) -> PlaceGone | None:
+    code = code_of(error)
+    if code in _NOT_INVITED:
+        return NotInvited(f"{detail}: invite the bot with /invite")
+    if code in _BAD_TOKEN:
+        return PlaceGone(f"{detail}: SLACK_BOT_TOKEN is not valid any more")
+    if code == "missing_scope":
+        return PlaceGone(f"{detail}: the app needs the scope {_field(error, 'needed')}")
+    if code.startswith("restricted_action"):
+        return PlaceGone(f"{detail}: the workspace lets the bot write nothing here")
+    if code in _PLACE_GONE:
+        return PlaceGone(f"{detail}: {_PLACE_GONE[code]}")
+    return None
+
+
+def _field(error: SlackApiError, name: str) -> str:
+    # slack-sdk 3.47 hands over a string where a proxy answered with text instead of JSON.
+    data = getattr(error.response, "data", None)
+    value = data.get(name) if isinstance(data, Mapping) else None
+    return value if isinstance(value, str) else ""
+
+
+def _retry_after(error: SlackApiError) -> float:
+    headers = getattr(error.response, "headers", None)
+    try:
+        return max(0.0, float(headers["Retry-After"])) if headers else _DEFAULT_DELAY
+    except (KeyError, ValueError):
+        return _DEFAULT_DELAY

@@ -1,0 +1,44 @@
+"""Who we are in a workspace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slack_sdk.web.async_client import AsyncWebClient
+
+from adapters.slack.errors import code_of, translated
+from bot.errors import CannotStart, SurfaceError, WriteDelayed, WriteFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The workspace and the bot in it: `user` is whom people mention, `bot` sends the messages."""
+
+    team: str
+    user: str
+    bot: str
+    name: str
+
+
+async def identify(client: AsyncWebClient) -> Identity:
+    """Ask Slack whose token this is; raise CannotStart when it refuses or cannot be reached."""
+    try:
+        async with translated():
+            answer = await client.auth_test()
+    except SurfaceError as error:
+        raise cannot_start("SLACK_BOT_TOKEN", client, error) from error
+    if not answer.get("bot_id"):
+        raise CannotStart("SLACK_BOT_TOKEN is no bot's token: those begin with xoxb-")
+    return Identity(
+        team=str(answer["team_id"]),
+        user=str(answer["user_id"]),
+        bot=str(answer["bot_id"]),
+        name=str(answer["user"]),
+    )
+
+
+def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> CannotStart:
+    """Say which variable Slack refuses, or that Slack cannot be reached."""
+    if isinstance(error, WriteDelayed | WriteFailed):
+        return CannotStart(f"Slack cannot be reached at {client.base_url}: {error}")
+    return CannotStart(f"Slack refuses {variable}: {code_of(error)}")

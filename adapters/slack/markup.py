@@ -1,0 +1,66 @@
+"""Slack's markup to plain text, and the model's Markdown to Slack.
+
+A reply is sent twice over. `text` feeds notifications, search and clients without blocks: it is
+mrkdwn and has all of `& < >` as entities. What people see is a `markdown` block, in which Slack
+still reads `<!channel>`, `<@U…>` and `<url|label>`, shows entities as their characters without
+reading them again, and leaves `&` alone inside a link's address (field report: PostHog/posthog,
+pull request 95054). So there `<` is always an entity, and `&` only where it would spell one. `>`
+opens nothing alone, and quotes need it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from bot.guard import unescape
+
+_TOKEN = re.compile(r"<([^<>]+)>")
+_SPELT_ENTITY = re.compile(r"&(?=#?\w+;)")
+_SCHEME = re.compile(r"^(https?://|mailto:|tel:)")
+
+
+def markdown_block(text: str) -> dict[str, str]:
+    """Return the block that shows Markdown, in which nothing pings."""
+    safe = _SPELT_ENTITY.sub("&amp;", text).replace("<", "&lt;")
+    return {"type": "markdown", "text": safe}
+
+
+def mentioned(text: str) -> list[str]:
+    """Return the ids of the people that a message names, each once."""
+    ids = (_person(token) for token in _TOKEN.findall(text))
+    return list(dict.fromkeys(user for user in ids if user))
+
+
+def readable(text: str, *, bot: str, names: Mapping[str, str]) -> str:
+    """Return a message as its author typed it, without mentions of the user `bot`.
+
+    `names` has the names of the people mentioned; the id stands for one that is missing.
+    """
+    said = re.sub(rf"<@{bot}(\|[^<>]*)?>[,:]?[ \t]?", "", text)
+    plain = _TOKEN.sub(lambda match: _plain(match[1], names), said)
+    return unescape(plain).strip()
+
+
+def _plain(token: str, names: Mapping[str, str]) -> str:
+    if user := _person(token):
+        return f"@{names.get(user, user)}"
+    target, _, label = token.partition("|")
+    if target.startswith("#"):
+        return f"#{label or target[1:]}"
+    if target.startswith("!"):
+        return _special(target[1:], label)
+    if not label or label == _SCHEME.sub("", target):
+        return label or target
+    return f"{label} ({target})"
+
+
+def _special(command: str, label: str) -> str:
+    # `<!date^…|fallback>` has the date as words, `<!subteam^S1|@team>` the group with its sign.
+    if "^" in command and label:
+        return label
+    return f"@{command.removeprefix('subteam^')}"
+
+
+def _person(token: str) -> str:
+    return token.partition("|")[0][1:] if token.startswith("@") else ""

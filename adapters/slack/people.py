@@ -1,0 +1,58 @@
+"""What people in a workspace are called."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from slack_sdk.web.async_client import AsyncWebClient
+
+from adapters.slack.errors import translated
+from adapters.slack.markup import mentioned, readable
+from bot.errors import SurfaceError
+
+# An event waits for names, and Slack waits 3 s for the event's acknowledgement.
+_PATIENCE = 0.7  # seconds
+_KEPT, _KEPT_UNKNOWN = 3600.0, 60.0  # seconds
+_CAPACITY = 1000
+_MOST_NAMES = 20  # of those mentioned in one message
+
+
+class People:
+    """Display names, remembered for an hour; a person without one is called by the id."""
+
+    def __init__(self, client: AsyncWebClient) -> None:
+        self._client = client
+        self._names: dict[str, tuple[str, float]] = {}
+
+    async def name(self, user: str) -> str:
+        """Return a person's display name; the id when Slack does not tell it in time."""
+        name, until = self._names.get(user, ("", 0.0))
+        if time.monotonic() < until:
+            return name
+        try:
+            async with translated(_PATIENCE):
+                answer = await self._client.users_info(user=user)
+        except SurfaceError:
+            return self._remember(user, user, seconds=_KEPT_UNKNOWN)
+        return self._remember(user, _display_name(answer["user"]) or user, seconds=_KEPT)
+
+    async def readable(self, text: str, *, bot: str) -> str:
+        """Return a message as its author typed it, without mentions of the user `bot`."""
+        users = [user for user in mentioned(text) if user != bot][:_MOST_NAMES]
+        names = await asyncio.gather(*(self.name(user) for user in users))
+        return readable(text, bot=bot, names=dict(zip(users, names, strict=True)))
+
+    def _remember(self, user: str, name: str, *, seconds: float) -> str:
+        self._names.pop(user, None)
+        while len(self._names) >= _CAPACITY:
+            del self._names[next(iter(self._names))]
+        self._names[user] = (name, time.monotonic() + seconds)
+        return name
+
+
+def _display_name(user: dict[str, object]) -> str:
+    profile = user.get("profile")
+    told = profile if isinstance(profile, dict) else {}
+    names = (told.get("display_name"), told.get("real_name"), user.get("name"))
+    return next((name for name in names if isinstance(name, str) and name), "")

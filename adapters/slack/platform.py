@@ -1,0 +1,174 @@
+"""Slack as a platform: one workspace, one bot."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import web
+from slack_bolt.adapter.aiohttp import to_aiohttp_response, to_bolt_request
+from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
+from slack_bolt.async_app import AsyncApp
+from slack_sdk.signature import SignatureVerifier
+from slack_sdk.web.async_client import AsyncWebClient
+
+from adapters.slack.ask import AskCommand, Withdrawals
+from adapters.slack.errors import REQUEST_TIMEOUT, translated
+from adapters.slack.identity import Identity, cannot_start, identify
+from adapters.slack.inbound import Inbound
+from adapters.slack.listeners import build_app
+from adapters.slack.people import People
+from adapters.slack.status import Statuses
+from adapters.slack.surface import open_surface
+from bot.domain import Turn
+from bot.errors import CannotStart, SurfaceError
+from bot.intake import Intake
+from bot.ports import Surface
+
+log = logging.getLogger(__name__)
+
+_PING_INTERVAL = 5.0  # seconds; a connection that has gone silent is replaced after four
+
+
+@asynccontextmanager
+async def connect(
+    *, bot_token: str, app_token: str, signing_secret: str, api_url: str
+) -> AsyncIterator[SlackPlatform]:
+    """Join the workspace of a bot token; an empty `api_url` is Slack's own.
+
+    Raises CannotStart when Slack refuses the token or cannot be reached.
+    """
+    url = api_url or AsyncWebClient.BASE_URL
+    # slack-sdk 3.47 heeds its own timeout only without a session of ours.
+    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        # Its default retry would send a message again that may have arrived.
+        client = AsyncWebClient(bot_token, url, session=session, retry_handlers=[])
+        client.proxy = _proxy(url)
+        identity = await identify(client)
+        async with Withdrawals(client).open() as withdrawals:
+            yield SlackPlatform(
+                client,
+                identity=identity,
+                withdrawals=withdrawals,
+                app_token=app_token,
+                signing_secret=signing_secret,
+            )
+
+
+class SlackPlatform:
+    """Shows replies through the Web API, and hears people by Socket Mode or HTTP."""
+
+    name = "slack"
+
+    def __init__(
+        self,
+        client: AsyncWebClient,
+        *,
+        identity: Identity,
+        withdrawals: Withdrawals,
+        app_token: str,
+        signing_secret: str,
+    ) -> None:
+        self._client = client
+        self._identity = identity
+        self._withdrawals = withdrawals
+        self._app_token = app_token
+        self._signing_secret = signing_secret
+        self._people = People(client)
+        self._statuses = Statuses(client)
+
+    def surface(self, turn: Turn) -> AbstractAsyncContextManager[Surface]:
+        """Open the surface of a turn's reply; entering asks nothing of Slack and always works."""
+        return open_surface(self._client, turn, identity=self._identity, statuses=self._statuses)
+
+    async def listen(self, intake: Intake) -> None:
+        """Hear by Socket Mode until cancelled, through reconnects.
+
+        Raises CannotStart when Slack refuses the app token or cannot be reached.
+        """
+        url = await self._socket_url()
+        socket = AsyncSocketModeHandler(
+            self._app(intake),
+            self._app_token,
+            logger=log,
+            web_client=self._client,
+            ping_interval=_PING_INTERVAL,
+        )
+        socket.client.wss_uri = url
+        socket.client.proxy = self._client.proxy
+        try:
+            await socket.connect_async()  # type: ignore[no-untyped-call]
+            await asyncio.Event().wait()
+        finally:
+            await socket.close_async()  # type: ignore[no-untyped-call]
+
+    def handler(self, intake: Intake) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Return the handler of POST /slack/events, for events, commands and buttons alike.
+
+        Raises CannotStart without a signing secret.
+        """
+        if not self._signing_secret.strip():
+            raise CannotStart("SLACK_SIGNING_SECRET is needed to hear Slack over HTTP")
+        verifier = SignatureVerifier(self._signing_secret)
+        app = self._app(intake)
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if not _is_signed(verifier, request, await request.read()):
+                return web.Response(status=401)
+            answer = await app.async_dispatch(await to_bolt_request(request))
+            return await to_aiohttp_response(answer)
+
+        return handle
+
+    def _app(self, intake: Intake) -> AsyncApp:
+        inbound = Inbound(self._client, identity=self._identity, people=self._people, intake=intake)
+        ask = AskCommand(
+            self._client,
+            identity=self._identity,
+            people=self._people,
+            intake=intake,
+            withdrawals=self._withdrawals,
+        )
+        return build_app(self._client, identity=self._identity, inbound=inbound, ask=ask)
+
+    async def _socket_url(self) -> str:
+        try:
+            async with translated():
+                answer = await self._client.apps_connections_open(app_token=self._app_token)
+        except SurfaceError as error:
+            raise cannot_start("SLACK_APP_TOKEN", self._client, error) from error
+        return str(answer["url"])
+
+
+def _is_signed(verifier: SignatureVerifier, request: web.Request, body: bytes) -> bool:
+    timestamp = request.headers.get("X-Slack-Request-Timestamp")
+    signature = request.headers.get("X-Slack-Signature")
+    try:
+        return verifier.is_valid(body, timestamp, signature)
+    except (ValueError, TypeError):
+        # slack-sdk 3.47: a timestamp that is no number, a body that is no UTF-8, a signature that
+        # is no ASCII.
+        return False
+
+
+def _proxy(url: str) -> str | None:
+    # slack-sdk 3.47 takes any proxy variable, for loopback too, and never heeds NO_PROXY.
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if _is_loopback(host) or urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,83 @@
+"""The line under a thread that says we are at work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from slack_sdk.web.async_client import AsyncWebClient
+
+from adapters.slack.errors import NotInvited, code_of, translated
+from bot.errors import SurfaceError, WriteDelayed, WriteFailed
+
+log = logging.getLogger(__name__)
+
+_WORKING = "is thinking..."
+_TIMEOUT = 1.5  # seconds; the first text waits for a status that is on its way
+_REFRESH = 100.0  # seconds; Slack takes the line away after two minutes
+
+
+class Statuses:
+    """Sets status lines until the workspace refuses one; then replies go without."""
+
+    def __init__(self, client: AsyncWebClient) -> None:
+        self._client = client
+        self._refused = False
+
+    async def set(self, *, channel: str, thread: str, status: str) -> None:
+        """Show the line, or take it away with an empty one; a failure is only logged."""
+        if self._refused:
+            return
+        try:
+            async with translated(_TIMEOUT):
+                await self._client.assistant_threads_setStatus(
+                    channel_id=channel, thread_ts=thread, status=status
+                )
+        except (WriteDelayed, WriteFailed, NotInvited) as error:
+            log.debug("the status was not shown: %s", error)
+        except SurfaceError as error:
+            self._refused = True
+            log.info("no status is shown while we think: Slack answered %s", code_of(error))
+
+
+class Status:
+    """The line of one reply: Slack itself takes it away when a message of ours follows."""
+
+    def __init__(self, statuses: Statuses, *, channel: str, thread: str | None) -> None:
+        self._statuses = statuses
+        self._channel = channel
+        self._thread = thread
+        self._needed = asyncio.Lock()
+        self._replied = False
+
+    @asynccontextmanager
+    async def shown(self) -> AsyncIterator[None]:
+        """Show the line beside the body, until a reply is posted or the body ends."""
+        if self._thread is None:
+            yield
+            return
+        task = asyncio.create_task(self._keep(self._thread))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if not self._replied:
+            await self._statuses.set(channel=self._channel, thread=self._thread, status="")
+
+    @asynccontextmanager
+    async def replying(self) -> AsyncIterator[None]:
+        """Keep the line from being set while, or after, the body posts a message."""
+        async with self._needed:
+            yield
+            self._replied = True
+
+    async def _keep(self, thread: str) -> None:
+        while True:
+            async with self._needed:
+                if self._replied:
+                    return
+                await self._statuses.set(channel=self._channel, thread=thread, status=_WORKING)
+            await asyncio.sleep(_REFRESH)

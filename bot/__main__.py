@@ -1,0 +1,205 @@
+"""Command line and wiring: the only place that knows everybody."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from bot import http
+from bot.budget import EditBudgets
+from bot.conversation import Conversation
+from bot.errors import CannotStart
+from bot.history import History
+from bot.intake import Intake
+from bot.store import connect
+from bot.turns import Limits, TurnQueue
+from bot.wiring import Job, a_mind, open_doors
+from bot.worker import Worker
+from config.settings import Settings, SettingsError
+
+log = logging.getLogger("bot")
+
+ROLES = ("discord", "slack", "console", "worker")
+LIMITS = Limits(waiting_per_thread=5, waiting_per_person=10, waiting=2000, running_per_person=3)
+CAPACITY = 64  # turns that one process works on at once
+DRAIN_SECONDS = 20.0  # of the 25 in which a process must be gone after SIGTERM
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bot", description="Parley, a chat bot.")
+    run = parser.add_subparsers(dest="command", required=True).add_parser(
+        "run", help="answer people until told to stop"
+    )
+    run.add_argument(
+        "roles",
+        nargs="*",
+        metavar="ROLE",
+        help=f"{', '.join(ROLES)}; without any: what is configured, and a worker",
+    )
+    named = parser.parse_args().roles
+    if unknown := [role for role in named if role not in ROLES]:
+        run.error(f"unknown role {unknown[0]!r}; there are {', '.join(ROLES)}")
+    try:
+        settings = Settings.load(os.environ, Path(".env"))
+        roles = _roles(named, settings)
+        _log_to_stderr(settings, quiet="console" in roles and sys.stdin.isatty())
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(settings, roles))
+    except (SettingsError, CannotStart) as error:
+        for mistake in str(error).splitlines():
+            sys.stderr.write(f"bot: {mistake}\n")
+        return 1
+    return 0
+
+
+def _roles(named: Sequence[str], settings: Settings) -> frozenset[str]:
+    if named:
+        return frozenset(named)
+    if settings.chat_platforms:
+        return frozenset((*settings.chat_platforms, "worker"))
+    if _somebody_at_stdin():
+        return frozenset(("console", "worker"))
+    raise CannotStart(
+        "there is nothing to do: set DISCORD_TOKEN or SLACK_BOT_TOKEN, or start me in a terminal"
+    )
+
+
+def _somebody_at_stdin() -> bool:
+    """A terminal, a pipe or a file, but not the null device that services are started with."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):
+        return False
+    return sys.stdin.isatty() or not stat.S_ISCHR(mode)
+
+
+def _log_to_stderr(settings: Settings, *, quiet: bool) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Masking(settings))
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    # In a terminal conversation only what is wrong interrupts.
+    logging.basicConfig(level=max(level, logging.WARNING) if quiet else level, handlers=[handler])
+    if level == logging.INFO:
+        for library in ("discord", "slack_bolt", "slack_sdk", "httpx2", "aiohttp"):
+            logging.getLogger(library).setLevel(logging.WARNING)
+
+
+class _Masking(logging.Formatter):
+    """Writes a log line, its traceback included, without any secret of the settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        values = [getattr(settings, each.name) for each in fields(settings) if not each.repr]
+        passwords = [urlsplit(value).password for value in values if "://" in value]
+        self._secrets = sorted(filter(None, (*values, *passwords)), key=len, reverse=True)
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+        return line
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return None
+    return uvloop.new_event_loop
+
+
+async def _serve(settings: Settings, roles: frozenset[str]) -> None:
+    stopping = asyncio.Event()
+    _heed_signals(stopping)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(
+            connect(url=settings.redis_url, data_dir=settings.data_dir)
+        )
+        keep_seconds = settings.history_days * 24 * 3600.0
+        history = History(store=store, keep_seconds=keep_seconds)
+        queue = TurnQueue(
+            store=store,
+            worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+            limits=LIMITS,
+            lease_seconds=settings.lease_seconds,
+            keep_seconds=keep_seconds,
+        )
+        intake = Intake(queue=queue, history=history)
+        # A terminal brings its own worker: somebody sits there and waits.
+        answers = bool(roles & {"worker", "console"})
+        mind = await stack.enter_async_context(a_mind(settings, roles)) if answers else None
+        doors = await open_doors(settings, roles, store, mind, stack)
+        if roles - {"console", "worker"} or "console" not in roles:
+            posts = {path: handler(intake) for path, handler in doors.posts.items()}
+            await stack.enter_async_context(
+                http.serve(host=settings.host, port=settings.port, store=store, posts=posts)
+            )
+        jobs = {name: listen(intake) for name, listen in doors.listeners.items()}
+        if mind:
+            worker = Worker(
+                queue=queue,
+                platforms=doors.platforms,
+                conversation=Conversation(
+                    history=history,
+                    model=mind.model,
+                    budgets=EditBudgets(store=store),
+                    system_prompt=mind.system_prompt,
+                    prompt_tokens=mind.prompt_tokens,
+                    patience=settings.reply_timeout,
+                ),
+                capacity=CAPACITY,
+                lease_seconds=settings.lease_seconds,
+                drain_seconds=DRAIN_SECONDS,
+            )
+            jobs["worker"] = worker.run(stopping)
+        log.info("Running as %s", ", ".join(sorted(roles)))
+        await _until_stopped(jobs, stopping)
+    log.info("Stopped")
+
+
+def _heed_signals(stopping: asyncio.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+
+
+async def _until_stopped(jobs: Mapping[str, Job], stopping: asyncio.Event) -> None:
+    """Run until told to stop, or until a job fails, or the terminal was all there was."""
+    told = asyncio.create_task(stopping.wait())
+    tasks = {name: asyncio.create_task(job) for name, job in jobs.items()}
+    waiting: set[asyncio.Task[Any]] = {told, *tasks.values()}
+    try:
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if done - {tasks.get("console")} or tasks.keys() <= {"console", "worker"}:
+                break
+            # The terminal had Ctrl-C for itself.
+            _heed_signals(stopping)
+    finally:
+        stopping.set()
+        told.cancel()
+        # Nothing new comes in while the worker lets its replies end.
+        for name, task in tasks.items():
+            if name != "worker":
+                task.cancel()
+        await asyncio.wait(tasks.values())
+    for task in tasks.values():
+        if not task.cancelled():
+            task.result()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

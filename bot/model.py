@@ -1,0 +1,349 @@
+"""The model behind an OpenAI-compatible address: streams of deltas, and one tree of failures.
+
+Each stream has an `AsyncInferenceClient` of its own, for that class keeps every response until it
+is closed; it costs 20 microseconds. What is dear, connections and TLS, lies in one pool for the
+process, which the library's client of each stream borrows through `_Call`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
+from functools import cache
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+from huggingface_hub import (
+    AsyncInferenceClient,
+    ChatCompletionStreamOutput,
+    get_async_session,
+    set_async_client_factory,
+)
+from huggingface_hub.errors import OfflineModeIsEnabled, TextGenerationError
+
+from bot.domain import Message
+from bot.errors import CannotStart, EmptyAnswer, ModelSilent, ModelUnavailable
+from bot.model_server import ModelServer
+
+ROUTER = "https://router.huggingface.co/v1"
+
+_T = TypeVar("_T")
+
+_CONNECT_SECONDS = 10.0
+_KEEP_SECONDS = 60.0  # how long an unused connection waits for the next stream
+_TAIL_SECONDS = 0.25  # how long the end of an answer may wait for the end of its body
+_BODY_SECONDS, _BODY_BYTES = 5.0, 65_536  # how much of a refusal is read
+# What the library takes for the end of a line, inside a JSON string too, and its escaped form.
+_LINE_ENDS = tuple(
+    (char.encode(), json.dumps(char).strip('"').encode()) for char in "\x85\u2028\u2029"
+)
+
+
+@asynccontextmanager
+async def connect(
+    *,
+    model: str,
+    base_url: str | None,
+    api_key: str,
+    max_tokens: int,
+    temperature: float | None,
+    top_p: float | None,
+    idle_timeout: float,
+    total_timeout: float,
+) -> AsyncIterator[ChatModel]:
+    """Open the connections to a model; without `base_url` to Hugging Face's router.
+
+    The time-outs are in seconds: `idle_timeout` between two signs of life, `total_timeout` for an
+    answer. Nothing is sent before the first stream. CannotStart when `base_url` is no web address.
+    """
+    server = ModelServer(
+        # With an empty key the library would send the saved HF_TOKEN, to any address.
+        url=base_url or ROUTER,
+        key=api_key or "-",
+        model=model,
+        own=base_url is not None,
+    )
+    async with _open_pool(server) as pool:
+        yield ChatModel(
+            server=server,
+            pool=pool,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            idle_timeout=idle_timeout,
+            total_timeout=total_timeout,
+        )
+
+
+class ChatModel:
+    """Streams answers; satisfies `bot.ports.Model` for as long as `connect` is open."""
+
+    def __init__(
+        self,
+        *,
+        server: ModelServer,
+        pool: httpx2.AsyncClient,
+        max_tokens: int,
+        temperature: float | None,
+        top_p: float | None,
+        idle_timeout: float,
+        total_timeout: float,
+    ) -> None:
+        self._server = server
+        self._pool = pool
+        self._max_tokens = max_tokens
+        self._temperature = temperature
+        self._top_p = top_p
+        self._idle_timeout = idle_timeout
+        self._total_timeout = total_timeout
+
+    @property
+    def name(self) -> str:
+        """The model's name as the operator wrote it."""
+        return self._server.model
+
+    async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
+        """Yield deltas, never empty, until the answer is complete; raise ModelError otherwise.
+
+        Closing the iterator early hangs up on the server. Time that the caller spends between two
+        deltas counts for the total time-out only.
+        """
+        deadline = asyncio.get_running_loop().time() + self._total_timeout
+        call = _Call(server=self._server, pool=self._pool)
+        finish, worded = "", False
+        async with AsyncInferenceClient(
+            base_url=self._server.url, api_key=self._server.key
+        ) as client:
+            chunks = await self._wait(self._ask(client, call, prompt), deadline=deadline)
+            while not finish and (step := await self._step(chunks, deadline=deadline)):
+                delta, finish = step
+                if delta:
+                    worded = worded or not delta.isspace()
+                    yield delta
+            await call.drain()
+        if finish == "error" or not (finish or call.done):
+            raise ModelUnavailable(f"{self._server} broke the answer off")
+        if not worded:
+            hint = ": raise MAX_TOKENS" if finish == "length" else ""
+            raise EmptyAnswer(f"{self._server} ended its answer without a word{hint}")
+
+    async def _ask(
+        self, client: AsyncInferenceClient, call: _Call, prompt: Sequence[Message]
+    ) -> AsyncIterator[ChatCompletionStreamOutput]:
+        token = _current_call.set(call)
+        try:
+            chunks = await client.chat_completion(
+                [{"role": message.role, "content": message.text} for message in prompt],
+                model=self._server.model,
+                stream=True,
+                max_tokens=self._max_tokens,
+                temperature=self._temperature,
+                top_p=self._top_p,
+            )
+        finally:
+            _current_call.reset(token)
+        return aiter(chunks)
+
+    async def _step(
+        self, chunks: AsyncIterator[ChatCompletionStreamOutput], *, deadline: float
+    ) -> tuple[str, str] | None:
+        """Return the next chunk's text and finish reason; None at the end of the stream."""
+        try:
+            chunk = await self._wait(anext(chunks, None), deadline=deadline)
+            return None if chunk is None else _read(chunk)
+        except TextGenerationError as error:
+            raise self._server.event(error.args[0]) from error
+        except httpx2.HTTPError as error:
+            raise ModelUnavailable(f"{self._server} cut the answer off") from error
+        # What the library lets through when a line is no chat completion.
+        except (ValueError, AttributeError, TypeError, LookupError) as error:
+            raise ModelUnavailable(f"{self._server} sent a line that cannot be read") from error
+
+    async def _wait(self, waiting: Awaitable[_T], *, deadline: float) -> _T:
+        idle_until = asyncio.get_running_loop().time() + self._idle_timeout
+        try:
+            async with asyncio.timeout_at(min(idle_until, deadline)):
+                return await waiting
+        except TimeoutError as error:
+            if idle_until < deadline:
+                text = (
+                    f"{self._server} said nothing for {self._idle_timeout:g} s: is it overloaded?"
+                )
+            else:
+                text = (
+                    f"{self._server} did not end its answer in {self._total_timeout:g} s:"
+                    " raise REPLY_TIMEOUT, or lower MAX_TOKENS"
+                )
+            raise ModelSilent(text) from error
+
+
+class _Call(httpx2.AsyncBaseTransport):
+    """One stream's request, sent through the pool; closing it hangs up.
+
+    It is the transport of the client that the library makes for the stream, and so the one place
+    that sees the response itself: refusals become ModelError here, before the library reads them.
+    """
+
+    def __init__(self, *, server: ModelServer, pool: httpx2.AsyncClient) -> None:
+        self._server = server
+        self._pool = pool
+        self._response: httpx2.Response | None = None
+        self._body: _Body | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the server said that the answer is complete."""
+        return self._body is not None and self._body.done
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        # ChatModel bounds every wait; only the connection has a shorter time-out of its own.
+        request.extensions["timeout"] = httpx2.Timeout(None, connect=_CONNECT_SECONDS).as_dict()
+        response = self._response = await self._send(request)
+        kind = response.headers.get("Content-Type", "")
+        if not response.is_success:
+            raise self._server.refusal(
+                status=response.status_code,
+                headers=response.headers,
+                body=await _read_body(response),
+            )
+        if kind.startswith(("text/html", "application/json")):
+            raise ModelUnavailable(
+                f"{self._server} answers with {kind} and not with a stream: check its address"
+            )
+        self._body = _Body(response.aiter_bytes())
+        return httpx2.Response(response.status_code, stream=self._body)
+
+    async def drain(self) -> None:
+        """Read the rest of a complete answer, so that the next one can use the connection."""
+        if self._body is not None:
+            with suppress(TimeoutError, httpx2.HTTPError):
+                async with asyncio.timeout(_TAIL_SECONDS):
+                    await self._body.drain()
+
+    async def aclose(self) -> None:
+        if self._response is not None:
+            await self._response.aclose()
+
+    async def _send(self, request: httpx2.Request) -> httpx2.Response:
+        dropped = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)
+        try:
+            try:
+                return await self._pool.send(request, stream=True)
+            except dropped:
+                # Usually a kept connection that the server has closed in the meantime.
+                return await self._pool.send(request, stream=True)
+        except dropped as error:
+            raise ModelUnavailable(f"{self._server} closes the connection") from error
+        except httpx2.HTTPError as error:
+            raise ModelUnavailable(
+                f"{self._server} cannot be reached: is it running, and is its address right?"
+            ) from error
+        except OfflineModeIsEnabled as error:
+            raise ModelUnavailable(
+                "HF_HUB_OFFLINE is set: unset it, or set MODEL_URL to a server of your own"
+            ) from error
+
+
+class _Body(httpx2.AsyncByteStream):
+    """The lines of an answer, mended where the library misreads them.
+
+    Closing it does nothing: the library's abandoned iterators do so at times of their own.
+    """
+
+    def __init__(self, parts: AsyncIterator[bytes]) -> None:
+        self._parts = parts
+        self.done = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        rest = b""
+        async for part in self._parts:
+            *lines, rest = (rest + part).split(b"\n")
+            for line in lines:
+                yield self._mend(line)
+        yield self._mend(rest)
+
+    async def drain(self) -> None:
+        async for _ in self._parts:
+            pass
+
+    def _mend(self, line: bytes) -> bytes:
+        if line.startswith(b"data:") and line[5:].strip() == b"[DONE]":
+            self.done = True
+            return b"data: [DONE]\n"
+        # llama.cpp sends them as they are.
+        for raw, escaped in _LINE_ENDS:
+            line = line.replace(raw, escaped)
+        return line + b"\n"
+
+
+# The call for which the library is about to ask for a client.
+_current_call: ContextVar[_Call | None] = ContextVar("_current_call", default=None)
+
+
+def _client_for_call() -> httpx2.AsyncClient:
+    """Make what the library asks for: an HTTP client, that of the stream now being opened."""
+    return httpx2.AsyncClient(transport=_current_call.get(), timeout=None)
+
+
+@cache
+def _library_hooks() -> dict[str, list[Callable[..., object]]]:
+    """Return what the library does around each request: its request ids, its offline mode."""
+    return get_async_session().event_hooks
+
+
+@asynccontextmanager
+async def _open_pool(server: ModelServer) -> AsyncIterator[httpx2.AsyncClient]:
+    host = _host(server.url)
+    hooks = _library_hooks()
+    set_async_client_factory(_client_for_call)
+    async with httpx2.AsyncClient(
+        # The library's own limit is 100; a stream beyond it would wait without a sign.
+        limits=httpx2.Limits(max_connections=None, keepalive_expiry=_KEEP_SECONDS),
+        # A server of one's own is asked in offline mode too.
+        event_hooks=None if server.own else hooks,
+        # No proxy stands between two programs of one machine.
+        trust_env=not _is_loopback(host),
+    ) as pool:
+        yield pool
+
+
+def _host(url: str) -> str:
+    with suppress(ValueError):
+        address = urlsplit(url)
+        if address.scheme in ("http", "https") and address.hostname:
+            return address.hostname
+    raise CannotStart("MODEL_URL is not an address like http://127.0.0.1:8080/v1")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _read_body(response: httpx2.Response) -> bytes:
+    """Return as much of a refusal's body as comes soon."""
+    body = b""
+    with suppress(TimeoutError, httpx2.HTTPError):
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) > _BODY_BYTES:
+                    break
+    return body
+
+
+def _read(chunk: ChatCompletionStreamOutput) -> tuple[str, str]:
+    """Return a chunk's text and finish reason, "" where there is none."""
+    if not chunk.choices:
+        return "", ""
+    choice = chunk.choices[0]
+    text = choice.delta.content
+    # Content that is not text (a list of parts) is reasoning: no word of the answer.
+    return text if isinstance(text, str) else "", choice.finish_reason or ""

@@ -1,0 +1,224 @@
+"""From settings to the model that answers and the platforms that are served."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from bot import http, local_model, model
+from bot.errors import CannotStart
+from bot.intake import Intake
+from bot.ports import Model, Platform
+from bot.store import Store
+from config.settings import Settings
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 60.0  # the longest silence of a model within an answer
+
+DEMO = "demo"
+# SmolLM2-135M: without a system prompt its template adds one with which it rambles, and a higher
+# temperature makes that worse. So told, it named 26 of 32 capitals and authors, in short sentences.
+DEMO_PROMPT = "You are a helpful assistant. Answer in one or two short sentences."
+DEMO_TEMPERATURE = 0.2
+DEMO_CONTEXT = 2048  # tokens of one conversation
+DEMO_ANSWER = 512  # tokens, after which it only repeats itself
+LOCAL_SLOTS = 4  # answers that the embedded model writes at once; further ones wait their turn
+
+Job = Coroutine[Any, Any, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mind:
+    """The model that answers, and what it is told and given."""
+
+    model: Model
+    label: str
+    system_prompt: str
+    prompt_tokens: int
+
+
+@dataclass(slots=True)
+class Doors:
+    """The platforms of this process: where replies are shown, and where events come in."""
+
+    platforms: dict[str, Platform] = field(default_factory=dict)
+    listeners: dict[str, Callable[[Intake], Job]] = field(default_factory=dict)
+    posts: dict[str, Callable[[Intake], http.Handler]] = field(default_factory=dict)
+
+
+async def open_doors(
+    settings: Settings,
+    roles: frozenset[str],
+    store: Store,
+    mind: Mind | None,
+    stack: AsyncExitStack,
+) -> Doors:
+    """Connect what the roles need; a process imports only the platforms that it runs."""
+    doors = Doors()
+    chat = settings.chat_platforms if "worker" in roles else ()
+    if "discord" in roles or "discord" in chat:
+        await _open_discord(settings, doors, stack, listens="discord" in roles)
+    if "slack" in roles or "slack" in chat:
+        await _open_slack(settings, doors, stack, listens="slack" in roles)
+    if mind:
+        from adapters.console import ConsolePlatform
+
+        console = ConsolePlatform(
+            store=store,
+            banner=f"Parley. Answers come from {mind.label}.",
+            patience=settings.reply_timeout + IDLE_SECONDS,
+            stdin=sys.stdin,
+            stdout=sys.stdout,
+        )
+        doors.platforms["console"] = console
+        if "console" in roles:
+            doors.listeners["console"] = console.listen
+    return doors
+
+
+async def _open_discord(
+    settings: Settings, doors: Doors, stack: AsyncExitStack, *, listens: bool
+) -> None:
+    from adapters import discord
+
+    if not settings.discord_token:
+        raise CannotStart("the role discord needs DISCORD_TOKEN")
+    platform = await stack.enter_async_context(
+        discord.connect(
+            token=settings.discord_token,
+            api_url=settings.discord_api_url,
+            gateway_url=settings.discord_gateway_url,
+            threads=settings.discord_threads,
+        )
+    )
+    doors.platforms["discord"] = platform
+    if listens:
+        doors.listeners["discord"] = platform.listen
+
+
+async def _open_slack(
+    settings: Settings, doors: Doors, stack: AsyncExitStack, *, listens: bool
+) -> None:
+    from adapters import slack
+
+    if not settings.slack_bot_token:
+        raise CannotStart("the role slack needs SLACK_BOT_TOKEN")
+    if listens and not (settings.slack_app_token or settings.slack_signing_secret):
+        raise CannotStart("the role slack needs SLACK_APP_TOKEN or SLACK_SIGNING_SECRET")
+    platform = await stack.enter_async_context(
+        slack.connect(
+            bot_token=settings.slack_bot_token,
+            app_token=settings.slack_app_token,
+            signing_secret=settings.slack_signing_secret,
+            api_url=settings.slack_api_url,
+        )
+    )
+    doors.platforms["slack"] = platform
+    if listens and settings.slack_app_token:
+        doors.listeners["slack"] = platform.listen
+    elif listens:
+        doors.posts["/slack/events"] = platform.handler
+
+
+@asynccontextmanager
+async def a_mind(settings: Settings, roles: frozenset[str]) -> AsyncIterator[Mind]:
+    """Connect the model that the settings name, or start the embedded one."""
+    if settings.model_fallbacks:
+        log.warning("MODEL_FALLBACKS is not used yet")
+    named = settings.hf_token or settings.model_url or settings.local_model_path
+    if settings.model_id != DEMO and not named and "worker" in roles and settings.chat_platforms:
+        raise CannotStart(
+            "there is no model: set HF_TOKEN, MODEL_URL or LOCAL_MODEL_PATH, "
+            "or MODEL_ID=demo for the small embedded one"
+        )
+    async with AsyncExitStack() as stack:
+        if settings.model_id == DEMO or not named:
+            mind = await _demo_mind(settings, stack)
+        elif settings.local_model_path:
+            mind = await _local_mind(settings, stack)
+        else:
+            mind = await _remote_mind(settings, stack)
+        log.info("Answers come from %s", mind.label)
+        yield mind
+
+
+async def _demo_mind(settings: Settings, stack: AsyncExitStack) -> Mind:
+    server = await stack.enter_async_context(
+        local_model.serve(
+            path=None,
+            gpu_layers=settings.gpu_layers,
+            context_tokens=DEMO_CONTEXT,
+            parallel=LOCAL_SLOTS,
+        )
+    )
+    max_tokens = min(settings.max_tokens, DEMO_ANSWER)
+    temperature = DEMO_TEMPERATURE if settings.temperature is None else settings.temperature
+    told = "" if settings.system_prompt == Settings().system_prompt else settings.system_prompt
+    return Mind(
+        model=await _chat_model(settings, stack, server.name, server.url, server.api_key,
+                                max_tokens=max_tokens, temperature=temperature),
+        label=f"{server.name}, a small demo model: set HF_TOKEN or MODEL_URL for a good one",
+        system_prompt=told or DEMO_PROMPT,
+        prompt_tokens=DEMO_CONTEXT - max_tokens,
+    )  # fmt: skip
+
+
+async def _local_mind(settings: Settings, stack: AsyncExitStack) -> Mind:
+    server = await stack.enter_async_context(
+        local_model.serve(
+            path=settings.local_model_path,
+            gpu_layers=settings.gpu_layers,
+            context_tokens=settings.context_tokens,
+            parallel=LOCAL_SLOTS,
+        )
+    )
+    return Mind(
+        model=await _chat_model(settings, stack, server.name, server.url, server.api_key),
+        label=f"{server.name} on this machine",
+        system_prompt=settings.system_prompt,
+        prompt_tokens=settings.context_tokens - settings.max_tokens,
+    )
+
+
+async def _remote_mind(settings: Settings, stack: AsyncExitStack) -> Mind:
+    # HF_TOKEN is for the router alone.
+    key = settings.model_api_key if settings.model_url else settings.hf_token
+    where = urlsplit(settings.model_url).hostname if settings.model_url else "Hugging Face"
+    return Mind(
+        model=await _chat_model(
+            settings, stack, settings.model_id, settings.model_url or None, key
+        ),
+        label=f"{settings.model_id} at {where}",
+        system_prompt=settings.system_prompt,
+        prompt_tokens=settings.context_tokens - settings.max_tokens,
+    )
+
+
+async def _chat_model(
+    settings: Settings,
+    stack: AsyncExitStack,
+    name: str,
+    url: str | None,
+    key: str,
+    *,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+) -> Model:
+    return await stack.enter_async_context(
+        model.connect(
+            model=name,
+            base_url=url,
+            api_key=key,
+            max_tokens=max_tokens or settings.max_tokens,
+            temperature=settings.temperature if temperature is None else temperature,
+            top_p=settings.top_p,
+            idle_timeout=IDLE_SECONDS,
+            total_timeout=settings.reply_timeout,
+        )
+    )

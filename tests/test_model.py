@@ -1,0 +1,549 @@
+"""Answers over a real socket, and every way in which they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from email.utils import formatdate
+from pathlib import Path
+from time import time
+
+import httpx2
+import pytest
+
+from bot.domain import Json, Message
+from bot.errors import (
+    CannotStart,
+    EmptyAnswer,
+    ModelBusy,
+    ModelDenied,
+    ModelError,
+    ModelLoading,
+    ModelSilent,
+    ModelUnavailable,
+    ModelUnknown,
+    ModelUnpaid,
+    PromptRefused,
+    PromptTooLong,
+)
+from bot.model import ChatModel, connect
+from bot.ports import Model
+from tests.emulators.model import How, ModelEmulator
+
+PROMPT = [Message("system", "Be brief."), Message("user", "What is a secret question?")]
+TOKEN = "hf_thisMustNotLeave"  # made up
+
+
+@asynccontextmanager
+async def connected(
+    url: str | None,
+    *,
+    key: str = "",
+    idle: float = 2.0,
+    total: float = 5.0,
+    temperature: float | None = None,
+) -> AsyncIterator[ChatModel]:
+    async with connect(
+        model="mistral",
+        base_url=url,
+        api_key=key,
+        max_tokens=50,
+        temperature=temperature,
+        top_p=None,
+        idle_timeout=idle,
+        total_timeout=total,
+    ) as model:
+        yield model
+
+
+async def answer(model: Model) -> str:
+    return "".join([delta async for delta in model.stream(PROMPT)])
+
+
+async def failure(
+    emulator: ModelEmulator, *, idle: float = 2.0, total: float = 5.0
+) -> tuple[str, ModelError]:
+    """Return what was said until the failure, and the failure."""
+    said = ""
+    async with connected(emulator.url, key="sk-key", idle=idle, total=total) as model:
+        try:
+            async for delta in model.stream(PROMPT):
+                said += delta
+        except ModelError as error:
+            return said, error
+    raise AssertionError(f"no failure after {said!r}")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(100):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not within a second")
+
+
+class TestAnswers:
+    async def test_deltas_arrive_as_the_server_says_them(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.answer = "Paris is it."
+            emulator.chunk = 6
+            deltas = [delta async for delta in model.stream(PROMPT)]
+
+        assert deltas == ["Paris ", "is it."]
+
+    async def test_a_delta_is_there_before_the_next_one_is_said(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail(how="hang", at_delta=1)
+            stream = model.stream(PROMPT)
+
+            assert await anext(stream) == "You said"
+            assert emulator.running == 1
+
+    async def test_the_server_is_told_what_the_operator_chose(self) -> None:
+        async with (
+            ModelEmulator() as emulator,
+            connected(emulator.url, key="sk-key", temperature=0.0) as model,
+        ):
+            await answer(model)
+
+        asked = emulator.requests[0]
+        assert model.name == "mistral"
+        assert asked.headers["Authorization"] == "Bearer sk-key"
+        assert asked.body == {
+            "model": "mistral",
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "What is a secret question?"},
+            ],
+            "stream": True,
+            "max_tokens": 50,
+            "temperature": 0.0,
+        }
+
+    async def test_chunks_without_choices_or_content_are_skipped(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.usage = True
+            deltas = [delta async for delta in model.stream(PROMPT)]
+
+        assert all(deltas)
+        assert "".join(deltas) == "You said: What is a secret question?"
+
+    async def test_line_ends_of_other_scripts_pass_unharmed(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.answer = "one\u2028two\u2029three\x85four\r\nfive 🦜"
+            emulator.chunk = 3
+
+            assert await answer(model) == emulator.answer
+
+    @pytest.mark.parametrize(
+        ("finish_reason", "done"),
+        [
+            ("stop", "data: [DONE]"),
+            ("stop", ": no end"),
+            (None, "data: [DONE]"),
+            (None, "data:[DONE]"),
+        ],
+    )
+    async def test_a_finish_reason_or_done_makes_an_answer_complete(
+        self, finish_reason: str | None, done: str
+    ) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.answer = "Yes."
+            emulator.finish_reason = finish_reason
+            emulator.done = done
+
+            assert await answer(model) == "Yes."
+
+    async def test_hundred_and_fifty_answers_run_at_once(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url, total=10) as model:
+            emulator.first_delay = 0.8
+            answers = await asyncio.gather(*(answer(model) for _ in range(150)))
+
+        assert emulator.most_running == 150
+        assert set(answers) == {"You said: What is a secret question?"}
+
+    async def test_closing_the_iterator_hangs_up(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.answer = "word " * 1000
+            emulator.delay = 0.01
+            async with aclosing(model.stream(PROMPT)) as stream:
+                await anext(stream)
+
+            await until(lambda: emulator.requests[0].hung_up)
+
+    async def test_cancelling_the_reader_hangs_up(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail(how="hang", at_delta=1)
+            reading = asyncio.create_task(answer(model))
+            await until(lambda: emulator.running == 1)
+            reading.cancel()
+
+            await until(lambda: emulator.requests[0].hung_up)
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+
+    async def test_three_hundred_answers_leave_nothing_behind(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            for _ in range(300):
+                await answer(model)
+            gc.collect()
+            responses = [o for o in gc.get_objects() if isinstance(o, httpx2.Response)]
+
+        assert emulator.connections == 1
+        assert len(responses) < 5
+
+    async def test_two_models_do_not_disturb_each_other(self) -> None:
+        async with ModelEmulator() as one, ModelEmulator() as two, connected(one.url) as first:
+            async with connected(two.url):
+                one.answer, two.answer = "one", "two"
+                said = await answer(first)
+
+            assert said == await answer(first) == "one"
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("status", "kind", "cure"),
+        [
+            (400, PromptRefused, "MODEL_ID"),
+            (401, ModelDenied, "MODEL_API_KEY"),
+            (402, ModelUnpaid, "credit"),
+            (403, ModelDenied, "licence"),
+            (404, ModelUnknown, "MODEL_ID and MODEL_URL"),
+            (405, PromptRefused, "MODEL_ID"),
+            (413, PromptTooLong, "CONTEXT_TOKENS"),
+            (422, PromptRefused, "MAX_TOKENS"),
+            (429, ModelBusy, "limit"),
+            (500, ModelUnavailable, "log"),
+            (502, ModelUnavailable, "log"),
+            (503, ModelLoading, "not ready"),
+        ],
+    )
+    async def test_a_status_becomes_an_error_with_its_cure(
+        self, status: int, kind: type[ModelError], cure: str
+    ) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail(status=status)
+            said, error = await failure(emulator)
+
+        assert said == ""
+        assert type(error) is kind
+        assert error.status == status
+        assert f"HTTP {status} (emulated)" in str(error)
+        assert cure in str(error)
+        assert len(emulator.requests) == 1
+
+    @pytest.mark.parametrize(
+        ("status", "said", "kind"),
+        [
+            (400, {"error": {"type": "exceed_context_size_error", "code": 400}}, PromptTooLong),
+            (400, {"error": {"code": "context_length_exceeded"}}, PromptTooLong),
+            (
+                400,
+                {"object": "error", "message": "This model's maximum context length is 9."},
+                PromptTooLong,
+            ),
+            (
+                422,
+                {
+                    "error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <",
+                    "error_type": "validation",
+                },
+                PromptTooLong,
+            ),
+            (400, {"error": {"code": "model_not_supported"}}, ModelUnknown),
+            (
+                400,
+                {"error": "The model 'x' is not supported by any provider you have enabled."},
+                ModelUnknown,
+            ),
+        ],
+    )
+    async def test_dialects_are_understood(
+        self, status: int, said: Mapping[str, Json], kind: type[ModelError]
+    ) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail(status=status, body=said)
+            _, error = await failure(emulator)
+
+        assert type(error) is kind
+
+    async def test_llama_cpp_tells_how_much_too_long_a_prompt_is(self) -> None:
+        body: Json = {"type": "exceed_context_size_error", "n_prompt_tokens": 5120, "n_ctx": 4096}
+        async with ModelEmulator() as emulator:
+            emulator.fail(status=400, body={"error": body})
+            _, error = await failure(emulator)
+
+        assert str(error).endswith("lower CONTEXT_TOKENS or MAX_TOKENS (5120 tokens, 4096 fit)")
+
+    @pytest.mark.parametrize(
+        "body", ["", "<html>", "[1]", '"no"', "null", '{"error": 5}', '{"error": [{}]}', "\xff"]
+    )
+    async def test_no_body_is_too_strange(self, body: str) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail(status=422, body=body, headers={"Transfer-Encoding": "chunked"})
+            _, error = await failure(emulator)
+
+        assert type(error) is PromptRefused
+
+    async def test_an_error_repeats_neither_key_nor_prompt(self) -> None:
+        echo: Json = [{"msg": "bad", "input": PROMPT[1].text}]
+        async with ModelEmulator() as emulator:
+            emulator.url = emulator.url.replace("//", "//user:password@")
+            emulator.fail(
+                status=422,
+                body={"error": {"message": PROMPT[1].text, "code": "sk-key?"}, "detail": echo},
+            )
+            _, error = await failure(emulator)
+
+        for secret in ("secret", "sk-key", "password", "user"):
+            assert secret not in str(error)
+
+    @pytest.mark.parametrize(
+        ("header", "body", "seconds"),
+        [
+            ("7", "", 7.0),
+            (formatdate(0, usegmt=True), "", 0.0),
+            ("soon", "", None),
+            (None, {"error": "Model is loading", "estimated_time": 20.5}, 20.5),
+            (None, "", None),
+        ],
+    )
+    async def test_the_server_may_say_when_to_come_back(
+        self, header: str | None, body: Mapping[str, Json], seconds: float | None
+    ) -> None:
+        async with ModelEmulator() as emulator:
+            headers = {"Retry-After": header} if header else {}
+            emulator.fail(status=503, headers=headers, body=body)
+            _, error = await failure(emulator)
+
+        assert error.retry_after == seconds
+
+    async def test_the_server_may_name_the_hour_to_come_back(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail(status=429, headers={"Retry-After": formatdate(time() + 30, usegmt=True)})
+            _, error = await failure(emulator)
+
+        assert error.retry_after == pytest.approx(30, abs=3)
+
+    @pytest.mark.parametrize(
+        ("how", "words"),
+        [
+            ("cut", "cut"),
+            ("eof", "broke the answer off"),
+            ("garbage", "cannot be read"),
+            ("error_event", "(emulated)"),
+        ],
+    )
+    @pytest.mark.parametrize("at_delta", [0, 2, 99])
+    async def test_a_broken_answer_is_unavailable_after_what_was_said(
+        self, how: How, words: str, at_delta: int
+    ) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail(how=how, at_delta=at_delta)
+            said, error = await failure(emulator)
+
+        assert type(error) is ModelUnavailable
+        assert words in str(error)
+        assert "You said: What is a secret question?".startswith(said)
+        assert len(said) == min(8 * at_delta, 36)
+
+    @pytest.mark.parametrize("line", ['"text"', "[1, 2]", "null", '{"choices": [1]}', "{}}"])
+    async def test_no_line_is_too_strange(self, line: str) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail(how="garbage", at_delta=1, body=line)
+            _, error = await failure(emulator)
+
+        assert type(error) is ModelUnavailable
+
+    async def test_a_context_that_fills_up_within_an_answer_is_too_small(self) -> None:
+        body: Json = {"code": 400, "type": "exceed_context_size_error", "message": "full"}
+        async with ModelEmulator() as emulator:
+            emulator.fail(how="error_event", at_delta=1, body={"error": body})
+            _, error = await failure(emulator)
+
+        assert type(error) is PromptTooLong
+
+    async def test_a_finish_reason_of_error_is_a_broken_answer(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.finish_reason = "error"
+            said, error = await failure(emulator)
+
+        assert said
+        assert type(error) is ModelUnavailable
+
+    @pytest.mark.parametrize("at_delta", [None, 0, 1])
+    async def test_silence_ends_after_the_idle_time(self, at_delta: int | None) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail(how="hang", at_delta=at_delta)
+            _, error = await failure(emulator, idle=0.2)
+            await until(lambda: emulator.requests[0].hung_up)
+
+        assert type(error) is ModelSilent
+        assert "said nothing for 0.2 s" in str(error)
+
+    async def test_an_endless_answer_ends_after_the_total_time(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.answer = "on and " * 1000
+            emulator.delay = 0.02
+            said, error = await failure(emulator, total=0.3)
+
+        assert said
+        assert type(error) is ModelSilent
+        assert "REPLY_TIMEOUT" in str(error)
+
+    @pytest.mark.parametrize("text", ["", " \n "])
+    async def test_an_answer_without_a_word_is_an_error(self, text: str) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.answer = text
+            _, error = await failure(emulator)
+
+        assert type(error) is EmptyAnswer
+
+    async def test_an_answer_cut_to_nothing_tells_the_cure(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.answer = ""
+            emulator.finish_reason = "length"
+            _, error = await failure(emulator)
+
+        assert "MAX_TOKENS" in str(error)
+
+    async def test_a_dropped_connection_is_tried_once_more(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail(how="refuse")
+            said = await answer(model)
+
+            emulator.fail(how="refuse", times=2)
+            with pytest.raises(ModelUnavailable, match="closes the connection"):
+                await answer(model)
+
+        assert said
+        assert len(emulator.requests) == 4
+
+    async def test_a_server_that_is_not_there_is_unavailable(self) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+            port = taken.getsockname()[1]
+            async with connected(f"http://127.0.0.1:{port}/v1") as model:
+                with pytest.raises(ModelUnavailable, match=f"127.0.0.1:{port} cannot be reached"):
+                    await answer(model)
+
+    async def test_an_answer_that_is_no_stream_names_the_address(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail(status=200, body="<html>", headers={"Content-Type": "text/html"})
+            _, error = await failure(emulator)
+
+        assert type(error) is ModelUnavailable
+        assert "not with a stream" in str(error)
+
+    async def test_neither_prompt_nor_key_follows_a_redirect(self) -> None:
+        async with ModelEmulator() as emulator, ModelEmulator() as elsewhere:
+            target = f"{elsewhere.url}/chat/completions"
+            emulator.fail(status=307, headers={"Location": target})
+            _, error = await failure(emulator)
+
+        assert type(error) is ModelUnavailable
+        assert "MODEL_URL" in str(error)
+        assert not elsewhere.requests
+
+    async def test_after_failures_the_next_answer_is_whole(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            broken: tuple[How, ...] = ("refuse", "cut", "garbage", "eof", "error_event")
+            for how in broken:
+                emulator.fail(how=how, at_delta=1)
+                with pytest.raises(ModelError):
+                    await answer(model)
+
+            assert await answer(model) == "You said: What is a secret question?"
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        "url", ["localhost:8080/v1", "mistralai/Mistral-7B", "ftp://host/v1", "http://[", "http://"]
+    )
+    async def test_an_address_that_is_none_names_the_variable(self, url: str) -> None:
+        with pytest.raises(CannotStart, match="MODEL_URL"):
+            async with connected(url):
+                pass
+
+    async def test_no_proxy_stands_before_a_server_on_this_machine(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:1")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            assert await answer(model)
+
+    async def test_without_an_address_the_router_is_asked(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[bytes] = []
+
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(await reader.readline())
+            writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+            await writer.wait_closed()
+
+        proxy = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        port = proxy.sockets[0].getsockname()[1]
+        for name in ("https_proxy", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+
+        async with proxy, connected(None, key=TOKEN) as model:
+            with pytest.raises(ModelUnavailable, match=r"router\.huggingface\.co"):
+                await answer(model)
+
+        assert asked == [b"CONNECT router.huggingface.co:443 HTTP/1.1\r\n"]
+
+    @pytest.mark.process
+    async def test_no_token_of_this_machine_reaches_a_server_of_ones_own(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "token").write_text(TOKEN)
+        script = f"""
+import asyncio, json, sys
+import huggingface_hub
+from bot.model import connect
+from bot.domain import Message
+
+async def main():
+    async with connect(
+        model="m", base_url=sys.argv[1], api_key="", max_tokens=9, temperature=None, top_p=None,
+        idle_timeout=5, total_timeout=5,
+    ) as model:
+        print("".join([delta async for delta in model.stream([Message("user", "Hello")])]))
+
+assert huggingface_hub.get_token() == {TOKEN!r}
+asyncio.run(main())
+"""
+        variables = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+        variables.pop("HF_TOKEN", None)
+        async with ModelEmulator() as emulator:
+            for added in ({}, {"HF_TOKEN": TOKEN}):
+                done = await asyncio.to_thread(
+                    subprocess.run,
+                    [sys.executable, "-c", script, emulator.url],
+                    env={**variables, **added},
+                    capture_output=True,
+                    text=True,
+                    timeout=10,
+                    check=False,
+                )
+                assert done.stdout == "You said: Hello\n", done.stderr
+
+        for asked in emulator.requests:
+            assert asked.headers["Authorization"] == "Bearer -"
+            assert TOKEN not in json.dumps([dict(asked.headers), asked.body])

@@ -1,0 +1,419 @@
+"""The main job, with the bot as a process: asked, answered in one growing message, remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from bot import errors
+from bot.domain import Exchange, ThreadKey
+from bot.history import decode
+from bot.store import connect
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.model import ModelEmulator
+from tests.emulators.slack import SlackEmulator
+from tests.process import (
+    LEASE,
+    DiscordDm,
+    DiscordMention,
+    DiscordSlash,
+    SlackDm,
+    SlackMention,
+    SlackSlash,
+    Way,
+    bot,
+    discord_bot,
+    discord_variables,
+    slack_variables,
+    until,
+)
+
+pytestmark = pytest.mark.process
+
+# Long enough for several edits, with what an adapter could spoil.
+ANSWER = (
+    "Well, **one** thing first: 1 < 2 & 3 > 2, and `a && b` stays code. "
+    + "The quick brown fox jumps over the lazy dog again and again. " * 5
+    + "Ask @everyone, @here or <!channel>; nobody is called. The end."
+)
+SECONDS = 4.0  # that the model takes for it
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    # pytest's own temporary paths are too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[ModelEmulator]:
+    async with ModelEmulator() as emulator:
+        yield emulator
+
+
+def speak_slowly(model: ModelEmulator, *, seconds: float = SECONDS) -> None:
+    model.answer = ANSWER
+    model.delay = seconds * model.chunk / len(ANSWER)
+
+
+def contents(model: ModelEmulator, number: int) -> list[tuple[str, str]]:
+    return [
+        (message["role"], message["content"])
+        for message in model.requests[number].messages
+        if message["role"] != "system"
+    ]
+
+
+async def remembered(data_dir: Path) -> list[Exchange]:
+    async with connect(url="", data_dir=data_dir) as store:
+        found: list[Exchange] = []
+        for name in await store.command("KEYS", store.key("history", "*")):
+            found += [decode(line) for line in await store.command("LRANGE", name, 0, -1)]
+    return found
+
+
+def answered(way: Way, times: int) -> bool:
+    return way.finals() == [ANSWER] * times
+
+
+async def holds_a_conversation(way: Way, model: ModelEmulator) -> None:
+    """Two questions: the answer grows and ends whole, and the second prompt holds the first."""
+    speak_slowly(model)
+    await way.ask("What is it?")
+    await until(partial(answered, way, 1), why=way.answers)
+    growing = [state for state in way.answers()[-1][1] if state]
+    assert len(growing) >= 4, growing
+    assert sorted(growing, key=len) == growing
+
+    model.delay = 0
+    await way.ask("And then?")
+    await until(partial(answered, way, 2), why=way.answers)
+    assert [
+        ("user", "What is it?"),
+        ("assistant", ANSWER),
+        ("user", "And then?"),
+    ] in [contents(model, number) for number in range(len(model.requests))]
+
+
+@pytest.mark.parametrize("kind", [DiscordMention, DiscordDm, DiscordSlash])
+async def test_discord_answers_in_one_growing_message(
+    kind: Callable[[DiscordEmulator], Way], data_dir: Path, model: ModelEmulator
+) -> None:
+    async with discord_bot(data_dir, model) as (discord, _):
+        await holds_a_conversation(kind(discord), model)
+
+        assert discord.pings == []
+    assert len(await remembered(data_dir)) == 2
+
+
+@pytest.mark.parametrize("transport", ["socket", "http"])
+async def test_slack_answers_in_one_growing_message(
+    transport: str, data_dir: Path, model: ModelEmulator
+) -> None:
+    async with SlackEmulator() as slack:
+        variables = slack_variables(slack, model)
+        if transport == "http":
+            variables["SLACK_APP_TOKEN"] = ""
+            variables["SLACK_SIGNING_SECRET"] = slack.signing_secret
+        async with bot(data_dir=data_dir, variables=variables) as running:
+            if transport == "http":
+                await until(lambda: "Running as" in running.text(), why=running.text)
+                found = re.search(r"http://127\.0\.0\.1:\d+", running.text())
+                assert found
+                slack.deliver_to(f"{found[0]}/slack/events")
+            else:
+                await asyncio.wait_for(slack.connected.wait(), 15)
+            for kind in (SlackMention, SlackDm, SlackSlash):
+                await holds_a_conversation(kind(slack), model)
+
+        assert (slack.pings, slack.unfurls) == ([], [])
+    assert len(await remembered(data_dir)) == 6
+
+
+async def killed_in_mid_reply(way: Way, victim: Callable[[], None]) -> None:
+    await way.ask("What is it?")
+    await until(lambda: way.answers() and len(way.answers()[0][1]) >= 2, why=way.answers)
+    victim()
+
+
+@pytest.mark.parametrize("platform", ["discord", "slack"])
+async def test_a_killed_process_is_followed_by_one_that_finishes_the_message(
+    platform: str, data_dir: Path, model: ModelEmulator
+) -> None:
+    speak_slowly(model)
+    async with AsyncExitStack() as stack:
+        way: Way
+        if platform == "discord":
+            discord = await stack.enter_async_context(DiscordEmulator())
+            variables, up = discord_variables(discord, model), discord.connected
+            way = DiscordMention(discord)
+        else:
+            slack = await stack.enter_async_context(SlackEmulator())
+            variables, up = slack_variables(slack, model), slack.connected
+            way = SlackMention(slack)
+        async with bot(data_dir=data_dir, variables=variables) as first:
+            await asyncio.wait_for(up.wait(), 15)
+            await killed_in_mid_reply(way, first.kill)
+            await first.process.wait()
+        model.delay = 0
+        async with bot(data_dir=data_dir, variables=variables):
+            await until(lambda: way.finals() == [ANSWER], why=way.answers)
+
+    (exchange,) = await remembered(data_dir)
+    assert (exchange.question, exchange.answer) == ("What is it?", ANSWER)
+
+
+async def test_a_killed_worker_is_replaced_by_another_within_two_leases(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    speak_slowly(model)
+    async with DiscordEmulator() as discord, AsyncExitStack() as stack:
+        variables = discord_variables(discord, model)
+        way = DiscordMention(discord)
+        await stack.enter_async_context(bot("discord", data_dir=data_dir, variables=variables))
+        await asyncio.wait_for(discord.connected.wait(), 15)
+        first = await stack.enter_async_context(
+            bot("worker", data_dir=data_dir, variables=variables)
+        )
+        await until(lambda: "Running as" in first.text(), why=first.text)
+        await way.ask("What is it?")
+        second = await stack.enter_async_context(
+            bot("worker", data_dir=data_dir, variables=variables)
+        )
+        await until(lambda: "Running as" in second.text(), why=second.text)
+        await until(lambda: way.answers() and len(way.answers()[0][1]) >= 2)
+
+        first.kill()
+        await until(lambda: len(model.requests) == 2, within=2 * LEASE, why=second.text)
+        await until(lambda: way.finals() == [ANSWER], why=way.answers)
+
+    (exchange,) = await remembered(data_dir)
+    assert exchange.answer == ANSWER
+
+
+async def test_a_paused_worker_that_wakes_up_spoils_nothing(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    speak_slowly(model, seconds=3)
+    async with DiscordEmulator() as discord, AsyncExitStack() as stack:
+        variables = discord_variables(discord, model)
+        way = DiscordMention(discord)
+        await stack.enter_async_context(bot("discord", data_dir=data_dir, variables=variables))
+        await asyncio.wait_for(discord.connected.wait(), 15)
+        first = await stack.enter_async_context(
+            bot("worker", data_dir=data_dir, variables=variables)
+        )
+        await killed_in_mid_reply(way, first.pause)
+        model.delay = 0
+        second = await stack.enter_async_context(
+            bot("worker", data_dir=data_dir, variables=variables)
+        )
+        await until(lambda: way.finals() == [ANSWER], why=second.text)
+        first.wake()
+        await until(lambda: "went to another worker" in first.text(), why=first.text)
+
+        assert way.finals() == [ANSWER]
+    assert len(await remembered(data_dir)) == 1
+
+
+async def test_an_event_delivered_three_times_is_answered_once(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        variables = discord_variables(discord, model) | slack_variables(slack, model)
+        async with bot(data_dir=data_dir, variables=variables):
+            await asyncio.wait_for(discord.connected.wait(), 15)
+            await asyncio.wait_for(slack.connected.wait(), 15)
+            in_discord, in_slack = DiscordMention(discord), SlackMention(slack)
+            await in_discord.ask("What is it?")
+            await in_slack.ask("What is it?")
+            for _ in range(2):
+                await discord.redeliver(in_discord.question)
+                await slack.redeliver(str(in_slack.question))
+            await until(lambda: in_discord.finals() and in_slack.finals())
+            # A turn asked after the doubles is answered after whatever they caused.
+            await in_discord.ask("Last")
+            await in_slack.ask("Last")
+            await until(lambda: len(in_discord.finals()) > 1 and len(in_slack.finals()) > 1)
+
+        expected = ["You said: What is it?", "You said: Last"]
+        assert (in_discord.finals(), in_slack.finals()) == (expected, expected)
+    assert len(model.requests) == 4
+
+
+async def test_two_quick_messages_are_answered_in_order(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    model.delay = 0.1
+    async with discord_bot(data_dir, model) as (discord, _):
+        way = DiscordDm(discord)
+        await way.ask("one")
+        await way.ask("two")
+        await until(lambda: way.finals() == ["You said: one", "You said: two"])
+
+    assert contents(model, 1) == [
+        ("user", "one"),
+        ("assistant", "You said: one"),
+        ("user", "two"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, errors.ModelDenied),
+        (404, errors.ModelUnknown),
+        (429, errors.ModelBusy),
+        (503, errors.ModelLoading),
+    ],
+)
+async def test_a_model_that_refuses_is_told_calmly(
+    status: int, error: type[errors.ModelError], data_dir: Path, model: ModelEmulator
+) -> None:
+    model.fail(status=status, body={"error": "no"}, times=9)
+    async with discord_bot(data_dir, model) as (discord, running):
+        way = DiscordDm(discord)
+        await way.ask("What is it?")
+        await until(lambda: way.finals() == [error.apology], why=way.answers)
+
+    assert "Traceback" not in running.text()
+    assert await remembered(data_dir) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [("hang", errors.ModelSilent), ("cut", errors.ModelUnavailable)],
+)
+async def test_a_model_that_breaks_off_leaves_what_it_said(
+    how: str, error: type[errors.ModelError], data_dir: Path, model: ModelEmulator
+) -> None:
+    model.fail(how="hang" if how == "hang" else "cut", at_delta=2)
+    async with discord_bot(data_dir, model, REPLY_TIMEOUT="2") as (discord, running):
+        way = DiscordDm(discord)
+        await way.ask("What is it?")
+        await until(
+            lambda: way.finals() == [f"You said: What i\n\n{error.apology}"],
+            why=way.answers,
+        )
+
+    assert "Traceback" not in running.text()
+    assert [exchange.answer for exchange in await remembered(data_dir)] == ["You said: What i"]
+
+
+async def test_the_stop_button_ends_a_reply(data_dir: Path, model: ModelEmulator) -> None:
+    speak_slowly(model, seconds=30)
+    async with discord_bot(data_dir, model) as (discord, _):
+        way = DiscordDm(discord)
+        await way.ask("What is it?")
+        await until(lambda: way.finals())
+        (shown,) = [it for it in discord.screen(way.channel) if it.buttons]
+        await discord.click(shown.id, way.person, shown.buttons[0])
+        await until(lambda: way.finals()[0].endswith("(Stopped.)"), within=5)
+
+        assert not [it for it in discord.screen(way.channel) if it.buttons]
+    await until(lambda: model.requests[0].hung_up)
+
+
+async def test_sigterm_lets_a_reply_end_and_leaves_with_0(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    speak_slowly(model, seconds=2)
+    async with discord_bot(data_dir, model) as (discord, running):
+        way = DiscordDm(discord)
+        await way.ask("What is it?")
+        await until(lambda: way.finals())
+        running.process.terminate()
+        running.process.terminate()
+        status = await asyncio.wait_for(running.process.wait(), 25)
+
+        assert way.finals() == [ANSWER]
+    assert status == 0
+
+
+async def test_a_piped_question_is_answered_on_stdout(data_dir: Path, model: ModelEmulator) -> None:
+    variables = {"MODEL_URL": model.url}
+    async with bot(
+        data_dir=data_dir, variables=variables, stdin=asyncio.subprocess.PIPE
+    ) as running:
+        process = running.process
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"one\ntwo\n")
+        process.stdin.close()
+        async with asyncio.timeout(15):
+            said = await process.stdout.read()
+            status = await process.wait()
+
+    assert said.decode().split("\n") == ["You said: one", "You said: two", ""]
+    assert status == 0
+
+
+async def test_the_http_door_tells_that_it_is_ready(data_dir: Path, model: ModelEmulator) -> None:
+    statuses = {}
+    async with discord_bot(data_dir, model) as (_, running), aiohttp.ClientSession() as session:
+        found = re.search(r"http://127\.0\.0\.1:\d+", running.text())
+        assert found
+        for path in ("livez", "readyz", "metrics", "else"):
+            async with session.get(f"{found[0]}/{path}") as answer:
+                statuses[path] = answer.status
+
+    assert statuses == {"livez": 200, "readyz": 200, "metrics": 200, "else": 404}
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"MAX_TOKENS": "many", "PORT": "-1"}, "MAX_TOKENS='many' is not a whole number"),
+        ({"DISCORD_TOKEN": "secret-1"}, "there is no model"),
+        ({}, "there is nothing to do"),
+        ({"SLACK_BOT_TOKEN": "xoxb-1", "MODEL_ID": "demo"}, "SLACK_APP_TOKEN"),
+    ],
+)
+async def test_a_start_that_cannot_work_says_why(
+    variables: dict[str, str], sentence: str, data_dir: Path
+) -> None:
+    async with bot(data_dir=data_dir, variables=variables) as running:
+        status = await asyncio.wait_for(running.process.wait(), 15)
+
+    assert status == 1
+    assert sentence in running.text()
+    assert "Traceback" not in running.text()
+    assert "secret-1" not in running.text()
+
+
+async def test_no_secret_reaches_the_log(data_dir: Path, model: ModelEmulator) -> None:
+    model.fail(status=401, body={"error": "bad key tell-nobody-1"})
+    secrets = {"MODEL_API_KEY": "tell-nobody-1", "HF_TOKEN": "hf_tell-nobody-2"}
+    async with discord_bot(data_dir, model, LOG_LEVEL="debug", **secrets) as (discord, running):
+        way = DiscordDm(discord)
+        await way.ask("What is it?")
+        await until(lambda: way.finals())
+
+    assert "tell-nobody" not in running.text()
+    assert discord.token not in running.text()
+    assert "tell-nobody-2" not in json.dumps(dict(model.requests[0].headers))
+
+
+async def test_the_thread_of_a_mention_is_one_conversation(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    async with discord_bot(data_dir, model) as (discord, _):
+        way = DiscordMention(discord)
+        await way.ask("one")
+        await until(lambda: len(way.finals()) == 1)
+        await way.ask("two")
+        await until(lambda: len(way.finals()) == 2)
+
+        key = ThreadKey("discord", discord.guild_id, discord.channel_id, way.question)
+    async with connect(url="", data_dir=data_dir) as store:
+        assert await store.command("LLEN", store.key("history", str(key))) == 2

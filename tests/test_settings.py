@@ -1,0 +1,278 @@
+"""Settings are read once, checked whole, and tell no secret."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings, SettingsError
+
+EXAMPLE = Path(__file__).parent.parent / ".env.example"
+NOWHERE = Path("no-such-file")
+
+
+def mistakes(environment: dict[str, str], env_file: Path = NOWHERE) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(environment, env_file)
+    return caught.value.mistakes
+
+
+def written(value: object) -> str:
+    if value is None or value == ():
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = "on" if value is True else str(value)
+    return f'"{text}"' if " " in text else text
+
+
+def test_nothing_set_is_enough() -> None:
+    settings = Settings.load({}, NOWHERE)
+
+    assert settings == Settings()
+    assert settings.chat_platforms == ()
+
+
+def test_every_value_arrives_in_its_type(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").touch()
+    environment = {
+        "MODEL_FALLBACKS": "a/b, c/d,",
+        "LOCAL_MODEL_PATH": str(tmp_path / "model.gguf"),
+        "GPU_LAYERS": "12",
+        "MAX_TOKENS": "100",
+        "TEMPERATURE": "0",
+        "TOP_P": "1",
+        "REDIS_URL": "unix:///run/redis?db=1",
+        "DATA_DIR": str(tmp_path),
+        "DISCORD_THREADS": "OFF",
+        "DISCORD_GATEWAY_URL": "ws://127.0.0.1:1",
+        "PORT": "0",
+        "LOG_LEVEL": "DEBUG",
+        "LEASE_SECONDS": "0.3",
+    }
+
+    settings = Settings.load(environment, NOWHERE)
+
+    assert settings == Settings(
+        model_fallbacks=("a/b", "c/d"),
+        local_model_path=tmp_path / "model.gguf",
+        gpu_layers=12,
+        max_tokens=100,
+        temperature=0.0,
+        top_p=1.0,
+        redis_url="unix:///run/redis?db=1",
+        data_dir=tmp_path,
+        discord_threads=False,
+        discord_gateway_url="ws://127.0.0.1:1",
+        port=0,
+        log_level="debug",
+        lease_seconds=0.3,
+    )
+
+
+def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("MAX_TOKENS=1\nPORT=2\n")
+
+    settings = Settings.load({"MAX_TOKENS": "3"}, env_file)
+
+    assert (settings.max_tokens, settings.port, settings.web_port) == (3, 2, 5006)
+
+
+def test_an_empty_value_counts_as_none(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("MAX_TOKENS=7\nPORT=\nHOST\nDATA_DIR='  '\n")
+
+    settings = Settings.load({"MAX_TOKENS": " ", "LOG_LEVEL": ""}, env_file)
+
+    assert settings == Settings(max_tokens=7)
+
+
+def test_a_file_is_taken_as_it_was_written(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text(
+        '\ufeffHF_TOKEN=hf_${HOME}$x # mine\nexport SYSTEM_PROMPT="Grüße\nalle"\n', encoding="utf-8"
+    )
+
+    settings = Settings.load({}, env_file)
+
+    assert settings.hf_token == "hf_${HOME}$x"
+    assert settings.system_prompt == "Grüße\nalle"
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    found = mistakes(
+        {
+            "MAX_TOKENS": "many",
+            "TOP_P": "0",
+            "TEMPERATURE": "nan",
+            "PORT": "65536",
+            "LEASE_SECONDS": "inf",
+            "DISCORD_THREADS": "perhaps",
+        }
+    )
+
+    assert found == (
+        "MAX_TOKENS='many' is not a whole number",
+        "TEMPERATURE='nan' is not from 0 to 2",
+        "TOP_P='0' is not above 0 and at most 1",
+        "DISCORD_THREADS='perhaps' is neither on nor off",
+        "PORT='65536' is not from 0 to 65535",
+        "LEASE_SECONDS='inf' is not a number above 0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("GPU_LAYERS", "all", "GPU_LAYERS='all' is not a whole number"),
+        ("GPU_LAYERS", "-1", "GPU_LAYERS='-1' is less than 0"),
+        ("MAX_TOKENS", "0", "MAX_TOKENS='0' is less than 1"),
+        ("REPLY_TIMEOUT", "soon", "REPLY_TIMEOUT='soon' is not a number"),
+        ("REPLY_TIMEOUT", "-1", "REPLY_TIMEOUT='-1' is not a number above 0"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL='loud' is none of debug, info, warning, error"),
+        ("LOCAL_MODEL_PATH", "no-such", "LOCAL_MODEL_PATH='no-such' is not a file"),
+        ("DATA_DIR", __file__, f"DATA_DIR='{__file__}' is not a folder"),
+        ("MODEL_ID", "two words", "MODEL_ID='two words' has a blank or a special character in it"),
+        ("MODEL_URL", "localhost", "MODEL_URL='localhost' does not begin with http:// or https://"),
+        ("MODEL_URL", "http://", "MODEL_URL='http://' names no server"),
+        (
+            "REDIS_URL",
+            "http://here",
+            "REDIS_URL='http://here' does not begin with redis:// or rediss:// or unix://",
+        ),
+        ("REDIS_URL", "unix://", "REDIS_URL='unix://' names no server"),
+        (
+            "DISCORD_GATEWAY_URL",
+            "https://here",
+            "DISCORD_GATEWAY_URL='https://here' does not begin with ws:// or wss://",
+        ),
+    ],
+)
+def test_a_mistake_names_the_variable_and_its_value(name: str, value: str, sentence: str) -> None:
+    assert mistakes({name: value}) == (sentence,)
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        (
+            {"MAX_TOKENS": "512", "CONTEXT_TOKENS": "512"},
+            "MAX_TOKENS=512 leaves no room for a question in CONTEXT_TOKENS=512",
+        ),
+        ({"SLACK_APP_TOKEN": "xapp-1"}, "SLACK_APP_TOKEN needs SLACK_BOT_TOKEN beside it"),
+        ({"SLACK_SIGNING_SECRET": "1"}, "SLACK_SIGNING_SECRET needs SLACK_BOT_TOKEN beside it"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_mistakes(
+    environment: dict[str, str], sentence: str
+) -> None:
+    assert mistakes(environment) == (sentence,)
+
+
+def test_a_refused_value_is_one_mistake_and_no_second() -> None:
+    found = mistakes({"CONTEXT_TOKENS": "few", "MAX_TOKENS": "99999"})
+
+    assert found == ("CONTEXT_TOKENS='few' is not a whole number",)
+
+
+def test_exchanged_slack_tokens_are_told_without_their_values() -> None:
+    found = mistakes({"SLACK_BOT_TOKEN": "xapp-s3cret", "SLACK_APP_TOKEN": "xoxb-s3cret"})
+
+    assert found == (
+        "SLACK_BOT_TOKEN is an app-level token: it belongs in SLACK_APP_TOKEN",
+        "SLACK_APP_TOKEN is a bot token: it belongs in SLACK_BOT_TOKEN",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HF_TOKEN", "hf_s3 cret"),
+        ("DISCORD_TOKEN", "s3cret…"),
+        ("REDIS_URL", "redis://s3cret:s3cret@here:port"),
+        ("REDIS_URL", "redis://:s3#cret@here"),
+        ("REDIS_URL", "redis://:s3cret"),
+        ("REDIS_URL", "http://bot:s3cret@here"),
+        ("REDIS_URL", "http://here?password=s3cret"),
+        ("MODEL_URL", "ftp://bot:s3@cret@here"),
+        ("DISCORD_API_URL", "ftp://bot:s3cret@here"),
+    ],
+)
+def test_a_mistake_tells_no_secret(name: str, value: str) -> None:
+    (mistake,) = mistakes({name: value})
+
+    assert name in mistake
+    assert "s3" not in mistake
+    assert "cret" not in mistake
+
+
+def test_a_refused_address_is_shown_without_its_login() -> None:
+    found = mistakes({"REDIS_URL": "http://bot:s3cret@here:1/0"})
+
+    assert found == (
+        "REDIS_URL='http://***@here:1/0' does not begin with redis:// or rediss:// or unix://",
+    )
+
+
+def test_the_written_form_of_settings_holds_no_secret() -> None:
+    secrets = {
+        "HF_TOKEN": "s3cret",
+        "MODEL_URL": "http://a:s3cret@here",
+        "MODEL_API_KEY": "s3cret",
+        "REDIS_URL": "redis://:s3cret@here",
+        "DISCORD_TOKEN": "s3cret",
+        "SLACK_BOT_TOKEN": "s3cret",
+        "SLACK_APP_TOKEN": "s3cret",
+        "SLACK_SIGNING_SECRET": "s3cret",
+    }
+
+    settings = Settings.load(secrets, NOWHERE)
+
+    assert "s3cret" not in repr(settings)
+    assert settings.chat_platforms == ("discord", "slack")
+
+
+def test_a_misspelt_name_in_the_file_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("DISCORD_TOKN=s3cret\nMAX_TOKEN=1\nSLACK_COLOUR=red\nCOMPOSE_FILE=a\n")
+
+    found = mistakes({}, env_file)
+
+    assert found == (
+        "DISCORD_TOKN in .env is unknown; did you mean DISCORD_TOKEN?",
+        "MAX_TOKEN in .env is unknown; did you mean MAX_TOKENS?",
+        "SLACK_COLOUR in .env is unknown",
+    )
+
+
+def test_unknown_names_in_the_environment_are_other_peoples() -> None:
+    settings = Settings.load({"DISCORD_TOKN": "a", "SLACK_COLOUR": "red"}, NOWHERE)
+
+    assert settings == Settings()
+
+
+def test_a_file_that_is_no_text_is_a_mistake(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("PORT=1", encoding="utf-16")
+
+    assert mistakes({}, env_file) == (f"{env_file} is not a text in UTF-8",)
+
+
+def test_the_example_names_each_variable_with_its_meaning_and_default() -> None:
+    expected = [
+        f"# {field.metadata['meaning']}\n{field.name.upper()}={written(field.default)}"
+        for field in fields(Settings)
+    ]
+    expected = [line.replace("GPU_LAYERS=", "GPU_LAYERS=auto") for line in expected]
+
+    found = re.findall(r"#.*\n\w+=.*", EXAMPLE.read_text())
+
+    assert found == expected
+
+
+def test_the_example_as_it_stands_changes_nothing() -> None:
+    assert Settings.load({}, EXAMPLE) == Settings()

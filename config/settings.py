@@ -157,7 +157,8 @@ class Settings:
         ),
     )
     model_fallbacks: tuple[str, ...] = field(
-        default=(), metadata=_variable("models to try next, with commas between", parse=_words)
+        default=(),
+        metadata=_variable("models to try next, with commas between; not used yet", parse=_words),
     )
     model_url: str = field(
         default="",
@@ -289,7 +290,10 @@ class Settings:
         default="info", metadata=_variable("debug, info, warning or error", parse=_level)
     )
     web_port: int = field(
-        default=5006, metadata=_variable("port of the web page; 0 means any", parse=_port)
+        default=5006,
+        metadata=_variable(
+            "port of the web page, which is not built yet; 0 means any", parse=_port
+        ),
     )
     lease_seconds: float = field(
         default=3.0,

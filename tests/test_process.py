@@ -140,6 +140,25 @@ async def test_slack_answers_in_one_growing_message(
     assert len(await remembered(data_dir)) == 6
 
 
+async def test_a_real_model_answers_in_both_platforms(data_dir: Path, model: ModelEmulator) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        variables = discord_variables(discord, model) | slack_variables(slack, model)
+        variables |= {"MODEL_URL": "", "MODEL_ID": "demo", "MAX_TOKENS": "60"}
+        async with bot(data_dir=data_dir, variables=variables) as running:
+            await asyncio.wait_for(discord.connected.wait(), 15)
+            await asyncio.wait_for(slack.connected.wait(), 15)
+            ways: list[Way] = [DiscordDm(discord), SlackMention(slack), SlackSlash(slack)]
+            for way in ways:
+                await way.ask("What is the capital of France?")
+            async with asyncio.timeout(60):
+                while len(exchanges := await remembered(data_dir)) < 3:
+                    await asyncio.sleep(0.2)
+
+    assert "demo model" in running.text()
+    assert {each.answer.strip() for each in exchanges} == {way.finals()[0].strip() for way in ways}
+    assert model.requests == []
+
+
 async def killed_in_mid_reply(way: Way, victim: Callable[[], None]) -> None:
     await way.ask("What is it?")
     await until(lambda: way.answers() and len(way.answers()[0][1]) >= 2, why=way.answers)

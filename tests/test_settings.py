@@ -276,3 +276,17 @@ def test_the_example_names_each_variable_with_its_meaning_and_default() -> None:
 
 def test_the_example_as_it_stands_changes_nothing() -> None:
     assert Settings.load({}, EXAMPLE) == Settings()
+
+
+def test_the_readme_has_each_variable_with_its_meaning_and_default() -> None:
+    readme = EXAMPLE.with_name("README.md").read_text(encoding="utf-8")
+
+    rows = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith("| `")]
+
+    special = {"SYSTEM_PROMPT": "a short one", "GPU_LAYERS": "`auto`"}
+    expected = []
+    for variable in fields(Settings):
+        name, default = variable.name.upper(), written(variable.default)
+        shown = special.get(name, f"`{default}`" if default else "")
+        expected.append([f"`{name}`", shown, variable.metadata["meaning"]])
+    assert [[name, default.strip(), meaning] for name, default, meaning in rows] == expected

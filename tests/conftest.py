@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +20,10 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 async def valkey_url(anyio_backend: str) -> AsyncIterator[str]:
-    """The address of one embedded server for all tests."""
+    """The address of one embedded server for all tests, or of the one in TEST_REDIS_URL."""
+    if url := os.environ.get("TEST_REDIS_URL"):
+        yield url
+        return
     # pytest's own temporary paths are too long for a socket.
     with tempfile.TemporaryDirectory(prefix="parley-") as data_dir:
         async with connect(url="", data_dir=Path(data_dir)) as store:

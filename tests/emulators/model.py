@@ -24,7 +24,7 @@ _FOREVER = 300.0  # seconds
 
 @dataclass(slots=True)
 class Asked:
-    """One request as it came in; `at` is in seconds since the epoch."""
+    """One request as it came in; `at`, and when it was answered, are in seconds since the epoch."""
 
     messages: list[dict[str, str]]
     body: dict[str, Json]
@@ -32,6 +32,8 @@ class Asked:
     at: float
     hung_up: bool = False
     finished: bool = False
+    first_delta_at: float | None = None
+    last_delta_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,8 @@ class ModelEmulator:
             if number:
                 await asyncio.sleep(self.delay)
             await self._say(response, _chunk({"content": piece}))
+            asked.last_delta_at = time.time()
+            asked.first_delta_at = asked.first_delta_at or asked.last_delta_at
         if failure is not None:
             return await self._fail_within(request, response, failure)
         await self._end(response)

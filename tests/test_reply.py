@@ -64,11 +64,12 @@ def a_reply(
 
 
 async def test_the_final_text_is_what_the_model_said(store: Store) -> None:
-    surface = FakeSurface()
+    surface, saved = FakeSurface(), Saved()
 
-    shown = await a_reply(store, surface).stream(FakeModel(WORDS).stream([]))
+    shown = await a_reply(store, surface, saved=saved).stream(FakeModel(WORDS).stream([]))
 
-    assert surface.text == TEXT == shown.text == shown.shown
+    assert surface.text == TEXT == shown.text == shown.shown == saved.shown
+    assert saved.pages == ["m1"]
     assert (shown.outcome, shown.pages) == ("done", ("m1",))
     assert surface.screen["m1"].final
 
@@ -177,7 +178,7 @@ async def test_a_message_that_takes_no_edits_is_followed_by_a_new_one(store: Sto
     saved = Saved()
 
     shown = await a_reply(store, surface, saved=saved).stream(
-        FakeModel(WORDS, pause=0.01).stream([])
+        FakeModel([TEXT[:50], TEXT[50:]], pause=0.1).stream([])
     )
 
     assert shown.pages == ("m2",)

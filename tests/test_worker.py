@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -15,10 +18,11 @@ from bot.conversation import Conversation
 from bot.domain import Page, Person, ThreadKey, Turn
 from bot.errors import GivenUp, ModelUnavailable, PlaceGone, WriteFailed
 from bot.history import History
-from bot.store import Store
+from bot.store import Store, connect
 from bot.turns import Limits, Token, TurnQueue
 from bot.worker import Worker
 from tests.fakes import FakeModel, FakePlatform, FakeSurface
+from tests.outage import line
 
 KEY = ThreadKey("console", "local", "ann", "t1")
 LEASE = 0.3  # seconds
@@ -37,11 +41,11 @@ def a_turn(number: int = 1, *, thread: str = "t1", text: str = "") -> Turn:
     return Turn(f"console:{number}", key, Person("u1", "Ann"), question, {}, 1000.0)
 
 
-def a_queue(store: Store, name: str = "w1") -> TurnQueue:
+def a_queue(store: Store, name: str = "w1", *, lease: float = LEASE) -> TurnQueue:
     limits = Limits(
         waiting_per_thread=50, waiting_per_person=50, waiting=100, running_per_person=10
     )
-    return TurnQueue(store=store, worker=name, limits=limits, lease_seconds=LEASE, keep_seconds=60)
+    return TurnQueue(store=store, worker=name, limits=limits, lease_seconds=lease, keep_seconds=60)
 
 
 def a_worker(
@@ -52,6 +56,7 @@ def a_worker(
     name: str = "w1",
     capacity: int = 8,
     drain: float = 5.0,
+    lease: float = LEASE,
 ) -> Worker:
     conversation = Conversation(
         history=History(store=store, keep_seconds=60),
@@ -62,11 +67,11 @@ def a_worker(
         patience=2.0,
     )
     return Worker(
-        queue=a_queue(store, name),
+        queue=a_queue(store, name, lease=lease),
         platforms={"console": platform},
         conversation=conversation,
         capacity=capacity,
-        lease_seconds=LEASE,
+        lease_seconds=lease,
         drain_seconds=drain,
     )
 
@@ -291,13 +296,40 @@ async def test_shutdown_hands_over_what_does_not_end_in_time(store: Store) -> No
         while not platform.shown.states:
             await asyncio.sleep(0.01)
         stopping.set()
-    async with running(a_worker(store, platform, FakeModel(["All of it."]), name="new")):
-        async with asyncio.timeout(LEASE * 2):
-            await all_ended(store)
+    # A lease so long that only what was handed over can be answered in time.
+    new = a_worker(store, platform, FakeModel(["All of it."]), name="new", lease=60)
+    async with running(new), asyncio.timeout(3):
+        await all_ended(store)
 
     assert platform.shown.text == "All of it."
     assert await outcome(store) == "done"
     assert slow.hung_up == 1
+
+
+async def test_a_reply_goes_on_while_the_store_is_away(valkey_url: str, tmp_path: Path) -> None:
+    platform, model = FakePlatform(), FakeModel(WORDS, pause=0.05)
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            line(valkey_url, Path(folder)) as way,
+            connect(url=way.url, data_dir=tmp_path, prefix=f"test-{uuid4().hex}") as store,
+            running(a_worker(store, platform, model)),
+        ):
+            await a_queue(store).admit(a_turn())
+            async with asyncio.timeout(5):
+                while not platform.shown.states:
+                    await asyncio.sleep(0.01)
+            await way.cut()
+            async with asyncio.timeout(5):
+                while platform.shown.text != "".join(WORDS):
+                    await asyncio.sleep(0.02)
+            await asyncio.sleep(2 * LEASE)
+            await way.mend()
+            async with asyncio.timeout(5):
+                await all_ended(store)
+
+            assert await remembered(store) == [("question 1", "".join(WORDS))]
+    assert list(platform.shown.screen) == ["m1"]
+    assert len(model.prompts) == 1
 
 
 async def test_two_workers_answer_each_turn_once(store: Store) -> None:

@@ -34,6 +34,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before it is started again
 _STABLE_SECONDS = 60.0  # what ran this long begins with a short pause again
 # Kept conversations outside the slots; llama.cpp's own limit is 8 GiB.
 _CACHE_MIB = 512
+# Without it SmolLM2-135M repeats half a sentence until it is cut off, about every third time.
+_DEMO_REPEAT_PENALTY = 1.1
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -62,6 +64,7 @@ class _Order:
     parallel: int
     api_key: str = field(repr=False)
     port: int
+    repeat_penalty: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ async def serve(
         parallel=parallel,
         api_key=secrets.token_urlsafe(24),
         port=0,
+        repeat_penalty=1.0 if path else _DEMO_REPEAT_PENALTY,
     )
     child = await _start(order)
     keeper = _Keeper(child, replace(order, port=child.port))
@@ -277,6 +281,7 @@ def _load(order: _Order) -> _Listening:
     if order.gpu_layers is not None:
         parameters.n_gpu_layers = order.gpu_layers
     parameters.cpuparams.n_threads = cores
+    parameters.sampling.penalty_repeat = order.repeat_penalty
     parameters.cpuparams_batch.n_threads = cores
     parameters.cache_ram_mib = _CACHE_MIB
     parameters.hostnames = ["127.0.0.1"]

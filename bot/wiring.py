@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,10 +22,13 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 60.0  # the longest silence of a model within an answer
 
 DEMO = "demo"
-# SmolLM2-135M: without a system prompt its template adds one with which it rambles, and a higher
-# temperature makes that worse. So told, it named 26 of 32 capitals and authors, in short sentences.
-DEMO_PROMPT = "You are a helpful assistant. Answer in one or two short sentences."
+# SmolLM2-135M takes what it is told by the letter: of five prompts and two settings tried with 48
+# questions each, this one answered most (45) and never broke into French at the word France.
+DEMO_PROMPT = (
+    "You are a helpful English-speaking assistant who gives short, clear and correct answers."
+)
 DEMO_TEMPERATURE = 0.2
+DEMO_TOP_P = 0.9
 DEMO_CONTEXT = 2048  # tokens of one conversation
 DEMO_ANSWER = 512  # tokens, after which it only repeats itself
 LOCAL_SLOTS = 4  # answers that the embedded model writes at once; further ones wait their turn
@@ -139,7 +142,7 @@ async def a_mind(settings: Settings, roles: frozenset[str]) -> AsyncIterator[Min
         )
     async with AsyncExitStack() as stack:
         if settings.model_id == DEMO or not named:
-            mind = await _demo_mind(settings, stack)
+            mind = await _local_mind(_for_the_demo(settings), stack)
         elif settings.local_model_path:
             mind = await _local_mind(settings, stack)
         else:
@@ -148,25 +151,18 @@ async def a_mind(settings: Settings, roles: frozenset[str]) -> AsyncIterator[Min
         yield mind
 
 
-async def _demo_mind(settings: Settings, stack: AsyncExitStack) -> Mind:
-    server = await stack.enter_async_context(
-        local_model.serve(
-            path=None,
-            gpu_layers=settings.gpu_layers,
-            context_tokens=DEMO_CONTEXT,
-            parallel=LOCAL_SLOTS,
-        )
+def _for_the_demo(settings: Settings) -> Settings:
+    """Put what suits the demo model where the operator left it to us."""
+    told = settings.system_prompt != Settings().system_prompt
+    return replace(
+        settings,
+        local_model_path=None,
+        system_prompt=settings.system_prompt if told else DEMO_PROMPT,
+        context_tokens=DEMO_CONTEXT,
+        max_tokens=min(settings.max_tokens, DEMO_ANSWER),
+        temperature=DEMO_TEMPERATURE if settings.temperature is None else settings.temperature,
+        top_p=DEMO_TOP_P if settings.top_p is None else settings.top_p,
     )
-    max_tokens = min(settings.max_tokens, DEMO_ANSWER)
-    temperature = DEMO_TEMPERATURE if settings.temperature is None else settings.temperature
-    told = "" if settings.system_prompt == Settings().system_prompt else settings.system_prompt
-    return Mind(
-        model=await _chat_model(settings, stack, server.name, server.url, server.api_key,
-                                max_tokens=max_tokens, temperature=temperature),
-        label=f"{server.name}, a small demo model: set HF_TOKEN or MODEL_URL for a good one",
-        system_prompt=told or DEMO_PROMPT,
-        prompt_tokens=DEMO_CONTEXT - max_tokens,
-    )  # fmt: skip
 
 
 async def _local_mind(settings: Settings, stack: AsyncExitStack) -> Mind:
@@ -178,11 +174,17 @@ async def _local_mind(settings: Settings, stack: AsyncExitStack) -> Mind:
             parallel=LOCAL_SLOTS,
         )
     )
+    if server.context_tokens <= settings.max_tokens:
+        raise CannotStart(
+            f"MAX_TOKENS={settings.max_tokens} leaves no room for a question in the "
+            f"{server.context_tokens} tokens of {server.name}"
+        )
+    demo = "a small demo model: set HF_TOKEN or MODEL_URL for a good one"
     return Mind(
         model=await _chat_model(settings, stack, server.name, server.url, server.api_key),
-        label=f"{server.name} on this machine",
+        label=f"{server.name}, {demo}" if server.demo else f"{server.name} on this machine",
         system_prompt=settings.system_prompt,
-        prompt_tokens=settings.context_tokens - settings.max_tokens,
+        prompt_tokens=server.context_tokens - settings.max_tokens,
     )
 
 
@@ -201,22 +203,15 @@ async def _remote_mind(settings: Settings, stack: AsyncExitStack) -> Mind:
 
 
 async def _chat_model(
-    settings: Settings,
-    stack: AsyncExitStack,
-    name: str,
-    url: str | None,
-    key: str,
-    *,
-    max_tokens: int | None = None,
-    temperature: float | None = None,
+    settings: Settings, stack: AsyncExitStack, name: str, url: str | None, key: str
 ) -> Model:
     return await stack.enter_async_context(
         model.connect(
             model=name,
             base_url=url,
             api_key=key,
-            max_tokens=max_tokens or settings.max_tokens,
-            temperature=settings.temperature if temperature is None else temperature,
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
             top_p=settings.top_p,
             idle_timeout=IDLE_SECONDS,
             total_timeout=settings.reply_timeout,

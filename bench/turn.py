@@ -17,7 +17,8 @@ from pathlib import Path
 
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
-from tests.process import DiscordDm, bot, discord_variables, until
+from tests.process import DiscordDm, bot, discord_variables
+from tests.waiting import until
 
 LIBRARIES = "import discord, huggingface_hub, redis.asyncio, aiohttp.web, prometheus_client, uvloop"
 

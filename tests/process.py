@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,18 +83,6 @@ async def _collect(process: asyncio.subprocess.Process, log: bytearray) -> None:
         log += chunk
 
 
-async def until(
-    condition: Callable[[], object], *, within: float = 15.0, why: Callable[[], object] = str
-) -> None:
-    """Return when the condition holds; TimeoutError with what `why` says when it takes too long."""
-    try:
-        async with asyncio.timeout(within):
-            while not condition():
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise TimeoutError(why()) from None
-
-
 def discord_variables(discord: DiscordEmulator, model: ModelEmulator) -> dict[str, str]:
     return {
         "DISCORD_TOKEN": discord.token,
@@ -121,7 +109,7 @@ async def discord_bot(
     async with DiscordEmulator() as discord:
         variables = discord_variables(discord, model) | variables
         async with bot(data_dir=data_dir, variables=variables) as running:
-            await asyncio.wait_for(discord.connected.wait(), 15)
+            await asyncio.wait_for(discord.connected.wait(), 60)
             yield discord, running
 
 

@@ -111,7 +111,7 @@ async def piped(store: Store, lines: str, *, patience: float = 5.0) -> tuple[str
     stdin, stdout = io.StringIO(lines), io.StringIO()
     streams = {"stdin": stdin, "stdout": stdout}
     async with two_platforms(store, **streams, patience=patience) as (platform, intake):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await platform.listen(intake)
     return stdout.getvalue(), intake
 
@@ -190,7 +190,7 @@ class Terminal:
 
     async def until(self, text: str) -> str:
         """Wait for a text; returns what came before it and after the last one waited for."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while text not in self.seen:
                 await self._read()
         before, _, self.seen = self.seen.partition(text)

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import discord
@@ -32,6 +32,7 @@ from bot.intake import Intake
 from bot.ports import Platform
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord_gateway import Event
+from tests.waiting import until
 
 FAST = (1000, 1.0)  # a bucket that never holds a test up
 
@@ -108,12 +109,6 @@ async def listening(
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def turn_at(place: Place, *, turn_id: str = "discord:1", text: str = "why?") -> Turn:

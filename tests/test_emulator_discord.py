@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import aiohttp
 import discord
@@ -14,6 +14,7 @@ import yarl
 
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.schema import DISCORD_SPEC
+from tests.waiting import until
 
 WAIT = 5.0  # seconds within which everything here must happen
 READABLE = discord.Intents.default() | discord.Intents(message_content=True)
@@ -96,12 +97,6 @@ async def socket_of(emulator: DiscordEmulator) -> AsyncIterator[aiohttp.ClientWe
 
 def identify(emulator: DiscordEmulator, intents: discord.Intents = READABLE) -> dict[str, object]:
     return {"op": IDENTIFY, "d": {"token": emulator.token, "intents": intents.value}}
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(WAIT):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def raises(code: int) -> pytest.RaisesExc[discord.HTTPException]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 
 import aiohttp
 import pytest
 
 from bot.domain import Json
 from tests.emulators.model import How, ModelEmulator
+from tests.waiting import until
 
 QUESTION = [{"role": "user", "content": "How are you?"}]
 
@@ -33,14 +33,6 @@ def events(text: str) -> list[dict[str, Json]]:
 def contents(text: str) -> list[str | None]:
     lines = [line.removeprefix("data: ") for line in text.split("\n\n") if '"delta"' in line]
     return [json.loads(line)["choices"][0]["delta"].get("content") for line in lines]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(200):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("not in two seconds")
 
 
 async def test_an_answer_comes_in_deltas_and_ends_with_done() -> None:

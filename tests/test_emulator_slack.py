@@ -22,6 +22,7 @@ from slack_sdk.webhook.async_client import AsyncWebhookClient
 from tests.emulators.slack import EVENTS, Delivery, Rate, Shown, SlackEmulator
 from tests.emulators.slack_schema import specification
 from tests.emulators.slack_workspace import Payload
+from tests.waiting import until
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["socket", "http"])
 QUIET: Payload = {"unfurl_links": False, "unfurl_media": False}
@@ -88,12 +89,6 @@ async def writer(slack: SlackEmulator) -> AsyncIterator[AsyncWebClient]:
     """Open slack-sdk's client on one session."""
     async with aiohttp.ClientSession() as session:
         yield AsyncWebClient(slack.bot_token, base_url=slack.api_url, session=session)
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(3):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 async def post(

@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from email.utils import formatdate
 from pathlib import Path
@@ -36,6 +36,7 @@ from bot.errors import (
 from bot.model import ChatModel, connect
 from bot.ports import Model
 from tests.emulators.model import How, ModelEmulator
+from tests.waiting import until
 
 PROMPT = [Message("system", "Be brief."), Message("user", "What is a secret question?")]
 TOKEN = "hf_thisMustNotLeave"  # made up
@@ -79,14 +80,6 @@ async def failure(
         except ModelError as error:
             return said, error
     raise AssertionError(f"no failure after {said!r}")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(100):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("not within a second")
 
 
 class TestAnswers:

@@ -34,8 +34,8 @@ from tests.process import (
     discord_bot,
     discord_variables,
     slack_variables,
-    until,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.process
 
@@ -132,7 +132,7 @@ async def test_slack_answers_in_one_growing_message(
                 assert found
                 slack.deliver_to(f"{found[0]}/slack/events")
             else:
-                await asyncio.wait_for(slack.connected.wait(), 15)
+                await asyncio.wait_for(slack.connected.wait(), 60)
             for kind in (SlackMention, SlackDm, SlackSlash):
                 await holds_a_conversation(kind(slack), model)
 
@@ -145,8 +145,8 @@ async def test_a_real_model_answers_in_both_platforms(data_dir: Path, model: Mod
         variables = discord_variables(discord, model) | slack_variables(slack, model)
         variables |= {"MODEL_URL": "", "MODEL_ID": "demo", "MAX_TOKENS": "60"}
         async with bot(data_dir=data_dir, variables=variables) as running:
-            await asyncio.wait_for(discord.connected.wait(), 15)
-            await asyncio.wait_for(slack.connected.wait(), 15)
+            await asyncio.wait_for(discord.connected.wait(), 60)
+            await asyncio.wait_for(slack.connected.wait(), 60)
             ways: list[Way] = [DiscordDm(discord), SlackMention(slack), SlackSlash(slack)]
             for way in ways:
                 await way.ask("What is the capital of France?")
@@ -181,7 +181,7 @@ async def test_a_killed_process_is_followed_by_one_that_finishes_the_message(
             variables, up = slack_variables(slack, model), slack.connected
             way = SlackMention(slack)
         async with bot(data_dir=data_dir, variables=variables) as first:
-            await asyncio.wait_for(up.wait(), 15)
+            await asyncio.wait_for(up.wait(), 60)
             await killed_in_mid_reply(way, first.kill)
             await first.process.wait()
         model.delay = 0
@@ -200,7 +200,7 @@ async def test_a_killed_worker_is_replaced_by_another_within_two_leases(
         variables = discord_variables(discord, model)
         way = DiscordMention(discord)
         await stack.enter_async_context(bot("discord", data_dir=data_dir, variables=variables))
-        await asyncio.wait_for(discord.connected.wait(), 15)
+        await asyncio.wait_for(discord.connected.wait(), 60)
         first = await stack.enter_async_context(
             bot("worker", data_dir=data_dir, variables=variables)
         )
@@ -228,7 +228,7 @@ async def test_a_paused_worker_that_wakes_up_spoils_nothing(
         variables = discord_variables(discord, model)
         way = DiscordMention(discord)
         await stack.enter_async_context(bot("discord", data_dir=data_dir, variables=variables))
-        await asyncio.wait_for(discord.connected.wait(), 15)
+        await asyncio.wait_for(discord.connected.wait(), 60)
         first = await stack.enter_async_context(
             bot("worker", data_dir=data_dir, variables=variables)
         )
@@ -251,8 +251,8 @@ async def test_an_event_delivered_three_times_is_answered_once(
     async with DiscordEmulator() as discord, SlackEmulator() as slack:
         variables = discord_variables(discord, model) | slack_variables(slack, model)
         async with bot(data_dir=data_dir, variables=variables):
-            await asyncio.wait_for(discord.connected.wait(), 15)
-            await asyncio.wait_for(slack.connected.wait(), 15)
+            await asyncio.wait_for(discord.connected.wait(), 60)
+            await asyncio.wait_for(slack.connected.wait(), 60)
             in_discord, in_slack = DiscordMention(discord), SlackMention(slack)
             await in_discord.ask("What is it?")
             await in_slack.ask("What is it?")
@@ -369,7 +369,7 @@ async def test_a_piped_question_is_answered_on_stdout(data_dir: Path, model: Mod
         assert process.stdout
         process.stdin.write(b"one\ntwo\n")
         process.stdin.close()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             said = await process.stdout.read()
             status = await process.wait()
 
@@ -402,7 +402,7 @@ async def test_a_start_that_cannot_work_says_why(
     variables: dict[str, str], sentence: str, data_dir: Path
 ) -> None:
     async with bot(data_dir=data_dir, variables=variables) as running:
-        status = await asyncio.wait_for(running.process.wait(), 15)
+        status = await asyncio.wait_for(running.process.wait(), 60)
 
     assert status == 1
     assert sentence in running.text()

@@ -38,6 +38,7 @@ from bot.guard import unescape
 from bot.intake import Intake
 from bot.ports import Platform, Surface
 from tests.emulators.slack import Rate, Shown, SlackEmulator
+from tests.waiting import until
 
 Transport = Literal["socket", "http"]
 UNLIMITED = Rate(calls=1000, seconds=1.0, burst=1000)
@@ -134,12 +135,6 @@ async def serving(
         yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
     finally:
         await runner.cleanup()
-
-
-async def until(condition: Callable[[], object], *, seconds: float = 4.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def fast() -> SlackEmulator:

@@ -59,6 +59,8 @@ def main() -> int:
         _log_to_stderr(settings, quiet="console" in roles and sys.stdin.isatty())
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(settings, roles))
+    except asyncio.CancelledError:
+        log.info("Stopped before the start was through")
     except (SettingsError, CannotStart) as error:
         for mistake in str(error).splitlines():
             sys.stderr.write(f"bot: {mistake}\n")
@@ -124,7 +126,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve(settings: Settings, roles: frozenset[str]) -> None:
     stopping = asyncio.Event()
-    _heed_signals(stopping)
+    starting = asyncio.current_task()
+    _heed_signals(starting.cancel if starting else stopping.set)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(
             connect(url=settings.redis_url, data_dir=settings.data_dir)
@@ -167,13 +170,18 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> None:
             )
             jobs["worker"] = worker.run(stopping)
         log.info("Running as %s", ", ".join(sorted(roles)))
+        _heed_signals(stopping.set)
         await _until_stopped(jobs, stopping)
     log.info("Stopped")
-
-
-def _heed_signals(stopping: asyncio.Event) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        # Whoever is impatient now kills nothing but our exit status.
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _heed_signals(stop: Callable[[], object]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
 
 
 async def _until_stopped(jobs: Mapping[str, Job], stopping: asyncio.Event) -> None:
@@ -187,7 +195,7 @@ async def _until_stopped(jobs: Mapping[str, Job], stopping: asyncio.Event) -> No
             if done - {tasks.get("console")} or tasks.keys() <= {"console", "worker"}:
                 break
             # The terminal had Ctrl-C for itself.
-            _heed_signals(stopping)
+            _heed_signals(stopping.set)
     finally:
         stopping.set()
         told.cancel()
@@ -195,7 +203,7 @@ async def _until_stopped(jobs: Mapping[str, Job], stopping: asyncio.Event) -> No
         for name, task in tasks.items():
             if name != "worker":
                 task.cancel()
-        await asyncio.wait(tasks.values())
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
     for task in tasks.values():
         if not task.cancelled():
             task.result()

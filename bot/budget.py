@@ -17,6 +17,7 @@ if used >= tonumber(ARGV[1]) then return math.max(redis.call('PTTL', KEYS[1]), 1
 if redis.call('INCR', KEYS[1]) == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 0
 """
+_ALONE_SECONDS = 10.0  # without asking a store that did not answer
 _MANY = 1000  # buckets to remember before idle ones are dropped
 
 
@@ -39,6 +40,7 @@ class EditBudgets:
         self._store = store
         self._count = store.redis.register_script(_COUNT)
         self._buckets: dict[str, _Bucket] = {}
+        self._alone_until = 0.0  # loop time until which the store is not asked
 
     async def interim(self, budget: EditBudget, *, new: bool, unless: asyncio.Event) -> bool:
         """Wait for the slot of a new message or of an edit; False as soon as `unless` is set."""
@@ -51,19 +53,17 @@ class EditBudgets:
         bucket.next_edit = max(bucket.next_edit, at + interval)
         pause = at - now
         while not await _set_within(unless, pause):
-            pause = await self._shared_pause(budget, new=new, writes=writes)
+            pause = await self._pause(budget, new=new, writes=writes)
             if not pause:
                 return True
         return False
 
     async def final(self, budget: EditBudget, *, new: bool) -> None:
         """Wait for a slot without regard for spacing: the whole window's budget may be used."""
-        pause = self._bucket(budget).paused_until - asyncio.get_running_loop().time()
-        while True:
+        pause = await self._pause(budget, new=new, writes=budget.writes)
+        while pause:
             await asyncio.sleep(pause)
-            pause = await self._shared_pause(budget, new=new, writes=budget.writes)
-            if not pause:
-                return
+            pause = await self._pause(budget, new=new, writes=budget.writes)
 
     def pause(self, budget: EditBudget, seconds: float) -> None:
         """Let nothing out of this bucket for so long, because the platform said so."""
@@ -81,7 +81,13 @@ class EditBudgets:
             }
         return self._buckets.setdefault(budget.bucket, _Bucket())
 
-    async def _shared_pause(self, budget: EditBudget, *, new: bool, writes: int) -> float:
+    async def _pause(self, budget: EditBudget, *, new: bool, writes: int) -> float:
+        """Return the seconds to wait before asking again; 0 grants the write."""
+        now = asyncio.get_running_loop().time()
+        if (pause := self._bucket(budget).paused_until - now) > 0:
+            return pause
+        if now < self._alone_until:
+            return 0.0
         key = self._store.key("budget", "new" if new else "edit", budget.bucket)
         try:
             with store_errors():
@@ -89,6 +95,8 @@ class EditBudgets:
                     keys=[key], args=[writes, int(budget.seconds * 1000)]
                 )
         except StoreUnavailable:
+            # A store that hangs takes seconds to say so: not for every write again.
+            self._alone_until = now + _ALONE_SECONDS
             return 0.0
         return milliseconds / 1000
 
@@ -96,8 +104,10 @@ class EditBudgets:
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:
     if event.is_set() or seconds <= 0:
         return event.is_set()
+    # `wait_for` loses a cancellation on Python 3.11.
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return False
     return True

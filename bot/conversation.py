@@ -57,6 +57,10 @@ class Conversation:
         shown = await self._reply(lease, surface).stream(_no_answer())
         await self._finish(lease, shown, "dead")
 
+    async def leave(self, lease: Lease, outcome: Outcome) -> None:
+        """End a turn whose reply can go no further, with what it has shown. Raises LeaseLost."""
+        await self._finish(lease, Shown(outcome, lease.shown, lease.shown, lease.pages), outcome)
+
     async def restore(self, ended: Ended, surface: Surface) -> None:
         """Write an ended reply once more, over what may have landed late. Raises SurfaceError."""
         await restore(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +19,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # Slack's largest event is far below; nobody else has a reason to send us anything.
 _LARGEST_BODY = 1024 * 1024
+_POST_SECONDS = 10.0  # Slack itself gives up after three
+_END_SECONDS = 1.0  # for requests under way when the process ends
 
 
 @asynccontextmanager
@@ -28,7 +31,7 @@ async def serve(
 
     A taken port raises CannotStart when a platform depends on it, and is a warning otherwise.
     """
-    runner = web.AppRunner(_app(store, posts), access_log=None)
+    runner = web.AppRunner(_app(store, posts), access_log=None, shutdown_timeout=_END_SECONDS)
     await runner.setup()
     try:
         try:
@@ -62,5 +65,16 @@ def _app(store: Store, posts: Mapping[str, Handler]) -> web.Application:
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
     for path, handler in posts.items():
-        app.router.add_post(path, handler)
+        app.router.add_post(path, _bounded(handler))
     return app
+
+
+def _bounded(handler: Handler) -> Handler:
+    async def within_time(request: web.Request) -> web.StreamResponse:
+        try:
+            async with asyncio.timeout(_POST_SECONDS):
+                return await handler(request)
+        except TimeoutError:
+            return web.Response(status=408)
+
+    return within_time

@@ -20,7 +20,7 @@ class Intake:
         self._history = history
 
     async def admit(self, turn: Turn) -> bool:
-        """Store the turn and return True; False when it is known already.
+        """Store the turn and return True; False when another with its id is known.
 
         Raises Refused (its `apology` is for the person) and StoreUnavailable.
         """

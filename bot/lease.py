@@ -24,6 +24,7 @@ class Lease:
     Only a fence that the store refuses ends the work, as LeaseLost: while the store is away the
     reply goes on, and is saved afterwards.
     `stop` is set when a person asked for the end; `wrote` tells that a write may have gone out.
+    `pages` and `shown` are the message ids and the text as last saved, at first by an earlier try.
     """
 
     def __init__(self, *, queue: TurnQueue, taken: Taken, seconds: float) -> None:
@@ -32,6 +33,9 @@ class Lease:
         self.taken = taken
         self.stop = asyncio.Event()
         self.wrote = False
+        self.pages = taken.pages
+        self.shown = taken.shown
+        self._away = False  # a store that hangs takes seconds to say so: not for every write again
         if taken.stop:
             self.stop.set()
 
@@ -46,15 +50,21 @@ class Lease:
             await asyncio.sleep(self._seconds / 3)
             try:
                 self._heed(await self._queue.renew(self.taken))
+                self._away = False
             except StoreUnavailable as error:
+                self._away = True
                 log.warning("A lease could not be renewed: %s", error)
 
     async def save(self, pages: Sequence[str], shown: str) -> None:
         """Remember what is on the screen, and prove that we may still write. Raises LeaseLost."""
         self.wrote = True
+        self.pages, self.shown = tuple(pages), shown
+        if self._away:
+            return
         try:
             self._heed(await self._queue.save(self.taken, pages=pages, shown=shown))
         except StoreUnavailable as error:
+            self._away = True
             log.warning("Progress could not be saved: %s", error)
 
     async def finish(

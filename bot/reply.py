@@ -47,7 +47,7 @@ class Reply:
     """The text growing from deltas, on its surface.
 
     `pages` and `older` are what an earlier try left on the surface: those messages are edited, and
-    the old text stays until the new one is longer.
+    the old text stays until the new one is longer, or for good when that never comes.
     `save` is called before each write and after each post: it raises LeaseLost when somebody else
     writes this reply now, and otherwise remembers the message ids and the text.
     """
@@ -67,7 +67,8 @@ class Reply:
         self._budgets = budgets
         self._ids = list(pages)
         self._on_screen: list[Page | None] = [None] * len(pages)
-        self._older = len(older)
+        # What was saved before a first post that failed stands nowhere.
+        self._older = older if pages else ""
         self._stop = stop
         self._save = save
         self._patience = patience  # seconds for which final writes are repeated
@@ -119,6 +120,9 @@ class Reply:
             stopping.cancel()
             reading.cancel()
             await asyncio.gather(reading, stopping, return_exceptions=True)
+            if self._outcome != "done" and len(self._text) < len(self._older):
+                # What people have read already stays.
+                self._text = self._older
             self._ended.set()
             self._news.set()
 
@@ -135,7 +139,7 @@ class Reply:
             self._news.clear()
             if self._ended.is_set():
                 break
-            if len(self._text) <= self._older or not self._text.strip():
+            if len(self._text) <= len(self._older) or not self._text.strip():
                 continue
             # The text is chosen when the write may go out, not when it was asked for.
             if await self._budgets.interim(
@@ -201,7 +205,7 @@ class Reply:
         page = self._stale()
         if page is None:
             return False
-        await self._save(self._ids, self._whole)
+        await self._save(self._ids, self._said)
         if page.number < len(self._ids):
             await self._edit(page)
         else:
@@ -217,7 +221,7 @@ class Reply:
             # The page starts anew as another message; the old one keeps what it shows.
             log.info("A message takes no edits any more: %s", error)
             self._ids[page.number] = await self._surface.post(page)
-            await self._save(self._ids, self._whole)
+            await self._save(self._ids, self._said)
         except MessageGone:
             if page.text:
                 raise
@@ -226,7 +230,7 @@ class Reply:
     async def _post(self, page: Page) -> None:
         self._ids.append(await self._surface.post(page))
         self._on_screen.append(page)
-        await self._save(self._ids, self._whole)
+        await self._save(self._ids, self._said)
 
 
 async def restore(
@@ -251,8 +255,8 @@ async def restore(
         save=save,
         patience=patience,
     )
-    await reply.stream(_said(text))
+    await reply.stream(_one_delta(text))
 
 
-async def _said(text: str) -> AsyncGenerator[str]:
+async def _one_delta(text: str) -> AsyncGenerator[str]:
     yield text

@@ -73,7 +73,9 @@ local verbs = {}
 
 function verbs.admit(id, thread, person, body, ttl, thread_limit, person_limit, total_limit)
   local mailbox = key('mailbox', thread)
-  if redis.call('EXISTS', key('turn', id)) == 1 then return 'duplicate' end
+  local known = redis.call('HGET', key('turn', id), 'body')
+  -- The same body may be the same call, sent again because its answer was lost.
+  if known then return known == body and 'admitted' or 'duplicate' end
   if redis.call('LLEN', mailbox) >= tonumber(thread_limit) then return 'thread' end
   if redis.call('SCARD', key('open', person)) >= tonumber(person_limit) then return 'person' end
   if redis.call('ZCARD', key('open')) >= tonumber(total_limit) then return 'full' end
@@ -106,6 +108,8 @@ function verbs.take(thread, entry, worker, person_cap, ttl)
     if turn.state == 'queued' or turn.state == 'running' then break end
     redis.call('LPOP', mailbox)
     redis.call('ZREM', key('open'), id)
+    -- This thread may have been woken for the turn that is gone: let another one have its place.
+    if turn.person then wake_waiting(turn.person) end
   end
 
   local running = key('running', turn.person)
@@ -178,6 +182,7 @@ end
 -- `counts` is '1' when this try was spent, '' when the turn is only handed over.
 function verbs.back(id, fence, delay, counts)
   local turn = record(id)
+  if turn.fence == fence and turn.state == 'queued' then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
   redis.call('HSET', key('turn', id), 'state', 'queued')
   if counts == '' then redis.call('HINCRBY', key('turn', id), 'tries', -1) end
@@ -210,12 +215,13 @@ function verbs.stop(id)
 end
 
 -- A queued turn stays in its mailbox, so that the thread keeps its one token; `take` passes over it.
+-- One that was given back in mid-reply is taken once more, to end what stands on the screen.
 function verbs.forget(id)
   local turn = record(id)
-  if turn.state == 'queued' then
+  if turn.state == 'queued' and not redis.call('HGET', key('turn', id), 'pages') then
     redis.call('HSET', key('turn', id), 'state', 'dropped')
     close(id, turn.person)
-  elseif turn.state == 'running' then
+  elseif turn.state == 'queued' or turn.state == 'running' then
     redis.call('HSET', key('turn', id), 'forget', '1')
     verbs.stop(id)
   elseif turn.thread then

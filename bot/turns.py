@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -13,6 +14,8 @@ from bot.domain import Exchange, Outcome, Person, ThreadKey, Turn
 from bot.errors import LeaseLost, PersonBusy, QueueFull, Refused, StoreUnavailable, ThreadBusy
 from bot.history import encode
 from bot.store import Store, store_errors
+
+log = logging.getLogger(__name__)
 
 GROUP = "workers"
 HISTORY_LIMIT = 200  # exchanges that a thread remembers; a prompt holds far fewer
@@ -94,7 +97,10 @@ class TurnQueue:
         self._script = store.redis.register_script(source)
 
     async def admit(self, turn: Turn) -> bool:
-        """Store the turn and return True; False when it is known. Raises Refused."""
+        """Store the turn and return True; False when another with its id is known. Raises Refused.
+
+        The very same turn, admitted again, is stored once and answers True.
+        """
         limits = self._limits
         answer = await self._call(
             "admit",
@@ -134,16 +140,22 @@ class TurnQueue:
         tokens: list[Token] = []
         for name in platforms:
             await self._call("due", name)
-            try:
-                answer = await self._store.command(
-                    "XAUTOCLAIM", self._stream(name), GROUP, self._worker,
-                    self._lease_ms, "0-0", "COUNT", count,
-                )  # fmt: skip
-            except StoreUnavailable as error:
-                if not _lacks_group(error):
-                    raise
-            else:
+            cursor = "0-0"
+            while len(tokens) < count:
+                try:
+                    answer = await self._store.command(
+                        "XAUTOCLAIM", self._stream(name), GROUP, self._worker,
+                        self._lease_ms, cursor, "COUNT", count - len(tokens),
+                    )  # fmt: skip
+                except StoreUnavailable as error:
+                    if not _lacks_group(error):
+                        raise
+                    break
                 tokens += _entries(answer[1])
+                # One call looks through a part of what is pending and tells where it stopped.
+                cursor = answer[0]
+                if cursor == "0-0":
+                    break
         return tokens
 
     async def take(self, token: Token) -> Taken | None:
@@ -158,9 +170,16 @@ class TurnQueue:
         )
         if not isinstance(answer, list):
             return None
-        _, fence, tries, body, pages, shown, stop = answer
+        turn_id, fence, tries, body, pages, shown, stop = answer
+        try:
+            turn = _turn(body)
+        except (ValueError, KeyError, TypeError):
+            log.exception("Turn %s cannot be read: it was written by another version", turn_id)
+            ended = ("dead", pages, shown, "", self._keep_ms, HISTORY_LIMIT)
+            await self._call("finish", turn_id, fence, *ended)
+            return None
         return Taken(
-            turn=_turn(body),
+            turn=turn,
             fence=int(fence),
             tries=int(tries),
             pages=tuple(json.loads(pages)),

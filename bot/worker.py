@@ -25,6 +25,8 @@ BLOCK_SECONDS = 1.0  # the longest read of the queue, and so the longest that a 
 AWAY_SECONDS = 0.5  # pause while the store is away
 MAX_TRIES = 10
 LONGEST_BACK = 60.0  # seconds before a failed turn is tried again; doubles from one second
+_MARGIN = 0.5
+_HAND_OVER_SECONDS = 2.0  # for all that did not end, together
 MEND_SECONDS = 120.0  # how long a worker that lost its lease waits for the new owner's end
 
 
@@ -50,47 +52,62 @@ class Worker:
         self._capacity = capacity
         self._lease_seconds = lease_seconds
         self._drain_seconds = drain_seconds
-        self._tasks: dict[asyncio.Task[None], str] = {}  # each with the entry that it works on
+        self._tasks: dict[asyncio.Task[None], Token] = {}  # each with the token it works on
+        self._mending: set[asyncio.Task[None]] = set()
         self._leases: dict[str, Lease] = {}  # by turn id
 
-    @property
-    def running(self) -> int:
-        """How many turns are being worked on."""
-        return len(self._tasks)
-
     async def run(self, stopping: asyncio.Event) -> None:
-        """Work until `stopping` is set; then let replies end and hand over what does not."""
+        """Work until `stopping` is set; then let replies end and hand over what does not.
+
+        Returns within `drain_seconds` and three more, whatever the store does.
+        """
+        loop = asyncio.get_running_loop()
+        told = asyncio.create_task(stopping.wait())
+        taking = asyncio.create_task(self._take_what_is_ready(stopping))
         reclaiming = asyncio.create_task(self._reclaim())
         following = asyncio.create_task(self._follow_stops())
         try:
-            while not stopping.is_set():
-                await self._take_what_is_ready(stopping)
-            await self._drain()
+            await asyncio.wait(
+                (told, taking, reclaiming, following), return_when=asyncio.FIRST_COMPLETED
+            )
+            deadline = loop.time() + self._drain_seconds
+            # A token that was read and not taken would have to wait for its lease to end.
+            reclaiming.cancel()
+            await asyncio.wait((taking,), timeout=BLOCK_SECONDS + _MARGIN)
+            taking.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=deadline - loop.time())
         finally:
-            others = [reclaiming, following, *self._tasks]
+            others = [told, taking, reclaiming, following, *self._tasks, *self._mending]
             for task in others:
                 task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-        with suppress(StoreUnavailable):
-            await self._queue.leave(list(self._platforms))
+            await asyncio.wait(others, timeout=_HAND_OVER_SECONDS)
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(_MARGIN):
+                await self._queue.leave(list(self._platforms))
+        for task in (taking, reclaiming, following):
+            if task.done() and not task.cancelled():
+                task.result()
 
     async def _take_what_is_ready(self, stopping: asyncio.Event) -> None:
-        free = self._capacity - len(self._tasks)
-        if not free:
-            await asyncio.wait(
-                self._tasks, timeout=BLOCK_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-            return
-        try:
-            tokens = await self._queue.ready(
-                list(self._platforms), count=free, block_seconds=BLOCK_SECONDS
-            )
-        except StoreUnavailable as error:
-            log.warning("No turns can be taken: %s", error)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), AWAY_SECONDS)
-            return
-        self._start(tokens)
+        while not stopping.is_set():
+            free = self._capacity - len(self._tasks)
+            if free <= 0:
+                await asyncio.wait(
+                    self._tasks, timeout=BLOCK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                continue
+            try:
+                # Each platform's stream may answer with as many.
+                count = max(free // len(self._platforms), 1)
+                self._start(
+                    await self._queue.ready(
+                        list(self._platforms), count=count, block_seconds=BLOCK_SECONDS
+                    )
+                )
+            except StoreUnavailable as error:
+                log.warning("No turns can be taken: %s", error)
+                await asyncio.sleep(AWAY_SECONDS)
 
     async def _reclaim(self) -> None:
         while True:
@@ -113,19 +130,12 @@ class Worker:
     def _start(self, tokens: Sequence[Token]) -> None:
         for token in tokens:
             # After an outage we may have reclaimed what we are still working on: that renewed it.
-            if token.entry in self._tasks.values():
+            # What goes beyond our capacity stays pending, and is reclaimed where there is room.
+            if token in self._tasks.values() or len(self._tasks) >= self._capacity:
                 continue
             task = asyncio.create_task(self._work(token))
-            self._tasks[task] = token.entry
+            self._tasks[task] = token
             task.add_done_callback(self._tasks.pop)
-
-    async def _drain(self) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._drain_seconds)
-        rest = list(self._tasks)
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
 
     async def _work(self, token: Token) -> None:
         """The outermost handler of a turn: nothing that happens in it reaches another turn."""
@@ -157,7 +167,10 @@ class Worker:
             await answering
         except LeaseLost:
             if lease.wrote:
-                await self._mend(lease.taken)
+                # Beside the work: the turn may well come back to us, if its new owner dies.
+                task = asyncio.create_task(self._mend(lease.taken))
+                self._mending.add(task)
+                task.add_done_callback(self._mending.discard)
             raise
         except asyncio.CancelledError:
             # Shutdown: the reply did not end in time, so another process goes on with it.
@@ -174,9 +187,7 @@ class Worker:
             raise
         except (PlaceGone, WriteRefused) as error:
             log.warning("A reply has no place: %s", error)
-            await lease.finish(
-                outcome="failed", pages=lease.taken.pages, shown=lease.taken.shown, exchange=None
-            )
+            await self._conversation.leave(lease, "failed")
         except SurfaceError as error:
             log.warning("A reply is tried again later: %s", error)
             await self._back(lease.taken)
@@ -188,9 +199,7 @@ class Worker:
         tries = lease.taken.tries
         if tries > 2 * MAX_TRIES:
             # Not even the apology got through.
-            await lease.finish(
-                outcome="dead", pages=lease.taken.pages, shown=lease.taken.shown, exchange=None
-            )
+            await self._conversation.leave(lease, "dead")
             return
         async with self._platforms[lease.turn.key.platform].surface(lease.turn) as surface:
             if tries > MAX_TRIES:

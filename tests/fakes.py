@@ -21,9 +21,13 @@ class FakeModel:
     name: str = "fake"
     prompts: list[list[Message]] = field(default_factory=list)
     hung_up: int = 0
+    at_once: int = 0
+    most_at_once: int = 0
 
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str]:
         self.prompts.append(list(prompt))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             for delta in self.deltas:
                 await asyncio.sleep(self.pause)
@@ -31,6 +35,8 @@ class FakeModel:
         except (GeneratorExit, asyncio.CancelledError):
             self.hung_up += 1
             raise
+        finally:
+            self.at_once -= 1
         if self.error:
             raise self.error
 

@@ -111,6 +111,22 @@ async def test_a_pause_holds_its_own_bucket_only(store: Store) -> None:
     assert await seconds(budgets.final(paused, new=False)) > 0.2
 
 
+async def test_a_pause_holds_those_who_wait_already(store: Store) -> None:
+    budget = EditBudget("a", 11, 1.0)
+    budgets = EditBudgets(store=store)
+    waiting = [
+        asyncio.create_task(seconds(budgets.interim(budget, new=False, unless=NEVER)))
+        for _ in range(3)
+    ]
+    await asyncio.sleep(0.05)
+
+    budgets.pause(budget, 0.6)
+
+    took = await asyncio.gather(*waiting)
+    assert took[0] < 0.1
+    assert min(took[1:]) > 0.5
+
+
 async def test_without_a_store_a_process_keeps_its_own_spacing() -> None:
     client = redis.asyncio.Redis.from_url("unix:///nowhere/socket", retry=Retry(NoBackoff(), 0))
     store = Store(client=client, url="unix:///nowhere/socket", prefix="none")

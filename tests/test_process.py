@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -356,6 +359,60 @@ async def test_sigterm_lets_a_reply_end_and_leaves_with_0(
         status = await asyncio.wait_for(running.process.wait(), 25)
 
         assert way.finals() == [ANSWER]
+    assert status == 0
+
+
+async def test_an_intake_over_http_alone_leaves_with_0(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    async with SlackEmulator() as slack:
+        variables = slack_variables(slack, model) | {
+            "SLACK_APP_TOKEN": "",
+            "SLACK_SIGNING_SECRET": slack.signing_secret,
+        }
+        async with bot("slack", data_dir=data_dir, variables=variables) as running:
+            await until(lambda: "Running as slack" in running.text(), why=running.text)
+            running.process.terminate()
+            status = await asyncio.wait_for(running.process.wait(), 25)
+
+    assert status == 0
+    assert "Traceback" not in running.text()
+
+
+async def test_sigterm_during_the_start_is_heeded(data_dir: Path, model: ModelEmulator) -> None:
+    async with DiscordEmulator() as discord:
+        discord.fail("GET", "/users/@me", hang=True)
+        variables = discord_variables(discord, model)
+        async with bot("worker", data_dir=data_dir, variables=variables) as running:
+            await until(lambda: discord.requests, why=running.text)
+            began = time.monotonic()
+            running.process.terminate()
+            status = await asyncio.wait_for(running.process.wait(), 25)
+
+    assert status == 0
+    assert time.monotonic() - began < 10
+    assert "Traceback" not in running.text()
+
+
+async def test_sigterm_is_heeded_while_the_store_hangs(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    speak_slowly(model, seconds=60)
+    async with (
+        connect(url="", data_dir=data_dir) as store,
+        discord_bot(data_dir, model, LEASE_SECONDS="1") as (discord, running),
+    ):
+        way = DiscordDm(discord)
+        await way.ask("What is it?")
+        await until(lambda: way.finals())
+        pid = (await store.redis.info("server"))["process_id"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            running.process.terminate()
+            status = await asyncio.wait_for(running.process.wait(), 25)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     assert status == 0
 
 

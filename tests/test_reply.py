@@ -277,6 +277,32 @@ async def test_a_second_try_that_is_shorter_leaves_no_old_page(store: Store) -> 
     assert surface.text == "Short."
 
 
+@pytest.mark.parametrize("said", ["", TEXT[:20]])
+async def test_a_second_try_that_fails_keeps_what_people_have_read(store: Store, said: str) -> None:
+    surface, older = FakeSurface(), TEXT[:100]
+    await a_reply(store, surface).stream(FakeModel([older]).stream([]))
+
+    shown = await a_reply(store, surface, pages=["m1"], older=older).stream(
+        FakeModel([said] if said else [], error=ModelUnavailable("cut")).stream([])
+    )
+
+    assert surface.text == f"{older}\n\n{ModelUnavailable.apology}"
+    assert (shown.text, shown.outcome) == (older, "failed")
+
+
+async def test_a_second_try_that_is_stopped_keeps_what_people_have_read(store: Store) -> None:
+    surface, older, stop = FakeSurface(), TEXT[:100], asyncio.Event()
+    await a_reply(store, surface).stream(FakeModel([older]).stream([]))
+    stop.set()
+
+    shown = await a_reply(store, surface, pages=["m1"], older=older, stop=stop).stream(
+        FakeModel(WORDS, pause=1).stream([])
+    )
+
+    assert surface.text == f"{older}\n\n{STOPPED}"
+    assert shown.text == older
+
+
 async def test_nothing_is_written_once_the_lease_is_lost(store: Store) -> None:
     surface, saved = FakeSurface(), Saved()
     saved.lost_after = 4

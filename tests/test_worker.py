@@ -194,6 +194,51 @@ async def test_a_place_that_is_gone_ends_the_turn(store: Store) -> None:
     assert await remembered(store) == []
 
 
+async def test_a_place_that_goes_in_mid_reply_is_remembered_by_what_was_shown(
+    store: Store,
+) -> None:
+    surface = FakeSurface(errors=[None, PlaceGone("archived")])
+
+    async with running(
+        a_worker(store, FakePlatform(shown=surface), FakeModel(["Half", " more"], pause=0.1))
+    ):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+
+    assert await outcome(store) == "failed"
+    assert await remembered(store) == [("question 1", "Half more")]
+
+
+async def test_a_worker_takes_no_more_than_its_capacity(store: Store) -> None:
+    model = FakeModel(WORDS, pause=0.01)
+
+    async with running(a_worker(store, FakePlatform(), model, capacity=3)):
+        for number in range(12):
+            await a_queue(store).admit(a_turn(number, thread=f"t{number}"))
+        await all_ended(store)
+
+    assert model.most_at_once == 3
+    assert len(model.prompts) == 12
+
+
+async def test_a_worker_that_ends_takes_nothing_more(store: Store) -> None:
+    model = FakeModel(WORDS, pause=0.05)
+
+    async with running(a_worker(store, FakePlatform(), model)) as stopping:
+        await a_queue(store).admit(a_turn(1))
+        async with asyncio.timeout(5):
+            while not model.prompts:
+                await asyncio.sleep(0.01)
+        stopping.set()
+        await asyncio.sleep(0.2)
+        other = a_queue(store, "other")
+        await other.admit(a_turn(2, thread="t2"))
+        while not await other.ready(["console"], count=1, block_seconds=0.1):
+            pass
+
+    assert len(model.prompts) == 1
+
+
 async def test_a_platform_that_is_away_gets_the_turn_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

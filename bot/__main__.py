@@ -12,7 +12,7 @@ import socket
 import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ log = logging.getLogger("bot")
 ROLES = ("discord", "slack", "console", "worker")
 LIMITS = Limits(waiting_per_thread=5, waiting_per_person=10, waiting=2000, running_per_person=3)
 CAPACITY = 64  # turns that one process works on at once
+_SHORTEST_SECRET = 6  # characters; masking less would mask words
 DRAIN_SECONDS = 20.0  # of the 25 in which a process must be gone after SIGTERM
 
 
@@ -50,13 +51,14 @@ def main() -> int:
         metavar="ROLE",
         help=f"{', '.join(ROLES)}; without any: what is configured, and a worker",
     )
+    _hold_standard_streams()
     named = parser.parse_args().roles
     if unknown := [role for role in named if role not in ROLES]:
         run.error(f"unknown role {unknown[0]!r}; there are {', '.join(ROLES)}")
     try:
         settings = Settings.load(os.environ, Path(".env"))
         roles = _roles(named, settings)
-        _log_to_stderr(settings, quiet="console" in roles and sys.stdin.isatty())
+        _log(settings, aside="console" in roles and sys.stdin.isatty())
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(settings, roles))
     except asyncio.CancelledError:
@@ -68,6 +70,16 @@ def main() -> int:
     return 0
 
 
+def _hold_standard_streams() -> None:
+    """Open what was closed: a socket with the number of a standard stream would be taken for it."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
+
 def _roles(named: Sequence[str], settings: Settings) -> frozenset[str]:
     if named:
         return frozenset(named)
@@ -76,7 +88,8 @@ def _roles(named: Sequence[str], settings: Settings) -> frozenset[str]:
     if _somebody_at_stdin():
         return frozenset(("console", "worker"))
     raise CannotStart(
-        "there is nothing to do: set DISCORD_TOKEN or SLACK_BOT_TOKEN, or start me in a terminal"
+        "there is nothing to do: set DISCORD_TOKEN or SLACK_BOT_TOKEN, "
+        "or start me in a terminal or behind a pipe"
     )
 
 
@@ -84,20 +97,25 @@ def _somebody_at_stdin() -> bool:
     """A terminal, a pipe or a file, but not the null device that services are started with."""
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (AttributeError, OSError, ValueError):
+    except (OSError, ValueError):
         return False
     return sys.stdin.isatty() or not stat.S_ISCHR(mode)
 
 
-def _log_to_stderr(settings: Settings, *, quiet: bool) -> None:
-    handler = logging.StreamHandler()
+def _log(settings: Settings, *, aside: bool) -> None:
+    """Log to stderr; `aside`, in a terminal conversation, to a file and not between its lines."""
+    handler: logging.Handler = logging.StreamHandler()
+    if aside:
+        with suppress(OSError):
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            handler = logging.FileHandler(settings.data_dir / "parley.log", encoding="utf-8")
     handler.setFormatter(_Masking(settings))
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    # In a terminal conversation only what is wrong interrupts.
-    logging.basicConfig(level=max(level, logging.WARNING) if quiet else level, handlers=[handler])
-    if level == logging.INFO:
-        for library in ("discord", "slack_bolt", "slack_sdk", "httpx2", "aiohttp"):
-            logging.getLogger(library).setLevel(logging.WARNING)
+    logging.basicConfig(level=level, handlers=[handler])
+    for library in ("discord", "slack_bolt", "slack_sdk", "httpx2", "aiohttp"):
+        # They log each request; and at debug level what lets anybody answer in our name.
+        least = logging.WARNING if level >= logging.INFO else logging.INFO
+        logging.getLogger(library).setLevel(max(level, least))
 
 
 class _Masking(logging.Formatter):
@@ -107,7 +125,10 @@ class _Masking(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
         values = [getattr(settings, each.name) for each in fields(settings) if not each.repr]
         passwords = [urlsplit(value).password for value in values if "://" in value]
-        self._secrets = sorted(filter(None, (*values, *passwords)), key=len, reverse=True)
+        found = (
+            value for value in (*values, *passwords) if value and len(value) >= _SHORTEST_SECRET
+        )
+        self._secrets = sorted(found, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
@@ -146,7 +167,7 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> None:
         answers = bool(roles & {"worker", "console"})
         mind = await stack.enter_async_context(a_mind(settings, roles)) if answers else None
         doors = await open_doors(settings, roles, store, mind, stack)
-        if roles - {"console", "worker"} or "console" not in roles:
+        if roles not in ({"console"}, {"console", "worker"}):
             posts = {path: handler(intake) for path, handler in doors.posts.items()}
             await stack.enter_async_context(
                 http.serve(host=settings.host, port=settings.port, store=store, posts=posts)

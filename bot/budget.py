@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from bot.domain import EditBudget
-from bot.errors import StoreUnavailable
+from bot.errors import StoreUnavailable, WriteDelayed
 from bot.store import Store, store_errors
 
 # Fixed window: the first write opens it, and its length and count are all that the store holds.
@@ -58,12 +58,16 @@ class EditBudgets:
                 return True
         return False
 
-    async def final(self, budget: EditBudget, *, new: bool) -> None:
-        """Wait for a slot without regard for spacing: the whole window's budget may be used."""
-        pause = await self._pause(budget, new=new, writes=budget.writes)
-        while pause:
+    async def final(self, budget: EditBudget, *, new: bool, deadline: float) -> None:
+        """Wait for a slot without regard for spacing: the whole window's budget may be used.
+
+        Raises WriteDelayed when there will be none before `deadline` (loop time).
+        """
+        now = asyncio.get_running_loop().time
+        while pause := await self._pause(budget, new=new, writes=budget.writes):
+            if now() + pause > deadline:
+                raise WriteDelayed("the platform wants no write for long", retry_after=pause)
             await asyncio.sleep(pause)
-            pause = await self._pause(budget, new=new, writes=budget.writes)
 
     def pause(self, budget: EditBudget, seconds: float) -> None:
         """Let nothing out of this bucket for so long, because the platform said so."""

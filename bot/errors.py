@@ -175,6 +175,8 @@ class WriteFailed(SurfaceError):
 class WriteRefused(SurfaceError):
     """This message takes no such write any more (too old, too long, expired); a new one may."""
 
+    apology = "I cannot show the rest of my answer here. Please put the question another way."
+
 
 class MessageGone(SurfaceError):
     """A person deleted the message."""

@@ -6,11 +6,15 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from prometheus_client import Counter
+
 from bot.domain import Exchange, Outcome, Turn
 from bot.errors import StoreUnavailable
 from bot.turns import Taken, TurnQueue
 
 log = logging.getLogger(__name__)
+
+_ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
 
 _PAUSE = (
     0.2  # seconds before a finish is repeated while the store is away; doubles up to the longest
@@ -23,7 +27,8 @@ class Lease:
 
     Only a fence that the store refuses ends the work, as LeaseLost: while the store is away the
     reply goes on, and is saved afterwards.
-    `stop` is set when a person asked for the end; `wrote` tells that a write may have gone out.
+    `stop` is set when a person asked for the end; `wrote` tells that a write may have gone out, and
+    `ending` that the end is being stored.
     `pages` and `shown` are the message ids and the text as last saved, at first by an earlier try.
     """
 
@@ -33,6 +38,7 @@ class Lease:
         self.taken = taken
         self.stop = asyncio.Event()
         self.wrote = False
+        self.ending = False
         self.pages = taken.pages
         self.shown = taken.shown
         self._away = False  # a store that hangs takes seconds to say so: not for every write again
@@ -52,8 +58,7 @@ class Lease:
                 self._heed(await self._queue.renew(self.taken))
                 self._away = False
             except StoreUnavailable as error:
-                self._away = True
-                log.warning("A lease could not be renewed: %s", error)
+                self._is_away(error)
 
     async def save(self, pages: Sequence[str], shown: str) -> None:
         """Remember what is on the screen, and prove that we may still write. Raises LeaseLost."""
@@ -64,23 +69,31 @@ class Lease:
         try:
             self._heed(await self._queue.save(self.taken, pages=pages, shown=shown))
         except StoreUnavailable as error:
-            self._away = True
-            log.warning("Progress could not be saved: %s", error)
+            self._is_away(error)
 
     async def finish(
         self, *, outcome: Outcome, pages: Sequence[str], shown: str, exchange: Exchange | None
     ) -> None:
         """End the turn, however long the store is away. Raises LeaseLost."""
+        self.ending = True
         pause = _PAUSE
         while True:
             try:
-                return await self._queue.finish(
+                await self._queue.finish(
                     self.taken, outcome=outcome, pages=pages, shown=shown, exchange=exchange
                 )
             except StoreUnavailable as error:
-                log.warning("An ended turn could not be stored yet: %s", error)
+                self._is_away(error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                _ENDED.labels(self.turn.key.platform, outcome).inc()
+                return
+
+    def _is_away(self, error: StoreUnavailable) -> None:
+        if not self._away:
+            log.warning("A turn goes on without the store: %s", error)
+        self._away = True
 
     def _heed(self, stop: bool) -> None:
         if stop:

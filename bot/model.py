@@ -240,9 +240,12 @@ class _Call(httpx2.AsyncBaseTransport):
         except dropped as error:
             raise ModelUnavailable(f"{self._server} closes the connection") from error
         except httpx2.HTTPError as error:
-            raise ModelUnavailable(
-                f"{self._server} cannot be reached: is it running, and is its address right?"
-            ) from error
+            question = (
+                "is it running, and is its address right?"
+                if self._server.own
+                else "is this machine online, or does it need a proxy (HTTPS_PROXY)?"
+            )
+            raise ModelUnavailable(f"{self._server} cannot be reached: {question}") from error
         except OfflineModeIsEnabled as error:
             raise ModelUnavailable(
                 "HF_HUB_OFFLINE is set: unset it, or set MODEL_URL to a server of your own"

@@ -66,7 +66,7 @@ class Platform(Protocol):
     def surface(self, turn: Turn) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply; while it is open the platform shows that we work.
 
-        Entering raises PlaceGone when nothing can be written there, and WriteFailed when the
-        platform could not be reached.
+        Entering raises PlaceGone when nothing can be written there, WriteDelayed when the platform
+        asks to wait, and WriteFailed when it could not be reached.
         """
         ...

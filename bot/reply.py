@@ -67,6 +67,7 @@ class Reply:
         self._budgets = budgets
         self._ids = list(pages)
         self._on_screen: list[Page | None] = [None] * len(pages)
+        self._stood: dict[int, str] = {}  # by page number, the text that the platform last took
         # What was saved before a first post that failed stands nowhere.
         self._older = older if pages else ""
         self._stop = stop
@@ -82,13 +83,16 @@ class Reply:
         """Show deltas as they arrive, then the end, whole.
 
         A ModelError among the deltas ends the reply with its apology.
-        Raises PlaceGone, LeaseLost, and WriteFailed when the final text did not get through in
-        time.
+        Raises PlaceGone and LeaseLost, WriteFailed or WriteDelayed when the final text did not get
+        through in time, and WriteRefused when not even an apology is taken.
         """
         collecting = asyncio.create_task(self._collect(deltas))
         try:
-            await self._write()
-            await collecting
+            try:
+                await self._write()
+                await collecting
+            except WriteRefused as refusal:
+                await self._end_refused(refusal)
         except MessageGone:
             return Shown("stopped", "", self._whole, tuple(self._ids))
         finally:
@@ -148,6 +152,21 @@ class Reply:
                 await self._write_interim()
         await self._write_final()
 
+    async def _end_refused(self, refusal: WriteRefused) -> None:
+        """Close what stands on the screen when the platform takes no more of the text."""
+        log.warning("The platform takes no more of a reply: %s", refusal)
+        stands = self._stood or dict(enumerate(self._cut(self._older)))
+        self._outcome, self._notice = "failed", refusal.apology
+        self._text = "\n".join(stands.values())
+        last = len(self._ids) - 1
+        closing = "\n\n".join(part for part in (stands.get(last), refusal.apology) if part)
+        if last < 0 or self._surface.measure(closing) > self._surface.limit:
+            return await self._post(Page(last + 1, refusal.apology, final=True))
+        try:
+            await self._surface.edit(self._ids[last], Page(last, closing, final=True))
+        except WriteRefused:
+            await self._post(Page(last + 1, refusal.apology, final=True))
+
     async def _write_interim(self) -> None:
         try:
             wrote = await self._write_next()
@@ -163,17 +182,20 @@ class Reply:
         deadline = asyncio.get_running_loop().time() + self._patience
         pause = _FIRST_PAUSE
         while self._stale() is not None:
-            await self._budgets.final(self._surface.budget, new=self._next_is_new())
             try:
+                await self._budgets.final(
+                    self._surface.budget, new=self._next_is_new(), deadline=deadline
+                )
                 await self._write_next()
                 pause = _FIRST_PAUSE
             except (WriteDelayed, WriteFailed) as error:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise WriteFailed(f"the final text did not get through: {error}") from error
+                wait = error.retry_after if isinstance(error, WriteDelayed) else pause
+                if asyncio.get_running_loop().time() + wait > deadline:
+                    raise
                 if isinstance(error, WriteDelayed):
-                    self._budgets.pause(self._surface.budget, error.retry_after)
+                    self._budgets.pause(self._surface.budget, wait)
                 else:
-                    await asyncio.sleep(pause)
+                    await asyncio.sleep(wait)
                     pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _targets(self) -> list[Page]:
@@ -225,12 +247,16 @@ class Reply:
         except MessageGone:
             if page.text:
                 raise
-        self._on_screen[page.number] = page
+        self._took(page)
 
     async def _post(self, page: Page) -> None:
         self._ids.append(await self._surface.post(page))
-        self._on_screen.append(page)
+        self._took(page)
         await self._save(self._ids, self._said)
+
+    def _took(self, page: Page) -> None:
+        self._on_screen[page.number :] = [page, *self._on_screen[page.number + 1 :]]
+        self._stood[page.number] = page.text
 
 
 async def restore(

@@ -17,6 +17,7 @@
 
 local prefix = KEYS[1]
 local GROUP = 'workers'
+local LATE_ADMISSION_MS = 600000
 
 local function key(...)
   return prefix .. table.concat({...}, ':')
@@ -73,9 +74,11 @@ local verbs = {}
 
 function verbs.admit(id, thread, person, body, ttl, thread_limit, person_limit, total_limit)
   local mailbox = key('mailbox', thread)
-  local known = redis.call('HGET', key('turn', id), 'body')
-  -- The same body may be the same call, sent again because its answer was lost.
-  if known then return known == body and 'admitted' or 'duplicate' end
+  local known = redis.call('HMGET', key('turn', id), 'state', 'body')
+  if known[1] then
+    -- The same body may be the same call, sent again because its answer was lost.
+    return known[1] ~= 'dropped' and known[2] == body and 'admitted' or 'duplicate'
+  end
   if redis.call('LLEN', mailbox) >= tonumber(thread_limit) then return 'thread' end
   if redis.call('SCARD', key('open', person)) >= tonumber(person_limit) then return 'person' end
   if redis.call('ZCARD', key('open')) >= tonumber(total_limit) then return 'full' end
@@ -226,6 +229,10 @@ function verbs.forget(id)
     verbs.stop(id)
   elseif turn.thread then
     forget_exchange(turn.thread, id)
+  elseif not turn.state then
+    -- Its admission may still be on the way.
+    redis.call('HSET', key('turn', id), 'state', 'dropped')
+    redis.call('PEXPIRE', key('turn', id), LATE_ADMISSION_MS)
   end
 end
 

@@ -226,7 +226,7 @@ class TurnQueue:
         return bool(await self._call("stop", turn_id))
 
     async def forget(self, turn_id: str) -> None:
-        """Drop a turn: waiting, running or remembered."""
+        """Drop a turn: waiting, running or remembered, or admitted within the next ten minutes."""
         await self._call("forget", turn_id)
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:

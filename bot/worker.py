@@ -13,6 +13,7 @@ from bot.errors import (
     PlaceGone,
     StoreUnavailable,
     SurfaceError,
+    WriteDelayed,
     WriteRefused,
 )
 from bot.lease import Lease
@@ -90,6 +91,7 @@ class Worker:
                 task.result()
 
     async def _take_what_is_ready(self, stopping: asyncio.Event) -> None:
+        away = False
         while not stopping.is_set():
             free = self._capacity - len(self._tasks)
             if free <= 0:
@@ -105,8 +107,11 @@ class Worker:
                         list(self._platforms), count=count, block_seconds=BLOCK_SECONDS
                     )
                 )
+                away = False
             except StoreUnavailable as error:
-                log.warning("No turns can be taken: %s", error)
+                if not away:
+                    log.warning("No turns can be taken, until the store is back: %s", error)
+                away = True
                 await asyncio.sleep(AWAY_SECONDS)
 
     async def _reclaim(self) -> None:
@@ -161,7 +166,8 @@ class Worker:
         answering = asyncio.create_task(self._answer(lease))
         try:
             await asyncio.wait((keeping, answering), return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
+            # A renewal that met the end of the turn is refused; the end itself knows better.
+            if not answering.done() and not lease.ending:
                 await _cancelled(answering)
                 await keeping
             await answering
@@ -188,6 +194,9 @@ class Worker:
         except (PlaceGone, WriteRefused) as error:
             log.warning("A reply has no place: %s", error)
             await self._conversation.leave(lease, "failed")
+        except WriteDelayed as error:
+            log.warning("A reply is tried again later: %s", error)
+            await self._back(lease.taken, at_least=error.retry_after)
         except SurfaceError as error:
             log.warning("A reply is tried again later: %s", error)
             await self._back(lease.taken)
@@ -207,9 +216,9 @@ class Worker:
             else:
                 await self._conversation.answer(lease, surface)
 
-    async def _back(self, taken: Taken) -> None:
+    async def _back(self, taken: Taken, *, at_least: float = 0.0) -> None:
         delay = min(2.0 ** (taken.tries - 1), LONGEST_BACK)
-        await self._queue.back(taken, delay_seconds=delay, counts=True)
+        await self._queue.back(taken, delay_seconds=max(delay, at_least), counts=True)
 
     async def _mend(self, taken: Taken) -> None:
         """Put the final text back where our last write may have landed after it."""

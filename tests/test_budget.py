@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from collections.abc import Awaitable
 
+import pytest
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from bot.budget import EditBudgets
 from bot.domain import EditBudget
+from bot.errors import WriteDelayed
 from bot.store import Store
 
 NEVER = asyncio.Event()
+FOREVER = math.inf
 
 
 async def seconds(waiting: Awaitable[object]) -> float:
@@ -60,7 +64,7 @@ async def test_one_edit_of_a_window_is_kept_for_a_final(store: Store) -> None:
     for each in budgets:
         await each.interim(budget, new=False, unless=NEVER)
 
-    took = await seconds(budgets[0].final(budget, new=False))
+    took = await seconds(budgets[0].final(budget, new=False, deadline=FOREVER))
 
     assert took < 0.2
 
@@ -69,11 +73,22 @@ async def test_a_final_waits_for_the_next_window_when_this_one_is_used_up(store:
     budget = EditBudget("a", 2, 0.5)
     budgets = EditBudgets(store=store)
     for _ in range(2):
-        await budgets.final(budget, new=False)
+        await budgets.final(budget, new=False, deadline=FOREVER)
 
-    took = await seconds(budgets.final(budget, new=False))
+    took = await seconds(budgets.final(budget, new=False, deadline=FOREVER))
 
     assert 0.3 < took < 1.0
+
+
+async def test_a_final_that_would_wait_too_long_is_told(store: Store) -> None:
+    budget = EditBudget("a", 5, 1.0)
+    budgets = EditBudgets(store=store)
+    budgets.pause(budget, 3600)
+
+    with pytest.raises(WriteDelayed) as caught:
+        await budgets.final(budget, new=False, deadline=asyncio.get_running_loop().time() + 5)
+
+    assert caught.value.retry_after > 3500
 
 
 async def test_new_messages_do_not_wait_for_edits_and_push_the_next_one(store: Store) -> None:
@@ -107,8 +122,8 @@ async def test_a_pause_holds_its_own_bucket_only(store: Store) -> None:
 
     budgets.pause(paused, 0.3)
 
-    assert await seconds(budgets.final(other, new=False)) < 0.2
-    assert await seconds(budgets.final(paused, new=False)) > 0.2
+    assert await seconds(budgets.final(other, new=False, deadline=FOREVER)) < 0.2
+    assert await seconds(budgets.final(paused, new=False, deadline=FOREVER)) > 0.2
 
 
 async def test_a_pause_holds_those_who_wait_already(store: Store) -> None:

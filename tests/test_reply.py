@@ -186,6 +186,44 @@ async def test_a_message_that_takes_no_edits_is_followed_by_a_new_one(store: Sto
     assert surface.screen["m2"].text == TEXT
 
 
+async def test_a_text_that_is_refused_altogether_ends_with_an_apology(store: Store) -> None:
+    surface = FakeSurface(errors=[None, WriteRefused("moderated"), WriteRefused("moderated")])
+
+    shown = await a_reply(store, surface).stream(
+        FakeModel(["Half", " an oath"], pause=0.1).stream([])
+    )
+
+    assert surface.text == f"Half\n\n{WriteRefused.apology}"
+    assert surface.screen["m1"].final
+    assert (shown.outcome, shown.text) == ("failed", "Half")
+
+
+async def test_a_first_text_that_is_refused_is_an_apology_alone(store: Store) -> None:
+    surface = FakeSurface(errors=[WriteRefused("moderated")])
+
+    shown = await a_reply(store, surface).stream(FakeModel(["An oath"]).stream([]))
+
+    assert surface.text == WriteRefused.apology
+    assert (shown.outcome, shown.text, shown.pages) == ("failed", "", ("m1",))
+
+
+async def test_a_second_page_that_is_refused_is_followed_by_an_apology(store: Store) -> None:
+    surface = FakeSurface(limit=100, errors=[None, WriteRefused("moderated")])
+
+    shown = await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+
+    assert surface.text.endswith(WriteRefused.apology)
+    assert all(page.final for page in surface.screen.values())
+    assert TEXT.startswith(shown.text)
+
+
+async def test_a_final_write_that_has_to_wait_too_long_is_given_back(store: Store) -> None:
+    surface = FakeSurface(errors=[WriteDelayed("an hour", retry_after=3600)])
+
+    with pytest.raises(WriteDelayed):
+        await a_reply(store, surface, patience=1).stream(FakeModel([TEXT]).stream([]))
+
+
 async def test_a_deleted_reply_stays_deleted_and_is_not_remembered(store: Store) -> None:
     surface = FakeSurface(errors=[None, MessageGone("m1")])
     model = FakeModel(WORDS, pause=0.01)

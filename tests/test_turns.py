@@ -431,6 +431,16 @@ async def test_forgetting_the_only_waiting_turn_leaves_the_thread_usable(store: 
     assert await next_token(queue) is None
 
 
+async def test_a_question_deleted_before_its_admission_is_not_answered(store: Store) -> None:
+    queue = a_queue(store)
+
+    await queue.forget("console:1")
+
+    assert not await queue.admit(a_turn(1))
+    assert await queue.depth() == 0
+    assert 0 < await store.command("TTL", store.key("turn", "console:1")) <= 600
+
+
 async def test_forgetting_a_running_turn_stops_it_and_remembers_nothing(store: Store) -> None:
     queue = a_queue(store)
     await queue.admit(a_turn(1))

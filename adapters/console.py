@@ -320,7 +320,10 @@ async def _in_thread(work: Callable[[], T]) -> T:
 def _edited_line() -> str | None:
     # Once it is imported, `input` has line editing and remembers former lines.
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401
+        import readline
+
+        # CPython switches it off, and each line of a pasted text would be a question.
+        readline.parse_and_bind("set enable-bracketed-paste on")
     try:
         return input(YOU).strip()
     except EOFError:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 ON = ("on", "true", "yes", "1")
 OFF = ("off", "false", "no", "0")
 # Names that begin so are ours alone: an unknown one is misspelt.
 OURS = ("DISCORD_", "SLACK_", "MODEL_")
+
+# Other programs' names too; python-dotenv takes anything up to a blank or an equals sign.
+_NAME = re.compile(r"[A-Za-z_][\w.-]*")
 
 
 class SettingsError(Exception):
@@ -122,17 +126,27 @@ def _level(text: str) -> str:
 
 
 def _file(text: str) -> Path:
-    path = Path(text).expanduser()
-    if not path.is_file():
-        raise ValueError("is not a file")
+    with _usable_path(text) as path:
+        if not path.is_file():
+            raise ValueError("is not a file")
     return path
 
 
 def _folder(text: str) -> Path:
-    path = Path(text).expanduser()
-    if path.exists() and not path.is_dir():
-        raise ValueError("is not a folder")
+    with _usable_path(text) as path:
+        if path.exists() and not path.is_dir():
+            raise ValueError("is not a folder")
     return path
+
+
+@contextmanager
+def _usable_path(text: str) -> Iterator[Path]:
+    try:
+        yield Path(text).expanduser()
+    except OSError as error:
+        raise ValueError(f"cannot be used: {error.strerror}") from None
+    except RuntimeError:
+        raise ValueError("cannot be used: there is no such home") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,15 +345,37 @@ class Settings:
 
 def _read(env_file: Path) -> tuple[dict[str, str], list[str]]:
     try:
-        # The name of a variable inside a value stays as it is: a password may hold a dollar sign.
         # The encoding drops the mark that some editors put before a text.
-        found = dotenv_values(env_file, interpolate=False, encoding="utf-8-sig")
+        with env_file.open(encoding="utf-8-sig") as stream:
+            lines = list(parse_stream(stream))
+    except (FileNotFoundError, IsADirectoryError):
+        return {}, []
     except OSError as error:
         return {}, [f"{env_file} cannot be read: {error.strerror}"]
     except UnicodeError:
         return {}, [f"{env_file} is not a text in UTF-8"]
-    mistakes = [sentence for name in found if (sentence := _misspelt(name, env_file.name))]
-    return {name: text.strip() for name, text in found.items() if text and text.strip()}, mistakes
+    return _texts(lines), list(_line_mistakes(lines, env_file.name))
+
+
+def _texts(lines: list[Binding]) -> dict[str, str]:
+    # The name of a variable inside a value stays as it is: a password may hold a dollar sign.
+    texts = {line.key: (line.value or "").strip() for line in lines if line.key}
+    return {name: text for name, text in texts.items() if text}
+
+
+def _line_mistakes(lines: list[Binding], file: str) -> Iterator[str]:
+    for line in lines:
+        if line.error or (line.key and (line.value is None or not _NAME.fullmatch(line.key))):
+            # It is not shown: what stands there may be a token.
+            yield f"{file} line {_line_number(line)} is not NAME=value"
+        elif line.key and (sentence := _misspelt(line.key, file)):
+            yield sentence
+
+
+def _line_number(line: Binding) -> int:
+    # python-dotenv 1.2 counts from the empty lines before it.
+    text = line.original.string
+    return line.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _misspelt(name: str, file: str) -> str | None:
@@ -377,6 +413,10 @@ def _contradictions(values: Mapping[str, Any], texts: Mapping[str, str]) -> Iter
             f"MAX_TOKENS={values['max_tokens']} leaves no room for a question "
             f"in CONTEXT_TOKENS={values['context_tokens']}"
         )
+    models = ["MODEL_ID=demo"] if texts.get("MODEL_ID") == "demo" else []
+    models += [name for name in ("LOCAL_MODEL_PATH", "MODEL_URL") if name in texts]
+    if len(models) > 1:
+        yield f"{models[0]} and {models[1]} are two ways to a model: set one of them"
     ways = [name for name in ("SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET") if name in texts]
     if ways and "SLACK_BOT_TOKEN" not in texts:
         yield f"{ways[0]} needs SLACK_BOT_TOKEN beside it"

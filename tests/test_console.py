@@ -273,6 +273,19 @@ async def test_an_answer_grows_in_place(store: Store) -> None:
 
 
 @pytest.mark.process
+async def test_pasted_lines_are_one_question(store: Store) -> None:
+    async with terminal(store) as it:
+        # A terminal puts brackets around what is pasted only when it is asked to.
+        await it.until("\x1b[?2004h")
+        await it.until_prompt()
+        it.type("\x1b[200~many\rlines\x1b[201~\r")
+        await it.until("bot> ")
+        answer = await it.until_prompt()
+
+    assert answer.removesuffix("\x1b[?2004h") == "both\nlines\n"
+
+
+@pytest.mark.process
 async def test_an_answer_that_changes_is_printed_anew(store: Store) -> None:
     async with terminal(store) as it:
         await it.until_prompt()
@@ -340,6 +353,7 @@ async def test_ctrl_c_twice_leaves_and_the_terminal_is_as_it_was(store: Store) -
         it.type("\x03")
         await it.until("Press Ctrl-C again to leave.\nyou> unsent")
         it.type("\x03")
+        await it.until("\x1b[?2004l")
         status = await asyncio.wait_for(it.process.wait(), 5)
 
         assert status == 0

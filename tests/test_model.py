@@ -428,6 +428,19 @@ class TestFailures:
                 with pytest.raises(ModelUnavailable, match=f"127.0.0.1:{port} cannot be reached"):
                     await answer(model)
 
+    async def test_a_router_that_is_not_there_is_not_ours_to_start(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+            for name in ("https_proxy", "HTTPS_PROXY"):
+                monkeypatch.setenv(name, f"http://127.0.0.1:{taken.getsockname()[1]}")
+            for name in ("NO_PROXY", "no_proxy"):
+                monkeypatch.delenv(name, raising=False)
+            async with connected(None, key=TOKEN) as model:
+                with pytest.raises(ModelUnavailable, match="is this machine online"):
+                    await answer(model)
+
     async def test_an_answer_that_is_no_stream_names_the_address(self) -> None:
         async with ModelEmulator() as emulator:
             emulator.fail(status=200, body="<html>", headers={"Content-Type": "text/html"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from config.settings import Settings, SettingsError
 
 EXAMPLE = Path(__file__).parent.parent / ".env.example"
 NOWHERE = Path("no-such-file")
+TOO_LONG = "x" * 300
 
 
 def mistakes(environment: dict[str, str], env_file: Path = NOWHERE) -> tuple[str, ...]:
@@ -84,7 +86,7 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_pa
 
 def test_an_empty_value_counts_as_none(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
-    env_file.write_text("MAX_TOKENS=7\nPORT=\nHOST\nDATA_DIR='  '\n")
+    env_file.write_text("MAX_TOKENS=7\nPORT=\nDATA_DIR='  '\n")
 
     settings = Settings.load({"MAX_TOKENS": " ", "LOG_LEVEL": ""}, env_file)
 
@@ -136,6 +138,13 @@ def test_all_mistakes_are_told_at_once() -> None:
         ("LOG_LEVEL", "loud", "LOG_LEVEL='loud' is none of debug, info, warning, error"),
         ("LOCAL_MODEL_PATH", "no-such", "LOCAL_MODEL_PATH='no-such' is not a file"),
         ("DATA_DIR", __file__, f"DATA_DIR='{__file__}' is not a folder"),
+        (
+            "LOCAL_MODEL_PATH",
+            TOO_LONG,
+            f"LOCAL_MODEL_PATH='{TOO_LONG}' cannot be used: File name too long",
+        ),
+        ("DATA_DIR", TOO_LONG, f"DATA_DIR='{TOO_LONG}' cannot be used: File name too long"),
+        ("DATA_DIR", "~nosuch/x", "DATA_DIR='~nosuch/x' cannot be used: there is no such home"),
         ("MODEL_ID", "two words", "MODEL_ID='two words' has a blank or a special character in it"),
         ("MODEL_URL", "localhost", "MODEL_URL='localhost' does not begin with http:// or https://"),
         ("MODEL_URL", "http://", "MODEL_URL='http://' names no server"),
@@ -156,6 +165,17 @@ def test_a_mistake_names_the_variable_and_its_value(name: str, value: str, sente
     assert mistakes({name: value}) == (sentence,)
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder: run as somebody else")
+@pytest.mark.parametrize("name", ["DATA_DIR", "LOCAL_MODEL_PATH"])
+def test_a_path_in_a_folder_that_may_not_be_entered_is_a_mistake(name: str, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+
+    found = mistakes({name: str(closed / "x")})
+
+    assert found == (f"{name}='{closed / 'x'}' cannot be used: Permission denied",)
+
+
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
@@ -165,12 +185,33 @@ def test_a_mistake_names_the_variable_and_its_value(name: str, value: str, sente
         ),
         ({"SLACK_APP_TOKEN": "xapp-1"}, "SLACK_APP_TOKEN needs SLACK_BOT_TOKEN beside it"),
         ({"SLACK_SIGNING_SECRET": "1"}, "SLACK_SIGNING_SECRET needs SLACK_BOT_TOKEN beside it"),
+        (
+            {"MODEL_ID": "demo", "MODEL_URL": "http://here"},
+            "MODEL_ID=demo and MODEL_URL are two ways to a model: set one of them",
+        ),
+        (
+            {"MODEL_ID": "demo", "LOCAL_MODEL_PATH": __file__},
+            "MODEL_ID=demo and LOCAL_MODEL_PATH are two ways to a model: set one of them",
+        ),
+        (
+            {"LOCAL_MODEL_PATH": __file__, "MODEL_URL": "http://here"},
+            "LOCAL_MODEL_PATH and MODEL_URL are two ways to a model: set one of them",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_together_are_mistakes(
     environment: dict[str, str], sentence: str
 ) -> None:
     assert mistakes(environment) == (sentence,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MODEL_URL", "http://here"), ("LOCAL_MODEL_PATH", __file__)]
+)
+def test_a_token_may_stand_beside_another_way_to_a_model(name: str, value: str) -> None:
+    settings = Settings.load({"HF_TOKEN": "hf_1", name: value}, NOWHERE)
+
+    assert settings.hf_token == "hf_1"
 
 
 def test_a_refused_value_is_one_mistake_and_no_second() -> None:
@@ -247,6 +288,34 @@ def test_a_misspelt_name_in_the_file_is_told_with_the_nearest_one(tmp_path: Path
         "MAX_TOKEN in .env is unknown; did you mean MAX_TOKENS?",
         "SLACK_COLOUR in .env is unknown",
     )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "HF_TOKEN s3cret",
+        "DISCORD_TOKEN: s3cret",
+        "DISCORD_TOKEN:s3cret",
+        "DISCORD_TOKEN:s3cret=",
+        "discord_tokens3cret",
+        'SYSTEM_PROMPT="s3cret',
+        "MAX_TOKENS",
+    ],
+)
+def test_a_line_that_is_no_setting_is_told_by_its_number(
+    line: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"# mine\n\n\n{line}\nPORT=many\n", encoding="utf-8")
+
+    found = mistakes({}, env_file)
+
+    assert found == (".env line 4 is not NAME=value", "PORT='many' is not a whole number")
+    assert not caplog.records
+
+
+def test_a_folder_named_like_the_file_counts_as_none(tmp_path: Path) -> None:
+    assert Settings.load({}, tmp_path) == Settings()
 
 
 def test_unknown_names_in_the_environment_are_other_peoples() -> None:

@@ -68,7 +68,7 @@ def a_worker(
     )
     return Worker(
         queue=a_queue(store, name, lease=lease),
-        platforms={"console": platform},
+        platforms={"console": platform, "slack": platform},
         conversation=conversation,
         capacity=capacity,
         lease_seconds=lease,
@@ -219,6 +219,40 @@ async def test_a_worker_takes_no_more_than_its_capacity(store: Store) -> None:
 
     assert model.most_at_once == 3
     assert len(model.prompts) == 12
+
+
+async def test_two_platforms_at_once_do_not_exceed_the_capacity(store: Store) -> None:
+    model = FakeModel(WORDS, pause=0.01)
+    elsewhere = replace(a_turn(2), key=replace(KEY, platform="slack"))
+
+    async with running(a_worker(store, FakePlatform(), model, capacity=1)):
+        await asyncio.gather(a_queue(store).admit(a_turn(1)), a_queue(store).admit(elsewhere))
+        await all_ended(store)
+
+    assert model.most_at_once == 1
+    assert len(model.prompts) == 2
+
+
+async def test_a_worker_that_reclaims_its_own_turn_goes_on_with_it(store: Store) -> None:
+    model = FakeModel(WORDS, pause=0.03)
+
+    async with running(a_worker(store, FakePlatform(), model)):
+        await a_queue(store).admit(a_turn())
+        async with asyncio.timeout(5):
+            while not model.prompts:
+                await asyncio.sleep(0.01)
+        # As after an outage in which the lease ran out.
+        stream = store.key("ready", "console")
+        ((entry, _),) = await store.command("XRANGE", stream, "-", "+")
+        for _ in range(4):
+            await store.command(
+                *("XCLAIM", stream, "workers", "w1", 0, entry, "IDLE", 10_000, "JUSTID")
+            )
+            await asyncio.sleep(LEASE / 3)
+        await all_ended(store)
+
+    assert len(model.prompts) == 1
+    assert await remembered(store) == [("question 1", "".join(WORDS))]
 
 
 async def test_a_worker_that_ends_takes_nothing_more(store: Store) -> None:

@@ -136,6 +136,20 @@ async def test_a_mention_in_a_channel_is_told_as_message_and_as_app_mention(tran
         assert slack.screen(slack.channel_id)[0].text == text
 
 
+async def test_a_persons_upload_is_a_file_share_with_a_bot_id_of_null() -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot:
+        ann = slack.user("Ann")
+
+        await slack.say(slack.dm(ann), ann, "We got one!", files=("ghost.png",))
+        await until(lambda: slack.deliveries)
+
+        [event] = bot.events("message")
+        assert event["subtype"] == "file_share"
+        assert (event["upload"], event["bot_id"], event["user"]) == (True, None, ann)
+        assert isinstance(event["files"], list)
+        assert [file["name"] for file in event["files"]] == ["ghost.png"]
+
+
 async def test_an_event_comes_in_the_full_wrapper() -> None:
     async with SlackEmulator() as slack, bolt(slack) as bot:
         ann = slack.user("Ann")

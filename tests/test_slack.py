@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Literal
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import pytest
@@ -51,7 +52,8 @@ class FakeIntake(Intake):
     """Remembers what it was asked; `refuses` is raised instead, as long as it stands."""
 
     def __init__(self) -> None:
-        self.refuses: Refused | StoreUnavailable | None = None
+        self.refuses: Exception | None = None
+        self.knows_all = False  # as if every turn had been admitted, or forgotten, before
         self.slow = 0.0  # seconds
         self.refusals = 0
         self.asked: list[str] = []
@@ -67,7 +69,7 @@ class FakeIntake(Intake):
         self._refuse()
         await asyncio.sleep(self.slow)
         self.asked.append(turn.id)
-        if turn.id in self.turns:
+        if self.knows_all or turn.id in self.turns:
             return False
         self.turns[turn.id] = turn
         return True
@@ -279,6 +281,7 @@ async def test_talk_without_a_mention_is_acknowledged_and_left_alone() -> None:
         {"bot_id": "B0OTHER"},
         {"subtype": "bot_message", "bot_id": "B0OTHER", "user": None},
         {"subtype": "channel_join"},
+        {"subtype": ["file_share"]},
         {"subtype": "message_changed", "message": {"text": "new", "ts": "1.0"}},
         {"user": SlackEmulator.bot_user_id},
         {"user": "USLACKBOT"},
@@ -312,6 +315,18 @@ async def test_files_are_named_in_brackets(subtype: str) -> None:
             await send(slack, url, event)
 
         assert intake.last.text == "why?\n[file: report.pdf]\n[file: cat.png]"
+
+
+@pytest.mark.parametrize("text", ["We got one!", ""])
+async def test_what_a_person_uploads_in_a_dm_is_a_turn(text: str) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+
+        await slack.say(slack.dm(ann), ann, text, files=("ghost.png",))
+        await until(lambda: intake.turns)
+
+        assert intake.last.text == f"{text}\n[file: ghost.png]".strip()
 
 
 async def test_a_group_dm_needs_a_mention() -> None:
@@ -401,6 +416,46 @@ async def test_an_empty_mention_gets_a_line_of_help_in_its_thread() -> None:
         assert not intake.asked
 
 
+@both_transports
+async def test_an_empty_mention_that_is_told_again_gets_one_line(transport: Transport) -> None:
+    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), transport):
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
+        await until(lambda: len(slack.screen(slack.channel_id, ts)) == 2)
+
+        await slack.redeliver(ts)
+        await slack.redeliver(ts)
+
+        assert posts(slack) == 1
+
+
+async def test_a_refused_dm_that_is_told_again_gets_one_apology() -> None:
+    intake = FakeIntake()
+    intake.refuses = ThreadBusy()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.dm(ann), ann, "why?")
+        await until(lambda: posts(slack))
+        intake.refuses = None
+
+        await slack.redeliver(ts)
+
+        assert posts(slack) == 1
+        assert not intake.turns
+
+
+async def test_a_word_that_slack_is_slow_to_show_holds_up_no_acknowledgement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.slack.errands._LAST", 0.0)
+    async with SlackEmulator(ack_within=0.3) as slack, hearing(slack, FakeIntake()):
+        slack.fail("chat.postMessage", hang=True)
+
+        await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
+        await until(lambda: posts(slack) and tries(slack))
+
+        assert tries(slack) == [200]
+
+
 async def test_a_refused_mention_gets_an_apology_that_only_the_asker_sees() -> None:
     intake = FakeIntake()
     intake.refuses = ThreadBusy()
@@ -464,7 +519,9 @@ async def test_a_failure_of_ours_is_logged_and_the_event_comes_again(
     intake = FakeIntake()
     async with SlackEmulator() as slack, joined(slack) as platform:
         async with serving(platform.handler(intake)) as url:
-            status = await send(slack, url, {**dm_event(slack), "ts": "no number"})
+            intake.refuses = ZeroDivisionError()
+            status = await send(slack, url, dm_event(slack))
+            intake.refuses = None
             later = await send(slack, url, dm_event(slack))
 
         assert (status, later) == (503, 200)
@@ -498,6 +555,35 @@ async def test_a_deleted_question_that_has_replies_is_forgotten_too() -> None:
         await until(lambda: intake.forgotten)
 
         assert intake.forgotten == [intake.last.id]
+
+
+async def test_a_question_deleted_while_it_is_read_is_forgotten_by_its_turns_id() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        slack.fail("users.info", hang=True)
+        ts = await slack.say(slack.dm(ann), ann, "my password is 1234, oops")
+        await until(lambda: any(call.method == "users.info" for call in slack.requests))
+
+        await slack.delete(slack.dm(ann), ts)
+        await until(lambda: intake.forgotten)
+        early = list(intake.asked)
+        await until(lambda: intake.asked)
+
+        assert not early
+        assert intake.forgotten == intake.asked
+
+
+async def test_a_question_that_is_not_admitted_gets_no_reply() -> None:
+    intake = FakeIntake()
+    intake.knows_all = True
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await until(lambda: tries(slack))
+
+        assert tries(slack) == [200]
+        assert len(slack.screen(slack.channel_id, ts)) == 1
+        assert not slack.ephemerals
 
 
 @both_transports
@@ -622,6 +708,17 @@ async def test_ask_takes_a_question_back_that_was_not_admitted(
 
         assert slack.ephemerals[0].text == refusal.apology
         assert not slack.screen(slack.channel_id)
+
+
+async def test_ask_takes_a_question_back_whose_turn_is_known() -> None:
+    intake = FakeIntake()
+    intake.knows_all = True
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+        await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
+
+        assert not slack.screen(slack.channel_id)
+        assert not slack.ephemerals
 
 
 async def test_ask_apologises_when_the_question_cannot_be_posted() -> None:
@@ -798,6 +895,23 @@ async def test_a_refused_status_is_not_tried_again(caplog: pytest.LogCaptureFixt
         assert caplog.text.count("no status") == 1
 
 
+@pytest.mark.parametrize("error", ["is_archived", "channel_not_found", "something_new"])
+async def test_a_status_that_one_channel_refuses_is_shown_in_others(error: str) -> None:
+    async with fast() as slack, joined(slack) as platform:
+        slack.fail("assistant.threads.setStatus", error=error)
+        ann = slack.user("Ann")
+        refused = turn_in(slack, thread=await slack.say(slack.channel_id, ann, "why?"))
+        turn = turn_in(slack, thread=await slack.say(slack.channel_id, ann, "and how?"))
+
+        async with platform.surface(refused) as surface:
+            await until(lambda: any("setStatus" in call.method for call in slack.requests))
+            await surface.post(first("Because.", final=True))
+        async with platform.surface(turn):
+            await until(lambda: status_of(slack, turn))
+
+        assert status_of(slack, refused) == []
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "word"),
     [
@@ -812,9 +926,12 @@ async def test_a_refused_status_is_not_tried_again(caplog: pytest.LogCaptureFixt
         ("is_archived", PlaceGone, "archived"),
         ("missing_scope", PlaceGone, "scope"),
         ("restricted_action_read_only_channel", PlaceGone, "workspace"),
-        ("invalid_auth", PlaceGone, "SLACK_BOT_TOKEN"),
-        ("account_inactive", PlaceGone, "SLACK_BOT_TOKEN"),
-        ("token_revoked", PlaceGone, "SLACK_BOT_TOKEN"),
+        ("not_allowed_token_type", PlaceGone, "SLACK_BOT_TOKEN"),
+        ("invalid_auth", WriteFailed, "SLACK_BOT_TOKEN"),
+        ("not_authed", WriteFailed, "SLACK_BOT_TOKEN"),
+        ("account_inactive", WriteFailed, "SLACK_BOT_TOKEN"),
+        ("token_expired", WriteFailed, "SLACK_BOT_TOKEN"),
+        ("token_revoked", WriteFailed, "SLACK_BOT_TOKEN"),
         ("ratelimited", WriteDelayed, ""),
         ("internal_error", WriteFailed, ""),
     ],
@@ -856,7 +973,7 @@ async def test_a_silent_slack_is_a_passing_failure(monkeypatch: pytest.MonkeyPat
     async with fast() as slack, open_thread(slack) as (surface, _, _):
         slack.fail("chat.postMessage", hang=True)
 
-        with pytest.raises(WriteFailed):
+        with pytest.raises(WriteFailed, match="Slack did not answer in"):
             await surface.post(first("Be"))
 
 
@@ -1002,7 +1119,9 @@ async def test_a_slack_that_cannot_be_reached_stops_the_start() -> None:
     async with SlackEmulator() as slack:
         pass
 
-    with pytest.raises(CannotStart, match="cannot be reached at http://127"):
+    with pytest.raises(
+        CannotStart, match=r"cannot be reached at http://127[^ ]+: Cannot connect to host 127"
+    ):
         async with joined(slack):
             pass
 
@@ -1038,6 +1157,114 @@ async def test_a_request_that_slack_did_not_sign_is_refused(
         assert status == 401
         assert not intake.asked
         assert "why?" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "headers", ["", f"X-Slack-Request-Timestamp: 1\r\nX-Slack-Signature: v0={'0' * 64}\r\n"]
+)
+async def test_a_strangers_body_is_not_waited_for(headers: str) -> None:
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(FakeIntake())) as url:
+            answer = await answer_to_half_a_request(url, headers)
+
+        assert answer.startswith("HTTP/1.1 401")
+
+
+async def test_a_body_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.slack.signed_http._BODY_WITHIN", 0.1)
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        headers = "".join(f"{name}: {value}\r\n" for name, value in signed(slack, b"x").items())
+        async with serving(platform.handler(FakeIntake())) as url:
+            answer = await answer_to_half_a_request(url, headers)
+
+        assert answer.startswith("HTTP/1.1 408")
+
+
+@pytest.mark.parametrize(
+    ("kind", "bodies"),
+    [
+        ("application/json", ["", "{", "[]", "null", "5", "{}", "payload=x"]),
+        ("application/x-www-form-urlencoded", ["", "payload=x", "payload=[]", "payload=null"]),
+    ],
+)
+async def test_what_slack_signed_but_nobody_can_read_is_a_bad_request(
+    kind: str, bodies: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(FakeIntake())) as url:
+            answers = [await send_body(slack, url, body.encode(), kind=kind) for body in bodies]
+
+        assert set(answers) == {400}
+        assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ts": None},
+        {"ts": "no number"},
+        {"ts": "infinity"},
+        {"channel": None},
+        {"channel": ["D1"]},
+        {"type": None},
+        {"type": 5},
+    ],
+    ids=str,
+)
+async def test_an_event_that_cannot_be_read_is_acknowledged_with_one_line_in_the_log(
+    change: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(intake)) as url:
+            status = await send(slack, url, {**dm_event(slack), **change})
+
+        assert status == 200
+        assert not intake.asked
+        assert len(caplog.records) == 1
+        assert "why?" not in caplog.text
+
+
+@pytest.mark.parametrize("missing", ["user_id", "channel_id", "trigger_id"])
+async def test_a_command_that_cannot_be_read_is_answered_with_an_apology(
+    missing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    intake = FakeIntake()
+    names = {"user_id": "U1", "channel_id": "C1", "trigger_id": "1.2.3", "command": "/ask"}
+    fields = {**names, "text": "why?", "team_id": SlackEmulator.team_id}
+    del fields[missing]
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(intake)) as url:
+            body = urlencode(fields).encode()
+            status = await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
+
+        assert status == 200
+        assert not intake.asked
+        assert [missing in record.getMessage() for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "ours"),
+    [
+        ({"team_id": "T0OTHER"}, False),
+        ({"team_id": None}, False),
+        ({"team_id": "T0OTHER", "authorizations": [{"team_id": "T0OTHER"}]}, False),
+        ({"team_id": "T0OTHER", "context_team_id": SlackEmulator.team_id}, True),
+        ({"team_id": "T0OTHER", "authorizations": [{"team_id": SlackEmulator.team_id}]}, True),
+    ],
+    ids=str,
+)
+async def test_only_events_of_our_workspace_are_admitted(
+    wrapper: dict[str, object], ours: bool
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        wrapped = {"type": "event_callback", "event": dm_event(slack), **wrapper}
+        async with serving(platform.handler(intake)) as url:
+            status = await send_body(slack, url, json.dumps(wrapped).encode())
+
+        assert status == 200
+        assert bool(intake.asked) == ours
 
 
 async def test_slacks_check_of_the_address_is_answered() -> None:
@@ -1090,6 +1317,11 @@ def tries(slack: SlackEmulator) -> list[int | None]:
     return [d.status for d in slack.deliveries if d.kind == "app_mention"]
 
 
+def posts(slack: SlackEmulator) -> int:
+    """How often we tried to post a message."""
+    return sum(call.method == "chat.postMessage" for call in slack.requests)
+
+
 def status_of(slack: SlackEmulator, turn: Turn) -> list[str]:
     return slack.status(str(turn.place["channel"]), str(turn.place["thread"]))
 
@@ -1116,14 +1348,38 @@ async def send(
 ) -> int:
     """Send an event as Slack does, with these headers instead, and return the status."""
     wrapped = {"type": "event_callback", "team_id": slack.team_id, "event": event}
-    body = json.dumps(wrapped).encode()
-    chosen: dict[str, str | None] = {**signed(slack, body), **(headers or {})}
+    return await send_body(slack, url, json.dumps(wrapped).encode(), headers=headers)
+
+
+async def send_body(
+    slack: SlackEmulator,
+    url: str,
+    body: bytes,
+    *,
+    kind: str = "application/json",
+    headers: dict[str, str | None] | None = None,
+) -> int:
+    signature = {**signed(slack, body), "Content-Type": kind}
+    chosen: dict[str, str | None] = {**signature, **(headers or {})}
     sent = {name: value for name, value in chosen.items() if value is not None}
     async with (
         aiohttp.ClientSession() as session,
         session.post(url, data=body, headers=sent) as answer,
     ):
         return answer.status
+
+
+async def answer_to_half_a_request(url: str, headers: str) -> str:
+    """The answer to a request whose body stops after a few bytes of many."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+    try:
+        head = f"POST /slack/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n{headers}\r\n"
+        writer.write(head.encode() + b"abc")
+        async with asyncio.timeout(2):
+            return (await reader.readline()).decode()
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 def signed(slack: SlackEmulator, body: bytes) -> dict[str, str]:

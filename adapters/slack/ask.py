@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.errands import Errands
 from adapters.slack.errors import NotInvited, translated
 from adapters.slack.identity import Identity
 from adapters.slack.people import People
@@ -22,46 +22,9 @@ log = logging.getLogger(__name__)
 
 # Slack waits 3 s for the answer to a command, and never asks again.
 _QUESTION_BY, _ADMITTED_BY = 2.0, 2.6  # seconds after the command came
+_NEEDED = ("user_id", "channel_id", "trigger_id")
 # Slack splits a message of more than 4000 characters (slackapi/java-slack-sdk, issue 704).
 _SHOWN = 3000  # characters of a question that are shown
-_LAST_WITHDRAWALS = 3.0  # seconds in which questions may still be taken back at shutdown
-
-
-class Withdrawals:
-    """Takes questions back that will get no answer; nobody has to wait for it."""
-
-    def __init__(self, client: AsyncWebClient) -> None:
-        self._client = client
-        self._running: set[asyncio.Task[None]] = set()
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[Withdrawals]:
-        """Let what is under way end, within seconds, before this returns."""
-        try:
-            yield self
-        finally:
-            if self._running:
-                await asyncio.wait(self._running, timeout=_LAST_WITHDRAWALS)
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
-
-    def withdraw(self, posting: asyncio.Task[str], *, channel: str) -> None:
-        """Delete the message of this task, whenever it stands there, if ever."""
-        self._start(self._withdraw(posting, channel=channel))
-
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    async def _withdraw(self, posting: asyncio.Task[str], *, channel: str) -> None:
-        try:
-            ts = await posting
-            async with translated():
-                await self._client.chat_delete(channel=channel, ts=ts)
-        except SurfaceError as error:
-            log.debug("there was no question to take back: %s", error)
 
 
 class AskCommand:
@@ -74,17 +37,20 @@ class AskCommand:
         identity: Identity,
         people: People,
         intake: Intake,
-        withdrawals: Withdrawals,
+        errands: Errands,
     ) -> None:
         self._client = client
         self._identity = identity
         self._people = people
         self._intake = intake
-        self._withdrawals = withdrawals
+        self._errands = errands
 
     async def on_command(self, command: Mapping[str, str]) -> str:
         """Post the question and admit its turn; return words for the asker, mostly none."""
         came_at = asyncio.get_running_loop().time()
+        if missing := [name for name in _NEEDED if not command.get(name)]:
+            log.warning("a command cannot be read: it has no %s", ", ".join(missing))
+            return ParleyError.apology
         text, name = await asyncio.gather(
             self._people.readable(command.get("text", ""), bot=self._identity.user),
             self._name(command),
@@ -107,7 +73,7 @@ class AskCommand:
             words = error.apology
         finally:
             if not admitted:
-                self._withdrawals.withdraw(posting, channel=channel)
+                self._errands.start(self._withdraw(posting, channel=channel))
         return words
 
     async def _posted(self, posting: asyncio.Task[str], *, by: float) -> str:
@@ -117,6 +83,15 @@ class AskCommand:
                 return await asyncio.shield(posting)
         except TimeoutError as error:
             raise WriteFailed("the question was not posted in time") from error
+
+    async def _withdraw(self, posting: asyncio.Task[str], *, channel: str) -> None:
+        # Whenever the question stands there, if ever.
+        try:
+            ts = await posting
+            async with translated():
+                await self._client.chat_delete(channel=channel, ts=ts)
+        except SurfaceError as error:
+            log.debug("there was no question to take back: %s", error)
 
     @property
     def _invitation(self) -> str:

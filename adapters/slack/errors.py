@@ -44,7 +44,6 @@ _PLACE_GONE = {
 _BAD_TOKEN = {
     "account_inactive",
     "invalid_auth",
-    "not_allowed_token_type",
     "not_authed",
     "token_expired",
     "token_revoked",
@@ -57,6 +56,10 @@ class NotInvited(PlaceGone):
     """The bot is no member of the channel, or cannot even see it."""
 
 
+class TokenRefused(WriteFailed):
+    """Slack refuses the bot token; the turn can wait for a process with a token that works."""
+
+
 @asynccontextmanager
 async def translated(timeout: float = REQUEST_TIMEOUT) -> AsyncIterator[None]:
     """Let only SurfaceError out, and nothing last longer than `timeout` seconds."""
@@ -66,7 +69,8 @@ async def translated(timeout: float = REQUEST_TIMEOUT) -> AsyncIterator[None]:
     except SlackApiError as error:
         raise _surface_error(error) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise WriteFailed(f"Slack could not be reached: {error!r}") from error
+        # That of a time-out has no text.
+        raise WriteFailed(str(error) or f"Slack did not answer in {timeout:g} s") from error
 
 
 def code_of(error: BaseException | None) -> str:
@@ -84,6 +88,8 @@ def _surface_error(error: SlackApiError) -> SurfaceError:
         return WriteDelayed(detail, retry_after=_retry_after(error))
     if code == _MESSAGE_GONE:
         return MessageGone(detail)
+    if code in _BAD_TOKEN:
+        return TokenRefused(f"{detail}: SLACK_BOT_TOKEN is not valid any more")
     if not code or code in _PASSING or status >= 500:
         return WriteFailed(detail)
     return _place_gone(error, detail) or WriteRefused(detail)
@@ -93,8 +99,8 @@ def _place_gone(error: SlackApiError, detail: str) -> PlaceGone | None:
     code = code_of(error)
     if code in _NOT_INVITED:
         return NotInvited(f"{detail}: invite the bot with /invite")
-    if code in _BAD_TOKEN:
-        return PlaceGone(f"{detail}: SLACK_BOT_TOKEN is not valid any more")
+    if code == "not_allowed_token_type":
+        return PlaceGone(f"{detail}: SLACK_BOT_TOKEN is no bot's token")
     if code == "missing_scope":
         return PlaceGone(f"{detail}: the app needs the scope {_field(error, 'needed')}")
     if code.startswith("restricted_action"):

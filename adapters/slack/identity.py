@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import code_of, translated
+from adapters.slack.errors import TokenRefused, code_of, translated
 from bot.errors import CannotStart, SurfaceError, WriteDelayed, WriteFailed
 
 
@@ -39,6 +39,7 @@ async def identify(client: AsyncWebClient) -> Identity:
 
 def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> CannotStart:
     """Say which variable Slack refuses, or that Slack cannot be reached."""
-    if isinstance(error, WriteDelayed | WriteFailed):
+    away = isinstance(error, WriteDelayed | WriteFailed) and not isinstance(error, TokenRefused)
+    if away:
         return CannotStart(f"Slack cannot be reached at {client.base_url}: {error}")
     return CannotStart(f"Slack refuses {variable}: {code_of(error)}")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.errands import Errands
 from adapters.slack.errors import translated
 from adapters.slack.identity import Identity
 from adapters.slack.people import People
@@ -21,11 +24,14 @@ log = logging.getLogger(__name__)
 
 HELP = "Ask me something: I read what you write in the message that mentions me, or in a DM."
 
-_SPOKEN = {None, "file_share", "thread_broadcast"}  # the subtypes in which somebody says something
+_SPOKEN = (None, "file_share", "thread_broadcast")  # the subtypes in which somebody says something
 _SLACKBOT = "USLACKBOT"
-_REMEMBERED = 1000  # threads
+_REMEMBERED = 1000  # threads, and words to people
+_TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 
 Event = Mapping[str, object]
+_Name = TypeVar("_Name")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,11 @@ class Said:
     direct: bool
 
     @property
+    def id(self) -> str:
+        """The message, as the events about it name it: unique in the workspace."""
+        return f"{self.channel}:{self.ts}"
+
+    @property
     def place(self) -> str:
         """The thread that takes the reply: empty at the top level of a DM."""
         return self.thread or ("" if self.direct else self.ts)
@@ -53,12 +64,22 @@ class Inbound:
     """
 
     def __init__(
-        self, client: AsyncWebClient, *, identity: Identity, people: People, intake: Intake
+        self,
+        client: AsyncWebClient,
+        *,
+        identity: Identity,
+        people: People,
+        intake: Intake,
+        errands: Errands,
     ) -> None:
         self._client = client
         self._identity = identity
         self._people = people
         self._intake = intake
+        self._errands = errands
+        # The messages, `channel:ts`, whose authors got a word instead of a turn. Another process
+        # knows nothing of them: an event that Slack tells there again gets its word again.
+        self._told: dict[str, None] = {}
         # The last turn of each thread: Slack tells only the thread when its own stop is pressed.
         self._latest: dict[tuple[str, str], str] = {}
 
@@ -87,9 +108,11 @@ class Inbound:
         await self._intake.stop(turn_id)
 
     async def _on_said(self, spoken: Said) -> None:
+        if spoken.id in self._told:
+            return
         text, name = await asyncio.gather(self._question(spoken), self._people.name(spoken.user))
         if not text:
-            await self._tell(spoken, HELP)
+            self._tell(spoken, HELP)
             return
         turn = Turn(
             id=self._turn_id(spoken.channel, spoken.ts),
@@ -108,9 +131,9 @@ class Inbound:
         try:
             await self._intake.admit(turn)
         except Refused as refused:
-            await self._apologise(spoken, refused.apology)
+            self._tell(spoken, refused.apology, alone=True)
         else:
-            self._remember(turn.id, spoken)
+            _keep(self._latest, (spoken.channel, spoken.place), turn.id)
 
     async def _question(self, spoken: Said) -> str:
         text = await self._people.readable(spoken.text, bot=self._identity.user)
@@ -122,39 +145,28 @@ class Inbound:
         if turn_id := self._latest.get(where):
             await self._intake.stop(turn_id)
 
-    async def _apologise(self, spoken: Said, apology: str) -> None:
-        if spoken.direct:
-            await self._tell(spoken, apology)
+    def _tell(self, spoken: Said, words: str, *, alone: bool = False) -> None:
+        """Say something once to who wrote, and to nobody else if `alone` and in a channel."""
+        if spoken.id in self._told:
             return
-        try:
-            async with translated():
-                # In a thread that nobody has opened yet an ephemeral message is not shown.
-                await self._client.chat_postEphemeral(
-                    channel=spoken.channel,
-                    user=spoken.user,
-                    thread_ts=spoken.thread or None,
-                    text=escape_markup(apology),
-                )
-        except SurfaceError as error:
-            log.warning("an apology was not shown: %s", error)
+        _keep(self._told, spoken.id, None)
+        post = self._whisper if alone and not spoken.direct else self._post
+        # Beside the acknowledgement: a slow post would be reason enough to tell us again.
+        self._errands.start(_shown(post(spoken, escape_markup(words))))
 
-    async def _tell(self, spoken: Said, words: str) -> None:
-        try:
-            async with translated():
-                await self._client.chat_postMessage(
-                    channel=spoken.channel,
-                    thread_ts=spoken.place or None,
-                    text=escape_markup(words),
-                )
-        except SurfaceError as error:
-            log.warning("a word to a person was not shown: %s", error)
+    async def _whisper(self, spoken: Said, text: str) -> None:
+        await self._client.chat_postEphemeral(
+            channel=spoken.channel,
+            user=spoken.user,
+            # In a thread that nobody has opened yet an ephemeral message is not shown.
+            thread_ts=spoken.thread or None,
+            text=text,
+        )
 
-    def _remember(self, turn_id: str, spoken: Said) -> None:
-        where = (spoken.channel, spoken.place)
-        self._latest.pop(where, None)
-        while len(self._latest) >= _REMEMBERED:
-            del self._latest[next(iter(self._latest))]
-        self._latest[where] = turn_id
+    async def _post(self, spoken: Said, text: str) -> None:
+        await self._client.chat_postMessage(
+            channel=spoken.channel, thread_ts=spoken.place or None, text=text
+        )
 
     def _turn_id(self, channel: str, ts: str) -> str:
         return f"slack:{self._identity.team}:{channel}:{ts}"
@@ -164,9 +176,10 @@ def said(event: Event, *, identity: Identity) -> Said | None:
     """Return what a person said to us with an app_mention or message event; None if nothing.
 
     A mention in a channel arrives as both, with one `ts`: there the `message` is left alone.
+    A person's upload has a `bot_id` too, which is null (docs: file_share).
     """
     user = _word(event, "user")
-    if event.get("subtype") not in _SPOKEN or "bot_id" in event:
+    if event.get("subtype") not in _SPOKEN or event.get("bot_id"):
         return None
     if user in ("", _SLACKBOT, identity.user):
         return None
@@ -178,15 +191,35 @@ def said(event: Event, *, identity: Identity) -> Said | None:
     mentioned = event["type"] == "app_mention" or (kind == "mpim" and f"<@{identity.user}" in text)
     if not direct and not mentioned:
         return None
+    ts = _word(event, "ts")
+    if not channel or not _TS.fullmatch(ts):
+        # It would not read better if Slack told it again.
+        log.warning("a message cannot be read: it has no channel or no ts")
+        return None
     return Said(
         channel=channel,
         user=user,
         text=text,
-        ts=_word(event, "ts"),
+        ts=ts,
         thread=_word(event, "thread_ts"),
         files=_files(event),
         direct=direct,
     )
+
+
+async def _shown(post: Coroutine[None, None, None]) -> None:
+    try:
+        async with translated():
+            await post
+    except SurfaceError as error:
+        log.warning("a word to a person was not shown: %s", error)
+
+
+def _keep(kept: dict[_Name, _Value], name: _Name, value: _Value) -> None:
+    kept.pop(name, None)
+    while len(kept) >= _REMEMBERED:
+        del kept[next(iter(kept))]
+    kept[name] = value
 
 
 def _files(event: Event) -> tuple[str, ...]:

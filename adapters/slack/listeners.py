@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
@@ -23,6 +23,8 @@ COMMAND = "/ask"
 
 _ANY = re.compile("")
 
+Body = Mapping[str, object]
+
 
 def build_app(
     client: AsyncWebClient, *, identity: Identity, inbound: Inbound, ask: AskCommand
@@ -40,6 +42,7 @@ def build_app(
         # Bolt calls nobody: it is told who we are, and `inbound` and `ask` have their own client.
         client=AsyncWebClient(base_url=client.base_url, session=client.session),
         authorize=_authorization(client, identity),
+        before_authorize=_ours_only(identity),
         # An event is acknowledged after its listener, so that a failed admission comes again.
         process_before_response=True,
         # Bolt would log the body of a request with a bad signature, and answer 500 to one whose
@@ -58,7 +61,8 @@ def build_app(
             await ack()
 
     async def on_stop(action: dict[str, str], ack: AsyncAck) -> None:
-        await inbound.on_stop(action["value"])
+        if turn_id := action.get("value"):
+            await inbound.on_stop(turn_id)
         await ack()
 
     async def on_nothing_of_ours(ack: AsyncAck) -> None:
@@ -71,6 +75,43 @@ def build_app(
     app.action(_ANY)(on_nothing_of_ours)
     app.error(_on_error)
     return app
+
+
+def _ours_only(
+    identity: Identity,
+) -> Callable[[Body, Callable[[], Awaitable[None]]], Awaitable[BoltResponse | None]]:
+    async def ours_only(body: Body, next_: Callable[[], Awaitable[None]]) -> BoltResponse | None:
+        reason = _why_not(body, team=identity.team)
+        if not reason:
+            await next_()
+            return None
+        # Acknowledged, for it would be the same if Slack told it again.
+        log.warning("Slack told something that is left alone: %s", reason)
+        return BoltResponse(status=200, body="")
+
+    return ours_only
+
+
+def _why_not(body: Body, *, team: str) -> str:
+    match body:
+        case {"type": "event_callback", "event": {"type": str()}} | {"command": str()}:
+            # One signing secret and one app may serve many workspaces, we one of them.
+            return "" if team in _teams(body) else "it is of another workspace"
+        case {"type": "event_callback"}:
+            return "it is no event that can be read"
+    return ""
+
+
+def _teams(body: Body) -> Iterator[object]:
+    """Yield the workspaces that this concerns (docs: Events API, "authorizations").
+
+    In a channel that workspaces share, `team_id` may be the one where it happened.
+    """
+    yield from (body.get("team_id"), body.get("context_team_id"))
+    authorizations = body.get("authorizations")
+    for authorization in authorizations if isinstance(authorizations, list) else ():
+        if isinstance(authorization, dict):
+            yield authorization.get("team_id")
 
 
 def _authorization(

@@ -6,24 +6,23 @@ import asyncio
 import ipaddress
 import logging
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp import web
-from slack_bolt.adapter.aiohttp import to_aiohttp_response, to_bolt_request
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
-from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.ask import AskCommand, Withdrawals
+from adapters.slack.ask import AskCommand
+from adapters.slack.errands import Errands
 from adapters.slack.errors import REQUEST_TIMEOUT, translated
 from adapters.slack.identity import Identity, cannot_start, identify
 from adapters.slack.inbound import Inbound
 from adapters.slack.listeners import build_app
 from adapters.slack.people import People
+from adapters.slack.signed_http import Handler, signed_handler
 from adapters.slack.status import Statuses
 from adapters.slack.surface import open_surface
 from bot.domain import Turn
@@ -52,11 +51,11 @@ async def connect(
         client = AsyncWebClient(bot_token, url, session=session, retry_handlers=[])
         client.proxy = _proxy(url)
         identity = await identify(client)
-        async with Withdrawals(client).open() as withdrawals:
+        async with Errands().open() as errands:
             yield SlackPlatform(
                 client,
                 identity=identity,
-                withdrawals=withdrawals,
+                errands=errands,
                 app_token=app_token,
                 signing_secret=signing_secret,
             )
@@ -72,13 +71,13 @@ class SlackPlatform:
         client: AsyncWebClient,
         *,
         identity: Identity,
-        withdrawals: Withdrawals,
+        errands: Errands,
         app_token: str,
         signing_secret: str,
     ) -> None:
         self._client = client
         self._identity = identity
-        self._withdrawals = withdrawals
+        self._errands = errands
         self._app_token = app_token
         self._signing_secret = signing_secret
         self._people = People(client)
@@ -109,32 +108,29 @@ class SlackPlatform:
         finally:
             await socket.close_async()  # type: ignore[no-untyped-call]
 
-    def handler(self, intake: Intake) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def handler(self, intake: Intake) -> Handler:
         """Return the handler of POST /slack/events, for events, commands and buttons alike.
 
         Raises CannotStart without a signing secret.
         """
         if not self._signing_secret.strip():
             raise CannotStart("SLACK_SIGNING_SECRET is needed to hear Slack over HTTP")
-        verifier = SignatureVerifier(self._signing_secret)
-        app = self._app(intake)
-
-        async def handle(request: web.Request) -> web.StreamResponse:
-            if not _is_signed(verifier, request, await request.read()):
-                return web.Response(status=401)
-            answer = await app.async_dispatch(await to_bolt_request(request))
-            return await to_aiohttp_response(answer)
-
-        return handle
+        return signed_handler(self._app(intake), signing_secret=self._signing_secret)
 
     def _app(self, intake: Intake) -> AsyncApp:
-        inbound = Inbound(self._client, identity=self._identity, people=self._people, intake=intake)
+        inbound = Inbound(
+            self._client,
+            identity=self._identity,
+            people=self._people,
+            intake=intake,
+            errands=self._errands,
+        )
         ask = AskCommand(
             self._client,
             identity=self._identity,
             people=self._people,
             intake=intake,
-            withdrawals=self._withdrawals,
+            errands=self._errands,
         )
         return build_app(self._client, identity=self._identity, inbound=inbound, ask=ask)
 
@@ -145,17 +141,6 @@ class SlackPlatform:
         except SurfaceError as error:
             raise cannot_start("SLACK_APP_TOKEN", self._client, error) from error
         return str(answer["url"])
-
-
-def _is_signed(verifier: SignatureVerifier, request: web.Request, body: bytes) -> bool:
-    timestamp = request.headers.get("X-Slack-Request-Timestamp")
-    signature = request.headers.get("X-Slack-Signature")
-    try:
-        return verifier.is_valid(body, timestamp, signature)
-    except (ValueError, TypeError):
-        # slack-sdk 3.47: a timestamp that is no number, a body that is no UTF-8, a signature that
-        # is no ASCII.
-        return False
 
 
 def _proxy(url: str) -> str | None:

@@ -9,18 +9,26 @@ from contextlib import asynccontextmanager
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import NotInvited, code_of, translated
-from bot.errors import SurfaceError, WriteDelayed, WriteFailed
+from adapters.slack.errors import code_of, translated
+from bot.errors import SurfaceError
 
 log = logging.getLogger(__name__)
 
+# Codes that mean the app, not the channel (docs: assistant.threads.setStatus, "Errors").
+_FOR_GOOD = {
+    "deprecated_endpoint",
+    "method_deprecated",
+    "missing_scope",
+    "not_allowed_token_type",
+    "unknown_method",
+}
 _WORKING = "is thinking..."
 _TIMEOUT = 1.5  # seconds; the first text waits for a status that is on its way
 _REFRESH = 100.0  # seconds; Slack takes the line away after two minutes
 
 
 class Statuses:
-    """Sets status lines until the workspace refuses one; then replies go without."""
+    """Sets status lines until Slack says that this app may set none; then replies go without."""
 
     def __init__(self, client: AsyncWebClient) -> None:
         self._client = client
@@ -35,9 +43,10 @@ class Statuses:
                 await self._client.assistant_threads_setStatus(
                     channel_id=channel, thread_ts=thread, status=status
                 )
-        except (WriteDelayed, WriteFailed, NotInvited) as error:
-            log.debug("the status was not shown: %s", error)
         except SurfaceError as error:
+            if code_of(error) not in _FOR_GOOD:
+                log.debug("the status was not shown: %s", error)
+                return
             self._refused = True
             log.info("no status is shown while we think: Slack answered %s", code_of(error))
 

@@ -141,17 +141,24 @@ class SlackEmulator:
         self._outbox.url = url
 
     async def say(
-        self, channel_id: str, user_id: str, text: str, *, thread_ts: str | None = None
+        self,
+        channel_id: str,
+        user_id: str,
+        text: str,
+        *,
+        thread_ts: str | None = None,
+        files: tuple[str, ...] = (),
     ) -> str:
         """Let a person write and return the message's ts; the app is told in the background.
 
-        `text` is as typed, with mentions as `<@U…>`; the app gets it escaped.
+        `text` is as typed, with mentions as `<@U…>`; the app gets it escaped. `files` are the
+        names of what is uploaded with it.
         """
         if thread_ts is not None:
             self._post(channel_id, thread_ts)
         wire = escape(text)
         ts = self._workspace.timestamp()
-        post = Post(ts, channel_id, user_id, wire, [], thread_ts, typed=text)
+        post = Post(ts, channel_id, user_id, wire, [], thread_ts, typed=text, files=files)
         self._events.posted(self._workspace.add(post))
         return ts
 

@@ -84,7 +84,7 @@ class Channel:
 class Post:
     """A message; `text` is as written on the wire and `typed` what its author typed, if a person.
 
-    `states` are the texts that people could read, oldest first.
+    `files` are names. `states` are the texts that people could read, oldest first.
     """
 
     ts: str
@@ -95,6 +95,7 @@ class Post:
     thread_ts: str | None = None
     typed: str | None = None
     metadata: Payload | None = None
+    files: tuple[str, ...] = ()
     edited: bool = False
     removed: bool = False
     states: list[str] = field(default_factory=list)
@@ -131,7 +132,23 @@ class Post:
             message["edited"] = {"user": message["user"], "ts": self.ts}
         if self.metadata:
             message["metadata"] = self.metadata
-        return message
+        return message | self._upload()
+
+    def _upload(self) -> Payload:
+        """Return what docs: file_share has of a person's files."""
+        if not self.files:
+            return {}
+        files = [
+            {"id": f"F0FILE{number:03d}", "name": name, "title": name, "user": self.author}
+            for number, name in enumerate(self.files)
+        ]
+        return {
+            "subtype": "file_share",
+            "files": files,
+            "upload": True,
+            "display_as_bot": False,
+            "bot_id": None,
+        }
 
     def _authorship(self) -> Payload:
         if self.author == SLACKBOT:
@@ -218,6 +235,7 @@ class Workspace:
             post.removed = True
             return False
         post.author, post.text, post.typed, post.blocks = SLACKBOT, TOMBSTONE, None, []
+        post.files = ()
         post.keep_state()
         return True
 

@@ -183,7 +183,7 @@ class MessageGone(SurfaceError):
 
 
 class PlaceGone(SurfaceError):
-    """Nothing of ours can be written here: deleted, archived, or no permission.
+    """Nothing of ours can be written here: deleted, locked, or no permission.
 
     `str` names the permission or scope to mend, where one would help.
     """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -366,29 +368,164 @@ async def test_messages_wait_for_the_store_and_keep_their_order() -> None:
         assert intake.texts == ["one", "two"]
 
 
-async def test_of_more_than_a_hundred_waiting_events_the_oldest_are_dropped(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    backlog, done, away = Backlog(), [], True
+@asynccontextmanager
+async def working(backlog: Backlog) -> AsyncIterator[None]:
+    task = asyncio.create_task(backlog.work())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
-    def errand(number: int) -> Errand:
+
+class Errands:
+    """Makes errands that fail while `away`, and writes their names down when they are done."""
+
+    def __init__(self) -> None:
+        self.away: Exception | None = StoreUnavailable("away")
+        self.done: list[str] = []
+
+    def __call__(self, name: str) -> Errand:
         async def run() -> None:
-            if away:
-                raise StoreUnavailable("away")
-            done.append(number)
+            if self.away:
+                raise self.away
+            self.done.append(name)
 
         return run
 
-    for number in range(103):
-        backlog.add(errand(number))
-    task = asyncio.create_task(backlog.work())
-    await until(lambda: "dropped" in caplog.text)
-    away = False
-    await until(lambda: len(done) == 100)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
-    assert done == list(range(3, 103))
+async def test_of_more_than_a_hundred_waiting_questions_the_oldest_are_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backlog, errand = Backlog(), Errands()
+    for number in range(103):
+        backlog.add_question(f"{number}", errand(f"{number}"))
+
+    async with working(backlog):
+        await until(lambda: "dropped" in caplog.text)
+        errand.away = None
+        await until(lambda: len(errand.done) == 100)
+
+    assert errand.done == [f"{number}" for number in range(3, 103)]
+
+
+async def test_deletions_drop_no_question_of_other_people() -> None:
+    backlog, errand = Backlog(), Errands()
+    for number in range(3):
+        backlog.add_question(f"{number}", errand(f"question {number}"))
+    for number in range(101):
+        backlog.add_deletion([f"another {number}"], errand("deletion"))
+
+    async with working(backlog):
+        await asyncio.sleep(0.05)
+        errand.away = None
+        await until(lambda: len(errand.done) == 104)
+
+    assert errand.done[:3] == ["question 0", "question 1", "question 2"]
+
+
+async def test_of_more_than_a_thousand_waiting_deletions_the_oldest_are_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backlog, errand = Backlog(), Errands()
+    for number in range(1002):
+        backlog.add_deletion([f"{number}"], errand(f"{number}"))
+
+    async with working(backlog):
+        await until(lambda: "2 events from Discord were dropped" in caplog.text)
+        errand.away = None
+        await until(lambda: len(errand.done) == 1000)
+
+    assert errand.done[0] == "2"
+
+
+async def test_a_question_that_is_deleted_while_it_waits_is_not_admitted() -> None:
+    backlog, errand = Backlog(), Errands()
+    for number in range(3):
+        backlog.add_question(f"{number}", errand(f"question {number}"))
+    async with working(backlog):
+        await asyncio.sleep(0.05)
+
+        backlog.add_deletion(["0", "2"], errand("deletion"))
+        errand.away = None
+        await until(lambda: "deletion" in errand.done)
+
+    assert errand.done == ["question 1", "deletion"]
+
+
+@pytest.mark.parametrize("failure", [PlaceGone("no"), WriteRefused("no")])
+async def test_an_errand_that_can_never_succeed_is_dropped_at_once(
+    failure: SurfaceError, caplog: pytest.LogCaptureFixture
+) -> None:
+    backlog, errand = Backlog(), Errands()
+    errand.away = failure
+    backlog.add_question("1", errand("1"))
+
+    async with working(backlog):
+        await until(lambda: "dropped" in caplog.text)
+        errand.away = None
+        backlog.add_question("2", errand("2"))
+        await until(lambda: errand.done)
+
+    assert errand.done == ["2"]
+    assert [record.exc_info for record in caplog.records] == [None]
+
+
+@pytest.mark.parametrize("failure", [WriteFailed("no"), WriteDelayed("no", retry_after=1)])
+async def test_an_errand_that_discord_fails_for_long_is_dropped(
+    failure: SurfaceError, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.discord.backlog._PATIENCE", 0.1)
+    monkeypatch.setattr("adapters.discord.backlog._FIRST_PAUSE", 0.06)
+    backlog, errand = Backlog(), Errands()
+    errand.away = failure
+    backlog.add_question("1", errand("1"))
+
+    async with working(backlog):
+        await until(lambda: "dropped" in caplog.text)
+        errand.away = None
+        backlog.add_question("2", errand("2"))
+        await until(lambda: errand.done)
+
+    assert errand.done == ["2"]
+    assert "wait" in caplog.text
+
+
+async def test_an_errand_waits_for_the_store_as_long_as_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.discord.backlog._PATIENCE", 0.0)
+    monkeypatch.setattr("adapters.discord.backlog._FIRST_PAUSE", 0.01)
+    backlog, errand = Backlog(), Errands()
+    backlog.add_question("1", errand("1"))
+
+    async with working(backlog):
+        await asyncio.sleep(0.1)
+        errand.away = None
+        await until(lambda: errand.done)
+
+    assert errand.done == ["1"]
+
+
+async def test_a_channel_that_the_library_does_not_know_stops_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        said = await emulator.say(emulator.channel_id, ada, "hi")
+        event = emulator.event_of(said) | {"id": "99", "channel_id": "98"}
+        bot = {"id": emulator.bot_id, "username": "p", "discriminator": "0", "avatar": None}
+        channel = {"id": "98", "type": 99, "guild_id": emulator.guild_id, "name": "new"}
+        emulator.fail("GET", "/channels/98", status=200, body=channel, times=99)
+
+        await emulator.tell("MESSAGE_CREATE", event | {"mentions": [bot]})
+        await emulator.say(dm, ada, "hello?")
+        await until(lambda: intake.turns)
+
+        assert intake.texts == ["hello?"]
+        assert "dropped: Unknown channel type 99" in caplog.text
 
 
 async def test_a_deleted_question_is_forgotten_after_it_was_admitted() -> None:
@@ -419,6 +556,25 @@ async def test_questions_that_a_moderator_sweeps_away_are_forgotten() -> None:
         assert intake.forgotten == ["discord:1", "discord:2"]
 
 
+async def test_questions_that_are_swept_away_while_the_store_is_away_are_not_admitted() -> None:
+    intake = FakeIntake()
+    intake.refuses = StoreUnavailable("away")
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        said = [await emulator.say(dm, ada, text) for text in ("one", "two", "three")]
+        await until(lambda: intake.refusals)
+
+        await emulator.tell("MESSAGE_DELETE_BULK", {"ids": said[:2], "channel_id": dm})
+        await emulator.say(dm, ada, "four")
+        await until(lambda: intake.refusals > 1)
+        intake.refuses = None
+        await until(lambda: len(intake.turns) > 1 and intake.forgotten)
+
+        assert intake.texts == ["three", "four"]
+        assert intake.forgotten == [f"discord:{one}" for one in said[:2]]
+
+
 async def test_an_event_that_fails_does_not_stop_those_behind_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -433,7 +589,7 @@ async def test_an_event_that_fails_does_not_stop_those_behind_it(
         await emulator.delete(await emulator.say(dm, ada, "one"))
 
         await emulator.say(dm, ada, "two")
-        await until(lambda: len(intake.turns) > 1)
+        await until(lambda: "two" in intake.texts)
 
         assert "a mistake of ours" in caplog.text
 
@@ -549,6 +705,56 @@ async def test_a_token_that_is_withdrawn_ends_the_listening() -> None:
 
         with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
             await platform.listen(FakeIntake())
+
+
+async def test_a_gateway_that_refuses_us_is_told_in_a_sentence_at_each_try(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("adapters.discord.platform._RECONNECT_PAUSE", 0.01)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        address = f"ws://127.0.0.1:{taken.getsockname()[1]}"
+        async with (
+            DiscordEmulator() as emulator,
+            connect(
+                token=emulator.token,
+                api_url=emulator.api_url,
+                gateway_url=address,
+                threads=True,
+            ) as platform,
+        ):
+            await warned_twice(platform, caplog)
+
+    assert {record.levelno for record in told(caplog)} == {logging.WARNING}
+    assert all("cannot be reached: Cannot connect to host" in it.message for it in told(caplog))
+
+
+async def test_a_login_that_is_cut_off_is_told_in_a_sentence_at_each_try(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("adapters.discord.platform._RECONNECT_PAUSE", 0.01)
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        emulator.fail("GET", "/users/@me", status=None, times=100)
+
+        await warned_twice(platform, caplog)
+
+    assert {record.levelno for record in told(caplog)} == {logging.WARNING}
+    assert all("cannot be reached: Server disconnected" in it.message for it in told(caplog))
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    found = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not any(record.exc_info for record in found)
+    return found
+
+
+async def warned_twice(platform: DiscordPlatform, caplog: pytest.LogCaptureFixture) -> None:
+    task = asyncio.create_task(platform.listen(FakeIntake()))
+    try:
+        await until(lambda: len(told(caplog)) > 1)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_what_is_said_while_the_gateway_is_lost_is_heard() -> None:
@@ -696,15 +902,166 @@ async def test_a_reply_is_shown_although_its_question_has_gone() -> None:
         assert [one.text for one in emulator.screen(emulator.channel_id)] == ["because"]
 
 
-@pytest.mark.parametrize("status", [429, 503])
-async def test_a_thread_that_cannot_be_opened_just_now_is_a_passing_failure(status: int) -> None:
+async def test_a_thread_that_cannot_be_opened_just_now_is_a_passing_failure() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
-        emulator.fail("POST", "/threads", status=status)
+        emulator.fail("POST", "/threads", status=503)
 
         with pytest.raises(WriteFailed):
             async with platform.surface(channel_turn(emulator, said)):
                 pass
+
+
+async def test_opening_a_thread_too_often_is_told_with_the_time_to_wait() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        headers = {"Via": "1.1 somebody", "Retry-After": "300"}
+        emulator.fail("POST", "/threads", status=429, headers=headers)
+
+        with pytest.raises(WriteDelayed) as delayed:
+            async with platform.surface(channel_turn(emulator, said)):
+                pass
+
+        assert delayed.value.retry_after == 300
+
+
+async def test_where_we_may_not_write_in_the_thread_the_reply_stands_in_the_channel() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        emulator.forbid_writing(emulator.channel_id, in_threads=True)
+
+        async with platform.surface(channel_turn(emulator, said)) as surface:
+            shown = await surface.post(page("be"))
+            await surface.edit(shown, page("because"))
+            await surface.post(page("and so on", number=1, final=True))
+
+        _, first, second = emulator.screen(emulator.channel_id)
+        assert (first.text, first.reply_to) == ("because", said)
+        assert (second.text, second.reply_to) == ("and so on", None)
+        assert surface.budget.bucket == f"discord:{emulator.channel_id}"
+
+
+async def test_a_reply_that_had_to_stand_in_the_channel_is_found_there_after_a_restart() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        turn = channel_turn(emulator, said)
+        emulator.forbid_writing(emulator.channel_id, in_threads=True)
+        async with platform.surface(turn) as surface:
+            shown = await surface.post(page("be"))
+
+        async with platform.surface(turn) as surface:
+            await surface.edit(shown, page("because"))
+            await surface.post(page("and so on", number=1, final=True))
+
+        texts = [one.text for one in emulator.screen(emulator.channel_id)]
+        assert texts == ["why?", "because", "and so on"]
+
+
+async def test_a_reply_that_began_in_its_thread_does_not_go_on_in_the_channel() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        async with platform.surface(channel_turn(emulator, said)) as surface:
+            await surface.post(page("be"))
+            emulator.forbid_writing(emulator.channel_id, in_threads=True)
+
+            with pytest.raises(PlaceGone):
+                await surface.post(page("because", final=True))
+
+        assert len(emulator.screen(emulator.channel_id)) == 1
+
+
+async def test_a_later_page_does_not_go_into_the_channel_after_a_restart() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        emulator.forbid_writing(emulator.channel_id, in_threads=True)
+
+        async with platform.surface(channel_turn(emulator, said)) as surface:
+            with pytest.raises(PlaceGone):
+                await surface.post(page("because", number=1, final=True))
+
+        assert len(emulator.screen(emulator.channel_id)) == 1
+
+
+async def test_where_we_may_write_neither_in_the_thread_nor_in_the_channel_is_no_place() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        emulator.forbid_writing(emulator.channel_id, in_threads=True)
+        emulator.forbid_writing(emulator.channel_id, in_threads=False)
+
+        async with platform.surface(channel_turn(emulator, said)) as surface:
+            with pytest.raises(PlaceGone):
+                await surface.post(page("because", final=True))
+
+
+async def test_a_thread_that_is_archived_in_mid_reply_is_opened_again() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        async with platform.surface(channel_turn(emulator, said)) as surface:
+            shown = await surface.post(page("be"))
+            await emulator.archive(said)
+
+            await surface.edit(shown, page("because"))
+            await emulator.archive(said)
+            await surface.post(page("and so on", number=1, final=True))
+
+        assert [one.text for one in emulator.screen(said)] == ["because", "and so on"]
+
+
+async def test_a_thread_that_was_locked_in_mid_reply_is_no_place() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        async with platform.surface(channel_turn(emulator, said)) as surface:
+            shown = await surface.post(page("be"))
+            await emulator.archive(said, locked=True)
+
+            with pytest.raises(PlaceGone):
+                await surface.edit(shown, page("because"))
+            with pytest.raises(PlaceGone):
+                await surface.post(page("and so on", number=1, final=True))
+
+
+async def test_a_thread_that_takes_no_unarchiving_is_no_place() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        full = {"code": 160006, "message": "Maximum number of active threads reached"}
+        emulator.fail("PATCH", r"/channels/\d+$", status=400, body=full)
+        async with platform.surface(channel_turn(emulator, said)) as surface:
+            shown = await surface.post(page("be"))
+            await emulator.archive(said)
+
+            with pytest.raises(PlaceGone, match="stays archived"):
+                await surface.edit(shown, page("because"))
+
+
+async def test_a_command_is_answered_in_a_thread_that_is_archived_meanwhile() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, "why?")
+        async with platform.surface(channel_turn(emulator, said)):
+            asked = await emulator.slash(said, ada, "ask", prompt="why?")
+            await until(lambda: emulator.original(asked))
+        async with platform.surface(intake.turns[0]) as surface:
+            await emulator.archive(said)
+
+            shown = await surface.post(page("be"))
+            await emulator.archive(said)
+            await surface.edit(shown, page("because", final=True))
+
+        assert [one.text for one in emulator.screen(said)] == ["because"]
+
+
+async def test_a_page_without_text_takes_its_message_away() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        turn = dm_turn(emulator)
+        async with platform.surface(turn) as surface:
+            await surface.post(page("because", final=True))
+            later = await surface.post(page("and", number=1))
+
+            await surface.edit(later, page("", number=1, final=True))
+
+        texts = [one.text for one in emulator.screen(str(turn.place["channel"]))]
+        assert texts == ["because"]
 
 
 async def test_a_deleted_question_leaves_no_place_for_a_reply() -> None:
@@ -746,6 +1103,23 @@ async def test_a_post_that_was_cut_off_is_not_doubled_when_it_is_repeated() -> N
         assert [one.id for one in emulator.screen(str(turn.place["channel"]))] == [shown]
 
 
+@pytest.mark.parametrize("earlier", ["be", "because"])
+async def test_a_post_that_was_cut_off_shows_the_newer_page_when_it_is_repeated(
+    earlier: str,
+) -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        turn = dm_turn(emulator)
+        emulator.fail("POST", "/messages", status=None, applied=True)
+        async with platform.surface(turn) as surface:
+            with pytest.raises(WriteFailed):
+                await surface.post(page(earlier))
+
+            await surface.post(page("because", final=True))
+
+        (shown,) = emulator.screen(str(turn.place["channel"]))
+        assert (shown.text, shown.buttons) == ("because", ())
+
+
 async def test_after_a_refused_edit_the_page_is_posted_anew() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         turn = dm_turn(emulator)
@@ -778,7 +1152,6 @@ async def test_a_deleted_reply_is_told_as_such() -> None:
     ("status", "code", "expected"),
     [
         (400, 50035, WriteRefused),
-        (400, 50083, PlaceGone),
         (401, 0, WriteFailed),
         (403, 50001, PlaceGone),
         (403, 50013, PlaceGone),
@@ -933,9 +1306,11 @@ async def test_later_pages_are_follow_ups_where_the_bot_is_no_member() -> None:
             await surface.post(page("Because", final=True))
             later = await surface.post(page("and", number=1))
             await surface.edit(later, page("and so", number=1, final=True))
+            texts = [one.text for one in emulator.screen(emulator.channel_id)]
+            await surface.edit(later, page("", number=1, final=True))
 
-        texts = [one.text for one in emulator.screen(emulator.channel_id)]
         assert texts == ["Because", "and so"]
+        assert [one.text for one in emulator.screen(emulator.channel_id)] == ["Because"]
 
 
 async def test_text_is_measured_in_code_points() -> None:

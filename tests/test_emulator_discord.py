@@ -441,6 +441,66 @@ async def test_the_first_follow_up_takes_the_place_of_thinking() -> None:
     assert [one.text for one in emulator.screen(emulator.channel_id)] == ["one"]
 
 
+async def test_an_archived_thread_takes_messages_and_no_edits() -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
+        said = await emulator.say(emulator.channel_id, emulator.user("ann"), "why")
+        thread = await (await bot.next_message()).create_thread(name="Why")
+        message = await thread.send("one")
+        await emulator.archive(said)
+        with raises(50083):
+            await message.edit(content="two")
+
+        await thread.send("three")
+        await message.edit(content="four")
+
+    assert "THREAD_UPDATE" in bot.heard
+    assert [one.text for one in emulator.screen(said)] == ["four", "three"]
+
+
+async def test_an_archived_thread_can_be_opened_again() -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
+        said = await emulator.say(emulator.channel_id, emulator.user("ann"), "why")
+        thread = await (await bot.next_message()).create_thread(name="Why")
+        message = await thread.send("one")
+        await emulator.archive(said)
+        archived = await bot.fetch_channel(thread.id)
+
+        reopened = await thread.edit(archived=False)
+        await message.edit(content="two")
+
+    assert isinstance(archived, discord.Thread)
+    assert (archived.archived, reopened.archived) == (True, False)
+    assert [one.text for one in emulator.screen(said)] == ["two"]
+
+
+async def test_a_locked_thread_is_closed_to_the_bot() -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
+        said = await emulator.say(emulator.channel_id, emulator.user("ann"), "why")
+        thread = await (await bot.next_message()).create_thread(name="Why")
+        await emulator.archive(said, locked=True)
+
+        with raises(50083):
+            await thread.send("one")
+        with raises(50013):
+            await thread.edit(archived=False)
+        with raises(50024):
+            await bot.http.edit_channel(int(emulator.channel_id), name="else")
+
+
+@pytest.mark.parametrize("in_threads", [True, False])
+async def test_writing_can_be_forbidden_in_a_channel_or_in_its_threads(in_threads: bool) -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
+        await emulator.say(emulator.channel_id, emulator.user("ann"), "why")
+        thread = await (await bot.next_message()).create_thread(name="Why")
+        emulator.forbid_writing(emulator.channel_id, in_threads=in_threads)
+        channel = bot.place(emulator.channel_id)
+        forbidden, allowed = (thread, channel) if in_threads else (channel, thread)
+
+        with raises(50013):
+            await forbidden.send("one")
+        await allowed.send("two")
+
+
 async def test_a_command_waits_until_it_is_registered() -> None:
     async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
         ann = emulator.user("ann")

@@ -23,22 +23,31 @@ from bot.errors import (
 # bucket, and cancelling that sleep would cost another window.
 REQUEST_TIMEOUT = 15.0  # seconds
 
-# Codes from Discord's documentation, "Opcodes and Status Codes", and what an operator can do.
-_MESSAGE_GONE = 10008
-_PLACE_GONE = {
-    10003: "the channel is gone",
-    50001: "the bot needs the permission View Channel",
-    50007: "the person takes no direct messages from the bot",
-    50013: "the bot needs Send Messages, and in threads Send Messages in Threads",
-    50083: "the thread is archived",
-    160005: "the thread is locked",
-}
-_TOO_SOON = {10015, 10062}  # unknown webhook, unknown interaction
-_TOO_LATE = 50027  # invalid webhook token
-
 
 class NotAnswered(WriteRefused):
     """The interaction was not acknowledged yet, or never: its webhook is unknown."""
+
+
+class NotPermitted(PlaceGone):
+    """The bot may not write here; elsewhere it may."""
+
+
+class ThreadArchived(PlaceGone):
+    """Nothing in this thread can be changed while it is archived."""
+
+
+# Codes from Discord's documentation, "Opcodes and Status Codes", and what an operator can do.
+_MESSAGE_GONE = 10008
+_PLACE_GONE = {
+    10003: (PlaceGone, "the channel is gone"),
+    50001: (PlaceGone, "the bot needs the permission View Channel"),
+    50007: (PlaceGone, "the person takes no direct messages from the bot"),
+    50013: (NotPermitted, "the bot needs Send Messages, and in threads Send Messages in Threads"),
+    50083: (ThreadArchived, "the thread is archived"),
+    160005: (PlaceGone, "the thread is locked"),
+}
+_TOO_SOON = {10015, 10062}  # unknown webhook, unknown interaction
+_TOO_LATE = 50027  # invalid webhook token
 
 
 @asynccontextmanager
@@ -88,6 +97,9 @@ def _surface_error(error: Exception) -> SurfaceError:
             return WriteDelayed(str(error), retry_after=error.retry_after)
         case discord.HTTPException():
             return _answer_error(error)
+        case discord.DiscordException():
+            # The library itself cannot do it, and will not at the next try.
+            return WriteRefused(str(error))
         case _:
             # The text of aiohttp's errors may hold an address, and with it an interaction's token.
             return WriteFailed(f"Discord could not be reached ({type(error).__name__})")
@@ -98,7 +110,8 @@ def _answer_error(error: discord.HTTPException) -> SurfaceError:
     if error.code == _MESSAGE_GONE:
         return MessageGone(detail)
     if error.code in _PLACE_GONE:
-        return PlaceGone(f"{detail}: {_PLACE_GONE[error.code]}")
+        kind, cure = _PLACE_GONE[error.code]
+        return kind(f"{detail}: {cure}")
     if error.code in _TOO_SOON:
         return NotAnswered(detail)
     if error.code == _TOO_LATE:

@@ -66,16 +66,15 @@ class Gateway(discord.Client):
     async def on_message(self, message: discord.Message) -> None:
         """Queue what may be for us."""
         if inbound.is_by_a_person(message) and self._may_be_for_us(message, message.channel):
-            self._backlog.add(partial(self._take, message))
+            self._backlog.add_question(inbound.turn_id(message.id), partial(self._take, message))
 
     async def on_raw_message_delete(self, event: discord.RawMessageDeleteEvent) -> None:
         """Queue the end of a turn whose question was deleted."""
-        self._backlog.add(partial(self._intake.forget, inbound.turn_id(event.message_id)))
+        self._forget({event.message_id})
 
     async def on_raw_bulk_message_delete(self, event: discord.RawBulkMessageDeleteEvent) -> None:
         """Queue the end of every turn whose question a moderator swept away."""
-        for message_id in sorted(event.message_ids):
-            self._backlog.add(partial(self._intake.forget, inbound.turn_id(message_id)))
+        self._forget(event.message_ids)
 
     async def on_interaction(self, interaction: discord.Interaction) -> None:
         """Answer the Stop button, whichever process showed it."""
@@ -83,6 +82,15 @@ class Gateway(discord.Client):
         custom_id = data.get("custom_id") if data else None
         if isinstance(custom_id, str) and custom_id.startswith(STOP):
             self._start(self._stop(interaction, custom_id.removeprefix(STOP)))
+
+    def _forget(self, message_ids: set[int]) -> None:
+        turn_ids = [inbound.turn_id(one) for one in sorted(message_ids)]
+
+        async def forget() -> None:
+            for turn_id in turn_ids:
+                await self._intake.forget(turn_id)
+
+        self._backlog.add_deletion(turn_ids, forget)
 
     @property
     def _id(self) -> int:

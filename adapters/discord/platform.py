@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import aiohttp
 import discord
 import yarl
 from discord.gateway import DiscordWebSocket
@@ -22,11 +23,21 @@ from bot.intake import Intake
 from bot.ports import Surface
 
 _log = logging.getLogger(__name__)
+_library_log = logging.getLogger("discord.client")
 
 _API_URL = Route.BASE
 _GATEWAY_URL = DiscordWebSocket.DEFAULT_GATEWAY
+_UNREACHABLE = "the gateway cannot be reached: %s"
 _RECONNECT_PAUSE = 5.0  # seconds, after what discord.py does not mend by itself
 _WRONG_TOKEN = 4004  # "Opcodes and Status Codes", gateway close event codes
+# What discord.py 2.7.1 lets out, or tries again after, when the way to Discord is the trouble.
+_ON_THE_WAY = (
+    OSError,
+    aiohttp.ClientError,
+    discord.ConnectionClosed,
+    discord.GatewayNotFound,
+    discord.HTTPException,
+)
 
 
 @asynccontextmanager
@@ -40,6 +51,8 @@ async def connect(
     """
     Route.BASE = api_url or _API_URL
     DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway_url) if gateway_url else _GATEWAY_URL
+    # A filter is held once, however often it is added.
+    _library_log.addFilter(_tell_briefly)
     # We never speak, and an operator need not hear of what voice lacks.
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
     client = discord.Client(
@@ -105,10 +118,32 @@ class DiscordPlatform:
                 if error.code == _WRONG_TOKEN:
                     raise _wrong_token() from error
                 _log.warning("the gateway was closed: %s", error)
-            except Exception:
-                # discord.py 2.7.1 fails so when the gateway's first connection is refused, too.
-                _log.exception("the gateway failed")
+            except _ON_THE_WAY as error:
+                _log.warning(_UNREACHABLE, _cause(error))
+            except Exception as error:
+                if not _never_connected(error):
+                    _log.exception("the gateway failed")
             await asyncio.sleep(_RECONNECT_PAUSE)
+
+
+def _tell_briefly(record: logging.LogRecord) -> bool:
+    """Make a sentence of the traceback that discord.py 2.7.1 logs before it connects again."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, _ON_THE_WAY):
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args = _UNREACHABLE, (_cause(error),)
+        record.exc_info = None
+    return True
+
+
+def _cause(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _never_connected(error: Exception) -> bool:
+    # discord.py 2.7.1 logs the refusal of its first connection, and then asks for what only a
+    # second one would have.
+    return isinstance(error, AttributeError) and error.obj is None and error.name == "sequence"
 
 
 async def _login(client: discord.Client, token: str) -> None:

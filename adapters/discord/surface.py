@@ -13,10 +13,10 @@ from datetime import timedelta
 import discord
 from discord.http import Route
 
-from adapters.discord.errors import NotAnswered, translated
+from adapters.discord.errors import NotAnswered, NotPermitted, ThreadArchived, translated
 from adapters.discord.place import ChannelPlace, CommandPlace, read_place
 from bot.domain import EditBudget, Page, Turn
-from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteFailed, WriteRefused
 
 STOP = "stop:"  # the Stop button's custom_id is this and the turn's id
 
@@ -43,7 +43,7 @@ async def open_surface(
     """Open the surface of a turn's reply through a client that has logged in.
 
     A thread is opened where the turn asks for one, and Discord shows that we type until the end.
-    Raises PlaceGone or WriteFailed.
+    Raises PlaceGone, WriteDelayed or WriteFailed.
     """
     match read_place(turn.place):
         case CommandPlace() as command:
@@ -52,58 +52,126 @@ async def open_surface(
         case ChannelPlace() as asked:
             place = await _in_thread(client, asked, name=_thread_name(turn.text))
             async with _typing(client, place.channel):
-                yield ChannelSurface(client, place=place, turn_id=turn.id)
+                parent = None if place is asked else asked
+                yield ChannelSurface(client, place=place, parent=parent, turn_id=turn.id)
 
 
 class ChannelSurface:
-    """Messages of a channel, a DM or a Discord thread; message ids are Discord's."""
+    """Messages of a channel, a DM or a Discord thread; message ids are Discord's.
+
+    `parent` is where the thread was opened from the question. The reply stands there, and the edit
+    budget is the parent's from then on, when we may open the thread and not write in it.
+    """
 
     limit = _LIMIT
 
-    def __init__(self, client: discord.Client, *, place: ChannelPlace, turn_id: str) -> None:
-        self._channel = client.get_partial_messageable(place.channel)
-        self._question = place.question
+    def __init__(
+        self,
+        client: discord.Client,
+        *,
+        place: ChannelPlace,
+        parent: ChannelPlace | None,
+        turn_id: str,
+    ) -> None:
+        self._client = client
+        self._place = place
+        self._parent = parent
         self._turn_id = turn_id
         self._refusals = 0
-        self.budget = EditBudget(f"discord:{place.channel}", _WRITES, _WINDOW)
+
+    @property
+    def budget(self) -> EditBudget:
+        """The edit budget of the channel in which the reply stands."""
+        return EditBudget(f"discord:{self._place.channel}", _WRITES, _WINDOW)
 
     def measure(self, text: str) -> int:
         """Return the number of code points (discord/discord-api-docs, issue 1315)."""
         return len(text)
 
     async def post(self, page: Page) -> str:
-        """Send a message; sent again within minutes, Discord answers with the first one."""
-        async with translated():
-            message = await self._send(page)
+        """Send a message; sent again within minutes, the first one is changed instead."""
+        try:
+            message = await self._send(self._place, page)
+        except NotPermitted as error:
+            if self._parent is None or page.number > 0:
+                raise
+            _log.warning("the reply stands in the channel: %s", error)
+            message = await self._send(self._parent, page)
+            self._place = self._parent
+        self._parent = None
+        if not _shows(message, page):
+            # An earlier try got through after all, and Discord answers with what it sent.
+            await self.edit(str(message.id), page)
         return str(message.id)
 
     async def edit(self, message_id: str, page: Page) -> None:
-        """Change a message; its embeds stay suppressed."""
-        message = self._channel.get_partial_message(int(message_id))
+        """Change a message, or delete it for a page without text.
+
+        Its embeds stay suppressed, and its thread is unarchived.
+        """
         try:
-            async with translated():
-                await message.edit(content=page.text, view=_controls(self._turn_id, page))
+            await self._edit_where_it_stands(message_id, page)
         except WriteRefused:
             # The page is about to be sent anew, which must not find this message by its nonce.
             self._refusals += 1
+            self._parent = None
             raise
+        self._parent = None
 
-    async def _send(self, page: Page) -> discord.Message:
+    async def unarchive(self) -> None:
+        """Open the archived thread again; PlaceGone where only moderators may."""
+        try:
+            async with translated():
+                # `discord.Thread.edit` would have to look the thread up before.
+                await self._client.http.edit_channel(self._place.channel, archived=False)
+        except WriteRefused as error:
+            raise PlaceGone(f"the thread stays archived: {error}") from error
+
+    async def _edit_where_it_stands(self, message_id: str, page: Page) -> None:
+        try:
+            await self._edit_unarchived(message_id, page)
+        except MessageGone:
+            if self._parent is None:
+                raise
+            # An earlier try may have moved to the parent.
+            await self._edit(self._parent, message_id, page)
+            self._place = self._parent
+
+    async def _edit_unarchived(self, message_id: str, page: Page) -> None:
+        try:
+            await self._edit(self._place, message_id, page)
+        except ThreadArchived:
+            await self.unarchive()
+            await self._edit(self._place, message_id, page)
+
+    async def _edit(self, place: ChannelPlace, message_id: str, page: Page) -> None:
+        channel = self._client.get_partial_messageable(place.channel)
+        message = channel.get_partial_message(int(message_id))
+        async with translated():
+            if page.text:
+                await message.edit(content=page.text, view=_controls(self._turn_id, page))
+            else:
+                await message.delete()
+
+    async def _send(self, place: ChannelPlace, page: Page) -> discord.Message:
+        channel = self._client.get_partial_messageable(place.channel)
         view = _controls(self._turn_id, page)
         nonce = _nonce(self._turn_id, page.number, self._refusals)
-        if self._question is None or page.number > 0:
-            return await self._channel.send(page.text, view=view, nonce=nonce, suppress_embeds=True)
+        if place.question is None or page.number > 0:
+            async with translated():
+                return await channel.send(page.text, view=view, nonce=nonce, suppress_embeds=True)
         question = discord.MessageReference(
-            message_id=self._question, channel_id=self._channel.id, fail_if_not_exists=False
+            message_id=place.question, channel_id=place.channel, fail_if_not_exists=False
         )
-        return await self._channel.send(
-            page.text,
-            view=view,
-            nonce=nonce,
-            suppress_embeds=True,
-            reference=question,
-            mention_author=False,
-        )
+        async with translated():
+            return await channel.send(
+                page.text,
+                view=view,
+                nonce=nonce,
+                suppress_embeds=True,
+                reference=question,
+                mention_author=False,
+            )
 
 
 class CommandSurface:
@@ -123,6 +191,7 @@ class CommandSurface:
         self._channel = ChannelSurface(
             client,
             place=ChannelPlace(place.channel, None, opens_thread=False),
+            parent=None,
             turn_id=turn_id,
         )
         self._refused = False
@@ -154,7 +223,7 @@ class CommandSurface:
         if not self._in_time():
             raise WriteRefused("the interaction is older than its token")
         try:
-            await self._edit_response(message_id, page)
+            await self._edit_unarchived(message_id, page)
         except WriteRefused:
             self._refused = True
             raise
@@ -163,10 +232,10 @@ class CommandSurface:
         # The turn is admitted before it is acknowledged, so that we may come too early.
         for pause in _DEFERRAL_PAUSES:
             try:
-                return await self._edit_response(_ORIGINAL, page)
+                return await self._edit_unarchived(_ORIGINAL, page)
             except NotAnswered:
                 await asyncio.sleep(pause)
-        return await self._edit_response(_ORIGINAL, page)
+        return await self._edit_unarchived(_ORIGINAL, page)
 
     async def _post_anew(self, page: Page) -> str:
         try:
@@ -179,11 +248,21 @@ class CommandSurface:
             except WriteRefused:
                 raise gone from None
 
+    async def _edit_unarchived(self, message_id: str, page: Page) -> None:
+        try:
+            await self._edit_response(message_id, page)
+        except ThreadArchived:
+            await self._channel.unarchive()
+            await self._edit_response(message_id, page)
+
     async def _edit_response(self, message_id: str, page: Page) -> None:
         name = message_id if message_id == _ORIGINAL else message_id.removeprefix("@")
-        route = self._route("PATCH", f"/messages/{name}")
+        path = f"/messages/{name}"
         async with translated():
-            await self._http.request(route, json=self._form(page))
+            if page.text:
+                await self._http.request(self._route("PATCH", path), json=self._form(page))
+            else:
+                await self._http.request(self._route("DELETE", path))
 
     async def _follow_up(self, page: Page) -> str:
         async with translated():
@@ -222,7 +301,7 @@ async def _in_thread(client: discord.Client, place: ChannelPlace, *, name: str) 
             )
     except MessageGone as error:
         raise PlaceGone("the question was deleted") from error
-    except (WriteDelayed, WriteFailed) as error:
+    except WriteFailed as error:
         # Not in the channel now and in the thread after a restart: this is no answer yet.
         raise WriteFailed(f"the thread could not be opened yet: {error}") from error
     except (PlaceGone, WriteRefused) as error:
@@ -264,6 +343,11 @@ async def _type(client: discord.Client, channel: int) -> None:
         except SurfaceError as error:
             _log.debug("typing was not shown: %s", error)
         await asyncio.sleep(_TYPING_PAUSE)
+
+
+def _shows(message: discord.Message, page: Page) -> bool:
+    # Discord drops the white space around a text.
+    return message.content == page.text.strip() and bool(message.components) != page.final
 
 
 def _controls(turn_id: str, page: Page) -> discord.ui.View:

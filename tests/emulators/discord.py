@@ -141,6 +141,14 @@ class DiscordEmulator:
         """Delete a message, as a person."""
         self._world.delete(self._message(message_id))
 
+    async def archive(self, thread_id: str, *, locked: bool = False) -> None:
+        """Archive a thread as a moderator; a locked one only moderators open again."""
+        self._world.archive(self._world.channel(thread_id), archived=True, locked=locked)
+
+    def forbid_writing(self, channel_id: str, *, in_threads: bool) -> None:
+        """Let the bot send no more messages in this channel, or in its threads."""
+        self._world.closed.add((channel_id, in_threads))
+
     async def redeliver(self, message_id: str) -> None:
         """Tell the bot once more of this message; the id of an interaction does as well."""
         interaction = self._world.interactions.get(message_id)

@@ -84,9 +84,12 @@ class User:
         }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Channel:
-    """A text channel (`guild_id`), a thread in one (`parent_id` too) or a DM (`recipient`)."""
+    """A text channel (`guild_id`), a thread in one (`parent_id` too) or a DM (`recipient`).
+
+    `archived` and `locked` are for threads only.
+    """
 
     id: str
     kind: Literal[0, 1, 11]
@@ -95,6 +98,8 @@ class Channel:
     parent_id: str | None = None
     owner_id: str | None = None
     recipient: User | None = None
+    archived: bool = False
+    locked: bool = False
     created_at: str = field(default_factory=now)
 
     def payload(self) -> Payload:
@@ -115,11 +120,11 @@ class Channel:
             "member_count": 1,
             "total_message_sent": 0,
             "thread_metadata": {
-                "archived": False,
+                "archived": self.archived,
                 "auto_archive_duration": 1440,
                 "archive_timestamp": self.created_at,
                 "create_timestamp": self.created_at,
-                "locked": False,
+                "locked": self.locked,
             },
             "member": {
                 "id": self.id,

@@ -13,6 +13,7 @@ from tests.emulators.discord_objects import (
     DEFAULT,
     EPHEMERAL,
     LOADING,
+    PUBLIC_THREAD,
     SUPPRESS_EMBEDS,
     Interaction,
     Message,
@@ -81,6 +82,14 @@ class Rest:
 
     def channel(self, request: Request) -> Answer:
         return 200, self.world.channel(request.ids["channel_id"]).payload()
+
+    def modify_channel(self, request: Request) -> Answer:
+        """Only unarchiving is emulated."""
+        channel = self.world.channel(request.ids["channel_id"])
+        if channel.kind != PUBLIC_THREAD or request.body != {"archived": False}:
+            raise Refusal(400, 50024, "Cannot execute action on this channel type")
+        self.world.unarchive(channel)
+        return 200, channel.payload()
 
     def typing(self, request: Request) -> Answer:
         self.world.typing.append(self.world.channel(request.ids["channel_id"]).id)
@@ -285,6 +294,7 @@ def _routes() -> tuple[Route, ...]:
         Route("GET", "/gateway", Rest.gateway, open=True),
         Route("GET", "/gateway/bot", Rest.gateway_for_bot),
         Route("GET", "/channels/{channel_id}", Rest.channel),
+        Route("PATCH", "/channels/{channel_id}", Rest.modify_channel),
         Route("POST", "/channels/{channel_id}/typing", Rest.typing),
         Route("GET", messages, Rest.messages),
         Route("POST", messages, Rest.create_message, limit=("create", "channel_id")),

@@ -37,7 +37,8 @@ class World:
     """One guild with its people, channels and messages.
 
     `pings` lists whom a text of the bot mentioned without being forbidden to, `unguarded` the
-    texts that the bot wrote without `allowed_mentions`.
+    texts that the bot wrote without `allowed_mentions`. `closed` are the channels, and with True
+    the channels whose threads, where the bot may not send messages.
     """
 
     publish: Callable[[Event], None]
@@ -52,6 +53,7 @@ class World:
     typing: list[str] = field(default_factory=list)
     pings: list[str] = field(default_factory=list)
     unguarded: list[str] = field(default_factory=list)
+    closed: set[tuple[str | None, bool]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.users[self.bot.id] = self.bot
@@ -108,8 +110,15 @@ class World:
     ) -> Message:
         """Write a new message, or return the earlier one of the same enforced nonce.
 
-        One that is `loading` says "thinking" until its first edit.
+        One that is `loading` says "thinking" until its first edit. A message unarchives its thread,
+        and answers of interactions need no permission.
         """
+        if author is self.bot and interaction is None and self._is_closed(channel):
+            raise Refusal(403, 50013, "Missing Permissions")
+        if channel.archived:
+            if channel.locked and author is self.bot:
+                raise _archived(403)
+            self.archive(channel, archived=False, locked=channel.locked)
         if form.enforce_nonce and (earlier := self._written(author, form.nonce)):
             return earlier
         flags = (form.flags or 0) | (LOADING if loading else 0)
@@ -125,6 +134,8 @@ class World:
 
     def edit(self, message: Message, form: Form) -> None:
         """Change a message; the first text of one that was "thinking" is no edit."""
+        if message.channel.archived:
+            raise _archived(400)
         self._write(message, form, may_be_empty=False)
         was_loading = message.flags & LOADING
         message.flags &= ~LOADING
@@ -142,6 +153,17 @@ class World:
         if message.channel.guild_id:
             gone["guild_id"] = message.channel.guild_id
         self.publish(Event("MESSAGE_DELETE", gone, intents=_intent(message.channel)))
+
+    def archive(self, thread: Channel, *, archived: bool, locked: bool) -> None:
+        """Archive a thread or open it again."""
+        thread.archived, thread.locked = archived, locked
+        self.publish(Event("THREAD_UPDATE", thread.payload(), intents=GUILDS))
+
+    def unarchive(self, thread: Channel) -> None:
+        """Open a thread again as the bot, which does not manage threads."""
+        if thread.locked or self._is_closed(thread):
+            raise Refusal(403, 50013, "Missing Permissions")
+        self.archive(thread, archived=False, locked=False)
 
     def open_thread(self, message: Message, name: str) -> Channel:
         """Open, for the bot, the one thread that a message can have; its id is the message's."""
@@ -234,6 +256,9 @@ class World:
             if form.allowed_mentions is None:
                 self.unguarded.append(form.text)
 
+    def _is_closed(self, channel: Channel) -> bool:
+        return (channel.id, False) in self.closed or (channel.parent_id, True) in self.closed
+
     def _written(self, author: User, nonce: str | None) -> Message | None:
         since = time.monotonic() - NONCE_SECONDS
         for message in self.messages.values():
@@ -256,6 +281,10 @@ class World:
             return
         veiled = message.event(veiled_from=self.bot)
         self.publish(Event(name, message.event(), veiled, _intent(message.channel)))
+
+
+def _archived(status: int) -> Refusal:
+    return Refusal(status, 50083, "Thread is archived")
 
 
 def _intent(channel: Channel) -> int:

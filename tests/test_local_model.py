@@ -189,9 +189,7 @@ async def answer_soon(model: ChatModel) -> str:
 
 async def test_a_killed_parent_leaves_no_server_and_ctrl_c_does_not_reach_it() -> None:
     parent = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        PARENT,
+        *(sys.executable, "-u", "-c", PARENT),
         stdout=asyncio.subprocess.PIPE,
         cwd=REPOSITORY,
         start_new_session=True,

@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from bot.domain import EditBudget, Message, Page, Turn
+from bot.domain import EditBudget, Message, Page, ThreadKey, Turn
 from bot.errors import MessageGone, ModelError, SurfaceError
+from bot.intake import Intake
 
 
 @dataclass
@@ -105,3 +106,59 @@ class FakePlatform:
         if self.error:
             raise self.error
         yield self.shown
+
+
+class FakeIntake(Intake):
+    """Remembers what it was asked; `refuses` is raised instead, as long as it stands.
+
+    An admission takes `slow` seconds, and lasts while `open` is not set. `knows_all` is as if every
+    turn had been admitted, or forgotten, before.
+    """
+
+    def __init__(self) -> None:
+        self.refuses: Exception | None = None
+        self.knows_all = False
+        self.slow = 0.0
+        self.open = asyncio.Event()
+        self.open.set()
+        self.refusals = 0
+        self.asked: list[str] = []
+        self.turns: list[Turn] = []
+        self.stopped: list[str] = []
+        self.forgotten: list[str] = []
+        self.threads: dict[str, ThreadKey] = {}
+
+    @property
+    def texts(self) -> list[str]:
+        return [turn.text for turn in self.turns]
+
+    @property
+    def last(self) -> Turn:
+        return self.turns[-1]
+
+    async def admit(self, turn: Turn) -> bool:
+        self._refuse()
+        await asyncio.sleep(self.slow)
+        self.asked.append(turn.id)
+        if self.knows_all or turn.id in [known.id for known in self.turns]:
+            return False
+        self.turns.append(turn)
+        await self.open.wait()
+        return True
+
+    async def stop(self, turn_id: str) -> bool:
+        self._refuse()
+        self.stopped.append(turn_id)
+        return True
+
+    async def forget(self, turn_id: str) -> None:
+        self._refuse()
+        self.forgotten.append(turn_id)
+
+    async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
+        return self.threads.get(message_id) if platform == "discord" else None
+
+    def _refuse(self) -> None:
+        if self.refuses:
+            self.refusals += 1
+            raise self.refuses

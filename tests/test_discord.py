@@ -30,59 +30,13 @@ from bot.errors import (
     WriteFailed,
     WriteRefused,
 )
-from bot.intake import Intake
 from bot.ports import Platform
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord_gateway import Event
+from tests.fakes import FakeIntake
 from tests.waiting import until
 
 FAST = (1000, 1.0)  # a bucket that never holds a test up
-
-
-class FakeIntake(Intake):
-    """Remembers what it was asked; `refuses` is raised instead, as long as it stands.
-
-    While `open` is not set a turn is being admitted.
-    """
-
-    def __init__(self) -> None:
-        self.refuses: Refused | StoreUnavailable | None = None
-        self.refusals = 0
-        self.open = asyncio.Event()
-        self.open.set()
-        self.turns: list[Turn] = []
-        self.stopped: list[str] = []
-        self.forgotten: list[str] = []
-        self.threads: dict[str, ThreadKey] = {}
-
-    @property
-    def texts(self) -> list[str]:
-        return [turn.text for turn in self.turns]
-
-    async def admit(self, turn: Turn) -> bool:
-        self._refuse()
-        if turn.id in [known.id for known in self.turns]:
-            return False
-        self.turns.append(turn)
-        await self.open.wait()
-        return True
-
-    async def stop(self, turn_id: str) -> bool:
-        self._refuse()
-        self.stopped.append(turn_id)
-        return True
-
-    async def forget(self, turn_id: str) -> None:
-        self._refuse()
-        self.forgotten.append(turn_id)
-
-    async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
-        return self.threads.get(message_id) if platform == "discord" else None
-
-    def _refuse(self) -> None:
-        if self.refuses:
-            self.refusals += 1
-            raise self.refuses
 
 
 @asynccontextmanager

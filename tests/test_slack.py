@@ -36,9 +36,9 @@ from bot.errors import (
     WriteRefused,
 )
 from bot.guard import unescape
-from bot.intake import Intake
 from bot.ports import Platform, Surface
 from tests.emulators.slack import Rate, Shown, SlackEmulator
+from tests.fakes import FakeIntake
 from tests.waiting import until
 
 Transport = Literal["socket", "http"]
@@ -46,50 +46,6 @@ UNLIMITED = Rate(calls=1000, seconds=1.0, burst=1000)
 NASTY = "<!channel> <@U0PERSON001> https://example.com <https://evil.example|safe> &lt;!here&gt;"
 
 both_transports = pytest.mark.parametrize("transport", ["socket", "http"])
-
-
-class FakeIntake(Intake):
-    """Remembers what it was asked; `refuses` is raised instead, as long as it stands."""
-
-    def __init__(self) -> None:
-        self.refuses: Exception | None = None
-        self.knows_all = False  # as if every turn had been admitted, or forgotten, before
-        self.slow = 0.0  # seconds
-        self.refusals = 0
-        self.asked: list[str] = []
-        self.turns: dict[str, Turn] = {}
-        self.stopped: list[str] = []
-        self.forgotten: list[str] = []
-
-    @property
-    def last(self) -> Turn:
-        return list(self.turns.values())[-1]
-
-    async def admit(self, turn: Turn) -> bool:
-        self._refuse()
-        await asyncio.sleep(self.slow)
-        self.asked.append(turn.id)
-        if self.knows_all or turn.id in self.turns:
-            return False
-        self.turns[turn.id] = turn
-        return True
-
-    async def stop(self, turn_id: str) -> bool:
-        self._refuse()
-        self.stopped.append(turn_id)
-        return True
-
-    async def forget(self, turn_id: str) -> None:
-        self._refuse()
-        self.forgotten.append(turn_id)
-
-    async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
-        return None
-
-    def _refuse(self) -> None:
-        if self.refuses:
-            self.refusals += 1
-            raise self.refuses
 
 
 @asynccontextmanager
@@ -260,7 +216,7 @@ async def test_a_thread_of_a_dm_is_answered_there() -> None:
         await slack.say(dm, ann, "and how?", thread_ts=parent)
         await until(lambda: len(intake.turns) == 2)
 
-        asked = {turn.text: turn for turn in intake.turns.values()}["and how?"]
+        asked = {turn.text: turn for turn in intake.turns}["and how?"]
         assert asked.key == ThreadKey("slack", slack.team_id, dm, parent)
         assert asked.place["thread"] == parent
 
@@ -340,7 +296,7 @@ async def test_a_group_dm_needs_a_mention() -> None:
             await send(slack, url, {**event, "text": text, "ts": "1700000001.000100"})
             await send(slack, url, {**event, "text": text, "type": "app_mention"})
 
-        assert [turn.text for turn in intake.turns.values()] == ["why?", "why?"]
+        assert [turn.text for turn in intake.turns] == ["why?", "why?"]
         assert intake.last.key.thread == intake.last.place["thread"] == "1700000000.000100"
 
 
@@ -354,8 +310,8 @@ async def test_people_are_called_by_their_names() -> None:
         await slack.say(slack.channel_id, bob, f"{slack.bot_mention} am I?")
         await until(lambda: len(intake.turns) == 2)
 
-        assert [turn.person.name for turn in intake.turns.values()] == ["Ann", "Bob"]
-        assert [turn.text for turn in intake.turns.values()] == ["is @Bob & <b> ok?", "am I?"]
+        assert [turn.person.name for turn in intake.turns] == ["Ann", "Bob"]
+        assert [turn.text for turn in intake.turns] == ["is @Bob & <b> ok?", "am I?"]
         assert sum(call.method == "users.info" for call in slack.requests) == 2
 
 

@@ -119,6 +119,23 @@ async def test_discord_answers_in_one_growing_message(
     assert len(await remembered(data_dir)) == 2
 
 
+async def test_tokens_in_the_env_file_are_enough(data_dir: Path, model: ModelEmulator) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        variables = discord_variables(discord, model) | slack_variables(slack, model)
+        lines = [f"{name}={value}\n" for name, value in variables.items()]
+        (data_dir / ".env").write_text("".join(lines))
+        async with bot(data_dir=data_dir, variables={}) as running:
+            await asyncio.wait_for(discord.connected.wait(), 60)
+            await asyncio.wait_for(slack.connected.wait(), 60)
+            ways: list[Way] = [DiscordMention(discord), SlackDm(slack)]
+            for way in ways:
+                await way.ask("What is it?")
+            for way in ways:
+                await until(way.finals, why=running.text)
+
+    assert "Running as discord, slack, worker" in running.text()
+
+
 @pytest.mark.parametrize("transport", ["socket", "http"])
 async def test_slack_answers_in_one_growing_message(
     transport: str, data_dir: Path, model: ModelEmulator

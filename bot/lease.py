@@ -16,9 +16,8 @@ log = logging.getLogger(__name__)
 
 _ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
 
-_PAUSE = (
-    0.2  # seconds before a finish is repeated while the store is away; doubles up to the longest
-)
+# Seconds before a finish is repeated while the store is away; doubles up to the longest.
+_PAUSE = 0.2
 _LONGEST_PAUSE = 2.0
 
 

@@ -146,9 +146,9 @@ class Reply:
             if len(self._text) <= len(self._older) or not self._text.strip():
                 continue
             # The text is chosen when the write may go out, not when it was asked for.
-            if await self._budgets.interim(
-                self._surface.budget, new=self._next_is_new(), unless=self._ended
-            ):
+            page = self._stale()
+            new = page is not None and self._is_new(page)
+            if await self._budgets.interim(self._surface.budget, new=new, unless=self._ended):
                 await self._write_interim()
         await self._write_final()
 
@@ -168,25 +168,28 @@ class Reply:
             await self._post(Page(last + 1, refusal.apology, final=True))
 
     async def _write_interim(self) -> None:
+        page = self._stale()
+        if page is None:
+            return
         try:
-            wrote = await self._write_next()
+            await self._write_page(page)
         except WriteDelayed as error:
             self._budgets.pause(self._surface.budget, error.retry_after)
         except WriteFailed as error:
             log.info("An interim write was skipped: %s", error)
         else:
-            if wrote and self._stale() is not None:
+            if self._stale() is not None:
                 self._news.set()
 
     async def _write_final(self) -> None:
         deadline = asyncio.get_running_loop().time() + self._patience
         pause = _FIRST_PAUSE
-        while self._stale() is not None:
+        while page := self._stale():
             try:
                 await self._budgets.final(
-                    self._surface.budget, new=self._next_is_new(), deadline=deadline
+                    self._surface.budget, new=self._is_new(page), deadline=deadline
                 )
-                await self._write_next()
+                await self._write_page(page)
                 pause = _FIRST_PAUSE
             except (WriteDelayed, WriteFailed) as error:
                 wait = error.retry_after if isinstance(error, WriteDelayed) else pause
@@ -215,24 +218,19 @@ class Reply:
 
     def _stale(self) -> Page | None:
         for page in self._targets():
-            if page.number >= len(self._ids) or page != self._on_screen[page.number]:
+            if self._is_new(page) or page != self._on_screen[page.number]:
                 return page
         return None
 
-    def _next_is_new(self) -> bool:
-        page = self._stale()
-        return page is not None and page.number >= len(self._ids)
+    def _is_new(self, page: Page) -> bool:
+        return page.number >= len(self._ids)
 
-    async def _write_next(self) -> bool:
-        page = self._stale()
-        if page is None:
-            return False
+    async def _write_page(self, page: Page) -> None:
         await self._save(self._ids, self._said)
-        if page.number < len(self._ids):
-            await self._edit(page)
-        else:
+        if self._is_new(page):
             await self._post(page)
-        return True
+        else:
+            await self._edit(page)
 
     async def _edit(self, page: Page) -> None:
         # What stands there is uncertain until the platform has answered.

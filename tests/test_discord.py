@@ -32,7 +32,7 @@ from bot.errors import (
 )
 from bot.ports import Platform
 from tests.emulators.discord import DiscordEmulator
-from tests.emulators.discord_gateway import Event
+from tests.emulators.discord.gateway import Event
 from tests.fakes import FakeIntake
 from tests.waiting import until
 

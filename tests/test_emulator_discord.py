@@ -13,7 +13,7 @@ import pytest
 import yarl
 
 from tests.emulators.discord import DiscordEmulator
-from tests.emulators.schema import DISCORD_SPEC
+from tests.emulators.discord.spec import DISCORD_SPEC
 from tests.waiting import until
 
 WAIT = 5.0  # seconds within which everything here must happen

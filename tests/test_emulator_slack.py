@@ -20,8 +20,8 @@ from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from tests.emulators.slack import EVENTS, Delivery, Rate, Shown, SlackEmulator
-from tests.emulators.slack_schema import specification
-from tests.emulators.slack_workspace import Payload
+from tests.emulators.slack.spec import specification
+from tests.emulators.slack.workspace import Payload
 from tests.waiting import until
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["socket", "http"])

@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 
 import aiohttp
 
-from tests.emulators.slack_socket import SocketMode
-from tests.emulators.slack_workspace import Payload
+from tests.emulators.slack.socket import SocketMode
+from tests.emulators.slack.workspace import Payload
 
 _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.emulators.discord_forms import Form, Refusal, bad_form, mentioned
-from tests.emulators.discord_gateway import DIRECT_MESSAGES, GUILD_MESSAGES, GUILDS, Event
-from tests.emulators.discord_objects import (
+from tests.emulators.discord.forms import Form, Refusal, bad_form, mentioned
+from tests.emulators.discord.gateway import DIRECT_MESSAGES, GUILD_MESSAGES, GUILDS, Event
+from tests.emulators.discord.objects import (
     DEFAULT,
     DM,
     HAS_THREAD,

@@ -6,8 +6,8 @@ import itertools
 import json
 from collections.abc import Iterator
 
-from tests.emulators.slack_arguments import SlackError
-from tests.emulators.slack_workspace import Payload, buttons
+from tests.emulators.slack.arguments import SlackError
+from tests.emulators.slack.workspace import Payload, buttons
 
 # docs: Reference: blocks ("up to 50 blocks in each message"), markdown block, section block,
 # actions block, button element. slackapi/bolt-js issue 2509: all words together about 13,000.

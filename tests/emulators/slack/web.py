@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from tests.emulators.slack_arguments import SlackError, arguments, joined, text
-from tests.emulators.slack_chat import Chat
-from tests.emulators.slack_conversations import Conversations
-from tests.emulators.slack_schema import complaints
-from tests.emulators.slack_socket import SocketMode
-from tests.emulators.slack_workspace import (
+from tests.emulators.slack.arguments import SlackError, arguments, joined, text
+from tests.emulators.slack.chat import Chat
+from tests.emulators.slack.conversations import Conversations
+from tests.emulators.slack.socket import SocketMode
+from tests.emulators.slack.spec import complaints
+from tests.emulators.slack.workspace import (
     APP_ID,
     BOT_ID,
     BOT_USER_ID,

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
-from tests.emulators import schema
-from tests.emulators.discord_forms import Refusal
-from tests.emulators.discord_objects import Payload
-from tests.emulators.discord_rest import ROUTES, Request, Rest, Route
+from tests.emulators.discord import spec
+from tests.emulators.discord.forms import Refusal
+from tests.emulators.discord.objects import Payload
+from tests.emulators.discord.rest import ROUTES, Request, Rest, Route
 
 API = "/api/v10"
 # discord.py takes a 429 without this header for a ban by Cloudflare.
@@ -158,7 +158,7 @@ class Edge:
             late = headers | _VIA | {"Retry-After": str(math.ceil(wait))}
             return _response(429, _slow_down(wait), late | {"X-RateLimit-Scope": "user"})
         if body is not None:
-            self.violations += schema.problems(request.method, route.template, body)
+            self.violations += spec.problems(request.method, route.template, body)
         try:
             status, answer = route.answer(self.rest, Request(ids, request.query, body))
         except Refusal as refusal:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jsonschema import Draft202012Validator
 
-DISCORD_SPEC = Path(__file__).parents[3] / "shared" / "specs" / "discord-openapi.json"
+DISCORD_SPEC = Path(__file__).parents[4] / "shared" / "specs" / "discord-openapi.json"
 # JSON numbers are exact up to here; what is larger in a form is an id.
 _EXACT = 2**53
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.emulators.slack_arguments import SlackError, channel, flag, joined, text
-from tests.emulators.slack_workspace import (
+from tests.emulators.slack.arguments import SlackError, channel, flag, joined, text
+from tests.emulators.slack.workspace import (
     BOT_USER_ID,
     SLACKBOT,
     TEAM_ID,

@@ -6,7 +6,7 @@ import json
 
 from aiohttp import web
 
-from tests.emulators.slack_workspace import Channel, Payload, Workspace
+from tests.emulators.slack.workspace import Channel, Payload, Workspace
 
 
 class SlackError(Exception):

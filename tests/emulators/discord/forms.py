@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.emulators.discord_objects import Payload
+from tests.emulators.discord.objects import Payload
 
 _CONTENT_LIMIT = 2000
 _NONCE_LIMIT = 25

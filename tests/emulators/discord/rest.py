@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tests.emulators.discord_forms import Form, Refusal, bad_form
-from tests.emulators.discord_objects import (
+from tests.emulators.discord.forms import Form, Refusal, bad_form
+from tests.emulators.discord.objects import (
     COMMAND_RESPONSE,
     DEFAULT,
     EPHEMERAL,
@@ -20,7 +20,7 @@ from tests.emulators.discord_objects import (
     Payload,
     snowflake,
 )
-from tests.emulators.discord_state import World
+from tests.emulators.discord.world import World
 
 _MESSAGE, _DEFERRED_MESSAGE, _DEFERRED_UPDATE, _UPDATE = 4, 5, 6, 7
 _MESSAGE_CONTENT_LIMITED = 1 << 19

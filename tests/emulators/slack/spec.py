@@ -11,7 +11,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.emulators.slack_workspace import Payload
+from tests.emulators.slack.workspace import Payload
 
 # What the documentation has and the description of 2021 has not: methods and arguments.
 # docs.slack.dev/reference/methods/<method>, "Arguments".
@@ -51,7 +51,7 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 def specification() -> Path | None:
     """Return where Slack's description is, if it is anywhere."""
-    return next(Path(__file__).parents[3].glob("*/specs/slack-web-openapi.json"), None)
+    return next(Path(__file__).parents[4].glob("*/specs/slack-web-openapi.json"), None)
 
 
 def complaints(method: str, args: Payload) -> list[str]:

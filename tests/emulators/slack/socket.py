@@ -12,7 +12,7 @@ import uuid
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from tests.emulators.slack_workspace import APP_ID, Payload
+from tests.emulators.slack.workspace import APP_ID, Payload
 
 _TICKET_SECONDS = 30.0
 _GRACE_SECONDS = 0.3  # that an app has to leave a socket that will be closed

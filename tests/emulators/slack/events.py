@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-from tests.emulators.slack_delivery import Envelope, Outbox
-from tests.emulators.slack_workspace import (
+from tests.emulators.slack.delivery import Envelope, Outbox
+from tests.emulators.slack.workspace import (
     APP_ID,
     BOT_USER_ID,
     TEAM_ID,

@@ -7,11 +7,11 @@ import secrets
 import time
 from dataclasses import dataclass
 
-from tests.emulators.slack_arguments import SlackError, flag, joined, mapping, text
-from tests.emulators.slack_arguments import channel as named_channel
-from tests.emulators.slack_blocks import check_blocks
-from tests.emulators.slack_events import Events
-from tests.emulators.slack_workspace import (
+from tests.emulators.slack.arguments import SlackError, flag, joined, mapping, text
+from tests.emulators.slack.arguments import channel as named_channel
+from tests.emulators.slack.blocks import check_blocks
+from tests.emulators.slack.events import Events
+from tests.emulators.slack.workspace import (
     BOT_ID,
     TEAM_ID,
     Channel,

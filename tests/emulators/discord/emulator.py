@@ -11,14 +11,12 @@ from typing import Self
 
 from aiohttp import web
 
-from tests.emulators.discord_edge import API, Call, Edge, Fault
-from tests.emulators.discord_forms import Form
-from tests.emulators.discord_gateway import GUILDS, Event, Gateway
-from tests.emulators.discord_objects import Message, Payload, Shown, User, snowflake
-from tests.emulators.discord_rest import Rest
-from tests.emulators.discord_state import World
-
-__all__ = ["Call", "DiscordEmulator", "Shown"]
+from tests.emulators.discord.edge import API, Edge, Fault
+from tests.emulators.discord.forms import Form
+from tests.emulators.discord.gateway import GUILDS, Event, Gateway
+from tests.emulators.discord.objects import Message, Payload, Shown, User, snowflake
+from tests.emulators.discord.rest import Rest
+from tests.emulators.discord.world import World
 
 _COMMAND_WAIT = 5.0  # seconds that a person waits for a command to appear
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from tests.emulators.discord_objects import Payload, snowflake
+from tests.emulators.discord.objects import Payload, snowflake
 
 GUILDS, GUILD_MESSAGES, DIRECT_MESSAGES, MESSAGE_CONTENT = 1 << 0, 1 << 9, 1 << 12, 1 << 15
 _MEMBERS, _PRESENCES = 1 << 1, 1 << 8

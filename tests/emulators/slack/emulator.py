@@ -9,17 +9,16 @@ from types import TracebackType
 
 from aiohttp import web
 
-from tests.emulators.slack_chat import Chat
-from tests.emulators.slack_delivery import Delivery, Envelope, Outbox
-from tests.emulators.slack_events import EVENTS, Events
-from tests.emulators.slack_socket import SocketMode
-from tests.emulators.slack_web import Call, Failure, Rate, WebApi
-from tests.emulators.slack_workspace import (
+from tests.emulators.slack.chat import Chat
+from tests.emulators.slack.delivery import Delivery, Envelope, Outbox
+from tests.emulators.slack.events import EVENTS, Events
+from tests.emulators.slack.socket import SocketMode
+from tests.emulators.slack.web import Failure, Rate, WebApi
+from tests.emulators.slack.workspace import (
     APP_ID,
     BOT_ID,
     BOT_USER_ID,
     TEAM_ID,
-    Ephemeral,
     Payload,
     Post,
     Shown,
@@ -27,8 +26,6 @@ from tests.emulators.slack_workspace import (
     buttons,
     escape,
 )
-
-__all__ = ["EVENTS", "Call", "Delivery", "Ephemeral", "Rate", "Shown", "SlackEmulator"]
 
 # docs: Rate limits: chat.update is of tier 3, "50+ per minute" per workspace and app;
 # chat.postMessage takes "about one per second" per channel, "short bursts" allowed.

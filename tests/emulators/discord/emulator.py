@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -11,12 +10,23 @@ from typing import Self
 
 from aiohttp import web
 
-from tests.emulators.discord.edge import API, Edge, Fault
+from tests.emulators.clock import Clock
+from tests.emulators.discord import spec
+from tests.emulators.discord.edge import API, VIA, Edge
 from tests.emulators.discord.forms import Form
-from tests.emulators.discord.gateway import GUILDS, Event, Gateway
-from tests.emulators.discord.objects import Message, Payload, Shown, User, snowflake
+from tests.emulators.discord.gateway import Event, Gateway, Greeting
+from tests.emulators.discord.guild import guild
+from tests.emulators.discord.limits import Ban, Limits, Meter
+from tests.emulators.discord.message import Message, Shown
+from tests.emulators.discord.objects import Payload, User, snowflake
 from tests.emulators.discord.rest import Rest
+from tests.emulators.discord.routes import routes
+from tests.emulators.discord.rules import GatewayRules
+from tests.emulators.discord.sessions import Listener
+from tests.emulators.discord.webhooks import Webhooks
 from tests.emulators.discord.world import World
+from tests.emulators.faults import How
+from tests.emulators.timeline import Moment
 
 _COMMAND_WAIT = 5.0  # seconds that a person waits for a command to appear
 
@@ -24,11 +34,12 @@ _COMMAND_WAIT = 5.0  # seconds that a person waits for a command to appear
 class DiscordEmulator:
     """Stands in for Discord while it is entered; the unmodified discord.py takes it for the real.
 
-    It holds one guild with one text channel. `bucket` is how many creates, or edits, a channel
-    takes in how many seconds, and likewise each interaction. Leaving raises AssertionError when
-    the bot called a method that is not emulated (`unknown`) or sent a body that Discord's own
-    OpenAPI document does not allow (`violations`). `pings` lists the mentions that the bot wrote
-    without forbidding them, `unguarded` its texts that came without `allowed_mentions`.
+    It holds one guild with one text channel. Leaving raises AssertionError when the bot called a
+    method that is not emulated (`unknown`), or when the bot, or the emulator itself, said what
+    Discord's own OpenAPI document does not allow (`violations`). `pings` lists the mentions that
+    the bot wrote without forbidding them, `unguarded` its texts that came without
+    `allowed_mentions`. `limits` can be changed at any time. What ends, by them or after
+    `callback_seconds` and `token_seconds`, ends by `clock`.
     """
 
     def __init__(
@@ -36,28 +47,47 @@ class DiscordEmulator:
         *,
         message_content: bool = True,
         latency: float = 0.0,
-        bucket: tuple[int, float] = (5, 5.0),
+        limits: Limits | None = None,
         callback_seconds: float = 3.0,
         token_seconds: float = 900.0,
+        gateway: GatewayRules | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        self.clock = clock or Clock()
+        self.limits = limits or Limits()
         self.token = f"emulated-{snowflake()}"
         self.unknown: list[str] = []
         self.violations: list[str] = []
         self._gateway = Gateway(
             token=self.token,
+            url=lambda: f"ws://127.0.0.1:{self._port}",
             greet=self._greet,
+            reset_token=self._reset_token,
             message_content=message_content,
+            rules=gateway or GatewayRules(),
+            clock=self.clock,
             unknown=self.unknown,
+            violations=self.violations,
         )
-        self._world = World(self._gateway.publish)
+        self._world = World(self._publish, self.clock)
+        meter = Meter(self.limits, self.clock)
         rest = Rest(
             self._world,
+            meter,
             message_content=message_content,
-            callback_seconds=callback_seconds,
-            token_seconds=token_seconds,
             gateway_url=lambda: self.gateway_url,
+            gateway_info=self._gateway.info,
         )
-        self._edge = Edge(rest, self.token, bucket, latency, self.unknown, self.violations)
+        webhooks = Webhooks(self._world, callback_seconds, token_seconds)
+        self._edge = Edge(
+            routes=routes(rest, webhooks),
+            token=self.token,
+            meter=meter,
+            ban=Ban(self.limits, self.clock),
+            latency=latency,
+            unknown=self.unknown,
+            violations=self.violations,
+        )
         self._stack = AsyncExitStack()
         self._port = 0
         self.bot_id = self._world.bot.id
@@ -73,8 +103,9 @@ class DiscordEmulator:
         self.unguarded = self._world.unguarded
 
     async def __aenter__(self) -> Self:
-        app = web.Application()
-        app.router.add_get("/gateway", self._gateway.serve)
+        # How large a body may be is for the edge to say.
+        app = web.Application(client_max_size=0)
+        self._gateway.mount(app)
         app.router.add_route("*", API + "/{path:.*}", self._edge.serve)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
@@ -90,11 +121,11 @@ class DiscordEmulator:
         trace: TracebackType | None,
     ) -> None:
         self._edge.closing.set()
-        await self._gateway.disconnect(1001)
+        self._gateway.disconnect(1001)
         await self._stack.aclose()
         if error is None:
             assert not self.unknown, f"the bot called what is not emulated: {self.unknown}"
-            assert not self.violations, f"Discord would refuse: {self.violations}"
+            assert not self.violations, f"against Discord's document: {self.violations}"
 
     @property
     def api_url(self) -> str:
@@ -104,12 +135,36 @@ class DiscordEmulator:
     @property
     def gateway_url(self) -> str:
         """Where the gateway listens."""
-        return f"ws://127.0.0.1:{self._port}/gateway"
+        return self._gateway.url
+
+    @property
+    def latency(self) -> float:
+        """The seconds that every call takes; it can be changed at any time."""
+        return self._edge.latency
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        self._edge.latency = seconds
 
     @property
     def sessions(self) -> int:
-        """How many IDENTIFYs there were."""
+        """How many IDENTIFYs with the right token there were."""
         return self._gateway.identified
+
+    @property
+    def resumes(self) -> int:
+        """How many sessions went on with another connection."""
+        return self._gateway.resumed
+
+    @property
+    def heartbeats(self) -> int:
+        """How many heartbeats came."""
+        return self._gateway.heartbeats
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """The sessions that the bot began, oldest first, as they stand now."""
+        return self._gateway.listeners()
 
     def user(self, name: str, *, bot: bool = False) -> str:
         """Let a new person (or another bot) join the guild; return the id."""
@@ -124,12 +179,27 @@ class DiscordEmulator:
         return self._world.dm_with(user_id).id
 
     async def say(
-        self, channel_id: str, user_id: str, text: str, *, reply_to: str | None = None
+        self,
+        channel_id: str,
+        user_id: str,
+        text: str,
+        *,
+        reply_to: str | None = None,
+        files: tuple[str, ...] = (),
     ) -> str:
-        """Write as this person; a reply pings whom it answers, as Discord's clients do."""
-        form = Form(text=text, reply_to=reply_to)
+        """Write as this person, with files of these names; return the message's id.
+
+        A reply pings whom it answers, as Discord's clients do.
+        """
+        form = Form(text=text, reply_to=reply_to, files=files)
         channel = self._world.channel(channel_id)
         return self._world.post(channel, self._user(user_id), form).id
+
+    async def forward(self, channel_id: str, user_id: str, message_id: str) -> str:
+        """Forward a message into a channel, as this person; return the new message's id."""
+        channel = self._world.channel(channel_id)
+        original = self._message(message_id)
+        return self._world.forward(channel, self._user(user_id), original).id
 
     async def edit(self, message_id: str, text: str) -> None:
         """Change a person's message, as the person."""
@@ -138,6 +208,19 @@ class DiscordEmulator:
     async def delete(self, message_id: str) -> None:
         """Delete a message, as a person."""
         self._world.delete(self._message(message_id))
+
+    async def sweep(self, *message_ids: str) -> None:
+        """Delete messages of one channel at once, as a moderator's bot does."""
+        self._world.delete(*(self._message(one) for one in message_ids))
+
+    async def open_thread(self, message_id: str, user_id: str, name: str) -> str:
+        """Open a thread from a message as this person, or this other bot; return its id."""
+        message = self._message(message_id)
+        return self._world.open_thread(message, self._user(user_id), name).id
+
+    async def delete_channel(self, channel_id: str) -> None:
+        """Delete a thread or a channel, with all that stands in it, as a moderator."""
+        self._world.delete_channel(self._world.channel(channel_id))
 
     async def archive(self, thread_id: str, *, locked: bool = False) -> None:
         """Archive a thread as a moderator; a locked one only moderators open again."""
@@ -153,7 +236,7 @@ class DiscordEmulator:
         self._world.tell_again(interaction or self._message(message_id))
 
     async def tell(self, name: str, data: Payload) -> None:
-        """Send an event that has no verb here, as it is, to every session."""
+        """Send an event that has no verb here, as it is, to every session of its shard."""
         self._gateway.publish(Event(name, data))
 
     def event_of(self, message_id: str) -> Payload:
@@ -187,9 +270,9 @@ class DiscordEmulator:
         return self._world.interact(3, user, message.channel, data, message=message).id
 
     def thread_of(self, message_id: str) -> str | None:
-        """Return the id of the thread that was opened from this message."""
+        """Return the id of the thread that was opened from this message, while it exists."""
         thread = self._message(message_id).thread
-        return thread.id if thread else None
+        return thread.id if thread and not thread.deleted else None
 
     def screen(self, channel_id: str) -> list[Shown]:
         """Return what stands in a channel, a thread or a DM now, oldest first."""
@@ -206,46 +289,99 @@ class DiscordEmulator:
         message = self._world.interactions[interaction_id].original
         return message.shown() if message and not message.deleted else None
 
+    def timeline(self, channel_id: str) -> list[Moment]:
+        """Return what happened on the screen of a channel, a thread or a DM, oldest first.
+
+        Typing is a "sign" without a text, and "thinking" a message without one.
+        """
+        return list(self._world.moments[channel_id])
+
     def fail(
         self,
-        method: str,
-        path: str,
+        call: str,
+        how: How = "status",
         *,
-        status: int | None = 500,
+        status: int = 500,
         body: object = None,
         headers: Mapping[str, str] | None = None,
-        hang: bool = False,
+        retry_after: float | None = None,
+        seconds: float = 0.0,
         applied: bool = False,
         times: int = 1,
         after: int = 0,
+        via: bool = True,
     ) -> None:
-        """Let the next `times` matching calls go wrong, after `after` of them went well.
+        """Let calls such as "PATCH /channels/1/messages/2" go wrong, as Faults says.
 
-        `path` is a regular expression to be found in the path behind the API's version. A status of
-        None closes the connection, `hang` never answers, `applied` does the work first. A 429
-        carries the `Via` header unless `headers` are given.
+        Without `via` the answer has no Via header, as if it came from Cloudflare.
         """
-        if headers is None:
-            headers = {"Via": "1.1 discord-emulator"} if status == 429 else {}
-        pattern = re.compile(path)
-        fault = Fault(method, pattern, status, body, headers, hang, applied, times, after)
-        self._edge.faults.append(fault)
+        self._edge.faults.add(
+            call,
+            how,
+            status=status,
+            body=body,
+            headers={**(VIA if via else {}), **(headers or {})},
+            retry_after=retry_after,
+            seconds=seconds,
+            applied=applied,
+            times=times,
+            after=after,
+        )
+
+    def heal(self) -> None:
+        """Let every call go well from now on."""
+        self._edge.faults.heal()
 
     async def disconnect(self, code: int = 4000) -> None:
-        """Close the gateway's sockets; with the default code a bot can resume."""
-        await self._gateway.disconnect(code)
+        """Close the gateway's connections; with the default code a bot can resume."""
+        self._gateway.disconnect(code)
 
-    def _greet(self, session_id: str) -> list[Event]:
+    async def cut(self) -> None:
+        """Reset the gateway's TCP connections, without a close code."""
+        self._gateway.cut()
+
+    async def reconnect(self) -> None:
+        """Ask the bot to connect again and resume; in 5 seconds the connections close."""
+        self._gateway.reconnect()
+
+    async def invalidate(self, *, resumable: bool = False) -> None:
+        """Tell the bot that its sessions are invalid; its connections stay open."""
+        self._gateway.invalidate(resumable=resumable)
+
+    async def request_heartbeat(self) -> None:
+        """Ask every connection for a heartbeat at once."""
+        self._gateway.request_heartbeats()
+
+    async def reset_token(self) -> None:
+        """Give the bot another token, as its owner can; the old one opens nothing any more."""
+        self._reset_token()
+
+    def silence(self, *, acks: bool = True, events: bool = False) -> None:
+        """Let the present connections hear no acknowledgements any more, or no events.
+
+        The sessions go on: a bot that connects anew and resumes hears all.
+        """
+        self._gateway.silence(acks=acks, events=events)
+
+    def refuse_connections(self, *, refused: bool = True) -> None:
+        """Let nobody connect to the gateway, or everybody again; who is connected stays so."""
+        self._gateway.refusing = refused
+
+    def _reset_token(self) -> None:
+        self.token = self._gateway.token = self._edge.token = f"emulated-{snowflake()}"
+        self._gateway.shut_out()
+
+    def _greet(self) -> Greeting:
         world = self._world
-        ready: Payload = {
-            "v": 10,
-            "user": world.bot.payload(),
-            "guilds": [{"id": world.guild_id, "unavailable": True}],
-            "session_id": session_id,
-            "resume_gateway_url": self.gateway_url,
-            "application": {"id": world.application_id, "flags": 0},
-        }
-        return [Event("READY", ready), Event("GUILD_CREATE", world.guild(), intents=GUILDS)]
+        seen = guild(world)
+        self.violations += spec.event_problems("GUILD_CREATE", seen)
+        application: Payload = {"id": world.application_id, "flags": 0}
+        return Greeting(user=world.bot.payload(), application=application, guilds=[seen])
+
+    def _publish(self, event: Event) -> None:
+        for data in (event.data, event.veiled):
+            self.violations += spec.event_problems(event.name, data) if data else []
+        self._gateway.publish(event)
 
     def _user(self, user_id: str) -> User:
         return self._world.users[user_id]

@@ -2,105 +2,77 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from tests.emulators.discord import components, mentions
 from tests.emulators.discord.objects import Payload
+from tests.emulators.discord.refusal import bad_length
 
-_CONTENT_LIMIT = 2000
+_CONTENT_LIMIT = 2000  # docs: Create Message; the OpenAPI document says 4000
 _NONCE_LIMIT = 25
-_MENTION = re.compile(r"@everyone|@here|<@!?(?P<user>\d+)>|<@&(?P<role>\d+)>")
-
-
-class Refusal(Exception):
-    """An error answer of Discord; `body` is its JSON."""
-
-    def __init__(self, status: int, code: int, text: str, **more: object) -> None:
-        super().__init__(text)
-        self.status = status
-        self.body: Payload = {"message": text, "code": code} | more
-
-
-def bad_form(key: str, code: str, text: str) -> Refusal:
-    """Return the refusal of one field of a form."""
-    errors = {key: {"_errors": [{"code": code, "message": text}]}}
-    return Refusal(400, 50035, "Invalid Form Body", errors=errors)
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
     """What somebody wants to write; a field that is None stays as it is.
 
-    `allowed_mentions` is Discord's object, or None where the writer left it to the default.
+    `allowed_mentions` is what holds; `guarded` says whether the writer chose it, or left it to the
+    default.
     """
 
     text: str | None = None
     components: list[object] | None = None
     embeds: list[object] | None = None
     flags: int | None = None
-    allowed_mentions: Payload | None = None
+    allowed_mentions: Payload = field(default_factory=lambda: mentions.BY_DEFAULT)
+    guarded: bool = False
     nonce: str | None = None
     enforce_nonce: bool = False
     reply_to: str | None = None
     reply_may_be_gone: bool = False
+    files: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, body: Payload, *, flags: int) -> Form:
-        """Read what a bot sent; raise Refusal where a text or a nonce is too long.
+    def read(cls, body: Payload, *, flags: int, default: Payload = mentions.BY_DEFAULT) -> Form:
+        """Read what a bot sent; raise Refusal where Discord would.
 
         Of its flags only those in `flags` count. Discord drops the white space around a text.
         """
         reference = _object(body.get("message_reference")) or {}
+        allowed = _object(body.get("allowed_mentions"))
         given = body.get("flags")
+        rows = _array(body, "components")
         form = cls(
             text=str(body["content"] or "").strip() if "content" in body else None,
-            components=_array(body, "components"),
+            components=None if rows is None else components.accepted(rows),
             embeds=_array(body, "embeds"),
             flags=given & flags if isinstance(given, int) else None,
-            allowed_mentions=_object(body.get("allowed_mentions")),
+            allowed_mentions=default if allowed is None else allowed,
+            guarded=allowed is not None,
             nonce=None if body.get("nonce") is None else str(body["nonce"]),
             enforce_nonce=bool(body.get("enforce_nonce")),
             reply_to=str(reference["message_id"]) if "message_id" in reference else None,
             reply_may_be_gone=reference.get("fail_if_not_exists") is False,
         )
-        if form.text and len(form.text) > _CONTENT_LIMIT:
-            raise bad_form("content", "BASE_TYPE_MAX_LENGTH", "Must be 2000 or fewer in length.")
-        if form.nonce and len(form.nonce) > _NONCE_LIMIT:
-            raise bad_form("nonce", "BASE_TYPE_MAX_LENGTH", "Must be 25 or fewer in length.")
+        form.check()
         return form
+
+    def check(self) -> None:
+        """Raise Refusal where a text or a nonce is too long, or a mention cannot be allowed."""
+        if self.text and len(self.text) > _CONTENT_LIMIT:
+            raise bad_length("content", 0, _CONTENT_LIMIT)
+        if self.nonce and len(self.nonce) > _NONCE_LIMIT:
+            raise bad_length("nonce", 0, _NONCE_LIMIT)
+        mentions.check(self.allowed_mentions)
 
     @property
     def pings_replied(self) -> bool:
         """Whether a reply tells the author of what it answers."""
-        return self.allowed_mentions is None or bool(self.allowed_mentions.get("replied_user"))
+        return not self.guarded or bool(self.allowed_mentions.get("replied_user"))
 
     def pings(self) -> list[str]:
-        """Return the mentions in the text that `allowed_mentions` does not forbid."""
-        found = _MENTION.finditer(self.text or "")
-        return [match.group() for match in found if self._may_ping(match)]
-
-    def _may_ping(self, match: re.Match[str]) -> bool:
-        allowed = self.allowed_mentions
-        if allowed is None:
-            return True
-        for kind in ("user", "role"):
-            if match[kind]:
-                return f"{kind}s" in _ids(allowed, "parse") or match[kind] in _ids(
-                    allowed, f"{kind}s"
-                )
-        return "everyone" in _ids(allowed, "parse")
-
-
-def mentioned(text: str) -> Iterator[str]:
-    """Yield the ids of the users whom a text mentions."""
-    for match in _MENTION.finditer(text):
-        if match["user"]:
-            yield match["user"]
-
-
-def _ids(body: Payload, key: str) -> list[str]:
-    return [str(one) for one in _array(body, key) or []]
+        """Return the mentions in the text that call somebody."""
+        return mentions.pings(self.text or "", self.allowed_mentions)
 
 
 def _array(body: Payload, key: str) -> list[object] | None:

@@ -1,209 +1,305 @@
-"""Discord's gateway, version 10: sessions that get events, lose their socket and resume."""
+"""Discord's gateway, version 10: connections come and go, sessions go on."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import web
 
-from tests.emulators.discord.objects import Payload, snowflake
-
-GUILDS, GUILD_MESSAGES, DIRECT_MESSAGES, MESSAGE_CONTENT = 1 << 0, 1 << 9, 1 << 12, 1 << 15
-_MEMBERS, _PRESENCES = 1 << 1, 1 << 8
-_DISPATCH, _HEARTBEAT, _IDENTIFY, _PRESENCE, _RESUME = 0, 1, 2, 3, 6
-_INVALID_SESSION, _HELLO, _ACK = 9, 10, 11
-_UNKNOWN_OP, _NO_JSON, _NOT_IDENTIFIED, _WRONG_TOKEN, _TWICE, _DISALLOWED_INTENT = (
-    4001,
-    4002,
-    4003,
-    4004,
-    4005,
-    4014,
+from tests.emulators.clock import Clock
+from tests.emulators.discord import frames
+from tests.emulators.discord.connection import (
+    ACK,
+    DISPATCH,
+    INVALID_SESSION,
+    RECONNECT,
+    Connection,
 )
+from tests.emulators.discord.frames import HEARTBEAT, IDENTIFY, RESUME, HangUp
+from tests.emulators.discord.objects import Payload
+from tests.emulators.discord.rules import GatewayRules
+from tests.emulators.discord.sessions import (
+    DIRECT_MESSAGES,
+    GUILD_MESSAGES,
+    GUILDS,
+    MESSAGE_CONTENT,
+    WHOLE,
+    Event,
+    Listener,
+    Session,
+    Shard,
+)
+from tests.emulators.discord.starts import Starts
+
+__all__ = ["DIRECT_MESSAGES", "GUILDS", "GUILD_MESSAGES", "Event", "Gateway", "Greeting"]
+
+_VERSION = "10"
+_PATH, _RESUME_PATH = "/gateway", "/gateway/resume"
+_MEMBERS, _PRESENCES = 1 << 1, 1 << 8
+# With these the session is over too (docs: Gateway Close Event Codes); see Connection for 4009.
+_FINAL = {
+    frames.UNKNOWN_OP,
+    frames.NOT_IDENTIFIED,
+    frames.WRONG_TOKEN,
+    frames.TWICE,
+    frames.BAD_SEQ,
+    frames.BAD_SHARD,
+    frames.NEEDS_SHARDS,
+    frames.BAD_VERSION,
+    frames.BAD_INTENTS,
+    frames.FORBIDDEN_INTENTS,
+}
+_FAREWELLS = (1000, 1001)  # a bot that closes so ends its session (docs: Initiating a Disconnect)
+# Docs: Reconnect, "a few seconds after the reconnect event is dispatched".
+_PATIENCE = 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """Something to tell; sessions without one of `intents` do not hear it.
+class Greeting:
+    """What a new session is told first: who the bot is, and its guilds."""
 
-    `veiled` is what a session without the Message Content intent gets; 0 intents means all hear.
-    """
-
-    name: str
-    data: Payload
-    veiled: Payload | None = None
-    intents: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Session:
-    intents: int
-    id: str = field(default_factory=snowflake)
-    told: list[Payload] = field(default_factory=list)
-    socket: _Socket | None = None
-
-    def tell(self, event: Event) -> None:
-        if event.intents and not event.intents & self.intents:
-            return
-        veiled = event.veiled is not None and not self.intents & MESSAGE_CONTENT
-        data = event.veiled if veiled else event.data
-        frame = {"op": _DISPATCH, "t": event.name, "s": len(self.told) + 1, "d": data}
-        self.told.append(frame)
-        if self.socket:
-            self.socket.outgoing.put_nowait(frame)
-
-
-@dataclass(slots=True, eq=False)
-class _Socket:
-    """One connection; `outgoing` keeps the order in which frames were told."""
-
-    ws: web.WebSocketResponse
-    outgoing: asyncio.Queue[Payload] = field(default_factory=asyncio.Queue)
-    session: _Session | None = None
-    closed_by_us: bool = False
-
-    async def close(self, code: int) -> None:
-        """Hang up; the bot may resume."""
-        self.closed_by_us = True
-        await self.ws.close(code=code)
-
-    async def write(self, *, zipped: bool) -> None:
-        """Send what is told until the connection is lost."""
-        pack = zlib.compressobj()
-        with contextlib.suppress(ConnectionError):
-            while True:
-                text = json.dumps(await self.outgoing.get())
-                if not zipped:
-                    await self.ws.send_str(text)
-                    continue
-                data = pack.compress(text.encode()) + pack.flush(zlib.Z_SYNC_FLUSH)
-                await self.ws.send_bytes(data)
+    user: Payload
+    application: Payload
+    guilds: list[Payload]
 
 
 class Gateway:
-    """Serves the socket that a bot listens on.
+    """Serves the sockets that a bot listens on, under `url`.
 
-    `greet` makes the events that a new session begins with, from the session's id; `unknown`
-    collects what the bot asked for in vain; `identified` counts the IDENTIFYs.
+    `unknown` collects what the bot asked for in vain, `violations` what was wrong with its frames;
+    `identified`, `resumed` and `heartbeats` count. `reset_token` is for a bot that starts too many
+    sessions.
     """
 
     def __init__(
         self,
         *,
         token: str,
-        greet: Callable[[str], list[Event]],
+        url: Callable[[], str],
+        greet: Callable[[], Greeting],
+        reset_token: Callable[[], None],
         message_content: bool,
+        rules: GatewayRules,
+        clock: Clock,
         unknown: list[str],
+        violations: list[str],
     ) -> None:
+        self.token = token
         self.connected = asyncio.Event()
-        self.identified = 0
-        self._token = token
+        self.refusing = False
+        self.identified = self.resumed = self.heartbeats = 0
+        self._url = url
         self._greet = greet
-        self._message_content = message_content
+        self._reset_token = reset_token
+        self._forbidden = _MEMBERS | _PRESENCES | (0 if message_content else MESSAGE_CONTENT)
+        self._rules = rules
+        self._clock = clock
         self._unknown = unknown
-        self._sessions: dict[str, _Session] = {}
-        self._sockets: set[_Socket] = set()
+        self._violations = violations
+        self._starts = Starts(rules, clock)
+        self._sessions: dict[str, Session] = {}
+        self._connections: set[Connection] = set()
+
+    def mount(self, app: web.Application) -> None:
+        """Serve under the path of `url` and under the one for resumes; either takes both."""
+        for path in (_PATH, _RESUME_PATH):
+            app.router.add_get(path, self._serve)
+            app.router.add_get(path + "/", self._serve)
+
+    @property
+    def url(self) -> str:
+        """Where bots connect."""
+        return self._url() + _PATH
+
+    def info(self) -> Payload:
+        """Return what "Get Gateway Bot" tells beside the address."""
+        return {
+            "shards": self._rules.shards,
+            "session_start_limit": self._starts.payload(),
+        }
+
+    def listeners(self) -> list[Listener]:
+        """Return every session that was begun, oldest first."""
+        self._expire()
+        return [session.seen() for session in self._sessions.values()]
 
     def publish(self, event: Event) -> None:
-        """Tell every session that asked for such events; one without a socket gets them later."""
+        """Tell every session that it is for; one without a connection gets it when it resumes."""
         for session in self._sessions.values():
-            session.tell(event)
+            if session.hears(event):
+                session.tell(event)
 
-    async def disconnect(self, code: int) -> None:
-        """Close every socket with this code; the sessions can be resumed."""
-        for socket in list(self._sockets):
-            await socket.close(code)
+    def request_heartbeats(self) -> None:
+        """Ask every connection for a heartbeat at once."""
+        for connection in self._connections:
+            connection.say(HEARTBEAT)
 
-    async def serve(self, request: web.Request) -> web.WebSocketResponse:
-        """Talk with one connection until either side closes it."""
-        ws = web.WebSocketResponse(timeout=1.0, compress=False)
-        await ws.prepare(request)
-        socket = _Socket(ws)
-        self._sockets.add(socket)
-        zipped = request.query.get("compress") == "zlib-stream"
-        writer = asyncio.create_task(socket.write(zipped=zipped))
-        socket.outgoing.put_nowait({"op": _HELLO, "d": {"heartbeat_interval": 41_250}})
+    def reconnect(self) -> None:
+        """Ask the bot to connect again and resume; close the connections that stay."""
+        for connection in self._connections:
+            connection.say(RECONNECT)
+            connection.hang_up_later(4000, seconds=_PATIENCE)
+
+    def invalidate(self, *, resumable: bool) -> None:
+        """Take the session from every connection; the connection stays for another."""
+        for connection in self._connections:
+            if connection.session:
+                connection.say(INVALID_SESSION, resumable)
+                self._part(connection, ends=not resumable)
+
+    def silence(self, *, acks: bool, events: bool) -> None:
+        """Let the present connections hear no more of these; what is new, resumed too, does."""
+        ops = ({ACK} if acks else set()) | ({DISPATCH} if events else set())
+        for connection in self._connections:
+            connection.silence(ops)
+
+    def disconnect(self, code: int) -> None:
+        """Close every connection with this code; it decides whether the session can be resumed."""
+        for connection in self._connections:
+            self._hang_up(connection, code)
+
+    def shut_out(self) -> None:
+        """End every session and connection, as when the token is not valid any more."""
+        for session in self._sessions.values():
+            session.ended = True
+        self.disconnect(frames.WRONG_TOKEN)
+
+    def cut(self) -> None:
+        """Reset the TCP connections."""
+        for connection in self._connections:
+            connection.cut()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if self.refusing and request.transport:
+            request.transport.abort()
+            return web.Response()
+        for key, emulated in (("encoding", "json"), ("compress", "zlib-stream")):
+            if request.query.get(key, emulated) != emulated:
+                self._unknown.append(f"gateway {key}={request.query[key]}")
+                return web.Response(status=501)
+        interval = self._rules.heartbeat_interval
+        connection = Connection(request, clock=self._clock, interval=interval)
+        return await self._talk(connection, request.query.get("v"))
+
+    async def _talk(self, connection: Connection, version: str | None) -> web.WebSocketResponse:
+        """Talk with a bot until either side closes the connection."""
+
+        def leave() -> None:
+            self._connections.discard(connection)
+            self._part(connection, ends=connection.left_with in _FAREWELLS)
+
+        def receive(data: str | bytes) -> None:
+            try:
+                self._receive(connection, data)
+            except HangUp as why:
+                self._violations += why.problems
+                self._unknown += [why.unknown] if why.unknown else []
+                self._hang_up(connection, why.code)
+
+        self._connections.add(connection)
+        if version != _VERSION:
+            connection.hang_up(frames.BAD_VERSION)
         try:
-            await self._listen(socket)
+            return await connection.serve(receive, leave)
         finally:
-            self._leave(socket)
-            writer.cancel()
-            await asyncio.wait([writer])
-        return ws
+            leave()
 
-    def _leave(self, socket: _Socket) -> None:
-        self._sockets.discard(socket)
-        session = socket.session
-        if session and session.socket is socket:
-            session.socket = None
-            # A bot that closes so has ended its session (docs: Gateway, "Closing").
-            ended = socket.ws.close_code in (WSCloseCode.OK, WSCloseCode.GOING_AWAY)
-            if ended and not socket.closed_by_us:
-                self._sessions.pop(session.id, None)
-        if not any(session.socket for session in self._sessions.values()):
+    def _hang_up(self, connection: Connection, code: int) -> None:
+        self._part(connection, ends=code in _FINAL)
+        connection.hang_up(code)
+
+    def _part(self, connection: Connection, *, ends: bool) -> None:
+        """Take its session from a connection."""
+        session, connection.session = connection.session, None
+        if session is None:
+            return
+        session.send, session.lost_at = None, self._clock.now()
+        session.ended |= ends
+        if not any(one.send for one in self._sessions.values()):
             self.connected.clear()
 
-    async def _listen(self, socket: _Socket) -> None:
-        async for message in socket.ws:
-            if message.type != WSMsgType.TEXT:
-                continue
-            code = self._receive(socket, message.data)
-            if code:
-                await socket.close(code)
+    def _receive(self, connection: Connection, data: str | bytes) -> None:
+        connection.count_frame()
+        op, told = frames.read(data)
+        frames.check_op(op, identified=connection.session is not None)
+        if op in (IDENTIFY, RESUME) and connection.session:
+            raise HangUp(frames.TWICE)
+        frames.check_shape(op, told)
+        if op == HEARTBEAT:
+            self.heartbeats += 1
+            connection.beat()
+        elif op == IDENTIFY:
+            self._identify(connection, frames.identify(told))
+        elif op == RESUME:
+            self._resume(connection, frames.resume(told))
 
-    def _receive(self, socket: _Socket, text: str) -> int | None:
-        """Act on one frame; return the code to close with when it is not acceptable."""
-        try:
-            frame = json.loads(text)
-            op, data = int(frame["op"]), frame.get("d")
-        except (ValueError, KeyError, TypeError):
-            return _NO_JSON
-        if op == _HEARTBEAT:
-            socket.outgoing.put_nowait({"op": _ACK})
-            return None
-        if op in (_IDENTIFY, _RESUME) and isinstance(data, dict):
-            if socket.session:
-                return _TWICE
-            if data.get("token") != self._token:
-                return _WRONG_TOKEN
-            return (self._identify if op == _IDENTIFY else self._resume)(socket, data)
-        if socket.session is None:
-            return _NOT_IDENTIFIED
-        if op == _PRESENCE:
-            return None
-        self._unknown.append(f"gateway op {op}")
-        return _UNKNOWN_OP
-
-    def _identify(self, socket: _Socket, data: Payload) -> int | None:
+    def _identify(self, connection: Connection, asked: frames.Identify) -> None:
+        if asked.token != self.token:
+            raise HangUp(frames.WRONG_TOKEN)
         self.identified += 1
-        intents = int(str(data.get("intents", 0)))
-        forbidden = _MEMBERS | _PRESENCES | (0 if self._message_content else MESSAGE_CONTENT)
-        if intents & forbidden:
-            return _DISALLOWED_INTENT
-        session = _Session(intents)
-        self._attach(socket, session)
-        for event in self._greet(session.id):
-            session.tell(event)
-        return None
+        shard = asked.shard or WHOLE
+        if self._rules.needs_sharding and shard == WHOLE:
+            raise HangUp(frames.NEEDS_SHARDS)
+        if asked.intents & self._forbidden:
+            raise HangUp(frames.FORBIDDEN_INTENTS)
+        if not self._starts.left():
+            self._reset_token()
+        elif self._starts.take(shard[0]):
+            self._begin(
+                connection, Session(asked.intents, shard, self._rules.replayed), asked.shard
+            )
+        else:
+            connection.say(INVALID_SESSION, False)
 
-    def _resume(self, socket: _Socket, data: Payload) -> int | None:
-        session = self._sessions.get(str(data.get("session_id")))
-        if session is None:
-            socket.outgoing.put_nowait({"op": _INVALID_SESSION, "d": False})
-            return None
-        missed = session.told[int(str(data.get("seq") or 0)) :]
-        for frame in missed:
-            socket.outgoing.put_nowait(frame)
-        self._attach(socket, session)
-        session.tell(Event("RESUMED", {}))
-        return None
-
-    def _attach(self, socket: _Socket, session: _Session) -> None:
+    def _begin(self, connection: Connection, session: Session, shard: Shard | None) -> None:
         self._sessions[session.id] = session
-        session.socket, socket.session = socket, session
+        session.send, connection.session = connection.send, session
+        greeting = self._greet()
+        guilds = [Event("GUILD_CREATE", one, intents=GUILDS) for one in greeting.guilds]
+        guilds = [one for one in guilds if one.reaches(session.shard)]
+        session.tell(Event("READY", self._ready(session, greeting, guilds, shard)))
+        for event in guilds:
+            if session.hears(event):
+                session.tell(event)
         self.connected.set()
+
+    def _ready(
+        self, session: Session, greeting: Greeting, guilds: list[Event], shard: Shard | None
+    ) -> Payload:
+        ready: Payload = {
+            "v": int(_VERSION),
+            "user": greeting.user,
+            "guilds": [{"id": one.data["id"], "unavailable": True} for one in guilds],
+            "session_id": session.id,
+            "session_type": "normal",
+            "resume_gateway_url": self._url() + _RESUME_PATH,
+            "application": greeting.application,
+        }
+        return ready | ({"shard": list(shard)} if shard else {})
+
+    def _resume(self, connection: Connection, asked: frames.Resume) -> None:
+        self._expire()
+        session = self._sessions.get(asked.session_id)
+        # A wrong token is answered so too (discord-api-docs, issue 1209).
+        if session is None or session.ended or asked.token != self.token:
+            connection.say(INVALID_SESSION, False)
+            return
+        if not session.knows(asked.seq):
+            session.ended = True
+            raise HangUp(frames.BAD_SEQ)
+        for holder in [one for one in self._connections if one.session is session]:
+            # Version 6 closed it with 4006 (issue 84); version 10 has no such code.
+            self._hang_up(holder, frames.TIMED_OUT)
+        self.resumed += 1
+        connection.session = session
+        session.resume(connection.send, asked.seq)
+        self.connected.set()
+
+    def _expire(self) -> None:
+        """End the sessions whose bot stayed away for too long."""
+        now = self._clock.now()
+        for session in self._sessions.values():
+            away = session.send is None and now - session.lost_at > self._rules.resume_seconds
+            session.ended |= away

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.emulators.discord.forms import Form, Refusal, bad_form, mentioned
+from tests.emulators.clock import Clock
+from tests.emulators.discord import mentions
+from tests.emulators.discord.forms import Form
 from tests.emulators.discord.gateway import DIRECT_MESSAGES, GUILD_MESSAGES, GUILDS, Event
-from tests.emulators.discord.objects import (
+from tests.emulators.discord.interaction import Interaction
+from tests.emulators.discord.message import (
     DEFAULT,
-    DM,
     HAS_THREAD,
     LOADING,
-    PERMISSIONS,
-    PUBLIC_THREAD,
     REPLY,
     SUPPRESS_EMBEDS,
+    Message,
+)
+from tests.emulators.discord.objects import (
+    DM,
+    PUBLIC_THREAD,
     TEXT,
     Channel,
-    Interaction,
-    Message,
     Payload,
     User,
     now,
     snowflake,
 )
+from tests.emulators.discord.refusal import Refusal, bad_form
+from tests.emulators.timeline import Moment
 
 NONCE_SECONDS = 180.0  # "the past few minutes" (docs: Create Message, enforce_nonce)
 
@@ -38,10 +44,12 @@ class World:
 
     `pings` lists whom a text of the bot mentioned without being forbidden to, `unguarded` the
     texts that the bot wrote without `allowed_mentions`. `closed` are the channels, and with True
-    the channels whose threads, where the bot may not send messages.
+    the channels whose threads, where the bot may not send messages. `moments` has what happened
+    on the screen of each channel.
     """
 
     publish: Callable[[Event], None]
+    clock: Clock
     bot: User = field(default_factory=lambda: User(snowflake(), "parley", bot=True))
     application_id: str = field(default_factory=snowflake)
     guild_id: str = field(default_factory=snowflake)
@@ -54,6 +62,7 @@ class World:
     pings: list[str] = field(default_factory=list)
     unguarded: list[str] = field(default_factory=list)
     closed: set[tuple[str | None, bool]] = field(default_factory=set)
+    moments: dict[str, list[Moment]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
         self.users[self.bot.id] = self.bot
@@ -71,6 +80,16 @@ class World:
         self.publish(Event("CHANNEL_CREATE", channel.payload(), intents=GUILDS))
         return channel
 
+    def delete_channel(self, channel: Channel) -> None:
+        """Take a channel or a thread away, with all that stands in it."""
+        channel.deleted = True
+        for message in self.messages.values():
+            message.deleted = message.deleted or message.channel is channel
+        is_thread = channel.kind == PUBLIC_THREAD
+        name = "THREAD_DELETE" if is_thread else "CHANNEL_DELETE"
+        told = channel.gone() if is_thread else channel.payload()
+        self.publish(Event(name, told, intents=GUILDS))
+
     def dm_with(self, user_id: str) -> Channel:
         """Return the DM channel of this user and the bot, always the same."""
         user = self.users.get(user_id)
@@ -84,11 +103,11 @@ class World:
         return channel
 
     def channel(self, channel_id: str) -> Channel:
-        """Return the channel; refuse an unknown one."""
-        try:
-            return self.channels[channel_id]
-        except KeyError:
-            raise Refusal(404, 10003, "Unknown Channel") from None
+        """Return the channel; refuse an unknown or a deleted one."""
+        channel = self.channels.get(channel_id)
+        if channel is None or channel.deleted:
+            raise _unknown_channel()
+        return channel
 
     def message(self, channel_id: str, message_id: str) -> Message:
         """Return a message that stands in the channel for all to see; refuse any other."""
@@ -97,6 +116,11 @@ class World:
         if found is None or found.deleted or found.ephemeral or found.channel is not channel:
             raise Refusal(404, 10008, "Unknown Message")
         return found
+
+    def show_typing(self, channel: Channel) -> None:
+        """Show in a channel that the bot is typing."""
+        self.typing.append(channel.id)
+        self.moments[channel.id].append(Moment(time.monotonic(), "sign", "", ""))
 
     def post(
         self,
@@ -113,23 +137,30 @@ class World:
         One that is `loading` says "thinking" until its first edit. A message unarchives its thread,
         and answers of interactions need no permission.
         """
-        if author is self.bot and interaction is None and self._is_closed(channel):
-            raise Refusal(403, 50013, "Missing Permissions")
+        if author is self.bot:
+            self._let_in(channel, permitted=interaction is not None)
         if channel.archived:
-            if channel.locked and author is self.bot:
-                raise _archived(403)
             self.archive(channel, archived=False, locked=channel.locked)
         if form.enforce_nonce and (earlier := self._written(author, form.nonce)):
             return earlier
-        flags = (form.flags or 0) | (LOADING if loading else 0)
-        message = Message(snowflake(), channel, author, kind=kind, flags=flags)
-        message.interaction, message.nonce = interaction, form.nonce
+        message = self._new(channel, author)
+        message.kind, message.interaction, message.nonce = kind, interaction, form.nonce
+        message.flags = (form.flags or 0) | (LOADING if loading else 0)
         if form.reply_to:
             message.reply_to = self._question(channel, form)
             message.kind = REPLY if message.reply_to else kind
-        self._write(message, form, may_be_empty=loading)
-        self.messages[message.id] = message
-        self._tell("MESSAGE_CREATE", message)
+        for name in form.files:
+            message.attach(name)
+        self._write(message, form, may_be_empty=loading or bool(form.files))
+        self._keep(message)
+        return message
+
+    def forward(self, channel: Channel, author: User, original: Message) -> Message:
+        """Show another message here, as it is now."""
+        message = self._new(channel, author)
+        message.forward(original)
+        message.states.append(message.visible)
+        self._keep(message)
         return message
 
     def edit(self, message: Message, form: Form) -> None:
@@ -142,17 +173,26 @@ class World:
         if form.flags is not None:
             message.flags = message.flags & ~SUPPRESS_EMBEDS | form.flags & SUPPRESS_EMBEDS
         message.edited_at = message.edited_at if was_loading else now()
+        self._notice("edit", message)
         self._tell("MESSAGE_UPDATE", message)
 
-    def delete(self, message: Message) -> None:
-        """Take a message away."""
-        message.deleted = True
-        if message.ephemeral:
+    def delete(self, *gone: Message) -> None:
+        """Take messages of one channel away; more than one at once is a sweep."""
+        for message in gone:
+            message.deleted = True
+            self._notice("delete", message)
+        told = [message.id for message in gone if not message.ephemeral]
+        if not told:
             return
-        gone: Payload = {"id": message.id, "channel_id": message.channel.id}
-        if message.channel.guild_id:
-            gone["guild_id"] = message.channel.guild_id
-        self.publish(Event("MESSAGE_DELETE", gone, intents=_intent(message.channel)))
+        channel = gone[0].channel
+        where: Payload = {"channel_id": channel.id}
+        if channel.guild_id:
+            where["guild_id"] = channel.guild_id
+        if len(gone) > 1:
+            event = Event("MESSAGE_DELETE_BULK", {"ids": told} | where, intents=_intent(channel))
+        else:
+            event = Event("MESSAGE_DELETE", {"id": told[0]} | where, intents=_intent(channel))
+        self.publish(event)
 
     def archive(self, thread: Channel, *, archived: bool, locked: bool) -> None:
         """Archive a thread or open it again."""
@@ -165,8 +205,11 @@ class World:
             raise Refusal(403, 50013, "Missing Permissions")
         self.archive(thread, archived=False, locked=False)
 
-    def open_thread(self, message: Message, name: str) -> Channel:
-        """Open, for the bot, the one thread that a message can have; its id is the message's."""
+    def open_thread(self, message: Message, owner: User, name: str) -> Channel:
+        """Open the one thread that a message can ever have; its id is the message's.
+
+        That a deleted thread leaves no room for another is a guess.
+        """
         if message.channel.kind != TEXT:
             raise Refusal(400, 50024, "Cannot execute action on this channel type")
         if message.thread:
@@ -177,7 +220,8 @@ class World:
             name,
             guild_id=self.guild_id,
             parent_id=message.channel.id,
-            owner_id=self.bot.id,
+            owner_id=owner.id,
+            participant=self.bot.id if owner is self.bot else None,
         )
         self.channels[thread.id] = message.thread = thread
         message.flags |= HAS_THREAD
@@ -204,6 +248,7 @@ class World:
             user=user,
             channel=channel,
             data=data,
+            created_at=self.clock.now(),
             message=message,
         )
         self.interactions[interaction.id] = interaction
@@ -217,27 +262,28 @@ class World:
         else:
             self.publish(Event("INTERACTION_CREATE", thing.payload()))
 
-    def guild(self) -> Payload:
-        """Return the guild as GUILD_CREATE tells of it."""
-        channels = [one for one in self.channels.values() if one.guild_id]
-        everyone: Payload = {"id": self.guild_id, "name": "@everyone", "permissions": PERMISSIONS}
-        everyone |= {"color": 0, "hoist": False, "position": 0, "managed": False}
-        return {
-            "id": self.guild_id,
-            "name": "The workshop",
-            "owner_id": "1",
-            "joined_at": now(),
-            "large": False,
-            "unavailable": False,
-            "member_count": len(self.users),
-            "roles": [everyone | {"mentionable": False, "flags": 0}],
-            "members": [self.bot.member() | {"user": self.bot.payload()}],
-            "channels": [one.payload() for one in channels if one.kind == TEXT],
-            "threads": [one.payload() for one in channels if one.kind == PUBLIC_THREAD],
-            "features": [],
-            "emojis": [],
-            "stickers": [],
-        }
+    def _new(self, channel: Channel, author: User) -> Message:
+        return Message(snowflake(), channel, author, created_at=self.clock.now())
+
+    def _keep(self, message: Message) -> None:
+        self.messages[message.id] = message
+        self._notice("post", message)
+        self._tell("MESSAGE_CREATE", message)
+
+    def _notice(self, what: Literal["post", "edit", "delete"], message: Message) -> None:
+        text = "" if message.deleted else message.visible
+        moment = Moment(time.monotonic(), what, message.id, text)
+        self.moments[message.channel.id].append(moment)
+
+    def _let_in(self, channel: Channel, *, permitted: bool) -> None:
+        """Let the bot write in a channel, and take part in a thread; or refuse it."""
+        if channel.deleted:
+            raise _unknown_channel()
+        if not permitted and self._is_closed(channel):
+            raise Refusal(403, 50013, "Missing Permissions")
+        if channel.archived and channel.locked:
+            raise _archived(403)
+        channel.participant = self.bot.id
 
     def _write(self, message: Message, form: Form, *, may_be_empty: bool) -> None:
         text = message.text if form.text is None else form.text
@@ -248,19 +294,21 @@ class World:
         message.embeds = embeds
         if form.components is not None:
             message.components = form.components
-        message.mentions = [self.users[one] for one in mentioned(text) if one in self.users]
+        message.mentions = [self.users[one] for one in mentions.users(text) if one in self.users]
         if message.reply_to and form.pings_replied:
             message.mentions.append(message.reply_to.author)
+        if form.text is not None:
+            message.everyone = any(one.startswith("@") for one in form.pings())
         if message.author is self.bot and form.text:
             self.pings += form.pings()
-            if form.allowed_mentions is None:
+            if not form.guarded:
                 self.unguarded.append(form.text)
 
     def _is_closed(self, channel: Channel) -> bool:
         return (channel.id, False) in self.closed or (channel.parent_id, True) in self.closed
 
     def _written(self, author: User, nonce: str | None) -> Message | None:
-        since = time.monotonic() - NONCE_SECONDS
+        since = self.clock.now() - NONCE_SECONDS
         for message in self.messages.values():
             same = message.author is author and message.nonce == nonce
             if nonce is not None and same and message.created_at > since:
@@ -281,6 +329,10 @@ class World:
             return
         veiled = message.event(veiled_from=self.bot)
         self.publish(Event(name, message.event(), veiled, _intent(message.channel)))
+
+
+def _unknown_channel() -> Refusal:
+    return Refusal(404, 10003, "Unknown Channel")
 
 
 def _archived(status: int) -> Refusal:

@@ -1,0 +1,76 @@
+"""What a person does with the bot's commands and buttons, as Discord writes it in JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.emulators.discord.message import Message
+from tests.emulators.discord.objects import PERMISSIONS, Channel, Payload, User
+
+
+@dataclass(slots=True, eq=False)
+class Interaction:
+    """A command that a person used (type 2), or a button that one pressed (type 3).
+
+    `created_at` is in seconds of the emulator's clock. `original` is the message that answers it.
+    """
+
+    id: str
+    application_id: str
+    token: str
+    kind: Literal[2, 3]
+    user: User
+    channel: Channel
+    data: Payload
+    created_at: float
+    message: Message | None = None
+    answered: bool = False
+    original: Message | None = None
+
+    def metadata(self) -> Payload:
+        """Return what a message says about the interaction that it answers."""
+        seen: Payload = {
+            "id": self.id,
+            "type": self.kind,
+            "user": self.user.payload(),
+            "authorizing_integration_owners": self._owners(),
+        }
+        return seen | ({"interacted_message_id": self.message.id} if self.message else {})
+
+    def payload(self) -> Payload:
+        """Return the interaction object."""
+        seen: Payload = {
+            "id": self.id,
+            "application_id": self.application_id,
+            "type": self.kind,
+            "token": self.token,
+            "version": 1,
+            "data": self.data,
+            "channel": self.channel.payload() | {"permissions": PERMISSIONS},
+            "channel_id": self.channel.id,
+            "app_permissions": PERMISSIONS,
+            "locale": "en-US",
+            "entitlements": [],
+            "authorizing_integration_owners": self._owners(),
+            "context": 0 if self.channel.guild_id else 1,
+            "attachment_size_limit": 10_485_760,
+        }
+        if self.message:
+            seen["message"] = self.message.payload()
+        return seen | self._asker()
+
+    def _asker(self) -> Payload:
+        user = self.user.payload()
+        guild_id = self.channel.guild_id
+        if guild_id is None:
+            return {"user": user}
+        return {
+            "guild_id": guild_id,
+            "guild": {"id": guild_id, "locale": "en-US", "features": []},
+            "guild_locale": "en-US",
+            "member": self.user.member() | {"user": user, "permissions": PERMISSIONS},
+        }
+
+    def _owners(self) -> Payload:
+        return {"0": self.channel.guild_id or "0"}

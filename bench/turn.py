@@ -52,13 +52,12 @@ async def one_turn(
     discord: DiscordEmulator, model: ModelEmulator, number: int
 ) -> tuple[float, float, float]:
     way = DiscordDm(discord)
-    clock = time.time() - time.monotonic()
-    asked_at = time.time()
+    asked_at = time.monotonic()
     await way.ask(f"question {number}")
     await until(lambda: way.finals() == [str(model.answer).strip()], why=way.answers)
     asked = model.requests[-1]
     path = f"/channels/{way.channel}/messages"
-    writes = [call.at + clock for call in discord.requests if call.path.startswith(path)]
+    writes = [call.at for call in discord.requests if call.path.startswith(path)]
     assert asked.first_delta_at
     assert asked.last_delta_at
     return asked.at - asked_at, writes[0] - asked.first_delta_at, writes[-1] - asked.last_delta_at

@@ -35,11 +35,12 @@ from bot.errors import (
 )
 from bot.model import ChatModel, connect
 from bot.ports import Model
-from tests.emulators.model import How, ModelEmulator
+from tests.emulators.model import FAILURES, How, ModelEmulator
 from tests.waiting import until
 
 PROMPT = [Message("system", "Be brief."), Message("user", "What is a secret question?")]
 TOKEN = "hf_thisMustNotLeave"  # made up
+ASK = "POST /v1/chat/completions"
 
 
 @asynccontextmanager
@@ -93,7 +94,7 @@ class TestAnswers:
 
     async def test_a_delta_is_there_before_the_next_one_is_said(self) -> None:
         async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            emulator.fail(how="hang", at_delta=1)
+            emulator.fail(ASK, "hang", at_delta=1)
             stream = model.stream(PROMPT)
 
             assert await anext(stream) == "You said"
@@ -169,16 +170,16 @@ class TestAnswers:
             async with aclosing(model.stream(PROMPT)) as stream:
                 await anext(stream)
 
-            await until(lambda: emulator.requests[0].hung_up)
+            await until(lambda: emulator.requests[0].hung_up_at)
 
     async def test_cancelling_the_reader_hangs_up(self) -> None:
         async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            emulator.fail(how="hang", at_delta=1)
+            emulator.fail(ASK, "hang", at_delta=1)
             reading = asyncio.create_task(answer(model))
             await until(lambda: emulator.running == 1)
             reading.cancel()
 
-            await until(lambda: emulator.requests[0].hung_up)
+            await until(lambda: emulator.requests[0].hung_up_at)
             with pytest.raises(asyncio.CancelledError):
                 await reading
 
@@ -223,13 +224,13 @@ class TestFailures:
         self, status: int, kind: type[ModelError], cure: str
     ) -> None:
         async with ModelEmulator() as emulator:
-            emulator.fail(status=status)
+            emulator.fail(ASK, status=status)
             said, error = await failure(emulator)
 
         assert said == ""
         assert type(error) is kind
         assert error.status == status
-        assert f"HTTP {status} (emulated)" in str(error)
+        assert f"HTTP {status} (" in str(error)
         assert cure in str(error)
         assert len(emulator.requests) == 1
 
@@ -263,7 +264,7 @@ class TestFailures:
         self, status: int, said: Mapping[str, Json], kind: type[ModelError]
     ) -> None:
         async with ModelEmulator() as emulator:
-            emulator.fail(status=status, body=said)
+            emulator.fail(ASK, status=status, body=said)
             _, error = await failure(emulator)
 
         assert type(error) is kind
@@ -271,7 +272,7 @@ class TestFailures:
     async def test_llama_cpp_tells_how_much_too_long_a_prompt_is(self) -> None:
         body: Json = {"type": "exceed_context_size_error", "n_prompt_tokens": 5120, "n_ctx": 4096}
         async with ModelEmulator() as emulator:
-            emulator.fail(status=400, body={"error": body})
+            emulator.fail(ASK, status=400, body={"error": body})
             _, error = await failure(emulator)
 
         assert str(error).endswith("lower CONTEXT_TOKENS or MAX_TOKENS (5120 tokens, 4096 fit)")
@@ -281,7 +282,7 @@ class TestFailures:
     )
     async def test_no_body_is_too_strange(self, body: str) -> None:
         async with ModelEmulator() as emulator:
-            emulator.fail(status=422, body=body, headers={"Transfer-Encoding": "chunked"})
+            emulator.fail(ASK, status=422, body=body, headers={"Transfer-Encoding": "chunked"})
             _, error = await failure(emulator)
 
         assert type(error) is PromptRefused
@@ -291,6 +292,7 @@ class TestFailures:
         async with ModelEmulator() as emulator:
             emulator.url = emulator.url.replace("//", "//user:password@")
             emulator.fail(
+                ASK,
                 status=422,
                 body={"error": {"message": PROMPT[1].text, "code": "sk-key?"}, "detail": echo},
             )
@@ -314,14 +316,16 @@ class TestFailures:
     ) -> None:
         async with ModelEmulator() as emulator:
             headers = {"Retry-After": header} if header else {}
-            emulator.fail(status=503, headers=headers, body=body)
+            emulator.fail(ASK, status=503, headers=headers, body=body)
             _, error = await failure(emulator)
 
         assert error.retry_after == seconds
 
     async def test_the_server_may_name_the_hour_to_come_back(self) -> None:
         async with ModelEmulator() as emulator:
-            emulator.fail(status=429, headers={"Retry-After": formatdate(time() + 30, usegmt=True)})
+            emulator.fail(
+                ASK, status=429, headers={"Retry-After": formatdate(time() + 30, usegmt=True)}
+            )
             _, error = await failure(emulator)
 
         assert error.retry_after == pytest.approx(30, abs=3)
@@ -329,10 +333,10 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("how", "words"),
         [
-            ("cut", "cut"),
+            ("drop", "cut"),
             ("eof", "broke the answer off"),
             ("garbage", "cannot be read"),
-            ("error_event", "(emulated)"),
+            ("error_event", "(server_error)"),
         ],
     )
     @pytest.mark.parametrize("at_delta", [0, 2, 99])
@@ -340,7 +344,7 @@ class TestFailures:
         self, how: How, words: str, at_delta: int
     ) -> None:
         async with ModelEmulator() as emulator:
-            emulator.fail(how=how, at_delta=at_delta)
+            emulator.fail(ASK, how, at_delta=at_delta)
             said, error = await failure(emulator)
 
         assert type(error) is ModelUnavailable
@@ -351,7 +355,7 @@ class TestFailures:
     @pytest.mark.parametrize("line", ['"text"', "[1, 2]", "null", '{"choices": [1]}', "{}}"])
     async def test_no_line_is_too_strange(self, line: str) -> None:
         async with ModelEmulator() as emulator:
-            emulator.fail(how="garbage", at_delta=1, body=line)
+            emulator.fail(ASK, "garbage", at_delta=1, body=line)
             _, error = await failure(emulator)
 
         assert type(error) is ModelUnavailable
@@ -359,7 +363,7 @@ class TestFailures:
     async def test_a_context_that_fills_up_within_an_answer_is_too_small(self) -> None:
         body: Json = {"code": 400, "type": "exceed_context_size_error", "message": "full"}
         async with ModelEmulator() as emulator:
-            emulator.fail(how="error_event", at_delta=1, body={"error": body})
+            emulator.fail(ASK, "error_event", at_delta=1, body={"error": body})
             _, error = await failure(emulator)
 
         assert type(error) is PromptTooLong
@@ -375,9 +379,9 @@ class TestFailures:
     @pytest.mark.parametrize("at_delta", [None, 0, 1])
     async def test_silence_ends_after_the_idle_time(self, at_delta: int | None) -> None:
         async with ModelEmulator() as emulator:
-            emulator.fail(how="hang", at_delta=at_delta)
+            emulator.fail(ASK, "hang", at_delta=at_delta)
             _, error = await failure(emulator, idle=0.2)
-            await until(lambda: emulator.requests[0].hung_up)
+            await until(lambda: emulator.requests[0].hung_up_at)
 
         assert type(error) is ModelSilent
         assert "said nothing for 0.2 s" in str(error)
@@ -391,6 +395,17 @@ class TestFailures:
         assert said
         assert type(error) is ModelSilent
         assert "REPLY_TIMEOUT" in str(error)
+
+    # A [DONE] without its space is none: the bot reads it as it is meant.
+    @pytest.mark.parametrize("name", [name for name in FAILURES if name != "done without space"])
+    async def test_every_well_known_failure_is_told_as_a_model_error(self, name: str) -> None:
+        async with ModelEmulator() as emulator:
+            # Twice, for a dropped connection is tried once more.
+            emulator.fail_as(name, times=2)
+            _, error = await failure(emulator, idle=0.2)
+
+        assert type(error) is not ModelError
+        assert "127.0.0.1" in str(error)
 
     @pytest.mark.parametrize("text", ["", " \n "])
     async def test_an_answer_without_a_word_is_an_error(self, text: str) -> None:
@@ -410,10 +425,10 @@ class TestFailures:
 
     async def test_a_dropped_connection_is_tried_once_more(self) -> None:
         async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            emulator.fail(how="refuse")
+            emulator.fail(ASK, "drop")
             said = await answer(model)
 
-            emulator.fail(how="refuse", times=2)
+            emulator.fail(ASK, "drop", times=2)
             with pytest.raises(ModelUnavailable, match="closes the connection"):
                 await answer(model)
 
@@ -443,7 +458,7 @@ class TestFailures:
 
     async def test_an_answer_that_is_no_stream_names_the_address(self) -> None:
         async with ModelEmulator() as emulator:
-            emulator.fail(status=200, body="<html>", headers={"Content-Type": "text/html"})
+            emulator.fail(ASK, status=200, body="<html>", headers={"Content-Type": "text/html"})
             _, error = await failure(emulator)
 
         assert type(error) is ModelUnavailable
@@ -452,7 +467,7 @@ class TestFailures:
     async def test_neither_prompt_nor_key_follows_a_redirect(self) -> None:
         async with ModelEmulator() as emulator, ModelEmulator() as elsewhere:
             target = f"{elsewhere.url}/chat/completions"
-            emulator.fail(status=307, headers={"Location": target})
+            emulator.fail(ASK, status=307, headers={"Location": target})
             _, error = await failure(emulator)
 
         assert type(error) is ModelUnavailable
@@ -461,9 +476,9 @@ class TestFailures:
 
     async def test_after_failures_the_next_answer_is_whole(self) -> None:
         async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            broken: tuple[How, ...] = ("refuse", "cut", "garbage", "eof", "error_event")
+            broken: tuple[How, ...] = ("drop", "garbage", "eof", "error_event")
             for how in broken:
-                emulator.fail(how=how, at_delta=1)
+                emulator.fail(ASK, how, at_delta=1)
                 with pytest.raises(ModelError):
                     await answer(model)
 

@@ -1,0 +1,21 @@
+"""A model server on loopback, strict and nasty, that speaks the dialect of one of four servers."""
+
+from tests.emulators.model.asked import Asked
+from tests.emulators.model.dialect import Provider
+from tests.emulators.model.dialects import Flavour
+from tests.emulators.model.emulator import ModelEmulator
+from tests.emulators.model.failures import FAILURES, Failure
+from tests.emulators.model.faults import How
+from tests.emulators.model.speech import Piece, Script
+
+__all__ = [
+    "FAILURES",
+    "Asked",
+    "Failure",
+    "Flavour",
+    "How",
+    "ModelEmulator",
+    "Piece",
+    "Provider",
+    "Script",
+]

@@ -1,0 +1,46 @@
+"""What the emulator remembers of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from bot.domain import Json
+from tests.emulators.timeline import Delta
+
+
+@dataclass(slots=True)
+class Asked:
+    """One request as it came in, and what became of it; all times are real monotonic seconds.
+
+    `call` is its method and path. `status` is None while nothing was answered. `deltas` have the
+    text that was sent, without what the model thinks before it. `finished` says that the answer
+    went out whole, and `hung_up_at` when the client left before that.
+    """
+
+    call: str
+    at: float
+    headers: Mapping[str, str]
+    body: dict[str, Json] = field(default_factory=dict)
+    status: int | None = None
+    deltas: list[Delta] = field(default_factory=list)
+    finished: bool = False
+    hung_up_at: float | None = None
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        # What else a message may hold, such as a list of parts, our bot does not send.
+        return cast("list[dict[str, str]]", self.body.get("messages", []))
+
+    @property
+    def limited(self) -> bool:
+        return self.status == 429
+
+    @property
+    def first_delta_at(self) -> float | None:
+        return self.deltas[0].at if self.deltas else None
+
+    @property
+    def last_delta_at(self) -> float | None:
+        return self.deltas[-1].at if self.deltas else None

@@ -1,0 +1,98 @@
+"""How the emulated model behaves: all that a test may change between two requests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bot.domain import Json
+from tests.emulators.model.asked import Asked
+from tests.emulators.model.dialect import Need, Provider, Served
+from tests.emulators.model.speech import Answer, Speech, pieces, speak
+from tests.emulators.model.template import render
+from tests.emulators.model.tokens import tokens
+
+
+def echo(messages: list[dict[str, str]]) -> str:
+    """Answer with the last thing that a user said."""
+    said = [message["content"] for message in messages if message["role"] == "user"]
+    return f"You said: {said[-1] if said else ''}"
+
+
+@dataclass(eq=False)
+class Behaviour:
+    """What the model says, how fast, and what it asks of its callers.
+
+    `answer` is a text, a script, or a function of the messages that returns one of them. A text
+    travels in deltas of `chunk` characters, the first `first_delay` seconds after the headers and
+    the others `delay` seconds apart; a script has its own pieces and pauses. What is said ends
+    where the request's `stop`, `max_tokens` or the context end it.
+    `finish_reason` and the line `done` end a stream; `usage` sends the token counts unasked.
+
+    `models` are those that are served, and `context` is what fits into each, in tokens. `api_key`
+    is the key that callers need. `strict` refuses fields that are not in the API, `alternate`
+    messages that do not go user, assistant, user. `latency` is in seconds per call.
+    """
+
+    answer: Answer | Callable[[list[dict[str, str]]], Answer] = echo
+    chunk: int = 8
+    delay: float = 0.0
+    first_delay: float = 0.0
+    finish_reason: str | None = "stop"
+    done: str = "data: [DONE]"
+    usage: bool = False
+    models: dict[str, Sequence[Provider]] = field(
+        default_factory=lambda: {"emulated": [Provider("emulator")]}
+    )
+    context: int | None = None
+    api_key: str | None = None
+    strict: bool = False
+    alternate: bool = False
+    latency: float = 0.0
+
+    @property
+    def speed(self) -> float:
+        """Deltas per second: the other side of `delay`."""
+        return 1 / self.delay if self.delay else math.inf
+
+    @speed.setter
+    def speed(self, deltas_per_second: float) -> None:
+        self.delay = 1 / deltas_per_second
+
+    def served(self) -> Served:
+        return Served(self.models, self.context)
+
+    def say(self, messages: list[dict[str, str]]) -> Answer:
+        """Return the answer to these messages."""
+        return self.answer(messages) if callable(self.answer) else self.answer
+
+    def need(self, asked: Asked) -> Need:
+        """Return the tokens that a request takes of the context."""
+        prompt = len(tokens(render(asked.messages)))
+        return Need(prompt, _limit(asked.body), bool(asked.body.get("stream")))
+
+    def speech(self, asked: Asked) -> Speech:
+        """Return what the model says to a request, within all limits."""
+        script = pieces(
+            self.say(asked.messages),
+            chunk=self.chunk,
+            first_delay=self.first_delay,
+            delay=self.delay,
+        )
+        need = self.need(asked)
+        room = None if self.context is None else self.context - need.prompt
+        limit = min((each for each in (need.answer, room) if each is not None), default=None)
+        return speak(script, stops=_stops(asked.body.get("stop")), limit=limit)
+
+
+def _limit(body: dict[str, Json]) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        if isinstance(value := body.get(name), int):
+            return value
+    return None
+
+
+def _stops(stop: Json) -> list[str]:
+    stops = stop if isinstance(stop, list) else [stop]
+    return [each for each in stops if isinstance(each, str) and each]

@@ -1,0 +1,121 @@
+"""How a model server words what all of them can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from bot.domain import Json
+from tests.emulators.model.rules import Complaint
+
+Object = dict[str, Json]
+
+COMPLETIONS = "POST /v1/chat/completions"
+MODELS = "GET /v1/models"
+MODEL = "GET /v1/models/{id}"
+HEALTH = "GET /health"
+TOKENIZE = "POST /tokenize"
+TEMPLATE = "POST /apply-template"
+ENDPOINTS = (COMPLETIONS, MODELS, MODEL, HEALTH, TOKENIZE, TEMPLATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One of those who run a model for Hugging Face's router."""
+
+    name: str
+    status: Literal["live", "error"] = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the server has: models by name with their providers, and its context in tokens."""
+
+    models: Mapping[str, Sequence[Provider]]
+    context: int | None
+
+    @property
+    def name(self) -> str:
+        return next(iter(self.models), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """How many tokens a prompt has, how many its answer may have, and how it is to come."""
+
+    prompt: int
+    answer: int | None
+    stream: bool
+
+
+@dataclass(slots=True, eq=False)
+class Refused(Exception):
+    """A request that is answered with an error; a body that is no string is sent as JSON."""
+
+    status: int
+    body: object
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Dialect:
+    """One kind of server; what stands here is what most kinds share."""
+
+    endpoints: frozenset[str] = frozenset({COMPLETIONS, MODELS})
+    # What the first chunk of a stream says; None where there is no chunk without text.
+    opening: ClassVar[Object | None] = {"role": "assistant", "content": ""}
+    # What each chunk with text says beside it.
+    chorus: ClassVar[Object] = {}
+
+    def error(self, status: int, message: str) -> Json:
+        """Return the body of an error; "" where the server sends none."""
+        raise NotImplementedError
+
+    def event(self, status: int, message: str) -> Json:
+        """Return what stands in a stream when an answer fails on the way."""
+        return self.error(status, message)
+
+    def unauthorised(self) -> Refused:
+        raise NotImplementedError
+
+    def guards(self, call: str) -> bool:
+        """Whether the call needs the API key."""
+        raise NotImplementedError
+
+    def loading(self, served: Served, seconds: float) -> Refused:
+        """Refuse because the model is ready only in so many seconds."""
+        return Refused(503, self.error(503, "Loading model"))
+
+    def nowhere(self) -> Refused:
+        """Refuse a path that the server does not have."""
+        return Refused(404, self.error(404, "Not Found"))
+
+    def invalid(self, complaint: Complaint) -> Refused:
+        return Refused(400, self.error(400, str(complaint)))
+
+    def misordered(self, message: str) -> Refused:
+        """Refuse messages that the model's template does not take."""
+        return Refused(400, self.error(400, message))
+
+    def complaint(self, body: Object) -> Complaint | None:
+        """Return what this server refuses of a request that others take."""
+        return None
+
+    def find(self, name: str, served: Served) -> None:
+        """Raise Refused when there is no such model; many answer with the one they have."""
+
+    def too_long(self, need: Need, context: int) -> Refused | None:
+        """Return the refusal of a prompt that leaves no room in the context; None: it fits."""
+        raise NotImplementedError
+
+    def health(self) -> Json:
+        return ""
+
+    def models(self, served: Served) -> Json:
+        return {"object": "list", "data": [self.model(name, served) for name in served.models]}
+
+    def model(self, name: str, served: Served) -> Object:
+        raise NotImplementedError
+
+    def tokenize(self, body: Object, served: Served) -> Json:
+        raise NotImplementedError

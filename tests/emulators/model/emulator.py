@@ -1,0 +1,188 @@
+"""An OpenAI-compatible model server on loopback that answers, stalls and fails on demand."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from tests.emulators.clock import Clock
+from tests.emulators.model.behaviour import Behaviour
+from tests.emulators.model.dialect import COMPLETIONS, ENDPOINTS
+from tests.emulators.model.dialects import DIALECTS, Flavour
+from tests.emulators.model.failures import FAILURES
+from tests.emulators.model.faults import How
+from tests.emulators.model.server import Server
+from tests.emulators.model.wire import bound
+
+
+class ModelEmulator(Behaviour):
+    """Streams chat completions on 127.0.0.1 while its `async with` block lasts.
+
+    `flavour` is the kind of server that it stands in for: its endpoints, errors and token counts.
+    Behaviour's attributes may be changed between requests. `requests` are the completions that were
+    asked for and `others` the other calls; `running` counts the completions under way, and
+    `connections` the sockets that brought one.
+
+    Leaving the block raises AssertionError when a path was asked for that no such server has
+    (`unknown`), or a request broke the API's rules (`violations`); who does so on purpose empties
+    the list.
+    """
+
+    def __init__(
+        self,
+        *,
+        flavour: Flavour = "llama.cpp",
+        clock: Clock | None = None,
+        strict: bool = False,
+        alternate: bool = False,
+    ) -> None:
+        super().__init__(strict=strict, alternate=alternate)
+        self.url = ""
+        self.clock = clock or Clock()
+        self._server = Server(self, DIALECTS[flavour], self.clock)
+        self.requests = self._server.requests
+        self.others = self._server.others
+        self.unknown = self._server.unknown
+        self.violations = self._server.violations
+        self._runner: web.AppRunner | None = None
+        self._site: web.SockSite | None = None
+        self._held: socket.socket | None = None
+        self._port = 0
+
+    @property
+    def root(self) -> str:
+        """The address without /v1, below which the server's own endpoints are."""
+        return self.url.removesuffix("/v1")
+
+    @property
+    def running(self) -> int:
+        return self._server.running
+
+    @property
+    def most_running(self) -> int:
+        return self._server.most_running
+
+    @property
+    def connections(self) -> int:
+        return len(self._server.peers)
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=16 * 2**20)
+        for method, path in (call.split() for call in ENDPOINTS):
+            # The names of Hugging Face's models have a slash in them.
+            app.router.add_route(method, path.replace("{id}", "{id:.+}"), self._server.serve)
+        app.router.add_route("*", "/{path:.*}", self._server.serve)
+        # Without it a handler does not learn that its client has left.
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        self._held = bound()
+        self._port = self._held.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}/v1"
+        await self.accept_connections()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.closing.set()
+        if self._held is not None:
+            self._held.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if kind is None:
+            assert not self.unknown, f"paths that no such server has: {self.unknown}"
+            assert not self.violations, f"against the API's rules: {self.violations}"
+
+    async def refuse_connections(self) -> None:
+        """Close the port, as a server that has died; answers under way still reach their ends."""
+        assert self._runner is not None
+        assert self._runner.server is not None
+        if self._site is None:
+            return
+        await self._site.stop()
+        self._site = None
+        # Bound and not listening, so that nobody else is given the port meanwhile.
+        self._held = bound(self._port)
+        for connection in list(self._runner.server.connections):
+            if connection in self._server.busy:
+                connection.close()  # when its answer is through
+            else:
+                connection.force_close()
+
+    async def accept_connections(self) -> None:
+        """Open the same port again."""
+        assert self._runner is not None
+        if self._held is None:
+            return
+        self._site = web.SockSite(self._runner, self._held, backlog=512)
+        self._held = None
+        await self._site.start()
+
+    def load(self, seconds: float) -> None:
+        """Let the model load: for so long, on the clock, every call is told that it is not ready.
+
+        vLLM and text-generation-inference do not listen at all until then: refuse_connections.
+        """
+        self._server.ready_at = self.clock.now() + seconds
+
+    def fail(
+        self,
+        call: str,
+        how: How = "status",
+        *,
+        at_delta: int | None = None,
+        status: int = 500,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
+        seconds: float = 0.0,
+        applied: bool = False,
+        times: int = 1,
+        after: int = 0,
+    ) -> None:
+        """Let the next `times` calls go wrong, after `after` good ones.
+
+        `call` is a regular expression to be found in "POST /v1/chat/completions". The Fault of
+        tests/emulators/faults.py tells what all emulators can do, and that of faults.py here what
+        only this one can: `at_delta`, "close", "eof", "garbage" and "error_event". A body that is a
+        string is sent as it is. `applied` asks a function in `answer`, and nothing of it is sent.
+        """
+        self._server.faults.add(
+            call,
+            how,
+            at_delta=at_delta,
+            status=status,
+            body=body,
+            headers=headers,
+            retry_after=retry_after,
+            seconds=seconds,
+            applied=applied,
+            times=times,
+            after=after,
+        )
+
+    def fail_as(self, name: str, *, times: int = 1, after: int = 0) -> None:
+        """Let the next completions fail in one of the well-known ways of FAILURES."""
+        failure = FAILURES[name]
+        self.fail(
+            COMPLETIONS,
+            failure.how,
+            at_delta=failure.at_delta,
+            status=failure.status,
+            body=failure.body,
+            headers=failure.headers,
+            retry_after=failure.retry_after,
+            times=times,
+            after=after,
+        )
+
+    def heal(self) -> None:
+        """Let every call go well from now on."""
+        self._server.faults.heal()

@@ -1,0 +1,84 @@
+"""What goes wrong on purpose: with every emulator, and with a model's streams besides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.emulators import faults
+
+How = faults.How | Literal["close", "eof", "garbage", "error_event"]
+
+_SHARED: tuple[faults.How, ...] = ("status", "drop", "hang", "late")
+_WITHIN = ("eof", "garbage", "error_event")  # what happens to a body on its way
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The shared fault, with what only a stream can do.
+
+    With `at_delta` it happens after so many deltas of a stream, or at its end when it has fewer;
+    "status" is then an error within the stream, for its headers are gone. "drop" is a TCP reset,
+    and "close" the plain end of a connection, as a process that is killed leaves it. "eof" ends the
+    body in good order but too early; "garbage" sends `body` as a line of the stream, "error_event"
+    as an error within it, the server's own when it is None. These last three open the stream when
+    `at_delta` is None, and spoil an answer that is not streamed in the same way.
+    """
+
+    how: How
+    at_delta: int | None
+    shared: faults.Fault
+
+    def at_once(self, *, streamed: bool) -> bool:
+        """Whether it happens before the headers: what is not streamed has no deltas to wait for."""
+        return self.how not in _WITHIN and (self.at_delta is None or not streamed)
+
+
+@dataclass(slots=True)
+class Faults:
+    """The faults that wait for their calls, in the order in which they were asked for."""
+
+    _shared: faults.Faults = field(default_factory=faults.Faults)
+    _faults: list[Fault] = field(default_factory=list)
+
+    def add(
+        self,
+        call: str,
+        how: How,
+        *,
+        at_delta: int | None,
+        status: int,
+        body: object,
+        headers: Mapping[str, str] | None,
+        retry_after: float | None,
+        seconds: float,
+        applied: bool,
+        times: int,
+        after: int,
+    ) -> None:
+        """Let the next `times` calls go wrong, after `after` good ones; see Fault."""
+        self._shared.add(
+            call,
+            # The shared faults count the calls; what is not of theirs they need not know.
+            how if how in _SHARED else "drop",
+            status=status,
+            body=body,
+            headers=headers,
+            retry_after=retry_after,
+            seconds=seconds,
+            applied=applied,
+            times=times,
+            after=after,
+        )
+        self._faults.append(Fault(how, at_delta, self._shared.waiting[-1]))
+
+    def strike(self, call: str) -> Fault | None:
+        """Return what is wrong with the call that comes now, and count it; None: it goes well."""
+        struck = self._shared.strike(call)
+        return next((fault for fault in self._faults if fault.shared is struck), None)
+
+    def heal(self) -> None:
+        """Let every call go well from now on."""
+        self._shared.heal()
+        self._faults.clear()

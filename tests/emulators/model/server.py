@@ -1,0 +1,196 @@
+"""The door of the emulated server: who asks, what goes wrong, and which endpoint answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+
+from aiohttp import web
+
+from bot.domain import Json
+from tests.emulators.clock import Clock
+from tests.emulators.model import dialect
+from tests.emulators.model.asked import Asked
+from tests.emulators.model.behaviour import Behaviour
+from tests.emulators.model.completion import Completion
+from tests.emulators.model.dialect import Dialect, Refused
+from tests.emulators.model.faults import Fault, Faults
+from tests.emulators.model.rules import Complaint, complaint, stranger
+from tests.emulators.model.template import ALTERNATION, alternates, render
+from tests.emulators.model.wire import cut, failed, peer, plain
+
+
+class Server:
+    """Answers requests as its dialect and the behaviour say, and keeps a record of each."""
+
+    def __init__(self, behaviour: Behaviour, dialect: Dialect, clock: Clock) -> None:
+        self.requests: list[Asked] = []
+        self.others: list[Asked] = []
+        self.unknown: list[str] = []
+        self.violations: list[str] = []
+        self.peers: set[tuple[str, int]] = set()
+        self.busy: set[object] = set()  # connections with a request under way
+        self.running = 0
+        self.most_running = 0
+        self.ready_at = -math.inf
+        self.faults = Faults()
+        self.closing = asyncio.Event()
+        self._behaviour = behaviour
+        self._dialect = dialect
+        self._clock = clock
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request."""
+        at, body = time.monotonic(), await _body(request)
+        asked = Asked(
+            call=f"{request.method} {request.path}",
+            at=at,
+            headers=request.headers.copy(),
+            body=body if isinstance(body, dict) else {},
+        )
+        fault = self.faults.strike(asked.call)
+        is_completion = asked.call == dialect.COMPLETIONS
+        if is_completion:
+            self.peers.add(peer(request))
+        (self.requests if is_completion else self.others).append(asked)
+        self.busy.add(request.protocol)
+        self.running += is_completion
+        self.most_running = max(self.most_running, self.running)
+        try:
+            return await self._attend(request, asked, body=body, fault=fault)
+        finally:
+            self.running -= is_completion
+            self.busy.discard(request.protocol)
+
+    async def _attend(
+        self, request: web.Request, asked: Asked, *, body: Json, fault: Fault | None
+    ) -> web.StreamResponse:
+        try:
+            await asyncio.sleep(self._behaviour.latency)
+            if fault is not None and fault.at_once(streamed=asked.body.get("stream") is True):
+                if early := await self._misbehave(request, asked, fault):
+                    return early
+                fault = None
+            self._let_in(request, asked)
+            return await self._answer(request, asked, body=body, fault=fault)
+        except Refused as refused:
+            asked.status = refused.status
+            return plain(refused.status, refused.body, refused.headers)
+        except (asyncio.CancelledError, ConnectionError):
+            if not self.closing.is_set():
+                asked.hung_up_at = time.monotonic()
+            raise
+
+    async def _misbehave(
+        self, request: web.Request, asked: Asked, fault: Fault
+    ) -> web.StreamResponse | None:
+        """Let a call go wrong before its headers; None lets it go on."""
+        shared = fault.shared
+        if shared.applied and asked.call == dialect.COMPLETIONS:
+            self._behaviour.say(asked.messages)
+        match fault.how:
+            case "status":
+                asked.status = shared.status
+                message = f"emulated failure {shared.status}"
+                return failed(shared, self._dialect.error(shared.status, message))
+            case "late":
+                await asyncio.sleep(shared.seconds)
+                return None
+            case "hang":
+                await self.closing.wait()
+        cut(request, reset=fault.how != "close")
+        return web.Response()
+
+    def _let_in(self, request: web.Request, asked: Asked) -> None:
+        """Raise Refused for who has no key, for a path that is none, and while the model loads."""
+        endpoint = _endpoint(request)
+        if endpoint not in dialect.ENDPOINTS:
+            self.unknown.append(asked.call)
+        key = self._behaviour.api_key
+        given = asked.headers.get("Authorization")
+        if key is not None and given != f"Bearer {key}" and self._dialect.guards(endpoint):
+            raise self._dialect.unauthorised()
+        if (seconds := self.ready_at - self._clock.now()) > 0:
+            raise self._dialect.loading(self._behaviour.served(), seconds)
+        if endpoint not in self._dialect.endpoints:
+            raise self._dialect.nowhere()
+
+    async def _answer(
+        self, request: web.Request, asked: Asked, *, body: Json, fault: Fault | None
+    ) -> web.StreamResponse:
+        served = self._behaviour.served()
+        found: Json
+        match _endpoint(request):
+            case dialect.COMPLETIONS:
+                self._judge(asked, body)
+                return await self._complete(request, asked, fault)
+            case dialect.MODELS:
+                found = self._dialect.models(served)
+            case dialect.MODEL:
+                found = self._model(request.match_info["id"])
+            case dialect.HEALTH:
+                found = self._dialect.health()
+            case dialect.TOKENIZE:
+                found = self._dialect.tokenize(asked.body, served)
+            case _:
+                self._judge(asked, body)
+                found = {"prompt": render(asked.messages)}
+        asked.status, asked.finished = 200, True
+        return plain(200, found, {})
+
+    async def _complete(
+        self, request: web.Request, asked: Asked, fault: Fault | None
+    ) -> web.StreamResponse:
+        if isinstance(name := asked.body.get("model"), str):
+            self._dialect.find(name, self._behaviour.served())
+        need, context = self._behaviour.need(asked), self._behaviour.context
+        if context is not None and (refused := self._dialect.too_long(need, context)):
+            raise refused
+        completion = Completion(
+            request,
+            asked,
+            behaviour=self._behaviour,
+            dialect=self._dialect,
+            fault=fault,
+            closing=self.closing,
+        )
+        return await completion.send()
+
+    def _judge(self, asked: Asked, body: Json) -> None:
+        """Raise Refused when a request breaks a rule, and note that it did."""
+        refused: Refused | None = None
+        if found := complaint(body) or self._dialect.complaint(asked.body):
+            refused = self._dialect.invalid(found)
+        elif self._behaviour.strict and (found := stranger(asked.body)):
+            refused = Refused(422, self._dialect.error(422, str(found)))
+        elif self._behaviour.alternate and not alternates(asked.messages):
+            found = Complaint("messages", ALTERNATION)
+            refused = self._dialect.misordered(ALTERNATION)
+        if refused is not None:
+            self.violations.append(f"{asked.call}: {found}")
+            raise refused
+
+    def _model(self, name: str) -> Json:
+        served = self._behaviour.served()
+        if name not in served.models:
+            message = f"The model '{name}' does not exist"
+            raise Refused(404, self._dialect.error(404, message))
+        return self._dialect.model(name, served)
+
+
+def _endpoint(request: web.Request) -> str:
+    """Return what was asked for, with the names of an address's parts in place of the parts."""
+    resource = request.match_info.route.resource
+    assert resource is not None
+    return f"{request.method} {resource.canonical}"
+
+
+async def _body(request: web.Request) -> Json:
+    """Return a request's body; None where it is no JSON."""
+    try:
+        body: Json = json.loads(await request.read())
+    except ValueError:
+        return None
+    return body

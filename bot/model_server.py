@@ -46,6 +46,7 @@ _TOO_LONG = (
     "exceed_context_size_error",
     "context_length_exceeded",
     "maximum context length",
+    "context length is only",
     "`inputs` tokens + `max_new_tokens` must be",
 )
 # And that they do not know the model: Hugging Face's router, with or without a code.

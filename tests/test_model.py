@@ -35,7 +35,7 @@ from bot.errors import (
 )
 from bot.model import ChatModel, connect
 from bot.ports import Model
-from tests.emulators.model import FAILURES, How, ModelEmulator
+from tests.emulators.model import FAILURES, Flavour, How, ModelEmulator
 from tests.waiting import until
 
 PROMPT = [Message("system", "Be brief."), Message("user", "What is a secret question?")]
@@ -268,6 +268,16 @@ class TestFailures:
             _, error = await failure(emulator)
 
         assert type(error) is kind
+
+    @pytest.mark.parametrize("flavour", ["llama.cpp", "vllm", "tgi"])
+    async def test_a_context_that_is_too_small_is_told_by_every_kind_of_server(
+        self, flavour: Flavour
+    ) -> None:
+        async with ModelEmulator(flavour=flavour) as emulator:
+            emulator.context = 20
+            _, error = await failure(emulator)
+
+        assert type(error) is PromptTooLong
 
     async def test_llama_cpp_tells_how_much_too_long_a_prompt_is(self) -> None:
         body: Json = {"type": "exceed_context_size_error", "n_prompt_tokens": 5120, "n_ctx": 4096}

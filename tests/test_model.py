@@ -274,7 +274,7 @@ class TestFailures:
         self, flavour: Flavour
     ) -> None:
         async with ModelEmulator(flavour=flavour) as emulator:
-            emulator.context = 20
+            emulator.models, emulator.context = {"mistral": []}, 5
             _, error = await failure(emulator)
 
         assert type(error) is PromptTooLong

@@ -1,0 +1,214 @@
+"""What a typed line does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from tests.emulators.model import FAILURES, ModelEmulator
+from tests.emulators.play.figures import figures
+from tests.emulators.play.rooms import BOT, GENERAL, Impossible
+from tests.emulators.play.seat import Seat, labels
+from tests.emulators.play.trouble import Trouble, number
+
+HELP = """\
+TEXT              say it here; @bot calls the bot, @NAME another person
+/ask TEXT         use the bot's own slash command
+/discord, /slack  go to #general there
+/channel [NAME]   go to a channel; without a name out of this thread
+/thread [N]       go to the thread of message N, or to the newest one
+/dm               go to your DM with the bot
+/as NAME          be another person
+/click N [BUTTON] press a button of message N
+/edit N TEXT      change a message of yours
+/delete N         delete a message
+/stop             press Slack's own stop button
+/screen           show all that stands here
+/timeline         tell when what was shown since you last called the bot, and how fresh it was
+/wait [SECONDS]   wait until the bot has answered
+/model [TEXT]     let the emulated model say this from now on; without a text what it said first
+/speed N [FIRST]  let it say N characters a second, and begin after FIRST seconds
+/fail CALL HOW    let a call of the bot go wrong: /fail chat.update 429 times=2 retry_after=3.
+                  CALL stands in its name; HOW is a status, drop, hang or late; times, after,
+                  retry_after, seconds, applied=1 may follow
+/fail model HOW   let the model's answer go wrong, in this way or by a name: /fail model loading
+/heal             let every call go well again
+/quit             leave"""
+
+PATIENCE = 60.0  # seconds that /wait waits
+
+Command = Callable[[str], Awaitable[None] | None]
+
+
+def talk(messages: list[dict[str, str]]) -> str:
+    """Answer as the emulated model does at first: long enough to be seen growing."""
+    said = [message["content"] for message in messages if message["role"] == "user"]
+    return (
+        f"You said: {said[-1] if said else 'nothing'}\n\n"
+        "I am the **emulated model**. The quick brown fox jumps over the lazy dog, "
+        "and `code` stays code:\n```python\nprint(1 < 2)\n```\n"
+        "/model lets me say something else."
+    )
+
+
+class Commands:
+    """Takes typed lines; the emulated model is None where a real one answers."""
+
+    def __init__(self, seat: Seat, model: ModelEmulator | None) -> None:
+        self._seat = seat
+        self._model = model
+        self.by_name: dict[str, Command] = {
+            "ask": self._ask,
+            "discord": lambda _: self._go_to_platform("discord"),
+            "slack": lambda _: self._go_to_platform("slack"),
+            "channel": self._go_to_channel,
+            "thread": self._go_to_thread,
+            "dm": self._go_to_dm,
+            "as": self._become,
+            "click": self._click,
+            "edit": self._edit,
+            "delete": self._delete,
+            "stop": self._stop,
+            "screen": lambda _: seat.stage.forget(),
+            "timeline": self._tell_times,
+            "wait": self._wait,
+            "model": self._set_model,
+            "speed": self._set_speed,
+            "fail": self._fail,
+            "heal": self._heal,
+            "help": lambda _: seat.stage.note(HELP),
+        }
+
+    async def obey(self, line: str) -> bool:
+        """Do what the line says, or tell why it cannot be done; False when it says /quit."""
+        line = line.strip()
+        if line == "/quit":
+            return False
+        try:
+            await self._do(line)
+        except Impossible as refusal:
+            self._seat.stage.note(str(refusal))
+        except Exception as error:
+            # Whatever an emulator says to it, the play goes on.
+            self._seat.stage.note(f"That cannot be done: {error}")
+        self._seat.look()
+        return True
+
+    async def _do(self, line: str) -> None:
+        name, _, rest = line.partition(" ")
+        if not line.startswith("/"):
+            await self._say(line)
+        elif command := self.by_name.get(name[1:]):
+            if under_way := command(rest.strip()):
+                await under_way
+        else:
+            raise Impossible(f"There is no {name}; /help tells what there is.")
+
+    async def _say(self, text: str) -> None:
+        if text:
+            self._seat.call()
+            await self._seat.rooms.say(self._seat.room, self._seat.person, text)
+
+    async def _ask(self, text: str) -> None:
+        self._seat.call()
+        await self._seat.rooms.ask(self._seat.room, self._seat.person, text)
+
+    def _go_to_platform(self, name: str) -> None:
+        rooms = self._seat.platforms[name]
+        self._seat.enter(rooms, rooms.channel(GENERAL))
+
+    def _go_to_channel(self, name: str) -> None:
+        rooms = self._seat.rooms
+        around = self._seat.room.hangs_on or rooms.channel(GENERAL)
+        self._seat.enter(rooms, rooms.channel(name.removeprefix("#")) if name else around)
+
+    def _go_to_thread(self, word: str) -> None:
+        seat = self._seat
+        if seat.room.hangs_on:
+            raise Impossible("You are in a thread; /channel leads out.")
+        parent = seat.thread(word).id
+        seat.enter(seat.rooms, seat.rooms.thread(seat.room, parent, seat.number(parent)))
+
+    def _go_to_dm(self, _: str) -> None:
+        self._seat.enter(self._seat.rooms, self._seat.rooms.dm(self._seat.person))
+
+    def _become(self, name: str) -> None:
+        seat = self._seat
+        if not name.isidentifier() or name.lower() in ("bot", BOT):
+            raise Impossible("A person is called by one word, such as /as Ben.")
+        # Nobody sees the DM of another.
+        private = seat.rooms.dm(seat.person) in (seat.room, seat.room.hangs_on)
+        seat.person = name
+        seat.enter(seat.rooms, seat.rooms.dm(name) if private else seat.room)
+
+    async def _click(self, words: str) -> None:
+        wanted, _, button = words.partition(" ")
+        sight = self._seat.find(wanted)
+        found = [it for it in sight.buttons if it.lower().startswith(button.strip("[] ").lower())]
+        if len(found) != 1:
+            raise Impossible(f"Which button? It has {', '.join(labels(sight)) or 'none'}.")
+        self._seat.call()
+        await self._seat.rooms.click(sight.id, self._seat.person, found[0])
+
+    async def _edit(self, words: str) -> None:
+        wanted, _, text = words.partition(" ")
+        sight = self._seat.find(wanted)
+        if sight.author != self._seat.person:
+            raise Impossible(f"Only {sight.author} can change that.")
+        if not text:
+            raise Impossible("Into which text? Such as /edit 1 Hello.")
+        self._seat.call()
+        await self._seat.rooms.edit(sight.id, text)
+
+    async def _delete(self, wanted: str) -> None:
+        await self._seat.rooms.delete(self._seat.find(wanted).id)
+
+    async def _stop(self, _: str) -> None:
+        await self._seat.rooms.stop(self._seat.room, self._seat.person)
+
+    async def _wait(self, word: str) -> None:
+        patience = number(word) if word else PATIENCE
+        try:
+            async with asyncio.timeout(patience):
+                await self._seat.answered()
+        except TimeoutError:
+            raise Impossible(f"The bot was not done within {patience:g} seconds.") from None
+
+    def _tell_times(self, _: str) -> None:
+        said = self._model.requests[-1].deltas if self._model and self._model.requests else []
+        for line in figures(self._seat, said):
+            self._seat.stage.note(line)
+
+    def _set_model(self, text: str) -> None:
+        self._emulated.answer = text or talk
+
+    def _set_speed(self, words: str) -> None:
+        speed, _, first = words.partition(" ")
+        per_second = number(speed)
+        if not per_second:
+            raise Impossible("It would never end.")
+        self._emulated.first_delay = number(first) if first else 0.0
+        self._emulated.delay = self._emulated.chunk / per_second
+
+    @property
+    def _emulated(self) -> ModelEmulator:
+        if self._model is None:
+            raise Impossible("A real model answers: nobody can tell it what to say.")
+        return self._model
+
+    def _fail(self, words: str) -> None:
+        call, _, how = words.partition(" ")
+        if call != "model":
+            Trouble.read(words).befall(self._seat.rooms.emulator)
+        elif how in FAILURES:
+            self._emulated.fail_as(how)
+        elif how:
+            Trouble.read(f"completions {how}").befall(self._emulated)
+        else:
+            raise Impossible(f"How is it to fail? Such as: {', '.join(FAILURES)}.")
+
+    def _heal(self, _: str) -> None:
+        for rooms in self._seat.platforms.values():
+            rooms.emulator.heal()
+        if self._model:
+            self._model.heal()

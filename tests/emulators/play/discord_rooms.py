@@ -1,0 +1,102 @@
+"""Discord's channels, threads and DMs as rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.play.rooms import (
+    BOT,
+    GENERAL,
+    Impossible,
+    People,
+    Room,
+    Sight,
+    standing_sign,
+)
+from tests.emulators.timeline import Moment
+
+_TYPING_SECONDS = 10.0  # docs: Trigger Typing Indicator, "expires after 10 seconds"
+
+
+class DiscordRooms:
+    """The rooms of an emulated Discord; a message's id is Discord's."""
+
+    name = "Discord"
+
+    def __init__(self, emulator: DiscordEmulator) -> None:
+        self.emulator = emulator
+        self._people = People(emulator.user, [emulator.bot_id])
+        self._channels = {GENERAL: emulator.channel_id}
+
+    @property
+    def bot_is_here(self) -> bool:
+        return self.emulator.connected.is_set()
+
+    def channel(self, name: str) -> Room:
+        if name not in self._channels:
+            self._channels[name] = self.emulator.channel(name)
+        return Room(f"Discord #{name}", self._channels[name])
+
+    def dm(self, person: str) -> Room:
+        return Room("Discord DM", self.emulator.dm(self._people.id(person)))
+
+    def thread(self, room: Room, message: str, number: int) -> Room:
+        thread = self.emulator.thread_of(message)
+        if thread is None:
+            raise Impossible(f"{number} has no thread: the bot opens one when it is mentioned.")
+        return Room(f"{room.title}, thread {number}", thread, hangs_on=room)
+
+    async def say(self, room: Room, person: str, text: str) -> None:
+        user = self._people.id(person)
+        await self.emulator.say(room.channel, user, self._people.spoken(text))
+
+    async def ask(self, room: Room, person: str, text: str) -> None:
+        await self.emulator.slash(room.channel, self._people.id(person), "ask", prompt=text)
+
+    async def click(self, message: str, person: str, button: str) -> None:
+        await self.emulator.click(message, self._people.id(person), button)
+
+    async def edit(self, message: str, text: str) -> None:
+        await self.emulator.edit(message, self._people.spoken(text))
+
+    async def delete(self, message: str) -> None:
+        await self.emulator.delete(message)
+
+    async def stop(self, room: Room, person: str) -> None:
+        raise Impossible("Discord has no stop button of its own: /click the message's.")
+
+    def sights(self, room: Room, person: str) -> list[Sight]:
+        return list(self._sights(room.channel, within=0))
+
+    def signs(self, room: Room) -> list[str]:
+        return [f"{BOT} is typing…" for place in self._places(room) if self._types_in(place)]
+
+    def moments(self, room: Room) -> list[Moment]:
+        told = [one for place in self._places(room) for one in self.emulator.timeline(place)]
+        return sorted(told, key=lambda moment: moment.at)
+
+    def _sights(self, place: str, *, within: int) -> Iterator[Sight]:
+        for shown in self.emulator.screen(place):
+            yield Sight(
+                id=shown.id,
+                author=self._people.name(shown.author_id),
+                text=self._people.readable(shown.text),
+                buttons=shown.buttons,
+                edited=shown.edited,
+                whispered=shown.ephemeral,
+                within=within,
+            )
+            if thread := self.emulator.thread_of(shown.id):
+                yield from self._sights(thread, within=within + 1)
+
+    def _places(self, room: Room) -> list[str]:
+        screen = self.emulator.screen(room.channel)
+        opened = (self.emulator.thread_of(shown.id) for shown in screen)
+        return [room.channel, *(thread for thread in opened if thread)]
+
+    def _types_in(self, place: str) -> bool:
+        bot, screen = self.emulator.bot_id, self.emulator.screen(place)
+        ours = {shown.id for shown in screen if shown.author_id == bot}
+        moments = self.emulator.timeline(place)
+        return standing_sign(moments, ours, seconds=_TYPING_SECONDS) is not None

@@ -1,0 +1,137 @@
+"""Where a person sits, and what stands before them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from tests.emulators.play.rooms import BOT, GENERAL, Impossible, Room, Rooms, Sight
+from tests.emulators.play.stage import Stage
+
+_QUIET = 1.0  # seconds without a change after which an answer is taken for complete
+_TICK = 0.05  # seconds
+
+
+class Seat:
+    """One person at a time in one room at a time; every message has a number for good."""
+
+    def __init__(self, *, discord: Rooms, slack: Rooms, stage: Stage) -> None:
+        self.platforms = {"discord": discord, "slack": slack}
+        self.rooms = discord
+        self.room = discord.channel(GENERAL)
+        self.person = "Ann"
+        self.stage = stage
+        self.standing: dict[str, Sight] = {}  # what stands in the room
+        self._seen: dict[str, Sight] = {}  # and what has stood there since they came
+        self.signs: list[str] = []
+        self.called_at: float | None = None  # when the bot was last called, in monotonic seconds
+        self._numbers: dict[str, int] = {}
+        self._arrived: set[str] = set()
+        self._heard: set[tuple[str, str]] = set()
+        self._messages: dict[str, str] = {}
+        self._changed_at = time.monotonic()
+
+    @property
+    def prompt(self) -> str:
+        """What stands before a line that is being typed."""
+        return f"{self.room.title}, {self.person}> "
+
+    async def watch(self) -> None:
+        """Keep the stage true until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(_TICK)
+
+    def look(self) -> None:
+        """Show what stands in the room now."""
+        self.greet()
+        self.standing = {it.id: it for it in self.rooms.sights(self.room, self.person)}
+        self._seen |= self.standing
+        messages = {
+            key: described(sight, self.number(key), gone=key not in self.standing)
+            for key, sight in (self.standing | self._seen).items()
+        }
+        signs = self.rooms.signs(self.room)
+        if (messages, signs) != (self._messages, self.signs):
+            self._messages, self.signs = messages, signs
+            self._changed_at = time.monotonic()
+        self.stage.show(messages, signs, self.prompt)
+
+    def greet(self) -> None:
+        """Tell of a platform in which the bot has arrived."""
+        for rooms in self.platforms.values():
+            if rooms.bot_is_here and rooms.name not in self._arrived:
+                self._arrived.add(rooms.name)
+                self.stage.note(f"The bot is in {rooms.name}.")
+
+    def enter(self, rooms: Rooms, room: Room) -> None:
+        """Go to a room and show all that stands there."""
+        self.rooms, self.room = rooms, room
+        self._seen = {}
+        self.stage.forget()
+        self.stage.note(f"--- {room.title}, as {self.person}")
+
+    def number(self, message: str) -> int:
+        """Return the message's number."""
+        return self._numbers.setdefault(message, len(self._numbers) + 1)
+
+    def find(self, number: str) -> Sight:
+        """Return the message of this number; Impossible when it does not stand here."""
+        self.look()
+        for key, sight in self.standing.items():
+            if str(self.number(key)) == number:
+                return sight
+        raise Impossible(f"There is no message {number or 'without a number'} here.")
+
+    def thread(self, number: str) -> Sight:
+        """Return the message on which the thread of this one hangs; without a number the newest."""
+        wanted = self.find(number) if number else self._newest()
+        sights = list(self.standing.values())
+        above = reversed(sights[: sights.index(wanted) + 1])
+        return next((sight for sight in above if not sight.within), wanted)
+
+    def _newest(self) -> Sight:
+        self.look()
+        sights = list(self.standing.values())
+        if not sights:
+            raise Impossible("Nothing stands here yet.")
+        return next((sight for sight in reversed(sights) if sight.within), sights[-1])
+
+    def call(self) -> None:
+        """Remember what the bot has said so far: what comes now is its answer."""
+        self.look()
+        self.called_at = time.monotonic()
+        self._heard = {(it.id, it.text) for it in self.standing.values()}
+        if not self.rooms.bot_is_here:
+            self.stage.note(f"No bot is in {self.rooms.name} to hear this.")
+
+    async def answered(self) -> None:
+        """Return when the bot has said something since it was called, and seems to be done."""
+        while not self._is_answered():
+            await asyncio.sleep(_TICK)
+
+    def _is_answered(self) -> bool:
+        said = {(it.id, it.text) for it in self.standing.values() if it.author == BOT and it.text}
+        can_be_stopped = any(
+            it.startswith("stop") for s in self.standing.values() for it in s.buttons
+        )
+        is_quiet = time.monotonic() - self._changed_at > _QUIET
+        return bool(said - self._heard) and is_quiet and not can_be_stopped and not self.signs
+
+
+def described(sight: Sight, number: int, *, gone: bool) -> str:
+    """Return a message as it is shown: its number, who said what, and what can be pressed."""
+    margin = "    " * sight.within
+    if gone:
+        return f"{margin}{number:>2} (deleted)"
+    first, *others = sight.text.split("\n")
+    marks = [f"[{label}]" for label in labels(sight)]
+    marks += ["(edited)"] * sight.edited + ["(only you see this)"] * sight.whispered
+    lines = [f"{number:>2} {sight.author}: {first or '…'}"]
+    lines += [f"   {line}" for line in (*others, " ".join(marks))]
+    return "\n".join(f"{margin}{line}".rstrip() for line in lines).rstrip()
+
+
+def labels(sight: Sight) -> list[str]:
+    """Return what the buttons are called: their ids, up to what tells them apart for the bot."""
+    return [button.partition(":")[0] for button in sight.buttons]

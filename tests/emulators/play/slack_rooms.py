@@ -1,0 +1,132 @@
+"""Slack's channels, threads and DMs as rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tests.emulators.play.rooms import (
+    BOT,
+    GENERAL,
+    Impossible,
+    People,
+    Room,
+    Sight,
+    standing_sign,
+)
+from tests.emulators.slack import Shown, SlackEmulator
+from tests.emulators.timeline import Moment
+
+_STATUS_SECONDS = 120.0  # docs: assistant.threads.setStatus, removed after two minutes
+
+
+class SlackRooms:
+    """The rooms of an emulated Slack; a message's id is `channel/ts`."""
+
+    name = "Slack"
+
+    def __init__(self, emulator: SlackEmulator) -> None:
+        self.emulator = emulator
+        self._bots = (emulator.bot_user_id, emulator.bot_id)
+        self._people = People(emulator.user, self._bots)
+        self._channels = {GENERAL: emulator.channel_id}
+
+    @property
+    def bot_is_here(self) -> bool:
+        return self.emulator.connected.is_set()
+
+    def channel(self, name: str) -> Room:
+        if name not in self._channels:
+            self._channels[name] = self.emulator.channel(name)
+        return Room(f"Slack #{name}", self._channels[name])
+
+    def dm(self, person: str) -> Room:
+        return Room("Slack DM", self.emulator.dm(self._people.id(person)))
+
+    def thread(self, room: Room, message: str, number: int) -> Room:
+        channel, ts = message.split("/")
+        return Room(f"{room.title}, thread {number}", channel, thread=ts, hangs_on=room)
+
+    async def say(self, room: Room, person: str, text: str) -> None:
+        user, spoken = self._people.id(person), self._people.spoken(text)
+        await self.emulator.say(room.channel, user, spoken, thread_ts=room.thread)
+
+    async def ask(self, room: Room, person: str, text: str) -> None:
+        if room.thread:
+            raise Impossible("Slack takes no commands in threads: leave it with /channel.")
+        user, spoken = self._people.id(person), self._people.spoken(text)
+        delivery = await self.emulator.slash(room.channel, user, "/ask", spoken)
+        if delivery.status != 200:
+            raise Impossible("/ask failed because the app did not respond.")
+
+    async def click(self, message: str, person: str, button: str) -> None:
+        channel, ts = message.split("/")
+        await self.emulator.click(channel, ts, self._people.id(person), button)
+
+    async def edit(self, message: str, text: str) -> None:
+        channel, ts = message.split("/")
+        await self.emulator.edit(channel, ts, self._people.spoken(text))
+
+    async def delete(self, message: str) -> None:
+        channel, ts = message.split("/")
+        await self.emulator.delete(channel, ts)
+
+    async def stop(self, room: Room, person: str) -> None:
+        if room.thread is None:
+            raise Impossible("Slack's stop button stands in a thread: enter it with /thread.")
+        try:
+            await self.emulator.stop(room.channel, room.thread, self._people.id(person))
+        except LookupError:
+            raise Impossible("There is no stop button: no session is processing here.") from None
+
+    def sights(self, room: Room, person: str) -> list[Sight]:
+        return [*self._sights(room), *self._whispers(room, person)]
+
+    def signs(self, room: Room) -> list[str]:
+        signs = (self._sign(room.channel, thread) for thread in self._threads(room))
+        return [f"{BOT} {text}" for text in signs if text]
+
+    def moments(self, room: Room) -> list[Moment]:
+        told = [self.emulator.timeline(room.channel, thread) for thread in self._threads(room)]
+        # A thread tells of its parent, and so does the channel.
+        once = dict.fromkeys(moment for moments in told for moment in moments)
+        known = [replace(one, message=f"{room.channel}/{one.message}") for one in once]
+        return sorted(known, key=lambda moment: moment.at)
+
+    def _sights(self, room: Room) -> Iterator[Sight]:
+        for shown in self.emulator.screen(room.channel, room.thread):
+            yield self._sight(shown, within=0)
+            if room.thread is None:
+                for reply in self.emulator.screen(room.channel, shown.ts)[1:]:
+                    yield self._sight(reply, within=1)
+
+    def _sight(self, shown: Shown, *, within: int) -> Sight:
+        changed = len(self.emulator.states(shown.channel_id, shown.ts)) > 1
+        return Sight(
+            id=f"{shown.channel_id}/{shown.ts}",
+            author=self._people.name(shown.author),
+            text=self._people.readable(shown.text),
+            buttons=shown.buttons,
+            # How Slack marks what an app has updated is not documented.
+            edited=changed and self._people.has(shown.author),
+            within=within,
+        )
+
+    def _whispers(self, room: Room, person: str) -> Iterator[Sight]:
+        user = self._people.id(person)
+        for number, words in enumerate(self.emulator.ephemerals):
+            if (words.channel_id, words.user_id) == (room.channel, user):
+                text = self._people.readable(words.text)
+                yield Sight(f"ephemeral/{number}", BOT, text, whispered=True)
+
+    def _threads(self, room: Room) -> list[str | None]:
+        if room.thread:
+            return [room.thread]
+        return [None, *(shown.ts for shown in self.emulator.screen(room.channel))]
+
+    def _sign(self, channel: str, thread: str | None) -> str:
+        screen = self.emulator.screen(channel, thread)
+        ours = {shown.ts for shown in screen if shown.author in self._bots}
+        moments = self.emulator.timeline(channel, thread)
+        sign = standing_sign(moments, ours, seconds=_STATUS_SECONDS)
+        return sign.text if sign else ""

@@ -22,7 +22,7 @@ from bot.domain import Exchange, ThreadKey
 from bot.history import decode
 from bot.store import connect
 from tests.emulators.discord import DiscordEmulator
-from tests.emulators.model import ModelEmulator
+from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.process import (
     LEASE,
@@ -150,7 +150,7 @@ async def test_slack_answers_in_one_growing_message(
                 await until(lambda: "Running as" in running.text(), why=running.text)
                 found = re.search(r"http://127\.0\.0\.1:\d+", running.text())
                 assert found
-                slack.deliver_to(f"{found[0]}/slack/events")
+                await slack.verify(f"{found[0]}/slack/events")
             else:
                 await asyncio.wait_for(slack.connected.wait(), 60)
             for kind in (SlackMention, SlackDm, SlackSlash):
@@ -319,7 +319,7 @@ async def test_two_quick_messages_are_answered_in_order(
 async def test_a_model_that_refuses_is_told_calmly(
     status: int, error: type[errors.ModelError], data_dir: Path, model: ModelEmulator
 ) -> None:
-    model.fail(status=status, body={"error": "no"}, times=9)
+    model.fail("completions", status=status, body={"error": "no"}, times=9)
     async with discord_bot(data_dir, model) as (discord, running):
         way = DiscordDm(discord)
         await way.ask("What is it?")
@@ -331,12 +331,12 @@ async def test_a_model_that_refuses_is_told_calmly(
 
 @pytest.mark.parametrize(
     ("how", "error"),
-    [("hang", errors.ModelSilent), ("cut", errors.ModelUnavailable)],
+    [("hang", errors.ModelSilent), ("drop", errors.ModelUnavailable)],
 )
 async def test_a_model_that_breaks_off_leaves_what_it_said(
-    how: str, error: type[errors.ModelError], data_dir: Path, model: ModelEmulator
+    how: How, error: type[errors.ModelError], data_dir: Path, model: ModelEmulator
 ) -> None:
-    model.fail(how="hang" if how == "hang" else "cut", at_delta=2)
+    model.fail("completions", how, at_delta=2)
     async with discord_bot(data_dir, model, REPLY_TIMEOUT="2") as (discord, running):
         way = DiscordDm(discord)
         await way.ask("What is it?")
@@ -360,7 +360,7 @@ async def test_the_stop_button_ends_a_reply(data_dir: Path, model: ModelEmulator
         await until(lambda: way.finals()[0].endswith("(Stopped.)"), within=5)
 
         assert not [it for it in discord.screen(way.channel) if it.buttons]
-    await until(lambda: model.requests[0].hung_up)
+    await until(lambda: model.requests[0].hung_up_at)
 
 
 async def test_sigterm_lets_a_reply_end_and_leaves_with_0(
@@ -398,7 +398,7 @@ async def test_an_intake_over_http_alone_leaves_with_0(
 
 async def test_sigterm_during_the_start_is_heeded(data_dir: Path, model: ModelEmulator) -> None:
     async with DiscordEmulator() as discord:
-        discord.fail("GET", "/users/@me", hang=True)
+        discord.fail("GET /users/@me", "hang")
         variables = discord_variables(discord, model)
         async with bot("worker", data_dir=data_dir, variables=variables) as running:
             await until(lambda: discord.requests, why=running.text)
@@ -485,7 +485,7 @@ async def test_a_start_that_cannot_work_says_why(
 
 
 async def test_no_secret_reaches_the_log(data_dir: Path, model: ModelEmulator) -> None:
-    model.fail(status=401, body={"error": "bad key tell-nobody-1"})
+    model.fail("completions", status=401, body={"error": "bad key tell-nobody-1"})
     secrets = {"MODEL_API_KEY": "tell-nobody-1", "HF_TOKEN": "hf_tell-nobody-2"}
     async with discord_bot(data_dir, model, LOG_LEVEL="debug", **secrets) as (discord, running):
         way = DiscordDm(discord)

@@ -3,7 +3,22 @@
 from tests.emulators.slack.delivery import Delivery
 from tests.emulators.slack.emulator import SlackEmulator
 from tests.emulators.slack.events import EVENTS
-from tests.emulators.slack.web import Call, Rate
-from tests.emulators.slack.workspace import Ephemeral, Shown
+from tests.emulators.slack.installation import Installation
+from tests.emulators.slack.message import Ephemeral, Shown
+from tests.emulators.slack.methods import SCOPES
+from tests.emulators.slack.rates import Rate
+from tests.emulators.slack.socket import Reason
+from tests.emulators.slack.web import Call
 
-__all__ = ["EVENTS", "Call", "Delivery", "Ephemeral", "Rate", "Shown", "SlackEmulator"]
+__all__ = [
+    "EVENTS",
+    "SCOPES",
+    "Call",
+    "Delivery",
+    "Ephemeral",
+    "Installation",
+    "Rate",
+    "Reason",
+    "Shown",
+    "SlackEmulator",
+]

@@ -3,31 +3,83 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from tests.emulators.slack.workspace import Channel, Payload, Workspace
+from tests.emulators.slack.payload import Payload
+from tests.emulators.slack.workspace import Channel, Workspace
+
+_JSON = "application/json"
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 
 
 class SlackError(Exception):
-    """A refusal; `code` is what Slack's documentation calls the error."""
+    """A refusal; `code` is what Slack's documentation calls the error, `why` its own words."""
 
-    def __init__(self, code: str, *, why: str = "") -> None:
+    def __init__(self, code: str, *, why: str = "", **details: object) -> None:
         super().__init__(code)
         self.code = code
-        self.details: Payload = {"response_metadata": {"messages": [why]}} if why else {}
+        self.details: Payload = dict(details)
+        if why:
+            self.details["response_metadata"] = {"messages": [f"[ERROR] {why}"]}
 
 
-async def arguments(request: web.Request) -> tuple[str | None, Payload]:
-    """Return the token and the arguments, wherever the client put them (docs: Web API basics)."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request brought; `body` was sent as JSON, and `refusal` says why it cannot be read."""
+
+    token: str | None
+    args: Payload
+    body: Payload
+    refusal: SlackError | None = None
+
+
+async def asked(request: web.Request) -> Asked:
+    """Read a request, wherever its client put the arguments (docs: Using the Slack Web API).
+
+    A token comes in the header or as a POST parameter, with a JSON body in the header only
+    (docs: "JSON-encoded bodies"), never in the query.
+    """
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    token = credentials.strip() if scheme == "Bearer" else ""
     args: Payload = dict(request.query)
-    if request.content_type == "application/json":
-        args |= json.loads(await request.read() or b"{}")
-    else:
-        args |= dict((await request.post()).items())
-    header = request.headers.get("Authorization", "")
-    token = args.pop("token", None) or header.removeprefix("Bearer ").strip()
-    return str(token) or None, args
+    args.pop("token", None)
+    try:
+        form, body = await _sent(request)
+    except SlackError as refusal:
+        return Asked(token or None, args, {}, refusal)
+    token = token or str(form.pop("token", ""))
+    body.pop("token", None)
+    return Asked(token or None, args | form, body)
+
+
+async def _sent(request: web.Request) -> tuple[Payload, Payload]:
+    """Return what was sent as a form and what as JSON."""
+    data = await request.read()
+    if request.method != "POST" or not data:
+        return {}, {}
+    # docs: common errors of every method.
+    if "Content-Type" not in request.headers:
+        raise SlackError("missing_post_type")
+    if request.content_type == _JSON:
+        return {}, _object(data)
+    if request.content_type not in _FORMS:
+        raise SlackError("invalid_post_type")
+    if request.content_type == "text/plain":
+        return dict(parse_qsl(data.decode())), {}
+    return dict((await request.post()).items()), {}
+
+
+def _object(data: bytes) -> Payload:
+    try:
+        body = json.loads(data)
+    except ValueError:
+        raise SlackError("invalid_json") from None
+    if not isinstance(body, dict):
+        raise SlackError("json_not_object")
+    return body
 
 
 def text(args: Payload, name: str) -> str:
@@ -50,9 +102,12 @@ def mapping(args: Payload, name: str) -> Payload | None:
 
 
 def channel(workspace: Workspace, args: Payload, *, name: str = "channel") -> Channel:
-    """Return the channel that is meant; SlackError when there is none."""
+    """Return the channel that is meant; SlackError when the bot can see none.
+
+    A private channel is hidden from who is not in it.
+    """
     found = workspace.channels.get(text(args, name))
-    if found is None:
+    if found is None or not (found.member or found.type == "channel"):
         raise SlackError("channel_not_found")
     return found
 

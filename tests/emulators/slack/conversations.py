@@ -1,88 +1,124 @@
-"""The bot's reading: Slack's methods about conversations and people."""
+"""The bot's reading: Slack's methods about what is written where."""
 
 from __future__ import annotations
 
-from tests.emulators.slack.arguments import SlackError, channel, flag, joined, text
-from tests.emulators.slack.workspace import (
-    BOT_USER_ID,
-    SLACKBOT,
-    TEAM_ID,
-    Payload,
-    Post,
-    Workspace,
-)
+import base64
 
-LIMIT = 1000  # docs: conversations.replies, argument limit
+from tests.emulators.slack.arguments import SlackError, channel, flag, joined, text
+from tests.emulators.slack.message import Post
+from tests.emulators.slack.payload import Payload
+from tests.emulators.slack.workspace import Workspace
+
+# docs: conversations.history and conversations.replies, argument limit.
+HISTORY_LIMIT, HISTORY_MOST = 100, 999
+REPLIES_LIMIT = REPLIES_MOST = 1000
+# docs: both, for apps sold outside of the Marketplace.
+UNLISTED_MOST = 15
 
 
 class Conversations:
-    """Tells what is in a workspace, of channels that the bot is in."""
+    """Tells what is in a workspace; an `unlisted` app gets little at once."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+    def __init__(self, *, unlisted: bool) -> None:
+        self.methods = {
+            "conversations.history": self.history,
+            "conversations.info": info,
+            "conversations.open": open_dm,
+            "conversations.replies": self.replies,
+        }
+        self._most = UNLISTED_MOST if unlisted else REPLIES_MOST
 
-    def replies(self, args: Payload) -> Payload:
+    def replies(self, workspace: Workspace, args: Payload) -> Payload:
         """conversations.replies: a thread, its parent first and then the oldest."""
-        place = joined(self._workspace, args)
-        post = self._workspace.find(place.id, text(args, "ts"))
+        place = joined(workspace, args)
+        post = workspace.find(place.id, text(args, "ts"))
         if post is None:
             raise SlackError("thread_not_found")
-        return self._page(self._workspace.thread(place.id, post.thread_ts or post.ts), args)
+        thread = workspace.thread(place.id, post.thread_ts or post.ts)
+        limit = self._limit(args, REPLIES_LIMIT, REPLIES_MOST)
+        return _page(workspace, _between(thread, args), args, limit)
 
-    def history(self, args: Payload) -> Payload:
+    def history(self, workspace: Workspace, args: Payload) -> Payload:
         """conversations.history: the top level, the newest first."""
-        place = joined(self._workspace, args)
-        return self._page(self._workspace.top_level(place.id)[::-1], args)
+        posts = workspace.top_level(joined(workspace, args).id)[::-1]
+        limit = self._limit(args, HISTORY_LIMIT, HISTORY_MOST)
+        page = _page(workspace, _between(posts, args), args, limit)
+        return {**page, "pin_count": 0, "channel_actions_ts": None, "channel_actions_count": 0}
 
-    def open(self, args: Payload) -> Payload:
-        """conversations.open: the DM with a person."""
-        if text(args, "channel"):
-            return self.info(args)
-        user_id = text(args, "users")
-        if user_id not in self._workspace.users:
-            raise SlackError("user_not_found")
-        return {"channel": self._workspace.dm(user_id).payload()}
+    def _limit(self, args: Payload, usual: int, most: int) -> int:
+        given = text(args, "limit") or str(usual)
+        if not given.isdigit() or int(given) == 0:
+            raise SlackError("invalid_arguments", why="must be more than 0 [/limit]")
+        return min(int(given), most, self._most)
 
-    def info(self, args: Payload) -> Payload:
-        """conversations.info, of channels that the bot is not in too."""
-        return {"channel": channel(self._workspace, args).payload()}
 
-    def user(self, args: Payload) -> Payload:
-        """users.info."""
-        user_id = text(args, "user")
-        names = {**self._workspace.users, BOT_USER_ID: "parley", SLACKBOT: "slackbot"}
-        if user_id not in names:
-            raise SlackError("user_not_found")
-        name = names[user_id]
-        user: Payload = {
-            "id": user_id,
-            "team_id": TEAM_ID,
-            "name": name.lower(),
-            "real_name": name,
-            "deleted": False,
-            "is_bot": user_id == BOT_USER_ID,
-            "profile": {"real_name": name, "display_name": name, "team": TEAM_ID},
-        }
-        return {"user": user}
+def open_dm(workspace: Workspace, args: Payload) -> Payload:
+    """conversations.open: the DM with a person."""
+    if text(args, "channel"):
+        return info(workspace, args)
+    user_id = text(args, "users")
+    if not user_id:
+        raise SlackError("users_list_not_supplied")
+    if user_id not in workspace.users:
+        raise SlackError("user_not_found")
+    return {"channel": {"id": workspace.dm(user_id).id}}
 
-    def _page(self, posts: list[Post], args: Payload) -> Payload:
-        """Return at most `limit` messages; the cursor is the place of the next."""
-        wanted = _between(posts, args)
-        start = int(text(args, "cursor") or 0)
-        end = start + int(text(args, "limit") or LIMIT)
-        more = end < len(wanted)
-        return {
-            "messages": [self._counted(post) for post in wanted[start:end]],
-            "has_more": more,
-            "response_metadata": {"next_cursor": str(end) if more else ""},
-        }
 
-    def _counted(self, post: Post) -> Payload:
-        """Return the message object; a parent tells of its replies."""
-        replies = len(self._workspace.thread(post.channel_id, post.ts)) - 1
-        if replies == 0:
-            return post.payload()
-        return {**post.payload(), "reply_count": replies}
+def info(workspace: Workspace, args: Payload) -> Payload:
+    """conversations.info, of channels that the bot is not in too."""
+    return {"channel": channel(workspace, args).payload()}
+
+
+def _page(workspace: Workspace, posts: list[Post], args: Payload, limit: int) -> Payload:
+    """Return at most `limit` messages, and the cursor of the next page."""
+    start = _start(text(args, "cursor"))
+    end = start + limit
+    more = end < len(posts)
+    all_metadata = flag(args, "include_all_metadata") is True
+    return {
+        "messages": [_read(workspace, p, all_metadata=all_metadata) for p in posts[start:end]],
+        "has_more": more,
+        "response_metadata": {"next_cursor": _cursor(end) if more else ""},
+    }
+
+
+def _read(workspace: Workspace, post: Post, *, all_metadata: bool) -> Payload:
+    """Return the message object; a parent tells of its replies."""
+    message = post.payload()
+    if not all_metadata:
+        # docs: conversations.replies, argument include_all_metadata.
+        message.pop("metadata", None)
+    replies = workspace.thread(post.channel_id, post.ts)[1:]
+    if not replies:
+        return message | _parent(workspace, post)
+    authors = list(dict.fromkeys(str(reply.payload()["user"]) for reply in replies))
+    return {
+        **message,
+        "reply_count": len(replies),
+        "reply_users_count": len(authors),
+        "latest_reply": replies[-1].ts,
+        "reply_users": authors,
+        "subscribed": False,
+    }
+
+
+def _parent(workspace: Workspace, post: Post) -> Payload:
+    """Return what a reply says of its thread's parent."""
+    if post.thread_ts in (None, post.ts):
+        return {}
+    parent = workspace.channels[post.channel_id].posts[str(post.thread_ts)]
+    return {"parent_user_id": parent.payload()["user"]}
+
+
+def _cursor(start: int) -> str:
+    return base64.b64encode(f"next:{start}".encode()).decode()
+
+
+def _start(cursor: str) -> int:
+    try:
+        return int(base64.b64decode(cursor).decode().removeprefix("next:") or 0)
+    except ValueError:
+        raise SlackError("invalid_cursor") from None
 
 
 def _between(posts: list[Post], args: Payload) -> list[Post]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from dataclasses import dataclass, field
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 import aiohttp
 
+from tests.emulators.clock import Clock
+from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.socket import SocketMode
-from tests.emulators.slack.workspace import Payload
 
 _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
@@ -73,20 +75,46 @@ class _Answer:
 
 
 class Outbox:
-    """Tells the app what happened, over HTTP where an address is set, else over its socket."""
+    """Tells the app what happened, over HTTP where an address is verified, else over its socket.
+
+    Retries and the wait for an answer go by the clock.
+    """
 
     def __init__(
-        self, socket: SocketMode, *, secret: str, retry_after: Collection[float], ack_within: float
+        self,
+        socket: SocketMode,
+        clock: Clock,
+        *,
+        secret: str,
+        retry_after: Collection[float],
+        ack_within: float,
     ) -> None:
-        self.url: str | None = None
         self.deliveries: list[Delivery] = []
+        self._url: str | None = None
         self._socket = socket
+        self._clock = clock
         self._secret = secret
         self._retry_after = retry_after
         self._ack_within = ack_within
         self._session: aiohttp.ClientSession | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._sent: dict[str, list[Envelope]] = {}
+
+    async def verify(self, url: str, token: str) -> None:
+        """Tell the app by HTTP from now on; ValueError when it does not return the challenge.
+
+        docs: url_verification: as plain text, as a form or as JSON.
+        """
+        challenge = secrets.token_hex(16)
+        payload: Payload = {"token": token, "challenge": challenge, "type": "url_verification"}
+        envelope = Envelope("url_verification", "events_api", payload)
+        try:
+            answer = await self._within(self._request(url, envelope, 0, ""))
+        except TimeoutError:
+            answer = _Answer(None)
+        if not answer.good or challenge not in _challenges(answer.body):
+            raise ValueError(f"{url} did not return the challenge: {answer.status} {answer.body}")
+        self._url = url
 
     async def tell(self, envelope: Envelope, *, attempt: int = 0, reason: str = "") -> Delivery:
         """Try once and return how it went."""
@@ -121,7 +149,7 @@ class Outbox:
         for number, pause in enumerate(self._retry_after, start=1):
             if answer.good or answer.final:
                 return
-            await asyncio.sleep(pause)
+            await self._clock.sleep(pause)
             _, answer = await self._attempt(envelope, number, answer.reason)
 
     async def _attempt(
@@ -129,10 +157,9 @@ class Outbox:
     ) -> tuple[Delivery, _Answer]:
         at = time.monotonic()
         try:
-            async with asyncio.timeout(self._ack_within):
-                answer = await self._ask(envelope, attempt, reason)
+            answer = await self._within(self._ask(envelope, attempt, reason))
         except TimeoutError:
-            answer = _Answer(None, reason="http_timeout" if self.url else "timeout")
+            answer = _Answer(None, reason="http_timeout" if self._url else "timeout")
         delivery = Delivery(
             kind=envelope.kind,
             attempt=attempt,
@@ -146,9 +173,24 @@ class Outbox:
         self.deliveries.append(delivery)
         return delivery, answer
 
+    async def _within(self, answer: Coroutine[None, None, _Answer]) -> _Answer:
+        """Return the answer; TimeoutError when the time for it is over on the clock."""
+        asking = asyncio.ensure_future(answer)
+        over = asyncio.ensure_future(self._clock.sleep(self._ack_within))
+        try:
+            await asyncio.wait({asking, over}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                raise TimeoutError
+            return asking.result()
+        finally:
+            for task in (asking, over):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
     async def _ask(self, envelope: Envelope, attempt: int, reason: str) -> _Answer:
-        if self.url:
-            return await self._request(self.url, envelope, attempt, reason)
+        if self._url:
+            return await self._request(self._url, envelope, attempt, reason)
         frame: Payload = {
             "type": envelope.type,
             "payload": envelope.payload,
@@ -182,3 +224,12 @@ class Outbox:
         base = f"v0:{now}:".encode() + body
         digest = hmac.new(self._secret.encode(), base, hashlib.sha256).hexdigest()
         return {"X-Slack-Request-Timestamp": now, "X-Slack-Signature": f"v0={digest}"}
+
+
+def _challenges(body: str) -> list[str]:
+    """Return what an answer may mean as its challenge."""
+    with contextlib.suppress(ValueError):
+        answer = json.loads(body)
+        if isinstance(answer, dict):
+            return [str(answer.get("challenge"))]
+    return [body.strip(), *parse_qs(body).get("challenge", ())]

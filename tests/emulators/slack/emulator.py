@@ -1,88 +1,115 @@
-"""An emulator of Slack: the Web API, Socket Mode and signed HTTP for one app in one workspace."""
+"""An emulator of Slack: the Web API, Socket Mode and signed HTTP for one app."""
 
 from __future__ import annotations
 
-import json
-import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from types import TracebackType
+from typing import Literal
 
 from aiohttp import web
 
+from tests.emulators.clock import Clock
+from tests.emulators.faults import How
+from tests.emulators.slack import people
+from tests.emulators.slack.access import Access
+from tests.emulators.slack.app import App
 from tests.emulators.slack.chat import Chat
-from tests.emulators.slack.delivery import Delivery, Envelope, Outbox
+from tests.emulators.slack.conversations import Conversations
+from tests.emulators.slack.delivery import Delivery, Outbox
 from tests.emulators.slack.events import EVENTS, Events
-from tests.emulators.slack.socket import SocketMode
-from tests.emulators.slack.web import Failure, Rate, WebApi
-from tests.emulators.slack.workspace import (
+from tests.emulators.slack.installation import (
     APP_ID,
-    BOT_ID,
-    BOT_USER_ID,
-    TEAM_ID,
-    Payload,
-    Post,
-    Shown,
-    Workspace,
-    buttons,
-    escape,
+    VERIFICATION_TOKEN,
+    Installation,
+    installation,
 )
+from tests.emulators.slack.interactions import Interactions
+from tests.emulators.slack.limits import Limits
+from tests.emulators.slack.markup import escape
+from tests.emulators.slack.message import Post, Shown
+from tests.emulators.slack.methods import SCOPES
+from tests.emulators.slack.payload import Payload
+from tests.emulators.slack.rates import Rate
+from tests.emulators.slack.response_urls import ResponseUrls
+from tests.emulators.slack.sessions import Sessions
+from tests.emulators.slack.socket import Reason, SocketMode
+from tests.emulators.slack.streams import Streams
+from tests.emulators.slack.truth import Truth
+from tests.emulators.slack.web import WebApi
+from tests.emulators.timeline import Moment
 
-# docs: Rate limits: chat.update is of tier 3, "50+ per minute" per workspace and app;
-# chat.postMessage takes "about one per second" per channel, "short bursts" allowed.
-UPDATES = Rate(calls=50, seconds=60.0, burst=50)
-POSTS = Rate(calls=1, seconds=1.0, burst=5)
+_FIRST = installation(1)
 
 
 class SlackEmulator:
     """Slack on 127.0.0.1: the Web API and Socket Mode on one port, as an async context manager.
 
-    Leaving it raises AssertionError when the bot called a method that is not emulated, or used one
-    against Slack's description. `latency` is seconds per call, half of it before the work is done;
-    `retry_after` has the pauses before the retries of an event, in Slack's reality 0, 60 and 300.
-    `subscribed` has the app's event subscriptions. Times in records are monotonic seconds.
+    Leaving it raises AssertionError when the bot called a method that is not emulated, or when it
+    or the emulator went against Slack's description. Limits, expiry and retries go by `clock`, the
+    times in records are monotonic seconds. `latency` is seconds per call, half of it before the
+    work is done. `retry_after` has the pauses before the retries of an event. `subscribed` has the
+    app's event subscriptions, `scopes` what it was granted. `rates` takes the place of a method's
+    documented rate; with `unlisted` the app is sold outside of the Marketplace and may read little.
+    `team_id` to `bot_token` are those of the first workspace.
     """
 
-    team_id = TEAM_ID
     app_id = APP_ID
-    bot_id = BOT_ID
-    bot_user_id = BOT_USER_ID
-    bot_mention = f"<@{BOT_USER_ID}>"
+    team_id = _FIRST.team_id
+    bot_id = _FIRST.bot_id
+    bot_user_id = _FIRST.bot_user_id
+    bot_mention = f"<@{bot_user_id}>"
 
     def __init__(
         self,
         *,
+        clock: Clock | None = None,
         latency: float = 0.0,
-        retry_after: tuple[float, ...] = (0.2, 0.6, 1.0),
+        retry_after: tuple[float, ...] = (0.0, 60.0, 300.0),
         ack_within: float = 3.0,
         subscribed: Collection[str] = EVENTS,
-        updates: Rate = UPDATES,
-        posts: Rate = POSTS,
+        scopes: Collection[str] = SCOPES,
+        rates: Mapping[str, Rate] | None = None,
+        unlisted: bool = False,
     ) -> None:
-        self.bot_token = f"xoxb-{secrets.token_hex(12)}"
-        self.app_token = f"xapp-1-{secrets.token_hex(12)}"
-        self.signing_secret = secrets.token_hex(16)
-        self._workspace = Workspace()
-        self._socket = SocketMode()
+        self.clock = clock or Clock()
+        self.violations: list[str] = []
+        truth = Truth(self.violations)
+        self._app = App(self.clock)
+        self._access = Access(self._app, scopes)
+        self._socket = SocketMode(self.clock)
         self._outbox = Outbox(
             self._socket,
-            secret=self.signing_secret,
+            self.clock,
+            secret=self._app.signing_secret,
             retry_after=retry_after,
             ack_within=ack_within,
         )
-        self._events = Events(self._workspace, self._outbox, subscribed)
-        self.violations: list[str] = []
-        self._chat = Chat(self._workspace, self._events, self.violations)
+        self._events = Events(self._app, self._outbox, truth, subscribed=subscribed, scopes=scopes)
+        self._chat = Chat(self._events, self.clock, self.violations)
+        self._sessions = Sessions(self._events, self.clock, subscribed=subscribed)
+        self.streams = Streams(self._events, self._chat, self._sessions, self.clock)
+        self._responses = ResponseUrls(self._chat, self.clock)
+        self._interactions = Interactions(self._outbox, self._responses)
         self._web = WebApi(
-            self._workspace,
-            self._chat,
-            self._socket,
-            tokens={self.bot_token: "bot", self.app_token: "app"},
-            rates={"chat.update": updates, "chat.postMessage": posts},
-            latency=latency,
-            violations=self.violations,
+            self._access,
+            Limits(self.clock, rates or {}, unlisted=unlisted),
+            self._responses,
+            truth,
         )
+        self._web.latency = latency
+        self._web.methods = {
+            **self._chat.methods,
+            **self._sessions.methods,
+            **self._socket.methods,
+            **self.streams.methods,
+            **Conversations(unlisted=unlisted).methods,
+            **people.METHODS,
+        }
         self._runner: web.AppRunner | None = None
         self.api_url = ""
+        self.app_token = self._app.token
+        self.signing_secret = self._app.signing_secret
+        self.bot_token = self.install("Parley").bot_token
         self.channel_id = self.channel("general")
         self.connected = self._socket.connected
         self.deliveries = self._outbox.deliveries
@@ -101,8 +128,9 @@ class SlackEmulator:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
-        self._web.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
-        self.api_url = f"{self._web.url}api/"
+        base = f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
+        self._socket.base = self._responses.base = base
+        self.api_url = f"{base}api/"
         return self
 
     async def __aexit__(
@@ -121,21 +149,33 @@ class SlackEmulator:
             assert not self.unknown, f"methods that are not emulated: {self.unknown}"
             assert not self.violations, f"against Slack's rules: {self.violations}"
 
-    def user(self, name: str) -> str:
-        """Let a person join the workspace and return the user id."""
-        return self._workspace.user(name)
+    def install(self, name: str) -> Installation:
+        """Install the app in one more workspace; its events come over the same socket or HTTP."""
+        return self._app.install(name).home
 
-    def channel(self, name: str, *, member: bool = True) -> str:
-        """Open a public channel and return its id."""
-        return self._workspace.channel(name, member=member)
+    def user(self, name: str, team_id: str | None = None) -> str:
+        """Let a person join a workspace, the first if none is named, and return the user id."""
+        return self._app.workspace(team_id).user(name)
+
+    def channel(
+        self, name: str, *, member: bool = True, private: bool = False, team_id: str | None = None
+    ) -> str:
+        """Open a channel, with or without the bot in it, and return its id.
+
+        It is in the first workspace if none is named, and everybody there is in it.
+        """
+        kind: Literal["channel", "group"] = "group" if private else "channel"
+        return self._app.workspace(team_id).channel(name, member=member, kind=kind)
 
     def dm(self, user_id: str) -> str:
         """Return the id of the bot's DM with a person."""
-        return self._workspace.dm(user_id).id
+        return self._app.where(user_id).dm(user_id).id
 
-    def deliver_to(self, url: str) -> None:
-        """From now on tell the app by signed HTTP requests to this address."""
-        self._outbox.url = url
+    def group_dm(self, *user_ids: str) -> str:
+        """Open a DM of the bot with several people of one workspace and return its id."""
+        workspace = self._app.where(user_ids[0])
+        names = "--".join(workspace.users[user_id].lower() for user_id in user_ids)
+        return workspace.channel(f"mpdm-{names}-1", kind="mpim")
 
     async def say(
         self,
@@ -153,52 +193,20 @@ class SlackEmulator:
         """
         if thread_ts is not None:
             self._post(channel_id, thread_ts)
-        wire = escape(text)
-        ts = self._workspace.timestamp()
-        post = Post(ts, channel_id, user_id, wire, [], thread_ts, typed=text, files=files)
-        self._events.posted(self._workspace.add(post))
-        return ts
-
-    async def redeliver(self, ts: str) -> None:
-        """Tell again of all that concerned a message, as a retry, and wait for the answer."""
-        await self._outbox.repeat(ts)
-
-    async def slash(self, channel_id: str, user_id: str, command: str, text: str) -> Delivery:
-        """Use a slash command and wait for its answer; Slack tries it only once."""
-        channel = self._workspace.channels[channel_id]
-        payload: Payload = {
-            "token": "an-old-verification-token",
-            "team_id": TEAM_ID,
-            "team_domain": "parley",
-            "channel_id": channel_id,
-            "channel_name": channel.name,
-            "user_id": user_id,
-            "user_name": self._workspace.users[user_id].lower(),
-            "command": command,
-            "text": escape(text),
-            "api_app_id": APP_ID,
-            "is_enterprise_install": "false",
-            "response_url": self._web.url + self._chat.response_url(channel_id, user_id),
-            "trigger_id": _trigger_id(),
-        }
-        delivery = await self._outbox.tell(Envelope("slash_commands", "slash_commands", payload))
-        if answer := _answer(delivery):
-            self._chat.answer(channel_id, user_id, answer)
-        return delivery
-
-    async def click(self, channel_id: str, ts: str, user_id: str, action_id: str) -> Delivery:
-        """Press a button and wait for the answer; LookupError when nobody can see that button."""
-        post = self._post(channel_id, ts)
-        found = {name: (block_id, button) for name, block_id, button in buttons(post.blocks)}
-        block_id, button = found[action_id]
-        action = {**button, "block_id": block_id, "action_ts": self._workspace.timestamp()}
-        payload = {
-            **self._interaction(post, user_id),
-            "type": "block_actions",
-            "actions": [action],
-            "response_url": self._web.url + self._chat.response_url(channel_id, user_id, ts),
-        }
-        return await self._outbox.tell(Envelope("block_actions", "interactive", payload, ts))
+        workspace = self._app.where(channel_id)
+        post = Post(
+            home=workspace.home,
+            ts=workspace.timestamp(),
+            channel_id=channel_id,
+            author=user_id,
+            text=escape(text),
+            blocks=[],
+            thread_ts=thread_ts,
+            typed=text,
+            files=files,
+        )
+        self._events.posted(workspace.add(post))
+        return post.ts
 
     async def edit(self, channel_id: str, ts: str, text: str) -> None:
         """Let a person change a message of theirs."""
@@ -215,112 +223,187 @@ class SlackEmulator:
         """
         self._events.removed(self._post(channel_id, ts))
 
+    async def slash(
+        self,
+        channel_id: str,
+        user_id: str,
+        command: str,
+        text: str,
+        *,
+        thread_ts: str | None = None,
+    ) -> Delivery:
+        """Use a slash command and wait for its answer; Slack tries it only once.
+
+        LookupError in a thread, where Slack knows no commands of apps
+        (docs: Implementing slash commands, "cannot be used in threads").
+        """
+        if thread_ts is not None:
+            raise LookupError(f"{command} is not supported in threads")
+        workspace = self._app.where(channel_id)
+        return await self._interactions.slash(workspace, channel_id, user_id, command, text)
+
+    async def click(self, channel_id: str, ts: str, user_id: str, action_id: str) -> Delivery:
+        """Press a button and wait for the answer; LookupError when nobody can see that button."""
+        post, workspace = self._post(channel_id, ts), self._app.where(channel_id)
+        return await self._interactions.click(workspace, post, user_id, action_id)
+
     async def stop(self, channel_id: str, thread_ts: str, user_id: str) -> None:
         """Press Slack's own stop button (docs: agent_session_stopped)."""
-        sessions = self._web.sessions.get((channel_id, thread_ts), [])
-        if sessions[-1:] != ["processing"]:
+        if not self._sessions.is_stoppable(channel_id, thread_ts):
             raise LookupError("the button is there only while the session is processing")
+        workspace = self._app.where(channel_id)
         event: Payload = {
             "type": "agent_session_stopped",
             "channel": channel_id,
             "thread_ts": thread_ts,
             "user": user_id,
-            "streaming_message_ts": [],
-            "event_ts": self._workspace.timestamp(),
+            "streaming_message_ts": self.streams.stop(channel_id, thread_ts),
+            "event_ts": workspace.timestamp(),
         }
-        self._events.publish(self._workspace.channels[channel_id], event, ts=thread_ts)
+        self._events.publish(workspace.channels[channel_id], event, ts=thread_ts)
 
-    def screen(self, channel_id: str, thread_ts: str | None = None) -> list[Shown]:
-        """Return what people see: a channel's top level, or a thread, its parent first."""
+    async def join(self, channel_id: str, user_id: str, *, inviter: str | None = None) -> str:
+        """Let a person or the bot join a channel; return the ts of the message that says so."""
+        workspace = self._app.where(channel_id)
+        return self._events.joined(workspace, workspace.channels[channel_id], user_id, inviter)
+
+    async def open_home(self, user_id: str, *, tab: str = "messages") -> None:
+        """Let a person open the app's place in Slack (docs: app_home_opened)."""
+        workspace = self._app.where(user_id)
+        event: Payload = {
+            "type": "app_home_opened",
+            "user": user_id,
+            "channel": workspace.dm(user_id).id,
+            "tab": tab,
+            "event_ts": workspace.timestamp(),
+        }
+        self._events.tell(workspace.home, event)
+
+    def screen(
+        self, channel_id: str, thread_ts: str | None = None, *, viewer: str | None = None
+    ) -> list[Shown]:
+        """Return what people see: a channel's top level, or a thread, its parent first.
+
+        With a `viewer` it is what that person sees of a message that still streams.
+        """
+        workspace = self._app.where(channel_id)
         if thread_ts is None:
-            return [post.shown() for post in self._workspace.top_level(channel_id)]
-        return [post.shown() for post in self._workspace.thread(channel_id, thread_ts)]
+            return [post.shown(viewer) for post in workspace.top_level(channel_id)]
+        return [post.shown(viewer) for post in workspace.thread(channel_id, thread_ts)]
+
+    def timeline(self, channel_id: str, thread_ts: str | None = None) -> list[Moment]:
+        """Return what changed on that screen, and when; a status line is a sign."""
+        return self._app.where(channel_id).timeline(channel_id, thread_ts)
 
     def states(self, channel_id: str, ts: str) -> list[str]:
         """Return the texts that a message has shown, oldest first."""
-        return list(self._workspace.channels[channel_id].posts[ts].states)
+        return self._app.where(channel_id).channels[channel_id].posts[ts].states
 
     def status(self, channel_id: str, thread_ts: str) -> list[str]:
         """Return the statuses that assistant.threads.setStatus has set, oldest first."""
-        return list(self._web.statuses.get((channel_id, thread_ts), ()))
+        return self._sessions.statuses(channel_id, thread_ts)
+
+    def shown_status(self, channel_id: str, thread_ts: str) -> str:
+        """Return the status line that stands under a thread now, empty when there is none."""
+        return self._sessions.shown(self._app.where(channel_id), channel_id, thread_ts)
 
     def session(self, channel_id: str, thread_ts: str) -> list[str]:
-        """Return the states that agents.sessions.setStatus has set, oldest first."""
-        return list(self._web.sessions.get((channel_id, thread_ts), ()))
+        """Return the states that a thread's agent session was in, oldest first."""
+        return self._sessions.states(channel_id, thread_ts)
 
-    def expire_response_urls(self) -> None:
-        """Let the half hour of every response_url be over."""
-        self._chat.expire_responses()
+    @property
+    def latency(self) -> float:
+        """Seconds per call."""
+        return self._web.latency
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        self._web.latency = seconds
+
+    @property
+    def edit_seconds(self) -> float | None:
+        """How long the workspaces let a message be edited, by the clock; None for ever."""
+        return self._chat.edit_seconds
+
+    @edit_seconds.setter
+    def edit_seconds(self, seconds: float | None) -> None:
+        self._chat.edit_seconds = seconds
+
+    async def verify(self, url: str) -> None:
+        """Tell the app by signed HTTP requests from now on, as when its Request URL is saved.
+
+        ValueError when it does not answer a url_verification with its challenge.
+        """
+        await self._outbox.verify(url, VERIFICATION_TOKEN)
+
+    async def redeliver(self, ts: str) -> None:
+        """Tell again of all that concerned a message, as a retry, and wait for the answer."""
+        await self._outbox.repeat(ts)
+
+    async def disconnect(self, reason: Reason | None = "refresh_requested") -> None:
+        """Close the sockets, after a word with the reason; with None they are cut off.
+
+        After a warning they stay for ten seconds of the clock.
+        """
+        await self._socket.disconnect(reason)
+
+    def revoke(
+        self,
+        team_id: str | None = None,
+        *,
+        error: Literal["account_inactive", "token_revoked", "token_expired"] = "account_inactive",
+    ) -> None:
+        """Let the bot token of a workspace, the first if none is named, earn this error.
+
+        Of a revoked one the app is told, and with "account_inactive" it is uninstalled.
+        """
+        workspace = self._app.workspace(team_id)
+        self._access.revoke(workspace, error)
+        if error != "token_expired":
+            gone = error == "account_inactive"
+            self._events.revoked(workspace.home, workspace.timestamp(), uninstalled=gone)
 
     def fail(
         self,
-        method: str,
+        call: str,
+        how: How = "status",
         *,
-        status: int | None = 500,
         error: str | None = None,
+        status: int = 500,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
         retry_after: float | None = None,
-        hang: bool = False,
+        seconds: float = 0.0,
         applied: bool = False,
         times: int = 1,
         after: int = 0,
     ) -> None:
-        """Let the next calls of a method go wrong, `times` of them after `after` good ones.
+        """Let the next calls of a method go wrong; see Faults.add.
 
-        `error` is answered with 200; status None drops the connection; `hang` never answers;
-        `applied` does the work first. `response_url` is a method too.
+        `call` is found in the method's name, or in `response_url`. `error` is one that Slack
+        answers with a status of 200.
         """
-        if error is not None and status == 500:
-            status = 200
-        failure = Failure(status, error, retry_after, hang, applied, times, after)
-        self._web.failures.setdefault(method, []).append(failure)
+        if error is not None:
+            status, body = 200, {"ok": False, "error": error}
+        self._web.faults.add(
+            call,
+            how,
+            status=status,
+            body=body,
+            headers=headers,
+            retry_after=retry_after,
+            seconds=seconds,
+            applied=applied,
+            times=times,
+            after=after,
+        )
 
-    async def disconnect(self, reason: str | None = "refresh_requested") -> None:
-        """Close the sockets, after a word with the reason; with None they are cut off."""
-        await self._socket.disconnect(reason)
+    def heal(self) -> None:
+        """Let every call go well from now on."""
+        self._web.faults.heal()
 
     def _post(self, channel_id: str, ts: str) -> Post:
-        post = self._workspace.find(channel_id, ts)
+        post = self._app.where(channel_id).find(channel_id, ts)
         if post is None:
             raise LookupError(f"nobody can see a message {ts} in {channel_id}")
         return post
-
-    def _interaction(self, post: Post, user_id: str) -> Payload:
-        """Return what docs: "block_actions payload" tells of where a button was pressed."""
-        name = self._workspace.users[user_id]
-        channel = self._workspace.channels[post.channel_id]
-        container: Payload = {
-            "type": "message",
-            "message_ts": post.ts,
-            "channel_id": channel.id,
-            "is_ephemeral": False,
-        }
-        if post.thread_ts:
-            container["thread_ts"] = post.thread_ts
-        user = {"id": user_id, "username": name.lower(), "name": name.lower(), "team_id": TEAM_ID}
-        return {
-            "user": user,
-            "api_app_id": APP_ID,
-            "token": "an-old-verification-token",
-            "container": container,
-            "trigger_id": _trigger_id(),
-            "team": {"id": TEAM_ID, "domain": "parley"},
-            "enterprise": None,
-            "is_enterprise_install": False,
-            "channel": {"id": channel.id, "name": channel.name},
-            "message": post.payload(),
-            "state": {"values": {}},
-        }
-
-
-def _trigger_id() -> str:
-    return f"{secrets.randbelow(10**13)}.{secrets.randbelow(10**12)}.{secrets.token_hex(16)}"
-
-
-def _answer(delivery: Delivery) -> Payload:
-    """Return what the acknowledgement of a command says: JSON, or text for the person alone."""
-    if delivery.status != 200 or not delivery.body.strip():
-        return {}
-    if not delivery.body.startswith("{"):
-        return {"text": delivery.body}
-    answer: Payload = json.loads(delivery.body)
-    return answer if answer.get("text") or answer.get("blocks") else {}

@@ -7,39 +7,56 @@ import contextlib
 import itertools
 import json
 import secrets
-import time
 import uuid
+from typing import Literal
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from tests.emulators.slack.workspace import APP_ID, Payload
+from tests.emulators.clock import Clock
+from tests.emulators.slack.installation import APP_ID
+from tests.emulators.slack.payload import Payload
+from tests.emulators.slack.workspace import Workspace
 
+Reason = Literal["warning", "refresh_requested", "link_disabled"]
+# docs: Using Socket Mode, "Using multiple connections".
+CONNECTIONS = 10
 _TICKET_SECONDS = 30.0
-_GRACE_SECONDS = 0.3  # that an app has to leave a socket that will be closed
+# docs: Using Socket Mode, "Disconnecting": a warning comes ten seconds before.
+_WARNING_SECONDS = 10.0
+_GRACE_SECONDS = 0.3  # that an app has otherwise to leave a socket that will be closed
 
 
 class SocketMode:
-    """Serves an app's WebSockets (docs: Using Socket Mode, Socket Mode implementation)."""
+    """Serves an app's WebSockets under `base` (docs: Using Socket Mode)."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.base = ""
+        self.methods = {"apps.connections.open": self.open}
         self.connected = asyncio.Event()
         self._sockets: dict[web.WebSocketResponse, web.Request] = {}
         self._acks: dict[str, asyncio.Future[str]] = {}
-        self._tickets: dict[str, float] = {}  # when each expires, in monotonic seconds
+        self._tickets: dict[str, float] = {}  # when each expires, in the clock's seconds
         self._turn = itertools.count()
+        self._clock = clock
 
-    def ticket(self) -> str:
-        """Return what opens one connection, once."""
+    def open(self, _workspace: Workspace, _args: Payload) -> Payload:
+        """apps.connections.open: an address that opens one connection, once."""
         ticket = secrets.token_hex(8)
-        self._tickets[ticket] = time.monotonic() + _TICKET_SECONDS
-        return ticket
+        self._tickets[ticket] = self._clock.now() + _TICKET_SECONDS
+        address = self.base.replace("http://", "ws://")
+        return {"url": f"{address}link/?ticket={ticket}&app_id={APP_ID}"}
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         """Talk with one connection until either side closes it."""
-        if self._tickets.pop(request.query.get("ticket", ""), 0.0) < time.monotonic():
+        if self._tickets.pop(request.query.get("ticket", ""), 0.0) < self._clock.now():
             raise web.HTTPForbidden(text="this address was used, or is too old")
         socket = web.WebSocketResponse(timeout=0.2, compress=False)
         await socket.prepare(request)
+        if len(self._sockets) == CONNECTIONS:
+            # slackapi/node-slack-sdk issue 1654.
+            await socket.send_json({"type": "disconnect", "reason": "too_many_websockets"})
+            await socket.close()
+            return socket
         self._sockets[socket] = request
         try:
             await socket.send_json(self._hello())
@@ -66,25 +83,28 @@ class SocketMode:
         finally:
             del self._acks[envelope_id]
 
-    async def disconnect(self, reason: str | None) -> None:
+    async def disconnect(self, reason: Reason | None) -> None:
         """Ask every connection to come anew, then close it; without a reason it is cut at once."""
-        for socket, request in list(self._sockets.items()):
-            if reason is None and request.transport:
+        sockets = dict(self._sockets)
+        if reason is not None:
+            await asyncio.gather(*(self._dismiss(socket, reason) for socket in sockets))
+            return
+        for request in sockets.values():
+            if request.transport:
                 request.transport.abort()
-            elif reason is not None:
-                await self._dismiss(socket, reason)
 
     async def close(self) -> None:
         """End all connections."""
         for socket in list(self._sockets):
             await socket.close(code=WSCloseCode.GOING_AWAY)
 
-    async def _dismiss(self, socket: web.WebSocketResponse, reason: str) -> None:
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            await socket.send_json({"type": "disconnect", "reason": reason, "debug_info": {}})
-            async with asyncio.timeout(_GRACE_SECONDS):
-                while socket in self._sockets:
-                    await asyncio.sleep(0.005)
+    async def _dismiss(self, socket: web.WebSocketResponse, reason: Reason) -> None:
+        with contextlib.suppress(ConnectionError):
+            debug: Payload = {"host": "applink-1"}
+            await socket.send_json({"type": "disconnect", "reason": reason, "debug_info": debug})
+            ends = self._clock.now() + (_WARNING_SECONDS if reason == "warning" else _GRACE_SECONDS)
+            while socket in self._sockets and self._clock.now() < ends:
+                await asyncio.sleep(0.005)
         await socket.close(code=WSCloseCode.OK)
 
     def _hello(self) -> Payload:

@@ -1,67 +1,25 @@
-"""Holds the bot's arguments against Slack's own description of its Web API, where it is at hand.
-
-`slack-web-openapi.json` (github.com/slackapi/slack-api-specs, 2021) is looked for in a folder
-`specs` beside the repository; without it nothing is checked.
-"""
+"""Holds the bot's arguments against Slack's own description of its Web API, where it is at hand."""
 
 from __future__ import annotations
 
 import functools
-import json
 import re
-from pathlib import Path
 
-from tests.emulators.slack.workspace import Payload
+from tests.emulators import specs
+from tests.emulators.slack.methods import METHODS
+from tests.emulators.slack.payload import Payload
 
-# What the documentation has and the description of 2021 has not: methods and arguments.
-# docs.slack.dev/reference/methods/<method>, "Arguments".
-_STATUS = {"icon_emoji": "string", "icon_url": "string", "username": "string"}
-NEWER: dict[str, dict[str, str]] = {
-    "agents.sessions.setStatus": {
-        "channel_id": "string",
-        "thread_ts": "string",
-        "status": "string",
-        "title": "string",
-        "initiator_user_id": "string",
-        **_STATUS,
-    },
-    "apps.connections.open": {},
-    "assistant.threads.setStatus": {
-        "channel_id": "string",
-        "thread_ts": "string",
-        "status": "string",
-        "loading_messages": "array",
-        **_STATUS,
-    },
-    "chat.postEphemeral": {"markdown_text": "string"},
-    "chat.postMessage": {"markdown_text": "string", "metadata": "object"},
-    "chat.update": {
-        "file_ids": "array",
-        "markdown_text": "string",
-        "metadata": "object",
-        "reply_broadcast": "boolean",
-    },
-    "conversations.history": {"include_all_metadata": "boolean"},
-    "conversations.open": {"prevent_creation": "boolean"},
-    "conversations.replies": {"include_all_metadata": "boolean"},
-}
 _ENCODED = frozenset({"attachments", "blocks"})  # JSON, as a string or as it is
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
-
-
-def specification() -> Path | None:
-    """Return where Slack's description is, if it is anywhere."""
-    return next(Path(__file__).parents[4].glob("*/specs/slack-web-openapi.json"), None)
 
 
 def complaints(method: str, args: Payload) -> list[str]:
     """Return what is wrong with the names and types of a call's arguments."""
     described = _described()
-    if not described or method not in described | NEWER:
+    if not described:
         return []
-    known = described.get(method, {}) | NEWER.get(method, {})
     # slack-bolt adds the team to every call of an event's own client.
-    known |= {"team_id": "string"}
+    known = {"team_id": "string", **described.get(method, {}), **METHODS[method].arguments}
     unknown = [f"{method}: no argument is called {name}" for name in args if name not in known]
     wrong = [
         f"{method}: {name}={value!r} is not of type {known[name]}"
@@ -74,10 +32,8 @@ def complaints(method: str, args: Payload) -> list[str]:
 @functools.cache
 def _described() -> dict[str, dict[str, str]]:
     """Return the arguments of every method with their types."""
-    path = specification()
-    if path is None:
-        return {}
-    paths = json.loads(path.read_text())["paths"]
+    description = specs.load("slack-web-openapi.json")
+    paths = description["paths"] if description else {}
     return {
         name.removeprefix("/"): {
             argument["name"]: argument.get("type", "string")

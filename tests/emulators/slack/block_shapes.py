@@ -1,0 +1,204 @@
+"""What each block and element may have, as docs: Block Kit reference lists it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tests.emulators.slack.arguments import SlackError
+
+# Looks at a value that stands at a JSON pointer; SlackError when it is refused.
+Check = Callable[[object, str], None]
+
+BLOCKS = 50  # docs: Reference: blocks, "in each message"
+MARKDOWN_CHARACTERS = 12_000  # docs: markdown block, over all of a message
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The fields of a block or element besides its type."""
+
+    required: Mapping[str, Check] = field(default_factory=dict)
+    optional: Mapping[str, Check] = field(default_factory=dict)
+
+
+def refuse(why: str, pointer: str) -> SlackError:
+    """Return Slack's refusal of blocks, in its words (adobe/spacecat-api-service issue 176)."""
+    told = f"{why} [json-pointer:{pointer}]"
+    return SlackError("invalid_blocks", why=told, errors=[told])
+
+
+def check_block(block: object, pointer: str) -> None:
+    """SlackError when a block is not as it must be."""
+    _check_typed(block, pointer, _BLOCKS, frozenset({"block_id"}))
+
+
+def _check_typed(
+    value: object, pointer: str, shapes: Mapping[str, Shape | None], common: frozenset[str]
+) -> None:
+    kind = str(value.get("type")) if isinstance(value, dict) else ""
+    if not isinstance(value, dict) or kind not in shapes:
+        raise refuse(f"unsupported type: {kind}", pointer)
+    shape = shapes[kind]
+    if shape is None:
+        return
+    for name in shape.required:
+        if name not in value:
+            raise refuse(f"missing required field: {name}", pointer)
+    known = {**shape.required, **shape.optional}
+    for name, inner in value.items():
+        if name in known:
+            known[name](inner, f"{pointer}/{name}")
+        elif name not in common | {"type"}:
+            raise refuse(f"invalid additional property: {name}", f"{pointer}/{name}")
+
+
+def _words(limit: int) -> Check:
+    def check(value: object, pointer: str) -> None:
+        if not isinstance(value, str):
+            raise refuse("must provide a string", pointer)
+        if not value:
+            raise refuse("must be more than 0 characters", pointer)
+        if len(value) > limit:
+            raise refuse(f"must be less than {limit + 1} characters", pointer)
+
+    return check
+
+
+def _one_of(*values: object) -> Check:
+    def check(value: object, pointer: str) -> None:
+        if value not in values:
+            raise refuse("value not allowed", pointer)
+
+    return check
+
+
+def _items(most: int, check_item: Check) -> Check:
+    def check(value: object, pointer: str) -> None:
+        if not isinstance(value, list) or not value:
+            raise refuse("must contain at least one item", pointer)
+        if len(value) > most:
+            raise refuse(f"no more than {most} items allowed", pointer)
+        for number, item in enumerate(value):
+            check_item(item, f"{pointer}/{number}")
+
+    return check
+
+
+def _text(limit: int, *kinds: str) -> Check:
+    """Check a text object (docs: Composition objects, "Text object")."""
+    plain = Shape({"text": _words(limit)}, {"emoji": _FLAG})
+    marked = Shape({"text": _words(limit)}, {"verbatim": _FLAG})
+    shapes = {"plain_text": plain, "mrkdwn": marked}
+    return _typed({kind: shapes[kind] for kind in kinds or shapes})
+
+
+def _typed(shapes: Mapping[str, Shape | None]) -> Check:
+    def check(value: object, pointer: str) -> None:
+        _check_typed(value, pointer, shapes, frozenset())
+
+    return check
+
+
+def _anything(_value: object, _pointer: str) -> None:
+    pass
+
+
+def _fields(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Check:
+    """Check an object that has no type."""
+
+    def check(value: object, pointer: str) -> None:
+        if not isinstance(value, dict):
+            raise refuse("must provide an object", pointer)
+        shape = {"object": Shape(required, optional)}
+        _check_typed({**value, "type": "object"}, pointer, shape, frozenset())
+
+    return check
+
+
+_FLAG = _one_of(True, False)
+_ID, _ADDRESS, _VALUE = _words(255), _words(3000), _words(2000)
+_STYLE = _one_of("primary", "danger")
+_CONFIRM = _fields(
+    {
+        "title": _text(100, "plain_text"),
+        "text": _text(300),
+        "confirm": _text(30, "plain_text"),
+        "deny": _text(30, "plain_text"),
+    },
+    {"style": _STYLE},
+)
+_PICTURE = Shape({"alt_text": _VALUE}, {"image_url": _ADDRESS, "slack_file": _anything})
+_BUTTON = Shape(
+    {"text": _text(75, "plain_text")},
+    {
+        "accessibility_label": _words(75),
+        "action_id": _ID,
+        "confirm": _CONFIRM,
+        "style": _STYLE,
+        "url": _ADDRESS,
+        "value": _VALUE,
+    },
+)
+_OPINION = _fields(
+    {"text": _text(75, "plain_text"), "value": _VALUE}, {"accessibility_label": _words(75)}
+)
+_CONTEXT: dict[str, Shape | None] = {
+    "image": _PICTURE,
+    "mrkdwn": Shape({"text": _words(3000)}, {"verbatim": _FLAG}),
+    "plain_text": Shape({"text": _words(3000)}, {"emoji": _FLAG}),
+}
+_CONTEXT_ACTIONS: dict[str, Shape | None] = {
+    "feedback_buttons": Shape(
+        {"positive_button": _OPINION, "negative_button": _OPINION}, {"action_id": _ID}
+    ),
+    "icon_button": Shape(
+        {"icon": _one_of("trash"), "text": _text(75, "plain_text")},
+        {
+            "accessibility_label": _words(75),
+            "action_id": _ID,
+            "confirm": _CONFIRM,
+            "value": _VALUE,
+            "visible_to_user_ids": _anything,
+        },
+    ),
+}
+# Those without a shape exist, and nobody has needed them yet.
+_ELEMENTS: dict[str, Shape | None] = {
+    "button": _BUTTON,
+    **dict.fromkeys(
+        (
+            "channels_select",
+            "checkboxes",
+            "conversations_select",
+            "datepicker",
+            "external_select",
+            "multi_static_select",
+            "overflow",
+            "radio_buttons",
+            "static_select",
+            "timepicker",
+            "users_select",
+            "workflow_button",
+        )
+    ),
+}
+_BLOCKS: dict[str, Shape | None] = {
+    "actions": Shape({"elements": _items(25, _typed(_ELEMENTS))}),
+    "context": Shape({"elements": _items(10, _typed(_CONTEXT))}),
+    "context_actions": Shape({"elements": _items(5, _typed(_CONTEXT_ACTIONS))}),
+    "divider": Shape(),
+    "header": Shape({"text": _text(150, "plain_text")}),
+    "image": Shape(_PICTURE.required, {**_PICTURE.optional, "title": _text(2000, "plain_text")}),
+    "markdown": Shape({"text": _words(MARKDOWN_CHARACTERS)}),
+    "section": Shape(
+        {},
+        {
+            "accessory": _typed({**_ELEMENTS, "image": _PICTURE}),
+            "expand": _FLAG,
+            "fields": _items(10, _text(2000)),
+            "text": _text(3000),
+        },
+    ),
+    **dict.fromkeys(("file", "rich_text", "table", "video")),
+}

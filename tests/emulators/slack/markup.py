@@ -1,0 +1,95 @@
+"""What a text or block on the wire says to a reader, whom it notifies and what it previews."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+
+from tests.emulators.slack.payload import Payload
+
+# docs: Formatting message text, "Escaping text" and "Linking".
+_MARKUP = re.compile(r"(<(?:[@#!]|https?://|mailto:)[^<>]*>)")
+_BARE_LINK = re.compile(r"https?://[^\s<>]+")
+_PING = re.compile(r"<!(?:channel|here|everyone|group|subteam\^[^<>|]*)(?:\|[^<>]*)?>|<@[^<>]*>")
+_NAMED_PING = re.compile(r"@(?:channel|here|everyone)\b")
+_LINK = re.compile(r"https?://[^\s<>|)\]]+")
+
+
+def escape(typed: str) -> str:
+    """Return what Slack sends for what a person typed; mentions are given in angle brackets."""
+    pieces = _MARKUP.split(typed)
+    return "".join(
+        piece if odd else _plain(piece) for odd, piece in zip(_odd(), pieces, strict=False)
+    )
+
+
+def read(text: str, blocks: list[Payload]) -> str:
+    """Return what a person reads: the words of the blocks, or the text where they have none."""
+    words = [word for block in blocks if (word := _words(block)) is not None]
+    joined = "\n".join(words) if words else text
+    return joined.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+
+
+def buttons(blocks: list[Payload]) -> Iterator[tuple[str, str, Payload]]:
+    """Yield the action id, block id and object of every button."""
+    for block in blocks:
+        elements = block.get("elements")
+        for element in [*(elements if isinstance(elements, list) else ()), block.get("accessory")]:
+            if isinstance(element, dict) and element.get("type") == "button":
+                yield str(element.get("action_id", "")), str(block.get("block_id", "")), element
+
+
+def pings(text: str, blocks: list[Payload], *, names: bool) -> list[str]:
+    """Return what would notify somebody; with `names` a plain @here does too (docs: link_names)."""
+    texts = [text, *_spoken(blocks)]
+    found = [ping for spoken in texts for ping in _PING.findall(spoken)]
+    return found + [p for spoken in texts if names for p in _NAMED_PING.findall(spoken)]
+
+
+def links(text: str, blocks: list[Payload]) -> list[str]:
+    """Return the addresses that Slack would preview."""
+    return [link for spoken in [text, *_spoken(blocks)] for link in _LINK.findall(spoken)]
+
+
+def _odd() -> Iterator[bool]:
+    return itertools.cycle((False, True))
+
+
+def _plain(piece: str) -> str:
+    escaped = piece.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _BARE_LINK.sub(r"<\g<0>>", escaped)
+
+
+def _words(block: Payload) -> str | None:
+    text = block.get("text")
+    if block.get("type") == "markdown":
+        return str(text)
+    if block.get("type") in ("plan", "task_card"):
+        return str(block.get("title"))
+    if block.get("type") == "section" and isinstance(text, dict):
+        return str(text.get("text"))
+    return None
+
+
+def _spoken(node: object) -> Iterator[str]:
+    """Yield every text in which Slack reads mentions (docs: Block Kit, text and rich text)."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _spoken(item)
+    if not isinstance(node, dict):
+        return
+    match node:
+        case {"type": "mrkdwn" | "markdown", "text": str(text)}:
+            yield text
+        case {"type": "user", "user_id": str(user_id)}:
+            yield f"<@{user_id}>"
+        case {"type": "usergroup", "usergroup_id": str(group_id)}:
+            yield f"<!subteam^{group_id}>"
+        case {"type": "broadcast", "range": str(reach)}:
+            yield f"<!{reach}>"
+        case {"type": "link", "url": str(url)}:
+            yield url
+        case _:
+            for value in node.values():
+                yield from _spoken(value)

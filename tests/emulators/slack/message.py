@@ -1,0 +1,192 @@
+"""A message, as it is on the wire and as people see it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from tests.emulators.slack.installation import APP_ID, Installation
+from tests.emulators.slack.markup import buttons, read
+from tests.emulators.slack.payload import Payload
+from tests.emulators.timeline import Moment
+
+SLACKBOT = "USLACKBOT"
+TOMBSTONE = "This message was deleted."
+THINKING = "Thinking…"
+
+
+class Streaming(Protocol):
+    """The life of a message that was begun as a stream."""
+
+    @property
+    def state(self) -> Literal["in_progress", "completed", "errored"]:
+        """What Slack calls its `streaming_state`."""
+
+    @property
+    def recipient(self) -> str | None:
+        """The person who sees it grow, None where everybody does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A message as people see it; `author` is a user id, or the bot id of a bot's own message.
+
+    `buttons` are the action ids of those that can be pressed. Only a reply has a `thread_ts`.
+    """
+
+    ts: str
+    channel_id: str
+    author: str
+    text: str
+    buttons: tuple[str, ...]
+    thread_ts: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ephemeral:
+    """Words that only one person saw."""
+
+    channel_id: str
+    user_id: str
+    text: str
+    thread_ts: str | None = None
+
+
+@dataclass(slots=True)
+class Post:
+    """A message; `text` is as written on the wire and `typed` what its author typed, if a person.
+
+    `home` is the app's installation in its workspace. `files` are names. `born` is when it
+    was written, in the clock's seconds. `moments` are its posting, its edits and its deletion.
+    """
+
+    home: Installation
+    ts: str
+    channel_id: str
+    author: str
+    text: str
+    blocks: list[Payload]
+    thread_ts: str | None = None
+    typed: str | None = None
+    metadata: Payload | None = None
+    files: tuple[str, ...] = ()
+    edited: bool = False
+    removed: bool = False
+    session: Payload | None = None
+    streaming: Streaming | None = None
+    subtype: str = ""
+    born: float = 0.0
+    moments: list[Moment] = field(default_factory=list)
+
+    @property
+    def readable(self) -> str:
+        """The text that a person reads."""
+        return read(self.text, self.blocks) if self.typed is None else self.typed
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the bot wrote it."""
+        return self.author == self.home.bot_id
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the message is a stream that goes on."""
+        return self.streaming is not None and self.streaming.state == "in_progress"
+
+    @property
+    def states(self) -> list[str]:
+        """The texts that people could read, oldest first."""
+        return [moment.text for moment in self.moments if moment.what != "delete"]
+
+    def keep_state(self) -> None:
+        """Remember what can be read now."""
+        what: Literal["post", "edit"] = "edit" if self.moments else "post"
+        self.moments.append(Moment(time.monotonic(), what, self.ts, self.readable))
+
+    def vanish(self) -> None:
+        """Be deleted."""
+        self.removed = True
+        self.moments.append(Moment(time.monotonic(), "delete", self.ts, ""))
+
+    def seen_by(self, viewer: str | None) -> str:
+        """Return the text that a person reads, in a stream the recipient if nobody is named.
+
+        In a channel a running stream shows its text to its recipient alone
+        (agentconnect-md/agentconnect issue 1494, agno-agi/agno pull request 6615).
+        """
+        recipient = self.streaming.recipient if self.streaming else None
+        hidden = self.is_streaming and recipient and viewer not in (None, recipient)
+        return THINKING if hidden else self.readable
+
+    def shown(self, viewer: str | None = None) -> Shown:
+        """Return what a person sees; see seen_by."""
+        return Shown(
+            ts=self.ts,
+            channel_id=self.channel_id,
+            author=self.author,
+            text=self.seen_by(viewer),
+            buttons=tuple(button for button, _, _ in buttons(self.blocks)),
+            thread_ts=None if self.thread_ts == self.ts else self.thread_ts,
+        )
+
+    def payload(self) -> Payload:
+        """Return the message object (docs: message event, and chat.postMessage's response)."""
+        message: Payload = {"type": "message", "text": self.text, "ts": self.ts}
+        message |= self._authorship()
+        if self.blocks:
+            message["blocks"] = self.blocks
+        if self.thread_ts:
+            message["thread_ts"] = self.thread_ts
+        if self.edited:
+            message["edited"] = {"user": message["user"], "ts": self.ts}
+        if self.metadata:
+            message["metadata"] = self.metadata
+        if self.session:
+            message["agent_session"] = self.session
+        if self.streaming:
+            message["streaming_state"] = self.streaming.state
+        return message | self._upload()
+
+    def _upload(self) -> Payload:
+        """Return what docs: file_share has of a person's files."""
+        if not self.files:
+            return {}
+        files = [
+            {"id": f"F0FILE{number:03d}", "name": name, "title": name, "user": self.author}
+            for number, name in enumerate(self.files)
+        ]
+        return {
+            "subtype": "file_share",
+            "files": files,
+            "upload": True,
+            "display_as_bot": False,
+            "bot_id": None,
+        }
+
+    def _authorship(self) -> Payload:
+        home = self.home
+        if self.author == SLACKBOT:
+            return {"user": SLACKBOT, "subtype": "tombstone", "hidden": True}
+        if self.subtype:
+            return {"user": self.author, "subtype": self.subtype}
+        if not self.is_own:
+            client_msg_id = f"00000000-0000-4000-8000-{self.ts[-12:].replace('.', ''):0>12}"
+            return {"user": self.author, "team": home.team_id, "client_msg_id": client_msg_id}
+        icons = {f"image_{size}": f"https://a.slack.test/{size}.png" for size in (36, 48, 72)}
+        profile = {
+            "id": home.bot_id,
+            "app_id": APP_ID,
+            "name": "parley",
+            "team_id": home.team_id,
+            "deleted": False,
+            "updated": 0,
+            "icons": icons,
+        }
+        return {
+            "user": home.bot_user_id,
+            "team": home.team_id,
+            "bot_id": home.bot_id,
+            "app_id": APP_ID,
+            "bot_profile": profile,
+        }

@@ -1,0 +1,61 @@
+"""Who is who: Slack's methods about people and the bot itself."""
+
+from __future__ import annotations
+
+from tests.emulators.slack.arguments import SlackError, text
+from tests.emulators.slack.message import SLACKBOT
+from tests.emulators.slack.payload import Payload
+from tests.emulators.slack.workspace import Workspace
+
+
+def who(workspace: Workspace, _args: Payload) -> Payload:
+    """auth.test."""
+    return {
+        "url": f"https://{workspace.name.lower()}.slack.test/",
+        "team": workspace.name,
+        "user": "parley",
+        "team_id": workspace.team_id,
+        "user_id": workspace.bot_user_id,
+        "bot_id": workspace.bot_id,
+        "is_enterprise_install": False,
+    }
+
+
+def user(workspace: Workspace, args: Payload) -> Payload:
+    """users.info."""
+    user_id = text(args, "user")
+    names = {**workspace.users, workspace.bot_user_id: "parley", SLACKBOT: "slackbot"}
+    if user_id not in names:
+        raise SlackError("user_not_found")
+    return {"user": _user(workspace, user_id, names[user_id])}
+
+
+def _user(workspace: Workspace, user_id: str, name: str) -> Payload:
+    return {
+        "id": user_id,
+        "team_id": workspace.team_id,
+        "name": name.lower(),
+        "real_name": name,
+        "deleted": False,
+        "is_bot": user_id == workspace.bot_user_id,
+        "is_app_user": False,
+        "updated": 0,
+        "profile": _profile(workspace, name),
+    }
+
+
+def _profile(workspace: Workspace, name: str) -> Payload:
+    """Return the profile object (docs: User object, "Profile")."""
+    empty = ("avatar_hash", "phone", "skype", "status_emoji", "status_text", "title")
+    return {
+        **dict.fromkeys(empty, ""),
+        "display_name": name,
+        "display_name_normalized": name,
+        "fields": None,
+        "real_name": name,
+        "real_name_normalized": name,
+        "team": workspace.team_id,
+    }
+
+
+METHODS = {"auth.test": who, "users.info": user}

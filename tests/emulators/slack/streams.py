@@ -1,0 +1,238 @@
+"""Slack's native streams: a message that grows by appends until it is stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.emulators.clock import Clock
+from tests.emulators.slack.arguments import SlackError, joined, text
+from tests.emulators.slack.arguments import channel as named_channel
+from tests.emulators.slack.blocks import ALL_CHARACTERS, words_of
+from tests.emulators.slack.chat import Chat
+from tests.emulators.slack.chunks import Addition, Mode, Pieces, addition, message_blocks
+from tests.emulators.slack.content import metadata
+from tests.emulators.slack.events import Events
+from tests.emulators.slack.markup import links, pings
+from tests.emulators.slack.message import Post
+from tests.emulators.slack.payload import Payload
+from tests.emulators.slack.sessions import Sessions, checked_state, thread_root
+from tests.emulators.slack.workspace import Channel, Workspace
+
+# Undocumented; "about 5 minutes" in slackapi/python-slack-sdk issue 1859 and many others, 306
+# seconds in NousResearch/hermes-agent pull request 59010; appends do not prolong it.
+SECONDS = 300.0
+# Undocumented, and reports differ: of plain text 11,977 characters were taken and no 15,668
+# (CopilotKit/CopilotKit issue 6063), with many tasks 10,600 to 11,300 bytes (openclaw/openclaw pull
+# request 143882); hermes-agent pull request 59010 met no limit over all calls.
+SIZE = 12_000
+# docs: chat.startStream, argument task_display_mode; `dense` is newer than most of its copies.
+DISPLAY_MODES = ("timeline", "plan", "dense")
+
+
+@dataclass(slots=True)
+class Stream:
+    """The life of a streamed message; `ends` is on the clock.
+
+    `recipient` is the person who sees it grow, None where everybody does.
+    """
+
+    clock: Clock
+    ends: float
+    recipient: str | None
+    mode: Mode | None = None
+    pieces: Pieces = field(default_factory=Pieces)
+    is_over: bool = False
+    is_stopped: bool = False  # by a person
+    heard: set[str] = field(default_factory=set)
+
+    @property
+    def state(self) -> Literal["in_progress", "completed", "errored"]:
+        """What Slack calls `streaming_state`; that an expired one is "errored" is a guess."""
+        if self.is_over:
+            return "completed"
+        return "in_progress" if self.clock.now() < self.ends else "errored"
+
+
+class Streams:
+    """Writes as the bot into messages that grow.
+
+    Settable at any time: `seconds` that a new stream may live, `size` in bytes that a message may
+    come to over all calls, and whether a person's press of Stop ends the streams at once, as the
+    documentation has it (agent_session_stopped), or leaves them to the app, as
+    agentconnect-md/agentconnect measured in August 2026.
+    """
+
+    def __init__(self, events: Events, chat: Chat, sessions: Sessions, clock: Clock) -> None:
+        self.seconds = SECONDS
+        self.size = SIZE
+        self.stop_ends = True
+        self.methods = {
+            "chat.appendStream": self.append,
+            "chat.startStream": self.start,
+            "chat.stopStream": self.finish,
+        }
+        self._events = events
+        self._chat = chat
+        self._sessions = sessions
+        self._clock = clock
+        self._begun: list[tuple[Post, Stream]] = []
+
+    def start(self, workspace: Workspace, args: Payload) -> Payload:
+        """chat.startStream; it may bring nothing yet."""
+        channel = joined(workspace, args)
+        root = _root(workspace, channel, args)
+        _check_recipient(workspace, channel, args)
+        _check_display(args)
+        recipient = None if channel.person else text(args, "recipient_user_id")
+        stream = Stream(self._clock, self._clock.now() + self.seconds, recipient)
+        post = Post(
+            home=workspace.home,
+            ts=workspace.timestamp(),
+            channel_id=channel.id,
+            author=workspace.bot_id,
+            text="",
+            blocks=[],
+            thread_ts=root.ts,
+            streaming=stream,
+        )
+        self._grow(post, stream, addition(args))
+        self._begun.append((post, stream))
+        workspace.add(post)
+        # Told as a new message without a subtype, in NousResearch/hermes-agent's captures of
+        # September 2026; that a text of the start is in it, and that an append is told with
+        # nothing, are guesses.
+        self._events.posted(post)
+        # docs: Agent sessions, "Messaging interactions": a stream that times out ends it. A press
+        # of Stop does not ("Stopping a session").
+        self._sessions.move(workspace, root, "processing", lasts=lambda: stream.state != "errored")
+        return {"channel": channel.id, "ts": post.ts}
+
+    def append(self, workspace: Workspace, args: Payload) -> Payload:
+        """chat.appendStream: adds to what is there, and never replaces it."""
+        post, stream = self._own(workspace, args)
+        if stream.is_stopped:
+            # docs: chat.appendStream, error stopped_by_user.
+            raise SlackError("stopped_by_user")
+        _check_state(stream)
+        added = addition(args)
+        if added.mode is None:
+            raise SlackError("no_text")
+        self._grow(post, stream, added)
+        post.keep_state()
+        return {"channel": post.channel_id, "ts": post.ts}
+
+    def finish(self, workspace: Workspace, args: Payload) -> Payload:
+        """chat.stopStream: from now on the message is as any other."""
+        post, stream = self._own(workspace, args)
+        _check_state(stream)
+        state = checked_state({"session_status": "active", **args}, "session_status")
+        blocks, about = message_blocks(args.get("blocks")), metadata(args)
+        previous = post.payload()
+        self._grow(post, stream, addition(args), below=blocks)
+        post.metadata = about
+        stream.is_over = True
+        if post.readable != post.states[-1]:
+            post.keep_state()
+        self._events.changed(post, previous)
+        root = workspace.find(post.channel_id, post.thread_ts or "")
+        if root:
+            self._sessions.move(workspace, root, state)
+        return {"channel": post.channel_id, "ts": post.ts, "message": post.payload()}
+
+    def stop(self, channel_id: str, thread_ts: str) -> list[str]:
+        """Let a person press Stop; return the messages that were streaming in that thread."""
+        here = [
+            (post, stream)
+            for post, stream in self._begun
+            if (post.channel_id, post.thread_ts) == (channel_id, thread_ts)
+            and stream.state == "in_progress"
+            and not post.removed
+        ]
+        for _, stream in here:
+            stream.is_stopped = stream.is_over = self.stop_ends
+        return [post.ts for post, _ in here]
+
+    def _own(self, workspace: Workspace, args: Payload) -> tuple[Post, Stream]:
+        """Return a message that was begun as a stream; what was not is in no streaming state."""
+        channel = named_channel(workspace, args)
+        post = workspace.find(channel.id, text(args, "ts"))
+        if post is None:
+            raise SlackError("message_not_found")
+        if not post.is_own:
+            raise SlackError("message_not_owned_by_app")
+        if not isinstance(post.streaming, Stream):
+            raise SlackError("message_not_in_streaming_state")
+        return post, post.streaming
+
+    def _grow(
+        self, post: Post, stream: Stream, added: Addition, *, below: list[Payload] | None = None
+    ) -> None:
+        """Show what was added, and at the end what stands below; SlackError leaves all as it is."""
+        mode = stream.mode or added.mode
+        if added.mode not in (None, mode):
+            # Undocumented, and what Slack answers: hermes-agent pull request 104173.
+            raise SlackError("streaming_mode_mismatch")
+        pieces = stream.pieces.grown(added.chunks)
+        if below is not None:
+            pieces = pieces.ended()
+        if pieces.size > self.size:
+            raise SlackError("msg_too_long")
+        shown = [*pieces.blocks, *(below or ())]
+        if sum(map(len, words_of(shown))) > ALL_CHARACTERS:
+            raise SlackError("msg_blocks_too_long")
+        stream.mode, stream.pieces = mode, pieces
+        post.text, post.blocks = pieces.text, shown
+        self._listen(post, stream)
+
+    def _listen(self, post: Post, stream: Stream) -> None:
+        """Keep what the message pings and previews by now: streams have no unfurl switches."""
+        for found, heard in (
+            (pings(post.text, post.blocks, names=False), self._chat.pings),
+            (links(post.text, post.blocks), self._chat.unfurls),
+        ):
+            fresh = [word for word in dict.fromkeys(found) if word not in stream.heard]
+            heard += fresh
+            stream.heard.update(fresh)
+
+
+def _root(workspace: Workspace, channel: Channel, args: Payload) -> Post:
+    """Return the message that the stream answers.
+
+    Without one Slack answers invalid_thread_ts, in channels too where its documentation allows a
+    stream at top level (NangoHQ/integration-templates pull request 676, and agentconnect), and to
+    an empty one invalid_arguments (vercel/chat issue 268). A guess: so it does to a reply's.
+    """
+    if args.get("thread_ts") == "":
+        raise SlackError("invalid_arguments", why="must be a timestamp [/thread_ts]")
+    root = thread_root(workspace, channel, text(args, "thread_ts"))
+    if root is None:
+        raise SlackError("invalid_thread_ts")
+    return root
+
+
+def _check_recipient(workspace: Workspace, channel: Channel, args: Payload) -> None:
+    """Require who is to see the stream (docs: "Required when streaming to channels").
+
+    The team is missed first (openclaw/openclaw issue 21213); for one that is not known the errors
+    are those of openclaw/openclaw pull request 70370. The bot itself may be the recipient.
+    """
+    user_id, team_id = text(args, "recipient_user_id"), text(args, "recipient_team_id")
+    if not team_id and not channel.person:
+        raise SlackError("missing_recipient_team_id")
+    if not user_id and not channel.person:
+        raise SlackError("missing_recipient_user_id")
+    if team_id not in ("", workspace.team_id):
+        raise SlackError("team_not_found")
+    if user_id not in ("", workspace.bot_user_id, *workspace.users):
+        raise SlackError("user_not_found")
+
+
+def _check_display(args: Payload) -> None:
+    if text(args, "task_display_mode") not in ("", *DISPLAY_MODES):
+        raise SlackError("invalid_arguments", why="must be a valid enum value [/task_display_mode]")
+
+
+def _check_state(stream: Stream) -> None:
+    if stream.state != "in_progress":
+        raise SlackError("message_not_in_streaming_state")

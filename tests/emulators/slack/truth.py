@@ -1,0 +1,169 @@
+"""Holds what the emulator answers and tells against Slack's own descriptions of 2021."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jsonschema import Draft4Validator
+
+from tests.emulators import specs
+from tests.emulators.slack.methods import COMMON_ERRORS, METHODS
+from tests.emulators.slack.payload import Payload
+
+# What a message has by now: docs: Message events; slackapi/java-slack-sdk, json-logs/samples.
+_MESSAGE = {
+    "agent_session": "object",
+    "app_id": "string",
+    "edited": "object",
+    "hidden": "boolean",
+    "metadata": "object",
+    "streaming_state": "string",
+}
+# What a refusal has by now: docs: Using the Slack Web API, "Evaluating responses".
+_REFUSAL = {
+    "error": "string",
+    "errors": "array",
+    "needed": "string",
+    "provided": "string",
+    "req_method": "string",
+    "response_metadata": "object",
+}
+# What the description has wrong: a list of messages may be empty, a thread's messages and an
+# updated one are as all others.
+_LIST: dict[str, Any] = {
+    "messages": {"type": "array", "items": {"$ref": "#/definitions/objs_message"}}
+}
+_NEWER = {
+    "chat.update": {"message": {"$ref": "#/definitions/objs_message"}},
+    "conversations.history": _LIST,
+    "conversations.replies": _LIST,
+}
+# What an event's wrapper has no longer: it has `authorizations` (docs: changelog, 2020-09-15).
+_GONE = "authed_users"
+_OK = {"type": "boolean"}
+
+
+@dataclass(slots=True)
+class Truth:
+    """Notes in `violations` where the emulator is not like Slack; each shape is looked at once."""
+
+    violations: list[str]
+    _seen: set[object] = field(default_factory=set)
+
+    def answered(self, method: str, answer: Payload) -> None:
+        """Look at what a method was answered with."""
+        if self._is_new((method, _shape(answer))):
+            schema = _answers(method, ok=answer["ok"] is True)
+            wrong = [*_undocumented(method, answer), *_against(schema, answer)]
+            self.violations += [f"the emulator answers {method} wrongly: {why}" for why in wrong]
+
+    def told(self, event: Payload) -> None:
+        """Look at the wrapper of an event, and the event in it."""
+        if self._is_new(_shape(event)):
+            wrong = _against(_wrapper(), event)
+            self.violations += [f"the emulator tells an event wrongly: {why}" for why in wrong]
+
+    def _is_new(self, shape: object) -> bool:
+        known = shape in self._seen
+        self._seen.add(shape)
+        return not known
+
+
+def _shape(value: object) -> object:
+    """Return what makes two answers alike: names and types, and flags and errors themselves."""
+    match value:
+        case dict():
+            error = value.get("error")
+            return (error, *((name, _shape(inner)) for name, inner in value.items()))
+        case list():
+            return frozenset(_shape(item) for item in value)
+        case bool():
+            return value
+    return type(value).__name__
+
+
+def _undocumented(method: str, answer: Payload) -> list[str]:
+    """Return the error, when the method's documentation does not list it."""
+    error = answer.get("error")
+    if error is None or method not in METHODS:
+        return []
+    known = {*COMMON_ERRORS, *METHODS[method].errors, *_listed_errors(method)}
+    return [] if error in known else [f"no error is called {error}"]
+
+
+def _against(validator: Draft4Validator | None, value: Payload) -> list[str]:
+    if validator is None:
+        return []
+    errors = validator.iter_errors(value)
+    return [f"/{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in errors]
+
+
+@functools.cache
+def _answers(method: str, *, ok: bool) -> Draft4Validator | None:
+    """Return what an answer must be like; None where no description is at hand."""
+    schema = _described(method, ok=ok)
+    if schema is None:
+        return None
+    fields = METHODS[method].answer if ok and method in METHODS else _REFUSAL
+    properties = {**schema["properties"], **_NEWER.get(method, {}), **_typed(fields)}
+    if not ok:
+        # Those that are documented by now are looked at by _undocumented.
+        properties["error"] = {"type": "string"}
+    return Draft4Validator({**schema, "properties": properties, "definitions": _definitions()})
+
+
+def _described(method: str, *, ok: bool) -> dict[str, Any] | None:
+    """Return the description's schema, or an empty one for a method that it has not."""
+    description = specs.load("slack-web-openapi.json")
+    if description is None:
+        return None
+    verbs = description["paths"].get(f"/{method}")
+    if verbs is None:
+        return {"type": "object", "properties": {"ok": _OK}, "additionalProperties": False}
+    [verb] = verbs.values()
+    schema: dict[str, Any] = _readable(verb["responses"]["200" if ok else "default"]["schema"])
+    return schema
+
+
+def _listed_errors(method: str) -> list[str]:
+    schema = _described(method, ok=False)
+    return schema["properties"].get("error", {}).get("enum", []) if schema else []
+
+
+@functools.cache
+def _definitions() -> dict[str, Any]:
+    description = specs.load("slack-web-openapi.json")
+    definitions = _readable(description["definitions"]) if description else {}
+    message = definitions["objs_message"]
+    properties = {**message["properties"], **_typed(_MESSAGE)}
+    return {**definitions, "objs_message": {**message, "properties": properties}}
+
+
+@functools.cache
+def _wrapper() -> Draft4Validator | None:
+    description = specs.load("slack-events-asyncapi.json")
+    if description is None:
+        return None
+    wrapper = _readable(description["components"]["schemas"]["GenericEventWrapper"])
+    required = [name for name in wrapper["required"] if name != _GONE]
+    return Draft4Validator({**wrapper, "required": required})
+
+
+def _typed(fields: Mapping[str, str]) -> dict[str, Any]:
+    message = {"$ref": "#/definitions/objs_message"}
+    return {name: message if kind == "message" else {"type": kind} for name, kind in fields.items()}
+
+
+def _readable(node: Any) -> Any:
+    """Return a schema as JSON Schema: Slack writes a choice as a list of items."""
+    if isinstance(node, list):
+        return [_readable(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    readable = {name: _readable(inner) for name, inner in node.items()}
+    if isinstance(readable.get("items"), list):
+        readable["anyOf"] = readable.pop("items")
+    return readable

@@ -183,10 +183,9 @@ class Outbox:
                 raise TimeoutError
             return asking.result()
         finally:
-            for task in (asking, over):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            asking.cancel()
+            over.cancel()
+            await asyncio.gather(asking, over, return_exceptions=True)
 
     async def _ask(self, envelope: Envelope, attempt: int, reason: str) -> _Answer:
         if self._url:

@@ -87,10 +87,11 @@ def _shape(value: object) -> object:
 
 def _undocumented(method: str, answer: Payload) -> list[str]:
     """Return the error, when the method's documentation does not list it."""
-    error = answer.get("error")
-    if error is None or method not in METHODS:
+    error, described = answer.get("error"), _described(method, ok=False)
+    if error is None or method not in METHODS or described is None:
         return []
-    known = {*COMMON_ERRORS, *METHODS[method].errors, *_listed_errors(method)}
+    listed = described["properties"].get("error", {}).get("enum", [])
+    known = {*COMMON_ERRORS, *METHODS[method].errors, *listed}
     return [] if error in known else [f"no error is called {error}"]
 
 
@@ -126,11 +127,6 @@ def _described(method: str, *, ok: bool) -> dict[str, Any] | None:
     [verb] = verbs.values()
     schema: dict[str, Any] = _readable(verb["responses"]["200" if ok else "default"]["schema"])
     return schema
-
-
-def _listed_errors(method: str) -> list[str]:
-    schema = _described(method, ok=False)
-    return schema["properties"].get("error", {}).get("enum", []) if schema else []
 
 
 @functools.cache

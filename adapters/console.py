@@ -49,11 +49,15 @@ class ConsoleSurface:
     def __init__(self, *, store: Store, turn: Turn) -> None:
         self._store = store
         self._turn_id = turn.id
-        self.budget = EditBudget(f"console:{turn.id}", writes=20, seconds=1.0)
+        self._budget = EditBudget(f"console:{turn.id}", writes=20, seconds=1.0, refills=False)
 
     def measure(self, text: str) -> int:
         """Return the number of characters."""
         return len(text)
+
+    def budget(self, page: Page, *, new: bool) -> EditBudget:
+        """Return what a person can follow with the eye."""
+        return self._budget
 
     async def post(self, page: Page) -> str:
         """Show the page to whoever follows the turn."""

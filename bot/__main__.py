@@ -166,7 +166,8 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> None:
         # A terminal brings its own worker: somebody sits there and waits.
         answers = bool(roles & {"worker", "console"})
         mind = await stack.enter_async_context(a_mind(settings, roles)) if answers else None
-        doors = await open_doors(settings, roles, store, mind, stack)
+        budgets = EditBudgets(store=store)
+        doors = await open_doors(settings, roles, store, budgets, mind, stack)
         if roles not in ({"console"}, {"console", "worker"}):
             posts = {path: handler(intake) for path, handler in doors.posts.items()}
             await stack.enter_async_context(
@@ -180,7 +181,7 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> None:
                 conversation=Conversation(
                     history=history,
                     model=mind.model,
-                    budgets=EditBudgets(store=store),
+                    budgets=budgets,
                     system_prompt=mind.system_prompt,
                     prompt_tokens=mind.prompt_tokens,
                     patience=settings.reply_timeout,

@@ -3,115 +3,242 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 from bot.domain import EditBudget
 from bot.errors import StoreUnavailable, WriteDelayed
 from bot.store import Store, store_errors
 
-# Fixed window: the first write opens it, and its length and count are all that the store holds.
+# KEYS: the bucket. ARGV: writes, window in ms, 1 where it refills, 1 for a write that is spaced.
 # Answers the milliseconds to wait before asking again, 0 when the write may go out.
-_COUNT = """
-local used = tonumber(redis.call('GET', KEYS[1]) or '0')
-if used >= tonumber(ARGV[1]) then return math.max(redis.call('PTTL', KEYS[1]), 1) end
-if redis.call('INCR', KEYS[1]) == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+#
+# A fixed window opens with its first write. Spaced writes come evenly, and the last write of a
+# window may be one of them only when the window is about to end: no other waits for longer than
+# that. A bucket that refills begins dense, for what is left in it is spread over SPREAD, and widens
+# to the pace at which it refills; its last token is kept for what is not spaced.
+_TAKE = """
+local LAST, SPREAD = 0.06, 20000
+local writes, window, spaced = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4] == '1'
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local held = redis.call('HMGET', KEYS[1], 'paused', 'next', 'used', 'ends', 'level', 'at')
+local paused, after = tonumber(held[1] or 0), tonumber(held[2] or 0)
+local spare = (spaced and writes > 1) and 1 or 0
+local wait, interval = 0, 0
+
+if ARGV[3] == '1' then
+  local level = tonumber(held[5] or writes) + (now - tonumber(held[6] or now)) * writes / window
+  level = math.min(level, writes) - 1
+  wait = (spare - level) * window / writes
+  interval = 1 / (writes / window + math.max(level, 0) / SPREAD)
+  held = {'level', level, 'at', now}
+else
+  local used, ends = tonumber(held[3] or 0), tonumber(held[4] or 0)
+  if now >= ends then used, ends = 0, now + window end
+  if used >= writes then
+    wait = ends - now
+  elseif used >= writes - spare then
+    wait = ends - now - LAST * window
+  end
+  interval = (1 - LAST) * window / math.max(writes - 1, 1)
+  held = {'used', used + 1, 'ends', ends}
+end
+if spaced then wait = math.max(wait, after - now) end
+wait = math.ceil(math.max(wait, paused - now))
+if wait > 0 then return wait end
+if spaced then after = now + interval end
+redis.call('HSET', KEYS[1], 'next', after, unpack(held))
+redis.call('PEXPIRE', KEYS[1], math.ceil(2 * window + math.max(after - now, 0)))
 return 0
+"""
+# KEYS: the bucket. ARGV: the milliseconds for which the platform wants no write.
+_PAUSE = """
+local clock = redis.call('TIME')
+local ends = clock[1] * 1000 + math.floor(clock[2] / 1000) + tonumber(ARGV[1])
+if ends > tonumber(redis.call('HGET', KEYS[1], 'paused') or 0) then
+  redis.call('HSET', KEYS[1], 'paused', ends)
+  local left = math.max(redis.call('PTTL', KEYS[1]), 0)
+  redis.call('PEXPIRE', KEYS[1], math.max(left, tonumber(ARGV[1])))
+end
 """
 _ALONE_SECONDS = 10.0  # without asking a store that did not answer
 _MANY = 1000  # buckets to remember before idle ones are dropped
 
 
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """A write that waits for its slot; `since` is when its text became stale, in loop time."""
+
+    final: bool
+    spaced: bool
+    since: float
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Finals first, then the stalest."""
+        return not self.final, self.since
+
+
 @dataclass(slots=True)
-class _Bucket:
-    next_edit: float = 0.0  # loop time of the next evenly spaced edit
-    paused_until: float = 0.0  # loop time until which the platform wants no write at all
+class _Queue:
+    """Those who wait in this process for one bucket; the first of them asks for its slot.
+
+    `next_spaced` and `paused_until`, in loop time, count while the store is away.
+    """
+
+    waiting: list[_Waiter] = field(default_factory=list)
+    next_spaced: float = 0.0
+    paused_until: float = 0.0
+
+    def first(self) -> _Waiter | None:
+        return min(self.waiting, key=lambda waiter: waiter.rank, default=None)
+
+    def leave(self, waiter: _Waiter) -> None:
+        self.waiting.remove(waiter)
+        if following := self.first():
+            following.woken.set()
+
+    def is_idle(self, now: float) -> bool:
+        return not self.waiting and max(self.next_spaced, self.paused_until) <= now
 
 
 class EditBudgets:
     """Says when a write may go out.
 
-    Platforms count new messages and edits apart, each as often as the budget says. Inside a process
-    interim edits are spaced evenly; all processes together count their writes in the store, where
-    one edit of each window is kept for final texts. While the store is away each process keeps to
-    its own spacing.
+    All processes together count and space their writes in the store; whose write is the next is
+    decided in each process: finals first, then the stalest, and nobody has a slot before the moment
+    of writing. While the store is away each process keeps to its own spacing.
     """
 
     def __init__(self, *, store: Store) -> None:
         self._store = store
-        self._count = store.redis.register_script(_COUNT)
-        self._buckets: dict[str, _Bucket] = {}
+        self._take = store.redis.register_script(_TAKE)
+        self._stop = store.redis.register_script(_PAUSE)
+        self._queues: dict[str, _Queue] = {}
+        self._learned: dict[str, tuple[int, float]] = {}
         self._alone_until = 0.0  # loop time until which the store is not asked
 
-    async def interim(self, budget: EditBudget, *, new: bool, unless: asyncio.Event) -> bool:
-        """Wait for the slot of a new message or of an edit; False as soon as `unless` is set."""
-        bucket = self._bucket(budget)
-        writes = budget.writes if new else max(budget.writes - 1, 1)
-        interval = budget.seconds / max(budget.writes - 1, 1)
-        now = asyncio.get_running_loop().time()
-        at = max(now, bucket.paused_until, 0.0 if new else bucket.next_edit)
-        # The first edit follows the message that it edits by a whole interval, too.
-        bucket.next_edit = max(bucket.next_edit, at + interval)
-        pause = at - now
-        while not await _set_within(unless, pause):
-            pause = await self._pause(budget, new=new, writes=writes)
-            if not pause:
-                return True
-        return False
+    async def interim(
+        self, budget: EditBudget, *, new: bool, since: float, unless: asyncio.Event
+    ) -> bool:
+        """Wait for a slot; False as soon as `unless` is set.
 
-    async def final(self, budget: EditBudget, *, new: bool, deadline: float) -> None:
-        """Wait for a slot without regard for spacing: the whole window's budget may be used.
+        `since` is the loop time since when the screen has not shown the newest text. What is `new`
+        on the screen goes without regard for spacing: people wait for it.
+        """
+        waiter = _Waiter(final=False, spaced=not new, since=since)
+        queue = self._enter(budget, waiter)
+        ended = asyncio.create_task(unless.wait())
+        try:
+            while not unless.is_set():
+                pause = await self._pause(budget, queue, waiter)
+                if not pause:
+                    return True
+                await _any_of(ended, waiter.woken, within=pause)
+            return False
+        finally:
+            ended.cancel()
+            queue.leave(waiter)
+
+    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+        """Wait for a slot without regard for spacing: the whole budget may be used.
 
         Raises WriteDelayed when there will be none before `deadline` (loop time).
         """
         now = asyncio.get_running_loop().time
-        while pause := await self._pause(budget, new=new, writes=budget.writes):
-            if now() + pause > deadline:
-                raise WriteDelayed("the platform wants no write for long", retry_after=pause)
-            await asyncio.sleep(pause)
+        waiter = _Waiter(final=True, spaced=False, since=now())
+        queue = self._enter(budget, waiter)
+        try:
+            while pause := await self._pause(budget, queue, waiter):
+                left = deadline - now()
+                if left <= 0 or left < pause < math.inf:
+                    raise WriteDelayed("the platform wants no write for long", retry_after=pause)
+                await _any_of(None, waiter.woken, within=min(pause, left))
+        finally:
+            queue.leave(waiter)
 
-    def pause(self, budget: EditBudget, seconds: float) -> None:
-        """Let nothing out of this bucket for so long, because the platform said so."""
-        bucket = self._bucket(budget)
+    async def pause(self, budget: EditBudget, seconds: float) -> None:
+        """Let no process write into this bucket for so long, because the platform said so."""
+        queue = self._queue(budget)
         until = asyncio.get_running_loop().time() + seconds
-        bucket.paused_until = max(bucket.paused_until, until)
-
-    def _bucket(self, budget: EditBudget) -> _Bucket:
-        if len(self._buckets) > _MANY:
-            now = asyncio.get_running_loop().time()
-            self._buckets = {
-                name: bucket
-                for name, bucket in self._buckets.items()
-                if max(bucket.next_edit, bucket.paused_until) > now
-            }
-        return self._buckets.setdefault(budget.bucket, _Bucket())
-
-    async def _pause(self, budget: EditBudget, *, new: bool, writes: int) -> float:
-        """Return the seconds to wait before asking again; 0 grants the write."""
-        now = asyncio.get_running_loop().time()
-        if (pause := self._bucket(budget).paused_until - now) > 0:
-            return pause
-        if now < self._alone_until:
-            return 0.0
-        key = self._store.key("budget", "new" if new else "edit", budget.bucket)
+        queue.paused_until = max(queue.paused_until, until)
+        if asyncio.get_running_loop().time() < self._alone_until:
+            return
         try:
             with store_errors():
-                milliseconds: int = await self._count(
-                    keys=[key], args=[writes, int(budget.seconds * 1000)]
-                )
+                await self._stop(keys=[self._key(budget)], args=[int(seconds * 1000)])
         except StoreUnavailable:
-            # A store that hangs takes seconds to say so: not for every write again.
-            self._alone_until = now + _ALONE_SECONDS
-            return 0.0
+            self._go_alone()
+
+    def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
+        """Take what the platform says of a bucket for truer than what the surface knows."""
+        if len(self._learned) >= _MANY:
+            self._learned.pop(next(iter(self._learned)))
+        self._learned[bucket] = (max(writes, 1), seconds)
+
+    def _enter(self, budget: EditBudget, waiter: _Waiter) -> _Queue:
+        queue = self._queue(budget)
+        queue.waiting.append(waiter)
+        return queue
+
+    def _queue(self, budget: EditBudget) -> _Queue:
+        if len(self._queues) > _MANY:
+            now = asyncio.get_running_loop().time()
+            idle = [name for name, queue in self._queues.items() if queue.is_idle(now)]
+            for name in idle:
+                del self._queues[name]
+        return self._queues.setdefault(budget.bucket, _Queue())
+
+    async def _pause(self, budget: EditBudget, queue: _Queue, waiter: _Waiter) -> float:
+        """Return the seconds to wait before asking again; 0 grants the write.
+
+        Infinity: it is another's turn, and whoever leaves the queue wakes the next.
+        """
+        if queue.first() is not waiter:
+            return math.inf
+        waiter.woken.clear()
+        now = asyncio.get_running_loop().time()
+        if now < queue.paused_until:
+            return queue.paused_until - now
+        pause = await self._ask(budget, spaced=waiter.spaced)
+        if pause is None:
+            pause = max(queue.next_spaced - now, 0.0) if waiter.spaced else 0.0
+        if not pause and waiter.spaced:
+            queue.next_spaced = now + budget.seconds / budget.writes
+        return pause
+
+    async def _ask(self, budget: EditBudget, *, spaced: bool) -> float | None:
+        """Return the seconds that the store has us wait; None while it is away."""
+        if asyncio.get_running_loop().time() < self._alone_until:
+            return None
+        writes, seconds = self._learned.get(budget.bucket, (budget.writes, budget.seconds))
+        words = [writes, int(seconds * 1000), int(budget.refills), int(spaced)]
+        try:
+            with store_errors():
+                milliseconds: int = await self._take(keys=[self._key(budget)], args=words)
+        except StoreUnavailable:
+            self._go_alone()
+            return None
         return milliseconds / 1000
 
+    def _key(self, budget: EditBudget) -> str:
+        return self._store.key("budget", budget.bucket)
 
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    if event.is_set() or seconds <= 0:
-        return event.is_set()
-    # `wait_for` loses a cancellation on Python 3.11.
+    def _go_alone(self) -> None:
+        # A store that hangs takes seconds to say so: not for every write again.
+        self._alone_until = asyncio.get_running_loop().time() + _ALONE_SECONDS
+
+
+async def _any_of(task: asyncio.Task[bool] | None, event: asyncio.Event, *, within: float) -> None:
+    """Wait until the task is done or the event is set, but no longer than so many seconds."""
+    waiting = asyncio.create_task(event.wait())
     try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True
+        await asyncio.wait(
+            {waiting, task} if task else {waiting},
+            timeout=None if within == math.inf else within,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+    finally:
+        waiting.cancel()

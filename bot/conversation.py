@@ -41,9 +41,11 @@ class Conversation:
 
         Raises what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost.
         """
+        remembered = await self._history.read(lease.turn.key)
         prompt = window(
             system=self._system_prompt,
-            exchanges=await self._history.read(lease.turn.key),
+            # Its own is there when the turn is answered anew.
+            exchanges=[one for one in remembered if one.turn_id != lease.turn.id],
             turn=lease.turn,
             budget=self._prompt_tokens,
             count=estimate,
@@ -58,8 +60,14 @@ class Conversation:
         await self._finish(lease, shown, "dead")
 
     async def leave(self, lease: Lease, outcome: Outcome) -> None:
-        """End a turn whose reply can go no further, with what it has shown. Raises LeaseLost."""
-        await self._finish(lease, Shown(outcome, lease.shown, lease.shown, lease.pages), outcome)
+        """End a turn whose reply can go no further, with what it has shown. Raises LeaseLost.
+
+        A former answer stays remembered.
+        """
+        former = lease.taken.former
+        shown = lease.shown or former
+        text = "" if former else shown
+        await self._finish(lease, Shown(outcome, text, shown, lease.pages), outcome)
 
     async def restore(self, ended: Ended, surface: Surface) -> None:
         """Write an ended reply once more, over what may have landed late. Raises SurfaceError."""
@@ -77,6 +85,7 @@ class Conversation:
             budgets=self._budgets,
             pages=lease.taken.pages,
             older=lease.taken.shown,
+            former=lease.taken.former,
             stop=lease.stop,
             save=lease.save,
             patience=self._patience,

@@ -82,21 +82,28 @@ class Page:
     """The part of a reply that fits one platform message.
 
     `number` counts from 0. `final` says that this page will not change any more: a surface shows
-    its Stop control only on a page that is not final.
+    its Stop control only on a page that is not final. `last` says that the reply has ended here: a
+    surface may offer to write it anew. `said` is what the model has said of a page that still
+    grows, whose `text` shows it with nothing half written.
     """
 
     number: int
     text: str
     final: bool
+    said: str = ""
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EditBudget:
-    """How many writes a platform allows in a window, shared by all who write into `bucket`.
+    """How many writes a platform allows in so many seconds, shared by all who write into `bucket`.
 
-    `bucket` is unique over all platforms, e.g. `discord:<channel>`.
+    `bucket` is unique over all platforms and kinds of writes, e.g. `discord:edit:<channel>`. One
+    that `refills` gets its writes back evenly; else a window opens with the first write, and the
+    next one has all of them again.
     """
 
     bucket: str
     writes: int
     seconds: float
+    refills: bool

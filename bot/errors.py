@@ -4,10 +4,13 @@ ParleyError
 ├── CannotStart             a setting or credential that the world refuses
 ├── StoreUnavailable        Redis cannot be reached, or refuses to write
 ├── LeaseLost               another worker has this turn
-├── Refused                 a turn that was not admitted
+├── Refused                 what a person asked for and does not get
 │   ├── ThreadBusy          too many turns wait in this thread
 │   ├── PersonBusy          too many turns of this person wait
-│   └── QueueFull           too many turns wait in all
+│   ├── QueueFull           too many turns wait in all
+│   ├── NotTheAsker         the question is somebody else's
+│   ├── NotTheLast          other answers follow this one
+│   └── NotRemembered       the answer is forgotten
 ├── ModelError              no answer, or half of one
 │   ├── ModelDenied         401, 403: the credentials or the licence
 │   ├── ModelUnpaid         402: the quota is used up
@@ -19,6 +22,7 @@ ParleyError
 │   ├── PromptTooLong       the context is smaller than the prompt
 │   ├── PromptRefused       another 4xx: the server does not take this request
 │   ├── EmptyAnswer         a stream without a word
+│   ├── AnswerCut           no failure: the answer reached the longest allowed
 │   └── GivenUp             every try at the turn failed
 └── SurfaceError            a write that the platform did not take
     ├── WriteDelayed        429: the same write may come through later
@@ -52,7 +56,7 @@ class LeaseLost(ParleyError):
 
 
 class Refused(ParleyError):
-    """A turn that was not admitted; nothing of it is stored."""
+    """What a person asked for and does not get; nothing of it is stored."""
 
 
 class ThreadBusy(Refused):
@@ -71,6 +75,24 @@ class QueueFull(Refused):
     """Too many turns wait in all."""
 
     apology = "Too many people are asking me at once. Please try again in a few minutes."
+
+
+class NotTheAsker(Refused):
+    """Somebody else asked the question."""
+
+    apology = "Only the person who asked can have the answer written anew."
+
+
+class NotTheLast(Refused):
+    """Other answers follow in the thread, and may build on this one."""
+
+    apology = "Only the last answer can be written anew."
+
+
+class NotRemembered(Refused):
+    """The question was deleted, or it is too long ago."""
+
+    apology = "I do not remember this any more. Please ask again."
 
 
 class ModelError(ParleyError):
@@ -148,6 +170,12 @@ class EmptyAnswer(ModelError):
     """The stream ended without a word."""
 
     apology = "The language model had nothing to say. Please put the question another way."
+
+
+class AnswerCut(ModelError):
+    """The answer reached the longest allowed; what came is good as far as it goes."""
+
+    apology = "(This is as long as my answers get. Ask me to go on.)"
 
 
 class GivenUp(ModelError):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from bot.domain import ThreadKey, Turn
+from bot.errors import ThreadBusy
 from bot.guard import whole_characters
 from bot.history import History
 from bot.turns import TurnQueue
 
 MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
+_ENDING = 0.5  # seconds; people see the end of a reply a little before it is stored
 
 
 class Intake:
@@ -30,6 +33,18 @@ class Intake:
     async def stop(self, turn_id: str) -> bool:
         """Ask for the end of a turn's reply; False when it is not being worked on (any more)."""
         return await self._queue.stop(turn_id)
+
+    async def regenerate(self, turn_id: str, *, person_id: str, press_id: str) -> None:
+        """Have a thread's last answer written anew, in its messages, for the person who asked.
+
+        `press_id` names what the person did: told twice, it is done once. Raises Refused (its
+        `apology` is for the person) and StoreUnavailable.
+        """
+        try:
+            await self._queue.regenerate(turn_id, person_id=person_id, press_id=press_id)
+        except ThreadBusy:
+            await asyncio.sleep(_ENDING)
+            await self._queue.regenerate(turn_id, person_id=person_id, press_id=press_id)
 
     async def forget(self, turn_id: str) -> None:
         """Drop a turn whose question was deleted: waiting, running or remembered."""

@@ -1,48 +1,48 @@
-"""Cuts a growing reply into pages that each read well alone."""
+"""What Markdown is open at a place in a text: fences, tables, lists and inline spans."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
-
-Measure = Callable[[str], int]
-
-# The fence lines that are added to a page take up to 40, and an escaped character up to 6.
-SMALLEST_LIMIT = 50
+from dataclasses import dataclass, replace
 
 # CommonMark 0.31, section 4.5, but for runs of more than 8, which would not fit small pages.
 _OPENER = re.compile(r"( {0,3})(`{3,8}(?=[^`]*$)|~{3,8}(?!~))(.*)")
 _LANGUAGE = re.compile(r"\s*([\w+#.-]{1,16})(?!\S)", re.ASCII)
-_LONGEST_CLOSING = "\n   " + 8 * "`"
+LONGEST_CLOSING = "\n   " + 8 * "`"
 
-_SENTENCE_END = re.compile("[.!?…][\"'”’)\\]*_]*(?=[^\\S\\n])|[\u3002\uff01\uff1f]")  # noqa: RUF001
-_SPACE = re.compile(r"(?=[^\S\n])")
-# Code spans, links, addresses and bold text, which may still be open at the end.
-_INLINE = re.compile(
-    r"(?<!`)(`+)(?!`).*?(?:(?<!`)\1(?!`)|$)"
-    r"|!?\[[^\[\]]*(?:$|\](?:$|\((?:[^()]|\([^()]*\))*(?:\)|$)))"
-    r"|https?://\S+"
-    r"|\*\*(?=\S).*?(?:\*\*|$)"
+# GitHub Flavored Markdown 0.29, section 4.10; only rows that begin with a pipe, as models write
+# them, so that the first character of a line tells.
+_DELIMITER_ROW = re.compile(r" {0,3}\|(?:\s*:?-+:?\s*\|)*\s*:?-+:?\s*\|?\s*")
+_DELIMITER_BEGUN = re.compile(r"[\s|:-]*")
+# CommonMark 0.31, section 5.2.
+_ITEM = re.compile(r" {0,3}(?:(\d{1,9})([.)])|[-*+])(?=\s|$)")
+_NEW_BLOCK = re.compile(r" {0,3}(?:#{1,6}(?:\s|$)|>)")
+# A line that says nothing yet: the beginning of a heading, an item, a quote or a rule.
+_MARKER_ONLY = re.compile(r"\s*(?:#{1,6}|[-*+=]+|\d{1,9}[.)]?|>|`{1,2}|~{1,2})?\s*")
+
+_UNFINISHED_LINK = re.compile(r"!?\[([^\[\]\n]*)\]\((?:[^()\n]|\([^()\n]*\))*(?:\([^()\n]*)?\Z")
+_OPEN_LINK = re.compile(
+    r"!?\[[^\[\]\n]*(?:\](?:\((?:[^()\n]|\([^()\n]*\))*(?:\([^()\n]*)?)?)?\Z|!\Z"
 )
-# What would open a fence at the beginning of a page, or may turn out to.
-_FENCE_START = re.compile(r"```|~~~|`{1,2}$|~{1,2}$")
-_REGIONAL = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # two of these are one flag
+_LONG_OPEN = 200  # characters
+_MARKS = re.compile(r"\\.|`+|\*+|_+|~~", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class _Fence:
+class Fence:
+    """A code fence that has been opened."""
+
     indent: str
     run: str
     language: str
 
     @property
     def opening(self) -> str:
+        """The line that opens such a fence again."""
         return f"{self.indent}{self.run}{self.language}\n"
 
     def closed_by(self, line: str) -> bool:
+        """Whether the line closes the fence."""
         mark = line.strip()
         indent = len(line) - len(line.lstrip(" "))
         return indent <= 3 and len(mark) >= len(self.run) and not mark.strip(self.run[0])
@@ -61,171 +61,92 @@ class _Fence:
         return self.run[len(line.lstrip(" ")) :]
 
 
-def pages(text: str, *, limit: int, measure: Measure) -> list[str]:
-    """Return the pages of a reply, each of at most `limit` as `measure` has it, none blank.
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What is open behind a line: a fence, a table, an ordered list.
 
-    A page that another follows stays as it is however the text grows. The last page, too, still
-    fits after `close`. A text that needs no cut is returned as it is. Leaving out the fence lines
-    that were added, the pages one after the other are the text, but that one whitespace character
-    may be missing at each cut, and that a page of nothing but whitespace, and whitespace at the
-    end that does not fit any more, are left out.
-
-    `measure` may not shrink when a text grows, nor give two texts joined more than both alone.
-    Raises ValueError when the limit is below SMALLEST_LIMIT.
+    `table` is the head of the table, both lines of it. `number` is what the next item of the list
+    is shown with, whatever number it has, and `delimiter` what stands behind it.
     """
-    if limit < SMALLEST_LIMIT:
-        raise ValueError(f"limit={limit} is below {SMALLEST_LIMIT}")
-    done: list[str] = []
-    fence: _Fence | None = None
-    start, visible = 0, len(text.rstrip())
-    while start < visible:
-        opening = fence.opening if fence else ""
-        size = _fitting(text, start=start, opening=opening, limit=limit, measure=measure)
-        if start + size >= visible:
-            done.append(opening + text[start : start + size])
-            break
-        # The cut may depend on the first character that does not fit, but on none behind it: so
-        # it does not move when the text grows.
-        end, after = _cut(text[start : start + size + 1], fence)
-        body = text[start : start + end]
-        if body.strip():
-            done.append(close(opening + body))
-        fence = _open_fence(opening + body)
-        start += after
-    return done
+
+    fence: Fence | None = None
+    table: str = ""
+    number: int | None = None
+    delimiter: str = ""
+    line: str = ""
+
+    def after(self, line: str) -> Block:
+        """Return what is open when one more line has ended."""
+        if self.fence:
+            return replace(self, fence=None) if self.fence.closed_by(line) else self
+        following = self._list_after(line)
+        return replace(following, fence=opened(line), table=self._table_after(line), line=line)
+
+    def opening(self, text: str, start: int) -> tuple[str, int]:
+        """Return what a page that begins here begins with, and how much that takes the place of."""
+        if self.fence:
+            return self.fence.opening, 0
+        if self.table and text.startswith("|", start):
+            return self.table, 0
+        item = _ITEM.match(text, start)
+        if item and item[1] and item[2] == self.delimiter and self.number is not None:
+            return text[start : item.start(1)] + str(self.number), item.end(1) - start
+        return "", 0
+
+    def _table_after(self, line: str) -> str:
+        if self.table:
+            return self.table if line.lstrip(" ").startswith("|") else ""
+        is_head = is_row(self.line) and _DELIMITER_ROW.fullmatch(line)
+        return f"{self.line}\n{line}\n" if is_head and _cells(line) == _cells(self.line) else ""
+
+    def _list_after(self, line: str) -> Block:
+        item = _ITEM.match(line)
+        if item and item[1]:
+            goes_on = self.number is not None and item[2] == self.delimiter
+            shown = self.number if goes_on and self.number is not None else int(item[1])
+            return replace(self, number=shown + 1, delimiter=item[2])
+        belongs = not line.strip() or line.startswith("  ")
+        # A line right below an item goes on with it, even where it is not indented.
+        lazy = self.line.strip() and not item and not _NEW_BLOCK.match(line) and not opened(line)
+        return self if belongs or lazy else replace(self, number=None)
 
 
-def close(text: str) -> str:
-    """Return the text with its code fence closed, where one is open, so that it shows well alone.
-
-    A fence is open once the line that opens it has ended.
-    """
-    return text + _closing(text, None)
-
-
-def _fitting(text: str, *, start: int, opening: str, limit: int, measure: Measure) -> int:
-    """Return how many characters fit a page, at least 1, such that each fewer, closed, fit too."""
-    reserve = measure(_LONGEST_CLOSING)
-    rest = len(text) - start
-
-    def surely_fits(size: int) -> bool:
-        return measure(opening + text[start : start + size]) + reserve <= limit
-
-    size, too_many = 0, limit
-    while too_many < rest and surely_fits(too_many):
-        size, too_many = too_many, 2 * too_many
-    too_many = min(too_many, rest + 1)
-    while too_many - size > 1:
-        middle = (size + too_many) // 2
-        size, too_many = (middle, too_many) if surely_fits(middle) else (size, middle)
-    # The reserve is few characters: try them one by one, each with its own closing.
-    line = text.rfind("\n", start, start + size) + 1 or start
-    head = opening + text[start:line]
-    fence = _open_fence(head)
-    while size < rest:
-        tail = text[line : start + size + 1]
-        if measure(head + tail + _closing(tail, fence)) > limit:
-            break
-        size += 1
-    return max(size, 1)
+def opened(line: str) -> Fence | None:
+    """Return the fence that the line opens."""
+    if "```" not in line and "~~~" not in line:
+        return None
+    opener = _OPENER.fullmatch(line)
+    if not opener:
+        return None
+    indent, run, info = opener.groups()
+    language = _LANGUAGE.match(info)
+    return Fence(indent, run, language[1] if language else "")
 
 
-def _cut(chunk: str, fence: _Fence | None) -> tuple[int, int]:
-    """Return where the page ends and where the next begins; the last character does not fit."""
-    last = len(chunk) - 1
-    for least in (last // 2, last // 8):
-        line = _line_cut(chunk, fence, least=least)
-        if line is not None:
-            return line, line + 1
-        end = _inner_cut(chunk, fence, least=least)
-        if end is not None:
-            return end, end + chunk[end].isspace()
-    whole = (end for end in range(last, last // 2, -1) if not _is_joined(chunk, end))
-    end = next(whole, last)
-    return end, end + chunk[end].isspace()
+def is_row(line: str) -> bool:
+    """Whether the line may be a row of a table."""
+    return line.lstrip(" ").startswith("|")
 
 
-def _line_cut(chunk: str, fence: _Fence | None, *, least: int) -> int | None:
-    """Return the best newline: the last between blocks, else the last between lines.
-
-    A heading rather stays with what follows it, no fence is left empty, and no line of code is
-    taken for the fence's end.
-    """
-    best: tuple[int, int] | None = None
-    newline = -1
-    heading = False
-    for line, following in pairwise(chunk.split("\n")):
-        newline += 1 + len(line)
-        before, fence = fence, _fence_after(line, fence)
-        blank = not line.strip()
-        if not blank:
-            heading = not before and not fence and line.startswith("#")
-        opens, closes = fence and not before, before and not fence
-        if newline < max(least, 1) or opens:
-            continue
-        if fence and (fence.begun_by(line) or fence.closed_by(following)):
-            continue
-        border = blank or closes or bool(_fence_after(following, None))
-        rank = 0 if heading else 2 if border and not fence else 1
-        best = max(best or (rank, newline), (rank, newline))
-    return best[1] if best else None
+def is_item(line: str) -> bool:
+    """Whether the line begins an item at the top of a list."""
+    return _ITEM.match(line) is not None
 
 
-def _inner_cut(chunk: str, fence: _Fence | None, *, least: int) -> int | None:
-    """Return the last sentence's end, else space, else place between characters, that is free."""
-    fence = _open_fence(chunk, fence)
-    line = chunk.rfind("\n") + 1
-    torn = _inside_spans(chunk, line) if not fence else set()
-    kinds = (_SENTENCE_END, _SPACE) if not fence else (_SPACE,)
-    for ends in (*(_positions(kind, chunk) for kind in kinds), range(len(chunk) - 1, 0, -1)):
-        for end in ends:
-            if end < max(least, 1):
-                break
-            if end in torn or _is_joined(chunk, end):
-                continue
-            if _FENCE_START.match(chunk, end + chunk[end].isspace()):
-                continue
-            if not (fence and fence.begun_by(chunk[line:end])):
-                return end
-    return None
+def may_delimit(line: str) -> bool:
+    """Whether the line may become the one below a table's head."""
+    return _DELIMITER_BEGUN.fullmatch(line) is not None
 
 
-def _positions(pattern: re.Pattern[str], chunk: str) -> list[int]:
-    """Return where the pattern ends before the last character, last first."""
-    return [found.end() for found in pattern.finditer(chunk) if found.end() < len(chunk)][::-1]
+def behind(text: str, block: Block) -> Block:
+    """Return what is open where the text's last line begins, or behind it where it ends a fence."""
+    *lines, last = text.split("\n")
+    for line in lines:
+        block = block.after(line)
+    return block.after(last) if block.fence and block.fence.closed_by(last) else block
 
 
-def _inside_spans(chunk: str, line: int) -> set[int]:
-    """Return the places inside the inline spans of the last line, which begins at `line`."""
-    spans = (found.span() for found in _INLINE.finditer(chunk, line))
-    return {at for first, behind in spans for at in range(first + 1, behind)}
-
-
-def _is_joined(text: str, at: int) -> bool:
-    """Whether a cut here would tear a character, as a reader sees it, or a run of marks."""
-    before, after = text[at - 1], text[at]
-    if after.isascii():
-        return (before == after and after in "`~*_|\\") or before + after == "\r\n"
-    if after in _REGIONAL:
-        flags = at - len(text[:at].rstrip(_REGIONAL))
-        return flags % 2 == 1
-    return (
-        before == "\u200d"
-        or unicodedata.category(after) in ("Mn", "Me", "Mc")
-        or after in "\u200c\u200d"
-        or "\U0001f3fb" <= after <= "\U0001f3ff"  # skin tones
-        or "\U000e0020" <= after <= "\U000e007f"  # tags, which spell some flags
-        or "\u1160" <= after <= "\u11ff"  # vowels and finals of Hangul
-        or ("\udc00" <= after <= "\udfff" and "\ud800" <= before <= "\udbff")
-    )
-
-
-def _closing(text: str, fence: _Fence | None) -> str:
-    fence = _open_fence(text, fence)
-    return fence.closing_after(text.rpartition("\n")[2]) if fence else ""
-
-
-def _open_fence(text: str, fence: _Fence | None = None) -> _Fence | None:
+def open_fence(text: str, fence: Fence | None = None) -> Fence | None:
     """Return the fence that is open at the end of a text, which `fence` was at its beginning."""
     if "```" not in text and "~~~" not in text:
         return fence
@@ -235,14 +156,171 @@ def _open_fence(text: str, fence: _Fence | None = None) -> _Fence | None:
     return None if fence and fence.closed_by(last) else fence
 
 
-def _fence_after(line: str, fence: _Fence | None) -> _Fence | None:
+def close(text: str) -> str:
+    """Return the text with its code fence closed, where one is open, so that it shows well alone.
+
+    A fence is open once the line that opens it has ended.
+    """
+    return text + closing(text, None)
+
+
+def closing(text: str, fence: Fence | None) -> str:
+    """Return what closes the fence of a text, which `fence` was at its beginning."""
+    fence = open_fence(text, fence)
+    return fence.closing_after(text.rpartition("\n")[2]) if fence else ""
+
+
+def tidy(text: str) -> str:
+    """Return a text that still grows as it may be shown: nothing of its markup half written.
+
+    What is open is closed; what cannot be told yet, a lone marker or the head of a table, is left
+    out, and of a link without an end only the words are there. May be blank.
+    """
+    if open_fence(text):
+        return close(text)
+    start = _last_block(text)
+    return text[:start] + _tidy_block(text[start:])
+
+
+def settled(text: str) -> str:
+    """Return the beginning of a text that still grows, as far as its markup cannot change any more.
+
+    For surfaces that can add and not replace. What has been open for long is taken for words.
+    """
+    if open_fence(text):
+        return text
+    start = _last_block(text)
+    end = start + _settled_block(text[start:])
+    return text[:end] if len(text) - end <= _LONG_OPEN else text
+
+
+def _last_block(text: str) -> int:
+    """Return where the last stretch of text begins that inline markup cannot leave."""
+    start = at = 0
+    fence: Fence | None = None
+    row = False
+    for line in text.split("\n")[:-1]:
+        begin, at = at, at + len(line) + 1
+        inside, fence = fence, _fence_after(line, fence)
+        if inside or fence or not line.strip():
+            start = at
+        elif is_item(line) or _NEW_BLOCK.match(line) or (is_row(line) and not row):
+            start = begin
+        row = is_row(line)
+    last = text[at:]
+    alone = is_item(last) or _NEW_BLOCK.match(last) or (is_row(last) and not row)
+    return at if alone or opened(last) else start
+
+
+def _tidy_block(block: str) -> str:
+    if is_row(block):
+        return _tidy_table(block)
+    head, newline, last = block.rpartition("\n")
+    if opened(last) or _MARKER_ONLY.fullmatch(last):
+        return _tidy_spans(head) + newline if head else ""
+    return _tidy_spans(block)
+
+
+def _settled_block(block: str) -> int:
+    """Return how many characters of the last block are settled."""
+    if is_row(block):
+        return len(_tidy_table(block))
+    begin = block.rfind("\n") + 1
+    if opened(block[begin:]) or _MARKER_ONLY.fullmatch(block, begin):
+        block = block[:begin]
+    found = [mark.start for mark in _open_marks(block)[:1]]
+    if link := _OPEN_LINK.search(block):
+        found.append(link.start())
+    return min(found, default=len(block))
+
+
+def _tidy_table(block: str) -> str:
+    """Return a table once its head is there; before, nothing: it would show as pipes."""
+    head, *rows = block.split("\n")
+    if not rows or (len(rows) == 1 and _is_unfinished_delimiter(rows[0], head)):
+        return ""
+    return block
+
+
+def _is_unfinished_delimiter(line: str, head: str) -> bool:
+    return may_delimit(line) and not (
+        _DELIMITER_ROW.fullmatch(line) and _cells(line) == _cells(head)
+    )
+
+
+def _tidy_spans(block: str) -> str:
+    block = _UNFINISHED_LINK.sub(r"\1", block).rstrip()
+    open_marks = _open_marks(block)
+    # What was opened last, and has no word in it yet, is left out instead.
+    while open_marks and not block[open_marks[-1].end :].strip():
+        block = block[: open_marks.pop().start].rstrip()
+    return block + "".join(mark.run for mark in reversed(open_marks))
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A run of marks that opens a span, and where it stands; `run` is what is not closed yet."""
+
+    run: str
+    start: int
+    end: int
+
+
+def _open_marks(block: str) -> list[_Mark]:
+    marks: list[_Mark] = []
+    at = 0
+    while found := _MARKS.search(block, at):
+        run, at = found[0], found.end()
+        if run[0] == "`":
+            end = re.compile(rf"(?<!`){run}(?!`)").search(block, at)
+            if end is None:
+                return [*marks, _Mark(run, found.start(), at)]
+            at = end.end()
+        elif run[0] != "\\":
+            left = _close_marks(marks, found)
+            if left and _may_open(found):
+                marks.append(_Mark(run[:left], found.start(), at))
+    return marks
+
+
+def _close_marks(marks: list[_Mark], found: re.Match[str]) -> int:
+    """Let a run close what it can; return how many of its marks are left over."""
+    kind, left = found[0][0], len(found[0])
+    if not _before(found).strip() or (kind == "_" and _is_inside_word(found)):
+        return left
+    while left and any(mark.run[0] == kind for mark in marks):
+        while marks[-1].run[0] != kind:
+            marks.pop()
+        last = marks.pop()
+        closed = min(left, len(last.run))
+        left -= closed
+        if closed < len(last.run):
+            marks.append(replace(last, run=last.run[closed:]))
+    return left
+
+
+def _may_open(found: re.Match[str]) -> bool:
+    literal = _is_inside_word(found) and (found[0][0] == "_" or len(found[0]) == 1)
+    return len(found[0]) <= 3 and not _behind(found).isspace() and not literal
+
+
+def _is_inside_word(found: re.Match[str]) -> bool:
+    return _before(found).isalnum() and _behind(found).isalnum()
+
+
+def _before(found: re.Match[str]) -> str:
+    return found.string[max(found.start() - 1, 0) : found.start()]
+
+
+def _behind(found: re.Match[str]) -> str:
+    return found.string[found.end() : found.end() + 1]
+
+
+def _fence_after(line: str, fence: Fence | None) -> Fence | None:
     if fence:
         return None if fence.closed_by(line) else fence
-    if "```" not in line and "~~~" not in line:
-        return None
-    opener = _OPENER.fullmatch(line)
-    if not opener:
-        return None
-    indent, run, info = opener.groups()
-    language = _LANGUAGE.match(info)
-    return _Fence(indent, run, language[1] if language else "")
+    return opened(line)
+
+
+def _cells(row: str) -> int:
+    return row.strip().strip("|").count("|")

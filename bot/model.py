@@ -27,7 +27,7 @@ from huggingface_hub import (
 from huggingface_hub.errors import OfflineModeIsEnabled, TextGenerationError
 
 from bot.domain import Message
-from bot.errors import CannotStart, EmptyAnswer, ModelSilent, ModelUnavailable
+from bot.errors import AnswerCut, CannotStart, EmptyAnswer, ModelSilent, ModelUnavailable
 from bot.model_server import ModelServer
 
 ROUTER = "https://router.huggingface.co/v1"
@@ -110,8 +110,9 @@ class ChatModel:
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
         """Yield deltas, never empty, until the answer is complete; raise ModelError otherwise.
 
-        Closing the iterator early hangs up on the server. Time that the caller spends between two
-        deltas counts for the total time-out only.
+        AnswerCut comes after all that MAX_TOKENS, or the model's context, left room for. Closing
+        the iterator early hangs up on the server. Time that the caller spends between two deltas
+        counts for the total time-out only.
         """
         deadline = asyncio.get_running_loop().time() + self._total_timeout
         call = _Call(server=self._server, pool=self._pool)
@@ -131,6 +132,8 @@ class ChatModel:
         if not worded:
             hint = ": raise MAX_TOKENS" if finish == "length" else ""
             raise EmptyAnswer(f"{self._server} ended its answer without a word{hint}")
+        if finish == "length":
+            raise AnswerCut(f"{self._server} reached MAX_TOKENS={self._max_tokens}")
 
     async def _ask(
         self, client: AsyncInferenceClient, call: _Call, prompt: Sequence[Message]

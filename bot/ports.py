@@ -20,7 +20,8 @@ class Model(Protocol):
     def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str]:
         """Yield deltas, never empty, until the answer is complete; raise ModelError otherwise.
 
-        Closing the iterator early hangs up on the model.
+        AnswerCut is no failure: the answer is as long as it may be. Closing the iterator early
+        hangs up on the model.
         """
         ...
 
@@ -33,9 +34,8 @@ class Surface(Protocol):
         """The most that `measure` may return for the text of one page."""
         ...
 
-    @property
-    def budget(self) -> EditBudget:
-        """The edit budget that `post` and `edit` draw on."""
+    def budget(self, page: Page, *, new: bool) -> EditBudget:
+        """Return the edit budget that showing this page now draws on; `new` ones are posted."""
         ...
 
     def measure(self, text: str) -> int:

@@ -13,11 +13,14 @@
 --   running:<person>     set of turns that workers are busy with
 --   history:<thread>     list of exchanges
 --   posted:<message>     the thread in which a surface posted a message
+--   pressed:<press>      a press of Regenerate that was heeded
 --   dead                 stream of turns that were given up
 
 local prefix = KEYS[1]
 local GROUP = 'workers'
 local LATE_ADMISSION_MS = 600000
+-- Longer than any platform tells of a press again.
+local PRESS_MS = 3600000
 
 local function key(...)
   return prefix .. table.concat({...}, ':')
@@ -63,6 +66,24 @@ local function holds(turn, fence)
   return turn.state == 'running' and turn.fence == fence
 end
 
+-- The id of the thread's last remembered turn; '' when there is none.
+local function last_remembered(thread)
+  local line = redis.call('LINDEX', key('history', thread), -1)
+  return line and cjson.decode(line).turn_id or ''
+end
+
+-- A turn that is answered anew is still the last one: nothing else was at work in its thread.
+local function remember(thread, id, exchange, limit, ttl)
+  local history = key('history', thread)
+  if last_remembered(thread) == id then
+    redis.call('LSET', history, -1, exchange)
+  else
+    redis.call('RPUSH', history, exchange)
+  end
+  redis.call('LTRIM', history, -tonumber(limit), -1)
+  redis.call('PEXPIRE', history, ttl)
+end
+
 local function forget_exchange(thread, id)
   local history = key('history', thread)
   for _, line in ipairs(redis.call('LRANGE', history, 0, -1)) do
@@ -70,31 +91,66 @@ local function forget_exchange(thread, id)
   end
 end
 
-local verbs = {}
-
-function verbs.admit(id, thread, person, body, ttl, thread_limit, person_limit, total_limit)
-  local mailbox = key('mailbox', thread)
-  local known = redis.call('HMGET', key('turn', id), 'state', 'body')
-  if known[1] then
-    -- The same body may be the same call, sent again because its answer was lost.
-    return known[1] ~= 'dropped' and known[2] == body and 'admitted' or 'duplicate'
-  end
-  if redis.call('LLEN', mailbox) >= tonumber(thread_limit) then return 'thread' end
+-- '' when there is room for one more.
+local function refusal(person, person_limit, total_limit)
   if redis.call('SCARD', key('open', person)) >= tonumber(person_limit) then return 'person' end
   if redis.call('ZCARD', key('open')) >= tonumber(total_limit) then return 'full' end
+  return ''
+end
 
-  redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, 'tries', 0,
-    'thread', thread, 'person', person, 'body', body)
+local function enqueue(id, thread, person, ttl)
+  local mailbox = key('mailbox', thread)
   redis.call('ZADD', key('open'), now_ms(), id)
   redis.call('SADD', key('open', person), id)
   if redis.call('RPUSH', mailbox, id) == 1 then make_ready(thread) end
   local touched = {key('turn', id), mailbox, key('open'), key('open', person),
     key('history', thread), key('ready', platform_of(thread))}
   for _, name in ipairs(touched) do redis.call('PEXPIRE', name, ttl) end
+end
+
+local verbs = {}
+
+function verbs.admit(id, thread, person, body, ttl, thread_limit, person_limit, total_limit)
+  local known = redis.call('HMGET', key('turn', id), 'state', 'body')
+  if known[1] then
+    -- The same body may be the same call, sent again because its answer was lost.
+    return known[1] ~= 'dropped' and known[2] == body and 'admitted' or 'duplicate'
+  end
+  if redis.call('LLEN', key('mailbox', thread)) >= tonumber(thread_limit) then return 'thread' end
+  local full = refusal(person, person_limit, total_limit)
+  if full ~= '' then return full end
+
+  redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, 'tries', 0,
+    'thread', thread, 'person', person, 'body', body)
+  enqueue(id, thread, person, ttl)
   return 'admitted'
 end
 
--- Answers {id, fence, tries, body, pages, shown, stop}, or false when there is nothing for us.
+-- What the turn has shown stays on the screen, and its exchange in the history, until there is a
+-- new one. One that left no exchange is the last as long as none has followed it (`after`).
+function verbs.regenerate(id, asker, press, ttl, person_limit, total_limit)
+  local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
+  if redis.call('EXISTS', pressed) == 1 then return 'again' end
+  local kept = redis.call('HMGET', name, 'forget', 'body', 'after', 'shown')
+  if kept[1] or not kept[2] or turn.state == 'dropped' then return 'gone' end
+  if cjson.decode(kept[2]).person.id ~= asker then return 'asker' end
+  if redis.call('LINDEX', key('mailbox', turn.thread), 0) == id then return 'thread' end
+  local last = last_remembered(turn.thread)
+  if last ~= id and last ~= kept[3] then return last == '' and 'gone' or 'older' end
+  if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'thread' end
+  local full = refusal(turn.person, person_limit, total_limit)
+  if full ~= '' then return full end
+
+  redis.call('SET', pressed, id, 'PX', PRESS_MS)
+  if last == id then redis.call('HSETNX', name, 'former', kept[4]) end
+  redis.call('HSET', name, 'state', 'queued', 'tries', 0, 'shown', '')
+  redis.call('HDEL', name, 'stop')
+  enqueue(id, turn.thread, turn.person, ttl)
+  return 'again'
+end
+
+-- Answers {id, fence, tries, body, pages, shown, stop, former}, or false when there is nothing for
+-- us.
 function verbs.take(thread, entry, worker, person_cap, ttl)
   local stream, mailbox = key('ready', platform_of(thread)), key('mailbox', thread)
   if #redis.call('XPENDING', stream, GROUP, entry, entry, 1, worker) == 0 then return false end
@@ -129,8 +185,8 @@ function verbs.take(thread, entry, worker, person_cap, ttl)
   redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
   local fence = redis.call('HINCRBY', key('turn', id), 'fence', 1)
   local tries = redis.call('HINCRBY', key('turn', id), 'tries', 1)
-  local rest = redis.call('HMGET', key('turn', id), 'body', 'pages', 'shown', 'stop')
-  return {id, fence, tries, rest[1], rest[2] or '[]', rest[3] or '', rest[4] or ''}
+  local rest = redis.call('HMGET', key('turn', id), 'body', 'pages', 'shown', 'stop', 'former')
+  return {id, fence, tries, rest[1], rest[2] or '[]', rest[3] or '', rest[4] or '', rest[5] or ''}
 end
 
 -- A token that another worker has claimed, but not taken yet, is lost too: claiming it back would
@@ -163,10 +219,11 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange, ttl, history_l
   if not holds(turn, fence) then return 'lost' end
 
   local name = key('turn', id)
-  if exchange ~= '' and not redis.call('HGET', name, 'forget') then
-    redis.call('RPUSH', key('history', turn.thread), exchange)
-    redis.call('LTRIM', key('history', turn.thread), -tonumber(history_limit), -1)
-    redis.call('PEXPIRE', key('history', turn.thread), ttl)
+  if exchange == '' then
+    redis.call('HSET', name, 'after', last_remembered(turn.thread))
+  elseif not redis.call('HGET', name, 'forget') then
+    remember(turn.thread, id, exchange, history_limit, ttl)
+    redis.call('HDEL', name, 'former', 'after')
   end
   if outcome == 'dead' then
     redis.call('XADD', key('dead'), 'MAXLEN', '~', 1000, '*', 'turn', id)
@@ -224,11 +281,10 @@ function verbs.forget(id)
   if turn.state == 'queued' and not redis.call('HGET', key('turn', id), 'pages') then
     redis.call('HSET', key('turn', id), 'state', 'dropped')
     close(id, turn.person)
-  elseif turn.state == 'queued' or turn.state == 'running' then
-    redis.call('HSET', key('turn', id), 'forget', '1')
-    verbs.stop(id)
   elseif turn.thread then
+    redis.call('HSET', key('turn', id), 'forget', '1')
     forget_exchange(turn.thread, id)
+    verbs.stop(id)
   elseif not turn.state then
     -- Its admission may still be on the way.
     redis.call('HSET', key('turn', id), 'state', 'dropped')

@@ -11,7 +11,17 @@ from importlib.resources import files
 from typing import Any
 
 from bot.domain import Exchange, Outcome, Person, ThreadKey, Turn
-from bot.errors import LeaseLost, PersonBusy, QueueFull, Refused, StoreUnavailable, ThreadBusy
+from bot.errors import (
+    LeaseLost,
+    NotRemembered,
+    NotTheAsker,
+    NotTheLast,
+    PersonBusy,
+    QueueFull,
+    Refused,
+    StoreUnavailable,
+    ThreadBusy,
+)
 from bot.history import encode
 from bot.store import Store, store_errors
 
@@ -26,6 +36,9 @@ _REFUSALS: dict[str, type[Refused]] = {
     "thread": ThreadBusy,
     "person": PersonBusy,
     "full": QueueFull,
+    "asker": NotTheAsker,
+    "older": NotTheLast,
+    "gone": NotRemembered,
 }
 
 
@@ -52,7 +65,8 @@ class Taken:
     """A turn that this worker has, with what an earlier try left behind.
 
     `fence` proves it: the next taker gets a higher one. `tries` counts this one. `pages` are the
-    message ids that were posted, `shown` the text that stood on them at the last save.
+    message ids that were posted, `shown` the text that stood on them at the last save. `former` is
+    the whole answer that the turn had before it was to be answered anew.
     """
 
     turn: Turn
@@ -61,6 +75,7 @@ class Taken:
     pages: tuple[str, ...]
     shown: str
     stop: bool
+    former: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +128,26 @@ class TurnQueue:
             limits.waiting_per_person,
             limits.waiting,
         )
-        if refusal := _REFUSALS.get(str(answer)):
-            raise refusal
+        _raise_refusal(answer)
         return answer == "admitted"
+
+    async def regenerate(self, turn_id: str, *, person_id: str, press_id: str) -> None:
+        """Queue an ended turn once more, with the messages it has; raises Refused.
+
+        The person has to be its asker, it the last of its thread, and nothing else at work there.
+        The same press, told again, changes nothing.
+        """
+        limits = self._limits
+        answer = await self._call(
+            "regenerate",
+            turn_id,
+            person_id,
+            press_id,
+            self._keep_ms,
+            limits.waiting_per_person,
+            limits.waiting,
+        )
+        _raise_refusal(answer)
 
     async def ready(
         self, platforms: Sequence[str], *, count: int, block_seconds: float
@@ -170,7 +202,7 @@ class TurnQueue:
         )
         if not isinstance(answer, list):
             return None
-        turn_id, fence, tries, body, pages, shown, stop = answer
+        turn_id, fence, tries, body, pages, shown, stop, former = answer
         try:
             turn = _turn(body)
         except (ValueError, KeyError, TypeError):
@@ -185,6 +217,7 @@ class TurnQueue:
             pages=tuple(json.loads(pages)),
             shown=shown,
             stop=bool(stop),
+            former=former,
         )
 
     async def renew(self, taken: Taken) -> bool:
@@ -205,7 +238,10 @@ class TurnQueue:
         shown: str,
         exchange: Exchange | None,
     ) -> None:
-        """End the turn: its exchange enters the history and the thread's next turn wakes."""
+        """End the turn: its exchange enters the history and the thread's next turn wakes.
+
+        The exchange takes the place of the one that the turn had; without one the history stays.
+        """
         await self._fenced(
             "finish",
             taken,
@@ -286,6 +322,11 @@ class TurnQueue:
                 keys=[self._store.key("")], args=[verb, *arguments]
             )
         return answer
+
+
+def _raise_refusal(answer: _Answer) -> None:
+    if refusal := _REFUSALS.get(str(answer)):
+        raise refusal
 
 
 def _lacks_group(error: StoreUnavailable) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bot import http, local_model, model
+from bot.budget import EditBudgets
 from bot.errors import CannotStart
 from bot.intake import Intake
 from bot.ports import Model, Platform
@@ -59,6 +60,7 @@ async def open_doors(
     settings: Settings,
     roles: frozenset[str],
     store: Store,
+    budgets: EditBudgets,
     mind: Mind | None,
     stack: AsyncExitStack,
 ) -> Doors:
@@ -66,7 +68,7 @@ async def open_doors(
     doors = Doors()
     chat = settings.chat_platforms if "worker" in roles else ()
     if "discord" in roles or "discord" in chat:
-        await _open_discord(settings, doors, stack, listens="discord" in roles)
+        await _open_discord(settings, doors, budgets, stack, listens="discord" in roles)
     if "slack" in roles or "slack" in chat:
         await _open_slack(settings, doors, stack, listens="slack" in roles)
     if mind:
@@ -86,7 +88,12 @@ async def open_doors(
 
 
 async def _open_discord(
-    settings: Settings, doors: Doors, stack: AsyncExitStack, *, listens: bool
+    settings: Settings,
+    doors: Doors,
+    budgets: EditBudgets,
+    stack: AsyncExitStack,
+    *,
+    listens: bool,
 ) -> None:
     from adapters import discord
 
@@ -98,6 +105,7 @@ async def _open_discord(
             api_url=settings.discord_api_url,
             gateway_url=settings.discord_gateway_url,
             threads=settings.discord_threads,
+            learn=budgets.learn,
         )
     )
     doors.platforms["discord"] = platform

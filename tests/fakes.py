@@ -47,7 +47,8 @@ class FakeSurface:
     """Shows pages in memory; each write takes `latency` seconds and the next of `errors`."""
 
     limit: int = 2000
-    budget: EditBudget = field(default_factory=lambda: EditBudget("fake:1", 1000, 1.0))
+    edits: EditBudget = field(default_factory=lambda: EditBudget("edit", 1000, 1.0, refills=False))
+    posts: EditBudget = field(default_factory=lambda: EditBudget("post", 1000, 1.0, refills=False))
     latency: float = 0.0
     errors: Sequence[Exception | None] = ()
     screen: dict[str, Page] = field(default_factory=dict)
@@ -57,6 +58,9 @@ class FakeSurface:
 
     def measure(self, text: str) -> int:
         return len(text)
+
+    def budget(self, page: Page, *, new: bool) -> EditBudget:
+        return self.posts if new else self.edits
 
     async def post(self, page: Page) -> str:
         await self._write()
@@ -125,6 +129,7 @@ class FakeIntake(Intake):
         self.asked: list[str] = []
         self.turns: list[Turn] = []
         self.stopped: list[str] = []
+        self.pressed: list[tuple[str, str, str]] = []
         self.forgotten: list[str] = []
         self.threads: dict[str, ThreadKey] = {}
 
@@ -150,6 +155,10 @@ class FakeIntake(Intake):
         self._refuse()
         self.stopped.append(turn_id)
         return True
+
+    async def regenerate(self, turn_id: str, *, person_id: str, press_id: str) -> None:
+        self._refuse()
+        self.pressed.append((turn_id, person_id, press_id))
 
     async def forget(self, turn_id: str) -> None:
         self._refuse()

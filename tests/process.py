@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.emulators.discord import DiscordEmulator
+from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.model import ModelEmulator
+from tests.emulators.slack import Shown as SlackShown
 from tests.emulators.slack import SlackEmulator
 
 ROOT = Path(__file__).parent.parent
@@ -126,8 +128,34 @@ class Way:
     def finals(self) -> list[str]:
         return [text for text, _ in self.answers()]
 
+    def buttons(self) -> Sequence[tuple[str, str]]:
+        """The bot's messages in this conversation that have a button, each with its id."""
+        raise NotImplementedError
 
-class DiscordMention(Way):
+    async def press(self) -> None:
+        """Press the newest button, as the person who asked."""
+        raise NotImplementedError
+
+
+class InDiscord(Way):
+    discord: DiscordEmulator
+    person: str
+
+    def shown(self) -> list[DiscordShown]:
+        raise NotImplementedError
+
+    def answers(self) -> list[tuple[str, list[str]]]:
+        return [(one.text, self.discord.states(one.id)) for one in self.shown()]
+
+    def buttons(self) -> list[tuple[str, str]]:
+        return [(one.id, button) for one in self.shown() for button in one.buttons]
+
+    async def press(self) -> None:
+        message, button = self.buttons()[-1]
+        await self.discord.click(message, self.person, button)
+
+
+class DiscordMention(InDiscord):
     def __init__(self, discord: DiscordEmulator) -> None:
         self.discord = discord
         self.person = discord.user("Ann")
@@ -140,12 +168,12 @@ class DiscordMention(Way):
         said = f"{self.discord.bot_mention} {text}"
         self.question = await self.discord.say(self.discord.channel_id, self.person, said)
 
-    def answers(self) -> list[tuple[str, list[str]]]:
+    def shown(self) -> list[DiscordShown]:
         thread = self.discord.thread_of(self.question)
         return _of_discord(self.discord, thread) if thread else []
 
 
-class DiscordDm(Way):
+class DiscordDm(InDiscord):
     def __init__(self, discord: DiscordEmulator) -> None:
         self.discord = discord
         self.person = discord.user("Ben")
@@ -154,11 +182,11 @@ class DiscordDm(Way):
     async def ask(self, text: str) -> None:
         await self.discord.say(self.channel, self.person, text)
 
-    def answers(self) -> list[tuple[str, list[str]]]:
+    def shown(self) -> list[DiscordShown]:
         return _of_discord(self.discord, self.channel)
 
 
-class DiscordSlash(Way):
+class DiscordSlash(InDiscord):
     def __init__(self, discord: DiscordEmulator) -> None:
         self.discord = discord
         self.person = discord.user("Cleo")
@@ -169,38 +197,55 @@ class DiscordSlash(Way):
         interaction = await self.discord.slash(channel, self.person, "ask", prompt=text)
         self.interactions.append(interaction)
 
+    def shown(self) -> list[DiscordShown]:
+        originals = [self.discord.original(each) for each in self.interactions]
+        return [one for one in originals if one and one.text]
+
+
+def _of_discord(discord: DiscordEmulator, channel: str) -> list[DiscordShown]:
+    return [one for one in discord.screen(channel) if one.author_id == discord.bot_id]
+
+
+class InSlack(Way):
+    slack: SlackEmulator
+    person: str
+    channel: str
+    question: str | None = None
+
+    def shown(self) -> list[SlackShown]:
+        return [
+            one
+            for one in self.slack.screen(self.channel, self.question)
+            if one.author in (self.slack.bot_id, self.slack.bot_user_id) and one.ts != self.question
+        ]
+
     def answers(self) -> list[tuple[str, list[str]]]:
-        shown = [self.discord.original(each) for each in self.interactions]
-        return [(one.text, self.discord.states(one.id)) for one in shown if one and one.text]
+        return [(one.text, self.slack.states(self.channel, one.ts)) for one in self.shown()]
+
+    def buttons(self) -> list[tuple[str, str]]:
+        return [(one.ts, button) for one in self.shown() for button in one.buttons]
+
+    async def press(self) -> None:
+        message, button = self.buttons()[-1]
+        await self.slack.click(self.channel, message, self.person, button)
 
 
-def _of_discord(discord: DiscordEmulator, channel: str) -> list[tuple[str, list[str]]]:
-    return [
-        (shown.text, discord.states(shown.id))
-        for shown in discord.screen(channel)
-        if shown.author_id == discord.bot_id
-    ]
-
-
-class SlackMention(Way):
+class SlackMention(InSlack):
     def __init__(self, slack: SlackEmulator) -> None:
         self.slack = slack
         self.person = slack.user("Ann")
-        self.question: str | None = None
+        self.channel = slack.channel_id
 
     async def ask(self, text: str) -> None:
         said = f"{self.slack.bot_mention} {text}"
-        channel = self.slack.channel_id
-        ts = await self.slack.say(channel, self.person, said, thread_ts=self.question)
+        ts = await self.slack.say(self.channel, self.person, said, thread_ts=self.question)
         self.question = self.question or ts
 
-    def answers(self) -> list[tuple[str, list[str]]]:
-        if not self.question:
-            return []
-        return _of_slack(self.slack, self.slack.channel_id, self.question)
+    def shown(self) -> list[SlackShown]:
+        return super().shown() if self.question else []
 
 
-class SlackDm(Way):
+class SlackDm(InSlack):
     def __init__(self, slack: SlackEmulator) -> None:
         self.slack = slack
         self.person = slack.user("Ben")
@@ -208,9 +253,6 @@ class SlackDm(Way):
 
     async def ask(self, text: str) -> None:
         await self.slack.say(self.channel, self.person, text)
-
-    def answers(self) -> list[tuple[str, list[str]]]:
-        return _of_slack(self.slack, self.channel, None)
 
 
 class SlackSlash(SlackMention):
@@ -220,16 +262,5 @@ class SlackSlash(SlackMention):
         if self.question:
             await super().ask(text)
             return
-        channel = self.slack.channel_id
-        await self.slack.slash(channel, self.person, "/ask", text)
-        self.question = self.slack.screen(channel)[-1].ts
-
-
-def _of_slack(
-    slack: SlackEmulator, channel: str, thread: str | None
-) -> list[tuple[str, list[str]]]:
-    return [
-        (shown.text, slack.states(channel, shown.ts))
-        for shown in slack.screen(channel, thread)
-        if shown.author in (slack.bot_id, slack.bot_user_id) and shown.ts != thread
-    ]
+        await self.slack.slash(self.channel, self.person, "/ask", text)
+        self.question = self.slack.screen(self.channel)[-1].ts

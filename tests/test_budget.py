@@ -22,6 +22,14 @@ NEVER = asyncio.Event()
 FOREVER = math.inf
 
 
+def fixed(bucket: str, writes: int, seconds: float) -> EditBudget:
+    return EditBudget(bucket, writes, seconds, refills=False)
+
+
+def refilling(bucket: str, writes: int, seconds: float) -> EditBudget:
+    return EditBudget(bucket, writes, seconds, refills=True)
+
+
 async def seconds(waiting: Awaitable[object]) -> float:
     began = time.perf_counter()
     await waiting
@@ -33,13 +41,13 @@ async def edits(budgets: EditBudgets, budget: EditBudget, *, within: float) -> l
     began, moments = time.perf_counter(), []
     over = asyncio.Event()
     asyncio.get_running_loop().call_later(within, over.set)
-    while await budgets.interim(budget, new=False, unless=over):
+    while await budgets.interim(budget, new=False, since=0.0, unless=over):
         moments.append(time.perf_counter() - began)
     return moments
 
 
 async def test_interim_edits_are_spaced_evenly(store: Store) -> None:
-    budget = EditBudget("a", 11, 1.0)
+    budget = fixed("a", 11, 1.0)
 
     moments = await edits(EditBudgets(store=store), budget, within=0.55)
 
@@ -49,7 +57,7 @@ async def test_interim_edits_are_spaced_evenly(store: Store) -> None:
 
 
 async def test_processes_together_keep_to_the_budget(store: Store) -> None:
-    budget = EditBudget("a", 6, 1.0)
+    budget = fixed("a", 6, 1.0)
 
     of_each = await asyncio.gather(
         *(edits(EditBudgets(store=store), budget, within=0.9) for _ in range(3))
@@ -59,83 +67,71 @@ async def test_processes_together_keep_to_the_budget(store: Store) -> None:
 
 
 async def test_one_edit_of_a_window_is_kept_for_a_final(store: Store) -> None:
-    budget = EditBudget("a", 4, 2.0)
+    budget = fixed("a", 4, 2.0)
     budgets = [EditBudgets(store=store) for _ in range(3)]
     for each in budgets:
-        await each.interim(budget, new=False, unless=NEVER)
+        await each.interim(budget, new=False, since=0.0, unless=NEVER)
 
-    took = await seconds(budgets[0].final(budget, new=False, deadline=FOREVER))
+    took = await seconds(budgets[0].final(budget, deadline=FOREVER))
 
     assert took < 0.2
 
 
 async def test_a_final_waits_for_the_next_window_when_this_one_is_used_up(store: Store) -> None:
-    budget = EditBudget("a", 2, 0.5)
+    budget = fixed("a", 2, 0.5)
     budgets = EditBudgets(store=store)
     for _ in range(2):
-        await budgets.final(budget, new=False, deadline=FOREVER)
+        await budgets.final(budget, deadline=FOREVER)
 
-    took = await seconds(budgets.final(budget, new=False, deadline=FOREVER))
+    took = await seconds(budgets.final(budget, deadline=FOREVER))
 
     assert 0.3 < took < 1.0
 
 
 async def test_a_final_that_would_wait_too_long_is_told(store: Store) -> None:
-    budget = EditBudget("a", 5, 1.0)
+    budget = fixed("a", 5, 1.0)
     budgets = EditBudgets(store=store)
-    budgets.pause(budget, 3600)
+    await budgets.pause(budget, 3600)
 
     with pytest.raises(WriteDelayed) as caught:
-        await budgets.final(budget, new=False, deadline=asyncio.get_running_loop().time() + 5)
+        await budgets.final(budget, deadline=asyncio.get_running_loop().time() + 5)
 
     assert caught.value.retry_after > 3500
 
 
-async def test_new_messages_do_not_wait_for_edits_and_push_the_next_one(store: Store) -> None:
-    budget = EditBudget("a", 5, 2.0)
-    budgets = EditBudgets(store=store)
-    await budgets.interim(budget, new=False, unless=NEVER)
-
-    new = await seconds(budgets.interim(budget, new=True, unless=NEVER))
-    edit = await seconds(budgets.interim(budget, new=False, unless=NEVER))
-
-    assert new < 0.2
-    assert edit > 0.3
-
-
 async def test_the_end_of_a_reply_ends_its_waiting(store: Store) -> None:
-    budget, ended = EditBudget("a", 2, 10.0), asyncio.Event()
+    budget, ended = fixed("a", 2, 10.0), asyncio.Event()
     budgets = EditBudgets(store=store)
-    await budgets.interim(budget, new=False, unless=ended)
+    await budgets.interim(budget, new=False, since=0.0, unless=ended)
     asyncio.get_running_loop().call_later(0.05, ended.set)
 
     began = time.perf_counter()
-    granted = await budgets.interim(budget, new=False, unless=ended)
+    granted = await budgets.interim(budget, new=False, since=0.0, unless=ended)
 
     assert not granted
     assert time.perf_counter() - began < 1
 
 
 async def test_a_pause_holds_its_own_bucket_only(store: Store) -> None:
-    paused, other = EditBudget("a", 100, 1.0), EditBudget("b", 100, 1.0)
+    paused, other = fixed("a", 100, 1.0), fixed("b", 100, 1.0)
     budgets = EditBudgets(store=store)
 
-    budgets.pause(paused, 0.3)
+    await budgets.pause(paused, 0.3)
 
-    assert await seconds(budgets.final(other, new=False, deadline=FOREVER)) < 0.2
-    assert await seconds(budgets.final(paused, new=False, deadline=FOREVER)) > 0.2
+    assert await seconds(budgets.final(other, deadline=FOREVER)) < 0.2
+    assert await seconds(budgets.final(paused, deadline=FOREVER)) > 0.2
 
 
 async def test_a_pause_holds_those_who_wait_already(store: Store) -> None:
-    budget = EditBudget("a", 11, 1.0)
+    budget = fixed("a", 11, 1.0)
     budgets = EditBudgets(store=store)
     waiting = [
-        asyncio.create_task(seconds(budgets.interim(budget, new=False, unless=NEVER)))
+        asyncio.create_task(seconds(budgets.interim(budget, new=False, since=0.0, unless=NEVER)))
         for _ in range(3)
     ]
     await asyncio.sleep(0.05)
 
-    budgets.pause(budget, 0.6)
+    await budgets.pause(budget, 0.6)
 
     took = await asyncio.gather(*waiting)
     assert took[0] < 0.1
@@ -146,6 +142,109 @@ async def test_without_a_store_a_process_keeps_its_own_spacing() -> None:
     client = redis.asyncio.Redis.from_url("unix:///nowhere/socket", retry=Retry(NoBackoff(), 0))
     store = Store(client=client, url="unix:///nowhere/socket", prefix="none")
 
-    moments = await edits(EditBudgets(store=store), EditBudget("a", 6, 1.0), within=0.5)
+    moments = await edits(EditBudgets(store=store), fixed("a", 6, 1.0), within=0.5)
 
     assert 2 <= len(moments) <= 3
+
+
+async def test_the_last_edit_of_a_window_is_interim_only_just_before_its_end(store: Store) -> None:
+    budget = fixed("a", 4, 2.0)
+
+    moments = await edits(EditBudgets(store=store), budget, within=1.99)
+
+    assert len(moments) == 4
+    assert 1.8 < moments[3] < 1.99
+
+
+async def test_a_bucket_that_refills_begins_dense_and_widens(store: Store) -> None:
+    budget = refilling("a", 12, 6.0)
+
+    moments = await edits(EditBudgets(store=store), budget, within=3.0)
+
+    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    assert gaps == pytest.approx(sorted(gaps), abs=0.05)
+    assert gaps[0] < gaps[-1] < 0.6
+
+
+async def test_processes_together_empty_a_bucket_that_refills_but_for_one(store: Store) -> None:
+    budget = refilling("a", 4, 400.0)
+    for budgets in (EditBudgets(store=store) for _ in range(3)):
+        ended = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.05, ended.set)
+        await budgets.interim(budget, new=False, since=0.0, unless=ended)
+
+    took = await seconds(EditBudgets(store=store).final(budget, deadline=FOREVER))
+
+    assert took < 0.2
+
+
+async def test_a_bucket_that_refills_does_so_evenly(store: Store) -> None:
+    budget, budgets = refilling("a", 2, 0.8), EditBudgets(store=store)
+    for _ in range(2):
+        await budgets.final(budget, deadline=FOREVER)
+
+    took = await seconds(budgets.final(budget, deadline=FOREVER))
+
+    assert 0.2 < took < 0.7
+
+
+async def test_finals_go_first_and_then_the_stalest(store: Store) -> None:
+    budget, budgets = fixed("a", 2, 0.6), EditBudgets(store=store)
+    written: list[str] = []
+    await budgets.final(budget, deadline=FOREVER)
+    await budgets.final(budget, deadline=FOREVER)
+
+    async def interim(name: str, since: float) -> None:
+        await budgets.interim(budget, new=False, since=since, unless=NEVER)
+        written.append(name)
+
+    async def final() -> None:
+        await budgets.final(budget, deadline=FOREVER)
+        written.append("final")
+
+    await asyncio.gather(interim("fresh", 3.0), interim("stale", 1.0), interim("old", 2.0), final())
+
+    assert written == ["final", "stale", "old", "fresh"]
+
+
+async def test_what_is_new_waits_for_no_spacing(store: Store) -> None:
+    budget, budgets = fixed("a", 5, 2.0), EditBudgets(store=store)
+
+    async def new() -> float:
+        return await seconds(budgets.interim(budget, new=True, since=0.0, unless=NEVER))
+
+    took = await asyncio.gather(*(new() for _ in range(5)))
+
+    assert max(took) < 0.5
+
+
+async def test_a_pause_holds_all_processes(store: Store) -> None:
+    budget = fixed("a", 100, 1.0)
+    await EditBudgets(store=store).pause(budget, 0.4)
+
+    took = await seconds(EditBudgets(store=store).final(budget, deadline=FOREVER))
+
+    assert 0.3 < took < 2
+
+
+async def test_what_the_platform_says_counts_more_than_what_we_know(store: Store) -> None:
+    budget, budgets = fixed("a", 100, 0.1), EditBudgets(store=store)
+    budgets.learn("a", writes=1, seconds=0.5)
+    await budgets.final(budget, deadline=FOREVER)
+
+    took = await seconds(budgets.final(budget, deadline=FOREVER))
+
+    assert took > 0.3
+
+
+async def test_a_reply_that_ends_leaves_its_turn_to_the_next(store: Store) -> None:
+    budget, budgets, ended = fixed("a", 11, 1.0), EditBudgets(store=store), asyncio.Event()
+    await budgets.interim(budget, new=False, since=0.0, unless=NEVER)
+    first = asyncio.create_task(budgets.interim(budget, new=False, since=1.0, unless=ended))
+    second = asyncio.create_task(budgets.interim(budget, new=False, since=2.0, unless=NEVER))
+    await asyncio.sleep(0.02)
+
+    ended.set()
+
+    assert await asyncio.wait_for(second, 1)
+    assert not await first

@@ -21,6 +21,7 @@ from bot.domain import Page, Person, Place, ThreadKey, Turn
 from bot.errors import (
     CannotStart,
     MessageGone,
+    NotTheLast,
     PlaceGone,
     Refused,
     StoreUnavailable,
@@ -37,6 +38,10 @@ from tests.fakes import FakeIntake
 from tests.waiting import until
 
 
+def ignore(bucket: str, *, writes: int, seconds: float) -> None:
+    """Learn nothing of rate limits."""
+
+
 @asynccontextmanager
 async def logged_in(
     emulator: DiscordEmulator, *, threads: bool = True
@@ -46,6 +51,7 @@ async def logged_in(
         api_url=emulator.api_url,
         gateway_url=emulator.gateway_url,
         threads=threads,
+        learn=ignore,
     ) as platform:
         yield platform
 
@@ -80,8 +86,8 @@ def dm_turn(emulator: DiscordEmulator) -> Turn:
     return turn_at(ChannelPlace(int(channel), None, opens_thread=False).written())
 
 
-def page(text: str, *, number: int = 0, final: bool = False) -> Page:
-    return Page(number, text, final)
+def page(text: str, *, number: int = 0, final: bool = False, last: bool = False) -> Page:
+    return Page(number, text, final or last, last=last)
 
 
 def snowflake_of(moment: float) -> int:
@@ -633,6 +639,42 @@ async def test_the_stop_button_works_after_a_restart() -> None:
         assert [one.text for one in emulator.screen(emulator.channel_id)][1:] == ["1, 2, 3"]
 
 
+async def test_the_regenerate_button_tells_who_pressed_it_and_when() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator:
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} count")
+        turn = channel_turn(emulator, said, opens_thread=False)
+        async with logged_in(emulator) as platform, platform.surface(turn) as surface:
+            shown = await surface.post(page("1, 2, 3", last=True))
+
+        async with listening(emulator, intake):
+            clicked = await emulator.click(shown, ada, f"regenerate:discord:{said}")
+            await until(lambda: emulator.original(clicked))
+
+        assert intake.pressed == [(f"discord:{said}", ada, f"discord:{clicked}")]
+        assert [one.text for one in emulator.screen(emulator.channel_id)][1:] == ["1, 2, 3"]
+
+
+@pytest.mark.parametrize("refusal", [NotTheLast(), StoreUnavailable("away")])
+async def test_a_press_that_leads_to_nothing_is_answered_to_the_person_alone(
+    refusal: Refused | StoreUnavailable,
+) -> None:
+    intake = FakeIntake()
+    intake.refuses = refusal
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        bob = emulator.user("Bob")
+        async with platform.surface(dm_turn(emulator)) as surface:
+            shown = await surface.post(page("1, 2, 3", last=True))
+
+        clicked = await emulator.click(shown, bob, "regenerate:discord:1")
+        await until(lambda: emulator.original(clicked))
+
+        told = emulator.original(clicked)
+        assert told is not None
+        assert (told.text, told.ephemeral) == (refusal.apology, True)
+
+
 # The connection
 
 
@@ -640,7 +682,7 @@ async def test_a_refused_token_is_told_by_the_name_of_its_setting() -> None:
     async with DiscordEmulator() as emulator:
         with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
             async with connect(
-                token="wrong", api_url=emulator.api_url, gateway_url="", threads=True
+                token="wrong", api_url=emulator.api_url, gateway_url="", threads=True, learn=ignore
             ):
                 pass
 
@@ -649,7 +691,9 @@ async def test_an_unreachable_discord_is_told_by_its_address() -> None:
     address = "http://127.0.0.1:1/api/v10"
 
     with pytest.raises(CannotStart, match=address):
-        async with connect(token="any", api_url=address, gateway_url="", threads=True):
+        async with connect(
+            token="any", api_url=address, gateway_url="", threads=True, learn=ignore
+        ):
             pass
 
 
@@ -675,6 +719,7 @@ async def test_a_gateway_that_refuses_us_is_told_in_a_sentence_at_each_try(
                 api_url=emulator.api_url,
                 gateway_url=address,
                 threads=True,
+                learn=ignore,
             ) as platform,
         ):
             await warned_twice(platform, caplog)
@@ -744,14 +789,17 @@ async def test_a_reply_grows_in_its_thread_and_loses_its_button() -> None:
             growing = emulator.screen(said)[0]
             await surface.edit(shown, page("It is"))
             await surface.edit(shown, page("It is @everyone's sky", final=True))
+            finished = emulator.screen(said)[0]
+            await surface.edit(shown, page("It is @everyone's sky", last=True))
 
         assert emulator.thread_of(said) == said
         assert growing.buttons == (f"stop:{turn.id}",)
-        assert emulator.states(shown) == ["It", "It is", "It is @everyone's sky"]
-        assert emulator.screen(said)[0].buttons == ()
+        assert emulator.states(shown)[:3] == ["It", "It is", "It is @everyone's sky"]
+        assert finished.buttons == ()
+        assert emulator.screen(said)[0].buttons == (f"regenerate:{turn.id}",)
         assert not emulator.pings
         assert not emulator.unguarded
-        assert surface.budget.bucket == f"discord:{said}"
+        assert surface.budget(Page(0, "", final=False), new=False).bucket == f"discord:edit:{said}"
         assert emulator.sessions == 0
 
 
@@ -894,7 +942,8 @@ async def test_where_we_may_not_write_in_the_thread_the_reply_stands_in_the_chan
         _, first, second = emulator.screen(emulator.channel_id)
         assert (first.text, first.reply_to) == ("because", said)
         assert (second.text, second.reply_to) == ("and so on", None)
-        assert surface.budget.bucket == f"discord:{emulator.channel_id}"
+        bucket = surface.budget(Page(0, "", final=False), new=False).bucket
+        assert bucket == f"discord:edit:{emulator.channel_id}"
 
 
 async def test_a_reply_that_had_to_stand_in_the_channel_is_found_there_after_a_restart() -> None:
@@ -1076,6 +1125,36 @@ async def test_a_post_that_was_cut_off_shows_the_newer_page_when_it_is_repeated(
         assert (shown.text, shown.buttons) == ("because", ())
 
 
+async def test_a_page_that_was_taken_away_is_posted_anew() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        turn = dm_turn(emulator)
+        async with platform.surface(turn) as surface:
+            taken_away = await surface.post(page("Former words", number=1, last=True))
+            await surface.edit(taken_away, page("", number=1, final=True))
+
+        async with platform.surface(turn) as surface:
+            shown = await surface.post(page("New words", number=1, last=True))
+
+        (message,) = emulator.screen(str(turn.place["channel"]))
+        assert (message.id, message.text) == (shown, "New words")
+        assert shown != taken_away
+
+
+async def test_a_post_found_again_gets_the_button_of_its_end() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        turn = dm_turn(emulator)
+        async with platform.surface(turn) as surface:
+            growing = await surface.post(page("All of it."))
+
+        async with platform.surface(turn) as surface:
+            shown = await surface.post(page("All of it.", last=True))
+
+        assert shown == growing
+        assert [one.buttons for one in emulator.screen(str(turn.place["channel"]))] == [
+            (f"regenerate:{turn.id}",)
+        ]
+
+
 async def test_after_a_refused_edit_the_page_is_posted_anew() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         turn = dm_turn(emulator)
@@ -1089,6 +1168,21 @@ async def test_after_a_refused_edit_the_page_is_posted_anew() -> None:
 
         texts = [one.text for one in emulator.screen(str(turn.place["channel"]))]
         assert texts == ["half", "half and half"]
+
+
+@pytest.mark.parametrize(("seconds", "kind"), [(20.0, WriteDelayed), (3600.0, WriteRefused)])
+async def test_a_message_that_is_too_old_for_many_edits_is_left_for_a_new_one(
+    seconds: float, kind: type[SurfaceError]
+) -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        emulator.limits.old_edits = (1, seconds)
+        async with platform.surface(dm_turn(emulator)) as surface:
+            shown = await surface.post(page("half"))
+            emulator.clock.advance(3601)
+            await surface.edit(shown, page("half and"))
+
+            with pytest.raises(kind):
+                await surface.edit(shown, page("half and half", final=True))
 
 
 async def test_a_deleted_reply_is_told_as_such() -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from bot.domain import Json, Message
 from bot.errors import (
+    AnswerCut,
     CannotStart,
     EmptyAnswer,
     ModelBusy,
@@ -154,6 +155,15 @@ class TestAnswers:
             emulator.done = done
 
             assert await answer(model) == "Yes."
+
+    async def test_an_answer_that_is_too_long_is_told_after_its_last_word(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.finish_reason = "length"
+            said, error = await failure(emulator)
+
+        assert said == "You said: What is a secret question?"
+        assert type(error) is AnswerCut
+        assert "MAX_TOKENS=50" in str(error)
 
     async def test_hundred_and_fifty_answers_run_at_once(self) -> None:
         async with ModelEmulator() as emulator, connected(emulator.url, total=10) as model:

@@ -355,12 +355,92 @@ async def test_the_stop_button_ends_a_reply(data_dir: Path, model: ModelEmulator
         way = DiscordDm(discord)
         await way.ask("What is it?")
         await until(lambda: way.finals())
-        (shown,) = [it for it in discord.screen(way.channel) if it.buttons]
-        await discord.click(shown.id, way.person, shown.buttons[0])
+        await way.press()
         await until(lambda: way.finals()[0].endswith("(Stopped.)"), within=5)
 
-        assert not [it for it in discord.screen(way.channel) if it.buttons]
+        assert not [button for _, button in way.buttons() if button.startswith("stop")]
     await until(lambda: model.requests[0].hung_up_at)
+
+
+async def has_an_answer_written_anew(way: Way, model: ModelEmulator) -> None:
+    """The button changes the text in the same message, and what the next prompt holds."""
+    model.answer = "The first answer, which is somewhat longer."
+    await way.ask("What is it?")
+    await until(lambda: _offers_another(way), why=way.answers)
+    (former,) = way.buttons()
+
+    model.answer = "Another answer."
+    await way.press()
+    await until(lambda: way.finals() == [model.answer] and _offers_another(way), why=way.answers)
+    assert way.buttons() == [former]
+    model.answer = "More."
+    await way.ask("And then?")
+    await until(lambda: way.finals() == ["Another answer.", "More."], why=way.answers)
+
+    assert contents(model, 1) == contents(model, 0) == [("user", "What is it?")]
+    assert contents(model, 2) == [
+        ("user", "What is it?"),
+        ("assistant", "Another answer."),
+        ("user", "And then?"),
+    ]
+
+
+def _offers_another(way: Way) -> bool:
+    return [button for _, button in way.buttons() if button.startswith("regenerate")] != []
+
+
+@pytest.mark.parametrize("kind", [DiscordMention, DiscordSlash])
+async def test_discord_has_an_answer_written_anew(
+    kind: Callable[[DiscordEmulator], Way], data_dir: Path, model: ModelEmulator
+) -> None:
+    async with discord_bot(data_dir, model) as (discord, _):
+        await has_an_answer_written_anew(kind(discord), model)
+    assert len(await remembered(data_dir)) == 2
+
+
+async def test_slack_has_an_answer_written_anew(data_dir: Path, model: ModelEmulator) -> None:
+    async with (
+        SlackEmulator() as slack,
+        bot(data_dir=data_dir, variables=slack_variables(slack, model)),
+    ):
+        await asyncio.wait_for(slack.connected.wait(), 60)
+        await has_an_answer_written_anew(SlackDm(slack), model)
+    assert len(await remembered(data_dir)) == 2
+
+
+async def test_a_process_killed_over_a_new_answer_is_followed_by_one_that_finishes_it(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    async with DiscordEmulator() as discord:
+        variables, way = discord_variables(discord, model), DiscordDm(discord)
+        async with bot(data_dir=data_dir, variables=variables) as first:
+            await asyncio.wait_for(discord.connected.wait(), 60)
+            await way.ask("What is it?")
+            await until(lambda: _offers_another(way), why=way.answers)
+            speak_slowly(model)
+            await way.press()
+            await until(lambda: way.finals()[0].startswith("Well"), why=way.answers)
+            first.kill()
+            await first.process.wait()
+        assert [exchange.answer for exchange in await remembered(data_dir)] == [
+            "You said: What is it?"
+        ]
+        model.delay = 0
+        async with bot(data_dir=data_dir, variables=variables):
+            await until(lambda: way.finals() == [ANSWER] and _offers_another(way), why=way.answers)
+
+    assert [exchange.answer for exchange in await remembered(data_dir)] == [ANSWER]
+
+
+async def test_an_answer_that_is_cut_says_so(data_dir: Path, model: ModelEmulator) -> None:
+    model.finish_reason = "length"
+    async with discord_bot(data_dir, model) as (discord, _):
+        way = DiscordDm(discord)
+        await way.ask("What is it?")
+        said = "You said: What is it?"
+        await until(lambda: way.finals() == [f"{said}\n\n{errors.AnswerCut.apology}"])
+
+    assert [exchange.answer for exchange in await remembered(data_dir)] == [said]
 
 
 async def test_sigterm_lets_a_reply_end_and_leaves_with_0(

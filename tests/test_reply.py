@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
+from bot import reply as reply_module
 from bot.budget import EditBudgets
 from bot.domain import EditBudget
+from bot.draft import FAILED_ANEW, PENDING, STOPPED, STOPPED_ANEW, WAITING
 from bot.errors import (
+    AnswerCut,
     LeaseLost,
     MessageGone,
     ModelUnavailable,
@@ -19,9 +23,10 @@ from bot.errors import (
     WriteFailed,
     WriteRefused,
 )
-from bot.reply import STOPPED, Reply, restore
+from bot.reply import Reply, restore
 from bot.store import Store
 from tests.fakes import FakeModel, FakeSurface
+from tests.waiting import until
 
 WORDS = [f"word{number} " for number in range(40)]
 TEXT = "".join(WORDS)
@@ -33,6 +38,7 @@ class Saved:
     def __init__(self) -> None:
         self.pages: list[str] = []
         self.shown = ""
+        self.texts: list[str] = []
         self.lost_after: float = math.inf  # writes
 
     async def __call__(self, pages: Sequence[str], shown: str) -> None:
@@ -40,6 +46,7 @@ class Saved:
         if self.lost_after < 0:
             raise LeaseLost("1")
         self.pages, self.shown = list(pages), shown
+        self.texts.append(shown)
 
 
 def a_reply(
@@ -48,6 +55,7 @@ def a_reply(
     *,
     pages: Sequence[str] = (),
     older: str = "",
+    former: str = "",
     stop: asyncio.Event | None = None,
     saved: Saved | None = None,
     patience: float = 5.0,
@@ -57,10 +65,20 @@ def a_reply(
         budgets=EditBudgets(store=store),
         pages=pages,
         older=older,
+        former=former,
         stop=stop or asyncio.Event(),
         save=saved or Saved(),
         patience=patience,
     )
+
+
+async def spoken(*parts: str | float) -> AsyncGenerator[str]:
+    """Deltas, with seconds of silence between."""
+    for part in parts:
+        if isinstance(part, str):
+            yield part
+        else:
+            await asyncio.sleep(part)
 
 
 async def test_the_final_text_is_what_the_model_said(store: Store) -> None:
@@ -75,7 +93,7 @@ async def test_the_final_text_is_what_the_model_said(store: Store) -> None:
 
 
 async def test_the_reply_grows_in_one_message(store: Store) -> None:
-    surface = FakeSurface(budget=EditBudget("fake:1", 101, 1.0))
+    surface = FakeSurface(edits=EditBudget("a", 101, 1.0, refills=False))
 
     await a_reply(store, surface).stream(FakeModel(WORDS, pause=0.005).stream([]))
 
@@ -86,14 +104,15 @@ async def test_the_reply_grows_in_one_message(store: Store) -> None:
 
 
 async def test_the_first_delta_is_shown_at_once(store: Store) -> None:
-    surface = FakeSurface(budget=EditBudget("fake:1", 5, 5.0))
+    surface = FakeSurface(edits=EditBudget("a", 5, 5.0, refills=False))
     shown = asyncio.create_task(
         a_reply(store, surface).stream(FakeModel(WORDS, pause=0.01).stream([]))
     )
 
     await asyncio.sleep(0.15)
 
-    assert surface.states == ["word0"]
+    assert surface.states[0] == "word0"
+    assert len(surface.states) <= 2
     await shown
 
 
@@ -111,7 +130,7 @@ async def test_writes_never_overlap_and_the_model_is_read_regardless(store: Stor
 
 
 async def test_interim_writes_keep_to_the_budget(store: Store) -> None:
-    surface = FakeSurface(budget=EditBudget("fake:1", 5, 1.0))
+    surface = FakeSurface(edits=EditBudget("a", 5, 1.0, refills=False))
 
     await a_reply(store, surface).stream(FakeModel(WORDS, pause=0.015).stream([]))
 
@@ -120,8 +139,8 @@ async def test_interim_writes_keep_to_the_budget(store: Store) -> None:
 
 
 async def test_two_replies_share_one_budget(store: Store) -> None:
-    budget = EditBudget("fake:1", 10, 1.0)
-    surfaces = [FakeSurface(budget=budget), FakeSurface(budget=budget)]
+    budget = EditBudget("a", 10, 1.0, refills=False)
+    surfaces = [FakeSurface(edits=budget, posts=budget), FakeSurface(edits=budget, posts=budget)]
 
     # Two objects that know nothing of each other, as in two processes.
     await asyncio.gather(
@@ -339,6 +358,315 @@ async def test_a_second_try_that_is_stopped_keeps_what_people_have_read(store: S
 
     assert surface.text == f"{older}\n\n{STOPPED}"
     assert shown.text == older
+
+
+async def test_an_answer_that_is_cut_says_so_below_its_words(store: Store) -> None:
+    surface = FakeSurface()
+
+    shown = await a_reply(store, surface).stream(
+        FakeModel(["One, two,", " three"], error=AnswerCut("MAX_TOKENS=3")).stream([])
+    )
+
+    assert surface.text == f"One, two, three\n\n{AnswerCut.apology}" == shown.shown
+    assert (shown.outcome, shown.text) == ("done", "One, two, three")
+
+
+async def test_only_the_end_of_a_reply_is_its_last_page(store: Store) -> None:
+    surface = FakeSurface(limit=100, latency=0.01)
+    growing = asyncio.create_task(
+        a_reply(store, surface).stream(FakeModel(WORDS, pause=0.01).stream([]))
+    )
+    await until(lambda: len(surface.screen) > 1)
+    early = list(surface.screen.values())
+
+    await growing
+
+    assert not any(page.last for page in early)
+    assert [page.last for page in surface.screen.values()][-2:] == [False, True]
+    assert sum(page.last for page in surface.screen.values()) == 1
+
+
+class TestWrittenAnew:
+    """A reply whose pages hold a former answer."""
+
+    async def former(self, store: Store, surface: FakeSurface, text: str) -> Sequence[str]:
+        shown = await a_reply(store, surface).stream(FakeModel([text]).stream([]))
+        surface.states.clear()
+        return shown.pages
+
+    async def test_the_new_answer_replaces_the_former_from_its_first_word(
+        self, store: Store
+    ) -> None:
+        surface, former = FakeSurface(), "A former answer. " * 20
+        pages = await self.former(store, surface, former)
+
+        shown = await a_reply(store, surface, pages=pages, former=former).stream(
+            FakeModel(WORDS, pause=0.005).stream([])
+        )
+
+        assert surface.states[0].startswith("word0")
+        assert all(TEXT.startswith(state) for state in surface.states)
+        assert (shown.outcome, shown.text, shown.pages) == ("done", TEXT, ("m1",))
+        assert list(surface.screen) == ["m1"]
+
+    async def test_no_former_words_stand_below_new_ones(self, store: Store) -> None:
+        surface = FakeSurface(limit=100)
+        pages = await self.former(store, surface, TEXT)
+
+        shown = await a_reply(store, surface, pages=pages, former=TEXT).stream(
+            spoken("A new", 0.2, " one.")
+        )
+
+        others = len(pages) - 1
+        assert others > 1
+        assert surface.states == ["A new", *[PENDING] * others, "A new one."]
+        assert surface.text == "A new one."
+        assert shown.pages == ("m1",)
+
+    async def test_former_words_go_however_fast_new_ones_come(self, store: Store) -> None:
+        surface = FakeSurface(limit=200)
+        pages = await self.former(store, surface, "A former answer. " * 30)
+        surface.edits = EditBudget("slow", 10, 1.0, refills=False)
+
+        await a_reply(store, surface, pages=pages, former="A former").stream(
+            FakeModel(WORDS, pause=0.02).stream([])
+        )
+
+        assert len(pages) == 3
+        assert surface.states[1:3] == [PENDING, PENDING]
+
+    async def test_a_longer_new_answer_fills_the_former_pages_and_more(self, store: Store) -> None:
+        surface = FakeSurface(limit=100)
+        pages = await self.former(store, surface, "A former answer. " * 8)
+
+        shown = await a_reply(store, surface, pages=pages, former="A former").stream(
+            FakeModel(WORDS, pause=0.005).stream([])
+        )
+
+        assert surface.text.split() == TEXT.split()
+        assert len(shown.pages) > len(pages) > 1
+        assert shown.pages[: len(pages)] == pages
+
+    @pytest.mark.parametrize("said", ["", TEXT[:30]])
+    async def test_the_former_answer_comes_back_where_the_model_fails(
+        self, store: Store, said: str
+    ) -> None:
+        surface, saved, former = FakeSurface(limit=150), Saved(), "A former answer. " * 20
+        pages = await self.former(store, surface, former)
+        model = FakeModel([said] if said else [], error=ModelUnavailable("cut"), pause=0.05)
+
+        shown = await a_reply(store, surface, pages=pages, former=former, saved=saved).stream(
+            model.stream([])
+        )
+
+        notice = FAILED_ANEW.format(apology=ModelUnavailable.apology)
+        assert surface.text.split() == f"{former}{notice}".split()
+        assert (shown.outcome, shown.text) == ("failed", "")
+        assert shown.shown == f"{former}\n\n{notice}"
+        assert not any("former" in text for text in saved.texts)
+
+    async def test_the_former_answer_comes_back_where_a_stop_precedes_the_first_word(
+        self, store: Store
+    ) -> None:
+        surface, stop = FakeSurface(), asyncio.Event()
+        pages = await self.former(store, surface, TEXT)
+        stop.set()
+
+        shown = await a_reply(store, surface, pages=pages, former=TEXT, stop=stop).stream(
+            FakeModel(pause=5).stream([])
+        )
+
+        assert surface.text == f"{TEXT}\n\n{STOPPED_ANEW}"
+        assert (shown.outcome, shown.text) == ("stopped", "")
+
+    async def test_a_stop_after_new_words_keeps_those(self, store: Store) -> None:
+        surface, stop = FakeSurface(), asyncio.Event()
+        pages = await self.former(store, surface, TEXT)
+
+        asyncio.get_running_loop().call_later(0.1, stop.set)
+        shown = await a_reply(store, surface, pages=pages, former=TEXT, stop=stop).stream(
+            spoken("New words", 5.0)
+        )
+
+        assert surface.text == f"New words\n\n{STOPPED}"
+        assert shown.text == "New words"
+
+    async def test_a_second_try_that_fails_brings_the_former_answer_back(
+        self, store: Store
+    ) -> None:
+        surface = FakeSurface()
+        pages = await self.former(store, surface, "Half a new one")
+
+        shown = await a_reply(
+            store, surface, pages=pages, older="Half a new one", former="The former."
+        ).stream(FakeModel([], error=ModelUnavailable("cut")).stream([]))
+
+        assert surface.text.startswith("The former.\n\n")
+        assert shown.text == ""
+
+    async def test_a_new_answer_that_is_refused_leaves_the_former(self, store: Store) -> None:
+        surface = FakeSurface()
+        pages = await self.former(store, surface, "The former.")
+        surface.errors = [WriteRefused("moderated"), WriteRefused("moderated")]
+
+        shown = await a_reply(store, surface, pages=pages, former="The former.").stream(
+            FakeModel(["An oath"]).stream([])
+        )
+
+        notice = FAILED_ANEW.format(apology=WriteRefused.apology)
+        assert surface.text == f"The former.\n\n{notice}"
+        assert (shown.outcome, shown.text) == ("failed", "")
+
+    async def test_deleting_the_reply_leaves_no_page_that_waits(self, store: Store) -> None:
+        surface = FakeSurface(limit=100)
+        pages = await self.former(store, surface, TEXT)
+        writing = asyncio.create_task(
+            a_reply(store, surface, pages=pages, former=TEXT).stream(spoken("New", 0.3, " words"))
+        )
+        await until(lambda: surface.states.count(PENDING) == len(pages) - 1)
+
+        del surface.screen["m1"]
+        shown = await writing
+
+        assert (shown.outcome, shown.text) == ("stopped", "")
+        assert surface.screen == {}
+
+    async def test_a_former_page_that_was_deleted_is_not_missed(self, store: Store) -> None:
+        surface = FakeSurface(limit=100)
+        pages = await self.former(store, surface, TEXT)
+        del surface.screen["m2"]
+
+        await a_reply(store, surface, pages=pages, former=TEXT).stream(
+            spoken("A new", 0.2, " one.")
+        )
+
+        assert surface.text == "A new one."
+
+
+class TestSilence:
+    """A model that says nothing for long: 0.2 s here, 0.4 s before the first word."""
+
+    @pytest.fixture(autouse=True)
+    def _soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reply_module, "SILENCE", 0.2)
+        monkeypatch.setattr(reply_module, "FIRST_SILENCE", 0.4)
+
+    async def test_a_sign_stands_below_the_words_until_the_next(self, store: Store) -> None:
+        surface, saved = FakeSurface(), Saved()
+
+        shown = await a_reply(store, surface, saved=saved).stream(
+            spoken("Well", 0.6, ", yes", 0.6, ".")
+        )
+
+        assert surface.states == [
+            "Well",
+            f"Well\n\n{WAITING}",
+            "Well, yes",
+            f"Well, yes\n\n{WAITING}",
+            "Well, yes.",
+        ]
+        assert shown.text == shown.shown == "Well, yes."
+        assert not any(WAITING in text for text in saved.texts)
+
+    async def test_a_silence_costs_one_write_and_no_time(self, store: Store) -> None:
+        surface = FakeSurface()
+        began = time.process_time()
+
+        await a_reply(store, surface).stream(spoken("Well", 1.5))
+
+        assert surface.states == ["Well", f"Well\n\n{WAITING}", "Well"]
+        assert time.process_time() - began < 0.5
+
+    async def test_a_model_that_goes_on_gets_no_sign(self, store: Store) -> None:
+        surface = FakeSurface()
+
+        await a_reply(store, surface).stream(FakeModel(WORDS, pause=0.02).stream([]))
+
+        assert not any(WAITING in state for state in surface.states)
+
+    async def test_before_the_first_word_the_sign_takes_longer(self, store: Store) -> None:
+        surface, saved = FakeSurface(), Saved()
+
+        await a_reply(store, surface).stream(spoken(0.3, "Quick."))
+        shown = await a_reply(store, surface, saved=saved).stream(spoken(0.6, "Slow."))
+
+        assert surface.states == ["Quick.", WAITING, "Slow."]
+        assert (shown.text, shown.pages) == ("Slow.", ("m2",))
+        assert not any(WAITING in text for text in saved.texts)
+
+    async def test_a_sign_gives_way_to_the_apology(self, store: Store) -> None:
+        surface = FakeSurface()
+
+        shown = await a_reply(store, surface).stream(
+            FakeModel([""], error=ModelUnavailable("cut"), pause=0.6).stream([])
+        )
+
+        assert surface.states == [WAITING, ModelUnavailable.apology]
+        assert (shown.text, surface.text) == ("", ModelUnavailable.apology)
+
+    async def test_a_sign_gives_way_to_the_stop(self, store: Store) -> None:
+        surface, stop = FakeSurface(), asyncio.Event()
+
+        asyncio.get_running_loop().call_later(0.4, stop.set)
+        shown = await a_reply(store, surface, stop=stop).stream(spoken("Well", 5.0))
+
+        assert surface.states == ["Well", f"Well\n\n{WAITING}", f"Well\n\n{STOPPED}"]
+        assert shown.text == "Well"
+
+    async def test_a_sign_that_does_not_fit_is_left_out(self, store: Store) -> None:
+        surface = FakeSurface(limit=100)
+
+        await a_reply(store, surface).stream(spoken("x" * 95, 0.5, "yz"))
+
+        assert surface.states == ["x" * 95, "x" * 95 + "yz"]
+
+    async def test_a_sign_stands_below_a_block_of_code(self, store: Store) -> None:
+        surface = FakeSurface()
+
+        await a_reply(store, surface).stream(spoken("```\none\n", 0.5, "two\n```"))
+
+        assert surface.states[1] == f"{surface.states[0]}\n\n{WAITING}"
+        assert surface.states[0].endswith("```")
+        assert surface.text == "```\none\ntwo\n```"
+
+    async def test_a_second_try_shows_its_silence_in_one_write(self, store: Store) -> None:
+        surface, saved = FakeSurface(limit=100), Saved()
+        older = TEXT[:150]
+        first = await a_reply(store, surface).stream(FakeModel([older]).stream([]))
+        stood = list(surface.states)
+        surface.states.clear()
+
+        await a_reply(store, surface, pages=first.pages, older=older, saved=saved).stream(
+            spoken(0.6, TEXT)
+        )
+
+        assert len(stood) == 2
+        assert saved.texts[0] == older
+        assert surface.states[0] == f"{stood[1]}\n\n{WAITING}"
+        assert surface.text.split() == TEXT.split()
+
+    async def test_a_former_answer_stands_above_the_sign(self, store: Store) -> None:
+        surface = FakeSurface(limit=100)
+        first = await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+        stood = [page.text for page in surface.screen.values()]
+        surface.states.clear()
+
+        shown = await a_reply(store, surface, pages=first.pages, former=TEXT).stream(
+            spoken(0.6, "New", 0.1, ".")
+        )
+
+        waiting = [PENDING] * (len(stood) - 1)
+        assert surface.states == [f"{stood[-1].rstrip()}\n\n{WAITING}", "New", *waiting, "New."]
+        assert shown.text == "New."
+
+    async def test_what_is_refused_after_a_sign_leaves_the_words_alone(self, store: Store) -> None:
+        refused = WriteRefused("moderated")
+        surface = FakeSurface(errors=[None, None, refused, refused])
+
+        shown = await a_reply(store, surface).stream(spoken("Half", 0.4, " an oath"))
+
+        assert surface.text == f"Half\n\n{WriteRefused.apology}"
+        assert shown.text == "Half"
 
 
 async def test_nothing_is_written_once_the_lease_is_lost(store: Store) -> None:

@@ -21,11 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.slack import SlackPlatform, connect
+from adapters.slack.inbound import Press, pressed
 from adapters.slack.markup import markdown_block, readable
 from bot.domain import Page, Person, ThreadKey, Turn
 from bot.errors import (
     CannotStart,
     MessageGone,
+    NotTheLast,
     PlaceGone,
     Refused,
     StoreUnavailable,
@@ -115,8 +117,8 @@ def turn_in(
     )
 
 
-def first(text: str, *, final: bool = False) -> Page:
-    return Page(0, text, final)
+def first(text: str, *, final: bool = False, last: bool = False) -> Page:
+    return Page(0, text, final or last, last=last)
 
 
 @asynccontextmanager
@@ -550,15 +552,91 @@ async def test_the_stop_button_stops_its_turn(transport: Transport) -> None:
     intake = FakeIntake()
     async with fast() as slack, hearing(slack, intake, transport) as platform:
         ann = slack.user("Ann")
-        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        dm = slack.dm(ann)
+        ts = await slack.say(dm, ann, "why?")
         await until(lambda: intake.turns)
         async with platform.surface(intake.last) as surface:
             message_id = await surface.post(first("Because"))
 
-            delivery = await slack.click(slack.channel_id, message_id.split(":")[1], ann, "stop")
+            delivery = await slack.click(dm, message_id.split(":")[1], ann, "stop")
 
         assert delivery.status == 200
+        assert intake.stopped == [f"slack:{slack.team_id}:{dm}:{ts}"]
+
+
+@both_transports
+async def test_slacks_own_stop_stops_a_reply_that_streams(transport: Transport) -> None:
+    intake = FakeIntake()
+    async with fast() as slack, hearing(slack, intake, transport) as platform:
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.last) as surface:
+            await surface.post(first("Because"))
+
+            await slack.stop(slack.channel_id, ts, ann)
+            await until(lambda: intake.stopped)
+
         assert intake.stopped == [f"slack:{slack.team_id}:{slack.channel_id}:{ts}"]
+
+
+@both_transports
+async def test_the_regenerate_button_tells_who_pressed_it_and_when(transport: Transport) -> None:
+    intake = FakeIntake()
+    async with fast() as slack, hearing(slack, intake, transport) as platform:
+        ann, bob = slack.user("Ann"), slack.user("Bob")
+        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.last) as surface:
+            message_id = await surface.post(first("Because", last=True))
+        shown = message_id.split(":")[1]
+
+        deliveries = [
+            await slack.click(slack.channel_id, shown, bob, "regenerate") for _ in range(2)
+        ]
+
+        turn_id = f"slack:{slack.team_id}:{slack.channel_id}:{ts}"
+        assert [delivery.status for delivery in deliveries] == [200, 200]
+        assert [(turn, person) for turn, person, _ in intake.pressed] == [(turn_id, bob)] * 2
+        assert len({press for _, _, press in intake.pressed}) == 2
+        assert not slack.ephemerals
+
+
+def test_a_press_is_the_same_however_often_it_is_told() -> None:
+    body = {
+        "type": "block_actions",
+        "trigger_id": "12.34.abc",
+        "user": {"id": "U1"},
+        "container": {"channel_id": "C1", "message_ts": "2.1", "thread_ts": "1.1"},
+        "actions": [{"action_id": "regenerate", "value": "slack:T1:C1:1.1"}],
+    }
+
+    assert pressed(body) == Press("slack:12.34.abc", "C1", "U1", "1.1", "slack:T1:C1:1.1")
+    assert pressed({**body, "actions": [{"action_id": "regenerate"}]}) is None
+
+
+@pytest.mark.parametrize("refusal", [NotTheLast(), StoreUnavailable("away")])
+@pytest.mark.parametrize("direct", [False, True])
+async def test_a_press_that_leads_to_nothing_is_answered_to_the_person_alone(
+    direct: bool, refusal: Refused | StoreUnavailable
+) -> None:
+    intake = FakeIntake()
+    async with fast() as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        channel = slack.dm(ann) if direct else slack.channel_id
+        ts = await slack.say(channel, ann, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.last) as surface:
+            message_id = await surface.post(first("Because", last=True))
+        intake.refuses = refusal
+
+        delivery = await slack.click(channel, message_id.split(":")[1], ann, "regenerate")
+        await until(lambda: slack.ephemerals)
+
+        (told,) = slack.ephemerals
+        assert delivery.status == 200
+        assert (told.channel_id, told.user_id, told.text) == (channel, ann, refusal.apology)
+        assert told.thread_ts == (None if direct else ts)
 
 
 async def test_slacks_own_stop_stops_the_last_turn_of_the_thread() -> None:
@@ -749,14 +827,16 @@ async def test_a_reply_stands_at_the_top_level_of_a_dm() -> None:
         assert [shown.text for shown in slack.screen(dm)] == ["Because."]
 
 
-async def test_only_an_unfinished_page_has_a_stop_button() -> None:
+async def test_a_growing_page_has_a_stop_button_and_the_last_one_another() -> None:
     async with fast() as slack, open_thread(slack) as (surface, _, replies):
         message_id = await surface.post(first("Be"))
         growing = replies()[0].buttons
         await surface.edit(message_id, first("Because.", final=True))
+        finished = replies()[0].buttons
+        await surface.edit(message_id, first("Because.", last=True))
 
-        assert growing == ("stop",)
-        assert replies()[0].buttons == ()
+        assert (growing, finished) == (("stop",), ())
+        assert replies()[0].buttons == ("regenerate",)
 
 
 async def test_a_reply_pings_nobody_shows_no_previews_and_reads_as_it_was_said() -> None:
@@ -807,8 +887,9 @@ async def test_all_replies_of_a_workspace_share_one_budget() -> None:
         dm = turn_in(slack, channel=slack.dm(slack.user("Ann")))
 
         async with platform.surface(turn_in(slack)) as one, platform.surface(dm) as other:
-            assert one.budget == other.budget
-            assert one.budget.bucket == f"slack:{slack.team_id}:write"
+            page = Page(0, "", final=False)
+            assert one.budget(page, new=False) == other.budget(page, new=False)
+            assert one.budget(page, new=True) != one.budget(page, new=False)
 
 
 async def test_a_thread_says_that_we_think_until_the_reply_comes() -> None:

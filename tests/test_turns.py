@@ -14,8 +14,18 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from bot.domain import Exchange, Outcome, Person, ThreadKey, Turn
-from bot.errors import LeaseLost, PersonBusy, QueueFull, StoreUnavailable, ThreadBusy
+from bot.errors import (
+    LeaseLost,
+    NotRemembered,
+    NotTheAsker,
+    NotTheLast,
+    PersonBusy,
+    QueueFull,
+    StoreUnavailable,
+    ThreadBusy,
+)
 from bot.history import History
+from bot.intake import Intake
 from bot.store import Store
 from bot.turns import Limits, Taken, Token, TurnQueue
 
@@ -72,8 +82,24 @@ async def reclaim(queue: TurnQueue) -> list[Token]:
 
 
 async def history(store: Store) -> list[str]:
-    exchanges = await History(store=store, keep_seconds=60).read(KEY)
-    return [exchange.turn_id for exchange in exchanges]
+    return [turn_id for turn_id, _ in await exchanges(store)]
+
+
+async def exchanges(store: Store) -> list[tuple[str, str]]:
+    read = await History(store=store, keep_seconds=60).read(KEY)
+    return [(exchange.turn_id, exchange.answer) for exchange in read]
+
+
+async def answered(queue: TurnQueue, *numbers: int, answer: str = "answer") -> None:
+    for number in numbers:
+        await queue.admit(a_turn(number))
+        await finish(queue, await take(queue), answer=answer)
+
+
+async def press(
+    queue: TurnQueue, number: int, *, person: str = ANN.id, press_id: str = "p1"
+) -> None:
+    await queue.regenerate(f"console:{number}", person_id=person, press_id=press_id)
 
 
 async def test_a_turn_comes_out_as_it_went_in(store: Store) -> None:
@@ -83,7 +109,7 @@ async def test_a_turn_comes_out_as_it_went_in(store: Store) -> None:
     await queue.admit(turn)
     taken = await take(queue)
 
-    assert taken == Taken(turn=turn, fence=1, tries=1, pages=(), shown="", stop=False)
+    assert taken == Taken(turn=turn, fence=1, tries=1, pages=(), shown="", stop=False, former="")
 
 
 async def test_a_turn_admitted_twice_at_once_is_one_turn(store: Store) -> None:
@@ -464,6 +490,231 @@ async def test_forgetting_an_ended_turn_removes_its_exchange_only(store: Store) 
     assert await history(store) == ["console:2"]
 
 
+async def test_an_answer_to_be_written_anew_is_queued_with_its_messages(store: Store) -> None:
+    queue = a_queue(store)
+    await answered(queue, 1, 2)
+
+    await press(queue, 2)
+    taken = await take(queue)
+
+    assert (taken.turn, taken.fence, taken.tries, taken.stop) == (a_turn(2), 2, 1, False)
+    assert (taken.pages, taken.shown, taken.former) == (("m1",), "", "answer")
+    assert await next_token(queue) is None
+
+
+async def test_a_new_answer_takes_the_place_of_the_former(store: Store) -> None:
+    queue = a_queue(store)
+    await answered(queue, 1, 2)
+    await press(queue, 2)
+    taken = await take(queue)
+    before = await exchanges(store)
+
+    await finish(queue, taken, answer="a better one")
+    await finish(queue, taken, answer="a better one")
+
+    assert before == [("console:1", "answer"), ("console:2", "answer")]
+    assert await exchanges(store) == [("console:1", "answer"), ("console:2", "a better one")]
+    assert await queue.depth() == 0
+
+
+async def test_without_a_new_answer_the_former_stays_and_can_be_had_again(store: Store) -> None:
+    queue = a_queue(store)
+    await answered(queue, 1)
+    await press(queue, 1)
+    taken = await take(queue)
+
+    await queue.finish(
+        taken, outcome="failed", pages=["m1"], shown="answer\n\n(Sorry.)", exchange=None
+    )
+    await press(queue, 1, press_id="p2")
+
+    assert await exchanges(store) == [("console:1", "answer")]
+    assert (await take(queue)).former == "answer"
+
+
+async def test_a_new_answer_is_the_former_of_the_next(store: Store) -> None:
+    queue = a_queue(store)
+    await answered(queue, 1)
+    await press(queue, 1)
+    await finish(queue, await take(queue), answer="second")
+
+    await press(queue, 1, press_id="p2")
+
+    assert (await take(queue)).former == "second"
+
+
+async def test_only_the_asker_has_an_answer_written_anew(store: Store) -> None:
+    queue = a_queue(store)
+    await answered(queue, 1)
+
+    with pytest.raises(NotTheAsker):
+        await press(queue, 1, person="u2")
+
+    assert await queue.depth() == 0
+
+
+async def test_only_the_last_answer_is_written_anew(store: Store) -> None:
+    queue = a_queue(store)
+    await answered(queue, 1, 2)
+
+    with pytest.raises(NotTheLast):
+        await press(queue, 1)
+
+    await queue.forget("console:2")
+    await press(queue, 1)
+
+
+async def test_what_is_forgotten_is_not_written_anew(store: Store) -> None:
+    queue = a_queue(store)
+    await answered(queue, 1, 2)
+    await queue.forget("console:2")
+
+    with pytest.raises(NotRemembered):
+        await press(queue, 2)
+    with pytest.raises(NotRemembered):
+        await press(queue, 7)
+    await History(store=store, keep_seconds=60).forget(KEY)
+    with pytest.raises(NotRemembered):
+        await press(queue, 1)
+
+    assert await queue.depth() == 0
+
+
+async def test_a_thread_at_work_writes_nothing_anew(store: Store) -> None:
+    queue = a_queue(store)
+    await answered(queue, 1)
+    await queue.admit(a_turn(2))
+
+    with pytest.raises(ThreadBusy):
+        await press(queue, 1)
+    with pytest.raises(ThreadBusy):
+        await press(queue, 2)
+    await finish(queue, await take(queue))
+    await press(queue, 2)
+    with pytest.raises(ThreadBusy):
+        await press(queue, 2, press_id="p2")
+
+    assert await queue.depth() == 1
+
+
+async def test_a_press_on_what_is_just_being_stored_is_heeded(store: Store) -> None:
+    queue = a_queue(store)
+    intake = Intake(queue=queue, history=History(store=store, keep_seconds=60))
+    await queue.admit(a_turn(1))
+    taken = await take(queue)
+
+    pressing = asyncio.create_task(intake.regenerate("console:1", person_id=ANN.id, press_id="p1"))
+    await asyncio.sleep(0.1)
+    await finish(queue, taken)
+    await pressing
+
+    assert (await take(queue)).former == "answer"
+
+
+async def test_of_two_presses_at_once_one_is_heeded(store: Store) -> None:
+    queue = a_queue(store)
+    await answered(queue, 1)
+
+    outcomes = await asyncio.gather(
+        *(press(queue, 1, press_id=f"p{number}") for number in range(5)), return_exceptions=True
+    )
+
+    assert [type(one) for one in outcomes].count(ThreadBusy) == 4
+    await finish(queue, await take(queue))
+    assert await next_token(queue) is None
+
+
+async def test_a_press_told_again_changes_nothing(store: Store) -> None:
+    queue = a_queue(store)
+    await answered(queue, 1)
+
+    await asyncio.gather(press(queue, 1), press(queue, 1))
+    await finish(queue, await take(queue))
+    await press(queue, 1)
+
+    assert await queue.depth() == 0
+    assert await next_token(queue) is None
+
+
+async def test_a_turn_without_a_word_can_be_answered_anew_until_another_follows(
+    store: Store,
+) -> None:
+    queue = a_queue(store)
+    await answered(queue, 1)
+    await answered(queue, 2, answer="")
+
+    await press(queue, 2)
+    taken = await take(queue)
+    await finish(queue, taken, answer="", outcome="failed")
+    await answered(queue, 3)
+    with pytest.raises(NotTheLast):
+        await press(queue, 2, press_id="p2")
+
+    assert (taken.pages, taken.shown, taken.former) == (("m1",), "", "")
+    assert await history(store) == ["console:1", "console:3"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "refusal"),
+    [({"waiting_per_person": 1}, PersonBusy), ({"waiting": 1}, QueueFull)],
+)
+async def test_answers_written_anew_count_for_the_limits(
+    store: Store, limits: dict[str, int], refusal: type[Exception]
+) -> None:
+    queue = a_queue(store, **limits)
+    await answered(queue, 1)
+    await queue.admit(a_turn(2, key=replace(KEY, thread="t2")))
+
+    with pytest.raises(refusal):
+        await press(queue, 1)
+
+    assert await queue.depth() == 1
+
+
+async def test_a_stop_of_the_former_answer_is_over(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    taken = await take(queue)
+    await queue.stop("console:1")
+    await finish(queue, taken, outcome="stopped")
+
+    await press(queue, 1)
+
+    assert not (await take(queue)).stop
+
+
+async def test_a_question_deleted_while_it_is_answered_anew_is_forgotten(store: Store) -> None:
+    queue = a_queue(store)
+    await answered(queue, 1)
+    await press(queue, 1)
+    taken = await take(queue)
+
+    await queue.forget("console:1")
+
+    assert await queue.renew(taken)
+    await finish(queue, taken, answer="new", outcome="stopped")
+    assert await history(store) == []
+
+
+async def test_a_worker_that_dies_over_a_new_answer_leaves_the_former(store: Store) -> None:
+    dead, alive = a_queue(store, "dead"), a_queue(store, "alive")
+    await answered(dead, 1)
+    await press(dead, 1)
+    first = await take(dead)
+    await dead.save(first, pages=["m1", "m2"], shown="half")
+
+    (token,) = await reclaim(alive)
+    second = await alive.take(token)
+
+    assert second
+    assert (second.pages, second.shown, second.former) == (("m1", "m2"), "half", "answer")
+    assert await exchanges(store) == [("console:1", "answer")]
+    with pytest.raises(LeaseLost):
+        await finish(dead, first, answer="late")
+    await finish(alive, second, answer="new")
+    assert await exchanges(store) == [("console:1", "new")]
+
+
 async def test_an_ended_turn_tells_what_stands_on_the_screen(store: Store) -> None:
     queue = a_queue(store)
     await queue.admit(a_turn(1))
@@ -517,6 +768,9 @@ async def test_every_key_expires(store: Store) -> None:
 
     assert await lasting() == []
     await finish(queue, taken)
+    assert await lasting() == []
+    await finish(queue, await take(queue))
+    await press(queue, 2)
     assert await lasting() == []
 
 

@@ -16,6 +16,7 @@ from bot import worker as worker_module
 from bot.budget import EditBudgets
 from bot.conversation import Conversation
 from bot.domain import Page, Person, ThreadKey, Turn
+from bot.draft import FAILED_ANEW
 from bot.errors import GivenUp, ModelUnavailable, PlaceGone, WriteFailed
 from bot.history import History
 from bot.store import Store, connect
@@ -351,6 +352,90 @@ async def test_a_worker_that_lost_its_lease_restores_the_final_text(store: Store
 
     assert slow.hung_up == 1
     assert list(platform.shown.screen) == ["m1"]
+
+
+async def press(store: Store, number: int = 1, *, press_id: str = "p1") -> None:
+    await a_queue(store).regenerate(f"console:{number}", person_id="u1", press_id=press_id)
+
+
+async def test_an_answer_written_anew_takes_the_place_of_the_former(store: Store) -> None:
+    platform, model = FakePlatform(), FakeModel(["Hi"])
+
+    async with running(a_worker(store, platform, model)):
+        await a_queue(store).admit(a_turn(1))
+        await a_queue(store).admit(a_turn(2))
+        await all_ended(store)
+        model.deltas = ["Hello"]
+        await press(store, 2)
+        await all_ended(store)
+        await a_queue(store).admit(a_turn(3))
+        await all_ended(store)
+
+    assert model.prompts[2] == model.prompts[1]
+    assert [message.text for message in model.prompts[3]] == [
+        "Be brief.", "question 1", "Hi", "question 2", "Hello", "question 3",
+    ]  # fmt: skip
+    assert [page.text for page in platform.shown.screen.values()] == ["Hi", "Hello", "Hello"]
+    assert (await remembered(store))[1] == ("question 2", "Hello")
+
+
+async def test_an_answer_that_cannot_be_written_anew_stays(store: Store) -> None:
+    platform, model = FakePlatform(), FakeModel(["Hi"])
+
+    async with running(a_worker(store, platform, model)):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+        model.deltas, model.error = [], ModelUnavailable("cut")
+        for number in range(2):
+            await press(store, press_id=f"p{number}")
+            await all_ended(store)
+
+    notice = FAILED_ANEW.format(apology=ModelUnavailable.apology)
+    assert platform.shown.text == f"Hi\n\n{notice}"
+    assert await remembered(store) == [("question 1", "Hi")]
+
+
+async def test_a_place_that_goes_while_an_answer_is_written_anew_leaves_it_remembered(
+    store: Store,
+) -> None:
+    platform, model = FakePlatform(), FakeModel(["Hi"])
+
+    async with running(a_worker(store, platform, model)):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+        model.deltas, model.pause = ["Hello", " Ann"], 0.1
+        platform.shown.errors = [None, PlaceGone("archived")]
+        await press(store)
+        await all_ended(store)
+
+    assert await outcome(store) == "failed"
+    assert await remembered(store) == [("question 1", "Hi")]
+
+
+async def test_a_dead_workers_new_answer_is_finished_in_the_same_message(store: Store) -> None:
+    platform, text = FakePlatform(), "".join(WORDS)
+    async with running(a_worker(store, platform, FakeModel(["Hi " * 200]))):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+    dead = a_queue(store, "dead")
+    await press(store)
+    tokens: list[Token] = []
+    while not tokens:
+        tokens = await dead.ready(["console"], count=1, block_seconds=0.1)
+    taken = await dead.take(tokens[0])
+    assert taken
+    await dead.save(taken, pages=["m1"], shown=text[:50])
+    await platform.shown.edit("m1", Page(0, text[:50], final=False))
+    platform.shown.states.clear()
+
+    async with running(a_worker(store, platform, FakeModel(WORDS), name="next")):
+        assert await remembered(store) == [("question 1", "Hi " * 200)]
+        await all_ended(store)
+
+    assert list(platform.shown.screen) == ["m1"]
+    assert all(text.startswith(state) for state in platform.shown.states)
+    assert platform.shown.text == text
+    assert await remembered(store) == [("question 1", text)]
 
 
 async def test_shutdown_lets_a_reply_end(store: Store) -> None:

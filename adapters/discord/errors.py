@@ -48,6 +48,8 @@ _PLACE_GONE = {
 }
 _TOO_SOON = {10015, 10062}  # unknown webhook, unknown interaction
 _TOO_LATE = 50027  # invalid webhook token
+_TOO_OLD = 30046  # "Maximum number of edits to messages older than 1 hour reached", with a 429
+_LONG = 30.0  # seconds; rather a new message than so long a wait for an edit
 
 
 @asynccontextmanager
@@ -78,9 +80,20 @@ async def _refuse(
 ) -> None:
     status = params.response.status
     if status == 429:
-        raise WriteDelayed("Discord asks to wait", retry_after=_wait(params.response.headers))
+        wait = _wait(params.response.headers)
+        if wait > _LONG and await _code(params.response) == _TOO_OLD:
+            raise WriteRefused("Discord takes no more edits of a message that old")
+        raise WriteDelayed("Discord asks to wait", retry_after=wait)
     if status >= 500:
         raise WriteFailed(f"Discord answers {status}")
+
+
+async def _code(response: aiohttp.ClientResponse) -> object:
+    try:
+        body = await response.json(content_type=None)
+    except (aiohttp.ClientError, ValueError):
+        return None
+    return body.get("code") if isinstance(body, dict) else None
 
 
 def _wait(headers: Mapping[str, str]) -> float:

@@ -14,7 +14,7 @@ from discord import app_commands
 from adapters.discord import inbound
 from adapters.discord.backlog import Backlog
 from adapters.discord.errors import translated
-from adapters.discord.surface import STOP
+from adapters.discord.surface import REGENERATE, STOP
 from bot.domain import ThreadKey
 from bot.errors import Refused, StoreUnavailable, SurfaceError
 from bot.intake import Intake
@@ -77,11 +77,21 @@ class Gateway(discord.Client):
         self._forget(event.message_ids)
 
     async def on_interaction(self, interaction: discord.Interaction) -> None:
-        """Answer the Stop button, whichever process showed it."""
+        """Answer a button, whichever process showed it."""
         data = interaction.data
         custom_id = data.get("custom_id") if data else None
-        if isinstance(custom_id, str) and custom_id.startswith(STOP):
-            self._start(self._stop(interaction, custom_id.removeprefix(STOP)))
+        if not isinstance(custom_id, str):
+            return
+        if custom_id.startswith(STOP):
+            stopping = self._intake.stop(custom_id.removeprefix(STOP))
+            self._start(self._pressed(interaction, stopping))
+        elif custom_id.startswith(REGENERATE):
+            again = self._intake.regenerate(
+                custom_id.removeprefix(REGENERATE),
+                person_id=str(interaction.user.id),
+                press_id=inbound.turn_id(interaction.id),
+            )
+            self._start(self._pressed(interaction, again))
 
     def _forget(self, message_ids: set[int]) -> None:
         turn_ids = [inbound.turn_id(one) for one in sorted(message_ids)]
@@ -181,8 +191,8 @@ class Gateway(discord.Client):
             else:
                 await interaction.response.send_message(apology, ephemeral=True)
 
-    async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
-        apology = await _apology(self._intake.stop(turn_id))
+    async def _pressed(self, interaction: discord.Interaction, asked: Awaitable[object]) -> None:
+        apology = await _apology(asked)
         async with translated():
             if apology is None:
                 await interaction.response.defer()
@@ -190,7 +200,7 @@ class Gateway(discord.Client):
                 await interaction.response.send_message(apology, ephemeral=True)
 
 
-async def _apology(asked: Awaitable[bool]) -> str | None:
+async def _apology(asked: Awaitable[object]) -> str | None:
     try:
         async with asyncio.timeout(_INTAKE_TIMEOUT):
             await asked

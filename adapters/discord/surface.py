@@ -14,17 +14,18 @@ import discord
 from discord.http import Route
 
 from adapters.discord.errors import NotAnswered, NotPermitted, ThreadArchived, translated
+from adapters.discord.limits import edit_budget
 from adapters.discord.place import ChannelPlace, CommandPlace, read_place
+from adapters.discord.tables import tables_as_code
 from bot.domain import EditBudget, Page, Turn
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteFailed, WriteRefused
 
-STOP = "stop:"  # the Stop button's custom_id is this and the turn's id
+# A button's custom_id is one of these and the turn's id.
+STOP, REGENERATE = "stop:", "regenerate:"
 
 _log = logging.getLogger(__name__)
 
 _LIMIT = 2000  # Discord's documentation, "Create Message"
-# Field measurements: about five edits in five seconds, for each channel.
-_WRITES, _WINDOW = 5, 5.0
 _NAME_LIMIT = 100  # Discord's documentation, "Start Thread from Message"
 _ALREADY_OPEN = 160004  # "A thread has already been created for this message"
 _TYPING_PAUSE = 8.0  # seconds; Discord shows typing for ten
@@ -79,14 +80,13 @@ class ChannelSurface:
         self._turn_id = turn_id
         self._refusals = 0
 
-    @property
-    def budget(self) -> EditBudget:
-        """The edit budget of the channel in which the reply stands."""
-        return EditBudget(f"discord:{self._place.channel}", _WRITES, _WINDOW)
+    def budget(self, page: Page, *, new: bool) -> EditBudget:
+        """Return the budget of the reply's channel; new messages have one of their own."""
+        return edit_budget("post" if new else "edit", self._place.channel)
 
     def measure(self, text: str) -> int:
-        """Return the number of code points (discord/discord-api-docs, issue 1315)."""
-        return len(text)
+        """Return the code points (discord/discord-api-docs, issue 1315) of what is shown."""
+        return len(tables_as_code(text))
 
     async def post(self, page: Page) -> str:
         """Send a message; sent again within minutes, the first one is changed instead."""
@@ -99,9 +99,15 @@ class ChannelSurface:
             message = await self._send(self._parent, page)
             self._place = self._parent
         self._parent = None
-        if not _shows(message, page):
-            # An earlier try got through after all, and Discord answers with what it sent.
+        if _shows(message, page, self._turn_id):
+            return str(message.id)
+        # An earlier try got through after all, and Discord answers with what it sent.
+        try:
             await self.edit(str(message.id), page)
+        except MessageGone:
+            # It was taken away since, by an answer that needed fewer pages.
+            self._refusals += 1
+            message = await self._send(self._place, page)
         return str(message.id)
 
     async def edit(self, message_id: str, page: Page) -> None:
@@ -149,23 +155,25 @@ class ChannelSurface:
         message = channel.get_partial_message(int(message_id))
         async with translated():
             if page.text:
-                await message.edit(content=page.text, view=_controls(self._turn_id, page))
+                await message.edit(
+                    content=tables_as_code(page.text), view=_controls(self._turn_id, page)
+                )
             else:
                 await message.delete()
 
     async def _send(self, place: ChannelPlace, page: Page) -> discord.Message:
         channel = self._client.get_partial_messageable(place.channel)
-        view = _controls(self._turn_id, page)
+        text, view = tables_as_code(page.text), _controls(self._turn_id, page)
         nonce = _nonce(self._turn_id, page.number, self._refusals)
         if place.question is None or page.number > 0:
             async with translated():
-                return await channel.send(page.text, view=view, nonce=nonce, suppress_embeds=True)
+                return await channel.send(text, view=view, nonce=nonce, suppress_embeds=True)
         question = discord.MessageReference(
             message_id=place.question, channel_id=place.channel, fail_if_not_exists=False
         )
         async with translated():
             return await channel.send(
-                page.text,
+                text,
                 view=view,
                 nonce=nonce,
                 suppress_embeds=True,
@@ -195,7 +203,12 @@ class CommandSurface:
             turn_id=turn_id,
         )
         self._refused = False
-        self.budget = EditBudget(f"discord:ask-{place.interaction}", _WRITES, _WINDOW)
+
+    def budget(self, page: Page, *, new: bool) -> EditBudget:
+        """Return the budget of the interaction's webhook, or for later pages the channel's."""
+        if page.number > 0 or self._refused:
+            return self._channel.budget(page, new=new)
+        return edit_budget("ask", self._place.interaction)
 
     def measure(self, text: str) -> int:
         """Return the number of code points, as for any message."""
@@ -279,7 +292,7 @@ class CommandSurface:
 
     def _form(self, page: Page) -> dict[str, object]:
         return {
-            "content": page.text,
+            "content": tables_as_code(page.text),
             "components": _controls(self._turn_id, page).to_components(),
             "allowed_mentions": discord.AllowedMentions.none().to_dict(),
             "flags": discord.MessageFlags(suppress_embeds=True).value,
@@ -345,15 +358,26 @@ async def _type(client: discord.Client, channel: int) -> None:
         await asyncio.sleep(_TYPING_PAUSE)
 
 
-def _shows(message: discord.Message, page: Page) -> bool:
+def _shows(message: discord.Message, page: Page, turn_id: str) -> bool:
+    wanted = [button.custom_id for button in _buttons(turn_id, page)]
+    rows = [row for row in message.components if isinstance(row, discord.ActionRow)]
+    shown = [it.custom_id for row in rows for it in row.children if isinstance(it, discord.Button)]
     # Discord drops the white space around a text.
-    return message.content == page.text.strip() and bool(message.components) != page.final
+    return message.content == tables_as_code(page.text).strip() and shown == wanted
+
+
+def _buttons(turn_id: str, page: Page) -> list[discord.ui.Button[discord.ui.View]]:
+    if not page.final:
+        return [discord.ui.Button(label="Stop", custom_id=f"{STOP}{turn_id}")]
+    if page.last:
+        return [discord.ui.Button(label="Regenerate", custom_id=f"{REGENERATE}{turn_id}")]
+    return []
 
 
 def _controls(turn_id: str, page: Page) -> discord.ui.View:
     view = discord.ui.View(timeout=None)
-    if not page.final:
-        view.add_item(discord.ui.Button(label="Stop", custom_id=f"{STOP}{turn_id}"))
+    for button in _buttons(turn_id, page):
+        view.add_item(button)
     # The gateway hears the button by its custom_id, after a restart too; a view that is not
     # stopped would be kept by the library for ever.
     view.stop()

@@ -16,7 +16,7 @@ from adapters.slack.errors import translated
 from adapters.slack.identity import Identity
 from adapters.slack.people import People
 from bot.domain import Person, ThreadKey, Turn
-from bot.errors import Refused, SurfaceError
+from bot.errors import Refused, StoreUnavailable, SurfaceError
 from bot.guard import escape_markup
 from bot.intake import Intake
 
@@ -55,6 +55,20 @@ class Said:
     def place(self) -> str:
         """The thread that takes the reply: empty at the top level of a DM."""
         return self.thread or ("" if self.direct else self.ts)
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """A button that somebody pressed; `thread` is empty at the top level of a DM.
+
+    `id` is the same however often Slack tells of the press.
+    """
+
+    id: str
+    channel: str
+    user: str
+    thread: str
+    turn_id: str
 
 
 class Inbound:
@@ -107,6 +121,13 @@ class Inbound:
         """Take a press of the Stop button."""
         await self._intake.stop(turn_id)
 
+    async def on_regenerate(self, press: Press) -> None:
+        """Take a press of the Regenerate button; where it leads to nothing, say why."""
+        try:
+            await self._intake.regenerate(press.turn_id, person_id=press.user, press_id=press.id)
+        except (Refused, StoreUnavailable) as error:
+            self._errands.start(_shown(self._whisper(press, escape_markup(error.apology))))
+
     async def _on_said(self, spoken: Said) -> None:
         if spoken.id in self._told:
             return
@@ -154,12 +175,12 @@ class Inbound:
         # Beside the acknowledgement: a slow post would be reason enough to tell us again.
         self._errands.start(_shown(post(spoken, escape_markup(words))))
 
-    async def _whisper(self, spoken: Said, text: str) -> None:
+    async def _whisper(self, to: Said | Press, text: str) -> None:
         await self._client.chat_postEphemeral(
-            channel=spoken.channel,
-            user=spoken.user,
+            channel=to.channel,
+            user=to.user,
             # In a thread that nobody has opened yet an ephemeral message is not shown.
-            thread_ts=spoken.thread or None,
+            thread_ts=to.thread or None,
             text=text,
         )
 
@@ -205,6 +226,22 @@ def said(event: Event, *, identity: Identity) -> Said | None:
         files=_files(event),
         direct=direct,
     )
+
+
+def pressed(body: Event) -> Press | None:
+    """Return what a block_actions payload tells of a button of a reply; None if nothing."""
+    match body:
+        case {
+            "trigger_id": str(trigger),
+            "user": {"id": str(user)},
+            "container": {"channel_id": str(channel), **container},
+            "actions": [{"value": str(turn_id)}],
+        }:
+            thread = container.get("thread_ts")
+            place = thread if isinstance(thread, str) else ""
+            return Press(f"slack:{trigger}", channel, user, place, turn_id)
+        case _:
+            return None
 
 
 async def _shown(post: Coroutine[None, None, None]) -> None:

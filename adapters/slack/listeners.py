@@ -13,8 +13,8 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.ask import AskCommand
 from adapters.slack.identity import Identity
-from adapters.slack.inbound import Inbound
-from adapters.slack.surface import STOP
+from adapters.slack.inbound import Inbound, pressed
+from adapters.slack.messages import REGENERATE, STOP
 from bot.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,11 @@ def build_app(
             await inbound.on_stop(turn_id)
         await ack()
 
+    async def on_regenerate(body: dict[str, object], ack: AsyncAck) -> None:
+        if press := pressed(body):
+            await inbound.on_regenerate(press)
+        await ack()
+
     async def on_nothing_of_ours(ack: AsyncAck) -> None:
         await ack()
 
@@ -72,6 +77,7 @@ def build_app(
     app.event(_ANY)(on_event)
     app.command(COMMAND)(on_command)
     app.action(STOP)(on_stop)
+    app.action(REGENERATE)(on_regenerate)
     app.action(_ANY)(on_nothing_of_ours)
     app.error(_on_error)
     return app

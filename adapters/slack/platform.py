@@ -24,6 +24,7 @@ from adapters.slack.listeners import build_app
 from adapters.slack.people import People
 from adapters.slack.signed_http import Handler, signed_handler
 from adapters.slack.status import Statuses
+from adapters.slack.streams import Streams
 from adapters.slack.surface import open_surface
 from bot.domain import Turn
 from bot.errors import CannotStart, SurfaceError
@@ -82,10 +83,17 @@ class SlackPlatform:
         self._signing_secret = signing_secret
         self._people = People(client)
         self._statuses = Statuses(client)
+        self._streams = Streams(client, identity=identity)
 
     def surface(self, turn: Turn) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply; entering asks nothing of Slack and always works."""
-        return open_surface(self._client, turn, identity=self._identity, statuses=self._statuses)
+        return open_surface(
+            self._client,
+            turn,
+            identity=self._identity,
+            statuses=self._statuses,
+            streams=self._streams,
+        )
 
     async def listen(self, intake: Intake) -> None:
         """Hear by Socket Mode until cancelled, through reconnects.

@@ -2,66 +2,87 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import translated
+from adapters.slack.errors import code_of
 from adapters.slack.identity import Identity
-from adapters.slack.markup import markdown_block
+from adapters.slack.messages import SOME_PAGE, Messages
 from adapters.slack.status import Status, Statuses
+from adapters.slack.streams import Audience, Stream, Streams
 from bot.domain import EditBudget, Page, Turn
-from bot.errors import SurfaceError, WriteFailed, WriteRefused
+from bot.errors import WriteFailed, WriteRefused
 from bot.guard import escape_markup
 
-STOP = "stop"  # the Stop button's action_id; its value is the turn's id
+log = logging.getLogger(__name__)
 
 # chat.update takes a `text` of 4000 bytes after escaping and else fails with msg_too_long (field);
 # a markdown block would take 12,000 characters (docs). One limit, so that both say the same.
 _LIMIT = 4000
 # Tier 3, at least 50 a minute for each method, workspace and app (docs, "Rate limits").
 _WRITES, _WINDOW = 50, 60.0
-_EVENT = "parley_turn"
+# chat.postMessage: one a second for each channel, with bursts (docs, "Rate limits").
+_POSTS, _POSTS_WINDOW = 5, 5.0
 # A turn that is taken up later than this may have been begun by a process that has died.
 _LATE = 2.5  # seconds
-_LOOKED_THROUGH = 200  # messages after the question
+_STREAMING = "streaming_state_conflict"  # docs: chat.update, "Errors"
 
 
 @asynccontextmanager
 async def open_surface(
-    client: AsyncWebClient, turn: Turn, *, identity: Identity, statuses: Statuses
+    client: AsyncWebClient,
+    turn: Turn,
+    *,
+    identity: Identity,
+    statuses: Statuses,
+    streams: Streams,
 ) -> AsyncIterator[SlackSurface]:
     """Open the surface of a turn's reply; in a thread Slack shows meanwhile that we think."""
-    thread = turn.place.get("thread")
-    channel = str(turn.place["channel"])
-    place = thread if isinstance(thread, str) else None
-    status = Status(statuses, channel=channel, thread=place)
+    messages = Messages(client, turn, identity=identity)
+    status = Status(statuses, channel=messages.channel, thread=messages.thread)
     async with status.shown():
-        yield SlackSurface(client, turn, identity=identity, status=status)
+        yield SlackSurface(messages, turn, team=identity.team, status=status, streams=streams)
 
 
 class SlackSurface:
-    """Messages in a thread or a DM; message ids are `channel:ts`."""
+    """Messages in a thread or a DM; message ids are `channel:ts`.
+
+    A page that grows in a thread is a stream of Slack's, as long as Slack has it so; a page that
+    cannot grow as it should, and any other, is a message that is updated.
+    """
 
     limit = _LIMIT
 
     def __init__(
-        self, client: AsyncWebClient, turn: Turn, *, identity: Identity, status: Status
+        self, messages: Messages, turn: Turn, *, team: str, status: Status, streams: Streams
     ) -> None:
-        thread = turn.place.get("thread")
-        self._client = client
-        self._identity = identity
+        self._messages = messages
+        self._team = team
         self._status = status
-        self._turn_id = turn.id
-        self._channel = str(turn.place["channel"])
-        self._thread = thread if isinstance(thread, str) else None
-        self._question = str(turn.place["question"])
+        self._streams = streams
+        self._audience: Audience | None = None
+        if messages.thread:
+            self._audience = Audience(messages.channel, messages.thread, turn.person.id)
+        self._stream: Stream | None = None
         # Pages that stand there already, by number; None when we have to look first.
         self._standing: dict[int, str] | None = None if _is_late(turn) else {}
-        self._refused: set[str] = set()
-        self.budget = EditBudget(f"slack:{identity.team}:write", _WRITES, _WINDOW)
+        # Messages that are no other page's: known by their ids, or taking no edits any more.
+        self._known: set[str] = set()
+
+    def budget(self, page: Page, *, new: bool) -> EditBudget:
+        """Return the budget of the method that shows the page, in the workspace or channel."""
+        if new and self._streams_from(page):
+            return self._streams.starts
+        if new:
+            bucket = f"slack:post:{self._messages.channel}"
+            return EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True)
+        if self._stream and page.text:
+            return self._stream.budget(page)
+        return EditBudget(f"slack:update:{self._team}", _WRITES, _WINDOW, refills=True)
 
     def measure(self, text: str) -> int:
         """Return the bytes that `text` has after escaping."""
@@ -73,112 +94,79 @@ class SlackSurface:
         An earlier try is looked for after a failed one, and when the turn was taken up late.
         """
         if self._standing is None:
-            self._standing = await self._find_pages()
-        if standing := self._standing.get(page.number):
+            self._standing = await self._messages.find(but=self._known)
+        number = page.number if page.number in self._standing else SOME_PAGE
+        if standing := self._standing.pop(number, ""):
             await self.edit(standing, page)
             return standing
         try:
-            async with self._status.replying(), translated():
-                return await self._send(page)
+            async with self._status.replying():
+                return await self._begin(page)
         except WriteFailed:
             self._standing = None
             raise
 
     async def edit(self, message_id: str, page: Page) -> None:
         """Change a message; a page without text takes it away."""
-        channel, _, ts = message_id.rpartition(":")
+        # Should the page be sent anew, it must not find this message.
+        self._known.add(message_id)
+        if not await self._grown(message_id, page):
+            await self._change(message_id, page)
+
+    def _streams_from(self, page: Page) -> bool:
+        return self._audience is not None and self._streams.possible and not page.final
+
+    async def _begin(self, page: Page) -> str:
+        if self._audience and self._streams_from(page):
+            try:
+                self._stream = await self._streams.begin(self._audience, page)
+            except WriteRefused:
+                self._audience = None
+            else:
+                return self._stream.id
+        return await self._messages.send(page)
+
+    async def _grown(self, message_id: str, page: Page) -> bool:
+        """Show a page by adding to its stream; False where it has to be written as a whole."""
+        stream = self._stream
+        if stream is None or stream.id != message_id:
+            return False
         try:
-            async with translated():
-                if page.text:
-                    await self._client.chat_update(
-                        channel=channel,
-                        ts=ts,
-                        text=escape_markup(page.text),
-                        blocks=self._blocks(page),
-                        parse="none",
-                    )
-                else:
-                    await self._client.chat_delete(channel=channel, ts=ts)
-        except WriteRefused:
-            # The page is about to be sent anew, which must not find this message again.
-            self._refused.add(message_id)
-            if self._standing:
-                self._standing.pop(page.number, None)
-            raise
-
-    async def _send(self, page: Page) -> str:
-        # Slack keeps the metadata through updates that bring none.
-        metadata = {
-            "event_type": _EVENT,
-            "event_payload": {"turn": self._turn_id, "page": page.number},
-        }
-        answer = await self._client.chat_postMessage(
-            channel=self._channel,
-            thread_ts=self._thread,
-            text=escape_markup(page.text),
-            blocks=self._blocks(page),
-            metadata=metadata,
-            parse="none",
-            unfurl_links=False,
-            unfurl_media=False,
-        )
-        return f"{answer['channel']}:{answer['ts']}"
-
-    def _blocks(self, page: Page) -> list[dict[str, object]]:
-        shown: list[dict[str, object]] = [{**markdown_block(page.text)}]
-        if not page.final:
-            shown.append({"type": "actions", "elements": [self._stop_button()]})
-        return shown
-
-    def _stop_button(self) -> dict[str, object]:
-        label = {"type": "plain_text", "text": "Stop"}
-        return {"type": "button", "action_id": STOP, "text": label, "value": self._turn_id}
-
-    async def _find_pages(self) -> dict[int, str]:
-        try:
-            async with translated():
-                messages = await self._messages_since_question()
+            if not stream.takes(page):
+                await self._leave(stream, page)
+                return False
+            await self._add(stream, page)
+        except WriteRefused as error:
+            log.info("a stream takes no more: %s", error)
+            self._stream = None
+            return False
         except WriteFailed:
+            # Whether it stands there is unknown, and adding it again might double it.
+            self._stream = None
             raise
-        except SurfaceError:
-            # No scope to read, or reading's own rate limit, which is down to once a minute for
-            # some apps (docs): a message that may stand twice is better than none for long.
-            return {}
-        ours = (self._page_of(message) for message in messages)
-        return dict(page for page in ours if page and page[1] not in self._refused)
+        return True
 
-    async def _messages_since_question(self) -> list[dict[str, object]]:
-        if self._thread is None:
-            answer = await self._client.conversations_history(
-                channel=self._channel,
-                oldest=self._question,
-                limit=_LOOKED_THROUGH,
-                include_all_metadata=True,
-            )
+    async def _add(self, stream: Stream, page: Page) -> None:
+        if page.final:
+            controls, metadata = self._messages.controls(page), self._messages.metadata(page)
+            await stream.finish(page, blocks=controls, metadata=metadata)
+            self._stream = None
         else:
-            answer = await self._client.conversations_replies(
-                channel=self._channel,
-                ts=self._thread,
-                oldest=self._question,
-                limit=_LOOKED_THROUGH,
-                include_all_metadata=True,
-            )
-        return list(answer["messages"])
+            await stream.append(page)
 
-    def _page_of(self, message: Mapping[str, object]) -> tuple[int, str] | None:
-        # Any app may send metadata with our event's name, so the author counts too.
-        match message:
-            case {
-                "user": self._identity.user,
-                "ts": str(ts),
-                "metadata": {
-                    "event_type": str(event),
-                    "event_payload": {"turn": str(turn), "page": int(number)},
-                },
-            } if event == _EVENT and turn == self._turn_id:
-                return number, f"{self._channel}:{ts}"
-            case _:
-                return None
+    async def _leave(self, stream: Stream, page: Page) -> None:
+        await stream.finish(None, blocks=[], metadata=self._messages.metadata(page))
+        self._stream = None
+
+    async def _change(self, message_id: str, page: Page) -> None:
+        try:
+            await self._messages.change(message_id, page)
+        except WriteRefused as error:
+            if code_of(error) != _STREAMING:
+                raise
+            # Whoever began the stream has died, or never heard that it began.
+            await self._streams.end(message_id, metadata=self._messages.metadata(page))
+            await self._messages.change(message_id, page)
 
 
 def _is_late(turn: Turn) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 
@@ -10,7 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bot.guard import escape_markup
-from bot.markdown import SMALLEST_LIMIT, close, pages
+from bot.markdown import close, settled, tidy
+from bot.pages import SMALLEST_LIMIT, Measure, Pager
+
+
+def pages(text: str, *, limit: int, measure: Measure) -> list[str]:
+    return Pager(limit=limit, measure=measure).cut(text)
 
 
 def escaped_bytes(text: str) -> int:
@@ -62,12 +68,26 @@ FENCES = [
     ),
     *("```" + "x" * 50 + "\n", "~" * 9 + "\n", "    indented = 1\n", "code()\n", "`", "``\n"),
 ]
+BLOCKS = [
+    *(
+        "| a | b |\n",
+        "|---|---|\n",
+        "| 1 | 2 |\n",
+        "|",
+        "| - ",
+        "1. first\n",
+        "1. next\n",
+        "2) x\n",
+    ),
+    *("   goes on\n", "> quote\n", "<@123>", "*a*", "~~b~~", "**", "_"),
+]
 PLAIN_TEXTS = (
     st.lists(st.sampled_from(PLAIN), max_size=60)
     .map("".join)
     .filter(lambda text: "```" not in text)
 )
 TEXTS = st.lists(st.sampled_from(PLAIN + FENCES), max_size=60).map("".join)
+ANY = st.lists(st.sampled_from(PLAIN + FENCES + BLOCKS), max_size=60).map("".join)
 
 
 def bodies(page: str, *, first: bool, last: bool) -> Iterator[str]:
@@ -97,7 +117,7 @@ def joins(text: str, cut: list[str], at: int = 0) -> bool:
     )
 
 
-@given(TEXTS, LIMITS, MEASURES)
+@given(ANY, LIMITS, MEASURES)
 @example("text\n   ```\n" + "code\n" * 6 + "```" + "y" * 40, 50, len)
 def test_a_page_that_another_follows_never_changes(
     text: str, limit: int, measure: Callable[[str], int]
@@ -109,7 +129,7 @@ def test_a_page_that_another_follows_never_changes(
         assert settled == grown[: len(settled)]
 
 
-@given(TEXTS, LIMITS, MEASURES)
+@given(ANY, LIMITS, MEASURES)
 def test_pages_fit_and_the_last_one_fits_closed_too(
     text: str, limit: int, measure: Callable[[str], int]
 ) -> None:
@@ -148,6 +168,38 @@ def test_no_page_is_blank_and_all_but_the_last_close_their_fences(text: str, lim
 
     assert all(page.strip() for page in cut)
     assert all(close(page) == page for page in cut[:-1])
+
+
+@given(ANY, LIMITS, MEASURES, st.lists(st.integers(1, 40), min_size=1))
+def test_a_pager_that_saw_a_text_grow_cuts_as_a_new_one(
+    text: str, limit: int, measure: Measure, steps: list[int]
+) -> None:
+    pager = Pager(limit=limit, measure=measure)
+
+    at = 0
+    for step in itertools.cycle(steps):
+        at += step
+        assert pager.cut(text[:at]) == pages(text[:at], limit=limit, measure=measure)
+        if at >= len(text):
+            break
+
+
+@given(ANY, LIMITS, MEASURES)
+def test_what_is_shown_meanwhile_fits(text: str, limit: int, measure: Measure) -> None:
+    pager = Pager(limit=limit, measure=measure)
+
+    assert all(measure(pager.tidied(page)) <= limit for page in pager.cut(text))
+
+
+@given(ANY, st.integers(200, 300))
+def test_each_row_of_a_table_that_is_cut_stands_below_its_head(text: str, limit: int) -> None:
+    head = "| a | b |\n|---|---|\n"
+    rows = [f"| {number} | {text[:9]!r} |" for number in range(40)]
+
+    cut = pages(head + "\n".join(rows), limit=limit, measure=len)
+
+    assert all(page.startswith(head) for page in cut)
+    assert "\n".join(page.removeprefix(head) for page in cut) == "\n".join(rows)
 
 
 @given(TEXTS)
@@ -260,3 +312,116 @@ def test_a_long_reply_is_cut_in_a_moment(piece: str) -> None:
 
     # Hundreds of times what is needed would show that the work is not linear.
     assert time.process_time() - began < 1.5
+
+
+def test_a_head_of_a_table_stays_with_its_first_row() -> None:
+    text = "word " * 8 + "\n\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |"
+
+    cut = pages(text, limit=60, measure=len)
+
+    assert cut == ["word " * 8 + "\n", "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |"]
+
+
+def test_a_table_ends_where_its_rows_end() -> None:
+    text = "| a | b |\n|---|---|\n| 1 | 2 |\nThen words.\n" + "Words. " * 12
+
+    cut = pages(text, limit=60, measure=len)
+
+    assert not any("| a |" in page for page in cut[1:])
+
+
+@pytest.mark.parametrize("marker", [".", ")"])
+def test_a_list_that_is_cut_keeps_its_numbers(marker: str) -> None:
+    text = "\n".join(f"1{marker} item number {word}" for word in "abcdefgh")
+
+    cut = pages(text, limit=60, measure=len)
+
+    firsts = [page.partition(" ")[0] for page in cut]
+    assert firsts == [f"1{marker}", f"4{marker}", f"7{marker}"]
+
+
+def test_another_list_has_numbers_of_its_own() -> None:
+    text = "1. one\n2. two\n\nNow another, and it is a new one:\n\n1. first\n2. second\n3. third"
+
+    cut = pages(text, limit=60, measure=len)
+
+    assert cut[1].startswith("1. first")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain words", "plain words"),
+        ("some **bold", "some **bold**"),
+        ("some **bold*", "some **bold**"),
+        ("some **bold** and *it", "some **bold** and *it*"),
+        ("some **", "some"),
+        ("**bold _and", "**bold _and_**"),
+        ("see `co", "see `co`"),
+        ("see ``a ` b", "see ``a ` b``"),
+        ("see `", "see"),
+        ("snake_case and 2*3 and 4 * 5", "snake_case and 2*3 and 4 * 5"),
+        (r"\*not", r"\*not"),
+        ("~~gone", "~~gone~~"),
+        ("a [link](https://exa", "a link"),
+        ("a [link](https://example.org)", "a [link](https://example.org)"),
+        ("a [li", "a [li"),
+        ("![image](https://x", "image"),
+        ("**a\n\nnext", "**a\n\nnext"),
+        ("* item\n* **bo", "* item\n* **bo**"),
+        ("words\n-", "words\n"),
+        ("words\n##", "words\n"),
+        ("words\n``", "words\n"),
+        ("words\n```py", "words\n"),
+        ("words\n```py\nx", "words\n```py\nx\n```"),
+        ("| a | b |", ""),
+        ("words\n\n| a | b |\n|--", "words\n\n"),
+        ("| a | b |\n|---|---|", "| a | b |\n|---|---|"),
+        ("| a | b |\n|---|---|\n| 1", "| a | b |\n|---|---|\n| 1"),
+        ("```\ncode\n```\n**b", "```\ncode\n```\n**b**"),
+    ],
+)
+def test_unfinished_markup_is_shown_closed(text: str, shown: str) -> None:
+    assert tidy(text) == shown
+
+
+def test_eight_thousand_deltas_are_cut_and_shown_in_a_moment() -> None:
+    pager = Pager(limit=2000, measure=len)
+    words = [f"**word** {number}, `x`. " + "\n\n" * (number % 40 == 0) for number in range(8000)]
+    text = ""
+    began = time.process_time()
+
+    for number, word in enumerate(words):
+        text += word
+        if number % 8 == 0:
+            pager.tidied(pager.cut(text)[-1])
+
+    assert time.process_time() - began < 1.5
+
+
+@given(ANY)
+def test_what_is_settled_is_the_beginning_of_the_text(text: str) -> None:
+    assert text.startswith(settled(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "beginning"),
+    [
+        ("plain words", "plain words"),
+        ("some **bold", "some "),
+        ("some **bold** and *it", "some **bold** and "),
+        ("see `co", "see "),
+        ("a [link](https://exa", "a "),
+        ("a [li", "a "),
+        ("wow!", "wow"),
+        ("a [link](https://example.org)", "a [link](https://example.org)"),
+        ("words\n##", "words\n"),
+        ("words\n```py", "words\n"),
+        ("words\n```py\nx", "words\n```py\nx"),
+        ("| a | b |\n|--", ""),
+        ("| a | b |\n|---|---|\n| 1", "| a | b |\n|---|---|\n| 1"),
+        ("never **closed " + "x" * 300, "never **closed " + "x" * 300),
+    ],
+)
+def test_only_what_cannot_change_any_more_is_settled(text: str, beginning: str) -> None:
+    assert settled(text) == beginning

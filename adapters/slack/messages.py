@@ -1,0 +1,141 @@
+"""Our messages in Slack: sent, changed, and found again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from slack_sdk.web.async_client import AsyncWebClient
+
+from adapters.slack.errors import translated
+from adapters.slack.identity import Identity
+from adapters.slack.markup import markdown_block
+from bot.domain import Page, Turn
+from bot.errors import SurfaceError, WriteFailed
+from bot.guard import escape_markup
+
+# The action_ids of buttons; a button's value is the turn's id.
+STOP, REGENERATE = "stop", "regenerate"
+
+SOME_PAGE = -1  # instead of a page's number, where the message does not tell
+
+_EVENT = "parley_turn"
+_LOOKED_THROUGH = 200  # messages after the question
+
+
+class Messages:
+    """The messages that are the pages of one reply; their ids are `channel:ts`."""
+
+    def __init__(self, client: AsyncWebClient, turn: Turn, *, identity: Identity) -> None:
+        thread = turn.place.get("thread")
+        self.channel = str(turn.place["channel"])
+        self.thread = thread if isinstance(thread, str) else None
+        self._client = client
+        self._identity = identity
+        self._turn_id = turn.id
+        self._question = str(turn.place["question"])
+
+    async def send(self, page: Page) -> str:
+        """Send a page and return its id; SurfaceError."""
+        async with translated():
+            answer = await self._client.chat_postMessage(
+                channel=self.channel,
+                thread_ts=self.thread,
+                text=escape_markup(page.text),
+                blocks=self._blocks(page),
+                metadata=self.metadata(page),
+                parse="none",
+                unfurl_links=False,
+                unfurl_media=False,
+            )
+        return f"{answer['channel']}:{answer['ts']}"
+
+    async def change(self, message_id: str, page: Page) -> None:
+        """Make a message show a page; one without text takes it away. SurfaceError."""
+        channel, _, ts = message_id.rpartition(":")
+        async with translated():
+            if page.text:
+                # Slack keeps the metadata through updates that bring none.
+                await self._client.chat_update(
+                    channel=channel,
+                    ts=ts,
+                    text=escape_markup(page.text),
+                    blocks=self._blocks(page),
+                    parse="none",
+                )
+            else:
+                await self._client.chat_delete(channel=channel, ts=ts)
+
+    async def find(self, *, but: Collection[str]) -> dict[int, str]:
+        """Return the pages that stand there already, by number or SOME_PAGE, without some.
+
+        Raises WriteFailed.
+        """
+        try:
+            async with translated():
+                messages = await self._since_question()
+        except WriteFailed:
+            raise
+        except SurfaceError:
+            # No scope to read, or reading's own rate limit, which is down to once a minute for
+            # some apps (docs): a message that may stand twice is better than none for long.
+            return {}
+        ours = (self._page_of(message) for message in messages)
+        return dict(page for page in ours if page and page[1] not in but)
+
+    def controls(self, page: Page) -> list[dict[str, object]]:
+        """Return the blocks below the text."""
+        if not page.final:
+            return [self._button(STOP, "Stop")]
+        return [self._button(REGENERATE, "Regenerate")] if page.last else []
+
+    def metadata(self, page: Page) -> dict[str, object]:
+        """Return what tells other tries at this turn that the message is this page."""
+        return {
+            "event_type": _EVENT,
+            "event_payload": {"turn": self._turn_id, "page": page.number},
+        }
+
+    def _button(self, action: str, label: str) -> dict[str, object]:
+        text = {"type": "plain_text", "text": label}
+        button = {"type": "button", "action_id": action, "text": text, "value": self._turn_id}
+        return {"type": "actions", "elements": [button]}
+
+    def _blocks(self, page: Page) -> list[dict[str, object]]:
+        return [{**markdown_block(page.text)}, *self.controls(page)]
+
+    async def _since_question(self) -> list[dict[str, object]]:
+        if self.thread is None:
+            answer = await self._client.conversations_history(
+                channel=self.channel,
+                oldest=self._question,
+                limit=_LOOKED_THROUGH,
+                include_all_metadata=True,
+            )
+        else:
+            answer = await self._client.conversations_replies(
+                channel=self.channel,
+                ts=self.thread,
+                oldest=self._question,
+                limit=_LOOKED_THROUGH,
+                include_all_metadata=True,
+            )
+        return list(answer["messages"])
+
+    def _page_of(self, message: Mapping[str, object]) -> tuple[int, str] | None:
+        # Any app may send metadata with our event's name, so the author counts too.
+        match message:
+            case {
+                "user": self._identity.user,
+                "ts": str(ts),
+                "metadata": {
+                    "event_type": str(event),
+                    "event_payload": {"turn": str(turn), "page": int(number)},
+                },
+            } if event == _EVENT and turn == self._turn_id:
+                return number, f"{self.channel}:{ts}"
+            # A stream takes no metadata before its end. A thread's turns are answered one after the
+            # other, so one without any was begun for this turn.
+            case {"user": self._identity.user, "ts": str(ts), "streaming_state": str()}:
+                return None if message.get("metadata") else (SOME_PAGE, f"{self.channel}:{ts}")
+            case _:
+                return None

@@ -1,0 +1,260 @@
+"""Cuts a growing reply into pages that each read well alone."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from itertools import pairwise
+
+from bot.markdown import (
+    LONGEST_CLOSING,
+    Block,
+    Fence,
+    behind,
+    close,
+    closing,
+    is_item,
+    is_row,
+    may_delimit,
+    open_fence,
+    opened,
+    tidy,
+)
+
+Measure = Callable[[str], int]
+
+# The fence lines that are added to a page take up to 40, and an escaped character up to 6.
+SMALLEST_LIMIT = 50
+_LARGEST_HEAD = 4  # of a table, as a part of a page: a larger one is not repeated
+
+_SENTENCE_END = re.compile("[.!?…][\"'”’)\\]*_]*(?=[^\\S\\n])|[\u3002\uff01\uff1f]")  # noqa: RUF001
+_SPACE = re.compile(r"(?=[^\S\n])")
+# Code spans, links, addresses, mentions and bold text, which may still be open at the end.
+_INLINE = re.compile(
+    r"(?<!`)(`+)(?!`).*?(?:(?<!`)\1(?!`)|$)"
+    r"|!?\[[^\[\]]*(?:$|\](?:$|\((?:[^()]|\([^()]*\))*(?:\)|$)))"
+    r"|https?://\S+"
+    r"|<[@#!:][^<>\s]*(?:>|$)"
+    r"|\*\*(?=\S).*?(?:\*\*|$)"
+)
+# What would open a fence at the beginning of a page, or may turn out to.
+_FENCE_START = re.compile(r"```|~~~|`{1,2}$|~{1,2}$")
+_REGIONAL = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # two of these are one flag
+_NO_CUT, _BELOW_HEADING, _BETWEEN_LINES, _BETWEEN_ITEMS, _BETWEEN_BLOCKS = range(-1, 4)
+
+
+class Pager:
+    """Cuts one text again and again while it grows; a page that another follows is cut once.
+
+    Each page is at most `limit` as `measure` has it, and none is blank. A page that another follows
+    stays as it is however the text grows. The last page, too, still fits after `close`. A text that
+    needs no cut is returned as it is. Pages one after the other are the text, but for what is added
+    so that each reads well alone (lines that close and open a code fence, the head of a table, the
+    number of a list's item), that one whitespace character may be missing at each cut, and that a
+    page of nothing but whitespace, and whitespace at the end that does not fit any more, are left
+    out.
+
+    `measure` may not shrink when a text grows, nor give two texts joined more than both alone.
+    Raises ValueError when the limit is below SMALLEST_LIMIT.
+    """
+
+    def __init__(self, *, limit: int, measure: Measure) -> None:
+        if limit < SMALLEST_LIMIT:
+            raise ValueError(f"limit={limit} is below {SMALLEST_LIMIT}")
+        self._limit = limit
+        self._measure = measure
+        self._reserve = measure(LONGEST_CLOSING)
+        self._restart()
+
+    def cut(self, text: str) -> list[str]:
+        """Return the pages of a text; quick where it begins with the one before."""
+        if not text.startswith(self._settled):
+            self._restart()
+        visible = len(text.rstrip())
+        while (start := len(self._settled)) < visible:
+            opening, instead = self._opening(text, start)
+            size = self._fitting(text, start=start + instead, opening=opening)
+            end = start + instead + size
+            if end >= visible:
+                return [*self._done, opening + text[start + instead : end]]
+            self._settle(text, start, instead, size, opening)
+        return list(self._done)
+
+    def tidied(self, page: str) -> str:
+        """Return the last page of a text that still grows without unfinished markup; may be blank.
+
+        It fits, too.
+        """
+        shown = tidy(page)
+        return shown if self._measure(shown) <= self._limit else close(page)
+
+    def _restart(self) -> None:
+        self._settled = ""  # the text on the pages that are done
+        self._done: list[str] = []
+        self._block = Block()
+
+    def _opening(self, text: str, start: int) -> tuple[str, int]:
+        if not start:
+            return "", 0
+        opening, instead = self._block.opening(text, start)
+        too_large = self._measure(opening) > self._limit // _LARGEST_HEAD
+        return ("", 0) if too_large and not self._block.fence else (opening, instead)
+
+    def _settle(self, text: str, start: int, instead: int, size: int, opening: str) -> None:
+        """Finish the page that begins here, of which `size` characters and not one more fit.
+
+        `opening` takes the place of `instead` characters before those.
+        """
+        # The cut may depend on the first character that does not fit, but on none behind it: so
+        # it does not move when the text grows.
+        begin = start + instead
+        end, after = _cut(text[begin : begin + size + 1], self._block)
+        body = text[begin : begin + end]
+        if body.strip():
+            self._done.append(close(opening + body))
+        whole = text[begin + end] == "\n"
+        self._block = _behind_cut(text[start : begin + end], self._block, whole=whole)
+        self._settled = text[: begin + after]
+
+    def _fitting(self, text: str, *, start: int, opening: str) -> int:
+        """Return how many characters fit a page, at least 1, so that each fewer, closed, fit."""
+        limit, rest = self._limit, len(text) - start
+
+        def surely_fits(size: int) -> bool:
+            return self._measure(opening + text[start : start + size]) + self._reserve <= limit
+
+        if rest <= limit and surely_fits(rest):
+            return rest
+        size, too_many = 0, limit
+        while too_many < rest and surely_fits(too_many):
+            size, too_many = too_many, 2 * too_many
+        too_many = min(too_many, rest + 1)
+        while too_many - size > 1:
+            middle = (size + too_many) // 2
+            size, too_many = (middle, too_many) if surely_fits(middle) else (size, middle)
+        # The reserve is few characters: try them one by one, each with its own closing.
+        line = text.rfind("\n", start, start + size) + 1 or start
+        head = opening + text[start:line]
+        fence = open_fence(head)
+        while size < rest:
+            tail = text[line : start + size + 1]
+            if self._measure(head + tail + closing(tail, fence)) > limit:
+                break
+            size += 1
+        return max(size, 1)
+
+
+def _behind_cut(body: str, block: Block, *, whole: bool) -> Block:
+    """Return what is open on the next page; a list or table only where a whole line was the last.
+
+    A line that is cut goes on as plain text.
+    """
+    if whole:
+        return behind(body + "\n", block)
+    return Block(fence=behind(body, block).fence)
+
+
+def _cut(chunk: str, block: Block) -> tuple[int, int]:
+    """Return where the page ends and where the next begins; the last character does not fit."""
+    last = len(chunk) - 1
+    for least in (last // 2, last // 8):
+        line = _line_cut(chunk, block, least=least)
+        if line is not None:
+            return line, line + 1
+        end = _inner_cut(chunk, block.fence, least=least)
+        if end is not None:
+            return end, end + chunk[end].isspace()
+    whole = (end for end in range(last, last // 2, -1) if not _is_joined(chunk, end))
+    end = next(whole, last)
+    return end, end + chunk[end].isspace()
+
+
+def _line_cut(chunk: str, block: Block, *, least: int) -> int | None:
+    """Return the best newline: the last between blocks, else between items, else between lines."""
+    best: tuple[int, int] | None = None
+    newline = -1
+    heading = False
+    for line, following in pairwise(chunk.split("\n")):
+        newline += 1 + len(line)
+        before, block = block, block.after(line)
+        if line.strip():
+            heading = not before.fence and not block.fence and line.startswith("#")
+        if newline < max(least, 1):
+            continue
+        rank = _rank(line, following, before, block)
+        if rank == _BETWEEN_BLOCKS and heading:
+            rank = _BELOW_HEADING
+        if rank != _NO_CUT:
+            best = max(best or (rank, newline), (rank, newline))
+    return best[1] if best else None
+
+
+def _rank(line: str, following: str, before: Block, block: Block) -> int:
+    """Return how good a cut is between two lines.
+
+    A heading rather stays with what follows it, no fence or table is left empty, and no line of
+    code is taken for the fence's end.
+    """
+    if block.fence:
+        opens = not before.fence
+        torn = block.fence.begun_by(line) or block.fence.closed_by(following)
+        return _NO_CUT if opens or torn else _BETWEEN_LINES
+    if is_row(line) and not before.table and may_delimit(following):
+        return _NO_CUT
+    if block.table and not before.table:
+        return _NO_CUT
+    if not line.strip() or before.fence or opened(following):
+        return _BETWEEN_BLOCKS
+    if line.startswith("#"):
+        return _BELOW_HEADING
+    return _BETWEEN_ITEMS if is_item(following) else _BETWEEN_LINES
+
+
+def _inner_cut(chunk: str, fence: Fence | None, *, least: int) -> int | None:
+    """Return the last sentence's end, else space, else place between characters, that is free."""
+    fence = open_fence(chunk, fence)
+    line = chunk.rfind("\n") + 1
+    torn = _inside_spans(chunk, line) if not fence else set()
+    kinds = (_SENTENCE_END, _SPACE) if not fence else (_SPACE,)
+    for ends in (*(_positions(kind, chunk) for kind in kinds), range(len(chunk) - 1, 0, -1)):
+        for end in ends:
+            if end < max(least, 1):
+                break
+            if end in torn or _is_joined(chunk, end):
+                continue
+            if _FENCE_START.match(chunk, end + chunk[end].isspace()):
+                continue
+            if not (fence and fence.begun_by(chunk[line:end])):
+                return end
+    return None
+
+
+def _positions(pattern: re.Pattern[str], chunk: str) -> list[int]:
+    """Return where the pattern ends before the last character, last first."""
+    return [found.end() for found in pattern.finditer(chunk) if found.end() < len(chunk)][::-1]
+
+
+def _inside_spans(chunk: str, line: int) -> set[int]:
+    """Return the places inside the inline spans of the last line, which begins at `line`."""
+    spans = (found.span() for found in _INLINE.finditer(chunk, line))
+    return {at for first, behind in spans for at in range(first + 1, behind)}
+
+
+def _is_joined(text: str, at: int) -> bool:
+    """Whether a cut here would tear a character, as a reader sees it, or a run of marks."""
+    before, after = text[at - 1], text[at]
+    if after.isascii():
+        return (before == after and after in "`~*_|\\") or before + after == "\r\n"
+    if after in _REGIONAL:
+        flags = at - len(text[:at].rstrip(_REGIONAL))
+        return flags % 2 == 1
+    return (
+        before == "\u200d"
+        or unicodedata.category(after) in ("Mn", "Me", "Mc")
+        or after in "\u200c\u200d"
+        or "\U0001f3fb" <= after <= "\U0001f3ff"  # skin tones
+        or "\U000e0020" <= after <= "\U000e007f"  # tags, which spell some flags
+        or "\u1160" <= after <= "\u11ff"  # vowels and finals of Hangul
+        or ("\udc00" <= after <= "\udfff" and "\ud800" <= before <= "\udbff")
+    )

@@ -1,0 +1,80 @@
+"""Tables in Discord: as code, in columns, and only longer by it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.discord.tables import tables_as_code
+from bot.pages import Pager
+
+PIECES = [
+    "| a | b |\n",
+    "|---|:-:|\n",
+    "| long cell | x |\n",
+    "|",
+    "-",
+    "\n",
+    "text\n",
+    "```\n",
+    "漢",
+]
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
+
+
+def test_a_table_is_shown_as_code_with_even_columns() -> None:
+    text = "Look:\n\n| a | b |\n|---|:-:|\n| long cell | 漢字 |\n| x |\n\nDone."
+
+    shown = tables_as_code(text)
+
+    assert shown == (
+        "Look:\n\n"
+        "```\n"
+        "| a         | b    |\n"
+        "|-----------|------|\n"
+        "| long cell | 漢字 |\n"
+        "| x         |\n"
+        "```\n"
+        "\nDone."
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a | b",
+        "| a | b |",
+        "| a | b |\nno delimiter",
+        "| a | b |\n|---|\n",
+        "```\n| a |\n|---|\n| 1 |\n```",
+    ],
+)
+def test_what_is_no_table_stays_as_it_is(text: str) -> None:
+    assert tables_as_code(text) == text
+
+
+def test_a_cell_does_not_end_the_code() -> None:
+    shown = tables_as_code("| a |\n|---|\n| ```x |\n\n")
+
+    assert shown.count("```") == 2
+
+
+@given(TEXTS)
+def test_a_text_that_grows_never_takes_less_room(text: str) -> None:
+    lengths = [len(tables_as_code(text[:size])) for size in range(len(text) + 1)]
+
+    assert lengths == sorted(lengths)
+
+
+@given(st.lists(st.sampled_from(["| a | b |", "| a long cell | b |"]), min_size=30, max_size=80))
+def test_the_pages_of_a_long_table_fit_as_they_are_shown(rows: list[str]) -> None:
+    text = "\n".join(["| head | other |", "|---|---|", *rows])
+
+    def measure(text: str) -> int:
+        return len(tables_as_code(text))
+
+    pages = Pager(limit=400, measure=measure).cut(text)
+
+    assert all(measure(page) <= 400 for page in pages)
+    assert all(tables_as_code(page).startswith("```\n| head") for page in pages)

@@ -1,0 +1,83 @@
+"""What a reply has to show: every page fits, and nothing of ours stays in the answer."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.domain import Page
+from bot.draft import PENDING, STOPPED, WAITING, Draft, is_needed
+
+LIMIT = 80
+words = st.text(st.sampled_from("ab*`#|[]()\n -1é🙂"), max_size=60)
+
+
+def a_draft(*, older: str = "", former: str = "") -> Draft:
+    return Draft(limit=LIMIT, measure=len, older=older, former=former)
+
+
+@given(st.lists(st.tuples(words, st.booleans())), words, words, st.integers(0, 4))
+def test_every_page_fits_while_it_grows_and_at_the_end(
+    deltas: list[tuple[str, bool]], older: str, former: str, standing: int
+) -> None:
+    draft = a_draft(older=older, former=former)
+
+    for delta, silent in deltas:
+        draft.add(delta)
+        draft.silent = silent
+        pages = draft.pages(standing)
+        assert all(page.text.strip() and len(page.text) <= LIMIT for page in pages)
+        assert [page.number for page in pages] == sorted({page.number for page in pages})
+        assert sum(not page.final for page in pages) <= 1
+        assert not any(page.last for page in pages)
+
+    draft.ended = True
+    final = draft.pages(standing)
+    assert all(page.final and len(page.text) <= LIMIT for page in final)
+    assert [page.last for page in final if page.text] == [False] * (
+        sum(bool(page.text) for page in final) - 1
+    ) + [True] * any(page.text for page in final)
+
+
+@given(st.lists(words))
+def test_no_sign_of_life_is_left_at_the_end(deltas: list[str]) -> None:
+    silent, quick = a_draft(), a_draft()
+
+    for delta in deltas:
+        silent.add(delta)
+        silent.silent = True
+        silent.pages(0)
+        quick.add(delta)
+    silent.ended = quick.ended = True
+
+    assert silent.pages(0) == quick.pages(0)
+    assert silent.said == quick.said == "".join(deltas)
+
+
+def test_pages_of_a_former_answer_wait_for_the_new_one() -> None:
+    draft = a_draft(former="A former answer. " * 10)
+
+    before = draft.pages(3)
+    draft.add("New")
+    growing = draft.pages(3)
+    draft.ended = True
+
+    assert before == []
+    assert growing == [
+        Page(0, "New", final=False, said="New"),
+        Page(1, PENDING, final=True),
+        Page(2, PENDING, final=True),
+    ]
+    assert [is_needed(page) for page in growing] == [True, False, False]
+    assert [is_needed(page) for page in draft.pages(3)] == [True, False, False]
+
+
+def test_a_sign_of_life_is_no_word_of_the_answer() -> None:
+    draft = a_draft()
+
+    draft.silent = True
+    (page,) = draft.pages(0)
+    draft.stop()
+
+    assert (page.text, page.said) == (WAITING, "")
+    assert (draft.whole, draft.said) == (STOPPED, "")

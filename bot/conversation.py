@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 
 from bot.budget import EditBudgets
 from bot.domain import Exchange, Outcome
@@ -36,10 +38,11 @@ class Conversation:
         self._prompt_tokens = prompt_tokens
         self._patience = patience
 
-    async def answer(self, lease: Lease, surface: Surface) -> None:
-        """Show the model's answer on the surface and end the turn.
+    @asynccontextmanager
+    async def asking(self, lease: Lease) -> AsyncIterator[AsyncGenerator[str]]:
+        """Ask the model at once: it thinks while the platform opens the surface.
 
-        Raises what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost.
+        Yields what it says. Raises StoreUnavailable.
         """
         remembered = await self._history.read(lease.turn.key)
         prompt = window(
@@ -50,7 +53,14 @@ class Conversation:
             budget=self._prompt_tokens,
             count=estimate,
         )
-        deltas = self._model.stream(prompt.messages)
+        async with _begun(self._model.stream(prompt.messages)) as deltas:
+            yield deltas
+
+    async def answer(self, lease: Lease, surface: Surface, deltas: AsyncGenerator[str]) -> None:
+        """Show the model's answer on the surface and end the turn.
+
+        Raises what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost.
+        """
         shown = await self._reply(lease, surface).stream(deltas)
         await self._finish(lease, shown, shown.outcome)
 
@@ -100,6 +110,30 @@ class Conversation:
             shown=shown.shown,
             exchange=exchange if shown.text.strip() else None,
         )
+
+
+@asynccontextmanager
+async def _begun(stream: AsyncGenerator[str]) -> AsyncIterator[AsyncGenerator[str]]:
+    first = asyncio.create_task(_next(stream))
+    try:
+        yield _from(first, stream)
+    finally:
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await stream.aclose()
+
+
+async def _from(
+    first: asyncio.Task[str | None], stream: AsyncGenerator[str]
+) -> AsyncGenerator[str]:
+    delta = await first
+    while delta is not None:
+        yield delta
+        delta = await _next(stream)
+
+
+async def _next(stream: AsyncGenerator[str]) -> str | None:
+    return await anext(stream, None)
 
 
 async def _no_answer() -> AsyncGenerator[str]:

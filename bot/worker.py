@@ -210,11 +210,16 @@ class Worker:
             # Not even the apology got through.
             await self._conversation.leave(lease, "dead")
             return
-        async with self._platforms[lease.turn.key.platform].surface(lease.turn) as surface:
-            if tries > MAX_TRIES:
+        platform = self._platforms[lease.turn.key.platform]
+        if tries > MAX_TRIES:
+            async with platform.surface(lease.turn) as surface:
                 await self._conversation.give_up(lease, surface)
-            else:
-                await self._conversation.answer(lease, surface)
+            return
+        async with (
+            self._conversation.asking(lease) as deltas,
+            platform.surface(lease.turn) as surface,
+        ):
+            await self._conversation.answer(lease, surface, deltas)
 
     async def _back(self, taken: Taken, *, at_least: float = 0.0) -> None:
         delay = min(2.0 ** (taken.tries - 1), LONGEST_BACK)

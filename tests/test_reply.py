@@ -23,6 +23,7 @@ from bot.errors import (
     WriteFailed,
     WriteRefused,
 )
+from bot.pages import Pager
 from bot.reply import Reply, restore
 from bot.store import Store
 from tests.fakes import FakeModel, FakeSurface
@@ -715,3 +716,21 @@ async def test_restore_writes_every_page_again(store: Store) -> None:
     )
 
     assert surface.text.split() == TEXT.split()
+
+
+MARKUP = (
+    "# Title\n\nSome **bold words** and `code`, a [link](https://example.org).\n\n"
+    "| a | b |\n|---|---|\n" + "| 1 | two |\n" * 20 + "\n1. one\n1. two\n1. three\n\n"
+    "```py\n" + "x = 1\n" * 30 + "```\n\nDone, \U0001f600."
+)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 64, 10_000])
+async def test_any_pieces_end_on_the_same_pages(store: Store, chunk: int) -> None:
+    surface = FakeSurface(limit=200)
+    pieces = [MARKUP[at : at + chunk] for at in range(0, len(MARKUP), chunk)]
+
+    await a_reply(store, surface).stream(FakeModel(pieces, pause=0.0005).stream([]))
+
+    shown = [page.text for page in surface.screen.values()]
+    assert shown == Pager(limit=200, measure=len).cut(MARKUP)

@@ -18,6 +18,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
+from tests.emulators.clock import Clock
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.methods import METHODS
 from tests.emulators.slack.payload import Payload
@@ -31,6 +32,13 @@ STOP: Payload = {
         {"type": "button", "action_id": "stop", "text": {"type": "plain_text", "text": "Stop"}}
     ],
 }
+
+
+class StillClock(Clock):
+    """A clock that stands until it is put forward, so that rates can be counted exactly."""
+
+    def now(self) -> float:
+        return self._ahead
 
 
 @dataclass

@@ -128,6 +128,35 @@ async def test_bots_and_talk_among_people_are_not_for_us() -> None:
         assert intake.texts == ["hey, you"]
 
 
+async def test_a_role_is_not_us_and_reads_as_its_name() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada, role = emulator.user("Ada"), emulator.role("helpers")
+
+        await emulator.say(emulator.channel_id, ada, f"<@&{role}> help")
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} greet <@&{role}>")
+        await until(lambda: intake.turns)
+
+        assert intake.texts == ["greet @helpers"]
+
+
+async def test_what_discord_puts_at_the_begin_of_a_thread_is_not_for_us() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.turns[0]):
+            thread = emulator.thread_of(said) or ""
+
+        starter = emulator.event_of(said) | {"id": "99", "type": 21, "channel_id": thread}
+        await emulator.tell("MESSAGE_CREATE", starter)
+        await emulator.say(thread, ada, "two")
+        await until(lambda: len(intake.turns) > 1)
+
+        assert intake.texts == ["one", "two"]
+
+
 async def test_a_message_delivered_twice_is_one_turn() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
@@ -335,14 +364,19 @@ async def working(backlog: Backlog) -> AsyncIterator[None]:
 
 
 class Errands:
-    """Makes errands that fail while `away`, and writes their names down when they are done."""
+    """Makes errands that fail while `away`, and writes their names down when they are done.
+
+    `tries` counts how often any of them was begun.
+    """
 
     def __init__(self) -> None:
         self.away: Exception | None = StoreUnavailable("away")
         self.done: list[str] = []
+        self.tries = 0
 
     def __call__(self, name: str) -> Errand:
         async def run() -> None:
+            self.tries += 1
             if self.away:
                 raise self.away
             self.done.append(name)
@@ -373,7 +407,7 @@ async def test_deletions_drop_no_question_of_other_people() -> None:
         backlog.add_deletion([f"another {number}"], errand("deletion"))
 
     async with working(backlog):
-        await asyncio.sleep(0.05)
+        await until(lambda: errand.tries)
         errand.away = None
         await until(lambda: len(errand.done) == 104)
 
@@ -400,7 +434,7 @@ async def test_a_question_that_is_deleted_while_it_waits_is_not_admitted() -> No
     for number in range(3):
         backlog.add_question(f"{number}", errand(f"question {number}"))
     async with working(backlog):
-        await asyncio.sleep(0.05)
+        await until(lambda: errand.tries)
 
         backlog.add_deletion(["0", "2"], errand("deletion"))
         errand.away = None
@@ -456,7 +490,7 @@ async def test_an_errand_waits_for_the_store_as_long_as_it_takes(
     backlog.add_question("1", errand("1"))
 
     async with working(backlog):
-        await asyncio.sleep(0.1)
+        await until(lambda: errand.tries > 2)
         errand.away = None
         await until(lambda: errand.done)
 
@@ -493,7 +527,9 @@ async def test_a_deleted_question_is_forgotten_after_it_was_admitted() -> None:
         await until(lambda: intake.turns)
 
         await emulator.delete(said)
-        await asyncio.sleep(0.05)
+        # What is told behind the deletion does not wait for the admission.
+        await emulator.slash(emulator.channel_id, ada, "ask", prompt="and you?")
+        await until(lambda: len(intake.turns) > 1)
         early = list(intake.forgotten)
         intake.open.set()
         await until(lambda: intake.forgotten)

@@ -469,7 +469,7 @@ async def test_a_locked_thread_is_closed_to_the_bot() -> None:
         with raises(50013):
             await thread.edit(archived=False)
         with raises(50024):
-            await bot.http.edit_channel(int(emulator.channel_id), name="else")
+            await bot.http.edit_channel(int(emulator.channel_id), archived=False)
 
 
 @pytest.mark.parametrize("in_threads", [True, False])

@@ -964,7 +964,7 @@ async def test_a_gateway_that_is_away_takes_nobody() -> None:
                 async with line_of(emulator):
                     pass
             await before.begin()
-        emulator.refuse_connections(refused=False)
+        emulator.accept_connections()
         async with line_of(emulator) as after:
             await after.send(HEARTBEAT)
 

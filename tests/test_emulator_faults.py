@@ -63,12 +63,38 @@ def test_faults_of_one_call_strike_in_the_order_in_which_they_were_added() -> No
     assert struck(faults, *["/a"] * 4) == [500, 500, 429, None]
 
 
-def test_a_fault_that_waits_lets_a_later_one_strike() -> None:
+def test_a_fault_that_waits_counts_only_the_calls_that_went_well() -> None:
     faults = Faults()
     faults.add("/a", status=500, after=1)
     faults.add("/a", status=429)
 
-    assert struck(faults, *["/a"] * 3) == [429, 500, None]
+    assert struck(faults, *["/a"] * 4) == [429, None, 500, None]
+
+
+def test_faults_that_wait_for_the_same_calls_count_them_together() -> None:
+    faults = Faults()
+    faults.add("/a", status=500, after=1)
+    faults.add("/a", status=429, after=2)
+
+    assert struck(faults, *["/a"] * 4) == [None, 500, None, 429]
+
+
+def test_a_fault_that_never_struck_was_asked_for_in_vain() -> None:
+    faults = Faults()
+    faults.add("/a", times=99)
+    faults.add("/b", after=1)
+    faults.strike("/a")
+    faults.strike("/b")
+
+    assert faults.in_vain() == ["/b"]
+
+
+def test_healing_forgets_what_was_asked_for_in_vain() -> None:
+    faults = Faults()
+    faults.add("/a")
+    faults.heal()
+
+    assert faults.in_vain() == []
 
 
 def test_healing_ends_all_faults() -> None:

@@ -204,3 +204,57 @@ async def test_an_edited_message_is_told_with_both_texts() -> None:
         await until(lambda: len(bot.heard) == 2)
         assert bot.events("message")[1]["message"]["text"] == "two"  # type: ignore[index]
         assert slack.states(slack.channel_id, ts) == ["one", "two"]
+
+
+@pytest.mark.parametrize("first", [f"{SlackEmulator.bot_mention} hi", "hello"])
+async def test_an_edited_mention_is_told_as_a_mention_again(first: str) -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot:
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, first)
+
+        await slack.edit(slack.channel_id, ts, f"{slack.bot_mention} why?")
+
+        await until(lambda: [event for event in bot.events("app_mention") if "edited" in event])
+        [mention] = [event for event in bot.events("app_mention") if "edited" in event]
+        assert (mention["ts"], mention["text"]) == (ts, f"{slack.bot_mention} why?")
+        assert mention["edited"]["user"] == ann  # type: ignore[index]
+        assert mention["edited"]["ts"].endswith(".000000")  # type: ignore[index]
+
+
+async def test_a_person_who_edits_a_mention_away_or_a_dm_mentions_nobody() -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot:
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+        asked = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        direct = await slack.say(dm, ann, "why?")
+
+        await slack.edit(slack.channel_id, asked, "never mind")
+        await slack.edit(dm, direct, f"{slack.bot_mention} why?")
+
+        await until(lambda: len(bot.heard) == 5)
+        assert ["edited" in event for event in bot.events("app_mention")] == [False]
+
+
+async def test_a_persons_words_come_as_rich_text_too() -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot:
+        ann = slack.user("Ann")
+
+        await slack.say(
+            slack.dm(ann), ann, f"{slack.bot_mention} <!here> <https://a.example|a> & b"
+        )
+
+        await until(lambda: bot.heard)
+        blocks = bot.events("message")[0]["blocks"]
+        assert isinstance(blocks, list)
+        [block] = blocks
+        [section] = block["elements"]
+        assert (block["type"], section["type"]) == ("rich_text", "rich_text_section")
+        assert [element["type"] for element in section["elements"]] == [
+            "user",
+            "text",
+            "broadcast",
+            "text",
+            "link",
+            "text",
+        ]
+        assert section["elements"][-1]["text"] == " & b"

@@ -80,7 +80,7 @@ async def test_a_block_that_slack_would_not_take_is_refused_by_its_place(
 @pytest.mark.parametrize(
     ("blocks", "error"),
     [
-        (section("x" * 3000) * 5, "msg_blocks_too_long"),
+        ([*(section("x" * 2600) * 5), *section("x")], "msg_blocks_too_long"),
         ("{}", "invalid_blocks_format"),
         ("[", "invalid_blocks_format"),
         (["x"], "invalid_blocks_format"),
@@ -105,19 +105,7 @@ async def test_blocks_may_be_refused_as_a_whole(blocks: object, error: str) -> N
         [{"type": "section", "fields": [plain("x" * 2000)], "accessory": button()}],
         [{"type": "header", "text": {**plain("x" * 150), "emoji": True}}, {"type": "divider"}],
         [{"type": "context", "elements": [plain("x"), {"type": "mrkdwn", "text": "*x*"}]}],
-        [
-            {
-                "type": "context_actions",
-                "elements": [
-                    {
-                        "type": "feedback_buttons",
-                        "action_id": "opinion",
-                        "positive_button": {"text": plain("Good"), "value": "1"},
-                        "negative_button": {"text": plain("Bad"), "value": "0"},
-                    }
-                ],
-            }
-        ],
+        section("x" * 2600) * 5,
     ],
 )
 async def test_blocks_at_the_limit_are_taken(blocks: object) -> None:
@@ -127,6 +115,25 @@ async def test_blocks_at_the_limit_are_taken(blocks: object) -> None:
         await client.api_call("chat.postMessage", json=args)
 
         assert len(slack.screen(slack.channel_id)) == 1
+
+
+@pytest.mark.parametrize(
+    ("blocks", "kind"),
+    [
+        ([{"type": "rich_text", "elements": []}], "rich_text"),
+        (actions({"type": "datepicker"}), "datepicker"),
+    ],
+)
+async def test_a_block_that_is_not_emulated_fails_the_test(
+    blocks: list[Payload], kind: str
+) -> None:
+    async def call() -> None:
+        async with SlackEmulator() as slack, writer(slack) as client:
+            args = {"channel": slack.channel_id, "text": "x", "blocks": blocks}
+            await refused(client, "chat.postMessage", args)
+
+    with pytest.raises(AssertionError, match=f"{kind} is not emulated"):
+        await call()
 
 
 async def test_what_has_no_id_gets_one() -> None:

@@ -107,6 +107,36 @@ async def test_a_retry_says_which_and_why(transport: str) -> None:
         assert len({d.event_id for d in slack.deliveries}) == 1
 
 
+async def test_an_answer_of_4xx_is_no_acknowledgement() -> None:
+    async with SlackEmulator() as slack, endpoint(slack) as app:
+        app.status = 404
+        ann = slack.user("Ann")
+
+        await slack.say(slack.dm(ann), ann, "hello")
+
+        await until(lambda: len(app.told) == 2)
+        assert [d.status for d in slack.deliveries][:1] == [404]
+
+
+async def test_only_a_command_is_answered_in_its_acknowledgement() -> None:
+    async with SlackEmulator() as slack, socket(slack) as connection, writer(slack) as client:
+        ann = slack.user("Ann")
+        ts = await post(client, slack.channel_id, "x", blocks=[STOP])
+        doings = [
+            asyncio.create_task(slack.slash(slack.channel_id, ann, "/ask", "why?")),
+            asyncio.create_task(slack.click(slack.channel_id, ts, ann, "stop")),
+        ]
+
+        accepts = {}
+        for _ in range(3):
+            frame = await connection.receive_json(timeout=30)
+            accepts[frame["type"]] = frame["accepts_response_payload"]
+            await connection.send_json({"envelope_id": frame["envelope_id"]})
+
+        await asyncio.gather(*doings)
+        assert accepts == {"events_api": False, "interactive": False, "slash_commands": True}
+
+
 @pytest.mark.parametrize(
     ("status", "seconds", "reason"), [(500, 0.0, "http_error"), (200, 30.0, "http_timeout")]
 )
@@ -239,8 +269,8 @@ async def test_nobody_listening_is_a_try_without_a_status() -> None:
         assert slack.deliveries[0].status is None
 
 
-@pytest.mark.parametrize("reason", ["refresh_requested", "warning", "link_disabled", None])
-async def test_bolt_comes_back_after_a_disconnect(reason: Reason | None) -> None:
+@pytest.mark.parametrize("reason", ["refresh_requested", "warning", "link_disabled"])
+async def test_bolt_comes_back_after_a_disconnect(reason: Reason) -> None:
     async with SlackEmulator() as slack, bolt(slack) as bot:
         ann = slack.user("Ann")
 
@@ -250,6 +280,18 @@ async def test_bolt_comes_back_after_a_disconnect(reason: Reason | None) -> None
 
         await until(lambda: bot.heard)
         await until(slack.connected.is_set)
+        assert [event["text"] for event in bot.events("message")] == ["hello"]
+
+
+async def test_bolt_comes_back_after_a_cut() -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot:
+        ann = slack.user("Ann")
+
+        await slack.cut()
+        await until(lambda: [r.method for r in slack.requests].count("apps.connections.open") > 1)
+        await slack.say(slack.dm(ann), ann, "hello")
+
+        await until(lambda: bot.heard)
         assert [event["text"] for event in bot.events("message")] == ["hello"]
 
 
@@ -328,7 +370,7 @@ async def test_what_a_lost_connection_took_with_it_comes_on_another() -> None:
         await slack.say(slack.dm(ann), ann, "hello")
         lost = await first.receive_json(timeout=30)
 
-        await slack.disconnect(None)
+        await slack.cut()
         async with socket(slack) as second:
             slack.clock.advance(3.0)
             again = await second.receive_json(timeout=30)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
-from tests.emulators.slack import SlackEmulator
+from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.emulators.slack.payload import Payload
 from tests.slack_app import (
     STOP,
@@ -119,6 +119,25 @@ async def test_a_response_url_may_take_the_message_away() -> None:
         await AsyncWebhookClient(url).send(delete_original=True)
 
         assert slack.screen(slack.channel_id) == []
+
+
+async def test_an_answer_with_an_unknown_field_is_a_violation() -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot:
+        url = await command_url(slack, bot)
+
+        await AsyncWebhookClient(url).send_dict({"text": "x", "silent": True, "mrkdwn": "maybe"})
+
+        noted, slack.violations[:] = list(slack.violations), []
+        assert noted == [
+            "response_url: no argument is called silent",
+            "response_url: mrkdwn='maybe' is not of type boolean",
+        ]
+
+
+async def test_a_command_needs_its_scope() -> None:
+    async with SlackEmulator(scopes=SCOPES - {"commands"}) as slack:
+        with pytest.raises(LookupError, match="needs the scope commands"):
+            await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
 
 
 async def button_url(slack: SlackEmulator, bot: Bot, ts: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -11,7 +10,8 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from tests.emulators.slack import Rate, SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.slack_app import EVERY_SCOPE, QUIET, post, refusal, writer
+from tests.slack_app import EVERY_SCOPE, QUIET, StillClock, post, refusal, writer
+from tests.slack_talk import talk
 
 
 async def test_updates_are_limited_for_the_whole_workspace() -> None:
@@ -63,39 +63,42 @@ async def test_posts_are_limited_for_each_channel_and_the_bucket_fills_again() -
 
 
 async def test_a_channel_takes_a_post_a_second_and_a_burst_of_five() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
+    async with SlackEmulator(clock=StillClock()) as slack, writer(slack) as client:
         args = {"channel": slack.channel_id, "text": "x", **QUIET}
 
-        fewest, most = await taken(client, "chat.postMessage", [args] * 99, per_second=1.0)
-
-        assert fewest <= 5 <= most
+        assert await taken(client, "chat.postMessage", [args] * 6) == 5
 
 
 async def test_a_workspace_takes_several_hundred_posts_a_minute() -> None:
-    async with SlackEmulator() as slack, writer(slack) as client:
-        rooms = [slack.channel(f"room-{number}") for number in range(400)]
+    async with SlackEmulator(clock=StillClock()) as slack, writer(slack) as client:
+        rooms = [slack.channel(f"room-{number}") for number in range(301)]
         calls = [{"channel": room, "text": "x", **QUIET} for room in rooms]
 
-        fewest, most = await taken(client, "chat.postMessage", calls, per_second=5.0)
-
-        assert fewest <= 300 <= most
+        assert await taken(client, "chat.postMessage", calls) == 300
 
 
 @pytest.mark.parametrize(
     ("method", "calls"),
     [
+        ("agents.sessions.setStatus", 50),
+        ("assistant.threads.setStatus", 600),
+        ("chat.appendStream", 100),
         ("chat.delete", 50),
         ("chat.postEphemeral", 100),
+        ("chat.startStream", 20),
+        ("chat.stopStream", 20),
+        ("chat.update", 50),
         ("conversations.info", 50),
         ("conversations.replies", 50),
         ("users.info", 100),
     ],
 )
 async def test_a_method_is_of_its_documented_tier(method: str, calls: int) -> None:
-    async with SlackEmulator(scopes=EVERY_SCOPE) as slack, writer(slack) as client:
-        fewest, most = await taken(client, method, [{}] * 2 * calls, per_second=calls / 60)
-
-        assert fewest <= calls <= most
+    async with (
+        SlackEmulator(scopes=EVERY_SCOPE, clock=StillClock()) as slack,
+        writer(slack) as client,
+    ):
+        assert await taken(client, method, [{}] * (calls + 1)) == calls
 
 
 async def test_an_app_sold_outside_of_the_marketplace_reads_little_and_seldom() -> None:
@@ -104,14 +107,32 @@ async def test_an_app_sold_outside_of_the_marketplace_reads_little_and_seldom() 
         for number in range(20):
             await slack.say(place, ann, str(number))
 
+        first = await slack.say(place, ann, "question")
+        for number in range(20):
+            await slack.say(place, ann, str(number), thread_ts=first)
+
         page = await client.conversations_history(channel=place, limit=100)
+        thread = await client.conversations_replies(channel=place, ts=first, limit=100)
         again = await refusal(client, "conversations.history", {"channel": place})
+        args = {"channel": place, "ts": first}
+        assert await refusal(client, "conversations.replies", args) == "ratelimited"
         slack.clock.advance(60.0)
         later = await client.conversations_history(channel=place)
 
         assert (len(page["messages"]), page["has_more"]) == (15, True)
+        assert (len(thread["messages"]), thread["has_more"]) == (15, True)
         assert again == "ratelimited"
         assert len(later["messages"]) == 15
+
+
+async def test_a_call_comes_back_as_its_minute_goes_by() -> None:
+    async with talk(SlackEmulator(clock=StillClock())) as t:
+        starts = [await t.call("chat.startStream", **t.place) for _ in range(21)]
+        t.slack.clock.advance(3)
+        later = [await t.call("chat.startStream", **t.place) for _ in range(2)]
+
+        assert [start["ok"] for start in starts] == [True] * 20 + [False]
+        assert [start["ok"] for start in later] == [True, False]
 
 
 async def answer(client: AsyncWebClient, method: str, args: Payload) -> str:
@@ -123,15 +144,7 @@ async def answer(client: AsyncWebClient, method: str, args: Payload) -> str:
     return "ok"
 
 
-async def taken(
-    client: AsyncWebClient, method: str, calls: Sequence[Payload], *, per_second: float
-) -> tuple[float, float]:
-    """Call until Slack refuses; return how many calls it takes at once, at least and at most.
-
-    Meanwhile some may come back.
-    """
-    start = time.monotonic()
-    answers = 0
-    while await answer(client, method, calls[answers]) != "ratelimited":
-        answers += 1
-    return answers - (time.monotonic() - start) * per_second, answers
+async def taken(client: AsyncWebClient, method: str, calls: Sequence[Payload]) -> int:
+    """Call until Slack refuses; return how many calls it took at once."""
+    answers = [await answer(client, method, args) for args in calls]
+    return answers.index("ratelimited")

@@ -58,6 +58,33 @@ async def test_a_channel_is_read_newest_first_and_between_two_times() -> None:
         assert [message["text"] for message in read["messages"]] == ["3", "2", "1"]
 
 
+async def test_a_channel_is_read_upwards_from_the_oldest_alone() -> None:
+    async with SlackEmulator() as slack, writer(slack) as client:
+        ann = slack.user("Ann")
+        stamps = [await slack.say(slack.channel_id, ann, str(number)) for number in range(6)]
+
+        pages = [
+            [message["text"] for message in page["messages"]]
+            async for page in await client.conversations_history(
+                channel=slack.channel_id, oldest=stamps[0], limit=2
+            )
+        ]
+
+        assert pages == [["2", "1"], ["4", "3"], ["5"]]
+
+
+async def test_a_thread_is_read_by_the_thousand() -> None:
+    async with SlackEmulator() as slack, writer(slack) as client:
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, "0")
+        for number in range(1000):
+            await slack.say(slack.channel_id, ann, str(number), thread_ts=ts)
+
+        page = await client.conversations_replies(channel=slack.channel_id, ts=ts, limit=1001)
+
+        assert (len(page["messages"]), page["has_more"]) == (1000, True)
+
+
 async def test_a_channel_is_read_by_the_hundred() -> None:
     async with SlackEmulator() as slack, writer(slack) as client:
         ann = slack.user("Ann")

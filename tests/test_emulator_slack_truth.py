@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.emulators import specs
-from tests.emulators.slack import EVENTS, SCOPES, SlackEmulator
+from tests.emulators.slack import EVENTS, SCOPES, SlackEmulator, events, people
 from tests.emulators.slack.methods import METHODS
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.truth import Truth
-from tests.slack_app import EVERY_SCOPE, STOP, endpoint, post, writer
+from tests.slack_app import EVERY_SCOPE, STOP, endpoint, post, socket, writer
 from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(specs.load("slack-web-openapi.json") is None, reason=specs.ABSENT)
@@ -57,13 +57,38 @@ def test_every_method_may_answer_what_all_may(error: str) -> None:
     assert truth.violations == []
 
 
-def test_answers_of_one_shape_are_looked_at_once() -> None:
-    truth = Truth([])
+def test_every_answer_is_looked_at() -> None:
+    truth, place = Truth([]), {"ok": True, "channel": "C0CHANNEL001"}
 
-    for team in (1, 2):
-        truth.answered("auth.test", {**WHO, "team": team})
+    for ts in ("1700000000.000001", "yesterday"):
+        truth.answered("chat.delete", {**place, "ts": ts})
 
-    assert len(truth.violations) == 1
+    [violation] = truth.violations
+    assert "'yesterday' does not match" in violation
+
+
+async def test_a_wrong_answer_fails_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(people.METHODS, "auth.test", lambda _home, _args: {"mood": "good"})
+
+    async def call() -> None:
+        async with SlackEmulator() as slack, writer(slack) as client:
+            await client.auth_test()
+
+    with pytest.raises(AssertionError, match=r"answers auth\.test wrongly: .*'mood'"):
+        await call()
+
+
+async def test_a_wrong_event_fails_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "VERIFICATION_TOKEN", 7)
+
+    async def tell() -> None:
+        async with SlackEmulator() as slack, socket(slack) as connection:
+            ann = slack.user("Ann")
+            await slack.say(slack.dm(ann), ann, "hello")
+            await connection.receive_json(timeout=30)
+
+    with pytest.raises(AssertionError, match="tells an event wrongly: /token: 7 is not"):
+        await tell()
 
 
 @pytest.mark.parametrize("lost", ["token", "team_id", "event_id", "event"])

@@ -40,7 +40,7 @@ from bot.errors import (
 from bot.guard import unescape
 from bot.ports import Platform, Surface
 from tests.emulators.faults import How
-from tests.emulators.slack import Rate, Reason, Shown, SlackEmulator
+from tests.emulators.slack import Rate, Shown, SlackEmulator
 from tests.fakes import FakeIntake
 from tests.waiting import until
 
@@ -385,6 +385,31 @@ async def test_an_empty_mention_that_is_told_again_gets_one_line(transport: Tran
         await slack.redeliver(ts)
 
         assert posts(slack) == 1
+
+
+async def test_an_empty_mention_that_becomes_a_question_is_a_turn() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
+        await until(lambda: posts(slack))
+
+        await slack.edit(slack.channel_id, ts, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        assert [(turn.text, turn.place["question"]) for turn in intake.turns] == [("why?", ts)]
+        assert posts(slack) == 1
+
+
+async def test_an_edited_question_is_the_turn_that_it_was() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        await slack.edit(slack.channel_id, ts, f"{slack.bot_mention} why not?")
+        await until(lambda: len(intake.asked) == 2)
+
+        assert intake.texts == ["why?"]
 
 
 async def test_a_refused_dm_that_is_told_again_gets_one_apology() -> None:
@@ -1074,6 +1099,25 @@ async def test_a_message_of_a_process_that_died_is_taken_over(direct: bool) -> N
         assert shown == ["why?", "Because", "and so on"]
 
 
+@pytest.mark.parametrize("direct", [False, True])
+async def test_a_message_is_taken_over_however_much_was_said_since(direct: bool) -> None:
+    async with fast() as slack, joined(slack) as platform:
+        ann = slack.user("Ann")
+        channel = slack.dm(ann) if direct else slack.channel_id
+        ts = await slack.say(channel, ann, "why?")
+        thread = None if direct else ts
+        turn = turn_in(slack, channel=channel, thread=thread, age=60)
+        async with platform.surface(turn) as surface:
+            unsaved = await surface.post(first("Be"))
+        for number in range(250):
+            await slack.say(channel, ann, str(number), thread_ts=thread)
+
+        async with platform.surface(turn) as surface:
+            message_id = await surface.post(first("Because", final=True))
+
+        assert message_id == unsaved
+
+
 async def test_a_message_of_another_turn_is_not_taken_over() -> None:
     async with fast() as slack, joined(slack) as platform:
         ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")
@@ -1319,14 +1363,14 @@ async def test_slacks_check_of_the_address_is_answered() -> None:
         assert "3eZbrw1a" in await answer.text()
 
 
-@pytest.mark.parametrize("reason", ["refresh_requested", None])
+@pytest.mark.parametrize("lose", [SlackEmulator.disconnect, SlackEmulator.cut])
 async def test_a_lost_socket_is_replaced_and_nothing_is_missed(
-    reason: Reason | None, monkeypatch: pytest.MonkeyPatch
+    lose: Callable[[SlackEmulator], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adapters.slack.platform._PING_INTERVAL", 0.2)
     intake = FakeIntake()
     async with SlackEmulator(ack_within=0.5) as slack, hearing(slack, intake):
-        await slack.disconnect(reason)
+        await lose(slack)
 
         await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)

@@ -175,7 +175,6 @@ async def test_a_stream_that_takes_no_more_goes_on_by_update(store: Store, error
     async with a_scene() as scene:
         scene.slack.fail("chat.appendStream", error=error, times=99, after=1)
         if error == "message_not_in_streaming_state":
-            scene.slack.fail("chat.stopStream", error=error, times=99)
             scene.slack.streams.seconds = 0.1
 
         await scene.answer(store, WORDS, pause=0.03)

@@ -36,7 +36,10 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What somebody said to us; `thread` is empty at the top level of a channel or DM."""
+    """What somebody said to us; `thread` is empty at the top level of a channel or DM.
+
+    `edited` tells when the message was changed last, and is empty where it never was.
+    """
 
     channel: str
     user: str
@@ -45,11 +48,12 @@ class Said:
     thread: str
     files: tuple[str, ...]
     direct: bool
+    edited: str = ""
 
     @property
     def id(self) -> str:
-        """The message, as the events about it name it: unique in the workspace."""
-        return f"{self.channel}:{self.ts}"
+        """The message as it reads now, unique in the workspace."""
+        return f"{self.channel}:{self.ts}:{self.edited}"
 
     @property
     def place(self) -> str:
@@ -91,8 +95,9 @@ class Inbound:
         self._people = people
         self._intake = intake
         self._errands = errands
-        # The messages, `channel:ts`, whose authors got a word instead of a turn. Another process
-        # knows nothing of them: an event that Slack tells there again gets its word again.
+        # The messages, as they then read, whose authors got a word instead of a turn: Slack tells
+        # of an edited mention anew, and by then it may be a question. Another process knows nothing
+        # of them: an event that Slack tells there again gets its word again.
         self._told: dict[str, None] = {}
         # The last turn of each thread: Slack tells only the thread when its own stop is pressed.
         self._latest: dict[tuple[str, str], str] = {}
@@ -196,7 +201,8 @@ class Inbound:
 def said(event: Event, *, identity: Identity) -> Said | None:
     """Return what a person said to us with an app_mention or message event; None if nothing.
 
-    A mention in a channel arrives as both, with one `ts`: there the `message` is left alone.
+    A mention in a channel arrives as both, with one `ts`: there the `message` is left alone. It
+    arrives again, as a mention alone, when it is edited (slackapi/bolt-js issue 960).
     A person's upload has a `bot_id` too, which is null (docs: file_share).
     """
     user = _word(event, "user")
@@ -225,6 +231,7 @@ def said(event: Event, *, identity: Identity) -> Said | None:
         thread=_word(event, "thread_ts"),
         files=_files(event),
         direct=direct,
+        edited=_edited(event),
     )
 
 
@@ -257,6 +264,13 @@ def _keep(kept: dict[_Name, _Value], name: _Name, value: _Value) -> None:
     while len(kept) >= _REMEMBERED:
         del kept[next(iter(kept))]
     kept[name] = value
+
+
+def _edited(event: Event) -> str:
+    match event:
+        case {"edited": {"ts": str(ts)}}:
+            return ts
+    return ""
 
 
 def _files(event: Event) -> tuple[str, ...]:

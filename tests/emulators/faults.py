@@ -30,15 +30,10 @@ class Fault:
     applied: bool
     times: int
     after: int
+    struck: bool = False
 
-    def _strikes(self, call: str) -> bool:
-        if self.times <= 0 or not self.call.search(call):
-            return False
-        if self.after > 0:
-            self.after -= 1
-            return False
-        self.times -= 1
-        return True
+    def _waits_for(self, call: str) -> bool:
+        return self.times > 0 and bool(self.call.search(call))
 
 
 @dataclass(slots=True)
@@ -82,7 +77,19 @@ class Faults:
 
     def strike(self, call: str) -> Fault | None:
         """Return what is wrong with the call that comes now, and count it; None: it goes well."""
-        return next((fault for fault in self.waiting if fault._strikes(call)), None)
+        waiting = [fault for fault in self.waiting if fault._waits_for(call)]
+        for fault in waiting:
+            if fault.after <= 0:
+                fault.times -= 1
+                fault.struck = True
+                return fault
+        for fault in waiting:
+            fault.after -= 1
+        return None
+
+    def in_vain(self) -> list[str]:
+        """Return the calls of faults that never struck: who asked for one tests nothing by it."""
+        return [fault.call.pattern for fault in self.waiting if not fault.struck]
 
     def heal(self) -> None:
         """Let every call go well from now on."""

@@ -59,7 +59,7 @@ class Connection:
         """Hand over the bot's frames; `leave` is called as soon as either side has enough."""
         await self._ws.prepare(self._request)
         writer = self._start(self._write())
-        reader = self._start(self._read(receive))
+        self._start(self._read(receive))
         self._start(self._watch())
         try:
             await self._end.wait()
@@ -69,8 +69,9 @@ class Connection:
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)
-        if not reader.cancelled():
-            reader.result()
+        for task in self._tasks:
+            if not task.cancelled():
+                task.result()
         if self._code:
             # Nobody reads any more, so this waits for the bot's answer: one that finds the TCP
             # connection closed would not look at the code.

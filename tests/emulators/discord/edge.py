@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.client import responses
 
@@ -40,6 +40,11 @@ class Call:
     at: float
 
     @property
+    def call(self) -> str:
+        """What `fail` looks at: the method, a space, and the path behind the API's version."""
+        return f"{self.method} {self.path}"
+
+    @property
     def limited(self) -> bool:
         """Whether the answer was to come again later."""
         return self.status == 429
@@ -63,14 +68,15 @@ class Edge:
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer one call, or let it go wrong as it was told to."""
         data = await request.read()
-        body = _parsed(data)
-        path = request.path.removeprefix(API)
-        sent = body if isinstance(body, dict) else {}
-        call = Call(request.method, path, sent, None, time.monotonic())
+        call = _call(request, _parsed(data))
         place = len(self.calls)
         self.calls.append(call)
         await asyncio.sleep(self.latency / 2)
-        response = await self._outcome(request, path, body, size=len(data))
+        try:
+            response = await self._outcome(request, call, data)
+        except Exception as error:
+            self.violations.append(f"the emulator failed: {call.call}: {error!r}")
+            raise
         await asyncio.sleep(self.latency / 2)
         # The transport is gone when the bot has hung up meanwhile.
         if response is not None and request.transport:
@@ -80,16 +86,34 @@ class Edge:
             request.transport.abort()
         return response or web.Response()
 
-    async def _outcome(
-        self, request: web.Request, path: str, body: object, *, size: int
+    async def _outcome(self, request: web.Request, call: Call, data: bytes) -> web.Response | None:
+        """Do the work and return the answer; None where the connection is to be closed.
+
+        What is wrong with a call is told before anything else can happen to it.
+        """
+        route, ids = self._find(call.method, call.path)
+        if route is None:
+            self.unknown.append(call.call)
+            return _nowhere()
+        asked = Request(ids, request.query, _parsed(data), size=len(data))
+        self.violations += _problems(route, asked)
+        strange = route.not_emulated(asked)
+        if data and request.content_type != "application/json":
+            strange.append(f"as {request.content_type}")
+        self.unknown += [f"{call.call} {one}" for one in strange]
+        if strange:
+            return _nowhere()
+        return await self._struck(self.faults.strike(call.call), request, route, asked)
+
+    async def _struck(
+        self, fault: Fault | None, request: web.Request, route: Route, asked: Request
     ) -> web.Response | None:
-        """Do the work and return the answer; None where the connection is to be closed."""
-        fault = self.faults.strike(f"{request.method} {path}")
+        """Answer, or let the answer go wrong."""
         if fault is None:
-            return self._guarded(request, path, body, size=size)
+            return self._guarded(request, route, asked)
         answer = None
         if fault.applied or fault.how == "late":
-            answer = self._guarded(request, path, body, size=size)
+            answer = self._guarded(request, route, asked)
         if fault.how == "late":
             await asyncio.sleep(fault.seconds)
             return answer
@@ -97,16 +121,12 @@ class Edge:
             await self.closing.wait()
         return _failure(fault) if fault.how == "status" else None
 
-    def _guarded(self, request: web.Request, path: str, body: object, *, size: int) -> web.Response:
+    def _guarded(self, request: web.Request, route: Route, asked: Request) -> web.Response:
         if left := self.ban.left():
             return _banned(left)
-        if size > self.meter.limits.body_bytes:
+        if asked.size > self.meter.limits.body_bytes:
             return _response(413, {"message": "Request entity too large", "code": 40005})
-        route, ids = self._find(request.method, path)
-        if route is None or request.content_type == "multipart/form-data":
-            self.unknown.append(f"{request.method} {path}")
-            return _response(404, {"message": "404: Not Found", "code": 0})
-        response = self._answer(route, request, Request(ids, request.query, body))
+        response = self._answer(route, request, asked)
         self.violations += spec.answer_problems(
             route.method, route.template, response.status, _parsed(response.text)
         )
@@ -125,8 +145,6 @@ class Edge:
             headers = reading.headers
             if reading.wait:
                 return _late(reading.wait, headers | {"X-RateLimit-Scope": "user"})
-        if asked.json is not None:
-            self.violations += spec.request_problems(route.method, route.template, asked.json)
         try:
             status, answer = route.answer(asked)
         except Refusal as refusal:
@@ -139,6 +157,23 @@ class Edge:
             if match and route.method == method:
                 return route, match.groupdict()
         return None, {}
+
+
+def _call(request: web.Request, body: object) -> Call:
+    """Return the record of a request that just came."""
+    sent = body if isinstance(body, dict) else {}
+    path = request.path.removeprefix(API)
+    return Call(request.method, path, sent, None, time.monotonic())
+
+
+def _nowhere() -> web.Response:
+    return _response(404, {"message": "404: Not Found", "code": 0})
+
+
+def _problems(route: Route, asked: Request) -> Iterator[str]:
+    """Yield what Discord's document objects to in a request."""
+    yield from spec.query_problems(route.method, route.template, asked.query)
+    yield from spec.request_problems(route.method, route.template, asked.json)
 
 
 def _parsed(data: str | bytes | None) -> object:

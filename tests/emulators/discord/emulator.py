@@ -17,7 +17,7 @@ from tests.emulators.discord.forms import Form
 from tests.emulators.discord.gateway import Event, Gateway, Greeting
 from tests.emulators.discord.guild import guild
 from tests.emulators.discord.limits import Ban, Limits, Meter
-from tests.emulators.discord.message import Message, Shown
+from tests.emulators.discord.message import STARTER, Message, Shown
 from tests.emulators.discord.objects import Payload, User, snowflake
 from tests.emulators.discord.rest import Rest
 from tests.emulators.discord.routes import routes
@@ -35,8 +35,9 @@ class DiscordEmulator:
     """Stands in for Discord while it is entered; the unmodified discord.py takes it for the real.
 
     It holds one guild with one text channel. Leaving raises AssertionError when the bot called a
-    method that is not emulated (`unknown`), or when the bot, or the emulator itself, said what
-    Discord's own OpenAPI document does not allow (`violations`). `pings` lists the mentions that
+    method that is not emulated (`unknown`), when the bot, or the emulator itself, said what
+    Discord's own OpenAPI document does not allow (`violations`), or when no call met a fault that
+    was asked for. `pings` lists the mentions that
     the bot wrote without forbidding them, `unguarded` its texts that came without
     `allowed_mentions`. `limits` can be changed at any time. What ends, by them or after
     `callback_seconds` and `token_seconds`, ends by `clock`.
@@ -54,7 +55,6 @@ class DiscordEmulator:
         clock: Clock | None = None,
     ) -> None:
         self.clock = clock or Clock()
-        self.limits = limits or Limits()
         self.token = f"emulated-{snowflake()}"
         self.unknown: list[str] = []
         self.violations: list[str] = []
@@ -70,7 +70,7 @@ class DiscordEmulator:
             violations=self.violations,
         )
         self._world = World(self._publish, self.clock)
-        meter = Meter(self.limits, self.clock)
+        meter = Meter(limits or Limits(), self.clock)
         rest = Rest(
             self._world,
             meter,
@@ -83,7 +83,7 @@ class DiscordEmulator:
             routes=routes(rest, webhooks),
             token=self.token,
             meter=meter,
-            ban=Ban(self.limits, self.clock),
+            ban=Ban(meter, self.clock),
             latency=latency,
             unknown=self.unknown,
             violations=self.violations,
@@ -126,6 +126,8 @@ class DiscordEmulator:
         if error is None:
             assert not self.unknown, f"the bot called what is not emulated: {self.unknown}"
             assert not self.violations, f"against Discord's document: {self.violations}"
+            vain = self._edge.faults.in_vain()
+            assert not vain, f"faults that no call met: {vain}"
 
     @property
     def api_url(self) -> str:
@@ -136,6 +138,15 @@ class DiscordEmulator:
     def gateway_url(self) -> str:
         """Where the gateway listens."""
         return self._gateway.url
+
+    @property
+    def limits(self) -> Limits:
+        """How much is taken in how much time; it can be changed, or replaced, at any time."""
+        return self._edge.meter.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._edge.meter.limits = limits
 
     @property
     def latency(self) -> float:
@@ -170,6 +181,10 @@ class DiscordEmulator:
         """Let a new person (or another bot) join the guild; return the id."""
         return self._world.add_user(name, bot=bot).id
 
+    def role(self, name: str) -> str:
+        """Make a role in the guild, which nobody has; return its id, for `<@&id>`."""
+        return self._world.add_role(name)
+
     def channel(self, name: str) -> str:
         """Make another text channel in the guild; return its id."""
         return self._world.add_channel(name).id
@@ -186,12 +201,13 @@ class DiscordEmulator:
         *,
         reply_to: str | None = None,
         files: tuple[str, ...] = (),
+        nonce: str | None = None,
     ) -> str:
         """Write as this person, with files of these names; return the message's id.
 
         A reply pings whom it answers, as Discord's clients do.
         """
-        form = Form(text=text, reply_to=reply_to, files=files)
+        form = Form(text=text, reply_to=reply_to, files=files, nonce=nonce)
         channel = self._world.channel(channel_id)
         return self._world.post(channel, self._user(user_id), form).id
 
@@ -219,7 +235,7 @@ class DiscordEmulator:
         return self._world.open_thread(message, self._user(user_id), name).id
 
     async def delete_channel(self, channel_id: str) -> None:
-        """Delete a thread or a channel, with all that stands in it, as a moderator."""
+        """Delete a thread, or a channel with its threads, and all that stands there."""
         self._world.delete_channel(self._world.channel(channel_id))
 
     async def archive(self, thread_id: str, *, locked: bool = False) -> None:
@@ -246,12 +262,15 @@ class DiscordEmulator:
     async def slash(self, channel_id: str, user_id: str, name: str, **options: str) -> str:
         """Use a command as this person, as soon as it is registered; return the interaction's id.
 
-        AssertionError when it is not registered in 5 seconds, or has no such options.
+        AssertionError when it is not registered in 5 seconds, has no such options, or needs others.
         """
         command = await self._registered(name)
         takes = command.get("options")
-        known = [str(one["name"]) for one in takes] if isinstance(takes, list) else []
-        assert set(options) <= set(known), f"/{name} takes only {known}"
+        known = takes if isinstance(takes, list) else []
+        names = [str(one["name"]) for one in known]
+        assert set(options) <= set(names), f"/{name} takes only {names}"
+        left_out = {str(one["name"]) for one in known if one.get("required")} - set(options)
+        assert not left_out, f"/{name} needs {sorted(left_out)}"
         filled = [{"name": one, "type": 3, "value": text} for one, text in options.items()]
         data: Payload = {"id": command["id"], "name": name, "type": 1, "options": filled}
         channel = self._world.channel(channel_id)
@@ -275,10 +294,14 @@ class DiscordEmulator:
         return thread.id if thread and not thread.deleted else None
 
     def screen(self, channel_id: str) -> list[Shown]:
-        """Return what stands in a channel, a thread or a DM now, oldest first."""
-        channel = self._world.channel(channel_id)
+        """Return what stands in a channel, a thread or a DM now, oldest first.
+
+        Of a thread, what was written there: not the message from which it was opened.
+        """
+        channel = self._world.channels[channel_id]
         messages = self._world.messages.values()
-        return [one.shown() for one in messages if one.channel is channel and not one.deleted]
+        here = [one for one in messages if one.channel is channel and not one.deleted]
+        return [one.shown() for one in here if one.kind != STARTER]
 
     def states(self, message_id: str) -> list[str]:
         """Return every text that the message has shown, in order."""
@@ -363,9 +386,13 @@ class DiscordEmulator:
         """
         self._gateway.silence(acks=acks, events=events)
 
-    def refuse_connections(self, *, refused: bool = True) -> None:
-        """Let nobody connect to the gateway, or everybody again; who is connected stays so."""
-        self._gateway.refusing = refused
+    def refuse_connections(self) -> None:
+        """Let nobody connect to the gateway; who is connected stays so."""
+        self._gateway.refusing = True
+
+    def accept_connections(self) -> None:
+        """Let everybody connect to the gateway again."""
+        self._gateway.refusing = False
 
     def _reset_token(self) -> None:
         self.token = self._gateway.token = self._edge.token = f"emulated-{snowflake()}"

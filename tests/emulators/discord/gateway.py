@@ -203,6 +203,9 @@ class Gateway:
             connection.hang_up(frames.BAD_VERSION)
         try:
             return await connection.serve(receive, leave)
+        except Exception as error:
+            self._violations.append(f"the emulator failed: the gateway: {error!r}")
+            raise
         finally:
             leave()
 

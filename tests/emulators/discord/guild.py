@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.emulators.discord.objects import PERMISSIONS, PUBLIC_THREAD, TEXT, Payload, now
+from tests.emulators.discord.objects import PUBLIC_THREAD, TEXT, Payload, now, role
 from tests.emulators.discord.world import World
 
 
@@ -17,29 +17,15 @@ def guild(world: World) -> Payload:
         "large": False,
         "unavailable": False,
         "member_count": len(world.users),
-        "roles": [_everyone(world.guild_id)],
+        "roles": [role(world.guild_id, "@everyone")]
+        + [role(one, name) for one, name in world.roles.items()],
         "members": [world.bot.member() | {"user": world.bot.payload()}],
         "channels": [one.payload() for one in channels if one.kind == TEXT],
-        "threads": [one.payload() for one in channels if one.kind == PUBLIC_THREAD],
+        # Only the active ones (docs: Guild Create).
+        "threads": [
+            one.payload() for one in channels if one.kind == PUBLIC_THREAD and not one.archived
+        ],
         "features": [],
         "emojis": [],
         "stickers": [],
-    }
-
-
-def _everyone(guild_id: str) -> Payload:
-    """Return the role that every member has; its id is the guild's."""
-    return {
-        "id": guild_id,
-        "name": "@everyone",
-        "permissions": PERMISSIONS,
-        "position": 0,
-        "color": 0,
-        "colors": {"primary_color": 0, "secondary_color": None, "tertiary_color": None},
-        "hoist": False,
-        "managed": False,
-        "mentionable": False,
-        "icon": None,
-        "unicode_emoji": None,
-        "flags": 0,
     }

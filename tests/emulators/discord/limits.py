@@ -91,7 +91,7 @@ class Meter:
 class Ban:
     """Cloudflare's, of an address that made too many invalid requests."""
 
-    limits: Limits
+    meter: Meter
     clock: Clock
     _invalid: deque[float] = field(default_factory=deque)
     _ends: float = -math.inf
@@ -100,13 +100,14 @@ class Ban:
         """Take note of an answer's status."""
         if status not in (401, 403, 429):
             return
-        most, seconds = self.limits.invalid
+        limits = self.meter.limits
+        most, seconds = limits.invalid
         now = self.clock.now()
         self._invalid.append(now)
         while self._invalid[0] <= now - seconds:
             self._invalid.popleft()
         if len(self._invalid) >= most:
-            self._ends = now + self.limits.ban_seconds
+            self._ends = now + limits.ban_seconds
             self._invalid.clear()
 
     def left(self) -> float:

@@ -38,10 +38,18 @@ def pings(text: str, allowed: Payload) -> list[str]:
 
 
 def users(text: str) -> Iterator[str]:
-    """Yield the ids of the users whom a text mentions."""
-    for match in _mentions(text):
-        if match["user"]:
-            yield match["user"]
+    """Yield the ids of the users whom a text mentions, each once."""
+    yield from _ids_of("user", text)
+
+
+def roles(text: str) -> Iterator[str]:
+    """Yield the ids of the roles that a text mentions, each once."""
+    yield from _ids_of("role", text)
+
+
+def _ids_of(kind: str, text: str) -> Iterator[str]:
+    found = (match[kind] for match in _mentions(text))
+    yield from dict.fromkeys(one for one in found if one)
 
 
 def _mentions(text: str) -> Iterator[re.Match[str]]:

@@ -12,7 +12,7 @@ from tests.emulators.discord.objects import DM, Channel, Payload, User, now, sno
 if TYPE_CHECKING:
     from tests.emulators.discord.interaction import Interaction
 
-DEFAULT, REPLY, COMMAND_RESPONSE = 0, 19, 20
+DEFAULT, REPLY, COMMAND_RESPONSE, STARTER = 0, 19, 20, 21
 SUPPRESS_EMBEDS, HAS_THREAD, EPHEMERAL, LOADING = 1 << 2, 1 << 5, 1 << 6, 1 << 7
 HAS_SNAPSHOT = 1 << 14
 _FORWARD = 1  # docs: Message Reference Types
@@ -23,7 +23,8 @@ _CDN = "https://cdn.discordapp.com/attachments"
 class Shown:
     """A message as people see it; `buttons` are the custom ids of those that can be pressed.
 
-    The text of a forward is what was forwarded; `files` are the names of attachments.
+    The text of a forward is what was forwarded; `files` are the names of attachments. Links in one
+    that is `suppressed` show no previews.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Shown:
     reply_to: str | None
     edited: bool
     files: tuple[str, ...] = ()
+    suppressed: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +44,8 @@ class Message:
     """A message and every text that it has shown (`states`).
 
     `created_at` is in seconds of the emulator's clock, `forwarded` the message of which this one
-    keeps a `snapshot`, `everyone` whether it pings more than users and roles.
+    keeps a `snapshot`, `everyone` whether it pings more than users and roles. `roles` are the ids
+    of those that it mentions.
     """
 
     id: str
@@ -56,6 +59,7 @@ class Message:
     embeds: list[object] = field(default_factory=list)
     attachments: list[Payload] = field(default_factory=list)
     mentions: list[User] = field(default_factory=list)
+    roles: list[str] = field(default_factory=list)
     everyone: bool = False
     reply_to: Message | None = None
     forwarded: Message | None = None
@@ -114,6 +118,7 @@ class Message:
             reply_to=self.reply_to.id if self.reply_to else None,
             edited=self.edited_at is not None,
             files=tuple(str(one["filename"]) for one in self.attachments),
+            suppressed=bool(self.flags & SUPPRESS_EMBEDS),
         )
 
     def content(self, *, veiled: bool = False) -> Payload:
@@ -124,7 +129,7 @@ class Message:
             "embeds": [] if veiled else self.embeds,
             "attachments": [] if veiled else self.attachments,
             "mentions": [user.payload() for user in self.mentions],
-            "mention_roles": [],
+            "mention_roles": self.roles,
         }
 
     def payload(self, *, veiled_from: User | None = None) -> Payload:

@@ -32,6 +32,24 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
+def role(role_id: str, name: str) -> Payload:
+    """Return the role object; the id of the one that every member has is the guild's."""
+    return {
+        "id": role_id,
+        "name": name,
+        "permissions": PERMISSIONS,
+        "position": 0,
+        "color": 0,
+        "colors": {"primary_color": 0, "secondary_color": None, "tertiary_color": None},
+        "hoist": False,
+        "managed": False,
+        "mentionable": False,
+        "icon": None,
+        "unicode_emoji": None,
+        "flags": 0,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """A person, or a bot."""

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from tests.emulators.discord.forms import Form
 from tests.emulators.discord.limits import Meter
-from tests.emulators.discord.message import SUPPRESS_EMBEDS, Message
+from tests.emulators.discord.message import STARTER, SUPPRESS_EMBEDS, Message
 from tests.emulators.discord.objects import PUBLIC_THREAD, Payload, snowflake
 from tests.emulators.discord.refusal import Refusal, bad_form, bad_length
 from tests.emulators.discord.request import Answer, Request
 from tests.emulators.discord.world import World
 
 _MESSAGE_CONTENT_LIMITED = 1 << 19
+_THREAD_NAME = 100
+_LISTED, _MOST_LISTED = 50, 100  # docs: Get Channel Messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,15 @@ class Rest:
         return 200, self.world.channel(request.ids["channel_id"]).payload()
 
     def modify_channel(self, request: Request) -> Answer:
-        """Only unarchiving is emulated."""
         channel = self.world.channel(request.ids["channel_id"])
-        if channel.kind != PUBLIC_THREAD or request.body != {"archived": False}:
+        if channel.kind != PUBLIC_THREAD:
             raise Refusal(400, 50024, "Cannot execute action on this channel type")
         self.world.unarchive(channel)
         return 200, channel.payload()
+
+    def odd_change(self, request: Request) -> str:
+        """Only unarchiving is emulated."""
+        return "" if request.body == {"archived": False} else f"with {request.body}"
 
     def typing(self, request: Request) -> Answer:
         self.world.show_typing(self.world.channel(request.ids["channel_id"]))
@@ -83,8 +88,8 @@ class Rest:
 
     def messages(self, request: Request) -> Answer:
         channel = self.world.channel(request.ids["channel_id"])
-        before = int(request.query.get("before", 1 << 63))
-        after = int(request.query.get("after", 0))
+        before, after = _id(request, "before", 1 << 63), _id(request, "after", 0)
+        limit = _limit(request)
         found = [
             message
             for message in self.world.messages.values()
@@ -93,7 +98,6 @@ class Rest:
             and not message.ephemeral
             and after < int(message.id) < before
         ]
-        limit = int(request.query.get("limit", 50))
         # With `after` alone the oldest come, else the newest; the newest is always first.
         found = found[:limit] if "after" in request.query else found[-limit:]
         return 200, [self._seen(message) for message in reversed(found)]
@@ -108,6 +112,7 @@ class Rest:
 
     def edit_message(self, request: Request) -> Answer:
         message = self._message(request)
+        _check_kind(message)
         if message.author is not self.world.bot:
             raise Refusal(403, 50005, "Cannot edit a message authored by another user")
         self._check_age(message)
@@ -116,6 +121,7 @@ class Rest:
 
     def delete_message(self, request: Request) -> Answer:
         message = self._message(request)
+        _check_kind(message)
         if message.author is not self.world.bot:
             raise Refusal(403, 50013, "Missing Permissions")
         self.world.delete(message)
@@ -123,8 +129,8 @@ class Rest:
 
     def open_thread(self, request: Request) -> Answer:
         name = str(request.body.get("name", ""))
-        if not 1 <= len(name) <= 100:
-            raise bad_length("name", 1, 100)
+        if not 1 <= len(name) <= _THREAD_NAME:
+            raise bad_length("name", 1, _THREAD_NAME)
         return 201, self.world.open_thread(self._message(request), self.world.bot, name).payload()
 
     def open_dm(self, request: Request) -> Answer:
@@ -165,6 +171,33 @@ class Rest:
     def _check_application(self, request: Request) -> None:
         if request.ids["application_id"] != self.world.application_id:
             raise Refusal(403, 20012, "You are not authorized to perform this action")
+
+
+def _id(request: Request, name: str, default: int) -> int:
+    text = request.query.get(name, str(default))
+    if not text.isdecimal():
+        raise bad_form(name, "NUMBER_TYPE_COERCE", f'Value "{text}" is not snowflake.')
+    return int(text)
+
+
+def _limit(request: Request) -> int:
+    text = request.query.get("limit", str(_LISTED))
+    if not text.removeprefix("-").isdecimal():
+        raise bad_form("limit", "NUMBER_TYPE_COERCE", f'Value "{text}" is not int.')
+    if int(text) > _MOST_LISTED:
+        most = f"int value should be less than or equal to {_MOST_LISTED}."
+        raise bad_form("limit", "NUMBER_TYPE_MAX", most)
+    if int(text) < 1:
+        raise bad_form(
+            "limit", "NUMBER_TYPE_MIN", "int value should be greater than or equal to 1."
+        )
+    return int(text)
+
+
+def _check_kind(message: Message) -> None:
+    """Refuse to change what Discord wrote (docs: JSON Error Codes)."""
+    if message.kind == STARTER:
+        raise Refusal(403, 50021, "Cannot execute action on a system message")
 
 
 def _kept(command: Payload) -> Payload:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -25,6 +25,7 @@ _EVENTS = {
         "roles": "GuildRoleResponse",
         "threads": "ThreadResponse",
     },
+    "GUILD_ROLE_CREATE": {"role": "GuildRoleResponse"},
     "INTERACTION_CREATE": {
         "member": "GuildMemberResponse",
         "message": "MessageResponse",
@@ -46,12 +47,30 @@ _GATEWAY_KEYS = {
 _right: set[tuple[str, object]] = set()
 
 
+def query_problems(method: str, template: str, query: Mapping[str, str]) -> Iterator[str]:
+    """Yield what the document objects to in a query; nothing where it is not at hand."""
+    found = _operation(method, template)
+    known = {one["name"]: one["schema"] for one in found.get("parameters", [])}
+    for key, text in query.items() if found else ():
+        about = f"{method} {template}?{key}"
+        if key not in known:
+            yield f"{about}: there is no such parameter"
+        for error in _errors(known.get(key, {}), _read(text, known.get(key, {}))):
+            yield f"{about}: {error}"
+
+
 def request_problems(method: str, template: str, body: object) -> Iterator[str]:
     """Yield what the document objects to in a bot's JSON; nothing where it is not at hand.
 
-    Discord takes ids as numbers too, so they are made into strings first.
+    A `body` of None is one that could not be read. Discord takes ids as numbers too, so they are
+    made into strings first.
     """
-    schema = _json(_operation(method, template).get("requestBody", {}))
+    wanted = _operation(method, template).get("requestBody", {})
+    if body is None:
+        if wanted.get("required"):
+            yield f"{method} {template}: the body is missing, or no JSON"
+        return
+    schema = _json(wanted)
     for error in _errors(schema, _with_string_ids(body)):
         yield f"{method} {template}: {error}"
 
@@ -164,6 +183,16 @@ def _document() -> Schema:
         "MessageReferenceType": kinds | {"oneOf": [*kinds["oneOf"], {"const": 1}]},
     }
     return found | {"components": found["components"] | {"schemas": mended}}
+
+
+def _read(text: str, schema: Schema) -> object:
+    """Return a parameter of a query as JSON has it; a text where it is nothing better."""
+    kind = schema.get("type")
+    if kind == "integer" and text.removeprefix("-").isdecimal():
+        return int(text)
+    if kind == "boolean":
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    return text
 
 
 def _with_string_ids(value: object) -> object:

@@ -22,6 +22,8 @@ from tests.emulators.discord.world import World
 
 # docs: Receiving and Responding, "Interaction Callback Type".
 _MESSAGE, _DEFERRED_MESSAGE, _DEFERRED_UPDATE, _UPDATE = 4, 5, 6, 7
+# A pong, choices of an autocompletion, a modal, the wish for a premium and an activity.
+_NOT_EMULATED = (1, 8, 9, 10, 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ class Webhooks:
         if request.query.get("with_response", "").lower() not in ("1", "true"):
             return 204, None
         return 200, _outcome(interaction, kind)
+
+    def odd_callback(self, request: Request) -> str:
+        """Name an answer that Discord knows and that is not emulated, such as a modal."""
+        kind = request.body.get("type")
+        return f"of type {kind}" if kind in _NOT_EMULATED else ""
 
     def message(self, request: Request) -> Answer:
         return 200, self._message(request).payload()

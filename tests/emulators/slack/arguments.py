@@ -94,11 +94,12 @@ def flag(args: Payload, name: str) -> bool | None:
     return None if value is None else str(value).lower() in ("1", "true")
 
 
-def mapping(args: Payload, name: str) -> Payload | None:
-    """Return an argument that is a JSON object, encoded or not; None when it is not given."""
-    value = args.get(name)
-    value = json.loads(value) if isinstance(value, str) else value
-    return dict(value) if isinstance(value, dict) else None
+def decoded(value: object, refusal: str) -> object:
+    """Return an argument that may be JSON, encoded or not; SlackError when it is no JSON."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise SlackError(refusal) from None
 
 
 def channel(workspace: Workspace, args: Payload, *, name: str = "channel") -> Channel:

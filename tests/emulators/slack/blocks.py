@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator
 
-from tests.emulators.slack.arguments import SlackError
+from tests.emulators.slack.arguments import SlackError, decoded
 from tests.emulators.slack.block_shapes import BLOCKS, MARKDOWN_CHARACTERS, check_block, refuse
 from tests.emulators.slack.markup import buttons
 from tests.emulators.slack.payload import Payload
@@ -20,7 +19,7 @@ _serial = itertools.count(1)
 
 def check_blocks(given: object) -> list[Payload] | None:
     """Return the blocks with their ids, None when there are none; SlackError when refused."""
-    blocks = _decoded(given)
+    blocks = _listed(given)
     if blocks is None:
         return None
     if len(blocks) > BLOCKS:
@@ -50,11 +49,8 @@ def words_of(node: object) -> Iterator[str]:
             yield from words_of(value)
 
 
-def _decoded(given: object) -> list[Payload] | None:
-    try:
-        blocks = json.loads(given) if isinstance(given, str) else given
-    except ValueError:
-        raise SlackError("invalid_blocks_format") from None
+def _listed(given: object) -> list[Payload] | None:
+    blocks = decoded(given, "invalid_blocks_format")
     if blocks is None:
         return None
     if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):

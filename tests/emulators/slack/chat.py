@@ -75,7 +75,7 @@ class Chat:
         """chat.delete."""
         post = self._own(workspace, args, "cant_delete_message")
         if post.is_streaming:
-            # Undocumented, but measured in September 2026 by a project that records Slack.
+            # A guess: the documentation says nothing of it.
             raise SlackError("cant_delete_message")
         self.remove(post)
         return {"channel": post.channel_id, "ts": post.ts}
@@ -122,7 +122,8 @@ class Chat:
         post.blocks = said.blocks or []
         post.text = said.text or post.text
         post.metadata = post.metadata if said.metadata is None else said.metadata
-        post.edited = post.edited or not post.blocks
+        if not post.blocks:
+            post.mark_edited()
         post.keep_state()
         self._events.changed(post, previous)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 
-from tests.emulators.slack.arguments import SlackError, text
+from tests.emulators.slack.arguments import SlackError, decoded, text
+from tests.emulators.slack.block_shapes import MARKDOWN_CHARACTERS
 from tests.emulators.slack.blocks import check_blocks
 from tests.emulators.slack.payload import Payload
 
@@ -16,8 +16,6 @@ UPDATE_BYTES = 4000
 POST_CHARACTERS = 40_000
 # slackapi/java-slack-sdk issue 704: a longer text without blocks becomes several messages.
 SPLIT_CHARACTERS = 4000
-# docs: chat.postMessage, argument markdown_text.
-MARKDOWN_CHARACTERS = 12_000
 _UNESCAPED = re.compile(r"&(?!amp;|lt;|gt;)|<(?![@#!]|https?://|mailto:)")
 
 
@@ -58,11 +56,7 @@ def metadata(args: Payload) -> Payload | None:
 
     docs: Message metadata: an event_type, and an event_payload that is an object.
     """
-    given = args.get("metadata")
-    try:
-        given = json.loads(given) if isinstance(given, str) else given
-    except ValueError:
-        raise SlackError("invalid_metadata_format") from None
+    given = decoded(args.get("metadata"), "invalid_metadata_format")
     if given is None:
         return None
     if not isinstance(given, dict):

@@ -39,10 +39,15 @@ class Conversations:
         return _page(workspace, _between(thread, args), args, limit)
 
     def history(self, workspace: Workspace, args: Payload) -> Payload:
-        """conversations.history: the top level, the newest first."""
-        posts = workspace.top_level(joined(workspace, args).id)[::-1]
+        """conversations.history: the top level, the newest first.
+
+        With `oldest` and no `latest` the pages begin with what is closest to `oldest`, each with
+        its newest first (slackhq/slack-api-docs issue 4).
+        """
+        posts = _between(workspace.top_level(joined(workspace, args).id), args)
+        upwards = bool(text(args, "oldest")) and not text(args, "latest")
         limit = self._limit(args, HISTORY_LIMIT, HISTORY_MOST)
-        page = _page(workspace, _between(posts, args), args, limit)
+        page = _page(workspace, posts if upwards else posts[::-1], args, limit, upwards=upwards)
         return {**page, "pin_count": 0, "channel_actions_ts": None, "channel_actions_count": 0}
 
     def _limit(self, args: Payload, usual: int, most: int) -> int:
@@ -69,14 +74,20 @@ def info(workspace: Workspace, args: Payload) -> Payload:
     return {"channel": channel(workspace, args).payload()}
 
 
-def _page(workspace: Workspace, posts: list[Post], args: Payload, limit: int) -> Payload:
-    """Return at most `limit` messages, and the cursor of the next page."""
+def _page(
+    workspace: Workspace, posts: list[Post], args: Payload, limit: int, *, upwards: bool = False
+) -> Payload:
+    """Return at most `limit` messages, and the cursor of the next page.
+
+    Those of a page `upwards` are given oldest first, and are returned newest first.
+    """
     start = _start(text(args, "cursor"))
     end = start + limit
     more = end < len(posts)
     all_metadata = flag(args, "include_all_metadata") is True
+    messages = [_read(workspace, post, all_metadata=all_metadata) for post in posts[start:end]]
     return {
-        "messages": [_read(workspace, p, all_metadata=all_metadata) for p in posts[start:end]],
+        "messages": messages[::-1] if upwards else messages,
         "has_more": more,
         "response_metadata": {"next_cursor": _cursor(end) if more else ""},
     }

@@ -10,19 +10,14 @@ from aiohttp import web
 
 from tests.emulators.clock import Clock
 from tests.emulators.faults import How
-from tests.emulators.slack import people
+from tests.emulators.slack import installation, people
 from tests.emulators.slack.access import Access
 from tests.emulators.slack.app import App
 from tests.emulators.slack.chat import Chat
 from tests.emulators.slack.conversations import Conversations
 from tests.emulators.slack.delivery import Delivery, Outbox
 from tests.emulators.slack.events import EVENTS, Events
-from tests.emulators.slack.installation import (
-    APP_ID,
-    VERIFICATION_TOKEN,
-    Installation,
-    installation,
-)
+from tests.emulators.slack.installation import APP_ID, VERIFICATION_TOKEN, Installation
 from tests.emulators.slack.interactions import Interactions
 from tests.emulators.slack.limits import Limits
 from tests.emulators.slack.markup import escape
@@ -38,25 +33,24 @@ from tests.emulators.slack.truth import Truth
 from tests.emulators.slack.web import WebApi
 from tests.emulators.timeline import Moment
 
-_FIRST = installation(1)
-
 
 class SlackEmulator:
     """Slack on 127.0.0.1: the Web API and Socket Mode on one port, as an async context manager.
 
-    Leaving it raises AssertionError when the bot called a method that is not emulated, or when it
-    or the emulator went against Slack's description. Limits, expiry and retries go by `clock`, the
-    times in records are monotonic seconds. `latency` is seconds per call, half of it before the
-    work is done. `retry_after` has the pauses before the retries of an event. `subscribed` has the
-    app's event subscriptions, `scopes` what it was granted. `rates` takes the place of a method's
-    documented rate; with `unlisted` the app is sold outside of the Marketplace and may read little.
-    `team_id` to `bot_token` are those of the first workspace.
+    Leaving it raises AssertionError when the bot called a method that is not emulated, when it or
+    the emulator went against Slack's description, or when a fault was asked for in vain. Limits,
+    expiry and retries go by `clock`, the times in records are monotonic seconds. `latency` is
+    seconds per call, half of it before the work is done. `retry_after` has the pauses before
+    the retries of an event. `subscribed` has the app's event subscriptions, `scopes` what it
+    was granted. `rates` takes the place of a method's documented rate; with `unlisted` the app
+    is sold outside of the Marketplace and may read little. `team_id` to `bot_token` are those
+    of the first workspace.
     """
 
     app_id = APP_ID
-    team_id = _FIRST.team_id
-    bot_id = _FIRST.bot_id
-    bot_user_id = _FIRST.bot_user_id
+    team_id = installation.team_id(1)
+    bot_id = installation.bot_id(1)
+    bot_user_id = installation.bot_user_id(1)
     bot_mention = f"<@{bot_user_id}>"
 
     def __init__(
@@ -89,7 +83,7 @@ class SlackEmulator:
         self._sessions = Sessions(self._events, self.clock, subscribed=subscribed)
         self.streams = Streams(self._events, self._chat, self._sessions, self.clock)
         self._responses = ResponseUrls(self._chat, self.clock)
-        self._interactions = Interactions(self._outbox, self._responses)
+        self._interactions = Interactions(self._outbox, self._responses, self.violations)
         self._web = WebApi(
             self._access,
             Limits(self.clock, rates or {}, unlisted=unlisted),
@@ -148,6 +142,8 @@ class SlackEmulator:
         if kind is None:
             assert not self.unknown, f"methods that are not emulated: {self.unknown}"
             assert not self.violations, f"against Slack's rules: {self.violations}"
+            in_vain = self._web.faults.in_vain()
+            assert not in_vain, f"faults that never struck: {in_vain}"
 
     def install(self, name: str) -> Installation:
         """Install the app in one more workspace; its events come over the same socket or HTTP."""
@@ -212,9 +208,10 @@ class SlackEmulator:
         """Let a person change a message of theirs."""
         post = self._post(channel_id, ts)
         previous = post.payload()
-        post.text, post.typed, post.edited = escape(text), text, True
+        post.text, post.typed = escape(text), text
+        post.mark_edited()
         post.keep_state()
-        self._events.changed(post, previous)
+        self._events.edited(post, previous)
 
     async def delete(self, channel_id: str, ts: str) -> None:
         """Let a person delete a message.
@@ -235,8 +232,11 @@ class SlackEmulator:
         """Use a slash command and wait for its answer; Slack tries it only once.
 
         LookupError in a thread, where Slack knows no commands of apps
-        (docs: Implementing slash commands, "cannot be used in threads").
+        (docs: Implementing slash commands, "cannot be used in threads"), and where the app has not
+        the scope for any.
         """
+        if "commands" not in self._access.scopes:
+            raise LookupError(f"{command} needs the scope commands")
         if thread_ts is not None:
             raise LookupError(f"{command} is not supported in threads")
         workspace = self._app.where(channel_id)
@@ -340,8 +340,12 @@ class SlackEmulator:
         """Tell again of all that concerned a message, as a retry, and wait for the answer."""
         await self._outbox.repeat(ts)
 
-    async def disconnect(self, reason: Reason | None = "refresh_requested") -> None:
-        """Close the sockets, after a word with the reason; with None they are cut off.
+    async def cut(self) -> None:
+        """Cut the sockets off, without a word."""
+        self._socket.cut()
+
+    async def disconnect(self, reason: Reason = "refresh_requested") -> None:
+        """Close the sockets, after a word with the reason.
 
         After a warning they stay for ten seconds of the clock.
         """

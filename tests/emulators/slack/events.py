@@ -72,13 +72,23 @@ class Events:
         if post.thread_ts and (parent := channel.posts.get(post.thread_ts)):
             event["parent_user_id"] = parent.payload()["user"]
         self._message(channel, event, post.ts)
-        if not channel.person and post.typed is not None and _mentions_bot(post):
-            self.publish(channel, {**event, "type": "app_mention"}, ts=post.ts)
+        self._mention(channel, post, event)
 
     def changed(self, post: Post, previous: Payload) -> None:
         """Tell that a message reads differently now."""
         change: Payload = {"message": post.payload(), "previous_message": previous}
         self._hidden(post, "message_changed", change)
+
+    def edited(self, post: Post, previous: Payload) -> None:
+        """Tell that a person has changed a message.
+
+        One that mentions the bot by now is told as app_mention, with its first `ts` and what an
+        edited message has besides, however often (slackapi/bolt-js issue 960, slack-go/slack pull
+        request 1256).
+        """
+        self.changed(post, previous)
+        channel = self._app.where(post.channel_id).channels[post.channel_id]
+        self._mention(channel, post, {**post.payload(), "channel": channel.id, "event_ts": post.ts})
 
     def removed(self, post: Post) -> None:
         """Take a message away and tell so; one with replies changes into its tombstone."""
@@ -141,6 +151,10 @@ class Events:
         if uninstalled:
             self.tell(home, {"type": "app_uninstalled", "event_ts": now})
             self._gone.add(home.team_id)
+
+    def _mention(self, channel: Channel, post: Post, event: Payload) -> None:
+        if not channel.person and post.typed is not None and _mentions_bot(post):
+            self.publish(channel, {**event, "type": "app_mention"}, ts=post.ts)
 
     def _hidden(self, post: Post, subtype: str, change: Payload) -> None:
         workspace = self._app.where(post.channel_id)

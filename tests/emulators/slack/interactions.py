@@ -11,14 +11,16 @@ from tests.emulators.slack.markup import buttons, escape
 from tests.emulators.slack.message import Post
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.response_urls import Place, ResponseUrls
+from tests.emulators.slack.spec import response_complaints
 from tests.emulators.slack.workspace import Workspace
 
 
 class Interactions:
     """Tells of them once and shows what the app answers; Slack does not try again."""
 
-    def __init__(self, outbox: Outbox, responses: ResponseUrls) -> None:
+    def __init__(self, outbox: Outbox, responses: ResponseUrls, violations: list[str]) -> None:
         self._outbox = outbox
+        self._violations = violations
         self._responses = responses
 
     async def slash(
@@ -43,6 +45,7 @@ class Interactions:
         }
         delivery = await self._outbox.tell(Envelope("slash_commands", "slash_commands", payload))
         if answer := _answer(delivery):
+            self._violations += response_complaints(answer)
             self._responses.answer(place, answer)
         return delivery
 

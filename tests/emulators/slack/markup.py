@@ -52,6 +52,28 @@ def links(text: str, blocks: list[Payload]) -> list[str]:
     return [link for spoken in [text, *_spoken(blocks)] for link in _LINK.findall(spoken)]
 
 
+def rich_text(typed: str, *, block_id: str) -> Payload:
+    """Return the block that Slack makes of what a person typed (docs: Rich text block)."""
+    pieces = zip(_odd(), _MARKUP.split(typed), strict=False)
+    elements = [_element(piece, marked=odd) for odd, piece in pieces if piece]
+    section = {"type": "rich_text_section", "elements": elements}
+    return {"type": "rich_text", "block_id": block_id, "elements": [section]}
+
+
+def _element(piece: str, *, marked: bool) -> Payload:
+    if not marked:
+        return {"type": "text", "text": piece}
+    name = piece[1:-1].partition("|")[0]
+    match name[0]:
+        case "@":
+            return {"type": "user", "user_id": name[1:]}
+        case "#":
+            return {"type": "channel", "channel_id": name[1:]}
+        case "!":
+            return {"type": "broadcast", "range": name[1:]}
+    return {"type": "link", "url": name}
+
+
 def _odd() -> Iterator[bool]:
     return itertools.cycle((False, True))
 
@@ -65,8 +87,6 @@ def _words(block: Payload) -> str | None:
     text = block.get("text")
     if block.get("type") == "markdown":
         return str(text)
-    if block.get("type") in ("plan", "task_card"):
-        return str(block.get("title"))
     if block.get("type") == "section" and isinstance(text, dict):
         return str(text.get("text"))
     return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from tests.emulators.slack.installation import APP_ID, Installation
-from tests.emulators.slack.markup import buttons, read
+from tests.emulators.slack.markup import buttons, read, rich_text
 from tests.emulators.slack.payload import Payload
 from tests.emulators.timeline import Moment
 
@@ -58,7 +58,9 @@ class Post:
     """A message; `text` is as written on the wire and `typed` what its author typed, if a person.
 
     `home` is the app's installation in its workspace. `files` are names. `born` is when it
-    was written, in the clock's seconds. `moments` are its posting, its edits and its deletion.
+    was written, in the clock's seconds. `edited` is when it was changed, where people are told so,
+    in Slack's whole seconds (slack-go/slack pull request 1256). `moments` are its posting, its
+    edits and its deletion.
     """
 
     home: Installation
@@ -71,7 +73,7 @@ class Post:
     typed: str | None = None
     metadata: Payload | None = None
     files: tuple[str, ...] = ()
-    edited: bool = False
+    edited: str = ""
     removed: bool = False
     session: Payload | None = None
     streaming: Streaming | None = None
@@ -134,12 +136,12 @@ class Post:
         """Return the message object (docs: message event, and chat.postMessage's response)."""
         message: Payload = {"type": "message", "text": self.text, "ts": self.ts}
         message |= self._authorship()
-        if self.blocks:
-            message["blocks"] = self.blocks
+        if blocks := self.blocks or self._typed():
+            message["blocks"] = blocks
         if self.thread_ts:
             message["thread_ts"] = self.thread_ts
         if self.edited:
-            message["edited"] = {"user": message["user"], "ts": self.ts}
+            message["edited"] = {"user": message["user"], "ts": self.edited}
         if self.metadata:
             message["metadata"] = self.metadata
         if self.session:
@@ -147,6 +149,14 @@ class Post:
         if self.streaming:
             message["streaming_state"] = self.streaming.state
         return message | self._upload()
+
+    def _typed(self) -> list[Payload]:
+        """Return what a person's words are as blocks (slack-go/slack pull request 1256)."""
+        return [rich_text(self.typed, block_id=f"r{self.ts[-6:]}")] if self.typed else []
+
+    def mark_edited(self) -> None:
+        """Let everybody see from now on that it was changed."""
+        self.edited = f"{int(time.time())}.000000"
 
     def _upload(self) -> Payload:
         """Return what docs: file_share has of a person's files."""

@@ -23,7 +23,7 @@ def per_minute(calls: int) -> Rate:
 
 
 # docs: Rate limits, "Overview": so many calls a minute or more, per method, workspace and app.
-TIER_1, TIER_2, TIER_3, TIER_4 = per_minute(1), per_minute(20), per_minute(50), per_minute(100)
+TIER_2, TIER_3, TIER_4 = per_minute(20), per_minute(50), per_minute(100)
 # docs: chat.postMessage, "Rate limiting": one per second to a channel with bursts, and above that
 # "several hundred messages per minute" to the workspace.
 CHANNEL, POSTS = Rate(calls=1, seconds=1.0, burst=5), per_minute(300)

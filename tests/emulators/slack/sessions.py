@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from tests.emulators.clock import Clock
-from tests.emulators.slack.arguments import SlackError, joined, text
+from tests.emulators.slack.arguments import SlackError, decoded, joined, text
 from tests.emulators.slack.arguments import channel as named_channel
 from tests.emulators.slack.events import Events
 from tests.emulators.slack.message import Post
@@ -230,7 +229,8 @@ def _loading_messages(args: Payload) -> list[str]:
     """Return the loading messages; in a form a comma parts two (slack-go/slack request 1489)."""
     given = args.get("loading_messages")
     if isinstance(given, str):
-        given = json.loads(given) if given.startswith("[") else given.split(",")
+        listed = given.startswith("[")
+        given = decoded(given, "invalid_arguments") if listed else given.split(",")
     return [str(message) for message in given] if isinstance(given, list) else []
 
 

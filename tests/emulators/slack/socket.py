@@ -83,13 +83,13 @@ class SocketMode:
         finally:
             del self._acks[envelope_id]
 
-    async def disconnect(self, reason: Reason | None) -> None:
-        """Ask every connection to come anew, then close it; without a reason it is cut at once."""
-        sockets = dict(self._sockets)
-        if reason is not None:
-            await asyncio.gather(*(self._dismiss(socket, reason) for socket in sockets))
-            return
-        for request in sockets.values():
+    async def disconnect(self, reason: Reason) -> None:
+        """Ask every connection to come anew, then close it."""
+        await asyncio.gather(*(self._dismiss(socket, reason) for socket in list(self._sockets)))
+
+    def cut(self) -> None:
+        """Cut every connection off."""
+        for request in self._sockets.values():
             if request.transport:
                 request.transport.abort()
 

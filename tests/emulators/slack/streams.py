@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -166,7 +167,7 @@ class Streams:
         return post, post.streaming
 
     def _grow(
-        self, post: Post, stream: Stream, added: Addition, *, below: list[Payload] | None = None
+        self, post: Post, stream: Stream, added: Addition, *, below: Collection[Payload] = ()
     ) -> None:
         """Show what was added, and at the end what stands below; SlackError leaves all as it is."""
         mode = stream.mode or added.mode
@@ -174,11 +175,9 @@ class Streams:
             # Undocumented, and what Slack answers: hermes-agent pull request 104173.
             raise SlackError("streaming_mode_mismatch")
         pieces = stream.pieces.grown(added.chunks)
-        if below is not None:
-            pieces = pieces.ended()
         if pieces.size > self.size:
             raise SlackError("msg_too_long")
-        shown = [*pieces.blocks, *(below or ())]
+        shown = [*pieces.blocks, *below]
         if sum(map(len, words_of(shown))) > ALL_CHARACTERS:
             raise SlackError("msg_blocks_too_long")
         stream.mode, stream.pieces = mode, pieces

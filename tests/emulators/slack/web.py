@@ -18,7 +18,7 @@ from tests.emulators.slack.limits import Limits
 from tests.emulators.slack.methods import METHODS, Method
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.response_urls import ResponseUrls
-from tests.emulators.slack.spec import complaints
+from tests.emulators.slack.spec import complaints, response_complaints
 from tests.emulators.slack.truth import Truth
 from tests.emulators.slack.workspace import Workspace
 
@@ -29,8 +29,8 @@ Handler = Callable[[Workspace, Payload], Payload]
 class Call:
     """One request of the bot; `at` is in monotonic seconds, `body` is without the token.
 
-    `status` is the HTTP status of the answer, 0 where there was none; `limited` tells that it was
-    429.
+    `status` is the HTTP status of the answer, None where there was none; `limited` tells that it
+    was 429.
     """
 
     method: str
@@ -38,15 +38,20 @@ class Call:
     ok: bool
     error: str | None
     at: float
-    status: int
+    status: int | None
     limited: bool
+
+    @property
+    def call(self) -> str:
+        """What a fault's pattern is searched in."""
+        return self.method
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call is answered with."""
+    """What a call is answered with; without a status the connection closes instead."""
 
-    status: int
+    status: int | None
     body: Payload | str
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -56,8 +61,12 @@ class Answer:
         body = self.body if isinstance(self.body, dict) else {}
         return None if body.get("ok") else str(body.get("error", self.status))
 
-    def response(self) -> web.Response:
+    def response(self, request: web.Request) -> web.Response:
         """Return it as HTTP."""
+        if self.status is None:
+            if request.transport:
+                request.transport.close()
+            return web.Response()
         body = self.body if isinstance(self.body, str) else json.dumps(self.body)
         headers = {"Content-Type": "application/json; charset=utf-8", **self.headers}
         return web.Response(status=self.status, text=body, headers=headers)
@@ -84,11 +93,13 @@ class WebApi:
         """Answer one call of a method."""
         name, call = request.match_info["method"], await asked(request)
         args = {**call.args, **call.body}
+        self._truth.violations += complaints(name, _seen(name, call))
         return await self._respond(request, name, args, lambda: self._call(name, call))
 
     async def serve_response(self, request: web.Request) -> web.StreamResponse:
         """Take what is posted to a response_url, which is recorded as a method of that name."""
-        key, body = request.match_info["key"], json.loads(await request.read())
+        key, body = request.match_info["key"], await _posted(request)
+        self._truth.violations += response_complaints(body)
         return await self._respond(request, "response_url", body, lambda: self._take(key, body))
 
     async def _respond(
@@ -97,13 +108,21 @@ class WebApi:
         at = time.monotonic()
         fault = self.faults.strike(name)
         await asyncio.sleep(self.latency / 2)
-        answer = work() if fault is None or fault.how == "late" else _wrong(fault, work)
+        answer = self._answer(name, fault, work)
         error, limited = answer.error, answer.status == 429
         self.requests.append(Call(name, args, error is None, error, at, answer.status, limited))
         if fault and fault.how == "hang":
             await self.closing.wait()
         await asyncio.sleep(self.latency / 2 + (fault.seconds if fault else 0.0))
-        return answer.response() if answer.status else _drop(request)
+        return answer.response(request)
+
+    def _answer(self, name: str, fault: Fault | None, work: Callable[[], Answer]) -> Answer:
+        """Return what is answered; an error of the emulator's own fails the test."""
+        try:
+            return work() if fault is None or fault.how == "late" else _wrong(fault, work)
+        except Exception as error:
+            self._truth.violations.append(f"the emulator failed: {name}: {error!r}")
+            return Answer(500, {"ok": False, "error": "fatal_error"})
 
     def _call(self, name: str, call: Asked) -> Answer:
         method, handler = METHODS.get(name), self.methods.get(name)
@@ -122,11 +141,10 @@ class WebApi:
         if call.refusal:
             raise call.refusal
         workspace = self._access.caller(method, call)
-        args = call.args if method.form_only else {**call.args, **call.body}
+        args = _seen(name, call)
         if wait := self._limits.wait(name, workspace, args):
             return _limited(wait)
         self._access.check_scopes(method, args, workspace)
-        self._truth.violations += complaints(name, args)
         headers = {"X-OAuth-Scopes": ",".join(sorted(self._access.scopes))}
         return Answer(200, {"ok": True, **handler(workspace, args)}, headers)
 
@@ -136,6 +154,21 @@ class WebApi:
         except SlackError as error:
             return Answer(404, {"ok": False, "error": error.code})
         return Answer(200, {"ok": True})
+
+
+def _seen(name: str, call: Asked) -> Payload:
+    """Return the arguments that a method sees."""
+    method = METHODS.get(name)
+    return call.args if method and method.form_only else {**call.args, **call.body}
+
+
+async def _posted(request: web.Request) -> Payload:
+    """Return what was posted to a response_url, with nothing in it where that is no object."""
+    try:
+        body = json.loads(await request.read())
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _refused(error: SlackError) -> Answer:
@@ -148,23 +181,16 @@ def _limited(wait: float) -> Answer:
 
 
 def _wrong(fault: Fault, work: Callable[[], Answer]) -> Answer:
-    """Return what a call that goes wrong is answered with; status 0 is no answer."""
+    """Return what a call that goes wrong is answered with."""
     if fault.applied:
         work()
     if fault.how != "status":
-        return Answer(0, {"ok": False, "error": "hung" if fault.how == "hang" else "dropped"})
+        return Answer(None, {"ok": False, "error": "hung" if fault.how == "hang" else "dropped"})
     usual = Answer(fault.status, {"ok": False, "error": "internal_error"})
     if fault.status == 429:
         usual = _limited(fault.retry_after or 1)
-    headers = usual.headers if fault.headers is None else fault.headers
+    headers = {**usual.headers, **(fault.headers or {})}
     if fault.body is None:
         return Answer(fault.status, usual.body, headers)
     body = fault.body if isinstance(fault.body, dict | str) else json.dumps(fault.body)
     return Answer(fault.status, body, headers)
-
-
-def _drop(request: web.Request) -> web.Response:
-    """Cut the connection instead of answering."""
-    if request.transport:
-        request.transport.abort()
-    return web.Response()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
+from tests.emulators.timeline import freshness
 from tests.process import DiscordDm, bot, discord_variables
 from tests.waiting import until
 
@@ -56,11 +57,11 @@ async def one_turn(
     await way.ask(f"question {number}")
     await until(lambda: way.finals() == [str(model.answer).strip()], why=way.answers)
     asked = model.requests[-1]
-    path = f"/channels/{way.channel}/messages"
-    writes = [call.at for call in discord.requests if call.path.startswith(path)]
-    assert asked.first_delta_at
-    assert asked.last_delta_at
-    return asked.at - asked_at, writes[0] - asked.first_delta_at, writes[-1] - asked.last_delta_at
+    ours = {shown.id for shown in way.shown()}
+    seen = [moment for moment in discord.timeline(way.channel) if moment.message in ours]
+    fresh = freshness(asked.deltas, seen)
+    assert fresh.last is not None
+    return asked.at - asked_at, fresh.first, fresh.last
 
 
 def resident(pid: int) -> float:

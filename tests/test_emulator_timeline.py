@@ -79,10 +79,25 @@ class TestExamples:
 
         assert freshness(DELTAS, moments).first == 1
 
-    def test_a_word_after_the_end_does_no_harm(self) -> None:
-        moments = [post(2, "One two last."), edit(3, "One two last.\n\n(Stopped.)")]
+    @pytest.mark.parametrize(
+        "end",
+        [
+            edit(3, "One two last.\n\n(Stopped.)"),
+            edit(3, "One two"),
+            post(3, "and more", message="2"),
+            Moment(3, "delete", "1", ""),
+        ],
+        ids=["a word behind", "an old text", "another page", "a deletion"],
+    )
+    def test_a_reply_is_whole_only_if_it_is_so_in_the_end(self, end: Moment) -> None:
+        found = freshness(DELTAS, [post(2, "One two last."), end])
 
-        assert freshness(DELTAS, moments) == Freshness(2, 1, 0, 0, True)
+        assert found == Freshness(first=2, mean=1, gap=0, last=None, whole=False)
+
+    def test_last_is_when_the_text_came_to_stand_for_good(self) -> None:
+        moments = [post(2, "One two last."), edit(3, "One"), edit(5, "One two last.")]
+
+        assert freshness(DELTAS, [*moments, edit(6, "One two  last.")]).last == 3
 
     def test_text_that_goes_away_is_no_growth(self) -> None:
         moments = [

@@ -29,6 +29,7 @@ from tests.emulators.play.slack_rooms import SlackRooms
 from tests.emulators.play.stage import LiveStage, PlainStage
 from tests.emulators.slack import SlackEmulator
 from tests.process import ROOT
+from tests.waiting import until
 
 
 class Play:
@@ -163,6 +164,7 @@ async def test_the_help_names_every_command_and_no_other(play: Play) -> None:
         ("/fail", "How is it to fail? CALL, then a status or one of status, drop, hang, late."),
         ("/fail * 500", "* is no regular expression: nothing to repeat at position 0."),
         ("/fail x 500 often=2", "often is none of times, after, retry_after, seconds, applied."),
+        ("/fail model loading often=2", "often is none of times, after."),
     ],
 )
 async def test_what_cannot_be_done_is_told_in_a_sentence(
@@ -200,8 +202,46 @@ async def test_a_call_goes_wrong_as_asked_and_well_again(play: Play) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("/fail x 503 times=2", "Discord will fail: x 503 times=2"),
+        ("/fail model too many requests times=2", "The model will fail: too many requests times=2"),
+        ("/fail model reset", "The model will fail: reset"),
+        ("/speed 80", "The model says 80 characters a second."),
+        ("/speed 80 2", "The model says 80 characters a second, and begins after 2 seconds."),
+        ("/model Hello", "The model says that from now on."),
+        ("/heal", "All goes well again: Discord, Slack, the model."),
+    ],
+)
+async def test_what_is_done_out_of_sight_is_told_in_a_line(
+    line: str, sentence: str, play: Play
+) -> None:
+    printed = await play.type(line)
+    await play.type("/heal")
+
+    assert printed == [sentence]
+
+
+async def test_the_timeline_reads_as_the_screen_does_and_counts_calls(play: Play) -> None:
+    headers = {"Authorization": f"Bot {play.discord.token}"}
+    await play.type("@bot hello", "/fail users 429")
+    async with aiohttp.ClientSession(headers=headers) as session:
+        for _ in range(2):
+            async with session.get(f"{play.discord.api_url}/users/@me"):
+                pass
+    printed = await play.type("/timeline")
+
+    assert printed[0].endswith(" 1 post    13 characters, …@parley hello")
+    assert printed[1] == "Calls of the bot to Discord: 2; answered 429: 1."
+
+
+@pytest.mark.parametrize(
     ("line", "statuses"),
-    [("/fail model loading", [503, 200]), ("/fail model 429 times=2", [429, 429, 200])],
+    [
+        ("/fail model loading", [503, 200]),
+        ("/fail model 429 times=2", [429, 429, 200]),
+        ("/fail model too many requests times=2 after=1", [200, 429, 429, 200]),
+    ],
 )
 async def test_the_emulated_model_fails_as_asked(
     line: str, statuses: list[int], play: Play
@@ -435,6 +475,57 @@ async def test_a_broken_rule_is_told_at_the_end(tmp_path: Path) -> None:
     assert play.returncode == 1
     assert "The bot broke a rule: " in printed.decode().splitlines()[-1]
     assert "/moon" in printed.decode()
+
+
+@pytest.mark.process
+async def test_two_plays_have_a_script_each(tmp_path: Path) -> None:
+    async with playing(tmp_path) as one, playing(tmp_path) as two:
+        told = {(await printed_until(play, "sh .*bot.sh")).split()[-1] for play in (one, two)}
+
+    folders = ("emulators", "emulators-2")
+    assert told == {str(tmp_path / folder / "bot.sh") for folder in folders}
+
+
+async def test_a_play_that_is_killed_takes_the_bot_with_it(tmp_path: Path) -> None:
+    script, pid = tmp_path / "bot.sh", tmp_path / "pid"
+    script.write_text(f"echo $$ >{pid}.new && mv {pid}.new {pid}; exec sleep 60")
+    code = (
+        "import asyncio, pathlib, sys\n"
+        "from tests.emulators.play.bot import run\n"
+        "async def main():\n"
+        "    script, log = map(pathlib.Path, sys.argv[1:])\n"
+        "    async with run(script, log=log) as process: await process.wait()\n"
+        "asyncio.run(main())\n"
+    )
+    words = (sys.executable, "-c", code, str(script), str(tmp_path / "log"))
+    play = await asyncio.create_subprocess_exec(*words, cwd=ROOT)
+    await until(pid.exists)
+
+    play.kill()
+    await play.wait()
+
+    await until(lambda: not is_running(int(pid.read_text())), within=20)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.process
+async def test_the_first_line_tells_what_answers(tmp_path: Path) -> None:
+    printed, status = await piped(
+        tmp_path, "--model", "http://127.0.0.1:9/v1", lines=["/fail moon 500", "/quit"]
+    )
+
+    assert status == 0  # whoever asks for a fault need not wait for it
+    first = printed.splitlines()[0]
+    assert (
+        first == "Discord and Slack are up, on this machine alone; http://127.0.0.1:9/v1 answers."
+    )
 
 
 @pytest.mark.process

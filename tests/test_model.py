@@ -284,7 +284,7 @@ class TestFailures:
         self, flavour: Flavour
     ) -> None:
         async with ModelEmulator(flavour=flavour) as emulator:
-            emulator.models, emulator.context = {"mistral": []}, 5
+            emulator.models, emulator.context = ["mistral"], 5
             _, error = await failure(emulator)
 
         assert type(error) is PromptTooLong
@@ -354,6 +354,7 @@ class TestFailures:
         ("how", "words"),
         [
             ("drop", "cut"),
+            ("reset", "cut"),
             ("eof", "broke the answer off"),
             ("garbage", "cannot be read"),
             ("error_event", "(server_error)"),

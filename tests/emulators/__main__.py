@@ -94,15 +94,20 @@ def _options() -> argparse.Namespace:
 
 
 async def _serve(options: argparse.Namespace) -> int:
-    folder = Path(os.environ.get("DATA_DIR") or Settings().data_dir) / "emulators"
-    files = _Files(folder / "bot.sh", folder / "bot.log", folder / "emulators.log")
+    data_dir = Path(os.environ.get("DATA_DIR") or Settings().data_dir)
     async with AsyncExitStack() as stack:
+        folder = stack.enter_context(bot.own_folder(data_dir))
+        files = _Files(folder / "bot.sh", folder / "bot.log", folder / "emulators.log")
         discord = await stack.enter_async_context(DiscordEmulator())
         slack = await stack.enter_async_context(SlackEmulator())
         model = None
         if not (options.model or options.demo_model):
             model = await stack.enter_async_context(ModelEmulator())
             model.answer, model.delay = talk, model.chunk / _SPEED
+            stack.callback(model.heal)
+        # Whoever lets a call fail need not wait for it.
+        stack.callback(discord.heal)
+        stack.callback(slack.heal)
         # A store of its own: another bot may be running, and ids begin anew each time.
         store = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="parley-", ignore_cleanup_errors=True)
@@ -113,7 +118,7 @@ async def _serve(options: argparse.Namespace) -> int:
         bot.write_script(files.script, variables=variables, without=without, folder=Path(store))
         with bot.private(files.own_log):
             logging.basicConfig(filename=files.own_log, level=logging.WARNING)
-        playing = asyncio.create_task(_play(world, files, starts_bot=options.bot))
+        playing = asyncio.create_task(_play(world, files, options))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # The second one finds the play waiting for the bot's end, and kills the bot.
             asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
@@ -137,7 +142,7 @@ def _variables(world: _World, options: argparse.Namespace) -> dict[str, str]:
     return variables | {"MODEL_URL": options.model}
 
 
-async def _play(world: _World, files: _Files, *, starts_bot: bool) -> int:
+async def _play(world: _World, files: _Files, options: argparse.Namespace) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # JSON may bring halves of characters, which nothing can encode.
         sys.stdout.reconfigure(errors="replace")
@@ -145,8 +150,8 @@ async def _play(world: _World, files: _Files, *, starts_bot: bool) -> int:
     stage: Stage = LiveStage(sys.stdout) if live else PlainStage(sys.stdout)
     seat = Seat(discord=DiscordRooms(world.discord), slack=SlackRooms(world.slack), stage=stage)
     async with AsyncExitStack() as stack:
-        stage.note("Discord, Slack and a model are up, on this machine alone.")
-        if starts_bot:
+        stage.note(_started(options))
+        if options.bot:
             stage.note(f"The bot is starting; its log is {_shown(files.bot_log)}")
             child = await stack.enter_async_context(bot.run(files.script, log=files.bot_log))
             if not await _arrived(seat, child):
@@ -167,6 +172,14 @@ async def _play(world: _World, files: _Files, *, starts_bot: bool) -> int:
         )
         await _converse(seat, Commands(seat, world.model), lines)
     return 0
+
+
+def _started(options: argparse.Namespace) -> str:
+    if options.model:
+        return f"Discord and Slack are up, on this machine alone; {options.model} answers."
+    if options.demo_model:
+        return "Discord and Slack are up, on this machine alone; the bot's demo model answers."
+    return "Discord, Slack and a model are up, on this machine alone."
 
 
 async def _converse(seat: Seat, commands: Commands, lines: AsyncGenerator[str]) -> None:

@@ -1,7 +1,6 @@
 """A model server on loopback, strict and nasty, that speaks the dialect of one of four servers."""
 
 from tests.emulators.model.asked import Asked
-from tests.emulators.model.dialect import Provider
 from tests.emulators.model.dialects import Flavour
 from tests.emulators.model.emulator import ModelEmulator
 from tests.emulators.model.failures import FAILURES, Failure
@@ -16,6 +15,5 @@ __all__ = [
     "How",
     "ModelEmulator",
     "Piece",
-    "Provider",
     "Script",
 ]

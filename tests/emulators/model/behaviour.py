@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bot.domain import Json
 from tests.emulators.model.asked import Asked
-from tests.emulators.model.dialect import Need, Provider, Served
+from tests.emulators.model.dialect import Need, Served
 from tests.emulators.model.speech import Answer, Speech, pieces, speak
 from tests.emulators.model.template import render
 from tests.emulators.model.tokens import tokens
@@ -32,7 +32,8 @@ class Behaviour:
 
     `models` are those that are served, and `context` is what fits into each, in tokens. `api_key`
     is the key that callers need. `strict` refuses fields that are not in the API, `alternate`
-    messages that do not go user, assistant, user. `latency` is in seconds per call.
+    messages that do not go user, assistant, user, as many templates do. `latency` is in seconds per
+    call, half of them before anything happens.
     """
 
     answer: Answer | Callable[[list[dict[str, str]]], Answer] = echo
@@ -42,13 +43,11 @@ class Behaviour:
     finish_reason: str | None = "stop"
     done: str = "data: [DONE]"
     usage: bool = False
-    models: dict[str, Sequence[Provider]] = field(
-        default_factory=lambda: {"emulated": [Provider("emulator")]}
-    )
+    models: Sequence[str] = ("emulated",)
     context: int | None = None
     api_key: str | None = None
-    strict: bool = False
-    alternate: bool = False
+    strict: bool = True
+    alternate: bool = True
     latency: float = 0.0
 
     @property

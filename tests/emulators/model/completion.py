@@ -45,6 +45,7 @@ class Completion:
 
     async def send(self) -> web.StreamResponse:
         """Answer the request; Asked tells how far it came."""
+        await asyncio.sleep(self._behaviour.latency / 2)
         if self._asked.body.get("stream") is not True:
             return await self._send_whole()
         await self._stream.open()
@@ -93,8 +94,8 @@ class Completion:
                 return True
             case "hang":
                 await self._closing.wait()
-            case "drop" | "close":
-                cut(self._request, reset=fault.how == "drop")
+            case "drop" | "reset":
+                cut(self._request, reset=fault.how == "reset")
             case "garbage":
                 line = _text(fault, _GARBAGE)
                 # A body with a field name of its own is the whole line.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from bot.domain import Json
 from tests.emulators.model.rules import Complaint
@@ -12,32 +12,21 @@ from tests.emulators.model.rules import Complaint
 Object = dict[str, Json]
 
 COMPLETIONS = "POST /v1/chat/completions"
-MODELS = "GET /v1/models"
-MODEL = "GET /v1/models/{id}"
-HEALTH = "GET /health"
 TOKENIZE = "POST /tokenize"
 TEMPLATE = "POST /apply-template"
-ENDPOINTS = (COMPLETIONS, MODELS, MODEL, HEALTH, TOKENIZE, TEMPLATE)
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """One of those who run a model for Hugging Face's router."""
-
-    name: str
-    status: Literal["live", "error"] = "live"
+ENDPOINTS = (COMPLETIONS, TOKENIZE, TEMPLATE)
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the server has: models by name with their providers, and its context in tokens."""
+    """What the server has: models by name, and its context in tokens."""
 
-    models: Mapping[str, Sequence[Provider]]
+    models: Sequence[str]
     context: int | None
 
     @property
     def name(self) -> str:
-        return next(iter(self.models), "")
+        return self.models[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +50,7 @@ class Refused(Exception):
 class Dialect:
     """One kind of server; what stands here is what most kinds share."""
 
-    endpoints: frozenset[str] = frozenset({COMPLETIONS, MODELS})
+    endpoints: frozenset[str] = frozenset({COMPLETIONS})
     # What the first chunk of a stream says; None where there is no chunk without text.
     opening: ClassVar[Object | None] = {"role": "assistant", "content": ""}
     # What each chunk with text says beside it.
@@ -80,11 +69,7 @@ class Dialect:
 
     def guards(self, call: str) -> bool:
         """Whether the call needs the API key."""
-        raise NotImplementedError
-
-    def loading(self, served: Served, seconds: float) -> Refused:
-        """Refuse because the model is ready only in so many seconds."""
-        return Refused(503, self.error(503, "Loading model"))
+        return True
 
     def nowhere(self) -> Refused:
         """Refuse a path that the server does not have."""
@@ -106,15 +91,6 @@ class Dialect:
 
     def too_long(self, need: Need, context: int) -> Refused | None:
         """Return the refusal of a prompt that leaves no room in the context; None: it fits."""
-        raise NotImplementedError
-
-    def health(self) -> Json:
-        return ""
-
-    def models(self, served: Served) -> Json:
-        return {"object": "list", "data": [self.model(name, served) for name in served.models]}
-
-    def model(self, name: str, served: Served) -> Object:
         raise NotImplementedError
 
     def tokenize(self, body: Object, served: Served) -> Json:

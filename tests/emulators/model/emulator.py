@@ -9,7 +9,6 @@ from typing import Self
 
 from aiohttp import web
 
-from tests.emulators.clock import Clock
 from tests.emulators.model.behaviour import Behaviour
 from tests.emulators.model.dialect import COMPLETIONS, ENDPOINTS
 from tests.emulators.model.dialects import DIALECTS, Flavour
@@ -24,28 +23,24 @@ class ModelEmulator(Behaviour):
 
     `flavour` is the kind of server that it stands in for: its endpoints, errors and token counts.
     Behaviour's attributes may be changed between requests. `requests` are the completions that were
-    asked for and `others` the other calls; `running` counts the completions under way, and
-    `connections` the sockets that brought one.
+    asked for; `running` counts those under way, and `connections` the sockets that brought one.
 
-    Leaving the block raises AssertionError when a path was asked for that no such server has
-    (`unknown`), or a request broke the API's rules (`violations`); who does so on purpose empties
-    the list.
+    Leaving the block raises AssertionError when a path was asked for that this kind of server does
+    not have (`unknown`), when a request broke the API's rules or the emulator itself failed
+    (`violations`), or when no call met a fault; who means it empties the list, or heals.
     """
 
     def __init__(
         self,
         *,
         flavour: Flavour = "llama.cpp",
-        clock: Clock | None = None,
-        strict: bool = False,
-        alternate: bool = False,
+        strict: bool = True,
+        alternate: bool = True,
     ) -> None:
         super().__init__(strict=strict, alternate=alternate)
         self.url = ""
-        self.clock = clock or Clock()
-        self._server = Server(self, DIALECTS[flavour], self.clock)
+        self._server = Server(self, DIALECTS[flavour])
         self.requests = self._server.requests
-        self.others = self._server.others
         self.unknown = self._server.unknown
         self.violations = self._server.violations
         self._runner: web.AppRunner | None = None
@@ -73,8 +68,7 @@ class ModelEmulator(Behaviour):
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=16 * 2**20)
         for method, path in (call.split() for call in ENDPOINTS):
-            # The names of Hugging Face's models have a slash in them.
-            app.router.add_route(method, path.replace("{id}", "{id:.+}"), self._server.serve)
+            app.router.add_route(method, path, self._server.serve)
         app.router.add_route("*", "/{path:.*}", self._server.serve)
         # Without it a handler does not learn that its client has left.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
@@ -97,8 +91,10 @@ class ModelEmulator(Behaviour):
         if self._runner is not None:
             await self._runner.cleanup()
         if kind is None:
-            assert not self.unknown, f"paths that no such server has: {self.unknown}"
+            assert not self.unknown, f"paths that such a server does not have: {self.unknown}"
             assert not self.violations, f"against the API's rules: {self.violations}"
+            vain = self._server.faults.in_vain()
+            assert not vain, f"faults that no call met: {vain}"
 
     async def refuse_connections(self) -> None:
         """Close the port, as a server that has died; answers under way still reach their ends."""
@@ -125,13 +121,6 @@ class ModelEmulator(Behaviour):
         self._held = None
         await self._site.start()
 
-    def load(self, seconds: float) -> None:
-        """Let the model load: for so long, on the clock, every call is told that it is not ready.
-
-        vLLM and text-generation-inference do not listen at all until then: refuse_connections.
-        """
-        self._server.ready_at = self.clock.now() + seconds
-
     def fail(
         self,
         call: str,
@@ -151,7 +140,7 @@ class ModelEmulator(Behaviour):
 
         `call` is a regular expression to be found in "POST /v1/chat/completions". The Fault of
         tests/emulators/faults.py tells what all emulators can do, and that of faults.py here what
-        only this one can: `at_delta`, "close", "eof", "garbage" and "error_event". A body that is a
+        only this one can: `at_delta`, "reset", "eof", "garbage" and "error_event". A body that is a
         string is sent as it is. `applied` asks a function in `answer`, and nothing of it is sent.
         """
         self._server.faults.add(

@@ -95,8 +95,8 @@ FAILURES: Mapping[str, Failure] = {
     # Connections that go wrong.
     "silence before headers": Failure("hang"),
     "silence in the stream": Failure("hang", at_delta=1),
-    "end before headers": Failure("close"),
-    "end in the stream": Failure("close", at_delta=1),
-    "reset before headers": Failure("drop"),
-    "reset in the stream": Failure("drop", at_delta=1),
+    "end before headers": Failure("drop"),
+    "end in the stream": Failure("drop", at_delta=1),
+    "reset before headers": Failure("reset"),
+    "reset in the stream": Failure("reset", at_delta=1),
 }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from tests.emulators import faults
 
-How = faults.How | Literal["close", "eof", "garbage", "error_event"]
+How = faults.How | Literal["reset", "eof", "garbage", "error_event"]
 
-_SHARED: tuple[faults.How, ...] = ("status", "drop", "hang", "late")
+_SHARED: tuple[faults.How, ...] = get_args(faults.How)
+HOWS: tuple[How, ...] = (*_SHARED, "reset", "eof", "garbage", "error_event")
 _WITHIN = ("eof", "garbage", "error_event")  # what happens to a body on its way
 
 
@@ -19,11 +20,12 @@ class Fault:
     """The shared fault, with what only a stream can do.
 
     With `at_delta` it happens after so many deltas of a stream, or at its end when it has fewer;
-    "status" is then an error within the stream, for its headers are gone. "drop" is a TCP reset,
-    and "close" the plain end of a connection, as a process that is killed leaves it. "eof" ends the
-    body in good order but too early; "garbage" sends `body` as a line of the stream, "error_event"
-    as an error within it, the server's own when it is None. These last three open the stream when
-    `at_delta` is None, and spoil an answer that is not streamed in the same way.
+    "status" is then an error within the stream, for its headers are gone. "drop" is the plain end
+    of the connection, as with the other emulators and as a process that is killed leaves it;
+    "reset" is a TCP reset. "eof" ends the body in good order but too early; "garbage" sends `body`
+    as a line of the stream, "error_event" as an error within it, the server's own when it is None.
+    These last three open the stream when `at_delta` is None, and spoil an answer that is not
+    streamed in the same way.
     """
 
     how: How
@@ -77,6 +79,10 @@ class Faults:
         """Return what is wrong with the call that comes now, and count it; None: it goes well."""
         struck = self._shared.strike(call)
         return next((fault for fault in self._faults if fault.shared is struck), None)
+
+    def in_vain(self) -> list[str]:
+        """Return the calls of faults that never struck."""
+        return self._shared.in_vain()
 
     def heal(self) -> None:
         """Let every call go well from now on."""

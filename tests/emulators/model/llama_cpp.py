@@ -7,8 +7,6 @@ from typing import ClassVar
 from bot.domain import Json
 from tests.emulators.model.dialect import (
     COMPLETIONS,
-    HEALTH,
-    MODELS,
     TEMPLATE,
     TOKENIZE,
     Dialect,
@@ -30,9 +28,9 @@ _TYPES = {
 
 
 class LlamaCpp(Dialect):
-    """It answers for whatever model it is asked, and guards everything but its health."""
+    """It answers for whatever model it is asked."""
 
-    endpoints = frozenset({COMPLETIONS, MODELS, HEALTH, TOKENIZE, TEMPLATE})
+    endpoints = frozenset({COMPLETIONS, TOKENIZE, TEMPLATE})
     opening: ClassVar[Object | None] = {"role": "assistant", "content": None}
 
     def error(self, status: int, message: str) -> Json:
@@ -41,9 +39,6 @@ class LlamaCpp(Dialect):
 
     def unauthorised(self) -> Refused:
         return Refused(401, self.error(401, "Invalid API Key"))
-
-    def guards(self, call: str) -> bool:
-        return call != HEALTH
 
     def nowhere(self) -> Refused:
         return Refused(404, self.error(404, "File Not Found"))
@@ -60,18 +55,6 @@ class LlamaCpp(Dialect):
             "n_ctx": context,
         }
         return Refused(400, {"error": error})
-
-    def health(self) -> Json:
-        return {"status": "ok"}
-
-    def model(self, name: str, served: Served) -> Object:
-        return {
-            "id": name,
-            "object": "model",
-            "created": 0,
-            "owned_by": "llamacpp",
-            "meta": {"n_ctx": served.context or 4096, "n_ctx_train": 8192, "n_vocab": 32_000},
-        }
 
     def tokenize(self, body: Object, served: Served) -> Json:
         found = tokens(str(body.get("content", "")))

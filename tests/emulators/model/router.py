@@ -8,13 +8,12 @@ concerns the account a plain string.
 from __future__ import annotations
 
 from bot.domain import Json
-from tests.emulators.model.dialect import MODEL, MODELS, Dialect, Need, Object, Refused, Served
+from tests.emulators.model.dialect import Dialect, Need, Object, Refused, Served
+from tests.emulators.model.rules import Complaint, nameless
 
 
 class Router(Dialect):
-    """It passes a request on to a live provider of the model, and lists providers to anybody."""
-
-    endpoints = Dialect.endpoints | {MODEL}
+    """It passes a request on to a provider of the model, and counts no tokens."""
 
     def error(self, status: int, message: str) -> Json:
         return {"error": message} if status != 400 else _error(message)
@@ -22,47 +21,21 @@ class Router(Dialect):
     def unauthorised(self) -> Refused:
         return Refused(401, self.error(401, "Invalid username or password."))
 
-    def guards(self, call: str) -> bool:
-        return call not in (MODELS, MODEL)
-
-    def loading(self, served: Served, seconds: float) -> Refused:
-        message = f"Model {served.name} is currently loading"
-        return Refused(503, {"error": message, "estimated_time": seconds})
+    def complaint(self, body: Object) -> Complaint | None:
+        return nameless(body)
 
     def find(self, name: str, served: Served) -> None:
         # A provider, or a policy such as "fastest", may stand behind a colon.
-        name, _, chosen = name.partition(":")
+        name = name.partition(":")[0]
         if name not in served.models:
             message = f"The requested model '{name}' does not exist"
             raise Refused(400, _error(message, param="model", code="model_not_found"))
-        live = {each.name for each in served.models[name] if each.status == "live"}
-        if not live or (chosen not in ("", "fastest", "cheapest", "preferred", *live)):
-            raise unsupported(name)
 
     def too_long(self, need: Need, context: int) -> Refused | None:
         if need.prompt + (need.answer or 1) <= context:
             return None
         message = f"This model's maximum context length is {context} tokens."
         return Refused(400, _error(message, param="messages", code="context_length_exceeded"))
-
-    def model(self, name: str, served: Served) -> Object:
-        return {
-            "id": name,
-            "object": "model",
-            "created": 0,
-            "owned_by": name.partition("/")[0],
-            "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},
-            "providers": [
-                {
-                    "provider": each.name,
-                    "status": each.status,
-                    "context_length": served.context or 4096,
-                    "supports_tools": False,
-                    "supports_structured_output": False,
-                }
-                for each in served.models[name]
-            ],
-        }
 
 
 def unsupported(name: str) -> Refused:

@@ -41,14 +41,12 @@ def complaint(body: object) -> Complaint | None:
     """Return the first thing that is wrong with a request; None: nothing."""
     if not isinstance(body, dict):
         return Complaint("body", "must be a JSON object")
-    return _about_messages(body) or next(
-        (
-            Complaint(name, message)
-            for name, (is_right, message) in _RULES.items()
-            if body.get(name) is not None and not is_right(body[name])
-        ),
-        None,
-    )
+    return _about_messages(body) or _about_fields(body) or _about_options(body)
+
+
+def nameless(body: dict[str, Json]) -> Complaint | None:
+    """Return what a server that has several models says to a request that names none."""
+    return Complaint("model", "Field required") if body.get("model") is None else None
 
 
 def stranger(body: dict[str, Json]) -> Complaint | None:
@@ -83,8 +81,29 @@ def _about_message(message: Json) -> Complaint | None:
     return None
 
 
+def _about_fields(body: dict[str, Json]) -> Complaint | None:
+    return next(
+        (
+            Complaint(name, message)
+            for name, (is_right, message) in _RULES.items()
+            if body.get(name) is not None and not is_right(body[name])
+        ),
+        None,
+    )
+
+
+def _about_options(body: dict[str, Json]) -> Complaint | None:
+    if body.get("stream_options") is not None and body.get("stream") is not True:
+        return Complaint("stream_options", "is only allowed when 'stream' is enabled")
+    return None
+
+
+def _integer(value: Json) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _whole(value: Json) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and _integer(value) and value > 0
 
 
 def _number(value: Json) -> float | None:
@@ -105,6 +124,21 @@ def _stop(value: Json) -> bool:
     return isinstance(value, str)
 
 
+def _options(value: Json) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, bool) for each in value.values())
+
+
+def _biases(value: Json) -> bool:
+    is_bias = _between(-100, 100)
+    return isinstance(value, dict) and all(
+        name.isdecimal() and is_bias(each) for name, each in value.items()
+    )
+
+
+def _format(value: Json) -> bool:
+    return isinstance(value, dict) and value.get("type") in ("text", "json_object", "json_schema")
+
+
 _RULES: dict[str, tuple[Callable[[Json], bool], str]] = {
     "model": (lambda value: isinstance(value, str), "must be a string"),
     "stream": (lambda value: isinstance(value, bool), "must be a boolean"),
@@ -115,5 +149,12 @@ _RULES: dict[str, tuple[Callable[[Json], bool], str]] = {
     "frequency_penalty": (_between(-2, 2), "must be a number from -2 to 2"),
     "presence_penalty": (_between(-2, 2), "must be a number from -2 to 2"),
     "stop": (_stop, f"must be a string or a list of at most {_STOPS}"),
+    "stream_options": (_options, "must be an object of booleans"),
+    "seed": (_integer, "must be a whole number"),
+    "logit_bias": (_biases, "must give tokens' ids numbers from -100 to 100"),
+    "response_format": (
+        _format,
+        "must be an object with the type text, json_object or json_schema",
+    ),
     "n": (lambda value: value == 1, "one answer at a time"),
 }

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
 
 from aiohttp import web
 
 from bot.domain import Json
-from tests.emulators.clock import Clock
 from tests.emulators.model import dialect
 from tests.emulators.model.asked import Asked
 from tests.emulators.model.behaviour import Behaviour
@@ -18,28 +16,25 @@ from tests.emulators.model.completion import Completion
 from tests.emulators.model.dialect import Dialect, Refused
 from tests.emulators.model.faults import Fault, Faults
 from tests.emulators.model.rules import Complaint, complaint, stranger
-from tests.emulators.model.template import ALTERNATION, alternates, render
+from tests.emulators.model.template import disorder, render
 from tests.emulators.model.wire import cut, failed, peer, plain
 
 
 class Server:
     """Answers requests as its dialect and the behaviour say, and keeps a record of each."""
 
-    def __init__(self, behaviour: Behaviour, dialect: Dialect, clock: Clock) -> None:
+    def __init__(self, behaviour: Behaviour, dialect: Dialect) -> None:
         self.requests: list[Asked] = []
-        self.others: list[Asked] = []
         self.unknown: list[str] = []
         self.violations: list[str] = []
         self.peers: set[tuple[str, int]] = set()
         self.busy: set[object] = set()  # connections with a request under way
         self.running = 0
         self.most_running = 0
-        self.ready_at = -math.inf
         self.faults = Faults()
         self.closing = asyncio.Event()
         self._behaviour = behaviour
         self._dialect = dialect
-        self._clock = clock
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
@@ -54,7 +49,7 @@ class Server:
         is_completion = asked.call == dialect.COMPLETIONS
         if is_completion:
             self.peers.add(peer(request))
-        (self.requests if is_completion else self.others).append(asked)
+            self.requests.append(asked)
         self.busy.add(request.protocol)
         self.running += is_completion
         self.most_running = max(self.most_running, self.running)
@@ -68,7 +63,7 @@ class Server:
         self, request: web.Request, asked: Asked, *, body: Json, fault: Fault | None
     ) -> web.StreamResponse:
         try:
-            await asyncio.sleep(self._behaviour.latency)
+            await asyncio.sleep(self._behaviour.latency / 2)
             if fault is not None and fault.at_once(streamed=asked.body.get("stream") is True):
                 if early := await self._misbehave(request, asked, fault):
                     return early
@@ -76,12 +71,20 @@ class Server:
             self._let_in(request, asked)
             return await self._answer(request, asked, body=body, fault=fault)
         except Refused as refused:
-            asked.status = refused.status
-            return plain(refused.status, refused.body, refused.headers)
+            return await self._reply(asked, plain(refused.status, refused.body, refused.headers))
         except (asyncio.CancelledError, ConnectionError):
             if not self.closing.is_set():
                 asked.hung_up_at = time.monotonic()
             raise
+        except Exception as error:
+            self.violations.append(f"the emulator failed: {error!r}")
+            raise
+
+    async def _reply(self, asked: Asked, response: web.Response) -> web.Response:
+        """Let an answer that is there go out, after the second half of the latency."""
+        await asyncio.sleep(self._behaviour.latency / 2)
+        asked.status = response.status
+        return response
 
     async def _misbehave(
         self, request: web.Request, asked: Asked, fault: Fault
@@ -92,59 +95,48 @@ class Server:
             self._behaviour.say(asked.messages)
         match fault.how:
             case "status":
-                asked.status = shared.status
-                message = f"emulated failure {shared.status}"
-                return failed(shared, self._dialect.error(shared.status, message))
+                error = self._dialect.error(shared.status, f"emulated failure {shared.status}")
+                return await self._reply(asked, failed(shared, error))
             case "late":
                 await asyncio.sleep(shared.seconds)
                 return None
             case "hang":
                 await self.closing.wait()
-        cut(request, reset=fault.how != "close")
+        await asyncio.sleep(self._behaviour.latency / 2)
+        cut(request, reset=fault.how == "reset")
         return web.Response()
 
     def _let_in(self, request: web.Request, asked: Asked) -> None:
-        """Raise Refused for who has no key, for a path that is none, and while the model loads."""
+        """Raise Refused for who has no key, and for a path that this kind of server has not."""
         endpoint = _endpoint(request)
-        if endpoint not in dialect.ENDPOINTS:
+        if endpoint not in self._dialect.endpoints:
             self.unknown.append(asked.call)
         key = self._behaviour.api_key
         given = asked.headers.get("Authorization")
         if key is not None and given != f"Bearer {key}" and self._dialect.guards(endpoint):
             raise self._dialect.unauthorised()
-        if (seconds := self.ready_at - self._clock.now()) > 0:
-            raise self._dialect.loading(self._behaviour.served(), seconds)
         if endpoint not in self._dialect.endpoints:
             raise self._dialect.nowhere()
 
     async def _answer(
         self, request: web.Request, asked: Asked, *, body: Json, fault: Fault | None
     ) -> web.StreamResponse:
-        served = self._behaviour.served()
-        found: Json
         match _endpoint(request):
             case dialect.COMPLETIONS:
                 self._judge(asked, body)
                 return await self._complete(request, asked, fault)
-            case dialect.MODELS:
-                found = self._dialect.models(served)
-            case dialect.MODEL:
-                found = self._model(request.match_info["id"])
-            case dialect.HEALTH:
-                found = self._dialect.health()
             case dialect.TOKENIZE:
-                found = self._dialect.tokenize(asked.body, served)
+                found = self._dialect.tokenize(asked.body, self._behaviour.served())
             case _:
                 self._judge(asked, body)
                 found = {"prompt": render(asked.messages)}
-        asked.status, asked.finished = 200, True
-        return plain(200, found, {})
+        return await self._reply(asked, plain(200, found, {}))
 
     async def _complete(
         self, request: web.Request, asked: Asked, fault: Fault | None
     ) -> web.StreamResponse:
-        if isinstance(name := asked.body.get("model"), str):
-            self._dialect.find(name, self._behaviour.served())
+        if name := asked.body.get("model"):
+            self._dialect.find(str(name), self._behaviour.served())
         need, context = self._behaviour.need(asked), self._behaviour.context
         if context is not None and (refused := self._dialect.too_long(need, context)):
             raise refused
@@ -165,19 +157,12 @@ class Server:
             refused = self._dialect.invalid(found)
         elif self._behaviour.strict and (found := stranger(asked.body)):
             refused = Refused(422, self._dialect.error(422, str(found)))
-        elif self._behaviour.alternate and not alternates(asked.messages):
-            found = Complaint("messages", ALTERNATION)
-            refused = self._dialect.misordered(ALTERNATION)
+        elif self._behaviour.alternate and (message := disorder(asked.messages)):
+            found = Complaint("messages", message)
+            refused = self._dialect.misordered(message)
         if refused is not None:
             self.violations.append(f"{asked.call}: {found}")
             raise refused
-
-    def _model(self, name: str) -> Json:
-        served = self._behaviour.served()
-        if name not in served.models:
-            message = f"The model '{name}' does not exist"
-            raise Refused(404, self._dialect.error(404, message))
-        return self._dialect.model(name, served)
 
 
 def _endpoint(request: web.Request) -> str:

@@ -6,11 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 Message = Mapping[str, object]
 
-# Mistral's template says this (mistralai/Mistral-7B-Instruct-v0.3, tokenizer_config.json).
-ALTERNATION = (
+# Mistral's template says this (mistralai/Mistral-7B-Instruct-v0.3, tokenizer_config.json), and the
+# two others what checks a request before it (mistralai/mistral-common, protocol/instruct/
+# validator.py).
+_ALTERNATION = (
     "After the optional system message, conversation roles must alternate"
     " user/assistant/user/assistant/..."
 )
+_EMPTY = "Assistant message must have either content or tool_calls, but not both."
+_LAST = "Expected last role User or Tool (or Assistant with prefix True) for serving but got {}"
 
 
 def render(messages: Iterable[Message]) -> str:
@@ -19,12 +23,19 @@ def render(messages: Iterable[Message]) -> str:
     return "".join(turns) + "<|im_start|>assistant\n"
 
 
-def alternates(messages: Sequence[Message]) -> bool:
-    """Whether user and assistant take turns, the user first, after at most one system message."""
-    roles = [message["role"] for message in messages]
-    if roles[:1] == ["system"]:
-        del roles[0]
-    return all(role == ("user", "assistant")[place % 2] for place, role in enumerate(roles))
+def disorder(messages: Sequence[Message]) -> str | None:
+    """Return what a template says to messages that it does not take; None: it takes them.
+
+    After at most one system message user and assistant take turns. The first and the last word is
+    the user's, and the assistant has said something each time.
+    """
+    roles = [str(message["role"]) for message in messages]
+    turns = roles[1:] if roles[0] == "system" else roles
+    if any(role != ("user", "assistant")[place % 2] for place, role in enumerate(turns)):
+        return _ALTERNATION
+    if any(each["role"] == "assistant" and not _text(each).strip() for each in messages):
+        return _EMPTY
+    return None if roles[-1] == "user" else _LAST.format(roles[-1])
 
 
 def _text(message: Message) -> str:

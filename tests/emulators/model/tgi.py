@@ -12,8 +12,6 @@ from typing import ClassVar
 from bot.domain import Json
 from tests.emulators.model.dialect import (
     COMPLETIONS,
-    HEALTH,
-    MODELS,
     TOKENIZE,
     Dialect,
     Need,
@@ -30,7 +28,7 @@ _TYPES = {422: "validation", 424: "generation", 429: "overloaded", 500: "incompl
 class Tgi(Dialect):
     """It has one model, whatever it is asked for, and speaks without a first chunk."""
 
-    endpoints = frozenset({COMPLETIONS, MODELS, HEALTH, TOKENIZE})
+    endpoints = frozenset({COMPLETIONS, TOKENIZE})
     opening = None
     chorus: ClassVar[Object] = {"role": "assistant"}
 
@@ -42,9 +40,6 @@ class Tgi(Dialect):
 
     def unauthorised(self) -> Refused:
         return Refused(401, "")
-
-    def guards(self, call: str) -> bool:
-        return call.startswith("POST")
 
     def nowhere(self) -> Refused:
         return Refused(404, "")
@@ -73,9 +68,6 @@ class Tgi(Dialect):
         event = json.dumps(self.event(422, message))
         kind = {"Content-Type": "text/event-stream"}
         return Refused(200, f"data: {event}\n\ndata: [DONE]\n\n", kind)
-
-    def model(self, name: str, served: Served) -> Object:
-        return {"id": name, "object": "model", "created": 0, "owned_by": name}
 
     def tokenize(self, body: Object, served: Served) -> Json:
         if not isinstance(body.get("inputs"), str):

@@ -10,8 +10,6 @@ from __future__ import annotations
 from bot.domain import Json
 from tests.emulators.model.dialect import (
     COMPLETIONS,
-    HEALTH,
-    MODELS,
     TOKENIZE,
     Dialect,
     Need,
@@ -19,7 +17,7 @@ from tests.emulators.model.dialect import (
     Refused,
     Served,
 )
-from tests.emulators.model.rules import Complaint
+from tests.emulators.model.rules import Complaint, nameless
 from tests.emulators.model.template import render
 from tests.emulators.model.tokens import number, tokens
 
@@ -29,7 +27,7 @@ _TYPES = {400: "BadRequestError", 404: "NotFoundError", 501: "NotImplementedErro
 class Vllm(Dialect):
     """It knows its models by name, and refuses an answer that may outgrow the context."""
 
-    endpoints = frozenset({COMPLETIONS, MODELS, HEALTH, TOKENIZE})
+    endpoints = frozenset({COMPLETIONS, TOKENIZE})
 
     def error(self, status: int, message: str) -> Json:
         return _error(status, message)
@@ -39,6 +37,9 @@ class Vllm(Dialect):
 
     def guards(self, call: str) -> bool:
         return "/v1/" in call
+
+    def complaint(self, body: Object) -> Complaint | None:
+        return nameless(body)
 
     def find(self, name: str, served: Served) -> None:
         if name not in served.models:
@@ -56,18 +57,6 @@ class Vllm(Dialect):
             f" (parameter=input_tokens, value={need.prompt})"
         )
         return Refused(400, _error(400, message, param="input_tokens"))
-
-    def model(self, name: str, served: Served) -> Object:
-        return {
-            "id": name,
-            "object": "model",
-            "created": 0,
-            "owned_by": "vllm",
-            "root": name,
-            "parent": None,
-            "max_model_len": served.context or 4096,
-            "permission": [],
-        }
 
     def tokenize(self, body: Object, served: Served) -> Json:
         match body:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from uuid import uuid4
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from bot.domain import Json
 from tests.emulators.faults import Fault
@@ -72,7 +73,7 @@ def plain(status: int, body: object, headers: Mapping[str, str]) -> web.Response
 
 def failed(fault: Fault, body: Json) -> web.Response:
     """Return the answer of a fault of status; `body` is the server's own."""
-    headers = dict(fault.headers or {})
+    headers = CIMultiDict(fault.headers or {})
     if fault.retry_after is not None:
         headers.setdefault("Retry-After", str(math.ceil(fault.retry_after)))
     return plain(fault.status, body if fault.body is None else fault.body, headers)

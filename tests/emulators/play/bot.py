@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import itertools
 import os
 import shlex
+import signal
 import sys
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[3]
-_END_SECONDS = 25.0  # in which the bot promises to be gone after SIGTERM
+_END_SECONDS = 25  # in which the bot promises to be gone after SIGTERM
+
+# The shell waits for the bot. Its child reads from a pipe that nobody writes to: the end comes when
+# the process that holds the other end is gone, however it went, and then the bot goes too.
+_GUARD = f"""
+exec 3<&0
+"$@" 3<&- </dev/null &
+bot=$!
+(
+    read -r _
+    kill -TERM "$bot"
+    waited=0
+    while [ "$waited" -lt {_END_SECONDS} ] && sleep 1; do waited=$((waited + 1)); done
+    kill -KILL "$bot"
+) <&3 >/dev/null 2>&1 &
+wait "$bot"
+status=$?
+kill "$!" 2>/dev/null
+exit "$status"
+"""
 
 
 def write_script(
@@ -49,30 +71,58 @@ def private(path: Path) -> Iterator[int]:
 
 @asynccontextmanager
 async def run(script: Path, *, log: Path) -> AsyncIterator[Process]:
-    """Run such a script; the bot has ended when this returns, within 25 seconds."""
+    """Run such a script; the bot has ended when this returns, within 25 seconds.
+
+    It is told to end when we are gone, too, however we went.
+    """
+    end, lifeline = os.pipe()
+    try:
+        process = await _start(script, stdin=end, log=log)
+    except BaseException:
+        os.close(lifeline)
+        raise
+    finally:
+        os.close(end)
+    try:
+        yield process
+    finally:
+        os.close(lifeline)
+        await _see_end(process)
+
+
+async def _start(script: Path, *, stdin: int, log: Path) -> Process:
     with private(log) as number:
-        process = await asyncio.create_subprocess_exec(
-            *("/bin/sh", str(script)),
-            stdin=DEVNULL,
+        return await asyncio.create_subprocess_exec(
+            *("/bin/sh", "-c", _GUARD, "sh", "/bin/sh", str(script)),
+            stdin=stdin,
             stdout=number,
             stderr=number,
             # Ctrl-C is for us, who end it in good order.
             start_new_session=True,
         )
-    try:
-        yield process
-    finally:
-        await _end(process)
 
 
-async def _end(process: Process) -> None:
-    if process.returncode is None:
-        process.terminate()
+async def _see_end(process: Process) -> None:
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(_END_SECONDS):
                 await process.wait()
     finally:
         if process.returncode is None:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+
+
+@contextmanager
+def own_folder(parent: Path) -> Iterator[Path]:
+    """Hold a folder that no other play has: `emulators`, or `emulators-2` while that is taken."""
+    for number in itertools.count(1):
+        folder = parent / ("emulators" if number == 1 else f"emulators-{number}")
+        with private(folder / "lock") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield folder
+            return

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
+from typing import get_args
 
+from tests.emulators import faults
 from tests.emulators.model import FAILURES, ModelEmulator
+from tests.emulators.model.faults import HOWS as _MODEL_HOWS
+from tests.emulators.play import trouble
 from tests.emulators.play.figures import figures
 from tests.emulators.play.rooms import BOT, GENERAL, Impossible
 from tests.emulators.play.seat import Seat, labels
-from tests.emulators.play.trouble import Trouble, number
+from tests.emulators.play.trouble import number
 
 HELP = """\
 TEXT              say it here; @bot calls the bot, @NAME another person
@@ -31,11 +36,13 @@ TEXT              say it here; @bot calls the bot, @NAME another person
 /fail CALL HOW    let a call of the bot go wrong: /fail chat.update 429 times=2 retry_after=3.
                   CALL stands in its name; HOW is a status, drop, hang or late; times, after,
                   retry_after, seconds, applied=1 may follow
-/fail model HOW   let the model's answer go wrong, in this way or by a name: /fail model loading
+/fail model HOW   let the model's answer go wrong: HOW may also be reset, eof, garbage, error_event
+                  or a name, with times and after: /fail model loading times=2
 /heal             let every call go well again
 /quit             leave"""
 
 PATIENCE = 60.0  # seconds that /wait waits
+_HOWS: tuple[faults.How, ...] = get_args(faults.How)
 
 Command = Callable[[str], Awaitable[None] | None]
 
@@ -181,6 +188,7 @@ class Commands:
 
     def _set_model(self, text: str) -> None:
         self._emulated.answer = text or talk
+        self._seat.stage.note("The model says that from now on.")
 
     def _set_speed(self, words: str) -> None:
         speed, _, first = words.partition(" ")
@@ -189,6 +197,8 @@ class Commands:
             raise Impossible("It would never end.")
         self._emulated.first_delay = number(first) if first else 0.0
         self._emulated.delay = self._emulated.chunk / per_second
+        begin = f", and begins after {first} seconds" if first else ""
+        self._seat.stage.note(f"The model says {speed} characters a second{begin}.")
 
     @property
     def _emulated(self) -> ModelEmulator:
@@ -198,17 +208,29 @@ class Commands:
 
     def _fail(self, words: str) -> None:
         call, _, how = words.partition(" ")
-        if call != "model":
-            Trouble.read(words).befall(self._seat.rooms.emulator)
-        elif how in FAILURES:
-            self._emulated.fail_as(how)
+        if call == "model":
+            self._fail_model(how)
+            self._seat.stage.note(f"The model will fail: {how}")
+        else:
+            trouble.read(words, _HOWS, "status").befall(self._seat.rooms.emulator)
+            self._seat.stage.note(f"{self._seat.rooms.name} will fail: {words}")
+
+    def _fail_model(self, how: str) -> None:
+        name = re.sub(r"(\s+\w+=\S*)+$", "", how)
+        if name in FAILURES:
+            told = trouble.options(how[len(name) :].split(), ("times", "after"))
+            times, after = int(told.get("times", 1)), int(told.get("after", 0))
+            self._emulated.fail_as(name, times=times, after=after)
         elif how:
-            Trouble.read(f"completions {how}").befall(self._emulated)
+            trouble.read(f"completions {how}", _MODEL_HOWS, "status").befall(self._emulated)
         else:
             raise Impossible(f"How is it to fail? Such as: {', '.join(FAILURES)}.")
 
     def _heal(self, _: str) -> None:
+        names = [rooms.name for rooms in self._seat.platforms.values()]
         for rooms in self._seat.platforms.values():
             rooms.emulator.heal()
         if self._model:
             self._model.heal()
+            names.append("the model")
+        self._seat.stage.note(f"All goes well again: {', '.join(names)}.")

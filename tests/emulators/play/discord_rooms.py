@@ -8,6 +8,7 @@ from tests.emulators.discord import DiscordEmulator
 from tests.emulators.play.rooms import (
     BOT,
     GENERAL,
+    Called,
     Impossible,
     People,
     Room,
@@ -75,6 +76,12 @@ class DiscordRooms:
     def moments(self, room: Room) -> list[Moment]:
         told = [one for place in self._places(room) for one in self.emulator.timeline(place)]
         return sorted(told, key=lambda moment: moment.at)
+
+    def calls(self, since: float) -> list[Called]:
+        return [call for call in self.emulator.requests if call.at >= since]
+
+    def readable(self, text: str) -> str:
+        return self._people.readable(text)
 
     def _sights(self, place: str, *, within: int) -> Iterator[Sight]:
         for shown in self.emulator.screen(place):

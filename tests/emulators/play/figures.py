@@ -13,7 +13,7 @@ _END = 40  # characters of a text that are shown
 
 
 def figures(seat: Seat, deltas: Sequence[Delta]) -> Iterator[str]:
-    """Yield a line for each moment since the bot was last called, and one about its answer.
+    """Yield a line for each moment since the bot was last called, and two about its answer.
 
     `deltas` are what the emulated model said last. Impossible when nothing has happened.
     """
@@ -23,6 +23,7 @@ def figures(seat: Seat, deltas: Sequence[Delta]) -> Iterator[str]:
         raise Impossible("Nothing has happened here since the bot was last called.")
     for moment in moments:
         yield f"{moment.at - began:7.2f} s  {_told(moment, seat)}"
+    yield _calls(seat, began)
     ours = {key for key, sight in seat.standing.items() if sight.author == BOT}
     yield from _freshness(deltas, [it for it in moments if it.message in ours])
 
@@ -31,8 +32,15 @@ def _told(moment: Moment, seat: Seat) -> str:
     if moment.what == "sign":
         return f"   sign    {moment.text}"
     head = f"{seat.number(moment.message):>2} {moment.what:<7}"
-    end = moment.text[-_END:].replace("\n", " ")
-    return f"{head} {len(moment.text)} characters, …{end}" if moment.text else head
+    text = seat.rooms.readable(moment.text)
+    end = text[-_END:].replace("\n", " ")
+    return f"{head} {len(text)} characters, …{end}" if text else head
+
+
+def _calls(seat: Seat, began: float) -> str:
+    calls = seat.rooms.calls(began)
+    limited = sum(call.limited for call in calls)
+    return f"Calls of the bot to {seat.rooms.name}: {len(calls)}; answered 429: {limited}."
 
 
 def _freshness(deltas: Sequence[Delta], moments: Sequence[Moment]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tests.emulators.faults import How
 from tests.emulators.timeline import Moment
@@ -48,13 +48,16 @@ class Sight:
     within: int = 0
 
 
-class Breakable(Protocol):
+_How = TypeVar("_How", contravariant=True)
+
+
+class Breakable(Protocol[_How]):
     """An emulator, as far as it can be made to fail."""
 
     def fail(
         self,
         call: str,
-        how: How,
+        how: _How,
         *,
         status: int,
         retry_after: float | None,
@@ -67,13 +70,20 @@ class Breakable(Protocol):
     def heal(self) -> None: ...
 
 
+class Called(Protocol):
+    """A call of the bot."""
+
+    @property
+    def limited(self) -> bool: ...
+
+
 class Rooms(Protocol):
     """One platform; what cannot be done there raises Impossible with a sentence."""
 
     name: str
 
     @property
-    def emulator(self) -> Breakable: ...
+    def emulator(self) -> Breakable[How]: ...
 
     @property
     def bot_is_here(self) -> bool: ...
@@ -109,6 +119,12 @@ class Rooms(Protocol):
 
     def moments(self, room: Room) -> list[Moment]:
         """Return what happened in the room and in the threads below it, in order."""
+
+    def calls(self, since: float) -> list[Called]:
+        """Return the bot's calls since then, in monotonic seconds."""
+
+    def readable(self, text: str) -> str:
+        """Return a text with its mentions as people read them."""
 
 
 class People:

@@ -8,16 +8,14 @@ from dataclasses import replace
 from tests.emulators.play.rooms import (
     BOT,
     GENERAL,
+    Called,
     Impossible,
     People,
     Room,
     Sight,
-    standing_sign,
 )
 from tests.emulators.slack import Shown, SlackEmulator
 from tests.emulators.timeline import Moment
-
-_STATUS_SECONDS = 120.0  # docs: assistant.threads.setStatus, removed after two minutes
 
 
 class SlackRooms:
@@ -93,6 +91,12 @@ class SlackRooms:
         known = [replace(one, message=f"{room.channel}/{one.message}") for one in once]
         return sorted(known, key=lambda moment: moment.at)
 
+    def calls(self, since: float) -> list[Called]:
+        return [call for call in self.emulator.requests if call.at >= since]
+
+    def readable(self, text: str) -> str:
+        return self._people.readable(text)
+
     def _sights(self, room: Room) -> Iterator[Sight]:
         for shown in self.emulator.screen(room.channel, room.thread):
             yield self._sight(shown, within=0)
@@ -125,8 +129,4 @@ class SlackRooms:
         return [None, *(shown.ts for shown in self.emulator.screen(room.channel))]
 
     def _sign(self, channel: str, thread: str | None) -> str:
-        screen = self.emulator.screen(channel, thread)
-        ours = {shown.ts for shown in screen if shown.author in self._bots}
-        moments = self.emulator.timeline(channel, thread)
-        sign = standing_sign(moments, ours, seconds=_STATUS_SECONDS)
-        return sign.text if sign else ""
+        return self.emulator.shown_status(channel, thread) if thread else ""

@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Generic, TypeVar
 
-from tests.emulators.faults import How
 from tests.emulators.play.rooms import Breakable, Impossible
 
-_HOWS: dict[str, How] = {how: how for how in get_args(How)}
 _OPTIONS = ("times", "after", "retry_after", "seconds", "applied")
+_How = TypeVar("_How", bound=str)
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(Generic[_How]):
     """What goes wrong with which call; the words are those of `Faults.add`."""
 
     call: str
-    how: How
+    how: _How
     status: int
     options: dict[str, float] = field(default_factory=dict)
 
-    @classmethod
-    def read(cls, text: str) -> Trouble:
-        """Read `CALL HOW [NAME=VALUE …]`; Impossible, with a sentence, where it says nothing."""
-        words = text.split()
-        for at, word in enumerate(words[1:], start=1):
-            if word in _HOWS or re.fullmatch(r"[1-5]\d\d", word):
-                status = 500 if word in _HOWS else int(word)
-                options = dict(_option(each) for each in words[at + 1 :])
-                return cls(_call(words[:at]), _HOWS.get(word, "status"), status, options)
-        raise Impossible(f"How is it to fail? CALL, then a status or one of {', '.join(_HOWS)}.")
-
-    def befall(self, emulator: Breakable) -> None:
+    def befall(self, emulator: Breakable[_How]) -> None:
         """Let it happen."""
         emulator.fail(
             self.call,
@@ -47,6 +36,26 @@ class Trouble:
         )
 
 
+def read(text: str, hows: Collection[_How], status: _How) -> Trouble[_How]:
+    """Read `CALL HOW [NAME=VALUE …]`; Impossible, with a sentence, where it says nothing.
+
+    HOW is one of `hows`, or a number, which is that of a `status`.
+    """
+    words = text.split()
+    by_word = {str(how): how for how in hows}
+    for at, word in enumerate(words[1:], start=1):
+        if word in by_word or re.fullmatch(r"[1-5]\d\d", word):
+            number = 500 if word in by_word else int(word)
+            told = options(words[at + 1 :], _OPTIONS)
+            return Trouble(_call(words[:at]), by_word.get(word, status), number, told)
+    raise Impossible(f"How is it to fail? CALL, then a status or one of {', '.join(by_word)}.")
+
+
+def options(words: Collection[str], known: Collection[str]) -> dict[str, float]:
+    """Read `NAME=VALUE …`, with the names that are known."""
+    return dict(_option(word, known) for word in words)
+
+
 def _call(words: list[str]) -> str:
     call = " ".join(words)
     try:
@@ -56,10 +65,10 @@ def _call(words: list[str]) -> str:
     return call
 
 
-def _option(word: str) -> tuple[str, float]:
+def _option(word: str, known: Collection[str]) -> tuple[str, float]:
     name, _, value = word.partition("=")
-    if name not in _OPTIONS:
-        raise Impossible(f"{name} is none of {', '.join(_OPTIONS)}.")
+    if name not in known:
+        raise Impossible(f"{name} is none of {', '.join(known)}.")
     return name, number(value)
 
 

@@ -36,6 +36,7 @@ ROLES = ("discord", "slack", "console", "worker")
 LIMITS = Limits(waiting_per_thread=5, waiting_per_person=10, waiting=2000, running_per_person=3)
 CAPACITY = 64  # turns that one process works on at once
 _SHORTEST_SECRET = 6  # characters; masking less would mask words
+_HEED_SECONDS = 1.0  # that a listener has to end before it is told again
 DRAIN_SECONDS = 20.0  # of the 25 in which a process must be gone after SIGTERM
 
 
@@ -193,7 +194,7 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> None:
             jobs["worker"] = worker.run(stopping)
         log.info("Running as %s", ", ".join(sorted(roles)))
         _heed_signals(stopping.set)
-        await _until_stopped(jobs, stopping)
+        await until_stopped(jobs, stopping)
     log.info("Stopped")
     for number in (signal.SIGTERM, signal.SIGINT):
         # Whoever is impatient now kills nothing but our exit status.
@@ -206,7 +207,7 @@ def _heed_signals(stop: Callable[[], object]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop)
 
 
-async def _until_stopped(jobs: Mapping[str, Job], stopping: asyncio.Event) -> None:
+async def until_stopped(jobs: Mapping[str, Job], stopping: asyncio.Event) -> None:
     """Run until told to stop, or until a job fails, or the terminal was all there was."""
     told = asyncio.create_task(stopping.wait())
     tasks = {name: asyncio.create_task(job) for name, job in jobs.items()}
@@ -222,13 +223,20 @@ async def _until_stopped(jobs: Mapping[str, Job], stopping: asyncio.Event) -> No
         stopping.set()
         told.cancel()
         # Nothing new comes in while the worker lets its replies end.
-        for name, task in tasks.items():
-            if name != "worker":
-                task.cancel()
+        await _cancelled([task for name, task in tasks.items() if name != "worker"])
         await asyncio.gather(*tasks.values(), return_exceptions=True)
     for task in tasks.values():
         if not task.cancelled():
             task.result()
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel until it is heeded: discord.py waits by `asyncio.wait_for`, which loses it on 3.11."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_HEED_SECONDS)
 
 
 if __name__ == "__main__":

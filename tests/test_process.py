@@ -443,6 +443,19 @@ async def test_an_answer_that_is_cut_says_so(data_dir: Path, model: ModelEmulato
     assert [exchange.answer for exchange in await remembered(data_dir)] == [said]
 
 
+async def test_sigterm_is_heeded_while_the_gateway_is_lost(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    async with discord_bot(data_dir, model) as (discord, running):
+        discord.refuse_connections()
+        await discord.cut()
+
+        running.process.terminate()
+
+        async with asyncio.timeout(10):
+            assert await running.process.wait() == 0
+
+
 async def test_sigterm_lets_a_reply_end_and_leaves_with_0(
     data_dir: Path, model: ModelEmulator
 ) -> None:

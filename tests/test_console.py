@@ -241,6 +241,8 @@ async def terminal(store: Store) -> AsyncIterator[Terminal]:
 def main() -> None:
     """The process under test: a terminal whose worker is in the same process."""
     url, prefix = sys.argv[1:]
+    # Whoever starts the tests in the background has SIGINT ignored, here too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     async def run() -> None:
         async with connect(url=url, data_dir=Path("unused"), prefix=prefix) as store:

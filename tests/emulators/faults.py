@@ -5,9 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 How = Literal["status", "drop", "hang", "late"]
+
+
+class Terms(TypedDict, total=False):
+    """What one may say of a fault beside its call and its way; see Fault."""
+
+    status: int
+    body: object
+    headers: Mapping[str, str] | None
+    retry_after: float | None
+    seconds: float
+    applied: bool
+    times: int
+    after: int
 
 
 @dataclass(slots=True)
@@ -22,14 +35,14 @@ class Fault:
 
     call: re.Pattern[str]
     how: How
-    status: int
-    body: object
-    headers: Mapping[str, str] | None
-    retry_after: float | None
-    seconds: float
-    applied: bool
-    times: int
-    after: int
+    status: int = 500
+    body: object = None
+    headers: Mapping[str, str] | None = None
+    retry_after: float | None = None
+    seconds: float = 0.0
+    applied: bool = False
+    times: int = 1
+    after: int = 0
     struck: bool = False
 
     def _waits_for(self, call: str) -> bool:
@@ -42,38 +55,12 @@ class Faults:
 
     waiting: list[Fault] = field(default_factory=list)
 
-    def add(
-        self,
-        call: str,
-        how: How = "status",
-        *,
-        status: int = 500,
-        body: object = None,
-        headers: Mapping[str, str] | None = None,
-        retry_after: float | None = None,
-        seconds: float = 0.0,
-        applied: bool = False,
-        times: int = 1,
-        after: int = 0,
-    ) -> None:
+    def add(self, call: str, how: How = "status", **terms: Unpack[Terms]) -> None:
         """Let the next `times` calls go wrong, after `after` good ones; see Fault.
 
         `call` is a regular expression to be found in what the emulator calls the call.
         """
-        self.waiting.append(
-            Fault(
-                call=re.compile(call),
-                how=how,
-                status=status,
-                body=body,
-                headers=headers,
-                retry_after=retry_after,
-                seconds=seconds,
-                applied=applied,
-                times=times,
-                after=after,
-            )
-        )
+        self.waiting.append(Fault(re.compile(call), how, **terms))
 
     def strike(self, call: str) -> Fault | None:
         """Return what is wrong with the call that comes now, and count it; None: it goes well."""

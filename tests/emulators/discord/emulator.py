@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from aiohttp import web
 
@@ -25,7 +24,7 @@ from tests.emulators.discord.rules import GatewayRules
 from tests.emulators.discord.sessions import Listener
 from tests.emulators.discord.webhooks import Webhooks
 from tests.emulators.discord.world import World
-from tests.emulators.faults import How
+from tests.emulators.faults import How, Terms
 from tests.emulators.timeline import Moment
 
 _COMMAND_WAIT = 5.0  # seconds that a person waits for a command to appear
@@ -320,36 +319,14 @@ class DiscordEmulator:
         return list(self._world.moments[channel_id])
 
     def fail(
-        self,
-        call: str,
-        how: How = "status",
-        *,
-        status: int = 500,
-        body: object = None,
-        headers: Mapping[str, str] | None = None,
-        retry_after: float | None = None,
-        seconds: float = 0.0,
-        applied: bool = False,
-        times: int = 1,
-        after: int = 0,
-        via: bool = True,
+        self, call: str, how: How = "status", *, via: bool = True, **terms: Unpack[Terms]
     ) -> None:
         """Let calls such as "PATCH /channels/1/messages/2" go wrong, as Faults says.
 
         Without `via` the answer has no Via header, as if it came from Cloudflare.
         """
-        self._edge.faults.add(
-            call,
-            how,
-            status=status,
-            body=body,
-            headers={**(VIA if via else {}), **(headers or {})},
-            retry_after=retry_after,
-            seconds=seconds,
-            applied=applied,
-            times=times,
-            after=after,
-        )
+        terms["headers"] = {**(VIA if via else {}), **(terms.get("headers") or {})}
+        self._edge.faults.add(call, how, **terms)
 
     def heal(self) -> None:
         """Let every call go well from now on."""

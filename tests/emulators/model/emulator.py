@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from aiohttp import web
 
+from tests.emulators.faults import Terms
 from tests.emulators.model.behaviour import Behaviour
 from tests.emulators.model.dialect import COMPLETIONS, ENDPOINTS
 from tests.emulators.model.dialects import DIALECTS, Flavour
@@ -127,14 +127,7 @@ class ModelEmulator(Behaviour):
         how: How = "status",
         *,
         at_delta: int | None = None,
-        status: int = 500,
-        body: object = None,
-        headers: Mapping[str, str] | None = None,
-        retry_after: float | None = None,
-        seconds: float = 0.0,
-        applied: bool = False,
-        times: int = 1,
-        after: int = 0,
+        **terms: Unpack[Terms],
     ) -> None:
         """Let the next `times` calls go wrong, after `after` good ones.
 
@@ -143,19 +136,7 @@ class ModelEmulator(Behaviour):
         only this one can: `at_delta`, "reset", "eof", "garbage" and "error_event". A body that is a
         string is sent as it is. `applied` asks a function in `answer`, and nothing of it is sent.
         """
-        self._server.faults.add(
-            call,
-            how,
-            at_delta=at_delta,
-            status=status,
-            body=body,
-            headers=headers,
-            retry_after=retry_after,
-            seconds=seconds,
-            applied=applied,
-            times=times,
-            after=after,
-        )
+        self._server.faults.add(call, how, at_delta=at_delta, **terms)
 
     def fail_as(self, name: str, *, times: int = 1, after: int = 0) -> None:
         """Let the next completions fail in one of the well-known ways of FAILURES."""

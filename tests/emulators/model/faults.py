@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, Unpack, get_args
 
 from tests.emulators import faults
 
@@ -45,34 +44,11 @@ class Faults:
     _faults: list[Fault] = field(default_factory=list)
 
     def add(
-        self,
-        call: str,
-        how: How,
-        *,
-        at_delta: int | None,
-        status: int,
-        body: object,
-        headers: Mapping[str, str] | None,
-        retry_after: float | None,
-        seconds: float,
-        applied: bool,
-        times: int,
-        after: int,
+        self, call: str, how: How, *, at_delta: int | None, **terms: Unpack[faults.Terms]
     ) -> None:
         """Let the next `times` calls go wrong, after `after` good ones; see Fault."""
-        self._shared.add(
-            call,
-            # The shared faults count the calls; what is not of theirs they need not know.
-            how if how in _SHARED else "drop",
-            status=status,
-            body=body,
-            headers=headers,
-            retry_after=retry_after,
-            seconds=seconds,
-            applied=applied,
-            times=times,
-            after=after,
-        )
+        # The shared faults count the calls; what is not of theirs they need not know.
+        self._shared.add(call, how if how in _SHARED else "drop", **terms)
         self._faults.append(Fault(how, at_delta, self._shared.waiting[-1]))
 
     def strike(self, call: str) -> Fault | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from types import TracebackType
-from typing import Literal
+from typing import Literal, Unpack
 
 from aiohttp import web
 
 from tests.emulators.clock import Clock
-from tests.emulators.faults import How
+from tests.emulators.faults import How, Terms
 from tests.emulators.slack import installation, people
 from tests.emulators.slack.access import Access
 from tests.emulators.slack.app import App
@@ -373,14 +373,7 @@ class SlackEmulator:
         how: How = "status",
         *,
         error: str | None = None,
-        status: int = 500,
-        body: object = None,
-        headers: Mapping[str, str] | None = None,
-        retry_after: float | None = None,
-        seconds: float = 0.0,
-        applied: bool = False,
-        times: int = 1,
-        after: int = 0,
+        **terms: Unpack[Terms],
     ) -> None:
         """Let the next calls of a method go wrong; see Faults.add.
 
@@ -388,19 +381,8 @@ class SlackEmulator:
         answers with a status of 200.
         """
         if error is not None:
-            status, body = 200, {"ok": False, "error": error}
-        self._web.faults.add(
-            call,
-            how,
-            status=status,
-            body=body,
-            headers=headers,
-            retry_after=retry_after,
-            seconds=seconds,
-            applied=applied,
-            times=times,
-            after=after,
-        )
+            terms["status"], terms["body"] = 200, {"ok": False, "error": error}
+        self._web.faults.add(call, how, **terms)
 
     def heal(self) -> None:
         """Let every call go well from now on."""

@@ -10,22 +10,25 @@ from bot.domain import EditBudget
 from bot.errors import StoreUnavailable, WriteDelayed
 from bot.store import Store, store_errors
 
-# KEYS: the bucket. ARGV: writes, window in ms, 1 where it refills, 1 for a write that is spaced.
+# KEYS: the bucket. ARGV: writes, window in ms, 1 where it refills, 1 for a write that is spaced,
+# the milliseconds since the reply's last write.
 # Answers the milliseconds to wait before asking again, 0 when the write may go out.
 #
-# A fixed window opens with its first write. Spaced writes come evenly, and the last write of a
-# window may be one of them only when the window is about to end: no other waits for longer than
+# A fixed window opens with its first write. Spaced writes come evenly in it, and the last write of
+# a window may be one of them only when the window is about to end: no other waits for longer than
 # that. A bucket that refills begins dense, for what is left in it is spread over SPREAD, and widens
-# to the pace at which it refills; its last token is kept for what is not spaced.
+# to the pace at which it refills; its last token is kept for what is not spaced. A reply that has
+# just been written waits for half of an interval at least, so that no two of its writes show
+# almost the same text.
 _TAKE = """
-local LAST, SPREAD = 0.06, 20000
+local LAST, SPREAD = 0.05, 20000
 local writes, window, spaced = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4] == '1'
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local held = redis.call('HMGET', KEYS[1], 'paused', 'next', 'used', 'ends', 'level', 'at')
 local paused, after = tonumber(held[1] or 0), tonumber(held[2] or 0)
 local spare = (spaced and writes > 1) and 1 or 0
-local wait, interval = 0, 0
+local wait, interval, ending = 0, 0, false
 
 if ARGV[3] == '1' then
   local level = tonumber(held[5] or writes) + (now - tonumber(held[6] or now)) * writes / window
@@ -42,12 +45,13 @@ else
     wait = ends - now - LAST * window
   end
   interval = (1 - LAST) * window / math.max(writes - 1, 1)
+  ending = used + 1 >= writes
   held = {'used', used + 1, 'ends', ends}
 end
-if spaced then wait = math.max(wait, after - now) end
+if spaced then wait = math.max(wait, after - now, interval / 2 - tonumber(ARGV[5])) end
 wait = math.ceil(math.max(wait, paused - now))
 if wait > 0 then return wait end
-if spaced then after = now + interval end
+if spaced and not ending then after = now + interval end
 redis.call('HSET', KEYS[1], 'next', after, unpack(held))
 redis.call('PEXPIRE', KEYS[1], math.ceil(2 * window + math.max(after - now, 0)))
 return 0
@@ -68,11 +72,16 @@ _MANY = 1000  # buckets to remember before idle ones are dropped
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """A write that waits for its slot; `since` is when its text became stale, in loop time."""
+    """A write that waits for its slot.
+
+    `since` is when its text became stale, and `wrote` when its reply was last written, in loop
+    time.
+    """
 
     final: bool
     spaced: bool
     since: float
+    wrote: float = -math.inf
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -121,14 +130,21 @@ class EditBudgets:
         self._alone_until = 0.0  # loop time until which the store is not asked
 
     async def interim(
-        self, budget: EditBudget, *, new: bool, since: float, unless: asyncio.Event
+        self,
+        budget: EditBudget,
+        *,
+        new: bool,
+        since: float,
+        wrote: float,
+        unless: asyncio.Event,
     ) -> bool:
         """Wait for a slot; False as soon as `unless` is set.
 
-        `since` is the loop time since when the screen has not shown the newest text. What is `new`
-        on the screen goes without regard for spacing: people wait for it.
+        `since` is the loop time since when the screen has not shown the newest text, and `wrote`
+        that of the reply's last write. What is `new` on the screen goes without regard for spacing:
+        people wait for it.
         """
-        waiter = _Waiter(final=False, spaced=not new, since=since)
+        waiter = _Waiter(final=False, spaced=not new, since=since, wrote=wrote)
         queue = self._enter(budget, waiter)
         ended = asyncio.create_task(unless.wait())
         try:
@@ -202,19 +218,23 @@ class EditBudgets:
         now = asyncio.get_running_loop().time()
         if now < queue.paused_until:
             return queue.paused_until - now
-        pause = await self._ask(budget, spaced=waiter.spaced)
+        pause = await self._ask(budget, spaced=waiter.spaced, age=now - waiter.wrote)
         if pause is None:
             pause = max(queue.next_spaced - now, 0.0) if waiter.spaced else 0.0
         if not pause and waiter.spaced:
             queue.next_spaced = now + budget.seconds / budget.writes
         return pause
 
-    async def _ask(self, budget: EditBudget, *, spaced: bool) -> float | None:
-        """Return the seconds that the store has us wait; None while it is away."""
+    async def _ask(self, budget: EditBudget, *, spaced: bool, age: float) -> float | None:
+        """Return the seconds that the store has us wait; None while it is away.
+
+        `age` is in seconds, since the reply's last write.
+        """
         if asyncio.get_running_loop().time() < self._alone_until:
             return None
         writes, seconds = self._learned.get(budget.bucket, (budget.writes, budget.seconds))
-        words = [writes, int(seconds * 1000), int(budget.refills), int(spaced)]
+        age = int(min(age, seconds) * 1000)
+        words = [writes, int(seconds * 1000), int(budget.refills), int(spaced), age]
         try:
             with store_errors():
                 milliseconds: int = await self._take(keys=[self._key(budget)], args=words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ class Reply:
         self._patience = patience  # seconds for which final writes are repeated
         self._heard_at = 0.0  # loop time of the last delta, or of the beginning
         self._stale_since: float | None = None  # loop time of the first news not on the screen
+        self._wrote_at = -math.inf  # loop time of the last write
         self._news = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -161,6 +163,7 @@ class Reply:
                 self._budget(page),
                 new=self._is_new(page),
                 since=self._stale_since or 0.0,
+                wrote=self._wrote_at,
                 unless=self._ended,
             ):
                 # The text is chosen when the write may go out, not when it was asked for.
@@ -256,6 +259,7 @@ class Reply:
 
     async def _write_page(self, page: Page) -> None:
         await self._save(self._ids, self._draft.read)
+        self._wrote_at = asyncio.get_running_loop().time()
         if self._is_new(page):
             await self._post(page)
         else:

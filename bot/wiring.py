@@ -105,7 +105,7 @@ async def _open_discord(
             api_url=settings.discord_api_url,
             gateway_url=settings.discord_gateway_url,
             threads=settings.discord_threads,
-            learn=budgets.learn,
+            budgets=budgets,
         )
     )
     doors.platforms["discord"] = platform

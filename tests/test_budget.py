@@ -20,6 +20,7 @@ from bot.store import Store
 
 NEVER = asyncio.Event()
 FOREVER = math.inf
+LONG_AGO = -math.inf
 
 
 def fixed(bucket: str, writes: int, seconds: float) -> EditBudget:
@@ -41,7 +42,7 @@ async def edits(budgets: EditBudgets, budget: EditBudget, *, within: float) -> l
     began, moments = time.perf_counter(), []
     over = asyncio.Event()
     asyncio.get_running_loop().call_later(within, over.set)
-    while await budgets.interim(budget, new=False, since=0.0, unless=over):
+    while await budgets.interim(budget, new=False, since=0.0, wrote=LONG_AGO, unless=over):
         moments.append(time.perf_counter() - began)
     return moments
 
@@ -70,7 +71,7 @@ async def test_one_edit_of_a_window_is_kept_for_a_final(store: Store) -> None:
     budget = fixed("a", 4, 2.0)
     budgets = [EditBudgets(store=store) for _ in range(3)]
     for each in budgets:
-        await each.interim(budget, new=False, since=0.0, unless=NEVER)
+        await each.interim(budget, new=False, since=0.0, wrote=LONG_AGO, unless=NEVER)
 
     took = await seconds(budgets[0].final(budget, deadline=FOREVER))
 
@@ -102,11 +103,11 @@ async def test_a_final_that_would_wait_too_long_is_told(store: Store) -> None:
 async def test_the_end_of_a_reply_ends_its_waiting(store: Store) -> None:
     budget, ended = fixed("a", 2, 10.0), asyncio.Event()
     budgets = EditBudgets(store=store)
-    await budgets.interim(budget, new=False, since=0.0, unless=ended)
+    await budgets.interim(budget, new=False, since=0.0, wrote=LONG_AGO, unless=ended)
     asyncio.get_running_loop().call_later(0.05, ended.set)
 
     began = time.perf_counter()
-    granted = await budgets.interim(budget, new=False, since=0.0, unless=ended)
+    granted = await budgets.interim(budget, new=False, since=0.0, wrote=LONG_AGO, unless=ended)
 
     assert not granted
     assert time.perf_counter() - began < 1
@@ -126,7 +127,9 @@ async def test_a_pause_holds_those_who_wait_already(store: Store) -> None:
     budget = fixed("a", 11, 1.0)
     budgets = EditBudgets(store=store)
     waiting = [
-        asyncio.create_task(seconds(budgets.interim(budget, new=False, since=0.0, unless=NEVER)))
+        asyncio.create_task(
+            seconds(budgets.interim(budget, new=False, since=0.0, wrote=LONG_AGO, unless=NEVER))
+        )
         for _ in range(3)
     ]
     await asyncio.sleep(0.05)
@@ -156,6 +159,26 @@ async def test_the_last_edit_of_a_window_is_interim_only_just_before_its_end(sto
     assert 1.8 < moments[3] < 1.99
 
 
+async def test_a_reply_that_was_just_written_waits_for_half_an_interval(store: Store) -> None:
+    budget, budgets = fixed("a", 3, 2.0), EditBudgets(store=store)
+    wrote = asyncio.get_running_loop().time()
+
+    took = await seconds(budgets.interim(budget, new=False, since=wrote, wrote=wrote, unless=NEVER))
+
+    assert 0.4 < took < 0.7
+
+
+async def test_a_new_window_is_not_spaced_from_the_last_edit_of_the_one_before(
+    store: Store,
+) -> None:
+    budget = fixed("a", 2, 1.0)
+
+    moments = await edits(EditBudgets(store=store), budget, within=1.2)
+
+    assert len(moments) == 3
+    assert 0.9 < moments[1] < 1.0 <= moments[2] < 1.1
+
+
 async def test_a_bucket_that_refills_begins_dense_and_widens(store: Store) -> None:
     budget = refilling("a", 12, 6.0)
 
@@ -171,7 +194,7 @@ async def test_processes_together_empty_a_bucket_that_refills_but_for_one(store:
     for budgets in (EditBudgets(store=store) for _ in range(3)):
         ended = asyncio.Event()
         asyncio.get_running_loop().call_later(0.05, ended.set)
-        await budgets.interim(budget, new=False, since=0.0, unless=ended)
+        await budgets.interim(budget, new=False, since=0.0, wrote=LONG_AGO, unless=ended)
 
     took = await seconds(EditBudgets(store=store).final(budget, deadline=FOREVER))
 
@@ -195,7 +218,7 @@ async def test_finals_go_first_and_then_the_stalest(store: Store) -> None:
     await budgets.final(budget, deadline=FOREVER)
 
     async def interim(name: str, since: float) -> None:
-        await budgets.interim(budget, new=False, since=since, unless=NEVER)
+        await budgets.interim(budget, new=False, since=since, wrote=LONG_AGO, unless=NEVER)
         written.append(name)
 
     async def final() -> None:
@@ -211,7 +234,9 @@ async def test_what_is_new_waits_for_no_spacing(store: Store) -> None:
     budget, budgets = fixed("a", 5, 2.0), EditBudgets(store=store)
 
     async def new() -> float:
-        return await seconds(budgets.interim(budget, new=True, since=0.0, unless=NEVER))
+        return await seconds(
+            budgets.interim(budget, new=True, since=0.0, wrote=LONG_AGO, unless=NEVER)
+        )
 
     took = await asyncio.gather(*(new() for _ in range(5)))
 
@@ -239,9 +264,13 @@ async def test_what_the_platform_says_counts_more_than_what_we_know(store: Store
 
 async def test_a_reply_that_ends_leaves_its_turn_to_the_next(store: Store) -> None:
     budget, budgets, ended = fixed("a", 11, 1.0), EditBudgets(store=store), asyncio.Event()
-    await budgets.interim(budget, new=False, since=0.0, unless=NEVER)
-    first = asyncio.create_task(budgets.interim(budget, new=False, since=1.0, unless=ended))
-    second = asyncio.create_task(budgets.interim(budget, new=False, since=2.0, unless=NEVER))
+    await budgets.interim(budget, new=False, since=0.0, wrote=LONG_AGO, unless=NEVER)
+    first = asyncio.create_task(
+        budgets.interim(budget, new=False, since=1.0, wrote=LONG_AGO, unless=ended)
+    )
+    second = asyncio.create_task(
+        budgets.interim(budget, new=False, since=2.0, wrote=LONG_AGO, unless=NEVER)
+    )
     await asyncio.sleep(0.02)
 
     ended.set()

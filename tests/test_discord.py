@@ -17,7 +17,7 @@ import pytest
 from adapters.discord import DiscordPlatform, connect
 from adapters.discord.backlog import Backlog, Errand
 from adapters.discord.place import ChannelPlace, CommandPlace
-from bot.domain import Page, Person, Place, ThreadKey, Turn
+from bot.domain import EditBudget, Page, Person, Place, ThreadKey, Turn
 from bot.errors import (
     CannotStart,
     MessageGone,
@@ -38,8 +38,17 @@ from tests.fakes import FakeIntake
 from tests.waiting import until
 
 
-def ignore(bucket: str, *, writes: int, seconds: float) -> None:
-    """Learn nothing of rate limits."""
+class NoLimits:
+    """Counts nothing and waits for nothing."""
+
+    def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
+        """Forget it."""
+
+    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+        """Let it go out."""
+
+    async def pause(self, budget: EditBudget, seconds: float) -> None:
+        """Go on."""
 
 
 @asynccontextmanager
@@ -51,7 +60,7 @@ async def logged_in(
         api_url=emulator.api_url,
         gateway_url=emulator.gateway_url,
         threads=threads,
-        learn=ignore,
+        budgets=NoLimits(),
     ) as platform:
         yield platform
 
@@ -718,7 +727,11 @@ async def test_a_refused_token_is_told_by_the_name_of_its_setting() -> None:
     async with DiscordEmulator() as emulator:
         with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
             async with connect(
-                token="wrong", api_url=emulator.api_url, gateway_url="", threads=True, learn=ignore
+                token="wrong",
+                api_url=emulator.api_url,
+                gateway_url="",
+                threads=True,
+                budgets=NoLimits(),
             ):
                 pass
 
@@ -728,7 +741,7 @@ async def test_an_unreachable_discord_is_told_by_its_address() -> None:
 
     with pytest.raises(CannotStart, match=address):
         async with connect(
-            token="any", api_url=address, gateway_url="", threads=True, learn=ignore
+            token="any", api_url=address, gateway_url="", threads=True, budgets=NoLimits()
         ):
             pass
 
@@ -755,7 +768,7 @@ async def test_a_gateway_that_refuses_us_is_told_in_a_sentence_at_each_try(
                 api_url=emulator.api_url,
                 gateway_url=address,
                 threads=True,
-                learn=ignore,
+                budgets=NoLimits(),
             ) as platform,
         ):
             await warned_twice(platform, caplog)

@@ -62,6 +62,14 @@ async def translated() -> AsyncIterator[None]:
         raise _surface_error(error) from error
 
 
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds to wait: Discord names whole ones, a proxy before it perhaps none."""
+    try:
+        return float(headers["Retry-After"])
+    except (KeyError, ValueError):
+        return 5.0
+
+
 def fail_at_once() -> aiohttp.TraceConfig:
     """Return a trace for `discord.Client` that makes a 429 or a 5xx an error right away.
 
@@ -80,7 +88,7 @@ async def _refuse(
 ) -> None:
     status = params.response.status
     if status == 429:
-        wait = _wait(params.response.headers)
+        wait = retry_after(params.response.headers)
         if wait > _LONG and await _code(params.response) == _TOO_OLD:
             raise WriteRefused("Discord takes no more edits of a message that old")
         raise WriteDelayed("Discord asks to wait", retry_after=wait)
@@ -94,14 +102,6 @@ async def _code(response: aiohttp.ClientResponse) -> object:
     except (aiohttp.ClientError, ValueError):
         return None
     return body.get("code") if isinstance(body, dict) else None
-
-
-def _wait(headers: Mapping[str, str]) -> float:
-    # Discord names whole seconds; a proxy in front of it may name none.
-    try:
-        return float(headers["Retry-After"])
-    except (KeyError, ValueError):
-        return 5.0
 
 
 def _surface_error(error: Exception) -> SurfaceError:

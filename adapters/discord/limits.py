@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Literal, Protocol
 
 import aiohttp
 
+from adapters.discord.errors import retry_after
 from bot.domain import EditBudget
 
 Kind = Literal["post", "edit", "ask"]
@@ -17,15 +19,26 @@ Kind = Literal["post", "edit", "ask"]
 # as many for the webhook of each interaction.
 _WRITES, _WINDOW = 5, 5.0
 _MESSAGES = re.compile(r"/channels/(\d+)/messages(?:/\d+)?$")
+_OF_INTERACTIONS = re.compile(r"/(?:interactions|webhooks)/")
 _KINDS: Mapping[str, Kind] = {"POST": "post", "PATCH": "edit"}
 
 
-class Learn(Protocol):
-    """Takes in how many writes a bucket allows in so many seconds."""
+# Discord's documentation, "Rate Limits", "Global Rate Limit": 50 requests a second in all, but for
+# those of interactions. The rest is for requests that overtake each other on their way.
+EVERYTHING = EditBudget("discord:everything", 50, 1.05, refills=False)
 
-    def __call__(self, bucket: str, *, writes: int, seconds: float) -> None:
-        """Count on it from now on."""
-        ...
+
+class Budgets(Protocol):
+    """Counts requests with all other processes; what `bot.budget.EditBudgets` does."""
+
+    def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
+        """Take what Discord says of a bucket for truer than what was believed."""
+
+    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+        """Wait until one more may go out; WriteDelayed when that is not before `deadline`."""
+
+    async def pause(self, budget: EditBudget, seconds: float) -> None:
+        """Let none go out for so long."""
 
 
 def edit_budget(kind: Kind, place: int | str) -> EditBudget:
@@ -33,23 +46,37 @@ def edit_budget(kind: Kind, place: int | str) -> EditBudget:
     return EditBudget(_bucket(kind, place), _WRITES, _WINDOW, refills=False)
 
 
-def teach(trace: aiohttp.TraceConfig, learn: Learn) -> None:
-    """Let the first answer of each window tell how large the window is.
+def counted(trace: aiohttp.TraceConfig, budgets: Budgets) -> aiohttp.TraceConfig:
+    """Keep all requests together within the global limit, and learn from each answer.
 
-    Discord's documentation, "Rate Limits", "Header Format".
+    The first answer of a window tells how large the window is (Discord's documentation, "Rate
+    Limits", "Header Format").
     """
+
+    async def wait(
+        _session: aiohttp.ClientSession,
+        _context: SimpleNamespace,
+        params: aiohttp.TraceRequestStartParams,
+    ) -> None:
+        if not _OF_INTERACTIONS.search(params.url.path):
+            await budgets.final(EVERYTHING, deadline=math.inf)
 
     async def read(
         _session: aiohttp.ClientSession,
         _context: SimpleNamespace,
         params: aiohttp.TraceRequestEndParams,
     ) -> None:
+        headers = params.response.headers
+        if "X-RateLimit-Global" in headers:
+            await budgets.pause(EVERYTHING, retry_after(headers))
         place = _MESSAGES.search(params.url.path)
         kind = _KINDS.get(params.method)
-        if place and kind and (found := _window(params.response.headers)):
-            learn(_bucket(kind, place[1]), writes=found[0], seconds=found[1])
+        if place and kind and (found := _window(headers)):
+            budgets.learn(_bucket(kind, place[1]), writes=found[0], seconds=found[1])
 
-    trace.on_request_end.append(read)
+    trace.on_request_start.append(wait)
+    trace.on_request_end.insert(0, read)
+    return trace
 
 
 def _bucket(kind: Kind, place: int | str) -> str:

@@ -16,7 +16,7 @@ from discord.http import Route
 from adapters.discord.backlog import Backlog
 from adapters.discord.errors import fail_at_once, translated
 from adapters.discord.gateway import Gateway
-from adapters.discord.limits import Learn, teach
+from adapters.discord.limits import Budgets, counted
 from adapters.discord.surface import open_surface
 from bot.domain import Turn
 from bot.errors import CannotStart, SurfaceError
@@ -43,13 +43,13 @@ _ON_THE_WAY = (
 
 @asynccontextmanager
 async def connect(
-    *, token: str, api_url: str, gateway_url: str, threads: bool, learn: Learn
+    *, token: str, api_url: str, gateway_url: str, threads: bool, budgets: Budgets
 ) -> AsyncIterator[DiscordPlatform]:
     """Log in over REST; empty addresses mean Discord's own.
 
-    `threads` lets a mention in a channel open a Discord thread; `learn` hears of the rate limits
-    that Discord tells of. The addresses hold for the whole process. Raises CannotStart when the
-    token is refused or Discord cannot be reached.
+    `threads` lets a mention in a channel open a Discord thread; `budgets` count all requests, and
+    learn of the rate limits that Discord tells of. The addresses hold for the whole process. Raises
+    CannotStart when the token is refused or Discord cannot be reached.
     """
     Route.BASE = api_url or _API_URL
     DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway_url) if gateway_url else _GATEWAY_URL
@@ -57,13 +57,11 @@ async def connect(
     _library_log.addFilter(_tell_briefly)
     # We never speak, and an operator need not hear of what voice lacks.
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
-    trace = fail_at_once()
-    teach(trace, learn)
     client = discord.Client(
         intents=discord.Intents(guilds=True),  # not used; discord.py warns where it is missing
         allowed_mentions=discord.AllowedMentions.none(),
         max_messages=None,
-        http_trace=trace,
+        http_trace=counted(fail_at_once(), budgets),
     )
     try:
         await _login(client, token)

@@ -2,7 +2,8 @@
 
 Each stream has an `AsyncInferenceClient` of its own, for that class keeps every response until it
 is closed; it costs 20 microseconds. What is dear, connections and TLS, lies in one pool for the
-process, which the library's client of each stream borrows through `_Call`.
+process, which the library's client of each stream borrows through `_Call`. The events of the answer
+are read here: making the library's objects of them takes three times as long as all the rest.
 """
 
 from __future__ import annotations
@@ -10,21 +11,20 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
 from huggingface_hub import (
     AsyncInferenceClient,
-    ChatCompletionStreamOutput,
     get_async_session,
     set_async_client_factory,
 )
-from huggingface_hub.errors import OfflineModeIsEnabled, TextGenerationError
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 from bot.domain import Message
 from bot.errors import AnswerCut, CannotStart, EmptyAnswer, ModelSilent, ModelUnavailable
@@ -38,10 +38,7 @@ _CONNECT_SECONDS = 10.0
 _KEEP_SECONDS = 60.0  # how long an unused connection waits for the next stream
 _TAIL_SECONDS = 0.25  # how long the end of an answer may wait for the end of its body
 _BODY_SECONDS, _BODY_BYTES = 5.0, 65_536  # how much of a refusal is read
-# What the library takes for the end of a line, inside a JSON string too, and its escaped form.
-_LINE_ENDS = tuple(
-    (char.encode(), json.dumps(char).strip('"').encode()) for char in "\x85\u2028\u2029"
-)
+_DATA, _DONE = b"data:", b"[DONE]"
 
 
 @asynccontextmanager
@@ -120,12 +117,15 @@ class ChatModel:
         async with AsyncInferenceClient(
             base_url=self._server.url, api_key=self._server.key
         ) as client:
-            chunks = await self._wait(self._ask(client, call, prompt), deadline=deadline)
-            while not finish and (step := await self._step(chunks, deadline=deadline)):
-                delta, finish = step
-                if delta:
-                    worded = worded or not delta.isspace()
-                    yield delta
+            await self._wait(self._ask(client, call, prompt), deadline=deadline)
+            while not (finish or call.ended):
+                for event in await self._wait(call.events(), deadline=deadline):
+                    delta, finish = self._read(event)
+                    if delta:
+                        worded = worded or not delta.isspace()
+                        yield delta
+                    if finish:
+                        break
             await call.drain()
         if finish == "error" or not (finish or call.done):
             raise ModelUnavailable(f"{self._server} broke the answer off")
@@ -137,10 +137,10 @@ class ChatModel:
 
     async def _ask(
         self, client: AsyncInferenceClient, call: _Call, prompt: Sequence[Message]
-    ) -> AsyncIterator[ChatCompletionStreamOutput]:
+    ) -> None:
         token = _current_call.set(call)
         try:
-            chunks = await client.chat_completion(
+            await client.chat_completion(
                 [{"role": message.role, "content": message.text} for message in prompt],
                 model=self._server.model,
                 stream=True,
@@ -150,20 +150,14 @@ class ChatModel:
             )
         finally:
             _current_call.reset(token)
-        return aiter(chunks)
 
-    async def _step(
-        self, chunks: AsyncIterator[ChatCompletionStreamOutput], *, deadline: float
-    ) -> tuple[str, str] | None:
-        """Return the next chunk's text and finish reason; None at the end of the stream."""
+    def _read(self, event: bytes) -> tuple[str, str]:
+        """Return an event's text and finish reason, "" where there is none."""
         try:
-            chunk = await self._wait(anext(chunks, None), deadline=deadline)
-            return None if chunk is None else _read(chunk)
-        except TextGenerationError as error:
-            raise self._server.event(error.args[0]) from error
-        except httpx2.HTTPError as error:
-            raise ModelUnavailable(f"{self._server} cut the answer off") from error
-        # What the library lets through when a line is no chat completion.
+            said = json.loads(event)
+            if said.get("error") is not None:
+                raise self._server.event(said)
+            return _text_and_finish(said)
         except (ValueError, AttributeError, TypeError, LookupError) as error:
             raise ModelUnavailable(f"{self._server} sent a line that cannot be read") from error
 
@@ -196,12 +190,10 @@ class _Call(httpx2.AsyncBaseTransport):
         self._server = server
         self._pool = pool
         self._response: httpx2.Response | None = None
-        self._body: _Body | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether the server said that the answer is complete."""
-        return self._body is not None and self._body.done
+        self._parts: AsyncIterator[bytes]  # there as soon as the server has answered
+        self._rest = b""
+        self.ended = False  # whether the answer's body is, or the server has said that it is
+        self.done = False  # whether the server has said that the answer is complete
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         # ChatModel bounds every wait; only the connection has a shorter time-out of its own.
@@ -218,15 +210,29 @@ class _Call(httpx2.AsyncBaseTransport):
             raise ModelUnavailable(
                 f"{self._server} answers with {kind} and not with a stream: check its address"
             )
-        self._body = _Body(response.aiter_bytes())
-        return httpx2.Response(response.status_code, stream=self._body)
+        self._parts = response.aiter_bytes()
+        return httpx2.Response(response.status_code)
+
+    async def events(self) -> list[bytes]:
+        """Wait for more of the answer and return the data of the events that are complete."""
+        try:
+            part = await anext(self._parts, None)
+        except httpx2.HTTPError as error:
+            raise ModelUnavailable(f"{self._server} cut the answer off") from error
+        self.ended = part is None
+        *lines, self._rest = (self._rest + (b"\n" if part is None else part)).split(b"\n")
+        events = [line[len(_DATA) :].strip() for line in lines if line.startswith(_DATA)]
+        if _DONE in events:
+            self.ended = self.done = True
+            return events[: events.index(_DONE)]
+        return events
 
     async def drain(self) -> None:
         """Read the rest of a complete answer, so that the next one can use the connection."""
-        if self._body is not None:
-            with suppress(TimeoutError, httpx2.HTTPError):
-                async with asyncio.timeout(_TAIL_SECONDS):
-                    await self._body.drain()
+        with suppress(TimeoutError, httpx2.HTTPError):
+            async with asyncio.timeout(_TAIL_SECONDS):
+                async for _ in self._parts:
+                    pass
 
     async def aclose(self) -> None:
         if self._response is not None:
@@ -253,38 +259,6 @@ class _Call(httpx2.AsyncBaseTransport):
             raise ModelUnavailable(
                 "HF_HUB_OFFLINE is set: unset it, or set MODEL_URL to a server of your own"
             ) from error
-
-
-class _Body(httpx2.AsyncByteStream):
-    """The lines of an answer, mended where the library misreads them.
-
-    Closing it does nothing: the library's abandoned iterators do so at times of their own.
-    """
-
-    def __init__(self, parts: AsyncIterator[bytes]) -> None:
-        self._parts = parts
-        self.done = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        rest = b""
-        async for part in self._parts:
-            *lines, rest = (rest + part).split(b"\n")
-            for line in lines:
-                yield self._mend(line)
-        yield self._mend(rest)
-
-    async def drain(self) -> None:
-        async for _ in self._parts:
-            pass
-
-    def _mend(self, line: bytes) -> bytes:
-        if line.startswith(b"data:") and line[5:].strip() == b"[DONE]":
-            self.done = True
-            return b"data: [DONE]\n"
-        # llama.cpp sends them as they are.
-        for raw, escaped in _LINE_ENDS:
-            line = line.replace(raw, escaped)
-        return line + b"\n"
 
 
 # The call for which the library is about to ask for a client.
@@ -345,11 +319,11 @@ async def _read_body(response: httpx2.Response) -> bytes:
     return body
 
 
-def _read(chunk: ChatCompletionStreamOutput) -> tuple[str, str]:
-    """Return a chunk's text and finish reason, "" where there is none."""
-    if not chunk.choices:
+def _text_and_finish(said: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what a `chat.completion.chunk` says."""
+    choices = said["choices"]
+    if not choices:
         return "", ""
-    choice = chunk.choices[0]
-    text = choice.delta.content
+    text = (choices[0].get("delta") or {}).get("content")
     # Content that is not text (a list of parts) is reasoning: no word of the answer.
-    return text if isinstance(text, str) else "", choice.finish_reason or ""
+    return text if isinstance(text, str) else "", choices[0].get("finish_reason") or ""

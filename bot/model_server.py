@@ -73,7 +73,7 @@ class ModelServer:
 
     def refusal(self, *, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
         """Return the error for an HTTP response that is not a success."""
-        said = _fields(body)
+        said = _fields(_loaded(body))
         kind, cure = _MEANINGS.get(_meant(status, said)) or _MEANINGS[status // 100]
         cure = cure.format(key="MODEL_API_KEY" if self.own else "HF_TOKEN", model=self.model)
         return kind(
@@ -82,9 +82,9 @@ class ModelServer:
             retry_after=_retry_after(headers, said),
         )
 
-    def event(self, error: object) -> ModelError:
-        """Return the error for what stood under `error` in an event of a stream."""
-        said = _fields(json.dumps({"error": error}).encode())
+    def event(self, event: Mapping[str, Json]) -> ModelError:
+        """Return the error for an event of a stream that tells of one."""
+        said = _fields(event)
         kind, cure = _MEANINGS[413 if _mentions(said, _TOO_LONG) else 5]
         return kind(f"{self} broke the answer off{_code(said)}: {cure}{_tokens(said)}")
 
@@ -97,14 +97,16 @@ def _meant(status: int, said: Mapping[str, Json]) -> int:
     return status
 
 
-def _fields(body: bytes) -> dict[str, Json]:
-    """Return an error's fields in one flat dictionary, whichever dialect they come in."""
+def _loaded(body: bytes) -> Mapping[str, Json]:
     try:
         data = json.loads(body)
     except ValueError:
         return {}
-    if not isinstance(data, dict):
-        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _fields(data: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return an error's fields in one flat dictionary, whichever dialect they come in."""
     error = data.get("error")
     if isinstance(error, dict):
         return {**data, **error}

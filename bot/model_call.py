@@ -1,0 +1,217 @@
+"""One request to a model server: huggingface_hub composes it, aiohttp carries it.
+
+A chunk of an answer costs aiohttp's parser, which is written in C, a sixth of what it costs httpx2;
+and every process has aiohttp already, for Discord, for Slack or for its own health page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
+from functools import cache
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import aiohttp
+import httpx2
+from huggingface_hub import get_async_session, set_async_client_factory
+from huggingface_hub.errors import OfflineModeIsEnabled
+
+from bot.errors import CannotStart, ModelUnavailable
+from bot.model_server import ModelServer
+
+_CONNECT_SECONDS = 10.0
+_KEEP_SECONDS = 60.0  # how long an unused connection waits for the next stream
+_TAIL_SECONDS = 0.25  # how long the end of an answer may wait for the end of its body
+_BODY_SECONDS, _BODY_BYTES = 5.0, 65_536  # how much of a refusal is read
+_DATA, _DONE = b"data:", b"[DONE]"
+# What aiohttp says of itself and of the way, whatever the library's client would say.
+_HOP = {"host", "connection", "content-length", "accept-encoding"}
+
+_Hook = Callable[[httpx2.Request], Awaitable[object]]
+
+
+@asynccontextmanager
+async def open_pool(server: ModelServer) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open the connections to a server. CannotStart when its URL is no web address."""
+    address = _address(server.url)
+    _library_hooks()
+    set_async_client_factory(_client_for_call)
+    connector = aiohttp.TCPConnector(
+        # aiohttp's own limit is 100; a stream beyond it would wait without a sign.
+        limit=0,
+        keepalive_timeout=_KEEP_SECONDS,
+        # With the certificates that come with httpx2, where the machine has none.
+        ssl=httpx2.create_ssl_context() if address.scheme == "https" else False,
+    )
+    async with aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # ChatModel bounds every wait; only the connection has a shorter time-out of its own.
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+        # No proxy stands between two programs of one machine.
+        trust_env=not _is_loopback(address.hostname or ""),
+    ) as pool:
+        yield pool
+
+
+class Call(httpx2.AsyncBaseTransport):
+    """One stream's request and the events of its answer; closing it hangs up.
+
+    It is the transport of the client that the library makes inside `sending`, and so the one place
+    that sees the answer itself: refusals become ModelError before the library reads them.
+    """
+
+    def __init__(self, *, server: ModelServer, pool: aiohttp.ClientSession) -> None:
+        self._server = server
+        self._pool = pool
+        self._response: aiohttp.ClientResponse | None = None
+        self._rest = b""
+        self.ended = False  # whether the answer's body is, or the server has said that it is
+        self.done = False  # whether the server has said that the answer is complete
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Let the library send through this call what it is asked for meanwhile."""
+        token = _current_call.set(self)
+        try:
+            yield
+        except OfflineModeIsEnabled as error:
+            raise ModelUnavailable(
+                "HF_HUB_OFFLINE is set: unset it, or set MODEL_URL to a server of your own"
+            ) from error
+        finally:
+            _current_call.reset(token)
+
+    @property
+    def hooks(self) -> list[_Hook]:
+        """What the library does before each request: its request ids, its offline mode."""
+        # A server of one's own is asked in offline mode too.
+        return [] if self._server.own else _library_hooks()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send the request; the answer's events are not for the library. Raises ModelError."""
+        response = self._response = await self._send(request)
+        kind = response.headers.get("Content-Type", "")
+        if not 200 <= response.status < 300:
+            raise self._server.refusal(
+                status=response.status,
+                headers=response.headers,
+                body=await _read_body(response),
+            )
+        if kind.startswith(("text/html", "application/json")):
+            raise ModelUnavailable(
+                f"{self._server} answers with {kind} and not with a stream: check its address"
+            )
+        return httpx2.Response(response.status)
+
+    async def events(self) -> list[bytes]:
+        """Wait for more of the answer and return the data of the events that are complete."""
+        part = await self._part()
+        self.ended = not part
+        *lines, self._rest = (self._rest + (part or b"\n")).split(b"\n")
+        events = [line[len(_DATA) :].strip() for line in lines if line.startswith(_DATA)]
+        if _DONE in events:
+            self.ended = self.done = True
+            return events[: events.index(_DONE)]
+        return events
+
+    async def drain(self) -> None:
+        """Read the rest of a complete answer, so that the next one can use the connection."""
+        with suppress(TimeoutError, ModelUnavailable):
+            async with asyncio.timeout(_TAIL_SECONDS):
+                while await self._part():
+                    pass
+
+    async def aclose(self) -> None:
+        """Hang up, or leave the connection to the next stream if all was read."""
+        if self._response is not None:
+            self._response.close()
+
+    async def _part(self) -> bytes:
+        """Return what has come of the body, or comes next; nothing at its end."""
+        if self._response is None:
+            return b""
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise ModelUnavailable(f"{self._server} cut the answer off") from error
+
+    async def _send(self, request: httpx2.Request) -> aiohttp.ClientResponse:
+        dropped = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+        try:
+            try:
+                return await self._post(request)
+            except aiohttp.ClientConnectorError:
+                raise
+            except dropped:
+                # Usually a kept connection that the server has closed in the meantime.
+                return await self._post(request)
+        except aiohttp.ClientConnectorError as error:
+            raise self._unreachable() from error
+        except (*dropped, aiohttp.ClientPayloadError) as error:
+            raise ModelUnavailable(f"{self._server} closes the connection") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise self._unreachable() from error
+
+    async def _post(self, request: httpx2.Request) -> aiohttp.ClientResponse:
+        return await self._pool.request(
+            request.method,
+            # Its user and password stand in a header by now.
+            str(request.url.copy_with(userinfo=b"")),
+            data=request.content,
+            headers=[pair for pair in request.headers.multi_items() if pair[0] not in _HOP],
+            allow_redirects=False,
+        )
+
+    def _unreachable(self) -> ModelUnavailable:
+        question = (
+            "is it running, and is its address right?"
+            if self._server.own
+            else "is this machine online, or does it need a proxy (HTTPS_PROXY)?"
+        )
+        return ModelUnavailable(f"{self._server} cannot be reached: {question}")
+
+
+# The call for which the library is about to ask for a client.
+_current_call: ContextVar[Call] = ContextVar("_current_call")
+
+
+def _client_for_call() -> httpx2.AsyncClient:
+    """Make what the library asks for: an HTTP client, that of the stream now being opened."""
+    call = _current_call.get()
+    return httpx2.AsyncClient(transport=call, timeout=None, event_hooks={"request": call.hooks})
+
+
+@cache
+def _library_hooks() -> list[_Hook]:
+    hooks: list[Any] = get_async_session().event_hooks["request"]
+    return hooks
+
+
+def _address(url: str) -> SplitResult:
+    with suppress(ValueError):
+        address = urlsplit(url)
+        if address.scheme in ("http", "https") and address.hostname:
+            return address
+    raise CannotStart("MODEL_URL is not an address like http://127.0.0.1:8080/v1")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+    """Return as much of a refusal's body as comes soon."""
+    body = b""
+    with suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(_BODY_SECONDS):
+            while len(body) <= _BODY_BYTES and (part := await response.content.readany()):
+                body += part
+    return body

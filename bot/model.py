@@ -2,8 +2,8 @@
 
 Each stream has an `AsyncInferenceClient` of its own, for that class keeps every response until it
 is closed; it costs 20 microseconds. What is dear, connections and TLS, lies in one pool for the
-process. The events of an answer are read here: making the library's objects of them takes three
-times as long as all the rest.
+process. The events of an answer are read here: with the library's objects of them a token costs 250
+microseconds instead of 46 (bench/model.py, huggingface_hub 2.4).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from bench.stage import DiscordStage, SlackStage, Stage
@@ -39,10 +40,12 @@ async def naive(stage: Stage, platform: str, folder: Path) -> AsyncIterator[Bot]
 
 
 @asynccontextmanager
-async def chat_sdk(stage: Stage, platform: str, folder: Path) -> AsyncIterator[Bot]:
+async def chat_sdk(
+    stage: Stage, platform: str, folder: Path, *, update_ms: str = ""
+) -> AsyncIterator[Bot]:
     """Run Vercel's Chat SDK, as in bench/chat_sdk/index.mjs."""
     del folder
-    variables = stage.variables()
+    variables = stage.variables() | {"UPDATE_MS": update_ms}
     if isinstance(stage, SlackStage) and stage.in_streams:
         variables["SLACK_STREAMS"] = "on"
     if isinstance(stage, DiscordStage):
@@ -54,12 +57,18 @@ async def chat_sdk(stage: Stage, platform: str, folder: Path) -> AsyncIterator[B
 
 
 Peer = Callable[[Stage, str, Path], AbstractAsyncContextManager[Bot]]
-PEERS: dict[str, Peer] = {"parley": parley, "naive": naive, "chat-sdk": chat_sdk}
+PEERS: dict[str, Peer] = {
+    "parley": parley,
+    "naive": naive,
+    "chat-sdk": chat_sdk,
+    # Tuned to what a channel of Discord allows.
+    "chat-sdk-1200": partial(chat_sdk, update_ms="1200"),
+}
 
 
 def missing(peer: str) -> str:
     """Return what would have to be there for this bot to run; nothing when it can."""
-    if peer != "chat-sdk" or (CHAT_SDK / "node_modules" / "chat").exists():
+    if not peer.startswith("chat-sdk") or (CHAT_SDK / "node_modules" / "chat").exists():
         return ""
     if not (shutil.which("node") and shutil.which("npm")):
         return "Node 20 or newer, with npm"

@@ -15,8 +15,8 @@ from tests.emulators.model.asked import Asked
 from tests.emulators.timeline import Delta, Freshness, Moment, freshness
 
 # Nothing more is to be expected when a bot has been quiet for longer than any wait it was told.
-QUIET = 5.5  # seconds
-LONGEST = 35.0  # seconds; what is not complete then counts as incomplete
+QUIET = 12.0  # seconds
+LONGEST = 150.0  # seconds; what is not complete then counts as incomplete
 _PAUSE = 0.25  # seconds between two looks at the screen
 _LOOKS = int(LONGEST / _PAUSE)
 
@@ -137,8 +137,14 @@ def _span(asked: Asked) -> float:
 
 
 def _stands(deltas: Sequence[Delta], moments: Sequence[Moment]) -> bool:
-    """Whether the last texts of the messages are what the model said, white space aside."""
+    """Whether the last texts of the messages are what the model said, to the last line break.
+
+    Between two messages white space may be missing.
+    """
     texts = {moment.message: moment.text for moment in moments}
+    if len(texts) == 1:
+        (text,) = texts.values()
+        return text.strip() == "".join(delta.text for delta in deltas).strip() != ""
     return bool(deltas) and _bare("".join(texts.values())) == _said(deltas)
 
 

@@ -138,6 +138,7 @@ async def a_stage(platform: str, place: Place) -> AsyncIterator[Stage]:
         else:
             slack = await stack.enter_async_context(SlackEmulator(latency=LATENCY))
             yield SlackStage(slack, model, place)
+            slack.heal()  # who asks for no stream meets no refusal of one
 
 
 class DiscordStage:

@@ -79,9 +79,13 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _delay(row: Row) -> tuple[str, str]:
+    delay = row.scene.delay
     if row.scene.incomplete:
-        return f"({row.scene.delay:.2f})", "-"
-    return f"{row.scene.delay:.2f}", f"{row.scene.delay / row.bound():.2f}"
+        return f"({delay:.2f})", "-"
+    ratio = f"{delay / row.bound():.2f}"
+    if row.budget.refills:
+        ratio += f", rested {delay / row.bound(full=True):.1f}"
+    return f"{delay:.2f}", ratio
 
 
 def _bounds(row: Row) -> str:

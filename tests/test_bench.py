@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import cast
 from xml.etree import ElementTree
 
 import pytest
 
 from bench.bound import Budget, Rate
 from bench.plot import drawing
-from bench.scene import Answer, Scene
-from bench.stage import LETTERS, TOKENS, answer
+from bench.scene import Answer, Scene, play
+from bench.stage import LETTERS, TOKENS, Question, Stage, answer
 from bench.table import Row, table
-from tests.emulators.timeline import Freshness
+from tests.emulators.model.asked import Asked
+from tests.emulators.timeline import Delta, Freshness, Moment
 
 DISCORD = Budget(posts=Rate(5, 5.0), edits=Rate(5, 5.0))
 SLACK = Budget(posts=Rate(20, 60.0), edits=Rate(100, 60.0), ends=Rate(20, 60.0), refills=True)
@@ -48,6 +53,71 @@ class TestBound:
         assert DISCORD.forced(SPOKEN, 5, way=0.04) == 0.04
 
 
+@dataclass
+class FakeStage:
+    """A platform where one bot has asked the model and shown something; every question is 7."""
+
+    texts: tuple[str, ...]
+    spoken: str = "Answer 7: one.\n\nTwo."
+    made: list[FakeCall] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        asked = Asked("POST /", at=2.0, headers={}, finished=True)
+        asked.body = {"messages": [{"role": "user", "content": "question 7"}]}
+        asked.deltas = [Delta(3.0, self.spoken)]
+        self.model = SimpleNamespace(requests=[asked])
+
+    async def ask(self, numbers: Sequence[int]) -> list[Question]:
+        self.made += [FakeCall(limited=False), FakeCall(limited=True)]
+        return [Question(number, at=1.9, channel="1", id=str(number)) for number in numbers]
+
+    def moments(self, question: Question) -> list[Moment]:
+        return [Moment(4.0 + n, "post", str(n), text) for n, text in enumerate(self.texts)]
+
+    def stoppable(self, question: Question) -> bool:
+        return False
+
+    def calls(self) -> list[FakeCall]:
+        return self.made
+
+
+@dataclass
+class FakeCall:
+    limited: bool
+
+
+class TestScene:
+    @pytest.mark.parametrize(
+        ("texts", "incomplete"),
+        [
+            (("Answer 7: one.\n\nTwo.",), 0),
+            (("Answer 7: one.", "Two."), 0),
+            (("Answer 7: one. Two.",), 1),
+            (("Answer 7: one.",), 1),
+            (("Answer 7: one.\n\nTwo.", "Two."), 1),
+        ],
+    )
+    async def test_an_answer_is_complete_as_the_model_gave_it(
+        self, monkeypatch: pytest.MonkeyPatch, texts: tuple[str, ...], incomplete: int
+    ) -> None:
+        monkeypatch.setattr("bench.scene.QUIET", 0.0)
+
+        scene = await play(cast("Stage", FakeStage(texts)), os.getpid(), [7], idle=0.0)
+
+        assert scene.incomplete == incomplete
+
+    async def test_it_counts_calls_refusals_and_what_the_process_took(self) -> None:
+        stage = FakeStage(("Answer 7: one.\n\nTwo.",), made=[FakeCall(limited=True)])
+
+        scene = await play(cast("Stage", stage), os.getpid(), [7], idle=0.0)
+
+        (answer,) = scene.answers
+        assert (scene.calls, scene.refused) == (2, 1)
+        assert answer.asked == pytest.approx(0.1)
+        assert answer.ended == pytest.approx(1.0)
+        assert scene.processor > 0
+
+
 class TestTable:
     def test_a_row_has_the_ratio_to_the_bound(self) -> None:
         cells = [cell.strip() for cell in table([ROW]).splitlines()[2].split("|")]
@@ -60,6 +130,14 @@ class TestTable:
             "0.50",
             "0.62",
         ]
+
+    def test_a_budget_that_refills_is_compared_with_all_that_it_had_saved(self) -> None:
+        cells = [cell.strip() for cell in table([replace(ROW, budget=SLACK)]).split("|")]
+
+        assert "1.04, rested 5.1" in cells
+
+    def test_the_end_that_the_budget_forces_is_told(self) -> None:
+        assert "end ≥ 3.4 s)" in table([replace(ROW, sharing=15)])
 
     def test_an_incomplete_reply_has_no_ratio(self) -> None:
         scene = replace(SCENE, answers=(WHOLE, replace(WHOLE, ended=None)))

@@ -69,6 +69,8 @@ const bot = new Chat({
   state: createMemoryState(),
   // In one thread of Discord many people ask at once.
   concurrency: "concurrent",
+  // Its own default is 500.
+  ...(env.UPDATE_MS && { streamingUpdateIntervalMs: Number(env.UPDATE_MS) }),
   logger,
 });
 bot.onNewMention(async (thread, message) => {

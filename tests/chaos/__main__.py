@@ -1,0 +1,40 @@
+"""A long run: `make chaos`, or `python -m tests.chaos --seconds 600 --seed 7`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import uvloop
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.run import run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the bot under faults and judge what it did.")
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=0.7, help="seconds between faults")
+    parser.add_argument("--most", type=int, default=0, help="end after so many faults")
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+        report = uvloop.run(
+            run(
+                Path(folder),
+                seed=options.seed,
+                seconds=options.seconds,
+                names=options.faults,
+                pause=options.pause,
+                most=options.most,
+            )
+        )
+    print(report)
+    return 1 if report.verdict.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -34,7 +34,8 @@ class Fleet:
                 try:
                     await running.process.wait()
                 finally:
-                    running.wake()
+                    if running.process.returncode is None:
+                        running.wake()
             self.logs.append(running.text())
             if (code := running.process.returncode or 0) >= 0:
                 self.exits.append(code)
@@ -55,6 +56,9 @@ async def fleet(
     try:
         yield one
     finally:
+        failed = [task for task in keeping if task.done()]
         for task in keeping:
             task.cancel()
         await asyncio.gather(*keeping, return_exceptions=True)
+        for task in failed:
+            task.result()

@@ -57,7 +57,7 @@ def judge(
         _judge_history(verdict, order, told)
     if len(told) != sum(len(each) for each in remembered):
         verdict.problems.append("an exchange is remembered twice")
-    verdict.problems += [_behind(log, "Traceback") for log in logs if "Traceback" in log]
+    verdict.problems += sorted({words for log in logs for words in _tracebacks(log)})
     verdict.recoveries = sorted(_recoveries(asked, killed))
     return verdict
 
@@ -93,7 +93,7 @@ def _judge_screen(verdict: Verdict, talk: Talk) -> list[int]:
         left.remove(number)
         screen = screen[length:]
     for number in left:
-        verdict.add("lost", question(number))
+        verdict.add("lost", f"{talk.name}, {question(number)}")
     if any(button.startswith("stop") for button in talk.buttons()):
         verdict.add("half", f"a button to stop stands below one of {talk.asked}")
     return order if len(order) == len(talk.asked) else []
@@ -157,5 +157,12 @@ def _bare(text: str) -> str:
     return "".join(text.split())
 
 
-def _behind(log: str, mark: str) -> str:
-    return log[log.index(mark) :][-1500:]
+def _tracebacks(log: str) -> Iterator[str]:
+    """Yield what was logged with a traceback, and the error at its end."""
+    before = ""
+    lines = iter(log.splitlines())
+    for line in lines:
+        if line.startswith("Traceback"):
+            error = next((each for each in lines if not each.startswith(" ")), "")
+            yield f"{before[24:]}: {error}"
+        before = line

@@ -54,6 +54,7 @@ def answer_to(number: int) -> str:
 class Talk:
     """One conversation; `asked` are the numbers of its questions in the order of asking."""
 
+    name: str
     asked: list[int] = field(default_factory=list)
 
     async def ask(self, number: int) -> None:
@@ -82,7 +83,7 @@ class DiscordTalk(Talk):
     """A DM, or a thread that a mention opens."""
 
     def __init__(self, discord: DiscordEmulator, name: str, *, dm: bool) -> None:
-        super().__init__()
+        super().__init__(name)
         self._discord = discord
         self._person = discord.user(name)
         self._channel = discord.dm(self._person) if dm else ""
@@ -118,7 +119,7 @@ class SlackTalk(Talk):
     """A DM, or the thread of a mention."""
 
     def __init__(self, slack: SlackEmulator, name: str, *, dm: bool) -> None:
-        super().__init__()
+        super().__init__(name)
         self._slack = slack
         self._person = slack.user(name)
         self._channel = slack.dm(self._person) if dm else slack.channel(f"channel-{name.lower()}")

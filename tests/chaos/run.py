@@ -139,6 +139,8 @@ async def _rest(world: World, talks: Sequence[Talk]) -> None:
         async with asyncio.timeout(RESTING):
             while not all(_is_at_rest(talk) for talk in talks):
                 await asyncio.sleep(0.1)
+            while await world.server.redis.keys("*mailbox:*"):
+                await asyncio.sleep(0.1)
     except TimeoutError:
         return
 

@@ -34,6 +34,13 @@ class Intake:
         """Ask for the end of a turn's reply; False when it is not being worked on (any more)."""
         return await self._queue.stop(turn_id)
 
+    async def stop_thread(self, thread: ThreadKey) -> bool:
+        """Ask for the end of the reply that a thread's people see grow; False when there is none.
+
+        Turns that wait there keep waiting.
+        """
+        return await self._queue.stop_thread(thread)
+
     async def regenerate(self, turn_id: str, *, person_id: str, press_id: str) -> None:
         """Have a thread's last answer written anew, in its messages, for the person who asked.
 

@@ -274,6 +274,13 @@ function verbs.stop(id)
   return 1
 end
 
+-- The first turn of the mailbox, unless nobody has taken it yet: then people see nothing of it.
+function verbs.stop_thread(thread)
+  local id = redis.call('LINDEX', key('mailbox', thread), 0)
+  if not id or record(id).fence == '0' then return 0 end
+  return verbs.stop(id)
+end
+
 -- A queued turn stays in its mailbox, so that the thread keeps its one token; `take` passes over it.
 -- One that was given back in mid-reply is taken once more, to end what stands on the screen.
 function verbs.forget(id)

@@ -261,6 +261,10 @@ class TurnQueue:
         """Ask whoever works on the turn to end it; False when it has ended or is not known."""
         return bool(await self._call("stop", turn_id))
 
+    async def stop_thread(self, thread: ThreadKey) -> bool:
+        """Ask for the end of the turn that was begun in a thread; False when none was."""
+        return bool(await self._call("stop_thread", str(thread)))
+
     async def forget(self, turn_id: str) -> None:
         """Drop a turn: waiting, running or remembered, or admitted within the next ten minutes."""
         await self._call("forget", turn_id)

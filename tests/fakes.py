@@ -129,6 +129,7 @@ class FakeIntake(Intake):
         self.asked: list[str] = []
         self.turns: list[Turn] = []
         self.stopped: list[str] = []
+        self.stopped_threads: list[ThreadKey] = []
         self.pressed: list[tuple[str, str, str]] = []
         self.forgotten: list[str] = []
         self.threads: dict[str, ThreadKey] = {}
@@ -154,6 +155,11 @@ class FakeIntake(Intake):
     async def stop(self, turn_id: str) -> bool:
         self._refuse()
         self.stopped.append(turn_id)
+        return True
+
+    async def stop_thread(self, thread: ThreadKey) -> bool:
+        self._refuse()
+        self.stopped_threads.append(thread)
         return True
 
     async def regenerate(self, turn_id: str, *, person_id: str, press_id: str) -> None:

@@ -600,9 +600,23 @@ async def test_slacks_own_stop_stops_a_reply_that_streams(transport: Transport) 
             await surface.post(first("Because"))
 
             await slack.stop(slack.channel_id, ts, ann)
-            await until(lambda: intake.stopped)
+            await until(lambda: intake.stopped_threads)
 
-        assert intake.stopped == [f"slack:{slack.team_id}:{slack.channel_id}:{ts}"]
+        assert intake.stopped_threads == [intake.last.key]
+
+
+async def test_slacks_own_stop_stops_what_ask_began() -> None:
+    intake = FakeIntake()
+    async with fast() as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        await slack.slash(slack.channel_id, ann, "/ask", "why?")
+        async with platform.surface(intake.last) as surface:
+            await surface.post(first("Because"))
+
+            await slack.stop(slack.channel_id, intake.last.key.thread, ann)
+            await until(lambda: intake.stopped_threads)
+
+        assert intake.stopped_threads == [intake.last.key]
 
 
 @both_transports
@@ -671,11 +685,11 @@ async def test_slacks_own_stop_stops_the_last_turn_of_the_thread() -> None:
         stop = {**event, "type": "agent_session_stopped", "streaming_message_ts": []}
 
         async with serving(platform.handler(intake)) as url:
-            await send(slack, url, event)
-            await send(slack, url, stop)
-            await send(slack, url, {**stop, "thread_ts": "1500000000.000100"})
+            status = await send(slack, url, stop)
 
-        assert intake.stopped == [intake.last.id]
+        key = ThreadKey("slack", slack.team_id, str(event["channel"]), "1600000000.000100")
+        assert status == 200
+        assert intake.stopped_threads == [key]
 
 
 # The command

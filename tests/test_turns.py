@@ -433,6 +433,47 @@ async def test_stop_of_what_is_not_at_work_says_so(store: Store) -> None:
     assert not await queue.stop("console:unknown")
 
 
+async def test_stopping_a_thread_stops_its_first_turn_and_none_that_waits(store: Store) -> None:
+    queue, other = a_queue(store), a_queue(store, "w2")
+    for number in (1, 2):
+        await queue.admit(a_turn(number))
+    taken = await take(queue)
+
+    stopped = await other.stop_thread(KEY)
+
+    assert stopped
+    assert await queue.renew(taken)
+    await finish(queue, taken, outcome="stopped")
+    assert not (await take(queue)).stop
+
+
+async def test_a_turn_that_was_given_back_in_mid_reply_is_stopped_with_its_thread(
+    store: Store,
+) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    taken = await take(queue)
+    await queue.save(taken, pages=["m1"], shown="Because")
+    await queue.back(taken, delay_seconds=0, counts=True)
+
+    stopped = await queue.stop_thread(KEY)
+
+    assert stopped
+    assert (await take(queue)).stop
+
+
+async def test_a_thread_where_nothing_was_begun_is_not_stopped(store: Store) -> None:
+    queue = a_queue(store)
+    unknown = await queue.stop_thread(KEY)
+    await queue.admit(a_turn(1))
+
+    waiting = await queue.stop_thread(KEY)
+    taken = await take(queue)
+    await finish(queue, taken)
+
+    assert not any((unknown, waiting, taken.stop, await queue.stop_thread(KEY)))
+
+
 async def test_forgetting_a_waiting_turn_drops_it(store: Store) -> None:
     queue = a_queue(store)
     for number in (1, 2, 3):

@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from slack_sdk.web.async_client import AsyncWebClient
 
@@ -26,12 +25,10 @@ HELP = "Ask me something: I read what you write in the message that mentions me,
 
 _SPOKEN = (None, "file_share", "thread_broadcast")  # the subtypes in which somebody says something
 _SLACKBOT = "USLACKBOT"
-_REMEMBERED = 1000  # threads, and words to people
+_REMEMBERED = 1000  # words to people
 _TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 
 Event = Mapping[str, object]
-_Name = TypeVar("_Name")
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +96,6 @@ class Inbound:
         # of an edited mention anew, and by then it may be a question. Another process knows nothing
         # of them: an event that Slack tells there again gets its word again.
         self._told: dict[str, None] = {}
-        # The last turn of each thread: Slack tells only the thread when its own stop is pressed.
-        self._latest: dict[tuple[str, str], str] = {}
 
     async def on_event(self, event: Event) -> None:
         """Take an event of the Events API, subscribed to or not."""
@@ -118,7 +113,9 @@ class Inbound:
                 if spoken := said(event, identity=self._identity):
                     await self._on_said(spoken)
             case {"type": "agent_session_stopped"}:
-                await self._on_session_stopped(event)
+                # Slack tells the thread, and no message where nothing streamed yet.
+                thread = self._key(_word(event, "channel"), _word(event, "thread_ts"))
+                await self._intake.stop_thread(thread)
             case {"type": "app_uninstalled" | "tokens_revoked" as happened}:
                 log.warning("Slack says %s: this workspace gets no more replies", happened)
 
@@ -142,9 +139,7 @@ class Inbound:
             return
         turn = Turn(
             id=self._turn_id(spoken.channel, spoken.ts),
-            key=ThreadKey(
-                "slack", self._identity.team, spoken.channel, spoken.place or spoken.channel
-            ),
+            key=self._key(spoken.channel, spoken.place),
             person=Person(spoken.user, name),
             text=text,
             place={
@@ -158,24 +153,19 @@ class Inbound:
             await self._intake.admit(turn)
         except Refused as refused:
             self._tell(spoken, refused.apology, alone=True)
-        else:
-            _keep(self._latest, (spoken.channel, spoken.place), turn.id)
 
     async def _question(self, spoken: Said) -> str:
         text = await self._people.readable(spoken.text, bot=self._identity.user)
         files = [f"[file: {name}]" for name in spoken.files]
         return "\n".join(part for part in (text, *files) if part)
 
-    async def _on_session_stopped(self, event: Event) -> None:
-        where = (_word(event, "channel"), _word(event, "thread_ts"))
-        if turn_id := self._latest.get(where):
-            await self._intake.stop(turn_id)
-
     def _tell(self, spoken: Said, words: str, *, alone: bool = False) -> None:
         """Say something once to who wrote, and to nobody else if `alone` and in a channel."""
         if spoken.id in self._told:
             return
-        _keep(self._told, spoken.id, None)
+        while len(self._told) >= _REMEMBERED:
+            del self._told[next(iter(self._told))]
+        self._told[spoken.id] = None
         post = self._whisper if alone and not spoken.direct else self._post
         # Beside the acknowledgement: a slow post would be reason enough to tell us again.
         self._errands.start(_shown(post(spoken, escape_markup(words))))
@@ -193,6 +183,9 @@ class Inbound:
         await self._client.chat_postMessage(
             channel=spoken.channel, thread_ts=spoken.place or None, text=text
         )
+
+    def _key(self, channel: str, place: str) -> ThreadKey:
+        return ThreadKey("slack", self._identity.team, channel, place or channel)
 
     def _turn_id(self, channel: str, ts: str) -> str:
         return f"slack:{self._identity.team}:{channel}:{ts}"
@@ -257,13 +250,6 @@ async def _shown(post: Coroutine[None, None, None]) -> None:
             await post
     except SurfaceError as error:
         log.warning("a word to a person was not shown: %s", error)
-
-
-def _keep(kept: dict[_Name, _Value], name: _Name, value: _Value) -> None:
-    kept.pop(name, None)
-    while len(kept) >= _REMEMBERED:
-        del kept[next(iter(kept))]
-    kept[name] = value
 
 
 def _edited(event: Event) -> str:

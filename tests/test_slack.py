@@ -209,6 +209,18 @@ async def test_a_dm_is_answered_at_its_top_level(transport: Transport) -> None:
         assert intake.last.place == {"channel": dm, "thread": None, "question": ts}
 
 
+async def test_a_dm_waits_for_no_name() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+
+        await slack.say(slack.dm(ann), ann, "why?")
+        await until(lambda: intake.turns)
+
+        assert intake.last.person == Person(ann, ann)
+        assert not any(call.method == "users.info" for call in slack.requests)
+
+
 async def test_a_thread_of_a_dm_is_answered_there() -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake):
@@ -548,10 +560,10 @@ async def test_a_question_deleted_while_it_is_read_is_forgotten_by_its_turns_id(
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         slack.fail("users.info", "hang")
-        ts = await slack.say(slack.dm(ann), ann, "my password is 1234, oops")
+        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} my password is 1234")
         await until(lambda: any(call.method == "users.info" for call in slack.requests))
 
-        await slack.delete(slack.dm(ann), ts)
+        await slack.delete(slack.channel_id, ts)
         await until(lambda: intake.forgotten)
         early = list(intake.asked)
         await until(lambda: intake.asked)

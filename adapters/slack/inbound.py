@@ -133,7 +133,7 @@ class Inbound:
     async def _on_said(self, spoken: Said) -> None:
         if spoken.id in self._told:
             return
-        text, name = await asyncio.gather(self._question(spoken), self._people.name(spoken.user))
+        text, name = await asyncio.gather(self._question(spoken), self._name(spoken))
         if not text:
             self._tell(spoken, HELP)
             return
@@ -153,6 +153,10 @@ class Inbound:
             await self._intake.admit(turn)
         except Refused as refused:
             self._tell(spoken, refused.apology, alone=True)
+
+    async def _name(self, spoken: Said) -> str:
+        # Names tell several speakers apart: nobody waits for one where only one person speaks.
+        return spoken.user if spoken.direct else await self._people.name(spoken.user)
 
     async def _question(self, spoken: Said) -> str:
         text = await self._people.readable(spoken.text, bot=self._identity.user)

@@ -118,7 +118,8 @@ def turn_in(
 
 
 def first(text: str, *, final: bool = False, last: bool = False) -> Page:
-    return Page(0, text, final or last, last=last)
+    done = final or last
+    return Page(0, text, done, said="" if done else text, last=last)
 
 
 @asynccontextmanager
@@ -690,7 +691,7 @@ async def test_a_press_that_leads_to_nothing_is_answered_to_the_person_alone(
         assert told.thread_ts == (None if direct else ts)
 
 
-async def test_slacks_own_stop_stops_the_last_turn_of_the_thread() -> None:
+async def test_slacks_own_stop_needs_no_process_that_knows_the_question() -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, joined(slack) as platform:
         event = {**dm_event(slack), "thread_ts": "1600000000.000100"}
@@ -911,6 +912,16 @@ async def test_markdown_reaches_slack_with_its_quotes_and_addresses_whole() -> N
         assert call.body["blocks"] == [{"type": "markdown", "text": said}]
 
 
+async def test_slack_is_to_link_no_names_in_what_is_posted_and_updated() -> None:
+    async with fast() as slack, open_thread(slack) as (surface, _, _):
+        message_id = await surface.post(first("@here", final=True))
+        await surface.edit(message_id, first("@channel", final=True))
+
+        post, update = slack.requests[-2:]
+        assert [post.method, update.method] == ["chat.postMessage", "chat.update"]
+        assert [post.body["parse"], update.body["parse"]] == ["none", "none"]
+
+
 async def test_a_page_at_the_limit_is_taken_and_one_beyond_is_refused() -> None:
     page = "é<" * 600 + "x" * 400
     async with fast() as slack, open_thread(slack) as (surface, _, replies):
@@ -1093,6 +1104,19 @@ async def test_a_post_that_arrived_unheard_is_not_repeated() -> None:
         [shown] = replies()
         assert shown.text == "Because"
         assert message_id.endswith(shown.ts)
+
+
+async def test_a_page_that_is_taken_over_at_the_second_try_stands_there_once() -> None:
+    async with fast() as slack, open_thread(slack) as (surface, _, replies):
+        slack.fail("chat.postMessage", "drop", applied=True)
+        slack.fail("chat.update", status=500)
+        for _ in range(2):
+            with pytest.raises(WriteFailed):
+                await surface.post(first("Be", final=True))
+
+        await surface.post(first("Because", final=True))
+
+        assert [shown.text for shown in replies()] == ["Because"]
 
 
 async def test_a_post_that_did_not_arrive_is_repeated() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -17,12 +17,14 @@ from adapters.slack.markup import markdown_block
 from adapters.slack.streams import streamed
 from bot.budget import EditBudgets
 from bot.domain import Page, Person, ThreadKey, Turn
-from bot.errors import WriteFailed
+from bot.draft import WAITING
+from bot.errors import WriteFailed, WriteRefused
 from bot.guard import unescape
 from bot.reply import Reply
 from bot.store import Store
 from tests.emulators.slack import Rate, Shown, SlackEmulator
 from tests.fakes import FakeModel
+from tests.waiting import until
 
 UNLIMITED = Rate(calls=1000, seconds=1.0, burst=1000)
 WORDS = [f"word{number} " for number in range(30)]
@@ -62,19 +64,62 @@ class Scene:
     async def save(self, pages: Sequence[str], shown: str) -> None:
         self.saved.append(list(pages))
 
-    async def answer(self, store: Store, deltas: Sequence[str], *, pause: float = 0.01) -> None:
+    def session(self) -> list[str]:
+        return self.slack.session(self.slack.channel_id, str(self.turn.place["thread"]))
+
+    def status(self) -> str:
+        return self.slack.shown_status(self.slack.channel_id, str(self.turn.place["thread"]))
+
+    async def asks_on(self) -> Turn:
+        """Another turn in the thread; it is taken up late."""
+        thread = str(self.turn.place["thread"])
+        ts = await self.slack.say(
+            self.slack.channel_id, self.turn.person.id, "and?", thread_ts=thread
+        )
+        place = {**self.turn.place, "question": ts}
+        id_ = f"slack:{self.slack.team_id}:{self.slack.channel_id}:{ts}"
+        return replace(self.turn, id=id_, place=place, asked_at=time.time() - 10)
+
+    async def stop(self) -> None:
+        """Let the person press Slack's own Stop."""
+        thread = str(self.turn.place["thread"])
+        await self.slack.stop(self.slack.channel_id, thread, self.turn.person.id)
+
+    async def answer(
+        self,
+        store: Store,
+        deltas: Sequence[str],
+        *,
+        pause: float = 0.01,
+        pages: Sequence[str] = (),
+        older: str = "",
+        patience: float = 5.0,
+    ) -> None:
+        await self.stream(
+            store, FakeModel(deltas, pause=pause).stream([]), pages, older, patience=patience
+        )
+
+    async def stream(
+        self,
+        store: Store,
+        deltas: AsyncGenerator[str],
+        pages: Sequence[str] = (),
+        older: str = "",
+        *,
+        patience: float = 5.0,
+    ) -> None:
         async with self.platform.surface(self.turn) as surface:
             reply = Reply(
                 surface=surface,
                 budgets=EditBudgets(store=store),
-                pages=(),
-                older="",
+                pages=pages,
+                older=older,
                 former="",
                 stop=asyncio.Event(),
                 save=self.save,
-                patience=5.0,
+                patience=patience,
             )
-            await reply.stream(FakeModel(deltas, pause=pause).stream([]))
+            await reply.stream(deltas)
 
 
 @asynccontextmanager
@@ -192,7 +237,7 @@ async def test_an_answer_that_is_lost_doubles_nothing(store: Store, method: str)
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
 
 
-@pytest.mark.parametrize("method", ["chat.startStream", "chat.appendStream", "chat.stopStream"])
+@pytest.mark.parametrize("method", ["chat.appendStream", "chat.stopStream"])
 async def test_a_pause_that_slack_asks_for_costs_no_word(store: Store, method: str) -> None:
     async with a_scene() as scene:
         scene.slack.fail(method, status=429, retry_after=1)
@@ -201,6 +246,20 @@ async def test_a_pause_that_slack_asks_for_costs_no_word(store: Store, method: s
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
         assert not scene.calls("chat.update")
+
+
+async def test_while_slack_wants_no_stream_begun_a_page_is_posted_at_once(store: Store) -> None:
+    async with a_scene() as scene:
+        scene.slack.fail("chat.startStream", status=429, retry_after=60)
+
+        async with asyncio.timeout(5):
+            await scene.answer(store, WORDS)
+            await scene.answer(store, WORDS)
+        scene.slack.clock.advance(60)
+
+        assert [text.strip() for text in scene.texts()] == [TEXT.strip()] * 2
+        assert scene.calls("chat.startStream") == 1
+        assert scene.calls("chat.update") > 2
 
 
 async def test_a_stream_is_left_before_it_expires(
@@ -255,6 +314,262 @@ async def test_a_page_that_is_cut_shorter_than_it_stood_there_is_updated(store: 
 
         assert len(scene.texts()) > 2
         assert "".join(scene.texts()).split() == long.split()
+
+
+async def test_a_turn_takes_no_finished_answer_for_its_own(store: Store) -> None:
+    async with a_scene() as scene:
+        answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.03))
+        following = await scene.asks_on()
+        await until(lambda: scene.calls("chat.appendStream"))
+        scene.slack.clock.advance(301)
+        await answering
+
+        scene.turn = following
+        await scene.answer(store, ["Second."])
+
+        assert [text.strip() for text in scene.texts()] == ["and?", TEXT.strip(), "Second."]
+
+
+async def test_a_stream_that_is_over_is_no_unsaved_page() -> None:
+    async with a_scene(age=10.0) as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            await surface.post(growing("Because"))
+        scene.slack.clock.advance(301)
+
+        async with scene.platform.surface(scene.turn) as surface:
+            await surface.post(Page(0, "Because so.", final=True))
+
+        assert scene.texts() == ["Because", "Because so."]
+
+
+async def test_the_stream_of_another_app_is_no_page_of_ours() -> None:
+    async with a_scene(age=10.0) as scene:
+        thread = str(scene.turn.place["thread"])
+        scene.slack.stream_of_another(scene.slack.channel_id, thread, "Mine.")
+
+        async with scene.platform.surface(scene.turn) as surface:
+            await surface.post(Page(0, "Because so.", final=True))
+
+        assert scene.texts() == ["Mine.", "Because so."]
+
+
+async def test_a_page_that_is_sent_anew_takes_no_other_pages_stream() -> None:
+    async with a_scene(age=10.0) as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            first = await surface.post(Page(0, "First", final=True))
+            await surface.post(Page(1, "Sec", final=False, said="Sec"))
+
+        async with scene.platform.surface(scene.turn) as surface:
+            scene.slack.fail("chat.update", error="edit_window_closed")
+            with pytest.raises(WriteRefused):
+                await surface.edit(first, Page(0, "First page.", final=True))
+            await surface.post(Page(0, "First page.", final=True))
+
+        assert scene.texts() == ["First", "Sec", "First page."]
+
+
+async def test_a_page_that_is_sent_anew_is_found_by_its_number() -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        first = await surface.post(Page(0, "First", final=True))
+        scene.slack.fail("chat.update", error="edit_window_closed")
+        with pytest.raises(WriteRefused):
+            await surface.edit(first, growing("First page"))
+        scene.slack.fail("chat.postMessage", "drop", applied=True)
+        with pytest.raises(WriteFailed):
+            await surface.post(growing("First page"))
+
+        await surface.post(growing("First page."))
+
+        assert scene.texts() == ["First", "First page."]
+        assert not scene.calls("chat.startStream")
+
+
+@pytest.mark.parametrize("end", ["finished", "left", "stopped"])
+async def test_a_stream_that_ended_is_found_as_its_page(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if end == "left":
+        monkeypatch.setattr("adapters.slack.streams._SECONDS", -1.0)
+    async with a_scene(age=10.0) as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            message_id = await surface.post(growing("Because"))
+            if end == "stopped":
+                await scene.stop()
+            page = growing("Because so")
+            await surface.edit(message_id, replace(page, final=end == "finished"))
+
+        async with scene.platform.surface(scene.turn) as surface:
+            found = await surface.post(Page(0, "Because so.", final=True))
+
+        assert found == message_id
+        assert scene.texts() == ["Because so."]
+
+
+async def test_a_page_that_the_answer_does_not_need_is_taken_away_while_it_streams(
+    store: Store,
+) -> None:
+    async with a_scene() as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            pages = [
+                await surface.post(Page(0, "First page.", final=True)),
+                await surface.post(Page(1, "Sec", final=False, said="Sec")),
+            ]
+
+        await scene.answer(store, ["An answer that is short."], pages=pages, older="")
+
+        assert scene.texts() == ["An answer that is short."]
+
+
+async def test_what_is_over_and_not_needed_is_taken_away_at_once() -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        message_id = await surface.post(Page(0, "First page.", final=True))
+
+        await surface.edit(message_id, Page(0, "", final=True))
+
+        assert scene.texts() == []
+        assert not scene.calls("chat.stopStream")
+
+
+async def test_after_slacks_own_stop_nothing_says_that_we_are_at_work(store: Store) -> None:
+    async with a_scene() as scene:
+        answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.03))
+        await until(lambda: scene.calls("chat.appendStream"))
+
+        await scene.stop()
+        await answering
+
+        assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
+        assert scene.session()[-1] == "active"
+        assert scene.calls("agents.sessions.setStatus") == 1
+
+
+async def test_an_ordinary_end_needs_no_word_about_the_session(store: Store) -> None:
+    async with a_scene() as scene:
+        await scene.answer(store, WORDS)
+
+        assert scene.session()[-1] == "active"
+        assert not scene.calls("agents.sessions.setStatus")
+
+
+async def test_a_stream_that_goes_silent_shows_the_status_and_no_word_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.reply.SILENCE", 0.05)
+    heard = asyncio.Event()
+
+    async def halting() -> AsyncGenerator[str]:
+        yield "Because "
+        await heard.wait()
+        yield "so."
+
+    async with a_scene() as scene:
+        answering = asyncio.create_task(scene.stream(store, halting()))
+        await until(scene.replies)
+        await until(scene.status)
+        heard.set()
+        await answering
+
+        (shown,) = scene.replies()
+        states = scene.slack.states(shown.channel_id, shown.ts)
+        assert [state.strip() for state in states] == ["Because", "Because so."]
+        assert scene.status() == ""
+        assert not scene.calls("chat.update")
+
+
+async def test_a_sign_of_life_alone_begins_no_stream(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.reply.FIRST_SILENCE", 0.05)
+    heard = asyncio.Event()
+
+    async def late() -> AsyncGenerator[str]:
+        await heard.wait()
+        yield "Because so."
+
+    async with a_scene() as scene:
+        answering = asyncio.create_task(scene.stream(store, late()))
+        await until(scene.replies)
+        sign = scene.texts()
+        heard.set()
+        await answering
+
+        assert sign == [WAITING]
+        assert scene.texts() == ["Because so."]
+        assert not scene.calls("chat.startStream")
+
+
+async def test_a_stop_that_slack_refuses_doubles_nothing(store: Store) -> None:
+    async with a_scene() as scene:
+        scene.slack.fail("chat.stopStream", error="invalid_blocks")
+
+        await scene.answer(store, WORDS)
+
+        assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
+        bare = [call for call in scene.slack.requests if call.method == "chat.stopStream"][-1]
+        assert set(bare.body) == {"channel", "ts"}
+
+
+async def test_a_stream_that_slack_does_not_let_end_is_tried_again_later(store: Store) -> None:
+    async with a_scene() as scene:
+        scene.slack.fail("chat.stopStream", error="invalid_arguments", times=99)
+
+        with pytest.raises(WriteFailed):
+            await scene.answer(store, WORDS, patience=0.1)
+
+        assert len(scene.replies()) == 1
+
+
+@pytest.mark.parametrize(
+    "error", ["missing_scope", "not_allowed_token_type", "restricted_action", "no_permission"]
+)
+@pytest.mark.parametrize("method", ["chat.appendStream", "chat.stopStream"])
+async def test_what_a_stream_may_not_an_update_may(store: Store, method: str, error: str) -> None:
+    async with a_scene() as scene:
+        scene.slack.fail(method, error=error)
+
+        await scene.answer(store, WORDS)
+
+        assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
+
+
+async def test_a_question_that_slack_does_not_find_is_answered_by_a_post(store: Store) -> None:
+    async with a_scene() as scene:
+        scene.slack.fail("chat.startStream", error="message_not_found")
+
+        await scene.answer(store, WORDS)
+
+        assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
+
+
+async def test_only_what_was_said_stands_in_a_stream() -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        await surface.post(Page(0, f"Because\n\n{WAITING}", final=False, said="Because"))
+
+        assert scene.texts() == ["Because"]
+
+
+async def test_words_that_came_too_early_stay_and_the_stream_goes_on() -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        message_id = await surface.post(growing("Because so"))
+
+        await surface.edit(message_id, growing("Because"))
+        await surface.edit(message_id, growing("Because so it is."))
+
+        assert scene.texts() == ["Because so it is."]
+        assert not scene.calls("chat.update") + scene.calls("chat.stopStream")
+
+
+async def test_each_kind_of_write_has_the_budget_of_its_method() -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        grows, other = growing("Because so"), growing("Or not")
+        ends = Page(0, "Because so.", final=True)
+        start = surface.budget(grows, new=True).bucket
+        await surface.post(growing("Because"))
+
+        kinds = [surface.budget(page, new=False).bucket for page in (grows, ends, other)]
+
+        names = [bucket.split(":")[1] for bucket in (start, *kinds)]
+        assert names == ["start", "append", "stop", "stop"]
 
 
 async def test_a_deleted_stream_ends_the_turn(store: Store) -> None:

@@ -54,12 +54,13 @@ class Messages:
         channel, _, ts = message_id.rpartition(":")
         async with translated():
             if page.text:
-                # Slack keeps the metadata through updates that bring none.
                 await self._client.chat_update(
                     channel=channel,
                     ts=ts,
                     text=escape_markup(page.text),
                     blocks=self._blocks(page),
+                    # A stream that did not end by us has none.
+                    metadata=self.metadata(page),
                     parse="none",
                 )
             else:
@@ -134,8 +135,9 @@ class Messages:
             } if event == _EVENT and turn == self._turn_id:
                 return number, f"{self.channel}:{ts}"
             # A stream takes no metadata before its end. A thread's turns are answered one after the
-            # other, so one without any was begun for this turn.
-            case {"user": self._identity.user, "ts": str(ts), "streaming_state": str()}:
-                return None if message.get("metadata") else (SOME_PAGE, f"{self.channel}:{ts}")
+            # other, so one that still runs was begun for this turn; one that is over may be an
+            # answer that people have read.
+            case {"user": self._identity.user, "ts": str(ts), "streaming_state": "in_progress"}:
+                return SOME_PAGE, f"{self.channel}:{ts}"
             case _:
                 return None

@@ -1,4 +1,4 @@
-"""The line under a thread that says we are at work."""
+"""The signs under a thread that we are at work."""
 
 from __future__ import annotations
 
@@ -50,16 +50,31 @@ class Statuses:
             self._refused = True
             log.info("no status is shown while we think: Slack answered %s", code_of(error))
 
+    async def rest(self, *, channel: str, thread: str) -> None:
+        """Tell Slack that we are no longer at work in a thread; a failure is only logged."""
+        try:
+            async with translated(_TIMEOUT):
+                await self._client.agents_sessions_setStatus(
+                    channel_id=channel, thread_ts=thread, status="active"
+                )
+        except SurfaceError as error:
+            log.debug("the thread still says that we are at work: %s", error)
+
 
 class Status:
-    """The line of one reply: Slack itself takes it away when a message of ours follows."""
+    """The line of one reply: Slack itself takes it away when a message of ours follows.
+
+    `processing` tells that a stream was begun, and not ended by us: then Slack goes on showing that
+    we are at work until it is told otherwise (docs: agent_session_stopped).
+    """
 
     def __init__(self, statuses: Statuses, *, channel: str, thread: str | None) -> None:
+        self.processing = False
         self._statuses = statuses
         self._channel = channel
         self._thread = thread
         self._needed = asyncio.Lock()
-        self._replied = False
+        self._stands = True  # until a reply is posted
 
     @asynccontextmanager
     async def shown(self) -> AsyncIterator[None]:
@@ -73,20 +88,28 @@ class Status:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        if not self._replied:
+        if self._stands:
             await self._statuses.set(channel=self._channel, thread=self._thread, status="")
+        if self.processing:
+            await self._statuses.rest(channel=self._channel, thread=self._thread)
 
     @asynccontextmanager
     async def replying(self) -> AsyncIterator[None]:
         """Keep the line from being set while, or after, the body posts a message."""
         async with self._needed:
             yield
-            self._replied = True
+            self._stands = False
+
+    async def again(self) -> None:
+        """Show the line once more, below a reply that has gone silent, until the body ends."""
+        if self._thread is not None:
+            self._stands = True
+            await self._statuses.set(channel=self._channel, thread=self._thread, status=_WORKING)
 
     async def _keep(self, thread: str) -> None:
         while True:
             async with self._needed:
-                if self._replied:
+                if not self._stands:
                     return
                 await self._statuses.set(channel=self._channel, thread=thread, status=_WORKING)
             await asyncio.sleep(_REFRESH)

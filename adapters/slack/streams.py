@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from slack_sdk.web.async_client import AsyncWebClient
@@ -14,7 +16,7 @@ from adapters.slack.errors import code_of, translated
 from adapters.slack.identity import Identity
 from adapters.slack.markup import markdown_block
 from bot.domain import EditBudget, Page
-from bot.errors import MessageGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
+from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.markdown import settled
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ _FOR_GOOD = {
     "team_access_not_granted",
     "unknown_method",
 }
+# docs: chat.appendStream and chat.stopStream, "Errors".
+_OVER = {"message_not_in_streaming_state", "stopped_by_user"}
 # The beginning of an entity, which the next delta may finish.
 _ENTITY_BEGUN = re.compile(r"&#?\w{0,8}\Z")
 
@@ -53,9 +57,15 @@ class Streams:
     """Begins streams until Slack says that this app may have none; then replies go without."""
 
     def __init__(self, client: AsyncWebClient, *, identity: Identity) -> None:
-        self.possible = True
         self._client = client
         self._team = identity.team
+        self._refused = False
+        self._wanted_at = -math.inf  # loop time before which Slack wants none begun
+
+    @property
+    def possible(self) -> bool:
+        """Whether one may be begun now."""
+        return not self._refused and asyncio.get_running_loop().time() >= self._wanted_at
 
     @property
     def starts(self) -> EditBudget:
@@ -65,11 +75,12 @@ class Streams:
     async def begin(self, audience: Audience, page: Page) -> Stream:
         """Show a page in a stream of its own.
 
-        Raises SurfaceError; WriteRefused where the place, or the app, takes no streams.
+        Raises WriteRefused where the place, or the app, takes no streams, WriteDelayed and
+        WriteFailed.
         """
         words = streamed(page)
         try:
-            async with translated():
+            async with _translated():
                 answer = await self._client.chat_startStream(
                     channel=audience.channel,
                     thread_ts=audience.thread,
@@ -77,11 +88,14 @@ class Streams:
                     recipient_user_id=audience.user,
                     recipient_team_id=self._team,
                 )
-        except (MessageGone, WriteDelayed, WriteFailed):
+        except WriteDelayed as error:
+            self._wanted_at = asyncio.get_running_loop().time() + error.retry_after
+            raise
+        except WriteFailed:
             raise
         except SurfaceError as error:
             if code_of(error) in _FOR_GOOD:
-                self.possible = False
+                self._refused = True
             log.info("replies go without a stream: Slack answered %s", code_of(error))
             raise WriteRefused(str(error)) from error
         return Stream(
@@ -89,26 +103,34 @@ class Streams:
             team=self._team,
             channel=str(answer["channel"]),
             ts=str(answer["ts"]),
-            words=words,
+            page=page,
         )
 
-    async def end(self, stream_id: str, *, metadata: Metadata) -> None:
-        """End a stream that somebody else began, as it stands; SurfaceError."""
-        await _stop(self._client, stream_id, words="", blocks=[], metadata=metadata)
+    async def end(self, stream_id: str) -> None:
+        """End a stream as it stands, whoever began it, if it is not over; SurfaceError.
+
+        The update that follows brings what the message lacks: Slack has nothing here to refuse.
+        """
+        try:
+            await _stop(self._client, stream_id)
+        except WriteRefused as error:
+            if code_of(error) not in _OVER:
+                raise
 
 
 class Stream:
     """One message that grows; where it cannot grow as asked it is over, and can be updated."""
 
     def __init__(
-        self, client: AsyncWebClient, *, team: str, channel: str, ts: str, words: str
+        self, client: AsyncWebClient, *, team: str, channel: str, ts: str, page: Page
     ) -> None:
         self.id = f"{channel}:{ts}"
         self._client = client
         self._team = team
         self._channel = channel
         self._ts = ts
-        self._words = words  # of the page, as far as they stand there
+        self._said = page.said
+        self._words = streamed(page)  # as far as they stand there
         self._ends = asyncio.get_running_loop().time() + _SECONDS
 
     def budget(self, page: Page) -> EditBudget:
@@ -125,28 +147,37 @@ class Stream:
         stands_already = not page.final and self._words.startswith(words)
         return stands_already or words.startswith(self._words)
 
+    def is_silent(self, page: Page) -> bool:
+        """Whether the model has said no more than before: new is at most a sign of life."""
+        return not page.final and page.said == self._said
+
     async def append(self, page: Page) -> None:
         """Add what is new and will not change its meaning any more; SurfaceError."""
         words = streamed(page)
-        if not (more := words[len(self._words) :]):
-            return
-        async with translated():
-            await self._client.chat_appendStream(
-                channel=self._channel, ts=self._ts, markdown_text=_shown(more)
-            )
-        self._words = words
+        if more := words[len(self._words) :]:
+            async with _translated():
+                await self._client.chat_appendStream(
+                    channel=self._channel, ts=self._ts, markdown_text=_shown(more)
+                )
+            self._words = words
+        self._said = page.said
 
-    async def finish(self, page: Page | None, *, blocks: Blocks, metadata: Metadata) -> None:
+    async def finish(self, page: Page, *, blocks: Blocks, metadata: Metadata) -> None:
         """Add what is missing of the page, with blocks below, and end the stream; SurfaceError."""
-        more = page.text[len(self._words) :] if page else ""
-        await _stop(self._client, self.id, words=_shown(more), blocks=blocks, metadata=metadata)
+        more = _shown(page.text[len(self._words) :])
+        await _stop(self._client, self.id, words=more, blocks=blocks, metadata=metadata)
 
 
 async def _stop(
-    client: AsyncWebClient, stream_id: str, *, words: str, blocks: Blocks, metadata: Metadata
+    client: AsyncWebClient,
+    stream_id: str,
+    *,
+    words: str = "",
+    blocks: Blocks = (),
+    metadata: Metadata | None = None,
 ) -> None:
     channel, _, ts = stream_id.rpartition(":")
-    async with translated():
+    async with _translated():
         await client.chat_stopStream(
             channel=channel,
             ts=ts,
@@ -156,11 +187,21 @@ async def _stop(
         )
 
 
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Let only SurfaceError out: what a stream may not, a post or an update still may."""
+    try:
+        async with translated():
+            yield
+    except PlaceGone as error:
+        raise WriteRefused(str(error)) from error
+
+
 def streamed(page: Page) -> str:
     """Return what of a page may stand in a stream: nothing that the next delta may change."""
     if page.final:
         return page.text
-    return _ENTITY_BEGUN.sub("", settled(page.said or page.text))
+    return _ENTITY_BEGUN.sub("", settled(page.said))
 
 
 def _shown(words: str) -> str:

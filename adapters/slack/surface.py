@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from slack_sdk.web.async_client import AsyncWebClient
@@ -15,7 +15,7 @@ from adapters.slack.messages import SOME_PAGE, Messages
 from adapters.slack.status import Status, Statuses
 from adapters.slack.streams import Audience, Stream, Streams
 from bot.domain import EditBudget, Page, Turn
-from bot.errors import WriteFailed, WriteRefused
+from bot.errors import WriteDelayed, WriteFailed, WriteRefused
 from bot.guard import escape_markup
 
 log = logging.getLogger(__name__)
@@ -71,8 +71,9 @@ class SlackSurface:
         self._stream: Stream | None = None
         # Pages that stand there already, by number; None when we have to look first.
         self._standing: dict[int, str] | None = None if _is_late(turn) else {}
-        # Messages that are no other page's: known by their ids, or taking no edits any more.
-        self._known: set[str] = set()
+        # Messages that are no other page's, with their pages' numbers: known by their ids, or
+        # taking no edits any more.
+        self._known: dict[str, int] = {}
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         """Return the budget of the method that shows the page, in the workspace or channel."""
@@ -96,9 +97,12 @@ class SlackSurface:
         """
         if self._standing is None:
             self._standing = await self._messages.find(but=self._known)
-        number = page.number if page.number in self._standing else SOME_PAGE
-        if standing := self._standing.pop(number, ""):
-            await self.edit(standing, page)
+        if standing := self._standing.pop(self._where(page, self._standing), ""):
+            try:
+                await self.edit(standing, page)
+            except (WriteDelayed, WriteFailed):
+                self._standing[page.number] = standing
+                raise
             return standing
         try:
             async with self._status.replying():
@@ -110,12 +114,23 @@ class SlackSurface:
     async def edit(self, message_id: str, page: Page) -> None:
         """Change a message; a page without text takes it away."""
         # Should the page be sent anew, it must not find this message.
-        self._known.add(message_id)
+        self._known[message_id] = page.number
         if not await self._grown(message_id, page):
             await self._change(message_id, page)
 
+    def _where(self, page: Page, standing: Collection[int]) -> int:
+        """Return the number by which a page is found among those that stand there."""
+        # A stream that tells no number is a page's that was not known yet.
+        return page.number if page.number in standing or self._is_sent_anew(page) else SOME_PAGE
+
+    def _is_sent_anew(self, page: Page) -> bool:
+        """Whether its message takes no edits any more."""
+        return page.number in self._known.values()
+
     def _streams_from(self, page: Page) -> bool:
-        return self._audience is not None and self._streams.possible and not page.final
+        # What is sent anew is to be found by its number. A sign of life alone cannot be taken back.
+        grows = bool(page.said) and not page.final and not self._is_sent_anew(page)
+        return grows and self._audience is not None and self._streams.possible
 
     async def _begin(self, page: Page) -> str:
         if self._audience and self._streams_from(page):
@@ -123,7 +138,10 @@ class SlackSurface:
                 self._stream = await self._streams.begin(self._audience, page)
             except WriteRefused:
                 self._audience = None
+            except WriteDelayed as error:
+                log.info("a page goes without a stream: %s", error)
             else:
+                self._status.processing = True
                 return self._stream.id
         return await self._messages.send(page)
 
@@ -134,7 +152,7 @@ class SlackSurface:
             return False
         try:
             if not stream.takes(page):
-                await self._leave(stream, page)
+                await self._leave(stream)
                 return False
             await self._add(stream, page)
         except WriteRefused as error:
@@ -151,23 +169,34 @@ class SlackSurface:
         if page.final:
             controls, metadata = self._messages.controls(page), self._messages.metadata(page)
             await stream.finish(page, blocks=controls, metadata=metadata)
-            self._stream = None
+            self._stream, self._status.processing = None, False
+        elif stream.is_silent(page):
+            await self._status.again()
         else:
             await stream.append(page)
 
-    async def _leave(self, stream: Stream, page: Page) -> None:
-        await stream.finish(None, blocks=[], metadata=self._messages.metadata(page))
-        self._stream = None
+    async def _leave(self, stream: Stream) -> None:
+        await self._streams.end(stream.id)
+        self._stream, self._status.processing = None, False
 
     async def _change(self, message_id: str, page: Page) -> None:
         try:
             await self._messages.change(message_id, page)
         except WriteRefused as error:
-            if code_of(error) != _STREAMING:
+            # What Slack answers to chat.delete of a stream that runs is not documented.
+            if page.text and code_of(error) != _STREAMING:
                 raise
             # Whoever began the stream has died, or never heard that it began.
-            await self._streams.end(message_id, metadata=self._messages.metadata(page))
+            await self._end(message_id)
             await self._messages.change(message_id, page)
+
+    async def _end(self, message_id: str) -> None:
+        try:
+            await self._streams.end(message_id)
+        except WriteRefused as error:
+            # The page would be sent anew, beside one that may run for minutes.
+            raise WriteFailed(str(error)) from error
+        self._status.processing = False
 
 
 def _is_late(turn: Turn) -> bool:

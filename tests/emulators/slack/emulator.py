@@ -262,6 +262,10 @@ class SlackEmulator:
         }
         self._events.publish(workspace.channels[channel_id], event, ts=thread_ts)
 
+    def stream_of_another(self, channel_id: str, thread_ts: str, text: str) -> str:
+        """Let another app stream into a thread, which never ends, and return the message's ts."""
+        return self.streams.of_another(self._app.where(channel_id), channel_id, thread_ts, text)
+
     async def join(self, channel_id: str, user_id: str, *, inviter: str | None = None) -> str:
         """Let a person or the bot join a channel; return the ts of the message that says so."""
         workspace = self._app.where(channel_id)

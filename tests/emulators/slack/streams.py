@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
@@ -153,6 +154,20 @@ class Streams:
         for _, stream in here:
             stream.is_stopped = stream.is_over = self.stop_ends
         return [post.ts for post, _ in here]
+
+    def of_another(self, workspace: Workspace, channel_id: str, thread_ts: str, words: str) -> str:
+        """Show what another app streams; only who reads the thread learns of it."""
+        post = Post(
+            home=workspace.home,
+            ts=workspace.timestamp(),
+            channel_id=channel_id,
+            author="U0ANOTHERAPP",
+            text=words,
+            blocks=[],
+            thread_ts=thread_ts,
+            streaming=Stream(self._clock, math.inf, None),
+        )
+        return workspace.add(post).ts
 
     def _own(self, workspace: Workspace, args: Payload) -> tuple[Post, Stream]:
         """Return a message that was begun as a stream; what was not is in no streaming state."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 
 from bot.domain import Exchange, Person, ThreadKey
 from bot.store import Store
@@ -23,11 +25,36 @@ class History:
         name = self._store.key("history", str(thread))
         lines: list[str] = await self._store.command("LRANGE", name, 0, -1)
         await self._store.command("PEXPIRE", name, self._keep_ms)
-        return [decode(line) for line in lines]
+        return await self._called(thread, [decode(line) for line in lines])
+
+    async def call(self, thread: ThreadKey, person: Person) -> None:
+        """Let what a person without a name said in the thread stand under this one.
+
+        Who has no name is called by the id. Raises StoreUnavailable.
+        """
+        names = self._store.key("names", str(thread))
+        await self._store.command("HSET", names, person.id, person.name)
+        await self._store.command("PEXPIRE", names, self._keep_ms)
 
     async def forget(self, thread: ThreadKey) -> None:
         """Drop all that the thread remembers. Raises StoreUnavailable."""
-        await self._store.command("DEL", self._store.key("history", str(thread)))
+        keys = [self._store.key(kind, str(thread)) for kind in ("history", "names")]
+        await self._store.command("DEL", *keys)
+
+    async def _called(self, thread: ThreadKey, exchanges: Sequence[Exchange]) -> list[Exchange]:
+        nameless = [one.person.id for one in exchanges if one.person.name == one.person.id]
+        if not nameless:
+            return list(exchanges)
+        names = self._store.key("names", str(thread))
+        answer: list[str | None] = await self._store.command("HMGET", names, *nameless)
+        await self._store.command("PEXPIRE", names, self._keep_ms)
+        called = {
+            Person(who, who): name for who, name in zip(nameless, answer, strict=True) if name
+        }
+        return [
+            replace(one, person=Person(one.person.id, called.get(one.person, one.person.name)))
+            for one in exchanges
+        ]
 
 
 def encode(exchange: Exchange) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from bot.domain import ThreadKey, Turn
+from bot.domain import Person, ThreadKey, Turn
 from bot.errors import ThreadBusy
 from bot.guard import whole_characters
 from bot.history import History
@@ -56,6 +56,10 @@ class Intake:
     async def forget(self, turn_id: str) -> None:
         """Drop a turn whose question was deleted: waiting, running or remembered."""
         await self._queue.forget(turn_id)
+
+    async def call(self, thread: ThreadKey, person: Person) -> None:
+        """Tell a person's name that came later than the question; raises StoreUnavailable."""
+        await self._history.call(thread, person)
 
     async def reset(self, thread: ThreadKey) -> None:
         """Drop all that a thread remembers."""

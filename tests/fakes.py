@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from bot.domain import EditBudget, Message, Page, ThreadKey, Turn
+from bot.domain import EditBudget, Message, Page, Person, ThreadKey, Turn
 from bot.errors import MessageGone, ModelError, SurfaceError
 from bot.intake import Intake
 
@@ -132,6 +132,7 @@ class FakeIntake(Intake):
         self.stopped_threads: list[ThreadKey] = []
         self.pressed: list[tuple[str, str, str]] = []
         self.forgotten: list[str] = []
+        self.called: list[tuple[ThreadKey, Person]] = []
         self.threads: dict[str, ThreadKey] = {}
 
     @property
@@ -169,6 +170,10 @@ class FakeIntake(Intake):
     async def forget(self, turn_id: str) -> None:
         self._refuse()
         self.forgotten.append(turn_id)
+
+    async def call(self, thread: ThreadKey, person: Person) -> None:
+        self._refuse()
+        self.called.append((thread, person))
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         return self.threads.get(message_id) if platform == "discord" else None

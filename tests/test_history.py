@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +32,28 @@ async def test_reading_keeps_a_history_for_another_while(store: Store) -> None:
 
     assert read == [EXCHANGE]
     assert await store.command("TTL", name) > 50
+
+
+async def test_a_name_that_comes_late_is_that_of_who_had_none(store: Store) -> None:
+    history = History(store=store, keep_seconds=60)
+    bob, rob = (replace(EXCHANGE, person=Person("u2", name)) for name in ("Bob", "Rob"))
+    for exchange in (replace(EXCHANGE, person=Person("u1", "u1")), bob, rob):
+        await store.command("RPUSH", store.key("history", str(KEY)), encode(exchange))
+
+    await history.call(KEY, Person("u1", "Ann"))
+    await history.call(KEY, Person("u2", "Bobby"))
+
+    assert await history.read(KEY) == [EXCHANGE, bob, rob]
+    assert await store.command("TTL", store.key("names", str(KEY))) > 50
+
+
+async def test_a_forgotten_thread_knows_nobody(store: Store) -> None:
+    history = History(store=store, keep_seconds=60)
+    await history.call(KEY, Person("u1", "Ann"))
+
+    await history.forget(KEY)
+
+    assert not await store.command("EXISTS", store.key("names", str(KEY)))
 
 
 async def test_a_forgotten_thread_remembers_nothing(store: Store) -> None:

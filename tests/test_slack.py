@@ -152,7 +152,7 @@ async def test_a_mention_is_a_turn_that_is_answered_in_its_thread(transport: Tra
         turn = intake.last
         assert turn.id == f"slack:{slack.team_id}:{slack.channel_id}:{ts}"
         assert turn.key == ThreadKey("slack", slack.team_id, slack.channel_id, ts)
-        assert turn.person == Person(ann, "Ann")
+        assert turn.person.id == ann
         assert turn.text == "why is the sky blue?"
         assert turn.place == {"channel": slack.channel_id, "thread": ts, "question": ts}
         assert turn.asked_at == float(ts)
@@ -320,15 +320,46 @@ async def test_people_are_called_by_their_names() -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann, bob = slack.user("Ann"), slack.user("Bob")
+        ts = await slack.say(slack.channel_id, ann, "lunch?")
 
-        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} is <@{bob}> & <b> ok?")
-        await until(lambda: len(intake.turns) == 1)
-        await slack.say(slack.channel_id, bob, f"{slack.bot_mention} am I?")
-        await until(lambda: len(intake.turns) == 2)
+        for user, words in ((ann, f"is <@{bob}> & <b> ok?"), (bob, "am I?")):
+            said = f"{slack.bot_mention} {words}"
+            await slack.say(slack.channel_id, user, said, thread_ts=ts)
+            await until(lambda: intake.turns and intake.last.person.id == user)  # noqa: B023
 
         assert [turn.person.name for turn in intake.turns] == ["Ann", "Bob"]
         assert [turn.text for turn in intake.turns] == ["is @Bob & <b> ok?", "am I?"]
         assert sum(call.method == "users.info" for call in slack.requests) == 2
+
+
+async def test_a_question_that_begins_a_thread_is_admitted_before_its_author_has_a_name() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator(latency=0.2) as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+
+        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        await until(lambda: tries(slack))
+        await until(lambda: intake.called)
+        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} and how?")
+        await until(lambda: len(intake.turns) == 2)
+
+        asked, again = intake.turns
+        assert slack.deliveries[0].seconds < 0.2
+        assert asked.person == Person(ann, ann)
+        assert intake.called == [(asked.key, Person(ann, "Ann"))]
+        assert again.person == Person(ann, "Ann")
+
+
+async def test_a_name_that_cannot_be_stored_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator(latency=0.1) as slack, hearing(slack, intake):
+        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await until(lambda: tries(slack))
+        intake.refuses = StoreUnavailable("no Redis")
+        await until(lambda: intake.refusals)
+
+        assert tries(slack) == [200]
+        assert "name is not remembered" in caplog.text
 
 
 @pytest.mark.parametrize("how", [{"error": "missing_scope"}, {"status": 500}, {"how": "hang"}])
@@ -561,7 +592,9 @@ async def test_a_question_deleted_while_it_is_read_is_forgotten_by_its_turns_id(
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         slack.fail("users.info", "hang")
-        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} my password is 1234")
+        root = await slack.say(slack.channel_id, ann, "lunch?")
+        secret = f"{slack.bot_mention} my password is 1234"
+        ts = await slack.say(slack.channel_id, ann, secret, thread_ts=root)
         await until(lambda: any(call.method == "users.info" for call in slack.requests))
 
         await slack.delete(slack.channel_id, ts)
@@ -1436,7 +1469,7 @@ async def test_proxy_variables_do_not_reach_loopback(monkeypatch: pytest.MonkeyP
         await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
 
-        assert intake.last.person.name == "Ann"
+        assert intake.last.text == "why?"
 
 
 async def test_a_slack_platform_is_what_the_core_asks_for() -> None:

@@ -140,7 +140,7 @@ class Inbound:
         turn = Turn(
             id=self._turn_id(spoken.channel, spoken.ts),
             key=self._key(spoken.channel, spoken.place),
-            person=Person(spoken.user, name),
+            person=Person(spoken.user, name or spoken.user),
             text=text,
             place={
                 "channel": spoken.channel,
@@ -153,10 +153,25 @@ class Inbound:
             await self._intake.admit(turn)
         except Refused as refused:
             self._tell(spoken, refused.apology, alone=True)
+        else:
+            if not name and not spoken.direct:
+                self._errands.start(self._call(turn))
 
     async def _name(self, spoken: Said) -> str:
-        # Names tell several speakers apart: nobody waits for one where only one person speaks.
-        return spoken.user if spoken.direct else await self._people.name(spoken.user)
+        """Return what the person is called; empty where that is not known and may come later.
+
+        Names tell several speakers apart: nobody waits for one where only one person has spoken.
+        """
+        if spoken.direct or not spoken.thread:
+            return self._people.known(spoken.user)
+        return await self._people.name(spoken.user)
+
+    async def _call(self, turn: Turn) -> None:
+        name = await self._people.name(turn.person.id)
+        try:
+            await self._intake.call(turn.key, Person(turn.person.id, name))
+        except StoreUnavailable as error:
+            log.warning("a person's name is not remembered: %s", error)
 
     async def _question(self, spoken: Said) -> str:
         text = await self._people.readable(spoken.text, bot=self._identity.user)

@@ -25,10 +25,14 @@ class People:
         self._client = client
         self._names: dict[str, tuple[str, float]] = {}
 
+    def known(self, user: str) -> str:
+        """Return a person's name as it is remembered; empty when Slack has to be asked."""
+        name, until = self._names.get(user, ("", 0.0))
+        return name if time.monotonic() < until else ""
+
     async def name(self, user: str) -> str:
         """Return a person's display name; the id when Slack does not tell it in time."""
-        name, until = self._names.get(user, ("", 0.0))
-        if time.monotonic() < until:
+        if name := self.known(user):
             return name
         try:
             async with translated(_PATIENCE):

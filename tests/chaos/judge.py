@@ -6,20 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bot import errors
 from bot.domain import Exchange
-from tests.chaos.talks import Talk, answer_to, number_of, question
+from tests.chaos.talks import APOLOGIES, Talk, answer_to, number_of, question
 from tests.emulators.model.asked import Asked
 
 Kind = Literal["whole", "apologised", "lost", "doubled", "half", "stray"]
 
 KINDS: tuple[Kind, ...] = ("whole", "apologised", "lost", "doubled", "half", "stray")
-# What may stand in the place of an answer, or below a part of it.
-_APOLOGIES = tuple(
-    "".join(kind.apology.split())
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, errors.ParleyError)
-)
 _AT_ONCE = 0.1  # seconds between a kill and what the model sees of it
 
 
@@ -82,7 +75,9 @@ def _judge_screen(verdict: Verdict, talk: Talk) -> list[int]:
         if length == len(_bare(answer_to(number))) and number:
             verdict.add("whole")
             order.append(number)
-        elif ended := next((each for each in _APOLOGIES if screen.startswith(each, length)), ""):
+        elif ended := next(
+            (each for each in map(_bare, APOLOGIES) if screen.startswith(each, length)), ""
+        ):
             verdict.add("apologised")
             length += len(ended)
         else:
@@ -147,6 +142,10 @@ def _alike(number: int, screen: str) -> int:
     pairs = enumerate(zip(_bare(answer_to(number)), screen, strict=False))
     both = min(len(_bare(answer_to(number))), len(screen))
     return next((place for place, (one, other) in pairs if one != other), both)
+
+
+def _apology(screen: str) -> str:
+    return next((each for each in map(_bare, APOLOGIES) if screen.startswith(each)), "")
 
 
 def _second(pair: tuple[int, int]) -> int:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 
+from bot import errors
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.slack import Shown as SlackShown
@@ -26,6 +27,12 @@ _WORDS = (
     "heron",
     "inlet",
     "juniper",
+)
+# What may stand in the place of an answer, or below a part of it.
+APOLOGIES = tuple(
+    kind.apology
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, errors.ParleyError)
 )
 LONG = 9  # every so manieth answer fills several messages of Discord
 PATIENCE = 90.0  # seconds for which a person waits for an answer before asking on
@@ -74,9 +81,14 @@ class Talk:
         raise NotImplementedError
 
     def is_answered(self) -> bool:
-        """Whether the newest answer seems to be there, whole."""
-        text = "".join("".join(self.shown()).split())
-        return all("".join(answer_to(each).split()) in text for each in self.asked[-1:])
+        """Whether the newest answer seems to be there, or an apology for it."""
+        shown = self.shown()
+        text = "".join("".join(shown).split())
+        if all("".join(answer_to(each).split()) in text for each in self.asked[-1:]):
+            return True
+        return any(one.startswith("regenerate") for one in self.buttons()[-1:]) and (
+            shown[-1].endswith(APOLOGIES)
+        )
 
 
 class DiscordTalk(Talk):

@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.7, help="seconds between faults")
-    parser.add_argument("--most", type=int, default=0, help="end after so many faults")
+    parser.add_argument("--most", type=int, default=-1, help="end after so many faults")
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="parley-") as folder:

@@ -81,14 +81,11 @@ class Talk:
         raise NotImplementedError
 
     def is_answered(self) -> bool:
-        """Whether the newest answer seems to be there, or an apology for it."""
+        """Whether there seem to be as many answers and apologies as there were questions."""
         shown = self.shown()
         text = "".join("".join(shown).split())
-        if all("".join(answer_to(each).split()) in text for each in self.asked[-1:]):
-            return True
-        return any(one.startswith("regenerate") for one in self.buttons()[-1:]) and (
-            shown[-1].endswith(APOLOGIES)
-        )
+        whole = sum("".join(answer_to(each).split()) in text for each in self.asked)
+        return whole + sum(one.endswith(APOLOGIES) for one in shown) >= len(self.asked)
 
 
 class DiscordTalk(Talk):

@@ -49,6 +49,17 @@ async def test_messages_are_listed_newest_first() -> None:
     assert oldest == ["one", "two"]
 
 
+async def test_a_channel_names_its_last_message() -> None:
+    async with DiscordEmulator() as emulator, bot_of(emulator) as bot:
+        await emulator.say(emulator.channel_id, emulator.user("ann"), "one")
+        last = await bot.place(emulator.channel_id).send("two")
+
+        channel = await bot.fetch_channel(int(emulator.channel_id))
+
+    assert isinstance(channel, discord.TextChannel)
+    assert channel.last_message_id == last.id
+
+
 async def test_a_deleted_message_is_gone() -> None:
     async with DiscordEmulator() as emulator, bot_of(emulator) as bot:
         message = await bot.place(emulator.channel_id).send("one")

@@ -104,6 +104,7 @@ class Channel:
     owner_id: str | None = None
     recipient: User | None = None
     participant: str | None = None
+    last_message_id: str | None = None
     archived: bool = False
     locked: bool = False
     deleted: bool = False
@@ -111,7 +112,8 @@ class Channel:
 
     def payload(self) -> Payload:
         """Return the channel object."""
-        seen: Payload = {"id": self.id, "type": self.kind, "flags": 0, "last_message_id": None}
+        seen: Payload = {"id": self.id, "type": self.kind, "flags": 0}
+        seen["last_message_id"] = self.last_message_id
         if self.recipient:
             return seen | {"recipients": [self.recipient.payload()]}
         seen |= {"guild_id": self.guild_id, "name": self.name, "rate_limit_per_user": 0}

@@ -297,6 +297,8 @@ class World:
 
     def _keep(self, message: Message) -> None:
         self.messages[message.id] = message
+        if not message.ephemeral:
+            message.channel.last_message_id = message.id
         self._notice("post", message)
         self._tell("MESSAGE_CREATE", message)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
 
 Errand = Callable[[], Awaitable[None]]
+Done = Callable[[], None]
 
 _log = logging.getLogger(__name__)
 
@@ -21,12 +22,20 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 2.0  # seconds
 _PATIENCE = 30.0  # seconds for which Discord may fail one errand while the others wait
 
 
+def _nothing() -> None:
+    """Tell nobody."""
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """An errand; `question` is the id of the turn that it admits, None for a deletion."""
+    """An errand; `question` is the id of the turn that it admits, None for anything else.
+
+    `done` is called when it has been run, or is never to be.
+    """
 
     run: Errand
     question: str | None
+    done: Done
     failing_since: float | None = None  # seconds of the loop's clock
 
 
@@ -43,16 +52,27 @@ class Backlog:
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
 
-    def add_question(self, turn_id: str, errand: Errand) -> None:
-        """Put the admission of a turn behind the others."""
-        self._add(_Waiting(errand, turn_id))
+    def add_question(self, turn_id: str, errand: Errand, *, done: Done = _nothing) -> None:
+        """Put the admission of a turn behind the others; `done` is called when it needs no more."""
+        self._add(_Waiting(errand, turn_id, done))
 
-    def add_deletion(self, turn_ids: Collection[str], errand: Errand) -> None:
+    def put_first(self, questions: Iterable[tuple[str, Errand, Done]]) -> None:
+        """Put admissions before all that wait, in their order: they were asked earlier."""
+        found = [_Waiting(errand, turn_id, done) for turn_id, errand, done in questions]
+        self._waiting.extendleft(reversed(found))
+        self._arrived.set()
+
+    def add_deletion(
+        self, turn_ids: Collection[str], errand: Errand, *, done: Done = _nothing
+    ) -> None:
         """Put the end of these turns behind the others; those that still wait are not admitted."""
-        kept = [one for one in self._waiting if one.question not in turn_ids]
-        self._waiting = deque(kept)
+        self._drop({one for one in self._waiting if one.question in turn_ids})
         # An admission whose answer was lost may have been stored, and an event may come twice.
-        self._add(_Waiting(errand, None))
+        self.add(errand, done=done)
+
+    def add(self, errand: Errand, *, done: Done = _nothing) -> None:
+        """Put anything else behind the others."""
+        self._add(_Waiting(errand, None, done))
 
     async def work(self) -> None:
         """Run errands until cancelled."""
@@ -60,6 +80,7 @@ class Backlog:
         while True:
             waiting = await self._next()
             if await self._is_over(waiting):
+                waiting.done()
                 pause = _FIRST_PAUSE
                 continue
             self._waiting.appendleft(waiting)
@@ -108,5 +129,10 @@ class Backlog:
         dropped = {*questions[:-_QUESTIONS], *deletions[:-_DELETIONS]}
         if not dropped:
             return
-        self._waiting = deque(one for one in self._waiting if one not in dropped)
+        self._drop(dropped)
         _log.error("%d events from Discord were dropped: too many wait", len(dropped))
+
+    def _drop(self, dropped: set[_Waiting]) -> None:
+        self._waiting = deque(one for one in self._waiting if one not in dropped)
+        for one in dropped:
+            one.done()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -68,7 +69,7 @@ async def open_doors(
     doors = Doors()
     chat = settings.chat_platforms if "worker" in roles else ()
     if "discord" in roles or "discord" in chat:
-        await _open_discord(settings, doors, budgets, stack, listens="discord" in roles)
+        await _open_discord(settings, doors, store, budgets, stack, listens="discord" in roles)
     if "slack" in roles or "slack" in chat:
         await _open_slack(settings, doors, stack, listens="slack" in roles)
     if mind:
@@ -90,6 +91,7 @@ async def open_doors(
 async def _open_discord(
     settings: Settings,
     doors: Doors,
+    store: Store,
     budgets: EditBudgets,
     stack: AsyncExitStack,
     *,
@@ -110,7 +112,8 @@ async def _open_discord(
     )
     doors.platforms["discord"] = platform
     if listens:
-        doors.listeners["discord"] = platform.listen
+        shards = settings.discord_shards
+        doors.listeners["discord"] = partial(platform.listen, store=store, shards=shards)
 
 
 async def _open_slack(

@@ -109,6 +109,18 @@ _port = _whole(least=0, most=65535)
 _seconds = _number(lambda it: 0 < it < math.inf, otherwise="is not a number above 0")
 
 
+def _shards(text: str) -> tuple[tuple[int, ...], int]:
+    parts = re.fullmatch(r"(\d+)(?:-(\d+))?/(\d+)", text)
+    if not parts:
+        raise ValueError("is not like 0-3/8 or 4/8: the first, the last, and how many there are")
+    first, last, count = int(parts[1]), int(parts[2] or parts[1]), int(parts[3])
+    if not count:
+        raise ValueError("names no shards")
+    if not first <= last < count:
+        raise ValueError(f"names shards that are not from 0 to {count - 1}")
+    return tuple(range(first, last + 1)), count
+
+
 def _layers(text: str) -> int | None:
     return None if text == "auto" else _whole(least=0)(text)
 
@@ -250,6 +262,13 @@ class Settings:
         metadata=_variable(
             "on: a mention in a channel opens a thread; off: it is answered by a reply",
             parse=_switch,
+        ),
+    )
+    discord_shards: tuple[tuple[int, ...], int] | None = field(
+        default=None,
+        metadata=_variable(
+            "which of the bot's shards this process serves, such as 0-3/8; empty means it has one",
+            parse=_shards,
         ),
     )
     discord_api_url: str = field(

@@ -50,6 +50,7 @@ def test_every_value_arrives_in_its_type(tmp_path: Path) -> None:
         "REDIS_URL": "unix:///run/redis?db=1",
         "DATA_DIR": str(tmp_path),
         "DISCORD_THREADS": "OFF",
+        "DISCORD_SHARDS": "2-3/8",
         "DISCORD_GATEWAY_URL": "ws://127.0.0.1:1",
         "PORT": "0",
         "LOG_LEVEL": "DEBUG",
@@ -68,6 +69,7 @@ def test_every_value_arrives_in_its_type(tmp_path: Path) -> None:
         redis_url="unix:///run/redis?db=1",
         data_dir=tmp_path,
         discord_threads=False,
+        discord_shards=((2, 3), 8),
         discord_gateway_url="ws://127.0.0.1:1",
         port=0,
         log_level="debug",
@@ -154,6 +156,14 @@ def test_all_mistakes_are_told_at_once() -> None:
             "REDIS_URL='http://here' does not begin with redis:// or rediss:// or unix://",
         ),
         ("REDIS_URL", "unix://", "REDIS_URL='unix://' names no server"),
+        (
+            "DISCORD_SHARDS",
+            "all",
+            "DISCORD_SHARDS='all' is not like 0-3/8 or 4/8: "
+            "the first, the last, and how many there are",
+        ),
+        ("DISCORD_SHARDS", "3-8/8", "DISCORD_SHARDS='3-8/8' names shards that are not from 0 to 7"),
+        ("DISCORD_SHARDS", "0/0", "DISCORD_SHARDS='0/0' names no shards"),
         (
             "DISCORD_GATEWAY_URL",
             "https://here",

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 
+import aiohttp
 import discord
 from discord import app_commands
 
 from adapters.discord import inbound
-from adapters.discord.backlog import Backlog
+from adapters.discord.backlog import Backlog, Done
 from adapters.discord.errors import translated
+from adapters.discord.journal import held
+from adapters.discord.limits import Budgets, counted
+from adapters.discord.missed import missed, newest_id
+from adapters.discord.shard import Shard
 from adapters.discord.surface import REGENERATE, STOP
 from bot.domain import ThreadKey
 from bot.errors import Refused, StoreUnavailable, SurfaceError
@@ -24,36 +31,53 @@ _log = logging.getLogger(__name__)
 _HELP = "Ask me something: write your question after my name."
 _INTAKE_TIMEOUT = 2.0  # seconds, of the three that Discord waits for an answer
 _CLOSE_TIMEOUT = 5.0  # seconds; discord.py 2.7.1 would wait 30 for the other side
+_LOOKED_UP = 10_000  # channels that are remembered where the gateway has not shown them
 
 
 class Gateway(discord.Client):
-    """One connection to the gateway, with the intents that it is given.
+    """A client of the gateway, for one shard, with the intents that it is given.
 
     Messages and their deletions go through the backlog, in order; what must be answered within
-    three seconds does not wait there.
+    three seconds does not wait there. What nobody has dealt with when the process ends is told
+    again to the next one.
     """
 
     def __init__(
-        self, *, intake: Intake, backlog: Backlog, threads: bool, intents: discord.Intents
+        self,
+        *,
+        intake: Intake,
+        backlog: Backlog,
+        shard: Shard,
+        budgets: Budgets,
+        threads: bool,
+        intents: discord.Intents,
     ) -> None:
         super().__init__(
             intents=intents,
+            shard_id=shard.number,
+            shard_count=shard.count,
+            http_trace=counted(aiohttp.TraceConfig(), budgets),
             allowed_mentions=discord.AllowedMentions.none(),
             member_cache_flags=discord.MemberCacheFlags.none(),
             max_messages=None,
         )
         self._intake = intake
         self._backlog = backlog
+        self._shard = shard
         self._threads = threads
         self._reads_everything = intents.message_content
+        self._looked_up: OrderedDict[int, inbound.Channel] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def serve(self, token: str) -> None:
-        """Log in, register /ask and hand over events until the connection ends for good."""
+    async def serve(self, token: str, *, registers: bool) -> None:
+        """Log in, register /ask if asked to, and hand over events until it ends for good."""
         try:
             await self.login(token)
-            self._start(self._register())
-            await self.connect()
+            if registers:
+                self._start(self._register())
+            else:
+                self._tree()
+            await self._shard.attend(self, ready=self._on_session)
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -65,8 +89,12 @@ class Gateway(discord.Client):
 
     async def on_message(self, message: discord.Message) -> None:
         """Queue what may be for us."""
-        if inbound.is_by_a_person(message) and self._may_be_for_us(message, message.channel):
-            self._backlog.add_question(inbound.turn_id(message.id), partial(self._take, message))
+        if isinstance(message.channel, discord.DMChannel):
+            self._shard.note_dm(message.channel.id, message.id)
+        channel = self._looked_up.get(message.channel.id, message.channel)
+        if inbound.is_by_a_person(message) and self._may_be_for_us(message, channel):
+            turn_id = inbound.turn_id(message.id)
+            self._backlog.add_question(turn_id, partial(self._take, message), done=held())
 
     async def on_raw_message_delete(self, event: discord.RawMessageDeleteEvent) -> None:
         """Queue the end of a turn whose question was deleted."""
@@ -100,7 +128,29 @@ class Gateway(discord.Client):
             for turn_id in turn_ids:
                 await self._intake.forget(turn_id)
 
-        self._backlog.add_deletion(turn_ids, forget)
+        self._backlog.add_deletion(turn_ids, forget, done=held())
+
+    def _on_session(self) -> None:
+        """Look for what was missed before anything that is said from now on."""
+        heard = self._shard.journal.newest
+        # Nothing is saved of a session before all that was missed is admitted.
+        hold = partial(copy_context().run, held)
+        self._backlog.add(partial(self._catch_up, heard, hold), done=held())
+
+    async def _catch_up(self, heard: int, hold: Callable[[], Done]) -> None:
+        saved = self._shard.saved
+        heard = heard or (await saved.heard() if saved else 0)
+        if not heard:
+            # We begin to listen, so nothing was missed.
+            self._shard.journal.newest = newest_id()
+            return
+        dms = await saved.dms() if saved and self._shard.hears_dms else []
+        found = [
+            (inbound.turn_id(message.id), partial(self._take, message), hold())
+            for message in await missed(self, heard=heard, dms=dms)
+            if inbound.is_by_a_person(message) and self._may_be_for_us(message, message.channel)
+        ]
+        self._backlog.put_first(found)
 
     @property
     def _id(self) -> int:
@@ -110,11 +160,22 @@ class Gateway(discord.Client):
         return self.user.id
 
     def _start(self, work: Awaitable[None]) -> None:
+        release = held()
+
+        def end(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled():
+                release()
+
         task = asyncio.create_task(_guarded(work))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(end)
 
     async def _register(self) -> None:
+        async with translated():
+            await self._tree().sync()
+
+    def _tree(self) -> app_commands.CommandTree[Gateway]:
         tree = app_commands.CommandTree(self)
 
         @tree.command(name="ask", description="Ask me something")
@@ -123,8 +184,7 @@ class Gateway(discord.Client):
         async def ask(interaction: discord.Interaction, prompt: str) -> None:
             self._start(self._ask(interaction, prompt.strip()))
 
-        async with translated():
-            await tree.sync()
+        return tree
 
     def _may_be_for_us(
         self, message: discord.Message, channel: discord.abc.MessageableChannel
@@ -160,12 +220,20 @@ class Gateway(discord.Client):
             self._start(self._tell(message, refused.apology))
 
     async def _channel(self, message: discord.Message) -> inbound.Channel | None:
-        channel: object = message.channel
+        channel: object = self._looked_up.get(message.channel.id, message.channel)
         if isinstance(channel, discord.PartialMessageable):
-            # A guild or a thread that the gateway has not shown us.
+            # A guild or a thread that the gateway has not shown us: a resumed session shows none.
             async with translated():
                 channel = await self.fetch_channel(channel.id)
+            if isinstance(channel, inbound.Channel):
+                self._remember(channel)
         return channel if isinstance(channel, inbound.Channel) else None
+
+    def _remember(self, channel: inbound.Channel) -> None:
+        # What we ask of a channel, its kind and its owner, never changes.
+        self._looked_up[channel.id] = channel
+        if len(self._looked_up) > _LOOKED_UP:
+            self._looked_up.popitem(last=False)
 
     async def _goes_on(
         self, message: discord.Message, channel: inbound.Channel

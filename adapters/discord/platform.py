@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import aiohttp
 import discord
 import yarl
 from discord.gateway import DiscordWebSocket
@@ -17,28 +18,31 @@ from adapters.discord.backlog import Backlog
 from adapters.discord.errors import fail_at_once, translated
 from adapters.discord.gateway import Gateway
 from adapters.discord.limits import Budgets, counted
+from adapters.discord.saved import SavedSession
+from adapters.discord.shard import ON_THE_WAY, UNREACHABLE, Shard
 from adapters.discord.surface import open_surface
 from bot.domain import Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.intake import Intake
 from bot.ports import Surface
+from bot.store import Store
 
 _log = logging.getLogger(__name__)
-_library_log = logging.getLogger("discord.client")
 
 _API_URL = Route.BASE
 _GATEWAY_URL = DiscordWebSocket.DEFAULT_GATEWAY
-_UNREACHABLE = "the gateway cannot be reached: %s"
 _RECONNECT_PAUSE = 5.0  # seconds, after what discord.py does not mend by itself
-_WRONG_TOKEN = 4004  # "Opcodes and Status Codes", gateway close event codes
-# What discord.py 2.7.1 lets out, or tries again after, when the way to Discord is the trouble.
-_ON_THE_WAY = (
-    OSError,
-    aiohttp.ClientError,
-    discord.ConnectionClosed,
-    discord.GatewayNotFound,
-    discord.HTTPException,
+_REFUSED = (
+    "DISCORD_TOKEN is refused by Discord: copy the bot's token from https://discord.com/developers"
 )
+# What no other try will mend ("Opcodes and Status Codes", gateway close event codes).
+_FINAL = {
+    4004: _REFUSED,
+    4010: "DISCORD_SHARDS is refused by Discord: every process needs the same count",
+    4011: "Discord wants the bot in several shards: set DISCORD_SHARDS, for example 0-1/2",
+}
+
+Shards = tuple[tuple[int, ...], int]
 
 
 @asynccontextmanager
@@ -53,8 +57,6 @@ async def connect(
     """
     Route.BASE = api_url or _API_URL
     DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway_url) if gateway_url else _GATEWAY_URL
-    # A filter is held once, however often it is added.
-    _library_log.addFilter(_tell_briefly)
     # We never speak, and an operator need not hear of what voice lacks.
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
     client = discord.Client(
@@ -65,7 +67,7 @@ async def connect(
     )
     try:
         await _login(client, token)
-        yield DiscordPlatform(client, token=token, threads=threads)
+        yield DiscordPlatform(client, token=token, threads=threads, budgets=budgets)
     finally:
         await client.close()
 
@@ -75,77 +77,101 @@ class DiscordPlatform:
 
     name = "discord"
 
-    def __init__(self, client: discord.Client, *, token: str, threads: bool) -> None:
+    def __init__(
+        self, client: discord.Client, *, token: str, threads: bool, budgets: Budgets
+    ) -> None:
         self._client = client
         self._token = token
         self._threads = threads
+        self._budgets = budgets
+        self._intents = discord.Intents(
+            guilds=True, guild_messages=True, dm_messages=True, message_content=True
+        )
 
     def surface(self, turn: Turn) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply, its Discord thread included."""
         return open_surface(self._client, turn)
 
-    async def listen(self, intake: Intake) -> None:
+    async def listen(
+        self, intake: Intake, *, store: Store | None = None, shards: Shards | None = None
+    ) -> None:
         """Hand over what people do to the intake, until cancelled.
 
-        Registers the command /ask. Raises CannotStart when the token is refused.
+        With a store it goes on where the process before it stopped. `shards` are the numbers that
+        are ours and how many there are; None means that the bot has one. Registers the command
+        /ask. Raises CannotStart when the token, or the shards, are refused.
         """
+        numbers, count = shards or ((None,), None)
+        holder = secrets.token_hex(8)
+        ours = [
+            Shard(number=number, count=count, saved=self._saved(store, number, count, holder))
+            for number in numbers
+        ]
+        tasks = [
+            asyncio.create_task(self._attend(intake, shard, registers=shard is ours[0]))
+            for shard in ours
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _saved(
+        self, store: Store | None, number: int | None, count: int | None, holder: str
+    ) -> SavedSession | None:
+        if store is None:
+            return None
+        application = str(self._client.application_id)
+        name = "all" if number is None else f"{number}/{count}"
+        return SavedSession(store=store, application=application, shard=name, holder=holder)
+
+    async def _attend(self, intake: Intake, shard: Shard, *, registers: bool) -> None:
         backlog = Backlog()
         working = asyncio.create_task(backlog.work())
         try:
-            await self._sessions(intake, backlog)
+            await self._sessions(intake, shard, backlog, registers=registers)
         finally:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
 
-    async def _sessions(self, intake: Intake, backlog: Backlog) -> None:
-        intents = discord.Intents(
-            guilds=True, guild_messages=True, dm_messages=True, message_content=True
-        )
+    async def _sessions(
+        self, intake: Intake, shard: Shard, backlog: Backlog, *, registers: bool
+    ) -> None:
         while True:
             gateway = Gateway(
-                intake=intake, backlog=backlog, threads=self._threads, intents=intents
+                intake=intake,
+                backlog=backlog,
+                shard=shard,
+                budgets=self._budgets,
+                threads=self._threads,
+                intents=copy.copy(self._intents),
             )
             try:
-                await gateway.serve(self._token)
+                await gateway.serve(self._token, registers=registers)
             except discord.PrivilegedIntentsRequired:
-                intents.message_content = False
-                _log.warning(
-                    "Discord keeps messages that do not mention the bot from it: switch on "
-                    '"Message Content Intent" under Bot at https://discord.com/developers'
-                )
+                self._read_less()
                 continue
             except discord.LoginFailure as error:
                 raise _wrong_token() from error
             except discord.ConnectionClosed as error:
-                if error.code == _WRONG_TOKEN:
-                    raise _wrong_token() from error
+                if why := _FINAL.get(error.code):
+                    raise CannotStart(why) from error
                 _log.warning("the gateway was closed: %s", error)
-            except _ON_THE_WAY as error:
-                _log.warning(_UNREACHABLE, _cause(error))
-            except Exception as error:
-                if not _never_connected(error):
-                    _log.exception("the gateway failed")
+            except ON_THE_WAY as error:
+                _log.warning(UNREACHABLE, str(error) or type(error).__name__)
+            except Exception:
+                _log.exception("the gateway failed")
             await asyncio.sleep(_RECONNECT_PAUSE)
 
-
-def _tell_briefly(record: logging.LogRecord) -> bool:
-    """Make a sentence of the traceback that discord.py 2.7.1 logs before it connects again."""
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, _ON_THE_WAY):
-        record.levelno, record.levelname = logging.WARNING, "WARNING"
-        record.msg, record.args = _UNREACHABLE, (_cause(error),)
-        record.exc_info = None
-    return True
-
-
-def _cause(error: BaseException) -> str:
-    return str(error) or type(error).__name__
-
-
-def _never_connected(error: Exception) -> bool:
-    # discord.py 2.7.1 logs the refusal of its first connection, and then asks for what only a
-    # second one would have.
-    return isinstance(error, AttributeError) and error.obj is None and error.name == "sequence"
+    def _read_less(self) -> None:
+        if self._intents.message_content:
+            self._intents.message_content = False
+            _log.warning(
+                "Discord keeps messages that do not mention the bot from it: switch on "
+                '"Message Content Intent" under Bot at https://discord.com/developers'
+            )
 
 
 async def _login(client: discord.Client, token: str) -> None:
@@ -161,7 +187,4 @@ async def _login(client: discord.Client, token: str) -> None:
 
 
 def _wrong_token() -> CannotStart:
-    return CannotStart(
-        "DISCORD_TOKEN is refused by Discord: copy the bot's token from "
-        "https://discord.com/developers"
-    )
+    return CannotStart(_REFUSED)

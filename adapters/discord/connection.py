@@ -1,0 +1,157 @@
+"""discord.py's connection to the gateway, led by us, for it has to begin with a RESUME.
+
+All of the library's internals that this needs stand here, and a test pins them: discord.py 2.7.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import discord
+import yarl
+from discord.gateway import DiscordWebSocket, ReconnectWebSocket
+
+from adapters.discord.journal import Journal
+
+# The events that somebody waits for; all others only keep the library's picture of the guilds.
+OURS = ("MESSAGE_CREATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK", "INTERACTION_CREATE")
+# With 1000 or 1001 the session would be over; with any other code it lives on for a few minutes
+# (Discord's documentation, "Gateway", "Initiating a Disconnect").
+_LEAVING = 4000
+_OPENING = 60.0  # seconds for the connection and its first frame, as in the library
+_CLOSING = 5.0  # seconds for the other side's answer, of the library's 30
+_DISCORDS_OWN = ".discord.gg"
+
+_Parser = Callable[[Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a RESUME needs; with the token, `id` lets anybody listen in our place.
+
+    `seq` numbers the last event that is not to be told again; an empty `url` is the first address.
+    """
+
+    id: str = field(repr=False)
+    seq: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """How many sessions may still begin, in how many seconds there are more, and how many at once.
+
+    Discord's documentation, "Session Start Limit Object".
+    """
+
+    left: int
+    renewed_in: float
+    at_once: int
+
+
+class Connection:
+    """A logged-in client's connection to the gateway; one at a time.
+
+    `ready` is called when a session has begun, before any of its events is handled.
+    """
+
+    def __init__(
+        self, client: discord.Client, journal: Journal, *, ready: Callable[[], None]
+    ) -> None:
+        self._client = client
+        self._journal = journal
+        self._ready = ready
+        self._socket: DiscordWebSocket | None = None
+
+    def attend(self) -> None:
+        """Have the journal know of our events before the library hands them on."""
+        parsers = self._client._connection.parsers
+        for name in OURS:
+            parsers[name] = partial(self._handle, parsers[name])
+        parsers["READY"] = partial(self._begin, parsers["READY"])
+
+    @property
+    def session(self) -> Session | None:
+        """The session as far as it was received, on the connection there is or the last one."""
+        socket = self._socket
+        if socket is None or socket.session_id is None or socket.sequence is None:
+            return None
+        return Session(socket.session_id, socket.sequence, str(socket.gateway))
+
+    async def run(self, session: Session | None) -> bool:
+        """Resume the session, or begin one; return, once the connection is over, if it goes on.
+
+        Raises discord.ConnectionClosed when Discord does not want us back as we are, and what the
+        network raises.
+        """
+        address = _address(session) if session else None
+        self._socket = None
+        try:
+            async with asyncio.timeout(_OPENING):
+                self._socket = await DiscordWebSocket.from_client(
+                    self._client,
+                    # The library asks for no pause before it identifies: the shard has made one.
+                    initial=True,
+                    gateway=address,
+                    shard_id=self._client.shard_id,
+                    session=session.id if session else None,
+                    sequence=session.seq if session else None,
+                    resume=session is not None,
+                )
+            self._client.ws = self._socket
+            while True:
+                await self._socket.poll_event()
+        except ReconnectWebSocket as over:
+            return over.resume
+
+    async def starts(self) -> Starts:
+        """Return how many sessions the bot may still begin."""
+        _, _, limit = await self._client.http.get_bot_gateway()
+        seconds = limit["reset_after"] / 1000
+        return Starts(limit["remaining"], seconds, max(1, limit["max_concurrency"]))
+
+    async def leave(self) -> None:
+        """Close the connection so that the session can be resumed."""
+        if self._socket is not None and self._socket.open:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSING):
+                    await self._socket.close(_LEAVING)
+
+    def _handle(self, parse: _Parser, data: Any) -> None:
+        message_id = int(data["id"]) if "author" in data else 0
+        self._note(message_id, parse, data)
+
+    def _begin(self, parse: _Parser, data: Any) -> None:
+        def begin(data: Any) -> None:
+            parse(data)
+            self._ready()
+
+        self._journal.new_session()
+        self._note(0, begin, data)
+
+    def _note(self, message_id: int, parse: _Parser, data: Any) -> None:
+        seq = self._socket.sequence if self._socket else None
+        with self._journal.heard(seq or 0, message_id) as release:
+            try:
+                parse(data)
+            finally:
+                # The library hands an event to tasks, and these have taken their holds when it is
+                # this call's turn.
+                asyncio.get_running_loop().call_soon(release)
+
+
+def _address(session: Session) -> yarl.URL | None:
+    """Return where to resume: never at an address that is neither Discord's nor the operator's.
+
+    The token goes there, and an address from the store may be older than the settings.
+    """
+    first = DiscordWebSocket.DEFAULT_GATEWAY
+    url = yarl.URL(session.url)
+    theirs = f".{first.host}".endswith(_DISCORDS_OWN) and f".{url.host}".endswith(_DISCORDS_OWN)
+    known = url.scheme == first.scheme and (theirs or url.authority == first.authority)
+    return url if known else None

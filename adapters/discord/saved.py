@@ -1,0 +1,97 @@
+"""A shard's session in Redis, from which a new process goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from adapters.discord.connection import Session
+from bot.store import Store, store_errors
+
+# Discord keeps a session without a connection for "a few minutes" (its documentation, "Gateway",
+# "Initiating a Disconnect"); and a session's id is a secret.
+SESSION_SECONDS = 300
+# How long it matters that we have listened before.
+_HEARD_SECONDS = 7 * 24 * 3600
+DMS = 20  # that somebody used last: each costs two requests to catch up
+# Sessions of shards that are equal modulo `max_concurrency` begin so far apart (Discord's
+# documentation, "Gateway", "Rate Limiting" under "Sharding").
+_START_SECONDS = 5.1
+
+# Who resumes a session takes it from whoever has it; only its holder may write it on.
+_TAKE = """
+local kept = redis.call('HMGET', KEYS[1], 'intents', 'id', 'seq', 'url')
+if not kept[1] or kept[1] ~= ARGV[2] then return {} end
+redis.call('HSET', KEYS[1], 'holder', ARGV[1])
+return {kept[2], kept[3], kept[4]}
+"""
+_SAVE = """
+local holder, intents, id, seq, url, newest = unpack(ARGV, 1, 6)
+local session_seconds, heard_seconds, most_dms = unpack(ARGV, 7, 9)
+local other = redis.call('HGET', KEYS[1], 'holder')
+if other and other ~= holder then return 0 end
+redis.call('HSET', KEYS[1], 'holder', holder, 'intents', intents, 'id', id, 'seq', seq, 'url', url)
+redis.call('EXPIRE', KEYS[1], session_seconds)
+if newest ~= '0' then redis.call('SET', KEYS[2], newest, 'EX', heard_seconds) end
+for number = 10, #ARGV, 2 do redis.call('ZADD', KEYS[3], ARGV[number], ARGV[number + 1]) end
+redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - most_dms)
+redis.call('EXPIRE', KEYS[3], heard_seconds)
+return 1
+"""
+
+
+class SavedSession:
+    """One shard's session; `holder` names the process. Every method raises StoreUnavailable."""
+
+    def __init__(self, *, store: Store, application: str, shard: str, holder: str) -> None:
+        self._store = store
+        self._application = application
+        self._holder = holder
+        place = ("gateway", application, shard)
+        self._session = store.key(*place, "session")
+        self._keys = [self._session, store.key(*place, "heard"), store.key(*place, "dms")]
+        self._take = store.redis.register_script(_TAKE)
+        self._save = store.redis.register_script(_SAVE)
+
+    async def take(self, intents: int) -> Session | None:
+        """Become the holder of a session with these intents; None when there is none."""
+        with store_errors():
+            kept = await self._take(keys=[self._session], args=[self._holder, intents])
+        return Session(kept[0], int(kept[1]), kept[2]) if kept else None
+
+    async def save(
+        self, session: Session, *, intents: int, newest: int, dms: Iterable[tuple[int, int]]
+    ) -> bool:
+        """Save how far the session is dealt with; False when another process holds one.
+
+        `newest` is the last message that is, and `dms` names messages and the DMs that they are in.
+        """
+        told = [number for pair in dms for number in pair]
+        with store_errors():
+            written: int = await self._save(
+                keys=self._keys,
+                args=[
+                    *(self._holder, intents, session.id, session.seq, session.url, newest),
+                    *(SESSION_SECONDS, _HEARD_SECONDS, DMS, *told),
+                ],
+            )
+        return written == 1
+
+    async def is_taken(self, session: Session) -> bool:
+        """Tell whether another process has taken this session."""
+        kept = await self._store.command("HMGET", self._session, "id", "holder")
+        return bool(kept[0] == session.id and kept[1] != self._holder)
+
+    async def heard(self) -> int:
+        """Return the last message that was dealt with, by any process; 0 when there is none."""
+        return int(await self._store.command("GET", self._keys[1]) or 0)
+
+    async def dms(self) -> list[int]:
+        """Return the DMs that people used last, the latest first."""
+        found = await self._store.command("ZRANGE", self._keys[2], 0, -1, "REV")
+        return [int(channel) for channel in found]
+
+    async def may_start(self, bucket: int) -> bool:
+        """Let one session begin in this bucket for a while; False when another just has."""
+        gate = self._store.key("gateway", self._application, "start", str(bucket))
+        milliseconds = int(_START_SECONDS * 1000)
+        return bool(await self._store.command("SET", gate, "1", "NX", "PX", milliseconds))

@@ -1,0 +1,219 @@
+"""One shard of the gateway: its session goes on over connections, and over processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import aiohttp
+import discord
+
+from adapters.discord.connection import Connection, Session
+from adapters.discord.journal import Journal
+from adapters.discord.saved import DMS, SavedSession
+from bot.errors import StoreUnavailable
+
+_log = logging.getLogger(__name__)
+_random = random.SystemRandom()
+
+# What discord.py 2.7.1 lets out when the way to Discord is the trouble.
+ON_THE_WAY = (
+    OSError,
+    aiohttp.ClientError,
+    discord.ConnectionClosed,
+    discord.GatewayNotFound,
+    discord.HTTPException,
+)
+UNREACHABLE = "the gateway cannot be reached: %s"
+
+_SAVE_SECONDS = 1.0  # between two looks at whether there is something to save
+_RENEW_SECONDS = 20.0  # after which a quiet session is saved again, or it would expire
+_LAST_SAVE = 1.0  # seconds for the last one
+_STEADY = 60.0  # seconds that a connection lasts where nothing is wrong
+_LONGEST_PAUSE = 60.0  # seconds between two tries to connect
+# Before a session begins after another: Discord's documentation wants 1 to 5 seconds ("Gateway",
+# "Resuming"), and 90 keep a day's sessions below the 1000 that it allows.
+_START_PAUSE = (1.0, 5.0)
+_LONGEST_START_PAUSE = 90.0
+_TURN_SECONDS = 0.2  # between two looks at whether other shards are through
+_CALM = 600.0  # seconds after which a session's beginning is long ago
+_DISALLOWED_INTENTS = 4014  # "Opcodes and Status Codes", gateway close event codes
+
+
+class Shard:
+    """`number` of `count` shards, or None for a bot that has only one; it outlives its clients.
+
+    Without `saved` a new process begins a session of its own.
+    """
+
+    def __init__(
+        self, *, number: int | None, count: int | None, saved: SavedSession | None
+    ) -> None:
+        self.number = number
+        self.count = count
+        self.saved = saved
+        self.journal = Journal()
+        self._session: Session | None = None
+        # Whether this process has had no session yet: later it goes on with its own.
+        self._fresh = True
+        self._starts = 0
+        self._started_at = 0.0  # seconds of the loop's clock
+        self._dms: dict[int, int] = {}
+
+    @property
+    def hears_dms(self) -> bool:
+        """Whether DMs come to this shard (Discord's documentation, "Sharding")."""
+        return not self.number
+
+    def note_dm(self, channel: int, message: int) -> None:
+        """Remember that a DM is in use."""
+        self._dms.pop(channel, None)
+        self._dms[channel] = message
+        if len(self._dms) > DMS:
+            del self._dms[next(iter(self._dms))]
+
+    async def attend(self, client: discord.Client, *, ready: Callable[[], None]) -> None:
+        """Keep a logged-in client connected, and its session saved, until cancelled.
+
+        Raises discord.PrivilegedIntentsRequired, and discord.ConnectionClosed when Discord does not
+        want us back as we are.
+        """
+        connection = Connection(client, self.journal, ready=ready)
+        connection.attend()
+        saving = asyncio.create_task(self._keep_saved(connection, client.intents.value))
+        try:
+            await self._stay(connection, client.intents.value)
+        finally:
+            saving.cancel()
+            try:
+                # First of all, for we may be told again to end.
+                await connection.leave()
+            finally:
+                await asyncio.gather(saving, return_exceptions=True)
+                with suppress(TimeoutError, StoreUnavailable):
+                    async with asyncio.timeout(_LAST_SAVE):
+                        await self._save(self._position(connection), client.intents.value)
+
+    async def _stay(self, connection: Connection, intents: int) -> None:
+        clock = asyncio.get_running_loop().time
+        losses = 0
+        while True:
+            began_at = clock()
+            try:
+                await self._connect(connection, intents)
+            except discord.ConnectionClosed as closed:
+                if closed.code != 1000:
+                    self._session = None
+                    raise self._refusal(closed) from closed
+            except ON_THE_WAY as error:
+                _log.warning(UNREACHABLE, str(error) or type(error).__name__)
+                await connection.leave()
+                if self._session is None:
+                    self._starts = max(0, self._starts - 1)
+                else:
+                    # Perhaps the address for resumes is the trouble.
+                    self._session = replace(self._session, url="")
+            losses = 0 if clock() - began_at > _STEADY else losses + 1
+            await _pause_after(losses)
+
+    async def _connect(self, connection: Connection, intents: int) -> None:
+        session = await self._resumable(intents)
+        if session is None:
+            await self._await_start(connection)
+        try:
+            goes_on = await connection.run(session)
+        finally:
+            self._session = connection.session or self._session
+            self._fresh &= self._session is None
+        if not goes_on:
+            self._session = None
+
+    async def _resumable(self, intents: int) -> Session | None:
+        """Return the session to resume; not one that another process has taken meanwhile.
+
+        Two that resume the same session would take it from each other for ever.
+        """
+        try:
+            if self.saved and self._session and await self.saved.is_taken(self._session):
+                self._session = None
+            elif self.saved and self._fresh:
+                self._session = await self.saved.take(intents)
+        except StoreUnavailable as error:
+            _log.warning("the gateway's session is not known: %s", error)
+        return self._session
+
+    async def _await_start(self, connection: Connection) -> None:
+        """Return when another session may begin."""
+        now = asyncio.get_running_loop().time()
+        if now - self._started_at > _CALM:
+            self._starts = 0
+        if self._starts or not self._fresh:
+            pause = _random.uniform(*_START_PAUSE) * 2**self._starts
+            await asyncio.sleep(min(pause, _LONGEST_START_PAUSE))
+        starts = await connection.starts()
+        if starts.left < 1:
+            _log.error("Discord lets the bot begin no session for %.0f s", starts.renewed_in)
+            await asyncio.sleep(starts.renewed_in)
+        await self._await_turn(starts.at_once)
+        self._starts += 1
+        self._started_at = asyncio.get_running_loop().time()
+
+    async def _await_turn(self, at_once: int) -> None:
+        """Wait for the shards, of other processes too, that may not begin at the same time."""
+        if self.saved is None or self.number is None:
+            return
+        # Too early a start is refused and tried again.
+        with suppress(StoreUnavailable):
+            while True:
+                if await self.saved.may_start(self.number % at_once):
+                    return
+                await asyncio.sleep(_TURN_SECONDS)
+
+    def _refusal(self, closed: discord.ConnectionClosed) -> discord.ClientException:
+        if closed.code != _DISALLOWED_INTENTS:
+            return closed
+        self._starts = 0
+        return discord.PrivilegedIntentsRequired(closed.shard_id)
+
+    async def _keep_saved(self, connection: Connection, intents: int) -> None:
+        clock = asyncio.get_running_loop().time
+        saved, saved_at = None, -_RENEW_SECONDS
+        while self.saved:
+            await asyncio.sleep(_SAVE_SECONDS)
+            position = self._position(connection)
+            told = position, self.journal.newest
+            if told == saved and clock() - saved_at < _RENEW_SECONDS:
+                continue
+            with suppress(StoreUnavailable):
+                await self._save(position, intents)
+                saved, saved_at = told, clock()
+
+    def _position(self, connection: Connection) -> Session | None:
+        """Return the session as far as everything in it was dealt with.
+
+        None while what was missed before it is still being looked for.
+        """
+        session = connection.session
+        seq = self.journal.dealt_with(session.seq) if session else 0
+        return replace(session, seq=seq) if session and seq else None
+
+    async def _save(self, position: Session | None, intents: int) -> None:
+        if self.saved is None or position is None:
+            return
+        dms = [(message, channel) for channel, message in self._dms.items()]
+        newest = self.journal.newest
+        if await self.saved.save(position, intents=intents, newest=newest, dms=dms):
+            for message, channel in dms:
+                if self._dms.get(channel) == message:
+                    del self._dms[channel]
+
+
+async def _pause_after(losses: int) -> None:
+    """Wait between connections that do not last: the first is opened anew at once."""
+    if losses > 1:
+        pause = min(2.0 ** (losses - 2), _LONGEST_PAUSE)
+        await asyncio.sleep(pause * _random.uniform(0.5, 1.0))

@@ -1,0 +1,818 @@
+"""Discord's sessions go on over processes, and what was missed is heard, through discord.py."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import discord
+import pytest
+import yarl
+from discord.gateway import DiscordWebSocket, ReconnectWebSocket
+
+from adapters.discord import DiscordPlatform, connect
+from adapters.discord.backlog import Backlog, Errand
+from adapters.discord.journal import Journal, held
+from adapters.discord.platform import Shards
+from bot.domain import EditBudget, Turn
+from bot.errors import CannotStart, StoreUnavailable, WriteRefused
+from bot.history import History
+from bot.intake import Intake
+from bot.store import Store
+from bot.store import connect as connect_store
+from bot.turns import Limits, TurnQueue
+from tests.emulators.clock import Clock
+from tests.emulators.discord import DiscordEmulator, GatewayRules
+from tests.emulators.model import ModelEmulator
+from tests.fakes import FakeIntake
+from tests.process import DiscordDm, DiscordMention, bot, discord_variables
+from tests.waiting import until
+
+FAST = GatewayRules(identify_seconds=0.0)
+
+
+class NoLimits:
+    """Counts nothing and waits for nothing."""
+
+    def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
+        """Forget it."""
+
+    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+        """Let it go out."""
+
+    async def pause(self, budget: EditBudget, seconds: float) -> None:
+        """Go on."""
+
+
+@pytest.fixture(autouse=True)
+def haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.discord.shard._START_PAUSE", (0.0, 0.0))
+    monkeypatch.setattr("adapters.discord.shard._SAVE_SECONDS", 0.02)
+
+
+@asynccontextmanager
+async def a_process(
+    emulator: DiscordEmulator, intake: Intake, store: Store, *, shards: Shards | None = None
+) -> AsyncIterator[DiscordPlatform]:
+    """Listen like a process of its own, which ends as one does on SIGTERM."""
+    heard = emulator.sessions + emulator.resumes
+    async with connect(
+        token=emulator.token,
+        api_url=emulator.api_url,
+        gateway_url=emulator.gateway_url,
+        threads=True,
+        budgets=NoLimits(),
+    ) as platform:
+        task = asyncio.create_task(platform.listen(intake, store=store, shards=shards))
+        try:
+            await until(lambda: emulator.sessions + emulator.resumes > heard or task.done())
+            yield platform
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def saved(store: Store, *words: str) -> dict[str, str]:
+    for name in await store.command("KEYS", store.key("gateway", "*", "session")):
+        return dict(await store.command("HGETALL", name))
+    return {}
+
+
+async def until_saved(store: Store, seq: int) -> None:
+    async with asyncio.timeout(60):
+        while int((await saved(store)).get("seq", 0)) < seq:
+            await asyncio.sleep(0.01)
+
+
+async def until_heard(store: Store, message: str) -> None:
+    """Wait until it is saved that this message was dealt with."""
+    async with asyncio.timeout(60):
+        while True:
+            for name in await store.command("KEYS", store.key("gateway", "*", "heard")):
+                if int(await store.command("GET", name)) >= int(message):
+                    return
+            await asyncio.sleep(0.01)
+
+
+def a_queue(store: Store, worker: str) -> TurnQueue:
+    limits = Limits(waiting_per_thread=9, waiting_per_person=9, waiting=9, running_per_person=9)
+    return TurnQueue(
+        store=store, worker=worker, limits=limits, lease_seconds=3.0, keep_seconds=60.0
+    )
+
+
+def an_intake(store: Store, worker: str) -> Intake:
+    history = History(store=store, keep_seconds=60.0)
+    return Intake(queue=a_queue(store, worker), history=history)
+
+
+async def our_thread(
+    emulator: DiscordEmulator, platform: DiscordPlatform, turns: FakeIntake
+) -> str:
+    """Return a thread that the bot opened, for the last turn."""
+    async with platform.surface(turns.last):
+        return emulator.thread_of(turns.last.id.removeprefix("discord:")) or ""
+
+
+# A new process resumes
+
+
+async def test_a_new_process_goes_on_where_the_old_one_stopped(store: Store) -> None:
+    old, new = FakeIntake(), FakeIntake()
+    async with DiscordEmulator() as emulator:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        async with a_process(emulator, old, store):
+            await emulator.say(dm, ada, "one")
+            await until(lambda: old.turns)
+        await emulator.say(dm, ada, "two")
+
+        async with a_process(emulator, new, store):
+            await until(lambda: new.turns)
+            await emulator.say(dm, ada, "three")
+            await until(lambda: len(new.turns) > 1)
+
+        assert new.texts == ["two", "three"]
+        assert (emulator.sessions, emulator.resumes) == (1, 1)
+
+
+async def test_what_was_heard_but_not_admitted_is_told_to_the_next_process(store: Store) -> None:
+    old, new = FakeIntake(), FakeIntake()
+    async with DiscordEmulator() as emulator:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        async with a_process(emulator, old, store):
+            await until_saved(store, 1)
+            old.refuses = StoreUnavailable("away")
+            await emulator.say(dm, ada, "one")
+            await emulator.say(emulator.channel_id, ada, "of no concern")
+            await until(lambda: old.refusals)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: new.turns)
+
+        assert (old.texts, new.texts) == ([], ["one"])
+        assert emulator.sessions == 1
+
+
+async def test_a_command_that_was_not_admitted_is_told_to_the_next_process(store: Store) -> None:
+    old, new = FakeIntake(), FakeIntake()
+    old.open.clear()
+    async with DiscordEmulator() as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, old, store):
+            await until_saved(store, 1)
+            await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+            await until(lambda: old.turns)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: new.turns)
+
+        assert new.texts == ["why?"]
+
+
+async def test_what_was_admitted_is_not_told_again(store: Store) -> None:
+    old, new = FakeIntake(), FakeIntake()
+    async with DiscordEmulator() as emulator:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        async with a_process(emulator, old, store):
+            for text in ("one", "two"):
+                await emulator.say(dm, ada, text)
+            await until(lambda: len(old.turns) > 1)
+
+        async with a_process(emulator, new, store):
+            await emulator.say(dm, ada, "three")
+            await until(lambda: new.turns)
+
+        assert new.asked == [new.turns[0].id]
+
+
+async def test_a_thread_is_followed_after_a_resume_without_a_mention(store: Store) -> None:
+    old, new = FakeIntake(), FakeIntake()
+    async with DiscordEmulator() as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, old, store) as platform:
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+            await until(lambda: old.turns)
+            thread = await our_thread(emulator, platform, old)
+
+        async with a_process(emulator, new, store):
+            await emulator.say(emulator.channel_id, ada, "among people")
+            for text in ("two", "three"):
+                await emulator.say(thread, ada, text)
+            await until(lambda: len(new.turns) > 1)
+
+        assert new.texts == ["two", "three"]
+        assert {turn.key for turn in new.turns} == {old.turns[0].key}
+        looked_up = [one.call for one in emulator.requests if one.call == f"GET /channels/{thread}"]
+        assert len(looked_up) == 1
+
+
+async def test_the_saved_session_expires_and_is_no_secret_of_the_log(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with DiscordEmulator() as emulator, a_process(emulator, FakeIntake(), store):
+        await until_saved(store, 1)
+        (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
+
+        seconds = await store.command("TTL", name)
+
+        assert 0 < seconds <= 300
+        secret = (await saved(store))["id"]
+        ours = [one.getMessage() for one in caplog.records if one.name.startswith("adapters")]
+        assert not any(secret in line for line in ours)
+
+
+async def test_an_address_of_somebody_else_gets_no_token(store: Store) -> None:
+    visits: list[object] = []
+
+    def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visits.append(writer)
+        writer.close()
+
+    thief = await asyncio.start_server(note, "127.0.0.1", 0)
+    port = thief.sockets[0].getsockname()[1]
+    async with thief, DiscordEmulator() as emulator:
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
+        await store.command("HSET", name, "url", f"ws://127.0.0.1:{port}/")
+
+        async with a_process(emulator, FakeIntake(), store):
+            assert (emulator.sessions, emulator.resumes) == (1, 1)
+    assert not visits
+
+
+async def test_an_address_that_does_not_answer_is_left_for_the_first_one(store: Store) -> None:
+    async with DiscordEmulator() as emulator:
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
+        gone = emulator.gateway_url.replace("/gateway", "/nowhere")
+        await store.command("HSET", name, "url", gone)
+
+        async with a_process(emulator, FakeIntake(), store):
+            assert (emulator.sessions, emulator.resumes) == (1, 1)
+
+
+async def test_a_session_with_other_intents_is_not_resumed(store: Store) -> None:
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
+        await store.command("HSET", name, "intents", "1")
+
+        async with a_process(emulator, FakeIntake(), store):
+            assert (emulator.sessions, emulator.resumes) == (2, 0)
+
+
+async def test_without_message_content_the_session_goes_on_as_well(store: Store) -> None:
+    new = FakeIntake()
+    async with DiscordEmulator(message_content=False) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await emulator.say(emulator.dm(ada), ada, "one")
+
+        async with a_process(emulator, new, store):
+            await until(lambda: new.turns)
+
+        # Each process asks for the content first.
+        assert (emulator.sessions, emulator.resumes) == (3, 1)
+
+
+async def test_a_lost_redis_only_means_a_session_of_its_own(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator:
+        (name,) = [store.key("gateway", emulator.application_id, "all", "session")]
+        await store.command("SET", name, "not a hash")  # as good as a Redis that refuses
+
+        async with a_process(emulator, intake, store):
+            ada = emulator.user("Ada")
+            await emulator.say(emulator.dm(ada), ada, "one")
+            await until(lambda: intake.turns)
+
+        assert emulator.sessions == 1
+    assert "the gateway's session is not known" in caplog.text
+
+
+# The session is gone
+
+
+async def test_what_was_missed_is_caught_up_when_the_session_is_gone(store: Store) -> None:
+    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        async with a_process(emulator, old, store) as platform:
+            await emulator.say(dm, ada, "hello")
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+            await until(lambda: len(old.turns) > 1)
+            thread = await our_thread(emulator, platform, old)
+        await emulator.say(thread, ada, "two")
+        await emulator.say(thread, ada, "three")
+        await emulator.say(emulator.channel_id, ada, "among people")
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} four")
+        await emulator.say(dm, ada, "five")
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: "five" in new.texts)
+
+        # What the old process admitted, the queue would know.
+        unknown = [text for text in new.texts if text not in old.texts]
+        assert unknown == ["two", "three", "four", "five"]
+        assert emulator.sessions == 2
+
+
+async def test_what_was_missed_comes_before_what_is_said_now(store: Store) -> None:
+    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST, latency=0.05) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, old, store) as platform:
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+            await until(lambda: old.turns)
+            thread = await our_thread(emulator, platform, old)
+        await emulator.say(thread, ada, "two")
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await emulator.say(thread, ada, "three")
+            await until(lambda: len(new.turns) > 2)
+
+        assert [text for text in new.texts if text != "one"] == ["two", "three"]
+
+
+class Picky(FakeIntake):
+    """Never takes the question "one"."""
+
+    async def admit(self, turn: Turn) -> bool:
+        if turn.text == "one":
+            raise WriteRefused("this one never")
+        return await super().admit(turn)
+
+
+async def test_a_missed_question_that_cannot_be_taken_loses_no_other(store: Store) -> None:
+    new, clock = Picky(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        for text in ("one", "two", "three"):
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {text}")
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: len(new.turns) > 1)
+
+        assert new.texts == ["two", "three"]
+
+
+async def test_nobody_is_answered_who_does_not_wait_any_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.discord.missed.PATIENCE", -60.0)
+    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.dm(ada), ada, "zero")
+        async with a_process(emulator, old, store):
+            said = await emulator.say(emulator.dm(ada), ada, "one")
+            await until(lambda: old.turns)
+            await until_heard(store, said)
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} three")
+            await until(lambda: new.turns)
+
+        assert new.texts == ["three"]
+
+
+async def test_a_bot_that_starts_for_the_first_time_answers_nothing_old(store: Store) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator:
+        ada = emulator.user("Ada")
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+
+        async with a_process(emulator, intake, store):
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
+            await until(lambda: intake.turns)
+
+        assert intake.texts == ["two"]
+
+
+async def test_a_quiet_bot_has_listened_all_the_same(store: Store) -> None:
+    new, clock = FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: new.turns)
+
+        assert new.texts == ["one"]
+
+
+async def test_a_session_that_discord_ends_while_we_listen_is_caught_up(store: Store) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, intake, store):
+            said = await emulator.say(emulator.dm(ada), ada, "one")
+            await until_heard(store, said)
+
+            emulator.refuse_connections()
+            await emulator.invalidate()
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
+            emulator.accept_connections()
+            await until(lambda: len(intake.turns) > 1)
+
+        assert intake.texts == ["one", "two"]
+        assert emulator.sessions == 2
+
+
+async def test_a_catch_up_looks_at_fifty_places_and_no_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.discord.missed.PLACES", 3)
+    new, clock = FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        for number in range(5):
+            place = emulator.channel(f"channel-{number}")
+            await emulator.say(place, ada, f"{emulator.bot_mention} {number}")
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: len(new.turns) > 2)
+            await emulator.say(emulator.dm(ada), ada, "now")
+            await until(lambda: len(new.turns) > 3)
+
+        assert new.texts == ["4", "3", "2", "now"]
+
+
+async def test_a_place_that_cannot_be_read_hides_no_other(store: Store) -> None:
+    new, clock = FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+        closed = emulator.channel("closed")
+        await emulator.say(closed, ada, f"{emulator.bot_mention} two")
+        emulator.fail(f"GET /channels/{closed}/messages", status=403)
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: new.turns)
+
+        assert new.texts == ["one"]
+
+
+async def test_a_store_that_is_away_during_the_catch_up_loses_nothing(store: Store) -> None:
+    new, clock = FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        before = await saved(store)
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+        clock.advance(3600)
+        new.refuses = StoreUnavailable("away")
+
+        async with a_process(emulator, new, store):
+            await until(lambda: new.refusals > 1)
+            # Who comes after us, should we end now, has to catch up as well.
+            assert (await saved(store))["id"] == before["id"]
+            new.refuses = None
+            await until(lambda: new.turns)
+
+        assert new.texts == ["one"]
+
+
+# Several processes
+
+
+async def test_two_gateways_at_once_admit_each_turn_once(store: Store) -> None:
+    queue = a_queue(store, "w")
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        async with a_process(emulator, an_intake(store, "a"), store):
+            await until_saved(store, 1)
+            async with a_process(emulator, an_intake(store, "b"), store):
+                await until(lambda: [one.connected for one in emulator.listeners] == [True, True])
+
+                for text in ("one", "two", "three"):
+                    await emulator.say(dm, ada, text)
+                async with asyncio.timeout(60):
+                    while await queue.depth() < 3:
+                        await asyncio.sleep(0.01)
+
+            await emulator.say(dm, ada, "four")
+            async with asyncio.timeout(60):
+                while await queue.depth() < 4:
+                    await asyncio.sleep(0.01)
+
+        assert await queue.depth() == 4
+        assert len(emulator.screen(dm)) == 4
+
+
+async def test_two_processes_do_not_take_a_session_from_each_other_for_ever(store: Store) -> None:
+    old, new = FakeIntake(), FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator, a_process(emulator, old, store):
+        ada = emulator.user("Ada")
+        await until_saved(store, 1)
+        async with a_process(emulator, new, store):
+            await until(lambda: [one.connected for one in emulator.listeners] == [True, True])
+            await emulator.disconnect()
+            await until(lambda: [one.resumes for one in emulator.listeners] == [2, 1])
+
+            said = await emulator.say(emulator.dm(ada), ada, "one")
+            await until(lambda: old.turns and new.turns)
+
+            # The one that took the session is the one that saves it.
+            await until_heard(store, said)
+            assert (await saved(store))["id"] == emulator.listeners[0].session_id
+        assert emulator.sessions == 2
+
+
+async def test_the_shards_of_two_processes_hear_everything_once(store: Store) -> None:
+    intakes = [FakeIntake(), FakeIntake()]
+    rules = GatewayRules(shards=4, max_concurrency=4, needs_sharding=True)
+    async with DiscordEmulator(gateway=rules) as emulator:
+        ada = emulator.user("Ada")
+        async with (
+            a_process(emulator, intakes[0], store, shards=((0, 1), 4)),
+            a_process(emulator, intakes[1], store, shards=((2, 3), 4)),
+        ):
+            await until(lambda: len(emulator.listeners) == 4)
+            await emulator.say(emulator.dm(ada), ada, "one")
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
+            await until(lambda: len(intakes[0].turns + intakes[1].turns) > 1)
+
+        heard = sorted(one.text for one in intakes[0].turns + intakes[1].turns)
+        assert heard == ["one", "two"]
+        assert sorted(one.shard for one in emulator.listeners) == [(n, 4) for n in range(4)]
+
+
+async def test_each_shard_resumes_its_own_session(store: Store) -> None:
+    new = FakeIntake()
+    rules = GatewayRules(shards=2, max_concurrency=2)
+    async with DiscordEmulator(gateway=rules) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, FakeIntake(), store, shards=((0, 1), 2)):
+            await until(lambda: len(emulator.listeners) == 2)
+            async with asyncio.timeout(60):
+                while len(await store.command("KEYS", store.key("gateway", "*", "session"))) < 2:
+                    await asyncio.sleep(0.01)
+        await emulator.say(emulator.dm(ada), ada, "one")
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
+
+        async with a_process(emulator, new, store, shards=((0, 1), 2)):
+            await until(lambda: len(new.turns) > 1)
+
+        assert sorted(new.texts) == ["one", "two"]
+        assert (emulator.sessions, emulator.resumes) == (2, 2)
+
+
+async def test_shards_that_may_not_begin_at_once_begin_one_after_the_other(store: Store) -> None:
+    rules = GatewayRules(shards=2, max_concurrency=1, identify_seconds=5.0)
+    async with (
+        DiscordEmulator(gateway=rules) as emulator,
+        a_process(emulator, FakeIntake(), store, shards=((0, 1), 2)),
+    ):
+        await until(lambda: len(emulator.listeners) == 2)
+
+        assert emulator.sessions == 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "shards", "sentence"),
+    [
+        (GatewayRules(needs_sharding=True), None, "set DISCORD_SHARDS, for example 0-1/2"),
+    ],
+)
+async def test_shards_that_discord_refuses_are_told_by_the_name_of_their_setting(
+    store: Store, rules: GatewayRules, shards: Shards | None, sentence: str
+) -> None:
+    async with (
+        DiscordEmulator(gateway=rules) as emulator,
+        connect(
+            token=emulator.token,
+            api_url=emulator.api_url,
+            gateway_url=emulator.gateway_url,
+            threads=True,
+            budgets=NoLimits(),
+        ) as platform,
+    ):
+        with pytest.raises(CannotStart, match=sentence):
+            await platform.listen(FakeIntake(), store=store, shards=shards)
+
+
+async def test_a_bot_that_may_begin_no_more_sessions_waits_and_keeps_its_token(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    rules = GatewayRules(session_starts=1, identify_seconds=0.0)
+    async with DiscordEmulator(clock=clock, gateway=rules) as emulator:
+        token = emulator.token
+        async with a_process(emulator, FakeIntake(), store):
+            await emulator.invalidate()
+            await until(lambda: "begin no session" in caplog.text)
+
+        assert (emulator.token, emulator.sessions) == (token, 1)
+
+
+# As processes
+
+
+def said(*texts: str) -> list[str]:
+    """Return what the emulated model answers to these."""
+    return [f"You said: {text}" for text in texts]
+
+
+@pytest.mark.process
+async def test_what_is_said_while_a_killed_process_is_away_is_answered() -> None:
+    async with DiscordEmulator() as emulator, ModelEmulator() as model:
+        variables = discord_variables(emulator, model)
+        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+            data_dir, way = Path(folder), DiscordDm(emulator)
+            async with connect_store(url="", data_dir=data_dir) as store:
+                async with bot(data_dir=data_dir, variables=variables) as first:
+                    await asyncio.wait_for(emulator.connected.wait(), 60)
+                    await way.ask("one")
+                    await until(lambda: way.finals() == said("one"))
+                    await until_heard(store, emulator.screen(way.channel)[0].id)
+                    first.kill()
+                    await first.process.wait()
+                await way.ask("two")
+
+                async with bot(data_dir=data_dir, variables=variables):
+                    await until(lambda: way.finals() == said("one", "two"))
+
+    assert (emulator.sessions, emulator.resumes) == (1, 1)
+
+
+@pytest.mark.process
+async def test_an_old_and_a_new_deployment_overlap_without_a_double_answer() -> None:
+    async with DiscordEmulator(gateway=FAST) as emulator, ModelEmulator() as model:
+        variables = discord_variables(emulator, model)
+        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+            data_dir, way, other = Path(folder), DiscordDm(emulator), DiscordMention(emulator)
+            async with bot(data_dir=data_dir, variables=variables) as old:
+                await asyncio.wait_for(emulator.connected.wait(), 60)
+                await way.ask("one")
+                await until(lambda: way.finals() == said("one"))
+                async with bot(data_dir=data_dir, variables=variables):
+                    await until(lambda: emulator.resumes and len(emulator.listeners) == 2)
+                    await until(lambda: all(one.connected for one in emulator.listeners))
+                    await way.ask("two")
+                    await other.ask("three")
+                    await until(lambda: way.finals()[1:] == said("two"))
+                    await until(lambda: other.finals() == said("three"))
+                    old.process.terminate()
+                    await way.ask("four")
+                    await old.process.wait()
+                    await other.ask("five")
+                    await until(lambda: other.finals() == said("three", "five"))
+                    await until(lambda: way.finals() == said("one", "two", "four"))
+
+    asked = [one.messages[-1]["content"] for one in model.requests]
+    assert sorted(asked) == ["five", "four", "one", "three", "two"]
+    assert old.process.returncode == 0
+
+
+# The parts
+
+
+def test_a_journal_waits_for_the_first_event_that_is_not_dealt_with() -> None:
+    journal = Journal()
+    releases = []
+    for seq in (2, 3, 5):
+        with journal.heard(seq, 10 * seq) as release:
+            releases.append(held())
+        release()
+
+    releases[1]()
+    between = journal.dealt_with(7), journal.newest
+    releases[0]()
+
+    assert between == (1, 0)
+    assert (journal.dealt_with(7), journal.newest) == (4, 30)
+
+
+def test_a_journal_forgets_the_numbers_of_an_earlier_session_but_not_its_messages() -> None:
+    journal = Journal()
+    with journal.heard(40, 400) as release:
+        pending = held()
+    release()
+
+    journal.new_session()
+    with journal.heard(2, 500) as done:
+        pass
+    done()
+    between = journal.dealt_with(3), journal.newest
+    pending()
+
+    assert between == (3, 0)
+    assert journal.newest == 500
+
+
+def test_an_event_is_released_once_however_often_it_is_told() -> None:
+    journal = Journal()
+    with journal.heard(2) as release:
+        first, second = held(), held()
+
+    release()
+    first()
+    first()
+
+    assert journal.dealt_with(2) == 1
+    second()
+    assert journal.dealt_with(2) == 2
+
+
+async def test_a_backlog_tells_of_each_errand_that_is_over_however_it_ended() -> None:
+    backlog, over, run = Backlog(), list[str](), list[str]()
+
+    def errand(name: str) -> Errand:
+        async def go() -> None:
+            run.append(name)
+            if name == "refused":
+                raise WriteRefused("no")
+
+        return go
+
+    for name in ("refused", "deleted", "second"):
+        backlog.add_question(name, errand(name), done=partial(over.append, name))
+    backlog.add_deletion(["deleted"], errand("deletion"), done=partial(over.append, "deletion"))
+    backlog.put_first((one, errand(one), partial(over.append, one)) for one in ("first", "next"))
+
+    working = asyncio.create_task(backlog.work())
+    await until(lambda: "deletion" in over)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+    assert run == ["first", "next", "refused", "second", "deletion"]
+    assert over == ["deleted", "first", "next", "refused", "second", "deletion"]
+
+
+async def test_an_errand_that_is_cut_off_is_not_over() -> None:
+    backlog, over = Backlog(), list[str]()
+    began = asyncio.Event()
+
+    async def hang() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    backlog.add_question("1", hang, done=partial(over.append, "1"))
+    working = asyncio.create_task(backlog.work())
+    await began.wait()
+
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+    assert not over
+
+
+def test_the_library_is_as_its_internals_were_read() -> None:
+    """`adapters/discord/connection.py` leans on these: after a change read the library anew.
+
+    `Client.connect` is what ours stands in for.
+    """
+    opened = inspect.signature(DiscordWebSocket.from_client).parameters
+    source = inspect.getsource(discord.Client.connect) + inspect.getsource(discord.Client.close)
+    received = inspect.getsource(DiscordWebSocket.received_message)
+
+    assert discord.__version__ == "2.7.1"
+    assert {"initial", "gateway", "shard_id", "session", "sequence", "resume"} <= set(opened)
+    assert "DiscordWebSocket.from_client(self, **ws_params)" in source
+    assert "self.ws is not None and self.ws.open" in source
+    assert received.index("self.sequence = seq") < received.index("self._discord_parsers[event]")
+    assert "self.gateway = yarl.URL(data['resume_gateway_url'])" in received
+    assert inspect.signature(DiscordWebSocket.close).parameters["code"].default == 4000
+    assert ReconnectWebSocket(None, resume=False).resume is False
+    assert isinstance(DiscordWebSocket.DEFAULT_GATEWAY, yarl.URL)
+
+
+async def test_a_client_has_a_parser_for_each_event_that_somebody_waits_for() -> None:
+    client = discord.Client(intents=discord.Intents.none())
+
+    assert {"READY", "MESSAGE_CREATE", "INTERACTION_CREATE"} <= set(client._connection.parsers)

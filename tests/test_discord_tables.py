@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,10 +56,30 @@ def test_what_is_no_table_stays_as_it_is(text: str) -> None:
     assert tables_as_code(text) == text
 
 
-def test_a_cell_does_not_end_the_code() -> None:
-    shown = tables_as_code("| a |\n|---|\n| ```x |\n\n")
+@given(st.integers(3, 12))
+def test_a_cell_does_not_end_the_code(backticks: int) -> None:
+    shown = tables_as_code(f"| a |\n|---|\n| {'`' * backticks}x |\n\n")
 
     assert shown.count("```") == 2
+
+
+def test_a_mark_above_a_letter_takes_no_room_of_its_own() -> None:
+    shown = tables_as_code("| name | b |\n|---|---|\n| e\u0301tude | c |\n\n")
+
+    assert "| e\u0301tude | c |" in shown
+    assert "| name  | b |" in shown
+
+
+def test_a_table_that_grows_costs_little() -> None:
+    rows = [f"| item {n} | value {n * 7} | a note on it |" for n in range(300)]
+    text = "\n".join(["| name | value | note |", "|---|---|---|", *rows])
+    pager = Pager(limit=2000, measure=lambda text: len(tables_as_code(text)))
+    began = time.process_time()
+
+    for size in range(5, len(text), 5):
+        pager.tidied(pager.cut(text[:size])[-1])
+
+    assert time.process_time() - began < len(text) / 5 * 0.0003
 
 
 @given(TEXTS)

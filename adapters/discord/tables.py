@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 
 from bot.markdown import Block, is_row
 
 _PIPE = re.compile(r"(?<!\\)\|")
 _FENCE = "```"
-_NO_FENCE = "``\u200b`"  # with a space of no width, so that a cell does not end the code
+# A space of no width, so that the backticks of a cell do not end the code.
+_FENCE_BEGUN, _APART = re.compile("``(?=`)"), "``\u200b"
 
 
+@lru_cache(maxsize=16)
 def tables_as_code(text: str) -> str:
     """Return Markdown with each of its tables in a code fence, the cells of a column equally wide.
 
@@ -42,24 +46,44 @@ def _shown(lines: list[str]) -> Iterator[str]:
 
 
 def _in_code(rows: list[str]) -> Iterator[str]:
-    cells = [_PIPE.split(row.replace(_FENCE, _NO_FENCE)) for row in rows]
-    widths = [max(map(_width, column)) for column in zip_longest(*cells, fillvalue="")]
-    cells[1] = [cell.replace(":", "-") for cell in cells[1]]
+    widths = tuple(map(max, zip_longest(*(_cells(row).widths for row in rows), fillvalue=0)))
+    head, ruler, *others = rows
     yield _FENCE
-    for number, row in enumerate(cells):
-        filler = "-" if number == 1 else " "
-        # What stands behind a row's last pipe, or of a row that is not whole yet, needs no room.
-        padded = [_padded(cell, widths[n], filler) for n, cell in enumerate(row[:-1])]
-        yield "|".join([*padded, row[-1]])
+    yield _padded(head, widths)
+    yield _padded(ruler.replace(":", "-"), widths, filler="-")
+    yield from (_padded(row, widths) for row in others)
     yield _FENCE
 
 
-def _padded(cell: str, width: int, filler: str) -> str:
-    return cell + filler * (width - _width(cell))
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The cells of a row, and the columns that each takes in a fixed-width font."""
+
+    texts: tuple[str, ...]
+    widths: tuple[int, ...]
+
+
+# A table is measured and shown again and again while it grows, and only its last row changes; so
+# many short rows fill some pages.
+@lru_cache(maxsize=1024)
+def _cells(row: str) -> _Cells:
+    texts = tuple(_PIPE.split(_FENCE_BEGUN.sub(_APART, row)))
+    return _Cells(texts, tuple(map(_width, texts)))
+
+
+@lru_cache(maxsize=1024)
+def _padded(row: str, widths: tuple[int, ...], *, filler: str = " ") -> str:
+    cells = _cells(row)
+    # What stands behind a row's last pipe, or of a row that is not whole yet, needs no room.
+    sized = zip(cells.texts[:-1], cells.widths, widths, strict=False)
+    padded = [text + filler * (wanted - width) for text, width, wanted in sized]
+    return "|".join([*padded, cells.texts[-1]])
 
 
 def _width(cell: str) -> int:
     """Return the columns that a cell takes in a fixed-width font."""
+    if cell.isascii():
+        return len(cell)
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in cell)
     marks = sum(unicodedata.combining(character) > 0 for character in cell)
     return len(cell) + wide - marks

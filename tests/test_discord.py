@@ -1252,8 +1252,12 @@ async def test_a_deleted_reply_is_told_as_such() -> None:
     [
         (400, 50035, WriteRefused),
         (401, 0, WriteFailed),
+        (403, 0, WriteFailed),
+        (403, 40333, WriteFailed),
         (403, 50001, PlaceGone),
+        (403, 50007, PlaceGone),
         (403, 50013, PlaceGone),
+        (403, 160005, PlaceGone),
         (404, 10003, PlaceGone),
         (404, 10008, MessageGone),
         (500, 0, WriteFailed),
@@ -1276,6 +1280,44 @@ async def test_a_refusal_is_told_in_the_words_of_the_core(
                 await surface.edit(shown, page("one two"))
 
         assert time.monotonic() - started < 0.5
+
+
+async def test_a_page_of_a_proxy_is_a_passing_failure() -> None:
+    async with (
+        DiscordEmulator() as emulator,
+        logged_in(emulator) as platform,
+        platform.surface(dm_turn(emulator)) as surface,
+    ):
+        emulator.fail("POST .*/messages", status=403, body="<html>Access denied</html>")
+
+        with pytest.raises(WriteFailed):
+            await surface.post(page("one"))
+
+
+async def test_a_person_who_takes_no_messages_is_named_to_the_operator() -> None:
+    async with (
+        DiscordEmulator() as emulator,
+        logged_in(emulator) as platform,
+        platform.surface(dm_turn(emulator)) as surface,
+    ):
+        body = {"code": 50007, "message": "no"}
+        emulator.fail("POST .*/messages", status=403, body=body)
+
+        with pytest.raises(PlaceGone, match="takes no direct messages"):
+            await surface.post(page("one"))
+
+
+async def test_a_call_that_hangs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.discord.errors.REQUEST_TIMEOUT", 0.1)
+    async with (
+        DiscordEmulator() as emulator,
+        logged_in(emulator) as platform,
+        platform.surface(dm_turn(emulator)) as surface,
+    ):
+        emulator.fail("POST .*/messages", "hang")
+
+        with pytest.raises(WriteFailed):
+            await surface.post(page("one"))
 
 
 async def test_a_full_bucket_is_told_at_once_with_the_time_to_wait() -> None:

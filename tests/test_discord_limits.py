@@ -11,8 +11,9 @@ import aiohttp
 import pytest
 
 from adapters.discord.errors import fail_at_once
-from adapters.discord.limits import EVERYTHING, counted, edit_budget
+from adapters.discord.limits import EVERYTHING, Budgets, Kind, counted, edit_budget
 from bot.budget import EditBudgets
+from bot.domain import EditBudget
 from bot.errors import WriteDelayed
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
@@ -20,7 +21,7 @@ from tests.emulators.discord import DiscordEmulator
 
 @asynccontextmanager
 async def calling(
-    emulator: DiscordEmulator, budgets: EditBudgets
+    emulator: DiscordEmulator, budgets: Budgets
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """Call the API as the platform does, without a library between."""
     async with aiohttp.ClientSession(
@@ -78,6 +79,99 @@ async def test_a_global_refusal_holds_every_request(store: Store) -> None:
         assert await get(session, emulator, f"/channels/{emulator.channel_id}") == 200
 
         assert time.perf_counter() - began > 0.8
+
+
+class Learnt:
+    """Writes down what is learnt and waited for, and waits for nothing."""
+
+    def __init__(self) -> None:
+        self.windows: list[tuple[str, int, float]] = []
+        self.pauses: list[float] = []
+
+    def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
+        self.windows.append((bucket, writes, seconds))
+
+    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+        """Let it go out."""
+
+    async def pause(self, budget: EditBudget, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+
+async def test_what_is_believed_is_what_discord_was_seen_to_do() -> None:
+    async with DiscordEmulator() as emulator:
+        limits = emulator.limits
+        kinds: list[tuple[Kind, tuple[int, float]]] = [
+            ("post", limits.create),
+            ("edit", limits.edit),
+            ("ask", limits.webhook),
+        ]
+
+        for kind, bucket in kinds:
+            believed = edit_budget(kind, "1")
+            assert (believed.writes, believed.seconds) == bucket
+
+
+async def test_only_the_first_answer_of_a_window_teaches() -> None:
+    learnt = Learnt()
+    async with DiscordEmulator() as emulator, calling(emulator, learnt) as session:
+        emulator.limits.create, emulator.limits.edit = (3, 7.0), (4, 9.0)
+        path = f"{emulator.api_url}/channels/{emulator.channel_id}/messages"
+        for number in range(3):
+            async with session.post(path, json={"content": f"{number}"}) as answer:
+                sent = await answer.json()
+        for number in range(2):
+            async with session.patch(f"{path}/{sent['id']}", json={"content": f"{number}"}):
+                emulator.clock.advance(1)
+
+        place = emulator.channel_id
+        assert [(bucket, writes, round(seconds)) for bucket, writes, seconds in learnt.windows] == [
+            (f"discord:post:{place}", 3, 7),
+            (f"discord:edit:{place}", 4, 9),
+        ]
+
+
+async def test_the_webhook_of_an_interaction_teaches_without_telling_its_token() -> None:
+    learnt = Learnt()
+    async with DiscordEmulator() as emulator, calling(emulator, learnt) as session:
+        headers = {
+            "X-RateLimit-Limit": "4",
+            "X-RateLimit-Remaining": "3",
+            "X-RateLimit-Reset-After": "2.5",
+        }
+        emulator.fail("PATCH /webhooks", status=404, headers=headers)
+
+        path = f"/webhooks/1/a-token_{'x' * 9}/messages/@original"
+        async with session.patch(emulator.api_url + path, json={}):
+            pass
+
+        budget = edit_budget("ask", f"a-token_{'x' * 9}")
+        assert learnt.windows == [(budget.bucket, 4, 2.5)]
+        assert "token" not in budget.bucket
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "seconds"),
+    [
+        ({"message": "slow down", "retry_after": 0.3, "global": True}, "1", 0.3),
+        ("error code: 1015", "7", 7.0),
+        ("error code: 1015", "", 5.0),
+        ({"message": "slow down", "retry_after": None}, "1", 5.0),
+    ],
+)
+async def test_the_time_to_wait_is_as_exact_as_it_is_told(
+    body: object, header: str, seconds: float
+) -> None:
+    learnt = Learnt()
+    async with DiscordEmulator() as emulator, calling(emulator, learnt) as session:
+        headers = {"X-RateLimit-Global": "true", "Retry-After": header}
+        emulator.fail("GET /users/@me", status=429, body=body, headers=headers)
+
+        with pytest.raises(WriteDelayed) as delayed:
+            await get(session, emulator, "/users/@me")
+
+        assert delayed.value.retry_after == seconds
+        assert learnt.pauses == [seconds]
 
 
 async def test_the_answer_that_opens_a_window_tells_how_large_it_is(store: Store) -> None:

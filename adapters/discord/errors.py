@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import discord
@@ -48,6 +49,8 @@ _PLACE_GONE = {
 }
 _TOO_SOON = {10015, 10062}  # unknown webhook, unknown interaction
 _TOO_LATE = 50027  # invalid webhook token
+# No code at all, and "Cloudflare is blocking your request": pages of what stands before Discord.
+_NOT_DISCORDS = {0, 40333}
 _TOO_OLD = 30046  # "Maximum number of edits to messages older than 1 hour reached", with a 429
 _LONG = 30.0  # seconds; rather a new message than so long a wait for an edit
 
@@ -62,11 +65,16 @@ async def translated() -> AsyncIterator[None]:
         raise _surface_error(error) from error
 
 
-def retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds to wait: Discord names whole ones, a proxy before it perhaps none."""
+async def retry_after(response: aiohttp.ClientResponse) -> float:
+    """Return the seconds to wait.
+
+    Discord names them in the body, whole ones in a header; a proxy before it perhaps none.
+    """
+    in_header = response.headers.get("Retry-After", "5")
+    named = (await _body(response)).get("retry_after", in_header)
     try:
-        return float(headers["Retry-After"])
-    except (KeyError, ValueError):
+        return float(named)
+    except (TypeError, ValueError):
         return 5.0
 
 
@@ -88,20 +96,24 @@ async def _refuse(
 ) -> None:
     status = params.response.status
     if status == 429:
-        wait = retry_after(params.response.headers)
-        if wait > _LONG and await _code(params.response) == _TOO_OLD:
-            raise WriteRefused("Discord takes no more edits of a message that old")
-        raise WriteDelayed("Discord asks to wait", retry_after=wait)
+        raise await _delay(params.response)
     if status >= 500:
         raise WriteFailed(f"Discord answers {status}")
 
 
-async def _code(response: aiohttp.ClientResponse) -> object:
+async def _delay(response: aiohttp.ClientResponse) -> SurfaceError:
+    wait = await retry_after(response)
+    if wait > _LONG and (await _body(response)).get("code") == _TOO_OLD:
+        return WriteRefused("Discord takes no more edits of a message that old")
+    return WriteDelayed("Discord asks to wait", retry_after=wait)
+
+
+async def _body(response: aiohttp.ClientResponse) -> dict[str, Any]:
     try:
         body = await response.json(content_type=None)
     except (aiohttp.ClientError, ValueError):
-        return None
-    return body.get("code") if isinstance(body, dict) else None
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _surface_error(error: Exception) -> SurfaceError:
@@ -129,6 +141,8 @@ def _answer_error(error: discord.HTTPException) -> SurfaceError:
         return NotAnswered(detail)
     if error.code == _TOO_LATE:
         return WriteRefused(detail)
+    if error.code in _NOT_DISCORDS and error.status in (403, 404):
+        return WriteFailed(detail)
     return _status_error(error.status, detail)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -18,9 +19,12 @@ Kind = Literal["post", "edit", "ask"]
 # Field measurements: about five new messages, and five edits, in five seconds for each channel; and
 # as many for the webhook of each interaction.
 _WRITES, _WINDOW = 5, 5.0
-_MESSAGES = re.compile(r"/channels/(\d+)/messages(?:/\d+)?$")
+_TAUGHT: Mapping[Kind, re.Pattern[str]] = {
+    "post": re.compile(r"POST .*/channels/(\d+)/messages"),
+    "edit": re.compile(r"PATCH .*/channels/(\d+)/messages/\d+"),
+    "ask": re.compile(r"PATCH .*/webhooks/\d+/([^/]+)/messages/[^/]+"),
+}
 _OF_INTERACTIONS = re.compile(r"/(?:interactions|webhooks)/")
-_KINDS: Mapping[str, Kind] = {"POST": "post", "PATCH": "edit"}
 
 
 # Discord's documentation, "Rate Limits", "Global Rate Limit": 50 requests a second in all, but for
@@ -42,7 +46,7 @@ class Budgets(Protocol):
 
 
 def edit_budget(kind: Kind, place: int | str) -> EditBudget:
-    """Return the budget of new messages or edits in a channel, or of an interaction's webhook."""
+    """Return the budget of new messages or edits in a channel, or of a webhook by its token."""
     return EditBudget(_bucket(kind, place), _WRITES, _WINDOW, refills=False)
 
 
@@ -68,18 +72,28 @@ def counted(trace: aiohttp.TraceConfig, budgets: Budgets) -> aiohttp.TraceConfig
     ) -> None:
         headers = params.response.headers
         if "X-RateLimit-Global" in headers:
-            await budgets.pause(EVERYTHING, retry_after(headers))
-        place = _MESSAGES.search(params.url.path)
-        kind = _KINDS.get(params.method)
-        if place and kind and (found := _window(headers)):
-            budgets.learn(_bucket(kind, place[1]), writes=found[0], seconds=found[1])
+            await budgets.pause(EVERYTHING, await retry_after(params.response))
+        bucket = _taught(f"{params.method} {params.url.path}")
+        if bucket and (found := _window(headers)):
+            budgets.learn(bucket, writes=found[0], seconds=found[1])
 
     trace.on_request_start.append(wait)
     trace.on_request_end.insert(0, read)
     return trace
 
 
+def _taught(call: str) -> str | None:
+    """Return the bucket of which the answer to a call tells."""
+    for kind, pattern in _TAUGHT.items():
+        if found := pattern.fullmatch(call):
+            return _bucket(kind, found[1])
+    return None
+
+
 def _bucket(kind: Kind, place: int | str) -> str:
+    if kind == "ask":
+        # A token is a secret, and buckets are names in the store.
+        place = hashlib.blake2b(str(place).encode(), digest_size=12).hexdigest()
     return f"discord:{kind}:{place}"
 
 

@@ -208,7 +208,7 @@ class CommandSurface:
         """Return the budget of the interaction's webhook, or for later pages the channel's."""
         if page.number > 0 or self._refused:
             return self._channel.budget(page, new=new)
-        return edit_budget("ask", self._place.interaction)
+        return edit_budget("ask", self._place.token)
 
     def measure(self, text: str) -> int:
         """Return the number of code points, as for any message."""

@@ -21,7 +21,7 @@ from bot.errors import (
 )
 
 # Longer than Discord's usual window of 5 s: discord.py 2.7.1 sleeps inside the call that empties a
-# bucket, and cancelling that sleep would cost another window.
+# bucket, but for a RestClient, and cancelling that sleep would cost another window.
 REQUEST_TIMEOUT = 15.0  # seconds
 
 

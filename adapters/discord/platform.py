@@ -15,6 +15,7 @@ from discord.gateway import DiscordWebSocket
 from discord.http import Route
 
 from adapters.discord.backlog import Backlog
+from adapters.discord.client import RestClient
 from adapters.discord.errors import fail_at_once, translated
 from adapters.discord.gateway import Gateway
 from adapters.discord.limits import Budgets, counted
@@ -59,7 +60,7 @@ async def connect(
     DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway_url) if gateway_url else _GATEWAY_URL
     # We never speak, and an operator need not hear of what voice lacks.
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
-    client = discord.Client(
+    client = RestClient(
         intents=discord.Intents(guilds=True),  # not used; discord.py warns where it is missing
         allowed_mentions=discord.AllowedMentions.none(),
         max_messages=None,
@@ -77,9 +78,7 @@ class DiscordPlatform:
 
     name = "discord"
 
-    def __init__(
-        self, client: discord.Client, *, token: str, threads: bool, budgets: Budgets
-    ) -> None:
+    def __init__(self, client: RestClient, *, token: str, threads: bool, budgets: Budgets) -> None:
         self._client = client
         self._token = token
         self._threads = threads

@@ -13,6 +13,7 @@ from datetime import timedelta
 import discord
 from discord.http import Route
 
+from adapters.discord.client import RestClient
 from adapters.discord.errors import NotAnswered, NotPermitted, ThreadArchived, translated
 from adapters.discord.limits import edit_budget
 from adapters.discord.place import ChannelPlace, CommandPlace, read_place
@@ -29,6 +30,8 @@ _LIMIT = 2000  # Discord's documentation, "Create Message"
 _NAME_LIMIT = 100  # Discord's documentation, "Start Thread from Message"
 _ALREADY_OPEN = 160004  # "A thread has already been created for this message"
 _TYPING_PAUSE = 8.0  # seconds; Discord shows typing for ten
+# Replies that stand in one channel type together: it takes about five calls in five seconds.
+_TYPING_GAP = 1.0  # seconds
 _ORIGINAL = "@original"
 # The token lives for 15 minutes; the last one is left for writes on their way.
 _TOKEN_LIFE = timedelta(minutes=14)
@@ -39,7 +42,7 @@ _DEFERRAL_PAUSES = (0.3, 0.9, 1.8)  # seconds
 
 @asynccontextmanager
 async def open_surface(
-    client: discord.Client, turn: Turn
+    client: RestClient, turn: Turn
 ) -> AsyncIterator[ChannelSurface | CommandSurface]:
     """Open the surface of a turn's reply through a client that has logged in.
 
@@ -68,7 +71,7 @@ class ChannelSurface:
 
     def __init__(
         self,
-        client: discord.Client,
+        client: RestClient,
         *,
         place: ChannelPlace,
         parent: ChannelPlace | None,
@@ -191,7 +194,7 @@ class CommandSurface:
 
     limit = _LIMIT
 
-    def __init__(self, client: discord.Client, *, place: CommandPlace, turn_id: str) -> None:
+    def __init__(self, client: RestClient, *, place: CommandPlace, turn_id: str) -> None:
         self._http = client.http
         self._application = client.application_id
         self._place = place
@@ -303,7 +306,7 @@ class CommandSurface:
         return discord.utils.utcnow() - asked_at < _TOKEN_LIFE
 
 
-async def _in_thread(client: discord.Client, place: ChannelPlace, *, name: str) -> ChannelPlace:
+async def _in_thread(client: RestClient, place: ChannelPlace, *, name: str) -> ChannelPlace:
     """Return the thread of the question; the place itself where no thread can be opened."""
     if not place.opens_thread or place.question is None:
         return place
@@ -336,8 +339,8 @@ def _thread_name(question: str) -> str:
 
 
 @asynccontextmanager
-async def _typing(client: discord.Client, channel: int) -> AsyncIterator[None]:
-    # Beside the body: discord.py's own `typing()` may wait for a bucket before the body starts.
+async def _typing(client: RestClient, channel: int) -> AsyncIterator[None]:
+    # Beside the body, which need not wait for it.
     task = asyncio.create_task(_type(client, channel))
     try:
         yield
@@ -346,16 +349,25 @@ async def _typing(client: discord.Client, channel: int) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _type(client: discord.Client, channel: int) -> None:
+async def _type(client: RestClient, channel: int) -> None:
     while True:
         try:
-            async with translated():
-                await client.http.send_typing(channel)
+            if _is_due(client.typed_at, channel):
+                async with translated():
+                    await client.http.send_typing(channel)
         except PlaceGone:
             return
         except SurfaceError as error:
             _log.debug("typing was not shown: %s", error)
         await asyncio.sleep(_TYPING_PAUSE)
+
+
+def _is_due(typed_at: dict[int, float], channel: int) -> bool:
+    """Whether nobody types there just now; whoever asks is about to."""
+    now = asyncio.get_running_loop().time()
+    for one in [one for one, at in typed_at.items() if now - at >= _TYPING_GAP]:
+        del typed_at[one]
+    return typed_at.setdefault(channel, now) == now
 
 
 def _shows(message: discord.Message, page: Page, turn_id: str) -> bool:

@@ -63,8 +63,8 @@ async def test_replies_that_begin_together_in_a_channel_type_once() -> None:
 
 
 async def test_typing_is_shown_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.discord.surface._TYPING_PAUSE", 0.02)
-    monkeypatch.setattr("adapters.discord.surface._TYPING_GAP", 0.01)
+    monkeypatch.setattr("adapters.discord.opening._TYPING_PAUSE", 0.02)
+    monkeypatch.setattr("adapters.discord.opening._TYPING_GAP", 0.01)
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         async with platform.surface(dm_turn(emulator)):
             await until(lambda: len(emulator.typing) > 2)

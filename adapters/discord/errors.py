@@ -25,8 +25,11 @@ from bot.errors import (
 REQUEST_TIMEOUT = 15.0  # seconds
 
 
-class NotAnswered(WriteRefused):
-    """The interaction was not acknowledged yet, or never: its webhook is unknown."""
+class WebhookGone(WriteRefused):
+    """The interaction's webhook is not there yet, or not any more.
+
+    It was not acknowledged, or its token has expired.
+    """
 
 
 class NotPermitted(PlaceGone):
@@ -47,8 +50,8 @@ _PLACE_GONE = {
     50083: (ThreadArchived, "the thread is archived"),
     160005: (PlaceGone, "the thread is locked"),
 }
-_TOO_SOON = {10015, 10062}  # unknown webhook, unknown interaction
-_TOO_LATE = 50027  # invalid webhook token
+# Unknown webhook, unknown interaction, invalid webhook token.
+_WEBHOOK_GONE = {10015, 10062, 50027}
 # No code at all, and "Cloudflare is blocking your request": pages of what stands before Discord.
 _NOT_DISCORDS = {0, 40333}
 _TOO_OLD = 30046  # "Maximum number of edits to messages older than 1 hour reached", with a 429
@@ -137,10 +140,8 @@ def _answer_error(error: discord.HTTPException) -> SurfaceError:
     if error.code in _PLACE_GONE:
         kind, cure = _PLACE_GONE[error.code]
         return kind(f"{detail}: {cure}")
-    if error.code in _TOO_SOON:
-        return NotAnswered(detail)
-    if error.code == _TOO_LATE:
-        return WriteRefused(detail)
+    if error.code in _WEBHOOK_GONE:
+        return WebhookGone(detail)
     if error.code in _NOT_DISCORDS and error.status in (403, 404):
         return WriteFailed(detail)
     return _status_error(error.status, detail)

@@ -19,9 +19,9 @@ from adapters.discord.client import RestClient
 from adapters.discord.errors import fail_at_once, translated
 from adapters.discord.gateway import Gateway
 from adapters.discord.limits import Budgets, counted
+from adapters.discord.opening import open_surface
 from adapters.discord.saved import SavedSession
 from adapters.discord.shard import ON_THE_WAY, UNREACHABLE, Shard
-from adapters.discord.surface import open_surface
 from bot.domain import Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.intake import Intake

@@ -1,0 +1,111 @@
+"""Opens the surface of a turn's reply: in a thread of its question, and while the bot types."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import discord
+
+from adapters.discord.client import RestClient
+from adapters.discord.command import CommandSurface
+from adapters.discord.errors import translated
+from adapters.discord.place import ChannelPlace, CommandPlace, read_place
+from adapters.discord.surface import ChannelSurface
+from bot.domain import Turn
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteFailed, WriteRefused
+
+_log = logging.getLogger(__name__)
+
+_NAME_LIMIT = 100  # Discord's documentation, "Start Thread from Message"
+_ALREADY_OPEN = 160004  # "A thread has already been created for this message"
+_TYPING_PAUSE = 8.0  # seconds; Discord shows typing for ten
+# Replies that stand in one channel type together: it takes about five calls in five seconds.
+_TYPING_GAP = 1.0  # seconds
+
+
+@asynccontextmanager
+async def open_surface(
+    client: RestClient, turn: Turn
+) -> AsyncIterator[ChannelSurface | CommandSurface]:
+    """Open the surface of a turn's reply through a client that has logged in.
+
+    A thread is opened where the turn asks for one, and Discord shows that we type until the end.
+    Raises PlaceGone, WriteDelayed or WriteFailed.
+    """
+    match read_place(turn.place):
+        case CommandPlace() as command:
+            # Discord itself shows that we work, until the first edit.
+            yield CommandSurface(client, place=command, turn_id=turn.id)
+        case ChannelPlace() as asked:
+            place = await _in_thread(client, asked, name=_thread_name(turn.text))
+            async with _typing(client, place.channel):
+                parent = None if place is asked else asked
+                yield ChannelSurface(client, place=place, parent=parent, turn_id=turn.id)
+
+
+async def _in_thread(client: RestClient, place: ChannelPlace, *, name: str) -> ChannelPlace:
+    """Return the thread of the question; the place itself where no thread can be opened."""
+    if not place.opens_thread or place.question is None:
+        return place
+    try:
+        async with translated():
+            await client.http.start_thread_with_message(
+                place.channel, place.question, name=name, auto_archive_duration=1440
+            )
+    except MessageGone as error:
+        raise PlaceGone("the question was deleted") from error
+    except WriteFailed as error:
+        # Not in the channel now and in the thread after a restart: this is no answer yet.
+        raise WriteFailed(f"the thread could not be opened yet: {error}") from error
+    except (PlaceGone, WriteRefused) as error:
+        if not _is_open_already(error):
+            _log.warning("the reply stands in the channel, for no thread can be opened: %s", error)
+            return place
+    # A thread that was opened from a message has the message's id.
+    return ChannelPlace(place.question, None, opens_thread=False)
+
+
+def _is_open_already(error: SurfaceError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN
+
+
+def _thread_name(question: str) -> str:
+    words = " ".join(question.split())
+    return textwrap.shorten(words, _NAME_LIMIT, placeholder="…").strip("…") or words[:_NAME_LIMIT]
+
+
+@asynccontextmanager
+async def _typing(client: RestClient, channel: int) -> AsyncIterator[None]:
+    # Beside the body, which need not wait for it.
+    task = asyncio.create_task(_type(client, channel))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _type(client: RestClient, channel: int) -> None:
+    while True:
+        try:
+            if _is_due(client.typed_at, channel):
+                async with translated():
+                    await client.http.send_typing(channel)
+        except PlaceGone:
+            return
+        except SurfaceError as error:
+            _log.debug("typing was not shown: %s", error)
+        await asyncio.sleep(_TYPING_PAUSE)
+
+
+def _is_due(typed_at: dict[int, float], channel: int) -> bool:
+    """Whether nobody types there just now; whoever asks is about to."""
+    now = asyncio.get_running_loop().time()
+    for one in [one for one, at in typed_at.items() if now - at >= _TYPING_GAP]:
+        del typed_at[one]
+    return typed_at.setdefault(channel, now) == now

@@ -142,6 +142,7 @@ async def test_a_table_is_shown_as_code() -> None:
 async def test_later_pages_are_follow_ups_where_the_bot_is_no_member() -> None:
     async with DiscordEmulator() as emulator, asked(emulator) as (platform, turn):
         emulator.fail("POST /channels", status=403, body=NO_ACCESS)
+        emulator.fail("GET /channels", status=403, body=NO_ACCESS)
 
         async with platform.surface(turn) as surface:
             await surface.post(page("Because", final=True))
@@ -152,6 +153,35 @@ async def test_later_pages_are_follow_ups_where_the_bot_is_no_member() -> None:
 
         assert [one.text for one in shown] == ["Because", "and so"]
         assert all(one.suppressed for one in shown)
+        assert texts(emulator) == ["Because"]
+
+
+async def test_a_follow_up_whose_answer_was_lost_is_found_where_we_may_read() -> None:
+    async with DiscordEmulator() as emulator, asked(emulator) as (platform, turn):
+        emulator.forbid_writing(emulator.channel_id, in_threads=False)
+        emulator.fail("POST /webhooks", "drop", applied=True)
+        async with platform.surface(turn) as surface:
+            await surface.post(page("Because", final=True))
+            with pytest.raises(WriteFailed):
+                await surface.post(page("and", number=1))
+
+            found = await surface.post(page("and so", number=1, final=True))
+            await surface.post(page("on", number=2, last=True))
+
+        assert texts(emulator) == ["Because", "and so", "on"]
+        assert found == f"@{emulator.screen(emulator.channel_id)[1].id}"
+
+
+async def test_a_follow_up_that_cannot_be_looked_for_just_now_waits() -> None:
+    async with DiscordEmulator() as emulator, asked(emulator) as (platform, turn):
+        emulator.forbid_writing(emulator.channel_id, in_threads=False)
+        emulator.fail("GET /channels", status=503)
+        async with platform.surface(turn) as surface:
+            await surface.post(page("Because", final=True))
+
+            with pytest.raises(WriteFailed):
+                await surface.post(page("and", number=1))
+
         assert texts(emulator) == ["Because"]
 
 

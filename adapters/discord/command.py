@@ -27,6 +27,7 @@ _TOKEN_LIFE = timedelta(minutes=14)
 # Discord takes the acknowledgement of an interaction for three seconds. Every try counts for the
 # webhook's bucket, so they are few.
 _DEFERRAL_PAUSES = (0.3, 0.9, 1.8)  # seconds
+_RECENT = 100  # messages, the most that one call returns: Discord's documentation
 
 
 class CommandSurface:
@@ -51,6 +52,7 @@ class CommandSurface:
             turn_id=turn_id,
         )
         self._refused = False
+        self._known: set[str] = set()  # ids of what the webhook has written, without the `@`
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         """Return the budget of the interaction's webhook, or for later pages the channel's."""
@@ -89,6 +91,7 @@ class CommandSurface:
             await self._channel.edit(message_id, page)
             return
         name = message_id.removeprefix("@")
+        self._known.add(name)
         if self._by_webhook:
             try:
                 await self._edit_response(name, page)
@@ -143,13 +146,30 @@ class CommandSurface:
 
     async def _edit(self, name: str, page: Page) -> str:
         if page.text:
-            return _known_by(await self._write("PATCH", f"/messages/{name}", page))
+            return self._kept(await self._write("PATCH", f"/messages/{name}", page))
         async with translated():
             await self._http.request(self._route("DELETE", f"/messages/{name}"))
         return f"@{name}"
 
     async def _follow_up(self, page: Page) -> str:
-        return _known_by(await self._write("POST", "", page))
+        # A webhook knows no nonce: where we may read the channel, an earlier try is found there.
+        if lost := await self._lost():
+            return await self._edit_response(lost, page)
+        return self._kept(await self._write("POST", "", page))
+
+    async def _lost(self) -> str | None:
+        """Return the id of what the webhook has written and nobody knows of."""
+        try:
+            async with translated():
+                recent = await self._http.logs_from(self._place.channel, _RECENT)
+        except PlaceGone:
+            return None
+        ours = [one["id"] for one in reversed(recent) if self._is_ours(one)]
+        return next((str(one) for one in ours if str(one) not in self._known), None)
+
+    def _is_ours(self, message: Any) -> bool:
+        about = message.get("interaction_metadata") or {}
+        return bool(about.get("id") == str(self._place.interaction))
 
     async def _write(self, method: str, path: str, page: Page) -> Any:
         body = form(page, self._turn_id)
@@ -164,6 +184,6 @@ class CommandSurface:
             webhook_token=self._place.token,
         )
 
-
-def _known_by(message: Any) -> str:
-    return f"@{message['id']}"
+    def _kept(self, message: Any) -> str:
+        self._known.add(str(message["id"]))
+        return f"@{message['id']}"

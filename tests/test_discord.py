@@ -1222,18 +1222,36 @@ async def test_after_a_refused_edit_the_page_is_posted_anew() -> None:
         assert texts == ["half", "half and half"]
 
 
-@pytest.mark.parametrize(("seconds", "kind"), [(20.0, WriteDelayed), (3600.0, WriteRefused)])
-async def test_a_message_that_is_too_old_for_many_edits_is_left_for_a_new_one(
-    seconds: float, kind: type[SurfaceError]
-) -> None:
+async def test_edits_of_an_old_message_get_a_budget_of_their_own() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
-        emulator.limits.old_edits = (1, seconds)
+        emulator.limits.old_edits = (1, 29.0)
+        async with platform.surface(dm_turn(emulator)) as surface:
+            shown = await surface.post(page("half"))
+            emulator.clock.advance(3601)
+            await surface.edit(shown, page("half and"))
+            channel = surface.budget(page("half and half"), new=False)
+
+            # The budget that it was written with is that of all messages in the channel.
+            with pytest.raises(WriteFailed):
+                await surface.edit(shown, page("half and half"))
+            own = surface.budget(page("half and half"), new=False)
+            with pytest.raises(WriteDelayed) as delayed:
+                await surface.edit(shown, page("half and half"))
+
+        assert delayed.value.retry_after == pytest.approx(29, abs=1)
+        assert own.bucket == channel.bucket.replace("edit", "old")
+        assert surface.budget(page("more", number=1), new=False) == channel
+
+
+async def test_a_message_that_is_too_old_for_many_edits_is_left_for_a_new_one() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        emulator.limits.old_edits = (1, 33.0)
         async with platform.surface(dm_turn(emulator)) as surface:
             shown = await surface.post(page("half"))
             emulator.clock.advance(3601)
             await surface.edit(shown, page("half and"))
 
-            with pytest.raises(kind):
+            with pytest.raises(WriteRefused):
                 await surface.edit(shown, page("half and half", final=True))
 
 

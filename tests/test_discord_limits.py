@@ -104,6 +104,7 @@ async def test_what_is_believed_is_what_discord_was_seen_to_do() -> None:
         kinds: list[tuple[Kind, tuple[int, float]]] = [
             ("post", limits.create),
             ("edit", limits.edit),
+            ("old", limits.old_edits),
             ("ask", limits.webhook),
         ]
 

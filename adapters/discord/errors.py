@@ -32,6 +32,10 @@ class WebhookGone(WriteRefused):
     """
 
 
+class OldMessage(WriteDelayed):
+    """Discord takes no more edits of messages that old for a while; others it does."""
+
+
 class NotPermitted(PlaceGone):
     """The bot may not write here; elsewhere it may."""
 
@@ -106,9 +110,11 @@ async def _refuse(
 
 async def _delay(response: aiohttp.ClientResponse) -> SurfaceError:
     wait = await retry_after(response)
-    if wait > _LONG and (await _body(response)).get("code") == _TOO_OLD:
+    if (await _body(response)).get("code") != _TOO_OLD:
+        return WriteDelayed("Discord asks to wait", retry_after=wait)
+    if wait > _LONG:
         return WriteRefused("Discord takes no more edits of a message that old")
-    return WriteDelayed("Discord asks to wait", retry_after=wait)
+    return OldMessage("Discord takes few edits of a message that old", retry_after=wait)
 
 
 async def _body(response: aiohttp.ClientResponse) -> dict[str, Any]:

@@ -14,11 +14,13 @@ import aiohttp
 from adapters.discord.errors import retry_after
 from bot.domain import EditBudget
 
-Kind = Literal["post", "edit", "ask"]
+Kind = Literal["post", "edit", "old", "ask"]
 
 # Field measurements: about five new messages, and five edits, in five seconds for each channel; and
-# as many for the webhook of each interaction.
+# as many for the webhook of each interaction. Edits of messages that are older than an hour are
+# fewer: an operator counted these (circuitsacul/starboard-4, issue 118).
 _WRITES, _WINDOW = 5, 5.0
+_OLD_WRITES, _OLD_WINDOW = 3, 20.0
 _TAUGHT: Mapping[Kind, re.Pattern[str]] = {
     "post": re.compile(r"POST .*/channels/(\d+)/messages"),
     "edit": re.compile(r"PATCH .*/channels/(\d+)/messages/\d+"),
@@ -47,7 +49,8 @@ class Budgets(Protocol):
 
 def edit_budget(kind: Kind, place: int | str) -> EditBudget:
     """Return the budget of new messages or edits in a channel, or of a webhook by its token."""
-    return EditBudget(_bucket(kind, place), _WRITES, _WINDOW, refills=False)
+    writes, seconds = (_OLD_WRITES, _OLD_WINDOW) if kind == "old" else (_WRITES, _WINDOW)
+    return EditBudget(_bucket(kind, place), writes, seconds, refills=False)
 
 
 def counted(trace: aiohttp.TraceConfig, budgets: Budgets) -> aiohttp.TraceConfig:

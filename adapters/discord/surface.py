@@ -10,12 +10,12 @@ import discord
 from discord.http import Route
 
 from adapters.discord.client import RestClient
-from adapters.discord.errors import NotPermitted, ThreadArchived, translated
+from adapters.discord.errors import NotPermitted, OldMessage, ThreadArchived, translated
 from adapters.discord.limits import edit_budget
 from adapters.discord.place import ChannelPlace
 from adapters.discord.tables import tables_as_code
 from bot.domain import EditBudget, Json, Page
-from bot.errors import MessageGone, PlaceGone, WriteRefused
+from bot.errors import MessageGone, PlaceGone, WriteFailed, WriteRefused
 
 # A button's custom_id is one of these and the turn's id.
 STOP, REGENERATE = "stop:", "regenerate:"
@@ -51,10 +51,16 @@ class ChannelSurface:
         self._parent = parent
         self._turn_id = turn_id
         self._refusals = 0
+        self._old: set[int] = set()  # numbers of pages whose messages take few edits
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
-        """Return the budget of the reply's channel; new messages have one of their own."""
-        return edit_budget("post" if new else "edit", self._place.channel)
+        """Return the budget of the reply's channel.
+
+        New messages have one of their own, and so have messages that turned out to be old.
+        """
+        if new:
+            return edit_budget("post", self._place.channel)
+        return edit_budget("old" if page.number in self._old else "edit", self._place.channel)
 
     def measure(self, text: str) -> int:
         """Return the code points (discord/discord-api-docs, issue 1315) of what is shown."""
@@ -86,6 +92,12 @@ class ChannelSurface:
         """Change a message, or delete it for a page without text; its thread is unarchived."""
         try:
             await self._edit_where_it_stands(message_id, page)
+        except OldMessage as error:
+            if page.number in self._old:
+                raise
+            # The budget that this page was written with is none of old messages.
+            self._old.add(page.number)
+            raise WriteFailed(str(error)) from error
         except WriteRefused:
             # The page is about to be sent anew, which must not find this message by its nonce.
             self._refusals += 1

@@ -24,7 +24,7 @@ async def post_one(platform: DiscordPlatform, turn: Turn) -> float:
 
 
 async def test_calls_go_out_together_and_end_with_their_answers() -> None:
-    async with DiscordEmulator(latency=0.1) as emulator, logged_in(emulator) as platform:
+    async with DiscordEmulator(latency=0.5) as emulator, logged_in(emulator) as platform:
         # As many as empty the bucket, and none of them is known before.
         people = [emulator.user("Ada") for _ in range(emulator.limits.create[0])]
         said = [await emulator.say(emulator.channel_id, one, "why?") for one in people]
@@ -33,7 +33,7 @@ async def test_calls_go_out_together_and_end_with_their_answers() -> None:
         seconds = await asyncio.gather(*(post_one(platform, turn) for turn in turns))
 
         assert len(seconds) == 5
-        assert max(seconds) < 0.19
+        assert max(seconds) < 0.9
 
 
 async def test_the_edit_that_empties_a_bucket_ends_with_its_answer() -> None:

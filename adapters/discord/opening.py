@@ -108,4 +108,7 @@ def _is_due(typed_at: dict[int, float], channel: int) -> bool:
     now = asyncio.get_running_loop().time()
     for one in [one for one, at in typed_at.items() if now - at >= _TYPING_GAP]:
         del typed_at[one]
-    return typed_at.setdefault(channel, now) == now
+    if channel in typed_at:
+        return False
+    typed_at[channel] = now
+    return True

@@ -86,7 +86,7 @@ class Learnt:
 
     def __init__(self) -> None:
         self.windows: list[tuple[str, int, float]] = []
-        self.pauses: list[float] = []
+        self.pauses: list[tuple[str, float]] = []
 
     def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
         self.windows.append((bucket, writes, seconds))
@@ -95,7 +95,7 @@ class Learnt:
         """Let it go out."""
 
     async def pause(self, budget: EditBudget, seconds: float) -> None:
-        self.pauses.append(seconds)
+        self.pauses.append((budget.bucket, seconds))
 
 
 async def test_what_is_believed_is_what_discord_was_seen_to_do() -> None:
@@ -129,6 +129,21 @@ async def test_only_the_first_answer_of_a_window_teaches() -> None:
         assert [(bucket, writes, round(seconds)) for bucket, writes, seconds in learnt.windows] == [
             (f"discord:post:{place}", 3, 7),
             (f"discord:edit:{place}", 4, 9),
+        ]
+
+
+async def test_the_answer_that_empties_a_window_holds_the_next_write_until_its_end() -> None:
+    learnt = Learnt()
+    async with DiscordEmulator() as emulator, calling(emulator, learnt) as session:
+        emulator.limits.create = (2, 7.0)
+        path = f"{emulator.api_url}/channels/{emulator.channel_id}/messages"
+
+        for number in range(2):
+            async with session.post(path, json={"content": f"{number}"}):
+                emulator.clock.advance(1)
+
+        assert [(bucket, round(seconds)) for bucket, seconds in learnt.pauses] == [
+            (f"discord:post:{emulator.channel_id}", 6)
         ]
 
 
@@ -172,7 +187,7 @@ async def test_the_time_to_wait_is_as_exact_as_it_is_told(
             await get(session, emulator, "/users/@me")
 
         assert delayed.value.retry_after == seconds
-        assert learnt.pauses == [seconds]
+        assert learnt.pauses == [(EVERYTHING.bucket, seconds)]
 
 
 async def test_the_answer_that_opens_a_window_tells_how_large_it_is(store: Store) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Literal, Protocol
 
@@ -56,8 +57,8 @@ def edit_budget(kind: Kind, place: int | str) -> EditBudget:
 def counted(trace: aiohttp.TraceConfig, budgets: Budgets) -> aiohttp.TraceConfig:
     """Keep all requests together within the global limit, and learn from each answer.
 
-    The first answer of a window tells how large the window is (Discord's documentation, "Rate
-    Limits", "Header Format").
+    The first answer of a window tells how large the window is, and the last one when it ends
+    (Discord's documentation, "Rate Limits", "Header Format").
     """
 
     async def wait(
@@ -76,20 +77,37 @@ def counted(trace: aiohttp.TraceConfig, budgets: Budgets) -> aiohttp.TraceConfig
         headers = params.response.headers
         if "X-RateLimit-Global" in headers:
             await budgets.pause(EVERYTHING, await retry_after(params.response))
-        bucket = _taught(f"{params.method} {params.url.path}")
-        if bucket and (found := _window(headers)):
-            budgets.learn(bucket, writes=found[0], seconds=found[1])
+        budget, window = _taught(f"{params.method} {params.url.path}"), _window(headers)
+        if budget and window:
+            await _teach(budgets, budget, window)
 
     trace.on_request_start.append(wait)
     trace.on_request_end.insert(0, read)
     return trace
 
 
-def _taught(call: str) -> str | None:
-    """Return the bucket of which the answer to a call tells."""
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What an answer tells of its bucket; `seconds` is how long the window still is."""
+
+    limit: int
+    remaining: int
+    seconds: float
+
+
+async def _teach(budgets: Budgets, budget: EditBudget, window: _Window) -> None:
+    if window.remaining == window.limit - 1 and window.seconds > 0:
+        budgets.learn(budget.bucket, writes=window.limit, seconds=window.seconds)
+    if window.remaining == 0:
+        # Discord's window opened with the first write's arrival, later than ours: it ends later.
+        await budgets.pause(budget, window.seconds)
+
+
+def _taught(call: str) -> EditBudget | None:
+    """Return the budget of which the answer to a call tells."""
     for kind, pattern in _TAUGHT.items():
         if found := pattern.fullmatch(call):
-            return _bucket(kind, found[1])
+            return edit_budget(kind, found[1])
     return None
 
 
@@ -100,11 +118,12 @@ def _bucket(kind: Kind, place: int | str) -> str:
     return f"discord:{kind}:{place}"
 
 
-def _window(headers: Mapping[str, str]) -> tuple[int, float] | None:
+def _window(headers: Mapping[str, str]) -> _Window | None:
     try:
-        limit = int(headers["X-RateLimit-Limit"])
-        remaining = int(headers["X-RateLimit-Remaining"])
-        seconds = float(headers["X-RateLimit-Reset-After"])
+        return _Window(
+            limit=int(headers["X-RateLimit-Limit"]),
+            remaining=int(headers["X-RateLimit-Remaining"]),
+            seconds=float(headers["X-RateLimit-Reset-After"]),
+        )
     except (KeyError, ValueError):
         return None
-    return (limit, seconds) if remaining == limit - 1 and seconds > 0 else None

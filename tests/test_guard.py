@@ -65,6 +65,8 @@ def test_deltas_may_be_stripped_one_by_one(first: str, second: str) -> None:
         ("\x1b[2Jgone\x1b]0;title\x07", "[2Jgone]0;title"),
         ("\x9b31mred", "31mred"),
         ("user\u202egpj.exe", "usergpj.exe"),
+        # The space of no width, where Khmer and Thai break their lines, hides nothing.
+        ("\u1780\u200b\u1781", "\u1780\u200b\u1781"),
         # Marks that Hebrew and Arabic need, and the joiner of emoji, are no overrides.
         ("\u200f\u05e9\u200f 👩\u200d🚀", "\u200f\u05e9\u200f 👩\u200d🚀"),
     ],

@@ -1,114 +1,176 @@
-"""What Markdown is open at a place in a text: fences, tables, lists and inline spans."""
+"""What Markdown is open at a place in a text: fences, tables and lists."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
 
-# CommonMark 0.31, section 4.5, but for runs of more than 8, which would not fit small pages.
-_OPENER = re.compile(r"( {0,3})(`{3,8}(?=[^`]*$)|~{3,8}(?!~))(.*)")
+from bot.spans import settled_spans, tidy_spans, without_half_address
+
+_MARKER = r"(?:[-*+]|(\d{1,9})([.)]))(?=\s|$)"  # of an item: CommonMark 0.31, section 5.2
+_ITEM = re.compile(rf" *{_MARKER}")
+_FIRST_ITEM = re.compile(rf"\n*( *){_MARKER}")
+_NEW_BLOCK = re.compile(r" {0,3}(?:#{1,6}(?:\s|$)|>)")
+
+# What quotes and items put before a fence. One quote and so many columns at most, so that what
+# closes and opens a fence fits small pages; for the same reason no run is longer than 8.
+_QUOTE = re.compile(r" *>")
+_BEFORE = r"(?: {0,10}(?:>|(?:[-*+]|\d{1,9}[.)])(?=\s|$))){0,5}+ {0,10}+"
+_DEEPEST = 10
+# CommonMark 0.31, section 4.5.
+_OPENER = re.compile(rf"({_BEFORE})(`{{3,8}}(?=[^`]*$)|~{{3,8}}(?!~))(.*)")
 _LANGUAGE = re.compile(r"\s*([\w+#.-]{1,16})(?!\S)", re.ASCII)
-LONGEST_CLOSING = "\n   " + 8 * "`"
+LONGEST_CLOSING = "\n" + ">".rjust(_DEEPEST) + 8 * "`"
+# What opens a fence at the beginning of a page, or may turn out to.
+_MAY_OPEN = re.compile(rf"{_BEFORE}(?:```|~~~|`{{0,2}}$|~{{0,2}}$)")
 
 # GitHub Flavored Markdown 0.29, section 4.10; only rows that begin with a pipe, as models write
 # them, so that the first character of a line tells.
-_DELIMITER_ROW = re.compile(r" {0,3}\|(?:\s*:?-+:?\s*\|)*\s*:?-+:?\s*\|?\s*")
+_ROW = re.compile(r" *\|")
+_PIPE = re.compile(r"(?<!\\)\|")
+_DELIMITER_ROW = re.compile(r" *\|(?:\s*:?-+:?\s*\|)*\s*:?-+:?\s*\|?\s*")
 _DELIMITER_BEGUN = re.compile(r"[\s|:-]*")
-# CommonMark 0.31, section 5.2.
-_ITEM = re.compile(r" {0,3}(?:(\d{1,9})([.)])|[-*+])(?=\s|$)")
-_NEW_BLOCK = re.compile(r" {0,3}(?:#{1,6}(?:\s|$)|>)")
-# A line that says nothing yet: the beginning of a heading, an item, a quote or a rule.
-_MARKER_ONLY = re.compile(r"\s*(?:#{1,6}|[-*+=]+|\d{1,9}[.)]?|>|`{1,2}|~{1,2})?\s*")
-
-_UNFINISHED_LINK = re.compile(r"!?\[([^\[\]\n]*)\]\((?:[^()\n]|\([^()\n]*\))*(?:\([^()\n]*)?\Z")
-_OPEN_LINK = re.compile(
-    r"!?\[[^\[\]\n]*(?:\](?:\((?:[^()\n]|\([^()\n]*\))*(?:\([^()\n]*)?)?)?\Z|!\Z"
+# A line that says nothing yet: the beginning of a heading, an item, a quote, a rule or a fence.
+_MARKER_ONLY = re.compile(
+    rf"\s*+{_BEFORE}(?:#{{1,6}}|[-*+=]+|\d{{1,9}}[.)]?|>|`{{1,2}}|~{{1,2}})?\s*"
 )
+
 _LONG_OPEN = 200  # characters
-_MARKS = re.compile(r"\\.|`+|\*+|_+|~~", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """A code fence that has been opened."""
+    """A code fence that has been opened; `prefix` is what a line of its code has before it."""
 
-    indent: str
+    prefix: str
     run: str
     language: str
 
     @property
     def opening(self) -> str:
         """The line that opens such a fence again."""
-        return f"{self.indent}{self.run}{self.language}\n"
+        return f"{self.prefix}{self.run}{self.language}\n"
+
+    @property
+    def quote(self) -> str:
+        """The prefix where it has a quote, which no line of the code can do without."""
+        return self.prefix if ">" in self.prefix else ""
+
+    def left_by(self, line: str) -> bool:
+        """Whether the line is none of the fence's because it is outside of the quote."""
+        return bool(self.quote) and not _QUOTE.match(line)
 
     def closed_by(self, line: str) -> bool:
         """Whether the line closes the fence."""
-        mark = line.strip()
-        indent = len(line) - len(line.lstrip(" "))
-        return indent <= 3 and len(mark) >= len(self.run) and not mark.strip(self.run[0])
+        mark = self._code(line).strip()
+        return len(mark) >= len(self.run) and self._ends(mark, line)
 
     def begun_by(self, line: str) -> bool:
         """Whether the line may become the one that closes the fence."""
-        mark = line.lstrip(" ")
-        return line != "" and len(line) - len(mark) <= 3 and not mark.strip(self.run[0])
+        return line != "" and self._ends(self._code(line).lstrip(" "), line)
+
+    def holds(self, line: str) -> bool:
+        """Whether the fence is open behind a line that may still grow."""
+        left = self.left_by(line) and line.strip()
+        return not left and not self.closed_by(line)
 
     def closing_after(self, line: str) -> str:
         """Return what closes the fence behind its last line, which may have begun to do so."""
         if not line:
-            return self.indent + self.run
+            return self.prefix + self.run
         if not self.begun_by(line):
-            return f"\n{self.indent}{self.run}"
-        return self.run[len(line.lstrip(" ")) :]
+            return f"\n{self.prefix}{self.run}"
+        return self.run[len(self._code(line).lstrip(" ")) :]
+
+    def _ends(self, mark: str, line: str) -> bool:
+        fits = _indent(self._code(line)) <= max(3, len(self.prefix))
+        return fits and not mark.strip(self.run[0]) and not self.left_by(line)
+
+    def _code(self, line: str) -> str:
+        return _QUOTE.sub("", line, count=1) if self.quote else line
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """An ordered list that is open; `number` is what all its items have, -1 where they differ."""
+
+    indent: int
+    delimiter: str
+    number: int
+    items: int = 1
+
+    def goes_on(self, indent: int, delimiter: str) -> bool:
+        """Whether an item that stands so is one of the list's."""
+        return (self.indent, self.delimiter) == (indent, delimiter)
+
+    def after(self, number: int) -> _List:
+        """Return the list with one more item."""
+        return replace(self, number=number if number == self.number else -1, items=self.items + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What is open behind a line: a fence, a table, an ordered list.
+    """What is open behind a line: a fence, a table, ordered lists.
 
-    `table` is the head of the table, both lines of it. `number` is what the next item of the list
-    is shown with, whatever number it has, and `delimiter` what stands behind it.
+    `table` is the head of the table, both lines of it; `lists` has the outermost first. `begun` is
+    the beginning of the next line, where that was cut.
     """
 
     fence: Fence | None = None
     table: str = ""
-    number: int | None = None
-    delimiter: str = ""
+    lists: tuple[_List, ...] = ()
     line: str = ""
+    begun: str = ""
 
-    def after(self, line: str) -> Block:
-        """Return what is open when one more line has ended."""
-        if self.fence:
-            return replace(self, fence=None) if self.fence.closed_by(line) else self
-        following = self._list_after(line)
-        return replace(following, fence=opened(line), table=self._table_after(line), line=line)
+    def after(self, rest: str) -> Block:
+        """Return what is open when one more line has ended, of which `rest` was missing."""
+        line = self.begun + rest
+        fence = _fence_after(line, self.fence)
+        if self.fence and not self.fence.left_by(line):
+            return replace(self, fence=fence, line="", begun="")
+        lists = self._lists_after(line, fence)
+        return Block(fence=fence, table=self._table_after(line), lists=lists, line=line)
 
     def opening(self, text: str, start: int) -> tuple[str, int]:
-        """Return what a page that begins here begins with, and how much that takes the place of."""
-        if self.fence:
-            return self.fence.opening, 0
-        if self.table and text.startswith("|", start):
-            return self.table, 0
-        item = _ITEM.match(text, start)
-        if item and item[1] and item[2] == self.delimiter and self.number is not None:
-            return text[start : item.start(1)] + str(self.number), item.end(1) - start
+        """Return what a page that begins here begins with, and how much that takes the place of.
+
+        Platforms show the first number of a list as it stands and count on from there. So numbers
+        stay as they are, but for a list that has the same everywhere.
+        """
+        if self.fence and (self.begun or not self.fence.left_by(text[start : start + _DEEPEST])):
+            return self.fence.opening + (self.fence.quote if self.begun else ""), 0
+        if self.table and (_ROW.match(self.begun) if self.begun else _ROW.match(text, start)):
+            # The rest of a cell stays in its column.
+            return self.table + "| " * len(_PIPE.findall(self.begun)), 0
+        item = None if self.begun else _FIRST_ITEM.match(text, start)
+        for it in self.lists:
+            if item and item[2] and it.goes_on(len(item[1]), item[3]) and it.number == int(item[2]):
+                shown = f"{text[start : item.start(2)]}{it.number + it.items}"
+                return shown, item.end(2) - start
         return "", 0
 
     def _table_after(self, line: str) -> str:
         if self.table:
-            return self.table if line.lstrip(" ").startswith("|") else ""
+            return self.table if is_row(line) else ""
         is_head = is_row(self.line) and _DELIMITER_ROW.fullmatch(line)
         return f"{self.line}\n{line}\n" if is_head and _cells(line) == _cells(self.line) else ""
 
-    def _list_after(self, line: str) -> Block:
-        item = _ITEM.match(line)
-        if item and item[1]:
-            goes_on = self.number is not None and item[2] == self.delimiter
-            shown = self.number if goes_on and self.number is not None else int(item[1])
-            return replace(self, number=shown + 1, delimiter=item[2])
-        belongs = not line.strip() or line.startswith("  ")
+    def _lists_after(self, line: str, fence: Fence | None) -> tuple[_List, ...]:
+        indent = _indent(line)
+        if item := _ITEM.match(line):
+            outer = tuple(it for it in self.lists if it.indent < indent)
+            return (*outer, self._list_of(item, indent)) if item[1] else outer
         # A line right below an item goes on with it, even where it is not indented.
-        lazy = self.line.strip() and not item and not _NEW_BLOCK.match(line) and not opened(line)
-        return self if belongs or lazy else replace(self, number=None)
+        lazy = self.line.strip() and not _NEW_BLOCK.match(line) and not fence
+        if lazy or not line.strip():
+            return self.lists
+        return tuple(it for it in self.lists if it.indent + 2 <= indent)
+
+    def _list_of(self, item: re.Match[str], indent: int) -> _List:
+        for it in self.lists:
+            if it.goes_on(indent, item[2]):
+                return it.after(int(item[1]))
+        return _List(indent, item[2], int(item[1]))
 
 
 def opened(line: str) -> Fence | None:
@@ -116,20 +178,30 @@ def opened(line: str) -> Fence | None:
     if "```" not in line and "~~~" not in line:
         return None
     opener = _OPENER.fullmatch(line)
-    if not opener:
+    if not opener or len(opener[1]) > _DEEPEST or opener[1].count(">") > 1:
         return None
-    indent, run, info = opener.groups()
+    prefix, run, info = opener.groups()
     language = _LANGUAGE.match(info)
-    return Fence(indent, run, language[1] if language else "")
+    return Fence(re.sub(r"[^ >]", " ", prefix), run, language[1] if language else "")
+
+
+def may_open(text: str, start: int) -> bool:
+    """Whether what begins here opens a fence, were it a line, or may turn out to."""
+    return _MAY_OPEN.match(text, start) is not None
+
+
+def says_nothing(line: str) -> bool:
+    """Whether the line is a lone marker, of an item or a heading, say."""
+    return _MARKER_ONLY.fullmatch(line) is not None
 
 
 def is_row(line: str) -> bool:
     """Whether the line may be a row of a table."""
-    return line.lstrip(" ").startswith("|")
+    return _ROW.match(line) is not None
 
 
 def is_item(line: str) -> bool:
-    """Whether the line begins an item at the top of a list."""
+    """Whether the line begins an item of a list."""
     return _ITEM.match(line) is not None
 
 
@@ -139,21 +211,24 @@ def may_delimit(line: str) -> bool:
 
 
 def behind(text: str, block: Block) -> Block:
-    """Return what is open where the text's last line begins, or behind it where it ends a fence."""
+    """Return what is open behind a text, whose last line may have been cut."""
     *lines, last = text.split("\n")
     for line in lines:
         block = block.after(line)
-    return block.after(last) if block.fence and block.fence.closed_by(last) else block
+    line = block.begun + last
+    if block.fence and not block.fence.holds(line):
+        return block.after(last) if block.fence.closed_by(line) else Block(begun=line)
+    return replace(block, begun=line)
 
 
 def open_fence(text: str, fence: Fence | None = None) -> Fence | None:
     """Return the fence that is open at the end of a text, which `fence` was at its beginning."""
-    if "```" not in text and "~~~" not in text:
-        return fence
+    if not fence and "```" not in text and "~~~" not in text:
+        return None
     *lines, last = text.split("\n")
     for line in lines:
         fence = _fence_after(line, fence)
-    return None if fence and fence.closed_by(last) else fence
+    return fence if fence and fence.holds(last) else None
 
 
 def close(text: str) -> str:
@@ -174,10 +249,12 @@ def tidy(text: str) -> str:
     """Return a text that still grows as it may be shown: nothing of its markup half written.
 
     What is open is closed; what cannot be told yet, a lone marker or the head of a table, is left
-    out, and of a link without an end only the words are there. May be blank.
+    out; of a link without an end only the words are there, and an address waits for its end, since
+    half of it leads elsewhere. May be blank.
     """
     if open_fence(text):
         return close(text)
+    text = without_half_address(text)
     start = _last_block(text)
     return text[:start] + _tidy_block(text[start:])
 
@@ -189,6 +266,7 @@ def settled(text: str) -> str:
     """
     if open_fence(text):
         return text
+    text = without_half_address(text)
     start = _last_block(text)
     end = start + _settled_block(text[start:])
     return text[:end] if len(text) - end <= _LONG_OPEN else text
@@ -201,7 +279,8 @@ def _last_block(text: str) -> int:
     row = False
     for line in text.split("\n")[:-1]:
         begin, at = at, at + len(line) + 1
-        inside, fence = fence, _fence_after(line, fence)
+        inside = fence and not fence.left_by(line)
+        fence = _fence_after(line, fence)
         if inside or fence or not line.strip():
             start = at
         elif is_item(line) or _NEW_BLOCK.match(line) or (is_row(line) and not row):
@@ -216,9 +295,9 @@ def _tidy_block(block: str) -> str:
     if is_row(block):
         return _tidy_table(block)
     head, newline, last = block.rpartition("\n")
-    if opened(last) or _MARKER_ONLY.fullmatch(last):
-        return _tidy_spans(head) + newline if head else ""
-    return _tidy_spans(block)
+    if opened(last) or says_nothing(last):
+        return tidy_spans(head) + newline if head else ""
+    return tidy_spans(block)
 
 
 def _settled_block(block: str) -> int:
@@ -226,12 +305,9 @@ def _settled_block(block: str) -> int:
     if is_row(block):
         return len(_tidy_table(block))
     begin = block.rfind("\n") + 1
-    if opened(block[begin:]) or _MARKER_ONLY.fullmatch(block, begin):
+    if opened(block[begin:]) or says_nothing(block[begin:]):
         block = block[:begin]
-    found = [mark.start for mark in _open_marks(block)[:1]]
-    if link := _OPEN_LINK.search(block):
-        found.append(link.start())
-    return min(found, default=len(block))
+    return settled_spans(block)
 
 
 def _tidy_table(block: str) -> str:
@@ -248,79 +324,15 @@ def _is_unfinished_delimiter(line: str, head: str) -> bool:
     )
 
 
-def _tidy_spans(block: str) -> str:
-    block = _UNFINISHED_LINK.sub(r"\1", block).rstrip()
-    open_marks = _open_marks(block)
-    # What was opened last, and has no word in it yet, is left out instead.
-    while open_marks and not block[open_marks[-1].end :].strip():
-        block = block[: open_marks.pop().start].rstrip()
-    return block + "".join(mark.run for mark in reversed(open_marks))
-
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """A run of marks that opens a span, and where it stands; `run` is what is not closed yet."""
-
-    run: str
-    start: int
-    end: int
-
-
-def _open_marks(block: str) -> list[_Mark]:
-    marks: list[_Mark] = []
-    at = 0
-    while found := _MARKS.search(block, at):
-        run, at = found[0], found.end()
-        if run[0] == "`":
-            end = re.compile(rf"(?<!`){run}(?!`)").search(block, at)
-            if end is None:
-                return [*marks, _Mark(run, found.start(), at)]
-            at = end.end()
-        elif run[0] != "\\":
-            left = _close_marks(marks, found)
-            if left and _may_open(found):
-                marks.append(_Mark(run[:left], found.start(), at))
-    return marks
-
-
-def _close_marks(marks: list[_Mark], found: re.Match[str]) -> int:
-    """Let a run close what it can; return how many of its marks are left over."""
-    kind, left = found[0][0], len(found[0])
-    if not _before(found).strip() or (kind == "_" and _is_inside_word(found)):
-        return left
-    while left and any(mark.run[0] == kind for mark in marks):
-        while marks[-1].run[0] != kind:
-            marks.pop()
-        last = marks.pop()
-        closed = min(left, len(last.run))
-        left -= closed
-        if closed < len(last.run):
-            marks.append(replace(last, run=last.run[closed:]))
-    return left
-
-
-def _may_open(found: re.Match[str]) -> bool:
-    literal = _is_inside_word(found) and (found[0][0] == "_" or len(found[0]) == 1)
-    return len(found[0]) <= 3 and not _behind(found).isspace() and not literal
-
-
-def _is_inside_word(found: re.Match[str]) -> bool:
-    return _before(found).isalnum() and _behind(found).isalnum()
-
-
-def _before(found: re.Match[str]) -> str:
-    return found.string[max(found.start() - 1, 0) : found.start()]
-
-
-def _behind(found: re.Match[str]) -> str:
-    return found.string[found.end() : found.end() + 1]
-
-
 def _fence_after(line: str, fence: Fence | None) -> Fence | None:
-    if fence:
-        return None if fence.closed_by(line) else fence
-    return opened(line)
+    if fence is None or fence.left_by(line):
+        return opened(line)
+    return None if fence.closed_by(line) else fence
 
 
 def _cells(row: str) -> int:
-    return row.strip().strip("|").count("|")
+    return len(_PIPE.findall(row.strip().strip("|")))
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))

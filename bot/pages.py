@@ -10,36 +10,28 @@ from itertools import pairwise
 from bot.markdown import (
     LONGEST_CLOSING,
     Block,
-    Fence,
     behind,
     close,
     closing,
     is_item,
     is_row,
     may_delimit,
+    may_open,
     open_fence,
     opened,
+    says_nothing,
     tidy,
 )
+from bot.spans import inside_spans
 
 Measure = Callable[[str], int]
 
-# The fence lines that are added to a page take up to 40, and an escaped character up to 6.
-SMALLEST_LIMIT = 50
+# What is added to a page for a fence takes up to 73, and an escaped character up to 6.
+SMALLEST_LIMIT = 80
 _LARGEST_HEAD = 4  # of a table, as a part of a page: a larger one is not repeated
 
 _SENTENCE_END = re.compile("[.!?…][\"'”’)\\]*_]*(?=[^\\S\\n])|[\u3002\uff01\uff1f]")  # noqa: RUF001
 _SPACE = re.compile(r"(?=[^\S\n])")
-# Code spans, links, addresses, mentions and bold text, which may still be open at the end.
-_INLINE = re.compile(
-    r"(?<!`)(`+)(?!`).*?(?:(?<!`)\1(?!`)|$)"
-    r"|!?\[[^\[\]]*(?:$|\](?:$|\((?:[^()]|\([^()]*\))*(?:\)|$)))"
-    r"|https?://\S+"
-    r"|<[@#!:][^<>\s]*(?:>|$)"
-    r"|\*\*(?=\S).*?(?:\*\*|$)"
-)
-# What would open a fence at the beginning of a page, or may turn out to.
-_FENCE_START = re.compile(r"```|~~~|`{1,2}$|~{1,2}$")
 _REGIONAL = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # two of these are one flag
 _NO_CUT, _BELOW_HEADING, _BETWEEN_LINES, _BETWEEN_ITEMS, _BETWEEN_BLOCKS = range(-1, 4)
 
@@ -109,20 +101,22 @@ class Pager:
         # The cut may depend on the first character that does not fit, but on none behind it: so
         # it does not move when the text grows.
         begin = start + instead
-        end, after = _cut(text[begin : begin + size + 1], self._block)
+        block = behind(text[start:begin], self._block)
+        end, after = _cut(text[begin : begin + size + 1], block)
         body = text[begin : begin + end]
         if body.strip():
             self._done.append(close(opening + body))
-        whole = text[begin + end] == "\n"
-        self._block = _behind_cut(text[start : begin + end], self._block, whole=whole)
+        self._block = behind(body + "\n" if text[begin + end] == "\n" else body, block)
         self._settled = text[: begin + after]
 
     def _fitting(self, text: str, *, start: int, opening: str) -> int:
         """Return how many characters fit a page, at least 1, so that each fewer, closed, fit."""
         limit, rest = self._limit, len(text) - start
+        fenced = opening or text.find("```", start) >= 0 or text.find("~~~", start) >= 0
+        reserve = self._reserve if fenced else 0
 
         def surely_fits(size: int) -> bool:
-            return self._measure(opening + text[start : start + size]) + self._reserve <= limit
+            return self._measure(opening + text[start : start + size]) + reserve <= limit
 
         if rest <= limit and surely_fits(rest):
             return rest
@@ -134,25 +128,15 @@ class Pager:
             middle = (size + too_many) // 2
             size, too_many = (middle, too_many) if surely_fits(middle) else (size, middle)
         # The reserve is few characters: try them one by one, each with its own closing.
-        line = text.rfind("\n", start, start + size) + 1 or start
-        head = opening + text[start:line]
-        fence = open_fence(head)
+        page = opening + text[start : start + size]
+        line = page.rfind("\n") + 1
+        fence = open_fence(page[:line])
         while size < rest:
-            tail = text[line : start + size + 1]
-            if self._measure(head + tail + closing(tail, fence)) > limit:
+            page += text[start + size]
+            if self._measure(page + closing(page[line:], fence)) > limit:
                 break
             size += 1
         return max(size, 1)
-
-
-def _behind_cut(body: str, block: Block, *, whole: bool) -> Block:
-    """Return what is open on the next page; a list or table only where a whole line was the last.
-
-    A line that is cut goes on as plain text.
-    """
-    if whole:
-        return behind(body + "\n", block)
-    return Block(fence=behind(body, block).fence)
 
 
 def _cut(chunk: str, block: Block) -> tuple[int, int]:
@@ -162,7 +146,7 @@ def _cut(chunk: str, block: Block) -> tuple[int, int]:
         line = _line_cut(chunk, block, least=least)
         if line is not None:
             return line, line + 1
-        end = _inner_cut(chunk, block.fence, least=least)
+        end = _inner_cut(chunk, block, least=least)
         if end is not None:
             return end, end + chunk[end].isspace()
     whole = (end for end in range(last, last // 2, -1) if not _is_joined(chunk, end))
@@ -211,11 +195,12 @@ def _rank(line: str, following: str, before: Block, block: Block) -> int:
     return _BETWEEN_ITEMS if is_item(following) else _BETWEEN_LINES
 
 
-def _inner_cut(chunk: str, fence: Fence | None, *, least: int) -> int | None:
+def _inner_cut(chunk: str, block: Block, *, least: int) -> int | None:
     """Return the last sentence's end, else space, else place between characters, that is free."""
-    fence = open_fence(chunk, fence)
-    line = chunk.rfind("\n") + 1
-    torn = _inside_spans(chunk, line) if not fence else set()
+    block = behind(chunk, block)
+    fence, line = block.fence, chunk.rfind("\n") + 1
+    # Spans that take more than half of a page would leave it to few words.
+    torn = inside_spans(chunk, line, longest=len(chunk) // 2) if not fence else set()
     kinds = (_SENTENCE_END, _SPACE) if not fence else (_SPACE,)
     for ends in (*(_positions(kind, chunk) for kind in kinds), range(len(chunk) - 1, 0, -1)):
         for end in ends:
@@ -223,9 +208,10 @@ def _inner_cut(chunk: str, fence: Fence | None, *, least: int) -> int | None:
                 break
             if end in torn or _is_joined(chunk, end):
                 continue
-            if _FENCE_START.match(chunk, end + chunk[end].isspace()):
+            if may_open(chunk, end + chunk[end].isspace()):
                 continue
-            if not (fence and fence.begun_by(chunk[line:end])):
+            before = block.begun[: end - len(chunk)]
+            if not (fence.begun_by(before) if fence else before and says_nothing(before)):
                 return end
     return None
 
@@ -233,12 +219,6 @@ def _inner_cut(chunk: str, fence: Fence | None, *, least: int) -> int | None:
 def _positions(pattern: re.Pattern[str], chunk: str) -> list[int]:
     """Return where the pattern ends before the last character, last first."""
     return [found.end() for found in pattern.finditer(chunk) if found.end() < len(chunk)][::-1]
-
-
-def _inside_spans(chunk: str, line: int) -> set[int]:
-    """Return the places inside the inline spans of the last line, which begins at `line`."""
-    spans = (found.span() for found in _INLINE.finditer(chunk, line))
-    return {at for first, behind in spans for at in range(first + 1, behind)}
 
 
 def _is_joined(text: str, at: int) -> bool:

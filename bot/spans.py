@@ -1,0 +1,126 @@
+"""Spans of inline Markdown: links, addresses, code and emphasis, whole or still open."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+# In a text; it may hold parentheses in pairs, and ends where a link's target does.
+ADDRESS = r"https?://(?:[^\s<>()`\"]++|\([^\s<>()]*+\))*+"
+# CommonMark 0.31, section 6.3: words in brackets, then where they lead; brackets and parentheses
+# in them are in pairs, here one within another at most.
+_WORDS = r"(?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+"
+_TARGET = r"\((?:[^()\n]++|\([^()\n]*+\))*+"
+_TARGET_BEGUN = rf"{_TARGET}(?:\([^()\n]*+)?\Z"
+_LINK = rf"!?\[{_WORDS}\](?:{_TARGET}\)|\[[^\[\]\n]*+\])"
+_LINK_BEGUN = rf"!?\[{_WORDS}(?:(?:\[[^\[\]\n]*+)?\Z|\](?:\Z|\[[^\[\]\n]*+\Z|{_TARGET_BEGUN}))"
+_UNFINISHED_LINK = re.compile(rf"!?\[({_WORDS})\]{_TARGET_BEGUN}")
+_OPEN_LINK = re.compile(rf"{_LINK_BEGUN}|!\Z")
+# One that is longer is shown as it grows.
+_UNFINISHED_ADDRESS = re.compile(rf"<?(?=https?://\S{{0,2000}}+\Z){ADDRESS}(?:\([^\s<>()]*+)?\Z")
+# Mentions, emoji and addresses in angle brackets are one word.
+_SPAN = re.compile(
+    r"(?<!`)(`+)(?!`).*?(?:(?<!`)\1(?!`)|\Z)"
+    rf"|{_LINK}|{_LINK_BEGUN}"
+    r"|https?://\S+"
+    r"|<[^<>\s]+(?:>|\Z)"
+    r"|\*\*(?=\S).*?(?:\*\*|\Z)"
+)
+_MARKS = re.compile(r"\\.|`+|\*+|_+|~~", re.DOTALL)
+
+
+def inside_spans(text: str, start: int, *, longest: int) -> set[int]:
+    """Return the places from `start` on where a cut would tear a span.
+
+    What is still open after so many characters is taken for words, but for a word that long.
+    """
+    inside: set[int] = set()
+    while found := _SPAN.search(text, start):
+        first, start = found.span()
+        if start == len(text) and start - first > longest and " " in found[0]:
+            start = first + 1
+        else:
+            inside.update(range(first + 1, start))
+    return inside
+
+
+def without_half_address(text: str) -> str:
+    """Return a text that still grows without the address at its end, which may be half of one."""
+    return _UNFINISHED_ADDRESS.sub("", text) if "://" in text else text
+
+
+def tidy_spans(block: str) -> str:
+    """Return a block that still grows with its spans closed, and of a half link the words alone."""
+    block = _UNFINISHED_LINK.sub(r"\1", block).rstrip()
+    open_marks = _open_marks(block)
+    # What was opened last, and has no word in it yet, is left out instead.
+    while open_marks and not block[open_marks[-1].end :].strip():
+        block = block[: open_marks.pop().start].rstrip()
+    return block + "".join(mark.run for mark in reversed(open_marks))
+
+
+def settled_spans(block: str) -> int:
+    """Return how many characters of a block that still grows stand before its first open span."""
+    found = [mark.start for mark in _open_marks(block)[:1]]
+    if link := _OPEN_LINK.search(block):
+        found.append(link.start())
+    return min(found, default=len(block))
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A run of marks that opens a span, and where it stands; `run` is what is not closed yet."""
+
+    run: str
+    start: int
+    end: int
+
+
+def _open_marks(block: str) -> list[_Mark]:
+    marks: list[_Mark] = []
+    at = 0
+    while found := _MARKS.search(block, at):
+        run, at = found[0], found.end()
+        if run[0] == "`":
+            end = re.compile(rf"(?<!`){run}(?!`)").search(block, at)
+            if end is None:
+                return [*marks, _Mark(run, found.start(), at)]
+            at = end.end()
+        elif run[0] != "\\":
+            left = _close_marks(marks, found)
+            if left and _may_open(found):
+                marks.append(_Mark(run[:left], found.start(), at))
+    return marks
+
+
+def _close_marks(marks: list[_Mark], found: re.Match[str]) -> int:
+    """Let a run close what it can; return how many of its marks are left over."""
+    kind, left = found[0][0], len(found[0])
+    if not _before(found).strip() or (kind == "_" and _is_inside_word(found)):
+        return left
+    while left and any(mark.run[0] == kind for mark in marks):
+        while marks[-1].run[0] != kind:
+            marks.pop()
+        last = marks.pop()
+        closed = min(left, len(last.run))
+        left -= closed
+        if closed < len(last.run):
+            marks.append(replace(last, run=last.run[closed:]))
+    return left
+
+
+def _may_open(found: re.Match[str]) -> bool:
+    literal = _is_inside_word(found) and (found[0][0] == "_" or len(found[0]) == 1)
+    return len(found[0]) <= 3 and not _behind(found).isspace() and not literal
+
+
+def _is_inside_word(found: re.Match[str]) -> bool:
+    return _before(found).isalnum() and _behind(found).isalnum()
+
+
+def _before(found: re.Match[str]) -> str:
+    return found.string[max(found.start() - 1, 0) : found.start()]
+
+
+def _behind(found: re.Match[str]) -> str:
+    return found.string[found.end() : found.end() + 1]

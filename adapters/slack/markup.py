@@ -4,8 +4,8 @@ A reply is sent twice over. `text` feeds notifications, search and clients witho
 mrkdwn and has all of `& < >` as entities. What people see is a `markdown` block, in which Slack
 still reads `<!channel>`, `<@U…>` and `<url|label>`, shows entities as their characters without
 reading them again, and leaves `&` alone inside a link's address (field report: PostHog/posthog,
-pull request 95054). So there `<` is always an entity, and `&` only where it would spell one. `>`
-opens nothing alone, and quotes need it.
+pull request 95054). So there `<` is always an entity, and `&` only where it would spell one, except
+in an address. `>` opens nothing alone, and quotes need it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,20 @@ import re
 from collections.abc import Mapping
 
 from bot.guard import unescape
+from bot.spans import ADDRESS
 
 _TOKEN = re.compile(r"<([^<>]+)>")
 _SPELT_ENTITY = re.compile(r"&(?=#?\w+;)")
+# What becomes a link: an address in quotes, tags or backticks is code.
+_LINKED = re.compile(rf"((?:(?<=[\s(*_])|^){ADDRESS})")
 _SCHEME = re.compile(r"^(https?://|mailto:|tel:)")
 
 
 def markdown_block(text: str) -> dict[str, str]:
     """Return the block that shows Markdown, in which nothing pings."""
-    safe = _SPELT_ENTITY.sub("&amp;", text).replace("<", "&lt;")
-    return {"type": "markdown", "text": safe}
+    pieces = _LINKED.split(text)
+    pieces[::2] = [_SPELT_ENTITY.sub("&amp;", piece) for piece in pieces[::2]]
+    return {"type": "markdown", "text": "".join(pieces).replace("<", "&lt;")}
 
 
 def mentioned(text: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bot.domain import EditBudget
 from bot.errors import StoreUnavailable, WriteDelayed
@@ -67,6 +67,8 @@ if ends > tonumber(redis.call('HGET', KEYS[1], 'paused') or 0) then
 end
 """
 _ALONE_SECONDS = 10.0  # without asking a store that did not answer
+# A process alone lets windows last a little longer: writes do not arrive as evenly as they leave.
+_ALONE_WINDOW = 1.05
 _MANY = 1000  # buckets to remember before idle ones are dropped
 
 
@@ -94,12 +96,16 @@ class _Waiter:
 class _Queue:
     """Those who wait in this process for one bucket; the first of them asks for its slot.
 
-    `next_spaced` and `paused_until`, in loop time, count while the store is away.
+    The rest, in loop time, counts while the store is away: the last writes that this process was
+    granted, when the next spaced one is due, and until when the platform wants none. It counts
+    until `uncounted_until` too, for of some of the last writes the store does not know.
     """
 
     waiting: list[_Waiter] = field(default_factory=list)
+    granted: list[float] = field(default_factory=list)
     next_spaced: float = 0.0
     paused_until: float = 0.0
+    uncounted_until: float = 0.0
 
     def first(self) -> _Waiter | None:
         return min(self.waiting, key=lambda waiter: waiter.rank, default=None)
@@ -109,8 +115,23 @@ class _Queue:
         if following := self.first():
             following.woken.set()
 
+    def alone(self, budget: EditBudget, *, spaced: bool, now: float) -> float:
+        """Return the seconds to wait so that no time of a window's length sees too many writes."""
+        spare = int(spaced and budget.writes > 1)
+        free_at = self.next_spaced if spaced else 0.0
+        if len(self.granted) >= (most := budget.writes - spare):
+            free_at = max(free_at, self.granted[-most] + _ALONE_WINDOW * budget.seconds)
+        return max(free_at - now, 0.0)
+
+    def grant(self, budget: EditBudget, *, spaced: bool, now: float) -> None:
+        """Remember a write."""
+        self.granted = [*self.granted, now][-budget.writes :]
+        if spaced:
+            self.next_spaced = now + _ALONE_WINDOW * budget.seconds / budget.writes
+
     def is_idle(self, now: float) -> bool:
-        return not self.waiting and max(self.next_spaced, self.paused_until) <= now
+        ends = max(self.next_spaced, self.paused_until, self.uncounted_until)
+        return not self.waiting and ends <= now
 
 
 class EditBudgets:
@@ -118,7 +139,7 @@ class EditBudgets:
 
     All processes together count and space their writes in the store; whose write is the next is
     decided in each process: finals first, then the stalest, and nobody has a slot before the moment
-    of writing. While the store is away each process keeps to its own spacing.
+    of writing. While the store is away each process counts and spaces its own writes.
     """
 
     def __init__(self, *, store: Store) -> None:
@@ -170,7 +191,8 @@ class EditBudgets:
             while pause := await self._pause(budget, queue, waiter):
                 left = deadline - now()
                 if left <= 0 or left < pause < math.inf:
-                    raise WriteDelayed("the platform wants no write for long", retry_after=pause)
+                    wait = pause if pause < math.inf else budget.seconds
+                    raise WriteDelayed("the platform wants no write for long", retry_after=wait)
                 await _any_of(None, waiter.woken, within=min(pause, left))
         finally:
             queue.leave(waiter)
@@ -212,17 +234,24 @@ class EditBudgets:
 
         Infinity: it is another's turn, and whoever leaves the queue wakes the next.
         """
+        waiter.woken.clear()
         if queue.first() is not waiter:
             return math.inf
-        waiter.woken.clear()
-        now = asyncio.get_running_loop().time()
-        if now < queue.paused_until:
-            return queue.paused_until - now
-        pause = await self._ask(budget, spaced=waiter.spaced, age=now - waiter.wrote)
-        if pause is None:
-            pause = max(queue.next_spaced - now, 0.0) if waiter.spaced else 0.0
-        if not pause and waiter.spaced:
-            queue.next_spaced = now + budget.seconds / budget.writes
+        left = queue.paused_until - asyncio.get_running_loop().time()
+        return left if left > 0 else await self._slot(self._as_learned(budget), queue, waiter)
+
+    async def _slot(self, budget: EditBudget, queue: _Queue, waiter: _Waiter) -> float:
+        """As `_pause`, once nothing but the budget holds the write up."""
+        now, spaced = asyncio.get_running_loop().time, waiter.spaced
+        pause = queue.alone(budget, spaced=spaced, now=now())
+        if pause and now() < queue.uncounted_until:
+            return pause
+        answer = await self._ask(budget, spaced=spaced, age=now() - waiter.wrote)
+        pause = queue.alone(budget, spaced=spaced, now=now()) if answer is None else answer
+        if not pause:
+            queue.grant(budget, spaced=spaced, now=now())
+            if answer is None:
+                queue.uncounted_until = now() + _ALONE_WINDOW * budget.seconds
         return pause
 
     async def _ask(self, budget: EditBudget, *, spaced: bool, age: float) -> float | None:
@@ -232,9 +261,9 @@ class EditBudgets:
         """
         if asyncio.get_running_loop().time() < self._alone_until:
             return None
-        writes, seconds = self._learned.get(budget.bucket, (budget.writes, budget.seconds))
-        age = int(min(age, seconds) * 1000)
-        words = [writes, int(seconds * 1000), int(budget.refills), int(spaced), age]
+        age = int(min(age, budget.seconds) * 1000)
+        window = int(budget.seconds * 1000)
+        words = [budget.writes, window, int(budget.refills), int(spaced), age]
         try:
             with store_errors():
                 milliseconds: int = await self._take(keys=[self._key(budget)], args=words)
@@ -242,6 +271,10 @@ class EditBudgets:
             self._go_alone()
             return None
         return milliseconds / 1000
+
+    def _as_learned(self, budget: EditBudget) -> EditBudget:
+        writes, seconds = self._learned.get(budget.bucket, (budget.writes, budget.seconds))
+        return replace(budget, writes=writes, seconds=seconds)
 
     def _key(self, budget: EditBudget) -> str:
         return self._store.key("budget", budget.bucket)

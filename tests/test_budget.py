@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import tempfile
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from bot import budget as budget_module
 from bot.budget import EditBudgets
 from bot.domain import EditBudget
 from bot.errors import WriteDelayed
 from bot.store import Store
+from tests.outage import line
 
 NEVER = asyncio.Event()
 FOREVER = math.inf
@@ -29,6 +34,13 @@ def fixed(bucket: str, writes: int, seconds: float) -> EditBudget:
 
 def refilling(bucket: str, writes: int, seconds: float) -> EditBudget:
     return EditBudget(bucket, writes, seconds, refills=True)
+
+
+def alone() -> EditBudgets:
+    """Budgets whose store is away."""
+    url = "unix:///nowhere/socket"
+    client = redis.asyncio.Redis.from_url(url, retry=Retry(NoBackoff(), 0))
+    return EditBudgets(store=Store(client=client, url=url, prefix="none"))
 
 
 async def seconds(waiting: Awaitable[object]) -> float:
@@ -141,13 +153,96 @@ async def test_a_pause_holds_those_who_wait_already(store: Store) -> None:
     assert min(took[1:]) > 0.5
 
 
-async def test_without_a_store_a_process_keeps_its_own_spacing() -> None:
-    client = redis.asyncio.Redis.from_url("unix:///nowhere/socket", retry=Retry(NoBackoff(), 0))
-    store = Store(client=client, url="unix:///nowhere/socket", prefix="none")
+class TestAlone:
+    """A process whose store is away."""
 
-    moments = await edits(EditBudgets(store=store), fixed("a", 6, 1.0), within=0.5)
+    async def test_it_keeps_to_its_own_spacing(self) -> None:
+        moments = await edits(alone(), fixed("a", 6, 1.0), within=0.5)
 
-    assert 2 <= len(moments) <= 3
+        assert 2 <= len(moments) <= 3
+
+    @pytest.mark.parametrize("new", [True, False])
+    async def test_no_window_sees_too_many_writes(self, new: bool) -> None:
+        budget, budgets = fixed("a", 4, 0.6), alone()
+        moments: list[float] = []
+
+        async def write() -> None:
+            if new:
+                await budgets.interim(budget, new=True, since=0.0, wrote=LONG_AGO, unless=NEVER)
+            else:
+                await budgets.final(budget, deadline=FOREVER)
+            moments.append(time.perf_counter())
+
+        await asyncio.gather(*(write() for _ in range(9)))
+
+        assert all(
+            later - earlier > 0.6 for earlier, later in zip(moments[:-4], moments[4:], strict=True)
+        )
+        assert moments[-1] - moments[0] < 2
+
+    async def test_one_write_of_a_window_is_kept_for_a_final(self) -> None:
+        budget, budgets = fixed("a", 3, 1.0), alone()
+        await edits(budgets, budget, within=0.8)
+
+        assert await seconds(budgets.final(budget, deadline=FOREVER)) < 0.1
+
+    async def test_it_believes_what_the_platform_says(self) -> None:
+        budget, budgets = fixed("a", 100, 0.1), alone()
+        budgets.learn("a", writes=1, seconds=0.5)
+        await budgets.final(budget, deadline=FOREVER)
+
+        assert await seconds(budgets.final(budget, deadline=FOREVER)) > 0.4
+
+    async def test_a_pause_holds(self) -> None:
+        budget, budgets = fixed("a", 100, 1.0), alone()
+
+        await budgets.pause(budget, 0.4)
+
+        assert await seconds(budgets.final(budget, deadline=FOREVER)) > 0.3
+
+    async def test_a_store_that_is_away_is_not_asked_for_each_write(self) -> None:
+        async with _hanging_up() as (url, calls):
+            client = redis.asyncio.Redis.from_url(url, retry=Retry(NoBackoff(), 0))
+            budgets = EditBudgets(store=Store(client=client, url=url, prefix="none"))
+
+            for _ in range(20):
+                await budgets.final(fixed("a", 100, 1.0), deadline=FOREVER)
+
+        assert 1 <= len(calls) <= 4
+
+    async def test_what_it_wrote_alone_counts_when_the_store_is_back(
+        self, valkey_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(budget_module, "_ALONE_SECONDS", 0.1)
+        budget = fixed("a", 2, 1.0)
+        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+            async with line(valkey_url, Path(folder)) as way:
+                client = redis.asyncio.Redis.from_url(way.url, retry=Retry(NoBackoff(), 0))
+                budgets = EditBudgets(store=Store(client=client, url=way.url, prefix="back"))
+                await way.cut()
+                for _ in range(2):
+                    await budgets.final(budget, deadline=FOREVER)
+                await way.mend()
+                await asyncio.sleep(0.15)
+
+                took = await seconds(budgets.final(budget, deadline=FOREVER))
+                await client.aclose()
+
+        assert 0.6 < took < 1.5
+
+
+@asynccontextmanager
+async def _hanging_up() -> AsyncIterator[tuple[str, list[None]]]:
+    """A server that hangs up on everybody; yields its address, and one item for each call."""
+    calls: list[None] = []
+
+    def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls.append(None)
+        writer.close()
+
+    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+        async with await asyncio.start_unix_server(answer, Path(folder, "line")):
+            yield f"unix://{folder}/line", calls
 
 
 async def test_the_last_edit_of_a_window_is_interim_only_just_before_its_end(store: Store) -> None:
@@ -277,3 +372,69 @@ async def test_a_reply_that_ends_leaves_its_turn_to_the_next(store: Store) -> No
 
     assert await asyncio.wait_for(second, 1)
     assert not await first
+
+
+async def test_waiting_behind_a_final_costs_no_time(store: Store) -> None:
+    budget, budgets, ended = fixed("a", 2, 1.5), EditBudgets(store=store), asyncio.Event()
+    for _ in range(2):
+        await budgets.final(budget, deadline=FOREVER)
+
+    async def reply_that_ends() -> None:
+        await budgets.interim(budget, new=False, since=1.0, wrote=LONG_AGO, unless=ended)
+        await budgets.final(budget, deadline=FOREVER)
+
+    ending = asyncio.create_task(reply_that_ends())
+    waiting = asyncio.create_task(
+        budgets.interim(budget, new=False, since=2.0, wrote=LONG_AGO, unless=NEVER)
+    )
+    await asyncio.sleep(0.05)
+    began = time.process_time()
+
+    ended.set()
+    await ending
+
+    assert time.process_time() - began < 0.3
+    assert await waiting
+
+
+async def test_a_final_that_another_one_holds_up_is_told_when_to_come_back(store: Store) -> None:
+    budget, budgets = fixed("a", 1, 5.0), EditBudgets(store=store)
+    now = asyncio.get_running_loop().time()
+    await budgets.final(budget, deadline=FOREVER)
+    first = asyncio.create_task(budgets.final(budget, deadline=FOREVER))
+    await asyncio.sleep(0.01)
+
+    with pytest.raises(WriteDelayed) as caught:
+        await budgets.final(budget, deadline=now + 0.1)
+
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert caught.value.retry_after == 5.0
+
+
+async def test_a_shorter_pause_does_not_end_a_longer_one(store: Store) -> None:
+    budget = fixed("a", 100, 1.0)
+    await EditBudgets(store=store).pause(budget, 0.6)
+    await EditBudgets(store=store).pause(budget, 0.1)
+
+    assert await seconds(EditBudgets(store=store).final(budget, deadline=FOREVER)) > 0.5
+
+
+async def test_a_pause_outlasts_the_window_in_which_it_began(store: Store) -> None:
+    budget = fixed("a", 100, 0.1)
+    await EditBudgets(store=store).final(budget, deadline=FOREVER)
+    await EditBudgets(store=store).pause(budget, 1.0)
+    await asyncio.sleep(0.3)
+
+    assert await seconds(EditBudgets(store=store).final(budget, deadline=FOREVER)) > 0.3
+
+
+async def test_a_bucket_that_refills_holds_no_more_than_its_writes(store: Store) -> None:
+    budget, budgets = refilling("a", 2, 0.8), EditBudgets(store=store)
+    for _ in range(2):
+        await budgets.final(budget, deadline=FOREVER)
+    await asyncio.sleep(1.4)
+    for _ in range(2):
+        await budgets.final(budget, deadline=FOREVER)
+
+    assert await seconds(budgets.final(budget, deadline=FOREVER)) > 0.2

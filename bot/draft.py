@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bot.domain import Outcome, Page
 from bot.guard import whole_characters
+from bot.markdown import close
 from bot.pages import Measure, Pager
 
 STOPPED = "(Stopped.)"
@@ -51,7 +52,7 @@ class Draft:
     def whole(self) -> str:
         """All that is to stand there at the end."""
         text = self._former if self._is_back else self.said
-        return "\n\n".join(part for part in (text, self._notice) if part.strip())
+        return with_notice(text, self._notice)
 
     @property
     def replaces(self) -> bool:
@@ -142,6 +143,16 @@ class Draft:
         signed = f"{shown}\n\n{WAITING}" if shown.strip() else WAITING
         # A sign is not worth a page of its own.
         return signed if self._measure(signed) <= self._limit else shown
+
+
+def with_notice(text: str, notice: str) -> str:
+    """Return a text with a notice below it, outside of any code block that the text left open."""
+    if not text.strip():
+        return notice
+    if not notice:
+        return text
+    # The newline before the notice may be what opens a block.
+    return close(f"{close(text)}\n") + f"\n{notice}"
 
 
 def is_pending(page: Page) -> bool:

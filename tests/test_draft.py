@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain import Page
-from bot.draft import PENDING, STOPPED, WAITING, Draft, is_needed
+from bot.draft import PENDING, STOPPED, STOPPED_ANEW, WAITING, Draft, is_needed, with_notice
+from bot.markdown import open_fence
 
 LIMIT = 80
 words = st.text(st.sampled_from("ab*`#|[]()\n -1é🙂"), max_size=60)
@@ -81,3 +85,71 @@ def test_a_sign_of_life_is_no_word_of_the_answer() -> None:
 
     assert (page.text, page.said) == (WAITING, "")
     assert (draft.whole, draft.said) == (STOPPED, "")
+
+
+def test_a_blank_delta_is_no_word_of_a_new_answer() -> None:
+    draft = a_draft(former="The former.")
+
+    draft.add("\n")
+    draft.stop()
+
+    assert draft.whole == f"The former.\n\n{STOPPED_ANEW}"
+    assert draft.said == ""
+
+
+def test_white_space_at_the_end_is_no_news() -> None:
+    draft = a_draft()
+    draft.add("Words")
+    before = draft.pages(0)
+
+    draft.add(" \n\n")
+
+    assert draft.pages(0) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Words", "Words\n\n(Note.)"),
+        ("", "(Note.)"),
+        ("```py\nx = 1", "```py\nx = 1\n```\n\n(Note.)"),
+        ("```py\nx = 1\n``", "```py\nx = 1\n```\n\n(Note.)"),
+        ("```py\nx = 1\n```", "```py\nx = 1\n```\n\n(Note.)"),
+        ("Words\n```py", "Words\n```py\n```\n(Note.)"),
+    ],
+)
+def test_a_notice_stands_below_code_and_not_in_it(text: str, shown: str) -> None:
+    assert with_notice(text, "(Note.)") == shown
+
+
+@given(words)
+def test_no_text_takes_a_notice_into_its_code(text: str) -> None:
+    shown = with_notice(text, "(Note.)")
+
+    assert shown.startswith(text) or not text.strip()
+    assert open_fence(shown.removesuffix("(Note.)")) is None
+
+
+def test_what_closes_a_code_block_above_a_notice_was_not_said() -> None:
+    draft = a_draft()
+
+    draft.add("```py\nx = 1")
+    draft.stop()
+
+    assert draft.whole == f"```py\nx = 1\n```\n\n{STOPPED}"
+    assert draft.said == "```py\nx = 1"
+
+
+def test_the_work_for_a_delta_does_not_grow_with_the_reply() -> None:
+    words = [f"**word** {number}, `x`. " + "\n\n" * (number % 40 == 0) for number in range(8000)]
+    draft = Draft(limit=2000, measure=len, older="", former="")
+    began = time.process_time()
+
+    # No budget lets a reply be written 500 times in its 8,000 deltas.
+    for number, word in enumerate(words):
+        draft.add(word)
+        if number % 16 == 0:
+            draft.pages(0)
+
+    # 0.13 s when this was measured; 1.7 s where each page is cut anew each time.
+    assert time.process_time() - began < 0.3

@@ -18,6 +18,7 @@ from bot.errors import (
 )
 from bot.lease import Lease
 from bot.ports import Platform
+from bot.tasks import cancelled
 from bot.turns import Ended, Taken, Token, TurnQueue
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ class Worker:
             await asyncio.wait((keeping, answering), return_when=asyncio.FIRST_COMPLETED)
             # A renewal that met the end of the turn is refused; the end itself knows better.
             if not answering.done() and not lease.ending:
-                await _cancelled(answering)
+                await cancelled(answering)
                 await keeping
             await answering
         except LeaseLost:
@@ -180,11 +181,11 @@ class Worker:
             raise
         except asyncio.CancelledError:
             # Shutdown: the reply did not end in time, so another process goes on with it.
-            await _cancelled(answering)
+            await cancelled(answering)
             await self._queue.back(lease.taken, delay_seconds=0, counts=False)
             raise
         finally:
-            await _cancelled(keeping)
+            await cancelled(keeping)
 
     async def _answer(self, lease: Lease) -> None:
         try:
@@ -238,8 +239,3 @@ class Worker:
             if ended := await self._queue.ended(turn_id):
                 return ended
             await asyncio.sleep(AWAY_SECONDS)
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

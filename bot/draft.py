@@ -79,6 +79,11 @@ class Draft:
         self._is_back = self.replaces and not self._text.strip()
         self.outcome, self._notice = "stopped", STOPPED_ANEW if self._is_back else STOPPED
 
+    def leave(self) -> None:
+        """End the text, unless it has ended, because a person deleted some of it."""
+        if not self.ended:
+            self.stop()
+
     def fail(self, apology: str) -> None:
         """End the text because no more comes."""
         self._keep_older()

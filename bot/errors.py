@@ -189,11 +189,15 @@ class SurfaceError(ParleyError):
 
 
 class WriteDelayed(SurfaceError):
-    """The platform asks to wait `retry_after` seconds before this bucket's next write."""
+    """The platform asks to wait `retry_after` seconds before the next write into `bucket`.
 
-    def __init__(self, detail: str, *, retry_after: float) -> None:
+    None is the bucket that the write was granted by; one write may need several of them.
+    """
+
+    def __init__(self, detail: str, *, retry_after: float, bucket: str | None = None) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+        self.bucket = bucket
 
 
 class WriteFailed(SurfaceError):

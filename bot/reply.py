@@ -7,21 +7,22 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bot.budget import EditBudgets
 from bot.domain import EditBudget, Outcome, Page
-from bot.draft import Draft, is_needed, is_pending, words_of
+from bot.draft import Draft
 from bot.errors import (
     AnswerCut,
     MessageGone,
     ModelError,
-    SurfaceError,
     WriteDelayed,
     WriteFailed,
     WriteRefused,
 )
 from bot.ports import Surface
+from bot.screen import Screen
+from bot.tasks import cancelled
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 # with a sign is for what is slow indeed.
 SILENCE = 10.0  # seconds without a delta
 FIRST_SILENCE = 20.0  # seconds without the first one
-_FIRST_PAUSE = 0.5  # seconds before a failed final write is repeated; doubles up to the longest
+_FIRST_PAUSE = 0.5  # seconds before a failed write is repeated; doubles up to the longest
 _LONGEST_PAUSE = 30.0
 
 Save = Callable[[Sequence[str], str], Awaitable[None]]
@@ -73,11 +74,8 @@ class Reply:
         save: Save,
         patience: float,
     ) -> None:
-        self._surface = surface
         self._budgets = budgets
-        self._ids = list(pages)
-        self._on_screen: list[Page | None] = [None] * len(pages)
-        self._stood: dict[int, str] = {}  # by page number, the words that the platform last took
+        self._screen = Screen(surface=surface, pages=pages, save=self._remember)
         self._draft = Draft(
             limit=surface.limit,
             measure=surface.measure,
@@ -91,6 +89,7 @@ class Reply:
         self._heard_at = 0.0  # loop time of the last delta, or of the beginning
         self._stale_since: float | None = None  # loop time of the first news not on the screen
         self._wrote_at = -math.inf  # loop time of the last write
+        self._pause = _FIRST_PAUSE  # seconds after the next failed write
         self._news = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -108,14 +107,17 @@ class Reply:
                 await self._write()
                 await collecting
             except WriteRefused as refusal:
-                await _cancelled(collecting)
+                await cancelled(collecting)
                 await self._end_refused(refusal)
         except MessageGone:
-            await self._take_pending_away()
-            return Shown("stopped", "", self._draft.whole, tuple(self._ids))
+            self._draft.leave()
+            await cancelled(collecting)
+            await self._end_deleted()
+            return Shown("stopped", "", self._draft.whole, self._screen.pages)
         finally:
-            await _cancelled(collecting)
-        return Shown(self._draft.outcome, self._draft.said, self._draft.whole, self._standing)
+            await cancelled(collecting)
+        said, whole = self._draft.said, self._draft.whole
+        return Shown(self._draft.outcome, said, whole, self._screen.standing)
 
     async def _collect(self, deltas: AsyncGenerator[str]) -> None:
         reading = asyncio.create_task(self._read(deltas))
@@ -133,9 +135,7 @@ class Reply:
             log.warning("The model failed: %s", error)
             self._draft.fail(error.apology)
         finally:
-            stopping.cancel()
-            reading.cancel()
-            await asyncio.gather(reading, stopping, return_exceptions=True)
+            await cancelled(reading, stopping)
             self._draft.ended = True
             self._ended.set()
             self._news.set()
@@ -159,15 +159,9 @@ class Reply:
             if self._ended.is_set():
                 break
             page = self._stale()
-            if page and await self._budgets.interim(
-                self._budget(page),
-                new=self._is_new(page),
-                since=self._stale_since or 0.0,
-                wrote=self._wrote_at,
-                unless=self._ended,
-            ):
+            if page and await self._granted(budget := self._screen.budget(page), page):
                 # The text is chosen when the write may go out, not when it was asked for.
-                await self._write_interim()
+                await self._write_interim(budget)
         await self._write_final()
 
     async def _listen(self) -> None:
@@ -185,118 +179,93 @@ class Reply:
                 self._tell()
         self._news.clear()
 
+    async def _granted(self, budget: EditBudget, page: Page) -> bool:
+        return await self._budgets.interim(
+            budget,
+            new=self._screen.is_new(page),
+            since=self._stale_since or 0.0,
+            wrote=self._wrote_at,
+            unless=self._ended,
+        )
+
+    async def _write_interim(self, budget: EditBudget) -> None:
+        page = self._stale()
+        if page is None:
+            return
+        if self._screen.budget(page) != budget:
+            # The slot is another bucket's. What asks again keeps its place in the order.
+            self._tell()
+            return
+        since, self._stale_since = self._stale_since, None
+        try:
+            await self._write_page(page)
+        except (WriteDelayed, WriteFailed) as error:
+            log.info("An interim write is to be repeated: %s", error)
+            self._stale_since = since
+            await self._rest(await self._held_up(error, budget))
+        if self._stale() is not None:
+            self._tell()
+
+    async def _write_final(self) -> None:
+        now = asyncio.get_running_loop().time
+        deadline = now() + self._patience
+        self._pause = _FIRST_PAUSE
+        while page := self._stale():
+            budget = self._screen.budget(page)
+            await self._budgets.final(budget, deadline=deadline)
+            try:
+                await self._write_page(page)
+            except (WriteDelayed, WriteFailed) as error:
+                wait = await self._held_up(error, budget)
+                if now() + wait > deadline:
+                    raise
+                await asyncio.sleep(wait)
+
     async def _end_refused(self, refusal: WriteRefused) -> None:
         """Close what stands on the screen when the platform takes no more of the text."""
         log.warning("The platform takes no more of a reply: %s", refusal)
         if self._draft.replaces:
             self._draft.fail(refusal.apology)
-            return await self._write_final()
-        stands = self._draft.refuse(self._stood, refusal.apology)
-        last = len(self._ids) - 1
-        apology = Page(last + 1, refusal.apology, final=True, last=True)
-        closing = "\n\n".join(part for part in (stands.get(last), refusal.apology) if part)
-        if last < 0 or self._surface.measure(closing) > self._surface.limit:
-            return await self._post(apology)
-        try:
-            await self._surface.edit(self._ids[last], Page(last, closing, final=True, last=True))
-        except WriteRefused:
-            await self._post(apology)
-
-    async def _write_interim(self) -> None:
-        page = self._stale()
-        if page is None:
+            await self._write_final()
             return
-        budget, self._stale_since = self._budget(page), None
-        try:
-            await self._write_page(page)
-        except WriteDelayed as error:
-            await self._budgets.pause(budget, error.retry_after)
-        except WriteFailed as error:
-            log.info("An interim write was skipped: %s", error)
-        else:
-            if self._stale() is not None:
-                self._tell()
+        stands = self._draft.refuse(self._screen.words, refusal.apology)
+        last = len(self._screen.pages) - 1
+        await self._screen.end_refused(stands.get(last, ""), refusal.apology)
 
-    async def _write_final(self) -> None:
+    async def _end_deleted(self) -> None:
+        """Leave no sign, no Stop and no page that waits on what a person left standing."""
         deadline = asyncio.get_running_loop().time() + self._patience
-        pause = _FIRST_PAUSE
-        while page := self._stale():
-            budget = self._budget(page)
-            try:
-                await self._budgets.final(budget, deadline=deadline)
-                await self._write_page(page)
-                pause = _FIRST_PAUSE
-            except (WriteDelayed, WriteFailed) as error:
-                wait = error.retry_after if isinstance(error, WriteDelayed) else pause
-                if asyncio.get_running_loop().time() + wait > deadline:
-                    raise
-                if isinstance(error, WriteDelayed):
-                    await self._budgets.pause(budget, wait)
-                else:
-                    await asyncio.sleep(wait)
-                    pause = min(2 * pause, _LONGEST_PAUSE)
+        final = self._draft.pages(len(self._screen.pages))
+        for page in self._screen.unclosed(final):
+            with suppress(WriteDelayed):
+                await self._budgets.final(self._screen.budget(page), deadline=deadline)
+                await self._screen.close(page)
 
     def _stale(self) -> Page | None:
-        pages = self._draft.pages(len(self._ids))
-        stale = [it for it in pages if self._is_new(it) or it != self._on_screen[it.number]]
-        return min(stale, key=self._urgency, default=None)
-
-    def _urgency(self, page: Page) -> tuple[bool, int]:
-        """Let a page that waits for the new text be next once the first page shows some."""
-        return not (is_pending(page) and 0 in self._stood), page.number
-
-    def _budget(self, page: Page) -> EditBudget:
-        return self._surface.budget(page, new=self._is_new(page))
-
-    def _is_new(self, page: Page) -> bool:
-        return page.number >= len(self._ids)
-
-    @property
-    def _standing(self) -> tuple[str, ...]:
-        """The ids of the messages that were not taken away."""
-        shown = zip(self._ids, self._on_screen, strict=True)
-        return tuple(message_id for message_id, page in shown if page is None or page.text)
+        return self._screen.stale(self._draft.pages(len(self._screen.pages)))
 
     async def _write_page(self, page: Page) -> None:
-        await self._save(self._ids, self._draft.read)
         self._wrote_at = asyncio.get_running_loop().time()
-        if self._is_new(page):
-            await self._post(page)
-        else:
-            await self._edit(page)
+        await self._screen.write(page)
+        self._pause = _FIRST_PAUSE
 
-    async def _edit(self, page: Page) -> None:
-        # What stands there is uncertain until the platform has answered.
-        self._on_screen[page.number] = None
-        try:
-            await self._surface.edit(self._ids[page.number], page)
-        except (MessageGone, WriteRefused) as error:
-            if not is_needed(page):
-                log.info("A message that the answer does not need stays as it is: %s", error)
-            elif isinstance(error, MessageGone):
-                raise
-            else:
-                # The page starts anew as another message; the old one keeps what it shows.
-                log.info("A message takes no edits any more: %s", error)
-                self._ids[page.number] = await self._surface.post(page)
-                await self._save(self._ids, self._draft.read)
-        self._took(page)
+    async def _remember(self, pages: Sequence[str]) -> None:
+        await self._save(pages, self._draft.read)
 
-    async def _post(self, page: Page) -> None:
-        self._ids.append(await self._surface.post(page))
-        self._took(page)
-        await self._save(self._ids, self._draft.read)
+    async def _held_up(self, error: WriteDelayed | WriteFailed, budget: EditBudget) -> float:
+        """Return the seconds before a write is repeated; what is paused is so for everybody."""
+        if isinstance(error, WriteDelayed):
+            paused = replace(budget, bucket=error.bucket or budget.bucket)
+            await self._budgets.pause(paused, error.retry_after)
+            return error.retry_after
+        pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
+        return pause
 
-    def _took(self, page: Page) -> None:
-        self._on_screen[page.number :] = [page, *self._on_screen[page.number + 1 :]]
-        self._stood[page.number] = words_of(page)
-
-    async def _take_pending_away(self) -> None:
-        """Leave no page behind that waits for a text which does not come any more."""
-        for message_id, page in zip(self._ids, self._on_screen, strict=True):
-            if page and is_pending(page):
-                with suppress(SurfaceError):
-                    await self._surface.edit(message_id, Page(page.number, "", final=True))
+    async def _rest(self, seconds: float) -> None:
+        """Wait, but no longer than until the reply ends."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
 
 
 async def restore(
@@ -327,8 +296,3 @@ async def restore(
 
 async def _one_delta(text: str) -> AsyncGenerator[str]:
     yield text
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -53,6 +53,7 @@ class FakeSurface:
     errors: Sequence[Exception | None] = ()
     screen: dict[str, Page] = field(default_factory=dict)
     states: list[str] = field(default_factory=list)
+    posted: int = 0
     at_once: int = 0
     most_at_once: int = 0
 
@@ -64,7 +65,8 @@ class FakeSurface:
 
     async def post(self, page: Page) -> str:
         await self._write()
-        message_id = f"m{len(self.screen) + 1}"
+        self.posted += 1
+        message_id = f"m{self.posted}"
         self._show(message_id, page)
         return message_id
 

@@ -267,7 +267,7 @@ async def test_a_stream_is_left_before_it_expires(
 ) -> None:
     monkeypatch.setattr("adapters.slack.streams._SECONDS", 0.1)
     async with a_scene() as scene:
-        await scene.answer(store, WORDS)
+        await scene.answer(store, WORDS, pause=0.06)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
         assert scene.calls("chat.update") > 1

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from bot.budget import EditBudgets
-from bot.domain import Exchange, Outcome
+from bot.domain import Exchange, Outcome, Start
 from bot.errors import GivenUp
 from bot.history import History
 from bot.lease import Lease
@@ -39,7 +39,7 @@ class Conversation:
         self._patience = patience
 
     @asynccontextmanager
-    async def asking(self, lease: Lease) -> AsyncIterator[AsyncGenerator[str]]:
+    async def asking(self, lease: Lease) -> AsyncIterator[AsyncGenerator[str | Start]]:
         """Ask the model at once: it thinks while the platform opens the surface.
 
         Yields what it says. Raises StoreUnavailable.
@@ -56,7 +56,9 @@ class Conversation:
         async with _begun(self._model.stream(prompt.messages)) as deltas:
             yield deltas
 
-    async def answer(self, lease: Lease, surface: Surface, deltas: AsyncGenerator[str]) -> None:
+    async def answer(
+        self, lease: Lease, surface: Surface, deltas: AsyncGenerator[str | Start]
+    ) -> None:
         """Show the model's answer on the surface and end the turn.
 
         Raises what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost.
@@ -113,7 +115,7 @@ class Conversation:
 
 
 @asynccontextmanager
-async def _begun(stream: AsyncGenerator[str]) -> AsyncIterator[AsyncGenerator[str]]:
+async def _begun(stream: AsyncGenerator[str | Start]) -> AsyncIterator[AsyncGenerator[str | Start]]:
     first = asyncio.create_task(_next(stream))
     try:
         yield _from(first, stream)
@@ -124,18 +126,18 @@ async def _begun(stream: AsyncGenerator[str]) -> AsyncIterator[AsyncGenerator[st
 
 
 async def _from(
-    first: asyncio.Task[str | None], stream: AsyncGenerator[str]
-) -> AsyncGenerator[str]:
+    first: asyncio.Task[str | Start | None], stream: AsyncGenerator[str | Start]
+) -> AsyncGenerator[str | Start]:
     delta = await first
     while delta is not None:
         yield delta
         delta = await _next(stream)
 
 
-async def _next(stream: AsyncGenerator[str]) -> str | None:
+async def _next(stream: AsyncGenerator[str | Start]) -> str | Start | None:
     return await anext(stream, None)
 
 
-async def _no_answer() -> AsyncGenerator[str]:
+async def _no_answer() -> AsyncGenerator[str | Start]:
     raise GivenUp("every try at this turn failed")
     yield ""

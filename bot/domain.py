@@ -67,6 +67,16 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """Among deltas: the answer begins here from its first word, whatever came before.
+
+    `model` names who gives it where that is not the chosen one; else it is empty.
+    """
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """A remembered turn; `asked_at` is in seconds since the epoch."""
 

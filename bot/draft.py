@@ -13,14 +13,16 @@ FAILED_ANEW = "(There is no new answer, so the earlier one stays. {apology})"
 WAITING = "(Still thinking…)"
 # On a page of the former answer that the new one has not come to.
 PENDING = "…"
+# Below an answer that is not the chosen model's.
+ANSWERED_BY = "(Answered by `{model}`.)"
 
 
 class Draft:
     """The text of a reply, a notice below it at its end, and the pages that they make.
 
-    `older` is what an earlier try has said: it stays until the new text is longer, or for good when
-    that never comes. `former` is a whole answer that gives way to the first new word; it comes back
-    where the new one fails, or is stopped before a word.
+    `older` is what an earlier try has said, or this one before a new start: it stays until the new
+    text is longer, or for good when that never comes. `former` is a whole answer that gives way to
+    the first new word; it comes back where the new one fails, or is stopped before a word.
     While it is `silent`, a sign of life stands below the text; once it has `ended`, its pages are
     the final ones.
     """
@@ -35,6 +37,7 @@ class Draft:
         self._older = older
         self._former = former
         self._text = ""
+        self._model = self._older_model = ""  # who says them, where not the chosen model
         self._notice = ""
         self._is_back = False  # the former answer
 
@@ -52,7 +55,9 @@ class Draft:
     def whole(self) -> str:
         """All that is to stand there at the end."""
         text = self._former if self._is_back else self.said
-        return with_notice(text, self._notice)
+        by = "" if self._is_back or not text.strip() else self._model
+        answered = with_notice(text, ANSWERED_BY.format(model=by) if by else "")
+        return with_notice(answered, self._notice)
 
     @property
     def replaces(self) -> bool:
@@ -68,6 +73,12 @@ class Draft:
         """Let the text grow."""
         self._text += delta
         self.silent = False
+
+    def start(self, model: str) -> None:
+        """Let the text begin anew, in the words of this model; "" is the chosen one."""
+        self._keep_older()
+        self._older, self._older_model = self._text, self._model
+        self._text, self._model = "", model
 
     def cut(self, notice: str) -> None:
         """End a text that is good as far as it goes."""
@@ -94,7 +105,7 @@ class Draft:
     def refuse(self, stands: dict[int, str], apology: str) -> dict[int, str]:
         """Have said what stands on the pages, by number, and no more; return it."""
         stands = stands or dict(enumerate(self._pager.cut(self._older)))
-        self._text = "\n".join(stands.values())
+        self._text, self._model = "\n".join(stands.values()), ""
         self.outcome, self._notice = "failed", apology
         return stands
 
@@ -140,7 +151,8 @@ class Draft:
 
     def _keep_older(self) -> None:
         # What people have read already stays.
-        self._text = max(self._text, self._older, key=len)
+        if len(self._older) > len(self._text):
+            self._text, self._model = self._older, self._older_model
 
     def _signed(self, shown: str) -> str:
         if not self.silent:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -90,14 +91,16 @@ class ChatModel:
         """The model's name as the operator wrote it."""
         return self._server.model
 
-    async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
+    async def stream(
+        self, prompt: Sequence[Message], *, deadline: float = math.inf
+    ) -> AsyncGenerator[str, None]:
         """Yield deltas, never empty, until the answer is complete; raise ModelError otherwise.
 
         AnswerCut comes after all that MAX_TOKENS, or the model's context, left room for. Closing
         the iterator early hangs up on the server. Time that the caller spends between two deltas
-        counts for the total time-out only.
+        counts for the total time-out only; `deadline`, in loop time, may end the answer before.
         """
-        deadline = asyncio.get_running_loop().time() + self._total_timeout
+        deadline = min(deadline, asyncio.get_running_loop().time() + self._total_timeout)
         call = Call(server=self._server, pool=self._pool)
         finish, worded = "", False
         async with AsyncInferenceClient(

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from bot.domain import EditBudget, Message, Page, Turn
+from bot.domain import EditBudget, Message, Page, Start, Turn
 
 
 class Model(Protocol):
@@ -17,11 +17,11 @@ class Model(Protocol):
         """The model's name as the operator knows it."""
         ...
 
-    def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str]:
+    def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str | Start]:
         """Yield deltas, never empty, until the answer is complete; raise ModelError otherwise.
 
-        AnswerCut is no failure: the answer is as long as it may be. Closing the iterator early
-        hangs up on the model.
+        A Start among them takes back those before it. AnswerCut is no failure: the answer is as
+        long as it may be. Closing the iterator early hangs up on the model.
         """
         ...
 

@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
 from bot.budget import EditBudgets
-from bot.domain import EditBudget, Outcome, Page
+from bot.domain import EditBudget, Outcome, Page, Start
 from bot.draft import Draft
 from bot.errors import (
     AnswerCut,
@@ -93,10 +93,11 @@ class Reply:
         self._news = asyncio.Event()
         self._ended = asyncio.Event()
 
-    async def stream(self, deltas: AsyncGenerator[str]) -> Shown:
+    async def stream(self, deltas: AsyncGenerator[str | Start]) -> Shown:
         """Show deltas as they arrive, then the end, whole.
 
-        A ModelError among the deltas ends the reply with its apology.
+        A ModelError among the deltas ends the reply with its apology; anything else is raised, and
+        what stands there stays for the next try.
         Raises PlaceGone and LeaseLost, WriteFailed or WriteDelayed when the final text did not get
         through in time, and WriteRefused when not even an apology is taken.
         """
@@ -104,8 +105,10 @@ class Reply:
         collecting = asyncio.create_task(self._collect(deltas))
         try:
             try:
-                await self._write()
+                await self._write_interims()
+                # Whatever is no end of the answer ends here, before a final page can tell of one.
                 await collecting
+                await self._write_final()
             except WriteRefused as refusal:
                 await cancelled(collecting)
                 await self._end_refused(refusal)
@@ -119,7 +122,7 @@ class Reply:
         said, whole = self._draft.said, self._draft.whole
         return Shown(self._draft.outcome, said, whole, self._screen.standing)
 
-    async def _collect(self, deltas: AsyncGenerator[str]) -> None:
+    async def _collect(self, deltas: AsyncGenerator[str | Start]) -> None:
         reading = asyncio.create_task(self._read(deltas))
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -140,10 +143,13 @@ class Reply:
             self._ended.set()
             self._news.set()
 
-    async def _read(self, deltas: AsyncGenerator[str]) -> None:
+    async def _read(self, deltas: AsyncGenerator[str | Start]) -> None:
         now = asyncio.get_running_loop().time
         async with aclosing(deltas):
             async for delta in deltas:
+                if isinstance(delta, Start):
+                    self._draft.start(delta.model)
+                    continue
                 self._draft.add(delta)
                 self._heard_at = now()
                 self._tell()
@@ -153,16 +159,15 @@ class Reply:
         self._news.set()
 
     # Only this coroutine calls the platform, so writes can neither overlap nor overtake.
-    async def _write(self) -> None:
+    async def _write_interims(self) -> None:
         while True:
             await self._listen()
             if self._ended.is_set():
-                break
+                return
             page = self._stale()
             if page and await self._granted(budget := self._screen.budget(page), page):
                 # The text is chosen when the write may go out, not when it was asked for.
                 await self._write_interim(budget)
-        await self._write_final()
 
     async def _listen(self) -> None:
         """Wait for news, and take a long silence for one."""

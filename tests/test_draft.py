@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain import Page
-from bot.draft import PENDING, STOPPED, STOPPED_ANEW, WAITING, Draft, is_needed, with_notice
+from bot.draft import (
+    ANSWERED_BY,
+    PENDING,
+    STOPPED,
+    STOPPED_ANEW,
+    WAITING,
+    Draft,
+    is_needed,
+    with_notice,
+)
 from bot.markdown import open_fence
 
 LIMIT = 80
@@ -153,3 +162,61 @@ def test_the_work_for_a_delta_does_not_grow_with_the_reply() -> None:
 
     # 0.13 s when this was measured; 1.7 s where each page is cut anew each time.
     assert time.process_time() - began < 0.3
+
+
+def test_what_was_said_stays_until_a_new_start_has_more() -> None:
+    draft = a_draft()
+
+    draft.add("One two")
+    draft.start("")
+    draft.add("Uno")
+    assert (draft.pages(1), draft.read) == ([], "One two")
+    draft.add(" dos tres")
+
+    assert [page.text for page in draft.pages(1)] == ["Uno dos tres"]
+    draft.ended = True
+    assert (draft.whole, draft.said) == ("Uno dos tres", "Uno dos tres")
+
+
+def test_a_new_start_that_ends_whole_may_be_shorter() -> None:
+    draft = a_draft()
+
+    draft.add("One two")
+    draft.start("")
+    draft.add("Uno")
+    draft.ended = True
+
+    assert draft.whole == "Uno"
+
+
+def test_a_new_start_that_fails_keeps_the_longer_text() -> None:
+    draft = a_draft()
+
+    draft.add("One two")
+    draft.start("org/other")
+    draft.add("Uno")
+    draft.fail("Sorry.")
+
+    assert (draft.whole, draft.said) == ("One two\n\nSorry.", "One two")
+
+
+def test_an_answer_says_which_other_model_gave_it() -> None:
+    draft = a_draft()
+
+    draft.start("org/other_model")
+    draft.add("Uno")
+    draft.cut("(Cut.)")
+
+    by = ANSWERED_BY.format(model="org/other_model")
+    assert draft.said == "Uno"
+    assert draft.whole == f"Uno\n\n{by}\n\n(Cut.)"
+
+
+def test_a_model_without_a_word_is_not_named() -> None:
+    fresh, anew = a_draft(), a_draft(former="A former answer.")
+
+    for draft in (fresh, anew):
+        draft.start("fallback")
+        draft.stop()
+
+    assert "fallback" not in fresh.whole + anew.whole

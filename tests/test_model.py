@@ -37,7 +37,6 @@ from bot.errors import (
 )
 from bot.model import ChatModel, connect
 from bot.model_call import Call
-from bot.ports import Model
 from tests.emulators.model import FAILURES, Flavour, How, ModelEmulator
 from tests.waiting import until
 
@@ -68,7 +67,7 @@ async def connected(
         yield model
 
 
-async def answer(model: Model) -> str:
+async def answer(model: ChatModel) -> str:
     return "".join([delta async for delta in model.stream(PROMPT)])
 
 

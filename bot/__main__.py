@@ -166,7 +166,9 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> None:
         intake = Intake(queue=queue, history=history)
         # A terminal brings its own worker: somebody sits there and waits.
         answers = bool(roles & {"worker", "console"})
-        mind = await stack.enter_async_context(a_mind(settings, roles)) if answers else None
+        mind = (
+            await stack.enter_async_context(a_mind(settings, roles, stopping)) if answers else None
+        )
         budgets = EditBudgets(store=store)
         doors = await open_doors(settings, roles, store, budgets, mind, stack)
         if roles not in ({"console"}, {"console", "worker"}):

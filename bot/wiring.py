@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +16,9 @@ from bot import http, local_model, model
 from bot.budget import EditBudgets
 from bot.errors import CannotStart
 from bot.intake import Intake
+from bot.model import ChatModel
 from bot.ports import Model, Platform
+from bot.steady_model import Schedule, SteadyModel
 from bot.store import Store
 from config.settings import Settings
 
@@ -141,10 +144,10 @@ async def _open_slack(
 
 
 @asynccontextmanager
-async def a_mind(settings: Settings, roles: frozenset[str]) -> AsyncIterator[Mind]:
-    """Connect the model that the settings name, or start the embedded one."""
-    if settings.model_fallbacks:
-        log.warning("MODEL_FALLBACKS is not used yet")
+async def a_mind(
+    settings: Settings, roles: frozenset[str], stopping: asyncio.Event
+) -> AsyncIterator[Mind]:
+    """Connect the models that the settings name, or start the embedded one."""
     named = settings.hf_token or settings.model_url or settings.local_model_path
     if settings.model_id != DEMO and not named and "worker" in roles and settings.chat_platforms:
         raise CannotStart(
@@ -153,11 +156,11 @@ async def a_mind(settings: Settings, roles: frozenset[str]) -> AsyncIterator[Min
         )
     async with AsyncExitStack() as stack:
         if settings.model_id == DEMO or not named:
-            mind = await _local_mind(_for_the_demo(settings), stack)
+            mind = await _local_mind(_for_the_demo(settings), stopping, stack)
         elif settings.local_model_path:
-            mind = await _local_mind(settings, stack)
+            mind = await _local_mind(settings, stopping, stack)
         else:
-            mind = await _remote_mind(settings, stack)
+            mind = await _remote_mind(settings, stopping, stack)
         log.info("Answers come from %s", mind.label)
         yield mind
 
@@ -176,7 +179,9 @@ def _for_the_demo(settings: Settings) -> Settings:
     )
 
 
-async def _local_mind(settings: Settings, stack: AsyncExitStack) -> Mind:
+async def _local_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack) -> Mind:
+    if settings.model_fallbacks:
+        log.warning("MODEL_FALLBACKS is for HF_TOKEN and MODEL_URL; the embedded model has none")
     server = await stack.enter_async_context(
         local_model.serve(
             path=settings.local_model_path,
@@ -192,20 +197,23 @@ async def _local_mind(settings: Settings, stack: AsyncExitStack) -> Mind:
         )
     demo = "a small demo model: set HF_TOKEN or MODEL_URL for a good one"
     return Mind(
-        model=await _chat_model(settings, stack, server.name, server.url, server.api_key),
+        model=await _steady_model(
+            settings, stopping, stack, [server.name], server.url, server.api_key
+        ),
         label=f"{server.name}, {demo}" if server.demo else f"{server.name} on this machine",
         system_prompt=settings.system_prompt,
         prompt_tokens=server.context_tokens - settings.max_tokens,
     )
 
 
-async def _remote_mind(settings: Settings, stack: AsyncExitStack) -> Mind:
+async def _remote_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack) -> Mind:
     # HF_TOKEN is for the router alone.
     key = settings.model_api_key if settings.model_url else settings.hf_token
     where = urlsplit(settings.model_url).hostname if settings.model_url else "Hugging Face"
+    names = list(dict.fromkeys((settings.model_id, *settings.model_fallbacks)))
     return Mind(
-        model=await _chat_model(
-            settings, stack, settings.model_id, settings.model_url or None, key
+        model=await _steady_model(
+            settings, stopping, stack, names, settings.model_url or None, key
         ),
         label=f"{settings.model_id} at {where}",
         system_prompt=settings.system_prompt,
@@ -213,9 +221,25 @@ async def _remote_mind(settings: Settings, stack: AsyncExitStack) -> Mind:
     )
 
 
+async def _steady_model(
+    settings: Settings,
+    stopping: asyncio.Event,
+    stack: AsyncExitStack,
+    names: Sequence[str],
+    url: str | None,
+    key: str,
+) -> Model:
+    return SteadyModel(
+        models=[await _chat_model(settings, stack, name, url, key) for name in names],
+        schedule=Schedule(),
+        total_timeout=settings.reply_timeout,
+        stopping=stopping,
+    )
+
+
 async def _chat_model(
     settings: Settings, stack: AsyncExitStack, name: str, url: str | None, key: str
-) -> Model:
+) -> ChatModel:
     return await stack.enter_async_context(
         model.connect(
             model=name,

@@ -184,7 +184,9 @@ class Settings:
     )
     model_fallbacks: tuple[str, ...] = field(
         default=(),
-        metadata=_variable("models to try next, with commas between; not used yet", parse=_words),
+        metadata=_variable(
+            "models to ask when that one fails, in this order, with commas between", parse=_words
+        ),
     )
     model_url: str = field(
         default="",

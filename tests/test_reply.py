@@ -12,8 +12,8 @@ import pytest
 
 from bot import reply as reply_module
 from bot.budget import EditBudgets
-from bot.domain import EditBudget, Page
-from bot.draft import FAILED_ANEW, PENDING, STOPPED, STOPPED_ANEW, WAITING
+from bot.domain import EditBudget, Message, Page, Start
+from bot.draft import ANSWERED_BY, FAILED_ANEW, PENDING, STOPPED, STOPPED_ANEW, WAITING
 from bot.errors import (
     AnswerCut,
     LeaseLost,
@@ -27,7 +27,9 @@ from bot.errors import (
 from bot.pages import Pager
 from bot.reply import Reply, restore
 from bot.store import Store
+from tests.emulators.model import ModelEmulator
 from tests.fakes import FakeModel, FakeSurface
+from tests.steady import steady
 from tests.waiting import until
 
 WORDS = [f"word{number} " for number in range(40)]
@@ -75,13 +77,13 @@ def a_reply(
     )
 
 
-async def spoken(*parts: str | float) -> AsyncGenerator[str]:
+async def spoken(*parts: str | Start | float) -> AsyncGenerator[str | Start]:
     """Deltas, with seconds of silence between."""
     for part in parts:
-        if isinstance(part, str):
-            yield part
-        else:
+        if isinstance(part, float | int):
             await asyncio.sleep(part)
+        else:
+            yield part
 
 
 async def test_the_final_text_is_what_the_model_said(store: Store) -> None:
@@ -855,6 +857,68 @@ class TestWrittenAnew:
         assert surface.text == "A new one."
 
 
+class TestStarts:
+    """An answer that begins anew."""
+
+    async def test_the_shown_text_stays_until_the_new_one_is_longer(self, store: Store) -> None:
+        surface, saved = FakeSurface(), Saved()
+
+        shown = await a_reply(store, surface, saved=saved).stream(
+            spoken("Well, it is", 0.1, Start(""), "Well", 0.1, ", it", 0.1, " was so.")
+        )
+
+        assert list(dict.fromkeys(surface.states)) == ["Well, it is", "Well, it was so."]
+        assert shown.text == "Well, it was so." == saved.shown
+        assert shown.outcome == "done"
+
+    async def test_where_the_new_one_fails_too_the_words_stay(self, store: Store) -> None:
+        surface = FakeSurface()
+
+        async def broken() -> AsyncGenerator[str | Start]:
+            for part in ("Well, it is", Start(""), "Well"):
+                yield part
+            raise ModelUnavailable("cut")
+
+        shown = await a_reply(store, surface).stream(broken())
+
+        assert surface.text == f"Well, it is\n\n{ModelUnavailable.apology}"
+        assert (shown.outcome, shown.text) == ("failed", "Well, it is")
+        assert surface.screen["m1"].last
+
+    async def test_another_model_is_named_below_its_answer(self, store: Store) -> None:
+        surface = FakeSurface()
+
+        shown = await a_reply(store, surface).stream(spoken(Start("other"), "Yes."))
+
+        assert surface.text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
+        assert shown.text == "Yes."
+
+    async def test_a_stop_after_a_break_keeps_what_was_read(self, store: Store) -> None:
+        surface, stop = FakeSurface(), asyncio.Event()
+
+        asyncio.get_running_loop().call_later(0.2, stop.set)
+        shown = await a_reply(store, surface, stop=stop).stream(
+            spoken("Well, it is", 0.1, Start(""), "Well", 5.0)
+        )
+
+        assert surface.text == f"Well, it is\n\n{STOPPED}"
+        assert shown.text == "Well, it is"
+
+    async def test_what_is_no_end_of_the_answer_leaves_no_final_page(self, store: Store) -> None:
+        surface = FakeSurface()
+
+        async def handed_over() -> AsyncGenerator[str]:
+            yield "Half an"
+            await asyncio.sleep(0.1)
+            raise asyncio.CancelledError
+
+        with pytest.raises(asyncio.CancelledError):
+            await a_reply(store, surface).stream(handed_over())
+
+        assert surface.text == "Half an"
+        assert not surface.screen["m1"].final
+
+
 class TestSilence:
     """A model that says nothing for long: 0.2 s here, 0.4 s before the first word."""
 
@@ -905,6 +969,31 @@ class TestSilence:
         assert surface.states == ["Quick.", WAITING, "Slow."]
         assert (shown.text, shown.pages) == ("Slow.", ("m2",))
         assert not any(WAITING in text for text in saved.texts)
+
+    async def test_a_model_that_loads_is_waited_for_with_a_sign(self, store: Store) -> None:
+        surface = FakeSurface()
+        async with ModelEmulator() as emulator, steady(emulator) as model:
+            emulator.fail("completions", status=503, retry_after=1)
+            prompt = [Message("user", "What is it?")]
+
+            shown = await a_reply(store, surface).stream(model.stream(prompt))
+
+        assert surface.states[0] == WAITING
+        assert surface.text == shown.text == "You said: What is it?"
+
+    async def test_a_sign_stands_below_a_broken_answer_until_it_is_there_anew(
+        self, store: Store
+    ) -> None:
+        surface = FakeSurface()
+        async with ModelEmulator() as emulator, steady(emulator) as model:
+            emulator.fail("completions", "drop", at_delta=2)
+            emulator.fail("completions", status=503, retry_after=1)
+            prompt = [Message("user", "What is it?")]
+
+            shown = await a_reply(store, surface).stream(model.stream(prompt))
+
+        assert f"You said: What i\n\n{WAITING}" in surface.states
+        assert surface.text == shown.text == "You said: What is it?"
 
     async def test_a_sign_gives_way_to_the_apology(self, store: Store) -> None:
         surface = FakeSurface()

@@ -319,8 +319,8 @@ async def test_two_quick_messages_are_answered_in_order(
 async def test_a_model_that_refuses_is_told_calmly(
     status: int, error: type[errors.ModelError], data_dir: Path, model: ModelEmulator
 ) -> None:
-    model.fail("completions", status=status, body={"error": "no"}, times=9)
-    async with discord_bot(data_dir, model) as (discord, running):
+    model.fail("completions", status=status, body={"error": "no"}, times=99)
+    async with discord_bot(data_dir, model, REPLY_TIMEOUT="2") as (discord, running):
         way = DiscordDm(discord)
         await way.ask("What is it?")
         await until(lambda: way.finals() == [error.apology], why=way.answers)
@@ -336,7 +336,7 @@ async def test_a_model_that_refuses_is_told_calmly(
 async def test_a_model_that_breaks_off_leaves_what_it_said(
     how: How, error: type[errors.ModelError], data_dir: Path, model: ModelEmulator
 ) -> None:
-    model.fail("completions", how, at_delta=2)
+    model.fail("completions", how, at_delta=2, times=2)
     async with discord_bot(data_dir, model, REPLY_TIMEOUT="2") as (discord, running):
         way = DiscordDm(discord)
         await way.ask("What is it?")

@@ -448,7 +448,7 @@ class ByState(FakeSurface):
 
 async def test_every_write_has_a_slot_of_its_own_bucket(store: Store) -> None:
     budgets = Watched(store=store)
-    surface = ByState(limit=60, watched=budgets)
+    surface = ByState(limit=80, watched=budgets)
 
     await a_reply(store, surface, budgets=budgets).stream(FakeModel(WORDS, pause=0.03).stream([]))
 

@@ -31,6 +31,7 @@ ON_THE_WAY = (
 UNREACHABLE = "the gateway cannot be reached: %s"
 
 _SAVE_SECONDS = 1.0  # between two looks at whether there is something to save
+_FIRST_SAVE_SECONDS = 0.1  # between two before anything is: a process may die young
 _RENEW_SECONDS = 20.0  # after which a quiet session is saved again, or it would expire
 _LAST_SAVE = 1.0  # seconds for the last one
 _STEADY = 60.0  # seconds that a connection lasts where nothing is wrong
@@ -183,14 +184,14 @@ class Shard:
         clock = asyncio.get_running_loop().time
         saved, saved_at = None, -_RENEW_SECONDS
         while self.saved:
-            await asyncio.sleep(_SAVE_SECONDS)
+            await asyncio.sleep(_SAVE_SECONDS if saved else _FIRST_SAVE_SECONDS)
             position = self._position(connection)
             told = position, self.journal.newest
             if told == saved and clock() - saved_at < _RENEW_SECONDS:
                 continue
             with suppress(StoreUnavailable):
                 await self._save(position, intents)
-                saved, saved_at = told, clock()
+                saved, saved_at = told if position else None, clock()
 
     def _position(self, connection: Connection) -> Session | None:
         """Return the session as far as everything in it was dealt with.

@@ -1,12 +1,17 @@
 -- The durable queue: one verb per call, each atomic.
 --
 -- KEYS[1] is the prefix of all keys, with the hash tag that keeps them in one partition.
--- ARGV[1] is the verb, the rest its arguments in the order of its function below.
+-- ARGV[1] is the verb, ARGV[2] how long keys are kept (ms), the rest the verb's arguments in the
+-- order of its function below.
 --
---   ready:<platform>     stream of tokens; a thread with work has exactly one token, which stands in
---                        this stream, in later:<platform> or in waiting:<person>
---   later:<platform>     sorted set of threads by the time (ms) at which their token becomes ready
---   waiting:<person>     list of threads that wait because this person has enough turns running
+-- A thread with work stands in exactly one place: in line, in later, in waiting or in held.
+--
+--   line:<platform>      sorted set of threads that a worker may have, by the place of their first turn
+--   ready:<platform>     stream of tokens, at least one for each thread in line; whoever has one may
+--                        take the thread that is first in line then
+--   held:<platform>      hash: the thread that was taken with a token
+--   later:<platform>     sorted set of threads by the time (ms) at which they are in line again
+--   waiting:<person>     sorted set of threads, by place, whose person has enough turns running
 --   mailbox:<thread>     list of turn ids, the running or next one first
 --   turn:<id>            hash: what is known of the turn
 --   open, open:<person>  sets of turns that are admitted and have no outcome yet
@@ -21,35 +26,66 @@ local GROUP = 'workers'
 local LATE_ADMISSION_MS = 600000
 -- Longer than any platform tells of a press again.
 local PRESS_MS = 3600000
+-- About as long as an answer takes.
+local YIELD_US = 30000000
 
 local function key(...)
   return prefix .. table.concat({...}, ':')
 end
 
-local function now_ms()
+local function keep(...)
+  for _, name in ipairs({...}) do redis.call('PEXPIRE', name, ARGV[2]) end
+end
+
+local function now_us()
   local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  return time[1] * 1000000 + time[2]
+end
+
+local function now_ms()
+  return math.floor(now_us() / 1000)
 end
 
 local function platform_of(thread)
   return string.match(thread, '^[^:]*')
 end
 
-local function make_ready(thread)
-  redis.call('XADD', key('ready', platform_of(thread)), '*', 'thread', thread)
+-- Whoever has waited longest comes first. Each turn that its person has open besides counts as half
+-- a minute, so that nobody waits for all that somebody else asks at once.
+local function place_for(person)
+  return now_us() + redis.call('SCARD', key('open', person)) * YIELD_US
 end
 
--- The person may now run one turn more: the thread that waits longest for this gets its token back.
+-- The place stays a turn's own: what was given back, or stood behind others in its thread, is
+-- before those who came since.
+local function place_of(thread)
+  local first = redis.call('LINDEX', key('mailbox', thread), 0)
+  return first and redis.call('HGET', key('turn', first), 'place') or now_us()
+end
+
+local function make_ready(thread)
+  local platform = platform_of(thread)
+  local line, stream = key('line', platform), key('ready', platform)
+  redis.call('ZADD', line, place_of(thread), thread)
+  redis.call('XADD', stream, '*', 'platform', platform)
+  keep(line, stream)
+end
+
+-- The person may now run one turn more.
 local function wake_waiting(person)
-  local thread = redis.call('LPOP', key('waiting', person))
+  local thread = redis.call('ZPOPMIN', key('waiting', person))[1]
   if thread then make_ready(thread) end
 end
 
-local function release(id, thread, person, entry)
-  local stream = key('ready', platform_of(thread))
-  redis.call('XACK', stream, GROUP, entry)
-  redis.call('XDEL', stream, entry)
-  redis.call('SREM', key('running', person), id)
+local function spend(platform, entry)
+  redis.call('XACK', key('ready', platform), GROUP, entry)
+  redis.call('XDEL', key('ready', platform), entry)
+  redis.call('HDEL', key('held', platform), entry)
+end
+
+local function release(id, turn)
+  spend(platform_of(turn.thread), turn.entry)
+  redis.call('SREM', key('running', turn.person), id)
 end
 
 local function close(id, person)
@@ -73,7 +109,7 @@ local function last_remembered(thread)
 end
 
 -- A turn that is answered anew is still the last one: nothing else was at work in its thread.
-local function remember(thread, id, exchange, limit, ttl)
+local function remember(thread, id, exchange, limit)
   local history = key('history', thread)
   if last_remembered(thread) == id then
     redis.call('LSET', history, -1, exchange)
@@ -81,7 +117,7 @@ local function remember(thread, id, exchange, limit, ttl)
     redis.call('RPUSH', history, exchange)
   end
   redis.call('LTRIM', history, -tonumber(limit), -1)
-  redis.call('PEXPIRE', history, ttl)
+  keep(history)
 end
 
 local function forget_exchange(thread, id)
@@ -98,19 +134,18 @@ local function refusal(person, person_limit, total_limit)
   return ''
 end
 
-local function enqueue(id, thread, person, ttl)
+local function enqueue(id, thread, person)
   local mailbox = key('mailbox', thread)
+  redis.call('HSET', key('turn', id), 'place', place_for(person))
   redis.call('ZADD', key('open'), now_ms(), id)
   redis.call('SADD', key('open', person), id)
   if redis.call('RPUSH', mailbox, id) == 1 then make_ready(thread) end
-  local touched = {key('turn', id), mailbox, key('open'), key('open', person),
-    key('history', thread), key('ready', platform_of(thread))}
-  for _, name in ipairs(touched) do redis.call('PEXPIRE', name, ttl) end
+  keep(key('turn', id), mailbox, key('open'), key('open', person), key('history', thread))
 end
 
 local verbs = {}
 
-function verbs.admit(id, thread, person, body, ttl, thread_limit, person_limit, total_limit)
+function verbs.admit(id, thread, person, body, thread_limit, person_limit, total_limit)
   local known = redis.call('HMGET', key('turn', id), 'state', 'body')
   if known[1] then
     -- The same body may be the same call, sent again because its answer was lost.
@@ -122,13 +157,13 @@ function verbs.admit(id, thread, person, body, ttl, thread_limit, person_limit, 
 
   redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, 'tries', 0,
     'thread', thread, 'person', person, 'body', body)
-  enqueue(id, thread, person, ttl)
+  enqueue(id, thread, person)
   return 'admitted'
 end
 
 -- What the turn has shown stays on the screen, and its exchange in the history, until there is a
 -- new one. One that left no exchange is the last as long as none has followed it (`after`).
-function verbs.regenerate(id, asker, press, ttl, person_limit, total_limit)
+function verbs.regenerate(id, asker, press, person_limit, total_limit)
   local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
   if redis.call('EXISTS', pressed) == 1 then return 'again' end
   local kept = redis.call('HMGET', name, 'forget', 'body', 'after', 'shown')
@@ -145,43 +180,52 @@ function verbs.regenerate(id, asker, press, ttl, person_limit, total_limit)
   if last == id then redis.call('HSETNX', name, 'former', kept[4]) end
   redis.call('HSET', name, 'state', 'queued', 'tries', 0, 'shown', '')
   redis.call('HDEL', name, 'stop')
-  enqueue(id, turn.thread, turn.person, ttl)
+  enqueue(id, turn.thread, turn.person)
   return 'again'
 end
 
+-- The thread's first turn and its record; nothing where none is left.
+local function first_turn(thread)
+  while true do
+    local id = redis.call('LINDEX', key('mailbox', thread), 0)
+    if not id then return end
+    local turn = record(id)
+    if turn.state == 'queued' or turn.state == 'running' then return id, turn end
+    -- Its record has expired.
+    redis.call('LPOP', key('mailbox', thread))
+    redis.call('ZREM', key('open'), id)
+  end
+end
+
+local function may_run(id, person, cap)
+  local running = key('running', person)
+  return redis.call('SISMEMBER', running, id) == 1 or redis.call('SCARD', running) < tonumber(cap)
+end
+
 -- Answers {id, fence, tries, body, pages, shown, stop, former}, or false when there is nothing for
--- us.
-function verbs.take(thread, entry, worker, person_cap, ttl)
-  local stream, mailbox = key('ready', platform_of(thread)), key('mailbox', thread)
+-- us. A token that was claimed from another worker brings the thread that was taken with it.
+function verbs.take(platform, entry, worker, person_cap)
+  local stream, held = key('ready', platform), key('held', platform)
   if #redis.call('XPENDING', stream, GROUP, entry, entry, 1, worker) == 0 then return false end
 
-  local id, turn
-  while true do
-    id = redis.call('LINDEX', mailbox, 0)
-    if not id then
-      redis.call('XACK', stream, GROUP, entry)
-      redis.call('XDEL', stream, entry)
+  local thread, id, turn = redis.call('HGET', held, entry), nil, nil
+  while not id do
+    thread = thread or redis.call('ZPOPMIN', key('line', platform))[1]
+    if not thread then
+      spend(platform, entry)
       return false
     end
-    turn = record(id)
-    if turn.state == 'queued' or turn.state == 'running' then break end
-    redis.call('LPOP', mailbox)
-    redis.call('ZREM', key('open'), id)
-    -- This thread may have been woken for the turn that is gone: let another one have its place.
-    if turn.person then wake_waiting(turn.person) end
+    id, turn = first_turn(thread)
+    if id and not may_run(id, turn.person, person_cap) then
+      redis.call('ZADD', key('waiting', turn.person), place_of(thread), thread)
+      keep(key('waiting', turn.person))
+      id = nil
+    end
+    if not id then thread = nil end
   end
-
-  local running = key('running', turn.person)
-  if redis.call('SISMEMBER', running, id) == 0
-    and redis.call('SCARD', running) >= tonumber(person_cap) then
-    redis.call('RPUSH', key('waiting', turn.person), thread)
-    redis.call('PEXPIRE', key('waiting', turn.person), ttl)
-    redis.call('XACK', stream, GROUP, entry)
-    redis.call('XDEL', stream, entry)
-    return false
-  end
-  redis.call('SADD', running, id)
-  redis.call('PEXPIRE', running, ttl)
+  redis.call('HSET', held, entry, thread)
+  redis.call('SADD', key('running', turn.person), id)
+  keep(held, key('running', turn.person))
   redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
   local fence = redis.call('HINCRBY', key('turn', id), 'fence', 1)
   local tries = redis.call('HINCRBY', key('turn', id), 'tries', 1)
@@ -202,18 +246,18 @@ function verbs.renew(id, fence, worker)
   return redis.call('HGET', key('turn', id), 'stop') or ''
 end
 
-function verbs.save(id, fence, pages, shown, ttl)
+function verbs.save(id, fence, pages, shown)
   local turn = record(id)
   if not holds(turn, fence) then return 'lost' end
   redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown)
   for _, message in ipairs(cjson.decode(pages)) do
-    redis.call('SET', key('posted', platform_of(turn.thread), message), turn.thread, 'PX', ttl)
+    redis.call('SET', key('posted', platform_of(turn.thread), message), turn.thread, 'PX', ARGV[2])
   end
   return redis.call('HGET', key('turn', id), 'stop') or ''
 end
 
 -- Repeating it, because its answer was lost, changes nothing.
-function verbs.finish(id, fence, outcome, pages, shown, exchange, ttl, history_limit)
+function verbs.finish(id, fence, outcome, pages, shown, exchange, history_limit)
   local turn = record(id)
   if turn.fence == fence and turn.state == outcome then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
@@ -222,18 +266,18 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange, ttl, history_l
   if exchange == '' then
     redis.call('HSET', name, 'after', last_remembered(turn.thread))
   elseif not redis.call('HGET', name, 'forget') then
-    remember(turn.thread, id, exchange, history_limit, ttl)
+    remember(turn.thread, id, exchange, history_limit)
     redis.call('HDEL', name, 'former', 'after')
   end
   if outcome == 'dead' then
     redis.call('XADD', key('dead'), 'MAXLEN', '~', 1000, '*', 'turn', id)
-    redis.call('PEXPIRE', key('dead'), ttl)
+    keep(key('dead'))
   end
   redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown)
-  redis.call('PEXPIRE', name, ttl)
+  keep(name)
   redis.call('LREM', key('mailbox', turn.thread), 1, id)
   close(id, turn.person)
-  release(id, turn.thread, turn.person, turn.entry)
+  release(id, turn)
   if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then make_ready(turn.thread) end
   wake_waiting(turn.person)
   return 'ok'
@@ -246,9 +290,11 @@ function verbs.back(id, fence, delay, counts)
   if not holds(turn, fence) then return 'lost' end
   redis.call('HSET', key('turn', id), 'state', 'queued')
   if counts == '' then redis.call('HINCRBY', key('turn', id), 'tries', -1) end
-  release(id, turn.thread, turn.person, turn.entry)
+  release(id, turn)
   if tonumber(delay) > 0 then
-    redis.call('ZADD', key('later', platform_of(turn.thread)), now_ms() + delay, turn.thread)
+    local later = key('later', platform_of(turn.thread))
+    redis.call('ZADD', later, now_ms() + delay, turn.thread)
+    keep(later)
   else
     make_ready(turn.thread)
   end
@@ -281,13 +327,27 @@ function verbs.stop_thread(thread)
   return verbs.stop(id)
 end
 
--- A queued turn stays in its mailbox, so that the thread keeps its one token; `take` passes over it.
+-- The thread's next turn does not wait for what the dropped one has waited for; the place that it
+-- may have been woken for is another one's.
+local function drop(id, turn)
+  local mailbox, platform = key('mailbox', turn.thread), platform_of(turn.thread)
+  local first = redis.call('LINDEX', mailbox, 0) == id
+  redis.call('HSET', key('turn', id), 'state', 'dropped')
+  redis.call('LREM', mailbox, 1, id)
+  close(id, turn.person)
+  if not first then return end
+  for _, name in ipairs({key('line', platform), key('later', platform), key('waiting', turn.person)}) do
+    redis.call('ZREM', name, turn.thread)
+  end
+  if redis.call('LLEN', mailbox) > 0 then make_ready(turn.thread) end
+  wake_waiting(turn.person)
+end
+
 -- One that was given back in mid-reply is taken once more, to end what stands on the screen.
 function verbs.forget(id)
   local turn = record(id)
   if turn.state == 'queued' and not redis.call('HGET', key('turn', id), 'pages') then
-    redis.call('HSET', key('turn', id), 'state', 'dropped')
-    close(id, turn.person)
+    drop(id, turn)
   elseif turn.thread then
     redis.call('HSET', key('turn', id), 'forget', '1')
     forget_exchange(turn.thread, id)
@@ -312,4 +372,4 @@ function verbs.leave(platform, worker)
   return 1
 end
 
-return verbs[ARGV[1]](unpack(ARGV, 2))
+return verbs[ARGV[1]](unpack(ARGV, 3))

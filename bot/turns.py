@@ -54,9 +54,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A thread's right to be worked on, as it stands in a platform's stream."""
+    """The right to work on one thread, as it stands in a platform's stream."""
 
-    thread: str
+    platform: str
     entry: str
 
 
@@ -123,7 +123,6 @@ class TurnQueue:
             str(turn.key),
             _person_key(turn),
             json.dumps(asdict(turn), ensure_ascii=False),
-            self._keep_ms,
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
@@ -143,7 +142,6 @@ class TurnQueue:
             turn_id,
             person_id,
             press_id,
-            self._keep_ms,
             limits.waiting_per_person,
             limits.waiting,
         )
@@ -152,7 +150,7 @@ class TurnQueue:
     async def ready(
         self, platforms: Sequence[str], *, count: int, block_seconds: float
     ) -> list[Token]:
-        """Wait for tokens of threads with work; empty when none came in time."""
+        """Wait for tokens; empty when none came in time."""
         streams = dict.fromkeys((self._stream(name) for name in platforms), ">")
         try:
             answer = await self._store.command(
@@ -191,14 +189,13 @@ class TurnQueue:
         return tokens
 
     async def take(self, token: Token) -> Taken | None:
-        """Become the worker of the thread's first turn; None when there is nothing for us."""
+        """Become the worker of the turn that is next in line; None when there is nothing for us."""
         answer = await self._call(
             "take",
-            token.thread,
+            token.platform,
             token.entry,
             self._worker,
             self._limits.running_per_person,
-            self._keep_ms,
         )
         if not isinstance(answer, list):
             return None
@@ -207,7 +204,7 @@ class TurnQueue:
             turn = _turn(body)
         except (ValueError, KeyError, TypeError):
             log.exception("Turn %s cannot be read: it was written by another version", turn_id)
-            ended = ("dead", pages, shown, "", self._keep_ms, HISTORY_LIMIT)
+            ended = ("dead", pages, shown, "", HISTORY_LIMIT)
             await self._call("finish", turn_id, fence, *ended)
             return None
         return Taken(
@@ -227,7 +224,7 @@ class TurnQueue:
     async def save(self, taken: Taken, *, pages: Sequence[str], shown: str) -> bool:
         """Remember the posted message ids and their text; True when somebody asked for a stop."""
         ids = json.dumps(list(pages))
-        return bool(await self._fenced("save", taken, ids, shown, self._keep_ms))
+        return bool(await self._fenced("save", taken, ids, shown))
 
     async def finish(
         self,
@@ -249,7 +246,6 @@ class TurnQueue:
             json.dumps(list(pages)),
             shown,
             encode(exchange) if exchange else "",
-            self._keep_ms,
             HISTORY_LIMIT,
         )
 
@@ -323,7 +319,7 @@ class TurnQueue:
     async def _call(self, verb: str, *arguments: str | int) -> _Answer:
         with store_errors():
             answer: _Answer = await self._script(
-                keys=[self._store.key("")], args=[verb, *arguments]
+                keys=[self._store.key("")], args=[verb, self._keep_ms, *arguments]
             )
         return answer
 
@@ -365,7 +361,7 @@ def _tokens(answer: Mapping[str, list[Any]] | list[Any] | None) -> list[Token]:
 def _entries(entries: Sequence[Any]) -> list[Token]:
     # A deleted entry stands without fields.
     return [
-        Token(thread=fields["thread"] if isinstance(fields, Mapping) else fields[1], entry=entry)
+        Token(fields["platform"] if isinstance(fields, Mapping) else fields[1], entry)
         for entry, fields in entries
         if fields
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -55,6 +56,8 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._drain_seconds = drain_seconds
         self._tasks: dict[asyncio.Task[None], Token] = {}  # each with the token it works on
+        self._surplus: deque[Token] = deque()  # read with others, for which there was no room
+        self._reclaim_at = 0.0  # by the loop's clock
         self._mending: set[asyncio.Task[None]] = set()
         self._leases: dict[str, Lease] = {}  # by turn id
 
@@ -66,28 +69,26 @@ class Worker:
         loop = asyncio.get_running_loop()
         told = asyncio.create_task(stopping.wait())
         taking = asyncio.create_task(self._take_what_is_ready(stopping))
-        reclaiming = asyncio.create_task(self._reclaim())
         following = asyncio.create_task(self._follow_stops())
         try:
             await asyncio.wait(
-                (told, taking, reclaiming, following), return_when=asyncio.FIRST_COMPLETED
+                (told, taking, following), return_when=asyncio.FIRST_COMPLETED
             )
             deadline = loop.time() + self._drain_seconds
             # A token that was read and not taken would have to wait for its lease to end.
-            reclaiming.cancel()
             await asyncio.wait((taking,), timeout=BLOCK_SECONDS + _MARGIN)
             taking.cancel()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=deadline - loop.time())
         finally:
-            others = [told, taking, reclaiming, following, *self._tasks, *self._mending]
+            others = [told, taking, following, *self._tasks, *self._mending]
             for task in others:
                 task.cancel()
             await asyncio.wait(others, timeout=_HAND_OVER_SECONDS)
         with suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(_MARGIN):
                 await self._queue.leave(list(self._platforms))
-        for task in (taking, reclaiming, following):
+        for task in (taking, following):
             if task.done() and not task.cancelled():
                 task.result()
 
@@ -101,13 +102,7 @@ class Worker:
                 )
                 continue
             try:
-                # Each platform's stream may answer with as many.
-                count = max(free // len(self._platforms), 1)
-                self._start(
-                    await self._queue.ready(
-                        list(self._platforms), count=count, block_seconds=BLOCK_SECONDS
-                    )
-                )
+                self._start(await self._next(free))
                 away = False
             except StoreUnavailable as error:
                 if not away:
@@ -115,14 +110,21 @@ class Worker:
                 away = True
                 await asyncio.sleep(AWAY_SECONDS)
 
-    async def _reclaim(self) -> None:
-        while True:
-            await asyncio.sleep(self._lease_seconds / 3)
-            free = self._capacity - len(self._tasks)
-            if free <= 0:
-                continue
-            with suppress(StoreUnavailable):
-                self._start(await self._queue.reclaim(list(self._platforms), count=free))
+    async def _next(self, free: int) -> list[Token]:
+        """Return tokens to work on; what others left comes first, however many turns are new."""
+        now, platforms = asyncio.get_running_loop().time(), list(self._platforms)
+        if now >= self._reclaim_at:
+            if tokens := await self._queue.reclaim(platforms, count=free):
+                return tokens
+            self._reclaim_at = now + self._lease_seconds / 3
+        if self._surplus:
+            return [self._surplus.popleft()]
+        # Each platform's stream may answer with as many.
+        return await self._queue.ready(
+            platforms,
+            count=max(free // len(platforms), 1),
+            block_seconds=min(BLOCK_SECONDS, self._lease_seconds / 3),
+        )
 
     async def _follow_stops(self) -> None:
         while True:
@@ -136,8 +138,10 @@ class Worker:
     def _start(self, tokens: Sequence[Token]) -> None:
         for token in tokens:
             # After an outage we may have reclaimed what we are still working on: that renewed it.
-            # What goes beyond our capacity stays pending, and is reclaimed where there is room.
-            if token in self._tasks.values() or len(self._tasks) >= self._capacity:
+            if token in self._tasks.values():
+                continue
+            if len(self._tasks) >= self._capacity:
+                self._surplus.append(token)
                 continue
             task = asyncio.create_task(self._work(token))
             self._tasks[task] = token

@@ -30,6 +30,7 @@ from bot.store import Store
 from bot.turns import Limits, Taken, Token, TurnQueue
 
 KEY = ThreadKey("console", "local", "ann", "t1")
+ELSEWHERE = ThreadKey("console", "local", "ann", "t2")
 ANN = Person("u1", "Ann")
 LEASE = 0.2  # seconds
 LIMITS = Limits(waiting_per_thread=5, waiting_per_person=8, waiting=20, running_per_person=2)
@@ -64,6 +65,22 @@ async def take(queue: TurnQueue) -> Taken:
     return taken
 
 
+async def nothing_to_take(queue: TurnQueue) -> bool:
+    """Whether no token that stands there leads to a turn."""
+    while token := await next_token(queue):
+        if await queue.take(token):
+            return False
+    return True
+
+
+async def first_to_take(queue: TurnQueue) -> str:
+    """Take the first turn that there is, with whatever token leads to one."""
+    while token := await next_token(queue):
+        if taken := await queue.take(token):
+            return taken.turn.id
+    return ""
+
+
 async def finish(
     queue: TurnQueue, taken: Taken, *, answer: str = "answer", outcome: Outcome = "done"
 ) -> None:
@@ -72,6 +89,12 @@ async def finish(
     await queue.finish(
         taken, outcome=outcome, pages=["m1"], shown=answer, exchange=exchange if answer else None
     )
+
+
+async def taken_and_ended(queue: TurnQueue) -> str:
+    taken = await take(queue)
+    await finish(queue, taken)
+    return taken.turn.id
 
 
 async def reclaim(queue: TurnQueue) -> list[Token]:
@@ -191,14 +214,10 @@ async def test_a_person_runs_no_more_turns_than_the_cap(store: Store) -> None:
     await queue.admit(a_turn(3, key=replace(KEY, thread="t3"), person=Person("u2", "Bob")))
 
     first = await take(queue)
-    second_token = await next_token(queue)
-    assert second_token
-    capped = await queue.take(second_token)
     of_somebody_else = await take(queue)
 
-    assert capped is None
     assert of_somebody_else.turn.id == "console:3"
-    assert await next_token(queue) is None
+    assert await nothing_to_take(queue)
     await finish(queue, first)
     assert (await take(queue)).turn.id == "console:2"
 
@@ -208,9 +227,7 @@ async def test_a_capped_turn_wakes_when_the_running_one_goes_back(store: Store) 
     await queue.admit(a_turn(1))
     await queue.admit(a_turn(2, key=replace(KEY, thread="t2")))
     first = await take(queue)
-    second_token = await next_token(queue)
-    assert second_token
-    assert await queue.take(second_token) is None
+    assert await nothing_to_take(queue)
 
     await queue.back(first, delay_seconds=30, counts=True)
 
@@ -222,18 +239,12 @@ async def test_a_deleted_question_passes_its_place_on_to_the_next_that_waits(sto
     for number in (1, 2, 3):
         await queue.admit(a_turn(number, key=replace(KEY, thread=f"t{number}")))
     first = await take(queue)
-    for _ in range(2):
-        token = await next_token(queue)
-        assert token
-        assert await queue.take(token) is None
+    assert await nothing_to_take(queue)
 
-    await queue.forget("console:2")
     await finish(queue, first)
-    token = await next_token(queue)
-    assert token
-    assert await queue.take(token) is None
+    await queue.forget("console:2")
 
-    assert (await take(queue)).turn.id == "console:3"
+    assert await first_to_take(queue) == "console:3"
 
 
 async def test_a_deleted_question_whose_reply_was_handed_over_is_taken_once_more(
@@ -253,6 +264,69 @@ async def test_a_deleted_question_whose_reply_was_handed_over_is_taken_once_more
     assert await history(store) == []
 
 
+async def test_a_deleted_question_lets_the_next_of_its_thread_go_first(store: Store) -> None:
+    queue = a_queue(store, running_per_person=1)
+    bob = Person("u2", "Bob")
+    await queue.admit(a_turn(1))
+    await queue.admit(a_turn(2, key=ELSEWHERE))
+    await queue.admit(a_turn(3, key=ELSEWHERE, person=bob))
+    await take(queue)
+    assert await nothing_to_take(queue)
+
+    await queue.forget("console:2")
+
+    assert await first_to_take(queue) == "console:3"
+
+
+async def test_a_deleted_question_makes_nobody_wait_for_its_next_try(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    await queue.admit(a_turn(2))
+    await queue.back(await take(queue), delay_seconds=60, counts=True)
+
+    await queue.forget("console:1")
+
+    assert await first_to_take(queue) == "console:2"
+
+
+async def test_who_asks_once_does_not_wait_for_all_that_another_asks(store: Store) -> None:
+    queue = a_queue(store)
+    for number in (1, 2, 3, 4):
+        await queue.admit(a_turn(number, key=replace(KEY, thread=f"t{number}")))
+    bob = Person("u2", "Bob")
+    await queue.admit(a_turn(5, key=replace(KEY, thread="t5"), person=bob))
+
+    order = [await taken_and_ended(queue) for _ in range(5)]
+
+    assert order == [f"console:{number}" for number in (1, 5, 2, 3, 4)]
+
+
+async def test_whose_turn_stood_behind_another_in_its_thread_has_not_lost_its_place(
+    store: Store,
+) -> None:
+    queue, people = a_queue(store), [Person(f"u{number}", "P") for number in range(4)]
+    await queue.admit(a_turn(1, person=people[0]))
+    await queue.admit(a_turn(2, person=people[1]))
+    for number in (3, 4):
+        key = replace(KEY, thread=f"t{number}")
+        await queue.admit(a_turn(number, key=key, person=people[number - 1]))
+
+    order = [await taken_and_ended(queue) for _ in range(4)]
+
+    assert order == [f"console:{number}" for number in (1, 2, 3, 4)]
+
+
+async def test_a_turn_that_was_handed_over_is_first_again(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    taken = await take(queue)
+    await queue.admit(a_turn(2, key=ELSEWHERE, person=Person("u2", "Bob")))
+
+    await queue.back(taken, delay_seconds=0, counts=False)
+
+    assert await first_to_take(queue) == "console:1"
+
+
 async def test_reclaiming_looks_past_what_others_still_hold(store: Store) -> None:
     owner, dead, finder = a_queue(store, "owner"), a_queue(store, "dead"), a_queue(store, "finder")
     for number in range(16):
@@ -269,7 +343,9 @@ async def test_reclaiming_looks_past_what_others_still_hold(store: Store) -> Non
                 await owner.renew(taken)
             found = await finder.reclaim(["console"], count=1)
 
-    assert [token.thread for token in found] == [str(lost.turn.key)]
+    again = await finder.take(found[0])
+    assert again
+    assert (len(found), again.turn) == (1, lost.turn)
 
 
 async def test_a_turn_that_cannot_be_read_makes_way_for_the_next(store: Store) -> None:
@@ -495,7 +571,7 @@ async def test_forgetting_the_only_waiting_turn_leaves_the_thread_usable(store: 
     await queue.admit(a_turn(2))
 
     assert (await take(queue)).turn.id == "console:2"
-    assert await next_token(queue) is None
+    assert await nothing_to_take(queue)
 
 
 async def test_a_question_deleted_before_its_admission_is_not_answered(store: Store) -> None:

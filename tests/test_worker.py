@@ -234,6 +234,58 @@ async def test_two_platforms_at_once_do_not_exceed_the_capacity(store: Store) ->
     assert len(model.prompts) == 2
 
 
+async def test_what_was_read_beyond_the_capacity_waits_for_room_only(store: Store) -> None:
+    model = FakeModel(WORDS, pause=0.01)
+    elsewhere = replace(a_turn(2), key=replace(KEY, platform="slack"))
+    await asyncio.gather(a_queue(store).admit(a_turn(1)), a_queue(store).admit(elsewhere))
+
+    async with running(a_worker(store, FakePlatform(), model, capacity=1, lease=60)):
+        async with asyncio.timeout(5):
+            await all_ended(store)
+
+    assert len(model.prompts) == 2
+
+
+async def test_what_a_dead_worker_left_comes_before_what_is_new(store: Store) -> None:
+    model, dead = FakeModel(WORDS[:5], pause=0.01), a_queue(store, "dead")
+    await dead.admit(a_turn(0, thread="left"))
+    while not (tokens := await dead.ready(["console"], count=1, block_seconds=0.1)):
+        pass
+    assert await dead.take(tokens[0])
+    await expire(store, tokens[0], "dead")
+    for number in range(1, 10):
+        await dead.admit(a_turn(number, thread=f"t{number}"))
+
+    async with running(a_worker(store, FakePlatform(), model, capacity=1)):
+        await all_ended(store)
+
+    assert model.prompts[0][-1].text == "question 0"
+
+
+async def test_a_retry_comes_when_it_is_due_however_many_turns_are_new(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "LONGEST_BACK", LEASE / 3)
+    model = FakeModel(WORDS[:10], pause=0.01)
+    platform = FakePlatform(shown=FakeSurface(errors=[ValueError("a bug")]))
+    for number in range(1, 20):
+        await a_queue(store).admit(a_turn(number, thread=f"t{number}"))
+
+    async with running(a_worker(store, platform, model, capacity=1)):
+        await all_ended(store)
+
+    asked = [prompt[-1].text for prompt in model.prompts]
+    assert "question 1" in asked[1:10]
+
+
+async def expire(store: Store, token: Token, worker: str) -> None:
+    """Let a lease run out without waiting for it."""
+    await store.command(
+        *("XCLAIM", store.key("ready", token.platform), "workers", worker),
+        *(0, token.entry, "IDLE", 600_000, "JUSTID"),
+    )
+
+
 async def test_a_worker_that_reclaims_its_own_turn_goes_on_with_it(store: Store) -> None:
     model = FakeModel(WORDS, pause=0.03)
 
@@ -343,7 +395,7 @@ async def test_a_worker_that_lost_its_lease_restores_the_final_text(store: Store
         await store.command(
             "XCLAIM", store.key("ready", "console"), "workers", "other", 0, entry[0]
         )
-        taken = await other.take(Token(thread=str(KEY), entry=entry[0]))
+        taken = await other.take(Token("console", entry[0]))
         assert taken
         await other.finish(taken, outcome="done", pages=["m1"], shown="The end.", exchange=None)
         async with asyncio.timeout(5):

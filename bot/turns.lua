@@ -362,8 +362,10 @@ end
 -- A name with pending tokens stays: they are reclaimed from it.
 function verbs.leave(platform, worker)
   local stream, hour_ms = key('ready', platform), 3600000
-  if redis.call('EXISTS', stream) == 0 then return 0 end
-  for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, GROUP)) do
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, GROUP)
+  -- Nobody has read it yet.
+  if consumers.err then return 0 end
+  for _, consumer in ipairs(consumers) do
     local name, pending, idle = consumer[2], consumer[4], consumer[6]
     if pending == 0 and (name == worker or idle > hour_ms) then
       redis.call('XGROUP', 'DELCONSUMER', stream, GROUP, name)

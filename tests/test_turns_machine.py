@@ -1,0 +1,654 @@
+"""The queue, driven at random on a real server, against a plain model of what it promises.
+
+PARLEY_EXAMPLES=2000 makes it a long run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from bot.domain import Exchange, Outcome, Person, ThreadKey, Turn
+from bot.errors import (
+    LeaseLost,
+    NotRemembered,
+    NotTheAsker,
+    NotTheLast,
+    PersonBusy,
+    QueueFull,
+    Refused,
+    ThreadBusy,
+)
+from bot.history import History, encode
+from bot.store import Store, connect
+from bot.turns import Ended, Limits, Taken, Token, TurnQueue
+
+T = TypeVar("T")
+
+EXAMPLES = int(os.environ.get("PARLEY_EXAMPLES", "30"))
+PHASES = list(Phase) if not os.environ.get("QUICK") else [Phase.generate]
+STEPS = 50
+LIMITS = Limits(waiting_per_thread=3, waiting_per_person=4, waiting=7, running_per_person=2)
+PEOPLE = {name: Person(name, name) for name in ("ann", "ben", "cleo")}
+THREADS = {name: ThreadKey("console", "local", "c", name) for name in ("t1", "t2", "t3")}
+WORKERS = ("w1", "w2")
+KEEP_SECONDS = 60
+
+
+@dataclass
+class Known:
+    """What the model knows of a turn that was admitted, or forgotten before it was."""
+
+    turn: Turn | None = None
+    place: tuple[int, int] = (0, 0)  # how many others its person had open, and its number
+    state: str = "queued"
+    fence: int = 0
+    tries: int = 0
+    holder: str = ""  # the worker that has its token
+    later: bool = False  # it waits for its next try,
+    due: bool = False  # which has come
+    saved: bool = False
+    pages: tuple[str, ...] = ()
+    shown: str = ""
+    former: str | None = None
+    after: str | None = None  # the exchange before it, where it left none
+    stop: bool = False
+    forgotten: bool = False
+
+    @property
+    def open(self) -> bool:
+        return self.state in ("queued", "running")
+
+    def exchange(self, answer: str) -> Exchange:
+        assert self.turn
+        turn = self.turn
+        return Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer)
+
+    @property
+    def thread(self) -> str:
+        assert self.turn
+        return self.turn.key.thread
+
+    @property
+    def person(self) -> str:
+        assert self.turn
+        return self.turn.person.id
+
+
+@dataclass
+class Thread:
+    """The open turns of a thread in their order, and what it remembers."""
+
+    mailbox: list[str] = field(default_factory=list)
+    history: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def last(self) -> str:
+        return self.history[-1][0] if self.history else ""
+
+
+class Model:
+    """What has to hold, without any token."""
+
+    def __init__(self) -> None:
+        self.turns: dict[str, Known] = {}
+        self.threads = {name: Thread() for name in THREADS}
+        self.pressed: set[str] = set()
+        self.dead: list[str] = []
+        self.answers: Counter[str] = (
+            Counter()
+        )  # exchanges that entered a history for the first time
+        self.clock = 0
+
+    def open(self, person: str = "") -> list[Known]:
+        known = [one for one in self.turns.values() if one.open]
+        return [one for one in known if not person or one.person == person]
+
+    def running(self, person: str) -> int:
+        return sum(one.state == "running" for one in self.open(person))
+
+    def full(self, person: str) -> type[Refused] | None:
+        if len(self.open(person)) >= LIMITS.waiting_per_person:
+            return PersonBusy
+        return QueueFull if len(self.open()) >= LIMITS.waiting else None
+
+    def refusal(self, turn: Turn) -> type[Refused] | None:
+        if len(self.threads[turn.key.thread].mailbox) >= LIMITS.waiting_per_thread:
+            return ThreadBusy
+        return self.full(turn.person.id)
+
+    def enqueue(self, turn_id: str) -> None:
+        known = self.turns[turn_id]
+        self.clock += 1
+        known.state, known.tries, known.shown, known.stop = "queued", 0, "", False
+        known.place = (len(self.open(known.person)) - 1, self.clock)
+        self.threads[known.thread].mailbox.append(turn_id)
+
+    def next(self) -> str | None:
+        """Return the turn that has to be next: the oldest that may run now."""
+        firsts = [thread.mailbox[0] for thread in self.threads.values() if thread.mailbox]
+        return min(
+            filter(self.may_run, firsts), key=lambda one: self.turns[one].place, default=None
+        )
+
+    def may_run(self, turn_id: str) -> bool:
+        known = self.turns[turn_id]
+        if known.state == "running" or known.later:
+            return False
+        return self.running(known.person) < LIMITS.running_per_person
+
+    def press(self, turn_id: str, person: str, press_id: str) -> type[Refused] | None:
+        """Return why a turn is not answered anew; else queue it."""
+        known = self.turns.get(turn_id)
+        if press_id in self.pressed:
+            return None
+        if known is None or known.turn is None or known.forgotten or known.state == "dropped":
+            return NotRemembered
+        if person != known.person:
+            return NotTheAsker
+        thread = self.threads[known.thread]
+        if thread.mailbox[:1] == [turn_id]:
+            return ThreadBusy
+        if thread.last not in (turn_id, known.after):
+            return NotTheLast if thread.last else NotRemembered
+        if thread.mailbox:
+            return ThreadBusy
+        if full := self.full(known.person):
+            return full
+        self.pressed.add(press_id)
+        if thread.last == turn_id and known.former is None:
+            known.former = known.shown
+        self.enqueue(turn_id)
+        return None
+
+    def finish(self, turn_id: str, outcome: Outcome, shown: str, answer: str) -> None:
+        known = self.turns[turn_id]
+        thread = self.threads[known.thread]
+        if not answer:
+            known.after = thread.last
+        elif not known.forgotten:
+            if thread.last == turn_id:
+                thread.history.pop()
+            else:
+                self.answers[turn_id] += 1
+            thread.history.append((turn_id, answer))
+            known.former = known.after = None
+        if outcome == "dead":
+            self.dead.append(turn_id)
+        known.state, known.shown = outcome, shown
+        thread.mailbox.remove(turn_id)
+
+    def forget(self, turn_id: str) -> None:
+        known = self.turns.setdefault(turn_id, Known(state="dropped"))
+        if known.turn is None:
+            return
+        thread = self.threads[known.thread]
+        if known.state == "queued" and not known.saved:
+            known.state, known.later = "dropped", False
+            thread.mailbox.remove(turn_id)
+        else:
+            known.forgotten = True
+            known.stop = known.stop or known.open
+            thread.history = [one for one in thread.history if one[0] != turn_id]
+
+
+class Queue(RuleBasedStateMachine):
+    """Two workers and three people at one queue; a lease ends when the rule `expire` says so."""
+
+    store: Store
+    runner: asyncio.Runner
+
+    tokens = Bundle("tokens")
+    held = Bundle("held")
+
+    def __init__(self) -> None:
+        super().__init__()
+        client, url = self.store.redis, self.store.url
+        self.here = Store(client=client, url=url, prefix=f"test-{uuid4().hex}")
+        self.queues = {name: self._queue(name) for name in WORKERS}
+        self.history = History(store=self.here, keep_seconds=KEEP_SECONDS)
+        self.model = Model()
+        self.number = 0
+        self.entry: dict[str, str] = {}  # of each running turn, the token it was taken with
+        self.pending: dict[str, str] = {}  # of each token that was read, its worker
+        self.asked: list[tuple[tuple[str | int, ...], object]] = []
+        self.idle: set[str] = set()  # tokens that nobody renewed in time
+
+    def _queue(self, worker: str) -> TurnQueue:
+        return TurnQueue(
+            store=self.here,
+            worker=worker,
+            limits=LIMITS,
+            lease_seconds=3600,
+            keep_seconds=KEEP_SECONDS,
+        )
+
+    def run(self, work: Awaitable[T]) -> T:
+        async def waited() -> T:
+            return await work
+
+        return self.runner.run(waited())
+
+    def command(self, *words: str | int) -> object:
+        return self.run(self.here.command(*words))
+
+    def teardown(self) -> None:
+        """Whatever has happened: all that was admitted is answered, and nothing is left behind."""
+        try:
+            self.ends()
+        finally:
+            names = self.command("KEYS", self.here.key("*"))
+            assert isinstance(names, list)
+            if names:
+                self.command("DEL", *names)
+
+    # What happens
+
+    @rule(thread=st.sampled_from(sorted(THREADS)), person=st.sampled_from(sorted(PEOPLE)))
+    def admit(self, thread: str, person: str) -> None:
+        self.number += 1
+        turn_id = f"console:{self.number}"
+        turn = Turn(turn_id, THREADS[thread], PEOPLE[person], f"q{self.number}", {}, 1.0)
+        refusal, known = self.model.refusal(turn), self.model.turns.get(turn_id)
+
+        got = self.refused(self.queues["w1"].admit(turn))
+
+        if known:  # forgotten before it came
+            assert got is False
+        elif refusal:
+            assert got is refusal
+        else:
+            assert got is True
+            self.model.turns[turn_id] = Known(turn)
+            self.model.enqueue(turn_id)
+
+    @rule(back=st.integers(0, 4), other=st.booleans())
+    def admit_again(self, back: int, other: bool) -> None:
+        known = self.model.turns.get(f"console:{self.number - back}")
+        if known is None or known.turn is None:
+            return
+        turn = known.turn
+        if other:
+            turn = Turn(turn.id, THREADS["t1"], PEOPLE["ann"], "another", {}, 2.0)
+
+        got = self.refused(self.queues["w2"].admit(turn))
+
+        assert got is (not other and known.state != "dropped")
+
+    @rule(target=tokens, worker=st.sampled_from(WORKERS), count=st.integers(1, 3))
+    def read(self, worker: str, count: int) -> object:
+        return multiple(*((worker, token) for token in self.reads(worker, count)))
+
+    @rule(target=held, token=tokens)
+    def take(self, token: tuple[str, Token]) -> object:
+        worker, ours = token
+        taken = self.taken(worker, ours)
+        return multiple((worker, taken)) if taken else multiple()
+
+    @rule(target=held, worker=st.sampled_from(WORKERS))
+    def read_and_take(self, worker: str) -> object:
+        taken = self.work(worker)
+        return multiple((worker, taken)) if taken else multiple()
+
+    @rule(target=held, worker=st.sampled_from(WORKERS), data=st.data())
+    def work_through(self, worker: str, data: st.DataObject) -> object:
+        """Read, take and finish, as most turns go."""
+        if (taken := self.work(worker)) is None:
+            return multiple()
+        self.finish((worker, taken), data.draw(st.sampled_from(["", "said"])), "done")
+        return multiple((worker, taken))
+
+    @rule(held=held)
+    def renew(self, held: tuple[str, Taken]) -> None:
+        worker, taken = held
+        known = self.model.turns[taken.turn.id]
+        holds = self.holds(taken) and known.holder == worker
+
+        got = self.lost(self.queues[worker].renew(taken))
+
+        assert got is (known.stop if holds else LeaseLost)
+        if holds:
+            self.idle.discard(self.entry[taken.turn.id])
+
+    @rule(held=held, pages=st.integers(0, 2), shown=st.sampled_from(["", "half"]))
+    def save(self, held: tuple[str, Taken], pages: int, shown: str) -> None:
+        worker, taken = held
+        known, holds = self.model.turns[taken.turn.id], self.holds(taken)
+        ids = tuple(f"{taken.turn.id}-{taken.fence}-{number}" for number in range(pages))
+
+        got = self.lost(self.queues[worker].save(taken, pages=ids, shown=shown))
+
+        assert got is (known.stop if holds else LeaseLost)
+        if holds:
+            known.pages, known.shown, known.saved = ids, shown, True
+        for one in ids:
+            found = self.run(self.queues[worker].thread_of("console", one))
+            assert not holds or found == taken.turn.key
+
+    @rule(
+        held=held,
+        answer=st.sampled_from(["", "short", "longer"]),
+        outcome=st.sampled_from(["done", "stopped", "failed", "dead"]),
+    )
+    def finish(self, held: tuple[str, Taken], answer: str, outcome: Outcome) -> None:
+        worker, taken = held
+        known, turn = self.model.turns[taken.turn.id], taken.turn
+        answer = answer and f"{answer} {taken.fence}"
+        holds = self.holds(taken)
+        repeated = known.fence == taken.fence and known.state == outcome
+        pages = (f"{turn.id}-end",)
+
+        got = self.lost(
+            self.queues[worker].finish(
+                taken,
+                outcome=outcome,
+                pages=pages,
+                shown=answer,
+                exchange=known.exchange(answer) if answer else None,
+            )
+        )
+
+        assert got is (None if holds or repeated else LeaseLost)
+        if holds:
+            self.model.finish(turn.id, outcome, answer, answer)
+            known.pages, known.saved = pages, True
+            self.release(turn.id)
+        if known.state == outcome:
+            self.ended(turn.id)
+
+    @rule(held=held, delay=st.sampled_from([0, 0, 600]), counts=st.booleans())
+    def back(self, held: tuple[str, Taken], delay: int, counts: bool) -> None:
+        worker, taken = held
+        known, holds = self.model.turns[taken.turn.id], self.holds(taken)
+        repeated = known.fence == taken.fence and known.state == "queued"
+
+        got = self.lost(self.queues[worker].back(taken, delay_seconds=delay, counts=counts))
+
+        assert got is (None if holds or repeated else LeaseLost)
+        if holds:
+            known.state, known.later, known.due = "queued", delay > 0, False
+            known.tries -= not counts
+            self.release(taken.turn.id)
+
+    @rule(number=st.integers(0, 5))
+    def stop(self, number: int) -> None:
+        known = self.model.turns.get(f"console:{self.number - number}")
+
+        got = self.run(self.queues["w1"].stop(f"console:{self.number - number}"))
+
+        assert got is bool(known and known.open)
+        if known and known.open:
+            known.stop = True
+
+    @rule(number=st.integers(-1, 5))
+    def forget(self, number: int) -> None:
+        turn_id = f"console:{self.number - number}"
+        self.run(self.queues["w2"].forget(turn_id))
+        self.model.forget(turn_id)
+
+    @rule(
+        number=st.integers(0, 3),
+        person=st.sampled_from(sorted(PEOPLE)),
+        mine=st.booleans(),
+        press=st.integers(0, 9),
+    )
+    def regenerate(self, number: int, person: str, mine: bool, press: int) -> None:
+        turn_id, press_id = f"console:{self.number - number}", f"p{press}-{self.number - number}"
+        known = self.model.turns.get(turn_id)
+        if mine and known and known.turn:
+            person = known.person
+        expected = self.model.press(turn_id, person, press_id)
+
+        pressing = self.queues["w1"].regenerate(turn_id, person_id=person, press_id=press_id)
+
+        assert self.refused(pressing) is expected
+
+    @rule(thread=st.sampled_from(sorted(THREADS)))
+    def reset(self, thread: str) -> None:
+        self.run(self.history.forget(THREADS[thread]))
+        self.model.threads[thread].history.clear()
+
+    @rule(data=st.data())
+    def expire(self, data: st.DataObject) -> None:
+        """A worker is silent for longer than its lease."""
+        if self.pending:
+            entry = data.draw(st.sampled_from(sorted(self.pending)))
+            self.grow_idle(entry)
+
+    @rule(target=tokens, worker=st.sampled_from(WORKERS))
+    def reclaim(self, worker: str) -> object:
+        return multiple(*((worker, token) for token in self.reclaimed(worker)))
+
+    @rule(target=held, worker=st.sampled_from(WORKERS))
+    def reclaim_and_take(self, worker: str) -> object:
+        taken = [self.taken(worker, token) for token in self.reclaimed(worker)]
+        return multiple(*((worker, one) for one in taken if one))
+
+    @rule()
+    def time_goes_on(self) -> None:
+        """Every retry is due."""
+        self.make_due()
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def leave(self, worker: str) -> None:
+        self.run(self.queues[worker].leave(["console"]))
+
+    @invariant()
+    def holds_at_every_moment(self) -> None:
+        model, people = self.model, [f"console:local::{person}" for person in PEOPLE]
+        keys = [str(key) for key in THREADS.values()]
+        self.ask("ZCARD", "open", expect=len(model.open()))
+        self.ask("XLEN", "dead", expect=len(model.dead))
+        for person, name in zip(PEOPLE, people, strict=True):
+            self.ask("SCARD", "open", name, expect=len(model.open(person)))
+            self.ask("SCARD", "running", name, expect=model.running(person))
+        for key, thread in zip(keys, model.threads.values(), strict=True):
+            self.ask("LRANGE", "mailbox", key, 0, -1, expect=thread.mailbox)
+            lines = [encode(model.turns[one].exchange(answer)) for one, answer in thread.history]
+            self.ask("LRANGE", "history", key, 0, -1, expect=lines)
+        for turn_id, known in model.turns.items():
+            self.ask("HGET", "turn", turn_id, "state", expect=known.state)
+        self.answers_are_as_expected()
+        self.every_thread_is_in_its_place()
+        assert max(model.answers.values(), default=0) <= 1
+
+    def every_thread_is_in_its_place(self) -> None:
+        """A thread with work stands in one place, and for each in line there is a token."""
+        places = self.places()
+        for name, thread in self.model.threads.items():
+            assert sum(str(THREADS[name]) in place for place in places) == bool(thread.mailbox)
+        line, held, tokens = places[0], places[1], self.size("XLEN", "ready", "console")
+        assert tokens - len(held) >= len(line)
+
+    def ends(self) -> None:
+        """Let every lease end and every retry be due, and answer what is there."""
+        admitted = {turn_id for turn_id, known in self.model.turns.items() if known.open}
+        self.make_due()
+        for entry in list(self.pending):
+            self.grow_idle(entry)
+        left = [("w1", token) for token in self.reclaimed("w1")]
+        for _ in range(20):
+            for worker, token in left:
+                if taken := self.taken(worker, token):
+                    self.finish((worker, taken), "short", "done")
+            left = [("w2", token) for token in self.reads("w2")]
+        assert self.model.open() == []
+        self.holds_at_every_moment()
+        for turn_id in admitted:
+            assert self.ended(turn_id) == "done"
+        assert self.size("XLEN", "ready", "console") == 0
+        assert not any(self.places())
+
+    # How it is done
+
+    def work(self, worker: str) -> Taken | None:
+        for token in self.reads(worker):
+            if taken := self.taken(worker, token):
+                return taken
+        return None
+
+    def reads(self, worker: str, count: int = 1) -> list[Token]:
+        unread = self.size("XLEN", "ready", "console") - len(self.pending)
+        found: list[Token] = []
+        # Where nothing stands there, Valkey would let a read wait for a tenth of a second.
+        while unread and not found:
+            reading = self.queues[worker].ready(["console"], count=count, block_seconds=1)
+            found = self.run(reading)
+        assert not {token.entry for token in found} & self.pending.keys()
+        self.pending |= {token.entry: worker for token in found}
+        return found
+
+    def taken(self, worker: str, token: Token) -> Taken | None:
+        """Take with a token, which must lead to the right turn, with all that is known of it."""
+        mine = self.pending.get(token.entry) == worker
+        again = next((one for one, entry in self.entry.items() if entry == token.entry), None)
+        expected = (again or self.model.next()) if mine else None
+
+        taken = self.run(self.queues[worker].take(token))
+
+        assert (taken.turn.id if taken else None) == expected
+        if taken is None or expected is None:
+            if mine:
+                del self.pending[token.entry]
+            return None
+        known = self.model.turns[expected]
+        known.state, known.holder = "running", worker
+        known.fence, known.tries = known.fence + 1, known.tries + 1
+        self.entry[expected] = token.entry
+        assert known.turn
+        assert taken == Taken(
+            turn=known.turn,
+            fence=known.fence,
+            tries=known.tries,
+            pages=known.pages,
+            shown=known.shown,
+            stop=known.stop,
+            former=known.former or "",
+        )
+        return taken
+
+    def holds(self, taken: Taken) -> bool:
+        known = self.model.turns[taken.turn.id]
+        return known.state == "running" and known.fence == taken.fence
+
+    def release(self, turn_id: str) -> None:
+        del self.pending[self.entry.pop(turn_id)]
+
+    def reclaimed(self, worker: str) -> list[Token]:
+        found = self.run(self.queues[worker].reclaim(["console"], count=100))
+        assert {token.entry for token in found} == self.idle & set(self.pending)
+        self.idle.clear()
+        for known in self.model.turns.values():
+            known.later, known.due = known.later and not known.due, False
+        for token in found:
+            self.pending[token.entry] = worker
+            for turn_id, entry in self.entry.items():
+                if entry == token.entry:
+                    self.model.turns[turn_id].holder = worker
+        return found
+
+    def grow_idle(self, entry: str) -> None:
+        self.command(
+            *("XCLAIM", self.here.key("ready", "console"), "workers", self.pending[entry], 0),
+            *(entry, "IDLE", 4_000_000, "JUSTID"),
+        )
+        self.idle.add(entry)
+
+    def make_due(self) -> None:
+        for name in THREADS.values():
+            self.command("ZADD", self.here.key("later", "console"), "XX", 0, str(name))
+        for known in self.model.turns.values():
+            known.due = known.later
+
+    def places(self) -> list[list[str]]:
+        """Return the threads in each of the places where one with work may stand."""
+        waiting = [("waiting", f"console:local::{person}") for person in PEOPLE]
+        self.ask("ZRANGE", "line", "console", 0, -1)
+        self.ask("HVALS", "held", "console")
+        for kind, name in (("later", "console"), *waiting):
+            self.ask("ZRANGE", kind, name, 0, -1)
+        return self.answers_are_as_expected()
+
+    def ended(self, turn_id: str) -> str:
+        """Return the outcome that is told of a turn, with what stands on the screen."""
+        told, known = self.run(self.queues["w1"].ended(turn_id)), self.model.turns[turn_id]
+        assert told == Ended(known.state, known.pages, known.shown)
+        return known.state
+
+    def ask(self, verb: str, kind: str, *rest: str | int, expect: object = None) -> None:
+        """Ask with others, for one round trip; the last parts of a list's command are no key."""
+        names = rest[:-2] if verb in ("LRANGE", "ZRANGE") else rest[:1]
+        key = self.here.key(kind, *(str(name) for name in names))
+        self.asked.append(((verb, key, *rest[len(names) :]), expect))
+
+    def answers_are_as_expected(self) -> list[list[str]]:
+        async def answers() -> list[list[str]]:
+            async with self.here.redis.pipeline(transaction=False) as pipe:
+                for words, _ in asked:
+                    pipe.execute_command(*words)
+                return list(await pipe.execute())
+
+        asked, self.asked = self.asked, []
+        found = self.run(answers())
+        for (words, expected), answer in zip(asked, found, strict=True):
+            assert expected is None or answer == expected, words
+        return found
+
+    def size(self, verb: str, *name: str) -> int:
+        found = self.command(verb, self.here.key(*name))
+        assert isinstance(found, int)
+        return found
+
+    def refused(self, work: Awaitable[T]) -> T | type[Refused]:
+        try:
+            return self.run(work)
+        except Refused as refused:
+            return type(refused)
+
+    def lost(self, work: Awaitable[T]) -> T | type[LeaseLost]:
+        try:
+            return self.run(work)
+        except LeaseLost:
+            return LeaseLost
+
+
+@pytest.fixture
+def machine(valkey_url: str, tmp_path: Path) -> Iterator[type[Queue]]:
+    with asyncio.Runner() as runner:
+        connection = connect(url=valkey_url, data_dir=tmp_path)
+        store = runner.run(connection.__aenter__())
+        try:
+            yield type("ThisQueue", (Queue,), {"store": store, "runner": runner})
+        finally:
+            runner.run(connection.__aexit__(None, None, None))
+
+
+def test_the_queue_keeps_its_promises_whatever_happens(machine: type[Queue]) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=PHASES,
+        ),
+    )

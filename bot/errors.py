@@ -56,7 +56,13 @@ class LeaseLost(ParleyError):
 
 
 class Refused(ParleyError):
-    """What a person asked for and does not get; nothing of it is stored."""
+    """What a person asked for and does not get; nothing of it is stored.
+
+    `told` is true when the same person has just read this apology in the same channel: a flood of
+    questions is not answered by a flood of apologies, which would hold up what others wait for.
+    """
+
+    told = False
 
 
 class ThreadBusy(Refused):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 from bot.domain import Person, ThreadKey, Turn
-from bot.errors import ThreadBusy
+from bot.errors import Refused, ThreadBusy
 from bot.guard import whole_characters
 from bot.history import History
 from bot.turns import TurnQueue
 
 MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
+TOLD_SECONDS = 10.0  # for which a person who was refused need not be told again
 _ENDING = 0.5  # seconds; people see the end of a reply a little before it is stored
 
 
@@ -21,6 +23,8 @@ class Intake:
     def __init__(self, *, queue: TurnQueue, history: History) -> None:
         self._queue = queue
         self._history = history
+        # Who was refused what and in which channel, and when, in monotonic seconds.
+        self._told: dict[tuple[str, ...], float] = {}
 
     async def admit(self, turn: Turn) -> bool:
         """Store the turn and return True; False when another with its id is known.
@@ -28,7 +32,11 @@ class Intake:
         Raises Refused (its `apology` is for the person) and StoreUnavailable.
         """
         text = whole_characters(turn.text[:MAX_QUESTION])
-        return await self._queue.admit(replace(turn, text=text))
+        try:
+            return await self._queue.admit(replace(turn, text=text))
+        except Refused as refused:
+            refused.told = self._has_told(turn, refused)
+            raise
 
     async def stop(self, turn_id: str) -> bool:
         """Ask for the end of a turn's reply; False when it is not being worked on (any more)."""
@@ -68,3 +76,9 @@ class Intake:
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a surface posted this message; None when it is not ours."""
         return await self._queue.thread_of(platform, message_id)
+
+    def _has_told(self, turn: Turn, refused: Refused) -> bool:
+        now, key = time.monotonic(), turn.key
+        self._told = {who: at for who, at in self._told.items() if now - at < TOLD_SECONDS}
+        who = (type(refused).__name__, key.platform, key.workspace, key.channel, turn.person.id)
+        return self._told.setdefault(who, now) != now

@@ -500,6 +500,22 @@ async def test_a_refused_mention_gets_an_apology_that_only_the_asker_sees() -> N
         assert {delivery.status for delivery in slack.deliveries} == {200}
 
 
+async def test_a_flood_of_refused_questions_is_told_once() -> None:
+    intake = FakeIntake()
+    intake.refuses = ThreadBusy()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+        await slack.say(dm, ann, "one?")
+        await until(lambda: len(slack.screen(dm)) == 2)
+
+        intake.refuses.told = True
+        await slack.say(dm, ann, "two?")
+        await until(lambda: len(slack.deliveries) == 2)
+
+        assert posts(slack) == 1
+
+
 async def test_a_refused_dm_gets_an_apology_as_a_message() -> None:
     intake = FakeIntake()
     intake.refuses = ThreadBusy()

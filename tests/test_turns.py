@@ -728,6 +728,34 @@ async def test_a_press_on_what_is_just_being_stored_is_heeded(store: Store) -> N
     assert (await take(queue)).former == "answer"
 
 
+async def refused(intake: Intake, turn: Turn) -> bool:
+    with pytest.raises(PersonBusy) as caught:
+        await intake.admit(turn)
+    return caught.value.told
+
+
+async def test_who_is_refused_again_at_once_has_been_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = a_queue(store, waiting_per_person=1)
+    intake = Intake(queue=queue, history=History(store=store, keep_seconds=60))
+    bob, elsewhere = Person("u2", "Bob"), replace(KEY, channel="elsewhere")
+    await intake.admit(a_turn(1))
+    await intake.admit(a_turn(2, person=bob))
+
+    of_ann = [await refused(intake, a_turn(number)) for number in (3, 4, 5)]
+    others = [
+        await refused(intake, a_turn(6, person=bob)),
+        await refused(intake, a_turn(7, key=elsewhere)),
+    ]
+    monkeypatch.setattr("bot.intake.TOLD_SECONDS", 0.0)
+    later = await refused(intake, a_turn(8))
+
+    assert of_ann == [False, True, True]
+    assert others == [False, False]
+    assert not later
+
+
 async def test_of_two_presses_at_once_one_is_heeded(store: Store) -> None:
     queue = a_queue(store)
     await answered(queue, 1)

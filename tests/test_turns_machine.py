@@ -43,7 +43,7 @@ from bot.turns import Ended, Limits, Taken, Token, TurnQueue
 
 T = TypeVar("T")
 
-EXAMPLES = int(os.environ.get("PARLEY_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("PARLEY_EXAMPLES", "60"))
 PHASES = list(Phase) if not os.environ.get("QUICK") else [Phase.generate]
 STEPS = 50
 LIMITS = Limits(waiting_per_thread=3, waiting_per_person=4, waiting=7, running_per_person=2)
@@ -216,7 +216,6 @@ class Queue(RuleBasedStateMachine):
     store: Store
     runner: asyncio.Runner
 
-    tokens = Bundle("tokens")
     held = Bundle("held")
 
     def __init__(self) -> None:
@@ -230,6 +229,7 @@ class Queue(RuleBasedStateMachine):
         self.entry: dict[str, str] = {}  # of each running turn, the token it was taken with
         self.pending: dict[str, str] = {}  # of each token that was read, its worker
         self.asked: list[tuple[tuple[str | int, ...], object]] = []
+        self.seen: list[Token] = []  # every token that was ever read
         self.idle: set[str] = set()  # tokens that nobody renewed in time
 
     def _queue(self, worker: str) -> TurnQueue:
@@ -280,6 +280,11 @@ class Queue(RuleBasedStateMachine):
             self.model.turns[turn_id] = Known(turn)
             self.model.enqueue(turn_id)
 
+    @rule(person=st.sampled_from(sorted(PEOPLE)))
+    def ask_everywhere(self, person: str) -> None:
+        for thread in THREADS:
+            self.admit(thread, person)
+
     @rule(back=st.integers(0, 4), other=st.booleans())
     def admit_again(self, back: int, other: bool) -> None:
         known = self.model.turns.get(f"console:{self.number - back}")
@@ -293,14 +298,16 @@ class Queue(RuleBasedStateMachine):
 
         assert got is (not other and known.state != "dropped")
 
-    @rule(target=tokens, worker=st.sampled_from(WORKERS), count=st.integers(1, 3))
-    def read(self, worker: str, count: int) -> object:
-        return multiple(*((worker, token) for token in self.reads(worker, count)))
+    @rule(worker=st.sampled_from(WORKERS), count=st.integers(1, 3))
+    def read(self, worker: str, count: int) -> None:
+        self.reads(worker, count)
 
-    @rule(target=held, token=tokens)
-    def take(self, token: tuple[str, Token]) -> object:
-        worker, ours = token
-        taken = self.taken(worker, ours)
+    @rule(target=held, worker=st.sampled_from(WORKERS), back=st.integers(1, 6))
+    def take(self, worker: str, back: int) -> object:
+        """Take with a token that was read just now or long ago, by this worker or another."""
+        if len(self.seen) < back:
+            return multiple()
+        taken = self.taken(worker, self.seen[-back])
         return multiple((worker, taken)) if taken else multiple()
 
     @rule(target=held, worker=st.sampled_from(WORKERS))
@@ -433,9 +440,18 @@ class Queue(RuleBasedStateMachine):
             entry = data.draw(st.sampled_from(sorted(self.pending)))
             self.grow_idle(entry)
 
-    @rule(target=tokens, worker=st.sampled_from(WORKERS))
-    def reclaim(self, worker: str) -> object:
-        return multiple(*((worker, token) for token in self.reclaimed(worker)))
+    @rule(data=st.data())
+    def change_hands(self, data: st.DataObject) -> None:
+        """A lease runs out and the other worker claims the token, which it may take later."""
+        if self.pending:
+            entry = data.draw(st.sampled_from(sorted(self.pending)))
+            (other,) = {*WORKERS} - {self.pending[entry]}
+            self.grow_idle(entry)
+            self.reclaimed(other)
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def reclaim(self, worker: str) -> None:
+        self.reclaimed(worker)
 
     @rule(target=held, worker=st.sampled_from(WORKERS))
     def reclaim_and_take(self, worker: str) -> object:
@@ -508,12 +524,15 @@ class Queue(RuleBasedStateMachine):
     def reads(self, worker: str, count: int = 1) -> list[Token]:
         unread = self.size("XLEN", "ready", "console") - len(self.pending)
         found: list[Token] = []
-        # Where nothing stands there, Valkey would let a read wait for a tenth of a second.
-        while unread and not found:
-            reading = self.queues[worker].ready(["console"], count=count, block_seconds=1)
-            found = self.run(reading)
+        # Where nothing stands there, Valkey would let a read wait for a tenth of a second. The
+        # first read of all only creates the group.
+        for _ in range(2 * min(unread, 1)):
+            reading = self.queues[worker].ready(["console"], count=count, block_seconds=0.001)
+            if found := self.run(reading):
+                break
         assert not {token.entry for token in found} & self.pending.keys()
         self.pending |= {token.entry: worker for token in found}
+        self.seen += found
         return found
 
     def taken(self, worker: str, token: Token) -> Taken | None:

@@ -217,7 +217,8 @@ class Gateway(discord.Client):
         try:
             await self._intake.admit(turn)
         except Refused as refused:
-            self._start(self._tell(message, refused.apology))
+            if not refused.told:
+                self._start(self._tell(message, refused.apology))
 
     async def _channel(self, message: discord.Message) -> inbound.Channel | None:
         channel: object = self._looked_up.get(message.channel.id, message.channel)

@@ -152,7 +152,8 @@ class Inbound:
         try:
             await self._intake.admit(turn)
         except Refused as refused:
-            self._tell(spoken, refused.apology, alone=True)
+            if not refused.told:
+                self._tell(spoken, refused.apology, alone=True)
         else:
             if not name and not spoken.direct:
                 self._errands.start(self._call(turn))

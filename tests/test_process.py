@@ -9,7 +9,7 @@ import re
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.process import (
     LEASE,
+    Bot,
     DiscordDm,
     DiscordMention,
     DiscordSlash,
@@ -238,6 +239,66 @@ async def test_a_killed_worker_is_replaced_by_another_within_two_leases(
 
     (exchange,) = await remembered(data_dir)
     assert exchange.answer == ANSWER
+
+
+async def test_gateways_and_workers_share_nothing_but_redis(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    speak_slowly(model, seconds=1)
+    async with AsyncExitStack() as stack:
+        discord = await stack.enter_async_context(DiscordEmulator())
+        slack = await stack.enter_async_context(SlackEmulator())
+        store = await stack.enter_async_context(connect(url="", data_dir=data_dir))
+        variables = discord_variables(discord, model) | slack_variables(slack, model)
+
+        async def elsewhere(role: str) -> Bot:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="parley-"))
+            there = variables | {"REDIS_URL": store.url}
+            return await stack.enter_async_context(
+                bot(role, data_dir=Path(folder), variables=there)
+            )
+
+        gateways = [await elsewhere("discord"), await elsewhere("slack")]
+        await asyncio.wait_for(discord.connected.wait(), 60)
+        await asyncio.wait_for(slack.connected.wait(), 60)
+        ways: list[Way] = [kind(discord) for kind in (DiscordMention, DiscordDm, DiscordSlash)]
+        ways += [SlackMention(slack), SlackDm(slack)]
+        for way in ways[::2]:
+            await way.ask("What is it?")
+        first = await elsewhere("worker")
+        await until(lambda: all(answered(way, 1) for way in ways[::2]), why=first.text)
+        more = [await elsewhere("worker") for _ in range(2)]
+        for one in more:
+            await until(partial(_runs, one), why=one.text)
+        await have_worked([first], len(ways[::2]))
+        first.process.terminate()
+        await first.process.wait()
+        for way in ways[1::2]:
+            await way.ask("What is it?")
+        await until(lambda: all(answered(way, 1) for way in ways), why=more[0].text)
+
+        await have_worked(more, len(ways[1::2]))
+        await have_worked(gateways, 0)
+    assert len(model.requests) == len(ways)
+
+
+def _runs(running: Bot) -> bool:
+    return "Running as" in running.text()
+
+
+async def have_worked(bots: Sequence[Bot], turns: int) -> None:
+    async with asyncio.timeout(10):
+        while sum([await worked(one) for one in bots]) != turns:
+            await asyncio.sleep(0.05)
+
+
+async def worked(running: Bot) -> float:
+    """Return how many turns have ended in a process."""
+    found = re.search(r"http://127\.0\.0\.1:\d+", running.text())
+    assert found
+    async with aiohttp.ClientSession() as session, session.get(f"{found[0]}/metrics") as answer:
+        text = await answer.text()
+    return sum(float(count) for count in re.findall(r"^parley_turns_total{.*} (.*)$", text, re.M))
 
 
 async def test_a_paused_worker_that_wakes_up_spoils_nothing(

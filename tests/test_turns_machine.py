@@ -412,16 +412,19 @@ class Queue(RuleBasedStateMachine):
         self.model.forget(turn_id)
 
     @rule(
-        number=st.integers(0, 3),
-        person=st.sampled_from(sorted(PEOPLE)),
-        mine=st.booleans(),
-        press=st.integers(0, 9),
+        data=st.data(),
+        person=st.sampled_from([*sorted(PEOPLE), *[""] * 5]),
+        press=st.integers(0, 1),
     )
-    def regenerate(self, number: int, person: str, mine: bool, press: int) -> None:
-        turn_id, press_id = f"console:{self.number - number}", f"p{press}-{self.number - number}"
+    def regenerate(self, data: st.DataObject, person: str, press: int) -> None:
+        """Press the button of an answer, mostly the last of its thread, mostly as its asker."""
+        last = [thread.last for thread in self.model.threads.values() if thread.last]
+        recent = [f"console:{max(self.number - back, 0)}" for back in range(4)]
+        turn_id = data.draw(st.sampled_from([*last, *last, *recent]))
+        press_id = f"{turn_id}-{press}"
         known = self.model.turns.get(turn_id)
-        if mine and known and known.turn:
-            person = known.person
+        if known and known.turn:
+            person = person or known.person
         expected = self.model.press(turn_id, person, press_id)
 
         pressing = self.queues["w1"].regenerate(turn_id, person_id=person, press_id=press_id)

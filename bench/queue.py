@@ -49,7 +49,7 @@ async def _starts(store: Store, count: int) -> list[float]:
     queue = TurnQueue(
         store=store,
         worker="bench",
-        limits=Limits(10, 10, 10, 10),
+        limits=Limits(count, count, count, count),
         lease_seconds=3,
         keep_seconds=60,
     )

@@ -71,9 +71,7 @@ class Worker:
         taking = asyncio.create_task(self._take_what_is_ready(stopping))
         following = asyncio.create_task(self._follow_stops())
         try:
-            await asyncio.wait(
-                (told, taking, following), return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait((told, taking, following), return_when=asyncio.FIRST_COMPLETED)
             deadline = loop.time() + self._drain_seconds
             # A token that was read and not taken would have to wait for its lease to end.
             await asyncio.wait((taking,), timeout=BLOCK_SECONDS + _MARGIN)

@@ -447,7 +447,8 @@ class Queue(RuleBasedStateMachine):
     def change_hands(self, data: st.DataObject, at_once: bool) -> None:
         """A lease runs out and the other worker claims the token, which it may take later."""
         if self.pending:
-            entry = data.draw(st.sampled_from(sorted(self.pending)))
+            entries = [*sorted(self.pending), *sorted(self.entry.values())]
+            entry = data.draw(st.sampled_from(entries))
             (other,) = {*WORKERS} - {self.pending[entry]}
             self.grow_idle(entry)
             for token in self.reclaimed(other):
@@ -522,9 +523,9 @@ class Queue(RuleBasedStateMachine):
     # How it is done
 
     def one_held(self, data: st.DataObject) -> tuple[str, Taken]:
-        """Draw a turn that was taken: mostly one that is still at work."""
-        live = [one for one in self.held if self.holds(one[1])]
-        return data.draw(st.sampled_from([*live, *live, *live, *self.held[-3:]]))
+        """Draw a turn that was taken: mostly one at work, with this lease or a later one."""
+        running = [one for one in self.held if self.model.turns[one[1].turn.id].state == "running"]
+        return data.draw(st.sampled_from([*running, *running, *self.held[-2:]]))
 
     def work(self, worker: str) -> Taken | None:
         for token in self.reads(worker):

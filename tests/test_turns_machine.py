@@ -42,8 +42,8 @@ T = TypeVar("T")
 
 EXAMPLES = int(os.environ.get("PARLEY_EXAMPLES", "60"))
 PHASES = (Phase.generate, Phase.shrink)  # explaining a failure takes minutes
-STEPS = 50
-LIMITS = Limits(waiting_per_thread=3, waiting_per_person=4, waiting=7, running_per_person=2)
+STEPS = 80
+LIMITS = Limits(waiting_per_thread=3, waiting_per_person=4, waiting=7, running_per_person=1)
 PEOPLE = {name: Person(name, name) for name in ("ann", "ben", "cleo")}
 THREADS = {name: ThreadKey("console", "local", "c", name) for name in ("t1", "t2", "t3")}
 WORKERS = ("w1", "w2")
@@ -400,9 +400,13 @@ class Queue(RuleBasedStateMachine):
         if known and known.open:
             known.stop = True
 
-    @rule(number=st.integers(-1, 5))
-    def forget(self, number: int) -> None:
-        turn_id = f"console:{self.number - number}"
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        """Delete a question: an open one, one that is remembered, or one that comes next."""
+        known = [one for one, each in self.model.turns.items() if each.open]
+        last = [thread.last for thread in self.model.threads.values() if thread.last]
+        recent = [f"console:{self.number + ahead}" for ahead in (1, 0)]
+        turn_id = data.draw(st.sampled_from([*known, *last, *recent]))
         self.run(self.queues["w2"].forget(turn_id))
         self.model.forget(turn_id)
 
@@ -410,12 +414,15 @@ class Queue(RuleBasedStateMachine):
         data=st.data(),
         person=st.sampled_from([*sorted(PEOPLE), *[""] * 5]),
         press=st.integers(0, 1),
+        goes_on=st.booleans(),
     )
-    def regenerate(self, data: st.DataObject, person: str, press: int) -> None:
+    def regenerate(self, data: st.DataObject, person: str, press: int, goes_on: bool) -> None:
         """Press the button of an answer, mostly the last of its thread, mostly as its asker."""
-        last = [thread.last for thread in self.model.threads.values() if thread.last]
-        recent = [f"console:{max(self.number - back, 0)}" for back in range(4)]
-        turn_id = data.draw(st.sampled_from([*last, *last, *recent]))
+        threads = [thread for thread in self.model.threads.values() if thread.last]
+        idle = [thread.last for thread in threads if not thread.mailbox]
+        recent = [f"console:{max(self.number - back, 0)}" for back in range(2)]
+        last = [thread.last for thread in threads]
+        turn_id = data.draw(st.sampled_from([*idle, *idle, *last, *recent]))
         press_id = f"{turn_id}-{press}"
         known = self.model.turns.get(turn_id)
         if known and known.turn:
@@ -425,6 +432,8 @@ class Queue(RuleBasedStateMachine):
         pressing = self.queues["w1"].regenerate(turn_id, person_id=person, press_id=press_id)
 
         assert self.refused(pressing) is expected
+        if goes_on:
+            self.work_through("w1", "said")
 
     @rule(thread=st.sampled_from(sorted(THREADS)))
     def reset(self, thread: str) -> None:

@@ -21,7 +21,7 @@ from bot.store import Store, store_errors
 # just been written waits for half of an interval at least, so that no two of its writes show
 # almost the same text.
 _TAKE = """
-local LAST, SPREAD = 0.05, 20000
+local LAST, SPREAD = 0.05, 10000
 local writes, window, spaced = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4] == '1'
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -1107,7 +1107,19 @@ async def test_slacks_pause_is_passed_on() -> None:
         with pytest.raises(WriteDelayed) as raised:
             await surface.post(first("Be"))
 
-        assert raised.value.retry_after == 7.0
+        assert (raised.value.retry_after, raised.value.bucket) == (7.0, None)
+
+
+async def test_a_pause_names_the_method_that_slack_wants_less_of() -> None:
+    async with fast() as slack, open_thread(slack) as (surface, _, _):
+        message_id = await surface.post(first("Be"))
+        bucket = surface.budget(first("Because"), new=False).bucket
+        slack.fail("chat.update", status=429, retry_after=7)
+
+        with pytest.raises(WriteDelayed) as raised:
+            await surface.edit(message_id, first("Because"))
+
+        assert raised.value.bucket == bucket
 
 
 @pytest.mark.parametrize(("how", "status"), [("status", 500), ("status", 503), ("drop", 0)])

@@ -80,6 +80,13 @@ def code_of(error: BaseException | None) -> str:
     return _field(error, "error")
 
 
+def method_of(error: BaseException | None) -> str:
+    """Return the method that Slack answered with this error, or with its cause."""
+    if not isinstance(error, SlackApiError):
+        return method_of(error.__cause__) if error else ""
+    return str(getattr(error.response, "api_url", "")).rpartition("/")[2]
+
+
 def _surface_error(error: SlackApiError) -> SurfaceError:
     code = code_of(error)
     status = getattr(error.response, "status_code", 0)

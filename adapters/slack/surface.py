@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import code_of
+from adapters.slack.errors import code_of, method_of
 from adapters.slack.identity import Identity
 from adapters.slack.messages import SOME_PAGE, Messages
 from adapters.slack.status import Status, Statuses
@@ -47,6 +47,15 @@ async def open_surface(
     status = Status(statuses, channel=messages.channel, thread=messages.thread)
     async with status.shown():
         yield SlackSurface(messages, turn, team=identity.team, status=status, streams=streams)
+
+
+# The methods whose budget is a workspace's, and how their buckets are called.
+_KINDS = {
+    "chat.update": "update",
+    "chat.startStream": "start",
+    "chat.appendStream": "append",
+    "chat.stopStream": "stop",
+}
 
 
 class SlackSurface:
@@ -106,7 +115,8 @@ class SlackSurface:
             return standing
         try:
             async with self._status.replying():
-                return await self._begin(page)
+                with self._naming_the_bucket():
+                    return await self._begin(page)
         except WriteFailed:
             self._standing = None
             raise
@@ -115,8 +125,19 @@ class SlackSurface:
         """Change a message; a page without text takes it away."""
         # Should the page be sent anew, it must not find this message.
         self._known[message_id] = page.number
-        if not await self._grown(message_id, page):
-            await self._change(message_id, page)
+        with self._naming_the_bucket():
+            if not await self._grown(message_id, page):
+                await self._change(message_id, page)
+
+    @contextmanager
+    def _naming_the_bucket(self) -> Iterator[None]:
+        """Let a delay tell which of a write's methods Slack wants less of."""
+        try:
+            yield
+        except WriteDelayed as delayed:
+            if kind := _KINDS.get(method_of(delayed)):
+                delayed.bucket = f"slack:{kind}:{self._team}"
+            raise
 
     def _where(self, page: Page, standing: Collection[int]) -> int:
         """Return the number by which a page is found among those that stand there."""

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from bench.scene import Curve, Scene
 from bench.table import Row
 
-_COLOURS = {"parley": "#0b7a4b", "naive": "#c2571a", "chat-sdk": "#3457d5"}
+_COLOURS = {
+    "parley": "#0b7a4b",
+    "naive": "#c2571a",
+    "chat-sdk": "#3457d5",
+    "chat-sdk-1200": "#8a63c9",
+}
 _MODEL = "#8a8a8a"
 _WIDTH, _HEIGHT = 400, 240  # of a panel, in pixels
 _LEFT, _TOP, _GAP = 56, 48, 64

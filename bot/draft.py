@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from bot.domain import Outcome, Page
 from bot.guard import whole_characters
 from bot.markdown import close
@@ -15,6 +17,7 @@ WAITING = "(Still thinking…)"
 PENDING = "…"
 # Below an answer that is not the chosen model's.
 ANSWERED_BY = "(Answered by `{model}`.)"
+_LAST_WORD = re.compile(r"\s*\S{0,20}\s*\Z")  # or the end of a long one
 
 
 class Draft:
@@ -102,12 +105,17 @@ class Draft:
         self.outcome = "failed"
         self._notice = FAILED_ANEW.format(apology=apology) if self._is_back else apology
 
-    def refuse(self, stands: dict[int, str], apology: str) -> dict[int, str]:
-        """Have said what stands on the pages, by number, and no more; return it."""
+    def refuse(self, stands: dict[int, str], last: int, apology: str) -> str:
+        """Have said what stands on the pages, by number, and no more; return the last page's text.
+
+        Below its words stands the apology, for which the last of them make room.
+        """
         stands = stands or dict(enumerate(self._pager.cut(self._older)))
+        if last in stands:
+            stands[last] = self._above(apology, stands[last])
         self._text, self._model = "\n".join(stands.values()), ""
         self.outcome, self._notice = "failed", apology
-        return stands
+        return with_notice(stands.get(last, ""), apology)
 
     def pages(self, standing: int) -> list[Page]:
         """Return what the pages are to show now, of which so many stand there already.
@@ -153,6 +161,12 @@ class Draft:
         # What people have read already stays.
         if len(self._older) > len(self._text):
             self._text, self._model = self._older, self._older_model
+
+    def _above(self, notice: str, text: str) -> str:
+        """Return a text without as many of its last words as leave no room for a notice below."""
+        while text and self._measure(with_notice(text, notice)) > self._limit:
+            text = _LAST_WORD.sub("", text, count=1)
+        return text
 
     def _signed(self, shown: str) -> str:
         if not self.silent:

@@ -16,6 +16,7 @@ from bot.errors import (
     AnswerCut,
     MessageGone,
     ModelError,
+    PlaceGone,
     WriteDelayed,
     WriteFailed,
     WriteRefused,
@@ -98,8 +99,8 @@ class Reply:
 
         A ModelError among the deltas ends the reply with its apology; anything else is raised, and
         what stands there stays for the next try.
-        Raises PlaceGone and LeaseLost, WriteFailed or WriteDelayed when the final text did not get
-        through in time, and WriteRefused when not even an apology is taken.
+        Raises LeaseLost, WriteFailed or WriteDelayed when the final text did not get through in
+        time, and PlaceGone or WriteRefused when not even an apology is taken.
         """
         self._heard_at = asyncio.get_running_loop().time()
         collecting = asyncio.create_task(self._collect(deltas))
@@ -109,7 +110,7 @@ class Reply:
                 # Whatever is no end of the answer ends here, before a final page can tell of one.
                 await collecting
                 await self._write_final()
-            except WriteRefused as refusal:
+            except (PlaceGone, WriteRefused) as refusal:
                 await cancelled(collecting)
                 await self._end_refused(refusal)
         except MessageGone:
@@ -226,16 +227,18 @@ class Reply:
                     raise
                 await asyncio.sleep(wait)
 
-    async def _end_refused(self, refusal: WriteRefused) -> None:
+    async def _end_refused(self, refusal: PlaceGone | WriteRefused) -> None:
         """Close what stands on the screen when the platform takes no more of the text."""
+        if isinstance(refusal, PlaceGone) and not self._screen.pages:
+            raise refusal
         log.warning("The platform takes no more of a reply: %s", refusal)
         if self._draft.replaces:
             self._draft.fail(refusal.apology)
             await self._write_final()
             return
-        stands = self._draft.refuse(self._screen.words, refusal.apology)
         last = len(self._screen.pages) - 1
-        await self._screen.end_refused(stands.get(last, ""), refusal.apology)
+        closed = self._draft.refuse(self._screen.words, last, refusal.apology)
+        await self._screen.end_refused(closed, refusal.apology)
 
     async def _end_deleted(self) -> None:
         """Leave no sign, no Stop and no page that waits on what a person left standing."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from bot.domain import EditBudget, Page
-from bot.draft import is_needed, is_pending, with_notice, words_of
+from bot.draft import is_needed, is_pending, words_of
 from bot.errors import MessageGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.ports import Surface
 
@@ -80,20 +80,17 @@ class Screen:
         else:
             await self._edit(page)
 
-    async def end_refused(self, words: str, apology: str) -> None:
-        """Close the last message, which shows these words, with an apology, or post it alone.
+    async def end_refused(self, closed: str, apology: str) -> None:
+        """Make the last message show this text for good, or else post the apology alone.
 
         Raises SurfaceError.
         """
+        await self._save(self._ids)
         last = len(self._ids) - 1
-        whole = with_notice(words, apology)
-        fits = self._surface.measure(whole) <= self._surface.limit
         if last >= 0:
-            closed = Page(last, whole if fits else words, final=True, last=fits)
             with suppress(WriteRefused):
-                await self._surface.edit(self._ids[last], closed)
-                if fits:
-                    return
+                await self._surface.edit(self._ids[last], Page(last, closed, final=True, last=True))
+                return
         await self._post(Page(last + 1, apology, final=True, last=True))
 
     def unclosed(self, pages: Sequence[Page]) -> list[Page]:

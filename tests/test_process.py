@@ -410,6 +410,26 @@ async def test_a_model_that_breaks_off_leaves_what_it_said(
     assert [exchange.answer for exchange in await remembered(data_dir)] == ["You said: What i"]
 
 
+async def test_an_answer_that_may_not_go_on_says_so(data_dir: Path, model: ModelEmulator) -> None:
+    model.answer = "The quick brown fox jumps over the lazy dog again. " * 60
+    model.chunk, model.delay = 100, 0.1
+    async with discord_bot(data_dir, model) as (discord, running):
+        way = DiscordMention(discord)
+        await way.ask("What is it?")
+        await until(lambda: way.finals())
+        discord.forbid_writing(discord.channel_id, in_threads=True)
+        await until(lambda: _offers_another(way), why=way.answers)
+
+    (shown,) = way.finals()
+    words, _, apology = shown.rpartition("\n\n")
+    assert model.answer.startswith(words)
+    assert len(words) > 1500
+    assert apology == errors.PlaceGone.apology
+    assert [button for _, button in way.buttons() if button.startswith("stop")] == []
+    assert "Send Messages in Threads" in running.text()
+    assert [exchange.answer for exchange in await remembered(data_dir)] == [words]
+
+
 async def test_the_stop_button_ends_a_reply(data_dir: Path, model: ModelEmulator) -> None:
     speak_slowly(model, seconds=30)
     async with discord_bot(data_dir, model) as (discord, _):

@@ -491,15 +491,31 @@ async def test_a_second_page_that_is_refused_is_followed_by_an_apology(store: St
     assert TEXT.startswith(shown.text)
 
 
-async def test_a_full_page_that_is_refused_keeps_no_stop(store: Store) -> None:
+@pytest.mark.parametrize("refusal", [PlaceGone("no permission"), WriteRefused("moderated")])
+async def test_a_page_that_cannot_be_followed_says_so(
+    store: Store, refusal: PlaceGone | WriteRefused
+) -> None:
+    surface, saved = FakeSurface(limit=150, errors=[None, refusal]), Saved()
+
+    shown = await a_reply(store, surface, saved=saved).stream(FakeModel([TEXT]).stream([]))
+
+    (page,) = surface.screen.values()
+    words, _, apology = page.text.partition("\n\n")
+    assert TEXT.startswith(words)
+    assert len(words) > 50
+    assert apology == refusal.apology
+    assert page.final
+    assert (shown.outcome, shown.text, shown.pages) == ("failed", words, ("m1",))
+    assert saved.shown == words
+
+
+async def test_a_page_that_takes_no_edit_is_followed_by_an_apology(store: Store) -> None:
     refused = WriteRefused("moderated")
-    surface = FakeSurface(limit=100, errors=[None, refused, refused])
-    said = "x" * 90
+    surface = FakeSurface(errors=[None, refused, refused, refused])
 
-    await a_reply(store, surface).stream(spoken(said, 0.1, "y"))
+    await a_reply(store, surface).stream(spoken("Half", 0.1, " an oath"))
 
-    assert [page.text for page in surface.screen.values()] == [said, WriteRefused.apology]
-    assert all(page.final for page in surface.screen.values())
+    assert [page.text for page in surface.screen.values()] == ["Half", WriteRefused.apology]
 
 
 async def test_an_apology_stands_below_code_and_not_in_it(store: Store) -> None:
@@ -553,10 +569,22 @@ async def test_a_deleted_page_leaves_no_stop_on_the_others(store: Store) -> None
 async def test_a_place_that_is_gone_ends_the_reading(store: Store) -> None:
     model = FakeModel(WORDS, pause=0.01)
 
+    surface = FakeSurface(errors=[PlaceGone("no")])
     with pytest.raises(PlaceGone):
-        await a_reply(store, FakeSurface(errors=[PlaceGone("no")])).stream(model.stream([]))
+        await a_reply(store, surface).stream(model.stream([]))
 
     assert model.hung_up == 1
+    assert not surface.screen
+
+
+async def test_a_place_that_takes_no_last_edit_either_is_told(store: Store) -> None:
+    gone = PlaceGone("locked")
+    surface = FakeSurface(limit=100, errors=[None, gone, gone])
+
+    with pytest.raises(PlaceGone):
+        await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+
+    assert len(surface.screen) == 1
 
 
 async def test_a_model_that_breaks_off_leaves_its_words_and_an_apology(store: Store) -> None:
@@ -812,6 +840,21 @@ class TestWrittenAnew:
         notice = FAILED_ANEW.format(apology=WriteRefused.apology)
         assert surface.text == f"The former.\n\n{notice}"
         assert (shown.outcome, shown.text) == ("failed", "")
+
+    async def test_the_former_answer_comes_back_where_a_page_may_not_be_posted(
+        self, store: Store
+    ) -> None:
+        surface = FakeSurface(limit=200)
+        pages = await self.former(store, surface, "The former.")
+        surface.errors = [None, PlaceGone("no permission")]
+
+        shown = await a_reply(store, surface, pages=pages, former="The former.").stream(
+            FakeModel([TEXT]).stream([])
+        )
+
+        notice = FAILED_ANEW.format(apology=PlaceGone.apology)
+        assert surface.text == f"The former.\n\n{notice}"
+        assert (shown.outcome, shown.text, shown.pages) == ("failed", "", ("m1",))
 
     async def test_deleting_the_reply_leaves_no_page_that_waits(self, store: Store) -> None:
         surface = FakeSurface(limit=100)

@@ -207,7 +207,8 @@ async def test_a_place_that_goes_in_mid_reply_is_remembered_by_what_was_shown(
         await all_ended(store)
 
     assert await outcome(store) == "failed"
-    assert await remembered(store) == [("question 1", "Half more")]
+    assert surface.text == f"Half\n\n{PlaceGone.apology}"
+    assert await remembered(store) == [("question 1", "Half")]
 
 
 async def test_a_worker_takes_no_more_than_its_capacity(store: Store) -> None:

@@ -1014,6 +1014,24 @@ async def test_a_reply_that_had_to_stand_in_the_channel_is_found_there_after_a_r
         assert texts == ["why?", "because", "and so on"]
 
 
+async def test_where_a_page_in_the_channel_was_deleted_the_others_are_found_there() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        turn = channel_turn(emulator, said)
+        emulator.forbid_writing(emulator.channel_id, in_threads=True)
+        async with platform.surface(turn) as surface:
+            first = await surface.post(page("because", final=True))
+            second = await surface.post(page("and so", number=1))
+        await emulator.delete(first)
+
+        async with platform.surface(turn) as surface:
+            with pytest.raises(MessageGone):
+                await surface.edit(first, page("because", final=True))
+            await surface.edit(second, page("and so on", number=1, final=True))
+
+        assert [one.text for one in emulator.screen(emulator.channel_id)] == ["why?", "and so on"]
+
+
 async def test_a_reply_that_began_in_its_thread_does_not_go_on_in_the_channel() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
@@ -1220,6 +1238,75 @@ async def test_after_a_refused_edit_the_page_is_posted_anew() -> None:
 
         texts = [one.text for one in emulator.screen(str(turn.place["channel"]))]
         assert texts == ["half", "half and half"]
+
+
+async def test_a_page_is_not_doubled_though_an_edit_of_another_was_refused() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        turn = dm_turn(emulator)
+        no = {"code": 50035, "message": "no"}
+        async with platform.surface(turn) as surface:
+            first = await surface.post(page("half"))
+            emulator.fail("PATCH .*/messages", status=400, body=no)
+            with pytest.raises(WriteRefused):
+                await surface.edit(first, page("one", final=True))
+            await surface.post(page("one", final=True))
+            lost = await surface.post(page("two", number=1))
+
+        async with platform.surface(turn) as surface:
+            found = await surface.post(page("two, three", number=1, last=True))
+
+        assert found == lost
+        texts = [one.text for one in emulator.screen(str(turn.place["channel"]))]
+        assert texts == ["half", "one", "two, three"]
+
+
+async def test_what_is_found_and_takes_no_edit_gives_way_to_a_new_message() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        turn = dm_turn(emulator)
+        no = {"code": 50035, "message": "no"}
+        async with platform.surface(turn) as surface:
+            lost = await surface.post(page("half"))
+
+        async with platform.surface(turn) as surface:
+            emulator.fail("PATCH .*/messages", status=400, body=no)
+            shown = await surface.post(page("half and half", last=True))
+
+        (message,) = emulator.screen(str(turn.place["channel"]))
+        assert (message.id, message.text) == (shown, "half and half")
+        assert shown != lost
+
+
+async def test_what_takes_no_edit_stays_until_there_is_a_new_message() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        turn = dm_turn(emulator)
+        no = {"code": 50035, "message": "no"}
+        async with platform.surface(turn) as surface:
+            await surface.post(page("half"))
+
+        async with platform.surface(turn) as surface:
+            emulator.fail("PATCH .*/messages", status=400, body=no)
+            emulator.fail("POST .*/messages", status=400, body=no, after=1)
+            with pytest.raises(WriteRefused):
+                await surface.post(page("half and half", last=True))
+
+        assert [one.text for one in emulator.screen(str(turn.place["channel"]))] == ["half"]
+
+
+async def test_a_page_that_was_replaced_and_lost_twice_shows_the_newest_text() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        turn = dm_turn(emulator)
+        async with platform.surface(turn) as surface:
+            taken_away = await surface.post(page("Former words", number=1))
+            await surface.edit(taken_away, page("", number=1, final=True))
+        async with platform.surface(turn) as surface:
+            lost = await surface.post(page("New", number=1))
+
+        async with platform.surface(turn) as surface:
+            shown = await surface.post(page("New words", number=1, last=True))
+
+        (message,) = emulator.screen(str(turn.place["channel"]))
+        assert (message.id, message.text) == (shown, "New words")
+        assert shown == lost
 
 
 async def test_edits_of_an_old_message_get_a_budget_of_their_own() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import discord
@@ -15,7 +17,7 @@ from adapters.discord.limits import edit_budget
 from adapters.discord.place import ChannelPlace
 from adapters.discord.tables import tables_as_code
 from bot.domain import EditBudget, Json, Page
-from bot.errors import MessageGone, PlaceGone, WriteFailed, WriteRefused
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteFailed, WriteRefused
 
 # A button's custom_id is one of these and the turn's id.
 STOP, REGENERATE = "stop:", "regenerate:"
@@ -50,7 +52,7 @@ class ChannelSurface:
         self._place = place
         self._parent = parent
         self._turn_id = turn_id
-        self._refusals = 0
+        self._refusals: Counter[int] = Counter()  # by page number
         self._old: set[int] = set()  # numbers of pages whose messages take few edits
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
@@ -67,26 +69,19 @@ class ChannelSurface:
         return len(tables_as_code(text))
 
     async def post(self, page: Page) -> str:
-        """Send a message; sent again within minutes, the first one is changed instead."""
-        try:
-            message = await self._send(self._place, page)
-        except NotPermitted as error:
-            if self._parent is None or page.number > 0:
-                raise
-            _log.warning("the reply stands in the channel: %s", error)
-            message = await self._send(self._parent, page)
-            self._place = self._parent
-        self._parent = None
-        if _shows(message, page, self._turn_id):
+        """Send a message; sent again within minutes, the first one is changed instead.
+
+        Where that takes no edit, another is sent and it is taken away.
+        """
+        message = await self._send_where_we_may(page)
+        if await self._comes_to_show(message, page):
             return str(message["id"])
-        # An earlier try got through after all, and Discord answers with what it sent.
-        try:
-            await self.edit(str(message["id"]), page)
-        except MessageGone:
-            # It was taken away since, by an answer that needed fewer pages.
-            self._refusals += 1
-            message = await self._send(self._place, page)
-        return str(message["id"])
+        again = await self._send(self._place, page)
+        if not await self._comes_to_show(again, page):
+            raise WriteFailed("what earlier tries have sent takes no edits")
+        with suppress(SurfaceError):
+            await self._edit(self._place, str(message["id"]), Page(page.number, "", final=True))
+        return str(again["id"])
 
     async def edit(self, message_id: str, page: Page) -> None:
         """Change a message, or delete it for a page without text; its thread is unarchived."""
@@ -98,10 +93,12 @@ class ChannelSurface:
             # The budget that this page was written with is none of old messages.
             self._old.add(page.number)
             raise WriteFailed(str(error)) from error
-        except WriteRefused:
-            # The page is about to be sent anew, which must not find this message by its nonce.
-            self._refusals += 1
-            self._parent = None
+        except (MessageGone, WriteRefused) as error:
+            # Where the page is sent anew, that must not find this message by its nonce. The next
+            # process comes to the same nonce, for it knows of no other page's refusals.
+            self._refusals[page.number] += 1
+            if isinstance(error, WriteRefused):
+                self._parent = None
             raise
         self._parent = None
 
@@ -113,6 +110,31 @@ class ChannelSurface:
                 await self._http.edit_channel(self._place.channel, archived=False)
         except WriteRefused as error:
             raise PlaceGone(f"the thread stays archived: {error}") from error
+
+    async def _send_where_we_may(self, page: Page) -> dict[str, Any]:
+        try:
+            message = await self._send(self._place, page)
+        except NotPermitted as error:
+            if self._parent is None or page.number > 0:
+                raise
+            _log.warning("the reply stands in the channel: %s", error)
+            message = await self._send(self._parent, page)
+            self._place = self._parent
+        self._parent = None
+        return message
+
+    async def _comes_to_show(self, message: dict[str, Any], page: Page) -> bool:
+        """Whether a message as Discord returned it shows this page, after an edit perhaps."""
+        if _shows(message, page, self._turn_id):
+            return True
+        # An earlier try got through after all, and Discord answers with what it sent.
+        try:
+            await self.edit(str(message["id"]), page)
+        except (MessageGone, WriteRefused) as error:
+            # Gone is what an answer that needed fewer pages took away since.
+            _log.info("what an earlier try has sent takes no edits: %s", error)
+            return False
+        return True
 
     async def _edit_where_it_stands(self, message_id: str, page: Page) -> None:
         try:
@@ -141,7 +163,7 @@ class ChannelSurface:
 
     async def _send(self, place: ChannelPlace, page: Page) -> dict[str, Any]:
         body = form(page, self._turn_id)
-        body["nonce"] = _nonce(self._turn_id, page.number, self._refusals)
+        body["nonce"] = _nonce(self._turn_id, page.number, self._refusals[page.number])
         body["enforce_nonce"] = True
         if place.question is not None and page.number == 0:
             body["message_reference"] = {

@@ -81,6 +81,44 @@ async def test_a_global_refusal_holds_every_request(store: Store) -> None:
         assert time.perf_counter() - began > 0.8
 
 
+async def test_a_ban_by_cloudflare_holds_every_request(store: Store) -> None:
+    budgets = EditBudgets(store=store)
+    async with DiscordEmulator() as emulator, calling(emulator, budgets) as session:
+        emulator.fail(
+            "GET /users/@me", via=False, status=429, body="error code: 1015", retry_after=1
+        )
+        with pytest.raises(WriteDelayed):
+            await get(session, emulator, "/users/@me")
+        began = time.perf_counter()
+
+        assert await get(session, emulator, f"/channels/{emulator.channel_id}") == 200
+
+        assert time.perf_counter() - began > 0.8
+
+
+@pytest.mark.parametrize(
+    ("path", "via", "body"),
+    [
+        ("/users/@me", True, None),
+        ("/users/@me", True, "error code: 1015"),
+        ("/users/@me", False, None),
+        # Its requests are none of those that all share.
+        ("/webhooks/1/token/messages/@original", False, "error code: 1015"),
+    ],
+)
+async def test_another_refusal_holds_no_request_but_its_own(
+    path: str, via: bool, body: object
+) -> None:
+    learnt = Learnt()
+    async with DiscordEmulator() as emulator, calling(emulator, learnt) as session:
+        emulator.fail(f"GET {path}", via=via, status=429, body=body, retry_after=1)
+
+        with pytest.raises(WriteDelayed):
+            await get(session, emulator, path)
+
+        assert learnt.pauses == []
+
+
 class Learnt:
     """Writes down what is learnt and waited for, and waits for nothing."""
 

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 import aiohttp
 
-from adapters.discord.errors import retry_after
+from adapters.discord.errors import is_banned, retry_after
 from bot.domain import EditBudget
 
 Kind = Literal["post", "edit", "old", "ask"]
@@ -66,7 +66,7 @@ def counted(trace: aiohttp.TraceConfig, budgets: Budgets) -> aiohttp.TraceConfig
         _context: SimpleNamespace,
         params: aiohttp.TraceRequestStartParams,
     ) -> None:
-        if not _OF_INTERACTIONS.search(params.url.path):
+        if _counts(params):
             await budgets.final(EVERYTHING, deadline=math.inf)
 
     async def read(
@@ -75,7 +75,10 @@ def counted(trace: aiohttp.TraceConfig, budgets: Budgets) -> aiohttp.TraceConfig
         params: aiohttp.TraceRequestEndParams,
     ) -> None:
         headers = params.response.headers
-        if "X-RateLimit-Global" in headers:
+        # A ban may be of one route (discord-api-docs, issue 5385): one of interactions tells
+        # nothing of the others.
+        banned = _counts(params) and await is_banned(params.response)
+        if banned or "X-RateLimit-Global" in headers:
             await budgets.pause(EVERYTHING, await retry_after(params.response))
         budget, window = _taught(f"{params.method} {params.url.path}"), _window(headers)
         if budget and window:
@@ -84,6 +87,11 @@ def counted(trace: aiohttp.TraceConfig, budgets: Budgets) -> aiohttp.TraceConfig
     trace.on_request_start.append(wait)
     trace.on_request_end.insert(0, read)
     return trace
+
+
+def _counts(params: aiohttp.TraceRequestStartParams | aiohttp.TraceRequestEndParams) -> bool:
+    """Whether a request counts towards the global limit."""
+    return not _OF_INTERACTIONS.search(params.url.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ class EditBudgets:
     def __init__(self, *, store: Store) -> None:
         self._store = store
         self._take = store.redis.register_script(_TAKE)
-        self._stop = store.redis.register_script(_PAUSE)
+        self._pause = store.redis.register_script(_PAUSE)
         self._queues: dict[str, _Queue] = {}
         self._learned: dict[str, tuple[int, float]] = {}
         self._alone_until = 0.0  # loop time until which the store is not asked
@@ -170,7 +170,7 @@ class EditBudgets:
         ended = asyncio.create_task(unless.wait())
         try:
             while not unless.is_set():
-                pause = await self._pause(budget, queue, waiter)
+                pause = await self._wait(budget, queue, waiter)
                 if not pause:
                     return True
                 await _any_of(ended, waiter.woken, within=pause)
@@ -188,7 +188,7 @@ class EditBudgets:
         waiter = _Waiter(final=True, spaced=False, since=now())
         queue = self._enter(budget, waiter)
         try:
-            while pause := await self._pause(budget, queue, waiter):
+            while pause := await self._wait(budget, queue, waiter):
                 left = deadline - now()
                 if left <= 0 or left < pause < math.inf:
                     wait = pause if pause < math.inf else budget.seconds
@@ -206,7 +206,7 @@ class EditBudgets:
             return
         try:
             with store_errors():
-                await self._stop(keys=[self._key(budget)], args=[int(seconds * 1000)])
+                await self._pause(keys=[self._key(budget)], args=[int(seconds * 1000)])
         except StoreUnavailable:
             self._go_alone()
 
@@ -229,7 +229,7 @@ class EditBudgets:
                 del self._queues[name]
         return self._queues.setdefault(budget.bucket, _Queue())
 
-    async def _pause(self, budget: EditBudget, queue: _Queue, waiter: _Waiter) -> float:
+    async def _wait(self, budget: EditBudget, queue: _Queue, waiter: _Waiter) -> float:
         """Return the seconds to wait before asking again; 0 grants the write.
 
         Infinity: it is another's turn, and whoever leaves the queue wakes the next.
@@ -241,7 +241,7 @@ class EditBudgets:
         return left if left > 0 else await self._slot(self._as_learned(budget), queue, waiter)
 
     async def _slot(self, budget: EditBudget, queue: _Queue, waiter: _Waiter) -> float:
-        """As `_pause`, once nothing but the budget holds the write up."""
+        """As `_wait`, once nothing but the budget holds the write up."""
         now, spaced = asyncio.get_running_loop().time, waiter.spaced
         pause = queue.alone(budget, spaced=spaced, now=now())
         if pause and now() < queue.uncounted_until:

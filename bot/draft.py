@@ -69,7 +69,7 @@ class Draft:
 
     @property
     def begun(self) -> bool:
-        """Whether anything was added."""
+        """Whether anything was added, since the last new start if there was one."""
         return bool(self._text)
 
     def add(self, delta: str) -> None:

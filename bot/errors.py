@@ -29,7 +29,7 @@ ParleyError
     ├── WriteFailed         passing: time-out, 5xx, connection lost
     ├── WriteRefused        this message takes no such write any more; a new one may
     ├── MessageGone         a person deleted the message
-    └── PlaceGone           nothing of ours can be written here
+    └── PlaceGone           nothing more of ours can be written here
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class MessageGone(SurfaceError):
 
 
 class PlaceGone(SurfaceError):
-    """Nothing of ours can be written here: deleted, locked, or no permission.
+    """Nothing more of ours can be written here: deleted, locked, or no permission.
 
     `str` names the permission or scope to mend, where one would help. The apology is for what stands
     there already and can still be edited.

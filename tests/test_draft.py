@@ -19,6 +19,7 @@ from bot.draft import (
     is_needed,
     with_notice,
 )
+from bot.errors import PlaceGone
 from bot.markdown import open_fence
 
 LIMIT = 80
@@ -137,6 +138,19 @@ def test_no_text_takes_a_notice_into_its_code(text: str) -> None:
 
     assert shown.startswith(text) or not text.strip()
     assert open_fence(shown.removesuffix("(Note.)")) is None
+
+
+@given(words, words, st.integers(0, 1))
+def test_the_last_words_of_a_page_make_room_for_an_apology(
+    first: str, second: str, last: int
+) -> None:
+    draft, apology = a_draft(), PlaceGone.apology
+
+    closed = draft.refuse({0: first, 1: second}, last, apology)
+
+    assert len(closed) <= LIMIT
+    assert closed.endswith(apology)
+    assert (first, second)[1 - last] in draft.said
 
 
 def test_what_closes_a_code_block_above_a_notice_was_not_said() -> None:

@@ -17,6 +17,7 @@ from adapters.discord.place import ChannelPlace, CommandPlace, read_place
 from adapters.discord.surface import ChannelSurface
 from bot.domain import Turn
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteFailed, WriteRefused
+from bot.tasks import cancelled
 
 _log = logging.getLogger(__name__)
 
@@ -86,8 +87,7 @@ async def _typing(client: RestClient, channel: int) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancelled(task)
 
 
 async def _type(client: RestClient, channel: int) -> None:

@@ -223,8 +223,8 @@ class MessageGone(SurfaceError):
 class PlaceGone(SurfaceError):
     """Nothing more of ours can be written here: deleted, locked, or no permission.
 
-    `str` names the permission or scope to mend, where one would help. The apology is for what stands
-    there already and can still be edited.
+    `str` names the permission or scope to mend, where one would help. The apology is for what
+    stands there already and can still be edited.
     """
 
     apology = "I cannot show the rest of my answer here. Please ask me somewhere else."

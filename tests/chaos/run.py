@@ -58,28 +58,47 @@ async def run(
     It is over after `most` faults, if that is sooner.
     """
     rng = random.Random(seed)
-    async with _world(folder, rng) as world:
-        people = People(_talks(world), rng)
-        ending = asyncio.Event()
-        asking = asyncio.create_task(people.ask(ending))
-        ends = asyncio.get_running_loop().time() + seconds
-        try:
-            # A fault is never left half way: what it broke would stay so.
-            while asyncio.get_running_loop().time() < ends and world.done.total() != most:
-                await asyncio.sleep(rng.expovariate(1 / pause))
-                await world.strike(rng.choice(names))
-        finally:
-            ending.set()
-            await asking
-        await _rest(world, people.talks)
-        verdict = judge(
-            people.talks,
-            asked=world.model.requests,
-            remembered=await _remembered(world.server),
-            killed=world.killed,
-            logs=world.fleet.texts,
-        )
-        return Report(people.turns, people.doubled, world.done, verdict)
+    report: Report | None = None
+    try:
+        async with _world(folder, rng) as world:
+            people = People(_talks(world), rng)
+            ending = asyncio.Event()
+            asking = asyncio.create_task(people.ask(ending))
+            try:
+                await _strike(world, seconds=seconds, names=names, pause=pause, most=most)
+            finally:
+                ending.set()
+                await asking
+            report = await _judged(world, people)
+    except AssertionError as error:
+        # What the emulators have to say when they end is a part of the judgement.
+        if report is None:
+            raise
+        report.verdict.problems.append(str(error))
+    return report
+
+
+async def _strike(
+    world: World, *, seconds: float, names: Sequence[str], pause: float, most: int
+) -> None:
+    clock = asyncio.get_running_loop().time
+    ends = clock() + seconds
+    # A fault is never left half way: what it broke would stay so.
+    while clock() < ends and world.done.total() != most:
+        await asyncio.sleep(world.rng.expovariate(1 / pause))
+        await world.strike(world.rng.choice(names))
+
+
+async def _judged(world: World, people: People) -> Report:
+    await _rest(world, people.talks)
+    verdict = judge(
+        people.talks,
+        asked=world.model.requests,
+        remembered=await _remembered(world.server),
+        killed=world.killed,
+        logs=world.fleet.texts,
+    )
+    return Report(people.turns, people.doubled, world.done, verdict)
 
 
 @asynccontextmanager

@@ -203,6 +203,8 @@ class Gateway:
             connection.hang_up(frames.BAD_VERSION)
         try:
             return await connection.serve(receive, leave)
+        except ConnectionResetError:
+            raise  # the bot was killed before it was told anything
         except Exception as error:
             self._violations.append(f"the emulator failed: the gateway: {error!r}")
             raise

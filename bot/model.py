@@ -139,12 +139,14 @@ class ChatModel:
 
     def _read(self, event: bytes) -> tuple[str, str]:
         """Return an event's text and finish reason, "" where there is none."""
+        if not event:
+            return "", ""
         try:
             said = json.loads(event)
             if said.get("error") is not None:
                 raise self._server.event(said)
             return _text_and_finish(said)
-        except (ValueError, AttributeError, TypeError, LookupError) as error:
+        except (ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
             raise ModelUnavailable(f"{self._server} sent a line that cannot be read") from error
 
     async def _wait(self, waiting: Awaitable[_T], *, deadline: float) -> _T:
@@ -167,8 +169,8 @@ class ChatModel:
 
 def _text_and_finish(said: Mapping[str, Any]) -> tuple[str, str]:
     """Return what a `chat.completion.chunk` says."""
-    choices = said["choices"]
-    if not choices:
+    choices = said.get("choices")
+    if not choices:  # token counts, or a sign of life
         return "", ""
     text = (choices[0].get("delta") or {}).get("content")
     # Content that is not text (a list of parts) is reasoning: no word of the answer.

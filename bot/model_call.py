@@ -8,7 +8,6 @@ for Slack or for its own health page.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
@@ -23,12 +22,14 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 
 from bot.errors import CannotStart, ModelUnavailable
 from bot.model_server import ModelServer
+from bot.proxy import proxy_for
 
 _CONNECT_SECONDS = 10.0
 _KEEP_SECONDS = 60.0  # how long an unused connection waits for the next stream
 _TAIL_SECONDS = 0.25  # how long the end of an answer may wait for the end of its body
 _BODY_SECONDS, _BODY_BYTES = 5.0, 65_536  # how much of a refusal is read
 _DATA, _DONE = b"data:", b"[DONE]"
+_LINE_BYTES = 1_048_576  # of an event that is not complete yet
 # What aiohttp says of itself and of the way, whatever the library's client would say.
 _HOP = {"host", "connection", "content-length", "accept-encoding"}
 
@@ -53,8 +54,9 @@ async def open_pool(server: ModelServer) -> AsyncIterator[aiohttp.ClientSession]
         cookie_jar=aiohttp.DummyCookieJar(),
         # ChatModel bounds every wait; only the connection has a shorter time-out of its own.
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-        # No proxy stands between two programs of one machine.
-        trust_env=not _is_loopback(address.hostname or ""),
+        # aiohttp would heed the environment's proxies, but also a ~/.netrc, which it cannot combine
+        # with the library's Authorization.
+        proxy=proxy_for(server.url),
     ) as pool:
         yield pool
 
@@ -114,6 +116,8 @@ class Call(httpx2.AsyncBaseTransport):
         part = await self._part()
         self.ended = not part
         *lines, self._rest = (self._rest + (part or b"\n")).split(b"\n")
+        if len(self._rest) > _LINE_BYTES:
+            raise ModelUnavailable(f"{self._server} sent a line without an end")
         events = [line[len(_DATA) :].strip() for line in lines if line.startswith(_DATA)]
         if _DONE in events:
             self.ended = self.done = True
@@ -199,13 +203,6 @@ def _address(url: str) -> SplitResult:
         if address.scheme in ("http", "https") and address.hostname:
             return address
     raise CannotStart("MODEL_URL is not an address like http://127.0.0.1:8080/v1")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from time import time
@@ -40,6 +42,9 @@ _MEANINGS: Mapping[int, tuple[type[ModelError], str]] = {
     503: (ModelLoading, "the model is not ready; wait, or look at the server's log"),
 }
 
+# Of the 4xx, those that another try may find gone.
+_PASSING = (408, 409, 424, 425)
+
 # How servers say in an error's message, type or code that the prompt is too long: llama.cpp,
 # OpenAI, vLLM, text-generation-inference.
 _TOO_LONG = (
@@ -74,7 +79,9 @@ class ModelServer:
     def refusal(self, *, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
         """Return the error for an HTTP response that is not a success."""
         said = _fields(_loaded(body))
-        kind, cure = _MEANINGS.get(_meant(status, said)) or _MEANINGS[status // 100]
+        kind, cure = _MEANINGS.get(_meant(status, said)) or _MEANINGS.get(
+            status // 100, _MEANINGS[5]
+        )
         cure = cure.format(key="MODEL_API_KEY" if self.own else "HF_TOKEN", model=self.model)
         return kind(
             f"{self} answered HTTP {status}{_code(said)}: {cure}{_tokens(said)}",
@@ -90,6 +97,8 @@ class ModelServer:
 
 
 def _meant(status: int, said: Mapping[str, Json]) -> int:
+    if status in _PASSING:
+        return 5
     if status in (400, 422, 500) and _mentions(said, _TOO_LONG):
         return 413
     if status == 400 and _mentions(said, _UNKNOWN):
@@ -138,11 +147,11 @@ def _retry_after(headers: Mapping[str, str], said: Mapping[str, Json]) -> float 
     header, estimate = headers.get("Retry-After"), said.get("estimated_time")
     if header is None:
         return float(estimate) if isinstance(estimate, int | float) else None
-    try:
-        seconds = float(header) if header.strip().isdigit() else _until(header)
-    except ValueError:
-        return None
-    return max(0.0, seconds)
+    for read in (float, _until):
+        with suppress(ValueError):
+            seconds = read(header)
+            return max(0.0, seconds) if math.isfinite(seconds) else None
+    return None
 
 
 def _until(date: str) -> float:

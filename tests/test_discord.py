@@ -909,6 +909,20 @@ async def test_a_thread_that_was_opened_before_is_used_again() -> None:
         assert [one.text for one in emulator.screen(said)] == ["because"]
 
 
+async def test_a_thread_that_is_there_waits_for_no_other() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        turn = channel_turn(emulator, said)
+        async with platform.surface(turn):
+            pass
+        emulator.fail("POST .*/threads", status=429, retry_after=300)
+
+        async with platform.surface(turn) as surface:
+            await surface.post(page("because", final=True))
+
+        assert [one.text for one in emulator.screen(said)] == ["because"]
+
+
 async def test_a_thread_is_named_by_the_first_words_of_the_question() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")

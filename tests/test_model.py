@@ -71,6 +71,21 @@ async def answer(model: ChatModel) -> str:
     return "".join([delta async for delta in model.stream(PROMPT)])
 
 
+@asynccontextmanager
+async def saying(body: str) -> AsyncIterator[str]:
+    """Answer every request with these bytes; yields the address."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+        writer.write((head + body).encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield "http://{}:{}/v1".format(*server.sockets[0].getsockname())
+
+
 async def failure(
     emulator: ModelEmulator, *, idle: float = 2.0, total: float = 5.0
 ) -> tuple[str, ModelError]:
@@ -122,6 +137,32 @@ class TestAnswers:
             "max_tokens": 50,
             "temperature": 0.0,
         }
+
+    @pytest.mark.parametrize("line", ["data:", "data: {}", 'data: {"usage": {"total_tokens": 3}}'])
+    async def test_an_event_without_a_word_is_skipped(self, line: str) -> None:
+        word = 'data: {"choices": [{"delta": {"content": "word "}}]}'
+        body = "\n\n".join([word, line, word, "data: [DONE]", ""])
+
+        async with saying(body) as url, connected(url) as model:
+            assert await answer(model) == "word word "
+
+    async def test_a_line_without_an_end_is_a_broken_answer(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.answer, emulator.chunk = "x" * 3_000_000, 3_000_000
+            _, error = await failure(emulator)
+
+        assert "without an end" in str(error)
+
+    async def test_a_netrc_of_the_operator_is_not_heeded(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / ".netrc").write_text("default login somebody password secret\n")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("NETRC", raising=False)
+        async with ModelEmulator() as emulator, connected(emulator.url, key="sk-key") as model:
+            assert await answer(model)
+
+        assert emulator.requests[0].headers["Authorization"] == "Bearer sk-key"
 
     async def test_a_user_and_password_in_the_address_are_sent_as_such(self) -> None:
         async with ModelEmulator() as emulator:
@@ -232,6 +273,9 @@ class TestFailures:
             (403, ModelDenied, "licence"),
             (404, ModelUnknown, "MODEL_ID and MODEL_URL"),
             (405, PromptRefused, "MODEL_ID"),
+            (408, ModelUnavailable, "log"),
+            (425, ModelUnavailable, "log"),
+            (600, ModelUnavailable, "log"),
             (413, PromptTooLong, "CONTEXT_TOKENS"),
             (422, PromptRefused, "MAX_TOKENS"),
             (429, ModelBusy, "limit"),
@@ -335,6 +379,8 @@ class TestFailures:
         ("header", "body", "seconds"),
         [
             ("7", "", 7.0),
+            ("1.5", "", 1.5),
+            ("nan", "", None),
             (formatdate(0, usegmt=True), "", 0.0),
             ("soon", "", None),
             (None, {"error": "Model is loading", "estimated_time": 20.5}, 20.5),

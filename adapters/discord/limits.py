@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +33,7 @@ _OF_INTERACTIONS = re.compile(r"/(?:interactions|webhooks)/")
 # Discord's documentation, "Rate Limits", "Global Rate Limit": 50 requests a second in all, but for
 # those of interactions. The rest is for requests that overtake each other on their way.
 EVERYTHING = EditBudget("discord:everything", 50, 1.05, refills=False)
+_PATIENCE = 10.0  # seconds for which a request waits for its place among them
 
 
 class Budgets(Protocol):
@@ -67,7 +68,8 @@ def counted(trace: aiohttp.TraceConfig, budgets: Budgets) -> aiohttp.TraceConfig
         params: aiohttp.TraceRequestStartParams,
     ) -> None:
         if _counts(params):
-            await budgets.final(EVERYTHING, deadline=math.inf)
+            now = asyncio.get_running_loop().time()
+            await budgets.final(EVERYTHING, deadline=now + _PATIENCE)
 
     async def read(
         _session: aiohttp.ClientSession,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import textwrap
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import discord
 
@@ -16,7 +16,14 @@ from adapters.discord.errors import translated
 from adapters.discord.place import ChannelPlace, CommandPlace, read_place
 from adapters.discord.surface import ChannelSurface
 from bot.domain import Turn
-from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteFailed, WriteRefused
+from bot.errors import (
+    MessageGone,
+    PlaceGone,
+    SurfaceError,
+    WriteDelayed,
+    WriteFailed,
+    WriteRefused,
+)
 from bot.tasks import cancelled
 
 _log = logging.getLogger(__name__)
@@ -59,7 +66,12 @@ async def _in_thread(client: RestClient, place: ChannelPlace, *, name: str) -> C
             )
     except MessageGone as error:
         raise PlaceGone("the question was deleted") from error
-    except WriteFailed as error:
+    except (WriteFailed, WriteDelayed) as error:
+        # An earlier try may have opened it: then the reply goes on, whatever new threads wait for.
+        if await _is_there(client, place.question):
+            return ChannelPlace(place.question, None, opens_thread=False)
+        if isinstance(error, WriteDelayed):
+            raise
         # Not in the channel now and in the thread after a restart: this is no answer yet.
         raise WriteFailed(f"the thread could not be opened yet: {error}") from error
     except (PlaceGone, WriteRefused) as error:
@@ -68,6 +80,14 @@ async def _in_thread(client: RestClient, place: ChannelPlace, *, name: str) -> C
             return place
     # A thread that was opened from a message has the message's id.
     return ChannelPlace(place.question, None, opens_thread=False)
+
+
+async def _is_there(client: RestClient, thread: int) -> bool:
+    with suppress(SurfaceError):
+        async with translated():
+            await client.http.get_channel(thread)
+            return True
+    return False
 
 
 def _is_open_already(error: SurfaceError) -> bool:

@@ -15,7 +15,7 @@ import discord
 from adapters.discord.connection import Connection, Session
 from adapters.discord.journal import Journal
 from adapters.discord.saved import DMS, SavedSession
-from bot.errors import StoreUnavailable
+from bot.errors import StoreUnavailable, SurfaceError
 
 _log = logging.getLogger(__name__)
 _random = random.SystemRandom()
@@ -27,6 +27,7 @@ ON_THE_WAY = (
     discord.ConnectionClosed,
     discord.GatewayNotFound,
     discord.HTTPException,
+    SurfaceError,  # what our own trace makes of a refusal
 )
 UNREACHABLE = "the gateway cannot be reached: %s"
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from urllib.parse import urlsplit
 
 import aiohttp
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
@@ -30,6 +27,7 @@ from bot.domain import Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.intake import Intake
 from bot.ports import Surface
+from bot.proxy import proxy_for
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +48,8 @@ async def connect(
     async with aiohttp.ClientSession(timeout=timeout) as session:
         # Its default retry would send a message again that may have arrived.
         client = AsyncWebClient(bot_token, url, session=session, retry_handlers=[])
-        client.proxy = _proxy(url)
+        # slack-sdk 3.47 takes any proxy variable, for loopback too, and never heeds NO_PROXY.
+        client.proxy = proxy_for(url)
         identity = await identify(client)
         async with Errands().open() as errands:
             yield SlackPlatform(
@@ -149,19 +148,3 @@ class SlackPlatform:
         except SurfaceError as error:
             raise cannot_start("SLACK_APP_TOKEN", self._client, error) from error
         return str(answer["url"])
-
-
-def _proxy(url: str) -> str | None:
-    # slack-sdk 3.47 takes any proxy variable, for loopback too, and never heeds NO_PROXY.
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if _is_loopback(host) or urllib.request.proxy_bypass(host):
-        return None
-    return urllib.request.getproxies().get(parts.scheme)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

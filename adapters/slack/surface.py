@@ -89,8 +89,7 @@ class SlackSurface:
         if new and self._streams_from(page):
             return self._streams.starts
         if new:
-            bucket = f"slack:post:{self._messages.channel}"
-            return EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True)
+            return self._posts
         if self._stream and page.text:
             return self._stream.budget(page)
         return EditBudget(f"slack:update:{self._team}", _WRITES, _WINDOW, refills=True)
@@ -135,9 +134,17 @@ class SlackSurface:
         try:
             yield
         except WriteDelayed as delayed:
-            if kind := _KINDS.get(method_of(delayed)):
+            method = method_of(delayed)
+            if kind := _KINDS.get(method):
                 delayed.bucket = f"slack:{kind}:{self._team}"
+            elif method == "chat.postMessage":
+                delayed.bucket = self._posts.bucket
             raise
+
+    @property
+    def _posts(self) -> EditBudget:
+        bucket = f"slack:post:{self._messages.channel}"
+        return EditBudget(bucket, _POSTS, _POSTS_WINDOW, refills=True)
 
     def _where(self, page: Page, standing: Collection[int]) -> int:
         """Return the number by which a page is found among those that stand there."""

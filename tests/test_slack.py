@@ -511,7 +511,7 @@ async def test_a_flood_of_refused_questions_is_told_once() -> None:
 
         intake.refuses.told = True
         await slack.say(dm, ann, "two?")
-        await until(lambda: len(slack.deliveries) == 2)
+        await until(lambda: len(slack.deliveries) > 1)
 
         assert posts(slack) == 1
 

@@ -344,6 +344,19 @@ class SlackEmulator:
         """Tell again of all that concerned a message, as a retry, and wait for the answer."""
         await self._outbox.repeat(ts)
 
+    @property
+    def sockets(self) -> int:
+        """How many sockets are open."""
+        return self._socket.open_now
+
+    async def send_frame(self, text: str) -> None:
+        """Send a text to every socket, whatever it is."""
+        await self._socket.send_frame(text)
+
+    async def stall(self) -> None:
+        """Let the sockets that are open fall silent: their app is not heard any more."""
+        self._socket.stall()
+
     async def cut(self) -> None:
         """Cut the sockets off, without a word."""
         self._socket.cut()

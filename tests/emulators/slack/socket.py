@@ -39,6 +39,11 @@ class SocketMode:
         self._turn = itertools.count()
         self._clock = clock
 
+    @property
+    def open_now(self) -> int:
+        """How many connections are open."""
+        return len(self._sockets)
+
     def open(self, _workspace: Workspace, _args: Payload) -> Payload:
         """apps.connections.open: an address that opens one connection, once."""
         ticket = secrets.token_hex(8)
@@ -86,6 +91,17 @@ class SocketMode:
     async def disconnect(self, reason: Reason) -> None:
         """Ask every connection to come anew, then close it."""
         await asyncio.gather(*(self._dismiss(socket, reason) for socket in list(self._sockets)))
+
+    async def send_frame(self, text: str) -> None:
+        """Tell every connection this, as it is."""
+        for socket in list(self._sockets):
+            await socket.send_str(text)
+
+    def stall(self) -> None:
+        """Hear nothing more on any connection, pings and acks included, and close none."""
+        for request in self._sockets.values():
+            if request.transport:
+                request.transport.pause_reading()
 
     def cut(self) -> None:
         """Cut every connection off."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import aiohttp
-from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
 
@@ -20,6 +17,7 @@ from adapters.slack.inbound import Inbound
 from adapters.slack.listeners import build_app
 from adapters.slack.people import People
 from adapters.slack.signed_http import Handler, signed_handler
+from adapters.slack.sockets import Sockets
 from adapters.slack.status import Statuses
 from adapters.slack.streams import Streams
 from adapters.slack.surface import open_surface
@@ -28,10 +26,6 @@ from bot.errors import CannotStart, SurfaceError
 from bot.intake import Intake
 from bot.ports import Surface
 from bot.proxy import proxy_for
-
-log = logging.getLogger(__name__)
-
-_PING_INTERVAL = 5.0  # seconds; a connection that has gone silent is replaced after four
 
 
 @asynccontextmanager
@@ -99,21 +93,13 @@ class SlackPlatform:
 
         Raises CannotStart when Slack refuses the app token or cannot be reached.
         """
-        url = await self._socket_url()
-        socket = AsyncSocketModeHandler(
-            self._app(intake),
-            self._app_token,
-            logger=log,
-            web_client=self._client,
-            ping_interval=_PING_INTERVAL,
-        )
-        socket.client.wss_uri = url
-        socket.client.proxy = self._client.proxy
-        try:
-            await socket.connect_async()  # type: ignore[no-untyped-call]
-            await asyncio.Event().wait()
-        finally:
-            await socket.close_async()  # type: ignore[no-untyped-call]
+        fetched = [await self._first_address()]
+
+        async def address() -> str:
+            return fetched.pop() if fetched else await self._address()
+
+        app = self._app(intake)
+        await Sockets(app, address=address, proxy=self._client.proxy).keep()
 
     def handler(self, intake: Intake) -> Handler:
         """Return the handler of POST /slack/events, for events, commands and buttons alike.
@@ -141,10 +127,13 @@ class SlackPlatform:
         )
         return build_app(self._client, identity=self._identity, inbound=inbound, ask=ask)
 
-    async def _socket_url(self) -> str:
+    async def _first_address(self) -> str:
         try:
-            async with translated():
-                answer = await self._client.apps_connections_open(app_token=self._app_token)
+            return await self._address()
         except SurfaceError as error:
             raise cannot_start("SLACK_APP_TOKEN", self._client, error) from error
+
+    async def _address(self) -> str:
+        async with translated():
+            answer = await self._client.apps_connections_open(app_token=self._app_token)
         return str(answer["url"])

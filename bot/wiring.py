@@ -74,7 +74,7 @@ async def open_doors(
     if "discord" in roles or "discord" in chat:
         await _open_discord(settings, doors, store, budgets, stack, listens="discord" in roles)
     if "slack" in roles or "slack" in chat:
-        await _open_slack(settings, doors, stack, listens="slack" in roles)
+        await _open_slack(settings, doors, store, stack, listens="slack" in roles)
     if mind:
         from adapters.console import ConsolePlatform
 
@@ -120,7 +120,7 @@ async def _open_discord(
 
 
 async def _open_slack(
-    settings: Settings, doors: Doors, stack: AsyncExitStack, *, listens: bool
+    settings: Settings, doors: Doors, store: Store, stack: AsyncExitStack, *, listens: bool
 ) -> None:
     from adapters import slack
 
@@ -138,7 +138,7 @@ async def _open_slack(
     )
     doors.platforms["slack"] = platform
     if listens and settings.slack_app_token:
-        doors.listeners["slack"] = platform.listen
+        doors.listeners["slack"] = partial(platform.listen, store=store)
     elif listens:
         doors.posts["/slack/events"] = platform.handler
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 
 from slack_sdk.web.async_client import AsyncWebClient
@@ -75,7 +75,9 @@ class Press:
 class Inbound:
     """Turns what people do in Slack into calls of the intake.
 
-    A method that returns has stored what there was to store. Raises StoreUnavailable.
+    A method that returns has stored what there was to store. Raises StoreUnavailable. `note` is
+    told the channel of each question that was taken, and the thread, empty at the top level of a
+    DM.
     """
 
     def __init__(
@@ -86,12 +88,14 @@ class Inbound:
         people: People,
         intake: Intake,
         errands: Errands,
+        note: Callable[[str, str], None],
     ) -> None:
         self._client = client
         self._identity = identity
         self._people = people
         self._intake = intake
         self._errands = errands
+        self._note = note
         # The messages, as they then read, whose authors got a word instead of a turn: Slack tells
         # of an edited mention anew, and by then it may be a question. Another process knows nothing
         # of them: an event that Slack tells there again gets its word again.
@@ -155,6 +159,7 @@ class Inbound:
             if not refused.told:
                 self._tell(spoken, refused.apology, alone=True)
         else:
+            self._note(spoken.channel, spoken.place)
             if not name and not spoken.direct:
                 self._errands.start(self._call(turn))
 

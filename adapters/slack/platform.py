@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import aiohttp
@@ -15,17 +16,21 @@ from adapters.slack.errors import REQUEST_TIMEOUT, translated
 from adapters.slack.identity import Identity, cannot_start, identify
 from adapters.slack.inbound import Inbound
 from adapters.slack.listeners import build_app
+from adapters.slack.listening import Listening
 from adapters.slack.people import People
 from adapters.slack.signed_http import Handler, signed_handler
 from adapters.slack.sockets import Sockets
 from adapters.slack.status import Statuses
 from adapters.slack.streams import Streams
 from adapters.slack.surface import open_surface
+from adapters.slack.watch import Watch
 from bot.domain import Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.intake import Intake
 from bot.ports import Surface
 from bot.proxy import proxy_for
+from bot.store import Store
+from bot.tasks import cancelled
 
 
 @asynccontextmanager
@@ -88,18 +93,30 @@ class SlackPlatform:
             streams=self._streams,
         )
 
-    async def listen(self, intake: Intake) -> None:
+    async def listen(self, intake: Intake, *, store: Store | None = None) -> None:
         """Hear by Socket Mode until cancelled, through reconnects.
 
-        Raises CannotStart when Slack refuses the app token or cannot be reached.
+        With a store it asks for what was said while no process heard Slack. Raises CannotStart when
+        Slack refuses the app token or cannot be reached.
         """
         fetched = [await self._first_address()]
 
         async def address() -> str:
             return fetched.pop() if fetched else await self._address()
 
-        app = self._app(intake)
-        await Sockets(app, address=address, proxy=self._client.proxy).keep()
+        listening = Listening(store, team=self._identity.team) if store else None
+        inbound = self._inbound(intake, note=listening.note if listening else _nothing)
+        sockets = Sockets(self._app(intake, inbound), address=address, proxy=self._client.proxy)
+        jobs = [asyncio.create_task(sockets.keep())]
+        if listening:
+            watch = Watch(
+                self._client, identity=self._identity, listening=listening, inbound=inbound
+            )
+            jobs.append(asyncio.create_task(watch.keep(lambda: sockets.are_open)))
+        try:
+            await asyncio.gather(*jobs)
+        finally:
+            await cancelled(*jobs)
 
     def handler(self, intake: Intake) -> Handler:
         """Return the handler of POST /slack/events, for events, commands and buttons alike.
@@ -108,16 +125,20 @@ class SlackPlatform:
         """
         if not self._signing_secret.strip():
             raise CannotStart("SLACK_SIGNING_SECRET is needed to hear Slack over HTTP")
-        return signed_handler(self._app(intake), signing_secret=self._signing_secret)
+        app = self._app(intake, self._inbound(intake, note=_nothing))
+        return signed_handler(app, signing_secret=self._signing_secret)
 
-    def _app(self, intake: Intake) -> AsyncApp:
-        inbound = Inbound(
+    def _inbound(self, intake: Intake, *, note: Callable[[str, str], None]) -> Inbound:
+        return Inbound(
             self._client,
             identity=self._identity,
             people=self._people,
             intake=intake,
             errands=self._errands,
+            note=note,
         )
+
+    def _app(self, intake: Intake, inbound: Inbound) -> AsyncApp:
         ask = AskCommand(
             self._client,
             identity=self._identity,
@@ -137,3 +158,7 @@ class SlackPlatform:
         async with translated():
             answer = await self._client.apps_connections_open(app_token=self._app_token)
         return str(answer["url"])
+
+
+def _nothing(_channel: str, _thread: str) -> None:
+    """Remember no place."""

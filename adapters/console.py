@@ -101,8 +101,9 @@ class ConsolePlatform:
         self._woken = asyncio.Event()
 
     @asynccontextmanager
-    async def surface(self, turn: Turn) -> AsyncIterator[ConsoleSurface]:
+    async def surface(self, turn: Turn, *, again: bool = False) -> AsyncIterator[ConsoleSurface]:
         """Open the surface of a turn's reply, which the terminal follows through the store."""
+        del again  # a page's place in the store is its number
         yield ConsoleSurface(store=self._store, turn=turn)
 
     async def listen(self, intake: Intake) -> None:

@@ -63,9 +63,11 @@ class Platform(Protocol):
         """The platform's name in thread keys."""
         ...
 
-    def surface(self, turn: Turn) -> AbstractAsyncContextManager[Surface]:
+    def surface(self, turn: Turn, *, again: bool = False) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply; while it is open the platform shows that we work.
 
+        `again` says that somebody may have begun the reply already, and died before its message
+        was remembered.
         Entering raises PlaceGone when nothing can be written there, WriteDelayed when the platform
         asks to wait, and WriteFailed when it could not be reached.
         """

@@ -77,6 +77,11 @@ class Taken:
     stop: bool
     former: str
 
+    @property
+    def again(self) -> bool:
+        """Whether the turn was taken before, however that ended."""
+        return self.fence > 1
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:

@@ -215,12 +215,12 @@ class Worker:
             return
         platform = self._platforms[lease.turn.key.platform]
         if tries > MAX_TRIES:
-            async with platform.surface(lease.turn) as surface:
+            async with platform.surface(lease.turn, again=lease.taken.again) as surface:
                 await self._conversation.give_up(lease, surface)
             return
         async with (
             self._conversation.asking(lease) as deltas,
-            platform.surface(lease.turn) as surface,
+            platform.surface(lease.turn, again=lease.taken.again) as surface,
         ):
             await self._conversation.answer(lease, surface, deltas)
 
@@ -233,7 +233,9 @@ class Worker:
         with suppress(StoreUnavailable, SurfaceError, TimeoutError):
             async with asyncio.timeout(MEND_SECONDS):
                 ended = await self._ended(taken.turn.id)
-                async with self._platforms[taken.turn.key.platform].surface(taken.turn) as surface:
+                async with self._platforms[taken.turn.key.platform].surface(
+                    taken.turn, again=True
+                ) as surface:
                     await self._conversation.restore(ended, surface)
 
     async def _ended(self, turn_id: str) -> Ended:

@@ -108,7 +108,7 @@ class FakePlatform:
     name: str = "console"
 
     @asynccontextmanager
-    async def surface(self, turn: Turn) -> AsyncIterator[FakeSurface]:
+    async def surface(self, turn: Turn, *, again: bool = False) -> AsyncIterator[FakeSurface]:
         if self.error:
             raise self.error
         yield self.shown

@@ -1193,6 +1193,17 @@ async def test_a_post_that_did_not_arrive_is_repeated() -> None:
         assert [shown.text for shown in replies()] == ["Because"]
 
 
+async def test_what_another_try_has_just_sent_is_found() -> None:
+    async with fast() as slack, open_thread(slack) as (surface, turn, replies):
+        sent = await surface.post(first("Be"))
+
+        async with joined(slack) as platform, platform.surface(turn, again=True) as other:
+            found = await other.post(first("Because"))
+
+        assert found == sent
+        assert [one.text for one in replies()] == ["Because"]
+
+
 @pytest.mark.parametrize("direct", [False, True])
 async def test_a_message_of_a_process_that_died_is_taken_over(direct: bool) -> None:
     async with fast() as slack, joined(slack) as platform:

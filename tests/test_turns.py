@@ -383,6 +383,7 @@ async def test_a_dead_workers_turn_is_taken_with_a_higher_fence(store: Store) ->
 
     assert second
     assert (second.fence, second.tries) == (2, 2)
+    assert (first.again, second.again) == (False, True)
     assert (second.pages, second.shown) == (("m1",), "half")
 
 

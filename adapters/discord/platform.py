@@ -87,8 +87,9 @@ class DiscordPlatform:
             guilds=True, guild_messages=True, dm_messages=True, message_content=True
         )
 
-    def surface(self, turn: Turn) -> AbstractAsyncContextManager[Surface]:
+    def surface(self, turn: Turn, *, again: bool = False) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply, its Discord thread included."""
+        del again  # the nonce of a message tells whether it was sent before
         return open_surface(self._client, turn)
 
     async def listen(

@@ -83,11 +83,12 @@ class SlackPlatform:
         self._statuses = Statuses(client)
         self._streams = Streams(client, identity=identity)
 
-    def surface(self, turn: Turn) -> AbstractAsyncContextManager[Surface]:
+    def surface(self, turn: Turn, *, again: bool = False) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply; entering asks nothing of Slack and always works."""
         return open_surface(
             self._client,
             turn,
+            again=again,
             identity=self._identity,
             statuses=self._statuses,
             streams=self._streams,

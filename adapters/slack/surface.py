@@ -38,6 +38,7 @@ async def open_surface(
     client: AsyncWebClient,
     turn: Turn,
     *,
+    again: bool,
     identity: Identity,
     statuses: Statuses,
     streams: Streams,
@@ -46,7 +47,9 @@ async def open_surface(
     messages = Messages(client, turn, identity=identity)
     status = Status(statuses, channel=messages.channel, thread=messages.thread)
     async with status.shown():
-        yield SlackSurface(messages, turn, team=identity.team, status=status, streams=streams)
+        yield SlackSurface(
+            messages, turn, again=again, team=identity.team, status=status, streams=streams
+        )
 
 
 # The methods whose budget is a workspace's, and how their buckets are called.
@@ -68,7 +71,14 @@ class SlackSurface:
     limit = _LIMIT
 
     def __init__(
-        self, messages: Messages, turn: Turn, *, team: str, status: Status, streams: Streams
+        self,
+        messages: Messages,
+        turn: Turn,
+        *,
+        again: bool,
+        team: str,
+        status: Status,
+        streams: Streams,
     ) -> None:
         self._messages = messages
         self._team = team
@@ -79,7 +89,7 @@ class SlackSurface:
             self._audience = Audience(messages.channel, messages.thread, turn.person.id)
         self._stream: Stream | None = None
         # Pages that stand there already, by number; None when we have to look first.
-        self._standing: dict[int, str] | None = None if _is_late(turn) else {}
+        self._standing: dict[int, str] | None = None if again or _is_late(turn) else {}
         # Messages that are no other page's, with their pages' numbers: known by their ids, or
         # taking no edits any more.
         self._known: dict[str, int] = {}

@@ -83,7 +83,8 @@ def _judge_screen(verdict: Verdict, talk: Talk) -> list[int]:
         else:
             shown = screen[max(0, length - 60) : length + 60]
             again = any(_alike(n, screen) > 20 for n in talk.asked if n not in left)
-            verdict.add("doubled" if again else "half" if length else "stray", f"{number}: {shown}")
+            kind: Kind = "doubled" if again else "half" if length else "stray"
+            verdict.add(kind, f"{talk.name}, {number}: {shown}")
             return []
         left.remove(number)
         screen = screen[length:]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from bot.budget import EditBudgets
-from bot.domain import Exchange, Outcome, Start
-from bot.errors import GivenUp
+from bot.domain import Exchange, Outcome, Page, Start
+from bot.errors import GivenUp, SurfaceError
 from bot.history import History
 from bot.lease import Lease
 from bot.ports import Model, Surface
@@ -81,8 +81,15 @@ class Conversation:
         text = "" if former else shown
         await self._finish(lease, Shown(outcome, text, shown, lease.pages), outcome)
 
-    async def restore(self, ended: Ended, surface: Surface) -> None:
-        """Write an ended reply once more, over what may have landed late. Raises SurfaceError."""
+    async def restore(self, ended: Ended, surface: Surface, *, posted: Sequence[str]) -> None:
+        """Write an ended reply once more, over what may have landed late. Raises SurfaceError.
+
+        Of what was `posted`, messages that are no pages of it go.
+        """
+        for message_id in posted:
+            if message_id not in ended.pages:
+                with suppress(SurfaceError):
+                    await surface.edit(message_id, Page(0, "", final=True))
         await restore(
             ended.shown,
             surface=surface,

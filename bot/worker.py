@@ -31,6 +31,7 @@ LONGEST_BACK = 60.0  # seconds before a failed turn is tried again; doubles from
 _MARGIN = 0.5
 _HAND_OVER_SECONDS = 2.0  # for all that did not end, together
 MEND_SECONDS = 120.0  # how long a worker that lost its lease waits for the new owner's end
+POST_SECONDS = 2.0  # for a post that is under way when the lease is lost
 
 
 class Worker:
@@ -171,13 +172,15 @@ class Worker:
             await asyncio.wait((keeping, answering), return_when=asyncio.FIRST_COMPLETED)
             # A renewal that met the end of the turn is refused; the end itself knows better.
             if not answering.done() and not lease.ending:
+                # A post that is under way tells its id, and saving that is refused.
+                await asyncio.wait((answering,), timeout=POST_SECONDS)
                 await cancelled(answering)
                 await keeping
             await answering
         except LeaseLost:
             if lease.wrote:
                 # Beside the work: the turn may well come back to us, if its new owner dies.
-                task = asyncio.create_task(self._mend(lease.taken))
+                task = asyncio.create_task(self._mend(lease))
                 self._mending.add(task)
                 task.add_done_callback(self._mending.discard)
             raise
@@ -228,15 +231,19 @@ class Worker:
         delay = min(2.0 ** (taken.tries - 1), LONGEST_BACK)
         await self._queue.back(taken, delay_seconds=max(delay, at_least), counts=True)
 
-    async def _mend(self, taken: Taken) -> None:
-        """Put the final text back where our last write may have landed after it."""
+    async def _mend(self, lease: Lease) -> None:
+        """Put the final text back where our last write may have landed after it.
+
+        A message that only we know of is taken away.
+        """
+        taken = lease.taken
         with suppress(StoreUnavailable, SurfaceError, TimeoutError):
             async with asyncio.timeout(MEND_SECONDS):
                 ended = await self._ended(taken.turn.id)
                 async with self._platforms[taken.turn.key.platform].surface(
                     taken.turn, again=True
                 ) as surface:
-                    await self._conversation.restore(ended, surface)
+                    await self._conversation.restore(ended, surface, posted=lease.pages)
 
     async def _ended(self, turn_id: str) -> Ended:
         while True:

@@ -379,6 +379,23 @@ async def test_a_dead_workers_reply_is_finished_in_the_same_message(store: Store
     assert await remembered(store) == [("question 1", text)]
 
 
+async def lose_the_turn(store: Store, *pages: str) -> None:
+    """Let another worker claim the token, as after a pause of the first, and end the turn."""
+    ready = store.key("ready", "console")
+    (entry,) = await store.command("XRANGE", ready, "-", "+", "COUNT", 1)
+    other = a_queue(store, "other")
+    await store.command("XCLAIM", ready, "workers", "other", 0, entry[0])
+    taken = await other.take(Token("console", entry[0]))
+    assert taken
+    await other.finish(taken, outcome="done", pages=pages, shown="The end.", exchange=None)
+
+
+async def shows(platform: FakePlatform, screen: dict[str, str]) -> None:
+    async with asyncio.timeout(8):
+        while {name: page.text for name, page in platform.shown.screen.items()} != screen:
+            await asyncio.sleep(0.02)
+
+
 async def test_a_worker_that_lost_its_lease_restores_the_final_text(store: Store) -> None:
     platform = FakePlatform()
     slow = FakeModel(WORDS * 20, pause=0.02)
@@ -388,23 +405,25 @@ async def test_a_worker_that_lost_its_lease_restores_the_final_text(store: Store
         async with asyncio.timeout(5):
             while not platform.shown.screen:
                 await asyncio.sleep(0.01)
-        # Another worker claims the token, as after a pause of the first, and ends the turn.
-        (entry,) = await store.command(
-            "XRANGE", store.key("ready", "console"), "-", "+", "COUNT", 1
-        )
-        other = a_queue(store, "other")
-        await store.command(
-            "XCLAIM", store.key("ready", "console"), "workers", "other", 0, entry[0]
-        )
-        taken = await other.take(Token("console", entry[0]))
-        assert taken
-        await other.finish(taken, outcome="done", pages=["m1"], shown="The end.", exchange=None)
-        async with asyncio.timeout(5):
-            while platform.shown.text != "The end.":
-                await asyncio.sleep(0.02)
+        await lose_the_turn(store, "m1")
+        await shows(platform, {"m1": "The end."})
 
     assert slow.hung_up == 1
-    assert list(platform.shown.screen) == ["m1"]
+
+
+async def test_a_message_that_only_the_loser_of_a_lease_knows_goes(store: Store) -> None:
+    platform = FakePlatform()
+    slow = FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await a_queue(store).admit(a_turn())
+        async with asyncio.timeout(5):
+            while not platform.shown.screen:
+                await asyncio.sleep(0.01)
+        theirs = await platform.shown.post(Page(0, "The end.", final=True))
+        await lose_the_turn(store, theirs)
+
+        await shows(platform, {theirs: "The end."})
 
 
 async def press(store: Store, number: int = 1, *, press_id: str = "p1") -> None:

@@ -165,5 +165,3 @@ FAULTS: dict[str, Callable[[World], Awaitable[None]]] = {
     "Redis full": fill_redis,
     "Redis away for 60 s": lose_redis,
 }
-# What a short run leaves out.
-LONG_ONLY = ("Redis away for 60 s",)

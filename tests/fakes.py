@@ -44,7 +44,10 @@ class FakeModel:
 
 @dataclass
 class FakeSurface:
-    """Shows pages in memory; each write takes `latency` seconds and the next of `errors`."""
+    """Shows pages in memory; each write takes `latency` seconds and the next of `errors`.
+
+    `states` are the texts that a message came to show, one after the other.
+    """
 
     limit: int = 2000
     edits: EditBudget = field(default_factory=lambda: EditBudget("edit", 1000, 1.0, refills=False))
@@ -86,8 +89,11 @@ class FakeSurface:
 
     def _show(self, message_id: str, page: Page) -> None:
         assert self.measure(page.text) <= self.limit
+        before = self.screen.get(message_id)
         self.screen[message_id] = page
-        self.states.append(page.text)
+        # People see no write that changes only the buttons.
+        if before is None or before.text != page.text:
+            self.states.append(page.text)
 
     async def _write(self) -> None:
         self.at_once += 1

@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.run import run
 
-SECONDS = 10.0
+SECONDS = 8.0
 FAULTS = (
     "SIGKILL",
     "SIGTERM",
@@ -30,7 +30,8 @@ async def test_nothing_is_lost_doubled_or_half_written() -> None:
             seed=7,
             seconds=SECONDS,
             names=FAULTS,
-            pause=0.6,
+            pause=1.0,
+            each=1,
         )
 
     print(report)

@@ -409,7 +409,7 @@ async def test_a_process_that_waits_for_a_piped_line_can_be_ended(
         await asyncio.wait_for(process.stdout.readline(), 10)
 
         process.send_signal(sign)
-        _, complaints = await asyncio.wait_for(process.communicate(), 2)
+        _, complaints = await asyncio.wait_for(process.communicate(), 15)
 
     assert b"Fatal" not in complaints
 

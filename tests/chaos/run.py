@@ -26,7 +26,7 @@ from tests.emulators.slack import SlackEmulator
 from tests.process import discord_variables, slack_variables
 
 CREWS = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
-TALKS = 4  # of each kind on each platform
+TALKS = 4  # of each kind on each platform, unless told otherwise
 STARTING = 30.0  # seconds
 RESTING = 120.0  # seconds after the last fault until every answer has to be there
 
@@ -51,7 +51,14 @@ class Report:
 
 
 async def run(
-    folder: Path, *, seed: int, seconds: float, names: Sequence[str], pause: float, most: int = -1
+    folder: Path,
+    *,
+    seed: int,
+    seconds: float,
+    names: Sequence[str],
+    pause: float,
+    most: int = -1,
+    each: int = TALKS,
 ) -> Report:
     """Let faults of these names strike for so long, `pause` seconds apart on average, and judge.
 
@@ -61,7 +68,7 @@ async def run(
     report: Report | None = None
     try:
         async with _world(folder, rng) as world:
-            people = People(_talks(world), rng)
+            people = People(_talks(world, each), rng)
             ending = asyncio.Event()
             asking = asyncio.create_task(people.ask(ending))
             try:
@@ -140,9 +147,9 @@ def _variables(
     )
 
 
-def _talks(world: World) -> list[Talk]:
+def _talks(world: World, each: int) -> list[Talk]:
     talks: list[Talk] = []
-    for number in range(TALKS):
+    for number in range(each):
         for dm in (True, False):
             kind = "DM" if dm else "thread"
             talks.append(DiscordTalk(world.discord, f"D-{kind}-{number}", dm=dm))

@@ -14,6 +14,7 @@ from bot.lease import Lease
 from bot.ports import Model, Surface
 from bot.prompt import window
 from bot.reply import Reply, Shown, restore
+from bot.tasks import cancelled
 from bot.tokens import estimate
 from bot.turns import Ended
 
@@ -127,8 +128,7 @@ async def _begun(stream: AsyncGenerator[str | Start]) -> AsyncIterator[AsyncGene
     try:
         yield _from(first, stream)
     finally:
-        first.cancel()
-        await asyncio.gather(first, return_exceptions=True)
+        await cancelled(first)
         await stream.aclose()
 
 

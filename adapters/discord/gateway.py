@@ -25,6 +25,7 @@ from adapters.discord.surface import REGENERATE, STOP
 from bot.domain import ThreadKey
 from bot.errors import Refused, StoreUnavailable, SurfaceError
 from bot.intake import Intake
+from bot.tasks import cancelled
 
 _log = logging.getLogger(__name__)
 
@@ -79,9 +80,7 @@ class Gateway(discord.Client):
                 self._tree()
             await self._shard.attend(self, ready=self._on_session)
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await cancelled(*self._tasks)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_TIMEOUT):
                     await self.close()

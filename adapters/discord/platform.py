@@ -27,6 +27,7 @@ from bot.errors import CannotStart, SurfaceError
 from bot.intake import Intake
 from bot.ports import Surface
 from bot.store import Store
+from bot.tasks import cancelled
 
 _log = logging.getLogger(__name__)
 
@@ -114,9 +115,7 @@ class DiscordPlatform:
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancelled(*tasks)
 
     def _saved(
         self, store: Store | None, number: int | None, count: int | None, holder: str
@@ -133,8 +132,7 @@ class DiscordPlatform:
         try:
             await self._sessions(intake, shard, backlog, registers=registers)
         finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+            await cancelled(working)
 
     async def _sessions(
         self, intake: Intake, shard: Shard, backlog: Backlog, *, registers: bool

@@ -15,12 +15,14 @@ ParleyError
 │   ├── ModelDenied         401, 403: the credentials or the licence
 │   ├── ModelUnpaid         402: the quota is used up
 │   ├── ModelUnknown        404, and the router's "not supported"
+│   ├── ModelElsewhere      a redirect or a web page: the address is no model's
 │   ├── ModelBusy           429: asked too often
 │   ├── ModelLoading        503: not ready yet
 │   ├── ModelUnavailable    refused, reset, 5xx, cut off
 │   ├── ModelSilent         no delta, or no end, in time
 │   ├── PromptTooLong       the context is smaller than the prompt
 │   ├── PromptRefused       another 4xx: the server does not take this request
+│   │   └── UsageRefused    it does not count tokens when asked to
 │   ├── EmptyAnswer         a stream without a word
 │   ├── AnswerCut           no failure: the answer reached the longest allowed
 │   └── GivenUp             every try at the turn failed
@@ -136,6 +138,12 @@ class ModelUnknown(ModelError):
     apology = "My language model cannot be found. Whoever runs me needs to choose another."
 
 
+class ModelElsewhere(ModelError):
+    """A redirect, a web page or no such method: what answers there is no model server."""
+
+    apology = "My language model is not where I look for it. Whoever runs me needs to look at this."
+
+
 class ModelBusy(ModelError):
     """HTTP 429: asked too often; see `retry_after`."""
 
@@ -170,6 +178,10 @@ class PromptRefused(ModelError):
     """Another HTTP 4xx: the server does not take this request."""
 
     apology = "The language model does not accept this question. Please put it another way."
+
+
+class UsageRefused(PromptRefused):
+    """The server does not know `stream_options`, by which it is asked to count tokens."""
 
 
 class EmptyAnswer(ModelError):

@@ -12,15 +12,16 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import aiohttp
 from huggingface_hub import AsyncInferenceClient
 
-from bot.domain import Message
-from bot.errors import AnswerCut, EmptyAnswer, ModelSilent, ModelUnavailable
+from bot.domain import Json, Message
+from bot.errors import AnswerCut, UsageRefused
 from bot.model_call import Call, open_pool
+from bot.model_numbers import Numbers
 from bot.model_server import ModelServer
 
 ROUTER = "https://router.huggingface.co/v1"
@@ -85,6 +86,7 @@ class ChatModel:
         self._top_p = top_p
         self._idle_timeout = idle_timeout
         self._total_timeout = total_timeout
+        self._counts = True  # whether the server takes it well to be asked for a count of tokens
 
     @property
     def name(self) -> str:
@@ -103,51 +105,71 @@ class ChatModel:
         deadline = min(deadline, asyncio.get_running_loop().time() + self._total_timeout)
         call = Call(server=self._server, pool=self._pool)
         finish, worded = "", False
-        async with AsyncInferenceClient(
-            base_url=self._server.url, api_key=self._server.key
-        ) as client:
-            await self._wait(self._ask(client, call, prompt), deadline=deadline)
-            while not (finish or call.ended):
-                for event in await self._wait(call.events(), deadline=deadline):
-                    delta, finish = self._read(event)
-                    if delta:
-                        worded = worded or not delta.isspace()
-                        yield delta
-                    if finish:
-                        break
-            await call.drain()
-        if finish == "error" or not (finish or call.done):
-            raise ModelUnavailable(f"{self._server} broke the answer off")
+        with Numbers(self.name) as numbers:
+            async with AsyncInferenceClient(
+                base_url=self._server.url, api_key=self._server.key
+            ) as client:
+                await self._wait(self._ask(client, call, prompt), deadline=deadline)
+                late: list[bytes] = []  # what comes after the end of the text
+                while not (finish or call.ended):
+                    for event in await self._wait(call.events(), deadline=deadline):
+                        if finish:
+                            late.append(event)
+                            continue
+                        delta, finish, usage = self._read(event)
+                        numbers.counted(usage)
+                        if delta:
+                            numbers.heard()
+                            worded = worded or not delta.isspace()
+                            yield delta
+                for event in late + await call.tail():
+                    numbers.counted(_usage(event))
+            self._judge(finish, done=call.done, worded=worded)
+
+    def _judge(self, finish: str, *, done: bool, worded: bool) -> None:
+        """Raise what an answer's end says."""
+        if finish == "error" or not (finish or done):
+            raise self._server.failure("endless", "broke the answer off")
         if not worded:
-            hint = ": raise MAX_TOKENS" if finish == "length" else ""
-            raise EmptyAnswer(f"{self._server} ended its answer without a word{hint}")
+            name = "thought" if finish == "length" else "empty"
+            raise self._server.failure(name, "ended its answer without a word")
         if finish == "length":
             raise AnswerCut(f"{self._server} reached MAX_TOKENS={self._max_tokens}")
 
     async def _ask(
         self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message]
     ) -> None:
+        try:
+            await self._send(client, call, prompt, counts=self._counts)
+        except UsageRefused:
+            self._counts = False
+            await self._send(client, call, prompt, counts=False)
+
+    async def _send(
+        self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message], *, counts: bool
+    ) -> None:
         with call.sending():
             await client.chat_completion(
                 [{"role": message.role, "content": message.text} for message in prompt],
                 model=self._server.model,
                 stream=True,
+                stream_options={"include_usage": True} if counts else None,  # type: ignore[arg-type]
                 max_tokens=self._max_tokens,
                 temperature=self._temperature,
                 top_p=self._top_p,
             )
 
-    def _read(self, event: bytes) -> tuple[str, str]:
-        """Return an event's text and finish reason, "" where there is none."""
+    def _read(self, event: bytes) -> tuple[str, str, Json]:
+        """Return an event's text and finish reason, "" where there is none, and its usage."""
         if not event:
-            return "", ""
+            return "", "", None
         try:
             said = json.loads(event)
             if said.get("error") is not None:
                 raise self._server.event(said)
-            return _text_and_finish(said)
+            return *_text_and_finish(said), said.get("usage")
         except (ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
-            raise ModelUnavailable(f"{self._server} sent a line that cannot be read") from error
+            raise self._server.failure("garbage", "sent a line that cannot be read") from error
 
     async def _wait(self, waiting: Awaitable[_T], *, deadline: float) -> _T:
         idle_until = asyncio.get_running_loop().time() + self._idle_timeout
@@ -156,15 +178,18 @@ class ChatModel:
                 return await waiting
         except TimeoutError as error:
             if idle_until < deadline:
-                text = (
-                    f"{self._server} said nothing for {self._idle_timeout:g} s: is it overloaded?"
-                )
-            else:
-                text = (
-                    f"{self._server} did not end its answer in {self._total_timeout:g} s:"
-                    " raise REPLY_TIMEOUT, or lower MAX_TOKENS"
-                )
-            raise ModelSilent(text) from error
+                happened = f"said nothing for {self._idle_timeout:g} s"
+                raise self._server.failure("silence", happened) from error
+            happened = f"did not end its answer in {self._total_timeout:g} s"
+            raise self._server.failure("slow", happened) from error
+
+
+def _usage(event: bytes) -> Json:
+    """Return what an event after the end of the text says of tokens; it may say anything."""
+    with suppress(ValueError, AttributeError, RecursionError):
+        usage: Json = json.loads(event).get("usage")
+        return usage
+    return None
 
 
 def _text_and_finish(said: Mapping[str, Any]) -> tuple[str, str]:

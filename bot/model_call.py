@@ -20,7 +20,7 @@ import httpx2
 from huggingface_hub import get_async_session, set_async_client_factory
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from bot.errors import CannotStart, ModelUnavailable
+from bot.errors import CannotStart, ModelError
 from bot.model_server import ModelServer
 from bot.proxy import proxy_for
 
@@ -28,7 +28,8 @@ _CONNECT_SECONDS = 10.0
 _KEEP_SECONDS = 60.0  # how long an unused connection waits for the next stream
 _TAIL_SECONDS = 0.25  # how long the end of an answer may wait for the end of its body
 _BODY_SECONDS, _BODY_BYTES = 5.0, 65_536  # how much of a refusal is read
-_DATA, _DONE = b"data:", b"[DONE]"
+_TAIL_EVENTS = 100  # how many are looked at meanwhile
+_MARK, _DATA, _DONE = "\ufeff".encode(), b"data:", b"[DONE]"
 _LINE_BYTES = 1_048_576  # of an event that is not complete yet
 # What aiohttp says of itself and of the way, whatever the library's client would say.
 _HOP = {"host", "connection", "content-length", "accept-encoding"}
@@ -73,6 +74,7 @@ class Call(httpx2.AsyncBaseTransport):
         self._pool = pool
         self._response: aiohttp.ClientResponse | None = None
         self._rest = b""
+        self._begun = False  # whether a line has come
         self.ended = False  # whether the answer's body is, or the server has said that it is
         self.done = False  # whether the server has said that the answer is complete
 
@@ -83,9 +85,7 @@ class Call(httpx2.AsyncBaseTransport):
         try:
             yield
         except OfflineModeIsEnabled as error:
-            raise ModelUnavailable(
-                "HF_HUB_OFFLINE is set: unset it, or set MODEL_URL to a server of your own"
-            ) from error
+            raise self._server.failure("offline", "is not asked offline") from error
         finally:
             _current_call.reset(token)
 
@@ -97,6 +97,7 @@ class Call(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send the request; the answer's events are not for the library. Raises ModelError."""
+        await self.aclose()  # what an earlier try has left
         response = self._response = await self._send(request)
         kind = response.headers.get("Content-Type", "")
         if not 200 <= response.status < 300:
@@ -106,9 +107,7 @@ class Call(httpx2.AsyncBaseTransport):
                 body=await _read_body(response),
             )
         if kind.startswith(("text/html", "application/json")):
-            raise ModelUnavailable(
-                f"{self._server} answers with {kind} and not with a stream: check its address"
-            )
+            raise self._server.failure("page", f"answers with {kind} and not with a stream")
         return httpx2.Response(response.status)
 
     async def events(self) -> list[bytes]:
@@ -117,19 +116,29 @@ class Call(httpx2.AsyncBaseTransport):
         self.ended = not part
         *lines, self._rest = (self._rest + (part or b"\n")).split(b"\n")
         if len(self._rest) > _LINE_BYTES:
-            raise ModelUnavailable(f"{self._server} sent a line without an end")
+            raise self._server.failure("garbage", "sent a line without an end")
+        if lines and not self._begun:
+            # A byte order mark may begin a stream (HTML standard, 9.2.5).
+            self._begun, lines[0] = True, lines[0].removeprefix(_MARK)
         events = [line[len(_DATA) :].strip() for line in lines if line.startswith(_DATA)]
         if _DONE in events:
             self.ended = self.done = True
             return events[: events.index(_DONE)]
         return events
 
-    async def drain(self) -> None:
-        """Read the rest of a complete answer, so that the next one can use the connection."""
-        with suppress(TimeoutError, ModelUnavailable):
+    async def tail(self) -> list[bytes]:
+        """Read the rest of a complete answer, so that the next one can use the connection.
+
+        Returns the data of the events that are complete, for the count of tokens is among them.
+        """
+        events: list[bytes] = []
+        with suppress(TimeoutError, ModelError):
             async with asyncio.timeout(_TAIL_SECONDS):
+                while not self.ended and len(events) < _TAIL_EVENTS:
+                    events += await self.events()
                 while await self._part():
                     pass
+        return events
 
     async def aclose(self) -> None:
         """Hang up, or leave the connection to the next stream if all was read."""
@@ -143,7 +152,7 @@ class Call(httpx2.AsyncBaseTransport):
         try:
             return await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
-            raise ModelUnavailable(f"{self._server} cut the answer off") from error
+            raise self._server.failure("cut", "cut the answer off") from error
 
     async def _send(self, request: httpx2.Request) -> aiohttp.ClientResponse:
         dropped = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
@@ -156,11 +165,11 @@ class Call(httpx2.AsyncBaseTransport):
                 # Usually a kept connection that the server has closed in the meantime.
                 return await self._post(request)
         except aiohttp.ClientConnectorError as error:
-            raise self._unreachable() from error
+            raise self._server.failure("unreachable", "cannot be reached") from error
         except (*dropped, aiohttp.ClientPayloadError) as error:
-            raise ModelUnavailable(f"{self._server} closes the connection") from error
+            raise self._server.failure("closed", "closes the connection") from error
         except (aiohttp.ClientError, ValueError) as error:
-            raise self._unreachable() from error
+            raise self._server.failure("unreachable", "cannot be reached") from error
 
     async def _post(self, request: httpx2.Request) -> aiohttp.ClientResponse:
         return await self._pool.request(
@@ -171,14 +180,6 @@ class Call(httpx2.AsyncBaseTransport):
             headers=[pair for pair in request.headers.multi_items() if pair[0] not in _HOP],
             allow_redirects=False,
         )
-
-    def _unreachable(self) -> ModelUnavailable:
-        question = (
-            "is it running, and is its address right?"
-            if self._server.own
-            else "is this machine online, or does it need a proxy (HTTPS_PROXY)?"
-        )
-        return ModelUnavailable(f"{self._server} cannot be reached: {question}")
 
 
 # The call for which the library is about to ask for a client.

@@ -13,34 +13,8 @@ from time import time
 from urllib.parse import urlsplit
 
 from bot.domain import Json
-from bot.errors import (
-    ModelBusy,
-    ModelDenied,
-    ModelError,
-    ModelLoading,
-    ModelUnavailable,
-    ModelUnknown,
-    ModelUnpaid,
-    PromptRefused,
-    PromptTooLong,
-)
-
-# What a status means, and its cure; 3, 4 and 5 stand for all others of their hundred.
-_MEANINGS: Mapping[int, tuple[type[ModelError], str]] = {
-    3: (ModelUnavailable, "it has moved; set MODEL_URL to the new address"),
-    4: (PromptRefused, "check MODEL_ID, MAX_TOKENS, TEMPERATURE and TOP_P"),
-    5: (ModelUnavailable, "the server failed; look at its log"),
-    401: (ModelDenied, "it does not accept the credentials; check {key}"),
-    402: (ModelUnpaid, "the account's allowance is used up; add credit, or set MODEL_URL"),
-    403: (
-        ModelDenied,
-        "{key} may not use {model}; accept the model's licence and allow the token inference calls",
-    ),
-    404: (ModelUnknown, "{model} is not to be had there; check MODEL_ID and MODEL_URL"),
-    413: (PromptTooLong, "the prompt is too long; lower CONTEXT_TOKENS or MAX_TOKENS"),
-    429: (ModelBusy, "the limit of {key} is reached; raise it there, or set MODEL_URL"),
-    503: (ModelLoading, "the model is not ready; wait, or look at the server's log"),
-}
+from bot.errors import ModelError, UsageRefused
+from bot.model_failures import FAILURES
 
 # Of the 4xx, those that another try may find gone.
 _PASSING = (408, 409, 424, 425)
@@ -56,6 +30,8 @@ _TOO_LONG = (
 )
 # And that they do not know the model: Hugging Face's router, with or without a code.
 _UNKNOWN = ("model_not_supported", "model_not_found", "not supported by any provider")
+# And that a licence was not accepted: the Hub's header X-Error-Code, and its words.
+_GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
 
 # An error's type or code goes into the log; a message does not, for it may repeat the prompt.
 _IDENTIFIER = re.compile(r"[A-Za-z][\w.-]{0,63}")
@@ -76,34 +52,58 @@ class ModelServer:
     def __str__(self) -> str:
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
+    def failure(
+        self,
+        name: str,
+        happened: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        more: str = "",
+    ) -> ModelError:
+        """Return the error for one of FAILURES, with its cure."""
+        failure = FAILURES[name]
+        cure = failure.cure if self.own else failure.router or failure.cure
+        # A provider may stand behind a colon.
+        cure = cure.format(model=self.model.partition(":")[0])
+        text = f"{self} {happened}: {cure}{more}"
+        return failure.error(text, status=status, retry_after=retry_after)
+
     def refusal(self, *, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
         """Return the error for an HTTP response that is not a success."""
         said = _fields(_loaded(body))
-        kind, cure = _MEANINGS.get(_meant(status, said)) or _MEANINGS.get(
-            status // 100, _MEANINGS[5]
-        )
-        cure = cure.format(key="MODEL_API_KEY" if self.own else "HF_TOKEN", model=self.model)
-        return kind(
-            f"{self} answered HTTP {status}{_code(said)}: {cure}{_tokens(said)}",
+        happened = f"answered HTTP {status}{_code(said)}"
+        if status in (400, 422) and b"stream_options" in body:
+            return UsageRefused(f"{self} {happened}: it does not know stream_options")
+        return self.failure(
+            _name(status, headers, said),
+            happened,
             status=status,
             retry_after=_retry_after(headers, said),
+            more=_tokens(said),
         )
 
     def event(self, event: Mapping[str, Json]) -> ModelError:
         """Return the error for an event of a stream that tells of one."""
         said = _fields(event)
-        kind, cure = _MEANINGS[413 if _mentions(said, _TOO_LONG) else 5]
-        return kind(f"{self} broke the answer off{_code(said)}: {cure}{_tokens(said)}")
+        name = "413" if _mentions(said, _TOO_LONG) else "event"
+        return self.failure(name, f"broke the answer off{_code(said)}", more=_tokens(said))
 
 
-def _meant(status: int, said: Mapping[str, Json]) -> int:
+def _name(status: int, headers: Mapping[str, str], said: Mapping[str, Json]) -> str:
     if status in _PASSING:
-        return 5
+        return "5xx"
     if status in (400, 422, 500) and _mentions(said, _TOO_LONG):
-        return 413
+        return "413"
     if status == 400 and _mentions(said, _UNKNOWN):
-        return 404
-    return status
+        return "404"
+    if status == 403 and _mentions({**said, "code": headers.get("X-Error-Code", "")}, _GATED):
+        return "gated"
+    if status == 405:
+        return "page"
+    if str(status) in FAILURES:
+        return str(status)
+    return f"{status // 100}xx" if status // 100 in (3, 4) else "5xx"
 
 
 def _loaded(body: bytes) -> Mapping[str, Json]:
@@ -145,11 +145,9 @@ def _tokens(said: Mapping[str, Json]) -> str:
 def _retry_after(headers: Mapping[str, str], said: Mapping[str, Json]) -> float | None:
     """Return the seconds to wait, from the header or from Hugging Face's `estimated_time`."""
     header, estimate = headers.get("Retry-After"), said.get("estimated_time")
-    if header is None:
-        return float(estimate) if isinstance(estimate, int | float) else None
     for read in (float, _until):
-        with suppress(ValueError):
-            seconds = read(header)
+        with suppress(ValueError, OverflowError):
+            seconds = read(str(estimate) if header is None else header)
             return max(0.0, seconds) if math.isfinite(seconds) else None
     return None
 

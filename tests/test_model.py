@@ -10,11 +10,12 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from email.utils import formatdate
 from pathlib import Path
 from time import time
+from typing import Self
 
 import aiohttp
 import pytest
@@ -26,6 +27,7 @@ from bot.errors import (
     EmptyAnswer,
     ModelBusy,
     ModelDenied,
+    ModelElsewhere,
     ModelError,
     ModelLoading,
     ModelSilent,
@@ -37,6 +39,7 @@ from bot.errors import (
 )
 from bot.model import ChatModel, connect
 from bot.model_call import Call
+from bot.tasks import cancelled
 from tests.emulators.model import FAILURES, Flavour, How, ModelEmulator
 from tests.waiting import until
 
@@ -72,14 +75,18 @@ async def answer(model: ChatModel) -> str:
 
 
 @asynccontextmanager
-async def saying(body: str) -> AsyncIterator[str]:
-    """Answer every request with these bytes; yields the address."""
+async def saying(body: str, *, at_once: int = 100_000) -> AsyncIterator[str]:
+    """Answer every request with these bytes, so many at once; yields the address."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-        writer.write((head + body).encode())
-        await writer.drain()
+        writer.write(head.encode())
+        said = body.encode()
+        for start in range(0, len(said), at_once):
+            writer.write(said[start : start + at_once])
+            await writer.drain()
+            await asyncio.sleep(0)
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
@@ -134,6 +141,7 @@ class TestAnswers:
                 {"role": "user", "content": "What is a secret question?"},
             ],
             "stream": True,
+            "stream_options": {"include_usage": True},
             "max_tokens": 50,
             "temperature": 0.0,
         }
@@ -145,6 +153,34 @@ class TestAnswers:
 
         async with saying(body) as url, connected(url) as model:
             assert await answer(model) == "word word "
+
+    @pytest.mark.parametrize("end", ["\n", "\r\n"])
+    async def test_a_byte_order_mark_before_the_stream_takes_no_word(self, end: str) -> None:
+        word = 'data: {"choices": [{"delta": {"content": "word "}}]}'
+        body = end.join(["\ufeff" + word, "", word, "", "data: [DONE]", "", ""])
+
+        async with saying(body) as url, connected(url) as model:
+            assert await answer(model) == "word word "
+
+    async def test_the_bytes_of_a_stream_may_come_one_by_one(self) -> None:
+        word = 'data: {"choices": [{"delta": {"content": "wörd 🦜"}}]}'
+        body = "\n\n".join(["\ufeff" + word, word, "data: [DONE]"])
+
+        async with saying(body, at_once=1) as url, connected(url) as model:
+            assert await answer(model) == "wörd 🦜wörd 🦜"
+
+    @pytest.mark.parametrize(
+        "last",
+        [
+            'data: {"choices": [{"delta": {"content": "."}, "finish_reason": "stop"}]}',
+            'data: {"choices": [{"delta": {"content": "."}}]}\n\ndata: [DONE]',
+        ],
+    )
+    async def test_the_last_line_needs_no_end(self, last: str) -> None:
+        word = 'data: {"choices": [{"delta": {"content": "word"}}]}'
+
+        async with saying(f"{word}\n\n{last}") as url, connected(url) as model:
+            assert await answer(model) == "word."
 
     async def test_a_line_without_an_end_is_a_broken_answer(self) -> None:
         async with ModelEmulator() as emulator:
@@ -263,6 +299,82 @@ class TestAnswers:
             assert said == await answer(first) == "one"
 
 
+class Stub:
+    """A server whose answers are complete, and whose bodies end as `tail` says."""
+
+    def __init__(self, tail: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> None:
+        self.url = ""
+        self.connections = 0
+        self.left = asyncio.Event()
+        self._tail = tail
+        self._talks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
+        self.url = "http://{}:{}/v1".format(*self._server.sockets[0].getsockname())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await cancelled(*self._talks)
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._talks.add(asyncio.create_task(self._serve(reader, writer)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(ConnectionError, asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = next(it for it in head.split(b"\r\n") if b"content-length" in it.lower())
+                await reader.readexactly(int(length.split(b":")[1]))
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                    b"Transfer-Encoding: chunked\r\n\r\n"
+                )
+                chunk(writer, b'data: {"choices": [{"delta": {"content": "Yes."}}]}\n\n')
+                chunk(writer, b"data: [DONE]\n\n")
+                await self._tail(writer)
+        self.left.set()
+
+
+def chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
+    writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+
+class TestTails:
+    async def test_a_body_that_ends_a_little_late_leaves_its_connection_to_the_next(self) -> None:
+        async def late(writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(0.05)
+            chunk(writer, b": so long\n\n")
+            chunk(writer, b"")
+
+        async with Stub(late) as server, connected(server.url) as model:
+            said = [await answer(model), await answer(model)]
+
+        assert (said, server.connections) == (["Yes.", "Yes."], 1)
+
+    async def test_a_body_without_an_end_does_not_hold_the_answer_up(self) -> None:
+        async def never(_: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(60)
+
+        async with Stub(never) as server, connected(server.url) as model:
+            async with asyncio.timeout(2):
+                said = [await answer(model), await answer(model)]
+
+        assert (said, server.connections) == (["Yes.", "Yes."], 2)
+
+    async def test_a_server_that_never_stops_talking_is_hung_up_on(self) -> None:
+        async def flood(writer: asyncio.StreamWriter) -> None:
+            while True:
+                chunk(writer, b": and another thing\n\n" * 1000)
+                await writer.drain()
+
+        async with Stub(flood) as server, connected(server.url) as model:
+            async with asyncio.timeout(2):
+                assert await answer(model) == "Yes."
+            await asyncio.wait_for(server.left.wait(), 5)
+
+
 class TestFailures:
     @pytest.mark.parametrize(
         ("status", "kind", "cure"),
@@ -270,9 +382,9 @@ class TestFailures:
             (400, PromptRefused, "MODEL_ID"),
             (401, ModelDenied, "MODEL_API_KEY"),
             (402, ModelUnpaid, "credit"),
-            (403, ModelDenied, "licence"),
+            (403, ModelDenied, "MODEL_API_KEY"),
             (404, ModelUnknown, "MODEL_ID and MODEL_URL"),
-            (405, PromptRefused, "MODEL_ID"),
+            (405, ModelElsewhere, "MODEL_URL"),
             (408, ModelUnavailable, "log"),
             (425, ModelUnavailable, "log"),
             (600, ModelUnavailable, "log"),
@@ -384,11 +496,15 @@ class TestFailures:
             (formatdate(0, usegmt=True), "", 0.0),
             ("soon", "", None),
             (None, {"error": "Model is loading", "estimated_time": 20.5}, 20.5),
+            (None, {"error": "Model is loading", "estimated_time": -1}, 0.0),
+            (None, '{"estimated_time": NaN}', None),
+            (None, '{"estimated_time": true}', None),
+            (None, {"estimated_time": 10**400}, None),
             (None, "", None),
         ],
     )
     async def test_the_server_may_say_when_to_come_back(
-        self, header: str | None, body: Mapping[str, Json], seconds: float | None
+        self, header: str | None, body: Mapping[str, Json] | str, seconds: float | None
     ) -> None:
         async with ModelEmulator() as emulator:
             headers = {"Retry-After": header} if header else {}
@@ -538,8 +654,8 @@ class TestFailures:
             emulator.fail(ASK, status=200, body="<html>", headers={"Content-Type": "text/html"})
             _, error = await failure(emulator)
 
-        assert type(error) is ModelUnavailable
-        assert "not with a stream" in str(error)
+        assert type(error) is ModelElsewhere
+        assert "not with a stream: set MODEL_URL" in str(error)
 
     async def test_neither_prompt_nor_key_follows_a_redirect(self) -> None:
         async with ModelEmulator() as emulator, ModelEmulator() as elsewhere:
@@ -547,7 +663,7 @@ class TestFailures:
             emulator.fail(ASK, status=307, headers={"Location": target})
             _, error = await failure(emulator)
 
-        assert type(error) is ModelUnavailable
+        assert type(error) is ModelElsewhere
         assert "MODEL_URL" in str(error)
         assert not elsewhere.requests
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from email.utils import formatdate
 from itertools import pairwise
 
 import pytest
@@ -17,6 +18,7 @@ from bot.errors import (
     EmptyAnswer,
     ModelBusy,
     ModelDenied,
+    ModelElsewhere,
     ModelError,
     ModelLoading,
     ModelSilent,
@@ -106,7 +108,9 @@ class TestAgain:
             (401, ModelDenied),
             (402, ModelUnpaid),
             (403, ModelDenied),
+            (307, ModelElsewhere),
             (404, ModelUnknown),
+            (405, ModelElsewhere),
             (413, PromptTooLong),
             (422, PromptRefused),
         ],
@@ -119,6 +123,17 @@ class TestAgain:
             _, told = await failure(model)
 
         assert type(told) is error
+        assert len(emulator.requests) == 1
+
+    async def test_a_web_page_is_told_at_once(self) -> None:
+        async with ModelEmulator() as emulator, steady(emulator) as model:
+            page = {"Content-Type": "text/html"}
+            emulator.fail(ASK, status=200, body="<html>", headers=page, times=9)
+            began = time.monotonic()
+            _, told = await failure(model)
+
+        assert type(told) is ModelElsewhere
+        assert time.monotonic() - began < 0.5
         assert len(emulator.requests) == 1
 
     async def test_an_empty_answer_is_told_at_once(self) -> None:
@@ -158,6 +173,27 @@ class TestAgain:
         first, second = emulator.requests
         assert words(said) == SAID
         assert 0.99 <= second.at - first.at < 1.8
+
+    async def test_a_model_that_loads_is_waited_for_as_long_as_it_estimates(self) -> None:
+        body = {"error": "Model org/model is currently loading", "estimated_time": 0.7}
+        async with ModelEmulator() as emulator, steady(emulator) as model:
+            emulator.fail(ASK, status=503, body=body)
+            said = await answer(model)
+
+        first, second = emulator.requests
+        assert words(said) == SAID
+        assert 0.69 <= second.at - first.at < 1.4
+
+    async def test_the_hour_that_a_server_names_is_heeded(self) -> None:
+        async with ModelEmulator() as emulator, steady(emulator) as model:
+            # Whole seconds: between one and two from now.
+            hour = formatdate(time.time() + 2, usegmt=True)
+            emulator.fail(ASK, status=429, headers={"Retry-After": hour})
+            said = await answer(model)
+
+        first, second = emulator.requests
+        assert words(said) == SAID
+        assert 0.9 <= second.at - first.at < 3
 
     @pytest.mark.parametrize(("status", "error"), [(429, ModelBusy), (503, ModelLoading)])
     async def test_nobody_waits_for_what_takes_too_long(

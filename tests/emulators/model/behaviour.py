@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from bot.domain import Json
 from tests.emulators.model.asked import Asked
@@ -31,7 +31,9 @@ class Behaviour:
     `finish_reason` and the line `done` end a stream; `usage` sends the token counts unasked.
 
     `models` are those that are served, and `context` is what fits into each, in tokens. `api_key`
-    is the key that callers need. `strict` refuses fields that are not in the API, `alternate`
+    is the key that callers need; `providers` run the models and `permissions` are those of the
+    caller's token (both the router's). `refuses` are fields of the API that this server does not
+    know. `strict` refuses fields that are not in the API, `alternate`
     messages that do not go user, assistant, user, as many templates do. `latency` is in seconds per
     call, half of them before anything happens.
     """
@@ -46,6 +48,9 @@ class Behaviour:
     models: Sequence[str] = ("emulated",)
     context: int | None = None
     api_key: str | None = None
+    providers: Mapping[str, str] = field(default_factory=lambda: {"emulated": "live"})
+    permissions: Sequence[str] | None = None
+    refuses: Sequence[str] = ()
     strict: bool = True
     alternate: bool = True
     latency: float = 0.0
@@ -60,7 +65,7 @@ class Behaviour:
         self.delay = 1 / deltas_per_second
 
     def served(self) -> Served:
-        return Served(self.models, self.context)
+        return Served(self.models, self.context, self.providers, self.permissions)
 
     def say(self, messages: list[dict[str, str]]) -> Answer:
         """Return the answer to these messages."""

@@ -14,7 +14,9 @@ Object = dict[str, Json]
 COMPLETIONS = "POST /v1/chat/completions"
 TOKENIZE = "POST /tokenize"
 TEMPLATE = "POST /apply-template"
-ENDPOINTS = (COMPLETIONS, TOKENIZE, TEMPLATE)
+MODEL = "GET /v1/models/{name}"
+WHOAMI = "GET /api/whoami-v2"
+ENDPOINTS = (COMPLETIONS, TOKENIZE, TEMPLATE, MODEL, WHOAMI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Served:
 
     models: Sequence[str]
     context: int | None
+    providers: Mapping[str, str] = field(default_factory=dict)  # who runs them, and how that goes
+    permissions: Sequence[str] | None = None  # of the caller's token; None: it is not fine-grained
 
     @property
     def name(self) -> str:
@@ -94,4 +98,12 @@ class Dialect:
         raise NotImplementedError
 
     def tokenize(self, body: Object, served: Served) -> Json:
+        raise NotImplementedError
+
+    def describe(self, name: str, served: Served) -> Json:
+        """Return what is told of a model before it is asked."""
+        raise NotImplementedError
+
+    def whoami(self, served: Served) -> Json:
+        """Return what is told of the caller's token."""
         raise NotImplementedError

@@ -68,7 +68,8 @@ class ModelEmulator(Behaviour):
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=16 * 2**20)
         for method, path in (call.split() for call in ENDPOINTS):
-            app.router.add_route(method, path, self._server.serve)
+            # A model's name has a slash.
+            app.router.add_route(method, path.replace("}", ":.+}"), self._server.serve)
         app.router.add_route("*", "/{path:.*}", self._server.serve)
         # Without it a handler does not learn that its client has left.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)

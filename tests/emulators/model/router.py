@@ -1,19 +1,34 @@
-"""Hugging Face's router, https://router.huggingface.co/v1.
+"""Hugging Face's router, https://router.huggingface.co/v1, and as much of the Hub as goes with it.
 
-Sources: huggingface.co/docs/inference-providers (Chat Completion; Pricing and Billing), and its
-answers as others have met them: the "not supported" of a model is an object with a code, what
-concerns the account a plain string.
+Sources: huggingface.co/docs/inference-providers (Chat Completion; Hub API, "List OpenAI-compatible
+models"; Pricing and Billing), huggingface_hub 2.4's `HfApi.whoami`, and its answers as others have
+met them: the "not supported" of a model is an object with a code, what concerns the account a plain
+string, and a fine-grained token's permissions stand in "global" and "scoped".
 """
 
 from __future__ import annotations
 
 from bot.domain import Json
-from tests.emulators.model.dialect import Dialect, Need, Object, Refused, Served
+from tests.emulators.model.dialect import (
+    COMPLETIONS,
+    MODEL,
+    WHOAMI,
+    Dialect,
+    Need,
+    Object,
+    Refused,
+    Served,
+)
 from tests.emulators.model.rules import Complaint, nameless
 
 
 class Router(Dialect):
     """It passes a request on to a provider of the model, and counts no tokens."""
+
+    endpoints = frozenset({COMPLETIONS, MODEL, WHOAMI})
+
+    def guards(self, call: str) -> bool:
+        return call != MODEL
 
     def error(self, status: int, message: str) -> Json:
         return {"error": message} if status != 400 else _error(message)
@@ -30,6 +45,26 @@ class Router(Dialect):
         if name not in served.models:
             message = f"The requested model '{name}' does not exist"
             raise Refused(400, _error(message, param="model", code="model_not_found"))
+
+    def describe(self, name: str, served: Served) -> Json:
+        if name not in served.models:
+            message = f"The requested model '{name}' does not exist"
+            raise Refused(404, _error(message, param="model", code="model_not_found"))
+        providers: list[Json] = [
+            {"provider": who, "status": status, "is_model_author": False}
+            for who, status in served.providers.items()
+        ]
+        return {"id": name, "object": "model", "created": 0, "providers": providers}
+
+    def whoami(self, served: Served) -> Json:
+        token: Object = {"displayName": "emulated", "role": "read"}
+        if served.permissions is not None:
+            scope: Json = {
+                "entity": {"type": "user", "name": "emulated"},
+                "permissions": list(served.permissions),
+            }
+            token |= {"role": "fineGrained", "fineGrained": {"global": [], "scoped": [scope]}}
+        return {"type": "user", "name": "emulated", "auth": {"accessToken": token}}
 
     def too_long(self, need: Need, context: int) -> Refused | None:
         if need.prompt + (need.answer or 1) <= context:

@@ -127,6 +127,11 @@ class Server:
                 return await self._complete(request, asked, fault)
             case dialect.TOKENIZE:
                 found = self._dialect.tokenize(asked.body, self._behaviour.served())
+            case dialect.MODEL:
+                name = request.match_info["name"]
+                found = self._dialect.describe(name, self._behaviour.served())
+            case dialect.WHOAMI:
+                found = self._dialect.whoami(self._behaviour.served())
             case _:
                 self._judge(asked, body)
                 found = {"prompt": render(asked.messages)}
@@ -153,6 +158,9 @@ class Server:
     def _judge(self, asked: Asked, body: Json) -> None:
         """Raise Refused when a request breaks a rule, and note that it did."""
         refused: Refused | None = None
+        if strange := next((name for name in self._behaviour.refuses if name in asked.body), None):
+            stray = Complaint(strange, "extra fields are not permitted")
+            raise Refused(422, self._dialect.error(422, str(stray)))
         if found := complaint(body) or self._dialect.complaint(asked.body):
             refused = self._dialect.invalid(found)
         elif self._behaviour.strict and (found := stranger(asked.body)):

@@ -1,0 +1,171 @@
+"""Each failure of the table, by a server that really fails so, and the table in the docs."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from bot.breaker import is_passing
+from bot.domain import Message
+from bot.errors import ModelError
+from bot.model import ChatModel
+from bot.model_call import open_pool
+from bot.model_failures import FAILURES, Failure
+from bot.model_server import ModelServer
+from tests.emulators.model import ModelEmulator
+
+ASK = "POST /v1/chat/completions"
+KEY = "hf_thisMustNotBeTold"  # made up
+PROMPT = [Message("user", "What is a secret question?")]
+DOCS = Path(__file__).parents[1] / "docs" / "operating.md"
+
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+
+
+def _status(status: int) -> Callable[[ModelEmulator], None]:
+    return lambda emulator: emulator.fail(ASK, status=status)
+
+
+def _long(emulator: ModelEmulator) -> None:
+    emulator.context = 3
+
+
+def _mute(emulator: ModelEmulator) -> None:
+    emulator.answer = ""
+
+
+def _thoughtful(emulator: ModelEmulator) -> None:
+    emulator.answer, emulator.finish_reason = "", "length"
+
+
+def _slow(emulator: ModelEmulator) -> None:
+    emulator.answer, emulator.delay = "on and " * 100, 0.05
+
+
+# How the emulated server fails so; nothing where it is not even asked.
+WAYS: dict[str, Callable[[ModelEmulator], None] | None] = {
+    "401": lambda it: it.fail_as("wrong key"),
+    "402": lambda it: it.fail_as("no credit"),
+    "403": lambda it: it.fail_as("forbidden token"),
+    "gated": lambda it: it.fail_as("gated model"),
+    "404": lambda it: it.fail_as("unsupported model"),
+    "413": _long,
+    "422": lambda it: it.fail_as("invalid"),
+    "429": lambda it: it.fail_as("too many requests"),
+    "503": lambda it: it.fail_as("loading"),
+    "3xx": lambda it: it.fail(ASK, status=301, headers={"Location": "https://example.com/"}),
+    "page": lambda it: it.fail(ASK, status=200, body="<!doctype html>", headers=HTML),
+    "4xx": _status(418),
+    "5xx": _status(502),
+    "unreachable": None,
+    "closed": lambda it: it.fail_as("end before headers", times=2),
+    "cut": lambda it: it.fail_as("reset in the stream"),
+    "endless": lambda it: it.fail_as("end without done"),
+    "event": lambda it: it.fail_as("overloaded event"),
+    "garbage": lambda it: it.fail_as("half a line"),
+    "silence": lambda it: it.fail_as("silence in the stream"),
+    "slow": _slow,
+    "empty": _mute,
+    "thought": _thoughtful,
+    "offline": None,
+}
+
+
+async def told(url: str, *, own: bool) -> ModelError:
+    server = ModelServer(url=url, key=KEY, model="org/model:fast", own=own)
+    async with open_pool(server) as pool:
+        model = ChatModel(
+            server=server,
+            pool=pool,
+            max_tokens=50,
+            temperature=None,
+            top_p=None,
+            idle_timeout=0.3,
+            total_timeout=1.0,
+        )
+        with pytest.raises(ModelError) as raised:
+            _ = [delta async for delta in model.stream(PROMPT)]
+    return raised.value
+
+
+def cure(failure: Failure, *, own: bool) -> str:
+    text = failure.cure if own else failure.router or failure.cure
+    return text.format(model="org/model")
+
+
+def is_told(error: ModelError, name: str, *, own: bool) -> None:
+    """Check an error and its line for the operator against the table."""
+    assert type(error) is FAILURES[name].error
+    assert error.apology != ModelError.apology
+    assert cure(FAILURES[name], own=own) in str(error)
+    assert "\n" not in str(error)
+    assert KEY not in str(error)
+    assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way])
+async def test_a_server_that_fails_so_is_told_with_its_cure(name: str, own: bool) -> None:
+    flavour = "llama.cpp" if name == "413" else "router"
+    async with ModelEmulator(flavour=flavour) as emulator:  # type: ignore[arg-type]
+        emulator.models = ["org/model"]
+        way = WAYS[name]
+        assert way is not None
+        way(emulator)
+
+        is_told(await told(emulator.url, own=own), name, own=own)
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_server_that_is_not_there_is_told_with_its_cure(own: bool) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+
+        is_told(await told(url, own=own), "unreachable", own=own)
+
+
+async def test_offline_mode_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    async with ModelEmulator(flavour="router") as emulator:
+        is_told(await told(emulator.url, own=False), "offline", own=False)
+
+    assert emulator.requests == []
+
+
+def test_each_failure_of_the_table_has_its_way() -> None:
+    assert WAYS.keys() == FAILURES.keys()
+
+
+def test_each_cure_names_what_can_be_set_or_done() -> None:
+    words = ("HF_", "MODEL_", "MAX_TOKENS", "CONTEXT_TOKENS", "REPLY_TIMEOUT", "HTTPS_PROXY")
+    for failure in FAILURES.values():
+        for text in (failure.cure, failure.router or failure.cure):
+            assert any(word in text for word in (*words, "https://", "server's log")), text
+
+
+def row(failure: Failure) -> str:
+    """Return a failure's line in the docs."""
+    again = "yes" if is_passing(failure.error("")) else "no"
+    cells = (
+        failure.when,
+        f"`{failure.error.__name__}`",
+        failure.error.apology,
+        again,
+        failure.cure,
+        failure.router or failure.cure,
+    )
+    return f"| {' | '.join(cells)} |".replace("{model}", "MODEL")
+
+
+def test_the_docs_have_each_failure_as_it_is() -> None:
+    lines = DOCS.read_text(encoding="utf-8").splitlines()
+    head = next(n for n, line in enumerate(lines) if line.startswith("| what happens | error"))
+    table = lines[head + 2 : head + 2 + len(FAILURES)]
+
+    assert table == [row(failure) for failure in FAILURES.values()]
+    assert not lines[head + 2 + len(FAILURES)].startswith("|")

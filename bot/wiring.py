@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from bot import http, local_model, model
+from bot import http, local_model, model, router
 from bot.budget import EditBudgets
 from bot.errors import CannotStart
 from bot.intake import Intake
@@ -20,6 +20,7 @@ from bot.model import ChatModel
 from bot.ports import Model, Platform
 from bot.steady_model import Schedule, SteadyModel
 from bot.store import Store
+from bot.tasks import cancelled
 from config.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -211,6 +212,10 @@ async def _remote_mind(settings: Settings, stopping: asyncio.Event, stack: Async
     key = settings.model_api_key if settings.model_url else settings.hf_token
     where = urlsplit(settings.model_url).hostname if settings.model_url else "Hugging Face"
     names = list(dict.fromkeys((settings.model_id, *settings.model_fallbacks)))
+    if not settings.model_url:
+        # Nobody waits for it: where Hugging Face is slow or away the bot starts all the same.
+        asked = router.foretell(models=names, key=key, router=model.ROUTER, hub=router.HUB)
+        stack.push_async_callback(cancelled, asyncio.create_task(asked))
     return Mind(
         model=await _steady_model(
             settings, stopping, stack, names, settings.model_url or None, key

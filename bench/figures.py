@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _STORE = "valkey-server"
@@ -54,6 +56,22 @@ def middle_and_worst(values: Sequence[float], *, unit: float = 1.0, digits: int 
         return "-"
     middle, worst = statistics.median(values) / unit, max(values) / unit
     return f"{middle:.{digits}f} / {worst:.{digits}f}"
+
+
+def sockets() -> int:
+    """Return how many sockets this process has open."""
+    found = 0
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the listing itself is among them
+            found += one.is_socket()
+    return found
+
+
+def allow_files(count: int) -> None:
+    """Let this process open so many files, as far as it may."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = count if most == resource.RLIM_INFINITY else min(count, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, allowed), most))
 
 
 def load() -> str:

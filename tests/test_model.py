@@ -20,6 +20,7 @@ from typing import Self
 import aiohttp
 import pytest
 
+from bench import figures
 from bot.domain import Json, Message
 from bot.errors import (
     AnswerCut,
@@ -252,12 +253,31 @@ class TestAnswers:
         assert type(error) is AnswerCut
         assert "MAX_TOKENS=50" in str(error)
 
-    async def test_hundred_and_fifty_answers_run_at_once(self) -> None:
-        async with ModelEmulator() as emulator, connected(emulator.url, total=10) as model:
-            emulator.first_delay = 0.8
-            answers = await asyncio.gather(*(answer(model) for _ in range(150)))
+    async def test_more_than_five_hundred_answers_run_at_once(self) -> None:
+        # Both ends of each connection are here.
+        figures.allow_files(2048)
+        begun = 0
+        all_begun = asyncio.Event()
 
-        assert emulator.most_running == 150
+        async def answered(model: ChatModel) -> str:
+            nonlocal begun
+            said = ""
+            async for delta in model.stream(PROMPT):
+                if not said:
+                    begun += 1
+                    if begun == 520:
+                        all_begun.set()
+                    await all_begun.wait()
+                said += delta
+            return said
+
+        async with (
+            ModelEmulator() as emulator,
+            connected(emulator.url, idle=30, total=60) as model,
+        ):
+            answers = await asyncio.gather(*(answered(model) for _ in range(520)))
+
+        assert emulator.connections == 520
         assert set(answers) == {"You said: What is a secret question?"}
 
     async def test_closing_the_iterator_hangs_up(self) -> None:
@@ -281,13 +301,21 @@ class TestAnswers:
                 await reading
 
     async def test_three_hundred_answers_leave_nothing_behind(self) -> None:
-        async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            for _ in range(300):
+        async def asked(times: int) -> int:
+            """Ask, and return how many objects there are."""
+            for _ in range(times):
                 await answer(model)
+            emulator.requests.clear()
             gc.collect()
+            return len(gc.get_objects())
+
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            before = await asked(20)
+            after = await asked(300)
             kept = [it for it in gc.get_objects() if isinstance(it, aiohttp.ClientResponse | Call)]
 
         assert emulator.connections == 1
+        assert after - before < 100
         assert len(kept) < 5
 
     async def test_two_models_do_not_disturb_each_other(self) -> None:

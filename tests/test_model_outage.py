@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from bot import errors
@@ -117,6 +119,46 @@ async def test_an_answer_that_is_another_when_asked_anew_takes_the_place_of_the_
     assert [exchange.answer for exchange in await remembered(data_dir)] == [
         "Another " * 30 + "end."
     ]
+
+
+@pytest.mark.parametrize("platform", ["discord", "slack"])
+async def test_an_answer_that_breaks_off_twice_ends_with_a_notice_and_a_way_to_ask_again(
+    platform: str, data_dir: Path, model: ModelEmulator
+) -> None:
+    model.answer, model.delay = ANSWER, 0.02
+    model.fail("completions", "drop", at_delta=20)
+    model.fail("completions", "reset", at_delta=12)
+    async with running_on(platform, data_dir, model) as (way, running):
+        await way.ask("What is it?")
+        # The longer of the two stays.
+        broken = f"{ANSWER[: 20 * 8].rstrip()}\n\n{AWAY}"
+        await until(lambda: way.finals() == [broken] and offers_another(way), why=running.text)
+        asked = len(model.requests)
+
+    assert asked == 2
+    assert "Traceback" not in running.text()
+
+
+async def test_a_wrong_address_is_told_at_once_and_counted(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    model.fail("completions", status=308, headers={"Location": "/login"}, times=9)
+    async with discord_bot(data_dir, model) as (discord, running):
+        way = DiscordDm(discord)
+        await way.ask("What is it?")
+        await until(
+            lambda: way.finals() == [errors.ModelElsewhere.apology], within=5, why=running.text
+        )
+        door = re.search(r"http://127\.0\.0\.1:\d+", running.text())
+        assert door
+        async with aiohttp.ClientSession() as session, session.get(f"{door[0]}/metrics") as answer:
+            metrics = await answer.text()
+
+    (told,) = [line for line in running.text().splitlines() if "The model failed" in line]
+    assert "set MODEL_URL to the address of an OpenAI-compatible server" in told
+    failed = next(it for it in metrics.splitlines() if "parley_model_failures_total{" in it)
+    assert 'kind="ModelElsewhere"' in failed
+    assert failed.endswith(" 1.0")
 
 
 async def test_a_model_that_is_away_for_good_is_told_calmly_and_asked_again_by_a_button(

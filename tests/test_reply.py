@@ -1013,10 +1013,17 @@ class TestSilence:
         assert (shown.text, shown.pages) == ("Slow.", ("m2",))
         assert not any(WAITING in text for text in saved.texts)
 
-    async def test_a_model_that_loads_is_waited_for_with_a_sign(self, store: Store) -> None:
+    @pytest.mark.parametrize("estimated", [None, 0.8])
+    async def test_a_model_that_loads_is_waited_for_with_a_sign(
+        self, estimated: float | None, store: Store
+    ) -> None:
         surface = FakeSurface()
         async with ModelEmulator() as emulator, steady(emulator) as model:
-            emulator.fail("completions", status=503, retry_after=1)
+            if estimated:
+                body = {"error": "Model mistral is currently loading", "estimated_time": estimated}
+                emulator.fail("completions", status=503, body=body)
+            else:
+                emulator.fail("completions", status=503, retry_after=1)
             prompt = [Message("user", "What is it?")]
 
             shown = await a_reply(store, surface).stream(model.stream(prompt))

@@ -142,8 +142,8 @@ class ChatModel:
         try:
             await self._send(client, call, prompt, counts=self._counts)
         except UsageRefused:
-            self._counts = False
             await self._send(client, call, prompt, counts=False)
+            self._counts = False
 
     async def _send(
         self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message], *, counts: bool

@@ -105,6 +105,8 @@ class Call(httpx2.AsyncBaseTransport):
                 status=response.status,
                 headers=response.headers,
                 body=await _read_body(response),
+                # As a field: within a text its quotes are escaped.
+                counts=b'"stream_options"' in request.content,
             )
         if kind.startswith(("text/html", "application/json")):
             raise self._server.failure("page", f"answers with {kind} and not with a stream")

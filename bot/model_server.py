@@ -69,11 +69,16 @@ class ModelServer:
         text = f"{self} {happened}: {cure}{more}"
         return failure.error(text, status=status, retry_after=retry_after)
 
-    def refusal(self, *, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
-        """Return the error for an HTTP response that is not a success."""
+    def refusal(
+        self, *, status: int, headers: Mapping[str, str], body: bytes, counts: bool
+    ) -> ModelError:
+        """Return the error for an HTTP response that is not a success.
+
+        `counts` says that the request had `stream_options`.
+        """
         said = _fields(_loaded(body))
         happened = f"answered HTTP {status}{_code(said)}"
-        if status in (400, 422) and b"stream_options" in body:
+        if counts and status in (400, 422) and b"stream_options" in body:
             return UsageRefused(f"{self} {happened}: it does not know stream_options")
         return self.failure(
             _name(status, headers, said),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
+import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 
 from bot.domain import Message
-from bot.errors import AnswerCut, ModelError
+from bot.errors import AnswerCut, ModelError, PromptRefused
 from bot.model import ChatModel
 from bot.model_call import open_pool
 from bot.model_numbers import Numbers
@@ -29,23 +30,28 @@ def tokens(model: str) -> tuple[float, float]:
     return read, written
 
 
+def a_model(server: ModelServer, pool: aiohttp.ClientSession) -> ChatModel:
+    return ChatModel(
+        server=server,
+        pool=pool,
+        max_tokens=50,
+        temperature=None,
+        top_p=None,
+        idle_timeout=2.0,
+        total_timeout=5.0,
+    )
+
+
+async def words(model: ChatModel) -> str:
+    return "".join([delta async for delta in model.stream(PROMPT)])
+
+
 async def answer(emulator: ModelEmulator, name: str, *, times: int = 1) -> str:
     """Return what a model of this name says; the name is the test's own, for counters only rise."""
     server = ModelServer(url=emulator.url, key="-", model=name, own=True)
-    said = ""
     async with open_pool(server) as pool:
-        model = ChatModel(
-            server=server,
-            pool=pool,
-            max_tokens=50,
-            temperature=None,
-            top_p=None,
-            idle_timeout=2.0,
-            total_timeout=5.0,
-        )
-        for _ in range(times):
-            said = "".join([delta async for delta in model.stream(PROMPT)])
-    return said
+        model = a_model(server, pool)
+        return [await words(model) for _ in range(times)][-1]
 
 
 async def test_tokens_are_those_that_the_server_counted() -> None:
@@ -85,6 +91,22 @@ async def test_another_refusal_is_not_asked_again() -> None:
             await answer(emulator, "refused")
 
     assert len(emulator.requests) == 1
+
+
+async def test_a_refusal_that_repeats_the_question_changes_nothing() -> None:
+    echo = {"detail": [{"msg": "bad", "input": '{"stream_options": 1}'}]}
+    async with ModelEmulator() as emulator:
+        emulator.fail(ASK, status=422, body=echo, times=2)
+        server = ModelServer(url=emulator.url, key="-", model="echoed", own=True)
+        async with open_pool(server) as pool:
+            model = a_model(server, pool)
+            with pytest.raises(PromptRefused) as refused:
+                await words(model)
+            assert await words(model) == SAID
+
+    assert type(refused.value) is PromptRefused
+    asked = ["stream_options" in asked.body for asked in emulator.requests]
+    assert asked == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -149,15 +171,7 @@ async def test_an_answer_that_is_stopped_or_cut_is_no_failure() -> None:
     async with ModelEmulator() as emulator:
         server = ModelServer(url=emulator.url, key="-", model="stopped", own=True)
         async with open_pool(server) as pool:
-            model = ChatModel(
-                server=server,
-                pool=pool,
-                max_tokens=50,
-                temperature=None,
-                top_p=None,
-                idle_timeout=2.0,
-                total_timeout=5.0,
-            )
+            model = a_model(server, pool)
             async with aclosing(model.stream(PROMPT)) as stream:
                 await anext(stream)
 

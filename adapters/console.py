@@ -109,7 +109,7 @@ class ConsolePlatform:
     async def listen(self, intake: Intake) -> None:
         """Ask and answer until the input ends or says `/quit`.
 
-        At a terminal SIGINT is taken over meanwhile, and left to Python's default afterwards.
+        At a terminal SIGINT is taken over meanwhile, and given back afterwards.
         """
         for stream in (self._stdin, self._stdout):
             if isinstance(stream, io.TextIOWrapper):
@@ -219,11 +219,13 @@ class ConsolePlatform:
     @contextmanager
     def _interrupts(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
+        before = signal.getsignal(signal.SIGINT)
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, before)
 
     @contextmanager
     def _terminal_kept(self) -> Iterator[None]:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from bot.leaving import Leaving, leave
+
+if __name__ == "__main__":
+    # The imports below take half a second, in which a signal counts as well.
+    leaving = Leaving()
+    leaving.heed()
+
 import argparse
 import asyncio
 import logging
 import os
 import secrets
-import signal
 import socket
 import stat
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,7 +48,7 @@ _HEED_SECONDS = 1.0  # that a listener has to end before it is told again
 DRAIN_SECONDS = 20.0  # of the 25 in which a process must be gone after SIGTERM
 
 
-def main() -> int:
+def main(leaving: Leaving) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bot", description="Parley, a chat bot.")
     run = parser.add_subparsers(dest="command", required=True).add_parser(
@@ -60,13 +68,16 @@ def main() -> int:
         settings = Settings.load(os.environ, Path(".env"))
         roles = _roles(named, settings)
         _log(settings, aside="console" in roles and sys.stdin.isatty())
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings, roles))
+        # It is not closed: that would wait for threads, and the process is at its end.
+        asyncio.Runner(loop_factory=_loop_factory()).run(_serve(settings, roles, leaving))
     except asyncio.CancelledError:
         log.info("Stopped before the start was through")
     except (SettingsError, CannotStart) as error:
         for mistake in str(error).splitlines():
             sys.stderr.write(f"bot: {mistake}\n")
+        return 1
+    except Exception:
+        traceback.print_exc()
         return 1
     return 0
 
@@ -146,10 +157,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(settings: Settings, roles: frozenset[str]) -> None:
+async def _serve(settings: Settings, roles: frozenset[str], leaving: Leaving) -> None:
+    soon = asyncio.get_running_loop().call_soon_threadsafe
     stopping = asyncio.Event()
     starting = asyncio.current_task()
-    _heed_signals(starting.cancel if starting else stopping.set)
+    leaving.ask(partial(soon, starting.cancel if starting else stopping.set))
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(
             connect(url=settings.redis_url, data_dir=settings.data_dir)
@@ -195,18 +207,9 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> None:
             )
             jobs["worker"] = worker.run(stopping)
         log.info("Running as %s", ", ".join(sorted(roles)))
-        _heed_signals(stopping.set)
+        leaving.ask(partial(soon, stopping.set))
         await until_stopped(jobs, stopping)
     log.info("Stopped")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Whoever is impatient now kills nothing but our exit status.
-        asyncio.get_running_loop().remove_signal_handler(number)
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _heed_signals(stop: Callable[[], object]) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
 
 
 async def until_stopped(jobs: Mapping[str, Job], stopping: asyncio.Event) -> None:
@@ -219,8 +222,6 @@ async def until_stopped(jobs: Mapping[str, Job], stopping: asyncio.Event) -> Non
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if done - {tasks.get("console")} or tasks.keys() <= {"console", "worker"}:
                 break
-            # The terminal had Ctrl-C for itself.
-            _heed_signals(stopping.set)
     finally:
         stopping.set()
         told.cancel()
@@ -242,4 +243,4 @@ async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main(leaving))

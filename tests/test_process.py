@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -583,28 +581,6 @@ async def test_sigterm_during_the_start_is_heeded(data_dir: Path, model: ModelEm
     assert status == 0
     assert time.monotonic() - began < 10
     assert "Traceback" not in running.text()
-
-
-async def test_sigterm_is_heeded_while_the_store_hangs(
-    data_dir: Path, model: ModelEmulator
-) -> None:
-    speak_slowly(model, seconds=60)
-    async with (
-        connect(url="", data_dir=data_dir) as store,
-        discord_bot(data_dir, model, LEASE_SECONDS="1") as (discord, running),
-    ):
-        way = DiscordDm(discord)
-        await way.ask("What is it?")
-        await until(lambda: way.finals())
-        pid = (await store.redis.info("server"))["process_id"]
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            running.process.terminate()
-            status = await asyncio.wait_for(running.process.wait(), 25)
-        finally:
-            os.kill(pid, signal.SIGCONT)
-
-    assert status == 0
 
 
 async def test_a_piped_question_is_answered_on_stdout(data_dir: Path, model: ModelEmulator) -> None:

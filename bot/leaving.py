@@ -1,0 +1,66 @@
+"""The way out of the process: in order while there is time, and in time whatever hangs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
+
+LEAVE_SECONDS = 24  # after the first signal, of the 25 in which the process must be gone
+
+
+class Leaving:
+    """What the first SIGTERM or SIGINT leads to; any further one changes nothing.
+
+    The process then ends with 0: at once while nobody has asked to be told, and after
+    LEAVE_SECONDS whatever it is doing.
+    """
+
+    def __init__(self) -> None:
+        self._tell: Callable[[], object] | None = None
+        self._told = False
+
+    def heed(self) -> None:
+        """Take the signals over, from now on."""
+        if sys.platform != "win32":
+            signal.signal(signal.SIGALRM, _vanish)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._hear)
+
+    def ask(self, tell: Callable[[], object]) -> None:
+        """Have this called at the first signal, between any two steps of the main thread."""
+        self._tell = tell
+
+    def _hear(self, *_: object) -> None:
+        if self._told:
+            return
+        self._told = True
+        if self._tell is None:
+            _vanish()
+        # A timer's thread would want locks that whoever is interrupted here may hold.
+        if sys.platform != "win32":
+            signal.alarm(LEAVE_SECONDS)
+        self._tell()
+
+
+def leave(status: int) -> NoReturn:
+    """End the process, whose work is done, with this status.
+
+    Python's own way out waits for every thread, and one that asks a resolver which is away takes
+    its time: `asyncio.Runner.close` waits for the default executor and the interpreter for its
+    threads (Python 3.11), and libuv for those that look names up (run, uvloop 0.23).
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
+def _vanish(*_: object) -> NoReturn:
+    # Not even what was said is flushed: that may be what hangs.
+    os._exit(0)

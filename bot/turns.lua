@@ -246,9 +246,14 @@ function verbs.renew(id, fence, worker)
   return redis.call('HGET', key('turn', id), 'stop') or ''
 end
 
+-- A try that gets further than all before it is the first again: what kills its worker each time
+-- does so at the same point.
 function verbs.save(id, fence, pages, shown)
   local turn = record(id)
   if not holds(turn, fence) then return 'lost' end
+  if #shown > redis.call('HSTRLEN', key('turn', id), 'shown') then
+    redis.call('HSET', key('turn', id), 'tries', 1)
+  end
   redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown)
   for _, message in ipairs(cjson.decode(pages)) do
     redis.call('SET', key('posted', platform_of(turn.thread), message), turn.thread, 'PX', ARGV[2])

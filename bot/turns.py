@@ -64,7 +64,8 @@ class Token:
 class Taken:
     """A turn that this worker has, with what an earlier try left behind.
 
-    `fence` proves it: the next taker gets a higher one. `tries` counts this one. `pages` are the
+    `fence` proves it: the next taker gets a higher one. `tries` counts this one and those before it
+    that got no further than the one that had shown most. `pages` are the
     message ids that were posted, `shown` the text that stood on them at the last save. `former` is
     the whole answer that the turn had before it was to be answered anew.
     """

@@ -214,6 +214,18 @@ def test_a_new_start_that_fails_keeps_the_longer_text() -> None:
     assert (draft.whole, draft.said) == ("One two\n\nSorry.", "One two")
 
 
+def test_a_new_start_after_a_crash_keeps_what_the_earlier_try_has_shown() -> None:
+    draft = a_draft(older="One two three four")
+
+    draft.add("One two")
+    draft.start("")
+    draft.add("Uno dos")
+    assert (draft.pages(1), draft.read) == ([], "One two three four")
+    draft.fail("Sorry.")
+
+    assert (draft.whole, draft.said) == ("One two three four\n\nSorry.", "One two three four")
+
+
 def test_an_answer_says_which_other_model_gave_it() -> None:
     draft = a_draft()
 

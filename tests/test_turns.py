@@ -387,6 +387,23 @@ async def test_a_dead_workers_turn_is_taken_with_a_higher_fence(store: Store) ->
     assert (second.pages, second.shown) == (("m1",), "half")
 
 
+async def test_a_turn_that_gets_further_each_time_is_not_given_up(store: Store) -> None:
+    queue, tries = a_queue(store), []
+    await queue.admit(a_turn(1))
+
+    taken = await take(queue)
+    for shown in ("One", "One", "One two", "Uno dos", "One two three"):
+        await queue.save(taken, pages=["m1"], shown=shown)
+        # Its worker is killed here.
+        (token,) = await reclaim(queue)
+        again = await queue.take(token)
+        assert again
+        taken = again
+        tries.append(taken.tries)
+
+    assert tries == [2, 3, 2, 3, 2]
+
+
 async def test_a_lost_fence_refuses_every_write(store: Store) -> None:
     late, owner = a_queue(store, "late"), a_queue(store, "owner")
     await late.admit(a_turn(1))

@@ -323,7 +323,7 @@ class Queue(RuleBasedStateMachine):
         if holds:
             self.idle.discard(self.entry[taken.turn.id])
 
-    @rule(data=st.data(), pages=st.integers(0, 2), shown=st.sampled_from(["", "half"]))
+    @rule(data=st.data(), pages=st.integers(0, 2), shown=st.sampled_from(["", "half", "whole"]))
     def save(self, data: st.DataObject, pages: int, shown: str) -> None:
         if not self.held:
             return
@@ -335,6 +335,7 @@ class Queue(RuleBasedStateMachine):
 
         assert got is (known.stop if holds else LeaseLost)
         if holds:
+            known.tries = 1 if len(shown) > len(known.shown) else known.tries
             known.pages, known.shown, known.saved = ids, shown, True
         for one in ids:
             found = self.run(self.queues[worker].thread_of("console", one))

@@ -542,6 +542,18 @@ async def test_shutdown_hands_over_what_does_not_end_in_time(store: Store) -> No
     assert slow.hung_up == 1
 
 
+async def test_shutdown_spends_no_try(store: Store) -> None:
+    thinking = FakeModel(WORDS, pause=60)
+
+    async with running(a_worker(store, FakePlatform(), thinking, drain=0.1)) as stopping:
+        await a_queue(store).admit(a_turn())
+        while not await store.command("HGET", store.key("turn", "console:1"), "worker"):
+            await asyncio.sleep(0.01)
+        stopping.set()
+
+    assert await store.command("HGET", store.key("turn", "console:1"), "tries") == "0"
+
+
 async def test_a_reply_goes_on_while_the_store_is_away(valkey_url: str, tmp_path: Path) -> None:
     platform, model = FakePlatform(), FakeModel(WORDS, pause=0.05)
     with tempfile.TemporaryDirectory() as folder:

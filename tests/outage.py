@@ -1,70 +1,116 @@
-"""A store that can be cut off: a proxy between a test and its server."""
+"""Ways to servers that can be cut: proxies between a test, or the bot, and what it talks to."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Joined = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Line:
-    """The way to the server; `cut` breaks it, `mend` opens it again."""
+    """A way to a server; `cut` breaks it and refuses what is new, `mend` opens it again."""
 
-    def __init__(self, *, server: Path, socket: Path) -> None:
-        self._server = server
-        self._socket = socket
-        self._tasks: set[asyncio.Task[None]] = set()
+    def __init__(
+        self,
+        *,
+        connect: Callable[[], Awaitable[Streams]],
+        listen: Callable[[Joined], Awaitable[asyncio.Server]],
+    ) -> None:
+        self._connect = connect
+        self._listen = listen
+        self._carrying: set[asyncio.Task[None]] = set()
         self._listening: asyncio.Server | None = None
 
-    @property
-    def url(self) -> str:
-        return f"unix://{self._socket}"
-
     async def mend(self) -> None:
-        self._listening = await asyncio.start_unix_server(self._join, self._socket)
+        self._listening = await self._listen(self._join)
 
     async def cut(self) -> None:
         if self._listening:
             self._listening.close()
-        self._socket.unlink(missing_ok=True)
-        for task in self._tasks:
+        for task in self._carrying:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._carrying, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        await self.mend()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.cut()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task
-        self._tasks.add(task)
+        self._carrying.add(task)
         try:
-            away, back = await asyncio.open_unix_connection(str(self._server))
+            away, back = await self._connect()
             try:
-                async with asyncio.TaskGroup() as both:
-                    both.create_task(_copy(reader, back))
-                    both.create_task(_copy(away, writer))
+                await _carry((reader, back), (away, writer))
             finally:
-                back.close()
-        except (OSError, asyncio.CancelledError, ExceptionGroup):
+                back.transport.abort()
+        except (OSError, asyncio.CancelledError):
             return
         finally:
-            writer.close()
-            self._tasks.discard(task)
+            writer.transport.abort()
+            self._carrying.discard(task)
+
+
+class SocketLine(Line):
+    """The way to a server on a unix socket, by another one."""
+
+    def __init__(self, *, server: Path, socket: Path) -> None:
+        super().__init__(
+            connect=lambda: asyncio.open_unix_connection(server),
+            listen=lambda joined: asyncio.start_unix_server(joined, socket),
+        )
+        self.url = f"unix://{socket}"
+
+
+def line(url: str, folder: Path) -> SocketLine:
+    """Open a way to the server at a unix:// address."""
+    return SocketLine(server=Path(urlsplit(url).path), socket=folder / "line")
+
+
+class Wire(Line):
+    """The way to a server on loopback, at an address like http://127.0.0.1:8080/path."""
+
+    def __init__(self, url: str) -> None:
+        self._there = urlsplit(url)
+        self._port = 0
+        super().__init__(
+            connect=lambda: asyncio.open_connection(self._there.hostname, self._there.port),
+            listen=self._listen_anywhere,
+        )
+
+    @property
+    def url(self) -> str:
+        """The address by which the server is reached through this wire."""
+        return urlunsplit(self._there._replace(netloc=f"127.0.0.1:{self._port}"))
+
+    async def _listen_anywhere(self, joined: Joined) -> asyncio.Server:
+        server = await asyncio.start_server(joined, "127.0.0.1", self._port)
+        # The same port, when it is mended.
+        self._port = server.sockets[0].getsockname()[1]
+        return server
+
+
+async def _carry(*ways: Streams) -> None:
+    """Copy each reader to its writer until one side closes."""
+    copying = [asyncio.create_task(_copy(*way)) for way in ways]
+    try:
+        await asyncio.wait(copying, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in copying:
+            task.cancel()
+        await asyncio.gather(*copying, return_exceptions=True)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
+    while data := await reader.read(65_536):
         writer.write(data)
         await writer.drain()
-    raise ConnectionError("one side has closed")
-
-
-@asynccontextmanager
-async def line(url: str, folder: Path) -> AsyncIterator[Line]:
-    """Open a way to the server at a unix:// address."""
-    way = Line(server=Path(urlsplit(url).path), socket=folder / "line")
-    await way.mend()
-    try:
-        yield way
-    finally:
-        await way.cut()

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from tests.chaos.fleet import Fleet
 from tests.chaos.server import Server
-from tests.chaos.wire import Wire
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
+from tests.outage import Wire
 from tests.process import LEASE
 
 _WRITES_DISCORD = "(POST|PATCH) /channels/"

@@ -18,11 +18,11 @@ from tests.chaos.fleet import fleet
 from tests.chaos.judge import KINDS, Verdict, judge
 from tests.chaos.server import Server, server
 from tests.chaos.talks import DiscordTalk, People, SlackTalk, Talk, answer
-from tests.chaos.wire import Wire, wire
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.limits import Limits
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
+from tests.outage import Wire
 from tests.process import discord_variables, slack_variables
 
 CREWS = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
@@ -117,9 +117,9 @@ async def _world(folder: Path, rng: random.Random) -> AsyncIterator[World]:
         slack = await stack.enter_async_context(SlackEmulator())
         store = await stack.enter_async_context(server(folder))
         wires = {
-            "discord": await stack.enter_async_context(wire(discord.api_url)),
-            "slack": await stack.enter_async_context(wire(slack.api_url)),
-            "model": await stack.enter_async_context(wire(model.url)),
+            "discord": await stack.enter_async_context(Wire(discord.api_url)),
+            "slack": await stack.enter_async_context(Wire(slack.api_url)),
+            "model": await stack.enter_async_context(Wire(model.url)),
         }
         variables = _variables(discord, slack, model, wires) | {"REDIS_URL": store.line.url}
         crew = await stack.enter_async_context(fleet(folder, variables, CREWS))

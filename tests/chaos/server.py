@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from bot.embedded_store import _binary
-from tests.outage import Line
+from tests.outage import SocketLine
 
 STARTING = 30.0  # seconds
 
@@ -24,7 +24,7 @@ class Server:
         self._folder = folder
         self._socket = folder / "server"
         self._process: asyncio.subprocess.Process | None = None
-        self.line = Line(server=self._socket, socket=folder / "line")
+        self.line = SocketLine(server=self._socket, socket=folder / "line")
         self.redis = Redis(unix_socket_path=str(self._socket), decode_responses=True)
 
     async def start(self) -> None:

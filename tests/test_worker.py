@@ -580,6 +580,29 @@ async def test_a_reply_goes_on_while_the_store_is_away(valkey_url: str, tmp_path
     assert len(model.prompts) == 1
 
 
+async def test_work_resumes_within_five_seconds_of_the_stores_return(
+    store: Store, valkey_url: str, tmp_path: Path
+) -> None:
+    platform, prefix = FakePlatform(), store.key("").partition(":")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            line(valkey_url, Path(folder)) as way,
+            connect(url=way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
+            running(a_worker(cut_off, platform, FakeModel(["Hi"]))),
+        ):
+            await way.cut()
+            await a_queue(store).admit(a_turn())
+            # Long enough for every wait that grows.
+            await asyncio.sleep(5)
+            assert not platform.shown.states
+            await way.mend()
+
+            async with asyncio.timeout(5):
+                await all_ended(store)
+
+    assert platform.shown.text == "Hi"
+
+
 async def test_two_workers_answer_each_turn_once(store: Store) -> None:
     platform = FakePlatform()
     models = [FakeModel(["Hi"]), FakeModel(["Hi"])]

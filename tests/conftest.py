@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from bot.store import Store, connect
+from tests.emulators.model import ModelEmulator
 
 # How long an example takes says nothing where several tests run at once.
 settings.register_profile("parley", deadline=None)
@@ -41,3 +42,18 @@ async def store(valkey_url: str, tmp_path: Path) -> AsyncIterator[Store]:
     prefix = f"test-{uuid4().hex}"
     async with connect(url=valkey_url, data_dir=tmp_path, prefix=prefix) as store:
         yield store
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A folder for a process of the bot, or for a store of its own."""
+    # pytest's own temporary paths are too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[ModelEmulator]:
+    """An emulated model server."""
+    async with ModelEmulator() as emulator:
+        yield emulator

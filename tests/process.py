@@ -11,6 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bot.domain import Exchange
+from bot.history import decode
+from bot.store import connect
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.model import ModelEmulator
@@ -115,6 +118,14 @@ async def discord_bot(
             yield discord, running
 
 
+async def remembered(data_dir: Path) -> list[Exchange]:
+    async with connect(url="", data_dir=data_dir) as store:
+        found: list[Exchange] = []
+        for name in await store.command("KEYS", store.key("history", "*")):
+            found += [decode(line) for line in await store.command("LRANGE", name, 0, -1)]
+    return found
+
+
 class Way:
     """One way to talk to the bot: `ask`, then `ask` again in the same conversation."""
 
@@ -135,6 +146,10 @@ class Way:
     async def press(self) -> None:
         """Press the newest button, as the person who asked."""
         raise NotImplementedError
+
+
+def offers_another(way: Way) -> bool:
+    return any(button.startswith("regenerate") for _, button in way.buttons())
 
 
 class InDiscord(Way):

@@ -7,9 +7,8 @@ import os
 import random
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -34,13 +33,6 @@ HANGING_IMPORT = """
 import sys
 sys.addaudithook(lambda event, words: event == "import" and words[0] == "aiohttp" and open("gate"))
 """
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    # pytest's own temporary paths are too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-        yield Path(folder)
 
 
 @asynccontextmanager

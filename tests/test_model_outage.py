@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -14,10 +13,7 @@ import aiohttp
 import pytest
 
 from bot import errors
-from bot.domain import Exchange
 from bot.draft import ANSWERED_BY, STOPPED
-from bot.history import decode
-from bot.store import connect
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
@@ -30,6 +26,8 @@ from tests.process import (
     bot,
     discord_bot,
     discord_variables,
+    offers_another,
+    remembered,
     slack_variables,
 )
 from tests.waiting import until
@@ -38,19 +36,6 @@ pytestmark = pytest.mark.process
 
 ANSWER = "The quick brown fox jumps over the lazy dog again and again. " * 5 + "The end."
 AWAY = errors.ModelUnavailable.apology
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    # pytest's own temporary paths are too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-async def model() -> AsyncIterator[ModelEmulator]:
-    async with ModelEmulator() as emulator:
-        yield emulator
 
 
 @asynccontextmanager
@@ -70,18 +55,6 @@ async def running_on(
         running = await stack.enter_async_context(bot(data_dir=data_dir, variables=variables))
         await asyncio.wait_for(up.wait(), 60)
         yield way, running
-
-
-async def remembered(data_dir: Path) -> list[Exchange]:
-    async with connect(url="", data_dir=data_dir) as store:
-        found: list[Exchange] = []
-        for name in await store.command("KEYS", store.key("history", "*")):
-            found += [decode(line) for line in await store.command("LRANGE", name, 0, -1)]
-    return found
-
-
-def offers_another(way: Way) -> bool:
-    return any(button.startswith("regenerate") for _, button in way.buttons())
 
 
 @pytest.mark.parametrize("platform", ["discord", "slack"])

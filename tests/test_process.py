@@ -7,7 +7,7 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,7 @@ import aiohttp
 import pytest
 
 from bot import errors
-from bot.domain import Exchange, ThreadKey
-from bot.history import decode
+from bot.domain import ThreadKey
 from bot.store import connect
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import How, ModelEmulator
@@ -35,6 +34,8 @@ from tests.process import (
     bot,
     discord_bot,
     discord_variables,
+    offers_another,
+    remembered,
     slack_variables,
 )
 from tests.waiting import until
@@ -50,19 +51,6 @@ ANSWER = (
 SECONDS = 4.0  # that the model takes for it
 
 
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    # pytest's own temporary paths are too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-async def model() -> AsyncIterator[ModelEmulator]:
-    async with ModelEmulator() as emulator:
-        yield emulator
-
-
 def speak_slowly(model: ModelEmulator, *, seconds: float = SECONDS) -> None:
     model.answer = ANSWER
     model.delay = seconds * model.chunk / len(ANSWER)
@@ -74,14 +62,6 @@ def contents(model: ModelEmulator, number: int) -> list[tuple[str, str]]:
         for message in model.requests[number].messages
         if message["role"] != "system"
     ]
-
-
-async def remembered(data_dir: Path) -> list[Exchange]:
-    async with connect(url="", data_dir=data_dir) as store:
-        found: list[Exchange] = []
-        for name in await store.command("KEYS", store.key("history", "*")):
-            found += [decode(line) for line in await store.command("LRANGE", name, 0, -1)]
-    return found
 
 
 def answered(way: Way, times: int) -> bool:
@@ -416,7 +396,7 @@ async def test_an_answer_that_may_not_go_on_says_so(data_dir: Path, model: Model
         await way.ask("What is it?")
         await until(lambda: way.finals())
         discord.forbid_writing(discord.channel_id, in_threads=True)
-        await until(lambda: _offers_another(way), why=way.answers)
+        await until(lambda: offers_another(way), why=way.answers)
 
     (shown,) = way.finals()
     words, _, apology = shown.rpartition("\n\n")
@@ -445,12 +425,12 @@ async def has_an_answer_written_anew(way: Way, model: ModelEmulator) -> None:
     """The button changes the text in the same message, and what the next prompt holds."""
     model.answer = "The first answer, which is somewhat longer."
     await way.ask("What is it?")
-    await until(lambda: _offers_another(way), why=way.answers)
+    await until(lambda: offers_another(way), why=way.answers)
     (former,) = way.buttons()
 
     model.answer = "Another answer."
     await way.press()
-    await until(lambda: way.finals() == [model.answer] and _offers_another(way), why=way.answers)
+    await until(lambda: way.finals() == [model.answer] and offers_another(way), why=way.answers)
     assert way.buttons() == [former]
     model.answer = "More."
     await way.ask("And then?")
@@ -462,10 +442,6 @@ async def has_an_answer_written_anew(way: Way, model: ModelEmulator) -> None:
         ("assistant", "Another answer."),
         ("user", "And then?"),
     ]
-
-
-def _offers_another(way: Way) -> bool:
-    return [button for _, button in way.buttons() if button.startswith("regenerate")] != []
 
 
 @pytest.mark.parametrize("kind", [DiscordMention, DiscordSlash])
@@ -495,7 +471,7 @@ async def test_a_process_killed_over_a_new_answer_is_followed_by_one_that_finish
         async with bot(data_dir=data_dir, variables=variables) as first:
             await asyncio.wait_for(discord.connected.wait(), 60)
             await way.ask("What is it?")
-            await until(lambda: _offers_another(way), why=way.answers)
+            await until(lambda: offers_another(way), why=way.answers)
             speak_slowly(model)
             await way.press()
             await until(lambda: way.finals()[0].startswith("Well"), why=way.answers)
@@ -506,7 +482,7 @@ async def test_a_process_killed_over_a_new_answer_is_followed_by_one_that_finish
         ]
         model.delay = 0
         async with bot(data_dir=data_dir, variables=variables):
-            await until(lambda: way.finals() == [ANSWER] and _offers_another(way), why=way.answers)
+            await until(lambda: way.finals() == [ANSWER] and offers_another(way), why=way.answers)
 
     assert [exchange.answer for exchange in await remembered(data_dir)] == [ANSWER]
 

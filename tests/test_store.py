@@ -10,9 +10,8 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -35,13 +34,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    # pytest's own temporary paths are too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-        yield Path(folder)
 
 
 @asynccontextmanager

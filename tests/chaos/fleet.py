@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.process import Bot, bot
+from tests.waiting import until
 
 
 class Fleet:
@@ -25,6 +26,14 @@ class Fleet:
         """Return one that runs, if any does."""
         ready = [one for one in self._running.values() if one.process.returncode is None]
         return rng.choice(ready) if ready else None
+
+    async def hears(self) -> None:
+        """Return when a process that hears the platforms is up; TimeoutError when none comes up.
+
+        On a machine so busy that none ever is, every event would come minutes late and nothing be
+        tried.
+        """
+        await until(lambda: any(map(_hears, self._running.values())), why=lambda: self.texts[-1:])
 
     async def keep(self, number: int, roles: Sequence[str]) -> None:
         """Run a process with these roles, and another when it has ended, until cancelled."""
@@ -44,6 +53,10 @@ class Fleet:
     def texts(self) -> list[str]:
         """All that any of them has written to its log."""
         return [*self.logs, *(one.text() for one in self._running.values())]
+
+
+def _hears(one: Bot) -> bool:
+    return one.process.returncode is None and "Running as discord" in one.text()
 
 
 @asynccontextmanager

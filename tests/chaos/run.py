@@ -93,6 +93,7 @@ async def _strike(
     # A fault is never left half way: what it broke would stay so.
     while clock() < ends and world.done.total() != most:
         await asyncio.sleep(world.rng.expovariate(1 / pause))
+        await world.fleet.hears()
         await world.strike(world.rng.choice(names))
 
 

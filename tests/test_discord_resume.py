@@ -15,7 +15,7 @@ import pytest
 import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
-from adapters.discord import DiscordPlatform, connect
+from adapters.discord import DiscordPlatform, connect, missed
 from adapters.discord.backlog import Backlog, Errand
 from adapters.discord.journal import Journal, held
 from adapters.discord.platform import Shards
@@ -448,7 +448,8 @@ async def test_a_session_that_discord_ends_while_we_listen_is_caught_up(store: S
 async def test_a_catch_up_looks_at_fifty_places_and_no_more(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.discord.missed.PLACES", 3)
+    assert missed.PLACES == 50
+    monkeypatch.setattr(missed, "PLACES", 3)
     new, clock = FakeIntake(), Clock()
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada = emulator.user("Ada")

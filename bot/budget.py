@@ -66,7 +66,6 @@ if ends > tonumber(redis.call('HGET', KEYS[1], 'paused') or 0) then
   redis.call('PEXPIRE', KEYS[1], math.max(left, tonumber(ARGV[1])))
 end
 """
-_ALONE_SECONDS = 10.0  # without asking a store that did not answer
 # A process alone lets windows last a little longer: writes do not arrive as evenly as they leave.
 _ALONE_WINDOW = 1.05
 _MANY = 1000  # buckets to remember before idle ones are dropped
@@ -148,7 +147,6 @@ class EditBudgets:
         self._pause = store.redis.register_script(_PAUSE)
         self._queues: dict[str, _Queue] = {}
         self._learned: dict[str, tuple[int, float]] = {}
-        self._alone_until = 0.0  # loop time until which the store is not asked
 
     async def interim(
         self,
@@ -202,13 +200,13 @@ class EditBudgets:
         queue = self._queue(budget)
         until = asyncio.get_running_loop().time() + seconds
         queue.paused_until = max(queue.paused_until, until)
-        if asyncio.get_running_loop().time() < self._alone_until:
+        if self._store.is_away:
             return
         try:
             with store_errors():
                 await self._pause(keys=[self._key(budget)], args=[int(seconds * 1000)])
         except StoreUnavailable:
-            self._go_alone()
+            self._store.note_away()
 
     def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
         """Take what the platform says of a bucket for truer than what the surface knows."""
@@ -259,7 +257,7 @@ class EditBudgets:
 
         `age` is in seconds, since the reply's last write.
         """
-        if asyncio.get_running_loop().time() < self._alone_until:
+        if self._store.is_away:
             return None
         age = int(min(age, budget.seconds) * 1000)
         window = int(budget.seconds * 1000)
@@ -268,7 +266,7 @@ class EditBudgets:
             with store_errors():
                 milliseconds: int = await self._take(keys=[self._key(budget)], args=words)
         except StoreUnavailable:
-            self._go_alone()
+            self._store.note_away()
             return None
         return milliseconds / 1000
 
@@ -278,10 +276,6 @@ class EditBudgets:
 
     def _key(self, budget: EditBudget) -> str:
         return self._store.key("budget", budget.bucket)
-
-    def _go_alone(self) -> None:
-        # A store that hangs takes seconds to say so: not for every write again.
-        self._alone_until = asyncio.get_running_loop().time() + _ALONE_SECONDS
 
 
 async def _any_of(task: asyncio.Task[bool] | None, event: asyncio.Event, *, within: float) -> None:

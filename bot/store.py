@@ -17,11 +17,13 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from bot import embedded_store
 from bot.errors import CannotStart, StoreUnavailable
+from bot.tasks import cancelled
 
 # Longer than any blocking read, which lasts two seconds at most: only a server that hangs needs it.
 COMMAND_SECONDS = 3.0
 CONNECT_SECONDS = 1.0
 PING_SECONDS = 1.0
+PING_PAUSE = 0.5  # seconds before each ping of a store that is away
 # A refused or broken connection is tried three times: an embedded server that changes hands (0.1 s)
 # goes unnoticed, and a dead one is told within 1.2 s even where redis-py nests its retries.
 RETRIES = 2
@@ -56,6 +58,15 @@ class Store:
         self.redis = client
         self.url = url
         self._prefix = prefix
+        self._returning: asyncio.Task[None] | None = None
+
+    @property
+    def is_away(self) -> bool:
+        """Whether somebody noted that it does not answer, and no ping has got through since.
+
+        Who can do without the store looks here first: one that hangs takes seconds to say so.
+        """
+        return self._returning is not None
 
     def key(self, *parts: str) -> str:
         """Return the name of a key; all carry one hash tag, so that a script may use several."""
@@ -72,6 +83,25 @@ class Store:
         with store_errors():
             async with asyncio.timeout(PING_SECONDS):
                 await self.redis.ping()
+
+    def note_away(self) -> None:
+        """Have the store taken for away; one ping after the other finds out when it is back."""
+        if self._returning is None:
+            self._returning = asyncio.create_task(self._await_return())
+
+    async def close(self) -> None:
+        """End the pings."""
+        if self._returning:
+            await cancelled(self._returning)
+
+    async def _await_return(self) -> None:
+        try:
+            while True:
+                await asyncio.sleep(PING_PAUSE)
+                with contextlib.suppress(StoreUnavailable):
+                    return await self.ping()
+        finally:
+            self._returning = None
 
 
 @contextlib.contextmanager
@@ -96,8 +126,12 @@ async def connect(*, url: str, data_dir: Path, prefix: str = "parley") -> AsyncI
     of a `data_dir`; when it ends, whoever is left starts it again.
     """
     if not url:
-        async with embedded_store.serve(data_dir) as own_url, _client(own_url) as client:
-            yield Store(client=client, url=own_url, prefix=prefix)
+        async with (
+            embedded_store.serve(data_dir) as own_url,
+            _client(own_url) as client,
+            _store(client, url=own_url, prefix=prefix) as store,
+        ):
+            yield store
         return
     try:
         opened = _client(url)
@@ -106,7 +140,17 @@ async def connect(*, url: str, data_dir: Path, prefix: str = "parley") -> AsyncI
     async with opened as client:
         await _check_version(client, url)
         await _warn_of_loss(client, url)
-        yield Store(client=client, url=url, prefix=prefix)
+        async with _store(client, url=url, prefix=prefix) as store:
+            yield store
+
+
+@contextlib.asynccontextmanager
+async def _store(client: redis.asyncio.Redis, *, url: str, prefix: str) -> AsyncIterator[Store]:
+    store = Store(client=client, url=url, prefix=prefix)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def _client(url: str) -> redis.asyncio.Redis:

@@ -13,7 +13,11 @@ Joined = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Line:
-    """A way to a server; `cut` breaks it and refuses what is new, `mend` opens it again."""
+    """A way to a server; `cut` breaks it and refuses what is new, `mend` opens it again.
+
+    While it is held with `hold`, it takes connections and words, and carries none; `mend` ends that
+    too.
+    """
 
     def __init__(
         self,
@@ -25,13 +29,20 @@ class Line:
         self._listen = listen
         self._carrying: set[asyncio.Task[None]] = set()
         self._listening: asyncio.Server | None = None
+        self._flows = asyncio.Event()
 
     async def mend(self) -> None:
-        self._listening = await self._listen(self._join)
+        self._flows.set()
+        if self._listening is None:
+            self._listening = await self._listen(self._join)
+
+    def hold(self) -> None:
+        self._flows.clear()
 
     async def cut(self) -> None:
         if self._listening:
             self._listening.close()
+            self._listening = None
         for task in self._carrying:
             task.cancel()
         await asyncio.gather(*self._carrying, return_exceptions=True)
@@ -50,7 +61,7 @@ class Line:
         try:
             away, back = await self._connect()
             try:
-                await _carry((reader, back), (away, writer))
+                await self._carry((reader, back), (away, writer))
             finally:
                 back.transport.abort()
         except (OSError, asyncio.CancelledError):
@@ -58,6 +69,22 @@ class Line:
         finally:
             writer.transport.abort()
             self._carrying.discard(task)
+
+    async def _carry(self, *ways: Streams) -> None:
+        """Copy each reader to its writer until one side closes."""
+        copying = [asyncio.create_task(self._copy(*way)) for way in ways]
+        try:
+            await asyncio.wait(copying, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in copying:
+                task.cancel()
+            await asyncio.gather(*copying, return_exceptions=True)
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            await self._flows.wait()
+            writer.write(data)
+            await writer.drain()
 
 
 class SocketLine(Line):
@@ -97,20 +124,3 @@ class Wire(Line):
         # The same port, when it is mended.
         self._port = server.sockets[0].getsockname()[1]
         return server
-
-
-async def _carry(*ways: Streams) -> None:
-    """Copy each reader to its writer until one side closes."""
-    copying = [asyncio.create_task(_copy(*way)) for way in ways]
-    try:
-        await asyncio.wait(copying, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in copying:
-            task.cancel()
-        await asyncio.gather(*copying, return_exceptions=True)
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65_536):
-        writer.write(data)
-        await writer.drain()

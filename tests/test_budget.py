@@ -10,18 +10,20 @@ import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from bot import budget as budget_module
+from bot import store as store_module
 from bot.budget import EditBudgets
 from bot.domain import EditBudget
 from bot.errors import WriteDelayed
-from bot.store import Store
+from bot.store import Store, connect
 from tests.outage import line
+from tests.waiting import until
 
 NEVER = asyncio.Event()
 FOREVER = math.inf
@@ -213,22 +215,53 @@ class TestAlone:
     async def test_what_it_wrote_alone_counts_when_the_store_is_back(
         self, valkey_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(budget_module, "_ALONE_SECONDS", 0.1)
+        monkeypatch.setattr(store_module, "PING_PAUSE", 0.05)
         budget = fixed("a", 2, 1.0)
         with tempfile.TemporaryDirectory(prefix="parley-") as folder:
             async with line(valkey_url, Path(folder)) as way:
                 client = redis.asyncio.Redis.from_url(way.url, retry=Retry(NoBackoff(), 0))
-                budgets = EditBudgets(store=Store(client=client, url=way.url, prefix="back"))
+                there = Store(client=client, url=way.url, prefix="back")
+                budgets = EditBudgets(store=there)
                 await way.cut()
                 for _ in range(2):
                     await budgets.final(budget, deadline=FOREVER)
                 await way.mend()
-                await asyncio.sleep(0.15)
+                await until(lambda: not there.is_away)
 
                 took = await seconds(budgets.final(budget, deadline=FOREVER))
                 await client.aclose()
 
         assert 0.6 < took < 1.5
+
+    async def test_a_store_that_hangs_holds_up_one_write_and_no_other(
+        self, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(store_module, "COMMAND_SECONDS", 0.5)
+        monkeypatch.setattr(store_module, "PING_SECONDS", 0.1)
+        monkeypatch.setattr(store_module, "PING_PAUSE", 0.05)
+        budget, prefix = fixed("a", 100, 1.0), f"test-{uuid4().hex}"
+        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+            async with (
+                line(valkey_url, Path(folder)) as way,
+                connect(url=way.url, data_dir=tmp_path, prefix=prefix) as there,
+            ):
+                budgets = EditBudgets(store=there)
+                way.hold()
+                first = await seconds(budgets.final(budget, deadline=FOREVER))
+                others = [await _after_a_moment(budgets, budget) for _ in range(20)]
+                await way.mend()
+                await until(lambda: not there.is_away)
+                await budgets.final(budget, deadline=FOREVER)
+
+                assert await there.command("EXISTS", there.key("budget", "a")) == 1
+        assert first == pytest.approx(0.5, abs=0.3)
+        assert max(others) < 0.1
+
+
+async def _after_a_moment(budgets: EditBudgets, budget: EditBudget) -> float:
+    """Return how long a write waits that comes a little later."""
+    await asyncio.sleep(0.05)
+    return await seconds(budgets.final(budget, deadline=FOREVER))
 
 
 @asynccontextmanager

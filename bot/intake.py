@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from functools import partial
 
-from bot.domain import Person, ThreadKey, Turn
+from bot.domain import Person, Place, ThreadKey, Turn
 from bot.errors import Refused, ThreadBusy
 from bot.guard import whole_characters
 from bot.history import History
@@ -49,17 +50,23 @@ class Intake:
         """
         return await self._queue.stop_thread(thread)
 
-    async def regenerate(self, turn_id: str, *, person_id: str, press_id: str) -> None:
+    async def regenerate(
+        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+    ) -> None:
         """Have a thread's last answer written anew, in its messages, for the person who asked.
 
-        `press_id` names what the person did: told twice, it is done once. Raises Refused (its
-        `apology` is for the person) and StoreUnavailable.
+        `press_id` names what the person did: told twice, it is done once. The keys of `place` stand
+        in the turn's place from now on. Raises Refused (its `apology` is for the person) and
+        StoreUnavailable.
         """
+        again = partial(
+            self._queue.regenerate, turn_id, person_id=person_id, press_id=press_id, place=place
+        )
         try:
-            await self._queue.regenerate(turn_id, person_id=person_id, press_id=press_id)
+            await again()
         except ThreadBusy:
             await asyncio.sleep(_ENDING)
-            await self._queue.regenerate(turn_id, person_id=person_id, press_id=press_id)
+            await again()
 
     async def forget(self, turn_id: str) -> None:
         """Drop a turn whose question was deleted: waiting, running or remembered."""

@@ -136,6 +136,8 @@ class Screen:
             # It may stand there already: only the post finds out, no further edit.
             self._unchanging.add(page.number)
             raise
+        # Those behind it stand above it now.
+        self._unchanging.update(range(page.number + 1, len(self._ids)))
         self._took(page)
         await self._save(self._ids)
         with suppress(SurfaceError):

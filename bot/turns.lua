@@ -162,8 +162,9 @@ function verbs.admit(id, thread, person, body, thread_limit, person_limit, total
 end
 
 -- What the turn has shown stays on the screen, and its exchange in the history, until there is a
--- new one. One that left no exchange is the last as long as none has followed it (`after`).
-function verbs.regenerate(id, asker, press, person_limit, total_limit)
+-- new one. One that left no exchange is the last as long as none has followed it (`after`). `place`
+-- is what the press adds to the turn's place, '' when that is nothing.
+function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
   if redis.call('EXISTS', pressed) == 1 then return 'again' end
   local kept = redis.call('HMGET', name, 'forget', 'body', 'after', 'shown')
@@ -179,6 +180,7 @@ function verbs.regenerate(id, asker, press, person_limit, total_limit)
   redis.call('SET', pressed, id, 'PX', PRESS_MS)
   if last == id then redis.call('HSETNX', name, 'former', kept[4]) end
   redis.call('HSET', name, 'state', 'queued', 'tries', 0, 'shown', '')
+  if place ~= '' then redis.call('HSET', name, 'pressed_at', place) end
   redis.call('HDEL', name, 'stop')
   enqueue(id, turn.thread, turn.person)
   return 'again'
@@ -202,8 +204,8 @@ local function may_run(id, person, cap)
   return redis.call('SISMEMBER', running, id) == 1 or redis.call('SCARD', running) < tonumber(cap)
 end
 
--- Answers {id, fence, tries, body, pages, shown, stop, former}, or false when there is nothing for
--- us. A token that was claimed from another worker brings the thread that was taken with it.
+-- Answers {id, fence, tries, body, pressed_at, pages, shown, stop, former}, or false when there is
+-- nothing for us. A token that was claimed from another worker brings the thread that was taken with it.
 function verbs.take(platform, entry, worker, person_cap)
   local stream, held = key('ready', platform), key('held', platform)
   if #redis.call('XPENDING', stream, GROUP, entry, entry, 1, worker) == 0 then return false end
@@ -229,8 +231,8 @@ function verbs.take(platform, entry, worker, person_cap)
   redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
   local fence = redis.call('HINCRBY', key('turn', id), 'fence', 1)
   local tries = redis.call('HINCRBY', key('turn', id), 'tries', 1)
-  local rest = redis.call('HMGET', key('turn', id), 'body', 'pages', 'shown', 'stop', 'former')
-  return {id, fence, tries, rest[1], rest[2] or '[]', rest[3] or '', rest[4] or '', rest[5] or ''}
+  local rest = redis.call('HMGET', key('turn', id), 'body', 'pressed_at', 'pages', 'shown', 'stop', 'former')
+  return {id, fence, tries, rest[1], rest[2] or '{}', rest[3] or '[]', rest[4] or '', rest[5] or '', rest[6] or ''}
 end
 
 -- A token that another worker has claimed, but not taken yet, is lost too: claiming it back would

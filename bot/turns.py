@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any
 
-from bot.domain import Exchange, Outcome, Person, ThreadKey, Turn
+from bot.domain import Exchange, Outcome, Person, Place, ThreadKey, Turn
 from bot.errors import (
     LeaseLost,
     NotRemembered,
@@ -136,11 +136,14 @@ class TurnQueue:
         _raise_refusal(answer)
         return answer == "admitted"
 
-    async def regenerate(self, turn_id: str, *, person_id: str, press_id: str) -> None:
+    async def regenerate(
+        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+    ) -> None:
         """Queue an ended turn once more, with the messages it has; raises Refused.
 
         The person has to be its asker, it the last of its thread, and nothing else at work there.
-        The same press, told again, changes nothing.
+        The same press, told again, changes nothing. The keys of `place` stand in the turn's place
+        from now on.
         """
         limits = self._limits
         answer = await self._call(
@@ -148,6 +151,7 @@ class TurnQueue:
             turn_id,
             person_id,
             press_id,
+            json.dumps(place) if place else "",
             limits.waiting_per_person,
             limits.waiting,
         )
@@ -205,9 +209,9 @@ class TurnQueue:
         )
         if not isinstance(answer, list):
             return None
-        turn_id, fence, tries, body, pages, shown, stop, former = answer
+        turn_id, fence, tries, body, pressed_at, pages, shown, stop, former = answer
         try:
-            turn = _turn(body)
+            turn = _turn(body, pressed_at)
         except (ValueError, KeyError, TypeError):
             log.exception("Turn %s cannot be read: it was written by another version", turn_id)
             ended = ("dead", pages, shown, "", HISTORY_LIMIT)
@@ -344,14 +348,14 @@ def _person_key(turn: Turn) -> str:
     return str(ThreadKey(turn.key.platform, turn.key.workspace, "", turn.person.id))
 
 
-def _turn(body: str) -> Turn:
+def _turn(body: str, pressed_at: str) -> Turn:
     value = json.loads(body)
     return Turn(
         id=value["id"],
         key=ThreadKey(**value["key"]),
         person=Person(**value["person"]),
         text=value["text"],
-        place=value["place"],
+        place=value["place"] | json.loads(pressed_at),
         asked_at=value["asked_at"],
     )
 

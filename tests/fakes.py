@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from bot.domain import EditBudget, Message, Page, Person, ThreadKey, Turn
+from bot.domain import EditBudget, Message, Page, Person, Place, ThreadKey, Turn
 from bot.errors import MessageGone, ModelError, SurfaceError
 from bot.intake import Intake
 
@@ -139,6 +139,7 @@ class FakeIntake(Intake):
         self.stopped: list[str] = []
         self.stopped_threads: list[ThreadKey] = []
         self.pressed: list[tuple[str, str, str]] = []
+        self.pressed_at: list[Place | None] = []
         self.forgotten: list[str] = []
         self.called: list[tuple[ThreadKey, Person]] = []
         self.threads: dict[str, ThreadKey] = {}
@@ -171,9 +172,12 @@ class FakeIntake(Intake):
         self.stopped_threads.append(thread)
         return True
 
-    async def regenerate(self, turn_id: str, *, person_id: str, press_id: str) -> None:
+    async def regenerate(
+        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+    ) -> None:
         self._refuse()
         self.pressed.append((turn_id, person_id, press_id))
+        self.pressed_at.append(place)
 
     async def forget(self, turn_id: str) -> None:
         self._refuse()

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from adapters.discord import DiscordPlatform
 from adapters.discord.place import CommandPlace
-from bot.domain import Turn
-from bot.errors import PlaceGone, WriteFailed, WriteRefused
+from bot.budget import EditBudgets
+from bot.domain import Place, Turn
+from bot.errors import MessageGone, PlaceGone, WriteFailed, WriteRefused
+from bot.ports import Surface
+from bot.reply import restore
+from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.fakes import FakeIntake
 from tests.test_discord import listening, page, snowflake_of, turn_at
 from tests.waiting import until
 
 NO_ACCESS = {"code": 50001, "message": "Missing Access"}
+
+
+class Slow(FakeIntake):
+    """Takes a press when it is `open`, and tells before that there was one."""
+
+    async def regenerate(
+        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+    ) -> None:
+        await super().regenerate(turn_id, person_id=person_id, press_id=press_id, place=place)
+        await self.open.wait()
 
 
 @asynccontextmanager
@@ -30,6 +46,41 @@ async def asked(emulator: DiscordEmulator) -> AsyncIterator[tuple[DiscordPlatfor
         )
         await until(lambda: emulator.original(given))
         yield platform, intake.turns[0]
+
+
+@asynccontextmanager
+async def pressed(
+    emulator: DiscordEmulator, *pages: str, in_time: bool = False
+) -> AsyncIterator[tuple[Surface, list[str], Turn]]:
+    """Yield the surface of a press of Regenerate, 15 minutes after the answer if not `in_time`.
+
+    And what stands there since, where the bot does not see the channel; and the turn.
+    """
+    intake = Slow()
+    async with listening(emulator, intake) as platform:
+        ada, last = emulator.user("Ada"), len(pages) - 1
+        given = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+        await until(lambda: emulator.original(given))
+        turn = intake.turns[0]
+        if last:
+            emulator.fail("POST /channels", status=403, body=NO_ACCESS, times=99)
+            emulator.fail("GET /channels", status=403, body=NO_ACCESS, times=99)
+        async with platform.surface(turn) as surface:
+            stood = [
+                await surface.post(page(text, number=number, final=True, last=number == last))
+                for number, text in enumerate(pages)
+            ]
+        if not in_time:
+            emulator.clock.advance(900)
+            turn = aged(turn, 15.5)
+        intake.open.clear()
+        await emulator.click(stood[-1].removeprefix("@"), ada, f"regenerate:{turn.id}")
+        await until(lambda: intake.pressed)
+        added = intake.pressed_at[0]
+        assert added is not None
+        asyncio.get_running_loop().call_later(0.1, intake.open.set)
+        async with platform.surface(replace(turn, place={**turn.place, **added})) as surface:
+            yield surface, stood, turn
 
 
 def aged(turn: Turn, minutes: float) -> Turn:
@@ -92,6 +143,87 @@ async def test_where_we_may_not_see_the_channel_an_answer_loses_its_button_in_ti
                 await surface.edit(shown, page("Because, because"))
 
         assert (message.text, message.buttons) == ("Because", ())
+
+
+async def test_an_old_answer_is_written_anew_by_the_token_of_the_press() -> None:
+    async with DiscordEmulator() as emulator:
+        async with pressed(emulator, "Because") as (surface, (shown,), turn):
+            await surface.edit(shown, page("For"))
+            budget = surface.budget(page("For"), new=False)
+            await surface.edit(shown, page("For this reason", last=True))
+
+        (message,) = emulator.screen(emulator.channel_id)
+        assert (message.text, message.buttons) == ("For this reason", (f"regenerate:{turn.id}",))
+        assert budget.bucket.startswith("discord:ask:")
+        assert not [one for one in emulator.requests if one.call.startswith("PATCH /channels")]
+
+
+async def test_an_old_answer_of_one_page_grows_where_we_may_not_see_the_channel() -> None:
+    async with DiscordEmulator() as emulator:
+        async with pressed(emulator, "Because") as (surface, (shown,), _):
+            emulator.fail("POST /channels", status=403, body=NO_ACCESS)
+            emulator.fail("GET /channels", status=403, body=NO_ACCESS)
+            await surface.edit(shown, page("For this reason", final=True))
+            later = await surface.post(page("and", number=1))
+            await surface.edit(later, page("and that", number=1, last=True))
+
+        assert texts(emulator) == ["For this reason", "and that"]
+
+
+@pytest.mark.parametrize("anew", [["Red"], ["Red", "Green"], ["Red", "Green", "Blue", "Grey"]])
+async def test_an_old_answer_of_several_pages_is_written_anew_below_those_that_must_stay(
+    store: Store, anew: list[str]
+) -> None:
+    async with DiscordEmulator() as emulator:
+        async with pressed(emulator, "One", "Two", "Three") as (surface, stood, _):
+            emulator.fail("PATCH /channels", status=403, body=NO_ACCESS, times=99)
+            emulator.fail("DELETE /channels", status=403, body=NO_ACCESS, times=99)
+            await restore(
+                "\n\n".join(one * 400 for one in anew),
+                surface=surface,
+                budgets=EditBudgets(store=store),
+                pages=stood,
+                patience=30.0,
+            )
+
+        shown = [text.strip() for text in texts(emulator)]
+        assert shown[:2] == ["One", "Two"]
+        assert "Three" not in shown
+        assert "".join(shown[2:]).replace("\n", "") == "".join(one * 400 for one in anew)
+
+
+async def test_an_answer_of_several_pages_is_written_anew_in_them_while_its_token_lives() -> None:
+    async with DiscordEmulator() as emulator:
+        async with pressed(emulator, "One", "Two", in_time=True) as (surface, stood, _):
+            await surface.edit(stood[0], page("Red", final=True))
+            await surface.edit(stood[1], page("Green", number=1, last=True))
+
+        assert texts(emulator) == ["Red", "Green"]
+
+
+async def test_a_page_that_an_earlier_press_wrote_is_not_taken_for_deleted() -> None:
+    async with (
+        DiscordEmulator() as emulator,
+        pressed(emulator, "One", "Two", in_time=True) as (surface, stood, _),
+    ):
+        unknown = {"code": 10008, "message": "Unknown Message"}
+        emulator.fail("PATCH /webhooks", status=404, body=unknown, times=2)
+        emulator.fail("PATCH /channels", status=403, body=NO_ACCESS)
+
+        with pytest.raises(WriteRefused):
+            await surface.edit(stood[0], page("Red"))
+
+
+async def test_a_page_that_a_person_deleted_is_told_as_such_after_a_press() -> None:
+    async with (
+        DiscordEmulator() as emulator,
+        pressed(emulator, "Because") as (surface, (shown,), _),
+    ):
+        await surface.edit(shown, page("For"))
+        await emulator.delete(shown.removeprefix("@"))
+
+        with pytest.raises(MessageGone):
+            await surface.edit(shown, page("For this reason"))
 
 
 async def test_an_answer_is_known_by_the_id_of_its_message() -> None:

@@ -13,7 +13,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from bot.domain import Exchange, Outcome, Person, ThreadKey, Turn
+from bot.domain import Exchange, Outcome, Person, Place, ThreadKey, Turn
 from bot.errors import (
     LeaseLost,
     NotRemembered,
@@ -730,6 +730,23 @@ async def test_a_thread_at_work_writes_nothing_anew(store: Store) -> None:
         await press(queue, 2, press_id="p2")
 
     assert await queue.depth() == 1
+
+
+async def test_a_press_adds_to_the_place_of_its_turn(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(replace(a_turn(1), place={"channel": "7", "token": "old"}))
+    await finish(queue, await take(queue))
+    added: list[Place | None] = [{"press": {"token": "ü"}}, {"press": {"token": "new"}}, None]
+
+    places = []
+    for number, place in enumerate(added):
+        await queue.regenerate("console:1", person_id=ANN.id, press_id=f"p{number}", place=place)
+        taken = await take(queue)
+        places.append(taken.turn.place)
+        await finish(queue, taken)
+
+    old = {"channel": "7", "token": "old"}
+    assert places == [old | {"press": {"token": one}} for one in ("ü", "new", "new")]
 
 
 async def test_a_press_on_what_is_just_being_stored_is_heeded(store: Store) -> None:

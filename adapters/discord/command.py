@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
-
-import discord
-from discord.http import Route
 
 from adapters.discord.client import RestClient
 from adapters.discord.errors import ThreadArchived, WebhookGone, translated
-from adapters.discord.limits import edit_budget
 from adapters.discord.place import ChannelPlace, CommandPlace
-from adapters.discord.surface import LIMIT, ChannelSurface, form
+from adapters.discord.surface import LIMIT, ChannelSurface
+from adapters.discord.webhook import ORIGINAL, Webhook
 from bot.domain import EditBudget, Page
-from bot.errors import PlaceGone, WriteRefused
+from bot.errors import MessageGone, PlaceGone, WriteRefused
 
 _log = logging.getLogger(__name__)
 
-_ORIGINAL = "@original"
-# The token lives for 15 minutes; the last one is left for writes on their way.
-_TOKEN_LIFE = timedelta(minutes=14)
-# Discord takes the acknowledgement of an interaction for three seconds. Every try counts for the
-# webhook's bucket, so they are few.
-_DEFERRAL_PAUSES = (0.3, 0.9, 1.8)  # seconds
 _RECENT = 100  # messages, the most that one call returns: Discord's documentation
 
 
 class CommandSurface:
     """The original response to a slash command, then messages of its channel.
 
-    Follow-ups take the channel's place where the bot may not write there. What the interaction's
-    webhook has written has `@` before its id. The webhook edits it while the token lives, and has a
-    rate limit of its own; later it is edited as the message of the channel that it is.
+    Follow-ups take the channel's place where the bot may not write there. What a webhook has
+    written has `@` before its id. The interaction's webhook edits it while its token lives, and has
+    a rate limit of its own; later it is edited as the message of the channel that it is.
+    A press that has the answer written anew brings a webhook for the message that was pressed, and
+    for what follows. Messages that neither may edit are refused, so that they are sent anew.
     """
 
     limit = LIMIT
 
     def __init__(self, client: RestClient, *, place: CommandPlace, turn_id: str) -> None:
         self._http = client.http
-        self._application = client.application_id
         self._place = place
         self._turn_id = turn_id
         self._channel = ChannelSurface(
@@ -51,14 +41,28 @@ class CommandSurface:
             parent=None,
             turn_id=turn_id,
         )
-        self._refused = False
-        self._known: set[str] = set()  # ids of what the webhook has written, without the `@`
+        self._command = self._newest = Webhook(
+            client,
+            interaction=place.interaction,
+            token=place.token,
+            original=None,
+            turn_id=turn_id,
+        )
+        if press := place.press:
+            self._newest = Webhook(
+                client,
+                interaction=press.interaction,
+                token=press.token,
+                original=press.message,
+                turn_id=turn_id,
+            )
+        self._known: set[str] = set()  # ids of what webhooks have written, without the `@`
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
-        """Return the budget of the interaction's webhook, or for later pages the channel's."""
-        if page.number > 0 or not self._by_webhook:
+        """Return the budget of the newest webhook, or for later pages the channel's."""
+        if page.number > 0 or not self._newest.lives:
             return self._channel.budget(page, new=new)
-        return edit_budget("ask", self._place.token)
+        return self._newest.budget
 
     def measure(self, text: str) -> int:
         """Return the number of code points, as for any message."""
@@ -69,16 +73,16 @@ class CommandSurface:
 
         Where the response takes nothing, or no more, the first page is a message too.
         """
-        if page.number == 0 and self._by_webhook:
+        if page.number == 0 and self._newest is self._command and self._command.lives:
             try:
-                return await self._answer(page)
+                return self._kept(await self._edit_by(self._command, ORIGINAL, page))
             except WriteRefused as error:
-                self._refused = True
+                self._command.refused = True
                 _log.warning("the answer to %s goes into the channel: %s", self._turn_id, error)
         try:
             return await self._channel.post(page)
         except PlaceGone as gone:
-            if not self._in_time:
+            if not self._newest.in_time:
                 raise
             try:
                 return await self._follow_up(page)
@@ -92,37 +96,31 @@ class CommandSurface:
             return
         name = message_id.removeprefix("@")
         self._known.add(name)
-        if self._by_webhook:
-            try:
-                await self._edit_response(name, page)
-            except WebhookGone:
-                self._refused = True
-            except WriteRefused:
-                self._refused = True
-                raise
-            else:
-                return
-        await self._edit_in_channel(name, page)
+        webhook = self._webhook_of(name)
+        if not (webhook.lives and await self._is_edited_by(webhook, name, page)):
+            await self._edit_in_channel(webhook, name, page)
 
-    @property
-    def _by_webhook(self) -> bool:
-        return self._in_time and not self._refused
+    def _webhook_of(self, name: str) -> Webhook:
+        return self._newest if self._newest.wrote(name) else self._command
 
-    @property
-    def _in_time(self) -> bool:
-        asked_at = discord.utils.snowflake_time(self._place.interaction)
-        return discord.utils.utcnow() - asked_at < _TOKEN_LIFE
+    async def _is_edited_by(self, webhook: Webhook, name: str, page: Page) -> bool:
+        """Edit a message; False where the webhook is not there any more, or knows no such message.
 
-    async def _answer(self, page: Page) -> str:
-        # The turn is admitted before it is acknowledged, so that we may come too early.
-        for pause in _DEFERRAL_PAUSES:
-            try:
-                return await self._edit_response(_ORIGINAL, page)
-            except WebhookGone:
-                await asyncio.sleep(pause)
-        return await self._edit_response(_ORIGINAL, page)
+        One that another interaction has written looks as if it was deleted: the channel knows.
+        """
+        try:
+            await self._edit_by(webhook, name, page)
+        except WebhookGone:
+            webhook.refused = True
+            return False
+        except WriteRefused:
+            webhook.refused = True
+            raise
+        except MessageGone:
+            return False
+        return True
 
-    async def _edit_in_channel(self, name: str, page: Page) -> None:
+    async def _edit_in_channel(self, webhook: Webhook, name: str, page: Page) -> None:
         """Go on without the webhook; PlaceGone where the bot may not see the channel.
 
         What stands there then could not be stopped any more: in the token's last minute the webhook
@@ -132,30 +130,26 @@ class CommandSurface:
             await self._channel.edit(name, page)
         except PlaceGone as gone:
             try:
-                await self._edit_response(name, replace(page, final=True, last=False))
-            except WriteRefused:
+                await self._edit_by(webhook, name, replace(page, final=True, last=False))
+            except (MessageGone, WriteRefused) as error:
+                if webhook is not self._newest:
+                    raise WriteRefused(f"no interaction edits this page any more: {gone}") from gone
+                if isinstance(error, MessageGone):
+                    raise
                 raise gone from None
 
-    async def _edit_response(self, name: str, page: Page) -> str:
-        """Edit what the webhook has written; return its id with the `@`."""
+    async def _edit_by(self, webhook: Webhook, name: str, page: Page) -> str:
         try:
-            return await self._edit(name, page)
+            return await webhook.edit(name, page)
         except ThreadArchived:
             await self._channel.unarchive()
-            return await self._edit(name, page)
-
-    async def _edit(self, name: str, page: Page) -> str:
-        if page.text:
-            return self._kept(await self._write("PATCH", f"/messages/{name}", page))
-        async with translated():
-            await self._http.request(self._route("DELETE", f"/messages/{name}"))
-        return f"@{name}"
+            return await webhook.edit(name, page)
 
     async def _follow_up(self, page: Page) -> str:
         # A webhook knows no nonce: where we may read the channel, an earlier try is found there.
         if lost := await self._lost():
-            return await self._edit_response(lost, page)
-        return self._kept(await self._write("POST", "", page))
+            return self._kept(await self._edit_by(self._newest, lost, page))
+        return self._kept(await self._newest.send(page))
 
     async def _lost(self) -> str | None:
         """Return the id of what the webhook has written and nobody knows of."""
@@ -169,21 +163,8 @@ class CommandSurface:
 
     def _is_ours(self, message: Any) -> bool:
         about = message.get("interaction_metadata") or {}
-        return bool(about.get("id") == str(self._place.interaction))
+        return bool(about.get("id") == str(self._newest.interaction))
 
-    async def _write(self, method: str, path: str, page: Page) -> Any:
-        body = form(page, self._turn_id)
-        async with translated():
-            return await self._http.request(self._route(method, path), json=body)
-
-    def _route(self, method: str, path: str) -> Route:
-        return Route(
-            method,
-            "/webhooks/{webhook_id}/{webhook_token}" + path,
-            webhook_id=self._application,
-            webhook_token=self._place.token,
-        )
-
-    def _kept(self, message: Any) -> str:
-        self._known.add(str(message["id"]))
-        return f"@{message['id']}"
+    def _kept(self, message: str) -> str:
+        self._known.add(message)
+        return f"@{message}"

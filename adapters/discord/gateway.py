@@ -117,6 +117,7 @@ class Gateway(discord.Client):
                 custom_id.removeprefix(REGENERATE),
                 person_id=str(interaction.user.id),
                 press_id=inbound.turn_id(interaction.id),
+                place=inbound.press_place(interaction),
             )
             self._start(self._pressed(interaction, again))
 

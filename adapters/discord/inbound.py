@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import discord
 
-from adapters.discord.place import ChannelPlace, CommandPlace
-from bot.domain import Person, ThreadKey, Turn
+from adapters.discord.place import ChannelPlace, CommandPlace, Press
+from bot.domain import Person, Place, ThreadKey, Turn
 
 Channel = (
     discord.TextChannel
@@ -95,6 +95,14 @@ def command_turn(interaction: discord.Interaction, prompt: str) -> Turn:
         place=CommandPlace(channel, interaction.id, interaction.token).written(),
         asked_at=interaction.created_at.timestamp(),
     )
+
+
+def press_place(interaction: discord.Interaction) -> Place | None:
+    """Return what a press adds to the place of the answer to a command; None for any other."""
+    pressed = interaction.message
+    if pressed is None or pressed.interaction_metadata is None:
+        return None
+    return Press(interaction.id, interaction.token, pressed.id).written()
 
 
 def text_of(message: discord.Message, user_id: int) -> str:

@@ -31,16 +31,36 @@ class ChannelPlace:
 
 
 @dataclass(frozen=True, slots=True)
+class Press:
+    """A press of a button on `message`, with a token as that of a command."""
+
+    interaction: int
+    token: str
+    message: int
+
+    def written(self) -> dict[str, Json]:
+        """Return what it adds to the place of the command that the message answers."""
+        of_it: dict[str, Json] = {
+            "interaction": str(self.interaction),
+            "token": self.token,
+            "message": str(self.message),
+        }
+        return {"press": of_it}
+
+
+@dataclass(frozen=True, slots=True)
 class CommandPlace:
     """The original response to a slash command, and the channel in which it was given.
 
     `token` speaks for the interaction for 15 minutes (Discord's documentation, "Receiving and
-    Responding"), so it is kept out of logs.
+    Responding"), so it is kept out of logs. `press` is the last one that had the answer written
+    anew.
     """
 
     channel: int
     interaction: int
     token: str
+    press: Press | None = None
 
     def written(self) -> dict[str, Json]:
         """Return the JSON that `read_place` understands."""
@@ -48,7 +68,7 @@ class CommandPlace:
             "channel": str(self.channel),
             "interaction": str(self.interaction),
             "token": self.token,
-        }
+        } | (self.press.written() if self.press else {})
 
 
 def read_place(place: Place) -> ChannelPlace | CommandPlace:
@@ -62,10 +82,20 @@ def read_place(place: Place) -> ChannelPlace | CommandPlace:
 def _read(place: Place) -> ChannelPlace | CommandPlace:
     match place:
         case {"channel": str(channel), "interaction": str(interaction), "token": str(token)}:
-            return CommandPlace(int(channel), int(interaction), token)
+            return CommandPlace(int(channel), int(interaction), token, _press(place.get("press")))
         case {"channel": str(channel), "question": None, "opens_thread": False}:
             return ChannelPlace(int(channel), None, opens_thread=False)
         case {"channel": str(channel), "question": str(question), "opens_thread": bool(opens)}:
             return ChannelPlace(int(channel), int(question), opens_thread=opens)
         case _:
             raise ValueError(sorted(place))
+
+
+def _press(written: Json) -> Press | None:
+    match written:
+        case None:
+            return None
+        case {"interaction": str(interaction), "token": str(token), "message": str(message)}:
+            return Press(int(interaction), token, int(message))
+        case _:
+            raise ValueError("a press")

@@ -10,7 +10,8 @@ ParleyError
 │   ├── QueueFull           too many turns wait in all
 │   ├── NotTheAsker         the question is somebody else's
 │   ├── NotTheLast          other answers follow this one
-│   └── NotRemembered       the answer is forgotten
+│   ├── NotRemembered       the answer is forgotten
+│   └── HasEnded            there is nothing to stop any more
 ├── ModelError              no answer, or half of one
 │   ├── ModelDenied         401, 403: the credentials or the licence
 │   ├── ModelUnpaid         402: the quota is used up
@@ -101,6 +102,12 @@ class NotRemembered(Refused):
     """The question was deleted, or it is too long ago."""
 
     apology = "I do not remember this any more. Please ask again."
+
+
+class HasEnded(Refused):
+    """Nobody works on the answer any more."""
+
+    apology = "This answer has ended already."
 
 
 class ModelError(ParleyError):

@@ -124,12 +124,13 @@ class FakeIntake(Intake):
     """Remembers what it was asked; `refuses` is raised instead, as long as it stands.
 
     An admission takes `slow` seconds, and lasts while `open` is not set. `knows_all` is as if every
-    turn had been admitted, or forgotten, before.
+    turn had been admitted, or forgotten, before, and `has_ended` as if every one had its outcome.
     """
 
     def __init__(self) -> None:
         self.refuses: Exception | None = None
         self.knows_all = False
+        self.has_ended = False
         self.slow = 0.0
         self.open = asyncio.Event()
         self.open.set()
@@ -165,7 +166,7 @@ class FakeIntake(Intake):
     async def stop(self, turn_id: str) -> bool:
         self._refuse()
         self.stopped.append(turn_id)
-        return True
+        return not self.has_ended
 
     async def stop_thread(self, thread: ThreadKey) -> bool:
         self._refuse()

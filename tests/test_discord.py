@@ -18,6 +18,7 @@ from adapters.discord.place import ChannelPlace, CommandPlace
 from bot.domain import EditBudget, Page, Person, Place, ThreadKey, Turn
 from bot.errors import (
     CannotStart,
+    HasEnded,
     MessageGone,
     NotTheLast,
     PlaceGone,
@@ -697,6 +698,41 @@ async def test_the_regenerate_button_tells_who_pressed_it_and_when() -> None:
 
         assert intake.pressed == [(f"discord:{said}", ada, f"discord:{clicked}")]
         assert [one.text for one in emulator.screen(emulator.channel_id)][1:] == ["1, 2, 3"]
+
+
+async def test_a_stop_that_comes_after_the_end_is_told_so_and_gives_way_to_regenerate() -> None:
+    intake = FakeIntake()
+    intake.has_ended = True
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        turn = dm_turn(emulator)
+        async with platform.surface(turn) as surface:
+            shown = await surface.post(page("https://example.org"))
+
+        await emulator.click(shown, emulator.user("Bob"), f"stop:{turn.id}")
+        await until(lambda: len(emulator.screen(str(turn.place["channel"]))) > 1)
+
+        ended, told = emulator.screen(str(turn.place["channel"]))
+        assert (ended.text, ended.buttons) == ("https://example.org", (f"regenerate:{turn.id}",))
+        assert ended.suppressed
+        assert (told.text, told.ephemeral) == (HasEnded.apology, True)
+
+
+async def test_a_stop_on_a_message_that_takes_no_edit_is_answered_all_the_same() -> None:
+    intake = FakeIntake()
+    intake.has_ended = True
+    archived = {"code": 50083, "message": "Thread is archived"}
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        turn = dm_turn(emulator)
+        async with platform.surface(turn) as surface:
+            shown = await surface.post(page("1, 2, 3"))
+        emulator.fail("POST /interactions", status=400, body=archived)
+
+        clicked = await emulator.click(shown, emulator.user("Bob"), f"stop:{turn.id}")
+        await until(lambda: emulator.original(clicked))
+
+        told = emulator.original(clicked)
+        assert told is not None
+        assert (told.text, told.ephemeral) == (HasEnded.apology, True)
 
 
 @pytest.mark.parametrize("refusal", [NotTheLast(), StoreUnavailable("away")])

@@ -21,13 +21,15 @@ from adapters.discord.journal import held
 from adapters.discord.limits import Budgets, counted
 from adapters.discord.missed import missed, newest_id
 from adapters.discord.shard import Shard
-from adapters.discord.surface import REGENERATE, STOP
+from adapters.discord.surface import REGENERATE, REGENERATE_LABEL, STOP
 from bot.domain import ThreadKey
-from bot.errors import Refused, StoreUnavailable, SurfaceError
+from bot.errors import HasEnded, Refused, StoreUnavailable, SurfaceError
 from bot.intake import Intake
 from bot.tasks import cancelled
 
 _log = logging.getLogger(__name__)
+
+_Refusal = Refused | StoreUnavailable
 
 _HELP = "Ask me something: write your question after my name."
 _INTAKE_TIMEOUT = 2.0  # seconds, of the three that Discord waits for an answer
@@ -110,8 +112,7 @@ class Gateway(discord.Client):
         if not isinstance(custom_id, str):
             return
         if custom_id.startswith(STOP):
-            stopping = self._intake.stop(custom_id.removeprefix(STOP))
-            self._start(self._pressed(interaction, stopping))
+            self._start(self._stop(interaction, custom_id.removeprefix(STOP)))
         elif custom_id.startswith(REGENERATE):
             again = self._intake.regenerate(
                 custom_id.removeprefix(REGENERATE),
@@ -250,34 +251,67 @@ class Gateway(discord.Client):
             await message.reply(text, mention_author=False, nonce=message.id)
 
     async def _ask(self, interaction: discord.Interaction, prompt: str) -> None:
-        if not prompt:
-            apology: str | None = _HELP
-        else:
-            apology = await _apology(self._intake.admit(inbound.command_turn(interaction, prompt)))
+        refusal = None
+        if prompt:
+            refusal = await _refusal(self._intake.admit(inbound.command_turn(interaction, prompt)))
         async with translated():
-            if apology is None:
-                await interaction.response.defer(thinking=True)
+            if not prompt:
+                await interaction.response.send_message(_HELP, ephemeral=True)
+            elif refusal:
+                await interaction.response.send_message(refusal.apology, ephemeral=True)
             else:
-                await interaction.response.send_message(apology, ephemeral=True)
+                await interaction.response.defer(thinking=True)
+
+    async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
+        refusal = await _refusal(self._end(turn_id))
+        if isinstance(refusal, HasEnded) and await _offers_regenerate(interaction, turn_id):
+            async with translated():
+                await interaction.followup.send(refusal.apology, ephemeral=True)
+        else:
+            await _acknowledge(interaction, refusal)
+
+    async def _end(self, turn_id: str) -> None:
+        if not await self._intake.stop(turn_id):
+            raise HasEnded
 
     async def _pressed(self, interaction: discord.Interaction, asked: Awaitable[object]) -> None:
-        apology = await _apology(asked)
+        await _acknowledge(interaction, await _refusal(asked))
+
+
+async def _acknowledge(interaction: discord.Interaction, refusal: _Refusal | None) -> None:
+    async with translated():
+        if refusal is None:
+            await interaction.response.defer()
+        else:
+            await interaction.response.send_message(refusal.apology, ephemeral=True)
+
+
+async def _offers_regenerate(interaction: discord.Interaction, turn_id: str) -> bool:
+    """Give a message that could not be edited at its end the button of one; False where it can not.
+
+    The final edit, if it is only on its way, shows the same.
+    """
+    view = discord.ui.View(timeout=None)
+    view.add_item(discord.ui.Button(label=REGENERATE_LABEL, custom_id=REGENERATE + turn_id))
+    view.stop()  # the library need not wait for presses
+    try:
         async with translated():
-            if apology is None:
-                await interaction.response.defer()
-            else:
-                await interaction.response.send_message(apology, ephemeral=True)
+            await interaction.response.edit_message(view=view)
+    except SurfaceError as error:
+        _log.info("a message keeps its Stop: %s", error)
+        return False
+    return True
 
 
-async def _apology(asked: Awaitable[object]) -> str | None:
+async def _refusal(asked: Awaitable[object]) -> _Refusal | None:
     try:
         async with asyncio.timeout(_INTAKE_TIMEOUT):
             await asked
     except TimeoutError:
         # It may be stored all the same: then the answer takes the apology's place.
-        return StoreUnavailable.apology
+        return StoreUnavailable("the store does not answer in time")
     except (Refused, StoreUnavailable) as error:
-        return error.apology
+        return error
     return None
 
 

@@ -21,6 +21,7 @@ from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteFailed, WriteR
 
 # A button's custom_id is one of these and the turn's id.
 STOP, REGENERATE = "stop:", "regenerate:"
+REGENERATE_LABEL = "Regenerate"
 LIMIT = 2000  # Discord's documentation, "Create Message"
 
 _log = logging.getLogger(__name__)
@@ -191,7 +192,7 @@ def form(page: Page, turn_id: str) -> dict[str, Json]:
 def _buttons(page: Page, turn_id: str) -> list[dict[str, Json]]:
     if not page.final:
         return [_button("Stop", STOP + turn_id)]
-    return [_button("Regenerate", REGENERATE + turn_id)] if page.last else []
+    return [_button(REGENERATE_LABEL, REGENERATE + turn_id)] if page.last else []
 
 
 def _button(label: str, custom_id: str) -> dict[str, Json]:

@@ -1545,6 +1545,29 @@ async def test_a_first_page_that_comes_before_the_acknowledgement_waits_for_it()
         assert original.text == "Because"
 
 
+async def test_a_command_that_was_acknowledged_too_late_is_answered_in_the_channel(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("adapters.discord.webhook._DEFERRAL_PAUSES", (0.01, 0.01))
+    intake = FakeIntake()
+    intake.open.clear()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+        await until(lambda: intake.turns)
+        emulator.clock.advance(3.5)
+        intake.open.set()
+        await until(lambda: "did not take an answer" in caplog.text)
+
+        async with platform.surface(intake.turns[0]) as surface:
+            await surface.post(page("Because", final=True))
+            await surface.post(page("and so", number=1, last=True))
+
+        shown = emulator.screen(emulator.channel_id)
+        assert [one.text for one in shown] == ["Because", "and so"]
+        assert emulator.original(asked) is None
+
+
 async def test_a_command_that_is_never_acknowledged_is_answered_in_the_channel() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         place = CommandPlace(int(emulator.channel_id), snowflake_of(time.time()), "unknown")

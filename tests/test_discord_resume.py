@@ -7,6 +7,7 @@ import inspect
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
 from adapters.discord import DiscordPlatform, connect, missed
 from adapters.discord.backlog import Backlog, Errand
+from adapters.discord.connection import Session
 from adapters.discord.journal import Journal, held
 from adapters.discord.platform import Shards
+from adapters.discord.saved import SavedSession
 from bot.domain import EditBudget, Turn
 from bot.errors import CannotStart, StoreUnavailable, WriteRefused
 from bot.history import History
@@ -158,6 +161,24 @@ async def test_what_was_heard_but_not_admitted_is_told_to_the_next_process(store
 
         assert (old.texts, new.texts) == ([], ["one"])
         assert emulator.sessions == 1
+
+
+async def test_a_deletion_that_was_not_heeded_is_told_to_the_next_process(store: Store) -> None:
+    old, new = FakeIntake(), FakeIntake()
+    async with DiscordEmulator() as emulator:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        async with a_process(emulator, old, store):
+            said = await emulator.say(dm, ada, "one")
+            await until_heard(store, said)
+            old.refuses = StoreUnavailable("away")
+            await emulator.delete(said)
+            await until(lambda: old.refusals)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: new.forgotten)
+
+        assert new.forgotten == [f"discord:{said}"]
 
 
 async def test_a_command_that_was_not_admitted_is_told_to_the_next_process(store: Store) -> None:
@@ -468,6 +489,28 @@ async def test_a_catch_up_looks_at_fifty_places_and_no_more(
         assert new.texts == ["4", "3", "2", "now"]
 
 
+async def test_a_catch_up_makes_fifty_requests_for_messages_dms_included(store: Store) -> None:
+    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        emulator.limits.everything = (10**6, 1.0)
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        async with a_process(emulator, old, store):
+            await until_heard(store, await emulator.say(dm, ada, "hello"))
+        for number in range(60):
+            place = emulator.channel(f"channel-{number}")
+            await emulator.say(place, ada, f"{emulator.bot_mention} {number}")
+        await emulator.say(dm, ada, "now")
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: "now" in new.texts)
+
+        looks = [one for one in emulator.requests if one.call.startswith("GET /channels")]
+        assert len([one for one in looks if one.path.endswith("/messages")]) == 50
+        assert [one for one in new.texts if one != "hello"] == [*map(str, range(59, 10, -1)), "now"]
+
+
 async def test_a_place_that_cannot_be_read_hides_no_other(store: Store) -> None:
     new, clock = FakeIntake(), Clock()
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
@@ -552,6 +595,26 @@ async def test_two_processes_do_not_take_a_session_from_each_other_for_ever(stor
             await until_heard(store, said)
             assert (await saved(store))["id"] == emulator.listeners[0].session_id
         assert emulator.sessions == 2
+
+
+def a_holder(store: Store, name: str) -> SavedSession:
+    return SavedSession(store=store, application="1", shard="all", holder=name)
+
+
+async def test_an_old_process_does_not_write_over_the_session_of_the_new_one(store: Store) -> None:
+    old, new = a_holder(store, "old"), a_holder(store, "new")
+    session = Session("secret", 7, "ws://here")
+    await old.save(session, intents=1, newest=100, dms=[])
+    await new.take(1)
+    await new.save(replace(session, seq=9), intents=1, newest=300, dms=[])
+
+    written = await old.save(replace(session, seq=8), intents=1, newest=200, dms=[(1, 2)])
+
+    assert not written
+    assert await old.is_taken(session)
+    assert (await saved(store))["holder"] == "new"
+    assert await new.take(1) == replace(session, seq=9)
+    assert (await new.heard(), await new.dms()) == (300, [])
 
 
 async def test_the_shards_of_two_processes_hear_everything_once(store: Store) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from adapters.discord import DiscordPlatform
 from bot.domain import Turn
+from tests.discord_platform import channel_turn, dm_turn, logged_in, page
 from tests.emulators.discord import DiscordEmulator
-from tests.test_discord import channel_turn, dm_turn, logged_in, page
 from tests.waiting import until
 
 

@@ -14,13 +14,24 @@ from adapters.discord import DiscordPlatform
 from adapters.discord.place import CommandPlace
 from bot.budget import EditBudgets
 from bot.domain import Place, Turn
-from bot.errors import MessageGone, PlaceGone, WriteFailed, WriteRefused
+from bot.errors import (
+    MessageGone,
+    PlaceGone,
+    WriteFailed,
+    WriteRefused,
+)
 from bot.ports import Surface
 from bot.reply import restore
 from bot.store import Store
+from tests.discord_platform import (
+    listening,
+    logged_in,
+    page,
+    snowflake_of,
+    turn_at,
+)
 from tests.emulators.discord import DiscordEmulator
 from tests.fakes import FakeIntake
-from tests.test_discord import listening, page, snowflake_of, turn_at
 from tests.waiting import until
 
 NO_ACCESS = {"code": 50001, "message": "Missing Access"}
@@ -327,3 +338,93 @@ async def test_an_error_on_the_way_tells_no_token() -> None:
 
         assert "TooManyRedirects" in str(failed.value)
         assert str(turn.place["token"]) not in str(failed.value)
+
+
+async def test_a_command_is_answered_in_its_original_response() -> None:
+    intake = FakeIntake()
+    async with (
+        DiscordEmulator() as emulator,
+        listening(emulator, intake) as platform,
+    ):
+        ada = emulator.user("Ada")
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+        await until(lambda: intake.turns)
+
+        async with platform.surface(intake.turns[0]) as surface:
+            shown = await surface.post(page("Be"))
+            growing = emulator.original(asked)
+            await surface.edit(shown, page("Because"))
+            await surface.edit(shown, page("Because.", final=True))
+            await surface.post(page("The end", number=1, final=True))
+
+        original, later = emulator.screen(emulator.channel_id)
+        assert growing is not None
+        assert growing.buttons == (f"stop:discord:{asked}",)
+        assert emulator.states(original.id) == ["Be", "Because", "Because."]
+        assert (original.buttons, later.text) == ((), "The end")
+        assert not emulator.pings
+        assert not emulator.unguarded
+        assert not emulator.typing
+        edits = [one for one in emulator.requests if one.method == "PATCH"]
+        assert {one.body["flags"] for one in edits} == {4}
+
+
+async def test_a_first_page_that_comes_before_the_acknowledgement_waits_for_it() -> None:
+    intake = FakeIntake()
+    intake.open.clear()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+        await until(lambda: intake.turns)
+
+        async with platform.surface(intake.turns[0]) as surface:
+            posting = asyncio.create_task(surface.post(page("Because", final=True)))
+            await until(lambda: [one for one in emulator.requests if one.status == 404])
+            intake.open.set()
+            await posting
+
+        assert [one.text for one in emulator.screen(emulator.channel_id)] == ["Because"]
+        original = emulator.original(asked)
+        assert original is not None
+        assert original.text == "Because"
+
+
+async def test_a_command_that_was_acknowledged_too_late_is_answered_in_the_channel(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("adapters.discord.webhook._DEFERRAL_PAUSES", (0.01, 0.01))
+    intake = FakeIntake()
+    intake.open.clear()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+        await until(lambda: intake.turns)
+        emulator.clock.advance(3.5)
+        intake.open.set()
+        await until(lambda: "did not take an answer" in caplog.text)
+
+        async with platform.surface(intake.turns[0]) as surface:
+            await surface.post(page("Because", final=True))
+            await surface.post(page("and so", number=1, last=True))
+
+        shown = emulator.screen(emulator.channel_id)
+        assert [one.text for one in shown] == ["Because", "and so"]
+        assert emulator.original(asked) is None
+
+
+async def test_a_command_that_is_never_acknowledged_is_answered_in_the_channel() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        place = CommandPlace(int(emulator.channel_id), snowflake_of(time.time()), "unknown")
+
+        async with platform.surface(turn_at(place.written())) as surface:
+            shown = await surface.post(page("Because", final=True))
+
+        assert [one.id for one in emulator.screen(emulator.channel_id)] == [shown]
+
+
+async def test_a_command_without_channel_and_response_has_no_place() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        place = CommandPlace(1, snowflake_of(time.time()), "unknown")
+        async with platform.surface(turn_at(place.written())) as surface:
+            with pytest.raises(PlaceGone):
+                await surface.post(page("Because", number=1, final=True))

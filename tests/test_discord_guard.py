@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from bot.draft import Draft
 from bot.ports import Surface
+from tests.discord_platform import channel_turn, dm_turn, listening
 from tests.emulators.discord import DiscordEmulator
 from tests.fakes import FakeIntake
-from tests.test_discord import channel_turn, dm_turn, listening
 from tests.waiting import until
 
 PIECES = [

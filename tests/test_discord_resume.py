@@ -22,13 +22,14 @@ from adapters.discord.connection import Session
 from adapters.discord.journal import Journal, held
 from adapters.discord.platform import Shards
 from adapters.discord.saved import SavedSession
-from bot.domain import EditBudget, Turn
+from bot.domain import Turn
 from bot.errors import CannotStart, StoreUnavailable, WriteRefused
 from bot.history import History
 from bot.intake import Intake
 from bot.store import Store
 from bot.store import connect as connect_store
 from bot.turns import Limits, TurnQueue
+from tests.discord_platform import NoLimits
 from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.emulators.model import ModelEmulator
@@ -37,19 +38,6 @@ from tests.process import DiscordDm, DiscordMention, bot, discord_variables
 from tests.waiting import until
 
 FAST = GatewayRules(identify_seconds=0.0)
-
-
-class NoLimits:
-    """Counts nothing and waits for nothing."""
-
-    def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
-        """Forget it."""
-
-    async def final(self, budget: EditBudget, *, deadline: float) -> None:
-        """Let it go out."""
-
-    async def pause(self, budget: EditBudget, seconds: float) -> None:
-        """Go on."""
 
 
 @pytest.fixture(autouse=True)

@@ -4,57 +4,74 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 
 from bot.domain import EditBudget
 from bot.errors import StoreUnavailable, WriteDelayed
 from bot.store import Store, store_errors
 
-# KEYS: the bucket. ARGV: writes, window in ms, 1 where it refills, 1 for a write that is spaced,
-# the milliseconds since the reply's last write.
-# Answers the milliseconds to wait before asking again, 0 when the write may go out.
+# KEYS: the bucket, and the one that it is within. ARGV: the milliseconds since the reply's last
+# write; then for each bucket: writes, window in ms, 1 where it refills, 1 for a write that is
+# spaced, and how many writes are kept from this one.
+# Answers the milliseconds to wait before asking again, and the number (from 0) of the bucket that
+# wants it so; 0 when the write may go out: then all of them have booked it, and else none.
 #
-# A fixed window opens with its first write. Spaced writes come evenly in it, and the last write of
-# a window may be one of them only when the window is about to end: no other waits for longer than
-# that. A bucket that refills begins dense, for what is left in it is spread over SPREAD, and widens
-# to the pace at which it refills; its last token is kept for what is not spaced. A reply that has
-# just been written waits for half of an interval at least, so that no two of its writes show
-# almost the same text.
+# A fixed window opens with its first write. Spaced writes come evenly in it, and those that it
+# keeps are given away only when it is about to end: no other waits for longer than that. A bucket
+# that refills begins dense, for what is left in it is spread over SPREAD, and widens to the pace at
+# which it refills. A reply that has just been written waits for half of an interval at least, so
+# that no two of its writes show almost the same text.
 _TAKE = """
 local LAST, SPREAD = 0.05, 10000
-local writes, window, spaced = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4] == '1'
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local held = redis.call('HMGET', KEYS[1], 'paused', 'next', 'used', 'ends', 'level', 'at')
-local paused, after = tonumber(held[1] or 0), tonumber(held[2] or 0)
-local spare = (spaced and writes > 1) and 1 or 0
-local wait, interval, ending = 0, 0, false
+local age = tonumber(ARGV[1])
 
-if ARGV[3] == '1' then
-  local level = tonumber(held[5] or writes) + (now - tonumber(held[6] or now)) * writes / window
-  level = math.min(level, writes) - 1
-  wait = (spare - level) * window / writes
-  interval = 1 / (writes / window + math.max(level, 0) / SPREAD)
-  held = {'level', level, 'at', now}
-else
-  local used, ends = tonumber(held[3] or 0), tonumber(held[4] or 0)
-  if now >= ends then used, ends = 0, now + window end
-  if used >= writes then
-    wait = ends - now
-  elseif used >= writes - spare then
-    wait = ends - now - LAST * window
+local function look(key, writes, window, refills, spaced, kept)
+  local held = redis.call('HMGET', key, 'paused', 'next', 'used', 'ends', 'level', 'at')
+  local paused, after = tonumber(held[1] or 0), tonumber(held[2] or 0)
+  local wait, interval, ending = 0, 0, false
+  if refills then
+    local level = tonumber(held[5] or writes) + (now - tonumber(held[6] or now)) * writes / window
+    level = math.min(level, writes) - 1
+    wait = (kept - level) * window / writes
+    interval = 1 / (writes / window + math.max(level, 0) / SPREAD)
+    held = {'level', level, 'at', now}
+  else
+    local used, ends = tonumber(held[3] or 0), tonumber(held[4] or 0)
+    if now >= ends then used, ends = 0, now + window end
+    if used >= writes then
+      wait = ends - now
+    elseif used >= writes - kept then
+      wait = ends - now - LAST * window
+    end
+    interval = (1 - LAST) * window / math.max(writes - kept, 1)
+    ending = used + 1 >= writes
+    held = {'used', used + 1, 'ends', ends}
   end
-  interval = (1 - LAST) * window / math.max(writes - 1, 1)
-  ending = used + 1 >= writes
-  held = {'used', used + 1, 'ends', ends}
+  if spaced then wait = math.max(wait, after - now, interval / 2 - age) end
+  if spaced and not ending then after = now + interval end
+  held[5], held[6] = 'next', after
+  return math.ceil(math.max(wait, paused - now)), held, 2 * window + math.max(after - now, 0)
 end
-if spaced then wait = math.max(wait, after - now, interval / 2 - tonumber(ARGV[5])) end
-wait = math.ceil(math.max(wait, paused - now))
-if wait > 0 then return wait end
-if spaced and not ending then after = now + interval end
-redis.call('HSET', KEYS[1], 'next', after, unpack(held))
-redis.call('PEXPIRE', KEYS[1], math.ceil(2 * window + math.max(after - now, 0)))
-return 0
+
+local found = {}
+for i, key in ipairs(KEYS) do
+  local writes, window, refills, spaced, kept = unpack(ARGV, 5 * i - 3, 5 * i + 1)
+  local wait, held, lasts = look(
+    key, tonumber(writes), tonumber(window), refills == '1', spaced == '1', tonumber(kept)
+  )
+  if wait > 0 then return {wait, i - 1} end
+  found[i] = {held, math.ceil(lasts)}
+end
+for i, key in ipairs(KEYS) do
+  redis.call('HSET', key, unpack(found[i][1]))
+  redis.call('PEXPIRE', key, found[i][2])
+end
+return {0, 0}
 """
 # KEYS: the bucket. ARGV: the milliseconds for which the platform wants no write.
 _PAUSE = """
@@ -71,6 +88,12 @@ _ALONE_WINDOW = 1.05
 _MANY = 1000  # buckets to remember before idle ones are dropped
 
 
+class _Kind(IntEnum):
+    """What a write is, in the order in which they go."""
+
+    FINAL, NEW, INTERIM, SPARE = range(4)
+
+
 @dataclass(slots=True, eq=False)
 class _Waiter:
     """A write that waits for its slot.
@@ -79,16 +102,15 @@ class _Waiter:
     time.
     """
 
-    final: bool
-    spaced: bool
+    kind: _Kind
     since: float
     wrote: float = -math.inf
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
-    def rank(self) -> tuple[bool, float]:
-        """Finals first, then the stalest."""
-        return not self.final, self.since
+    def rank(self) -> tuple[_Kind, float]:
+        """Finals first, then what is new, then the stalest."""
+        return self.kind, self.since
 
 
 @dataclass(slots=True)
@@ -106,39 +128,74 @@ class _Queue:
     paused_until: float = 0.0
     uncounted_until: float = 0.0
 
-    def first(self) -> _Waiter | None:
-        return min(self.waiting, key=lambda waiter: waiter.rank, default=None)
+    def is_turn_of(self, waiter: _Waiter) -> bool:
+        """Whether nobody goes before this one; who asks stands in the queue from then on."""
+        if waiter not in self.waiting:
+            self.waiting.append(waiter)
+        return self._first() is waiter
 
     def leave(self, waiter: _Waiter) -> None:
-        self.waiting.remove(waiter)
-        if following := self.first():
-            following.woken.set()
+        if waiter in self.waiting:
+            self.waiting.remove(waiter)
+            if following := self._first():
+                following.woken.set()
 
-    def alone(self, budget: EditBudget, *, spaced: bool, now: float) -> float:
+    def alone(self, draw: _Draw, now: float) -> float:
         """Return the seconds to wait so that no time of a window's length sees too many writes."""
-        spare = int(spaced and budget.writes > 1)
-        free_at = self.next_spaced if spaced else 0.0
-        if len(self.granted) >= (most := budget.writes - spare):
-            free_at = max(free_at, self.granted[-most] + _ALONE_WINDOW * budget.seconds)
+        free_at = self.next_spaced if draw.spaced else 0.0
+        if len(self.granted) >= (most := draw.budget.writes - draw.kept):
+            free_at = max(free_at, self.granted[-most] + _ALONE_WINDOW * draw.budget.seconds)
         return max(free_at - now, 0.0)
 
-    def grant(self, budget: EditBudget, *, spaced: bool, now: float) -> None:
+    def known(self, draw: _Draw, now: float) -> float:
+        """Return the seconds to wait, where the store need not be asked."""
+        if now < self.paused_until:
+            return self.paused_until - now
+        return self.alone(draw, now) if now < self.uncounted_until else 0.0
+
+    def grant(self, draw: _Draw, now: float) -> None:
         """Remember a write."""
+        budget = draw.budget
         self.granted = [*self.granted, now][-budget.writes :]
-        if spaced:
+        if draw.spaced:
             self.next_spaced = now + _ALONE_WINDOW * budget.seconds / budget.writes
 
     def is_idle(self, now: float) -> bool:
         ends = max(self.next_spaced, self.paused_until, self.uncounted_until)
         return not self.waiting and ends <= now
 
+    def _first(self) -> _Waiter | None:
+        return min(self.waiting, key=lambda waiter: waiter.rank, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """What a write draws on, of which so many writes are kept from it."""
+
+    budget: EditBudget
+    queue: _Queue
+    spaced: bool
+    kept: int
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """What the script is told."""
+        budget = self.budget
+        window = int(budget.seconds * 1000)
+        return budget.writes, window, int(budget.refills), int(self.spaced), self.kept
+
+
+# The outermost bucket in which this task's last slot was booked, until somebody asks.
+_booked: ContextVar[str] = ContextVar("_booked", default="")
+
 
 class EditBudgets:
     """Says when a write may go out.
 
     All processes together count and space their writes in the store; whose write is the next is
-    decided in each process: finals first, then the stalest, and nobody has a slot before the moment
-    of writing. While the store is away each process counts and spaces its own writes.
+    decided in each process: finals first, then what is new, then the stalest, and nobody has a slot
+    before the moment of writing. Where a budget is within another, a slot is one of both or of
+    neither. While the store is away each process counts and spaces its own writes.
     """
 
     def __init__(self, *, store: Store) -> None:
@@ -163,37 +220,50 @@ class EditBudgets:
         that of the reply's last write. What is `new` on the screen goes without regard for spacing:
         people wait for it.
         """
-        waiter = _Waiter(final=False, spaced=not new, since=since, wrote=wrote)
-        queue = self._enter(budget, waiter)
-        ended = asyncio.create_task(unless.wait())
+        waiter = _Waiter(_Kind.NEW if new else _Kind.INTERIM, since, wrote)
+        ended: asyncio.Task[bool] | None = None
         try:
             while not unless.is_set():
-                pause = await self._wait(budget, queue, waiter)
+                pause = await self._wait(budget, waiter)
                 if not pause:
                     return True
-                await _any_of(ended, waiter.woken, within=pause)
+                if not ended:
+                    ended = asyncio.create_task(unless.wait())
+                    ended.add_done_callback(lambda _: waiter.woken.set())
+                await _woken(waiter, within=pause)
             return False
         finally:
-            ended.cancel()
-            queue.leave(waiter)
+            if ended:
+                ended.cancel()
+            self._leave(budget, waiter)
 
     async def final(self, budget: EditBudget, *, deadline: float) -> None:
         """Wait for a slot without regard for spacing: the whole budget may be used.
 
         Raises WriteDelayed when there will be none before `deadline` (loop time).
         """
-        now = asyncio.get_running_loop().time
-        waiter = _Waiter(final=True, spaced=False, since=now())
-        queue = self._enter(budget, waiter)
-        try:
-            while pause := await self._wait(budget, queue, waiter):
-                left = deadline - now()
-                if left <= 0 or left < pause < math.inf:
-                    wait = pause if pause < math.inf else budget.seconds
-                    raise WriteDelayed("the platform wants no write for long", retry_after=wait)
-                await _any_of(None, waiter.woken, within=min(pause, left))
-        finally:
-            queue.leave(waiter)
+        await self._before(deadline, budget, _Kind.FINAL)
+
+    async def call(self, budget: EditBudget, *, deadline: float) -> None:
+        """Wait as `final` does, but behind the finals, for what shows no text."""
+        await self._before(deadline, budget, _Kind.NEW)
+
+    async def spare(self, budget: EditBudget) -> bool:
+        """Take a slot for what nobody would miss; False, at once, where others may need it.
+
+        That is when somebody waits, or half of the budget is used up.
+        """
+        if any(self._queue(each).waiting for each in _all_of(budget)):
+            return False
+        waiter = _Waiter(_Kind.SPARE, since=0.0)
+        return not (await self._slot(self._draws(budget, waiter), waiter))[0]
+
+    def covers(self, budget: EditBudget) -> bool:
+        """Whether the slot that this task got last was one of this budget, too; says so once."""
+        covered = _booked.get() == budget.bucket
+        if covered:
+            _booked.set("")
+        return covered
 
     async def pause(self, budget: EditBudget, seconds: float) -> None:
         """Let no process write into this bucket for so long, because the platform said so."""
@@ -214,10 +284,18 @@ class EditBudgets:
             self._learned.pop(next(iter(self._learned)))
         self._learned[bucket] = (max(writes, 1), seconds)
 
-    def _enter(self, budget: EditBudget, waiter: _Waiter) -> _Queue:
-        queue = self._queue(budget)
-        queue.waiting.append(waiter)
-        return queue
+    async def _before(self, deadline: float, budget: EditBudget, kind: _Kind) -> None:
+        now = asyncio.get_running_loop().time
+        waiter = _Waiter(kind, since=now())
+        try:
+            while pause := await self._wait(budget, waiter):
+                left = deadline - now()
+                if left <= 0 or left < pause < math.inf:
+                    wait = pause if pause < math.inf else budget.seconds
+                    raise WriteDelayed("the platform wants no write for long", retry_after=wait)
+                await _woken(waiter, within=min(pause, left))
+        finally:
+            self._leave(budget, waiter)
 
     def _queue(self, budget: EditBudget) -> _Queue:
         if len(self._queues) > _MANY:
@@ -227,48 +305,79 @@ class EditBudgets:
                 del self._queues[name]
         return self._queues.setdefault(budget.bucket, _Queue())
 
-    async def _wait(self, budget: EditBudget, queue: _Queue, waiter: _Waiter) -> float:
+    def _leave(self, budget: EditBudget, waiter: _Waiter) -> None:
+        for each in _all_of(budget):
+            self._queue(each).leave(waiter)
+
+    async def _wait(self, budget: EditBudget, waiter: _Waiter) -> float:
         """Return the seconds to wait before asking again; 0 grants the write.
 
         Infinity: it is another's turn, and whoever leaves the queue wakes the next.
         """
         waiter.woken.clear()
-        if queue.first() is not waiter:
+        around = budget.within and self._queue(budget.within)
+        if not self._queue(budget).is_turn_of(waiter):
+            # Nobody has to wait behind one who could not go.
+            if around:
+                around.leave(waiter)
             return math.inf
-        left = queue.paused_until - asyncio.get_running_loop().time()
-        return left if left > 0 else await self._slot(self._as_learned(budget), queue, waiter)
-
-    async def _slot(self, budget: EditBudget, queue: _Queue, waiter: _Waiter) -> float:
-        """As `_wait`, once nothing but the budget holds the write up."""
-        now, spaced = asyncio.get_running_loop().time, waiter.spaced
-        pause = queue.alone(budget, spaced=spaced, now=now())
-        if pause and now() < queue.uncounted_until:
-            return pause
-        answer = await self._ask(budget, spaced=spaced, age=now() - waiter.wrote)
-        pause = queue.alone(budget, spaced=spaced, now=now()) if answer is None else answer
-        if not pause:
-            queue.grant(budget, spaced=spaced, now=now())
-            if answer is None:
-                queue.uncounted_until = now() + _ALONE_WINDOW * budget.seconds
+        if around and not around.is_turn_of(waiter):
+            return math.inf
+        pause, wanting = await self._slot(self._draws(budget, waiter), waiter)
+        if around and wanting.queue is not around:
+            around.leave(waiter)
         return pause
 
-    async def _ask(self, budget: EditBudget, *, spaced: bool, age: float) -> float | None:
-        """Return the seconds that the store has us wait; None while it is away.
+    def _draws(self, budget: EditBudget, waiter: _Waiter) -> list[_Draw]:
+        draws = []
+        for each in _all_of(budget):
+            known = self._as_learned(each)
+            spaced = waiter.kind is _Kind.INTERIM and each is budget
+            draws.append(_Draw(known, self._queue(each), spaced, _kept(known, waiter.kind)))
+        return draws
+
+    async def _slot(self, draws: list[_Draw], waiter: _Waiter) -> tuple[float, _Draw]:
+        """Return the seconds to wait, and for what; 0 books the write everywhere."""
+        now = asyncio.get_running_loop().time
+        for draw in draws:
+            if pause := draw.queue.known(draw, now()):
+                return pause, draw
+        answer = await self._ask(draws, age=now() - waiter.wrote)
+        pause, draw = answer or self._alone(draws)
+        if not pause:
+            self._grant(draws, counted=answer is not None)
+        return pause, draw
+
+    def _grant(self, draws: list[_Draw], *, counted: bool) -> None:
+        now = asyncio.get_running_loop().time()
+        for draw in draws:
+            draw.queue.grant(draw, now)
+            if not counted:
+                draw.queue.uncounted_until = now + _ALONE_WINDOW * draw.budget.seconds
+        _booked.set(draws[-1].budget.bucket)
+
+    def _alone(self, draws: list[_Draw]) -> tuple[float, _Draw]:
+        now = asyncio.get_running_loop().time()
+        waits = [(draw.queue.alone(draw, now), draw) for draw in draws]
+        return max(waits, key=lambda wait: wait[0])
+
+    async def _ask(self, draws: list[_Draw], *, age: float) -> tuple[float, _Draw] | None:
+        """Return the seconds that the store has us wait, and for what; None while it is away.
 
         `age` is in seconds, since the reply's last write.
         """
         if self._store.is_away:
             return None
-        age = int(min(age, budget.seconds) * 1000)
-        window = int(budget.seconds * 1000)
-        words = [budget.writes, window, int(budget.refills), int(spaced), age]
+        since = int(min(age, draws[0].budget.seconds) * 1000)
+        words = [since, *(word for draw in draws for word in draw.words)]
         try:
             with store_errors():
-                milliseconds: int = await self._take(keys=[self._key(budget)], args=words)
+                answer = await self._take(keys=[self._key(it.budget) for it in draws], args=words)
         except StoreUnavailable:
             self._store.note_away()
             return None
-        return milliseconds / 1000
+        milliseconds, number = answer
+        return milliseconds / 1000, draws[number]
 
     def _as_learned(self, budget: EditBudget) -> EditBudget:
         writes, seconds = self._learned.get(budget.bucket, (budget.writes, budget.seconds))
@@ -278,14 +387,19 @@ class EditBudgets:
         return self._store.key("budget", budget.bucket)
 
 
-async def _any_of(task: asyncio.Task[bool] | None, event: asyncio.Event, *, within: float) -> None:
-    """Wait until the task is done or the event is set, but no longer than so many seconds."""
-    waiting = asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait(
-            {waiting, task} if task else {waiting},
-            timeout=None if within == math.inf else within,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-    finally:
-        waiting.cancel()
+def _all_of(budget: EditBudget) -> list[EditBudget]:
+    return [budget, budget.within] if budget.within else [budget]
+
+
+def _kept(budget: EditBudget, kind: _Kind) -> int:
+    """Return how many writes of a window are not for this one."""
+    if kind is _Kind.SPARE:
+        return budget.writes // 2
+    return min(budget.kept, budget.writes - 1) if kind is _Kind.INTERIM else 0
+
+
+async def _woken(waiter: _Waiter, *, within: float) -> None:
+    """Wait until the waiter is woken, but no longer than so many seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(None if within == math.inf else within):
+            await waiter.woken.wait()

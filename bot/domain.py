@@ -110,10 +110,13 @@ class EditBudget:
 
     `bucket` is unique over all platforms and kinds of writes, e.g. `discord:edit:<channel>`. One
     that `refills` gets its writes back evenly; else a window opens with the first write, and the
-    next one has all of them again.
+    next one has all of them again. So many writes of a window are `kept` for what people wait for
+    most, ends and new messages. Each write into a bucket that is `within` another counts there too.
     """
 
     bucket: str
     writes: int
     seconds: float
     refills: bool
+    kept: int = 1
+    within: EditBudget | None = None

@@ -471,3 +471,161 @@ async def test_a_bucket_that_refills_holds_no_more_than_its_writes(store: Store)
         await budgets.final(budget, deadline=FOREVER)
 
     assert await seconds(budgets.final(budget, deadline=FOREVER)) > 0.2
+
+
+def inside(bucket: str, around: EditBudget) -> EditBudget:
+    """A budget that is never used up, within another one."""
+    return EditBudget(bucket, 1000, 1.0, refills=False, within=around)
+
+
+class TestWithin:
+    """Budgets whose writes count in a budget around them, too."""
+
+    async def test_processes_together_keep_to_it(self, store: Store) -> None:
+        around = fixed("all", 3, 0.6)
+        one, other = EditBudgets(store=store), EditBudgets(store=store)
+        for budgets, bucket in ((one, "a"), (other, "b"), (one, "c")):
+            await budgets.final(inside(bucket, around), deadline=FOREVER)
+
+        assert await seconds(other.final(inside("d", around), deadline=FOREVER)) > 0.4
+
+    async def test_a_write_that_it_holds_up_is_booked_nowhere(self, store: Store) -> None:
+        around, budgets = fixed("all", 100, 1.0), EditBudgets(store=store)
+        budget = EditBudget("a", 1, 60.0, refills=False, within=around)
+        await budgets.pause(around, 0.3)
+
+        await EditBudgets(store=store).final(budget, deadline=FOREVER)
+
+        with pytest.raises(WriteDelayed):
+            await budgets.final(budget, deadline=0.0)
+
+    async def test_a_write_that_its_own_bucket_holds_up_is_not_booked_there(
+        self, store: Store
+    ) -> None:
+        around, budgets = fixed("all", 2, 60.0), EditBudgets(store=store)
+        budget = EditBudget("a", 1, 60.0, refills=False, within=around)
+        await budgets.final(budget, deadline=FOREVER)
+        for _ in range(3):
+            with pytest.raises(WriteDelayed):
+                await budgets.final(budget, deadline=0.0)
+
+        assert await seconds(budgets.final(inside("b", around), deadline=0.0)) < 0.2
+
+    async def test_finals_go_first_then_what_is_new_and_then_the_stalest(
+        self, store: Store
+    ) -> None:
+        around, budgets = fixed("all", 1, 0.3), EditBudgets(store=store)
+        written: list[str] = []
+        await budgets.final(around, deadline=FOREVER)
+
+        async def interim(name: str, since: float, *, new: bool = False) -> None:
+            budget = inside(name, around)
+            await budgets.interim(budget, new=new, since=since, wrote=LONG_AGO, unless=NEVER)
+            written.append(name)
+
+        async def final() -> None:
+            await budgets.final(inside("final", around), deadline=FOREVER)
+            written.append("final")
+
+        async def call() -> None:
+            await budgets.call(around, deadline=FOREVER)
+            written.append("call")
+
+        await asyncio.gather(
+            interim("fresh", 3.0),
+            interim("stale", 1.0),
+            call(),
+            interim("new", 2.0, new=True),
+            final(),
+        )
+
+        assert written == ["final", "new", "call", "stale", "fresh"]
+
+    async def test_who_waits_for_its_own_bucket_holds_up_nobody_else(self, store: Store) -> None:
+        around, budgets = fixed("all", 100, 1.0), EditBudgets(store=store)
+        await budgets.pause(inside("a", around), 1.0)
+        waiting = asyncio.create_task(budgets.final(inside("a", around), deadline=FOREVER))
+        await asyncio.sleep(0.05)
+
+        assert await seconds(edit_once(budgets, inside("b", around))) < 0.2
+        assert not waiting.done()
+        await waiting
+
+    async def test_a_final_overtakes_its_channels_edit_that_waits_for_it(
+        self, store: Store
+    ) -> None:
+        around, budgets = fixed("all", 1, 0.5), EditBudgets(store=store)
+        written: list[str] = []
+        await budgets.final(around, deadline=FOREVER)
+
+        async def edit(name: str, since: float) -> None:
+            await edit_once(budgets, inside(name, around), since=since)
+            written.append(f"edit of {name}")
+
+        async def final(name: str) -> None:
+            await budgets.final(inside(name, around), deadline=FOREVER)
+            written.append(f"final of {name}")
+
+        editing = [asyncio.create_task(edit("a", 1.0)), asyncio.create_task(edit("b", 2.0))]
+        await asyncio.sleep(0.05)
+        await asyncio.gather(final("a"), *editing)
+
+        assert written == ["final of a", "edit of a", "edit of b"]
+
+    async def test_interim_edits_leave_some_of_it_to_others(self, store: Store) -> None:
+        around = EditBudget("all", 5, 2.0, refills=False, kept=2)
+        budgets, ended = EditBudgets(store=store), asyncio.Event()
+        for name in "abc":
+            await edit_once(budgets, inside(name, around))
+        asyncio.get_running_loop().call_later(0.1, ended.set)
+
+        assert not await edit_once(budgets, inside("d", around), unless=ended)
+        for name in "de":
+            assert await seconds(budgets.final(inside(name, around), deadline=FOREVER)) < 0.2
+
+    async def test_alone_it_counts_too(self) -> None:
+        around, budgets = fixed("all", 2, 0.5), alone()
+        for name in "ab":
+            await budgets.final(inside(name, around), deadline=FOREVER)
+
+        assert await seconds(budgets.final(inside("c", around), deadline=FOREVER)) > 0.4
+
+    async def test_a_slot_is_one_of_it_for_one_call(self, store: Store) -> None:
+        around, budgets = fixed("all", 5, 1.0), EditBudgets(store=store)
+
+        await budgets.final(inside("a", around), deadline=FOREVER)
+
+        assert [budgets.covers(around) for _ in range(2)] == [True, False]
+        await budgets.final(fixed("b", 5, 1.0), deadline=FOREVER)
+        assert not budgets.covers(around)
+
+
+async def edit_once(
+    budgets: EditBudgets,
+    budget: EditBudget,
+    *,
+    since: float = 0.0,
+    unless: asyncio.Event = NEVER,
+) -> bool:
+    return await budgets.interim(budget, new=False, since=since, wrote=LONG_AGO, unless=unless)
+
+
+async def test_what_nobody_would_miss_gets_half_of_a_budget_at_most(store: Store) -> None:
+    budget, budgets = fixed("a", 4, 60.0), EditBudgets(store=store)
+
+    granted = [await budgets.spare(budget) for _ in range(4)]
+
+    assert granted == [True, True, False, False]
+
+
+async def test_what_nobody_would_miss_gets_nothing_where_somebody_waits(store: Store) -> None:
+    budget, budgets = fixed("a", 4, 1.0), EditBudgets(store=store)
+    await EditBudgets(store=store).pause(budget, 0.3)
+    waiting = asyncio.create_task(budgets.final(budget, deadline=FOREVER))
+    await asyncio.sleep(0.05)
+
+    took = await seconds(budgets.spare(budget))
+
+    assert took < 0.1
+    assert not waiting.done()
+    await waiting

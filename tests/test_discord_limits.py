@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -50,6 +51,35 @@ async def test_all_processes_together_keep_to_the_global_limit(store: Store) -> 
 
         assert time.perf_counter() - began > 1
         assert not any(request.limited for request in emulator.requests)
+
+
+async def test_a_request_that_came_with_a_slot_is_not_counted_again(store: Store) -> None:
+    budgets = EditBudgets(store=store)
+    async with DiscordEmulator() as emulator, calling(emulator, budgets) as session:
+        edits = edit_budget("edit", emulator.channel_id)
+        for _ in range(edits.writes):
+            await budgets.final(edits, deadline=math.inf)
+            await get(session, emulator, "/users/@me")
+
+        for _ in range(EVERYTHING.writes - edits.writes):
+            await budgets.call(EVERYTHING, deadline=0.0)
+
+        with pytest.raises(WriteDelayed):
+            await budgets.call(EVERYTHING, deadline=0.0)
+
+
+async def test_a_second_request_with_one_slot_is_counted(store: Store) -> None:
+    budgets = EditBudgets(store=store)
+    async with DiscordEmulator() as emulator, calling(emulator, budgets) as session:
+        await budgets.final(edit_budget("edit", emulator.channel_id), deadline=math.inf)
+        for _ in range(2):
+            await get(session, emulator, "/users/@me")
+
+        for _ in range(EVERYTHING.writes - 2):
+            await budgets.call(EVERYTHING, deadline=0.0)
+
+        with pytest.raises(WriteDelayed):
+            await budgets.call(EVERYTHING, deadline=0.0)
 
 
 async def test_requests_of_interactions_do_not_wait_for_the_others(store: Store) -> None:
@@ -129,8 +159,14 @@ class Learnt:
     def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
         self.windows.append((bucket, writes, seconds))
 
-    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+    async def call(self, budget: EditBudget, *, deadline: float) -> None:
         """Let it go out."""
+
+    async def spare(self, budget: EditBudget) -> bool:
+        return True
+
+    def covers(self, budget: EditBudget) -> bool:
+        return True
 
     async def pause(self, budget: EditBudget, seconds: float) -> None:
         self.pauses.append((budget.bucket, seconds))
@@ -144,6 +180,7 @@ async def test_what_is_believed_is_what_discord_was_seen_to_do() -> None:
             ("edit", limits.edit),
             ("old", limits.old_edits),
             ("ask", limits.webhook),
+            ("thread", limits.thread),
         ]
 
         for kind, bucket in kinds:
@@ -167,6 +204,21 @@ async def test_only_the_first_answer_of_a_window_teaches() -> None:
         assert [(bucket, writes, round(seconds)) for bucket, writes, seconds in learnt.windows] == [
             (f"discord:post:{place}", 3, 7),
             (f"discord:edit:{place}", 4, 9),
+        ]
+
+
+async def test_a_new_thread_teaches_how_many_fit() -> None:
+    learnt = Learnt()
+    async with DiscordEmulator() as emulator, calling(emulator, learnt) as session:
+        emulator.limits.thread = (3, 200.0)
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        path = f"{emulator.api_url}/channels/{emulator.channel_id}/messages/{said}/threads"
+
+        async with session.post(path, json={"name": "why"}) as answer:
+            assert answer.status == 201
+
+        assert [(bucket, writes, round(seconds)) for bucket, writes, seconds in learnt.windows] == [
+            (f"discord:thread:{emulator.channel_id}", 3, 200)
         ]
 
 

@@ -13,6 +13,7 @@ import discord
 from adapters.discord.client import RestClient
 from adapters.discord.command import CommandSurface
 from adapters.discord.errors import translated
+from adapters.discord.limits import EVERYTHING, Budgets, edit_budget
 from adapters.discord.place import ChannelPlace, CommandPlace, read_place
 from adapters.discord.surface import ChannelSurface
 from bot.domain import Turn
@@ -33,53 +34,77 @@ _ALREADY_OPEN = 160004  # "A thread has already been created for this message"
 _TYPING_PAUSE = 8.0  # seconds; Discord shows typing for ten
 # Replies that stand in one channel type together: it takes about five calls in five seconds.
 _TYPING_GAP = 1.0  # seconds
+# Until then nothing tells the person that we work; later the reply stands in the channel.
+_THREAD_PATIENCE = 5.0  # seconds for which a thread may wait for others
 
 
 @asynccontextmanager
 async def open_surface(
-    client: RestClient, turn: Turn
+    client: RestClient, turn: Turn, budgets: Budgets
 ) -> AsyncIterator[ChannelSurface | CommandSurface]:
     """Open the surface of a turn's reply through a client that has logged in.
 
-    A thread is opened where the turn asks for one, and Discord shows that we type until the end.
-    Raises PlaceGone, WriteDelayed or WriteFailed.
+    A thread is opened where the turn asks for one and Discord takes one soon, and Discord shows
+    that we type until the end. Raises PlaceGone or WriteFailed.
     """
     match read_place(turn.place):
         case CommandPlace() as command:
             # Discord itself shows that we work, until the first edit.
             yield CommandSurface(client, place=command, turn_id=turn.id)
         case ChannelPlace() as asked:
-            place = await _in_thread(client, asked, name=_thread_name(turn.text))
-            async with _typing(client, place.channel):
+            place = await _in_thread(client, asked, budgets, name=_thread_name(turn.text))
+            async with _typing(client, place.channel, budgets):
                 parent = None if place is asked else asked
                 yield ChannelSurface(client, place=place, parent=parent, turn_id=turn.id)
 
 
-async def _in_thread(client: RestClient, place: ChannelPlace, *, name: str) -> ChannelPlace:
+async def _in_thread(
+    client: RestClient, place: ChannelPlace, budgets: Budgets, *, name: str
+) -> ChannelPlace:
     """Return the thread of the question; the place itself where no thread can be opened."""
     if not place.opens_thread or place.question is None:
         return place
+    # A thread that was opened from a message has the message's id.
+    thread = ChannelPlace(place.question, None, opens_thread=False)
     try:
-        async with translated():
-            await client.http.start_thread_with_message(
-                place.channel, place.question, name=name, auto_archive_duration=1440
-            )
+        await _open_thread(client, place.channel, place.question, budgets, name=name)
     except MessageGone as error:
         raise PlaceGone("the question was deleted") from error
     except (WriteFailed, WriteDelayed) as error:
         # An earlier try may have opened it: then the reply goes on, whatever new threads wait for.
         if await _is_there(client, place.question):
-            return ChannelPlace(place.question, None, opens_thread=False)
-        if isinstance(error, WriteDelayed):
-            raise
-        # Not in the channel now and in the thread after a restart: this is no answer yet.
-        raise WriteFailed(f"the thread could not be opened yet: {error}") from error
+            return thread
+        if isinstance(error, WriteFailed):
+            # Not in the channel now and in the thread after a restart: this is no answer yet.
+            raise WriteFailed(f"the thread could not be opened yet: {error}") from error
+        _log.warning("the reply stands in the channel: no thread for %.0f s", error.retry_after)
+        return place
     except (PlaceGone, WriteRefused) as error:
         if not _is_open_already(error):
             _log.warning("the reply stands in the channel, for no thread can be opened: %s", error)
             return place
-    # A thread that was opened from a message has the message's id.
-    return ChannelPlace(place.question, None, opens_thread=False)
+    return thread
+
+
+async def _open_thread(
+    client: RestClient, channel: int, question: int, budgets: Budgets, *, name: str
+) -> None:
+    """Open it as soon as Discord takes one more; WriteDelayed when that is not soon."""
+    budget, now = edit_budget("thread", channel), asyncio.get_running_loop().time
+    deadline = now() + _THREAD_PATIENCE
+    while True:
+        await budgets.call(budget, deadline=deadline)
+        try:
+            async with translated():
+                await client.http.start_thread_with_message(
+                    channel, question, name=name, auto_archive_duration=1440
+                )
+        except WriteDelayed as error:
+            await budgets.pause(budget, error.retry_after)
+            if now() + error.retry_after > deadline:
+                raise
+        else:
+            return
 
 
 async def _is_there(client: RestClient, thread: int) -> bool:
@@ -101,26 +126,31 @@ def _thread_name(question: str) -> str:
 
 
 @asynccontextmanager
-async def _typing(client: RestClient, channel: int) -> AsyncIterator[None]:
+async def _typing(client: RestClient, channel: int, budgets: Budgets) -> AsyncIterator[None]:
     # Beside the body, which need not wait for it.
-    task = asyncio.create_task(_type(client, channel))
+    task = asyncio.create_task(_type(client, channel, budgets))
     try:
         yield
     finally:
         await cancelled(task)
 
 
-async def _type(client: RestClient, channel: int) -> None:
+async def _type(client: RestClient, channel: int, budgets: Budgets) -> None:
     while True:
+        pause = _TYPING_PAUSE
         try:
             if _is_due(client.typed_at, channel):
-                async with translated():
-                    await client.http.send_typing(channel)
+                # Messages come first: there is none while they need the global limit.
+                if await budgets.spare(EVERYTHING):
+                    async with translated():
+                        await client.http.send_typing(channel)
+                else:
+                    pause = _TYPING_GAP
         except PlaceGone:
             return
         except SurfaceError as error:
             _log.debug("typing was not shown: %s", error)
-        await asyncio.sleep(_TYPING_PAUSE)
+        await asyncio.sleep(pause)
 
 
 def _is_due(typed_at: dict[int, float], channel: int) -> bool:

@@ -91,7 +91,7 @@ class DiscordPlatform:
     def surface(self, turn: Turn, *, again: bool = False) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply, its Discord thread included."""
         del again  # the nonce of a message tells whether it was sent before
-        return open_surface(self._client, turn)
+        return open_surface(self._client, turn, self._budgets)
 
     async def listen(
         self, intake: Intake, *, store: Store | None = None, shards: Shards | None = None

@@ -22,6 +22,7 @@ from bot.budget import EditBudgets
 from bot.domain import EditBudget
 from bot.errors import WriteDelayed
 from bot.store import Store, connect
+from bot.tasks import cancelled
 from tests.outage import line
 from tests.waiting import until
 
@@ -571,6 +572,21 @@ class TestWithin:
         await asyncio.gather(final("a"), *editing)
 
         assert written == ["final of a", "edit of a", "edit of b"]
+
+    async def test_a_channel_that_is_paused_meanwhile_holds_up_nobody_else(
+        self, store: Store
+    ) -> None:
+        around, budgets = fixed("all", 1, 0.5), EditBudgets(store=store)
+        await budgets.final(around, deadline=FOREVER)
+        editing = asyncio.create_task(edit_once(budgets, inside("a", around)))
+        await asyncio.sleep(0.05)
+        await budgets.pause(inside("a", around), 3.0)
+        ending = asyncio.create_task(budgets.final(inside("a", around), deadline=FOREVER))
+
+        took = await seconds(edit_once(budgets, inside("b", around), since=1.0))
+
+        assert took < 1.5
+        await cancelled(editing, ending)
 
     async def test_interim_edits_leave_some_of_it_to_others(self, store: Store) -> None:
         around = EditBudget("all", 5, 2.0, refills=False, kept=2)

@@ -17,7 +17,8 @@ from bot.store import Store, store_errors
 # write; then for each bucket: writes, window in ms, 1 where it refills, 1 for a write that is
 # spaced, and how many writes are kept from this one.
 # Answers the milliseconds to wait before asking again, and the number (from 0) of the bucket that
-# wants it so; 0 when the write may go out: then all of them have booked it, and else none.
+# wants it so; 0 when the write may go out: then all of them have booked it, and else none. After
+# that 0, in how many milliseconds the first bucket takes another spaced write at the earliest.
 #
 # A fixed window opens with its first write. Spaced writes come evenly in it, and those that it
 # keeps are given away only when it is about to end: no other waits for longer than that. A bucket
@@ -55,23 +56,23 @@ local function look(key, writes, window, refills, spaced, kept)
   if spaced then wait = math.max(wait, after - now, interval / 2 - age) end
   if spaced and not ending then after = now + interval end
   held[5], held[6] = 'next', after
-  return math.ceil(math.max(wait, paused - now)), held, 2 * window + math.max(after - now, 0)
+  return math.ceil(math.max(wait, paused - now)), held, math.max(math.ceil(after - now), 0)
 end
 
-local found = {}
+local found, spacing = {}, {}
 for i, key in ipairs(KEYS) do
   local writes, window, refills, spaced, kept = unpack(ARGV, 5 * i - 3, 5 * i + 1)
-  local wait, held, lasts = look(
+  local wait
+  wait, found[i], spacing[i] = look(
     key, tonumber(writes), tonumber(window), refills == '1', spaced == '1', tonumber(kept)
   )
   if wait > 0 then return {wait, i - 1} end
-  found[i] = {held, math.ceil(lasts)}
 end
 for i, key in ipairs(KEYS) do
-  redis.call('HSET', key, unpack(found[i][1]))
-  redis.call('PEXPIRE', key, found[i][2])
+  redis.call('HSET', key, unpack(found[i]))
+  redis.call('PEXPIRE', key, 2 * tonumber(ARGV[5 * i - 2]) + spacing[i])
 end
-return {0, 0}
+return {0, spacing[1]}
 """
 # KEYS: the bucket. ARGV: the milliseconds for which the platform wants no write.
 _PAUSE = """
@@ -117,9 +118,9 @@ class _Waiter:
 class _Queue:
     """Those who wait in this process for one bucket; the first of them asks for its slot.
 
-    The rest, in loop time, counts while the store is away: the last writes that this process was
-    granted, when the next spaced one is due, and until when the platform wants none. It counts
-    until `uncounted_until` too, for of some of the last writes the store does not know.
+    The rest is in loop time. Before the next spaced write is due, or while the platform wants none,
+    nobody needs to ask. The last writes that this process was granted count while the store is
+    away, and until `uncounted_until` too, for of some of them the store does not know.
     """
 
     waiting: list[_Waiter] = field(default_factory=list)
@@ -149,16 +150,22 @@ class _Queue:
 
     def known(self, draw: _Draw, now: float) -> float:
         """Return the seconds to wait, where the store need not be asked."""
-        if now < self.paused_until:
-            return self.paused_until - now
-        return self.alone(draw, now) if now < self.uncounted_until else 0.0
+        if now < self.uncounted_until:
+            return max(self.alone(draw, now), self.paused_until - now)
+        return max(self.paused_until, self.next_spaced if draw.spaced else now, now) - now
 
-    def grant(self, draw: _Draw, now: float) -> None:
-        """Remember a write."""
+    def grant(self, draw: _Draw, now: float, *, spacing: float | None) -> None:
+        """Remember a write, after which the store wants so many seconds until a spaced one.
+
+        None: it has not counted it.
+        """
         budget = draw.budget
         self.granted = [*self.granted, now][-budget.writes :]
+        if spacing is None:
+            self.uncounted_until = now + _ALONE_WINDOW * budget.seconds
+            spacing = _ALONE_WINDOW * budget.seconds / budget.writes
         if draw.spaced:
-            self.next_spaced = now + _ALONE_WINDOW * budget.seconds / budget.writes
+            self.next_spaced = now + spacing
 
     def is_idle(self, now: float) -> bool:
         ends = max(self.next_spaced, self.paused_until, self.uncounted_until)
@@ -343,28 +350,24 @@ class EditBudgets:
             if pause := draw.queue.known(draw, now()):
                 return pause, draw
         answer = await self._ask(draws, age=now() - waiter.wrote)
-        pause, draw = answer or self._alone(draws)
+        pause, draw, spacing = answer or self._alone(draws)
         if not pause:
-            self._grant(draws, counted=answer is not None)
+            for each in draws:
+                each.queue.grant(each, now(), spacing=spacing)
+            _booked.set(draws[-1].budget.bucket)
         return pause, draw
 
-    def _grant(self, draws: list[_Draw], *, counted: bool) -> None:
-        now = asyncio.get_running_loop().time()
-        for draw in draws:
-            draw.queue.grant(draw, now)
-            if not counted:
-                draw.queue.uncounted_until = now + _ALONE_WINDOW * draw.budget.seconds
-        _booked.set(draws[-1].budget.bucket)
-
-    def _alone(self, draws: list[_Draw]) -> tuple[float, _Draw]:
+    def _alone(self, draws: list[_Draw]) -> tuple[float, _Draw, None]:
         now = asyncio.get_running_loop().time()
         waits = [(draw.queue.alone(draw, now), draw) for draw in draws]
-        return max(waits, key=lambda wait: wait[0])
+        return *max(waits, key=lambda wait: wait[0]), None
 
-    async def _ask(self, draws: list[_Draw], *, age: float) -> tuple[float, _Draw] | None:
+    async def _ask(
+        self, draws: list[_Draw], *, age: float
+    ) -> tuple[float, _Draw, float | None] | None:
         """Return the seconds that the store has us wait, and for what; None while it is away.
 
-        `age` is in seconds, since the reply's last write.
+        With them come those until another spaced write. `age` is since the reply's last write.
         """
         if self._store.is_away:
             return None
@@ -376,8 +379,8 @@ class EditBudgets:
         except StoreUnavailable:
             self._store.note_away()
             return None
-        milliseconds, number = answer
-        return milliseconds / 1000, draws[number]
+        wait, other = answer
+        return (wait / 1000, draws[other], None) if wait else (0.0, draws[0], other / 1000)
 
     def _as_learned(self, budget: EditBudget) -> EditBudget:
         writes, seconds = self._learned.get(budget.bucket, (budget.writes, budget.seconds))

@@ -14,8 +14,8 @@ from bot.errors import StoreUnavailable, WriteDelayed
 from bot.store import Store, store_errors
 
 # KEYS: the bucket, and the one that it is within. ARGV: the milliseconds since the reply's last
-# write; then for each bucket: writes, window in ms, 1 where it refills, 1 for a write that is
-# spaced, and how many writes are kept from this one.
+# write; then for each bucket: writes, window in ms, its shape, 1 for a write that is spaced, and
+# how many writes are kept from this one.
 # Answers the milliseconds to wait before asking again, and the number (from 0) of the bucket that
 # wants it so; 0 when the write may go out: then all of them have booked it, and else none. After
 # that 0, in how many milliseconds the first bucket takes another spaced write at the earliest.
@@ -23,19 +23,25 @@ from bot.store import Store, store_errors
 # A fixed window opens with its first write. Spaced writes come evenly in it, and those that it
 # keeps are given away only when it is about to end: no other waits for longer than that. A bucket
 # that refills begins dense, for what is left in it is spread over SPREAD, and widens to the pace at
-# which it refills. A reply that has just been written waits for half of an interval at least, so
-# that no two of its writes show almost the same text.
+# which it refills. A window that slides knows its last writes, so that no time of its length sees
+# more. A reply that has just been written waits for half of an interval at least, so that no two of
+# its writes show almost the same text.
 _TAKE = """
 local LAST, SPREAD = 0.05, 10000
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local age = tonumber(ARGV[1])
 
-local function look(key, writes, window, refills, spaced, kept)
+local function look(key, writes, window, shape, spaced, kept)
   local held = redis.call('HMGET', key, 'paused', 'next', 'used', 'ends', 'level', 'at')
   local paused, after = tonumber(held[1] or 0), tonumber(held[2] or 0)
   local wait, interval, ending = 0, 0, false
-  if refills then
+  if shape == 'slides' then
+    local made, most = tonumber(redis.call('HGET', key, 'made') or 0), writes - kept
+    local before = made >= most and redis.call('HGET', key, 'write' .. (made - most) % writes)
+    wait = before and before + window - now or 0
+    held = {'made', made + 1, 'write' .. made % writes, now}
+  elseif shape == 'refills' then
     local level = tonumber(held[5] or writes) + (now - tonumber(held[6] or now)) * writes / window
     level = math.min(level, writes) - 1
     wait = (kept - level) * window / writes
@@ -61,10 +67,10 @@ end
 
 local found, spacing = {}, {}
 for i, key in ipairs(KEYS) do
-  local writes, window, refills, spaced, kept = unpack(ARGV, 5 * i - 3, 5 * i + 1)
+  local writes, window, shape, spaced, kept = unpack(ARGV, 5 * i - 3, 5 * i + 1)
   local wait
   wait, found[i], spacing[i] = look(
-    key, tonumber(writes), tonumber(window), refills == '1', spaced == '1', tonumber(kept)
+    key, tonumber(writes), tonumber(window), shape, spaced == '1', tonumber(kept)
   )
   if wait > 0 then return {wait, i - 1} end
 end
@@ -185,11 +191,11 @@ class _Draw:
     kept: int
 
     @property
-    def words(self) -> tuple[int, ...]:
+    def words(self) -> tuple[int | str, ...]:
         """What the script is told."""
         budget = self.budget
-        window = int(budget.seconds * 1000)
-        return budget.writes, window, int(budget.refills), int(self.spaced), self.kept
+        shape = "refills" if budget.refills else "slides" if budget.slides else "fixed"
+        return budget.writes, int(budget.seconds * 1000), shape, int(self.spaced), self.kept
 
 
 # The outermost bucket in which this task's last slot was booked, until somebody asks.

@@ -110,7 +110,8 @@ class EditBudget:
 
     `bucket` is unique over all platforms and kinds of writes, e.g. `discord:edit:<channel>`. One
     that `refills` gets its writes back evenly; else a window opens with the first write, and the
-    next one has all of them again. So many writes of a window are `kept` for what people wait for
+    next one has all of them again; where it is not told when that was, it `slides`, and no time of
+    that length sees more. So many writes of a window are `kept` for what people wait for
     most, ends and new messages. Each write into a bucket that is `within` another counts there too.
     """
 
@@ -118,5 +119,6 @@ class EditBudget:
     writes: int
     seconds: float
     refills: bool
+    slides: bool = False
     kept: int = 1
     within: EditBudget | None = None

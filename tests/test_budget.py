@@ -645,3 +645,34 @@ async def test_what_nobody_would_miss_gets_nothing_where_somebody_waits(store: S
     assert took < 0.1
     assert not waiting.done()
     await waiting
+
+
+async def test_no_time_of_its_length_sees_more_writes_than_a_sliding_window_takes(
+    store: Store,
+) -> None:
+    budget = EditBudget("a", 4, 0.6, refills=False, slides=True)
+    one, other = EditBudgets(store=store), EditBudgets(store=store)
+    moments: list[float] = []
+    for number in range(10):
+        await (one, other)[number % 2].final(budget, deadline=FOREVER)
+        moments.append(time.perf_counter())
+        # Late in its window, so that the next one would follow too closely.
+        await asyncio.sleep(0.5 if number == 0 else 0)
+
+    gaps = [later - earlier for earlier, later in zip(moments[:-4], moments[4:], strict=True)]
+    assert min(gaps) > 0.58
+    assert moments[-1] - moments[0] < 2.5
+
+
+async def test_a_sliding_window_keeps_some_of_its_writes(store: Store) -> None:
+    around = EditBudget("all", 4, 60.0, refills=False, slides=True, kept=2)
+    budgets, ended = EditBudgets(store=store), asyncio.Event()
+    for name in "ab":
+        await edit_once(budgets, inside(name, around))
+    asyncio.get_running_loop().call_later(0.1, ended.set)
+
+    assert not await edit_once(budgets, inside("c", around), unless=ended)
+    for _ in range(2):
+        await budgets.final(around, deadline=0.0)
+    with pytest.raises(WriteDelayed):
+        await budgets.final(around, deadline=0.0)

@@ -34,9 +34,9 @@ _OF_INTERACTIONS = re.compile(r"/(?:interactions|webhooks)/")
 
 
 # Discord's documentation, "Rate Limits", "Global Rate Limit": 50 requests a second in all, but for
-# those of interactions. The rest is for requests that overtake each other on their way.
-# A fifth is kept for ends and new messages.
-EVERYTHING = EditBudget("discord:everything", 50, 1.05, refills=False, kept=10)
+# those of interactions. No answer tells when its second began. The rest of the time is for requests
+# that overtake each other on their way. A fifth is kept for ends and new messages.
+EVERYTHING = EditBudget("discord:everything", 50, 1.1, refills=False, slides=True, kept=10)
 _PATIENCE = 10.0  # seconds for which a request waits for its place among them
 
 

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 
 from adapters.discord import DiscordPlatform, connect
 from adapters.discord.place import ChannelPlace
+from bot.budget import EditBudgets
 from bot.domain import EditBudget, Page, Person, Place, ThreadKey, Turn
+from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.fakes import FakeIntake
 
@@ -20,8 +22,14 @@ class NoLimits:
     def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
         """Forget it."""
 
-    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+    async def call(self, budget: EditBudget, *, deadline: float) -> None:
         """Let it go out."""
+
+    async def spare(self, budget: EditBudget) -> bool:
+        return True
+
+    def covers(self, budget: EditBudget) -> bool:
+        return True
 
     async def pause(self, budget: EditBudget, seconds: float) -> None:
         """Go on."""
@@ -29,14 +37,14 @@ class NoLimits:
 
 @asynccontextmanager
 async def logged_in(
-    emulator: DiscordEmulator, *, threads: bool = True
+    emulator: DiscordEmulator, *, threads: bool = True, store: Store | None = None
 ) -> AsyncIterator[DiscordPlatform]:
     async with connect(
         token=emulator.token,
         api_url=emulator.api_url,
         gateway_url=emulator.gateway_url,
         threads=threads,
-        budgets=NoLimits(),
+        budgets=EditBudgets(store=store) if store else NoLimits(),
     ) as platform:
         yield platform
 

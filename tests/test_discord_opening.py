@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
+from contextlib import suppress
 
 import pytest
 
+from adapters.discord.limits import EVERYTHING
 from adapters.discord.place import ChannelPlace
+from bot.budget import EditBudgets
 from bot.domain import Page, Place
 from bot.errors import (
     MessageGone,
@@ -14,6 +19,7 @@ from bot.errors import (
     WriteDelayed,
     WriteFailed,
 )
+from bot.store import Store
 from tests.discord_platform import (
     channel_turn,
     dm_turn,
@@ -124,16 +130,85 @@ async def test_a_thread_that_cannot_be_opened_just_now_is_a_passing_failure() ->
                 pass
 
 
-async def test_opening_a_thread_too_often_is_told_with_the_time_to_wait() -> None:
-    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+async def test_where_threads_have_to_wait_for_long_the_reply_stands_in_the_channel(
+    store: Store,
+) -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator, store=store) as platform:
+        emulator.limits.thread = (1, 300.0)
+        people = [emulator.user("Ada"), emulator.user("Bob"), emulator.user("Eve")]
+        asked = [await emulator.say(emulator.channel_id, person, "why?") for person in people]
+
+        for said in asked:
+            async with platform.surface(channel_turn(emulator, said)) as surface:
+                await surface.post(page(f"because {said}", final=True))
+
+        first, *others = asked
+        assert [one.text for one in emulator.screen(first)] == [f"because {first}"]
+        texts = [one.text for one in emulator.screen(emulator.channel_id)]
+        assert texts[-2:] == [f"because {said}" for said in others]
+        assert not any(request.limited for request in emulator.requests)
+
+
+async def test_a_refusal_of_a_thread_holds_the_next_one_in_all_processes(store: Store) -> None:
+    async with (
+        DiscordEmulator() as emulator,
+        logged_in(emulator, store=store) as one,
+        logged_in(emulator, store=store) as other,
+    ):
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        next_one = await emulator.say(emulator.channel_id, emulator.user("Bob"), "why?")
         emulator.fail("POST .*/threads", status=429, retry_after=300)
+        async with one.surface(channel_turn(emulator, said)):
+            pass
 
-        with pytest.raises(WriteDelayed) as delayed:
-            async with platform.surface(channel_turn(emulator, said)):
-                pass
+        async with other.surface(channel_turn(emulator, next_one)) as surface:
+            await surface.post(page("because", final=True))
 
-        assert delayed.value.retry_after == 300
+        assert emulator.screen(emulator.channel_id)[-1].text == "because"
+        assert sum(request.path.endswith("/threads") for request in emulator.requests) == 1
+
+
+async def test_a_thread_waits_for_a_short_refusal(store: Store) -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator, store=store) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        emulator.fail("POST .*/threads", status=429, retry_after=0.5)
+
+        async with platform.surface(channel_turn(emulator, said)) as surface:
+            await surface.post(page("because", final=True))
+
+        assert [one.text for one in emulator.screen(said)] == ["because"]
+
+
+async def test_a_message_that_has_its_slot_waits_for_nothing_more(store: Store) -> None:
+    budgets = EditBudgets(store=store)
+
+    async def use_up() -> None:
+        with suppress(WriteDelayed):
+            while True:
+                await budgets.call(EVERYTHING, deadline=0.0)
+
+    async with DiscordEmulator() as emulator, logged_in(emulator, store=store) as platform:
+        async with platform.surface(dm_turn(emulator)) as surface:
+            written = page("because", final=True)
+            await budgets.final(surface.budget(written, new=True), deadline=math.inf)
+            await asyncio.create_task(use_up())
+            began = time.monotonic()
+
+            await surface.post(written)
+
+        assert time.monotonic() - began < 0.4
+
+
+async def test_nobody_types_where_messages_need_the_global_limit(store: Store) -> None:
+    budgets = EditBudgets(store=store)
+    async with DiscordEmulator() as emulator, logged_in(emulator, store=store) as platform:
+        for _ in range(EVERYTHING.writes // 2):
+            await budgets.call(EVERYTHING, deadline=math.inf)
+
+        async with platform.surface(dm_turn(emulator)) as surface:
+            await surface.post(page("because", final=True))
+
+        assert not any(request.path.endswith("/typing") for request in emulator.requests)
 
 
 async def test_where_we_may_not_write_in_the_thread_the_reply_stands_in_the_channel() -> None:

@@ -102,11 +102,9 @@ def fast() -> SlackEmulator:
     return SlackEmulator(rates={"chat.update": UNLIMITED, "chat.postMessage": UNLIMITED})
 
 
-def turn_in(
-    slack: SlackEmulator, *, channel: str = "", thread: str | None = None, age: float = 0.0
-) -> Turn:
+def turn_in(slack: SlackEmulator, *, channel: str = "", thread: str | None = None) -> Turn:
     channel = channel or slack.channel_id
-    asked_at = time.time() - age
+    asked_at = time.time()
     return Turn(
         id=f"slack:{slack.team_id}:{channel}:1",
         key=ThreadKey("slack", slack.team_id, channel, thread or channel),
@@ -124,16 +122,16 @@ def first(text: str, *, final: bool = False, last: bool = False) -> Page:
 
 @asynccontextmanager
 async def open_thread(
-    slack: SlackEmulator, *, age: float = 0.0
+    slack: SlackEmulator, *, again: bool = False
 ) -> AsyncIterator[tuple[Surface, Turn, Callable[[], list[Shown]]]]:
     """The surface of a turn in a fresh thread, and its replies as people see them."""
     ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")
-    turn = turn_in(slack, thread=ts, age=age)
+    turn = turn_in(slack, thread=ts)
 
     def replies() -> list[Shown]:
         return slack.screen(slack.channel_id, ts)[1:]
 
-    async with joined(slack) as platform, platform.surface(turn) as surface:
+    async with joined(slack) as platform, platform.surface(turn, again=again) as surface:
         yield surface, turn, replies
 
 
@@ -1210,11 +1208,11 @@ async def test_a_message_of_a_process_that_died_is_taken_over(direct: bool) -> N
         ann = slack.user("Ann")
         channel = slack.dm(ann) if direct else slack.channel_id
         ts = await slack.say(channel, ann, "why?")
-        turn = turn_in(slack, channel=channel, thread=None if direct else ts, age=60)
+        turn = turn_in(slack, channel=channel, thread=None if direct else ts)
         async with platform.surface(turn) as surface:
             unsaved = await surface.post(first("Be"))
 
-        async with platform.surface(turn) as surface:
+        async with platform.surface(turn, again=True) as surface:
             message_id = await surface.post(first("Because", final=True))
             await surface.post(Page(1, "and so on", final=True))
 
@@ -1230,13 +1228,13 @@ async def test_a_message_is_taken_over_however_much_was_said_since(direct: bool)
         channel = slack.dm(ann) if direct else slack.channel_id
         ts = await slack.say(channel, ann, "why?")
         thread = None if direct else ts
-        turn = turn_in(slack, channel=channel, thread=thread, age=60)
+        turn = turn_in(slack, channel=channel, thread=thread)
         async with platform.surface(turn) as surface:
             unsaved = await surface.post(first("Be"))
         for number in range(250):
             await slack.say(channel, ann, str(number), thread_ts=thread)
 
-        async with platform.surface(turn) as surface:
+        async with platform.surface(turn, again=True) as surface:
             message_id = await surface.post(first("Because", final=True))
 
         assert message_id == unsaved
@@ -1245,11 +1243,11 @@ async def test_a_message_is_taken_over_however_much_was_said_since(direct: bool)
 async def test_a_message_of_another_turn_is_not_taken_over() -> None:
     async with fast() as slack, joined(slack) as platform:
         ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")
-        turn = turn_in(slack, thread=ts, age=60)
+        turn = turn_in(slack, thread=ts)
         async with platform.surface(replace(turn, id="slack:another")) as surface:
             await surface.post(first("Something else", final=True))
 
-        async with platform.surface(turn) as surface:
+        async with platform.surface(turn, again=True) as surface:
             await surface.post(first("Because", final=True))
 
         shown = [shown.text for shown in slack.screen(slack.channel_id, ts)]
@@ -1258,7 +1256,7 @@ async def test_a_message_of_another_turn_is_not_taken_over() -> None:
 
 @pytest.mark.parametrize("how", [{"error": "missing_scope"}, {"status": 429, "retry_after": 60}])
 async def test_a_reply_is_posted_where_nothing_may_be_read(how: dict[str, object]) -> None:
-    async with fast() as slack, open_thread(slack, age=60) as (surface, _, replies):
+    async with fast() as slack, open_thread(slack, again=True) as (surface, _, replies):
         slack.fail("conversations.replies", **how)  # type: ignore[arg-type]
 
         await surface.post(first("Because", final=True))
@@ -1267,7 +1265,7 @@ async def test_a_reply_is_posted_where_nothing_may_be_read(how: dict[str, object
 
 
 async def test_a_page_that_takes_no_edits_any_more_is_sent_anew() -> None:
-    async with fast() as slack, open_thread(slack, age=60) as (surface, _, replies):
+    async with fast() as slack, open_thread(slack, again=True) as (surface, _, replies):
         message_id = await surface.post(first("Be"))
         slack.fail("chat.update", error="edit_window_closed")
         slack.fail("chat.postMessage", status=500)

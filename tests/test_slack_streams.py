@@ -71,14 +71,14 @@ class Scene:
         return self.slack.shown_status(self.slack.channel_id, str(self.turn.place["thread"]))
 
     async def asks_on(self) -> Turn:
-        """Another turn in the thread; it is taken up late."""
+        """Another turn in the thread."""
         thread = str(self.turn.place["thread"])
         ts = await self.slack.say(
             self.slack.channel_id, self.turn.person.id, "and?", thread_ts=thread
         )
         place = {**self.turn.place, "question": ts}
         id_ = f"slack:{self.slack.team_id}:{self.slack.channel_id}:{ts}"
-        return replace(self.turn, id=id_, place=place, asked_at=time.time() - 10)
+        return replace(self.turn, id=id_, place=place)
 
     async def stop(self) -> None:
         """Let the person press Slack's own Stop."""
@@ -94,10 +94,10 @@ class Scene:
         pages: Sequence[str] = (),
         older: str = "",
         patience: float = 5.0,
+        again: bool = False,
     ) -> None:
-        await self.stream(
-            store, FakeModel(deltas, pause=pause).stream([]), pages, older, patience=patience
-        )
+        said = FakeModel(deltas, pause=pause).stream([])
+        await self.stream(store, said, pages, older, patience=patience, again=again)
 
     async def stream(
         self,
@@ -107,8 +107,9 @@ class Scene:
         older: str = "",
         *,
         patience: float = 5.0,
+        again: bool = False,
     ) -> None:
-        async with self.platform.surface(self.turn) as surface:
+        async with self.platform.surface(self.turn, again=again) as surface:
             reply = Reply(
                 surface=surface,
                 budgets=EditBudgets(store=store),
@@ -123,7 +124,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def a_scene(*, age: float = 0.0) -> AsyncIterator[Scene]:
+async def a_scene() -> AsyncIterator[Scene]:
     quick = dict.fromkeys(
         ("chat.startStream", "chat.appendStream", "chat.stopStream", "chat.update"), UNLIMITED
     )
@@ -136,7 +137,7 @@ async def a_scene(*, age: float = 0.0) -> AsyncIterator[Scene]:
             person=Person(ann, "Ann"),
             text="why?",
             place={"channel": slack.channel_id, "thread": ts, "question": ts},
-            asked_at=time.time() - age,
+            asked_at=time.time(),
         )
         async with connect(
             bot_token=slack.bot_token,
@@ -285,22 +286,22 @@ async def test_a_stream_whose_beginner_died_is_ended_and_updated() -> None:
 
 
 async def test_a_stream_that_nobody_knows_of_is_found_by_the_next_try() -> None:
-    async with a_scene(age=10.0) as scene:
+    async with a_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             await surface.post(growing("Because"))
 
-        async with scene.platform.surface(scene.turn) as surface:
+        async with scene.platform.surface(scene.turn, again=True) as surface:
             await surface.post(Page(0, "Because so.", final=True))
 
         assert scene.texts() == ["Because so."]
 
 
 async def test_the_stream_of_a_page_that_is_known_is_no_other_pages() -> None:
-    async with a_scene(age=10.0) as scene:
+    async with a_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message_id = await surface.post(growing("First"))
 
-        async with scene.platform.surface(scene.turn) as surface:
+        async with scene.platform.surface(scene.turn, again=True) as surface:
             await surface.edit(message_id, Page(0, "First page.", final=True))
             await surface.post(Page(1, "Second page.", final=True))
 
@@ -325,41 +326,41 @@ async def test_a_turn_takes_no_finished_answer_for_its_own(store: Store) -> None
         await answering
 
         scene.turn = following
-        await scene.answer(store, ["Second."])
+        await scene.answer(store, ["Second."], again=True)
 
         assert [text.strip() for text in scene.texts()] == ["and?", TEXT.strip(), "Second."]
 
 
 async def test_a_stream_that_is_over_is_no_unsaved_page() -> None:
-    async with a_scene(age=10.0) as scene:
+    async with a_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             await surface.post(growing("Because"))
         scene.slack.clock.advance(301)
 
-        async with scene.platform.surface(scene.turn) as surface:
+        async with scene.platform.surface(scene.turn, again=True) as surface:
             await surface.post(Page(0, "Because so.", final=True))
 
         assert scene.texts() == ["Because", "Because so."]
 
 
 async def test_the_stream_of_another_app_is_no_page_of_ours() -> None:
-    async with a_scene(age=10.0) as scene:
+    async with a_scene() as scene:
         thread = str(scene.turn.place["thread"])
         scene.slack.stream_of_another(scene.slack.channel_id, thread, "Mine.")
 
-        async with scene.platform.surface(scene.turn) as surface:
+        async with scene.platform.surface(scene.turn, again=True) as surface:
             await surface.post(Page(0, "Because so.", final=True))
 
         assert scene.texts() == ["Mine.", "Because so."]
 
 
 async def test_a_page_that_is_sent_anew_takes_no_other_pages_stream() -> None:
-    async with a_scene(age=10.0) as scene:
+    async with a_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             first = await surface.post(Page(0, "First", final=True))
             await surface.post(Page(1, "Sec", final=False, said="Sec"))
 
-        async with scene.platform.surface(scene.turn) as surface:
+        async with scene.platform.surface(scene.turn, again=True) as surface:
             scene.slack.fail("chat.update", error="edit_window_closed")
             with pytest.raises(WriteRefused):
                 await surface.edit(first, Page(0, "First page.", final=True))
@@ -390,7 +391,7 @@ async def test_a_stream_that_ended_is_found_as_its_page(
 ) -> None:
     if end == "left":
         monkeypatch.setattr("adapters.slack.streams._SECONDS", -1.0)
-    async with a_scene(age=10.0) as scene:
+    async with a_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message_id = await surface.post(growing("Because"))
             if end == "stopped":
@@ -398,7 +399,7 @@ async def test_a_stream_that_ended_is_found_as_its_page(
             page = growing("Because so")
             await surface.edit(message_id, replace(page, final=end == "finished"))
 
-        async with scene.platform.surface(scene.turn) as surface:
+        async with scene.platform.surface(scene.turn, again=True) as surface:
             found = await surface.post(Page(0, "Because so.", final=True))
 
         assert found == message_id

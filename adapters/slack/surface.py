@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -28,8 +27,6 @@ _WRITES, _WINDOW = 50, 60.0
 # chat.postMessage: one a second for each channel, with bursts (docs, "Rate limits"); a little less,
 # for calls do not arrive as evenly as they leave.
 _POSTS, _POSTS_WINDOW = 5, 5.2
-# A turn that is taken up later than this may have been begun by a process that has died.
-_LATE = 2.5  # seconds
 _STREAMING = "streaming_state_conflict"  # docs: chat.update, "Errors"
 
 
@@ -89,7 +86,7 @@ class SlackSurface:
             self._audience = Audience(messages.channel, messages.thread, turn.person.id)
         self._stream: Stream | None = None
         # Pages that stand there already, by number; None when we have to look first.
-        self._standing: dict[int, str] | None = None if again or _is_late(turn) else {}
+        self._standing: dict[int, str] | None = None if again else {}
         # Messages that are no other page's, with their pages' numbers: known by their ids, or
         # taking no edits any more.
         self._known: dict[str, int] = {}
@@ -111,7 +108,7 @@ class SlackSurface:
     async def post(self, page: Page) -> str:
         """Send a message, unless an earlier try did: then that one is edited and returned.
 
-        An earlier try is looked for after a failed one, and when the turn was taken up late.
+        An earlier try is looked for after a failed one, and when the turn was taken before.
         """
         if self._standing is None:
             self._standing = await self._messages.find(but=self._known)
@@ -235,7 +232,3 @@ class SlackSurface:
             # The page would be sent anew, beside one that may run for minutes.
             raise WriteFailed(str(error)) from error
         self._status.processing = False
-
-
-def _is_late(turn: Turn) -> bool:
-    return time.time() - turn.asked_at > _LATE

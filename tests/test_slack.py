@@ -19,6 +19,7 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from adapters.slack import SlackPlatform, connect
 from adapters.slack.inbound import Press, pressed
@@ -1255,13 +1256,23 @@ async def test_a_message_of_another_turn_is_not_taken_over() -> None:
 
 
 @pytest.mark.parametrize("how", [{"error": "missing_scope"}, {"status": 429, "retry_after": 60}])
-async def test_a_reply_is_posted_where_nothing_may_be_read(how: dict[str, object]) -> None:
+async def test_a_second_message_where_nothing_may_be_read_is_counted(
+    how: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = unseen_posts()
     async with fast() as slack, open_thread(slack, again=True) as (surface, _, replies):
         slack.fail("conversations.replies", **how)  # type: ignore[arg-type]
 
         await surface.post(first("Because", final=True))
+        await surface.post(Page(1, "and so on", final=True))
 
-        assert [shown.text for shown in replies()] == ["Because"]
+        assert [shown.text for shown in replies()] == ["Because", "and so on"]
+        assert unseen_posts() - before == 1
+        assert len([one for one in caplog.messages if "may stand twice" in one]) == 1
+
+
+def unseen_posts() -> float:
+    return REGISTRY.get_sample_value("parley_slack_unseen_posts_total") or 0.0
 
 
 async def test_a_page_that_takes_no_edits_any_more_is_sent_anew() -> None:

@@ -22,6 +22,10 @@ _EVENT = "parley_turn"
 _LOOKED_THROUGH = 200  # messages after the question
 
 
+class Unreadable(SurfaceError):
+    """What stands there may not be read."""
+
+
 class Messages:
     """The messages that are the pages of one reply; their ids are `channel:ts`."""
 
@@ -69,17 +73,17 @@ class Messages:
     async def find(self, *, but: Collection[str]) -> dict[int, str]:
         """Return the pages that stand there already, by number or SOME_PAGE, without some.
 
-        Raises WriteFailed.
+        Raises WriteFailed, and Unreadable where nobody may look for long.
         """
         try:
             async with translated():
                 messages = await self._since_question()
         except WriteFailed:
             raise
-        except SurfaceError:
+        except SurfaceError as error:
             # No scope to read, or reading's own rate limit, which is down to once a minute for
-            # some apps (docs): a message that may stand twice is better than none for long.
-            return {}
+            # some apps (docs).
+            raise Unreadable(str(error)) from error
         ours = (self._page_of(message) for message in messages)
         return dict(page for page in ours if page and page[1] not in but)
 

@@ -6,11 +6,12 @@ import logging
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+from prometheus_client import Counter
 from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import code_of, method_of
 from adapters.slack.identity import Identity
-from adapters.slack.messages import SOME_PAGE, Messages
+from adapters.slack.messages import SOME_PAGE, Messages, Unreadable
 from adapters.slack.status import Status, Statuses
 from adapters.slack.streams import Audience, Stream, Streams
 from bot.domain import EditBudget, Page, Turn
@@ -18,6 +19,11 @@ from bot.errors import WriteDelayed, WriteFailed, WriteRefused
 from bot.guard import escape_markup
 
 log = logging.getLogger(__name__)
+
+_UNSEEN = Counter(
+    "parley_slack_unseen_posts_total",
+    "Messages sent where nobody could look whether an earlier try had sent them",
+)
 
 # chat.update takes a `text` of 4000 bytes after escaping and else fails with msg_too_long (field);
 # a markdown block would take 12,000 characters (docs). One limit, so that both say the same.
@@ -111,7 +117,7 @@ class SlackSurface:
         An earlier try is looked for after a failed one, and when the turn was taken before.
         """
         if self._standing is None:
-            self._standing = await self._messages.find(but=self._known)
+            self._standing = await self._found()
         if standing := self._standing.pop(self._where(page, self._standing), ""):
             try:
                 await self.edit(standing, page)
@@ -134,6 +140,17 @@ class SlackSurface:
         with self._naming_the_bucket():
             if not await self._grown(message_id, page):
                 await self._change(message_id, page)
+
+    async def _found(self) -> dict[int, str]:
+        try:
+            return await self._messages.find(but=self._known)
+        except Unreadable as error:
+            # A message that may stand twice is better than none for long.
+            log.warning(
+                "A message may stand twice in Slack: we cannot look for the first: %s", error
+            )
+            _UNSEEN.inc()
+            return {}
 
     @contextmanager
     def _naming_the_bucket(self) -> Iterator[None]:

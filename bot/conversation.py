@@ -96,6 +96,7 @@ class Conversation:
             surface=surface,
             budgets=self._budgets,
             pages=ended.pages,
+            cuts=ended.cuts,
             patience=self._patience,
         )
 
@@ -106,6 +107,7 @@ class Conversation:
             pages=lease.taken.pages,
             older=lease.taken.shown,
             former=lease.taken.former,
+            cuts=lease.taken.cuts,
             stop=lease.stop,
             save=lease.save,
             patience=self._patience,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from bot.domain import Outcome, Page
 from bot.guard import whole_characters
@@ -26,17 +27,21 @@ class Draft:
     `older` is what an earlier try has said, or this one before a new start: it stays until the new
     text is longer, or for good when that never comes. `former` is a whole answer that gives way to
     the first new word; it comes back where the new one fails, or is stopped before a word.
+    `cuts` tell where, in the one of them that stands there, pages were ended before they were full.
     While it is `silent`, a sign of life stands below the text; once it has `ended`, its pages are
     the final ones.
     """
 
-    def __init__(self, *, limit: int, measure: Measure, older: str, former: str) -> None:
+    def __init__(
+        self, *, limit: int, measure: Measure, older: str, former: str, cuts: Sequence[int]
+    ) -> None:
         self.silent = False
         self.ended = False
         self.outcome: Outcome = "done"
         self._limit = limit
         self._measure = measure
         self._pager = Pager(limit=limit, measure=measure)
+        self._pager.recall(older or former, cuts)
         self._older = older
         self._former = former
         self._text = ""
@@ -63,6 +68,11 @@ class Draft:
         return with_notice(answered, self._notice)
 
     @property
+    def cuts(self) -> tuple[int, ...]:
+        """Where in the text that stands there pages were ended before they were full."""
+        return self._pager.cuts(self.whole if self.ended else self._stands or self.said)
+
+    @property
     def replaces(self) -> bool:
         """Whether there is a former answer."""
         return bool(self._former)
@@ -76,6 +86,10 @@ class Draft:
         """Let the text grow."""
         self._text += delta
         self.silent = False
+
+    def end_page(self) -> None:
+        """Let the page that grows end with what it has by now, and another follow."""
+        self._pager.end_page(self._stands or self.said)
 
     def start(self, model: str) -> None:
         """Let the text begin anew, in the words of this model; "" is the chosen one."""

@@ -28,7 +28,7 @@ class Lease:
     reply goes on, and is saved afterwards.
     `stop` is set when a person asked for the end; `wrote` tells that a write may have gone out, and
     `ending` that the end is being stored.
-    `pages` and `shown` are the message ids and the text as last saved, at first by an earlier try.
+    `pages`, `shown` and `cuts` are as last saved, at first by an earlier try; see Taken.
     """
 
     def __init__(self, *, queue: TurnQueue, taken: Taken, seconds: float) -> None:
@@ -40,6 +40,7 @@ class Lease:
         self.ending = False
         self.pages = taken.pages
         self.shown = taken.shown
+        self.cuts = taken.cuts
         self._away = False  # a store that hangs takes seconds to say so: not for every write again
         if taken.stop:
             self.stop.set()
@@ -59,14 +60,14 @@ class Lease:
             except StoreUnavailable as error:
                 self._is_away(error)
 
-    async def save(self, pages: Sequence[str], shown: str) -> None:
+    async def save(self, pages: Sequence[str], shown: str, cuts: Sequence[int]) -> None:
         """Remember what is on the screen, and prove that we may still write. Raises LeaseLost."""
         self.wrote = True
-        self.pages, self.shown = tuple(pages), shown
+        self.pages, self.shown, self.cuts = tuple(pages), shown, tuple(cuts)
         if self._away:
             return
         try:
-            self._heed(await self._queue.save(self.taken, pages=pages, shown=shown))
+            self._heed(await self._queue.save(self.taken, pages=pages, shown=shown, cuts=cuts))
         except StoreUnavailable as error:
             self._is_away(error)
 
@@ -79,7 +80,12 @@ class Lease:
         while True:
             try:
                 await self._queue.finish(
-                    self.taken, outcome=outcome, pages=pages, shown=shown, exchange=exchange
+                    self.taken,
+                    outcome=outcome,
+                    pages=pages,
+                    shown=shown,
+                    cuts=self.cuts,
+                    exchange=exchange,
                 )
             except StoreUnavailable as error:
                 self._is_away(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from bot.markdown import (
@@ -20,6 +20,7 @@ from bot.markdown import (
     open_fence,
     opened,
     says_nothing,
+    settled,
     tidy,
 )
 from bot.spans import inside_spans
@@ -48,6 +49,7 @@ class Pager:
     out.
 
     `measure` may not shrink when a text grows, nor give two texts joined more than both alone.
+    A page that was ended ends there in every text that is the same up to it.
     Raises ValueError when the limit is below SMALLEST_LIMIT.
     """
 
@@ -57,6 +59,7 @@ class Pager:
         self._limit = limit
         self._measure = measure
         self._reserve = measure(LONGEST_CLOSING)
+        self._ended: list[str] = []  # texts up to where a page was ended
         self._restart()
 
     def cut(self, text: str) -> list[str]:
@@ -66,12 +69,41 @@ class Pager:
         visible = len(text.rstrip())
         while (start := len(self._settled)) < visible:
             opening, instead = self._opening(text, start)
-            size = self._fitting(text, start=start + instead, opening=opening)
-            end = start + instead + size
-            if end >= visible:
-                return [*self._done, opening + text[start + instead : end]]
-            self._settle(text, start, instead, size, opening)
+            begin = start + instead
+            size = self._fitting(text, start=begin, opening=opening)
+            cut = next((at for at in self.cuts(text) if begin < at <= begin + size), None)
+            if cut is None and begin + size >= visible:
+                return [*self._done, opening + text[begin : begin + size]]
+            # The cut may depend on the first character that does not fit, but on none behind it:
+            # so it does not move when the text grows.
+            block = behind(text[start:begin], self._block)
+            end = cut or begin + _cut(text[begin : begin + size + 1], block)
+            self._settle(text, begin, end, opening, block)
         return list(self._done)
+
+    def end_page(self, text: str) -> None:
+        """End the last page of a text at the best place there is in it, though more would fit.
+
+        Where there is no good one, and behind markup that is not finished, it does not end.
+        """
+        self.cut(text)
+        start = len(self._settled)
+        opening, instead = self._opening(text, start)
+        begin = start + instead
+        size = len(settled(opening + text[begin:].rstrip())) - len(opening)
+        end = _good_cut(
+            text[begin : begin + size + 1].rstrip(), behind(text[start:begin], self._block)
+        )
+        if end and text[begin : begin + end].strip():
+            self._ended.append(text[: begin + end])
+
+    def cuts(self, text: str) -> tuple[int, ...]:
+        """Return where in a text pages were ended so, the first one first."""
+        return tuple(len(ended) for ended in self._ended if text.startswith(ended))
+
+    def recall(self, text: str, cuts: Sequence[int]) -> None:
+        """Know where another pager has ended pages of a text."""
+        self._ended = [text[:cut] for cut in cuts]
 
     def tidied(self, page: str) -> str:
         """Return the last page of a text that still grows without unfinished markup; may be blank.
@@ -93,21 +125,13 @@ class Pager:
         too_large = self._measure(opening) > self._limit // _LARGEST_HEAD
         return ("", 0) if too_large and not self._block.fence else (opening, instead)
 
-    def _settle(self, text: str, start: int, instead: int, size: int, opening: str) -> None:
-        """Finish the page that begins here, of which `size` characters and not one more fit.
-
-        `opening` takes the place of `instead` characters before those.
-        """
-        # The cut may depend on the first character that does not fit, but on none behind it: so
-        # it does not move when the text grows.
-        begin = start + instead
-        block = behind(text[start:begin], self._block)
-        end, after = _cut(text[begin : begin + size + 1], block)
-        body = text[begin : begin + end]
+    def _settle(self, text: str, begin: int, end: int, opening: str, block: Block) -> None:
+        """Finish the page that is this part of the text, behind an opening."""
+        body, next_one = text[begin:end], text[end : end + 1]
         if body.strip():
             self._done.append(close(opening + body))
-        self._block = behind(body + "\n" if text[begin + end] == "\n" else body, block)
-        self._settled = text[: begin + after]
+        self._block = behind(body + "\n" if next_one == "\n" else body, block)
+        self._settled = text[: end + next_one.isspace()]
 
     def _fitting(self, text: str, *, start: int, opening: str) -> int:
         """Return how many characters fit a page, at least 1, so that each fewer, closed, fit."""
@@ -139,19 +163,21 @@ class Pager:
         return max(size, 1)
 
 
-def _cut(chunk: str, block: Block) -> tuple[int, int]:
-    """Return where the page ends and where the next begins; the last character does not fit."""
+def _cut(chunk: str, block: Block) -> int:
+    """Return where the page ends; the last character does not fit."""
+    last = len(chunk) - 1
+    whole = (end for end in range(last, last // 2, -1) if not _is_joined(chunk, end))
+    return _good_cut(chunk, block) or next(whole, last)
+
+
+def _good_cut(chunk: str, block: Block) -> int | None:
+    """Return where the page reads well to its end, before the last character."""
     last = len(chunk) - 1
     for least in (last // 2, last // 8):
-        line = _line_cut(chunk, block, least=least)
-        if line is not None:
-            return line, line + 1
-        end = _inner_cut(chunk, block, least=least)
-        if end is not None:
-            return end, end + chunk[end].isspace()
-    whole = (end for end in range(last, last // 2, -1) if not _is_joined(chunk, end))
-    end = next(whole, last)
-    return end, end + chunk[end].isspace()
+        for cut in (_line_cut, _inner_cut):
+            if (end := cut(chunk, block, least=least)) is not None:
+                return end
+    return None
 
 
 def _line_cut(chunk: str, block: Block, *, least: int) -> int | None:

@@ -16,6 +16,7 @@ from bot.errors import (
     AnswerCut,
     MessageGone,
     ModelError,
+    PageFull,
     PlaceGone,
     WriteDelayed,
     WriteFailed,
@@ -35,7 +36,7 @@ FIRST_SILENCE = 20.0  # seconds without the first one
 _FIRST_PAUSE = 0.5  # seconds before a failed write is repeated; doubles up to the longest
 _LONGEST_PAUSE = 30.0
 
-Save = Callable[[Sequence[str], str], Awaitable[None]]
+Save = Callable[[Sequence[str], str, Sequence[int]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,10 @@ class Reply:
     `pages` and `older` are what an earlier try left on the surface: those messages are edited, and
     the old text stays until the new one is longer, or for good when that never comes. `former` is
     the answer that the pages held before that: it gives way to the first new word, and comes back
-    where the new answer fails.
+    where the new answer fails. `cuts` are where in the text that stands there pages were ended
+    before they were full.
     `save` is called before each write and after each post: it raises LeaseLost when somebody else
-    writes this reply now, and otherwise remembers the message ids and the text.
+    writes this reply now, and otherwise remembers the message ids, the text and its cuts.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Reply:
         pages: Sequence[str],
         older: str,
         former: str,
+        cuts: Sequence[int],
         stop: asyncio.Event,
         save: Save,
         patience: float,
@@ -83,6 +86,7 @@ class Reply:
             # What was saved before a first post that failed stands nowhere.
             older=older if pages else "",
             former=former,
+            cuts=cuts,
         )
         self._stop = stop
         self._save = save
@@ -205,6 +209,9 @@ class Reply:
         since, self._stale_since = self._stale_since, None
         try:
             await self._write_page(page)
+        except PageFull:
+            self._draft.end_page()
+            self._stale_since = since
         except (WriteDelayed, WriteFailed) as error:
             log.info("An interim write is to be repeated: %s", error)
             self._stale_since = since
@@ -258,7 +265,7 @@ class Reply:
         self._pause = _FIRST_PAUSE
 
     async def _remember(self, pages: Sequence[str]) -> None:
-        await self._save(pages, self._draft.read)
+        await self._save(pages, self._draft.read, self._draft.cuts)
 
     async def _held_up(self, error: WriteDelayed | WriteFailed, budget: EditBudget) -> float:
         """Return the seconds before a write is repeated; what is paused is so for everybody."""
@@ -282,19 +289,21 @@ async def restore(
     surface: Surface,
     budgets: EditBudgets,
     pages: Sequence[str],
+    cuts: Sequence[int],
     patience: float,
 ) -> None:
     """Write the final pages of a text once more, whatever stands there. Raises SurfaceError."""
 
-    async def save(pages: Sequence[str], shown: str) -> None:
+    async def save(pages: Sequence[str], shown: str, cuts: Sequence[int]) -> None:
         """The turn has ended: there is nothing to remember."""
 
     reply = Reply(
         surface=surface,
         budgets=budgets,
         pages=pages,
-        older="",
+        older=text,
         former="",
+        cuts=cuts,
         stop=asyncio.Event(),
         save=save,
         patience=patience,

@@ -204,8 +204,9 @@ local function may_run(id, person, cap)
   return redis.call('SISMEMBER', running, id) == 1 or redis.call('SCARD', running) < tonumber(cap)
 end
 
--- Answers {id, fence, tries, body, pressed_at, pages, shown, stop, former}, or false when there is
--- nothing for us. A token that was claimed from another worker brings the thread that was taken with it.
+-- Answers {id, fence, tries, body, pressed_at, pages, shown, stop, former, cuts}, or false when there
+-- is nothing for us. A token that was claimed from another worker brings the thread that was taken with
+-- it.
 function verbs.take(platform, entry, worker, person_cap)
   local stream, held = key('ready', platform), key('held', platform)
   if #redis.call('XPENDING', stream, GROUP, entry, entry, 1, worker) == 0 then return false end
@@ -231,8 +232,10 @@ function verbs.take(platform, entry, worker, person_cap)
   redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
   local fence = redis.call('HINCRBY', key('turn', id), 'fence', 1)
   local tries = redis.call('HINCRBY', key('turn', id), 'tries', 1)
-  local rest = redis.call('HMGET', key('turn', id), 'body', 'pressed_at', 'pages', 'shown', 'stop', 'former')
-  return {id, fence, tries, rest[1], rest[2] or '{}', rest[3] or '[]', rest[4] or '', rest[5] or '', rest[6] or ''}
+  local rest = redis.call('HMGET', key('turn', id),
+    'body', 'pressed_at', 'pages', 'shown', 'stop', 'former', 'cuts')
+  return {id, fence, tries, rest[1], rest[2] or '{}', rest[3] or '[]', rest[4] or '', rest[5] or '',
+    rest[6] or '', rest[7] or '[]'}
 end
 
 -- A token that another worker has claimed, but not taken yet, is lost too: claiming it back would
@@ -250,13 +253,13 @@ end
 
 -- A try that gets further than all before it is the first again: what kills its worker each time
 -- does so at the same point.
-function verbs.save(id, fence, pages, shown)
+function verbs.save(id, fence, pages, shown, cuts)
   local turn = record(id)
   if not holds(turn, fence) then return 'lost' end
   if #shown > redis.call('HSTRLEN', key('turn', id), 'shown') then
     redis.call('HSET', key('turn', id), 'tries', 1)
   end
-  redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown)
+  redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown, 'cuts', cuts)
   for _, message in ipairs(cjson.decode(pages)) do
     redis.call('SET', key('posted', platform_of(turn.thread), message), turn.thread, 'PX', ARGV[2])
   end
@@ -264,7 +267,7 @@ function verbs.save(id, fence, pages, shown)
 end
 
 -- Repeating it, because its answer was lost, changes nothing.
-function verbs.finish(id, fence, outcome, pages, shown, exchange, history_limit)
+function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange, history_limit)
   local turn = record(id)
   if turn.fence == fence and turn.state == outcome then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
@@ -280,7 +283,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange, history_limit)
     redis.call('XADD', key('dead'), 'MAXLEN', '~', 1000, '*', 'turn', id)
     keep(key('dead'))
   end
-  redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown)
+  redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown, 'cuts', cuts)
   keep(name)
   redis.call('LREM', key('mailbox', turn.thread), 1, id)
   close(id, turn.person)

@@ -65,9 +65,10 @@ class Taken:
     """A turn that this worker has, with what an earlier try left behind.
 
     `fence` proves it: the next taker gets a higher one. `tries` counts this one and those before it
-    that got no further than the one that had shown most. `pages` are the
-    message ids that were posted, `shown` the text that stood on them at the last save. `former` is
-    the whole answer that the turn had before it was to be answered anew.
+    that got no further than the one that had shown most. `pages` are the message ids that were
+    posted, `shown` the text that stood on them at the last save, and `cuts` where in it pages ended
+    before they were full. `former` is the whole answer that the turn had before it was to be
+    answered anew; `cuts` are its, as long as nothing else is shown.
     """
 
     turn: Turn
@@ -77,6 +78,7 @@ class Taken:
     shown: str
     stop: bool
     former: str
+    cuts: tuple[int, ...] = ()
 
     @property
     def again(self) -> bool:
@@ -91,6 +93,7 @@ class Ended:
     outcome: str
     pages: tuple[str, ...]
     shown: str
+    cuts: tuple[int, ...] = ()
 
 
 class TurnQueue:
@@ -209,12 +212,12 @@ class TurnQueue:
         )
         if not isinstance(answer, list):
             return None
-        turn_id, fence, tries, body, pressed_at, pages, shown, stop, former = answer
+        turn_id, fence, tries, body, pressed_at, pages, shown, stop, former, cuts = answer
         try:
             turn = _turn(body, pressed_at)
         except (ValueError, KeyError, TypeError):
             log.exception("Turn %s cannot be read: it was written by another version", turn_id)
-            ended = ("dead", pages, shown, "", HISTORY_LIMIT)
+            ended = ("dead", pages, shown, cuts, "", HISTORY_LIMIT)
             await self._call("finish", turn_id, fence, *ended)
             return None
         return Taken(
@@ -225,16 +228,19 @@ class TurnQueue:
             shown=shown,
             stop=bool(stop),
             former=former,
+            cuts=tuple(json.loads(cuts)),
         )
 
     async def renew(self, taken: Taken) -> bool:
         """Keep the lease for another while; True when somebody asked for a stop."""
         return bool(await self._fenced("renew", taken, self._worker))
 
-    async def save(self, taken: Taken, *, pages: Sequence[str], shown: str) -> bool:
+    async def save(
+        self, taken: Taken, *, pages: Sequence[str], shown: str, cuts: Sequence[int] = ()
+    ) -> bool:
         """Remember the posted message ids and their text; True when somebody asked for a stop."""
         ids = json.dumps(list(pages))
-        return bool(await self._fenced("save", taken, ids, shown))
+        return bool(await self._fenced("save", taken, ids, shown, json.dumps(list(cuts))))
 
     async def finish(
         self,
@@ -244,6 +250,7 @@ class TurnQueue:
         pages: Sequence[str],
         shown: str,
         exchange: Exchange | None,
+        cuts: Sequence[int] = (),
     ) -> None:
         """End the turn: its exchange enters the history and the thread's next turn wakes.
 
@@ -255,6 +262,7 @@ class TurnQueue:
             outcome,
             json.dumps(list(pages)),
             shown,
+            json.dumps(list(cuts)),
             encode(exchange) if exchange else "",
             HISTORY_LIMIT,
         )
@@ -282,12 +290,17 @@ class TurnQueue:
 
     async def ended(self, turn_id: str) -> Ended | None:
         """Return what a turn left on the screen; None while it has no outcome."""
-        state, pages, shown = await self._store.command(
-            "HMGET", self._store.key("turn", turn_id), "state", "pages", "shown"
+        state, pages, shown, cuts = await self._store.command(
+            "HMGET", self._store.key("turn", turn_id), "state", "pages", "shown", "cuts"
         )
         if state in (None, "queued", "running", "dropped"):
             return None
-        return Ended(outcome=state, pages=tuple(json.loads(pages)), shown=shown)
+        return Ended(
+            outcome=state,
+            pages=tuple(json.loads(pages)),
+            shown=shown,
+            cuts=tuple(json.loads(cuts or "[]")),
+        )
 
     async def depth(self) -> int:
         """Return how many turns are admitted and have no outcome yet."""

@@ -37,7 +37,7 @@ DELTAS = st.lists(st.sampled_from(PIECES) | st.text(min_size=1, max_size=5), max
 
 async def show(surface: Surface, deltas: list[str]) -> None:
     """Post and edit what a reply would show after each delta, and at its end."""
-    draft = Draft(limit=surface.limit, measure=surface.measure, older="", former="")
+    draft = Draft(limit=surface.limit, measure=surface.measure, older="", former="", cuts=())
     ids: list[str] = []
     for delta in [*deltas, None]:
         if delta is None:

@@ -27,7 +27,7 @@ words = st.text(st.sampled_from("ab*`#|[]()\n -1é🙂"), max_size=60)
 
 
 def a_draft(*, older: str = "", former: str = "") -> Draft:
-    return Draft(limit=LIMIT, measure=len, older=older, former=former)
+    return Draft(limit=LIMIT, measure=len, older=older, former=former, cuts=())
 
 
 @given(st.lists(st.tuples(words, st.booleans())), words, words, st.integers(0, 4))
@@ -165,7 +165,7 @@ def test_what_closes_a_code_block_above_a_notice_was_not_said() -> None:
 
 def test_the_work_for_a_delta_does_not_grow_with_the_reply() -> None:
     words = [f"**word** {number}, `x`. " + "\n\n" * (number % 40 == 0) for number in range(8000)]
-    draft = Draft(limit=2000, measure=len, older="", former="")
+    draft = Draft(limit=2000, measure=len, older="", former="", cuts=())
     began = time.process_time()
 
     # No budget lets a reply be written 500 times in its 8,000 deltas.

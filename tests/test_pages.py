@@ -188,6 +188,78 @@ def test_a_pager_that_saw_a_text_grow_cuts_as_a_new_one(
             break
 
 
+@given(ANY, LIMITS, MEASURES, st.lists(st.integers(1, 40), min_size=1))
+def test_a_page_that_is_ended_before_it_is_full_stays_so(
+    text: str, limit: int, measure: Measure, steps: list[int]
+) -> None:
+    pager = Pager(limit=limit, measure=measure)
+
+    done: list[str] = []
+    at = 0
+    for step in itertools.cycle(steps):
+        at += step
+        pager.end_page(text[:at])
+        grown = pager.cut(text[:at])
+        assert grown[: len(done)] == done
+        assert not grown or measure(close(grown[-1])) <= limit
+        done = grown[:-1]
+        if at >= len(text):
+            break
+
+    other = Pager(limit=limit, measure=measure)
+    other.recall(text, pager.cuts(text))
+    assert other.cut(text) == pager.cut(text)
+
+
+@given(TEXTS, st.lists(st.integers(1, 40), min_size=1))
+def test_pages_that_are_ended_before_they_are_full_are_the_text(
+    text: str, steps: list[int]
+) -> None:
+    pager = Pager(limit=10_000, measure=len)
+
+    at = 0
+    for step in itertools.cycle(steps):
+        at += step
+        pager.end_page(text[:at])
+        if at >= len(text):
+            break
+
+    assert joins(text, pager.cut(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "second"),
+    [
+        ("One long line.\n\nAnother. And", "One long line.\n", "Another. And"),
+        ("One sentence. And `some code", "One sentence.", "And `some code"),
+        ("Some words [a link](https://exa", "Some words", "[a link](https://exa"),
+        ("```py\na = 1\nb = 2", "```py\na = 1\n```", "```py\nb = 2"),
+    ],
+)
+def test_a_page_is_ended_at_the_best_place(text: str, first: str, second: str) -> None:
+    pager = Pager(limit=1000, measure=len)
+
+    pager.end_page(text)
+
+    assert pager.cut(text) == [first, second]
+
+
+@pytest.mark.parametrize("text", ["", "  ", "x", "e\u0301", "`code"])
+def test_what_cannot_be_cut_well_is_not_ended(text: str) -> None:
+    pager = Pager(limit=1000, measure=len)
+
+    pager.end_page(text)
+
+    assert pager.cuts(text) == ()
+
+
+def test_another_text_knows_nothing_of_a_page_that_was_ended() -> None:
+    pager = Pager(limit=1000, measure=len)
+    pager.end_page("One sentence. Another")
+
+    assert pager.cut("One sentient being") == ["One sentient being"]
+
+
 @given(ANY, LIMITS, MEASURES)
 def test_what_is_shown_meanwhile_fits(text: str, limit: int, measure: Measure) -> None:
     pager = Pager(limit=limit, measure=measure)

@@ -42,14 +42,15 @@ class Saved:
     def __init__(self) -> None:
         self.pages: list[str] = []
         self.shown = ""
+        self.cuts: tuple[int, ...] = ()
         self.texts: list[str] = []
         self.lost_after: float = math.inf  # writes
 
-    async def __call__(self, pages: Sequence[str], shown: str) -> None:
+    async def __call__(self, pages: Sequence[str], shown: str, cuts: Sequence[int]) -> None:
         self.lost_after -= 1
         if self.lost_after < 0:
             raise LeaseLost("1")
-        self.pages, self.shown = list(pages), shown
+        self.pages, self.shown, self.cuts = list(pages), shown, tuple(cuts)
         self.texts.append(shown)
 
 
@@ -60,6 +61,7 @@ def a_reply(
     pages: Sequence[str] = (),
     older: str = "",
     former: str = "",
+    cuts: Sequence[int] = (),
     stop: asyncio.Event | None = None,
     saved: Saved | None = None,
     patience: float = 5.0,
@@ -71,6 +73,7 @@ def a_reply(
         pages=pages,
         older=older,
         former=former,
+        cuts=cuts,
         stop=stop or asyncio.Event(),
         save=saved or Saved(),
         patience=patience,
@@ -1193,6 +1196,7 @@ async def test_restore_writes_every_page_again(store: Store) -> None:
         surface=surface,
         budgets=EditBudgets(store=store),
         pages=shown.pages,
+        cuts=(),
         patience=5,
     )
 

@@ -18,9 +18,9 @@ from adapters.slack.streams import streamed
 from bot.budget import EditBudgets
 from bot.domain import Page, Person, ThreadKey, Turn
 from bot.draft import WAITING
-from bot.errors import WriteFailed, WriteRefused
+from bot.errors import PageFull, WriteFailed, WriteRefused
 from bot.guard import unescape
-from bot.reply import Reply
+from bot.reply import Reply, restore
 from bot.store import Store
 from tests.emulators.slack import Rate, Shown, SlackEmulator
 from tests.fakes import FakeModel
@@ -51,6 +51,8 @@ class Scene:
     platform: SlackPlatform
     turn: Turn
     saved: list[Sequence[str]] = field(default_factory=list)
+    shown: str = ""
+    cuts: tuple[int, ...] = ()
 
     def replies(self) -> list[Shown]:
         return self.slack.screen(self.slack.channel_id, str(self.turn.place["thread"]))[1:]
@@ -61,8 +63,9 @@ class Scene:
     def calls(self, method: str) -> int:
         return sum(call.method == method for call in self.slack.requests)
 
-    async def save(self, pages: Sequence[str], shown: str) -> None:
+    async def save(self, pages: Sequence[str], shown: str, cuts: Sequence[int]) -> None:
         self.saved.append(list(pages))
+        self.shown, self.cuts = shown, tuple(cuts)
 
     def session(self) -> list[str]:
         return self.slack.session(self.slack.channel_id, str(self.turn.place["thread"]))
@@ -95,9 +98,10 @@ class Scene:
         older: str = "",
         patience: float = 5.0,
         again: bool = False,
+        cuts: Sequence[int] = (),
     ) -> None:
         said = FakeModel(deltas, pause=pause).stream([])
-        await self.stream(store, said, pages, older, patience=patience, again=again)
+        await self.stream(store, said, pages, older, patience=patience, again=again, cuts=cuts)
 
     async def stream(
         self,
@@ -108,6 +112,7 @@ class Scene:
         *,
         patience: float = 5.0,
         again: bool = False,
+        cuts: Sequence[int] = (),
     ) -> None:
         async with self.platform.surface(self.turn, again=again) as surface:
             reply = Reply(
@@ -116,6 +121,7 @@ class Scene:
                 pages=pages,
                 older=older,
                 former="",
+                cuts=cuts,
                 stop=asyncio.Event(),
                 save=self.save,
                 patience=patience,
@@ -263,15 +269,116 @@ async def test_while_slack_wants_no_stream_begun_a_page_is_posted_at_once(store:
         assert scene.calls("chat.update") > 2
 
 
-async def test_a_stream_is_left_before_it_expires(
+async def test_a_reply_goes_on_in_another_stream_before_slack_ends_the_first(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.slack.streams._SECONDS", 0.1)
+    monkeypatch.setattr("adapters.slack.streams._SECONDS", 0.5)
     async with a_scene() as scene:
+        scene.slack.streams.seconds = 1.0
         await scene.answer(store, WORDS, pause=0.06)
 
-        assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
-        assert scene.calls("chat.update") > 1
+        assert len(scene.texts()) > 2
+        assert " ".join(text.strip() for text in scene.texts()) == TEXT.strip()
+        assert scene.calls("chat.startStream") == scene.calls("chat.stopStream")
+        assert len(scene.texts()) == scene.calls("chat.startStream")
+        assert [shown.buttons for shown in scene.replies()][:-1] == [()] * (len(scene.texts()) - 1)
+
+
+async def test_a_fence_is_closed_and_opened_where_a_stream_ends(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.slack.streams._SECONDS", 0.3)
+    lines = [f"line_{number} = {number}\n" for number in range(12)]
+    async with a_scene() as scene:
+        await scene.answer(store, ["```py\n", *lines, "```"], pause=0.05)
+
+        texts = scene.texts()
+        assert len(texts) > 1
+        assert all(text.startswith("```py\n") and text.endswith("```") for text in texts)
+        assert [line + "\n" for text in texts for line in text.splitlines()[1:-1]] == lines
+
+
+async def test_nothing_rolls_over_while_the_model_is_silent(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.slack.streams._SECONDS", 0.2)
+    monkeypatch.setattr("bot.reply.SILENCE", 0.05)
+    heard = asyncio.Event()
+
+    async def halting() -> AsyncGenerator[str]:
+        yield "First words. And"
+        await heard.wait()
+        yield " more."
+
+    async with a_scene() as scene:
+        answering = asyncio.create_task(scene.stream(store, halting()))
+        await until(scene.status)
+        await asyncio.sleep(0.3)
+        silent = scene.texts()
+        scene.slack.clock.advance(301)
+        heard.set()
+        await answering
+
+        assert silent == ["First words. And"]
+        assert "".join("".join(scene.texts()).split()) == "Firstwords.Andmore."
+        assert len(scene.texts()) <= 2
+
+
+async def test_a_page_that_was_ended_stays_so_for_the_next_process(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.slack.streams._SECONDS", 0.3)
+    async with a_scene() as scene:
+        dying = asyncio.create_task(scene.answer(store, WORDS, pause=0.06))
+        await until(lambda: len(scene.texts()) > 1)
+        dying.cancel()
+        await asyncio.gather(dying, return_exceptions=True)
+        before = scene.texts()
+
+        monkeypatch.undo()
+        await scene.answer(
+            store, WORDS, pages=scene.saved[-1], older=scene.shown, cuts=scene.cuts, again=True
+        )
+
+        assert scene.texts()[0] == before[0]
+        assert len(scene.texts()) == len(before)
+        assert " ".join(text.strip() for text in scene.texts()) == TEXT.strip()
+
+
+async def test_an_end_is_written_again_on_the_pages_that_it_has(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.slack.streams._SECONDS", 0.3)
+    async with a_scene() as scene:
+        await scene.answer(store, WORDS, pause=0.04)
+        before = [(shown.ts, shown.text.strip()) for shown in scene.replies()]
+
+        async with scene.platform.surface(scene.turn, again=True) as surface:
+            await restore(
+                TEXT,
+                surface=surface,
+                budgets=EditBudgets(store=store),
+                pages=scene.saved[-1],
+                cuts=scene.cuts,
+                patience=5.0,
+            )
+
+        assert len(before) > 1
+        assert [(shown.ts, shown.text.strip()) for shown in scene.replies()] == before
+
+
+async def test_where_no_page_is_ended_its_message_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.slack.streams._SECONDS", 0.0)
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        message_id = await surface.post(growing("Because"))
+        with pytest.raises(PageFull):
+            await surface.edit(message_id, growing("Because so"))
+        scene.slack.clock.advance(301)
+        await surface.edit(message_id, growing("Because so it"))
+
+        assert scene.texts() == ["Because so it"]
 
 
 async def test_a_stream_whose_beginner_died_is_ended_and_updated() -> None:
@@ -386,17 +493,13 @@ async def test_a_page_that_is_sent_anew_is_found_by_its_number() -> None:
 
 
 @pytest.mark.parametrize("end", ["finished", "left", "stopped"])
-async def test_a_stream_that_ended_is_found_as_its_page(
-    end: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if end == "left":
-        monkeypatch.setattr("adapters.slack.streams._SECONDS", -1.0)
+async def test_a_stream_that_ended_is_found_as_its_page(end: str) -> None:
     async with a_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message_id = await surface.post(growing("Because"))
             if end == "stopped":
                 await scene.stop()
-            page = growing("Because so")
+            page = growing("Or so" if end == "left" else "Because so")
             await surface.edit(message_id, replace(page, final=end == "finished"))
 
         async with scene.platform.surface(scene.turn, again=True) as surface:

@@ -264,6 +264,23 @@ async def test_a_deleted_question_whose_reply_was_handed_over_is_taken_once_more
     assert await history(store) == []
 
 
+async def test_where_pages_were_ended_early_is_kept_with_the_text(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    first = await take(queue)
+    await queue.save(first, pages=["m1", "m2"], shown="One. Two", cuts=[4])
+    await queue.back(first, delay_seconds=0, counts=False)
+
+    taken = await take(queue)
+    await queue.finish(
+        taken, outcome="done", pages=["m1", "m2"], shown="One. Two.", cuts=[4], exchange=None
+    )
+    ended = await queue.ended("console:1")
+
+    assert taken.cuts == (4,)
+    assert ended and ended.cuts == (4,)
+
+
 async def test_a_deleted_question_lets_the_next_of_its_thread_go_first(store: Store) -> None:
     queue = a_queue(store, running_per_person=1)
     bob = Person("u2", "Bob")

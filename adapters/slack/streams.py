@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 Blocks = Sequence[dict[str, object]]
 Metadata = dict[str, object]
 
-# A stream dies about five minutes after its start, even while it grows (field).
+# A stream dies about five minutes after its start, even while it grows (field): its page is to end
+# before that.
 _SECONDS = 240.0
 # docs, "Rate limits": tier 2 and tier 4, at least so many a minute for each workspace and app.
 _STARTS, _APPENDS, _MINUTE = 20, 100, 60.0
@@ -131,7 +132,7 @@ class Stream:
         self._ts = ts
         self._said = page.said
         self._words = streamed(page)  # as far as they stand there
-        self._ends = asyncio.get_running_loop().time() + _SECONDS
+        self._tells_at = asyncio.get_running_loop().time() + _SECONDS
 
     def budget(self, page: Page) -> EditBudget:
         """Return the budget of the method that shows the page next."""
@@ -141,7 +142,7 @@ class Stream:
 
     def takes(self, page: Page) -> bool:
         """Whether the page can be shown by adding to what stands there."""
-        if not page.text or asyncio.get_running_loop().time() > self._ends:
+        if not page.text:
             return False
         words = streamed(page)
         stands_already = not page.final and self._words.startswith(words)
@@ -150,6 +151,13 @@ class Stream:
     def is_silent(self, page: Page) -> bool:
         """Whether the model has said no more than before: new is at most a sign of life."""
         return not page.final and page.said == self._said
+
+    def expires(self) -> bool:
+        """Tell, once, that Slack is about to end the stream."""
+        if asyncio.get_running_loop().time() < self._tells_at:
+            return False
+        self._tells_at = math.inf
+        return True
 
     async def append(self, page: Page) -> None:
         """Add what is new and will not change its meaning any more; SurfaceError."""

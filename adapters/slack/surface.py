@@ -15,7 +15,7 @@ from adapters.slack.messages import SOME_PAGE, Messages, Unreadable
 from adapters.slack.status import Status, Statuses
 from adapters.slack.streams import Audience, Stream, Streams
 from bot.domain import EditBudget, Page, Turn
-from bot.errors import WriteDelayed, WriteFailed, WriteRefused
+from bot.errors import PageFull, WriteDelayed, WriteFailed, WriteRefused
 from bot.guard import escape_markup
 
 log = logging.getLogger(__name__)
@@ -224,6 +224,8 @@ class SlackSurface:
             self._stream, self._status.processing = None, False
         elif stream.is_silent(page):
             await self._status.again()
+        elif stream.expires():
+            raise PageFull("a stream is about to expire")
         else:
             await stream.append(page)
 

@@ -34,8 +34,12 @@ class Surface(Protocol):
         """The most that `measure` may return for the text of one page."""
         ...
 
-    def budget(self, page: Page, *, new: bool) -> EditBudget:
-        """Return the edit budget that showing this page now draws on; `new` ones are posted."""
+    def budget(self, page: Page, *, new: bool) -> EditBudget | None:
+        """Return the edit budget that showing this page now draws on; `new` ones are posted.
+
+        None where the write itself sees to its slot: it does not wait for one, and where there is
+        none it raises WriteDelayed, after which another way to show the page has another budget.
+        """
         ...
 
     def measure(self, text: str) -> int:

@@ -189,8 +189,8 @@ class Reply:
                 self._tell()
         self._news.clear()
 
-    async def _granted(self, budget: EditBudget, page: Page) -> bool:
-        return await self._budgets.interim(
+    async def _granted(self, budget: EditBudget | None, page: Page) -> bool:
+        return budget is None or await self._budgets.interim(
             budget,
             new=self._screen.is_new(page),
             since=self._stale_since or 0.0,
@@ -198,7 +198,7 @@ class Reply:
             unless=self._ended,
         )
 
-    async def _write_interim(self, budget: EditBudget) -> None:
+    async def _write_interim(self, budget: EditBudget | None) -> None:
         page = self._stale()
         if page is None:
             return
@@ -215,7 +215,10 @@ class Reply:
         except (WriteDelayed, WriteFailed) as error:
             log.info("An interim write is to be repeated: %s", error)
             self._stale_since = since
-            await self._rest(await self._held_up(error, budget))
+            wait = await self._held_up(error, budget)
+            # Where the surface has another way now, nobody waits for this one.
+            if self._screen.budget(page) == budget:
+                await self._rest(wait)
         if self._stale() is not None:
             self._tell()
 
@@ -225,7 +228,7 @@ class Reply:
         self._pause = _FIRST_PAUSE
         while page := self._stale():
             budget = self._screen.budget(page)
-            await self._budgets.final(budget, deadline=deadline)
+            await self._final_slot(budget, deadline)
             try:
                 await self._write_page(page)
             except (WriteDelayed, WriteFailed) as error:
@@ -253,8 +256,12 @@ class Reply:
         final = self._draft.pages(len(self._screen.pages))
         for page in self._screen.unclosed(final):
             with suppress(WriteDelayed):
-                await self._budgets.final(self._screen.budget(page), deadline=deadline)
+                await self._final_slot(self._screen.budget(page), deadline)
                 await self._screen.close(page)
+
+    async def _final_slot(self, budget: EditBudget | None, deadline: float) -> None:
+        if budget:
+            await self._budgets.final(budget, deadline=deadline)
 
     def _stale(self) -> Page | None:
         return self._screen.stale(self._draft.pages(len(self._screen.pages)))
@@ -267,11 +274,12 @@ class Reply:
     async def _remember(self, pages: Sequence[str]) -> None:
         await self._save(pages, self._draft.read, self._draft.cuts)
 
-    async def _held_up(self, error: WriteDelayed | WriteFailed, budget: EditBudget) -> float:
+    async def _held_up(self, error: WriteDelayed | WriteFailed, budget: EditBudget | None) -> float:
         """Return the seconds before a write is repeated; what is paused is so for everybody."""
         if isinstance(error, WriteDelayed):
-            paused = replace(budget, bucket=error.bucket or budget.bucket)
-            await self._budgets.pause(paused, error.retry_after)
+            if budget:
+                paused = replace(budget, bucket=error.bucket or budget.bucket)
+                await self._budgets.pause(paused, error.retry_after)
             return error.retry_after
         pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
         return pause

@@ -63,8 +63,8 @@ class Screen:
         takes_no_edits = page.number in self._unchanging and is_needed(page)
         return page.number >= len(self._ids) or takes_no_edits
 
-    def budget(self, page: Page) -> EditBudget:
-        """Return the edit budget that writing the page draws on."""
+    def budget(self, page: Page) -> EditBudget | None:
+        """Return the edit budget that writing the page draws on, if it waits for one."""
         return self._surface.budget(page, new=self.is_new(page))
 
     async def write(self, page: Page) -> None:

@@ -75,7 +75,7 @@ async def open_doors(
     if "discord" in roles or "discord" in chat:
         await _open_discord(settings, doors, store, budgets, stack, listens="discord" in roles)
     if "slack" in roles or "slack" in chat:
-        await _open_slack(settings, doors, store, stack, listens="slack" in roles)
+        await _open_slack(settings, doors, store, budgets, stack, listens="slack" in roles)
     if mind:
         from adapters.console import ConsolePlatform
 
@@ -121,7 +121,13 @@ async def _open_discord(
 
 
 async def _open_slack(
-    settings: Settings, doors: Doors, store: Store, stack: AsyncExitStack, *, listens: bool
+    settings: Settings,
+    doors: Doors,
+    store: Store,
+    budgets: EditBudgets,
+    stack: AsyncExitStack,
+    *,
+    listens: bool,
 ) -> None:
     from adapters import slack
 
@@ -135,6 +141,7 @@ async def _open_slack(
             app_token=settings.slack_app_token,
             signing_secret=settings.slack_signing_secret,
             api_url=settings.slack_api_url,
+            budgets=budgets,
         )
     )
     doors.platforms["slack"] = platform

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from bot.domain import EditBudget, Message, Page, Person, Place, ThreadKey, Turn
 from bot.errors import MessageGone, ModelError, SurfaceError
 from bot.intake import Intake
+from bot.ports import Surface
 
 
 @dataclass
@@ -40,6 +41,23 @@ class FakeModel:
             self.at_once -= 1
         if self.error:
             raise self.error
+
+
+def bucket_of(surface: Surface, page: Page, *, new: bool = False) -> str:
+    """Return the bucket whose slot a write waits for."""
+    budget = surface.budget(page, new=new)
+    assert budget
+    return budget.bucket
+
+
+class NoLimits:
+    """Edit budgets that count nothing and wait for nothing."""
+
+    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+        """Let it go out."""
+
+    async def pause(self, budget: EditBudget, seconds: float) -> None:
+        """Go on."""
 
 
 @dataclass

@@ -31,7 +31,7 @@ from tests.discord_platform import (
     turn_at,
 )
 from tests.emulators.discord import DiscordEmulator
-from tests.fakes import FakeIntake
+from tests.fakes import FakeIntake, bucket_of
 from tests.waiting import until
 
 NO_ACCESS = {"code": 50001, "message": "Missing Access"}
@@ -119,9 +119,7 @@ async def test_an_answer_whose_token_expires_goes_on_in_the_same_message() -> No
         assert message.suppressed
         refused = [one for one in emulator.requests if one.status == 401]
         assert len(refused) == 1
-        assert surface.budget(page("Because"), new=False).bucket == (
-            f"discord:edit:{emulator.channel_id}"
-        )
+        assert bucket_of(surface, page("Because")) == f"discord:edit:{emulator.channel_id}"
 
 
 async def test_an_answer_of_long_ago_is_written_anew_in_its_message() -> None:
@@ -131,11 +129,11 @@ async def test_an_answer_of_long_ago_is_written_anew_in_its_message() -> None:
         calls = len([one for one in emulator.requests if one.path.startswith("/webhooks")])
 
         async with platform.surface(aged(turn, 14.5)) as surface:
-            budget = surface.budget(page("For"), new=False)
+            bucket = bucket_of(surface, page("For"))
             await surface.edit(shown, page("For this reason", last=True))
 
         assert texts(emulator) == ["For this reason"]
-        assert budget.bucket == f"discord:edit:{emulator.channel_id}"
+        assert bucket == f"discord:edit:{emulator.channel_id}"
         asked_webhook = [one for one in emulator.requests if one.path.startswith("/webhooks")]
         assert len(asked_webhook) == calls
 
@@ -261,16 +259,16 @@ async def test_a_response_that_refused_an_edit_is_not_asked_again() -> None:
     async with DiscordEmulator() as emulator, asked(emulator) as (platform, turn):
         async with platform.surface(turn) as surface:
             shown = await surface.post(page("Be"))
-            assert surface.budget(page("Be"), new=False).bucket.startswith("discord:ask:")
+            assert bucket_of(surface, page("Be")).startswith("discord:ask:")
             emulator.fail("PATCH /webhooks", status=400, body={"code": 50035, "message": "no"})
             with pytest.raises(WriteRefused):
                 await surface.edit(shown, page("Because"))
 
-            budget = surface.budget(page("Because"), new=True)
+            bucket = bucket_of(surface, page("Because"), new=True)
             await surface.post(page("Because", final=True))
 
         assert texts(emulator) == ["Be", "Because"]
-        assert budget.bucket == f"discord:post:{emulator.channel_id}"
+        assert bucket == f"discord:post:{emulator.channel_id}"
 
 
 async def test_a_table_is_shown_as_code() -> None:

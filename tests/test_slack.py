@@ -42,7 +42,7 @@ from bot.guard import unescape
 from bot.ports import Platform, Surface
 from tests.emulators.faults import How
 from tests.emulators.slack import Rate, Shown, SlackEmulator
-from tests.fakes import FakeIntake
+from tests.fakes import FakeIntake, NoLimits, bucket_of
 from tests.waiting import until
 
 Transport = Literal["socket", "http"]
@@ -59,6 +59,7 @@ async def joined(slack: SlackEmulator) -> AsyncIterator[SlackPlatform]:
         app_token=slack.app_token,
         signing_secret=slack.signing_secret,
         api_url=slack.api_url,
+        budgets=NoLimits(),
     ) as platform:
         yield platform
 
@@ -1108,13 +1109,13 @@ async def test_slacks_pause_is_passed_on() -> None:
             await surface.post(first("Be"))
 
         assert raised.value.retry_after == 7.0
-        assert raised.value.bucket == surface.budget(first("Be"), new=True).bucket
+        assert raised.value.bucket == bucket_of(surface, first("Be"), new=True)
 
 
 async def test_a_pause_names_the_method_that_slack_wants_less_of() -> None:
     async with fast() as slack, open_thread(slack) as (surface, _, _):
         message_id = await surface.post(first("Be"))
-        bucket = surface.budget(first("Because"), new=False).bucket
+        bucket = bucket_of(surface, first("Because"))
         slack.fail("chat.update", status=429, retry_after=7)
 
         with pytest.raises(WriteDelayed) as raised:

@@ -18,7 +18,7 @@ from bot.store import connect as connect_store
 from tests.emulators.clock import Clock
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
-from tests.fakes import FakeIntake
+from tests.fakes import FakeIntake, NoLimits
 from tests.process import SlackDm, bot, slack_variables
 from tests.waiting import until
 
@@ -43,6 +43,7 @@ async def a_process(slack: SlackEmulator, intake: FakeIntake, store: Store) -> A
         app_token=slack.app_token,
         signing_secret=slack.signing_secret,
         api_url=slack.api_url,
+        budgets=NoLimits(),
     ) as platform:
         task = asyncio.create_task(platform.listen(intake, store=store))
         try:

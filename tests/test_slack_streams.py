@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,16 +15,16 @@ from hypothesis import strategies as st
 
 from adapters.slack import SlackPlatform, connect
 from adapters.slack.markup import markdown_block
-from adapters.slack.streams import streamed
+from adapters.slack.streams import Budgets, streamed
 from bot.budget import EditBudgets
-from bot.domain import Page, Person, ThreadKey, Turn
+from bot.domain import EditBudget, Page, Person, ThreadKey, Turn
 from bot.draft import WAITING
 from bot.errors import PageFull, WriteFailed, WriteRefused
 from bot.guard import unescape
 from bot.reply import Reply, restore
 from bot.store import Store
 from tests.emulators.slack import Rate, Shown, SlackEmulator
-from tests.fakes import FakeModel
+from tests.fakes import FakeModel, NoLimits
 from tests.waiting import until
 
 UNLIMITED = Rate(calls=1000, seconds=1.0, burst=1000)
@@ -130,7 +131,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def a_scene() -> AsyncIterator[Scene]:
+async def a_scene(budgets: Budgets | None = None) -> AsyncIterator[Scene]:
     quick = dict.fromkeys(
         ("chat.startStream", "chat.appendStream", "chat.stopStream", "chat.update"), UNLIMITED
     )
@@ -145,13 +146,20 @@ async def a_scene() -> AsyncIterator[Scene]:
             place={"channel": slack.channel_id, "thread": ts, "question": ts},
             asked_at=time.time(),
         )
-        async with connect(
-            bot_token=slack.bot_token,
-            app_token=slack.app_token,
-            signing_secret=slack.signing_secret,
-            api_url=slack.api_url,
-        ) as platform:
+        async with a_process(slack, budgets or NoLimits()) as platform:
             yield Scene(slack, platform, turn)
+
+
+@asynccontextmanager
+async def a_process(slack: SlackEmulator, budgets: Budgets) -> AsyncIterator[SlackPlatform]:
+    async with connect(
+        bot_token=slack.bot_token,
+        app_token=slack.app_token,
+        signing_secret=slack.signing_secret,
+        api_url=slack.api_url,
+        budgets=budgets,
+    ) as platform:
+        yield platform
 
 
 def growing(said: str) -> Page:
@@ -267,6 +275,62 @@ async def test_while_slack_wants_no_stream_begun_a_page_is_posted_at_once(store:
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()] * 2
         assert scene.calls("chat.startStream") == 1
         assert scene.calls("chat.update") > 2
+
+
+async def test_a_pause_of_starts_is_known_to_all_processes(store: Store) -> None:
+    async with a_scene(EditBudgets(store=store)) as scene:
+        scene.slack.fail("chat.startStream", status=429, retry_after=60)
+        await scene.answer(store, WORDS)
+
+        async with a_process(scene.slack, EditBudgets(store=store)) as scene.platform:
+            async with asyncio.timeout(3):
+                await scene.answer(store, WORDS)
+
+        assert [text.strip() for text in scene.texts()] == [TEXT.strip()] * 2
+        assert scene.calls("chat.startStream") == 1
+
+
+async def test_where_as_many_streams_were_begun_as_may_be_a_page_is_posted_at_once(
+    store: Store,
+) -> None:
+    budgets = EditBudgets(store=store)
+    async with a_scene(budgets) as scene:
+        starts = EditBudget(f"slack:start:{scene.slack.team_id}", 20, 60.0, refills=True)
+        for _ in range(20):
+            await budgets.final(starts, deadline=math.inf)
+
+        answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.03))
+        await until(scene.texts, within=2)
+        await answering
+
+        assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
+        assert not scene.calls("chat.startStream")
+
+
+async def test_what_is_posted_instead_of_a_stream_takes_a_slot_for_it(store: Store) -> None:
+    budgets = EditBudgets(store=store)
+    async with a_scene(budgets) as scene:
+        scene.slack.fail("chat.startStream", status=429, retry_after=60)
+        posts = f"slack:post:{scene.slack.channel_id}"
+        await budgets.pause(EditBudget(posts, 5, 5.2, refills=True), 0.5)
+
+        answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.03))
+        await until(lambda: scene.calls("chat.startStream"))
+        await asyncio.sleep(0.2)
+        early = scene.texts()
+        await answering
+
+        assert early == []
+        assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
+
+
+async def test_twenty_streams_begin_at_once(store: Store) -> None:
+    async with a_scene(EditBudgets(store=store)) as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            await asyncio.gather(*(surface.post(growing("Because")) for _ in range(20)))
+
+        assert scene.calls("chat.startStream") == 20
+        assert not scene.calls("chat.postMessage")
 
 
 async def test_a_reply_goes_on_in_another_stream_before_slack_ends_the_first(
@@ -667,13 +731,15 @@ async def test_each_kind_of_write_has_the_budget_of_its_method() -> None:
     async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
         grows, other = growing("Because so"), growing("Or not")
         ends = Page(0, "Because so.", final=True)
-        start = surface.budget(grows, new=True).bucket
+        start = surface.budget(grows, new=True)
         await surface.post(growing("Because"))
 
-        kinds = [surface.budget(page, new=False).bucket for page in (grows, ends, other)]
+        kinds = [surface.budget(page, new=False) for page in (grows, ends, other)]
 
-        names = [bucket.split(":")[1] for bucket in (start, *kinds)]
-        assert names == ["start", "append", "stop", "stop"]
+        names = [budget.bucket.split(":")[1] for budget in kinds if budget]
+        assert names == ["append", "stop", "stop"]
+        # It is begun at once or not at all.
+        assert start is None
 
 
 async def test_a_deleted_stream_ends_the_turn(store: Store) -> None:

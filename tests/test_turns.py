@@ -278,7 +278,8 @@ async def test_where_pages_were_ended_early_is_kept_with_the_text(store: Store) 
     ended = await queue.ended("console:1")
 
     assert taken.cuts == (4,)
-    assert ended and ended.cuts == (4,)
+    assert ended
+    assert ended.cuts == (4,)
 
 
 async def test_a_deleted_question_lets_the_next_of_its_thread_go_first(store: Store) -> None:

@@ -21,7 +21,7 @@ from adapters.slack.people import People
 from adapters.slack.signed_http import Handler, signed_handler
 from adapters.slack.sockets import Sockets
 from adapters.slack.status import Statuses
-from adapters.slack.streams import Streams
+from adapters.slack.streams import Budgets, Streams
 from adapters.slack.surface import open_surface
 from adapters.slack.watch import Watch
 from bot.domain import Turn
@@ -35,11 +35,12 @@ from bot.tasks import cancelled
 
 @asynccontextmanager
 async def connect(
-    *, bot_token: str, app_token: str, signing_secret: str, api_url: str
+    *, bot_token: str, app_token: str, signing_secret: str, api_url: str, budgets: Budgets
 ) -> AsyncIterator[SlackPlatform]:
     """Join the workspace of a bot token; an empty `api_url` is Slack's own.
 
-    Raises CannotStart when Slack refuses the token or cannot be reached.
+    `budgets` count the streams that are begun. Raises CannotStart when Slack refuses the token or
+    cannot be reached.
     """
     url = api_url or AsyncWebClient.BASE_URL
     # slack-sdk 3.47 heeds its own timeout only without a session of ours.
@@ -57,6 +58,7 @@ async def connect(
                 errands=errands,
                 app_token=app_token,
                 signing_secret=signing_secret,
+                budgets=budgets,
             )
 
 
@@ -73,6 +75,7 @@ class SlackPlatform:
         errands: Errands,
         app_token: str,
         signing_secret: str,
+        budgets: Budgets,
     ) -> None:
         self._client = client
         self._identity = identity
@@ -81,7 +84,7 @@ class SlackPlatform:
         self._signing_secret = signing_secret
         self._people = People(client)
         self._statuses = Statuses(client)
-        self._streams = Streams(client, identity=identity)
+        self._streams = Streams(client, identity=identity, budgets=budgets)
 
     def surface(self, turn: Turn, *, again: bool = False) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply; entering asks nothing of Slack and always works."""

@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from slack_sdk.web.async_client import AsyncWebClient
 
@@ -29,6 +30,8 @@ Metadata = dict[str, object]
 _SECONDS = 240.0
 # docs, "Rate limits": tier 2 and tier 4, at least so many a minute for each workspace and app.
 _STARTS, _APPENDS, _MINUTE = 20, 100, 60.0
+# A start that would wait for longer is worth a post.
+_PATIENCE = 0.5  # seconds
 # Codes that mean the app or the workspace, not this place (docs: chat.startStream, "Errors").
 _FOR_GOOD = {
     "deprecated_endpoint",
@@ -45,6 +48,16 @@ _OVER = {"message_not_in_streaming_state", "stopped_by_user"}
 _ENTITY_BEGUN = re.compile(r"&#?\w{0,8}\Z")
 
 
+class Budgets(Protocol):
+    """Counts writes with all other processes; what `bot.budget.EditBudgets` does."""
+
+    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+        """Wait until one more may go out; WriteDelayed when that is not before `deadline`."""
+
+    async def pause(self, budget: EditBudget, seconds: float) -> None:
+        """Let none go out for so long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Audience:
     """The thread that a stream stands in, and the person who sees it grow."""
@@ -55,31 +68,32 @@ class Audience:
 
 
 class Streams:
-    """Begins streams until Slack says that this app may have none; then replies go without."""
+    """Begins streams until Slack says that this app may have none; then replies go without.
 
-    def __init__(self, client: AsyncWebClient, *, identity: Identity) -> None:
+    While there is no slot for one, for Slack wants none or so many were begun, they go without too.
+    """
+
+    def __init__(self, client: AsyncWebClient, *, identity: Identity, budgets: Budgets) -> None:
         self._client = client
         self._team = identity.team
+        self._budgets = budgets
+        self._starts = EditBudget(f"slack:start:{self._team}", _STARTS, _MINUTE, refills=True)
         self._refused = False
-        self._wanted_at = -math.inf  # loop time before which Slack wants none begun
+        self._possible_at = -math.inf  # loop time before which there is no slot
 
     @property
     def possible(self) -> bool:
         """Whether one may be begun now."""
-        return not self._refused and asyncio.get_running_loop().time() >= self._wanted_at
-
-    @property
-    def starts(self) -> EditBudget:
-        """How often streams may be begun in the workspace."""
-        return EditBudget(f"slack:start:{self._team}", _STARTS, _MINUTE, refills=True)
+        return not self._refused and asyncio.get_running_loop().time() >= self._possible_at
 
     async def begin(self, audience: Audience, page: Page) -> Stream:
         """Show a page in a stream of its own.
 
-        Raises WriteRefused where the place, or the app, takes no streams, WriteDelayed and
-        WriteFailed.
+        Raises WriteRefused where the place, or the app, takes no streams, WriteDelayed where none
+        may be begun now, by any process, and WriteFailed.
         """
         words = streamed(page)
+        await self._take_slot()
         try:
             async with _translated():
                 answer = await self._client.chat_startStream(
@@ -90,7 +104,8 @@ class Streams:
                     recipient_team_id=self._team,
                 )
         except WriteDelayed as error:
-            self._wanted_at = asyncio.get_running_loop().time() + error.retry_after
+            await self._budgets.pause(self._starts, error.retry_after)
+            self._possible_at = asyncio.get_running_loop().time() + error.retry_after
             raise
         except WriteFailed:
             raise
@@ -106,6 +121,15 @@ class Streams:
             ts=str(answer["ts"]),
             page=page,
         )
+
+    async def _take_slot(self) -> None:
+        now = asyncio.get_running_loop().time()
+        try:
+            await self._budgets.final(self._starts, deadline=now + _PATIENCE)
+        except WriteDelayed as error:
+            # Unless Slack wants none begun, the next slot comes soon.
+            self._possible_at = now + min(error.retry_after, _MINUTE / _STARTS)
+            raise
 
     async def end(self, stream_id: str) -> None:
         """End a stream as it stands, whoever began it, if it is not over; SurfaceError.

@@ -97,10 +97,13 @@ class SlackSurface:
         # taking no edits any more.
         self._known: dict[str, int] = {}
 
-    def budget(self, page: Page, *, new: bool) -> EditBudget:
-        """Return the budget of the method that shows the page, in the workspace or channel."""
+    def budget(self, page: Page, *, new: bool) -> EditBudget | None:
+        """Return the budget of the method that shows the page, in the workspace or channel.
+
+        A stream is begun at once or not at all.
+        """
         if new and self._streams_from(page):
-            return self._streams.starts
+            return None
         if new:
             return self._posts
         if self._stream and page.text:
@@ -190,8 +193,6 @@ class SlackSurface:
                 self._stream = await self._streams.begin(self._audience, page)
             except WriteRefused:
                 self._audience = None
-            except WriteDelayed as error:
-                log.info("a page goes without a stream: %s", error)
             else:
                 self._status.processing = True
                 return self._stream.id

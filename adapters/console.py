@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TextIO, TypeVar
 from uuid import uuid4
@@ -105,6 +105,10 @@ class ConsolePlatform:
         """Open the surface of a turn's reply, which the terminal follows through the store."""
         del again  # a page's place in the store is its number
         yield ConsoleSurface(store=self._store, turn=turn)
+
+    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        """Return nothing: a page's place in the store is its number."""
+        return ()
 
     async def listen(self, intake: Intake) -> None:
         """Ask and answer until the input ends or says `/quit`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -74,5 +74,12 @@ class Platform(Protocol):
         was remembered.
         Entering raises PlaceGone when nothing can be written there, WriteDelayed when the platform
         asks to wait, and WriteFailed when it could not be reached.
+        """
+        ...
+
+    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        """Return the messages that tries at a turn may have left besides these; SurfaceError.
+
+        Among them may be one that another turn of the thread has just posted.
         """
         ...

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from bot.conversation import Conversation
+from bot.domain import Page, Turn
 from bot.errors import (
     LeaseLost,
     PlaceGone,
@@ -32,6 +33,9 @@ _MARGIN = 0.5
 _HAND_OVER_SECONDS = 2.0  # for all that did not end, together
 MEND_SECONDS = 120.0  # how long a worker that lost its lease waits for the new owner's end
 POST_SECONDS = 2.0  # for a post that is under way when the lease is lost
+# Leases after which a post whose answer was lost has landed, or will not; and after which whoever
+# posted a message has saved its id, though the answer was lost.
+_LANDED, _SAVED = 3, 6
 
 
 class Worker:
@@ -234,16 +238,33 @@ class Worker:
     async def _mend(self, lease: Lease) -> None:
         """Put the final text back where our last write may have landed after it.
 
-        A message that only we know of is taken away.
+        A message that only we know of is taken away, and then one that nobody knows of.
         """
-        taken = lease.taken
+        turn = lease.turn
+        platform = self._platforms[turn.key.platform]
         with suppress(StoreUnavailable, SurfaceError, TimeoutError):
             async with asyncio.timeout(MEND_SECONDS):
-                ended = await self._ended(taken.turn.id)
-                async with self._platforms[taken.turn.key.platform].surface(
-                    taken.turn, again=True
-                ) as surface:
+                ended = await self._ended(turn.id)
+                async with platform.surface(turn, again=True) as surface:
                     await self._conversation.restore(ended, surface, posted=lease.pages)
+                await self._take_strays_away(turn, platform)
+
+    async def _take_strays_away(self, turn: Turn, platform: Platform) -> None:
+        """Take away what landed after the turn was lost, and told nobody its id."""
+        await asyncio.sleep(_LANDED * self._lease_seconds)
+        ended = await self._ended(turn.id)
+        found = await platform.strays(turn, but=ended.pages)
+        if not found:
+            return
+        # Whoever has just posted one of them has saved its id by then.
+        await asyncio.sleep(_SAVED * self._lease_seconds)
+        known = [await self._queue.thread_of(platform.name, each) for each in found]
+        strays = [each for each, thread in zip(found, known, strict=True) if thread is None]
+        if strays:
+            log.warning("Messages that nobody knows of are taken away: %s", strays)
+            async with platform.surface(turn, again=True) as surface:
+                for each in strays:
+                    await surface.edit(each, Page(0, "", final=True))
 
     async def _ended(self, turn_id: str) -> Ended:
         while True:

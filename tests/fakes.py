@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -125,9 +125,10 @@ class FakeSurface:
 
 @dataclass
 class FakePlatform:
-    """Gives the same surface to every turn, or raises `error` instead."""
+    """Gives the same surface to every turn, or raises `error` instead; `left` may be strays."""
 
     shown: FakeSurface = field(default_factory=FakeSurface)
+    left: Sequence[str] = ()
     error: SurfaceError | None = None
     name: str = "console"
 
@@ -136,6 +137,9 @@ class FakePlatform:
         if self.error:
             raise self.error
         yield self.shown
+
+    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        return [one for one in self.left if one not in but]
 
 
 class FakeIntake(Intake):

@@ -269,12 +269,12 @@ async def test_while_slack_wants_no_stream_begun_a_page_is_posted_at_once(store:
 
         async with asyncio.timeout(5):
             await scene.answer(store, WORDS)
+            assert scene.calls("chat.update") > 2
             await scene.answer(store, WORDS)
         scene.slack.clock.advance(60)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()] * 2
         assert scene.calls("chat.startStream") == 1
-        assert scene.calls("chat.update") > 2
 
 
 async def test_a_pause_of_starts_is_known_to_all_processes(store: Store) -> None:
@@ -586,6 +586,33 @@ async def test_a_page_that_the_answer_does_not_need_is_taken_away_while_it_strea
         await scene.answer(store, ["An answer that is short."], pages=pages, older="")
 
         assert scene.texts() == ["An answer that is short."]
+
+
+async def test_strays_are_what_stands_for_the_turn_besides_its_pages() -> None:
+    async with a_scene() as scene:
+        thread = str(scene.turn.place["thread"])
+        async with scene.platform.surface(scene.turn) as surface:
+            page = await surface.post(Page(0, "Because so.", final=True))
+            twice = await surface.post(Page(0, "Because so.", final=True))
+            running = await surface.post(Page(1, "And", final=False, said="And"))
+        async with scene.platform.surface(await scene.asks_on()) as surface:
+            await surface.post(Page(0, "Another answer.", final=True))
+        scene.slack.stream_of_another(scene.slack.channel_id, thread, "Mine.")
+
+        strays = await scene.platform.strays(scene.turn, but=[page])
+
+        assert strays == [twice, running]
+
+
+async def test_a_stray_stream_is_taken_away() -> None:
+    async with a_scene() as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            stray = await surface.post(growing("And"))
+
+        async with scene.platform.surface(scene.turn, again=True) as surface:
+            await surface.edit(stray, Page(0, "", final=True))
+
+        assert scene.texts() == []
 
 
 async def test_what_is_over_and_not_needed_is_taken_away_at_once() -> None:

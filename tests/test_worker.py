@@ -426,6 +426,29 @@ async def test_a_message_that_only_the_loser_of_a_lease_knows_goes(store: Store)
         await shows(platform, {theirs: "The end."})
 
 
+async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
+    platform = FakePlatform()
+    slow = FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await a_queue(store).admit(a_turn())
+        async with asyncio.timeout(5):
+            while not platform.shown.screen:
+                await asyncio.sleep(0.01)
+        stray = await platform.shown.post(Page(0, "Half", final=False))
+        another = await platform.shown.post(Page(0, "Of the next turn.", final=False))
+        platform.left = ["m1", stray, another]
+        await lose_the_turn(store, "m1")
+        await knows(store, another)
+
+        await shows(platform, {"m1": "The end.", another: "Of the next turn."})
+
+
+async def knows(store: Store, message: str) -> None:
+    """Let the queue know of a message, as after its post."""
+    await store.command("SET", store.key("posted", "console", message), str(KEY))
+
+
 async def press(store: Store, number: int = 1, *, press_id: str = "p1") -> None:
     await a_queue(store).regenerate(f"console:{number}", person_id="u1", press_id=press_id)
 

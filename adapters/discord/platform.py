@@ -6,7 +6,7 @@ import asyncio
 import copy
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import discord
@@ -92,6 +92,10 @@ class DiscordPlatform:
         """Open the surface of a turn's reply, its Discord thread included."""
         del again  # the nonce of a message tells whether it was sent before
         return open_surface(self._client, turn, self._budgets)
+
+    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        """Return nothing: what lands late has the nonce of a message that is there, and is none."""
+        return ()
 
     async def listen(
         self, intake: Intake, *, store: Store | None = None, shards: Shards | None = None

@@ -75,17 +75,11 @@ class Messages:
 
         Raises WriteFailed, and Unreadable where nobody may look for long.
         """
-        try:
-            async with translated():
-                messages = await self._since_question()
-        except WriteFailed:
-            raise
-        except SurfaceError as error:
-            # No scope to read, or reading's own rate limit, which is down to once a minute for
-            # some apps (docs).
-            raise Unreadable(str(error)) from error
-        ours = (self._page_of(message) for message in messages)
-        return dict(page for page in ours if page and page[1] not in but)
+        return dict(await self._ours(but))
+
+    async def strays(self, *, but: Collection[str]) -> list[str]:
+        """Return the messages of this reply, and streams that run, without some; as `find`."""
+        return [message_id for _, message_id in await self._ours(but)]
 
     def controls(self, page: Page) -> list[dict[str, object]]:
         """Return the blocks below the text."""
@@ -107,6 +101,19 @@ class Messages:
 
     def _blocks(self, page: Page) -> list[dict[str, object]]:
         return [{**markdown_block(page.text)}, *self.controls(page)]
+
+    async def _ours(self, but: Collection[str]) -> list[tuple[int, str]]:
+        try:
+            async with translated():
+                messages = await self._since_question()
+        except WriteFailed:
+            raise
+        except SurfaceError as error:
+            # No scope to read, or reading's own rate limit, which is down to once a minute for
+            # some apps (docs).
+            raise Unreadable(str(error)) from error
+        ours = (self._page_of(message) for message in messages)
+        return [page for page in ours if page and page[1] not in but]
 
     async def _since_question(self) -> list[dict[str, object]]:
         if self.thread is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import aiohttp
@@ -17,6 +17,7 @@ from adapters.slack.identity import Identity, cannot_start, identify
 from adapters.slack.inbound import Inbound
 from adapters.slack.listeners import build_app
 from adapters.slack.listening import Listening
+from adapters.slack.messages import Messages
 from adapters.slack.people import People
 from adapters.slack.signed_http import Handler, signed_handler
 from adapters.slack.sockets import Sockets
@@ -96,6 +97,10 @@ class SlackPlatform:
             statuses=self._statuses,
             streams=self._streams,
         )
+
+    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        """Return the messages that tries at a turn may have left besides these; SurfaceError."""
+        return await Messages(self._client, turn, identity=self._identity).strays(but=but)
 
     async def listen(self, intake: Intake, *, store: Store | None = None) -> None:
         """Hear by Socket Mode until cancelled, through reconnects.

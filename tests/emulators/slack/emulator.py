@@ -401,6 +401,11 @@ class SlackEmulator:
             terms["status"], terms["body"] = 200, {"ok": False, "error": error}
         self._web.faults.add(call, how, **terms)
 
+    @property
+    def pending_faults(self) -> list[str]:
+        """The calls of faults that have not struck yet."""
+        return self._web.faults.in_vain()
+
     def heal(self) -> None:
         """Let every call go well from now on."""
         self._web.faults.heal()

@@ -10,29 +10,10 @@ from contextlib import asynccontextmanager
 from adapters.discord import DiscordPlatform, connect
 from adapters.discord.place import ChannelPlace
 from bot.budget import EditBudgets
-from bot.domain import EditBudget, Page, Person, Place, ThreadKey, Turn
+from bot.domain import Page, Person, Place, ThreadKey, Turn
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
-from tests.fakes import FakeIntake
-
-
-class NoLimits:
-    """Counts nothing and waits for nothing."""
-
-    def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
-        """Forget it."""
-
-    async def call(self, budget: EditBudget, *, deadline: float) -> None:
-        """Let it go out."""
-
-    async def spare(self, budget: EditBudget) -> bool:
-        return True
-
-    def covers(self, budget: EditBudget) -> bool:
-        return True
-
-    async def pause(self, budget: EditBudget, seconds: float) -> None:
-        """Go on."""
+from tests.fakes import FakeIntake, NoLimits
 
 
 @asynccontextmanager

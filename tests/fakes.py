@@ -53,8 +53,20 @@ def bucket_of(surface: Surface, page: Page, *, new: bool = False) -> str:
 class NoLimits:
     """Edit budgets that count nothing and wait for nothing."""
 
+    def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
+        """Forget it."""
+
     async def final(self, budget: EditBudget, *, deadline: float) -> None:
         """Let it go out."""
+
+    async def call(self, budget: EditBudget, *, deadline: float) -> None:
+        """Let it go out."""
+
+    async def spare(self, budget: EditBudget) -> bool:
+        return True
+
+    def covers(self, budget: EditBudget) -> bool:
+        return True
 
     async def pause(self, budget: EditBudget, seconds: float) -> None:
         """Go on."""

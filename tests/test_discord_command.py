@@ -158,12 +158,12 @@ async def test_an_old_answer_is_written_anew_by_the_token_of_the_press() -> None
     async with DiscordEmulator() as emulator:
         async with pressed(emulator, "Because") as (surface, (shown,), turn):
             await surface.edit(shown, page("For"))
-            budget = surface.budget(page("For"), new=False)
+            bucket = bucket_of(surface, page("For"))
             await surface.edit(shown, page("For this reason", last=True))
 
         (message,) = emulator.screen(emulator.channel_id)
         assert (message.text, message.buttons) == ("For this reason", (f"regenerate:{turn.id}",))
-        assert budget.bucket.startswith("discord:ask:")
+        assert bucket.startswith("discord:ask:")
         assert not [one for one in emulator.requests if one.call.startswith("PATCH /channels")]
 
 
@@ -192,6 +192,7 @@ async def test_an_old_answer_of_several_pages_is_written_anew_below_those_that_m
                 surface=surface,
                 budgets=EditBudgets(store=store),
                 pages=stood,
+                cuts=(),
                 patience=30.0,
             )
 

@@ -29,7 +29,7 @@ from tests.discord_platform import (
     turn_at,
 )
 from tests.emulators.discord import DiscordEmulator
-from tests.fakes import FakeIntake
+from tests.fakes import FakeIntake, bucket_of
 from tests.waiting import until
 
 
@@ -190,7 +190,9 @@ async def test_a_message_that_has_its_slot_waits_for_nothing_more(store: Store) 
     async with DiscordEmulator() as emulator, logged_in(emulator, store=store) as platform:
         async with platform.surface(dm_turn(emulator)) as surface:
             written = page("because", final=True)
-            await budgets.final(surface.budget(written, new=True), deadline=math.inf)
+            budget = surface.budget(written, new=True)
+            assert budget
+            await budgets.final(budget, deadline=math.inf)
             await asyncio.create_task(use_up())
             began = time.monotonic()
 
@@ -224,7 +226,7 @@ async def test_where_we_may_not_write_in_the_thread_the_reply_stands_in_the_chan
         _, first, second = emulator.screen(emulator.channel_id)
         assert (first.text, first.reply_to) == ("because", said)
         assert (second.text, second.reply_to) == ("and so on", None)
-        bucket = surface.budget(Page(0, "", final=False), new=False).bucket
+        bucket = bucket_of(surface, Page(0, "", final=False))
         assert bucket == f"discord:edit:{emulator.channel_id}"
 
 

@@ -13,12 +13,11 @@ from bot.errors import (
     CannotStart,
 )
 from tests.discord_platform import (
-    NoLimits,
     listening,
     logged_in,
 )
 from tests.emulators.discord import DiscordEmulator
-from tests.fakes import FakeIntake
+from tests.fakes import FakeIntake, NoLimits
 from tests.waiting import until
 
 

@@ -29,11 +29,10 @@ from bot.intake import Intake
 from bot.store import Store
 from bot.store import connect as connect_store
 from bot.turns import Limits, TurnQueue
-from tests.discord_platform import NoLimits
 from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.emulators.model import ModelEmulator
-from tests.fakes import FakeIntake
+from tests.fakes import FakeIntake, NoLimits
 from tests.process import DiscordDm, DiscordMention, bot, discord_variables
 from tests.waiting import until
 

@@ -19,6 +19,7 @@ from tests.discord_platform import (
     page,
 )
 from tests.emulators.discord import DiscordEmulator
+from tests.fakes import bucket_of
 
 
 async def test_a_reply_grows_in_its_thread_and_loses_its_button() -> None:
@@ -45,7 +46,7 @@ async def test_a_reply_grows_in_its_thread_and_loses_its_button() -> None:
         assert emulator.screen(said)[0].buttons == (f"regenerate:{turn.id}",)
         assert not emulator.pings
         assert not emulator.unguarded
-        assert surface.budget(Page(0, "", final=False), new=False).bucket == f"discord:edit:{said}"
+        assert bucket_of(surface, Page(0, "", final=False)) == f"discord:edit:{said}"
         assert emulator.sessions == 0
 
 
@@ -238,18 +239,18 @@ async def test_edits_of_an_old_message_get_a_budget_of_their_own() -> None:
             shown = await surface.post(page("half"))
             emulator.clock.advance(3601)
             await surface.edit(shown, page("half and"))
-            channel = surface.budget(page("half and half"), new=False)
+            channel = bucket_of(surface, page("half and half"))
 
             # The budget that it was written with is that of all messages in the channel.
             with pytest.raises(WriteFailed):
                 await surface.edit(shown, page("half and half"))
-            own = surface.budget(page("half and half"), new=False)
+            own = bucket_of(surface, page("half and half"))
             with pytest.raises(WriteDelayed) as delayed:
                 await surface.edit(shown, page("half and half"))
 
         assert delayed.value.retry_after == pytest.approx(29, abs=1)
-        assert own.bucket == channel.bucket.replace("edit", "old")
-        assert surface.budget(page("more", number=1), new=False) == channel
+        assert own == channel.replace("edit", "old")
+        assert bucket_of(surface, page("more", number=1)) == channel
 
 
 async def test_a_message_that_is_too_old_for_many_edits_is_left_for_a_new_one() -> None:

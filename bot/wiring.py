@@ -194,6 +194,7 @@ async def _local_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncE
         local_model.serve(
             path=settings.local_model_path,
             gpu_layers=settings.gpu_layers,
+            threads=settings.local_threads,
             context_tokens=settings.context_tokens,
             parallel=LOCAL_SLOTS,
         )

@@ -122,7 +122,13 @@ def _shards(text: str) -> tuple[tuple[int, ...], int]:
 
 
 def _layers(text: str) -> int | None:
-    return None if text == "auto" else _whole(least=0)(text)
+    if text.lower() == "auto":
+        return None
+    if not re.fullmatch(r"[0-9]+", text):
+        raise ValueError(
+            "is neither auto (as many as fit) nor a number: 0 means none, 999 means all"
+        )
+    return _whole(least=0)(text)
 
 
 def _switch(text: str) -> bool:
@@ -211,6 +217,13 @@ class Settings:
         default=None,
         metadata=_variable(
             "how many layers the embedded server puts on the GPU, or auto", parse=_layers
+        ),
+    )
+    local_threads: int | None = field(
+        default=None,
+        metadata=_variable(
+            "on how many threads the embedded server computes; empty means all cores but one",
+            parse=_whole(least=1, most=512),  # llama.cpp's GGML_MAX_N_THREADS
         ),
     )
     system_prompt: str = field(

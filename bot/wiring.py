@@ -207,7 +207,10 @@ async def _local_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncE
     demo = "a small demo model: set HF_TOKEN or MODEL_URL for a good one"
     return Mind(
         model=await _steady_model(
-            settings, stopping, stack, [server.name], server.url, server.api_key
+            # Its silence is no sign of trouble: it says nothing while it reads a long prompt or has
+            # no slot free, and when it dies, the connection ends.
+            *(settings, stopping, stack, [server.name], server.url, server.api_key),
+            idle_timeout=settings.reply_timeout,
         ),
         label=f"{server.name}, {demo}" if server.demo else f"{server.name} on this machine",
         system_prompt=settings.system_prompt,
@@ -226,7 +229,8 @@ async def _remote_mind(settings: Settings, stopping: asyncio.Event, stack: Async
         stack.push_async_callback(cancelled, asyncio.create_task(asked))
     return Mind(
         model=await _steady_model(
-            settings, stopping, stack, names, settings.model_url or None, key
+            *(settings, stopping, stack, names, settings.model_url or None, key),
+            idle_timeout=IDLE_SECONDS,
         ),
         label=f"{settings.model_id} at {where}",
         system_prompt=settings.system_prompt,
@@ -241,9 +245,14 @@ async def _steady_model(
     names: Sequence[str],
     url: str | None,
     key: str,
+    *,
+    idle_timeout: float,
 ) -> Model:
     return SteadyModel(
-        models=[await _chat_model(settings, stack, name, url, key) for name in names],
+        models=[
+            await _chat_model(settings, stack, name, url, key, idle_timeout=idle_timeout)
+            for name in names
+        ],
         schedule=Schedule(),
         total_timeout=settings.reply_timeout,
         stopping=stopping,
@@ -251,7 +260,13 @@ async def _steady_model(
 
 
 async def _chat_model(
-    settings: Settings, stack: AsyncExitStack, name: str, url: str | None, key: str
+    settings: Settings,
+    stack: AsyncExitStack,
+    name: str,
+    url: str | None,
+    key: str,
+    *,
+    idle_timeout: float,
 ) -> ChatModel:
     return await stack.enter_async_context(
         model.connect(
@@ -261,7 +276,7 @@ async def _chat_model(
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             top_p=settings.top_p,
-            idle_timeout=IDLE_SECONDS,
+            idle_timeout=idle_timeout,
             total_timeout=settings.reply_timeout,
         )
     )

@@ -36,7 +36,7 @@ def value(it: object) -> bytes:
         case str():
             return struct.pack("<I", 8) + text(it)
         case [str(), *_]:
-            return struct.pack("<IIQ", 9, 8, len(it)) + b"".join(map(text, it))
+            return struct.pack("<IIQ", 9, 8, len(it)) + b"".join(text(str(each)) for each in it)
         case list():
             return struct.pack(f"<IIQ{len(it)}I", 9, 4, len(it), *it)
     raise AssertionError(it)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bot.gguf import Gguf
 from bot.local_order import Device, Order
 
-# llama.cpp and Python, without model and contexts: SmolLM2-135M took 49 MB, by measurement.
+# llama.cpp and Python, without model and contexts: SmolLM2-135M took 65 MB, by measurement.
 _BASE_BYTES = 64_000_000
 # The builds that xllamacpp 2026.10 names in its README, "Installation".
 _WHEELS = "https://xorbitsai.github.io/xllamacpp/whl/"

@@ -198,7 +198,6 @@ async def _serve(settings: Settings, roles: frozenset[str], leaving: Leaving) ->
                     model=mind.model,
                     budgets=budgets,
                     system_prompt=mind.system_prompt,
-                    prompt_tokens=mind.prompt_tokens,
                     patience=settings.reply_timeout,
                 ),
                 capacity=CAPACITY,

@@ -7,15 +7,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from bot.budget import EditBudgets
-from bot.domain import Exchange, Outcome, Page, Start
+from bot.domain import Delta, Exchange, Outcome, Page
 from bot.errors import GivenUp, SurfaceError
 from bot.history import History
 from bot.lease import Lease
 from bot.ports import Model, Surface
-from bot.prompt import window
+from bot.prompt import compose
 from bot.reply import Reply, Shown, restore
 from bot.tasks import cancelled
-from bot.tokens import estimate
 from bot.turns import Ended
 
 
@@ -29,37 +28,31 @@ class Conversation:
         model: Model,
         budgets: EditBudgets,
         system_prompt: str,
-        prompt_tokens: int,
         patience: float,
     ) -> None:
         self._history = history
         self._model = model
         self._budgets = budgets
         self._system_prompt = system_prompt
-        self._prompt_tokens = prompt_tokens
         self._patience = patience
 
     @asynccontextmanager
-    async def asking(self, lease: Lease) -> AsyncIterator[AsyncGenerator[str | Start]]:
+    async def asking(self, lease: Lease) -> AsyncIterator[AsyncGenerator[Delta]]:
         """Ask the model at once: it thinks while the platform opens the surface.
 
         Yields what it says. Raises StoreUnavailable.
         """
         remembered = await self._history.read(lease.turn.key)
-        prompt = window(
+        prompt = compose(
             system=self._system_prompt,
             # Its own is there when the turn is answered anew.
             exchanges=[one for one in remembered if one.turn_id != lease.turn.id],
             turn=lease.turn,
-            budget=self._prompt_tokens,
-            count=estimate,
         )
-        async with _begun(self._model.stream(prompt.messages)) as deltas:
+        async with _begun(self._model.stream(prompt)) as deltas:
             yield deltas
 
-    async def answer(
-        self, lease: Lease, surface: Surface, deltas: AsyncGenerator[str | Start]
-    ) -> None:
+    async def answer(self, lease: Lease, surface: Surface, deltas: AsyncGenerator[Delta]) -> None:
         """Show the model's answer on the surface and end the turn.
 
         Raises what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost.
@@ -125,7 +118,7 @@ class Conversation:
 
 
 @asynccontextmanager
-async def _begun(stream: AsyncGenerator[str | Start]) -> AsyncIterator[AsyncGenerator[str | Start]]:
+async def _begun(stream: AsyncGenerator[Delta]) -> AsyncIterator[AsyncGenerator[Delta]]:
     first = asyncio.create_task(_next(stream))
     try:
         yield _from(first, stream)
@@ -135,18 +128,18 @@ async def _begun(stream: AsyncGenerator[str | Start]) -> AsyncIterator[AsyncGene
 
 
 async def _from(
-    first: asyncio.Task[str | Start | None], stream: AsyncGenerator[str | Start]
-) -> AsyncGenerator[str | Start]:
+    first: asyncio.Task[Delta | None], stream: AsyncGenerator[Delta]
+) -> AsyncGenerator[Delta]:
     delta = await first
     while delta is not None:
         yield delta
         delta = await _next(stream)
 
 
-async def _next(stream: AsyncGenerator[str | Start]) -> str | Start | None:
+async def _next(stream: AsyncGenerator[Delta]) -> Delta | None:
     return await anext(stream, None)
 
 
-async def _no_answer() -> AsyncGenerator[str | Start]:
+async def _no_answer() -> AsyncGenerator[Delta]:
     raise GivenUp("every try at this turn failed")
     yield ""

@@ -77,6 +77,17 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Among deltas: the model has read the question without so many characters of its middle."""
+
+    characters: int
+
+
+# What a model says while it answers: text, and what a person has to know of it.
+Delta = str | Start | LeftOut
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """A remembered turn; `asked_at` is in seconds since the epoch."""
 

@@ -18,6 +18,11 @@ WAITING = "(Still thinking…)"
 PENDING = "…"
 # Below an answer that is not the chosen model's.
 ANSWERED_BY = "(Answered by `{model}`.)"
+# Below an answer to a question that was too long to be read whole.
+LEFT_OUT = (
+    "(Your message is longer than I can read at once: I read its beginning and its end, without"
+    " the {characters:,} characters between them.)"
+)
 _LAST_WORD = re.compile(r"\s*\S{0,20}\s*\Z")  # or the end of a long one
 
 
@@ -46,6 +51,7 @@ class Draft:
         self._former = former
         self._text = ""
         self._model = self._older_model = ""  # who says them, where not the chosen model
+        self._left_out = self._older_left_out = 0  # characters of the question that went unread
         self._notice = ""
         self._is_back = False  # the former answer
 
@@ -65,7 +71,9 @@ class Draft:
         text = self._former if self._is_back else self.said
         by = "" if self._is_back or not text.strip() else self._model
         answered = with_notice(text, ANSWERED_BY.format(model=by) if by else "")
-        return with_notice(answered, self._notice)
+        unread = 0 if self._is_back or not text.strip() else self._left_out
+        read = with_notice(answered, LEFT_OUT.format(characters=unread) if unread else "")
+        return with_notice(read, self._notice)
 
     @property
     def cuts(self) -> tuple[int, ...]:
@@ -95,7 +103,12 @@ class Draft:
         """Let the text begin anew, in the words of this model; "" is the chosen one."""
         self._keep_older()
         self._older, self._older_model = self._text, self._model
-        self._text, self._model = "", model
+        self._older_left_out = self._left_out
+        self._text, self._model, self._left_out = "", model, 0
+
+    def leave_out(self, characters: int) -> None:
+        """Tell below the text how much of the question the model has not read."""
+        self._left_out = characters
 
     def cut(self, notice: str) -> None:
         """End a text that is good as far as it goes."""
@@ -127,7 +140,7 @@ class Draft:
         stands = stands or dict(enumerate(self._pager.cut(self._older)))
         if last in stands:
             stands[last] = self._above(apology, stands[last])
-        self._text, self._model = "\n".join(stands.values()), ""
+        self._text, self._model, self._left_out = "\n".join(stands.values()), "", 0
         self.outcome, self._notice = "failed", apology
         return with_notice(stands.get(last, ""), apology)
 
@@ -175,6 +188,7 @@ class Draft:
         # What people have read already stays.
         if len(self._older) > len(self._text):
             self._text, self._model = self._older, self._older_model
+            self._left_out = self._older_left_out
 
     def _above(self, notice: str, text: str) -> str:
         """Return a text without as many of its last words as leave no room for a notice below."""

@@ -177,9 +177,25 @@ class ModelSilent(ModelError):
 
 
 class PromptTooLong(ModelError):
-    """The prompt does not fit the model's context."""
+    """The prompt does not fit the model's context.
+
+    `context`, `used` (the prompt's) and `reserved` (for the answer) are tokens, where the server
+    told them.
+    """
 
     apology = "That is more than I can read at once. Please ask with less text."
+    context: int | None = None
+    used: int | None = None
+    reserved: int | None = None
+
+    def room(self, *, answer: int) -> int | None:
+        """Return the tokens that a prompt may have beside such an answer; None: nobody knows."""
+        if self.context is None:
+            return None
+        if self.reserved is not None:
+            return self.context - self.reserved
+        # Who asks for a longer answer than the whole context gets a shorter one.
+        return max(self.context - answer, self.context // 4)
 
 
 class PromptRefused(ModelError):

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import aiohttp
-from huggingface_hub import AsyncInferenceClient
+from huggingface_hub import AsyncInferenceClient, ChatCompletionInputStreamOptions
 
 from bot.domain import Json, Message
 from bot.errors import AnswerCut, UsageRefused
@@ -25,6 +25,8 @@ from bot.model_numbers import Numbers
 from bot.model_server import ModelServer
 
 ROUTER = "https://router.huggingface.co/v1"
+
+_WITH_USAGE = ChatCompletionInputStreamOptions(include_usage=True)
 
 _T = TypeVar("_T")
 
@@ -94,13 +96,18 @@ class ChatModel:
         return self._server.model
 
     async def stream(
-        self, prompt: Sequence[Message], *, deadline: float = math.inf
+        self,
+        prompt: Sequence[Message],
+        *,
+        deadline: float = math.inf,
+        told: Callable[[int], object] | None = None,
     ) -> AsyncGenerator[str, None]:
         """Yield deltas, never empty, until the answer is complete; raise ModelError otherwise.
 
         AnswerCut comes after all that MAX_TOKENS, or the model's context, left room for. Closing
         the iterator early hangs up on the server. Time that the caller spends between two deltas
         counts for the total time-out only; `deadline`, in loop time, may end the answer before.
+        `told` is called with the tokens that the server found in the prompt, where it tells.
         """
         deadline = min(deadline, asyncio.get_running_loop().time() + self._total_timeout)
         call = Call(server=self._server, pool=self._pool)
@@ -124,6 +131,8 @@ class ChatModel:
                             yield delta
                 for event in late + await call.tail():
                     numbers.counted(_usage(event))
+            if told is not None and numbers.read:
+                told(numbers.read)
             self._judge(finish, done=call.done, worded=worded)
 
     def _judge(self, finish: str, *, done: bool, worded: bool) -> None:
@@ -153,7 +162,7 @@ class ChatModel:
                 [{"role": message.role, "content": message.text} for message in prompt],
                 model=self._server.model,
                 stream=True,
-                stream_options={"include_usage": True} if counts else None,  # type: ignore[arg-type]
+                stream_options=_WITH_USAGE if counts else None,
                 max_tokens=self._max_tokens,
                 temperature=self._temperature,
                 top_p=self._top_p,

@@ -57,6 +57,11 @@ class Numbers:
         if self._tokens:
             self._count(*self._tokens)
 
+    @property
+    def read(self) -> int:
+        """The tokens of the prompt; 0 where the server does not tell."""
+        return self._tokens[0] if self._tokens else 0
+
     def heard(self) -> None:
         """Note that text came."""
         self._last_at = time.monotonic()
@@ -69,6 +74,8 @@ class Numbers:
         match usage:
             case {"prompt_tokens": int(read), "completion_tokens": int(written)}:
                 self._tokens = max(read, 0), max(written, 0)
+            case {"prompt_tokens": int(read)}:
+                self._tokens = max(read, 0), 0
             case _:
                 pass
 

@@ -12,23 +12,15 @@ from email.utils import parsedate_to_datetime
 from time import time
 from urllib.parse import urlsplit
 
+from bot import too_long
 from bot.domain import Json
-from bot.errors import ModelError, UsageRefused
+from bot.errors import ModelError, PromptTooLong, UsageRefused
 from bot.model_failures import FAILURES
 
 # Of the 4xx, those that another try may find gone.
 _PASSING = (408, 409, 424, 425)
 
-# How servers say in an error's message, type or code that the prompt is too long: llama.cpp,
-# OpenAI, vLLM, text-generation-inference.
-_TOO_LONG = (
-    "exceed_context_size_error",
-    "context_length_exceeded",
-    "maximum context length",
-    "context length is only",
-    "`inputs` tokens + `max_new_tokens` must be",
-)
-# And that they do not know the model: Hugging Face's router, with or without a code.
+# How servers say that they do not know the model: Hugging Face's router, with or without a code.
 _UNKNOWN = ("model_not_supported", "model_not_found", "not supported by any provider")
 # And that a licence was not accepted: the Hub's header X-Error-Code, and its words.
 _GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
@@ -80,25 +72,27 @@ class ModelServer:
         happened = f"answered HTTP {status}{_code(said)}"
         if counts and status in (400, 422) and b"stream_options" in body:
             return UsageRefused(f"{self} {happened}: it does not know stream_options")
-        return self.failure(
+        error = self.failure(
             _name(status, headers, said),
             happened,
             status=status,
             retry_after=_retry_after(headers, said),
             more=_tokens(said),
         )
+        return _with_figures(error, said)
 
     def event(self, event: Mapping[str, Json]) -> ModelError:
         """Return the error for an event of a stream that tells of one."""
         said = _fields(event)
-        name = "413" if _mentions(said, _TOO_LONG) else "event"
-        return self.failure(name, f"broke the answer off{_code(said)}", more=_tokens(said))
+        name = "413" if _mentions(said, too_long.MARKS) else "event"
+        error = self.failure(name, f"broke the answer off{_code(said)}", more=_tokens(said))
+        return _with_figures(error, said)
 
 
 def _name(status: int, headers: Mapping[str, str], said: Mapping[str, Json]) -> str:
     if status in _PASSING:
         return "5xx"
-    if status in (400, 422, 500) and _mentions(said, _TOO_LONG):
+    if status in (400, 422, 500) and _mentions(said, too_long.MARKS):
         return "413"
     if status == 400 and _mentions(said, _UNKNOWN):
         return "404"
@@ -141,10 +135,15 @@ def _code(said: Mapping[str, Json]) -> str:
 
 
 def _tokens(said: Mapping[str, Json]) -> str:
-    used, room = said.get("n_prompt_tokens"), said.get("n_ctx")
-    if isinstance(used, int) and isinstance(room, int):
-        return f" ({used} tokens, {room} fit)"
-    return ""
+    told = too_long.figures(said)
+    return f" ({told.used} tokens, {told.context} fit)" if told.used and told.context else ""
+
+
+def _with_figures(error: ModelError, said: Mapping[str, Json]) -> ModelError:
+    if isinstance(error, PromptTooLong):
+        told = too_long.figures(said)
+        error.context, error.used, error.reserved = told.context, told.used, told.answer
+    return error
 
 
 def _retry_after(headers: Mapping[str, str], said: Mapping[str, Json]) -> float | None:

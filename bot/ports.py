@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from bot.domain import EditBudget, Message, Page, Start, Turn
+from bot.domain import Delta, EditBudget, Message, Page, Turn
 
 
 class Model(Protocol):
@@ -17,11 +17,13 @@ class Model(Protocol):
         """The model's name as the operator knows it."""
         ...
 
-    def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str | Start]:
+    def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield deltas, never empty, until the answer is complete; raise ModelError otherwise.
 
-        A Start among them takes back those before it. AnswerCut is no failure: the answer is as
-        long as it may be. Closing the iterator early hangs up on the model.
+        A model reads the newest of the prompt that it has room for. A LeftOut says that it read the
+        last message without its middle. A Start takes back all deltas before it. AnswerCut is no
+        failure: the answer is as long as it may be. Closing the iterator early hangs up on the
+        model.
         """
         ...
 

@@ -6,84 +6,116 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bot.domain import Exchange, Message, Person, Turn
-from bot.tokens import MESSAGE_OVERHEAD
+from bot.graphemes import cut_after, cut_before
 
 CUT = "[…]"
+_CLOSE = 12  # tokens of the budget that a shortened message may leave unused
 _NAME_LENGTH = 40  # characters
 # What a reader takes for a colon.
 _COLONS = frozenset(":\uff1a\ufe55\ufe13\ufe30\ua789\u2236\u02d0")
 
+Count = Callable[[Sequence[Message]], int]
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The messages, how many exchanges found no room, and whether the new message was cut."""
+    """The messages, how many exchanges found no room, and how much the new message lost.
+
+    `left_out` counts characters.
+    """
 
     messages: tuple[Message, ...]
     dropped: int
-    cut: bool
+    left_out: int
 
 
-def window(
-    *,
-    system: str,
-    exchanges: Sequence[Exchange],
-    turn: Turn,
-    budget: int,
-    count: Callable[[str], int],
-) -> Prompt:
-    """Return the system prompt, the newest exchanges that fit and the new message, in this order.
+def compose(*, system: str, exchanges: Sequence[Exchange], turn: Turn) -> tuple[Message, ...]:
+    """Return the system prompt, all exchanges and the new message, in this order.
 
-    `budget` is in tokens and pays for every message's text, as `count` has it, and for
-    MESSAGE_OVERHEAD. Exchanges are dropped whole, oldest first. The system prompt stays, and so
-    does the new message: when it is too long, the mark "[…]" stands for its middle. Where the
-    system prompt leaves no room even for the mark, the message is left whole, for the model's
-    server to judge. User and assistant alternate, no answer is empty, and an empty system prompt
-    is left out. When several persons speak in the thread, each user message begins with "Name: ".
+    User and assistant alternate, no answer is empty, and an empty system prompt is left out. When
+    several persons speak in the thread, each user message begins with "Name: ".
     """
     spoken = [one for one in exchanges if one.question.strip() and one.answer.strip()]
     several = len({turn.person.id, *(one.person.id for one in spoken)}) > 1
 
-    def cost(*texts: str) -> int:
-        return sum(count(text) + MESSAGE_OVERHEAD for text in texts)
+    def asked(person: Person, text: str) -> Message:
+        return Message("user", (_label(person) if several else "") + text)
 
     head = [Message("system", system)] if system.strip() else []
-    room = budget - cost(*(message.text for message in head))
-    name = _label(turn.person) if several else ""
-    text = _shorten(turn.text, fits=lambda shorter: cost(name + shorter) <= room)
-    new = Message("user", name + text)
-    room -= cost(new.text)
-
-    kept: list[Message] = []
-    for exchange in reversed(spoken):
-        question = (_label(exchange.person) if several else "") + exchange.question
-        room -= cost(question, exchange.answer)
-        if room < 0:
-            break
-        kept[:0] = Message("user", question), Message("assistant", exchange.answer)
-    return Prompt(
-        messages=(*head, *kept, new),
-        dropped=len(spoken) - len(kept) // 2,
-        cut=text != turn.text,
-    )
+    said = [
+        message
+        for one in spoken
+        for message in (asked(one.person, one.question), Message("assistant", one.answer))
+    ]
+    return (*head, *said, asked(turn.person, turn.text))
 
 
-def _shorten(text: str, *, fits: Callable[[str], bool]) -> str:
-    """Return `text` with as little taken from its middle as fits; itself when nothing helps."""
-    if fits(text) or not fits(CUT):
-        return text
-    kept, too_many = 0, len(text)
-    while too_many - kept > 1:
-        middle = (kept + too_many) // 2
-        if fits(_without_middle(text, middle)):
-            kept = middle
+def fit(messages: Sequence[Message], *, budget: int, count: Count) -> Prompt:
+    """Return as much of a composed prompt as `count` finds within `budget`, in tokens.
+
+    Exchanges are dropped whole, oldest first. The system prompt stays, and so does the new message:
+    when it is too long, the mark "[…]" stands for its middle. Where the system prompt leaves no
+    room even for the mark, the message is left whole, for the model's server to judge.
+    """
+    *said, asked = messages
+    head = said[:1] if said and said[0].role == "system" else []
+    said = said[len(head) :]
+    new = _shorten(asked, budget=budget, cost=lambda shorter: count([*head, shorter]))
+
+    def newest(exchanges: int) -> list[Message]:
+        return [*head, *said[len(said) - 2 * exchanges :], new]
+
+    kept = _most(len(said) // 2, lambda exchanges: count(newest(exchanges)) <= budget)
+    left_out = len(asked.text) - len(new.text) + len(CUT) if new != asked else 0
+    return Prompt(tuple(newest(kept)), dropped=len(said) // 2 - kept, left_out=left_out)
+
+
+def _most(limit: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest number up to `limit` that fits; what is smaller than it fits, too.
+
+    It looks at small numbers first: what is far too much is never counted.
+    """
+    fitting, step = 0, 1
+    while fitting + step <= limit and fits(fitting + step):
+        fitting += step
+        step *= 2
+    beyond = min(fitting + step, limit + 1)
+    while beyond - fitting > 1:
+        middle = (fitting + beyond) // 2
+        if fits(middle):
+            fitting = middle
         else:
-            too_many = middle
-    return _without_middle(text, kept)
+            beyond = middle
+    return fitting
+
+
+def _shorten(message: Message, *, budget: int, cost: Callable[[Message], int]) -> Message:
+    """Return the message with as little taken from its middle as fits; itself if nothing helps."""
+    text = message.text
+    least = Message(message.role, CUT)
+    whole_cost, least_cost = cost(message), cost(least)
+    if whole_cost <= budget or least_cost > budget:
+        return message
+    kept, kept_cost, shortened = 0, least_cost, least
+    beyond, beyond_cost = len(text), whole_cost
+    guessed = True
+    while beyond - kept > 1 and budget - kept_cost > _CLOSE:
+        # Where a text is even, the first guess is almost right; where not, halving ends the search.
+        share = (budget - kept_cost) / (beyond_cost - kept_cost) if guessed else 0.5
+        middle = min(max(kept + int((beyond - kept) * share), kept + 1), beyond - 1)
+        guessed = not guessed
+        shorter = Message(message.role, _without_middle(text, middle))
+        if (middle_cost := cost(shorter)) <= budget:
+            kept, kept_cost, shortened = middle, middle_cost, shorter
+        else:
+            beyond, beyond_cost = middle, middle_cost
+    return shortened
 
 
 def _without_middle(text: str, kept: int) -> str:
     tail = kept // 2
-    return text[: kept - tail] + CUT + text[len(text) - tail :]
+    head = cut_before(text, kept - tail)
+    return text[:head] + CUT + text[cut_after(text, len(text) - tail) :]
 
 
 def _label(person: Person) -> str:

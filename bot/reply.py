@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
 from bot.budget import EditBudgets
-from bot.domain import EditBudget, Outcome, Page, Start
+from bot.domain import Delta, EditBudget, LeftOut, Outcome, Page, Start
 from bot.draft import Draft
 from bot.errors import (
     AnswerCut,
@@ -98,7 +98,7 @@ class Reply:
         self._news = asyncio.Event()
         self._ended = asyncio.Event()
 
-    async def stream(self, deltas: AsyncGenerator[str | Start]) -> Shown:
+    async def stream(self, deltas: AsyncGenerator[Delta]) -> Shown:
         """Show deltas as they arrive, then the end, whole.
 
         A ModelError among the deltas ends the reply with its apology; anything else is raised, and
@@ -127,7 +127,7 @@ class Reply:
         said, whole = self._draft.said, self._draft.whole
         return Shown(self._draft.outcome, said, whole, self._screen.standing)
 
-    async def _collect(self, deltas: AsyncGenerator[str | Start]) -> None:
+    async def _collect(self, deltas: AsyncGenerator[Delta]) -> None:
         reading = asyncio.create_task(self._read(deltas))
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -148,12 +148,15 @@ class Reply:
             self._ended.set()
             self._news.set()
 
-    async def _read(self, deltas: AsyncGenerator[str | Start]) -> None:
+    async def _read(self, deltas: AsyncGenerator[Delta]) -> None:
         now = asyncio.get_running_loop().time
         async with aclosing(deltas):
             async for delta in deltas:
                 if isinstance(delta, Start):
                     self._draft.start(delta.model)
+                    continue
+                if isinstance(delta, LeftOut):
+                    self._draft.leave_out(delta.characters)
                     continue
                 self._draft.add(delta)
                 self._heard_at = now()

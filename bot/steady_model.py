@@ -12,7 +12,7 @@ from random import SystemRandom
 from typing import Protocol
 
 from bot.breaker import Breaker, is_passing
-from bot.domain import Message, Start
+from bot.domain import Delta, Message, Start
 from bot.errors import AnswerCut, ModelError
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Asked(Protocol):
         """The model's name as the operator knows it."""
         ...
 
-    def stream(self, prompt: Sequence[Message], *, deadline: float) -> AsyncGenerator[str]:
+    def stream(self, prompt: Sequence[Message], *, deadline: float) -> AsyncGenerator[Delta]:
         """As `bot.ports.Model`, and ended by ModelSilent at `deadline`, in loop time."""
         ...
 
@@ -88,7 +88,7 @@ class SteadyModel:
         """The chosen model's name."""
         return self._models[0].name
 
-    async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str | Start]:
+    async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start where its text or its model is another.
 
         Raises the first ModelError that may pass, or else the chosen model's.

@@ -12,11 +12,14 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from bot import http, local_model, model, router
+from bot import http, local_model, model, router, server_counter, tokenizer_file
 from bot.budget import EditBudgets
+from bot.counter import CarefulCounter
 from bot.errors import CannotStart
+from bot.fitted_model import FittedModel
 from bot.intake import Intake
 from bot.model import ChatModel
+from bot.model_server import ModelServer
 from bot.ports import Model, Platform
 from bot.steady_model import Schedule, SteadyModel
 from bot.store import Store
@@ -49,7 +52,6 @@ class Mind:
     model: Model
     label: str
     system_prompt: str
-    prompt_tokens: int
 
 
 @dataclass(slots=True)
@@ -207,14 +209,14 @@ async def _local_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncE
     demo = "a small demo model: set HF_TOKEN or MODEL_URL for a good one"
     return Mind(
         model=await _steady_model(
+            replace(settings, context_tokens=server.context_tokens),
+            *(stopping, stack, [server.name], server.url, server.api_key),
             # Its silence is no sign of trouble: it says nothing while it reads a long prompt or has
             # no slot free, and when it dies, the connection ends.
-            *(settings, stopping, stack, [server.name], server.url, server.api_key),
             idle_timeout=settings.reply_timeout,
         ),
         label=f"{server.name}, {demo}" if server.demo else f"{server.name} on this machine",
         system_prompt=settings.system_prompt,
-        prompt_tokens=server.context_tokens - settings.max_tokens,
     )
 
 
@@ -234,7 +236,6 @@ async def _remote_mind(settings: Settings, stopping: asyncio.Event, stack: Async
         ),
         label=f"{settings.model_id} at {where}",
         system_prompt=settings.system_prompt,
-        prompt_tokens=settings.context_tokens - settings.max_tokens,
     )
 
 
@@ -250,13 +251,42 @@ async def _steady_model(
 ) -> Model:
     return SteadyModel(
         models=[
-            await _chat_model(settings, stack, name, url, key, idle_timeout=idle_timeout)
+            await _fitted_model(settings, stack, name, url, key, idle_timeout=idle_timeout)
             for name in names
         ],
         schedule=Schedule(),
         total_timeout=settings.reply_timeout,
         stopping=stopping,
     )
+
+
+async def _fitted_model(
+    settings: Settings,
+    stack: AsyncExitStack,
+    name: str,
+    url: str | None,
+    key: str,
+    *,
+    idle_timeout: float,
+) -> FittedModel:
+    chat = await _chat_model(settings, stack, name, url, key, idle_timeout=idle_timeout)
+    server = ModelServer(url=url, key=key or "-", model=name, own=True) if url else None
+    fitted = FittedModel(
+        model=chat,
+        counter=CarefulCounter(),
+        server=await stack.enter_async_context(server_counter.connect(server)) if server else None,
+        budget=settings.context_tokens - settings.max_tokens,
+        answer=settings.max_tokens,
+    )
+    if "/" in name:  # as the Hub names models
+        tokenizer_file.find(
+            name,
+            token=settings.hf_token,
+            data_dir=settings.data_dir,
+            endpoint=None,
+            found=partial(setattr, fitted, "counter"),
+        )
+    return fitted
 
 
 async def _chat_model(

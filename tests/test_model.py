@@ -403,6 +403,57 @@ class TestTails:
             await asyncio.wait_for(server.left.wait(), 5)
 
 
+class TestUsage:
+    async def used(self, model: ChatModel) -> list[int]:
+        """Return what the model tells of the prompt's tokens."""
+        told: list[int] = []
+        assert [delta async for delta in model.stream(PROMPT, told=told.append)]
+        return told
+
+    async def test_the_prompts_tokens_are_told_at_the_end(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            told = await self.used(model)
+
+        assert told == [18]
+
+    @pytest.mark.parametrize(
+        "end",
+        [
+            '{"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 7}}',
+            '{"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
+            'data: {"choices": [], "usage": {"prompt_tokens": 7}}',
+        ],
+    )
+    async def test_usage_is_found_wherever_a_server_puts_it(self, end: str) -> None:
+        body = 'data: {"choices": [{"delta": {"content": "word"}}]}\n\n' + f"data: {end}\n\n"
+
+        async with saying(body + "data: [DONE]\n\n") as url, connected(url) as model:
+            assert await self.used(model) == [7]
+
+    @pytest.mark.parametrize("usage", ["null", "[]", '{"prompt_tokens": null}', '{"prompt_tokens"'])
+    async def test_strange_usage_is_nothing(self, usage: str) -> None:
+        body = (
+            'data: {"choices": [{"delta": {"content": "word"}, "finish_reason": "stop"}]}\n\n'
+            f'data: {{"prompt_tokens": 0, "usage": {usage}}}\n\ndata: [DONE]\n\n'
+        )
+
+        async with saying(body) as url, connected(url) as model:
+            assert await self.used(model) == []
+
+    async def test_a_server_that_takes_no_stream_options_is_asked_without(self) -> None:
+        refusal: Json = {"detail": [{"loc": ["body", "stream_options"], "msg": "extra fields"}]}
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail(ASK, status=422, body=refusal)
+            answers = [await answer(model), await answer(model)]
+
+        assert answers == ["You said: What is a secret question?"] * 2
+        assert ["stream_options" in asked.body for asked in emulator.requests] == [
+            True,
+            False,
+            False,
+        ]
+
+
 class TestFailures:
     @pytest.mark.parametrize(
         ("status", "kind", "cure"),

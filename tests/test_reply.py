@@ -12,8 +12,16 @@ import pytest
 
 from bot import reply as reply_module
 from bot.budget import EditBudgets
-from bot.domain import EditBudget, Message, Page, Start
-from bot.draft import ANSWERED_BY, FAILED_ANEW, PENDING, STOPPED, STOPPED_ANEW, WAITING
+from bot.domain import Delta, EditBudget, LeftOut, Message, Page, Start
+from bot.draft import (
+    ANSWERED_BY,
+    FAILED_ANEW,
+    LEFT_OUT,
+    PENDING,
+    STOPPED,
+    STOPPED_ANEW,
+    WAITING,
+)
 from bot.errors import (
     AnswerCut,
     LeaseLost,
@@ -80,7 +88,7 @@ def a_reply(
     )
 
 
-async def spoken(*parts: str | Start | float) -> AsyncGenerator[str | Start]:
+async def spoken(*parts: Delta | float) -> AsyncGenerator[Delta]:
     """Deltas, with seconds of silence between."""
     for part in parts:
         if isinstance(part, float | int):
@@ -938,6 +946,37 @@ class TestStarts:
 
         assert surface.text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
         assert shown.text == "Yes."
+
+    async def test_what_was_left_out_of_the_question_is_told_below_the_answer(
+        self, store: Store
+    ) -> None:
+        surface = FakeSurface()
+
+        shown = await a_reply(store, surface).stream(spoken(LeftOut(12345), "Yes."))
+
+        assert surface.text == f"Yes.\n\n{LEFT_OUT.format(characters=12345)}"
+        assert "12,345" in surface.text
+        assert shown.text == "Yes."
+
+    async def test_a_model_that_read_it_all_says_so_by_saying_nothing(self, store: Store) -> None:
+        surface = FakeSurface()
+
+        await a_reply(store, surface).stream(spoken(LeftOut(5), "Y", Start("other"), "Yes."))
+
+        assert surface.text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
+
+    async def test_the_words_that_stay_keep_what_was_left_out(self, store: Store) -> None:
+        surface = FakeSurface()
+
+        async def broken() -> AsyncGenerator[Delta]:
+            for part in (LeftOut(5), "Well, it is", Start(""), "W"):
+                yield part
+            raise ModelUnavailable("cut")
+
+        await a_reply(store, surface).stream(broken())
+
+        notices = f"{LEFT_OUT.format(characters=5)}\n\n{ModelUnavailable.apology}"
+        assert surface.text == f"Well, it is\n\n{notices}"
 
     async def test_a_stop_after_a_break_keeps_what_was_read(self, store: Store) -> None:
         surface, stop = FakeSurface(), asyncio.Event()

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import pytest
 
-from bot.domain import Message, Start
+from bot.domain import Delta, LeftOut, Message, Start
 from bot.errors import (
     AnswerCut,
     EmptyAnswer,
@@ -38,20 +38,21 @@ SAID = "You said: What is it?"
 ASK = "POST /v1/chat/completions"
 
 
-async def answer(model: SteadyModel) -> list[str | Start]:
+async def answer(model: SteadyModel) -> list[Delta]:
     return [delta async for delta in model.stream(PROMPT)]
 
 
-def words(said: Sequence[str | Start]) -> str:
+def words(said: Sequence[Delta]) -> str:
     """What stands at the end of an answer that may have begun anew."""
     text = ""
     for one in said:
+        assert not isinstance(one, LeftOut)
         text = "" if isinstance(one, Start) else text + one
     return text
 
 
-async def failure(model: SteadyModel) -> tuple[list[str | Start], ModelError]:
-    said: list[str | Start] = []
+async def failure(model: SteadyModel) -> tuple[list[Delta], ModelError]:
+    said: list[Delta] = []
     try:
         async for delta in model.stream(PROMPT):
             said.append(delta)
@@ -60,7 +61,7 @@ async def failure(model: SteadyModel) -> tuple[list[str | Start], ModelError]:
     raise AssertionError(f"no failure after {said!r}")
 
 
-def starts(said: Sequence[str | Start]) -> list[Start]:
+def starts(said: Sequence[Delta]) -> list[Start]:
     return [one for one in said if isinstance(one, Start)]
 
 

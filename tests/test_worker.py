@@ -64,7 +64,6 @@ def a_worker(
         model=model,
         budgets=EditBudgets(store=store),
         system_prompt="Be brief.",
-        prompt_tokens=1000,
         patience=2.0,
     )
     return Worker(

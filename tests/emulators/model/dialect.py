@@ -16,7 +16,9 @@ TOKENIZE = "POST /tokenize"
 TEMPLATE = "POST /apply-template"
 MODEL = "GET /v1/models/{name}"
 WHOAMI = "GET /api/whoami-v2"
-ENDPOINTS = (COMPLETIONS, TOKENIZE, TEMPLATE, MODEL, WHOAMI)
+INPUT_TOKENS = "POST /v1/chat/completions/input_tokens"
+CHAT_TOKENIZE = "POST /chat_tokenize"
+ENDPOINTS = (COMPLETIONS, TOKENIZE, TEMPLATE, INPUT_TOKENS, CHAT_TOKENIZE, MODEL, WHOAMI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +108,8 @@ class Dialect:
 
     def whoami(self, served: Served) -> Json:
         """Return what is told of the caller's token."""
+        raise NotImplementedError
+
+    def count(self, templated: str) -> Json:
+        """Return what an endpoint says that counts a whole chat; `templated` is its text."""
         raise NotImplementedError

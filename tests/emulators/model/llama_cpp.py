@@ -7,6 +7,7 @@ from typing import ClassVar
 from bot.domain import Json
 from tests.emulators.model.dialect import (
     COMPLETIONS,
+    INPUT_TOKENS,
     TEMPLATE,
     TOKENIZE,
     Dialect,
@@ -30,7 +31,7 @@ _TYPES = {
 class LlamaCpp(Dialect):
     """It answers for whatever model it is asked."""
 
-    endpoints = frozenset({COMPLETIONS, TOKENIZE, TEMPLATE})
+    endpoints = frozenset({COMPLETIONS, TOKENIZE, TEMPLATE, INPUT_TOKENS})
     opening: ClassVar[Object | None] = {"role": "assistant", "content": None}
 
     def error(self, status: int, message: str) -> Json:
@@ -61,3 +62,6 @@ class LlamaCpp(Dialect):
         if body.get("with_pieces"):
             return {"tokens": [{"id": number(each), "piece": each} for each in found]}
         return {"tokens": [number(each) for each in found]}
+
+    def count(self, templated: str) -> Json:
+        return {"input_tokens": len(tokens(templated)), "object": "response.input_tokens"}

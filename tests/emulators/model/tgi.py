@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from bot.domain import Json
 from tests.emulators.model.dialect import (
+    CHAT_TOKENIZE,
     COMPLETIONS,
     TOKENIZE,
     Dialect,
@@ -28,7 +29,7 @@ _TYPES = {422: "validation", 424: "generation", 429: "overloaded", 500: "incompl
 class Tgi(Dialect):
     """It has one model, whatever it is asked for, and speaks without a first chunk."""
 
-    endpoints = frozenset({COMPLETIONS, TOKENIZE})
+    endpoints = frozenset({COMPLETIONS, TOKENIZE, CHAT_TOKENIZE})
     opening = None
     chorus: ClassVar[Object] = {"role": "assistant"}
 
@@ -79,3 +80,7 @@ class Tgi(Dialect):
             found.append({"id": number(token), "text": token, "start": start, "stop": stop})
             start = stop
         return found
+
+    def count(self, templated: str) -> Json:
+        found: list[Json] = [{"id": number(each), "text": each} for each in tokens(templated)]
+        return {"tokenize_response": found, "templated_text": templated}

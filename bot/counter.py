@@ -1,0 +1,172 @@
+"""Ways to count the tokens of a prompt: carefully for any model, exactly for Mistral's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from bot.domain import Message
+from bot.tokens import MESSAGE_OVERHEAD, estimate
+
+_REMEMBERED = 20_000  # texts; a thread's history is counted again with every turn
+
+# How much more a model may need than was counted: usage beyond it is somebody's mistake.
+_MOST = 3.0
+_FEW = 8  # tokens
+
+# Templates may say something of their own first: Llama 3.1's the date, in 26 tokens.
+_TEMPLATE_ONCE = 48
+
+
+class Counter(Protocol):
+    """Counts the tokens of a prompt with what the model's template puts around its messages."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether it counts as the model's server does, and not rather too many."""
+        ...
+
+    def count(self, prompt: Sequence[Message]) -> int:
+        """Return the tokens of a prompt, as far as this counter knows never too few."""
+        ...
+
+    def learn(self, counted: int, used: int) -> None:
+        """Hear how many tokens the server found in a prompt that this counter has counted."""
+        ...
+
+
+class Texts:
+    """Counts of texts, remembered by the text's hash, so that no text is kept."""
+
+    def __init__(self, count: Callable[[str], int]) -> None:
+        self._count = count
+        self._known: dict[tuple[int, int], int] = {}
+
+    def count(self, text: str) -> int:
+        """Return the tokens of a text; any thread may ask."""
+        key = hash(text), len(text)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[key] = self._count(text)
+        return known
+
+
+class Correction:
+    """What servers found beyond a count: it only grows, for the next text may be odder still."""
+
+    def __init__(self) -> None:
+        self._more = 0
+        self._factor = 1.0
+
+    def correct(self, counted: int) -> int:
+        """Return a count with what was missed before."""
+        return math.ceil((counted + self._more) * self._factor)
+
+    def learn(self, counted: int, used: int) -> None:
+        """Hear what a server found in a prompt that was counted so, corrections included."""
+        missed = used - counted
+        if counted <= 0 or missed <= 0:
+            return
+        if missed <= _FEW and self._more < _FEW:
+            # What a template says once, such as a second `<s>`.
+            self._more += missed
+        else:
+            # The next prompt may miss by a little more than this one.
+            self._factor = min(self._factor * used / counted * 1.02, _MOST)
+
+
+class CarefulCounter:
+    """Counts by a count of texts that may miss, and corrects it upwards by what servers tell."""
+
+    exact = False
+
+    def __init__(self, count: Callable[[str], int] = estimate, *, once: int = 0) -> None:
+        self._texts = Texts(count)
+        self._once = once
+        self._correction = Correction()
+
+    def count(self, prompt: Sequence[Message]) -> int:
+        """Return the tokens of a prompt, too many rather than too few."""
+        found = sum(self._texts.count(message.text) + MESSAGE_OVERHEAD for message in prompt)
+        return self._correction.correct(found + self._once)
+
+    def learn(self, counted: int, used: int) -> None:
+        """Count more from now on where the server did."""
+        self._correction.learn(counted, used)
+
+
+class MistralCounter:
+    """Counts as mistral-common does for Mistral-7B-Instruct-v0.3: its text tokens and its template.
+
+    The template is that of the tokenizer's version 3 (mistral_common 1.13, tokens/tokenizers/
+    instruct.py, InstructTokenizerV3): `<s>`, then `[INST]`, the text and `[/INST]` for each
+    question, the text and `</s>` for each answer. The system prompt stands within the last
+    question, two newlines before its text.
+    """
+
+    exact = True
+
+    def __init__(self, count: Callable[[str], int]) -> None:
+        self._texts = Texts(count)
+        self._correction = Correction()
+
+    def count(self, prompt: Sequence[Message]) -> int:
+        """Return the tokens of a composed prompt."""
+        system = prompt[0].text + "\n\n" if prompt[0].role == "system" else ""
+        *said, asked = prompt[1:] if system else prompt
+        found = 1 + self._texts.count(system + asked.text) + 2
+        for message in said:
+            if message.role == "user":
+                found += self._texts.count(message.text) + 2
+            else:
+                found += self._texts.count(message.text.rstrip(" ")) + 1
+        return self._correction.correct(found)
+
+    def learn(self, counted: int, used: int) -> None:
+        """Count more from now on where the server did: its model is another than it is called."""
+        self._correction.learn(counted, used)
+
+
+def mistral(path: Path) -> MistralCounter:
+    """Read the tokenizer's file `tokenizer.model.v3`; takes a moment and blocks.
+
+    ImportError without sentencepiece, ValueError for a file that is another's.
+    """
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        processor = SentencePieceProcessor(model_file=str(path))
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{path.name} is no tokenizer") from error
+    if processor.vocab_size() != 32_768 or processor.piece_to_id("[INST]") != 3:
+        raise ValueError(f"{path.name} is not the tokenizer of Mistral-7B-Instruct-v0.3")
+    return MistralCounter(lambda text: len(processor.encode(_encodable(text))))
+
+
+def of_file(path: Path) -> CarefulCounter:
+    """Read another model's `tokenizer.json`; takes a moment and blocks.
+
+    Its chat template is not followed: an overhead stands for it, as with the estimate. ImportError
+    without tokenizers, ValueError for a file that cannot be read.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"{path.name} cannot be read") from error
+    # What a person writes is text, though it may look like a sign of the template.
+    tokenizer.encode_special_tokens = True
+    return CarefulCounter(
+        lambda text: len(tokenizer.encode(_encodable(text), add_special_tokens=False).ids),
+        once=_TEMPLATE_ONCE,
+    )
+
+
+def _encodable(text: str) -> str:
+    # Half a surrogate pair, which JSON may bring, is no text.
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,157 @@
+"""A model that is asked with as much of a prompt as fits its context."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+from bot.counter import Counter
+from bot.domain import Delta, LeftOut, Message
+from bot.errors import PromptTooLong
+from bot.prompt import Prompt, fit
+
+log = logging.getLogger(__name__)
+
+# Shorter prompts are counted at once; a thread would take longer to begin.
+_INLINE_CHARACTERS = 20_000
+# A server that counts is shown a prompt of this many times what the estimate finds safe.
+_HOPE = 1.3
+_MOST_HOPE = 3.0
+_SAFETY = 0.97
+# After a refusal without figures.
+_SHARE = 0.5
+_LEAST_ROOM = 64  # tokens; a server that tells of less room is not believed
+
+
+class Told(Protocol):
+    """A model that is asked once, and tells how many tokens its server found in the prompt."""
+
+    @property
+    def name(self) -> str:
+        """The model's name as the operator knows it."""
+        ...
+
+    def stream(
+        self, prompt: Sequence[Message], *, deadline: float, told: Callable[[int], object]
+    ) -> AsyncGenerator[str]:
+        """As `bot.steady_model.Asked`; `told` may be called with the prompt's tokens."""
+        ...
+
+
+class Counts(Protocol):
+    """A server that counts."""
+
+    async def count(self, prompt: Sequence[Message]) -> int | None:
+        """Return the tokens of a prompt; None where it did not say in time."""
+        ...
+
+
+class FittedModel:
+    """Satisfies `bot.steady_model.Asked`: drops and shortens until the prompt is within `budget`.
+
+    `budget` and `answer`, the room that the answer needs beside it, are in tokens. `counter` may be
+    replaced at any time by a better one. What fits is settled by the counter; where something would
+    have to go, a server that counts is asked once whether more fits than a careful counter thinks.
+    A prompt that the server refuses as too long is shortened by what it says, and sent once more.
+    """
+
+    def __init__(
+        self, *, model: Told, counter: Counter, server: Counts | None, budget: int, answer: int
+    ) -> None:
+        self.counter = counter
+        self._model = model
+        self._server = server
+        self._budget = budget
+        self._answer = answer
+        self._hope = _HOPE
+
+    @property
+    def name(self) -> str:
+        """The model's name as the operator knows it."""
+        return self._model.name
+
+    async def stream(
+        self, prompt: Sequence[Message], *, deadline: float
+    ) -> AsyncGenerator[Delta, None]:
+        """Yield deltas, with a LeftOut before them where the last message was shortened.
+
+        Raises ModelError, PromptTooLong after a second refusal only.
+        """
+        counter = self.counter
+        fitted = await self._fit(prompt, counter)
+        begun = False
+        try:
+            async with aclosing(self._ask(fitted, counter, deadline)) as deltas:
+                async for delta in deltas:
+                    begun = True
+                    yield delta
+        except PromptTooLong as refusal:
+            shorter = None if begun else await self._shorter(prompt, fitted, counter, refusal)
+            if shorter is None:
+                raise
+            log.warning("A shorter prompt is tried: %s", refusal)
+        else:
+            return
+        async with aclosing(self._ask(shorter, counter, deadline)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def _ask(
+        self, fitted: Prompt, counter: Counter, deadline: float
+    ) -> AsyncGenerator[Delta, None]:
+        def told(used: int) -> None:
+            counter.learn(counter.count(fitted.messages), used)
+
+        stream = self._model.stream(fitted.messages, deadline=deadline, told=told)
+        async with aclosing(stream) as deltas:
+            async for delta in deltas:
+                if fitted.left_out:
+                    yield LeftOut(fitted.left_out)
+                    fitted = Prompt(fitted.messages, fitted.dropped, left_out=0)
+                yield delta
+
+    async def _fit(self, prompt: Sequence[Message], counter: Counter) -> Prompt:
+        safe = await _fitted(prompt, self._budget, counter)
+        if not (safe.dropped or safe.left_out) or counter.exact or self._server is None:
+            return safe
+        hoped = await _fitted(prompt, int(self._budget * self._hope), counter)
+        used = await self._server.count(hoped.messages)
+        if used is None:
+            return safe
+        counted = counter.count(hoped.messages)
+        counter.learn(counted, used)
+        # The next turn shows it what would have fitted now.
+        self._hope = min(max(counted / used * _SAFETY, 1.0), _MOST_HOPE)
+        return hoped if used <= self._budget else safe
+
+    async def _shorter(
+        self,
+        prompt: Sequence[Message],
+        refused: Prompt,
+        counter: Counter,
+        refusal: PromptTooLong,
+    ) -> Prompt | None:
+        """Return less of a prompt than was refused, as the refusal asks; None: nothing can go."""
+        counted = counter.count(refused.messages)
+        room = refusal.room(answer=self._answer)
+        if room is None or room < _LEAST_ROOM:
+            shorter = await _fitted(prompt, int(counted * _SHARE), counter)
+        else:
+            used = refusal.used or counted
+            # By what the counter makes of this very prompt.
+            share = min(room / used * _SAFETY, _SAFETY)
+            shorter = await _fitted(prompt, int(counted * share), counter)
+            counter.learn(counted, used)
+            # The server takes less than CONTEXT_TOKENS has it.
+            self._budget = min(self._budget, room)
+        return None if shorter.messages == refused.messages else shorter
+
+
+async def _fitted(prompt: Sequence[Message], budget: int, counter: Counter) -> Prompt:
+    if sum(len(message.text) for message in prompt) <= _INLINE_CHARACTERS:
+        return fit(prompt, budget=budget, count=counter.count)
+    # Beside the loop, which others need meanwhile.
+    return await asyncio.to_thread(fit, prompt, budget=budget, count=counter.count)

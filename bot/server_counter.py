@@ -1,0 +1,125 @@
+"""What a model server itself counts in a prompt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from bot.domain import Message
+from bot.guard import whole_characters
+from bot.model_call import open_pool
+from bot.model_server import ModelServer
+from bot.tasks import cancelled
+
+log = logging.getLogger(__name__)
+
+# A person waits: a server that is slower than this counts nothing for this turn.
+COUNT_SECONDS = 0.3
+_HELLO = (Message("user", "Hello"),)
+_PROBE_SECONDS = 5.0
+_BYTES = 8_000_000  # of an answer: vLLM and TGI send the tokens along
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """An endpoint that counts a chat with its template, and where its answer has the number."""
+
+    name: str
+    path: str
+    below_v1: bool
+    read: Callable[[Any], object]
+
+
+# llama.cpp since 2026 (xllamacpp 2026.10, run); vLLM (entrypoints/serve/tokenize/protocol.py:
+# TokenizeChatRequest); text-generation-inference 3 (router/src/server.rs: get_chat_tokenize).
+_WAYS = (
+    _Way(
+        "llama.cpp",
+        "/chat/completions/input_tokens",
+        below_v1=True,
+        read=lambda said: said["input_tokens"],
+    ),
+    _Way("vLLM", "/tokenize", below_v1=False, read=lambda said: said["count"]),
+    _Way(
+        "text-generation-inference",
+        "/chat_tokenize",
+        below_v1=False,
+        read=lambda said: len(said["tokenize_response"]),
+    ),
+)
+
+
+@asynccontextmanager
+async def connect(server: ModelServer) -> AsyncIterator[ServerCounter]:
+    """Open the connections by which a server is asked; nothing is sent before the first count."""
+    async with open_pool(server) as pool:
+        counter = ServerCounter(server, pool)
+        try:
+            yield counter
+        finally:
+            await counter.close()
+
+
+class ServerCounter:
+    """Asks a server for the tokens of a prompt: one request, and no answer where it is slow."""
+
+    def __init__(self, server: ModelServer, pool: aiohttp.ClientSession) -> None:
+        self._server = server
+        self._pool = pool
+        self._way: _Way | None = None
+        self._finding: asyncio.Task[None] | None = None
+
+    async def count(self, prompt: Sequence[Message]) -> int | None:
+        """Return the tokens of a prompt; None where the server does not count, or not in time.
+
+        The first prompt is never counted: it has the bot find out, beside it, whether one can be.
+        """
+        if self._finding is None:
+            self._finding = asyncio.create_task(self._find())
+        return await self._ask(self._way, prompt, seconds=COUNT_SECONDS) if self._way else None
+
+    async def close(self) -> None:
+        """End what is still under way."""
+        if self._finding is not None:
+            await cancelled(self._finding)
+
+    async def _find(self) -> None:
+        """Try each way once, with a prompt that has one word."""
+        for way in _WAYS:
+            if await self._ask(way, _HELLO, seconds=_PROBE_SECONDS):
+                log.info("%s counts prompts itself, as %s does", self._server, way.name)
+                self._way = way
+                return
+
+    async def _ask(self, way: _Way, prompt: Sequence[Message], *, seconds: float) -> int | None:
+        base = self._server.url.rstrip("/")
+        root = base if way.below_v1 else base.removesuffix("/v1")
+        messages = [
+            {"role": message.role, "content": whole_characters(message.text)} for message in prompt
+        ]
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._pool.post(
+                    root + way.path,
+                    data=json.dumps({"model": self._server.model, "messages": messages}),
+                    headers={
+                        "Content-Type": "application/json",
+                        "Authorization": f"Bearer {self._server.key}",
+                    },
+                    allow_redirects=False,
+                ) as response,
+            ):
+                if response.status != 200 or (response.content_length or 0) > _BYTES:
+                    return None
+                found = way.read(json.loads(await response.content.read(_BYTES)))
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, TypeError, LookupError):
+            return None
+        return found if isinstance(found, int) and found > 0 else None

@@ -1,0 +1,114 @@
+"""Where a model's own tokenizer comes from: its repository, or a package that brings it."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from huggingface_hub import (
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+from huggingface_hub.utils.tqdm import disable_progress_bars
+
+from bot.counter import Counter, mistral, of_file
+
+log = logging.getLogger(__name__)
+
+_MISTRAL = "mistralai/mistral-7b-instruct-v0.3"
+_MISTRAL_FILE = "tokenizer.model.v3"
+# The same file under another name (mistral_common 1.13, data/).
+_IN_MISTRAL_COMMON = "mistral_instruct_tokenizer_240323.model.v3"
+_ANY_FILE = "tokenizer.json"
+_ETAG_SECONDS = 10.0
+_MOST_BYTES = 40_000_000  # of a tokenizer.json; the largest in use have 35 MB
+
+
+def find(
+    model: str,
+    *,
+    token: str,
+    data_dir: Path,
+    endpoint: str | None,
+    found: Callable[[Counter], object],
+) -> threading.Thread:
+    """Look for the model's tokenizer in a thread of its own, and hand it to `found`.
+
+    It may be fetched from the Hub (or from `endpoint`), into `data_dir`, for the next start. No
+    failure matters: one line in the log says that lengths are estimated.
+    """
+    # A daemon: a download that hangs keeps no process from its end.
+    thread = threading.Thread(
+        target=_find,
+        args=(model.partition(":")[0], token, data_dir / "hub", endpoint, found),
+        name="tokenizer",
+        daemon=True,
+    )
+    thread.start()
+    return thread
+
+
+def _find(
+    model: str, token: str, cache: Path, endpoint: str | None, found: Callable[[Counter], object]
+) -> None:
+    exact = model.lower() == _MISTRAL
+    file = _MISTRAL_FILE if exact else _ANY_FILE
+    try:
+        path = (
+            _fetched(model, file, cache=cache)
+            or (_installed() if exact else None)
+            or _fetch(model, file, token=token, cache=cache, endpoint=endpoint)
+        )
+        found(mistral(path) if exact else of_file(path))
+    except ImportError as error:
+        _tell(model, f"pip install {error.name}")
+    except Exception as error:
+        # Whatever the Hub, the disk or a library has against it: it is not needed.
+        _tell(model, str(error).strip().partition("\n")[0] or type(error).__name__)
+    else:
+        log.info("Prompts for %s are counted by its own tokenizer (%s)", model, path.name)
+
+
+def _tell(model: str, why: str) -> None:
+    log.info("The length of prompts for %s is estimated, without its tokenizer: %s", model, why)
+
+
+def _installed() -> Path | None:
+    """Return the file that an installed mistral-common brings; the package is not imported."""
+    spec = importlib.util.find_spec("mistral_common")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder) / "data" / _IN_MISTRAL_COMMON
+        if path.is_file():
+            return path
+    return None
+
+
+def _fetched(model: str, file: str, *, cache: Path) -> Path | None:
+    known = try_to_load_from_cache(model, file, cache_dir=cache)
+    return Path(known) if isinstance(known, str) else None
+
+
+def _fetch(model: str, file: str, *, token: str, cache: Path, endpoint: str | None) -> Path:
+    """Fetch the file from the Hub; raise whatever it has against that."""
+    # False and not "": with that the library would send a token that it finds on the machine.
+    secret = token or False
+    url = hf_hub_url(model, file, endpoint=endpoint)
+    size = get_hf_file_metadata(url, token=secret, timeout=_ETAG_SECONDS).size
+    if size is None or size > _MOST_BYTES:
+        raise ValueError(f"{file} has {size} bytes")
+    # A bar would stand in the terminal's conversation.
+    disable_progress_bars()
+    path = hf_hub_download(
+        model,
+        file,
+        cache_dir=cache,
+        token=secret,
+        endpoint=endpoint,
+        etag_timeout=_ETAG_SECONDS,
+    )
+    return Path(path)

@@ -1,0 +1,71 @@
+"""Hugging Face's Hub on loopback, as far as one file is downloaded from it.
+
+Source: huggingface_hub 2.4, file_download.py: a HEAD tells commit, ETag and size, a GET has the
+bytes; what is refused carries X-Error-Code (errors.py and utils/_http.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+
+@dataclass(eq=False)
+class HubEmulator:
+    """Has `files` by "owner/name/file"; those of `gated` repositories are for `token` alone.
+
+    `asked` are the calls that came in, with the token of each. While `hangs`, no call is answered.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    gated: set[str] = field(default_factory=set)
+    token: str = "hf_accepted"
+    size: int | None = None  # that a HEAD tells, where it is not the file's
+    hangs: bool = False
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    url: str = ""
+
+    async def serve(self, request: web.Request) -> web.Response:
+        repo, file = request.match_info["repo"], request.match_info["file"]
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        self.asked.append((f"{request.method} {file}", given))
+        while self.hangs:
+            await asyncio.sleep(0.05)
+        if repo in self.gated and given != self.token:
+            refusal = {"X-Error-Code": "GatedRepo", "X-Error-Message": f"{repo} is gated"}
+            return web.Response(status=403 if given else 401, headers=refusal)
+        content = self.files.get(f"{repo}/{file}")
+        if content is None:
+            return web.Response(status=404, headers={"X-Error-Code": "EntryNotFound"})
+        headers = {
+            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "X-Repo-Commit": "0" * 40,
+            "Accept-Ranges": "bytes",
+        }
+        if request.method == "HEAD":
+            headers["Content-Length"] = str(len(content) if self.size is None else self.size)
+            return web.Response(headers=headers)
+        return web.Response(body=content, headers=headers)
+
+
+@asynccontextmanager
+async def hub() -> AsyncIterator[HubEmulator]:
+    """Serve on 127.0.0.1 while this lasts."""
+    emulator = HubEmulator()
+    app = web.Application()
+    app.router.add_route("*", r"/{repo:[^/]+/[^/]+}/resolve/main/{file}", emulator.serve)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    emulator.url = "http://{}:{}".format(*runner.addresses[0][:2])
+    try:
+        yield emulator
+    finally:
+        emulator.hangs = False
+        await runner.cleanup()

@@ -1,0 +1,210 @@
+"""Counting prompts: as mistral-common does for Mistral's model, and rather too many for others."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import string
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.counter import CarefulCounter, MistralCounter, Texts, mistral
+from bot.domain import Message
+
+CHATS = 5000
+ROLES = ("user", "assistant")
+SCRIPTS = (
+    (0x20, 0x7F),
+    (0xA0, 0x250),
+    (0x370, 0x530),
+    (0x590, 0x700),
+    (0x900, 0xE80),
+    (0x1100, 0x1200),
+    (0x1E00, 0x2100),
+    (0x3040, 0x3100),
+    (0x4E00, 0xA000),
+    (0xAC00, 0xD7A4),
+    (0x1F300, 0x1FB00),
+    (0x10000, 0x110000),
+)
+SIGNS = [
+    "[INST]",
+    "[/INST]",
+    "<s>",
+    "</s>",
+    "<unk>",
+    "<0x0A>",
+    "▁",
+    "[AVAILABLE_TOOLS]",
+    "[control_9]",
+]
+WORDS = [
+    "the",
+    "Größe",
+    "привет",
+    "世界",
+    "🙂",
+    "don't",
+    "x=1;",
+    "naïve",
+    "مرحبا",
+    "नमस्ते",
+    "\u200b",
+]
+CODE = Path(__file__).read_text(encoding="utf-8")
+
+
+def a_text(dice: random.Random) -> str:
+    """Return a text of one of many kinds, never empty."""
+    size = dice.randrange(1, 120)
+
+    def some(characters: Sequence[str], times: int = 1) -> str:
+        return "".join(dice.choices(characters, k=size * times))
+
+    low, high = dice.choice(SCRIPTS)
+    start = dice.randrange(len(CODE))
+    kinds: list[Callable[[], str]] = [
+        lambda: "".join(chr(dice.randrange(low, high)) for _ in range(size)),
+        lambda: some(" \t\n\r\u00a0\u3000\u2028a"),
+        lambda: "".join(chr(dice.randrange(0x20)) for _ in range(size)),
+        lambda: some(string.ascii_lowercase, 20),  # one very long word
+        lambda: dice.choice(["a", "=", " ", "\n", "ab", "é", "哈"]) * size * 5,
+        lambda: " ".join(dice.choices(WORDS, k=size)),
+        lambda: CODE[start : start + size * 5] or "pass",
+        lambda: some(SIGNS + WORDS),
+        lambda: some(string.printable, 3),
+        lambda: dice.choice([" ", "  ", "\n", ""]) + dice.choice(WORDS) + " " * dice.randrange(4),
+    ]
+    return dice.choice(kinds)()
+
+
+def a_chat(dice: random.Random) -> list[Message]:
+    """Return a composed prompt of up to six exchanges."""
+    said = [
+        Message("user" if place % 2 == 0 else "assistant", a_text(dice))
+        for place in range(2 * dice.randrange(7) + 1)
+    ]
+    # mistral-common takes no answer of white space alone; the bot sends none.
+    said = [each if each.text.strip() else Message(each.role, "well " + each.text) for each in said]
+    return [Message("system", a_text(dice)), *said] if dice.random() < 0.5 else said
+
+
+def v3() -> Path:
+    spec = importlib.util.find_spec("mistral_common")
+    if spec is None or spec.origin is None:
+        pytest.skip("mistral-common is missing: pip install -r requirements-dev.txt")
+    return Path(spec.origin).parent / "data" / "mistral_instruct_tokenizer_240323.model.v3"
+
+
+@pytest.fixture(scope="module")
+def counter() -> MistralCounter:
+    return mistral(v3())
+
+
+@pytest.fixture(scope="module")
+def reference() -> Callable[[Sequence[Message]], int]:
+    """Count as mistral-common does: what the model's makers take for the truth."""
+    v3()
+    from mistral_common.protocol.instruct.request import ChatCompletionRequest
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    tokenizer = MistralTokenizer.from_file(str(v3()))
+
+    def count(prompt: Sequence[Message]) -> int:
+        messages = [{"role": each.role, "content": each.text} for each in prompt]
+        request: Any = ChatCompletionRequest.model_validate({"messages": messages})
+        return len(tokenizer.encode_chat_completion(request).tokens)
+
+    return count
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mistrals_prompts_are_counted_as_mistral_common_counts_them(
+    counter: MistralCounter, reference: Callable[[Sequence[Message]], int]
+) -> None:
+    dice = random.Random(2403)
+    chats = [a_chat(dice) for _ in range(CHATS)]
+
+    wrong = [chat for chat in chats if counter.count(chat) != reference(chat)]
+
+    assert wrong == []
+
+
+def test_half_a_surrogate_pair_is_counted(counter: MistralCounter) -> None:
+    assert counter.count([Message("user", "\ud83d")]) > 3
+
+
+def test_the_careful_counter_does_not_count_less_than_mistral(counter: MistralCounter) -> None:
+    dice = random.Random(7)
+    careful = CarefulCounter()
+    chats = [[Message("user", " ".join(dice.choices(WORDS, k=200)))] for _ in range(100)]
+
+    assert all(careful.count(chat) >= counter.count(chat) for chat in chats)
+
+
+@pytest.mark.parametrize("content", [b"", b"no tokenizer", b"\x00" * 100])
+def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    pytest.importorskip("sentencepiece")
+    path = tmp_path / "tokenizer.model.v3"
+    path.write_bytes(content)
+
+    with pytest.raises(ValueError, match=r"tokenizer\.model\.v3"):
+        mistral(path)
+
+
+def test_a_text_is_counted_once() -> None:
+    counted: list[str] = []
+
+    def count(text: str) -> int:
+        counted.append(text)
+        return len(text)
+
+    texts = Texts(count)
+
+    assert [texts.count("one"), texts.count("one"), texts.count("three")] == [3, 3, 5]
+    assert counted == ["one", "three"]
+
+
+PROMPT = [Message("user", "word " * 100)]
+
+
+def test_what_a_server_found_beyond_a_count_is_added_from_then_on() -> None:
+    counter = CarefulCounter()
+    before = counter.count(PROMPT)
+
+    counter.learn(before, before * 2)
+
+    assert before * 2 <= counter.count(PROMPT) <= before * 2.1
+
+
+def test_a_few_tokens_more_are_the_templates() -> None:
+    counter = CarefulCounter()
+    before = counter.count(PROMPT)
+
+    counter.learn(before, before + 3)
+
+    assert counter.count(PROMPT) == before + 3
+
+
+@given(
+    heard=st.lists(st.tuples(st.integers(-5, 5000), st.integers(-5, 50_000))),
+    words=st.integers(1, 300),
+)
+def test_a_correction_is_on_the_safe_side_and_bounded(
+    heard: list[tuple[int, int]], words: int
+) -> None:
+    prompt = [Message("user", "word " * words)]
+    counter = CarefulCounter()
+    plain = last = counter.count(prompt)
+
+    for counted, used in heard:
+        counter.learn(counted, used)
+        assert counter.count(prompt) >= last
+        last = counter.count(prompt)
+
+    assert last <= 3 * (plain + 16) + 1

@@ -1,0 +1,274 @@
+"""Prompts fit what the server has room for, and what is refused is sent shorter once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bot import server_counter
+from bot.counter import CarefulCounter, Counter, MistralCounter
+from bot.domain import Delta, LeftOut, Message
+from bot.errors import ModelDenied, PromptTooLong
+from bot.fitted_model import FittedModel
+from bot.model import connect
+from bot.model_server import ModelServer
+from bot.prompt import CUT, fit
+from tests.emulators.model import Flavour, ModelEmulator
+
+ASK = "POST /v1/chat/completions$"
+COUNT = "input_tokens|/tokenize|/chat_tokenize"
+ANSWER = 20  # tokens
+
+
+@asynccontextmanager
+async def fitted(
+    emulator: ModelEmulator,
+    *,
+    budget: int = 1000,
+    counter: Counter | None = None,
+    counts: bool = False,
+) -> AsyncIterator[FittedModel]:
+    emulator.models = ["emulated"]
+    server = ModelServer(url=emulator.url, key="-", model="emulated", own=True)
+    async with (
+        connect(
+            model="emulated",
+            base_url=emulator.url,
+            api_key="",
+            max_tokens=ANSWER,
+            temperature=None,
+            top_p=None,
+            idle_timeout=5,
+            total_timeout=10,
+        ) as model,
+        server_counter.connect(server) as counting,
+    ):
+        yield FittedModel(
+            model=model,
+            counter=counter or CarefulCounter(),
+            server=counting if counts else None,
+            budget=budget,
+            answer=ANSWER,
+        )
+
+
+async def answer(model: FittedModel, prompt: Sequence[Message]) -> list[Delta]:
+    deadline = asyncio.get_running_loop().time() + 10
+    return [delta async for delta in model.stream(prompt, deadline=deadline)]
+
+
+def a_talk(exchanges: int, words: int = 20) -> list[Message]:
+    said = [
+        message
+        for n in range(exchanges)
+        for message in (
+            Message("user", f"question {n} " + "word " * words),
+            Message("assistant", f"answer {n} " + "word " * words),
+        )
+    ]
+    return [Message("system", "Be brief."), *said, Message("user", "And now?")]
+
+
+def texts(emulator: ModelEmulator, place: int = -1) -> list[str]:
+    return [message["content"] for message in emulator.requests[place].messages]
+
+
+def left_out(said: Sequence[Delta]) -> list[int]:
+    return [one.characters for one in said if isinstance(one, LeftOut)]
+
+
+async def test_the_oldest_exchanges_make_room() -> None:
+    async with ModelEmulator() as emulator, fitted(emulator, budget=300) as model:
+        emulator.context = 300 + ANSWER
+        said = await answer(model, a_talk(30))
+
+    assert len(emulator.requests) == 1
+    assert texts(emulator)[0] == "Be brief."
+    assert texts(emulator)[-3].startswith("question 29")
+    assert len(texts(emulator)) < 20
+    assert left_out(said) == []
+
+
+async def test_what_a_long_message_lost_is_told_before_the_first_word() -> None:
+    message = "start " + "word " * 3000 + "end"
+    async with ModelEmulator() as emulator, fitted(emulator, budget=300) as model:
+        emulator.answer = "Well."
+        said = await answer(model, [Message("user", message)])
+
+    (sent,) = texts(emulator)
+    assert sent.startswith("start")
+    assert sent.endswith("end")
+    assert CUT in sent
+    assert said == [LeftOut(len(message) - len(sent) + len(CUT)), "Well."]
+
+
+async def test_a_large_prompt_is_counted_beside_the_loop() -> None:
+    longest, ended = 0.0, False
+
+    async def watch() -> None:
+        nonlocal longest
+        now = asyncio.get_running_loop().time
+        while not ended:
+            since = now()
+            await asyncio.sleep(0.001)
+            longest = max(longest, now() - since)
+
+    prompt = [Message("user", "different words, " * 30_000)]
+    since = time.perf_counter()
+    fit(prompt, budget=3000, count=CarefulCounter().count)
+    inline = time.perf_counter() - since
+    async with ModelEmulator() as emulator, fitted(emulator, budget=3000) as model:
+        emulator.answer = "Well."
+        watching = asyncio.create_task(watch())
+        await answer(model, prompt)
+        ended = True
+        await watching
+
+    assert longest < inline / 2
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("flavour", ["llama.cpp", "vllm", "tgi", "router"])
+    async def test_a_refused_prompt_is_sent_shorter_once(self, flavour: Flavour) -> None:
+        async with ModelEmulator(flavour=flavour) as emulator, fitted(emulator) as model:
+            emulator.context = 300
+            said = await answer(model, a_talk(15))
+
+        assert len(emulator.requests) == 2
+        assert "".join(map(str, said)) == "You said: And now?"
+        assert texts(emulator)[-3].startswith("question 14")
+        assert 3 < len(texts(emulator)) < len(texts(emulator, 0))
+
+    @pytest.mark.parametrize("flavour", ["llama.cpp", "vllm", "tgi"])
+    async def test_the_next_prompt_knows_the_room(self, flavour: Flavour) -> None:
+        async with ModelEmulator(flavour=flavour) as emulator, fitted(emulator) as model:
+            emulator.context = 300
+            await answer(model, a_talk(15))
+            await answer(model, a_talk(16))
+
+        assert len(emulator.requests) == 3
+
+    async def test_the_figures_leave_no_more_out_than_needed(self) -> None:
+        async with ModelEmulator() as emulator, fitted(emulator) as model:
+            emulator.context = 300
+            await answer(model, a_talk(15))
+
+        # Of 280 tokens a pair takes about 50.
+        assert len(texts(emulator)) >= 1 + 2 * 4 + 1
+
+    @pytest.mark.parametrize("status", [400, 413, 422])
+    async def test_without_figures_half_is_tried(self, status: int) -> None:
+        body = {"error": {"message": "Please reduce the length of the messages or completion."}}
+        async with ModelEmulator() as emulator, fitted(emulator) as model:
+            emulator.fail(ASK, status=status, body=body)
+            await answer(model, a_talk(15))
+
+        assert len(emulator.requests) == 2
+        assert len(texts(emulator, 0)) * 0.3 < len(texts(emulator)) < len(texts(emulator, 0)) * 0.6
+
+    async def test_a_long_message_is_shortened_by_the_refusal(self) -> None:
+        message = "start " + "word " * 600 + "end"
+        async with ModelEmulator() as emulator, fitted(emulator, budget=2000) as model:
+            emulator.context, emulator.answer = 300, "Well."
+            said = await answer(model, [Message("user", message)])
+
+        (sent,) = texts(emulator)
+        assert said == [LeftOut(len(message) - len(sent) + len(CUT)), "Well."]
+        assert left_out(said)[0] < len(message) * 0.7
+
+    async def test_a_second_refusal_is_the_last(self) -> None:
+        async with ModelEmulator() as emulator, fitted(emulator) as model:
+            emulator.fail(ASK, status=413, times=2)
+            with pytest.raises(PromptTooLong):
+                await answer(model, a_talk(15))
+
+        assert len(emulator.requests) == 2
+
+    async def test_what_cannot_be_shorter_is_not_sent_again(self) -> None:
+        async with ModelEmulator() as emulator, fitted(emulator) as model:
+            emulator.fail(ASK, status=413)
+            with pytest.raises(PromptTooLong):
+                await answer(model, [Message("user", "Hi")])
+
+        assert len(emulator.requests) == 1
+
+    async def test_another_refusal_is_not_ours(self) -> None:
+        async with ModelEmulator() as emulator, fitted(emulator) as model:
+            emulator.fail(ASK, status=403)
+            with pytest.raises(ModelDenied):
+                await answer(model, a_talk(15))
+
+        assert len(emulator.requests) == 1
+
+    @pytest.mark.parametrize("context", ["0", "1", "999999999999", "-5"])
+    async def test_figures_that_cannot_be_are_no_obstacle(self, context: str) -> None:
+        text = f"maximum context length is {context} tokens, 0 in the messages"
+        async with ModelEmulator() as emulator, fitted(emulator) as model:
+            emulator.fail(ASK, status=400, body={"error": {"message": text}})
+            await answer(model, a_talk(15))
+            await answer(model, a_talk(15))
+
+        assert len(texts(emulator, 1)) > 2
+        assert len(texts(emulator, 2)) > 2
+
+
+class TestUsage:
+    async def test_what_the_server_found_more_is_counted_from_then_on(self) -> None:
+        counter = CarefulCounter(lambda text: 1)
+        async with ModelEmulator() as emulator, fitted(emulator, counter=counter) as model:
+            await answer(model, a_talk(5))
+            used = counter.count(a_talk(5))
+            told = emulator.requests[0]
+
+        assert told.body["stream_options"] == {"include_usage": True}
+        assert used >= 5 * 2 * 22
+
+    async def test_a_model_that_is_another_than_it_is_called_is_noticed(self) -> None:
+        counter = MistralCounter(lambda text: 10)
+        async with ModelEmulator() as emulator, fitted(emulator, counter=counter) as model:
+            await answer(model, a_talk(5))
+
+        assert counter.count(a_talk(5)) >= 5 * 2 * 22
+
+
+class TestServersOwnCount:
+    @pytest.mark.parametrize("flavour", ["llama.cpp", "vllm", "tgi"])
+    async def test_a_server_that_counts_lets_more_fit(self, flavour: Flavour) -> None:
+        async with ModelEmulator(flavour=flavour) as emulator:
+            async with fitted(emulator, budget=500, counts=True) as model:
+                emulator.context = 500 + ANSWER
+                for _ in range(4):
+                    await answer(model, a_talk(40))
+                    await asyncio.sleep(0.05)
+
+            emulator.unknown.clear()
+        assert len(emulator.requests) == 4
+        # The careful count has 8 tokens for what takes 3 around a message.
+        assert len(texts(emulator, 0)) < len(texts(emulator, -1))
+
+    async def test_a_server_that_counts_slowly_is_not_waited_for(self) -> None:
+        async with (
+            ModelEmulator() as emulator,
+            fitted(emulator, budget=500, counts=True) as model,
+        ):
+            await answer(model, a_talk(40))
+            await asyncio.sleep(0.1)
+            emulator.fail(COUNT, "hang")
+            async with asyncio.timeout(2):
+                await answer(model, a_talk(40))
+
+        assert texts(emulator, 0) == texts(emulator, 1)
+
+    async def test_nothing_is_asked_where_everything_fits(self) -> None:
+        async with (
+            ModelEmulator() as emulator,
+            fitted(emulator, budget=5000, counts=True) as model,
+        ):
+            await answer(model, a_talk(5))
+            await asyncio.sleep(0.05)
+
+        assert emulator.counted == 0

@@ -1,0 +1,173 @@
+"""A model's tokenizer comes from its repository, by the real library, and never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bot import tokenizer_file
+from bot.counter import CarefulCounter, Counter, MistralCounter
+from bot.domain import Message
+from tests.emulators.hub import HubEmulator, hub
+from tests.test_counter import v3
+
+MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
+PROMPT = [Message("user", "Hello world")]
+REPOSITORY = Path(__file__).parents[1]
+# Stands for an environment without mistral-common.
+WITHOUT_MISTRAL_COMMON = """
+import importlib.util, logging, sys
+from pathlib import Path
+found_by = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == "mistral_common" else found_by(name)
+from bot import tokenizer_file
+from bot.domain import Message
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+def found(counter):
+    print(counter.exact, counter.count([Message("user", "Hello world")]))
+tokenizer_file.find(
+    sys.argv[1], token=sys.argv[2], data_dir=Path(sys.argv[3]), endpoint=None, found=found
+).join(20)
+"""
+
+
+async def looked_for(
+    model: str, data_dir: Path, emulator: HubEmulator, *, token: str = ""
+) -> list[Counter]:
+    found: list[Counter] = []
+    thread = tokenizer_file.find(
+        model, token=token, data_dir=data_dir, endpoint=emulator.url, found=found.append
+    )
+    await asyncio.to_thread(thread.join, 20)
+    return found
+
+
+async def run_without_mistral_common(
+    emulator: HubEmulator, data_dir: Path, *, token: str = ""
+) -> str:
+    """Look for Mistral's tokenizer in a process whose HF_ENDPOINT is the emulator."""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", WITHOUT_MISTRAL_COMMON, MISTRAL, token, str(data_dir)],
+        env={**os.environ, "HF_ENDPOINT": emulator.url, "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout + done.stderr
+
+
+def a_tokenizer() -> bytes:
+    """Return a tokenizer.json that has a token for each word."""
+    tokenizers = pytest.importorskip("tokenizers", reason="pip install tokenizers")
+    vocabulary = {"[UNK]": 0, "Hello": 1, "world": 2}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    return str(tokenizer.to_str()).encode()
+
+
+async def test_mistrals_file_is_downloaded_and_kept(tmp_path: Path) -> None:
+    async with hub() as emulator:
+        emulator.files[f"{MISTRAL}/tokenizer.model.v3"] = v3().read_bytes()
+        emulator.gated.add(MISTRAL)
+        first = await run_without_mistral_common(emulator, tmp_path, token=emulator.token)
+        asked = len(emulator.asked)
+        second = await run_without_mistral_common(emulator, tmp_path, token=emulator.token)
+
+    assert first.startswith("True 5\n")
+    assert second.startswith("True 5\n")
+    assert asked == len(emulator.asked) > 0
+    assert {given for _, given in emulator.asked} == {emulator.token}
+
+
+@pytest.mark.parametrize("token", ["", "hf_without_access"])
+async def test_a_gated_file_is_done_without(tmp_path: Path, token: str) -> None:
+    async with hub() as emulator:
+        emulator.files[f"{MISTRAL}/tokenizer.model.v3"] = v3().read_bytes()
+        emulator.gated.add(MISTRAL)
+        said = await run_without_mistral_common(emulator, tmp_path, token=token)
+
+    (line,) = [line for line in said.splitlines() if "is estimated" in line]
+    assert MISTRAL in line
+    assert "hf_without_access" not in said
+    assert "True" not in said
+
+
+async def test_an_installed_mistral_common_brings_the_file(tmp_path: Path) -> None:
+    v3()
+    async with hub() as emulator:
+        (counter,) = await looked_for(f"{MISTRAL}:fastest", tmp_path, emulator)
+
+    assert isinstance(counter, MistralCounter)
+    assert counter.count(PROMPT) == 5
+    assert emulator.asked == []
+
+
+async def test_another_models_tokenizer_counts_carefully(tmp_path: Path) -> None:
+    async with hub() as emulator:
+        emulator.files["org/model/tokenizer.json"] = a_tokenizer()
+        (counter,) = await looked_for("org/model", tmp_path, emulator)
+
+    assert isinstance(counter, CarefulCounter)
+    assert counter.count(PROMPT) >= 2 + 8
+    assert counter.count([Message("user", "Hello " * 100)]) - counter.count(PROMPT) == 98
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", json.dumps([1]).encode(), b"\xff" * 1000])
+async def test_a_file_that_is_missing_or_broken_is_done_without(
+    tmp_path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with hub() as emulator:
+        if content is not None:
+            emulator.files["org/model/tokenizer.json"] = content
+        found = await looked_for("org/model", tmp_path, emulator)
+
+    assert found == []
+    (line,) = [each for each in caplog.messages if "is estimated" in each]
+    assert "org/model" in line
+
+
+async def test_a_file_that_is_far_too_large_is_not_fetched(tmp_path: Path) -> None:
+    async with hub() as emulator:
+        emulator.files["org/model/tokenizer.json"] = a_tokenizer()
+        emulator.size = 10**9
+        found = await looked_for("org/model", tmp_path, emulator)
+
+    assert found == []
+    assert [call for call, _ in emulator.asked] == ["HEAD tokenizer.json"]
+
+
+async def test_a_hub_that_hangs_keeps_nobody_waiting(tmp_path: Path) -> None:
+    found: list[Counter] = []
+    async with hub() as emulator:
+        emulator.hangs = True
+        since = time.monotonic()
+        thread = tokenizer_file.find(
+            "org/model", token="", data_dir=tmp_path, endpoint=emulator.url, found=found.append
+        )
+
+        assert time.monotonic() - since < 0.5
+        assert thread.daemon
+    await asyncio.to_thread(thread.join, 20)
+    assert found == []
+
+
+async def test_without_a_token_none_of_the_machine_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_this_machine")
+    async with hub() as emulator:
+        await looked_for("org/model", tmp_path, emulator)
+
+    assert {given for _, given in emulator.asked} == {""}

@@ -1,0 +1,48 @@
+"""From settings to a model that reads as much of a question as it has room for."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from bot.counter import mistral
+from bot.domain import Delta, LeftOut, Message
+from bot.prompt import CUT
+from bot.wiring import Mind, a_mind
+from config.settings import Settings
+from tests.emulators.model import ModelEmulator
+from tests.test_counter import v3
+
+MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
+LONG = "start " + "Straßenbahnhaltestelle, " * 2000 + "end"
+
+
+async def answer(mind: Mind) -> list[Delta]:
+    return [delta async for delta in mind.model.stream([Message("user", LONG)])]
+
+
+async def test_mistrals_tokenizer_leaves_no_more_out_than_it_must(tmp_path: Path) -> None:
+    exactly = mistral(v3())
+    async with ModelEmulator() as emulator:
+        emulator.answer = "Well."
+        settings = Settings(
+            model_id=MISTRAL,
+            model_url=emulator.url,
+            data_dir=tmp_path,
+            context_tokens=2000,
+            max_tokens=500,
+        )
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()) as mind:
+            said, used = await answer(mind), 0
+            async with asyncio.timeout(20):
+                # Until it is there prompts are estimated: nobody waits for it.
+                while used < 1500 - 12:
+                    said = await answer(mind)
+                    sent = emulator.requests[-1].messages[-1]["content"]
+                    used = exactly.count([Message("user", sent)])
+
+        assert used <= 1500
+        assert CUT in sent
+        assert said[1:] == ["Well."]
+        assert isinstance(said[0], LeftOut)
+        assert said[0].characters == len(LONG) - len(sent) + len(CUT)

@@ -267,7 +267,8 @@ class Settings:
         ),
     )
     data_dir: Path = field(
-        default=Path("data"), metadata=_variable("folder for the embedded Valkey", parse=_folder)
+        default=Path("data"),
+        metadata=_variable("folder for the embedded Valkey and for tokenizers", parse=_folder),
     )
     discord_token: str = field(
         default="", repr=False, metadata=_variable("Discord bot token", parse=_word)

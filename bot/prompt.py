@@ -70,6 +70,18 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> Prompt:
     return Prompt(tuple(newest(kept)), dropped=len(said) // 2 - kept, left_out=left_out)
 
 
+def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the messages with the system prompt at the head of the first question.
+
+    For templates that know no system prompt: they refuse it by name, or as one that breaks the
+    alternation of user and assistant.
+    """
+    if len(messages) < 2 or messages[0].role != "system":
+        return tuple(messages)
+    system, first, *rest = messages
+    return Message(first.role, f"{system.text}\n\n{first.text}"), *rest
+
+
 def _most(limit: int, fits: Callable[[int], bool]) -> int:
     """Return the largest number up to `limit` that fits; what is smaller than it fits, too.
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from bot import http, local_model, model, router, server_counter, tokenizer_file
+from bot import http, local_model, model, router, server_counter, tokenizer_file, transformers_model
 from bot.budget import EditBudgets
 from bot.counter import CarefulCounter
 from bot.errors import CannotStart
@@ -158,10 +158,15 @@ async def a_mind(
     settings: Settings, roles: frozenset[str], stopping: asyncio.Event
 ) -> AsyncIterator[Mind]:
     """Connect the models that the settings name, or start the embedded one."""
-    named = settings.hf_token or settings.model_url or settings.local_model_path
+    named = (
+        settings.hf_token
+        or settings.model_url
+        or settings.local_model_path
+        or settings.transformers_model
+    )
     if settings.model_id != DEMO and not named and "worker" in roles and settings.chat_platforms:
         raise CannotStart(
-            "there is no model: set HF_TOKEN, MODEL_URL or LOCAL_MODEL_PATH, "
+            "there is no model: set HF_TOKEN, MODEL_URL, LOCAL_MODEL_PATH or TRANSFORMERS_MODEL, "
             "or MODEL_ID=demo for the small embedded one"
         )
     async with AsyncExitStack() as stack:
@@ -169,6 +174,8 @@ async def a_mind(
             mind = await _local_mind(_for_the_demo(settings), stopping, stack)
         elif settings.local_model_path:
             mind = await _local_mind(settings, stopping, stack)
+        elif settings.transformers_model:
+            mind = await _transformers_mind(settings, stopping, stack)
         else:
             mind = await _remote_mind(settings, stopping, stack)
         log.info("Answers come from %s", mind.label)
@@ -177,16 +184,21 @@ async def a_mind(
 
 def _for_the_demo(settings: Settings) -> Settings:
     """Put what suits the demo model where the operator left it to us."""
-    told = settings.system_prompt != Settings().system_prompt
     return replace(
         settings,
         local_model_path=None,
-        system_prompt=settings.system_prompt if told else DEMO_PROMPT,
+        system_prompt=_told(settings, otherwise=DEMO_PROMPT),
         context_tokens=DEMO_CONTEXT,
         max_tokens=min(settings.max_tokens, DEMO_ANSWER),
         temperature=DEMO_TEMPERATURE if settings.temperature is None else settings.temperature,
         top_p=DEMO_TOP_P if settings.top_p is None else settings.top_p,
     )
+
+
+def _told(settings: Settings, *, otherwise: str) -> str:
+    """Return the operator's system prompt, where there is one."""
+    told = settings.system_prompt != Settings().system_prompt
+    return settings.system_prompt if told else otherwise
 
 
 async def _local_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack) -> Mind:
@@ -217,6 +229,39 @@ async def _local_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncE
         ),
         label=f"{server.name}, {demo}" if server.demo else f"{server.name} on this machine",
         system_prompt=settings.system_prompt,
+    )
+
+
+async def _transformers_mind(
+    settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack
+) -> Mind:
+    if settings.model_fallbacks:
+        log.warning("MODEL_FALLBACKS is for HF_TOKEN and MODEL_URL; TRANSFORMERS_MODEL has none")
+    name = settings.transformers_model
+    server = await stack.enter_async_context(
+        transformers_model.serve(
+            name=name,
+            token=settings.hf_token,
+            context_tokens=settings.context_tokens,
+            max_tokens=settings.max_tokens,
+        )
+    )
+    return Mind(
+        model=await _steady_model(
+            replace(
+                settings,
+                max_tokens=server.max_tokens,
+                context_tokens=server.prompt_tokens + server.max_tokens,
+            ),
+            *(stopping, stack, [name], server.url, server.api_key),
+            # Who waits for a place hears nothing, or signs of life at most.
+            idle_timeout=settings.reply_timeout,
+        ),
+        label=f"{name}, run by transformers on this machine",
+        # It would only cost a dialogue model room, and come back as an answer.
+        system_prompt=_told(
+            settings, otherwise="" if server.is_dialogue else settings.system_prompt
+        ),
     )
 
 

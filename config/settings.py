@@ -213,6 +213,13 @@ class Settings:
             "a GGUF file for the embedded server, instead of the demo model", parse=_file
         ),
     )
+    transformers_model: str = field(
+        default="",
+        metadata=_variable(
+            "a model to run here with transformers: its name at Hugging Face, or its folder",
+            parse=str,
+        ),
+    )
     gpu_layers: int | None = field(
         default=None,
         metadata=_variable(
@@ -449,7 +456,9 @@ def _contradictions(values: Mapping[str, Any], texts: Mapping[str, str]) -> Iter
             f"in CONTEXT_TOKENS={values['context_tokens']}"
         )
     models = ["MODEL_ID=demo"] if texts.get("MODEL_ID") == "demo" else []
-    models += [name for name in ("LOCAL_MODEL_PATH", "MODEL_URL") if name in texts]
+    models += [
+        name for name in ("LOCAL_MODEL_PATH", "TRANSFORMERS_MODEL", "MODEL_URL") if name in texts
+    ]
     if len(models) > 1:
         yield f"{models[0]} and {models[1]} are two ways to a model: set one of them"
     ways = [name for name in ("SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET") if name in texts]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain import Exchange, Message, Person, ThreadKey, Turn
-from bot.prompt import CUT, Prompt, compose, fit
+from bot.prompt import CUT, Prompt, compose, fit, without_system
 from bot.tokens import MESSAGE_OVERHEAD, estimate
 
 ANN = Person("1", "Ann")
@@ -212,3 +212,12 @@ def test_a_history_that_cannot_fit_is_not_counted_whole() -> None:
 
     assert len(prompt.messages) == 7
     assert max(counted) <= 20
+
+
+def test_a_prompt_without_a_system_message_has_its_words_in_the_first_question() -> None:
+    said = [Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "Well?")]
+
+    folded = without_system([Message("system", "Be kind."), *said])
+
+    assert folded == (Message("user", "Be kind.\n\nHi"), *said[1:])
+    assert without_system(folded) == folded

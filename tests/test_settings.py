@@ -211,6 +211,10 @@ def test_a_path_in_a_folder_that_may_not_be_entered_is_a_mistake(name: str, tmp_
             {"LOCAL_MODEL_PATH": __file__, "MODEL_URL": "http://here"},
             "LOCAL_MODEL_PATH and MODEL_URL are two ways to a model: set one of them",
         ),
+        (
+            {"TRANSFORMERS_MODEL": "some/model", "MODEL_URL": "http://here"},
+            "TRANSFORMERS_MODEL and MODEL_URL are two ways to a model: set one of them",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_together_are_mistakes(

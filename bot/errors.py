@@ -23,7 +23,8 @@ ParleyError
 │   ├── ModelSilent         no delta, or no end, in time
 │   ├── PromptTooLong       the context is smaller than the prompt
 │   ├── PromptRefused       another 4xx: the server does not take this request
-│   │   └── UsageRefused    it does not count tokens when asked to
+│   │   ├── UsageRefused    it does not count tokens when asked to
+│   │   └── SystemRefused   the model's template knows no system prompt
 │   ├── EmptyAnswer         a stream without a word
 │   ├── AnswerCut           no failure: the answer reached the longest allowed
 │   └── GivenUp             every try at the turn failed
@@ -141,8 +142,12 @@ class ModelUnpaid(ModelError):
 
 
 class ModelUnknown(ModelError):
-    """HTTP 404, or a router that knows no provider of the model."""
+    """HTTP 404, or a router that knows no provider of the model.
 
+    `offered` is the model that the server says it has instead, where it does.
+    """
+
+    offered: str | None = None
     apology = "My language model cannot be found. Whoever runs me needs to choose another."
 
 
@@ -165,8 +170,12 @@ class ModelLoading(ModelError):
 
 
 class ModelUnavailable(ModelError):
-    """The server refused, broke off or answered 5xx."""
+    """The server refused, broke off or answered 5xx.
 
+    `wordless` says that it failed over a request without any word of why.
+    """
+
+    wordless = False
     apology = "I cannot reach the language model. Please ask again in a moment."
 
 
@@ -206,6 +215,10 @@ class PromptRefused(ModelError):
 
 class UsageRefused(PromptRefused):
     """The server does not know `stream_options`, by which it is asked to count tokens."""
+
+
+class SystemRefused(PromptRefused):
+    """The model's template knows no system prompt; the same words may stand in the question."""
 
 
 class EmptyAnswer(ModelError):

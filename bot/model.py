@@ -10,19 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import aiohttp
 from huggingface_hub import AsyncInferenceClient, ChatCompletionInputStreamOptions
 
 from bot.domain import Json, Message
-from bot.errors import AnswerCut, UsageRefused
+from bot.errors import AnswerCut, ModelUnavailable, ModelUnknown, SystemRefused, UsageRefused
 from bot.model_call import Call, open_pool
 from bot.model_numbers import Numbers
 from bot.model_server import ModelServer
+from bot.offer import look
+from bot.prompt import without_system
+
+log = logging.getLogger(__name__)
 
 ROUTER = "https://router.huggingface.co/v1"
 
@@ -89,11 +95,13 @@ class ChatModel:
         self._idle_timeout = idle_timeout
         self._total_timeout = total_timeout
         self._counts = True  # whether the server takes it well to be asked for a count of tokens
+        self._name = server.model
+        self._folds = False  # whether the system prompt has to stand in the first question
 
     @property
     def name(self) -> str:
         """The model's name as the operator wrote it."""
-        return self._server.model
+        return self._name
 
     async def stream(
         self,
@@ -116,7 +124,7 @@ class ChatModel:
             async with AsyncInferenceClient(
                 base_url=self._server.url, api_key=self._server.key
             ) as client:
-                await self._wait(self._ask(client, call, prompt), deadline=deadline)
+                await self._wait(self._agree(client, call, prompt), deadline=deadline)
                 late: list[bytes] = []  # what comes after the end of the text
                 while not (finish or call.ended):
                     for event in await self._wait(call.events(), deadline=deadline):
@@ -145,6 +153,34 @@ class ChatModel:
         if finish == "length":
             raise AnswerCut(f"{self._server} reached MAX_TOKENS={self._max_tokens}")
 
+    async def _agree(
+        self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message]
+    ) -> None:
+        """Ask, and again in the way that the server wants it; what it wants is remembered."""
+        while True:  # a wish comes once
+            try:
+                return await self._ask(client, call, prompt)
+            except (SystemRefused, ModelUnavailable) as error:
+                # `transformers serve` 5.23 fails so where a template refuses a system prompt.
+                wordless = isinstance(error, SystemRefused) or error.wordless
+                if self._folds or prompt[0].role != "system" or not wordless:
+                    raise
+                await self._ask(client, call, without_system(prompt))
+                self._folds = True
+                return None
+            except ModelUnknown as error:
+                self._server = await self._with_offered(error)
+
+    async def _with_offered(self, error: ModelUnknown) -> ModelServer:
+        """Return the server with the only model that it has; raise the error where it has more."""
+        if not self._server.own:
+            raise error
+        name = error.offered or (await look(self._server)).name_for(self._server.model)
+        if name is None or name == self._server.model:
+            raise error
+        log.warning("%s has %s and not MODEL_ID=%s: that is asked", self._server, name, self.name)
+        return replace(self._server, model=name)
+
     async def _ask(
         self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message]
     ) -> None:
@@ -159,7 +195,10 @@ class ChatModel:
     ) -> None:
         with call.sending():
             await client.chat_completion(
-                [{"role": message.role, "content": message.text} for message in prompt],
+                [
+                    {"role": message.role, "content": message.text}
+                    for message in (without_system(prompt) if self._folds else prompt)
+                ],
                 model=self._server.model,
                 stream=True,
                 stream_options=_WITH_USAGE if counts else None,

@@ -14,7 +14,14 @@ from urllib.parse import urlsplit
 
 from bot import too_long
 from bot.domain import Json
-from bot.errors import ModelError, PromptTooLong, UsageRefused
+from bot.errors import (
+    ModelError,
+    ModelUnavailable,
+    ModelUnknown,
+    PromptTooLong,
+    SystemRefused,
+    UsageRefused,
+)
 from bot.model_failures import FAILURES
 
 # Of the 4xx, those that another try may find gone.
@@ -24,6 +31,13 @@ _PASSING = (408, 409, 424, 425)
 _UNKNOWN = ("model_not_supported", "model_not_found", "not supported by any provider")
 # And that a licence was not accepted: the Hub's header X-Error-Code, and its words.
 _GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
+
+# And that a model's template knows no system prompt: Gemma's by name, older Mistrals' because it
+# breaks the order. The servers repeat the template's words (vLLM, TGI, transformers serve).
+_NO_SYSTEM = ("system role not supported", "system role is not supported", "roles must alternate")
+# `transformers serve MODEL` lists what lies in its cache, and tells what it runs in a refusal alone
+# (transformers 5.23, cli/serving/utils.py).
+_PINNED = re.compile(r"[Ss]erver is pinned to '([^']+)'")
 
 # An error's type or code goes into the log; a message does not, for it may repeat the prompt.
 _IDENTIFIER = re.compile(r"[A-Za-z][\w.-]{0,63}")
@@ -72,6 +86,13 @@ class ModelServer:
         happened = f"answered HTTP {status}{_code(said)}"
         if counts and status in (400, 422) and b"stream_options" in body:
             return UsageRefused(f"{self} {happened}: it does not know stream_options")
+        if status in (400, 422, 424, 500) and _mentions(said, _NO_SYSTEM):
+            text = f"{self} {happened}: the model's template knows no system prompt"
+            return SystemRefused(text, status=status)
+        if status == 400 and (pinned := _PINNED.search(str(said.get("message")))):
+            unknown = ModelUnknown(f"{self} has {pinned[1]} and not MODEL_ID={self.model}")
+            unknown.offered = pinned[1]
+            return unknown
         error = self.failure(
             _name(status, headers, said),
             happened,
@@ -79,6 +100,8 @@ class ModelServer:
             retry_after=_retry_after(headers, said),
             more=_tokens(said),
         )
+        if isinstance(error, ModelUnavailable):
+            error.wordless = status == 500 and not said
         return _with_figures(error, said)
 
     def event(self, event: Mapping[str, Json]) -> ModelError:
@@ -118,7 +141,9 @@ def _fields(data: Mapping[str, Json]) -> Mapping[str, Json]:
     error = data.get("error")
     if isinstance(error, dict):
         return {**data, **error}
-    return {**data, "message": error} if isinstance(error, str) else data
+    # FastAPI, and so `transformers serve`, says "detail".
+    text = error if isinstance(error, str) else data.get("detail")
+    return {**data, "message": text} if isinstance(text, str) else data
 
 
 def _mentions(said: Mapping[str, Json], marks: tuple[str, ...]) -> bool:

@@ -20,6 +20,7 @@ from bot.fitted_model import FittedModel
 from bot.intake import Intake
 from bot.model import ChatModel
 from bot.model_server import ModelServer
+from bot.offer import look
 from bot.ports import Model, Platform
 from bot.steady_model import Schedule, SteadyModel
 from bot.store import Store
@@ -41,6 +42,8 @@ DEMO_TOP_P = 0.9
 DEMO_CONTEXT = 2048  # tokens of one conversation
 DEMO_ANSWER = 512  # tokens, after which it only repeats itself
 LOCAL_SLOTS = 4  # answers that the embedded model writes at once; further ones wait their turn
+
+_NAMES = 8  # of a server's models, in the log
 
 Job = Coroutine[Any, Any, None]
 
@@ -269,6 +272,8 @@ async def _remote_mind(settings: Settings, stopping: asyncio.Event, stack: Async
     # HF_TOKEN is for the router alone.
     key = settings.model_api_key if settings.model_url else settings.hf_token
     where = urlsplit(settings.model_url).hostname if settings.model_url else "Hugging Face"
+    if settings.model_url:
+        settings = await _as_offered(settings, key)
     names = list(dict.fromkeys((settings.model_id, *settings.model_fallbacks)))
     if not settings.model_url:
         # Nobody waits for it: where Hugging Face is slow or away the bot starts all the same.
@@ -281,6 +286,29 @@ async def _remote_mind(settings: Settings, stopping: asyncio.Event, stack: Async
         ),
         label=f"{settings.model_id} at {where}",
         system_prompt=settings.system_prompt,
+    )
+
+
+async def _as_offered(settings: Settings, key: str) -> Settings:
+    """Put what the server itself says of its model where it goes before the settings."""
+    server = ModelServer(url=settings.model_url, key=key or "-", model=settings.model_id, own=True)
+    offer = await look(server)
+    name, context = offer.name_for(settings.model_id), offer.context
+    if not offer.models:
+        log.info("%s does not tell which models it has; MODEL_ID is asked for", server)
+    elif name is None:
+        log.warning(
+            "%s has no %s: set MODEL_ID to one of %s",
+            *(server, settings.model_id, ", ".join(sorted(offer.models)[:_NAMES])),
+        )
+    if context is None:
+        return replace(settings, model_id=name or settings.model_id)
+    # An answer may take half of a small context: a question has to fit, too.
+    return replace(
+        settings,
+        model_id=name or settings.model_id,
+        context_tokens=min(settings.context_tokens, context),
+        max_tokens=min(settings.max_tokens, max(context // 2, 1)),
     )
 
 

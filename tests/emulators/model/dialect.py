@@ -14,11 +14,27 @@ Object = dict[str, Json]
 COMPLETIONS = "POST /v1/chat/completions"
 TOKENIZE = "POST /tokenize"
 TEMPLATE = "POST /apply-template"
+MODELS = "GET /v1/models"
 MODEL = "GET /v1/models/{name}"
+PROPS = "GET /props"
+INFO = "GET /info"
 WHOAMI = "GET /api/whoami-v2"
 INPUT_TOKENS = "POST /v1/chat/completions/input_tokens"
 CHAT_TOKENIZE = "POST /chat_tokenize"
-ENDPOINTS = (COMPLETIONS, TOKENIZE, TEMPLATE, INPUT_TOKENS, CHAT_TOKENIZE, MODEL, WHOAMI)
+ENDPOINTS = (
+    COMPLETIONS,
+    TOKENIZE,
+    TEMPLATE,
+    INPUT_TOKENS,
+    CHAT_TOKENIZE,
+    MODELS,
+    MODEL,
+    PROPS,
+    INFO,
+    WHOAMI,
+)
+# Who wants to know what kind of server this is may ask for these in vain.
+PROBES = frozenset({MODELS, PROPS, INFO, "GET /api/ps", "POST /api/show"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +114,14 @@ class Dialect:
     def too_long(self, need: Need, context: int) -> Refused | None:
         """Return the refusal of a prompt that leaves no room in the context; None: it fits."""
         raise NotImplementedError
+
+    def tell(self, endpoint: str, served: Served) -> Json:
+        """Return what the server says of itself; at least its models, in OpenAI's words."""
+        return {"object": "list", "data": [self.card(each, served) for each in served.models]}
+
+    def card(self, name: str, served: Served) -> Json:
+        """Return what stands in the list of models."""
+        return {"id": name, "object": "model", "created": 0, "owned_by": "emulator"}
 
     def tokenize(self, body: Object, served: Served) -> Json:
         raise NotImplementedError

@@ -8,6 +8,8 @@ from bot.domain import Json
 from tests.emulators.model.dialect import (
     COMPLETIONS,
     INPUT_TOKENS,
+    MODELS,
+    PROPS,
     TEMPLATE,
     TOKENIZE,
     Dialect,
@@ -31,7 +33,7 @@ _TYPES = {
 class LlamaCpp(Dialect):
     """It answers for whatever model it is asked."""
 
-    endpoints = frozenset({COMPLETIONS, TOKENIZE, TEMPLATE, INPUT_TOKENS})
+    endpoints = frozenset({COMPLETIONS, TOKENIZE, TEMPLATE, INPUT_TOKENS, MODELS, PROPS})
     opening: ClassVar[Object | None] = {"role": "assistant", "content": None}
 
     def error(self, status: int, message: str) -> Json:
@@ -56,6 +58,11 @@ class LlamaCpp(Dialect):
             "n_ctx": context,
         }
         return Refused(400, {"error": error})
+
+    def tell(self, endpoint: str, served: Served) -> Json:
+        if endpoint == PROPS:
+            return {"default_generation_settings": {"n_ctx": served.context or 32768}}
+        return super().tell(endpoint, served)
 
     def tokenize(self, body: Object, served: Served) -> Json:
         found = tokens(str(body.get("content", "")))

@@ -110,7 +110,7 @@ class Server:
     def _let_in(self, request: web.Request, asked: Asked) -> None:
         """Raise Refused for who has no key, and for a path that this kind of server has not."""
         endpoint = _endpoint(request)
-        if endpoint not in self._dialect.endpoints:
+        if endpoint not in self._dialect.endpoints and asked.call not in dialect.PROBES:
             self.unknown.append(asked.call)
         key = self._behaviour.api_key
         given = asked.headers.get("Authorization")
@@ -138,6 +138,8 @@ class Server:
                 self.counted += 1
                 self._judge(asked, body)
                 found = self._dialect.count(render(asked.messages))
+            case dialect.MODELS | dialect.PROPS | dialect.INFO as endpoint:
+                found = self._dialect.tell(endpoint, self._behaviour.served())
             case _:
                 self._judge(asked, body)
                 found = {"prompt": render(asked.messages)}

@@ -13,6 +13,8 @@ from bot.domain import Json
 from tests.emulators.model.dialect import (
     CHAT_TOKENIZE,
     COMPLETIONS,
+    INFO,
+    MODELS,
     TOKENIZE,
     Dialect,
     Need,
@@ -29,7 +31,7 @@ _TYPES = {422: "validation", 424: "generation", 429: "overloaded", 500: "incompl
 class Tgi(Dialect):
     """It has one model, whatever it is asked for, and speaks without a first chunk."""
 
-    endpoints = frozenset({COMPLETIONS, TOKENIZE, CHAT_TOKENIZE})
+    endpoints = frozenset({COMPLETIONS, TOKENIZE, CHAT_TOKENIZE, MODELS, INFO})
     opening = None
     chorus: ClassVar[Object] = {"role": "assistant"}
 
@@ -69,6 +71,16 @@ class Tgi(Dialect):
         event = json.dumps(self.event(422, message))
         kind = {"Content-Type": "text/event-stream"}
         return Refused(200, f"data: {event}\n\ndata: [DONE]\n\n", kind)
+
+    def tell(self, endpoint: str, served: Served) -> Json:
+        if endpoint == INFO:
+            context = served.context or 32768
+            return {
+                "model_id": served.name,
+                "max_input_tokens": context - 1,
+                "max_total_tokens": context,
+            }
+        return super().tell(endpoint, served)
 
     def tokenize(self, body: Object, served: Served) -> Json:
         if not isinstance(body.get("inputs"), str):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bot.domain import Json
 from tests.emulators.model.dialect import (
     COMPLETIONS,
+    MODELS,
     TOKENIZE,
     Dialect,
     Need,
@@ -27,7 +28,7 @@ _TYPES = {400: "BadRequestError", 404: "NotFoundError", 501: "NotImplementedErro
 class Vllm(Dialect):
     """It knows its models by name, and refuses an answer that may outgrow the context."""
 
-    endpoints = frozenset({COMPLETIONS, TOKENIZE})
+    endpoints = frozenset({COMPLETIONS, TOKENIZE, MODELS})
 
     def error(self, status: int, message: str) -> Json:
         return _error(status, message)
@@ -57,6 +58,10 @@ class Vllm(Dialect):
             f" (parameter=input_tokens, value={need.prompt})"
         )
         return Refused(400, _error(400, message, param="input_tokens"))
+
+    def card(self, name: str, served: Served) -> Json:
+        context = served.context or 32768
+        return {"id": name, "object": "model", "owned_by": "vllm", "max_model_len": context}
 
     def tokenize(self, body: Object, served: Served) -> Json:
         match body:

@@ -1,0 +1,136 @@
+"""What a model server of one's own has, in its own words: which models, and how much they see."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from bot.domain import Json
+from bot.model_call import open_pool
+from bot.model_server import ModelServer
+
+_SECONDS = 5.0  # for all questions together; a server that is away is not waited for
+_BYTES = 4_000_000  # of an answer: Ollama tells a licence along
+# What Ollama gives a model where nobody chose, on a machine with little video memory; it cuts
+# longer prompts without a word (ollama/ollama, docs/context-length.mdx).
+_OLLAMA_CONTEXT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A server's models, and the context of the one asked about, in tokens, where it tells."""
+
+    models: tuple[str, ...]
+    context: int | None
+
+    def name_for(self, model: str) -> str | None:
+        """Return what the server calls this model, or its only one; None where one must choose."""
+        if model in self.models:
+            return model
+        if f"{model}:latest" in self.models:  # Ollama
+            return f"{model}:latest"
+        return self.models[0] if len(self.models) == 1 else None
+
+
+async def look(server: ModelServer) -> Offer:
+    """Ask a server what it has; nothing is known of one that is away, or that has no such words."""
+    asker = _Asker(server)
+    try:
+        async with asyncio.timeout(_SECONDS), open_pool(server) as pool:
+            return await asker.offer(pool)
+    except TimeoutError:
+        return asker.known
+
+
+class _Asker:
+    """Puts the questions of several kinds of server; `known` is what was answered so far."""
+
+    def __init__(self, server: ModelServer) -> None:
+        self.known = Offer((), None)
+        self._server = server
+
+    async def offer(self, pool: aiohttp.ClientSession) -> Offer:
+        said = await self._get(pool, "/v1/models")
+        entries = [each for each in _list(said.get("data")) if isinstance(each, dict)]
+        models = tuple(str(each["id"]) for each in entries if each.get("id"))
+        self.known = Offer(models, None)
+        name = self.known.name_for(self._server.model)
+        entry = next((each for each in entries if each.get("id") == name), {})
+        if name:
+            self.known = Offer(models, await self._context(pool, name, entry))
+        return self.known
+
+    async def _context(
+        self, pool: aiohttp.ClientSession, name: str, entry: Mapping[str, Json]
+    ) -> int | None:
+        """Return the tokens that a conversation may have, wherever this kind of server says so."""
+        # vLLM (entrypoints/openai/models/protocol.py: ModelCard).
+        if found := _whole(entry.get("max_model_len")):
+            return found
+        # llama.cpp (tools/server/README.md: GET /props), of one of its slots.
+        props = await self._get(pool, "/props")
+        if found := _whole(_object(props.get("default_generation_settings")).get("n_ctx")):
+            return found
+        # text-generation-inference (docs/openapi.json: Info).
+        if found := _whole((await self._get(pool, "/info")).get("max_total_tokens")):
+            return found
+        return await self._ollama_context(pool, name)
+
+    async def _ollama_context(self, pool: aiohttp.ClientSession, name: str) -> int | None:
+        """Return what Ollama gives the model now, or will give it when it loads it.
+
+        Source: ollama/ollama, docs/openapi.yaml: /api/ps, /api/show.
+        """
+        running = _list((await self._get(pool, "/api/ps")).get("models"))
+        for each in map(_object, running):
+            if each.get("name") == name and (found := _whole(each.get("context_length"))):
+                return found
+        shown = await self._get(pool, "/api/show", {"model": name})
+        if chosen := re.search(r"^num_ctx\s+(\d+)", str(shown.get("parameters")), re.MULTILINE):
+            return int(chosen[1])
+        lengths = (
+            _whole(value)
+            for key, value in _object(shown.get("model_info")).items()
+            if key.endswith(".context_length")
+        )
+        return next((min(each, _OLLAMA_CONTEXT) for each in lengths if each), None)
+
+    async def _get(
+        self, pool: aiohttp.ClientSession, path: str, question: Json = None
+    ) -> Mapping[str, Json]:
+        """Return an answer's object; {} where there is none."""
+        root = self._server.url.rstrip("/").removesuffix("/v1")
+        try:
+            async with pool.request(
+                "POST" if question else "GET",
+                root + path,
+                data=json.dumps(question) if question else None,
+                headers={
+                    "Authorization": f"Bearer {self._server.key}",
+                    "Content-Type": "application/json",
+                },
+                allow_redirects=False,
+            ) as response:
+                if response.status != 200:
+                    return {}
+                return _object(json.loads(await response.content.read(_BYTES)))
+        except (aiohttp.ClientError, OSError, ValueError, RecursionError):
+            return {}
+
+
+def _object(value: Any) -> Mapping[str, Json]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
+def _whole(value: Json) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

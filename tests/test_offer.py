@@ -1,0 +1,286 @@
+"""What several kinds of server say of themselves, and the ways in which they want to be asked.
+
+The shapes are those of the servers' own words: llama.cpp's and `transformers serve`'s from running
+them; vLLM's from entrypoints/openai/models/protocol.py and its issue 2964; text-generation-
+inference's from docs/openapi.json; Ollama's from docs/openapi.yaml and docs/context-length.mdx;
+text-generation-webui's from extensions/openai/models.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from bot.domain import Json, Message
+from bot.errors import AnswerCut, ModelUnavailable, ModelUnknown, PromptRefused
+from bot.local_model import serve
+from bot.model import ChatModel, connect
+from bot.model_server import ModelServer
+from bot.offer import Offer, look
+from tests.emulators.model import Flavour, ModelEmulator
+
+MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
+PROMPT = [Message("system", "Be brief."), Message("user", "Hello")]
+
+VLLM: dict[str, Json] = {
+    "GET /v1/models": {"data": [{"id": "google/gemma-2-2b-it", "max_model_len": 4096}]},
+}
+TGI: dict[str, Json] = {
+    "GET /v1/models": {"data": [{"id": "tgi-model", "owned_by": "tgi-model"}]},
+    "GET /info": {"model_id": "tgi-model", "max_input_tokens": 32767, "max_total_tokens": 32768},
+}
+TEXTGEN: dict[str, Json] = {
+    "GET /v1/models": {"data": [{"id": "a.gguf"}, {"id": "b.gguf"}]},
+    "GET /v1/internal/model/info": {"model_name": "b.gguf", "lora_names": []},
+}
+OLLAMA: dict[str, Json] = {
+    "GET /v1/models": {"data": [{"id": "gemma3:latest", "owned_by": "library"}]},
+    "GET /api/ps": {"models": []},
+    "POST /api/show": {
+        "parameters": "temperature 0.7\nstop <end>",
+        "model_info": {"general.architecture": "gemma3", "gemma3.context_length": 131072},
+    },
+}
+OLLAMA_CHOSEN: dict[str, Json] = OLLAMA | {
+    "POST /api/show": {"parameters": "temperature 0.7\nnum_ctx 16384", "model_info": {}},
+}
+OLLAMA_RUNNING: dict[str, Json] = OLLAMA_CHOSEN | {
+    "GET /api/ps": {"models": [{"name": "gemma3:latest", "context_length": 8192}]},
+}
+
+
+@asynccontextmanager
+async def a_server(answers: Mapping[str, Json]) -> AsyncIterator[str]:
+    """Answer these calls, and everything else with a 404; yields the address."""
+
+    async def answer(request: web.Request) -> web.Response:
+        said = answers.get(f"{request.method} {request.path}")
+        return web.json_response(said) if said is not None else web.Response(status=404)
+
+    async with a_door(answer) as url:
+        yield url
+
+
+@asynccontextmanager
+async def a_door(answer: Handler) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        await runner.cleanup()
+
+
+async def offered(url: str, model: str = MISTRAL, key: str = "-") -> Offer:
+    return await look(ModelServer(url=url, key=key, model=model, own=True))
+
+
+def connected(url: str, model: str = MISTRAL) -> AbstractAsyncContextManager[ChatModel]:
+    return connect(
+        model=model,
+        base_url=url,
+        api_key="",
+        max_tokens=20,
+        temperature=0.0,
+        top_p=None,
+        idle_timeout=30,
+        total_timeout=60,
+    )
+
+
+async def answer(model: ChatModel, prompt: list[Message] = PROMPT) -> str:
+    said = ""
+    try:
+        async for delta in model.stream(prompt):
+            said += delta
+    except AnswerCut:
+        pass
+    return said
+
+
+class TestLooking:
+    @pytest.mark.parametrize(
+        ("answers", "name", "context"),
+        [
+            (VLLM, "google/gemma-2-2b-it", 4096),
+            (TGI, "tgi-model", 32768),
+            (TEXTGEN, None, None),
+            (OLLAMA, "gemma3:latest", 4096),
+            (OLLAMA_CHOSEN, "gemma3:latest", 16384),
+            (OLLAMA_RUNNING, "gemma3:latest", 8192),
+            ({}, None, None),
+            ({"GET /v1/models": ["nonsense"]}, None, None),
+            ({"GET /v1/models": {"data": [7, {"id": None}]}}, None, None),
+        ],
+    )
+    async def test_each_kind_of_server_is_understood(
+        self, answers: Mapping[str, Json], name: str | None, context: int | None
+    ) -> None:
+        async with a_server(answers) as url:
+            offer = await offered(url)
+
+        assert (offer.name_for(MISTRAL), offer.context) == (name, context)
+
+    async def test_ollamas_names_may_be_said_without_a_tag(self) -> None:
+        models: list[Json] = [{"id": "gemma3:latest"}, {"id": "qwen3:0.6b"}]
+        async with a_server(OLLAMA_RUNNING | {"GET /v1/models": {"data": models}}) as url:
+            offer = await offered(url, "gemma3")
+
+        assert offer.name_for("gemma3") == "gemma3:latest"
+        assert offer.context == 8192
+
+    async def test_a_server_that_is_away_offers_nothing(self) -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            url = "http://{}:{}/v1".format(*closed.getsockname())
+
+            assert await offered(url) == Offer((), None)
+
+    async def test_the_real_llama_cpp_tells_its_context(self) -> None:
+        async with serve(
+            path=None, gpu_layers=0, threads=None, context_tokens=512, parallel=2
+        ) as server:
+            offer = await offered(server.url, key=server.api_key)
+
+        assert len(offer.models) == 1
+        assert offer.context == 512
+
+    @pytest.mark.parametrize("flavour", ["llama.cpp", "vllm", "tgi"])
+    async def test_the_emulated_servers_tell_theirs(self, flavour: Flavour) -> None:
+        async with ModelEmulator(flavour=flavour) as emulator:
+            emulator.context = 2000
+
+            assert (await offered(emulator.url)).context == 2000
+
+
+# What the servers say where a template, Gemma's or an older Mistral's, takes no system prompt.
+REFUSALS: dict[str, tuple[int, Json]] = {
+    "vllm": (400, {"object": "error", "message": "System role not supported", "code": 400}),
+    "vllm, newer": (400, {"error": {"message": "System role not supported None", "code": 400}}),
+    "tgi": (
+        422,
+        {
+            "error": "Template error: invalid operation: Conversation roles must alternate"
+            " user/assistant/user/assistant/... (in <string>:1)",
+            "error_type": "template_error",
+        },
+    ),
+    "FastAPI": (400, {"detail": "System role not supported"}),
+}
+
+
+class TestWishes:
+    @pytest.mark.parametrize("kind", REFUSALS)
+    async def test_a_template_without_a_system_prompt_is_asked_in_its_own_way(
+        self, kind: str
+    ) -> None:
+        status, body = REFUSALS[kind]
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail("chat/completions", status=status, body=json.dumps(body))
+
+            first, second = await answer(model), await answer(model)
+
+        asked = [[one["role"] for one in each.messages] for each in emulator.requests]
+        assert asked == [["system", "user"], ["user"], ["user"]]
+        assert emulator.requests[1].messages[0]["content"] == "Be brief.\n\nHello"
+        assert first == second != ""
+
+    async def test_a_refusal_of_the_folded_prompt_is_the_end(self) -> None:
+        status, body = REFUSALS["vllm"]
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail("chat/completions", status=status, body=json.dumps(body), times=2)
+
+            with pytest.raises(PromptRefused):
+                await answer(model)
+
+        assert len(emulator.requests) == 2
+
+    async def test_a_server_that_fails_over_a_system_prompt_is_asked_without_one(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail("chat/completions", status=500, body="Internal Server Error", times=3)
+
+            # It was the server's own trouble: nothing is learnt from it, and another try may pass.
+            with pytest.raises(ModelUnavailable):
+                await answer(model)
+            assert await answer(model)
+            assert await answer(model)
+
+        roles = [each.messages[0]["role"] for each in emulator.requests]
+        assert roles == ["system", "user", "system", "user", "user"]
+
+    async def test_the_only_model_of_a_server_is_asked_whatever_its_name(self) -> None:
+        async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:
+            emulator.models = ("gemma",)
+
+            assert await answer(model)
+            assert await answer(model)
+
+        assert [each.body["model"] for each in emulator.requests] == [MISTRAL, "gemma", "gemma"]
+        assert model.name == MISTRAL
+
+    async def test_one_of_several_models_is_for_the_operator_to_choose(self) -> None:
+        async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:
+            emulator.models = ("gemma", "qwen")
+
+            with pytest.raises(ModelUnknown, match="MODEL_ID"):
+                await answer(model)
+
+        assert len(emulator.requests) == 1
+
+
+# Where the counts stand, what comes first and what ends a stream.
+STREAMS = {
+    "text-generation-webui": (
+        [
+            {"choices": [{"delta": {"role": "assistant", "content": ""}, "finish_reason": None}]},
+            {"choices": [{"delta": {"role": "assistant", "content": "Hi!"}}]},
+            {
+                "choices": [{"delta": {"content": ""}, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+            },
+        ],
+        False,
+    ),
+    "transformers serve": (
+        [
+            {"choices": [{"delta": {"role": "assistant"}, "index": 0}]},
+            {"choices": [{"delta": {"content": "Hi!"}, "index": 0}]},
+            {
+                "choices": [{"delta": {}, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 5, "completion_tokens": 2},
+            },
+        ],
+        False,
+    ),
+    "Ollama": (
+        [
+            {"choices": [{"delta": {"role": "assistant", "content": "Hi!"}}]},
+            {"choices": [{"delta": {"content": ""}, "finish_reason": "stop"}]},
+            {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}},
+        ],
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+async def test_each_kind_of_stream_is_read(kind: str) -> None:
+    events, done = STREAMS[kind]
+    body = "".join(f"data: {json.dumps(each)}\n\n" for each in events)
+    body += "data: [DONE]\n\n" if done else ""
+
+    async def say(_: web.Request) -> web.Response:
+        return web.Response(body=body.encode(), headers={"Content-Type": "text/event-stream"})
+
+    async with a_door(say) as url, connected(url) as model:
+        assert await asyncio.wait_for(answer(model), 10) == "Hi!"

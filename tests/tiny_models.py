@@ -86,8 +86,8 @@ def tiny_llama(
 
 
 def _unreadable(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Return the tokens that are no small letter and no space; what ends an answer is readable."""
-    readable = {*ascii_lowercase, "\u0120", "</s>"}
+    """Return the tokens that are no small letter and no space."""
+    readable = {*ascii_lowercase, "\u0120"}
     return [number for each, number in tokenizer.get_vocab().items() if each not in readable]
 
 

@@ -59,7 +59,7 @@ class Pager:
         self._limit = limit
         self._measure = measure
         self._reserve = measure(LONGEST_CLOSING)
-        self._ended: list[str] = []  # texts up to where a page was ended
+        self._ended: list[str] = []  # texts up to where pages end that are known to
         self._restart()
 
     def cut(self, text: str) -> list[str]:
@@ -95,10 +95,11 @@ class Pager:
             text[begin : begin + size + 1].rstrip(), behind(text[start:begin], self._block)
         )
         if end and text[begin : begin + end].strip():
-            self._ended.append(text[: begin + end])
+            # With the pages before it: where full ones end may not be found again behind its end.
+            self._ended = [text[:at] for at in (*self._ends, begin + end)]
 
     def cuts(self, text: str) -> tuple[int, ...]:
-        """Return where in a text pages were ended so, the first one first."""
+        """Return where pages of a text end, in order, up to the last one that was ended so."""
         return tuple(len(ended) for ended in self._ended if text.startswith(ended))
 
     def recall(self, text: str, cuts: Sequence[int]) -> None:
@@ -116,6 +117,7 @@ class Pager:
     def _restart(self) -> None:
         self._settled = ""  # the text on the pages that are done
         self._done: list[str] = []
+        self._ends: list[int] = []  # where they end in it
         self._block = Block()
 
     def _opening(self, text: str, start: int) -> tuple[str, int]:
@@ -128,6 +130,7 @@ class Pager:
     def _settle(self, text: str, begin: int, end: int, opening: str, block: Block) -> None:
         """Finish the page that is this part of the text, behind an opening."""
         body, next_one = text[begin:end], text[end : end + 1]
+        self._ends.append(end)
         if body.strip():
             self._done.append(close(opening + body))
         self._block = behind(body + "\n" if next_one == "\n" else body, block)

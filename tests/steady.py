@@ -32,6 +32,9 @@ async def steady(
     stopping: asyncio.Event | None = None,
 ) -> AsyncIterator[SteadyModel]:
     """A model with one fallback for each emulator after the first."""
+    for emulator in emulators:
+        # Of a server with one model that one would be asked, whatever its name.
+        emulator.models = NAMES
     async with AsyncExitStack() as stack:
         models = [
             await stack.enter_async_context(

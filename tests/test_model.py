@@ -44,6 +44,7 @@ from bot.tasks import cancelled
 from tests.emulators.model import FAILURES, Flavour, How, ModelEmulator
 from tests.waiting import until
 
+SEVERAL = ("one", "another")  # of a server with one model that one is asked, whatever its name
 PROMPT = [Message("system", "Be brief."), Message("user", "What is a secret question?")]
 TOKEN = "hf_thisMustNotLeave"  # made up
 ASK = "POST /v1/chat/completions"
@@ -479,6 +480,7 @@ class TestFailures:
         self, status: int, kind: type[ModelError], cure: str
     ) -> None:
         async with ModelEmulator() as emulator:
+            emulator.models = SEVERAL
             emulator.fail(ASK, status=status)
             said, error = await failure(emulator)
 
@@ -519,6 +521,7 @@ class TestFailures:
         self, status: int, said: Mapping[str, Json], kind: type[ModelError]
     ) -> None:
         async with ModelEmulator() as emulator:
+            emulator.models = SEVERAL
             emulator.fail(ASK, status=status, body=said)
             _, error = await failure(emulator)
 

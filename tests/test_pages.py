@@ -113,7 +113,7 @@ def joins(text: str, cut: list[str], at: int = 0) -> bool:
     if not cut:
         return not text[at:].strip()
     page, *others = cut
-    starts = [at] if not at or not text[at].isspace() else [at, at + 1]
+    starts = [at, at + 1] if at and text[at : at + 1].isspace() else [at]
     return any(
         text.startswith(body, start) and joins(text, others, start + len(body))
         for body in bodies(page, first=not at, last=not others)
@@ -189,6 +189,12 @@ def test_a_pager_that_saw_a_text_grow_cuts_as_a_new_one(
 
 
 @given(ANY, LIMITS, MEASURES, st.lists(st.integers(1, 40), min_size=1))
+@example(
+    "**word word [link](https://example.org/a_(b))https://example.org/?q=1&r=<2>1. first\n",
+    80,
+    len,
+    [1],
+)
 def test_a_page_that_is_ended_before_it_is_full_stays_so(
     text: str, limit: int, measure: Measure, steps: list[int]
 ) -> None:

@@ -37,7 +37,8 @@ async def test_what_a_stopped_process_has_posted_late_is_taken_away(
         ModelEmulator() as model,
         SlackEmulator() as slack,
     ):
-        model.delay = 1.0
+        # The faults are there before the first word is.
+        model.first_delay, model.delay = 2.0, 1.0
         variables = slack_variables(slack, model)
         way = kind(slack)
         async with bot("slack", "worker", data_dir=data_dir, variables=variables) as first:
@@ -49,7 +50,7 @@ async def test_what_a_stopped_process_has_posted_late_is_taken_away(
             slack.latency = 2 * LANDS
             await until(lambda: not slack.pending_faults, why=first.text)
             first.pause()
-            slack.latency = model.delay = 0.0
+            slack.latency = model.first_delay = model.delay = 0.0
 
             async with bot("worker", data_dir=data_dir, variables=variables) as second:
                 await until(lambda: len(way.buttons()) == 1, why=second.text)

@@ -372,7 +372,6 @@ class TestFallbacks:
 
     async def test_where_nothing_may_pass_the_chosen_one_is_told(self) -> None:
         async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
-            two.models = ("third", "fourth")
             one.fail(ASK, status=402)
             two.fail(ASK, status=404)
             _, told = await failure(model)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 from bot.leaving import Leaving, leave
 
 if __name__ == "__main__":
     # The imports below take half a second, in which a signal counts as well.
-    leaving = Leaving()
+    leaving = Leaving(serves=sys.argv[1:2] != ["ask"])
     leaving.heed()
 
 import argparse
@@ -16,7 +18,6 @@ import os
 import secrets
 import socket
 import stat
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -29,9 +30,10 @@ from urllib.parse import urlsplit
 from bot import http
 from bot.budget import EditBudgets
 from bot.conversation import Conversation
-from bot.errors import CannotStart
+from bot.errors import CannotStart, ParleyError
 from bot.history import History
 from bot.intake import Intake
+from bot.shell import question, reply
 from bot.store import connect
 from bot.turns import Limits, TurnQueue
 from bot.wiring import Job, a_mind, open_doors
@@ -50,36 +52,64 @@ DRAIN_SECONDS = 20.0  # of the 25 in which a process must be gone after SIGTERM
 
 def main(leaving: Leaving) -> int:
     """Run the command line; returns the exit status."""
+    _hold_standard_streams()
+    arguments = _arguments()
+    asks = arguments.command == "ask"
+    try:
+        settings = Settings.load(os.environ, Path(".env"))
+        work = (_asked if asks else _served)(settings, arguments, leaving)
+        # It is not closed: that would wait for threads, and the process is at its end.
+        asyncio.Runner(loop_factory=_loop_factory()).run(work)
+    except asyncio.CancelledError:
+        log.info("Stopped before the start was through")
+        return leaving.status
+    except (SettingsError, ParleyError) as error:
+        for mistake in str(error).splitlines():
+            sys.stderr.write(f"bot: {mistake}\n")
+        return 1
+    except Exception as error:
+        if asks:
+            sys.stderr.write(f"bot: this is a mistake of mine ({type(error).__name__})\n")
+        else:
+            traceback.print_exc()
+        return 1
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bot", description="Parley, a chat bot.")
-    run = parser.add_subparsers(dest="command", required=True).add_parser(
-        "run", help="answer people until told to stop"
-    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="answer people until told to stop")
     run.add_argument(
         "roles",
         nargs="*",
         metavar="ROLE",
         help=f"{', '.join(ROLES)}; without any: what is configured, and a worker",
     )
-    _hold_standard_streams()
-    named = parser.parse_args().roles
-    if unknown := [role for role in named if role not in ROLES]:
+    ask = commands.add_parser("ask", help="answer one question, and end")
+    ask.add_argument(
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help="the question; - stands for standard input, and so do no words at all",
+    )
+    found = parser.parse_args()
+    if found.command == "ask" and not found.words and sys.stdin.isatty():
+        ask.error("there is no question")
+    if unknown := [role for role in getattr(found, "roles", ()) if role not in ROLES]:
         run.error(f"unknown role {unknown[0]!r}; there are {', '.join(ROLES)}")
-    try:
-        settings = Settings.load(os.environ, Path(".env"))
-        roles = _roles(named, settings)
-        _log(settings, aside="console" in roles and sys.stdin.isatty())
-        # It is not closed: that would wait for threads, and the process is at its end.
-        asyncio.Runner(loop_factory=_loop_factory()).run(_serve(settings, roles, leaving))
-    except asyncio.CancelledError:
-        log.info("Stopped before the start was through")
-    except (SettingsError, CannotStart) as error:
-        for mistake in str(error).splitlines():
-            sys.stderr.write(f"bot: {mistake}\n")
-        return 1
-    except Exception:
-        traceback.print_exc()
-        return 1
-    return 0
+    return found
+
+
+def _asked(settings: Settings, arguments: argparse.Namespace, leaving: Leaving) -> Job:
+    _log(settings, least=logging.WARNING)
+    return _answer(settings, question(arguments.words, sys.stdin), leaving)
+
+
+def _served(settings: Settings, arguments: argparse.Namespace, leaving: Leaving) -> Job:
+    roles = _roles(arguments.roles, settings)
+    _log(settings, aside="console" in roles and sys.stdin.isatty())
+    return _serve(settings, roles, leaving)
 
 
 def _hold_standard_streams() -> None:
@@ -114,7 +144,7 @@ def _somebody_at_stdin() -> bool:
     return sys.stdin.isatty() or not stat.S_ISCHR(mode)
 
 
-def _log(settings: Settings, *, aside: bool) -> None:
+def _log(settings: Settings, *, aside: bool = False, least: int = logging.DEBUG) -> None:
     """Log to stderr; `aside`, in a terminal conversation, to a file and not between its lines."""
     handler: logging.Handler = logging.StreamHandler()
     if aside:
@@ -122,7 +152,7 @@ def _log(settings: Settings, *, aside: bool) -> None:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
             handler = logging.FileHandler(settings.data_dir / "parley.log", encoding="utf-8")
     handler.setFormatter(_Masking(settings))
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    level = max(logging.getLevelNamesMapping()[settings.log_level.upper()], least)
     logging.basicConfig(level=level, handlers=[handler])
     for library in ("discord", "slack_bolt", "slack_sdk", "httpx2", "aiohttp"):
         # They log each request; and at debug level what lets anybody answer in our name.
@@ -155,6 +185,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:  # Windows
         return None
     return uvloop.new_event_loop
+
+
+async def _answer(settings: Settings, asked: str, leaving: Leaving) -> None:
+    answering = asyncio.ensure_future(reply(settings, asked, sys.stdout))
+    leaving.ask(partial(asyncio.get_running_loop().call_soon_threadsafe, answering.cancel))
+    await answering
 
 
 async def _serve(settings: Settings, roles: frozenset[str], leaving: Leaving) -> None:

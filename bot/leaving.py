@@ -16,18 +16,21 @@ LEAVE_SECONDS = 24  # after the first signal, of the 25 in which the process mus
 class Leaving:
     """What the first SIGTERM or SIGINT leads to; any further one changes nothing.
 
-    The process then ends with 0: at once while nobody has asked to be told, and after
-    LEAVE_SECONDS whatever it is doing.
+    The process then ends with `status`: at once while nobody has asked to be told, and after
+    LEAVE_SECONDS whatever it is doing. That is 0 for what `serves` until it is told to stop; what
+    is broken off before its end says by which signal, as a shell does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, serves: bool) -> None:
+        self.status = 0
+        self._serves = serves
         self._tell: Callable[[], object] | None = None
         self._told = False
 
     def heed(self) -> None:
         """Take the signals over, from now on."""
         if sys.platform != "win32":
-            signal.signal(signal.SIGALRM, _vanish)
+            signal.signal(signal.SIGALRM, self._vanish)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._hear)
 
@@ -35,16 +38,21 @@ class Leaving:
         """Have this called at the first signal, between any two steps of the main thread."""
         self._tell = tell
 
-    def _hear(self, *_: object) -> None:
+    def _hear(self, number: int, _: object) -> None:
         if self._told:
             return
         self._told = True
+        self.status = 0 if self._serves else 128 + number
         if self._tell is None:
-            _vanish()
+            self._vanish()
         # A timer's thread would want locks that whoever is interrupted here may hold.
         if sys.platform != "win32":
             signal.alarm(LEAVE_SECONDS)
         self._tell()
+
+    def _vanish(self, *_: object) -> NoReturn:
+        # Not even what was said is flushed: that may be what hangs.
+        os._exit(self.status)
 
 
 def leave(status: int) -> NoReturn:
@@ -59,8 +67,3 @@ def leave(status: int) -> NoReturn:
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(status)
-
-
-def _vanish(*_: object) -> NoReturn:
-    # Not even what was said is flushed: that may be what hangs.
-    os._exit(0)

@@ -181,7 +181,9 @@ async def a_mind(
             mind = await _transformers_mind(settings, stopping, stack)
         else:
             mind = await _remote_mind(settings, stopping, stack)
-        log.info("Answers come from %s", mind.label)
+        # Nobody chose the demo model, and it is not to be taken for a good one.
+        unchosen = not named and settings.model_id != DEMO
+        log.log(logging.WARNING if unchosen else logging.INFO, "Answers come from %s", mind.label)
         yield mind
 
 

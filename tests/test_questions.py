@@ -19,6 +19,7 @@ from bot.errors import ModelDenied, ModelError, PromptRefused
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 from tests.process import ROOT
+from tests.test_local_talk import alive
 from tests.waiting import until
 
 COMPLETIONS = "POST /v1/chat/completions"
@@ -199,9 +200,9 @@ async def test_importing_the_package_imports_nothing_dear(tmp_path: Path) -> Non
     assert await outcome(text, tmp_path) == "[]\n"
 
 
-# With the process ids of the model's server, as Linux and macOS have them.
+# Tells how many answers were right, and then the process id of each server that runs.
 DEMO = """
-import asyncio, re, subprocess, threading, bot
+import asyncio, os, subprocess, threading, bot
 
 answers = []
 threads = [
@@ -220,20 +221,11 @@ async def main():
 asyncio.run(main())
 print(sum("Paris" in answer for answer in answers))
 table = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True)
-import os
 for line in table.stdout.splitlines():
     pid, parent, command = line.split(None, 2)
     if int(parent) == os.getpid() and "bot.local_process" in command:
         print(pid, flush=True)
 """
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 @pytest.mark.process
@@ -246,7 +238,7 @@ async def test_the_demo_model_is_loaded_once_for_all_threads_and_loops_and_ends_
     assert right == "5"
     assert len(servers) == 1
     # Nobody waits for it: it was gone before the script was.
-    assert is_gone(int(servers[0]))
+    assert not alive(int(servers[0]))
 
 
 @pytest.mark.process
@@ -259,7 +251,7 @@ async def test_a_script_that_is_ended_by_a_signal_leaves_no_model(tmp_path: Path
         process.terminate()
         await process.wait()
 
-        await until(lambda: is_gone(server), within=10)
+        await until(lambda: not alive(server), within=10)
 
 
 @pytest.mark.process

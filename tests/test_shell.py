@@ -259,6 +259,21 @@ async def test_an_interruption_hangs_up_and_ends_quietly(
     assert not model.running
 
 
+async def test_a_question_that_is_not_written_to_its_end_can_be_interrupted(
+    tmp_path: Path, model: ModelEmulator
+) -> None:
+    async with asked(["-"], tmp_path, {"MODEL_URL": model.url}) as process:
+        await asyncio.sleep(1)  # whatever it does by then
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(10):
+            await process.wait()
+        assert process.stderr
+        complaints = await process.stderr.read()
+
+    assert (process.returncode, complaints) == (130, b"")
+    assert not model.requests
+
+
 @pytest.mark.parametrize("seconds", [0.2, 0.4, 0.6, 0.8, 1.0, 1.2])
 async def test_an_interruption_at_any_moment_leaves_no_process(
     tmp_path: Path, seconds: float

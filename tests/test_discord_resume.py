@@ -537,6 +537,130 @@ async def test_a_store_that_is_away_during_the_catch_up_loses_nothing(store: Sto
         assert new.texts == ["one"]
 
 
+# A process that is killed on the way
+
+
+def as_if_killed(patch: pytest.MonkeyPatch) -> None:
+    """Let processes from now on save no session, neither while they listen nor at their end."""
+    patch.setattr("adapters.discord.shard._FIRST_SAVE_SECONDS", 3600.0)
+    patch.setattr("adapters.discord.shard._LAST_SAVE", 0.0)
+
+
+async def test_what_the_first_process_ever_heard_before_it_was_killed_is_answered(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    old.refuses = StoreUnavailable("not yet")
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        with monkeypatch.context() as patch:
+            as_if_killed(patch)
+            async with a_process(emulator, old, store):
+                await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+                await until(lambda: old.refusals)
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: new.turns)
+
+        assert new.texts == ["one"]
+
+
+async def test_what_a_process_heard_that_was_killed_in_its_catch_up_is_answered(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    old.refuses = StoreUnavailable("not yet")
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+        clock.advance(3600)
+        async with a_process(emulator, old, store):
+            await until(lambda: old.refusals)
+            # Nobody has heard of this DM before.
+            await emulator.say(emulator.dm(bob), bob, "two")
+            async with asyncio.timeout(60):
+                while not await store.command("KEYS", store.key("gateway", "*", "dms")):
+                    await asyncio.sleep(0.01)
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: len(new.turns) > 1)
+
+        assert new.texts == ["one", "two"]
+
+
+async def test_a_catch_up_that_takes_long_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(missed, "_TOGETHER", 0.25)
+    monkeypatch.setattr("adapters.discord.gateway._LOOK_AGAIN", 0.0)
+    new, clock = FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        for number in range(6):
+            place = emulator.channel(f"channel-{number}")
+            await emulator.say(place, ada, f"{emulator.bot_mention} {number}")
+        clock.advance(3600)
+        emulator.latency = 0.1
+
+        async with a_process(emulator, new, store):
+            await until(lambda: len(new.turns) > 5)
+
+        assert sorted(new.texts) == list("012345")
+
+
+async def test_a_place_that_cannot_be_read_now_is_read_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.discord.gateway._LOOK_AGAIN", 0.01)
+    new, clock = FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        async with a_process(emulator, FakeIntake(), store):
+            await until_heard(store, await emulator.say(dm, ada, "hello"))
+        before = await saved(store)
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+        await emulator.say(dm, ada, "two")
+        emulator.fail("GET /channels/", "drop", times=1000)
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await emulator.say(emulator.channel("open"), ada, f"{emulator.bot_mention} three")
+            await until(lambda: new.turns)
+            # Who comes after us, should we end now, has to catch up as well.
+            assert (await saved(store))["id"] == before["id"]
+            emulator.heal()
+            await until(lambda: len([one for one in new.texts if one != "hello"]) > 2)
+
+        assert [one for one in new.texts if one != "hello"] == ["three", "one", "two"]
+
+
+async def test_a_server_that_is_shown_late_is_looked_through(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(missed, "_SHOWN_LOOKS", 1)
+    monkeypatch.setattr("adapters.discord.gateway._LOOK_AGAIN", 0.01)
+    new, clock = FakeIntake(), Clock()
+    late = replace(FAST, shown_after=0.5)
+    async with DiscordEmulator(clock=clock, gateway=late) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: new.turns)
+
+        assert new.texts == ["one"]
+
+
 # Several processes
 
 
@@ -591,17 +715,17 @@ def a_holder(store: Store, name: str) -> SavedSession:
 async def test_an_old_process_does_not_write_over_the_session_of_the_new_one(store: Store) -> None:
     old, new = a_holder(store, "old"), a_holder(store, "new")
     session = Session("secret", 7, "ws://here")
-    await old.save(session, intents=1, newest=100, dms=[])
+    await old.save(session, intents=1, newest=100)
     await new.take(1)
-    await new.save(replace(session, seq=9), intents=1, newest=300, dms=[])
+    await new.save(replace(session, seq=9), intents=1, newest=300)
 
-    written = await old.save(replace(session, seq=8), intents=1, newest=200, dms=[(1, 2)])
+    written = await old.save(replace(session, seq=8), intents=1, newest=200)
 
     assert not written
     assert await old.is_taken(session)
     assert (await saved(store))["holder"] == "new"
     assert await new.take(1) == replace(session, seq=9)
-    assert (await new.heard(), await new.dms()) == (300, [])
+    assert await new.heard(or_else=1) == 300
 
 
 async def test_the_shards_of_two_processes_hear_everything_once(store: Store) -> None:
@@ -769,21 +893,24 @@ def test_a_journal_waits_for_the_first_event_that_is_not_dealt_with() -> None:
     assert (journal.dealt_with(7), journal.newest) == (4, 30)
 
 
-def test_a_journal_forgets_the_numbers_of_an_earlier_session_but_not_its_messages() -> None:
+def test_a_journal_hears_of_no_message_before_a_new_sessions_beginning_is_dealt_with() -> None:
     journal = Journal()
     with journal.heard(40, 400) as release:
         pending = held()
     release()
 
     journal.new_session()
+    with journal.heard(1) as begun:
+        pass
     with journal.heard(2, 500) as done:
         pass
     done()
-    between = journal.dealt_with(3), journal.newest
     pending()
+    between = journal.dealt_with(2), journal.newest
+    begun()
 
-    assert between == (3, 0)
-    assert journal.newest == 500
+    assert between == (0, 0)
+    assert (journal.dealt_with(2), journal.newest) == (2, 500)
 
 
 def test_an_event_is_released_once_however_often_it_is_told() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 
 import aiohttp
@@ -15,11 +15,11 @@ import discord
 from discord import app_commands
 
 from adapters.discord import inbound
-from adapters.discord.backlog import Backlog, Done
+from adapters.discord.backlog import Backlog
 from adapters.discord.errors import translated
 from adapters.discord.journal import held
 from adapters.discord.limits import Budgets, counted
-from adapters.discord.missed import missed, newest_id
+from adapters.discord.missed import Search
 from adapters.discord.shard import Shard
 from adapters.discord.surface import REGENERATE, REGENERATE_LABEL, STOP
 from bot.domain import ThreadKey
@@ -34,6 +34,7 @@ _Refusal = Refused | StoreUnavailable
 _HELP = "Ask me something: write your question after my name."
 _INTAKE_TIMEOUT = 2.0  # seconds, of the three that Discord waits for an answer
 _CLOSE_TIMEOUT = 5.0  # seconds; discord.py 2.7.1 would wait 30 for the other side
+_LOOK_AGAIN = 2.0  # seconds between two passes for what was missed
 _LOOKED_UP = 10_000  # channels that are remembered where the gateway has not shown them
 
 
@@ -133,22 +134,28 @@ class Gateway(discord.Client):
 
     def _on_session(self) -> None:
         """Look for what was missed before anything that is said from now on."""
-        heard = self._shard.journal.newest
         # Nothing is saved of a session before all that was missed is admitted.
-        hold = partial(copy_context().run, held)
-        self._backlog.add(partial(self._catch_up, heard, hold), done=held())
+        self._backlog.add(partial(self._catch_up, copy_context()), done=held())
 
-    async def _catch_up(self, heard: int, hold: Callable[[], Done]) -> None:
-        saved = self._shard.saved
-        heard = heard or (await saved.heard() if saved else 0)
-        if not heard:
-            # We begin to listen, so nothing was missed.
-            self._shard.journal.newest = newest_id()
-            return
-        dms = await saved.dms() if saved and self._shard.hears_dms else []
+    async def _catch_up(self, event: Context) -> None:
+        shard = self._shard
+        heard = await shard.heard()
+        dms = await shard.saved.dms() if shard.saved and shard.hears_dms else []
+        search = Search(self, heard=heard, begun=shard.begun, dms=dms)
+        await self._look(search, event)
+        if not search.is_over:
+            # What is said from now on waits for one pass only.
+            event.run(self._start, self._look_on(search, event))
+
+    async def _look_on(self, search: Search, event: Context) -> None:
+        while not search.is_over:
+            await asyncio.sleep(_LOOK_AGAIN)
+            await self._look(search, event)
+
+    async def _look(self, search: Search, event: Context) -> None:
         found = [
-            (inbound.turn_id(message.id), partial(self._take, message), hold())
-            for message in await missed(self, heard=heard, dms=dms)
+            (inbound.turn_id(message.id), partial(self._take, message), event.run(held))
+            for message in await search.look()
             if inbound.is_by_a_person(message) and self._may_be_for_us(message, message.channel)
         ]
         self._backlog.put_first(found)

@@ -14,7 +14,7 @@ _event: ContextVar[_Event | None] = ContextVar("event", default=None)
 
 @dataclass(slots=True, eq=False)
 class _Event:
-    """`seq` is 0 once it belongs to an earlier session, `message_id` 0 for what is no message."""
+    """`message_id` is 0 for what is no message."""
 
     seq: int
     message_id: int
@@ -33,9 +33,12 @@ class Journal:
         self._events: deque[_Event] = deque()
 
     def new_session(self) -> None:
-        """Let the numbers begin anew; what still waits belongs to the session before."""
-        for event in self._events:
-            event.seq = 0
+        """Let the numbers begin anew, and `newest` stay where it is until its first event is over.
+
+        That is held until what was missed since `newest` is found, whatever of the session before
+        still waits.
+        """
+        self._events.clear()
 
     @contextmanager
     def heard(self, seq: int, message_id: int = 0) -> Iterator[Callable[[], None]]:
@@ -54,7 +57,7 @@ class Journal:
 
     def dealt_with(self, received: int) -> int:
         """Return the number up to which no event waits, with `received` the last one that came."""
-        return next((one.seq - 1 for one in self._events if one.seq and one.holds), received)
+        return next((one.seq - 1 for one in self._events if one.holds), received)
 
     def hold(self, event: _Event) -> Callable[[], None]:
         """Let an event wait; calling the result ends this, once."""

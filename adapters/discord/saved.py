@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from adapters.discord.connection import Session
 from bot.store import Store, store_errors
@@ -26,16 +26,18 @@ return {kept[2], kept[3], kept[4]}
 """
 _SAVE = """
 local holder, intents, id, seq, url, newest = unpack(ARGV, 1, 6)
-local session_seconds, heard_seconds, most_dms = unpack(ARGV, 7, 9)
+local session_seconds, heard_seconds = unpack(ARGV, 7, 8)
 local other = redis.call('HGET', KEYS[1], 'holder')
 if other and other ~= holder then return 0 end
 redis.call('HSET', KEYS[1], 'holder', holder, 'intents', intents, 'id', id, 'seq', seq, 'url', url)
 redis.call('EXPIRE', KEYS[1], session_seconds)
 if newest ~= '0' then redis.call('SET', KEYS[2], newest, 'EX', heard_seconds) end
-for number = 10, #ARGV, 2 do redis.call('ZADD', KEYS[3], ARGV[number], ARGV[number + 1]) end
-redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - most_dms)
-redis.call('EXPIRE', KEYS[3], heard_seconds)
 return 1
+"""
+_NOTE_DMS = """
+for number = 3, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[number + 1], ARGV[number]) end
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
 
 
@@ -48,9 +50,11 @@ class SavedSession:
         self._holder = holder
         place = ("gateway", application, shard)
         self._session = store.key(*place, "session")
-        self._keys = [self._session, store.key(*place, "heard"), store.key(*place, "dms")]
+        self._heard = store.key(*place, "heard")
+        self._dms = store.key(*place, "dms")
         self._take = store.redis.register_script(_TAKE)
         self._save = store.redis.register_script(_SAVE)
+        self._note_dms = store.redis.register_script(_NOTE_DMS)
 
     async def take(self, intents: int) -> Session | None:
         """Become the holder of a session with these intents; None when there is none."""
@@ -58,36 +62,45 @@ class SavedSession:
             kept = await self._take(keys=[self._session], args=[self._holder, intents])
         return Session(kept[0], int(kept[1]), kept[2]) if kept else None
 
-    async def save(
-        self, session: Session, *, intents: int, newest: int, dms: Iterable[tuple[int, int]]
-    ) -> bool:
+    async def save(self, session: Session, *, intents: int, newest: int) -> bool:
         """Save how far the session is dealt with; False when another process holds one.
 
-        `newest` is the last message that is, and `dms` names messages and the DMs that they are in.
+        `newest` is the last message that is.
         """
-        told = [number for pair in dms for number in pair]
         with store_errors():
             written: int = await self._save(
-                keys=self._keys,
+                keys=[self._session, self._heard],
                 args=[
                     *(self._holder, intents, session.id, session.seq, session.url, newest),
-                    *(SESSION_SECONDS, _HEARD_SECONDS, DMS, *told),
+                    *(SESSION_SECONDS, _HEARD_SECONDS),
                 ],
             )
         return written == 1
+
+    async def note_dms(self, newest: Mapping[int, int]) -> None:
+        """Save of DMs in use the newest message of each, whoever holds the session."""
+        if newest:
+            told = [number for pair in newest.items() for number in pair]
+            with store_errors():
+                await self._note_dms(keys=[self._dms], args=[DMS, _HEARD_SECONDS, *told])
 
     async def is_taken(self, session: Session) -> bool:
         """Tell whether another process has taken this session."""
         kept = await self._store.command("HMGET", self._session, "id", "holder")
         return bool(kept[0] == session.id and kept[1] != self._holder)
 
-    async def heard(self) -> int:
-        """Return the last message that was dealt with, by any process; 0 when there is none."""
-        return int(await self._store.command("GET", self._keys[1]) or 0)
+    async def heard(self, *, or_else: int) -> int:
+        """Return the last message that was dealt with, by any process.
+
+        Where there is none, `or_else` is saved in its place, and the answer is 0.
+        """
+        if await self._store.command("SET", self._heard, or_else, "NX", "EX", _HEARD_SECONDS):
+            return 0
+        return int(await self._store.command("GET", self._heard) or 0)
 
     async def dms(self) -> list[int]:
         """Return the DMs that people used last, the latest first."""
-        found = await self._store.command("ZRANGE", self._keys[2], 0, -1, "REV")
+        found = await self._store.command("ZRANGE", self._dms, 0, -1, "REV")
         return [int(channel) for channel in found]
 
     async def may_start(self, bucket: int) -> bool:

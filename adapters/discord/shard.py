@@ -14,6 +14,7 @@ import discord
 
 from adapters.discord.connection import Connection, Session
 from adapters.discord.journal import Journal
+from adapters.discord.missed import newest_id
 from adapters.discord.saved import DMS, SavedSession
 from bot.errors import StoreUnavailable, SurfaceError
 
@@ -59,6 +60,8 @@ class Shard:
         self.count = count
         self.saved = saved
         self.journal = Journal()
+        # When we began to listen, as an id, where nobody had listened before; else 0.
+        self.begun = 0
         self._session: Session | None = None
         # Whether this process has had no session yet: later it goes on with its own.
         self._fresh = True
@@ -78,6 +81,18 @@ class Shard:
         if len(self._dms) > DMS:
             del self._dms[next(iter(self._dms))]
 
+    async def heard(self) -> int:
+        """Return the last message that was dealt with, by any process; StoreUnavailable.
+
+        It is the present moment where nobody has listened yet, and that is kept.
+        """
+        if not self.journal.newest:
+            now = newest_id()
+            before = await self.saved.heard(or_else=now) if self.saved else 0
+            self.begun = 0 if before else now
+            self.journal.newest = before or now
+        return self.journal.newest
+
     async def attend(self, client: discord.Client, *, ready: Callable[[], None]) -> None:
         """Keep a logged-in client connected, and its session saved, until cancelled.
 
@@ -95,6 +110,8 @@ class Shard:
                 # First of all, for we may be told again to end.
                 await connection.leave()
             finally:
+                # A look for what was missed ends with its client: the next one begins another.
+                self._session = None
                 await asyncio.gather(saving, return_exceptions=True)
                 with suppress(TimeoutError, StoreUnavailable):
                     async with asyncio.timeout(_LAST_SAVE):
@@ -126,6 +143,9 @@ class Shard:
         session = await self._resumable(intents)
         if session is None:
             await self._await_start(connection)
+            # Whoever comes after us looks from here, should we end before we can save more.
+            with suppress(StoreUnavailable):
+                await self.heard()
         try:
             goes_on = await connection.run(session)
         finally:
@@ -188,7 +208,7 @@ class Shard:
             await asyncio.sleep(_SAVE_SECONDS if saved else _FIRST_SAVE_SECONDS)
             position = self._position(connection)
             told = position, self.journal.newest
-            if told == saved and clock() - saved_at < _RENEW_SECONDS:
+            if told == saved and not self._dms and clock() - saved_at < _RENEW_SECONDS:
                 continue
             with suppress(StoreUnavailable):
                 await self._save(position, intents)
@@ -204,14 +224,20 @@ class Shard:
         return replace(session, seq=seq) if session and seq else None
 
     async def _save(self, position: Session | None, intents: int) -> None:
-        if self.saved is None or position is None:
+        if self.saved is None:
             return
-        dms = [(message, channel) for channel, message in self._dms.items()]
-        newest = self.journal.newest
-        if await self.saved.save(position, intents=intents, newest=newest, dms=dms):
-            for message, channel in dms:
-                if self._dms.get(channel) == message:
-                    del self._dms[channel]
+        await self._save_dms(self.saved)
+        if position:
+            await self.saved.save(position, intents=intents, newest=self.journal.newest)
+
+    async def _save_dms(self, saved: SavedSession) -> None:
+        """Save these whoever holds the session, and at once: Discord lists them to nobody."""
+        told, self._dms = self._dms, {}
+        try:
+            await saved.note_dms(told)
+        except BaseException:
+            self._dms = told | self._dms
+            raise
 
 
 async def _pause_after(losses: int) -> None:

@@ -267,8 +267,14 @@ class Gateway:
         session.tell(Event("READY", self._ready(session, greeting, guilds, shard)))
         for event in guilds:
             if session.hears(event):
-                session.tell(event)
+                self._show(session, event)
         self.connected.set()
+
+    def _show(self, session: Session, guild: Event) -> None:
+        if self._rules.shown_after:
+            asyncio.get_running_loop().call_later(self._rules.shown_after, session.tell, guild)
+        else:
+            session.tell(guild)
 
     def _ready(
         self, session: Session, greeting: Greeting, guilds: list[Event], shard: Shard | None

@@ -24,3 +24,4 @@ class GatewayRules:
     session_starts: int = 1000
     max_concurrency: int = 1
     identify_seconds: float = 5.0
+    shown_after: float = 0.0  # seconds until a new session is told of its guilds

@@ -181,7 +181,7 @@ function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   if last == id then redis.call('HSETNX', name, 'former', kept[4]) end
   redis.call('HSET', name, 'state', 'queued', 'tries', 0, 'shown', '')
   if place ~= '' then redis.call('HSET', name, 'pressed_at', place) end
-  redis.call('HDEL', name, 'stop')
+  redis.call('HDEL', name, 'stop', 'furthest')
   enqueue(id, turn.thread, turn.person)
   return 'again'
 end
@@ -251,13 +251,14 @@ function verbs.renew(id, fence, worker)
   return redis.call('HGET', key('turn', id), 'stop') or ''
 end
 
--- A try that gets further than all before it is the first again: what kills its worker each time
--- does so at the same point.
+-- A try that shows more than all before it (`furthest`, in bytes) is the first again: what kills its
+-- worker each time does so at the same point. Text of which no page was posted was shown to nobody.
 function verbs.save(id, fence, pages, shown, cuts)
   local turn = record(id)
   if not holds(turn, fence) then return 'lost' end
-  if #shown > redis.call('HSTRLEN', key('turn', id), 'shown') then
-    redis.call('HSET', key('turn', id), 'tries', 1)
+  local furthest = tonumber(redis.call('HGET', key('turn', id), 'furthest') or 0)
+  if pages ~= '[]' and #shown > furthest then
+    redis.call('HSET', key('turn', id), 'tries', 1, 'furthest', #shown)
   end
   redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown, 'cuts', cuts)
   for _, message in ipairs(cjson.decode(pages)) do

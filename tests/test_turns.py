@@ -422,6 +422,58 @@ async def test_a_turn_that_gets_further_each_time_is_not_given_up(store: Store) 
     assert tries == [2, 3, 2, 3, 2]
 
 
+@pytest.mark.parametrize(
+    ("pages", "tries"),
+    [
+        # Another first text each time, of which none was posted.
+        (["", "", "", ""], [2, 3, 4, 5]),
+        # Another answer each time, of which only the second shows more than all before it.
+        (["m1", "m1", "m1", "m1"], [2, 2, 3, 4]),
+    ],
+)
+async def test_a_turn_that_gets_no_further_is_given_up_however_its_answers_differ(
+    store: Store, pages: list[str], tries: list[int]
+) -> None:
+    queue, counted = a_queue(store), []
+    await queue.admit(a_turn(1))
+
+    taken = await take(queue)
+    for page, shown in zip(pages, ("One", "One two three", "One", "One two"), strict=True):
+        for length in (1, len(shown)):
+            ids = [page] if page else []
+            await queue.save(taken, pages=ids, shown=shown[:length])
+        (token,) = await reclaim(queue)
+        again = await queue.take(token)
+        assert again
+        taken = again
+        counted.append(taken.tries)
+
+    assert counted == tries
+
+
+async def test_an_answer_that_is_written_anew_has_its_own_furthest_point(store: Store) -> None:
+    queue, turn = a_queue(store), a_turn(1)
+    await queue.admit(turn)
+    taken = await take(queue)
+    await queue.save(taken, pages=["m1"], shown="A long answer")
+    await finish(queue, taken, answer="A long answer")
+    await press(queue, 1)
+    taken = await take(queue)
+    for _ in range(2):
+        (token,) = await reclaim(queue)
+        again = await queue.take(token)
+        assert again
+        taken = again
+
+    await queue.save(taken, pages=["m1"], shown="Short")
+    (token,) = await reclaim(queue)
+    again = await queue.take(token)
+
+    assert taken.tries == 3
+    assert again
+    assert again.tries == 2
+
+
 async def test_a_lost_fence_refuses_every_write(store: Store) -> None:
     late, owner = a_queue(store, "late"), a_queue(store, "owner")
     await late.admit(a_turn(1))

@@ -63,6 +63,7 @@ class Known:
     later: bool = False  # it waits for its next try,
     due: bool = False  # which has come
     saved: bool = False
+    furthest: int = 0  # characters that some try has shown
     pages: tuple[str, ...] = ()
     shown: str = ""
     former: str | None = None
@@ -133,6 +134,7 @@ class Model:
         known = self.turns[turn_id]
         self.clock += 1
         known.state, known.tries, known.shown, known.stop = "queued", 0, "", False
+        known.furthest = 0
         known.place = (len(self.open(known.person)) - 1, self.clock)
         self.threads[known.thread].mailbox.append(turn_id)
 
@@ -335,7 +337,8 @@ class Queue(RuleBasedStateMachine):
 
         assert got is (known.stop if holds else LeaseLost)
         if holds:
-            known.tries = 1 if len(shown) > len(known.shown) else known.tries
+            if pages and len(shown) > known.furthest:
+                known.tries, known.furthest = 1, len(shown)
             known.pages, known.shown, known.saved = ids, shown, True
         for one in ids:
             found = self.run(self.queues[worker].thread_of("console", one))

@@ -661,6 +661,23 @@ async def test_a_server_that_is_shown_late_is_looked_through(
         assert new.texts == ["one"]
 
 
+async def test_a_server_that_is_not_shown_at_all_holds_nothing_up_for_long(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(missed, "_SHOWN_LOOKS", 1)
+    monkeypatch.setattr(missed, "_SHOWN_WITHIN", 0.1)
+    monkeypatch.setattr("adapters.discord.gateway._LOOK_AGAIN", 0.01)
+    away = replace(FAST, shown_after=3600.0)
+
+    async with (
+        DiscordEmulator(gateway=away) as emulator,
+        a_process(emulator, FakeIntake(), store),
+    ):
+        await until_saved(store, 1)
+
+        assert emulator.listeners[0].session_id == (await saved(store))["id"]
+
+
 # Several processes
 
 

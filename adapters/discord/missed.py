@@ -22,6 +22,7 @@ _MESSAGES = 100  # of each, at most: one request
 _OVERLAP = 5000 << 22  # five seconds, in ids
 # For the gateway to tell of the guilds after a session has begun: 5 seconds.
 _SHOWN_LOOKS, _SHOWN_PAUSE = 100, 0.05
+_SHOWN_WITHIN = 60.0  # seconds after which a guild that is not there has an outage: nobody writes
 
 _Place = discord.TextChannel | discord.VoiceChannel | discord.StageChannel | discord.Thread
 
@@ -41,7 +42,7 @@ class Search:
         self._client = client
         self._since = max(heard - _OVERLAP, begun, _id_at(time.time() - PATIENCE))
         self._dms = dms
-        self._ends = time.monotonic() + PATIENCE
+        self._began = time.monotonic()
         self._seen: set[int] = set()  # places that need no further look
 
     async def look(self) -> list[discord.Message]:
@@ -52,13 +53,17 @@ class Search:
                 self.is_over = await self._has_read_all(found)
         except TimeoutError:
             _log.info("what was said while the bot was away takes long to look through")
-        if not self.is_over and time.monotonic() > self._ends:
+        if not self.is_over and self._lasts > PATIENCE:
             self.is_over = True
             _log.warning("some of what was said while the bot was away could not be read in time")
         return found
 
+    @property
+    def _lasts(self) -> float:
+        return time.monotonic() - self._began  # seconds
+
     async def _has_read_all(self, found: list[discord.Message]) -> bool:
-        whole = await _are_shown(self._client)
+        whole = await _are_shown(self._client) or self._lasts > _SHOWN_WITHIN
         for place in self._places():
             whole &= await self._has_read(place.id, _since(place, self._since), found)
         for channel_id in self._dms:

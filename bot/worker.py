@@ -31,7 +31,9 @@ MAX_TRIES = 10
 LONGEST_BACK = 60.0  # seconds before a failed turn is tried again; doubles from one second
 _MARGIN = 0.5
 _HAND_OVER_SECONDS = 2.0  # for all that did not end, together
-MEND_SECONDS = 120.0  # how long a worker that lost its lease waits for the new owner's end
+# How long a worker that lost its lease mends, the wait for the new owner's end included: an answer
+# may take ten minutes.
+MEND_SECONDS = 900.0
 POST_SECONDS = 2.0  # for a post that is under way when the lease is lost
 # Leases after which a post whose answer was lost has landed, or will not; and after which whoever
 # posted a message has saved its id, though the answer was lost.
@@ -268,6 +270,7 @@ class Worker:
 
     async def _ended(self, turn_id: str) -> Ended:
         while True:
-            if ended := await self._queue.ended(turn_id):
-                return ended
+            with suppress(StoreUnavailable):
+                if ended := await self._queue.ended(turn_id):
+                    return ended
             await asyncio.sleep(AWAY_SECONDS)

@@ -20,10 +20,12 @@ from bot.draft import FAILED_ANEW
 from bot.errors import GivenUp, ModelUnavailable, PlaceGone, WriteFailed
 from bot.history import History
 from bot.store import Store, connect
-from bot.turns import Limits, Token, TurnQueue
+from bot.turns import Limits, Taken, Token, TurnQueue
 from bot.worker import Worker
+from config.settings import Settings
 from tests.fakes import FakeModel, FakePlatform, FakeSurface
 from tests.outage import line
+from tests.waiting import until
 
 KEY = ThreadKey("console", "local", "ann", "t1")
 LEASE = 0.3  # seconds
@@ -378,14 +380,20 @@ async def test_a_dead_workers_reply_is_finished_in_the_same_message(store: Store
     assert await remembered(store) == [("question 1", text)]
 
 
-async def lose_the_turn(store: Store, *pages: str) -> None:
-    """Let another worker claim the token, as after a pause of the first, and end the turn."""
+async def taken_by_another(store: Store) -> tuple[TurnQueue, Taken]:
+    """Let another worker claim the token, as after a pause of the first."""
     ready = store.key("ready", "console")
     (entry,) = await store.command("XRANGE", ready, "-", "+", "COUNT", 1)
     other = a_queue(store, "other")
     await store.command("XCLAIM", ready, "workers", "other", 0, entry[0])
     taken = await other.take(Token("console", entry[0]))
     assert taken
+    return other, taken
+
+
+async def lose_the_turn(store: Store, *pages: str) -> None:
+    """Let another worker take the turn and end it."""
+    other, taken = await taken_by_another(store)
     await other.finish(taken, outcome="done", pages=pages, shown="The end.", exchange=None)
 
 
@@ -408,6 +416,42 @@ async def test_a_worker_that_lost_its_lease_restores_the_final_text(store: Store
         await shows(platform, {"m1": "The end."})
 
     assert slow.hung_up == 1
+
+
+async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
+    store: Store,
+    valkey_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(worker_module, "AWAY_SECONDS", 0.05)
+    platform, prefix = FakePlatform(), store.key("").partition(":")[0]
+    slow = FakeModel(WORDS * 20, pause=0.02)
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            line(valkey_url, Path(folder)) as way,
+            connect(url=way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
+            running(a_worker(cut_off, platform, slow, name="late")),
+        ):
+            await a_queue(store).admit(a_turn())
+            await until(lambda: platform.shown.screen)
+            other, taken = await taken_by_another(store)
+            await until(lambda: slow.hung_up)
+            await way.cut()
+            await until(lambda: "No turns can be taken" in caplog.text)
+            await asyncio.sleep(1)
+            await other.finish(taken, outcome="done", pages=["m1"], shown="The end.", exchange=None)
+            await way.mend()
+
+            await shows(platform, {"m1": "The end."})
+
+
+def test_a_worker_mends_for_longer_than_an_answer_may_take() -> None:
+    settings = Settings.load({}, Path("no file"))
+    looks = worker_module._LANDED + worker_module._SAVED
+
+    assert worker_module.MEND_SECONDS > settings.reply_timeout + looks * settings.lease_seconds
 
 
 async def test_a_message_that_only_the_loser_of_a_lease_knows_goes(store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import tempfile
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -928,6 +929,28 @@ def test_a_journal_hears_of_no_message_before_a_new_sessions_beginning_is_dealt_
 
     assert between == (0, 0)
     assert (journal.dealt_with(2), journal.newest) == (2, 500)
+
+
+def test_a_journal_does_not_grow_while_one_event_waits() -> None:
+    journal = Journal()
+    with journal.heard(1, 10) as release:
+        pending = held()
+    release()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+
+    for seq in range(2, 10_000):
+        with journal.heard(seq, 10 * seq) as done:
+            pass
+        done()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    between = journal.dealt_with(9_999), journal.newest
+    pending()
+
+    assert grown < 100_000
+    assert between == (0, 0)
+    assert (journal.dealt_with(9_999), journal.newest) == (9_999, 99_990)
 
 
 def test_an_event_is_released_once_however_often_it_is_told() -> None:

@@ -47,6 +47,9 @@ class Journal:
         Yields what to call once everybody who deals with it has asked for a hold.
         """
         event = _Event(seq, message_id)
+        if self._events and not self._events[-1].holds:
+            # Nobody waits for it: it is over when this one is, and takes no room until then.
+            event.message_id = max(message_id, self._events.pop().message_id)
         self._events.append(event)
         tokens = _current.set(self), _event.set(event)
         try:

@@ -5,93 +5,206 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import re
 import sys
 from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
-from bot.domain import Json
 from bot.errors import CannotStart
+from config.settings import SECRETS
 
 log = logging.getLogger(__name__)
 
 _READY_SECONDS = 600.0  # a large model from a slow disk
 _END_SECONDS = 3.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before it is started again
-_STABLE_SECONDS = 60.0  # what ran this long begins with a short pause again
+_STABLE_SECONDS = 60.0  # what served this long begins with a short pause again
+_CHUNK_BYTES = 65_536  # of what it writes to standard error, and of what is kept of a line there
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
-Told = Mapping[str, Json]
+Told = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What is started: a module, what to tell it, and what an operator calls it.
+class Serving(Protocol):
+    """What a process tells when it serves."""
 
-    The order goes over standard input, where `ps` does not look; `heed` gets each object that the
-    process tells of after its first.
+    @property
+    def port(self) -> int:
+        """Where it listens, on loopback."""
+
+
+_S = TypeVar("_S", bound=Serving)
+
+
+class Child:
+    """A process with which we talk, a JSON object in each line; it has to go when we stop talking.
+
+    `words` are its last lines on standard error, `since` is when it served, in loop time.
     """
 
-    module: str
-    order: Told
-    name: str
-    heed: Callable[[Told], None]
+    def __init__(self, process: Process, *, is_worth: Callable[[str], bool]) -> None:
+        self.process = process
+        self.words: deque[str] = deque(maxlen=50)
+        self.since = 0.0
+        self._is_worth = is_worth
+        self._listening = [asyncio.create_task(self._listen())]
+
+    @property
+    def last_words(self) -> str:
+        """Why it ended, if it said so."""
+        return self.words[-1] if self.words else "it gave no reason"
+
+    async def tell(self, told: Told) -> None:
+        """Tell it something over standard input, where `ps` does not look; OSError when it ends."""
+        stdin, _, _ = _pipes(self.process)
+        stdin.write(json.dumps(told).encode() + b"\n")
+        await stdin.drain()
+
+    async def hear(self) -> Told:
+        """Wait for what it tells next; OSError when it ends without."""
+        _, stdout, _ = _pipes(self.process)
+        while line := await _line(stdout):
+            # What a library prints while it is imported stands between, and is no object.
+            with suppress(ValueError):
+                if isinstance(told := json.loads(line), dict):
+                    return told
+        raise BrokenPipeError("it has ended")
+
+    def serves(self, heed: Callable[[Told], None] | None) -> None:
+        """Take note that it serves; `heed` gets what it tells from now on."""
+        self.since = asyncio.get_running_loop().time()
+        if heed:
+            self._listening.append(asyncio.create_task(self._heed(heed)))
+
+    async def end(self) -> None:
+        """End it, and return when it is gone and all that it has said is heard."""
+        stdin, _, _ = _pipes(self.process)
+        stdin.close()
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                await self.process.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
+        await asyncio.wait(self._listening, timeout=_END_SECONDS)
+        for task in self._listening:
+            task.cancel()
+
+    async def _heed(self, heed: Callable[[Told], None]) -> None:
+        with suppress(OSError):
+            while True:
+                heed(await self.hear())
+
+    async def _listen(self) -> None:
+        _, _, stderr = _pipes(self.process)
+        rest = b""
+        while chunk := await stderr.read(_CHUNK_BYTES):
+            # A progress bar's lines end without a new one.
+            *lines, rest = re.split(rb"[\r\n]+", rest + chunk)
+            rest = rest[-_CHUNK_BYTES:]
+            for line in lines:
+                self._note(line)
+        self._note(rest)
+
+    def _note(self, line: bytes) -> None:
+        words = line.decode(errors="replace").strip()
+        if words and self._is_worth(words):
+            self.words.append(words)
+
+
+async def _line(stdout: StreamReader) -> bytes:
+    """Return the next line; nothing at the end, and a blank one for a line that is no order."""
+    try:
+        return await stdout.readline()
+    except ValueError:  # too long
+        return b"\n"
 
 
 @asynccontextmanager
-async def kept(recipe: Recipe) -> AsyncIterator[Told]:
-    """Run a process while the context lasts; yields what it tells first, which has its "port".
+async def starting(
+    module: str,
+    *,
+    is_worth: Callable[[str], bool],
+    heed: Callable[[Told], None] | None = None,
+) -> AsyncIterator[Child]:
+    """Start a process; it is ended when the context fails, in which it has to become ready.
 
-    It gets its order as one line of JSON, tells what it has to tell the same way, and has to go
-    when its standard input ends. When it dies it is started again on the same port. CannotStart
-    when it does not come up the first time, in its own words where it tells of an "error".
+    `is_worth` gets each line that it writes to standard error and says whether it is kept, `heed`
+    what it tells when it serves. CannotStart when this machine has no room for a process;
+    TimeoutError when it is not ready.
     """
-    child = await _start(recipe)
-    keeper = _Keeper(child, _with_port(recipe, child.told))
+    child = Child(await _process(module), is_worth=is_worth)
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            yield child
+    except BaseException:
+        await child.end()
+        raise
+    child.serves(heed)
+
+
+async def _process(module: str) -> Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            cwd=_REPOSITORY,
+            # Whatever it needs of them is told to it.
+            env={name: value for name, value in os.environ.items() if name not in SECRETS},
+            # The terminal's Ctrl-C is for us; we end the process when nobody needs it any more.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CannotStart(f"no process can be started here: {error.strerror}") from error
+
+
+@asynccontextmanager
+async def kept(name: str, start: Callable[[int], Awaitable[tuple[Child, _S]]]) -> AsyncIterator[_S]:
+    """Keep a process while the context lasts; yields what it told when it first served.
+
+    `start` gets the port to listen on, 0 for any; when the process dies it is started again on the
+    same one. `name` is what an operator calls it. CannotStart when it does not come up at first.
+    """
+    child, serving = await start(0)
+    keeper = _Keeper(name, child, lambda: start(serving.port))
     keeping = asyncio.create_task(keeper.keep())
     try:
-        yield child.told
+        yield serving
     finally:
         keeping.cancel()
         await asyncio.wait([keeping])
-        await _end(keeper.child)
-
-
-def _with_port(recipe: Recipe, told: Told) -> Recipe:
-    order = {**recipe.order, "port": told["port"]}
-    return Recipe(recipe.module, order, recipe.name, recipe.heed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Child:
-    """A process, what it told first, its last words, and the time of its start in loop time."""
-
-    process: Process
-    told: Told
-    words: deque[str]
-    listening: tuple[asyncio.Task[None], ...]
-    since: float
+        await keeper.child.end()
 
 
 class _Keeper:
     """Starts the process again whenever it dies; `child` is the latest."""
 
-    def __init__(self, child: _Child, recipe: Recipe) -> None:
+    def __init__(
+        self, name: str, child: Child, start: Callable[[], Awaitable[tuple[Child, object]]]
+    ) -> None:
         self.child = child
-        self._recipe = recipe
+        self._name = name
+        self._start = start
 
     async def keep(self) -> None:
         pause = _FIRST_PAUSE
         while True:
             code = await self.child.process.wait()
-            await _end(self.child)
-            last = self.child.words[-1] if self.child.words else "no reason given"
-            log.error("%s ended (%s: %s); it is started again.", self._recipe.name, code, last)
-            if asyncio.get_running_loop().time() - self.child.since > _STABLE_SECONDS:
+            ended = asyncio.get_running_loop().time()
+            await self.child.end()
+            log.error(
+                "%s ended (%s: %s); it is started again.", self._name, code, self.child.last_words
+            )
+            if ended - self.child.since > _STABLE_SECONDS:
                 pause = _FIRST_PAUSE
             pause = await self._start_again(pause)
 
@@ -101,81 +214,11 @@ class _Keeper:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             try:
-                self.child = await _start(self._recipe)
+                self.child, _ = await self._start()
             except CannotStart as error:
-                log.warning("%s is still not there: %s.", self._recipe.name, error)
+                log.warning("%s is still not there: %s.", self._name, error)
             else:
                 return pause
-
-
-async def _start(recipe: Recipe) -> _Child:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", recipe.module),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        cwd=_REPOSITORY,
-        # The terminal's Ctrl-C is for us; we end the process when nobody needs it any more.
-        start_new_session=True,
-    )
-    words: deque[str] = deque(maxlen=50)
-    listening = asyncio.create_task(_listen(process, words))
-    since = asyncio.get_running_loop().time()
-    child = _Child(process, {}, words, (listening,), since)
-    try:
-        async with asyncio.timeout(_READY_SECONDS):
-            told = await _hand_over(process, recipe.order)
-    except asyncio.CancelledError:
-        await _end(child)
-        raise
-    # Not ready in time, a closed pipe, or an end of file where its words should stand.
-    except (OSError, ValueError) as error:
-        await _end(child)
-        reason = words[-1] if words else "it gave no reason"
-        raise CannotStart(f"{recipe.name} did not start: {reason}") from error
-    if "error" in told:
-        await _end(child)
-        raise CannotStart(str(told["error"]))
-    heeding = asyncio.create_task(_heed(process, recipe.heed))
-    return _Child(process, told, words, (listening, heeding), since)
-
-
-async def _hand_over(process: Process, order: Told) -> Told:
-    """Give the process its order and return what it tells first."""
-    stdin, stdout, _ = _pipes(process)
-    stdin.write(json.dumps(order).encode() + b"\n")
-    await stdin.drain()
-    told: Told = json.loads(await stdout.readline())
-    return told
-
-
-async def _heed(process: Process, heed: Callable[[Told], None]) -> None:
-    _, stdout, _ = _pipes(process)
-    while line := await stdout.readline():
-        heed(json.loads(line))
-
-
-async def _listen(process: Process, words: deque[str]) -> None:
-    _, _, stderr = _pipes(process)
-    while chunk := await stderr.read(65536):
-        # Not by lines: a progress bar has none.
-        lines = chunk.decode(errors="replace").splitlines()
-        words.extend(line.strip() for line in lines if line.strip())
-
-
-async def _end(child: _Child) -> None:
-    stdin, _, _ = _pipes(child.process)
-    stdin.close()
-    try:
-        async with asyncio.timeout(_END_SECONDS):
-            await child.process.wait()
-    except TimeoutError:
-        with suppress(ProcessLookupError):
-            child.process.kill()
-        await child.process.wait()
-    await asyncio.wait(child.listening, timeout=_END_SECONDS)
-    for task in child.listening:
-        task.cancel()
 
 
 def _pipes(process: Process) -> tuple[StreamWriter, StreamReader, StreamReader]:

@@ -28,7 +28,8 @@ def _main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     devices = _devices()
-    print(json.dumps([asdict(device) for device in devices]), file=answers, flush=True)
+    offer = {"devices": [asdict(device) for device in devices]}
+    print(json.dumps(offer), file=answers, flush=True)
     order = Order(**json.loads(sys.stdin.readline()))
     server = _load(order, talks=any("GPU" in device.kind for device in devices))
     port = urlsplit(server.listening_address).port or order.port

@@ -6,7 +6,6 @@ Written against transformers 5.23 and torch 2.13, which only that process import
 from __future__ import annotations
 
 import copy
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from bot import machine
 from bot.domain import Message
 from bot.errors import CannotStart, PromptRefused, PromptTooLong
 from bot.prompt import without_system
@@ -225,31 +225,14 @@ def _place(name: str, config: Any, parameters: int) -> tuple[str, Any]:
         return "mps", own
     # Half precision is slow on CPUs, where it is there at all; bfloat16 is not.
     dtype = torch.float32 if own == torch.float16 else own
-    need, free_bytes = parameters * dtype.itemsize * _HEADROOM, _free_memory()
-    if free_bytes is not None and need > free_bytes:
+    need, free = parameters * dtype.itemsize * _HEADROOM, machine.free_memory()
+    if free is not None and need > free:
         raise CannotStart(
             f"{VARIABLE}={name} needs {need / _GIB:.1f} GiB of memory and"
-            f" {free_bytes / _GIB:.1f} GiB are free: choose a smaller one,"
+            f" {free / _GIB:.1f} GiB are free: choose a smaller one,"
             " or a GGUF file of it (LOCAL_MODEL_PATH)"
         )
     return "cpu", dtype
-
-
-def _free_memory() -> int | None:
-    """Return what Linux would give us, in bytes, a container's limit counted; None elsewhere."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = 1024 * int(
-            next(each for each in lines if each.startswith("MemAvailable")).split()[1]
-        )
-    except (OSError, StopIteration):
-        return None
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):  # no such group, or "max"
-        return free
-    return min(free, limit - used)
 
 
 class TorchModel:
@@ -375,10 +358,3 @@ class Answer:
         self._from, self._said = self._said, len(self._ids)
         if words:
             self._say(words)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

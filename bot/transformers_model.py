@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from bot.child import Recipe, Told, kept
+from bot.child import Child, Told, kept, starting
 from bot.errors import CannotStart
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,16 @@ class TransformersServer:
 
     url: str
     api_key: str = field(repr=False)
+    prompt_tokens: int
+    max_tokens: int
+    is_dialogue: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What the process tells before it reads the weights."""
+
+    port: int
     prompt_tokens: int
     max_tokens: int
     is_dialogue: bool
@@ -50,18 +60,31 @@ async def serve(
         "context_tokens": context_tokens,
         "max_tokens": max_tokens,
         "api_key": key,
-        "port": 0,
     }
-    recipe = Recipe("bot.transformers_server", order, name, _heed)
     log.info("Looking at %s", name)
-    async with kept(recipe) as told:
+    async with kept(name, lambda port: _start({**order, "port": port})) as ready:
         yield TransformersServer(
-            url=f"http://127.0.0.1:{told['port']}/v1",
+            url=f"http://127.0.0.1:{ready.port}/v1",
             api_key=key,
-            prompt_tokens=int(str(told["prompt_tokens"])),
-            max_tokens=int(str(told["max_tokens"])),
-            is_dialogue=bool(told["is_dialogue"]),
+            prompt_tokens=ready.prompt_tokens,
+            max_tokens=ready.max_tokens,
+            is_dialogue=ready.is_dialogue,
         )
+
+
+async def _start(order: Told) -> tuple[Child, _Ready]:
+    try:
+        async with starting(
+            "bot.transformers_server", is_worth=lambda _: True, heed=_heed
+        ) as child:
+            await child.tell(order)
+            told = await child.hear()
+            if "error" in told:
+                raise CannotStart(told["error"])
+            return child, _Ready(**told)
+    # Not ready in time, or a closed pipe where an answer should stand.
+    except OSError as error:
+        raise CannotStart(f"{order['name']} did not start: {child.last_words}") from error
 
 
 def _heed(told: Told) -> None:

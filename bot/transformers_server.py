@@ -20,9 +20,10 @@ from typing import IO, Any
 import torch
 from aiohttp import web
 
+from bot import machine
 from bot.domain import Json, Message
 from bot.errors import CannotStart, PromptRefused, PromptTooLong
-from bot.torch_model import Answer, Plan, TorchModel, cores, plan
+from bot.torch_model import Answer, Plan, TorchModel, plan
 
 _SIGN_SECONDS = 15.0  # between two signs of life while a prompt is read; the bot waits for 60
 _MOST_SLOTS = 4  # answers that are written at once; further ones wait their turn
@@ -63,9 +64,10 @@ def _tell(answers: IO[str], **told: Json) -> None:
 
 
 async def _serve(found: Plan, order: Mapping[str, Any], answers: IO[str]) -> None:
-    slots = min(cores(), _MOST_SLOTS)
+    cores = machine.cores()
+    slots = min(cores, _MOST_SLOTS)
     # Each answer on its own core: more threads for each were slower in all (bench/transformers.py).
-    torch.set_num_threads(max(1, cores() // slots))
+    torch.set_num_threads(max(1, cores // slots))
     door = _Door(found, key=order["api_key"], slots=slots)
     app = web.Application(client_max_size=_LARGEST_BODY)
     app.router.add_post("/v1/chat/completions", door.answer)

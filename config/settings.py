@@ -385,6 +385,10 @@ class Settings:
         return tuple(platform for platform, token in tokens.items() if token)
 
 
+# The variables that no log and no other process may see.
+SECRETS = tuple(variable.name.upper() for variable in fields(Settings) if not variable.repr)
+
+
 def _read(env_file: Path) -> tuple[dict[str, str], list[str]]:
     try:
         # The encoding drops the mark that some editors put before a text.

@@ -108,7 +108,7 @@ def test_a_machine_without_one_hears_nothing_unless_it_was_asked_for() -> None:
 
 def test_a_gpu_in_use_is_named_with_its_layers() -> None:
     words = Words()
-    words.hear(OFFLOADED)
+    kept = words.is_worth(OFFLOADED)
 
     line = chosen(MODEL, ORDER, [CPU, GPU], on_gpu=words.on_gpu, memory=1_500_000_000, seconds=2.0)
 
@@ -116,7 +116,7 @@ def test_a_gpu_in_use_is_named_with_its_layers() -> None:
         "The embedded model runs on CUDA0 (NVIDIA H100): 20 of 33 layers on a GPU, 7 threads,"
         " 4 conversations at once with 8192 tokens each, 1.5 GB of memory; loaded in 2.0 s"
     )
-    assert not words.last
+    assert not kept
 
 
 def test_the_installed_llama_cpp_tells_of_layers_in_these_words() -> None:

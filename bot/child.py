@@ -26,6 +26,7 @@ _END_SECONDS = 3.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before it is started again
 _STABLE_SECONDS = 60.0  # what served this long begins with a short pause again
 _CHUNK_BYTES = 65_536  # of what it writes to standard error, and of what is kept of a line there
+_NOTHING: dict[str, str] = {}
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
 Told = Mapping[str, Any]
@@ -131,16 +132,18 @@ async def _line(stdout: StreamReader) -> bytes:
 async def starting(
     module: str,
     *,
+    environment: dict[str, str] = _NOTHING,
     is_worth: Callable[[str], bool],
     heed: Callable[[Told], None] | None = None,
 ) -> AsyncIterator[Child]:
     """Start a process; it is ended when the context fails, in which it has to become ready.
 
-    `is_worth` gets each line that it writes to standard error and says whether it is kept, `heed`
-    what it tells when it serves. CannotStart when this machine has no room for a process;
-    TimeoutError when it is not ready.
+    `environment` is added to our own, from which the bot's secrets are taken. `is_worth` gets each
+    line that it writes to standard error and says whether it is kept, `heed` what it tells when it
+    serves. CannotStart when this machine has no room for a process; TimeoutError when it is not
+    ready.
     """
-    child = Child(await _process(module), is_worth=is_worth)
+    child = Child(await _process(module, environment), is_worth=is_worth)
     try:
         async with asyncio.timeout(_READY_SECONDS):
             yield child
@@ -150,7 +153,7 @@ async def starting(
     child.serves(heed)
 
 
-async def _process(module: str) -> Process:
+async def _process(module: str, environment: dict[str, str]) -> Process:
     try:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module),
@@ -158,13 +161,17 @@ async def _process(module: str) -> Process:
             stdout=PIPE,
             stderr=PIPE,
             cwd=_REPOSITORY,
-            # Whatever it needs of them is told to it.
-            env={name: value for name, value in os.environ.items() if name not in SECRETS},
+            env=_environment() | environment,
             # The terminal's Ctrl-C is for us; we end the process when nobody needs it any more.
             start_new_session=True,
         )
     except OSError as error:
         raise CannotStart(f"no process can be started here: {error.strerror}") from error
+
+
+def _environment() -> dict[str, str]:
+    # Whatever it needs of the secrets is told to it.
+    return {name: value for name, value in os.environ.items() if name not in SECRETS}
 
 
 @asynccontextmanager

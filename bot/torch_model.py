@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -33,7 +34,12 @@ _HEADROOM = 1.15
 # (transformers 4.41, BlenderbotTokenizer.default_chat_template, which 5 has no more).
 _BETWEEN, _BEFORE_USER = "  ", " "
 
-_UNREADABLE = (OSError, ValueError, RuntimeError, MemoryError, ImportError, SafetensorError)
+# Not asked for it, transformers would ask somebody at a terminal whether to run a model's own code.
+_SAFELY = {"trust_remote_code": False}
+_UNREADABLE = (
+    *(OSError, ValueError, RuntimeError, MemoryError, ImportError),
+    *(SafetensorError, UnpicklingError),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +124,9 @@ def _dialogue(messages: Sequence[Message]) -> str:
 
 def plan(*, name: str, token: str | None, context_tokens: int, max_tokens: int) -> Plan:
     """Look at all of a model but its weights. CannotStart says what keeps it from being run."""
-    if Path(name).expanduser().is_dir():
-        name = str(Path(name).expanduser())
     config = _config(name, token)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, token=token)
+        tokenizer = AutoTokenizer.from_pretrained(name, token=token, **_SAFELY)
     except (OSError, ValueError, ImportError) as error:
         raise _unfit(name, error) from error
     if not (tokenizer.chat_template or config.is_encoder_decoder):
@@ -154,10 +158,10 @@ def plan(*, name: str, token: str | None, context_tokens: int, max_tokens: int) 
 
 def _config(name: str, token: str | None) -> Any:
     try:
-        if not Path(name).is_dir():
+        if not Path(name).is_absolute():
             # transformers makes one OSError of all that can be wrong here.
             hf_hub_download(name, "config.json", token=token)
-        return AutoConfig.from_pretrained(name, token=token)
+        return AutoConfig.from_pretrained(name, token=token, **_SAFELY)
     except hub.GatedRepoError as error:
         raise CannotStart(
             f"{VARIABLE}={name} is gated: accept its licence at https://huggingface.co/{name}"
@@ -205,7 +209,7 @@ def _parameters(name: str, config: Any) -> int:
     kind = _kind(config)
     try:
         with torch.device("meta"):
-            return sum(each.numel() for each in kind.from_config(config).parameters())
+            return sum(each.numel() for each in kind.from_config(config, **_SAFELY).parameters())
     except (ValueError, ImportError) as error:
         raise _unfit(name, error) from error
 
@@ -247,7 +251,7 @@ class TorchModel:
         """Read the weights, from the hub where they are not here yet. CannotStart if impossible."""
         try:
             weights = _kind(plan.config).from_pretrained(
-                plan.name, config=plan.config, token=plan.token, dtype=plan.dtype
+                plan.name, config=plan.config, token=plan.token, dtype=plan.dtype, **_SAFELY
             )
             weights = weights.to(plan.device).eval()
         except _UNREADABLE as error:

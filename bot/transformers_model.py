@@ -8,11 +8,20 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bot.child import Child, Told, kept, starting
 from bot.errors import CannotStart
 
 log = logging.getLogger(__name__)
+
+_ENVIRONMENT = {
+    # A token that lies on the machine is not used: who means it sets HF_TOKEN.
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    # For weights that are pickled transformers would have somebody else make a better file, and
+    # hand the token to them (transformers 5.23, safetensors_conversion.py).
+    "DISABLE_SAFETENSORS_CONVERSION": "1",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,7 @@ async def serve(
         )
     key = secrets.token_urlsafe(24)
     order: Told = {
-        "name": name,
+        "name": _place(name),
         "token": token,
         "context_tokens": context_tokens,
         "max_tokens": max_tokens,
@@ -72,10 +81,26 @@ async def serve(
         )
 
 
+def _place(name: str) -> str:
+    """Return a folder's whole path, for the process stands elsewhere, and other names as they are.
+
+    CannotStart when a path leads to no folder, or to one that we may not read.
+    """
+    try:
+        path = Path(name).expanduser()
+        if not path.is_absolute() and not path.is_dir():
+            return name
+        any(path.iterdir())
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CannotStart(f"TRANSFORMERS_MODEL={name}: {reason}") from error
+    return str(path.absolute())
+
+
 async def _start(order: Told) -> tuple[Child, _Ready]:
     try:
         async with starting(
-            "bot.transformers_server", is_worth=lambda _: True, heed=_heed
+            "bot.transformers_server", environment=_ENVIRONMENT, is_worth=lambda _: True, heed=_heed
         ) as child:
             await child.tell(order)
             told = await child.hear()

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from bot.domain import Message
 from bot.errors import (
@@ -52,6 +54,9 @@ if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transf
     )
 if TYPE_CHECKING:
     from bot.torch_model import Plan
+import torch
+from safetensors.torch import load_file
+
 from tests.tiny_models import NO_SYSTEM, tiny_blenderbot, tiny_llama
 
 pytestmark = pytest.mark.process
@@ -296,8 +301,6 @@ class TestPrompts:
     def test_words_are_said_when_their_letters_are_whole(
         self, folders: Callable[[str], Path]
     ) -> None:
-        import torch
-
         from bot.torch_model import Answer
 
         said: list[str] = []
@@ -352,6 +355,10 @@ class TestRefusals:
     async def test_a_folder_without_a_model_is_told(self, tmp_path: Path) -> None:
         assert f"TRANSFORMERS_MODEL={tmp_path} cannot be run" in await self.refusal(tmp_path)
 
+    @pytest.mark.parametrize("name", ["/no/such", "~nobodysuch/model"])
+    async def test_a_path_without_a_folder_is_told(self, name: str) -> None:
+        assert f"TRANSFORMERS_MODEL={name}: " in await self.refusal(name)
+
     async def test_an_answer_longer_than_the_context_is_told(
         self, folders: Callable[[str], Path]
     ) -> None:
@@ -386,6 +393,75 @@ class TestRefusals:
             await until(lambda: bool(caplog.records))
 
         assert f"TRANSFORMERS_MODEL={tmp_path} cannot be run" in caplog.text
+
+    async def test_code_that_comes_with_a_model_is_never_run(
+        self, folders: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        for file in folders("llama").iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        config = json.loads((tmp_path / "config.json").read_text())
+        config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\n")
+
+        text = await asyncio.wait_for(self.refusal(tmp_path), 60)
+
+        assert "custom code" in text
+        assert not (tmp_path / "run").exists()
+
+    async def test_pickled_weights_run_nothing(
+        self, folders: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for file in folders("llama").iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        (tmp_path / "model.safetensors").unlink()
+        torch.save({"weight": _Touches(tmp_path / "run")}, tmp_path / "pytorch_model.bin")
+
+        async with serving(tmp_path):
+            await until(lambda: bool(caplog.records))
+
+        assert f"TRANSFORMERS_MODEL={tmp_path} cannot be run" in caplog.text
+        assert not (tmp_path / "run").exists()
+
+    async def test_nobody_else_is_told_of_pickled_weights(
+        self, folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "model"
+        shutil.copytree(folders("llama"), folder)
+        weights = load_file(folder / "model.safetensors")
+        (folder / "model.safetensors").unlink()
+        torch.save(weights, folder / "pytorch_model.bin")
+        asked: list[str] = []
+        async with a_repository(folder, asked) as url:
+            away(monkeypatch, url, tmp_path / "home")
+            async with serving("some/model", token="hf_secret") as server, connected(server) as it:
+                assert await deltas_of(it)
+
+        # transformers would ask for a conversion, and hand the token to whoever converts.
+        assert not [each for each in asked if "/commits/" in each or "discussions" in each]
+
+    async def test_a_token_that_lies_on_the_machine_is_not_used(
+        self, folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "token").write_text("hf_lying_about")
+        asked: list[str] = []
+        async with a_repository(folders("llama"), asked) as url:
+            away(monkeypatch, url, tmp_path)
+            monkeypatch.setenv("HF_TOKEN", "hf_of_the_shell")
+            async with serving("some/model") as server, connected(server) as model:
+                assert await deltas_of(model)
+
+        assert asked
+        assert not [each for each in asked if "hf_" in each]
+
+    async def test_a_folder_may_be_named_from_where_the_operator_stands(
+        self, folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(folders("llama").parent.parent)
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+
+        async with serving(Path(folders("llama").parent.name) / "llama") as server:
+            assert server.max_tokens == 60
 
     async def test_a_gated_model_tells_where_its_licence_is(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -460,8 +536,14 @@ async def a_hub(status: int, code: str) -> AsyncIterator[str]:
     async def refuse(_: web.Request) -> web.Response:
         return web.Response(status=status, headers={"X-Error-Code": code})
 
+    async with _a_door(refuse) as url:
+        yield url
+
+
+@asynccontextmanager
+async def _a_door(answer: Handler) -> AsyncIterator[str]:
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", refuse)
+    app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
@@ -470,6 +552,36 @@ async def a_hub(status: int, code: str) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def a_repository(folder: Path, asked: list[str]) -> AsyncIterator[str]:
+    """Serve a folder as Hugging Face serves a repository; `asked` gets calls and their keys."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        asked.append(f"{request.path} {request.headers.get('Authorization')}")
+        file = folder / request.path.rpartition("/")[2]
+        if "/tree/" in request.path:
+            return web.json_response([])
+        if "/resolve/" not in request.path:
+            return web.json_response({"id": "some/model", "private": False, "siblings": []})
+        if not file.is_file():
+            return web.Response(status=404, headers={"X-Error-Code": "EntryNotFound"})
+        headers = {"X-Repo-Commit": "c" * 40, "ETag": f'"{file.name}"'}
+        return web.Response(body=file.read_bytes(), headers=headers)
+
+    async with _a_door(serve) as url:
+        yield url
+
+
+class _Touches:
+    """What runs a program where a pickle is believed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {self._path}",)
 
 
 def away(monkeypatch: pytest.MonkeyPatch, url: str, home: Path) -> None:

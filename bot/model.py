@@ -157,29 +157,32 @@ class ChatModel:
         self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message]
     ) -> None:
         """Ask, and again in the way that the server wants it; what it wants is remembered."""
-        while True:  # a wish comes once
+        asked: set[ModelServer] = set()
+        while True:
+            # Other answers learn meanwhile, too.
+            server, folds = self._server, self._folds
+            asked.add(server)
             try:
                 return await self._ask(client, call, prompt)
             except (SystemRefused, ModelUnavailable) as error:
                 # `transformers serve` 5.23 fails so where a template refuses a system prompt.
                 wordless = isinstance(error, SystemRefused) or error.wordless
-                if self._folds or prompt[0].role != "system" or not wordless:
+                if folds or prompt[0].role != "system" or not wordless:
                     raise
                 await self._ask(client, call, without_system(prompt))
                 self._folds = True
                 return None
             except ModelUnknown as error:
-                self._server = await self._with_offered(error)
+                await self._learn_name(server, error)
+                if self._server in asked:
+                    raise
 
-    async def _with_offered(self, error: ModelUnknown) -> ModelServer:
-        """Return the server with the only model that it has; raise the error where it has more."""
-        if not self._server.own:
-            raise error
-        name = error.offered or (await look(self._server)).name_for(self._server.model)
-        if name is None or name == self._server.model:
-            raise error
-        log.warning("%s has %s and not MODEL_ID=%s: that is asked", self._server, name, self.name)
-        return replace(self._server, model=name)
+    async def _learn_name(self, server: ModelServer, error: ModelUnknown) -> None:
+        """Ask for the only model of a server from now on; where it has more, nothing is learnt."""
+        name = error.offered or (server.own and (await look(server)).name_for(server.model))
+        if name and name != server.model and self._server is server:
+            log.warning("%s has %s and not MODEL_ID=%s: that is asked", server, name, self.name)
+            self._server = replace(server, model=name)
 
     async def _ask(
         self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message]

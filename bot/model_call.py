@@ -208,6 +208,14 @@ def _address(url: str) -> SplitResult:
     raise CannotStart("MODEL_URL is not an address like http://127.0.0.1:8080/v1")
 
 
+async def read_whole(response: aiohttp.ClientResponse, *, most: int) -> bytes:
+    """Return a body, or so many bytes of it, or a few more."""
+    body = b""
+    while len(body) < most and (part := await response.content.readany()):
+        body += part
+    return body
+
+
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     """Return as much of a refusal's body as comes soon."""
     body = b""

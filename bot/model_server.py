@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from time import time
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from bot import too_long
 from bot.domain import Json
@@ -57,6 +58,20 @@ class ModelServer:
 
     def __str__(self) -> str:
         return urlsplit(self.url).netloc.rpartition("@")[2]
+
+    @property
+    def address(self) -> str:
+        """The URL without a password, which stands in the headers."""
+        return urlsplit(self.url)._replace(netloc=str(self)).geturl().rstrip("/")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes with a question in JSON; a password in the URL goes before the key."""
+        parts = urlsplit(self.url)
+        login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+        basic = f"Basic {b64encode(login.encode()).decode()}"
+        said = f"Bearer {self.key}" if login == ":" else basic
+        return {"Authorization": said, "Content-Type": "application/json"}
 
     def failure(
         self,

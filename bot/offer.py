@@ -7,15 +7,16 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import aiohttp
 
 from bot.domain import Json
-from bot.model_call import open_pool
+from bot.model_call import open_pool, read_whole
 from bot.model_server import ModelServer
 
 _SECONDS = 5.0  # for all questions together; a server that is away is not waited for
+_NAME_LENGTH = 200  # characters
 _BYTES = 4_000_000  # of an answer: Ollama tells a licence along
 # What Ollama gives a model where nobody chose, on a machine with little video memory; it cuts
 # longer prompts without a word (ollama/ollama, docs/context-length.mdx).
@@ -58,7 +59,7 @@ class _Asker:
     async def offer(self, pool: aiohttp.ClientSession) -> Offer:
         said = await self._get(pool, "/v1/models")
         entries = [each for each in _list(said.get("data")) if isinstance(each, dict)]
-        models = tuple(str(each["id"]) for each in entries if each.get("id"))
+        models = tuple(name for each in entries if _is_name(name := each.get("id")))
         self.known = Offer(models, None)
         name = self.known.name_for(self._server.model)
         entry = next((each for each in entries if each.get("id") == name), {})
@@ -105,23 +106,25 @@ class _Asker:
         self, pool: aiohttp.ClientSession, path: str, question: Json = None
     ) -> Mapping[str, Json]:
         """Return an answer's object; {} where there is none."""
-        root = self._server.url.rstrip("/").removesuffix("/v1")
+        root = self._server.address.removesuffix("/v1")
         try:
             async with pool.request(
                 "POST" if question else "GET",
                 root + path,
                 data=json.dumps(question) if question else None,
-                headers={
-                    "Authorization": f"Bearer {self._server.key}",
-                    "Content-Type": "application/json",
-                },
+                headers=self._server.headers,
                 allow_redirects=False,
             ) as response:
                 if response.status != 200:
                     return {}
-                return _object(json.loads(await response.content.read(_BYTES)))
+                return _object(json.loads(await read_whole(response, most=_BYTES)))
         except (aiohttp.ClientError, OSError, ValueError, RecursionError):
             return {}
+
+
+def _is_name(value: Json) -> TypeGuard[str]:
+    # It stands in the log, and in the terminal's head.
+    return isinstance(value, str) and value.isprintable() and 0 < len(value) <= _NAME_LENGTH
 
 
 def _object(value: Any) -> Mapping[str, Json]:

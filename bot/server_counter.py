@@ -14,7 +14,7 @@ import aiohttp
 
 from bot.domain import Message
 from bot.guard import whole_characters
-from bot.model_call import open_pool
+from bot.model_call import open_pool, read_whole
 from bot.model_server import ModelServer
 from bot.tasks import cancelled
 
@@ -99,7 +99,7 @@ class ServerCounter:
                 return
 
     async def _ask(self, way: _Way, prompt: Sequence[Message], *, seconds: float) -> int | None:
-        base = self._server.url.rstrip("/")
+        base = self._server.address
         root = base if way.below_v1 else base.removesuffix("/v1")
         messages = [
             {"role": message.role, "content": whole_characters(message.text)} for message in prompt
@@ -110,16 +110,13 @@ class ServerCounter:
                 self._pool.post(
                     root + way.path,
                     data=json.dumps({"model": self._server.model, "messages": messages}),
-                    headers={
-                        "Content-Type": "application/json",
-                        "Authorization": f"Bearer {self._server.key}",
-                    },
+                    headers=self._server.headers,
                     allow_redirects=False,
                 ) as response,
             ):
                 if response.status != 200 or (response.content_length or 0) > _BYTES:
                     return None
-                found = way.read(json.loads(await response.content.read(_BYTES)))
+                found = way.read(json.loads(await read_whole(response, most=_BYTES)))
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError, TypeError, LookupError):
             return None
         return found if isinstance(found, int) and found > 0 else None

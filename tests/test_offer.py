@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -139,6 +140,65 @@ class TestLooking:
         assert offer.name_for("gemma3") == "gemma3:latest"
         assert offer.context == 8192
 
+    async def test_a_long_list_of_models_is_read_to_its_end(self) -> None:
+        models: list[Json] = [{"id": f"model-{n}", "about": "x" * 1000} for n in range(1000)]
+        async with a_server({"GET /v1/models": {"data": models}}) as url:
+            offer = await offered(url)
+
+        assert len(offer.models) == 1000
+
+    async def test_an_answer_without_an_end_is_not_read_to_it(self) -> None:
+        sent = 0
+
+        async def flood(request: web.Request) -> web.StreamResponse:
+            nonlocal sent
+            response = web.StreamResponse()
+            await response.prepare(request)
+            while True:
+                await response.write(b" " * 1_000_000)
+                sent += 1
+
+        async with a_door(flood) as url:
+            assert await offered(url) == Offer((), None)
+
+        assert sent < 30
+
+    async def test_a_server_behind_a_password_is_asked_with_it(self) -> None:
+        async def answer(request: web.Request) -> web.Response:
+            if request.headers.get("Authorization") != "Basic " + b64encode(b"me:p@ss").decode():
+                return web.Response(status=401)
+            return web.json_response(OLLAMA["GET /v1/models"])
+
+        async with a_door(answer) as url:
+            offer = await offered(url.replace("//", "//me:p%40ss@"))
+
+        assert offer.models == ("gemma3:latest",)
+
+    async def test_a_redirect_takes_no_key_elsewhere(self) -> None:
+        seen: list[str] = []
+
+        async def elsewhere(request: web.Request) -> web.Response:
+            seen.append(request.path)
+            return web.json_response(OLLAMA["GET /v1/models"])
+
+        async with a_door(elsewhere) as other:
+
+            async def redirect(_: web.Request) -> web.Response:
+                return web.Response(status=307, headers={"Location": other + "/models"})
+
+            async with a_door(redirect) as url:
+                assert await offered(url, key="secret") == Offer((), None)
+
+        assert not seen
+
+    async def test_what_is_no_name_on_a_line_is_none(self) -> None:
+        names = ["a\nERROR all is lost", "\x1b[31mred", "x" * 1000, "", "a model.gguf"]
+        models: list[Json] = [{"id": name} for name in names]
+        async with a_server({"GET /v1/models": {"data": models}}) as url:
+            offer = await offered(url)
+
+        assert offer.models == ("a model.gguf",)
+
     async def test_a_server_that_is_away_offers_nothing(self) -> None:
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
@@ -179,6 +239,12 @@ REFUSALS: dict[str, tuple[int, Json]] = {
 }
 
 
+HELLO = (
+    b'data: {"choices": [{"delta": {"content": "Hi!"}, "finish_reason": "stop"}]}'
+    b"\n\ndata: [DONE]\n\n"
+)
+
+
 class TestWishes:
     @pytest.mark.parametrize("kind", REFUSALS)
     async def test_a_template_without_a_system_prompt_is_asked_in_its_own_way(
@@ -194,6 +260,28 @@ class TestWishes:
         assert asked == [["system", "user"], ["user"], ["user"]]
         assert emulator.requests[1].messages[0]["content"] == "Be brief.\n\nHello"
         assert first == second != ""
+
+    async def test_those_who_ask_at_once_learn_it_together(self) -> None:
+        late = asyncio.Event()
+        systems = 0
+
+        async def say(request: web.Request) -> web.Response:
+            nonlocal systems
+            if (await request.json())["messages"][0]["role"] != "system":
+                return web.Response(body=HELLO, headers={"Content-Type": "text/event-stream"})
+            systems += 1
+            # The second refusal comes when the first has been learnt from.
+            await (late.wait() if systems > 1 else asyncio.sleep(0))
+            return web.json_response({"detail": "System role not supported"}, status=400)
+
+        async with a_door(say) as url, connected(url) as model:
+            first, second = asyncio.create_task(answer(model)), asyncio.create_task(answer(model))
+            done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
+            late.set()
+
+            assert await first == await second == "Hi!"
+
+        assert len(done) == 1
 
     async def test_a_refusal_of_the_folded_prompt_is_the_end(self) -> None:
         status, body = REFUSALS["vllm"]
@@ -227,6 +315,17 @@ class TestWishes:
 
         assert [each.body["model"] for each in emulator.requests] == [MISTRAL, "gemma", "gemma"]
         assert model.name == MISTRAL
+
+    async def test_eight_who_ask_at_once_find_the_only_model(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:
+            emulator.models = ("gemma",)
+
+            answers = await asyncio.gather(*(answer(model) for _ in range(8)))
+
+        assert all(answers)
+        assert caplog.text.count("that is asked") == 1
 
     async def test_one_of_several_models_is_for_the_operator_to_choose(self) -> None:
         async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from pathlib import Path
+
+import pytest
 
 from bot.counter import mistral
 from bot.domain import Delta, LeftOut, Message
@@ -19,6 +23,24 @@ LONG = "start " + "Straßenbahnhaltestelle, " * 2000 + "end"
 
 async def answer(mind: Mind) -> list[Delta]:
     return [delta async for delta in mind.model.stream([Message("user", LONG)])]
+
+
+@pytest.mark.parametrize(
+    "name", ["/models/some.gguf", "models/tiny", "~/tiny", "./tiny", "C:/models/some.gguf"]
+)
+async def test_a_path_is_not_looked_for_at_hugging_face(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/tiny").mkdir(parents=True)
+    async with ModelEmulator() as emulator:
+        emulator.models = (name,)
+        settings = Settings(model_id=name, model_url=emulator.url, data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()):
+            assert not [each for each in threading.enumerate() if each.name == "tokenizer"]
+
+    assert "without its tokenizer" not in caplog.text
 
 
 async def test_mistrals_tokenizer_leaves_no_more_out_than_it_must(tmp_path: Path) -> None:

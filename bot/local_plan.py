@@ -17,6 +17,7 @@ _BUILDS = {"NVIDIA": "cu128", "AMD": "rocm-6.4.1"}
 # What llama.cpp says of a file or a machine that it cannot load on, in the words of its source at
 # xllamacpp 2026.10, and what helps.
 _CURES = (
+    (r"couldn't bind", "another program has its port"),
     (
         r"within the file bounds|failed to read|read error",
         "the file is damaged or was not downloaded to its end: download it again",

@@ -12,9 +12,9 @@ import json
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import IO, Any
 
 import torch
@@ -117,11 +117,14 @@ class _Door:
             return _refusal(400, "invalid_request_error", str(error))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        async for part in self._parts(prompt, body):
-            await response.write(part)
+        async with aclosing(self._parts(prompt, body)) as parts:
+            async for part in parts:
+                await response.write(part)
         return response
 
-    async def _parts(self, prompt: list[int], body: Mapping[str, Any]) -> AsyncIterator[bytes]:
+    async def _parts(
+        self, prompt: list[int], body: Mapping[str, Any]
+    ) -> AsyncGenerator[bytes, None]:
         """Yield what goes out; left early, it has the answer stopped."""
         said: asyncio.Queue[str | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()

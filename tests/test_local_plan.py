@@ -138,6 +138,16 @@ def test_a_gpu_without_memory_is_told_with_the_cure() -> None:
     assert text.startswith("the GPU has too little memory: GPU_LAYERS=auto or a lower number")
 
 
+def test_a_port_that_is_taken_is_no_fault_of_the_settings() -> None:
+    # As llama.cpp says it (xllamacpp 2026.10, run).
+    line = "0.00.871.111 E srv  start: couldn't bind HTTP server socket, hostname: 127.0.0.1"
+
+    text = complaint([line], gpu=False)
+
+    assert text.startswith("another program has its port")
+    assert "LOCAL_MODEL_PATH" not in text
+
+
 def test_no_word_at_all_is_told_too() -> None:
     assert "it gave no reason" in complaint([], gpu=False)
 

@@ -24,6 +24,7 @@ from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.process import Bot, DiscordDm, SlackDm, Way, bot
+from tests.test_local_model import demo_file
 from tests.waiting import until
 
 pytestmark = pytest.mark.process
@@ -195,15 +196,25 @@ async def test_a_killed_bot_leaves_no_llama_cpp(data_dir: Path) -> None:
         await until(lambda: not alive(child), within=10)
 
 
-async def test_slack_is_answered_too_and_the_log_says_by_what(data_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("chosen", "tokens"),
+    [
+        ({"MODEL_ID": "demo"}, 2048),
+        ({"LOCAL_MODEL_PATH": str(demo_file()), "SYSTEM_PROMPT": wiring.DEMO_PROMPT}, 8192),
+    ],
+)
+async def test_slack_is_answered_too_and_the_log_says_by_what(
+    chosen: dict[str, str], tokens: int, data_dir: Path
+) -> None:
     async with SlackEmulator() as slack:
         variables = {
             "SLACK_BOT_TOKEN": slack.bot_token,
             "SLACK_APP_TOKEN": slack.app_token,
             "SLACK_API_URL": slack.api_url,
-            "MODEL_ID": "demo",
             "MAX_TOKENS": "60",
+            "TEMPERATURE": "0",
         }
+        variables |= chosen
         async with bot(data_dir=data_dir, variables=variables) as running:
             await asyncio.wait_for(slack.connected.wait(), 60)
             way = SlackDm(slack)
@@ -211,7 +222,7 @@ async def test_slack_is_answered_too_and_the_log_says_by_what(data_dir: Path) ->
             await until(lambda: "Paris" in "".join(way.finals()), why=running.text)
 
     assert "The embedded model runs on" in running.text()
-    assert "4 conversations at once with 2048 tokens each" in running.text()
+    assert f"4 conversations at once with {tokens} tokens each" in running.text()
 
 
 async def test_who_waits_for_a_slot_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,8 @@ class ChatModel:
         self._total_timeout = total_timeout
         self._counts = True  # whether the server takes it well to be asked for a count of tokens
         self._name = server.model
-        self._folds = False  # whether the system prompt has to stand in the first question
+        # Whether the system prompt has to stand in the first question; None: not known yet.
+        self._folds: bool | None = None
 
     @property
     def name(self) -> str:
@@ -156,26 +157,38 @@ class ChatModel:
     async def _agree(
         self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message]
     ) -> None:
-        """Ask, and again in the way that the server wants it; what it wants is remembered."""
-        asked: set[ModelServer] = set()
-        while True:
-            # Other answers learn meanwhile, too.
-            server, folds = self._server, self._folds
-            asked.add(server)
-            try:
-                return await self._ask(client, call, prompt)
-            except (SystemRefused, ModelUnavailable) as error:
-                # `transformers serve` 5.23 fails so where a template refuses a system prompt.
-                wordless = isinstance(error, SystemRefused) or error.wordless
-                if folds or prompt[0].role != "system" or not wordless:
-                    raise
-                await self._ask(client, call, without_system(prompt))
-                self._folds = True
-                return None
-            except ModelUnknown as error:
-                await self._learn_name(server, error)
-                if self._server in asked:
-                    raise
+        """Ask, and once again for the model that the server has; its name is remembered."""
+        server = self._server  # other answers learn its name meanwhile, too
+        try:
+            await self._ask_in_its_way(client, call, prompt)
+        except ModelUnknown as error:
+            await self._learn_name(server, error)
+            if self._server == server:
+                raise
+            await self._ask_in_its_way(client, call, prompt)
+
+    async def _ask_in_its_way(
+        self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message]
+    ) -> None:
+        """Ask, and once again without a system prompt where the model's template knows none."""
+        folds = self._folds
+        try:
+            await self._ask(client, call, prompt)
+        except (SystemRefused, ModelUnavailable) as error:
+            if folds or prompt[0].role != "system" or not self._may_fold(error, folds):
+                raise
+            await self._ask(client, call, without_system(prompt))
+            self._folds = True
+        else:
+            if prompt[0].role == "system":
+                self._folds = self._folds or False
+
+    def _may_fold(self, error: SystemRefused | ModelUnavailable, folds: bool | None) -> bool:
+        # `transformers serve` 5.23 fails so where a template refuses a system prompt; of a server
+        # that has taken one, and of Hugging Face's, it is a failure like any other.
+        if isinstance(error, ModelUnavailable):
+            return error.wordless and folds is None and self._server.own
+        return True
 
     async def _learn_name(self, server: ModelServer, error: ModelUnknown) -> None:
         """Ask for the only model of a server from now on; where it has more, nothing is learnt."""

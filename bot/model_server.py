@@ -40,6 +40,9 @@ _NO_SYSTEM = ("system role not supported", "system role is not supported", "role
 # (transformers 5.23, cli/serving/utils.py).
 _PINNED = re.compile(r"[Ss]erver is pinned to '([^']+)'")
 
+# All that Starlette, and so `transformers serve`, says of an error of its own (middleware/errors.py).
+_WORDLESS = b"Internal Server Error"
+
 # An error's type or code goes into the log; a message does not, for it may repeat the prompt.
 _IDENTIFIER = re.compile(r"[A-Za-z][\w.-]{0,63}")
 
@@ -116,7 +119,7 @@ class ModelServer:
             more=_tokens(said),
         )
         if isinstance(error, ModelUnavailable):
-            error.wordless = status == 500 and not said
+            error.wordless = status == 500 and body.strip() == _WORDLESS
         return _with_figures(error, said)
 
     def event(self, event: Mapping[str, Json]) -> ModelError:

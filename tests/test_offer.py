@@ -23,6 +23,7 @@ from bot.domain import Json, Message
 from bot.errors import AnswerCut, ModelUnavailable, ModelUnknown, PromptRefused
 from bot.local_model import serve
 from bot.model import ChatModel, connect
+from bot.model_call import open_pool
 from bot.model_server import ModelServer
 from bot.offer import Offer, look
 from tests.emulators.model import Flavour, ModelEmulator
@@ -305,6 +306,58 @@ class TestWishes:
 
         roles = [each.messages[0]["role"] for each in emulator.requests]
         assert roles == ["system", "user", "system", "user", "user"]
+
+    async def test_a_server_that_has_taken_a_system_prompt_keeps_it_when_it_fails(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            assert await answer(model)
+            emulator.fail("chat/completions", status=500, body="Internal Server Error")
+            with pytest.raises(ModelUnavailable):
+                await answer(model)
+            assert await answer(model)
+
+        roles = [each.messages[0]["role"] for each in emulator.requests]
+        assert roles == ["system", "system", "system"]
+
+    @pytest.mark.parametrize("body", ["", "<html>500 Internal Server Error</html>", "{}"])
+    async def test_another_failure_is_no_wish(self, body: str) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail("chat/completions", status=500, body=body)
+            with pytest.raises(ModelUnavailable):
+                await answer(model)
+
+        assert len(emulator.requests) == 1
+
+    async def test_hugging_face_is_asked_once_when_it_fails_without_a_word(self) -> None:
+        async with ModelEmulator(flavour="router") as emulator:
+            emulator.fail("chat/completions", status=500, body="Internal Server Error")
+            server = ModelServer(url=emulator.url, key="-", model="emulated", own=False)
+            async with open_pool(server) as pool:
+                model = ChatModel(
+                    server=server,
+                    pool=pool,
+                    max_tokens=20,
+                    temperature=None,
+                    top_p=None,
+                    idle_timeout=5,
+                    total_timeout=10,
+                )
+                with pytest.raises(ModelUnavailable):
+                    await answer(model)
+
+        assert len(emulator.requests) == 1
+
+    async def test_a_server_that_names_another_model_each_time_is_not_followed(self) -> None:
+        names = iter(range(1000))
+
+        async def refuse(_: web.Request) -> web.Response:
+            said = {"detail": f"Server is pinned to 'model-{next(names)}'"}
+            return web.json_response(said, status=400)
+
+        async with a_door(refuse) as url, connected(url) as model:
+            with pytest.raises(ModelUnknown):
+                await asyncio.wait_for(answer(model), 10)
+
+        assert next(names) == 2
 
     async def test_the_only_model_of_a_server_is_asked_whatever_its_name(self) -> None:
         async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:

@@ -8,6 +8,7 @@ for Slack or for its own health page.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
@@ -20,6 +21,7 @@ import httpx2
 from huggingface_hub import get_async_session, set_async_client_factory
 from huggingface_hub.errors import OfflineModeIsEnabled
 
+from bot.domain import Json
 from bot.errors import CannotStart, ModelError
 from bot.model_server import ModelServer
 from bot.proxy import proxy_for
@@ -60,6 +62,46 @@ async def open_pool(server: ModelServer) -> AsyncIterator[aiohttp.ClientSession]
         proxy=proxy_for(server.url),
     ) as pool:
         yield pool
+
+
+async def told(
+    pool: aiohttp.ClientSession,
+    server: ModelServer,
+    path: str,
+    question: Json = None,
+    *,
+    most: int,
+) -> Json:
+    """Return what a server of one's own says beside its chats; None where it says no JSON.
+
+    `path` begins at the server's root, a `question` is posted, and `most` bounds what is read, in
+    bytes. The caller bounds the wait.
+    """
+    root = str(httpx2.URL(server.url).copy_with(userinfo=b"")).rstrip("/").removesuffix("/v1")
+    body = bytearray()
+    try:
+        async with pool.request(
+            "POST" if question else "GET",
+            root + path,
+            data=json.dumps(question) if question else None,
+            headers={"Authorization": _credentials(server), "Content-Type": "application/json"},
+            allow_redirects=False,
+        ) as response:
+            if response.status != 200:
+                return None
+            await _read(response, body, most=most)
+            said: Json = json.loads(body)
+            return said
+    except (aiohttp.ClientError, OSError, ValueError, RecursionError):
+        return None
+
+
+def _credentials(server: ModelServer) -> str:
+    """Return what goes before the key where an address has it, as the library has it too."""
+    address = httpx2.URL(server.url)
+    if address.username or address.password:
+        return aiohttp.encode_basic_auth(address.username, address.password, "utf-8")
+    return f"Bearer {server.key}"
 
 
 class Call(httpx2.AsyncBaseTransport):
@@ -208,19 +250,15 @@ def _address(url: str) -> SplitResult:
     raise CannotStart("MODEL_URL is not an address like http://127.0.0.1:8080/v1")
 
 
-async def read_whole(response: aiohttp.ClientResponse, *, most: int) -> bytes:
-    """Return a body, or so many bytes of it, or a few more."""
-    body = b""
-    while len(body) < most and (part := await response.content.readany()):
-        body += part
-    return body
-
-
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     """Return as much of a refusal's body as comes soon."""
-    body = b""
+    body = bytearray()
     with suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(_BODY_SECONDS):
-            while len(body) <= _BODY_BYTES and (part := await response.content.readany()):
-                body += part
-    return body
+            await _read(response, body, most=_BODY_BYTES)
+    return bytes(body)
+
+
+async def _read(response: aiohttp.ClientResponse, body: bytearray, *, most: int) -> None:
+    while len(body) <= most and (part := await response.content.readany()):
+        body += part

@@ -10,6 +10,7 @@ from prometheus_client import Counter, Histogram
 
 from bot.domain import Json
 from bot.errors import AnswerCut, ModelError
+from bot.tokens import is_count
 
 # Only what a server has counted itself; of an answer that was stopped or broke off it tells none.
 _TOKENS = Counter(
@@ -72,10 +73,9 @@ class Numbers:
     def counted(self, usage: Json) -> None:
         """Note what the server says of tokens; some say it with every event, the last is right."""
         match usage:
-            case {"prompt_tokens": int(read), "completion_tokens": int(written)}:
-                self._tokens = max(read, 0), max(written, 0)
-            case {"prompt_tokens": int(read)}:
-                self._tokens = max(read, 0), 0
+            case {"prompt_tokens": read, **more} if is_count(read):
+                written = more.get("completion_tokens")
+                self._tokens = read, written if is_count(written) else 0
             case _:
                 pass
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from time import time
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from bot import too_long
 from bot.domain import Json
@@ -40,7 +39,7 @@ _NO_SYSTEM = ("system role not supported", "system role is not supported", "role
 # (transformers 5.23, cli/serving/utils.py).
 _PINNED = re.compile(r"[Ss]erver is pinned to '([^']+)'")
 
-# All that Starlette, and so `transformers serve`, says of an error of its own (middleware/errors.py).
+# All that Starlette, and so `transformers serve`, says of an error of its own.
 _WORDLESS = b"Internal Server Error"
 
 # An error's type or code goes into the log; a message does not, for it may repeat the prompt.
@@ -61,20 +60,6 @@ class ModelServer:
 
     def __str__(self) -> str:
         return urlsplit(self.url).netloc.rpartition("@")[2]
-
-    @property
-    def address(self) -> str:
-        """The URL without a password, which stands in the headers."""
-        return urlsplit(self.url)._replace(netloc=str(self)).geturl().rstrip("/")
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What goes with a question in JSON; a password in the URL goes before the key."""
-        parts = urlsplit(self.url)
-        login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-        basic = f"Basic {b64encode(login.encode()).decode()}"
-        said = f"Bearer {self.key}" if login == ":" else basic
-        return {"Authorization": said, "Content-Type": "application/json"}
 
     def failure(
         self,
@@ -149,7 +134,7 @@ def _name(status: int, headers: Mapping[str, str], said: Mapping[str, Json]) -> 
 def _loaded(body: bytes) -> Mapping[str, Json]:
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
 

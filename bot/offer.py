@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any, TypeGuard
 import aiohttp
 
 from bot.domain import Json
-from bot.model_call import open_pool, read_whole
+from bot.model_call import open_pool, told
 from bot.model_server import ModelServer
+from bot.tokens import is_count
 
 _SECONDS = 5.0  # for all questions together; a server that is away is not waited for
 _NAME_LENGTH = 200  # characters
@@ -106,20 +106,7 @@ class _Asker:
         self, pool: aiohttp.ClientSession, path: str, question: Json = None
     ) -> Mapping[str, Json]:
         """Return an answer's object; {} where there is none."""
-        root = self._server.address.removesuffix("/v1")
-        try:
-            async with pool.request(
-                "POST" if question else "GET",
-                root + path,
-                data=json.dumps(question) if question else None,
-                headers=self._server.headers,
-                allow_redirects=False,
-            ) as response:
-                if response.status != 200:
-                    return {}
-                return _object(json.loads(await read_whole(response, most=_BYTES)))
-        except (aiohttp.ClientError, OSError, ValueError, RecursionError):
-            return {}
+        return _object(await told(pool, self._server, path, question, most=_BYTES))
 
 
 def _is_name(value: Json) -> TypeGuard[str]:
@@ -136,4 +123,4 @@ def _list(value: Json) -> list[Json]:
 
 
 def _whole(value: Json) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return value if is_count(value) and value else None

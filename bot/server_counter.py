@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,11 +11,12 @@ from typing import Any
 
 import aiohttp
 
-from bot.domain import Message
+from bot.domain import Json, Message
 from bot.guard import whole_characters
-from bot.model_call import open_pool, read_whole
+from bot.model_call import open_pool, told
 from bot.model_server import ModelServer
 from bot.tasks import cancelled
+from bot.tokens import is_count
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ class _Way:
 
     name: str
     path: str
-    below_v1: bool
     read: Callable[[Any], object]
 
 
@@ -42,15 +41,13 @@ class _Way:
 _WAYS = (
     _Way(
         "llama.cpp",
-        "/chat/completions/input_tokens",
-        below_v1=True,
+        "/v1/chat/completions/input_tokens",
         read=lambda said: said["input_tokens"],
     ),
-    _Way("vLLM", "/tokenize", below_v1=False, read=lambda said: said["count"]),
+    _Way("vLLM", "/tokenize", read=lambda said: said["count"]),
     _Way(
         "text-generation-inference",
         "/chat_tokenize",
-        below_v1=False,
         read=lambda said: len(said["tokenize_response"]),
     ),
 )
@@ -99,24 +96,14 @@ class ServerCounter:
                 return
 
     async def _ask(self, way: _Way, prompt: Sequence[Message], *, seconds: float) -> int | None:
-        base = self._server.address
-        root = base if way.below_v1 else base.removesuffix("/v1")
-        messages = [
+        messages: list[Json] = [
             {"role": message.role, "content": whole_characters(message.text)} for message in prompt
         ]
+        question: Json = {"model": self._server.model, "messages": messages}
         try:
-            async with (
-                asyncio.timeout(seconds),
-                self._pool.post(
-                    root + way.path,
-                    data=json.dumps({"model": self._server.model, "messages": messages}),
-                    headers=self._server.headers,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                if response.status != 200 or (response.content_length or 0) > _BYTES:
-                    return None
-                found = way.read(json.loads(await read_whole(response, most=_BYTES)))
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, TypeError, LookupError):
+            async with asyncio.timeout(seconds):
+                said = await told(self._pool, self._server, way.path, question, most=_BYTES)
+            found = way.read(said)
+        except (TimeoutError, TypeError, LookupError):
             return None
-        return found if isinstance(found, int) and found > 0 else None
+        return found if is_count(found) and found else None

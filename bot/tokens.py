@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import re
 from string import ascii_lowercase
+from typing import TypeGuard
 
 # Chat templates put a role and two or three marks around each message: 5 tokens in ChatML and
 # Llama 3, fewer in Mistral's. The rest pays for what stands there once: the beginning of the text
 # and the opened answer, 4 tokens at most.
 MESSAGE_OVERHEAD = 8
+
+_MOST = 10**9  # tokens; no context is near it, and sums with it stay numbers
 
 # The letters that follow each letter in English prose and code. Tokenizers have long pieces of such
 # pairs, while another pair mostly ends a piece: in other languages, in names, in what is random.
@@ -68,6 +71,11 @@ def estimate(text: str) -> int:
     """
     plain = sum(cost * _count(pattern, text) for pattern, cost in _COSTS)
     return math.ceil(plain + _breaks(text) + _bytes_beyond_ascii(text))
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Tell whether what a server says can be a number of tokens: it may say anything."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST
 
 
 def _breaks(text: str) -> float:

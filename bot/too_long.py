@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bot.domain import Json
+from bot.tokens import is_count
 
 # In an error's message, type or code, in small letters.
 MARKS = (
@@ -78,7 +79,7 @@ class Figures:
 def figures(said: Mapping[str, Json]) -> Figures:
     """Read the fields of an error that says that a prompt is too long."""
     context, used = said.get("n_ctx"), said.get("n_prompt_tokens")
-    if isinstance(context, int) and isinstance(used, int):
+    if is_count(context) and is_count(used):
         return Figures(context, used)
     text = str(said.get("message")).lower()[:1000]
     return Figures(_number(_CONTEXT, text), _number(_USED, text), _number(_ANSWER, text))
@@ -87,5 +88,6 @@ def figures(said: Mapping[str, Json]) -> Figures:
 def _number(patterns: tuple[str, ...], text: str) -> int | None:
     for pattern in patterns:
         if found := re.search(pattern, text):
-            return int(found[1].replace(",", ""))
+            number = int(found[1].replace(",", ""))
+            return number if is_count(number) else None
     return None

@@ -209,6 +209,15 @@ class TestRefusals:
         assert len(texts(emulator, 1)) > 2
         assert len(texts(emulator, 2)) > 2
 
+    async def test_numbers_without_measure_are_no_obstacle(self) -> None:
+        body = f'{{"error": {{"type": "exceed_context_size_error", "n_ctx": {"9" * 400}, '
+        body += '"n_prompt_tokens": 1}}'
+        async with ModelEmulator() as emulator, fitted(emulator) as model:
+            emulator.fail(ASK, status=400, body=body)
+            said = await answer(model, a_talk(15))
+
+        assert said
+
 
 class TestUsage:
     async def test_what_the_server_found_more_is_counted_from_then_on(self) -> None:
@@ -227,6 +236,16 @@ class TestUsage:
             await answer(model, a_talk(5))
 
         assert counter.count(a_talk(5)) >= 5 * 2 * 22
+
+    async def test_a_count_that_cannot_be_is_no_obstacle(self) -> None:
+        async with ModelEmulator() as emulator, fitted(emulator) as model:
+            emulator.refuses = ["stream_options"]
+            emulator.answer = "Well."
+            usage = f'{{"prompt_tokens": {"9" * 400}, "completion_tokens": {"9" * 400}}}'
+            emulator.done = f'data: {{"choices": [], "usage": {usage}}}\n\ndata: [DONE]'
+            said = await answer(model, a_talk(5))
+
+        assert said == ["Well."]
 
 
 class TestServersOwnCount:

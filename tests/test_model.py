@@ -328,6 +328,15 @@ class TestAnswers:
             assert said == await answer(first) == "one"
 
 
+@pytest.mark.parametrize("status", [400, 500, 503])
+async def test_no_refusal_is_too_deep(status: int) -> None:
+    async with ModelEmulator() as emulator:
+        emulator.fail(ASK, status=status, body="[" * 65_000)
+        _, error = await failure(emulator)
+
+    assert error.status == status
+
+
 class Stub:
     """A server whose answers are complete, and whose bodies end as `tail` says."""
 

@@ -9,9 +9,9 @@ text-generation-webui's from extensions/openai/models.py.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
-from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -164,17 +164,6 @@ class TestLooking:
 
         assert sent < 30
 
-    async def test_a_server_behind_a_password_is_asked_with_it(self) -> None:
-        async def answer(request: web.Request) -> web.Response:
-            if request.headers.get("Authorization") != "Basic " + b64encode(b"me:p@ss").decode():
-                return web.Response(status=401)
-            return web.json_response(OLLAMA["GET /v1/models"])
-
-        async with a_door(answer) as url:
-            offer = await offered(url.replace("//", "//me:p%40ss@"))
-
-        assert offer.models == ("gemma3:latest",)
-
     async def test_a_redirect_takes_no_key_elsewhere(self) -> None:
         seen: list[str] = []
 
@@ -199,6 +188,37 @@ class TestLooking:
             offer = await offered(url)
 
         assert offer.models == ("a model.gguf",)
+
+    async def test_a_long_answer_may_come_in_parts(self) -> None:
+        async def say(request: web.Request) -> web.StreamResponse:
+            said = OLLAMA.get(f"{request.method} {request.path}")
+            if not isinstance(said, dict):
+                return web.Response(status=404)
+            response = web.StreamResponse()
+            await response.prepare(request)
+            # As Ollama does, with the licence first.
+            for part in (b'{"license": "', b"x" * 20_000, b'", ', json.dumps(said).encode()[1:]):
+                await response.write(part)
+                await asyncio.sleep(0.01)
+            return response
+
+        async with a_door(say) as url:
+            offer = await offered(url)
+
+        assert offer == Offer(("gemma3:latest",), 4096)
+
+    async def test_a_user_and_password_in_the_address_are_given_as_such(self) -> None:
+        given: list[str] = []
+
+        async def say(request: web.Request) -> web.Response:
+            given.append(request.headers["Authorization"])
+            return web.json_response(VLLM["GET /v1/models"])
+
+        async with a_door(say) as url:
+            offer = await offered(url.replace("//", "//us%40er:p%3Ass@"), key="sk-key")
+
+        assert offer.context == 4096
+        assert given == ["Basic " + base64.b64encode(b"us@er:p:ss").decode()]
 
     async def test_a_server_that_is_away_offers_nothing(self) -> None:
         with socket.socket() as closed:

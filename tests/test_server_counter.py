@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp import web
 
 from bot.domain import Message
 from bot.local_model import serve
@@ -15,6 +17,7 @@ from bot.model import connect as connect_model
 from bot.model_server import ModelServer
 from bot.server_counter import ServerCounter, connect
 from tests.emulators.model import Flavour, ModelEmulator
+from tests.test_offer import a_door
 
 PROMPT = [
     Message("system", "Be brief."),
@@ -76,6 +79,36 @@ async def test_a_server_that_has_gone_counts_nothing() -> None:
         await emulator.refuse_connections()
 
         assert await counter.count(PROMPT) is None
+
+
+async def test_a_long_prompts_tokens_may_come_in_parts() -> None:
+    said = json.dumps({"tokens": list(range(30_000)), "count": 30_000}).encode()
+
+    async def say(request: web.Request) -> web.StreamResponse:
+        if request.path != "/tokenize":
+            return web.Response(status=404)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for start in range(0, len(said), 65_536):
+            await response.write(said[start : start + 65_536])
+            await asyncio.sleep(0.01)
+        return response
+
+    async with a_door(say) as url, counting(url) as counter:
+        assert await counted(counter) == 30_000
+
+
+@pytest.mark.parametrize(
+    "said", ["[" * 65_000, '{"input_tokens": 9e999}', '{"input_tokens": true}']
+)
+async def test_no_count_is_too_strange(said: str) -> None:
+    async def say(_: web.Request) -> web.Response:
+        return web.Response(text=said)
+
+    async with a_door(say) as url, counting(url) as counter:
+        await counter.count(PROMPT)
+        with pytest.raises(TimeoutError):
+            await counted(counter, seconds=0.5)
 
 
 @pytest.mark.process

@@ -39,8 +39,8 @@ def find(
 ) -> threading.Thread:
     """Look for the model's tokenizer in a thread of its own, and hand it to `found`.
 
-    It may be fetched from the Hub (or from `endpoint`), into `data_dir`, for the next start. No
-    failure matters: one line in the log says that lengths are estimated.
+    A folder has its own; else it may be fetched from the Hub (or from `endpoint`), into `data_dir`,
+    for the next start. No failure matters: one line in the log says that lengths are estimated.
     """
     # A daemon: a download that hangs keeps no process from its end.
     thread = threading.Thread(
@@ -60,7 +60,8 @@ def _find(
     file = _MISTRAL_FILE if exact else _ANY_FILE
     try:
         path = (
-            _fetched(model, file, cache=cache)
+            _in_folder(model, file)
+            or _fetched(model, file, cache=cache)
             or (_installed() if exact else None)
             or _fetch(model, file, token=token, cache=cache, endpoint=endpoint)
         )
@@ -76,6 +77,12 @@ def _find(
 
 def _tell(model: str, why: str) -> None:
     log.info("The length of prompts for %s is estimated, without its tokenizer: %s", model, why)
+
+
+def _in_folder(model: str, file: str) -> Path | None:
+    """Return the file of a model that is a folder here: its path is no name at the Hub."""
+    folder = Path(model)
+    return folder / file if folder.is_dir() else None
 
 
 def _installed() -> Path | None:

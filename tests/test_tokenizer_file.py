@@ -51,13 +51,16 @@ async def looked_for(
 
 
 async def run_without_mistral_common(
-    emulator: HubEmulator, data_dir: Path, *, token: str = ""
+    emulator: HubEmulator, data_dir: Path, *, token: str = "", offline: bool = False
 ) -> str:
     """Look for Mistral's tokenizer in a process whose HF_ENDPOINT is the emulator."""
+    variables = {"HF_ENDPOINT": emulator.url, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    if offline:
+        variables["HF_HUB_OFFLINE"] = "1"
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-c", WITHOUT_MISTRAL_COMMON, MISTRAL, token, str(data_dir)],
-        env={**os.environ, "HF_ENDPOINT": emulator.url, "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+        env=os.environ | variables,
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -88,6 +91,37 @@ async def test_mistrals_file_is_downloaded_and_kept(tmp_path: Path) -> None:
     assert second.startswith("True 5\n")
     assert asked == len(emulator.asked) > 0
     assert {given for _, given in emulator.asked} == {emulator.token}
+
+
+async def test_offline_the_hub_is_not_asked(tmp_path: Path) -> None:
+    async with hub() as emulator:
+        emulator.files[f"{MISTRAL}/tokenizer.model.v3"] = v3().read_bytes()
+        missing = await run_without_mistral_common(emulator, tmp_path, offline=True)
+        asked = list(emulator.asked)
+        await run_without_mistral_common(emulator, tmp_path)
+        there = await run_without_mistral_common(emulator, tmp_path, offline=True)
+
+    assert asked == []
+    assert "is estimated" in missing
+    assert "HF_HUB_OFFLINE" in missing
+    assert there.startswith("True 5\n")
+
+
+async def test_a_models_folder_has_its_tokenizer_and_is_no_name_at_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "org" / "model"
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_bytes(a_tokenizer())
+    (tmp_path / "org" / "bare").mkdir()
+    monkeypatch.chdir(tmp_path)
+    async with hub() as emulator:
+        found = await looked_for("org/model", tmp_path, emulator)
+        none = await looked_for("org/bare", tmp_path, emulator)
+
+    assert [type(each) for each in found] == [CarefulCounter]
+    assert none == []
+    assert emulator.asked == []
 
 
 @pytest.mark.parametrize("token", ["", "hf_without_access"])

@@ -307,12 +307,17 @@ async def _as_offered(settings: Settings, key: str) -> Settings:
             "%s has no %s: set MODEL_ID to one of %s",
             *(server, settings.model_id, ", ".join(sorted(offer.models)[:_NAMES])),
         )
+    settings = replace(
+        settings,
+        model_id=name or settings.model_id,
+        # Under another name the only model would answer for itself.
+        model_fallbacks=tuple(offer.name_for(each) or each for each in settings.model_fallbacks),
+    )
     if context is None:
-        return replace(settings, model_id=name or settings.model_id)
+        return settings
     # An answer may take half of a small context: a question has to fit, too.
     return replace(
         settings,
-        model_id=name or settings.model_id,
         context_tokens=min(settings.context_tokens, context),
         max_tokens=min(settings.max_tokens, max(context // 2, 1)),
     )

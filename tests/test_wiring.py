@@ -67,3 +67,17 @@ async def test_mistrals_tokenizer_leaves_no_more_out_than_it_must(tmp_path: Path
         assert said[1:] == ["Well."]
         assert isinstance(said[0], LeftOut)
         assert said[0].characters == len(LONG) - len(sent) + len(CUT)
+
+
+async def test_the_only_model_of_a_server_is_no_other_model(tmp_path: Path) -> None:
+    async with ModelEmulator(flavour="vllm") as emulator:
+        emulator.models = ("gemma",)
+        settings = Settings(
+            model_id="mine", model_fallbacks=("other",), model_url=emulator.url, data_dir=tmp_path
+        )
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()) as mind:
+            emulator.fail("chat/completions", status=500, body="{}", times=3)
+            said = [delta async for delta in mind.model.stream([Message("user", "Hello")])]
+
+    assert [delta for delta in said if not isinstance(delta, str)] == []
+    assert {asked.body["model"] for asked in emulator.requests} == {"gemma"}

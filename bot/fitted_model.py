@@ -73,6 +73,10 @@ class FittedModel:
         """The model's name as the operator knows it."""
         return self._model.name
 
+    def limit(self, context: int) -> None:
+        """Heed that the server has room for so many tokens, the answer's included."""
+        self._budget = min(self._budget, max(context - self._answer, context - context // 2))
+
     async def stream(
         self, prompt: Sequence[Message], *, deadline: float
     ) -> AsyncGenerator[Delta, None]:

@@ -22,7 +22,7 @@ from bot.fitted_model import FittedModel
 from bot.intake import Intake
 from bot.model import ChatModel
 from bot.model_server import ModelServer
-from bot.offer import look
+from bot.offer import Offer, look
 from bot.ports import Model, Platform
 from bot.steady_model import Schedule, SteadyModel
 from bot.store import Store
@@ -47,6 +47,8 @@ LOCAL_SLOTS = 4  # answers that the embedded model writes at once; further ones 
 
 # A provider may stand behind a colon.
 _AT_THE_HUB = re.compile(r"\w[\w.-]*/[\w.-]+(:[\w.-]+)?")
+LOOK_SECONDS = 2.0  # until a server that told nothing of itself is asked again; doubles
+_LONGEST_LOOK = 60.0
 _NAMES = 8  # of a server's models, in the log
 
 Job = Coroutine[Any, Any, None]
@@ -227,15 +229,16 @@ async def _local_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncE
             f"MAX_TOKENS={settings.max_tokens} leaves no room for a question in the "
             f"{server.context_tokens} tokens of {server.name}"
         )
+    models = await _fitted_models(
+        replace(settings, context_tokens=server.context_tokens),
+        *(stack, [server.name], server.url, server.api_key),
+        # Its silence is no sign of trouble: it says nothing while it reads a long prompt or has no
+        # slot free, and when it dies, the connection ends.
+        idle_timeout=settings.reply_timeout,
+    )
     demo = "a small demo model: set HF_TOKEN or MODEL_URL for a good one"
     return Mind(
-        model=await _steady_model(
-            replace(settings, context_tokens=server.context_tokens),
-            *(stopping, stack, [server.name], server.url, server.api_key),
-            # Its silence is no sign of trouble: it says nothing while it reads a long prompt or has
-            # no slot free, and when it dies, the connection ends.
-            idle_timeout=settings.reply_timeout,
-        ),
+        model=_steady_model(settings, stopping, models),
         label=f"{server.name}, {demo}" if server.demo else f"{server.name} on this machine",
         system_prompt=settings.system_prompt,
     )
@@ -255,17 +258,18 @@ async def _transformers_mind(
             max_tokens=settings.max_tokens,
         )
     )
-    return Mind(
-        model=await _steady_model(
-            replace(
-                settings,
-                max_tokens=server.max_tokens,
-                context_tokens=server.prompt_tokens + server.max_tokens,
-            ),
-            *(stopping, stack, [name], server.url, server.api_key),
-            # Who waits for a place hears nothing, or signs of life at most.
-            idle_timeout=settings.reply_timeout,
+    models = await _fitted_models(
+        replace(
+            settings,
+            max_tokens=server.max_tokens,
+            context_tokens=server.prompt_tokens + server.max_tokens,
         ),
+        *(stack, [name], server.url, server.api_key),
+        # Who waits for a place hears nothing, or signs of life at most.
+        idle_timeout=settings.reply_timeout,
+    )
+    return Mind(
+        model=_steady_model(settings, stopping, models),
         label=f"{name}, run by transformers on this machine",
         # It would only cost a dialogue model room, and come back as an answer.
         system_prompt=_told(
@@ -275,30 +279,61 @@ async def _transformers_mind(
 
 
 async def _remote_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack) -> Mind:
-    # HF_TOKEN is for the router alone.
-    key = settings.model_api_key if settings.model_url else settings.hf_token
-    where = urlsplit(settings.model_url).hostname if settings.model_url else "Hugging Face"
     if settings.model_url:
-        settings = await _as_offered(settings, key)
-    names = list(dict.fromkeys((settings.model_id, *settings.model_fallbacks)))
-    if not settings.model_url:
-        # Nobody waits for it: where Hugging Face is slow or away the bot starts all the same.
-        asked = router.foretell(models=names, key=key, router=model.ROUTER, hub=router.HUB)
-        stack.push_async_callback(cancelled, asyncio.create_task(asked))
+        return await _own_mind(settings, stopping, stack)
+    names = _names(settings)
+    # Nobody waits for it: where Hugging Face is slow or away the bot starts all the same.
+    asked = router.foretell(
+        models=names, key=settings.hf_token, router=model.ROUTER, hub=router.HUB
+    )
+    stack.push_async_callback(cancelled, asyncio.create_task(asked))
+    models = await _fitted_models(
+        settings, stack, names, None, settings.hf_token, idle_timeout=IDLE_SECONDS
+    )
     return Mind(
-        model=await _steady_model(
-            *(settings, stopping, stack, names, settings.model_url or None, key),
-            idle_timeout=IDLE_SECONDS,
-        ),
-        label=f"{settings.model_id} at {where}",
+        model=_steady_model(settings, stopping, models),
+        label=f"{settings.model_id} at Hugging Face",
         system_prompt=settings.system_prompt,
     )
 
 
-async def _as_offered(settings: Settings, key: str) -> Settings:
-    """Put what the server itself says of its model where it goes before the settings."""
-    server = ModelServer(url=settings.model_url, key=key or "-", model=settings.model_id, own=True)
+async def _own_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack) -> Mind:
+    # HF_TOKEN is for Hugging Face alone.
+    url, key = settings.model_url, settings.model_api_key
+    server = ModelServer(url=url, key=key or "-", model=settings.model_id, own=True)
     offer = await look(server)
+    settings = _as_offered(settings, server, offer)
+    models = await _fitted_models(
+        settings, stack, _names(settings), url, key, idle_timeout=IDLE_SECONDS
+    )
+    if not offer.models:
+        later = asyncio.create_task(_heed_later(server, models))
+        stack.push_async_callback(cancelled, later)
+    return Mind(
+        model=_steady_model(settings, stopping, models),
+        label=f"{settings.model_id} at {urlsplit(url).hostname}",
+        system_prompt=settings.system_prompt,
+    )
+
+
+def _names(settings: Settings) -> list[str]:
+    return list(dict.fromkeys((settings.model_id, *settings.model_fallbacks)))
+
+
+async def _heed_later(server: ModelServer, models: Sequence[FittedModel]) -> None:
+    """Ask a server that told nothing at the start for its context, until it tells."""
+    pause = LOOK_SECONDS
+    while not (offer := await look(server)).models:
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_LOOK)
+    if offer.context:
+        log.info("%s has a context of %d tokens", server, offer.context)
+        for each in models:
+            each.limit(offer.context)
+
+
+def _as_offered(settings: Settings, server: ModelServer, offer: Offer) -> Settings:
+    """Put what the server itself says of its model where it goes before the settings."""
     name, context = offer.name_for(settings.model_id), offer.context
     if not offer.models:
         log.info("%s does not tell which models it has; MODEL_ID is asked for", server)
@@ -323,25 +358,30 @@ async def _as_offered(settings: Settings, key: str) -> Settings:
     )
 
 
-async def _steady_model(
+def _steady_model(
+    settings: Settings, stopping: asyncio.Event, models: Sequence[FittedModel]
+) -> Model:
+    return SteadyModel(
+        models=models,
+        schedule=Schedule(),
+        total_timeout=settings.reply_timeout,
+        stopping=stopping,
+    )
+
+
+async def _fitted_models(
     settings: Settings,
-    stopping: asyncio.Event,
     stack: AsyncExitStack,
     names: Sequence[str],
     url: str | None,
     key: str,
     *,
     idle_timeout: float,
-) -> Model:
-    return SteadyModel(
-        models=[
-            await _fitted_model(settings, stack, name, url, key, idle_timeout=idle_timeout)
-            for name in names
-        ],
-        schedule=Schedule(),
-        total_timeout=settings.reply_timeout,
-        stopping=stopping,
-    )
+) -> list[FittedModel]:
+    return [
+        await _fitted_model(settings, stack, name, url, key, idle_timeout=idle_timeout)
+        for name in names
+    ]
 
 
 async def _fitted_model(

@@ -10,13 +10,15 @@ import pytest
 
 from bot import server_counter
 from bot.counter import CarefulCounter, Counter, MistralCounter
-from bot.domain import Delta, LeftOut, Message
+from bot.domain import Delta, LeftOut, Message, Start
 from bot.errors import ModelDenied, PromptTooLong
 from bot.fitted_model import FittedModel
 from bot.model import connect
 from bot.model_server import ModelServer
 from bot.prompt import CUT
+from bot.steady_model import SteadyModel
 from tests.emulators.model import Flavour, ModelEmulator
+from tests.steady import QUICK
 
 ASK = "POST /v1/chat/completions$"
 COUNT = "input_tokens|/tokenize|/chat_tokenize"
@@ -285,3 +287,31 @@ class TestServersOwnCount:
             await asyncio.sleep(0.05)
 
         assert emulator.counted == 0
+
+
+class TestWithAFallback:
+    @pytest.mark.parametrize(("budget", "shortened"), [(100, True), (2000, False)])
+    async def test_each_model_reads_what_fits_it_and_says_what_it_left_out(
+        self, *, budget: int, shortened: bool
+    ) -> None:
+        message = "start " + "word " * 600 + "end"
+        async with (
+            ModelEmulator() as chosen,
+            ModelEmulator() as second,
+            fitted(chosen, budget=300) as one,
+            fitted(second, budget=budget) as two,
+        ):
+            steadily = SteadyModel(
+                models=[one, two], schedule=QUICK, total_timeout=10, stopping=asyncio.Event()
+            )
+            chosen.answer = second.answer = "Well."
+            chosen.chunk = second.chunk = 3
+            chosen.fail(ASK, "drop", at_delta=1)
+            chosen.fail(ASK, status=403)
+            said = [delta async for delta in steadily.stream([Message("user", message)])]
+
+        start = said.index(Start("emulated"))
+        lost = len(message) - len(texts(second)[0]) + len(CUT)
+        assert said[1:start] == ["Wel"]
+        assert left_out(said[:start]) == [len(message) - len(texts(chosen)[0]) + len(CUT)]
+        assert said[start + 1 :] == [*([LeftOut(lost)] if shortened else []), "Wel", "l."]

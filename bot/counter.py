@@ -14,7 +14,10 @@ _REMEMBERED = 20_000  # texts; a thread's history is counted again with every tu
 
 # How much more a model may need than was counted: usage beyond it is somebody's mistake.
 _MOST = 3.0
-_FEW = 8  # tokens
+# What is missed in so short a prompt, in tokens, tells of the template and not of the texts.
+_SHORT = 400
+_FEW = 8  # tokens; as little is the template's in any prompt
+_TEMPLATE = 128  # tokens that a template may say once; gpt-oss has some 70
 
 # Templates may say something of their own first: Llama 3.1's the date, in 26 tokens.
 _TEMPLATE_ONCE = 48
@@ -71,8 +74,7 @@ class Correction:
         missed = used - counted
         if counted <= 0 or missed <= 0:
             return
-        if missed <= _FEW and self._more < _FEW:
-            # What a template says once, such as a second `<s>`.
+        if (missed <= _FEW or counted <= _SHORT) and self._more + missed <= _TEMPLATE:
             self._more += missed
         else:
             # The next prompt may miss by a little more than this one.

@@ -140,7 +140,7 @@ async def _get(pool: aiohttp.ClientSession, url: str, key: str) -> tuple[int, Ma
     async with pool.get(url, headers=headers, allow_redirects=False) as response:
         try:
             said = await response.json(content_type=None)
-        except ValueError:
+        except (ValueError, RecursionError):
             said = None
         if not isinstance(said, dict):
             said = {}

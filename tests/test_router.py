@@ -132,7 +132,16 @@ async def test_a_token_with_the_permission_is_no_trouble(
 
 
 @pytest.mark.parametrize(
-    "body", ["", "[]", "null", '{"providers": 5}', '{"data": {"providers": [1, {}]}}', "<html>"]
+    "body",
+    [
+        "",
+        "[]",
+        "null",
+        '{"providers": 5}',
+        '{"data": {"providers": [1, {}]}}',
+        "<html>",
+        "[" * 65_000,
+    ],
 )
 async def test_no_answer_is_too_strange(body: str, caplog: pytest.LogCaptureFixture) -> None:
     async with a_router() as emulator:

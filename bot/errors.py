@@ -152,7 +152,7 @@ class ModelUnknown(ModelError):
 
 
 class ModelElsewhere(ModelError):
-    """A redirect, a web page or no such method: what answers there is no model server."""
+    """A redirect, a web page or no such method, or HF_HUB_OFFLINE: no model server is asked."""
 
     apology = "My language model is not where I look for it. Whoever runs me needs to look at this."
 

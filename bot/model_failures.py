@@ -138,7 +138,7 @@ FAILURES: Mapping[str, Failure] = {
     ),
     "offline": Failure(
         "HF_HUB_OFFLINE",
-        ModelUnavailable,
+        ModelElsewhere,
         "unset HF_HUB_OFFLINE, or set MODEL_URL to a server of your own",
     ),
 }

@@ -132,8 +132,10 @@ async def test_a_server_that_is_not_there_is_told_with_its_cure(own: bool) -> No
 async def test_offline_mode_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     async with ModelEmulator(flavour="router") as emulator:
-        is_told(await told(emulator.url, own=False), "offline", own=False)
+        error = await told(emulator.url, own=False)
 
+    is_told(error, "offline", own=False)
+    assert not is_passing(error), "nobody waits for what an operator has to mend"
     assert emulator.requests == []
 
 

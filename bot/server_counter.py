@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 # A person waits: a server that is slower than this counts nothing for this turn.
 COUNT_SECONDS = 0.3
+AGAIN_SECONDS = 300.0  # after which one that did not count, or was away, is tried anew
 _HELLO = (Message("user", "Hello"),)
 _PROBE_SECONDS = 5.0
 _BYTES = 8_000_000  # of an answer: vLLM and TGI send the tokens along
@@ -72,15 +73,19 @@ class ServerCounter:
         self._pool = pool
         self._way: _Way | None = None
         self._finding: asyncio.Task[None] | None = None
+        self._find_at = 0.0  # loop time
 
     async def count(self, prompt: Sequence[Message]) -> int | None:
         """Return the tokens of a prompt; None where the server does not count, or not in time.
 
         The first prompt is never counted: it has the bot find out, beside it, whether one can be.
         """
-        if self._finding is None:
+        if self._way:
+            return await self._ask(self._way, prompt, seconds=COUNT_SECONDS)
+        now = asyncio.get_running_loop().time()
+        if self._finding is None or (self._finding.done() and now >= self._find_at):
             self._finding = asyncio.create_task(self._find())
-        return await self._ask(self._way, prompt, seconds=COUNT_SECONDS) if self._way else None
+        return None
 
     async def close(self) -> None:
         """End what is still under way."""
@@ -94,6 +99,7 @@ class ServerCounter:
                 log.info("%s counts prompts itself, as %s does", self._server, way.name)
                 self._way = way
                 return
+        self._find_at = asyncio.get_running_loop().time() + AGAIN_SECONDS
 
     async def _ask(self, way: _Way, prompt: Sequence[Message], *, seconds: float) -> int | None:
         messages: list[Json] = [

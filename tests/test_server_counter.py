@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
+from bot import server_counter
 from bot.domain import Message
 from bot.local_model import serve
 from bot.model import connect as connect_model
@@ -61,6 +62,19 @@ async def test_a_server_that_does_not_count_is_not_asked_again() -> None:
 
         assert len(emulator.unknown) == 3
         emulator.unknown.clear()
+
+
+async def test_a_server_that_was_away_when_it_was_asked_first_counts_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_counter, "AGAIN_SECONDS", 0.0)
+    async with ModelEmulator() as emulator, counting(emulator.url) as counter:
+        await emulator.refuse_connections()
+        with pytest.raises(TimeoutError):
+            await counted(counter, seconds=0.3)
+        await emulator.accept_connections()
+
+        assert await counted(counter) == 27
 
 
 async def test_a_slow_count_is_not_waited_for() -> None:

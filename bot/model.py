@@ -163,9 +163,14 @@ class ChatModel:
             await self._ask_in_its_way(client, call, prompt)
         except ModelUnknown as error:
             await self._learn_name(server, error)
-            if self._server == server:
+            if (learnt := self._server) == server:
                 raise
-            await self._ask_in_its_way(client, call, prompt)
+            try:
+                await self._ask_in_its_way(client, call, prompt)
+            except ModelUnknown:
+                if self._server == learnt:
+                    self._server = server
+                raise
 
     async def _ask_in_its_way(
         self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message]

@@ -36,8 +36,9 @@ _GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
 # breaks the order. The servers repeat the template's words (vLLM, TGI, transformers serve).
 _NO_SYSTEM = ("system role not supported", "system role is not supported", "roles must alternate")
 # `transformers serve MODEL` lists what lies in its cache, and tells what it runs in a refusal alone
-# (transformers 5.23, cli/serving/utils.py).
-_PINNED = re.compile(r"[Ss]erver is pinned to '([^']+)'")
+# (transformers 5.23, cli/serving/utils.py). Nothing may stand around it: what a person wrote, and a
+# refusal repeats, chooses no model.
+_PINNED = re.compile(r"Server is pinned to '([^'\n]{1,200})'; requested '[^']*'\.")
 
 # All that Starlette, and so `transformers serve`, says of an error of its own.
 _WORDLESS = b"Internal Server Error"
@@ -92,7 +93,7 @@ class ModelServer:
         if status in (400, 422, 424, 500) and _mentions(said, _NO_SYSTEM):
             text = f"{self} {happened}: the model's template knows no system prompt"
             return SystemRefused(text, status=status)
-        if status == 400 and (pinned := _PINNED.search(str(said.get("message")))):
+        if status == 400 and (pinned := _PINNED.fullmatch(str(said.get("message")))):
             unknown = ModelUnknown(f"{self} has {pinned[1]} and not MODEL_ID={self.model}")
             unknown.offered = pinned[1]
             return unknown

@@ -369,15 +369,36 @@ class TestWishes:
     async def test_a_server_that_names_another_model_each_time_is_not_followed(self) -> None:
         names = iter(range(1000))
 
-        async def refuse(_: web.Request) -> web.Response:
-            said = {"detail": f"Server is pinned to 'model-{next(names)}'"}
-            return web.json_response(said, status=400)
+        async def refuse(request: web.Request) -> web.Response:
+            asked.append((await request.json())["model"])
+            said = f"Server is pinned to 'model-{next(names)}'; requested '{asked[-1]}'."
+            return web.json_response({"detail": said}, status=400)
 
+        asked: list[str] = []
         async with a_door(refuse) as url, connected(url) as model:
-            with pytest.raises(ModelUnknown):
-                await asyncio.wait_for(answer(model), 10)
+            for _ in range(2):
+                with pytest.raises(ModelUnknown):
+                    await asyncio.wait_for(answer(model), 10)
 
-        assert next(names) == 2
+        assert asked == [MISTRAL, "model-0", MISTRAL, "model-2"]
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "Rejected: please note: Server is pinned to 'costly'; requested 'good'.",
+            "Server is pinned to 'costly'; requested 'good'. And so on",
+            "Server is pinned to 'costly'",
+        ],
+    )
+    async def test_a_refusal_that_repeats_a_question_names_no_model(self, said: str) -> None:
+        async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:
+            emulator.models = (MISTRAL, "costly")
+            emulator.fail("chat/completions", status=400, body={"error": {"message": said}})
+            with pytest.raises(PromptRefused):
+                await answer(model)
+            assert await answer(model)
+
+        assert {each.body["model"] for each in emulator.requests} == {MISTRAL}
 
     async def test_the_only_model_of_a_server_is_asked_whatever_its_name(self) -> None:
         async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:

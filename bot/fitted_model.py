@@ -97,10 +97,15 @@ class FittedModel:
             if shorter is None:
                 raise
             log.warning("A shorter prompt is tried: %s", refusal)
+            room, used = refusal.room(answer=self._answer), refusal.used
         else:
             return
+        heeded = False
         async with aclosing(self._ask(shorter, counter, deadline)) as deltas:
             async for delta in deltas:
+                if not heeded:
+                    heeded = True
+                    self._heed(room, used, fitted, counter)
                 yield delta
 
     async def _ask(
@@ -148,10 +153,16 @@ class FittedModel:
             # By what the counter makes of this very prompt.
             share = min(room / used * _SAFETY, _SAFETY)
             shorter = await _fitted(prompt, int(counted * share), counter)
-            counter.learn(counted, used)
-            # The server takes less than CONTEXT_TOKENS has it.
-            self._budget = min(self._budget, room)
         return None if shorter.messages == refused.messages else shorter
+
+    def _heed(self, room: int | None, used: int | None, refused: Prompt, counter: Counter) -> None:
+        """Remember a refusal that led to an answer: others may only repeat what a person wrote."""
+        if room is None or room < _LEAST_ROOM:
+            return
+        counted = counter.count(refused.messages)
+        counter.learn(counted, used or counted)
+        # The server takes less than CONTEXT_TOKENS has it.
+        self._budget = min(self._budget, room)
 
 
 async def _fitted(prompt: Sequence[Message], budget: int, counter: Counter) -> Prompt:

@@ -183,7 +183,9 @@ class ChatModel:
             if folds or prompt[0].role != "system" or not self._may_fold(error, folds):
                 raise
             await self._ask(client, call, without_system(prompt))
-            self._folds = True
+            # A refusal may repeat a person's words: who has taken a system prompt gets the next.
+            if self._folds is None:
+                self._folds = True
         else:
             if prompt[0].role == "system":
                 self._folds = self._folds or False

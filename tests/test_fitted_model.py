@@ -211,6 +211,17 @@ class TestRefusals:
         assert len(texts(emulator, 1)) > 2
         assert len(texts(emulator, 2)) > 2
 
+    async def test_figures_that_led_to_no_answer_are_forgotten(self) -> None:
+        # A refusal may repeat what a person wrote: that shortens nobody else's prompts.
+        text = 'Rejected: "maximum context length is 120 tokens, 9999 in the messages"'
+        async with ModelEmulator() as emulator, fitted(emulator) as model:
+            emulator.fail(ASK, status=400, body={"error": {"message": text}}, times=2)
+            with pytest.raises(PromptTooLong):
+                await answer(model, a_talk(15))
+            await answer(model, a_talk(15))
+
+        assert texts(emulator) == texts(emulator, 0)
+
     async def test_numbers_without_measure_are_no_obstacle(self) -> None:
         body = f'{{"error": {{"type": "exceed_context_size_error", "n_ctx": {"9" * 400}, '
         body += '"n_prompt_tokens": 1}}'

@@ -304,6 +304,17 @@ class TestWishes:
 
         assert len(done) == 1
 
+    async def test_a_server_that_has_taken_a_system_prompt_is_given_the_next(self) -> None:
+        status, body = REFUSALS["tgi"]
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            assert await answer(model)
+            emulator.fail("chat/completions", status=status, body=json.dumps(body))
+            assert await answer(model)
+            assert await answer(model)
+
+        roles = [each.messages[0]["role"] for each in emulator.requests]
+        assert roles == ["system", "system", "user", "system"]
+
     async def test_a_refusal_of_the_folded_prompt_is_the_end(self) -> None:
         status, body = REFUSALS["vllm"]
         async with ModelEmulator() as emulator, connected(emulator.url) as model:

@@ -263,18 +263,23 @@ class TestUsage:
 
 class TestServersOwnCount:
     @pytest.mark.parametrize("flavour", ["llama.cpp", "vllm", "tgi"])
-    async def test_a_server_that_counts_lets_more_fit(self, flavour: Flavour) -> None:
+    async def test_a_server_that_counts_lets_more_fit(
+        self, flavour: Flavour, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # On a busy machine a count takes longer than a person is to wait for it.
+        monkeypatch.setattr(server_counter, "COUNT_SECONDS", 5.0)
         async with ModelEmulator(flavour=flavour) as emulator:
             async with fitted(emulator, budget=500, counts=True) as model:
                 emulator.context = 500 + ANSWER
-                for _ in range(4):
-                    await answer(model, a_talk(40))
-                    await asyncio.sleep(0.05)
+                await answer(model, a_talk(40))
+                async with asyncio.timeout(20):
+                    # The careful count has 8 tokens for what takes 3 around a message.
+                    while len(texts(emulator)) <= len(texts(emulator, 0)):
+                        await asyncio.sleep(0.01)
+                        await answer(model, a_talk(40))
 
             emulator.unknown.clear()
-        assert len(emulator.requests) == 4
-        # The careful count has 8 tokens for what takes 3 around a message.
-        assert len(texts(emulator, 0)) < len(texts(emulator, -1))
+        assert {asked.status for asked in emulator.requests} == {200}
 
     async def test_a_server_that_counts_slowly_is_not_waited_for(self) -> None:
         async with (

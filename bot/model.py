@@ -199,7 +199,7 @@ class ChatModel:
 
     async def _learn_name(self, server: ModelServer, error: ModelUnknown) -> None:
         """Ask for the only model of a server from now on; where it has more, nothing is learnt."""
-        name = error.offered or (server.own and (await look(server)).name_for(server.model))
+        name = server.own and (error.offered or (await look(server)).name_for(server.model))
         if name and name != server.model and self._server is server:
             log.warning("%s has %s and not MODEL_ID=%s: that is asked", server, name, self.name)
             self._server = replace(server, model=name)

@@ -167,6 +167,17 @@ async def test_an_old_answer_is_written_anew_by_the_token_of_the_press() -> None
         assert not [one for one in emulator.requests if one.call.startswith("PATCH /channels")]
 
 
+async def test_a_page_that_the_channel_shows_waits_for_the_channels_budget() -> None:
+    async with DiscordEmulator() as emulator:
+        async with pressed(emulator, "One", "Two") as (surface, stood, _):
+            await surface.edit(stood[0], page("Red"))
+            edits = bucket_of(surface, page("Red and"))
+            posts = bucket_of(surface, page("Red"), new=True)
+
+        assert edits == f"discord:edit:{emulator.channel_id}"
+        assert posts == f"discord:post:{emulator.channel_id}"
+
+
 async def test_an_old_answer_of_one_page_grows_where_we_may_not_see_the_channel() -> None:
     async with DiscordEmulator() as emulator:
         async with pressed(emulator, "Because") as (surface, (shown,), _):

@@ -56,11 +56,13 @@ class CommandSurface:
                 original=press.message,
                 turn_id=turn_id,
             )
+        self._in_channel = False  # the first page, for no webhook may edit it
         self._known: set[str] = set()  # ids of what webhooks have written, without the `@`
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
-        """Return the budget of the newest webhook, or for later pages the channel's."""
-        if page.number > 0 or not self._newest.lives:
+        """Return the budget of the newest webhook, or for what the channel shows the channel's."""
+        by_webhook = self._fills_response if new else self._newest.lives and not self._in_channel
+        if page.number > 0 or not by_webhook:
             return self._channel.budget(page, new=new)
         return self._newest.budget
 
@@ -73,7 +75,7 @@ class CommandSurface:
 
         Where the response takes nothing, or no more, the first page is a message too.
         """
-        if page.number == 0 and self._newest is self._command and self._command.lives:
+        if page.number == 0 and self._fills_response:
             try:
                 return self._kept(await self._edit_by(self._command, ORIGINAL, page))
             except WriteRefused as error:
@@ -92,13 +94,22 @@ class CommandSurface:
     async def edit(self, message_id: str, page: Page) -> None:
         """Change a response, a follow-up or a message."""
         if not message_id.startswith("@"):
-            await self._channel.edit(message_id, page)
+            await self._edit_as_message(message_id, page)
             return
         name = message_id.removeprefix("@")
         self._known.add(name)
         webhook = self._webhook_of(name)
         if not (webhook.lives and await self._is_edited_by(webhook, name, page)):
             await self._edit_in_channel(webhook, name, page)
+
+    @property
+    def _fills_response(self) -> bool:
+        """Whether a first page that is posted becomes the original response."""
+        return self._newest is self._command and self._command.lives
+
+    async def _edit_as_message(self, name: str, page: Page) -> None:
+        self._in_channel |= page.number == 0
+        await self._channel.edit(name, page)
 
     def _webhook_of(self, name: str) -> Webhook:
         return self._newest if self._newest.wrote(name) else self._command
@@ -127,7 +138,7 @@ class CommandSurface:
         shows it without a button.
         """
         try:
-            await self._channel.edit(name, page)
+            await self._edit_as_message(name, page)
         except PlaceGone as gone:
             try:
                 await self._edit_by(webhook, name, replace(page, final=True, last=False))

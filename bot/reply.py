@@ -203,7 +203,8 @@ class Reply:
 
     async def _write_interim(self, budget: EditBudget | None) -> None:
         page = self._stale()
-        if page is None:
+        # Where it has ended in the same moment, its end may be none that a page can tell of.
+        if page is None or self._ended.is_set():
             return
         if self._screen.budget(page) != budget:
             # The slot is another bucket's. What asks again keeps its place in the order.

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -607,6 +608,32 @@ async def test_a_model_that_breaks_off_leaves_its_words_and_an_apology(store: St
 
     assert (shown.outcome, shown.text) == ("failed", "Half an answer")
     assert surface.text == f"Half an answer\n\n{ModelUnavailable.apology}" == shown.shown
+
+
+async def test_a_crash_shows_no_end_though_a_slot_comes_in_the_same_moment(store: Store) -> None:
+    crash = asyncio.Event()
+    surface = FakeSurface()
+
+    async def deltas() -> AsyncGenerator[Delta]:
+        yield "Hello"
+        await until(lambda: surface.posted)
+        yield " world"
+        await crash.wait()
+        raise RuntimeError("not a model's failure")
+
+    class Slow(EditBudgets):
+        async def interim(self, *args: Any, **terms: Any) -> bool:
+            granted = await super().interim(*args, **terms)
+            if surface.posted:
+                # The slot was granted, and its answer is still on its way.
+                crash.set()
+                await terms["unless"].wait()
+            return granted
+
+    with pytest.raises(RuntimeError):
+        await a_reply(store, surface, budgets=Slow(store=store)).stream(deltas())
+
+    assert [page.final for page in surface.screen.values()] == [False]
 
 
 async def test_a_model_that_says_nothing_leaves_an_apology_only(store: Store) -> None:

@@ -140,8 +140,10 @@ class Screen:
         self._unchanging.update(range(page.number + 1, len(self._ids)))
         self._took(page)
         await self._save(self._ids)
-        with suppress(SurfaceError):
-            await self._surface.edit(old, Page(page.number, "", final=True))
+        # One that stands behind may be found, and written, where it stood.
+        if old not in self._ids:
+            with suppress(SurfaceError):
+                await self._surface.edit(old, Page(page.number, "", final=True))
 
     async def _post(self, page: Page) -> None:
         self._ids.append(await self._surface.post(page))

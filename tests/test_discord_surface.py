@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bot.budget import EditBudgets
 from bot.domain import Page
 from bot.errors import (
     MessageGone,
@@ -12,6 +13,8 @@ from bot.errors import (
     WriteRefused,
 )
 from bot.ports import Platform
+from bot.reply import restore
+from bot.store import Store
 from tests.discord_platform import (
     channel_turn,
     dm_turn,
@@ -286,3 +289,23 @@ async def test_text_is_measured_in_code_points() -> None:
             await surface.post(page(text, final=True))
 
         assert surface.measure(text) == surface.limit == 2000
+
+
+async def test_a_page_that_discord_knows_by_its_nonce_is_not_taken_away(store: Store) -> None:
+    text = "".join(f"word{number:04} " for number in range(300))  # two pages
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        turn = dm_turn(emulator)
+        async with platform.surface(turn) as surface:
+            ids = [await surface.post(page(one, number=at)) for at, one in enumerate("ab")]
+            emulator.fail("PATCH", status=400, body={"code": 50035, "message": "Invalid Form Body"})
+            await restore(
+                text,
+                surface=surface,
+                budgets=EditBudgets(store=store),
+                pages=ids,
+                cuts=(),
+                patience=20.0,
+            )
+
+        shown = [one.text for one in emulator.screen(str(turn.place["channel"]))]
+        assert sorted("".join(f"{one} " for one in shown).split()) == sorted(text.split())

@@ -30,6 +30,7 @@ from tests.waiting import until
 UNLIMITED = Rate(calls=1000, seconds=1.0, burst=1000)
 WORDS = [f"word{number} " for number in range(30)]
 TEXT = "".join(WORDS)
+LONG = "".join(f"word{number:04} " for number in range(600))  # two pages
 MARKUP = [
     *(
         "Some **bold",
@@ -465,6 +466,34 @@ async def test_a_stream_that_nobody_knows_of_is_found_by_the_next_try() -> None:
             await surface.post(Page(0, "Because so.", final=True))
 
         assert scene.texts() == ["Because so."]
+
+
+async def test_what_an_earlier_try_has_begun_gives_way_where_it_takes_no_edits(
+    store: Store,
+) -> None:
+    async with a_scene() as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            await surface.post(growing("Because"))
+        scene.slack.fail("chat.update", error="edit_window_closed", times=99)
+
+        await scene.answer(store, ["Because so."], again=True)
+        scene.slack.heal()
+
+        assert scene.texts() == ["Because so."]
+
+
+async def test_a_page_that_is_found_where_it_stood_is_not_taken_away(store: Store) -> None:
+    async with a_scene() as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            ids = [
+                await surface.post(Page(number, text, final=True))
+                for number, text in enumerate(["Red", "Green"])
+            ]
+        scene.slack.fail("chat.update", error="edit_window_closed")
+
+        await scene.answer(store, [LONG], pages=ids, again=True)
+
+        assert sorted("".join(scene.texts()).split()) == sorted(LONG.split())
 
 
 async def test_the_stream_of_a_page_that_is_known_is_no_other_pages() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Collection, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from prometheus_client import Counter
 from slack_sdk.web.async_client import AsyncWebClient
@@ -15,7 +15,7 @@ from adapters.slack.messages import SOME_PAGE, Messages, Unreadable
 from adapters.slack.status import Status, Statuses
 from adapters.slack.streams import Audience, Stream, Streams
 from bot.domain import EditBudget, Page, Turn
-from bot.errors import PageFull, WriteDelayed, WriteFailed, WriteRefused
+from bot.errors import PageFull, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.guard import escape_markup
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,8 @@ class SlackSurface:
     async def post(self, page: Page) -> str:
         """Send a message, unless an earlier try did: then that one is edited and returned.
 
-        An earlier try is looked for after a failed one, and when the turn was taken before.
+        An earlier try is looked for after a failed one, and when the turn was taken before. What it
+        has sent gives way to a new message where it takes no edits.
         """
         if self._standing is None:
             self._standing = await self._found()
@@ -127,14 +128,14 @@ class SlackSurface:
             except (WriteDelayed, WriteFailed):
                 self._standing[page.number] = standing
                 raise
-            return standing
-        try:
-            async with self._status.replying():
-                with self._naming_the_bucket():
-                    return await self._begin(page)
-        except WriteFailed:
-            self._standing = None
-            raise
+            except WriteRefused as error:
+                log.info("what an earlier try has sent takes no edits: %s", error)
+                # Nobody else knows of it.
+                with suppress(SurfaceError):
+                    await self.edit(standing, Page(page.number, "", final=True))
+            else:
+                return standing
+        return await self._send(page)
 
     async def edit(self, message_id: str, page: Page) -> None:
         """Change a message; a page without text takes it away."""
@@ -143,6 +144,15 @@ class SlackSurface:
         with self._naming_the_bucket():
             if not await self._grown(message_id, page):
                 await self._change(message_id, page)
+
+    async def _send(self, page: Page) -> str:
+        try:
+            async with self._status.replying():
+                with self._naming_the_bucket():
+                    return await self._begin(page)
+        except WriteFailed:
+            self._standing = None
+            raise
 
     async def _found(self) -> dict[int, str]:
         try:

@@ -252,7 +252,16 @@ class Reply:
             return
         last = len(self._screen.pages) - 1
         closed = self._draft.refuse(self._screen.words, last, refusal.apology)
-        await self._screen.end_refused(closed, refusal.apology)
+        if last >= 0:
+            with suppress(WriteRefused):
+                await self._write_end(Page(last, closed, final=True, last=True))
+                return
+        await self._write_end(Page(last + 1, refusal.apology, final=True, last=True))
+
+    async def _write_end(self, page: Page) -> None:
+        deadline = asyncio.get_running_loop().time() + self._patience
+        await self._final_slot(self._screen.budget(page), deadline)
+        await self._screen.end(page)
 
     async def _end_deleted(self) -> None:
         """Leave no sign, no Stop and no page that waits on what a person left standing."""

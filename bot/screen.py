@@ -80,18 +80,13 @@ class Screen:
         else:
             await self._edit(page)
 
-    async def end_refused(self, closed: str, apology: str) -> None:
-        """Make the last message show this text for good, or else post the apology alone.
-
-        Raises SurfaceError.
-        """
+    async def end(self, page: Page) -> None:
+        """Show a page for good, in its message as it is or in a new one; SurfaceError."""
         await self._save(self._ids)
-        last = len(self._ids) - 1
-        if last >= 0:
-            with suppress(WriteRefused):
-                await self._surface.edit(self._ids[last], Page(last, closed, final=True, last=True))
-                return
-        await self._post(Page(last + 1, apology, final=True, last=True))
+        if page.number < len(self._ids):
+            await self._surface.edit(self._ids[page.number], page)
+        else:
+            await self._post(page)
 
     def unclosed(self, pages: Sequence[Page]) -> list[Page]:
         """Return which of the final pages of a text differ from what their messages show."""

@@ -472,6 +472,18 @@ async def test_every_write_has_a_slot_of_its_own_bucket(store: Store) -> None:
     assert len(events) - 2 * len(writes) <= len(surface.screen)
 
 
+async def test_what_closes_a_refused_reply_has_a_slot_too(store: Store) -> None:
+    budgets, refused = Watched(store=store), WriteRefused("moderated")
+    surface = ByState(limit=80, watched=budgets, errors=[None, refused, refused, refused])
+
+    await a_reply(store, surface, budgets=budgets).stream(spoken("Half", 0.1, " an oath"))
+
+    events = budgets.events
+    writes = [at for at, event in enumerate(events) if not event.endswith("granted")]
+    assert [page.text for page in surface.screen.values()] == ["Half", WriteRefused.apology]
+    assert [events[at - 1] for at in writes] == [f"{events[at]} granted" for at in writes]
+
+
 async def test_a_text_that_is_refused_altogether_ends_with_an_apology(store: Store) -> None:
     surface = FakeSurface(errors=[None, WriteRefused("moderated"), WriteRefused("moderated")])
 

@@ -300,12 +300,12 @@ async def test_a_reply_that_was_just_written_waits_for_half_an_interval(store: S
 async def test_a_new_window_is_not_spaced_from_the_last_edit_of_the_one_before(
     store: Store,
 ) -> None:
-    budget = fixed("a", 2, 1.0)
+    budget = fixed("a", 2, 3.0)
 
-    moments = await edits(EditBudgets(store=store), budget, within=1.2)
+    moments = await edits(EditBudgets(store=store), budget, within=4.0)
 
     assert len(moments) == 3
-    assert 0.9 < moments[1] < 1.0 <= moments[2] < 1.1
+    assert 2.8 < moments[1] < 3.0 <= moments[2] < 3.8
 
 
 async def test_a_bucket_that_refills_begins_dense_and_widens(store: Store) -> None:

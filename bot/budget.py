@@ -198,8 +198,9 @@ class _Draw:
         return budget.writes, int(budget.seconds * 1000), shape, int(self.spaced), self.kept
 
 
-# The outermost bucket in which this task's last slot was booked, until somebody asks.
-_booked: ContextVar[str] = ContextVar("_booked", default="")
+# The outermost bucket in which this task's last slot was booked, until somebody asks: tasks that it
+# begins have the same list, so that one slot covers one of all their requests.
+_booked: ContextVar[list[str]] = ContextVar("_booked")
 
 
 class EditBudgets:
@@ -273,9 +274,9 @@ class EditBudgets:
 
     def covers(self, budget: EditBudget) -> bool:
         """Whether the slot that this task got last was one of this budget, too; says so once."""
-        covered = _booked.get() == budget.bucket
-        if covered:
-            _booked.set("")
+        booked = _booked.get([])
+        covered = budget.bucket in booked
+        booked.clear()
         return covered
 
     async def pause(self, budget: EditBudget, seconds: float) -> None:
@@ -360,7 +361,7 @@ class EditBudgets:
         if not pause:
             for each in draws:
                 each.queue.grant(each, now(), spacing=spacing)
-            _booked.set(draws[-1].budget.bucket)
+            _booked.set([draws[-1].budget.bucket])
         return pause, draw
 
     def _alone(self, draws: list[_Draw]) -> tuple[float, _Draw, None]:

@@ -44,6 +44,8 @@ async def test_all_processes_together_keep_to_the_global_limit(store: Store) -> 
         calling(emulator, EditBudgets(store=store)) as other,
     ):
         most, _ = emulator.limits.everything
+        # What another test was granted in this task, and did not use.
+        EditBudgets(store=store).covers(EVERYTHING)
         # A busy machine may hold a request up on its way.
         emulator.limits.everything = (most, 0.3)
         began = time.perf_counter()
@@ -78,6 +80,19 @@ async def test_a_second_request_with_one_slot_is_counted(store: Store) -> None:
             await get(session, emulator, "/users/@me")
 
         for _ in range(EVERYTHING.writes - 2):
+            await budgets.call(EVERYTHING, deadline=0.0)
+
+        with pytest.raises(WriteDelayed):
+            await budgets.call(EVERYTHING, deadline=0.0)
+
+
+async def test_one_slot_covers_one_request_of_all_that_a_task_begins(store: Store) -> None:
+    budgets = EditBudgets(store=store)
+    async with DiscordEmulator() as emulator, calling(emulator, budgets) as session:
+        await budgets.final(edit_budget("edit", emulator.channel_id), deadline=math.inf)
+        await asyncio.gather(*(get(session, emulator, "/users/@me") for _ in range(3)))
+
+        for _ in range(EVERYTHING.writes - 3):
             await budgets.call(EVERYTHING, deadline=0.0)
 
         with pytest.raises(WriteDelayed):

@@ -105,9 +105,10 @@ def an_intake(store: Store, worker: str) -> Intake:
 async def our_thread(
     emulator: DiscordEmulator, platform: DiscordPlatform, turns: FakeIntake
 ) -> str:
-    """Return a thread that the bot opened, for the last turn."""
-    async with platform.surface(turns.last):
-        return emulator.thread_of(turns.last.id.removeprefix("discord:")) or ""
+    """Return a thread that the bot opened, for the last turn in a channel."""
+    turn = next(each for each in reversed(turns.turns) if each.place["opens_thread"])
+    async with platform.surface(turn):
+        return emulator.thread_of(turn.id.removeprefix("discord:")) or ""
 
 
 # A new process resumes

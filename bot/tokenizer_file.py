@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import logging
 import threading
@@ -26,7 +27,12 @@ _MISTRAL_FILE = "tokenizer.model.v3"
 _IN_MISTRAL_COMMON = "mistral_instruct_tokenizer_240323.model.v3"
 _ANY_FILE = "tokenizer.json"
 _ETAG_SECONDS = 10.0
+_READ_SECONDS = 5.0  # that the process waits at its end for a file that is being read
 _MOST_BYTES = 40_000_000  # of a tokenizer.json; the largest in use have 35 MB
+
+# Python aborts when it ends while a thread is within a reader's C++ code.
+_reading = threading.Lock()
+atexit.register(_reading.acquire, timeout=_READ_SECONDS)
 
 
 def find(
@@ -65,7 +71,9 @@ def _find(
             or (_installed() if exact else None)
             or _fetch(model, file, token=token, cache=cache, endpoint=endpoint)
         )
-        found(mistral(path) if exact else of_file(path))
+        with _reading:
+            counter: Counter = mistral(path) if exact else of_file(path)
+        found(counter)
     except ImportError as error:
         _tell(model, f"pip install {error.name}")
     except Exception as error:

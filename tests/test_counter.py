@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bot.counter import CarefulCounter, MistralCounter, Texts, mistral
 from bot.domain import Message
 
-CHATS = 5000
+CHATS = 3000
 ROLES = ("user", "assistant")
 SCRIPTS = (
     (0x20, 0x7F),

@@ -19,6 +19,11 @@ settings.register_profile("parley", deadline=None)
 settings.load_profile("parley")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: most tests wait for something."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import logging
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ _MISTRAL_FILE = "tokenizer.model.v3"
 # The same file under another name (mistral_common 1.13, data/).
 _IN_MISTRAL_COMMON = "mistral_instruct_tokenizer_240323.model.v3"
 _ANY_FILE = "tokenizer.json"
+# As the Hub names models; a provider may stand behind a colon.
+_AT_THE_HUB = re.compile(r"\w[\w.-]*/[\w.-]+(:[\w.-]+)?")
 _ETAG_SECONDS = 10.0
 _READ_SECONDS = 5.0  # that the process waits at its end for a file that is being read
 _MOST_BYTES = 40_000_000  # of a tokenizer.json; the largest in use have 35 MB
@@ -33,6 +36,15 @@ _MOST_BYTES = 40_000_000  # of a tokenizer.json; the largest in use have 35 MB
 # Python aborts when it ends while a thread is within a reader's C++ code.
 _reading = threading.Lock()
 atexit.register(_reading.acquire, timeout=_READ_SECONDS)
+
+
+def may_be_had(model: str) -> bool:
+    """Whether there is one to look for: in a model's folder here, or by a name of the Hub's."""
+    folder = Path(model)
+    # A folder may be named as the Hub names models, and is none of the Hub's.
+    if folder.is_dir():
+        return (folder / _file_of(model)).is_file()
+    return bool(_AT_THE_HUB.fullmatch(model))
 
 
 def find(
@@ -62,8 +74,8 @@ def find(
 def _find(
     model: str, token: str, cache: Path, endpoint: str | None, found: Callable[[Counter], object]
 ) -> None:
-    exact = model.lower() == _MISTRAL
-    file = _MISTRAL_FILE if exact else _ANY_FILE
+    exact = _is_mistral(model)
+    file = _file_of(model)
     try:
         path = (
             _in_folder(model, file)
@@ -81,6 +93,14 @@ def _find(
         _tell(model, str(error).strip().partition("\n")[0] or type(error).__name__)
     else:
         log.info("Prompts for %s are counted by its own tokenizer (%s)", model, path.name)
+
+
+def _is_mistral(model: str) -> bool:
+    return model.lower() == _MISTRAL
+
+
+def _file_of(model: str) -> str:
+    return _MISTRAL_FILE if _is_mistral(model) else _ANY_FILE
 
 
 def _tell(model: str, why: str) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,8 +43,6 @@ DEMO_CONTEXT = 2048  # tokens of one conversation
 DEMO_ANSWER = 512  # tokens, after which it only repeats itself
 LOCAL_SLOTS = 4  # answers that the embedded model writes at once; further ones wait their turn
 
-# A provider may stand behind a colon.
-_AT_THE_HUB = re.compile(r"\w[\w.-]*/[\w.-]+(:[\w.-]+)?")
 LOOK_SECONDS = 2.0  # until a server that told nothing of itself is asked again; doubles
 _LONGEST_LOOK = 60.0
 _NAMES = 8  # of a server's models, in the log
@@ -402,7 +398,7 @@ async def _fitted_model(
         budget=settings.context_tokens - settings.max_tokens,
         answer=settings.max_tokens,
     )
-    if _is_at_the_hub(name):
+    if tokenizer_file.may_be_had(name):
         tokenizer_file.find(
             name,
             token=settings.hf_token,
@@ -411,11 +407,6 @@ async def _fitted_model(
             found=partial(setattr, fitted, "counter"),
         )
     return fitted
-
-
-def _is_at_the_hub(name: str) -> bool:
-    # A folder of this machine may be named as the Hub names models.
-    return bool(_AT_THE_HUB.fullmatch(name)) and not Path(name).is_dir()
 
 
 async def _chat_model(

@@ -6,9 +6,8 @@ import asyncio
 import os
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -31,13 +30,6 @@ pytestmark = pytest.mark.process
 
 QUESTION = "What is the capital of France?"
 STORY = "Tell me a very long story about a king, with many details."
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    # pytest's own temporary paths are too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-        yield Path(folder)
 
 
 @asynccontextmanager

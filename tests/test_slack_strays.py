@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,6 @@ from tests.waiting import until
 pytestmark = pytest.mark.process
 
 LANDS = 4.0  # seconds after it was sent: by then another process has answered
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    # pytest's own temporary paths are too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-        yield Path(folder)
 
 
 @pytest.mark.parametrize(

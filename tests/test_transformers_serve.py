@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,6 @@ import pytest
 
 from bot.domain import Message
 from bot.errors import AnswerCut
-from bot.model import ChatModel, connect
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.process import DiscordDm, bot, discord_variables
@@ -27,6 +26,7 @@ if any(importlib.util.find_spec(each) is None for each in ("torch", "transformer
         "for these tests install requirements-transformers.txt and transformers[serving]",
         allow_module_level=True,
     )
+from tests.test_offer import connected
 from tests.tiny_models import NO_SYSTEM, tiny_llama
 
 pytestmark = pytest.mark.process
@@ -60,19 +60,6 @@ async def url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
 def _is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def connected(url: str) -> AbstractAsyncContextManager[ChatModel]:
-    return connect(
-        model="mistralai/Mistral-7B-Instruct-v0.3",
-        base_url=url,
-        api_key="",
-        max_tokens=20,
-        temperature=0.0,
-        top_p=None,
-        idle_timeout=30,
-        total_timeout=60,
-    )
 
 
 async def test_it_answers_whatever_name_is_asked_for(url: str) -> None:

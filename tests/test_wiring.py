@@ -17,6 +17,7 @@ from bot.wiring import Mind, a_mind
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 from tests.test_counter import v3
+from tests.test_tokenizer_file import a_tokenizer
 from tests.waiting import until
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
@@ -43,6 +44,20 @@ async def test_a_path_is_not_looked_for_at_hugging_face(
             assert not [each for each in threading.enumerate() if each.name == "tokenizer"]
 
     assert "without its tokenizer" not in caplog.text
+
+
+async def test_a_folder_counts_by_the_tokenizer_in_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/tiny").mkdir(parents=True)
+    (tmp_path / "models/tiny/tokenizer.json").write_bytes(a_tokenizer())
+    async with ModelEmulator() as emulator:
+        emulator.models = ("models/tiny",)
+        settings = Settings(model_id="models/tiny", model_url=emulator.url, data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()):
+            await until(lambda: "counted by its own tokenizer" in caplog.text)
 
 
 async def test_mistrals_tokenizer_leaves_no_more_out_than_it_must(tmp_path: Path) -> None:

@@ -8,88 +8,12 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from importlib.resources import files
 
 from bot.domain import EditBudget
 from bot.errors import StoreUnavailable, WriteDelayed
 from bot.store import Store, store_errors
 
-# KEYS: the bucket, and the one that it is within. ARGV: the milliseconds since the reply's last
-# write; then for each bucket: writes, window in ms, its shape, 1 for a write that is spaced, and
-# how many writes are kept from this one.
-# Answers the milliseconds to wait before asking again, and the number (from 0) of the bucket that
-# wants it so; 0 when the write may go out: then all of them have booked it, and else none. After
-# that 0, in how many milliseconds the first bucket takes another spaced write at the earliest.
-#
-# A fixed window opens with its first write. Spaced writes come evenly in it, and those that it
-# keeps are given away only when it is about to end: no other waits for longer than that. A bucket
-# that refills begins dense, for what is left in it is spread over SPREAD, and widens to the pace at
-# which it refills. A window that slides knows its last writes, so that no time of its length sees
-# more. A reply that has just been written waits for half of an interval at least, so that no two of
-# its writes show almost the same text.
-_TAKE = """
-local LAST, SPREAD = 0.05, 10000
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local age = tonumber(ARGV[1])
-
-local function look(key, writes, window, shape, spaced, kept)
-  local held = redis.call('HMGET', key, 'paused', 'next', 'used', 'ends', 'level', 'at')
-  local paused, after = tonumber(held[1] or 0), tonumber(held[2] or 0)
-  local wait, interval, ending = 0, 0, false
-  if shape == 'slides' then
-    local made, most = tonumber(redis.call('HGET', key, 'made') or 0), writes - kept
-    local before = made >= most and redis.call('HGET', key, 'write' .. (made - most) % writes)
-    wait = before and before + window - now or 0
-    held = {'made', made + 1, 'write' .. made % writes, now}
-  elseif shape == 'refills' then
-    local level = tonumber(held[5] or writes) + (now - tonumber(held[6] or now)) * writes / window
-    level = math.min(level, writes) - 1
-    wait = (kept - level) * window / writes
-    interval = 1 / (writes / window + math.max(level, 0) / SPREAD)
-    held = {'level', level, 'at', now}
-  else
-    local used, ends = tonumber(held[3] or 0), tonumber(held[4] or 0)
-    if now >= ends then used, ends = 0, now + window end
-    if used >= writes then
-      wait = ends - now
-    elseif used >= writes - kept then
-      wait = ends - now - LAST * window
-    end
-    interval = (1 - LAST) * window / math.max(writes - kept, 1)
-    ending = used + 1 >= writes
-    held = {'used', used + 1, 'ends', ends}
-  end
-  if spaced then wait = math.max(wait, after - now, interval / 2 - age) end
-  if spaced and not ending then after = now + interval end
-  held[5], held[6] = 'next', after
-  return math.ceil(math.max(wait, paused - now)), held, math.max(math.ceil(after - now), 0)
-end
-
-local found, spacing = {}, {}
-for i, key in ipairs(KEYS) do
-  local writes, window, shape, spaced, kept = unpack(ARGV, 5 * i - 3, 5 * i + 1)
-  local wait
-  wait, found[i], spacing[i] = look(
-    key, tonumber(writes), tonumber(window), shape, spaced == '1', tonumber(kept)
-  )
-  if wait > 0 then return {wait, i - 1} end
-end
-for i, key in ipairs(KEYS) do
-  redis.call('HSET', key, unpack(found[i]))
-  redis.call('PEXPIRE', key, 2 * tonumber(ARGV[5 * i - 2]) + spacing[i])
-end
-return {0, spacing[1]}
-"""
-# KEYS: the bucket. ARGV: the milliseconds for which the platform wants no write.
-_PAUSE = """
-local clock = redis.call('TIME')
-local ends = clock[1] * 1000 + math.floor(clock[2] / 1000) + tonumber(ARGV[1])
-if ends > tonumber(redis.call('HGET', KEYS[1], 'paused') or 0) then
-  redis.call('HSET', KEYS[1], 'paused', ends)
-  local left = math.max(redis.call('PTTL', KEYS[1]), 0)
-  redis.call('PEXPIRE', KEYS[1], math.max(left, tonumber(ARGV[1])))
-end
-"""
 # A process alone lets windows last a little longer: writes do not arrive as evenly as they leave.
 _ALONE_WINDOW = 1.05
 _MANY = 1000  # buckets to remember before idle ones are dropped
@@ -214,8 +138,8 @@ class EditBudgets:
 
     def __init__(self, *, store: Store) -> None:
         self._store = store
-        self._take = store.redis.register_script(_TAKE)
-        self._pause = store.redis.register_script(_PAUSE)
+        source = files("bot").joinpath("budget.lua").read_text(encoding="utf-8")
+        self._script = store.redis.register_script(source)
         self._queues: dict[str, _Queue] = {}
         self._learned: dict[str, tuple[int, float]] = {}
 
@@ -288,7 +212,7 @@ class EditBudgets:
             return
         try:
             with store_errors():
-                await self._pause(keys=[self._key(budget)], args=[int(seconds * 1000)])
+                await self._script(keys=[self._key(budget)], args=["pause", int(seconds * 1000)])
         except StoreUnavailable:
             self._store.note_away()
 
@@ -379,10 +303,10 @@ class EditBudgets:
         if self._store.is_away:
             return None
         since = int(min(age, draws[0].budget.seconds) * 1000)
-        words = [since, *(word for draw in draws for word in draw.words)]
+        words = ["take", since, *(word for draw in draws for word in draw.words)]
         try:
             with store_errors():
-                answer = await self._take(keys=[self._key(it.budget) for it in draws], args=words)
+                answer = await self._script(keys=[self._key(it.budget) for it in draws], args=words)
         except StoreUnavailable:
             self._store.note_away()
             return None

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bot.domain import Person, ThreadKey, Turn
+from bot.domain import Person, Shown, ThreadKey, Turn
 from bot.store import Store, connect
 from bot.turns import Limits, TurnQueue
 
@@ -62,7 +62,7 @@ async def _starts(store: Store, count: int) -> list[float]:
                 taken = await queue.take(token)
                 started.append(time.perf_counter())
                 if taken:
-                    await queue.finish(taken, outcome="done", pages=[], shown="", exchange=None)
+                    await queue.finish(taken, Shown(outcome="done"), None)
 
     working = asyncio.create_task(work())
     for number in range(count):

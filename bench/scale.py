@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bench import figures
 from bot.__main__ import CAPACITY
-from bot.domain import Exchange, Person, Place, ThreadKey, Turn
+from bot.domain import Exchange, Person, Place, Shown, ThreadKey, Turn
 from bot.store import Store, connect
 from bot.turns import Limits, TurnQueue
 from tests.emulators.model import ModelEmulator
@@ -140,11 +140,11 @@ async def whole_turn(store: Store, number: int, threads: int = 1_000_000) -> Non
     if not (taken := await queue.take(tokens[0])):
         return
     turn = taken.turn
-    pages, answer = [f"m{turn.id}"], "a" * ANSWER
-    for shown in ("a", answer):
-        await queue.save(taken, pages=pages, shown=shown)
+    pages, answer = (f"m{turn.id}",), "a" * ANSWER
+    for text in ("a", answer):
+        await queue.save(taken, Shown(pages, text, text))
     exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer)
-    await queue.finish(taken, outcome="done", pages=pages, shown=answer, exchange=exchange)
+    await queue.finish(taken, Shown(pages, answer, answer, outcome="done"), exchange)
 
 
 async def at_once(jobs: Sequence[Callable[[], Awaitable[object]]]) -> None:

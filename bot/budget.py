@@ -213,8 +213,8 @@ class EditBudgets:
         try:
             with store_errors():
                 await self._script(keys=[self._key(budget)], args=["pause", int(seconds * 1000)])
-        except StoreUnavailable:
-            self._store.note_away()
+        except StoreUnavailable as error:
+            self._store.note_away(error)
 
     def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
         """Take what the platform says of a bucket for truer than what the surface knows."""
@@ -307,8 +307,8 @@ class EditBudgets:
         try:
             with store_errors():
                 answer = await self._script(keys=[self._key(it.budget) for it in draws], args=words)
-        except StoreUnavailable:
-            self._store.note_away()
+        except StoreUnavailable as error:
+            self._store.note_away(error)
             return None
         wait, other = answer
         return (wait / 1000, draws[other], None) if wait else (0.0, draws[0], other / 1000)

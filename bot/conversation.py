@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 from bot.budget import EditBudgets
-from bot.domain import Delta, Exchange, Outcome, Page
+from bot.domain import Delta, Exchange, Outcome, Page, Shown
 from bot.errors import GivenUp, SurfaceError
 from bot.history import History
 from bot.lease import Lease
 from bot.ports import Model, Surface
 from bot.prompt import compose
-from bot.reply import Reply, Shown, restore
+from bot.reply import Reply, restore
 from bot.tasks import cancelled
-from bot.turns import Ended
 
 
 class Conversation:
@@ -57,25 +57,34 @@ class Conversation:
 
         Raises what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost.
         """
-        shown = await self._reply(lease, surface).stream(deltas)
-        await self._finish(lease, shown, shown.outcome)
+        reply = self._reply(lease, surface, lease.shown)
+        await self._finish(lease, await reply.stream(deltas))
+
+    async def end(self, lease: Lease, surface: Surface) -> None:
+        """Show the end that an earlier try had come to, asking nobody; raises as `answer`."""
+        await self._finish(lease, await self._reply(lease, surface, lease.shown).end())
 
     async def give_up(self, lease: Lease, surface: Surface) -> None:
         """Show an apology instead of an answer and end the turn as dead. Raises as `answer`."""
-        shown = await self._reply(lease, surface).stream(_no_answer())
-        await self._finish(lease, shown, "dead")
+        # An end that could not be shown in all its tries is none.
+        reply = self._reply(lease, surface, replace(lease.shown, outcome=""))
+        await self._finish(lease, await reply.stream(_no_answer()))
 
     async def leave(self, lease: Lease, outcome: Outcome) -> None:
         """End a turn whose reply can go no further, with what it has shown. Raises LeaseLost.
 
-        A former answer stays remembered.
+        A former answer stays remembered, unless a whole new one is in its place.
         """
         former = lease.taken.former
-        shown = lease.shown or former
-        text = "" if former else shown
-        await self._finish(lease, Shown(outcome, text, shown, lease.pages), outcome)
+        shown = replace(lease.shown, outcome=outcome)
+        if not shown.pages:
+            # What was saved before a first post that failed stands nowhere.
+            shown = replace(shown, text="", said="")
+        elif former and not lease.shown.outcome:
+            shown = replace(shown, text=shown.text or former, said="")
+        await self._finish(lease, shown)
 
-    async def restore(self, ended: Ended, surface: Surface, *, posted: Sequence[str]) -> None:
+    async def restore(self, ended: Shown, surface: Surface, *, posted: Sequence[str]) -> None:
         """Write an ended reply once more, over what may have landed late. Raises SurfaceError.
 
         Of what was `posted`, messages that are no pages of it go.
@@ -84,37 +93,23 @@ class Conversation:
             if message_id not in ended.pages:
                 with suppress(SurfaceError):
                     await surface.edit(message_id, Page(0, "", final=True))
-        await restore(
-            ended.shown,
-            surface=surface,
-            budgets=self._budgets,
-            pages=ended.pages,
-            cuts=ended.cuts,
-            patience=self._patience,
-        )
+        await restore(ended, surface=surface, budgets=self._budgets, patience=self._patience)
 
-    def _reply(self, lease: Lease, surface: Surface) -> Reply:
+    def _reply(self, lease: Lease, surface: Surface, left: Shown) -> Reply:
         return Reply(
             surface=surface,
             budgets=self._budgets,
-            pages=lease.taken.pages,
-            older=lease.taken.shown,
+            left=left,
             former=lease.taken.former,
-            cuts=lease.taken.cuts,
             stop=lease.stop,
             save=lease.save,
             patience=self._patience,
         )
 
-    async def _finish(self, lease: Lease, shown: Shown, outcome: Outcome) -> None:
+    async def _finish(self, lease: Lease, shown: Shown) -> None:
         turn = lease.turn
-        exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, shown.text)
-        await lease.finish(
-            outcome=outcome,
-            pages=shown.pages,
-            shown=shown.shown,
-            exchange=exchange if shown.text.strip() else None,
-        )
+        exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, shown.said)
+        await lease.finish(shown, exchange if shown.said.strip() else None)
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bot.domain import Outcome, Page
+from bot.domain import Outcome, Page, Shown
 from bot.guard import whole_characters
 from bot.markdown import close
 from bot.pages import Measure, Pager
@@ -29,61 +29,71 @@ _LAST_WORD = re.compile(r"\s*\S{0,20}\s*\Z")  # or the end of a long one
 class Draft:
     """The text of a reply, a notice below it at its end, and the pages that they make.
 
-    `older` is what an earlier try has said, or this one before a new start: it stays until the new
-    text is longer, or for good when that never comes. `former` is a whole answer that gives way to
-    the first new word; it comes back where the new one fails, or is stopped before a word.
-    `cuts` tell where, in the one of them that stands there, pages were ended before they were full.
+    `left` is what an earlier try has shown: it stays until the new text is longer, or for good when
+    that never comes, as does what this try has said before a new start. One with an outcome is the
+    whole text already. `former` is a whole answer that gives way to the first new word; it comes
+    back where the new one fails, or is stopped before a word.
     While it is `silent`, a sign of life stands below the text; once it has `ended`, its pages are
     the final ones.
     """
 
-    def __init__(
-        self, *, limit: int, measure: Measure, older: str, former: str, cuts: Sequence[int]
-    ) -> None:
+    def __init__(self, *, limit: int, measure: Measure, left: Shown, former: str) -> None:
         self.silent = False
-        self.ended = False
-        self.outcome: Outcome = "done"
+        self.ended = bool(left.outcome)
+        self.outcome: Outcome = left.outcome or "done"
         self._limit = limit
         self._measure = measure
         self._pager = Pager(limit=limit, measure=measure)
-        self._pager.recall(older or former, cuts)
-        self._older = older
+        # What was saved before a first post that failed stands nowhere.
+        self._older = left.said if left.pages else ""
+        self._older_below = left.below  # what a person has to know of it
         self._former = former
-        self._text = ""
-        self._model = self._older_model = ""  # who says them, where not the chosen model
-        self._left_out = self._older_left_out = 0  # characters of the question that went unread
+        self._text = left.said if left.outcome else ""
+        self._by = left.below if left.outcome else ""  # who says it, where not the chosen model
+        self._unread = ""  # how much of the question it was said without
         self._notice = ""
+        self._known = left.text if left.outcome else ""  # the whole text, from an earlier try
         self._is_back = False  # the former answer
+        self._is_left = False  # by the person who deleted some of it
+        self._pager.recall(self._known or self._older or former, left.cuts)
 
     @property
     def said(self) -> str:
-        """What the model said; empty where the former answer is back."""
-        return "" if self._is_back else whole_characters(self._text)
-
-    @property
-    def read(self) -> str:
-        """What people have read of the text so far, or will when the next write is through."""
-        return self._older if self._is_older else self.said
+        """What the model said; empty where there is nothing to remember (see Shown)."""
+        return "" if self._is_back or self._is_left else whole_characters(self._text)
 
     @property
     def whole(self) -> str:
         """All that is to stand there at the end."""
-        text = self._former if self._is_back else self.said
-        by = "" if self._is_back or not text.strip() else self._model
-        answered = with_notice(text, ANSWERED_BY.format(model=by) if by else "")
-        unread = 0 if self._is_back or not text.strip() else self._left_out
-        read = with_notice(answered, LEFT_OUT.format(characters=unread) if unread else "")
-        return with_notice(read, self._notice)
+        if self._known:
+            return self._known
+        text = self._former if self._is_back else whole_characters(self._text)
+        below = "" if self._is_back or not text.strip() else self._below
+        return with_notice(with_notice(text, below), self._notice)
 
-    @property
-    def cuts(self) -> tuple[int, ...]:
-        """Where in the text that stands there pages were ended before they were full."""
-        return self._pager.cuts(self.whole if self.ended else self._stands or self.said)
+    def shown(self, pages: Sequence[str]) -> Shown:
+        """Return what people have read on these pages, or will when the next write is through."""
+        older = self._is_older
+        read = self._older if older else self.said
+        said = read if read.strip() else ""
+        return Shown(
+            pages=tuple(pages),
+            text=self.whole if self.ended else said,
+            said=said,
+            below=self._older_below if older else self._below,
+            cuts=self._cuts,
+            outcome=self.outcome if self.ended else "",
+        )
 
     @property
     def replaces(self) -> bool:
         """Whether there is a former answer."""
         return bool(self._former)
+
+    @property
+    def is_notice(self) -> bool:
+        """Whether an earlier try had come to the end without a new word of the model."""
+        return bool(self._known) and not self.said
 
     @property
     def begun(self) -> bool:
@@ -102,13 +112,13 @@ class Draft:
     def start(self, model: str) -> None:
         """Let the text begin anew, in the words of this model; "" is the chosen one."""
         self._keep_older()
-        self._older, self._older_model = self._text, self._model
-        self._older_left_out = self._left_out
-        self._text, self._model, self._left_out = "", model, 0
+        self._older, self._older_below = self._text, self._below
+        self._text, self._unread = "", ""
+        self._by = ANSWERED_BY.format(model=model) if model else ""
 
     def leave_out(self, characters: int) -> None:
         """Tell below the text how much of the question the model has not read."""
-        self._left_out = characters
+        self._unread = LEFT_OUT.format(characters=characters)
 
     def cut(self, notice: str) -> None:
         """End a text that is good as far as it goes."""
@@ -121,28 +131,38 @@ class Draft:
         self.outcome, self._notice = "stopped", STOPPED_ANEW if self._is_back else STOPPED
 
     def leave(self) -> None:
-        """End the text, unless it has ended, because a person deleted some of it."""
+        """End the text, with nothing to remember, because a person deleted some of it."""
         if not self.ended:
             self.stop()
+        self.outcome, self._is_left, self.ended = "stopped", True, True
 
-    def fail(self, apology: str) -> None:
+    def fail(self, apology: str, outcome: Outcome = "failed") -> None:
         """End the text because no more comes."""
         self._keep_older()
         self._is_back = self.replaces
-        self.outcome = "failed"
+        self._known = ""
+        self.outcome = outcome
         self._notice = FAILED_ANEW.format(apology=apology) if self._is_back else apology
 
-    def refuse(self, stands: dict[int, str], last: int, apology: str) -> str:
-        """Have said what stands on the pages, by number, and no more; return the last page's text.
+    def refuse(self, stands: dict[int, str], last: int, apology: str) -> tuple[str, str]:
+        """Have said what stands on the pages, by number, and no more, with an apology below it.
 
-        Below its words stands the apology, for which the last of them make room.
+        Return the last page's text, whose last words make room for all that is below, and that
+        alone, for where this page cannot be written either.
         """
+        if not stands or self._is_older:
+            self._by, self._unread = self._older_below, ""
+        stands = {n: self._words(text) for n, text in stands.items()}
         stands = stands or dict(enumerate(self._pager.cut(self._older)))
+        alone = with_notice(self._below if any(stands.values()) else "", apology)
+        if self._measure(alone) > self._limit:
+            alone = apology
         if last in stands:
-            stands[last] = self._above(apology, stands[last])
-        self._text, self._model, self._left_out = "\n".join(stands.values()), "", 0
-        self.outcome, self._notice = "failed", apology
-        return with_notice(stands.get(last, ""), apology)
+            stands[last] = self._above(alone, stands[last])
+        self._text = "\n".join(stands.values())
+        self.outcome, self._notice, self._known = "failed", apology, ""
+        self.ended = True
+        return with_notice(stands.get(last, ""), alone), alone
 
     def pages(self, standing: int) -> list[Page]:
         """Return what the pages are to show now, of which so many stand there already.
@@ -184,11 +204,22 @@ class Draft:
     def _is_older(self) -> bool:
         return not self.ended and 0 < len(self._older) >= len(self._text)
 
+    @property
+    def _below(self) -> str:
+        return with_notice(self._by, self._unread)
+
+    @property
+    def _cuts(self) -> tuple[int, ...]:
+        return self._pager.cuts(self.whole if self.ended else self._stands or self.said)
+
     def _keep_older(self) -> None:
         # What people have read already stays.
         if len(self._older) > len(self._text):
-            self._text, self._model = self._older, self._older_model
-            self._left_out = self._older_left_out
+            self._text, self._by, self._unread = self._older, self._older_below, ""
+
+    def _words(self, text: str) -> str:
+        """Return what a page shows of the answer, without what stands below that at its end."""
+        return text.removesuffix(self.whole[len(self.said) :]) if self.ended else text
 
     def _above(self, notice: str, text: str) -> str:
         """Return a text without as many of its last words as leave no room for a notice below."""

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Sequence
 
 from prometheus_client import Counter
 
-from bot.domain import Exchange, Outcome, Turn
+from bot.domain import Exchange, Shown, Turn
 from bot.errors import StoreUnavailable
 from bot.turns import Taken, TurnQueue
-
-log = logging.getLogger(__name__)
 
 _ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
 
@@ -28,20 +24,18 @@ class Lease:
     reply goes on, and is saved afterwards.
     `stop` is set when a person asked for the end; `wrote` tells that a write may have gone out, and
     `ending` that the end is being stored.
-    `pages`, `shown` and `cuts` are as last saved, at first by an earlier try; see Taken.
+    `shown` is as last saved, at first by an earlier try.
     """
 
     def __init__(self, *, queue: TurnQueue, taken: Taken, seconds: float) -> None:
         self._queue = queue
+        self._store = queue.store
         self._seconds = seconds
         self.taken = taken
         self.stop = asyncio.Event()
         self.wrote = False
         self.ending = False
-        self.pages = taken.pages
         self.shown = taken.shown
-        self.cuts = taken.cuts
-        self._away = False  # a store that hangs takes seconds to say so: not for every write again
         if taken.stop:
             self.stop.set()
 
@@ -56,49 +50,34 @@ class Lease:
             await asyncio.sleep(self._seconds / 3)
             try:
                 self._heed(await self._queue.renew(self.taken))
-                self._away = False
             except StoreUnavailable as error:
-                self._is_away(error)
+                self._store.note_away(error)
 
-    async def save(self, pages: Sequence[str], shown: str, cuts: Sequence[int]) -> None:
+    async def save(self, shown: Shown) -> None:
         """Remember what is on the screen, and prove that we may still write. Raises LeaseLost."""
         self.wrote = True
-        self.pages, self.shown, self.cuts = tuple(pages), shown, tuple(cuts)
-        if self._away:
+        self.shown = shown
+        if self._store.is_away:
             return
         try:
-            self._heed(await self._queue.save(self.taken, pages=pages, shown=shown, cuts=cuts))
+            self._heed(await self._queue.save(self.taken, shown))
         except StoreUnavailable as error:
-            self._is_away(error)
+            self._store.note_away(error)
 
-    async def finish(
-        self, *, outcome: Outcome, pages: Sequence[str], shown: str, exchange: Exchange | None
-    ) -> None:
+    async def finish(self, shown: Shown, exchange: Exchange | None) -> None:
         """End the turn, however long the store is away. Raises LeaseLost."""
         self.ending = True
         pause = _PAUSE
         while True:
             try:
-                await self._queue.finish(
-                    self.taken,
-                    outcome=outcome,
-                    pages=pages,
-                    shown=shown,
-                    cuts=self.cuts,
-                    exchange=exchange,
-                )
+                await self._queue.finish(self.taken, shown, exchange)
             except StoreUnavailable as error:
-                self._is_away(error)
+                self._store.note_away(error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                _ENDED.labels(self.turn.key.platform, outcome).inc()
+                _ENDED.labels(self.turn.key.platform, shown.outcome).inc()
                 return
-
-    def _is_away(self, error: StoreUnavailable) -> None:
-        if not self._away:
-            log.warning("A turn goes on without the store: %s", error)
-        self._away = True
 
     def _heed(self, stop: bool) -> None:
         if stop:

@@ -7,13 +7,14 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from bot.budget import EditBudgets
-from bot.domain import Delta, EditBudget, LeftOut, Outcome, Page, Start
+from bot.domain import Delta, EditBudget, LeftOut, Page, Shown, Start
 from bot.draft import Draft
 from bot.errors import (
     AnswerCut,
+    GivenUp,
     MessageGone,
     ModelError,
     PageFull,
@@ -36,33 +37,18 @@ FIRST_SILENCE = 20.0  # seconds without the first one
 _FIRST_PAUSE = 0.5  # seconds before a failed write is repeated; doubles up to the longest
 _LONGEST_PAUSE = 30.0
 
-Save = Callable[[Sequence[str], str, Sequence[int]], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """How a reply ended: what the model said, and all that stands on the pages.
-
-    `text` is empty when there is nothing to remember: not a word came, a person deleted it, or the
-    former answer is back.
-    """
-
-    outcome: Outcome
-    text: str
-    shown: str
-    pages: tuple[str, ...]
+Save = Callable[[Shown], Awaitable[None]]
 
 
 class Reply:
     """The text growing from deltas, on its surface.
 
-    `pages` and `older` are what an earlier try left on the surface: those messages are edited, and
-    the old text stays until the new one is longer, or for good when that never comes. `former` is
-    the answer that the pages held before that: it gives way to the first new word, and comes back
-    where the new answer fails. `cuts` are where in the text that stands there pages were ended
-    before they were full.
+    `left` is what an earlier try has shown: its messages are edited, and the old text stays until
+    the new one is longer, or for good when that never comes. `former` is the answer that the pages
+    held before that: it gives way to the first new word, and comes back where the new answer fails.
     `save` is called before each write and after each post: it raises LeaseLost when somebody else
-    writes this reply now, and otherwise remembers the message ids, the text and its cuts.
+    writes this reply now, and otherwise remembers what is shown. So the end is known before the
+    first write that shows it, and whoever finds it in what was left has only to write it (`end`).
     """
 
     def __init__(
@@ -70,23 +56,19 @@ class Reply:
         *,
         surface: Surface,
         budgets: EditBudgets,
-        pages: Sequence[str],
-        older: str,
+        left: Shown,
         former: str,
-        cuts: Sequence[int],
         stop: asyncio.Event,
         save: Save,
         patience: float,
     ) -> None:
         self._budgets = budgets
-        self._screen = Screen(surface=surface, pages=pages, save=self._remember)
+        self._screen = Screen(surface=surface, pages=left.pages, save=self._remember)
         self._draft = Draft(
             limit=surface.limit,
             measure=surface.measure,
-            # What was saved before a first post that failed stands nowhere.
-            older=older if pages else "",
+            left=left,
             former=former,
-            cuts=cuts,
         )
         self._stop = stop
         self._save = save
@@ -118,16 +100,28 @@ class Reply:
                 await cancelled(collecting)
                 await self._end_refused(refusal)
         except MessageGone:
-            self._draft.leave()
             await cancelled(collecting)
+            self._draft.leave()
             await self._end_deleted()
-            return Shown("stopped", "", self._draft.whole, self._screen.pages)
         finally:
             await cancelled(collecting)
-        said, whole = self._draft.said, self._draft.whole
-        return Shown(self._draft.outcome, said, whole, self._screen.standing)
+        return self._draft.shown(self._screen.standing)
+
+    async def end(self) -> Shown:
+        """Write the whole text that was left, whatever stands there; raises as `stream`."""
+        return await self.stream(_nothing())
 
     async def _collect(self, deltas: AsyncGenerator[Delta]) -> None:
+        try:
+            if not self._draft.ended:
+                await self._hear_out(deltas)
+                # Here alone: what is cancelled, or crashes, has no end that may be saved or shown.
+                self._draft.ended = True
+        finally:
+            self._ended.set()
+            self._news.set()
+
+    async def _hear_out(self, deltas: AsyncGenerator[Delta]) -> None:
         reading = asyncio.create_task(self._read(deltas))
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -141,12 +135,9 @@ class Reply:
             self._draft.cut(cut.apology)
         except ModelError as error:
             log.warning("The model failed: %s", error)
-            self._draft.fail(error.apology)
+            self._draft.fail(error.apology, "dead" if isinstance(error, GivenUp) else "failed")
         finally:
             await cancelled(reading, stopping)
-            self._draft.ended = True
-            self._ended.set()
-            self._news.set()
 
     async def _read(self, deltas: AsyncGenerator[Delta]) -> None:
         now = asyncio.get_running_loop().time
@@ -243,20 +234,22 @@ class Reply:
 
     async def _end_refused(self, refusal: PlaceGone | WriteRefused) -> None:
         """Close what stands on the screen when the platform takes no more of the text."""
-        if isinstance(refusal, PlaceGone) and not self._screen.pages:
+        nothing_stands = isinstance(refusal, PlaceGone) and not self._screen.pages
+        if nothing_stands or self._draft.is_notice:
             raise refusal
         log.warning("The platform takes no more of a reply: %s", refusal)
         if self._draft.replaces:
             self._draft.fail(refusal.apology)
+            self._draft.ended = True
             await self._write_final()
             return
         last = len(self._screen.pages) - 1
-        closed = self._draft.refuse(self._screen.words, last, refusal.apology)
+        closed, alone = self._draft.refuse(self._screen.words, last, refusal.apology)
         if last >= 0:
             with suppress(WriteRefused):
                 await self._write_end(Page(last, closed, final=True, last=True))
                 return
-        await self._write_end(Page(last + 1, refusal.apology, final=True, last=True))
+        await self._write_end(Page(last + 1, alone, final=True, last=True))
 
     async def _write_end(self, page: Page) -> None:
         deadline = asyncio.get_running_loop().time() + self._patience
@@ -285,7 +278,7 @@ class Reply:
         self._pause = _FIRST_PAUSE
 
     async def _remember(self, pages: Sequence[str]) -> None:
-        await self._save(pages, self._draft.read, self._draft.cuts)
+        await self._save(self._draft.shown(pages))
 
     async def _held_up(self, error: WriteDelayed | WriteFailed, budget: EditBudget | None) -> float:
         """Return the seconds before a write is repeated; what is paused is so for everybody."""
@@ -304,33 +297,24 @@ class Reply:
                 await self._ended.wait()
 
 
-async def restore(
-    text: str,
-    *,
-    surface: Surface,
-    budgets: EditBudgets,
-    pages: Sequence[str],
-    cuts: Sequence[int],
-    patience: float,
-) -> None:
-    """Write the final pages of a text once more, whatever stands there. Raises SurfaceError."""
+async def _nothing() -> AsyncGenerator[Delta]:
+    return
+    yield
 
-    async def save(pages: Sequence[str], shown: str, cuts: Sequence[int]) -> None:
+
+async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patience: float) -> None:
+    """Write what an ended reply shows once more, whatever stands there. Raises SurfaceError."""
+
+    async def save(shown: Shown) -> None:
         """The turn has ended: there is nothing to remember."""
 
     reply = Reply(
         surface=surface,
         budgets=budgets,
-        pages=pages,
-        older=text,
+        left=shown,
         former="",
-        cuts=cuts,
         stop=asyncio.Event(),
         save=save,
         patience=patience,
     )
-    await reply.stream(_one_delta(text))
-
-
-async def _one_delta(text: str) -> AsyncGenerator[str]:
-    yield text
+    await reply.end()

@@ -24,6 +24,8 @@ COMMAND_SECONDS = 3.0
 CONNECT_SECONDS = 1.0
 PING_SECONDS = 1.0
 PING_PAUSE = 0.5  # seconds before each ping of a store that is away
+# Between two lines that tell of it: one that answers pings and refuses writes is away all the time.
+TOLD_SECONDS = 60.0
 # A refused or broken connection is tried three times: an embedded server that changes hands (0.1 s)
 # goes unnoticed, and a dead one is told within 1.2 s even where redis-py nests its retries.
 RETRIES = 2
@@ -59,6 +61,7 @@ class Store:
         self.url = url
         self._prefix = prefix
         self._returning: asyncio.Task[None] | None = None
+        self._tell_at = 0.0  # by the loop's clock
 
     @property
     def is_away(self) -> bool:
@@ -84,15 +87,22 @@ class Store:
             async with asyncio.timeout(PING_SECONDS):
                 await self.redis.ping()
 
-    def note_away(self) -> None:
+    def note_away(self, error: StoreUnavailable) -> None:
         """Have the store taken for away; one ping after the other finds out when it is back."""
         if self._returning is None:
+            self._tell_of(error)
             self._returning = asyncio.create_task(self._await_return())
 
     async def close(self) -> None:
         """End the pings."""
         if self._returning:
             await cancelled(self._returning)
+
+    def _tell_of(self, error: StoreUnavailable) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._tell_at:
+            self._tell_at = now + TOLD_SECONDS
+            log.warning("Answers go on without the store: %s", error)
 
     async def _await_return(self) -> None:
         try:

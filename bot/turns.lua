@@ -181,7 +181,7 @@ function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   if last == id then redis.call('HSETNX', name, 'former', kept[4]) end
   redis.call('HSET', name, 'state', 'queued', 'tries', 0, 'shown', '')
   if place ~= '' then redis.call('HSET', name, 'pressed_at', place) end
-  redis.call('HDEL', name, 'stop', 'furthest')
+  redis.call('HDEL', name, 'stop', 'furthest', 'rest')
   enqueue(id, turn.thread, turn.person)
   return 'again'
 end
@@ -204,9 +204,9 @@ local function may_run(id, person, cap)
   return redis.call('SISMEMBER', running, id) == 1 or redis.call('SCARD', running) < tonumber(cap)
 end
 
--- Answers {id, fence, tries, body, pressed_at, pages, shown, stop, former, cuts}, or false when there
--- is nothing for us. A token that was claimed from another worker brings the thread that was taken with
--- it.
+-- Answers {id, fence, tries, body, pressed_at, stop, former, pages, shown, cuts, rest}, or false when
+-- there is nothing for us. A token that was claimed from another worker brings the thread that was taken
+-- with it.
 function verbs.take(platform, entry, worker, person_cap)
   local stream, held = key('ready', platform), key('held', platform)
   if #redis.call('XPENDING', stream, GROUP, entry, entry, 1, worker) == 0 then return false end
@@ -232,10 +232,10 @@ function verbs.take(platform, entry, worker, person_cap)
   redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
   local fence = redis.call('HINCRBY', key('turn', id), 'fence', 1)
   local tries = redis.call('HINCRBY', key('turn', id), 'tries', 1)
-  local rest = redis.call('HMGET', key('turn', id),
-    'body', 'pressed_at', 'pages', 'shown', 'stop', 'former', 'cuts')
-  return {id, fence, tries, rest[1], rest[2] or '{}', rest[3] or '[]', rest[4] or '', rest[5] or '',
-    rest[6] or '', rest[7] or '[]'}
+  local known = redis.call('HMGET', key('turn', id),
+    'body', 'pressed_at', 'stop', 'former', 'pages', 'shown', 'cuts', 'rest')
+  return {id, fence, tries, known[1], known[2] or '{}', known[3] or '', known[4] or '',
+    known[5] or '[]', known[6] or '', known[7] or '[]', known[8] or '{}'}
 end
 
 -- A token that another worker has claimed, but not taken yet, is lost too: claiming it back would
@@ -253,14 +253,16 @@ end
 
 -- A try that shows more than all before it (`furthest`, in bytes) is the first again: what kills its
 -- worker each time does so at the same point. Text of which no page was posted was shown to nobody.
-function verbs.save(id, fence, pages, shown, cuts)
+-- `rest` is what else is known of the text: the outcome of one that is whole, for whoever takes the
+-- turn after us, has only to show it.
+function verbs.save(id, fence, pages, shown, cuts, rest)
   local turn = record(id)
   if not holds(turn, fence) then return 'lost' end
   local furthest = tonumber(redis.call('HGET', key('turn', id), 'furthest') or 0)
   if pages ~= '[]' and #shown > furthest then
     redis.call('HSET', key('turn', id), 'tries', 1, 'furthest', #shown)
   end
-  redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown, 'cuts', cuts)
+  redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown, 'cuts', cuts, 'rest', rest)
   for _, message in ipairs(cjson.decode(pages)) do
     redis.call('SET', key('posted', platform_of(turn.thread), message), turn.thread, 'PX', ARGV[2])
   end

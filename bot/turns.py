@@ -6,11 +6,11 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from typing import Any
 
-from bot.domain import Exchange, Outcome, Person, Place, ThreadKey, Turn
+from bot.domain import Exchange, Person, Place, Shown, ThreadKey, Turn
 from bot.errors import (
     LeaseLost,
     NotRemembered,
@@ -65,35 +65,22 @@ class Taken:
     """A turn that this worker has, with what an earlier try left behind.
 
     `fence` proves it: the next taker gets a higher one. `tries` counts this one and those before it
-    that got no further than the one that had shown most. `pages` are the message ids that were
-    posted, `shown` the text that stood on them at the last save, and `cuts` where in it pages ended
-    before they were full. `former` is the whole answer that the turn had before it was to be
-    answered anew; `cuts` are its, as long as nothing else is shown.
+    that got no further than the one that had shown most. `shown` is as last saved. `former` is the
+    whole answer that the turn had before it was to be answered anew; the pages and cuts that are
+    shown are its, as long as nothing else is.
     """
 
     turn: Turn
     fence: int
     tries: int
-    pages: tuple[str, ...]
-    shown: str
+    shown: Shown
     stop: bool
     former: str
-    cuts: tuple[int, ...] = ()
 
     @property
     def again(self) -> bool:
         """Whether the turn was taken before, however that ended."""
         return self.fence > 1
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What a finished turn left on the screen."""
-
-    outcome: str
-    pages: tuple[str, ...]
-    shown: str
-    cuts: tuple[int, ...] = ()
 
 
 class TurnQueue:
@@ -112,7 +99,7 @@ class TurnQueue:
         lease_seconds: float,
         keep_seconds: float,
     ) -> None:
-        self._store = store
+        self.store = store
         self._worker = worker
         self._limits = limits
         self._lease_ms = int(lease_seconds * 1000)
@@ -166,7 +153,7 @@ class TurnQueue:
         """Wait for tokens; empty when none came in time."""
         streams = dict.fromkeys((self._stream(name) for name in platforms), ">")
         try:
-            answer = await self._store.command(
+            answer = await self.store.command(
                 "XREADGROUP", "GROUP", GROUP, self._worker,
                 "COUNT", count, "BLOCK", int(block_seconds * 1000),
                 "STREAMS", *streams, *streams.values(),
@@ -186,7 +173,7 @@ class TurnQueue:
             cursor = "0-0"
             while len(tokens) < count:
                 try:
-                    answer = await self._store.command(
+                    answer = await self.store.command(
                         "XAUTOCLAIM", self._stream(name), GROUP, self._worker,
                         self._lease_ms, cursor, "COUNT", count - len(tokens),
                     )  # fmt: skip
@@ -212,59 +199,40 @@ class TurnQueue:
         )
         if not isinstance(answer, list):
             return None
-        turn_id, fence, tries, body, pressed_at, pages, shown, stop, former, cuts = answer
+        turn_id, fence, tries, body, pressed_at, stop, former, pages, text, cuts, rest = answer
         try:
             turn = _turn(body, pressed_at)
         except (ValueError, KeyError, TypeError):
             log.exception("Turn %s cannot be read: it was written by another version", turn_id)
-            ended = ("dead", pages, shown, cuts, "", HISTORY_LIMIT)
+            ended = ("dead", pages, text, cuts, "", HISTORY_LIMIT)
             await self._call("finish", turn_id, fence, *ended)
             return None
         return Taken(
             turn=turn,
             fence=int(fence),
             tries=int(tries),
-            pages=tuple(json.loads(pages)),
-            shown=shown,
+            shown=_read(pages, text, cuts, rest),
             stop=bool(stop),
             former=former,
-            cuts=tuple(json.loads(cuts)),
         )
 
     async def renew(self, taken: Taken) -> bool:
         """Keep the lease for another while; True when somebody asked for a stop."""
         return bool(await self._fenced("renew", taken, self._worker))
 
-    async def save(
-        self, taken: Taken, *, pages: Sequence[str], shown: str, cuts: Sequence[int] = ()
-    ) -> bool:
-        """Remember the posted message ids and their text; True when somebody asked for a stop."""
-        ids = json.dumps(list(pages))
-        return bool(await self._fenced("save", taken, ids, shown, json.dumps(list(cuts))))
+    async def save(self, taken: Taken, shown: Shown) -> bool:
+        """Remember what is shown; True when somebody asked for a stop."""
+        return bool(await self._fenced("save", taken, *_written(shown)))
 
-    async def finish(
-        self,
-        taken: Taken,
-        *,
-        outcome: Outcome,
-        pages: Sequence[str],
-        shown: str,
-        exchange: Exchange | None,
-        cuts: Sequence[int] = (),
-    ) -> None:
-        """End the turn: its exchange enters the history and the thread's next turn wakes.
+    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> None:
+        """End the turn with its outcome: the exchange enters the history, the thread's next wakes.
 
         The exchange takes the place of the one that the turn had; without one the history stays.
         """
+        pages, text, cuts, _ = _written(shown)
+        remembered = encode(exchange) if exchange else ""
         await self._fenced(
-            "finish",
-            taken,
-            outcome,
-            json.dumps(list(pages)),
-            shown,
-            json.dumps(list(cuts)),
-            encode(exchange) if exchange else "",
-            HISTORY_LIMIT,
+            "finish", taken, shown.outcome, pages, text, cuts, remembered, HISTORY_LIMIT
         )
 
     async def back(self, taken: Taken, *, delay_seconds: float, counts: bool) -> None:
@@ -285,33 +253,28 @@ class TurnQueue:
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a reply was posted as this message."""
-        thread = await self._store.command("GET", self._store.key("posted", platform, message_id))
+        thread = await self.store.command("GET", self.store.key("posted", platform, message_id))
         return ThreadKey.parse(thread) if thread else None
 
-    async def ended(self, turn_id: str) -> Ended | None:
-        """Return what a turn left on the screen; None while it has no outcome."""
-        state, pages, shown, cuts = await self._store.command(
-            "HMGET", self._store.key("turn", turn_id), "state", "pages", "shown", "cuts"
+    async def ended(self, turn_id: str) -> Shown | None:
+        """Return what a turn left on the screen, all of it as text; None without an outcome."""
+        state, pages, text, cuts = await self.store.command(
+            "HMGET", self.store.key("turn", turn_id), "state", "pages", "shown", "cuts"
         )
         if state in (None, "queued", "running", "dropped"):
             return None
-        return Ended(
-            outcome=state,
-            pages=tuple(json.loads(pages)),
-            shown=shown,
-            cuts=tuple(json.loads(cuts or "[]")),
-        )
+        return replace(_read(pages, text, cuts or "[]", "{}"), outcome=state)
 
     async def depth(self) -> int:
         """Return how many turns are admitted and have no outcome yet."""
-        return int(await self._store.command("ZCARD", self._store.key("open")))
+        return int(await self.store.command("ZCARD", self.store.key("open")))
 
     @asynccontextmanager
     async def stops(self) -> AsyncIterator[AsyncIterator[str]]:
         """Follow the ids of turns that somebody asked to stop; the record tells it too, later."""
-        async with self._store.redis.pubsub() as channel:
+        async with self.store.redis.pubsub() as channel:
             with store_errors():
-                await channel.subscribe(self._store.key("stops"))
+                await channel.subscribe(self.store.key("stops"))
             async with aclosing(_texts(channel.listen())) as messages:
                 yield messages
 
@@ -323,7 +286,7 @@ class TurnQueue:
     async def _create_groups(self, platforms: Sequence[str]) -> None:
         for name in platforms:
             try:
-                await self._store.command(
+                await self.store.command(
                     "XGROUP", "CREATE", self._stream(name), GROUP, "0", "MKSTREAM"
                 )
             except StoreUnavailable as error:
@@ -331,7 +294,7 @@ class TurnQueue:
                     raise
 
     def _stream(self, platform: str) -> str:
-        return self._store.key("ready", platform)
+        return self.store.key("ready", platform)
 
     async def _fenced(self, verb: str, taken: Taken, *arguments: str | int) -> str:
         answer = await self._call(verb, taken.turn.id, taken.fence, *arguments)
@@ -342,7 +305,7 @@ class TurnQueue:
     async def _call(self, verb: str, *arguments: str | int) -> _Answer:
         with store_errors():
             answer: _Answer = await self._script(
-                keys=[self._store.key("")], args=[verb, self._keep_ms, *arguments]
+                keys=[self.store.key("")], args=[verb, self._keep_ms, *arguments]
             )
         return answer
 
@@ -370,6 +333,30 @@ def _turn(body: str, pressed_at: str) -> Turn:
         text=value["text"],
         place=value["place"] | json.loads(pressed_at),
         asked_at=value["asked_at"],
+    )
+
+
+def _written(shown: Shown) -> tuple[str, str, str, str]:
+    """Write what is shown as the four fields of a turn's record that hold it."""
+    rest: dict[str, str | int] = {"outcome": shown.outcome} if shown.outcome else {}
+    if shown.said != shown.text:
+        rest["said"] = len(shown.said)
+    if shown.below:
+        rest["below"] = shown.below
+    ids, cuts = json.dumps(shown.pages), json.dumps(shown.cuts)
+    return ids, shown.text, cuts, json.dumps(rest, ensure_ascii=False)
+
+
+def _read(pages: str, text: str, cuts: str, rest: str) -> Shown:
+    """Read back what `_written` wrote."""
+    more = json.loads(rest)
+    return Shown(
+        pages=tuple(json.loads(pages)),
+        text=text,
+        said=text[: more.get("said")],
+        below=more.get("below", ""),
+        cuts=tuple(json.loads(cuts)),
+        outcome=more.get("outcome", ""),
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from bot.conversation import Conversation
-from bot.domain import Page, Turn
+from bot.domain import Page, Shown, ThreadKey, Turn
 from bot.errors import (
     LeaseLost,
     PlaceGone,
@@ -21,9 +22,11 @@ from bot.errors import (
 from bot.lease import Lease
 from bot.ports import Platform
 from bot.tasks import cancelled
-from bot.turns import Ended, Taken, Token, TurnQueue
+from bot.turns import Taken, Token, TurnQueue
 
 log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
 
 BLOCK_SECONDS = 1.0  # the longest read of the queue, and so the longest that a stop goes unseen
 AWAY_SECONDS = 0.5  # pause while the store is away
@@ -217,21 +220,24 @@ class Worker:
             await self._back(lease.taken)
 
     async def _answer_or_give_up(self, lease: Lease) -> None:
-        tries = lease.taken.tries
-        if tries > 2 * MAX_TRIES:
+        tries, whole = lease.taken.tries, bool(lease.shown.outcome)
+        # An apology below an answer that is whole would be wrong: it gets as many tries again.
+        most = 2 * MAX_TRIES if whole else MAX_TRIES
+        if tries > most + MAX_TRIES:
             # Not even the apology got through.
             await self._conversation.leave(lease, "dead")
             return
         platform = self._platforms[lease.turn.key.platform]
-        if tries > MAX_TRIES:
-            async with platform.surface(lease.turn, again=lease.taken.again) as surface:
+        opened = platform.surface(lease.turn, again=lease.taken.again)
+        if tries > most:
+            async with opened as surface:
                 await self._conversation.give_up(lease, surface)
-            return
-        async with (
-            self._conversation.asking(lease) as deltas,
-            platform.surface(lease.turn, again=lease.taken.again) as surface,
-        ):
-            await self._conversation.answer(lease, surface, deltas)
+        elif whole:
+            async with opened as surface:
+                await self._conversation.end(lease, surface)
+        else:
+            async with self._conversation.asking(lease) as deltas, opened as surface:
+                await self._conversation.answer(lease, surface, deltas)
 
     async def _back(self, taken: Taken, *, at_least: float = 0.0) -> None:
         delay = min(2.0 ** (taken.tries - 1), LONGEST_BACK)
@@ -244,11 +250,11 @@ class Worker:
         """
         turn = lease.turn
         platform = self._platforms[turn.key.platform]
-        with suppress(StoreUnavailable, SurfaceError, TimeoutError):
+        with suppress(SurfaceError, TimeoutError):
             async with asyncio.timeout(MEND_SECONDS):
                 ended = await self._ended(turn.id)
                 async with platform.surface(turn, again=True) as surface:
-                    await self._conversation.restore(ended, surface, posted=lease.pages)
+                    await self._conversation.restore(ended, surface, posted=lease.shown.pages)
                 await self._take_strays_away(turn, platform)
 
     async def _take_strays_away(self, turn: Turn, platform: Platform) -> None:
@@ -260,7 +266,7 @@ class Worker:
             return
         # Whoever has just posted one of them has saved its id by then.
         await asyncio.sleep(_SAVED * self._lease_seconds)
-        known = [await self._queue.thread_of(platform.name, each) for each in found]
+        known = [await self._thread_of(platform, each) for each in found]
         strays = [each for each, thread in zip(found, known, strict=True) if thread is None]
         if strays:
             log.warning("Messages that nobody knows of are taken away: %s", strays)
@@ -268,9 +274,19 @@ class Worker:
                 for each in strays:
                     await surface.edit(each, Page(0, "", final=True))
 
-    async def _ended(self, turn_id: str) -> Ended:
+    async def _ended(self, turn_id: str) -> Shown:
         while True:
-            with suppress(StoreUnavailable):
-                if ended := await self._queue.ended(turn_id):
-                    return ended
+            if ended := await _told(lambda: self._queue.ended(turn_id)):
+                return ended
             await asyncio.sleep(AWAY_SECONDS)
+
+    async def _thread_of(self, platform: Platform, message_id: str) -> ThreadKey | None:
+        return await _told(lambda: self._queue.thread_of(platform.name, message_id))
+
+
+async def _told(ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
+    """Return what the store answers, however long it is away."""
+    while True:
+        with suppress(StoreUnavailable):
+            return await ask()
+        await asyncio.sleep(AWAY_SECONDS)

@@ -13,7 +13,7 @@ import pytest
 from adapters.discord import DiscordPlatform
 from adapters.discord.place import CommandPlace
 from bot.budget import EditBudgets
-from bot.domain import Place, Turn
+from bot.domain import Place, Shown, Turn
 from bot.errors import (
     MessageGone,
     PlaceGone,
@@ -199,11 +199,9 @@ async def test_an_old_answer_of_several_pages_is_written_anew_below_those_that_m
             emulator.fail("PATCH /channels", status=403, body=NO_ACCESS, times=99)
             emulator.fail("DELETE /channels", status=403, body=NO_ACCESS, times=99)
             await restore(
-                "\n\n".join(one * 400 for one in anew),
+                Shown(tuple(stood), "\n\n".join(one * 400 for one in anew), outcome="done"),
                 surface=surface,
                 budgets=EditBudgets(store=store),
-                pages=stood,
-                cuts=(),
                 patience=30.0,
             )
 

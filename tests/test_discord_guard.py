@@ -7,6 +7,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.domain import Shown
 from bot.draft import Draft
 from bot.ports import Surface
 from tests.discord_platform import channel_turn, dm_turn, listening
@@ -37,7 +38,7 @@ DELTAS = st.lists(st.sampled_from(PIECES) | st.text(min_size=1, max_size=5), max
 
 async def show(surface: Surface, deltas: list[str]) -> None:
     """Post and edit what a reply would show after each delta, and at its end."""
-    draft = Draft(limit=surface.limit, measure=surface.measure, older="", former="", cuts=())
+    draft = Draft(limit=surface.limit, measure=surface.measure, left=Shown(), former="")
     ids: list[str] = []
     for delta in [*deltas, None]:
         if delta is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bot.budget import EditBudgets
-from bot.domain import Page
+from bot.domain import Page, Shown
 from bot.errors import (
     MessageGone,
     WriteDelayed,
@@ -299,11 +299,9 @@ async def test_a_page_that_discord_knows_by_its_nonce_is_not_taken_away(store: S
             ids = [await surface.post(page(one, number=at)) for at, one in enumerate("ab")]
             emulator.fail("PATCH", status=400, body={"code": 50035, "message": "Invalid Form Body"})
             await restore(
-                text,
+                Shown(tuple(ids), text, outcome="done"),
                 surface=surface,
                 budgets=EditBudgets(store=store),
-                pages=ids,
-                cuts=(),
                 patience=20.0,
             )
 

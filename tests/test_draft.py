@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain import Page
+from bot.domain import Page, Shown
 from bot.draft import (
     ANSWERED_BY,
     PENDING,
@@ -27,7 +27,8 @@ words = st.text(st.sampled_from("ab*`#|[]()\n -1é🙂"), max_size=60)
 
 
 def a_draft(*, older: str = "", former: str = "") -> Draft:
-    return Draft(limit=LIMIT, measure=len, older=older, former=former, cuts=())
+    left = Shown(("m1",), older, older)
+    return Draft(limit=LIMIT, measure=len, left=left, former=former)
 
 
 @given(st.lists(st.tuples(words, st.booleans())), words, words, st.integers(0, 4))
@@ -146,11 +147,61 @@ def test_the_last_words_of_a_page_make_room_for_an_apology(
 ) -> None:
     draft, apology = a_draft(), PlaceGone.apology
 
-    closed = draft.refuse({0: first, 1: second}, last, apology)
+    closed, _ = draft.refuse({0: first, 1: second}, last, apology)
 
     assert len(closed) <= LIMIT
     assert closed.endswith(apology)
     assert (first, second)[1 - last] in draft.said
+
+
+@given(
+    st.lists(words),
+    words,
+    words,
+    st.integers(0, 9),
+    st.sampled_from(["done", "cut", "stop", "fail", "refuse", "leave"]),
+)
+def test_what_is_shown_begins_with_what_was_said(
+    deltas: list[str], older: str, former: str, unread: int, end: str
+) -> None:
+    draft = a_draft(older=older, former=former)
+    if unread:
+        draft.leave_out(unread)
+    for delta in deltas:
+        draft.add(delta)
+        grows = draft.shown(["m1"])
+        assert (grows.text, grows.outcome) == (grows.said, "")
+
+    if end == "refuse":
+        draft.refuse(dict(enumerate(deltas)), len(deltas) - 1, "Sorry.")
+    elif end in ("cut", "fail"):
+        getattr(draft, end)("(Note.)")
+    elif end != "done":
+        getattr(draft, end)()
+    draft.ended = True
+    shown = draft.shown(["m1"])
+
+    assert shown.outcome == draft.outcome
+    assert shown.text == draft.whole
+    assert shown.text.startswith(shown.said)
+    assert shown.said.strip() or not shown.said
+
+
+@given(st.lists(words), words, st.sampled_from(["done", "stop", "fail"]))
+def test_an_end_that_was_left_is_the_same_end(deltas: list[str], former: str, end: str) -> None:
+    first = a_draft(former=former)
+    first.leave_out(5)
+    for delta in deltas:
+        first.add(delta)
+    if end != "done":
+        first.stop() if end == "stop" else first.fail("Sorry.")
+    first.ended = True
+    left = first.shown(["m1", "m2"])
+
+    again = Draft(limit=LIMIT, measure=len, left=left, former=former)
+
+    assert again.pages(2) == first.pages(2)
+    assert again.shown(["m1", "m2"]) == left
 
 
 def test_what_closes_a_code_block_above_a_notice_was_not_said() -> None:
@@ -165,7 +216,7 @@ def test_what_closes_a_code_block_above_a_notice_was_not_said() -> None:
 
 def test_the_work_for_a_delta_does_not_grow_with_the_reply() -> None:
     words = [f"**word** {number}, `x`. " + "\n\n" * (number % 40 == 0) for number in range(8000)]
-    draft = Draft(limit=2000, measure=len, older="", former="", cuts=())
+    draft = Draft(limit=2000, measure=len, left=Shown(), former="")
     began = time.process_time()
 
     # No budget lets a reply be written 500 times in its 8,000 deltas.
@@ -184,7 +235,7 @@ def test_what_was_said_stays_until_a_new_start_has_more() -> None:
     draft.add("One two")
     draft.start("")
     draft.add("Uno")
-    assert (draft.pages(1), draft.read) == ([], "One two")
+    assert (draft.pages(1), draft.shown([]).text) == ([], "One two")
     draft.add(" dos tres")
 
     assert [page.text for page in draft.pages(1)] == ["Uno dos tres"]
@@ -220,7 +271,7 @@ def test_a_new_start_after_a_crash_keeps_what_the_earlier_try_has_shown() -> Non
     draft.add("One two")
     draft.start("")
     draft.add("Uno dos")
-    assert (draft.pages(1), draft.read) == ([], "One two three four")
+    assert (draft.pages(1), draft.shown([]).text) == ([], "One two three four")
     draft.fail("Sorry.")
 
     assert (draft.whole, draft.said) == ("One two three four\n\nSorry.", "One two three four")

@@ -13,7 +13,7 @@ import pytest
 
 from bot import reply as reply_module
 from bot.budget import EditBudgets
-from bot.domain import Delta, EditBudget, LeftOut, Message, Page, Start
+from bot.domain import Delta, EditBudget, LeftOut, Message, Page, Shown, Start
 from bot.draft import (
     ANSWERED_BY,
     FAILED_ANEW,
@@ -25,6 +25,7 @@ from bot.draft import (
 )
 from bot.errors import (
     AnswerCut,
+    GivenUp,
     LeaseLost,
     MessageGone,
     ModelUnavailable,
@@ -49,18 +50,16 @@ class Saved:
     """What the reply saved, last."""
 
     def __init__(self) -> None:
-        self.pages: list[str] = []
-        self.shown = ""
-        self.cuts: tuple[int, ...] = ()
+        self.last = Shown()
         self.texts: list[str] = []
         self.lost_after: float = math.inf  # writes
 
-    async def __call__(self, pages: Sequence[str], shown: str, cuts: Sequence[int]) -> None:
+    async def __call__(self, shown: Shown) -> None:
         self.lost_after -= 1
         if self.lost_after < 0:
             raise LeaseLost("1")
-        self.pages, self.shown, self.cuts = list(pages), shown, tuple(cuts)
-        self.texts.append(shown)
+        self.last = shown
+        self.texts.append(shown.said)
 
 
 def a_reply(
@@ -70,7 +69,7 @@ def a_reply(
     pages: Sequence[str] = (),
     older: str = "",
     former: str = "",
-    cuts: Sequence[int] = (),
+    left: Shown | None = None,
     stop: asyncio.Event | None = None,
     saved: Saved | None = None,
     patience: float = 5.0,
@@ -79,10 +78,8 @@ def a_reply(
     return Reply(
         surface=surface,
         budgets=budgets or EditBudgets(store=store),
-        pages=pages,
-        older=older,
+        left=left or Shown(tuple(pages), older, older),
         former=former,
-        cuts=cuts,
         stop=stop or asyncio.Event(),
         save=saved or Saved(),
         patience=patience,
@@ -103,8 +100,8 @@ async def test_the_final_text_is_what_the_model_said(store: Store) -> None:
 
     shown = await a_reply(store, surface, saved=saved).stream(FakeModel(WORDS).stream([]))
 
-    assert surface.text == TEXT == shown.text == shown.shown == saved.shown
-    assert saved.pages == ["m1"]
+    assert surface.text == TEXT == shown.said == shown.text == saved.last.text
+    assert saved.last.pages == ("m1",)
     assert (shown.outcome, shown.pages) == ("done", ("m1",))
     assert surface.screen["m1"].final
 
@@ -181,7 +178,7 @@ async def test_a_long_reply_stands_on_pages(store: Store) -> None:
 
     assert len(surface.screen) > 2
     assert surface.text.split() == TEXT.split()
-    assert list(surface.screen) == list(shown.pages) == saved.pages
+    assert list(surface.screen) == list(shown.pages) == list(saved.last.pages)
     assert all(page.final for page in surface.screen.values())
 
 
@@ -319,7 +316,7 @@ async def test_a_message_that_takes_no_edits_is_followed_by_a_new_one(store: Sto
     )
 
     assert shown.pages == ("m2",)
-    assert saved.pages == ["m2"]
+    assert saved.last.pages == ("m2",)
     assert surface.screen["m2"].text == TEXT
 
 
@@ -332,7 +329,7 @@ class TestTakesNoEdits:
         shown = await a_reply(store, surface, saved=saved).stream(surface.speaking())
 
         assert surface.text == Stubborn.SAID
-        assert list(surface.screen) == ["m2"] == list(shown.pages) == saved.pages
+        assert list(surface.screen) == ["m2"] == list(shown.pages) == list(saved.last.pages)
         assert surface.refusals == 1
 
     async def test_its_page_is_posted_once_though_the_process_dies(self, store: Store) -> None:
@@ -341,9 +338,7 @@ class TestTakesNoEdits:
             await a_reply(store, surface, saved=saved, patience=0.1).stream(surface.speaking())
         surface.refusals = 0
 
-        shown = await a_reply(store, surface, pages=saved.pages, older=saved.shown).stream(
-            surface.speaking()
-        )
+        shown = await a_reply(store, surface, left=saved.last).stream(surface.speaking())
 
         assert surface.text == Stubborn.SAID
         assert shown.pages == ("m2",)
@@ -493,7 +488,7 @@ async def test_a_text_that_is_refused_altogether_ends_with_an_apology(store: Sto
 
     assert surface.text == f"Half\n\n{WriteRefused.apology}"
     assert surface.screen["m1"].final
-    assert (shown.outcome, shown.text) == ("failed", "Half")
+    assert (shown.outcome, shown.said) == ("failed", "Half")
 
 
 async def test_a_first_text_that_is_refused_is_an_apology_alone(store: Store) -> None:
@@ -502,7 +497,7 @@ async def test_a_first_text_that_is_refused_is_an_apology_alone(store: Store) ->
     shown = await a_reply(store, surface).stream(FakeModel(["An oath"]).stream([]))
 
     assert surface.text == WriteRefused.apology
-    assert (shown.outcome, shown.text, shown.pages) == ("failed", "", ("m1",))
+    assert (shown.outcome, shown.said, shown.pages) == ("failed", "", ("m1",))
 
 
 async def test_a_second_page_that_is_refused_is_followed_by_an_apology(store: Store) -> None:
@@ -512,7 +507,7 @@ async def test_a_second_page_that_is_refused_is_followed_by_an_apology(store: St
 
     assert surface.text.endswith(WriteRefused.apology)
     assert all(page.final for page in surface.screen.values())
-    assert TEXT.startswith(shown.text)
+    assert TEXT.startswith(shown.said)
 
 
 @pytest.mark.parametrize("refusal", [PlaceGone("no permission"), WriteRefused("moderated")])
@@ -529,8 +524,8 @@ async def test_a_page_that_cannot_be_followed_says_so(
     assert len(words) > 50
     assert apology == refusal.apology
     assert page.final
-    assert (shown.outcome, shown.text, shown.pages) == ("failed", words, ("m1",))
-    assert saved.shown == words
+    assert (shown.outcome, shown.said, shown.pages) == ("failed", words, ("m1",))
+    assert saved.last.said == words
 
 
 async def test_a_page_that_takes_no_edit_is_followed_by_an_apology(store: Store) -> None:
@@ -567,7 +562,7 @@ async def test_a_deleted_reply_stays_deleted_and_is_not_remembered(store: Store)
 
     shown = await a_reply(store, surface).stream(model.stream([]))
 
-    assert (shown.outcome, shown.text) == ("stopped", "")
+    assert (shown.outcome, shown.said) == ("stopped", "")
     assert len(surface.states) == 1
     assert model.hung_up == 1
 
@@ -583,7 +578,7 @@ async def test_a_deleted_page_leaves_no_stop_on_the_others(store: Store) -> None
         spoken(TEXT, 0.05, " more", 5.0)
     )
 
-    assert (shown.outcome, shown.text) == ("stopped", "")
+    assert (shown.outcome, shown.said) == ("stopped", "")
     assert "m1" not in surface.screen
     assert list(surface.screen) == list(first.pages[1:])
     assert all(page.final and not page.last for page in surface.screen.values())
@@ -618,8 +613,8 @@ async def test_a_model_that_breaks_off_leaves_its_words_and_an_apology(store: St
         FakeModel(["Half an", " answer"], error=ModelUnavailable("cut")).stream([])
     )
 
-    assert (shown.outcome, shown.text) == ("failed", "Half an answer")
-    assert surface.text == f"Half an answer\n\n{ModelUnavailable.apology}" == shown.shown
+    assert (shown.outcome, shown.said) == ("failed", "Half an answer")
+    assert surface.text == f"Half an answer\n\n{ModelUnavailable.apology}" == shown.text
 
 
 async def test_a_crash_shows_no_end_though_a_slot_comes_in_the_same_moment(store: Store) -> None:
@@ -655,7 +650,7 @@ async def test_a_model_that_says_nothing_leaves_an_apology_only(store: Store) ->
         FakeModel([], error=ModelUnavailable("refused")).stream([])
     )
 
-    assert (shown.outcome, shown.text) == ("failed", "")
+    assert (shown.outcome, shown.said) == ("failed", "")
     assert surface.text == ModelUnavailable.apology
 
 
@@ -667,9 +662,9 @@ async def test_stop_keeps_what_was_said_and_hangs_up(store: Store) -> None:
     shown = await a_reply(store, surface, stop=stop).stream(model.stream([]))
 
     assert shown.outcome == "stopped"
-    assert TEXT.startswith(shown.text)
-    assert shown.text
-    assert surface.text == f"{shown.text}\n\n{STOPPED}"
+    assert TEXT.startswith(shown.said)
+    assert shown.said
+    assert surface.text == f"{shown.said}\n\n{STOPPED}"
     assert model.hung_up == 1
 
 
@@ -679,7 +674,7 @@ async def test_stop_before_the_first_word_says_so(store: Store) -> None:
 
     shown = await a_reply(store, surface, stop=stop).stream(FakeModel(pause=5).stream([]))
 
-    assert (shown.text, surface.text) == ("", STOPPED)
+    assert (shown.said, surface.text) == ("", STOPPED)
 
 
 async def test_a_second_try_goes_on_in_the_same_message(store: Store) -> None:
@@ -700,7 +695,7 @@ async def test_a_second_try_that_is_shorter_leaves_no_old_page(store: Store) -> 
     surface = FakeSurface(limit=100)
     first = await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
 
-    await a_reply(store, surface, pages=first.pages, older=first.shown).stream(
+    await a_reply(store, surface, pages=first.pages, older=first.text).stream(
         FakeModel(["Short."]).stream([])
     )
 
@@ -718,7 +713,7 @@ async def test_a_second_try_that_fails_keeps_what_people_have_read(store: Store,
     )
 
     assert surface.text == f"{older}\n\n{ModelUnavailable.apology}"
-    assert (shown.text, shown.outcome) == (older, "failed")
+    assert (shown.said, shown.outcome) == (older, "failed")
 
 
 async def test_a_second_try_that_is_stopped_keeps_what_people_have_read(store: Store) -> None:
@@ -731,7 +726,7 @@ async def test_a_second_try_that_is_stopped_keeps_what_people_have_read(store: S
     )
 
     assert surface.text == f"{older}\n\n{STOPPED}"
-    assert shown.text == older
+    assert shown.said == older
 
 
 async def test_an_answer_that_is_cut_says_so_below_its_words(store: Store) -> None:
@@ -741,8 +736,8 @@ async def test_an_answer_that_is_cut_says_so_below_its_words(store: Store) -> No
         FakeModel(["One, two,", " three"], error=AnswerCut("MAX_TOKENS=3")).stream([])
     )
 
-    assert surface.text == f"One, two, three\n\n{AnswerCut.apology}" == shown.shown
-    assert (shown.outcome, shown.text) == ("done", "One, two, three")
+    assert surface.text == f"One, two, three\n\n{AnswerCut.apology}" == shown.text
+    assert (shown.outcome, shown.said) == ("done", "One, two, three")
 
 
 async def test_only_the_end_of_a_reply_is_its_last_page(store: Store) -> None:
@@ -780,7 +775,7 @@ class TestWrittenAnew:
 
         assert surface.states[0].startswith("word0")
         assert all(TEXT.startswith(state) for state in surface.states)
-        assert (shown.outcome, shown.text, shown.pages) == ("done", TEXT, ("m1",))
+        assert (shown.outcome, shown.said, shown.pages) == ("done", TEXT, ("m1",))
         assert list(surface.screen) == ["m1"]
 
     async def test_no_former_words_stand_below_new_ones(self, store: Store) -> None:
@@ -835,8 +830,8 @@ class TestWrittenAnew:
 
         notice = FAILED_ANEW.format(apology=ModelUnavailable.apology)
         assert surface.text.split() == f"{former}{notice}".split()
-        assert (shown.outcome, shown.text) == ("failed", "")
-        assert shown.shown == f"{former}\n\n{notice}"
+        assert (shown.outcome, shown.said) == ("failed", "")
+        assert shown.text == f"{former}\n\n{notice}"
         assert not any("former" in text for text in saved.texts)
 
     async def test_the_former_answer_comes_back_where_a_stop_precedes_the_first_word(
@@ -851,7 +846,7 @@ class TestWrittenAnew:
         )
 
         assert surface.text == f"{TEXT}\n\n{STOPPED_ANEW}"
-        assert (shown.outcome, shown.text) == ("stopped", "")
+        assert (shown.outcome, shown.said) == ("stopped", "")
 
     async def test_a_stop_after_new_words_keeps_those(self, store: Store) -> None:
         surface, stop = FakeSurface(), asyncio.Event()
@@ -863,7 +858,7 @@ class TestWrittenAnew:
         )
 
         assert surface.text == f"New words\n\n{STOPPED}"
-        assert shown.text == "New words"
+        assert shown.said == "New words"
 
     async def test_a_second_try_that_fails_brings_the_former_answer_back(
         self, store: Store
@@ -876,7 +871,7 @@ class TestWrittenAnew:
         ).stream(FakeModel([], error=ModelUnavailable("cut")).stream([]))
 
         assert surface.text.startswith("The former.\n\n")
-        assert shown.text == ""
+        assert shown.said == ""
 
     async def test_a_new_answer_that_is_refused_leaves_the_former(self, store: Store) -> None:
         surface = FakeSurface()
@@ -889,7 +884,7 @@ class TestWrittenAnew:
 
         notice = FAILED_ANEW.format(apology=WriteRefused.apology)
         assert surface.text == f"The former.\n\n{notice}"
-        assert (shown.outcome, shown.text) == ("failed", "")
+        assert (shown.outcome, shown.said) == ("failed", "")
 
     async def test_the_former_answer_comes_back_where_a_page_may_not_be_posted(
         self, store: Store
@@ -904,7 +899,7 @@ class TestWrittenAnew:
 
         notice = FAILED_ANEW.format(apology=PlaceGone.apology)
         assert surface.text == f"The former.\n\n{notice}"
-        assert (shown.outcome, shown.text, shown.pages) == ("failed", "", ("m1",))
+        assert (shown.outcome, shown.said, shown.pages) == ("failed", "", ("m1",))
 
     async def test_deleting_the_reply_leaves_no_page_that_waits(self, store: Store) -> None:
         surface = FakeSurface(limit=100)
@@ -917,7 +912,7 @@ class TestWrittenAnew:
         del surface.screen["m1"]
         shown = await writing
 
-        assert (shown.outcome, shown.text) == ("stopped", "")
+        assert (shown.outcome, shown.said) == ("stopped", "")
         assert surface.screen == {}
 
     async def test_deleting_a_page_leaves_no_sign_of_life(
@@ -961,7 +956,7 @@ class TestStarts:
         )
 
         assert list(dict.fromkeys(surface.states)) == ["Well, it is", "Well, it was so."]
-        assert shown.text == "Well, it was so." == saved.shown
+        assert shown.said == "Well, it was so." == saved.last.text
         assert shown.outcome == "done"
 
     async def test_where_the_new_one_fails_too_the_words_stay(self, store: Store) -> None:
@@ -975,7 +970,7 @@ class TestStarts:
         shown = await a_reply(store, surface).stream(broken())
 
         assert surface.text == f"Well, it is\n\n{ModelUnavailable.apology}"
-        assert (shown.outcome, shown.text) == ("failed", "Well, it is")
+        assert (shown.outcome, shown.said) == ("failed", "Well, it is")
         assert surface.screen["m1"].last
 
     async def test_another_model_is_named_below_its_answer(self, store: Store) -> None:
@@ -984,7 +979,7 @@ class TestStarts:
         shown = await a_reply(store, surface).stream(spoken(Start("other"), "Yes."))
 
         assert surface.text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
-        assert shown.text == "Yes."
+        assert shown.said == "Yes."
 
     async def test_what_was_left_out_of_the_question_is_told_below_the_answer(
         self, store: Store
@@ -995,7 +990,7 @@ class TestStarts:
 
         assert surface.text == f"Yes.\n\n{LEFT_OUT.format(characters=12345)}"
         assert "12,345" in surface.text
-        assert shown.text == "Yes."
+        assert shown.said == "Yes."
 
     async def test_a_model_that_read_it_all_says_so_by_saying_nothing(self, store: Store) -> None:
         surface = FakeSurface()
@@ -1026,7 +1021,7 @@ class TestStarts:
         )
 
         assert surface.text == f"Well, it is\n\n{STOPPED}"
-        assert shown.text == "Well, it is"
+        assert shown.said == "Well, it is"
 
     async def test_what_is_no_end_of_the_answer_leaves_no_final_page(self, store: Store) -> None:
         surface = FakeSurface()
@@ -1041,6 +1036,170 @@ class TestStarts:
 
         assert surface.text == "Half an"
         assert not surface.screen["m1"].final
+
+
+class TestLeftOut:
+    """A person is told what was left out of the question, however the answer ends."""
+
+    NOTICE = LEFT_OUT.format(characters=5)
+    ROOM = 300  # for notices and a few words
+
+    async def died(self, store: Store, surface: FakeSurface) -> Shown:
+        """Return what a try leaves that dies in mid-answer."""
+        saved = Saved()
+
+        async def crashes() -> AsyncGenerator[Delta]:
+            for part in (LeftOut(5), "Well, it is"):
+                yield part
+            await asyncio.sleep(0.1)
+            raise ValueError("a bug")
+
+        with pytest.raises(ValueError, match="a bug"):
+            await a_reply(store, surface, saved=saved).stream(crashes())
+        return saved.last
+
+    async def test_where_the_rest_is_refused(self, store: Store) -> None:
+        refused = WriteRefused("moderated")
+        surface = FakeSurface(limit=self.ROOM, errors=[None, None, refused, refused])
+
+        shown = await a_reply(store, surface).stream(spoken(LeftOut(5), TEXT, 0.1, " An oath"))
+
+        assert surface.text.endswith(f"\n\n{self.NOTICE}\n\n{WriteRefused.apology}")
+        assert surface.text.count(self.NOTICE) == 1
+        assert TEXT.startswith(shown.said.partition("\n")[0])
+        assert self.NOTICE not in shown.said
+
+    async def test_where_the_message_takes_no_edit_either(self, store: Store) -> None:
+        refused = WriteRefused("moderated")
+        surface = FakeSurface(errors=[None, refused, refused, refused])
+
+        await a_reply(store, surface).stream(spoken(LeftOut(5), "Half", 0.1, " an oath"))
+
+        apology = f"{self.NOTICE}\n\n{WriteRefused.apology}"
+        assert [page.text for page in surface.screen.values()] == ["Half", apology]
+
+    async def test_where_nothing_was_answered_it_is_no_matter(self, store: Store) -> None:
+        surface = FakeSurface(errors=[WriteRefused("moderated")])
+
+        await a_reply(store, surface).stream(spoken(LeftOut(5), "An oath"))
+
+        assert surface.text == WriteRefused.apology
+
+    async def test_where_there_is_no_room_the_apology_comes_first(self, store: Store) -> None:
+        refused = WriteRefused("moderated")
+        surface = FakeSurface(limit=100, errors=[None, refused, refused])
+
+        await a_reply(store, surface).stream(spoken(LeftOut(5), "Half", 0.1, " an oath"))
+
+        assert surface.text == f"Half\n\n{WriteRefused.apology}"
+
+    @pytest.mark.parametrize("said", ["", "Well"])
+    @pytest.mark.parametrize("apology", [GivenUp.apology, ModelUnavailable.apology])
+    async def test_where_the_next_try_comes_to_less(
+        self, store: Store, said: str, apology: str
+    ) -> None:
+        surface = FakeSurface()
+        left = await self.died(store, surface)
+
+        async def fails() -> AsyncGenerator[Delta]:
+            yield said
+            raise GivenUp("") if apology == GivenUp.apology else ModelUnavailable("cut")
+
+        shown = await a_reply(store, surface, left=left).stream(fails())
+
+        assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{apology}"
+        assert shown.said == "Well, it is"
+        assert shown.outcome == ("dead" if apology == GivenUp.apology else "failed")
+
+    async def test_where_the_next_try_is_refused(self, store: Store) -> None:
+        surface = FakeSurface()
+        left = await self.died(store, surface)
+        surface.errors = [WriteRefused("moderated")] * 2
+
+        await a_reply(store, surface, left=left).stream(spoken("Well, it is an oath"))
+
+        assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{WriteRefused.apology}"
+
+    async def test_where_the_next_model_reads_it_all_it_is_no_matter(self, store: Store) -> None:
+        surface = FakeSurface()
+        left = await self.died(store, surface)
+
+        await a_reply(store, surface, left=left).stream(spoken("Well, it is so."))
+
+        assert surface.text == "Well, it is so."
+
+
+class TestKnownEnd:
+    """The end is saved before a final page is written, and what has it has only to write it."""
+
+    async def test_it_is_saved_before_it_is_written(self, store: Store) -> None:
+        saved = Saved()
+        surface = FakeSurface(errors=[None, WriteFailed("lost")])
+
+        with pytest.raises(WriteFailed):
+            await a_reply(store, surface, saved=saved, patience=0.1).stream(spoken("H", 0.1, "i"))
+
+        assert surface.text == "H"
+        assert saved.last == Shown(("m1",), "Hi", "Hi", outcome="done")
+
+    async def test_a_crash_beside_a_post_is_none(self, store: Store) -> None:
+        surface, saved = FakeSurface(latency=0.3), Saved()
+
+        async def crashes() -> AsyncGenerator[Delta]:
+            yield "Half"
+            await asyncio.sleep(0.1)
+            raise ValueError("a bug")
+
+        with pytest.raises(ValueError, match="a bug"):
+            await a_reply(store, surface, saved=saved).stream(crashes())
+
+        assert saved.last == Shown(("m1",), "Half", "Half")
+
+    async def test_a_shutdown_beside_a_post_is_none(self, store: Store) -> None:
+        surface, saved = FakeSurface(latency=0.3), Saved()
+        reply = asyncio.create_task(
+            a_reply(store, surface, saved=saved).stream(spoken("Half", 9.0))
+        )
+        await until(lambda: surface.at_once)
+
+        reply.cancel()
+        await asyncio.gather(reply, return_exceptions=True)
+
+        assert saved.last.outcome == ""
+
+    async def test_deltas_are_not_read(self, store: Store) -> None:
+        surface, stop = FakeSurface(), asyncio.Event()
+        message_id = await surface.post(Page(0, "Half", final=False))
+        left = Shown((message_id,), f"Whole\n\n{STOPPED}", "Whole", outcome="stopped")
+        stop.set()
+
+        again = a_reply(store, surface, left=left, stop=stop)
+        shown = await again.stream(spoken("Another"))
+
+        assert shown == left
+        assert (surface.text, surface.screen[message_id].last) == (left.text, True)
+
+    async def test_what_is_refused_then_is_closed(self, store: Store) -> None:
+        surface = FakeSurface()
+        message_id = await surface.post(Page(0, "Half", final=False))
+        left = Shown((message_id,), f"Half\n\n{STOPPED}", "Half", outcome="stopped")
+        surface.errors = [WriteRefused("moderated")] * 2
+
+        shown = await a_reply(store, surface, left=left).end()
+
+        assert surface.text == f"Half\n\n{WriteRefused.apology}"
+        assert (shown.outcome, shown.said) == ("failed", "Half")
+
+    async def test_a_notice_that_is_refused_then_is_no_answer(self, store: Store) -> None:
+        surface = FakeSurface()
+        message_id = await surface.post(Page(0, "Sorry.", final=False))
+        left = Shown((message_id,), "Sorry.", outcome="failed")
+        surface.errors = [WriteRefused("moderated")] * 2
+
+        with pytest.raises(WriteRefused):
+            await a_reply(store, surface, left=left).end()
+
+        assert surface.text == "Sorry."
 
 
 class TestSilence:
@@ -1065,7 +1224,7 @@ class TestSilence:
             f"Well, yes\n\n{WAITING}",
             "Well, yes.",
         ]
-        assert shown.text == shown.shown == "Well, yes."
+        assert shown.said == shown.text == "Well, yes."
         assert not any(WAITING in text for text in saved.texts)
 
     async def test_a_silence_costs_one_write_and_no_time(self, store: Store) -> None:
@@ -1091,7 +1250,7 @@ class TestSilence:
         shown = await a_reply(store, surface, saved=saved).stream(spoken(0.6, "Slow."))
 
         assert surface.states == ["Quick.", WAITING, "Slow."]
-        assert (shown.text, shown.pages) == ("Slow.", ("m2",))
+        assert (shown.said, shown.pages) == ("Slow.", ("m2",))
         assert not any(WAITING in text for text in saved.texts)
 
     @pytest.mark.parametrize("estimated", [None, 0.8])
@@ -1110,7 +1269,7 @@ class TestSilence:
             shown = await a_reply(store, surface).stream(model.stream(prompt))
 
         assert surface.states[0] == WAITING
-        assert surface.text == shown.text == "You said: What is it?"
+        assert surface.text == shown.said == "You said: What is it?"
 
     async def test_a_sign_stands_below_a_broken_answer_until_it_is_there_anew(
         self, store: Store
@@ -1124,7 +1283,7 @@ class TestSilence:
             shown = await a_reply(store, surface).stream(model.stream(prompt))
 
         assert f"You said: What i\n\n{WAITING}" in surface.states
-        assert surface.text == shown.text == "You said: What is it?"
+        assert surface.text == shown.said == "You said: What is it?"
 
     async def test_a_sign_gives_way_to_the_apology(self, store: Store) -> None:
         surface = FakeSurface()
@@ -1134,7 +1293,7 @@ class TestSilence:
         )
 
         assert surface.states == [WAITING, ModelUnavailable.apology]
-        assert (shown.text, surface.text) == ("", ModelUnavailable.apology)
+        assert (shown.said, surface.text) == ("", ModelUnavailable.apology)
 
     async def test_a_sign_gives_way_to_the_stop(self, store: Store) -> None:
         surface, stop = FakeSurface(), asyncio.Event()
@@ -1143,7 +1302,7 @@ class TestSilence:
         shown = await a_reply(store, surface, stop=stop).stream(spoken("Well", 5.0))
 
         assert surface.states == ["Well", f"Well\n\n{WAITING}", f"Well\n\n{STOPPED}"]
-        assert shown.text == "Well"
+        assert shown.said == "Well"
 
     async def test_a_sign_that_does_not_fit_is_left_out(self, store: Store) -> None:
         surface = FakeSurface(limit=100)
@@ -1189,7 +1348,7 @@ class TestSilence:
 
         waiting = [PENDING] * (len(stood) - 1)
         assert surface.states == [f"{stood[-1].rstrip()}\n\n{WAITING}", "New", *waiting, "New."]
-        assert shown.text == "New."
+        assert shown.said == "New."
 
     async def test_what_is_refused_after_a_sign_leaves_the_words_alone(self, store: Store) -> None:
         refused = WriteRefused("moderated")
@@ -1198,7 +1357,7 @@ class TestSilence:
         shown = await a_reply(store, surface).stream(spoken("Half", 0.4, " an oath"))
 
         assert surface.text == f"Half\n\n{WriteRefused.apology}"
-        assert shown.text == "Half"
+        assert shown.said == "Half"
 
     async def test_a_sign_whose_answer_was_lost_is_taken_back(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
@@ -1228,8 +1387,8 @@ class TestSilence:
 
         shown = await a_reply(store, surface, stop=stop).stream(spoken("```py\nx = 1", 5.0))
 
-        assert surface.text == f"```py\nx = 1\n```\n\n{STOPPED}" == shown.shown
-        assert shown.text == "```py\nx = 1"
+        assert surface.text == f"```py\nx = 1\n```\n\n{STOPPED}" == shown.text
+        assert shown.said == "```py\nx = 1"
 
 
 async def test_nothing_is_written_once_the_lease_is_lost(store: Store) -> None:
@@ -1260,7 +1419,7 @@ async def test_an_emoji_cut_between_two_deltas_is_shown_whole(store: Store) -> N
 
     shown = await a_reply(store, surface).stream(FakeModel(["Hi \ud83d", "\ude00!"]).stream([]))
 
-    assert surface.text == "Hi \U0001f600!" == shown.text
+    assert surface.text == "Hi \U0001f600!" == shown.said
 
 
 async def test_restore_writes_every_page_again(store: Store) -> None:
@@ -1269,14 +1428,7 @@ async def test_restore_writes_every_page_again(store: Store) -> None:
     late = surface.screen["m1"]
     await surface.edit("m1", type(late)(0, "an older text", final=False))
 
-    await restore(
-        shown.shown,
-        surface=surface,
-        budgets=EditBudgets(store=store),
-        pages=shown.pages,
-        cuts=(),
-        patience=5,
-    )
+    await restore(shown, surface=surface, budgets=EditBudgets(store=store), patience=5)
 
     assert surface.text.split() == TEXT.split()
 

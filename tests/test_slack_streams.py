@@ -18,6 +18,7 @@ from adapters.slack.markup import markdown_block
 from adapters.slack.streams import Budgets, streamed
 from bot.budget import EditBudgets
 from bot.domain import EditBudget, Page, Person, ThreadKey, Turn
+from bot.domain import Shown as Left
 from bot.draft import WAITING
 from bot.errors import PageFull, WriteFailed, WriteRefused
 from bot.guard import unescape
@@ -65,9 +66,9 @@ class Scene:
     def calls(self, method: str) -> int:
         return sum(call.method == method for call in self.slack.requests)
 
-    async def save(self, pages: Sequence[str], shown: str, cuts: Sequence[int]) -> None:
-        self.saved.append(list(pages))
-        self.shown, self.cuts = shown, tuple(cuts)
+    async def save(self, shown: Left) -> None:
+        self.saved.append(list(shown.pages))
+        self.shown, self.cuts = shown.text, shown.cuts
 
     def session(self) -> list[str]:
         return self.slack.session(self.slack.channel_id, str(self.turn.place["thread"]))
@@ -120,10 +121,8 @@ class Scene:
             reply = Reply(
                 surface=surface,
                 budgets=EditBudgets(store=store),
-                pages=pages,
-                older=older,
+                left=Left(tuple(pages), older, older, cuts=tuple(cuts)),
                 former="",
-                cuts=cuts,
                 stop=asyncio.Event(),
                 save=self.save,
                 patience=patience,
@@ -420,11 +419,9 @@ async def test_an_end_is_written_again_on_the_pages_that_it_has(
 
         async with scene.platform.surface(scene.turn, again=True) as surface:
             await restore(
-                TEXT,
+                Left(tuple(scene.saved[-1]), TEXT, cuts=scene.cuts, outcome="done"),
                 surface=surface,
                 budgets=EditBudgets(store=store),
-                pages=scene.saved[-1],
-                cuts=scene.cuts,
                 patience=5.0,
             )
 

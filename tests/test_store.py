@@ -375,3 +375,15 @@ async def answering(info: str) -> AsyncIterator[str]:
     async with server:
         host, port = server.sockets[0].getsockname()
         yield f"redis://{host}:{port}"
+
+
+async def test_a_store_that_goes_away_again_and_again_is_told_of_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("bot.store.PING_PAUSE", 0.0)
+
+    for _ in range(5):
+        store.note_away(StoreUnavailable("out of memory"))
+        await until(lambda: not store.is_away)
+
+    assert caplog.messages == ["Answers go on without the store: out of memory"]

@@ -13,7 +13,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from bot.domain import Exchange, Outcome, Person, Place, ThreadKey, Turn
+from bot.domain import Exchange, Outcome, Person, Place, Shown, ThreadKey, Turn
 from bot.errors import (
     LeaseLost,
     NotRemembered,
@@ -48,6 +48,11 @@ def a_queue(store: Store, worker: str = "w1", /, **limits: int) -> TurnQueue:
         lease_seconds=LEASE,
         keep_seconds=60,
     )
+
+
+def grown(text: str, *pages: str) -> Shown:
+    """A text that stands on pages and still grows."""
+    return Shown(pages, text, text)
 
 
 async def next_token(queue: TurnQueue) -> Token | None:
@@ -86,9 +91,8 @@ async def finish(
 ) -> None:
     turn = taken.turn
     exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer)
-    await queue.finish(
-        taken, outcome=outcome, pages=["m1"], shown=answer, exchange=exchange if answer else None
-    )
+    shown = Shown(("m1",), answer, answer, outcome=outcome)
+    await queue.finish(taken, shown, exchange if answer else None)
 
 
 async def taken_and_ended(queue: TurnQueue) -> str:
@@ -132,7 +136,7 @@ async def test_a_turn_comes_out_as_it_went_in(store: Store) -> None:
     await queue.admit(turn)
     taken = await take(queue)
 
-    assert taken == Taken(turn=turn, fence=1, tries=1, pages=(), shown="", stop=False, former="")
+    assert taken == Taken(turn=turn, fence=1, tries=1, shown=Shown(), stop=False, former="")
 
 
 async def test_a_turn_admitted_twice_at_once_is_one_turn(store: Store) -> None:
@@ -253,14 +257,14 @@ async def test_a_deleted_question_whose_reply_was_handed_over_is_taken_once_more
     queue = a_queue(store)
     await queue.admit(a_turn(1))
     taken = await take(queue)
-    await queue.save(taken, pages=["m1"], shown="half")
+    await queue.save(taken, grown("half", "m1"))
     await queue.back(taken, delay_seconds=0, counts=False)
 
     await queue.forget("console:1")
     again = await take(queue)
     await finish(queue, again, outcome="stopped")
 
-    assert (again.stop, again.pages) == (True, ("m1",))
+    assert (again.stop, again.shown.pages) == (True, ("m1",))
     assert await history(store) == []
 
 
@@ -268,16 +272,14 @@ async def test_where_pages_were_ended_early_is_kept_with_the_text(store: Store) 
     queue = a_queue(store)
     await queue.admit(a_turn(1))
     first = await take(queue)
-    await queue.save(first, pages=["m1", "m2"], shown="One. Two", cuts=[4])
+    await queue.save(first, replace(grown("One. Two", "m1", "m2"), cuts=(4,)))
     await queue.back(first, delay_seconds=0, counts=False)
 
     taken = await take(queue)
-    await queue.finish(
-        taken, outcome="done", pages=["m1", "m2"], shown="One. Two.", cuts=[4], exchange=None
-    )
+    await queue.finish(taken, replace(taken.shown, text="One. Two.", outcome="done"), None)
     ended = await queue.ended("console:1")
 
-    assert taken.cuts == (4,)
+    assert taken.shown.cuts == (4,)
     assert ended
     assert ended.cuts == (4,)
 
@@ -394,7 +396,7 @@ async def test_a_dead_workers_turn_is_taken_with_a_higher_fence(store: Store) ->
     dead, alive = a_queue(store, "dead"), a_queue(store, "alive")
     await dead.admit(a_turn(1))
     first = await take(dead)
-    await dead.save(first, pages=["m1"], shown="half")
+    await dead.save(first, grown("half", "m1"))
 
     (token,) = await reclaim(alive)
     second = await alive.take(token)
@@ -402,7 +404,7 @@ async def test_a_dead_workers_turn_is_taken_with_a_higher_fence(store: Store) ->
     assert second
     assert (second.fence, second.tries) == (2, 2)
     assert (first.again, second.again) == (False, True)
-    assert (second.pages, second.shown) == (("m1",), "half")
+    assert second.shown == grown("half", "m1")
 
 
 async def test_a_turn_that_gets_further_each_time_is_not_given_up(store: Store) -> None:
@@ -411,7 +413,7 @@ async def test_a_turn_that_gets_further_each_time_is_not_given_up(store: Store) 
 
     taken = await take(queue)
     for shown in ("One", "One", "One two", "Uno dos", "One two three"):
-        await queue.save(taken, pages=["m1"], shown=shown)
+        await queue.save(taken, grown(shown, "m1"))
         # Its worker is killed here.
         (token,) = await reclaim(queue)
         again = await queue.take(token)
@@ -441,7 +443,7 @@ async def test_a_turn_that_gets_no_further_is_given_up_however_its_answers_diffe
     for page, shown in zip(pages, ("One", "One two three", "One", "One two"), strict=True):
         for length in (1, len(shown)):
             ids = [page] if page else []
-            await queue.save(taken, pages=ids, shown=shown[:length])
+            await queue.save(taken, grown(shown[:length], *ids))
         (token,) = await reclaim(queue)
         again = await queue.take(token)
         assert again
@@ -455,7 +457,7 @@ async def test_an_answer_that_is_written_anew_has_its_own_furthest_point(store: 
     queue, turn = a_queue(store), a_turn(1)
     await queue.admit(turn)
     taken = await take(queue)
-    await queue.save(taken, pages=["m1"], shown="A long answer")
+    await queue.save(taken, grown("A long answer", "m1"))
     await finish(queue, taken, answer="A long answer")
     await press(queue, 1)
     taken = await take(queue)
@@ -465,7 +467,7 @@ async def test_an_answer_that_is_written_anew_has_its_own_furthest_point(store: 
         assert again
         taken = again
 
-    await queue.save(taken, pages=["m1"], shown="Short")
+    await queue.save(taken, grown("Short", "m1"))
     (token,) = await reclaim(queue)
     again = await queue.take(token)
 
@@ -485,7 +487,7 @@ async def test_a_lost_fence_refuses_every_write(store: Store) -> None:
     with pytest.raises(LeaseLost):
         await late.renew(lost)
     with pytest.raises(LeaseLost):
-        await late.save(lost, pages=[], shown="")
+        await late.save(lost, grown(""))
     with pytest.raises(LeaseLost):
         await finish(late, lost)
     with pytest.raises(LeaseLost):
@@ -585,7 +587,7 @@ async def test_stop_is_told_by_the_channel_and_by_the_record(store: Store) -> No
     assert stopped
     assert told == "console:1"
     assert await queue.renew(taken)
-    assert await queue.save(taken, pages=[], shown="")
+    assert await queue.save(taken, grown(""))
 
 
 async def test_stop_of_what_is_not_at_work_says_so(store: Store) -> None:
@@ -617,7 +619,7 @@ async def test_a_turn_that_was_given_back_in_mid_reply_is_stopped_with_its_threa
     queue = a_queue(store)
     await queue.admit(a_turn(1))
     taken = await take(queue)
-    await queue.save(taken, pages=["m1"], shown="Because")
+    await queue.save(taken, grown("Because", "m1"))
     await queue.back(taken, delay_seconds=0, counts=True)
 
     stopped = await queue.stop_thread(KEY)
@@ -703,7 +705,7 @@ async def test_an_answer_to_be_written_anew_is_queued_with_its_messages(store: S
     taken = await take(queue)
 
     assert (taken.turn, taken.fence, taken.tries, taken.stop) == (a_turn(2), 2, 1, False)
-    assert (taken.pages, taken.shown, taken.former) == (("m1",), "", "answer")
+    assert (taken.shown, taken.former) == (grown("", "m1"), "answer")
     assert await next_token(queue) is None
 
 
@@ -728,9 +730,8 @@ async def test_without_a_new_answer_the_former_stays_and_can_be_had_again(store:
     await press(queue, 1)
     taken = await take(queue)
 
-    await queue.finish(
-        taken, outcome="failed", pages=["m1"], shown="answer\n\n(Sorry.)", exchange=None
-    )
+    back = Shown(("m1",), "answer\n\n(Sorry.)", "", outcome="failed")
+    await queue.finish(taken, back, None)
     await press(queue, 1, press_id="p2")
 
     assert await exchanges(store) == [("console:1", "answer")]
@@ -900,7 +901,7 @@ async def test_a_turn_without_a_word_can_be_answered_anew_until_another_follows(
     with pytest.raises(NotTheLast):
         await press(queue, 2, press_id="p2")
 
-    assert (taken.pages, taken.shown, taken.former) == (("m1",), "", "")
+    assert (taken.shown, taken.former) == (grown("", "m1"), "")
     assert await history(store) == ["console:1", "console:3"]
 
 
@@ -951,13 +952,13 @@ async def test_a_worker_that_dies_over_a_new_answer_leaves_the_former(store: Sto
     await answered(dead, 1)
     await press(dead, 1)
     first = await take(dead)
-    await dead.save(first, pages=["m1", "m2"], shown="half")
+    await dead.save(first, grown("half", "m1", "m2"))
 
     (token,) = await reclaim(alive)
     second = await alive.take(token)
 
     assert second
-    assert (second.pages, second.shown, second.former) == (("m1", "m2"), "half", "answer")
+    assert (second.shown, second.former) == (grown("half", "m1", "m2"), "answer")
     assert await exchanges(store) == [("console:1", "answer")]
     with pytest.raises(LeaseLost):
         await finish(dead, first, answer="late")
@@ -976,7 +977,63 @@ async def test_an_ended_turn_tells_what_stands_on_the_screen(store: Store) -> No
 
     assert before is None
     assert after
-    assert (after.outcome, after.pages, after.shown) == ("done", ("m1",), "the end")
+    assert after == Shown(("m1",), "the end", "the end", outcome="done")
+
+
+WHOLE = Shown(
+    ("m1", "m2"),
+    "Whole ü.\n\n(Left out.)\n\n(Stopped.)",
+    "Whole ü.",
+    "(Left out.)",
+    (3,),
+    "stopped",
+)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        WHOLE,
+        replace(WHOLE, pages=()),
+        replace(WHOLE, said=""),
+        replace(WHOLE, text="Whole ü.", below="", cuts=(), outcome="done"),
+        Shown(("m1",), "Half", "Half", "(Left out.)"),
+    ],
+)
+async def test_what_was_saved_is_what_the_next_has(store: Store, shown: Shown) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    taken = await take(queue)
+
+    await queue.save(taken, grown("Wh", "m1"))
+    await queue.save(taken, shown)
+    await queue.back(taken, delay_seconds=0, counts=True)
+
+    assert (await take(queue)).shown == shown
+
+
+async def test_a_text_that_grows_again_has_no_end(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    taken = await take(queue)
+
+    await queue.save(taken, WHOLE)
+    await queue.save(taken, grown("Half", "m1"))
+    await queue.back(taken, delay_seconds=0, counts=True)
+
+    assert (await take(queue)).shown == grown("Half", "m1")
+
+
+async def test_what_is_written_anew_has_no_end(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    taken = await take(queue)
+    await queue.save(taken, WHOLE)
+    await finish(queue, taken)
+
+    await press(queue, 1)
+
+    assert (await take(queue)).shown == grown("", "m1")
 
 
 async def test_a_posted_message_leads_to_its_thread(store: Store) -> None:
@@ -984,7 +1041,7 @@ async def test_a_posted_message_leads_to_its_thread(store: Store) -> None:
     await queue.admit(a_turn(1))
     taken = await take(queue)
 
-    await queue.save(taken, pages=["m7"], shown="")
+    await queue.save(taken, grown("", "m7"))
 
     assert await queue.thread_of("console", "m7") == KEY
     assert await queue.thread_of("console", "m8") is None
@@ -1007,7 +1064,7 @@ async def test_every_key_expires(store: Store) -> None:
     await queue.admit(a_turn(2))
     await queue.admit(a_turn(3, key=replace(KEY, thread="t2")))
     taken = await take(queue)
-    await queue.save(taken, pages=["m1"], shown="x")
+    await queue.save(taken, grown("x", "m1"))
     token = await next_token(queue)
     assert token
     assert await queue.take(token) is None

@@ -10,7 +10,7 @@ import os
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 from uuid import uuid4
 
 import pytest
@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bot.domain import Exchange, Outcome, Person, ThreadKey, Turn
+from bot.domain import Exchange, Outcome, Person, Shown, ThreadKey, Turn
 from bot.errors import (
     LeaseLost,
     NotRemembered,
@@ -36,7 +36,7 @@ from bot.errors import (
 )
 from bot.history import History, encode
 from bot.store import Store, connect
-from bot.turns import Ended, Limits, Taken, Token, TurnQueue
+from bot.turns import Limits, Taken, Token, TurnQueue
 
 T = TypeVar("T")
 
@@ -63,9 +63,8 @@ class Known:
     later: bool = False  # it waits for its next try,
     due: bool = False  # which has come
     saved: bool = False
-    furthest: int = 0  # characters that some try has shown
-    pages: tuple[str, ...] = ()
-    shown: str = ""
+    furthest: int = 0  # bytes that some try has shown
+    shown: Shown = field(default_factory=Shown)
     former: str | None = None
     after: str | None = None  # the exchange before it, where it left none
     stop: bool = False
@@ -133,8 +132,8 @@ class Model:
     def enqueue(self, turn_id: str) -> None:
         known = self.turns[turn_id]
         self.clock += 1
-        known.state, known.tries, known.shown, known.stop = "queued", 0, "", False
-        known.furthest = 0
+        known.state, known.tries, known.furthest, known.stop = "queued", 0, 0, False
+        known.shown = Shown(known.shown.pages, cuts=known.shown.cuts)
         known.place = (len(self.open(known.person)) - 1, self.clock)
         self.threads[known.thread].mailbox.append(turn_id)
 
@@ -171,11 +170,11 @@ class Model:
             return full
         self.pressed.add(press_id)
         if thread.last == turn_id and known.former is None:
-            known.former = known.shown
+            known.former = known.shown.text
         self.enqueue(turn_id)
         return None
 
-    def finish(self, turn_id: str, outcome: Outcome, shown: str, answer: str) -> None:
+    def finish(self, turn_id: str, outcome: Outcome, shown: Shown, answer: str) -> None:
         known = self.turns[turn_id]
         thread = self.threads[known.thread]
         if not answer:
@@ -325,21 +324,41 @@ class Queue(RuleBasedStateMachine):
         if holds:
             self.idle.discard(self.entry[taken.turn.id])
 
-    @rule(data=st.data(), pages=st.integers(0, 2), shown=st.sampled_from(["", "half", "whole"]))
-    def save(self, data: st.DataObject, pages: int, shown: str) -> None:
+    @rule(
+        data=st.data(),
+        pages=st.integers(0, 2),
+        text=st.sampled_from(["", "half", "whole"]),
+        notice=st.sampled_from(["", "", "\n\n(Note: ü.)"]),
+        below=st.sampled_from(["", "", "(Left out.)"]),
+        cuts=st.sampled_from([(), (2,)]),
+        outcome=st.sampled_from(["", "", "done", "stopped", "failed", "dead"]),
+    )
+    def save(
+        self,
+        data: st.DataObject,
+        pages: int,
+        text: str,
+        notice: str,
+        below: str,
+        cuts: tuple[int, ...],
+        outcome: Outcome | Literal[""],
+    ) -> None:
         if not self.held:
             return
         worker, taken = self.one_held(data)
         known, holds = self.model.turns[taken.turn.id], self.holds(taken)
         ids = tuple(f"{taken.turn.id}-{taken.fence}-{number}" for number in range(pages))
 
-        got = self.lost(self.queues[worker].save(taken, pages=ids, shown=shown))
+        shown = Shown(ids, text + notice, text, below, cuts, outcome)
+
+        got = self.lost(self.queues[worker].save(taken, shown))
 
         assert got is (known.stop if holds else LeaseLost)
         if holds:
-            if pages and len(shown) > known.furthest:
-                known.tries, known.furthest = 1, len(shown)
-            known.pages, known.shown, known.saved = ids, shown, True
+            size = len(shown.text.encode())
+            if pages and size > known.furthest:
+                known.tries, known.furthest = 1, size
+            known.shown, known.saved = shown, True
         for one in ids:
             found = self.run(self.queues[worker].thread_of("console", one))
             assert not holds or found == taken.turn.key
@@ -358,22 +377,16 @@ class Queue(RuleBasedStateMachine):
         answer = answer and f"{answer} {taken.fence}"
         holds = self.holds(taken)
         repeated = known.fence == taken.fence and known.state == outcome
-        pages = (f"{turn.id}-end",)
+        shown = Shown((f"{turn.id}-end",), answer, answer, outcome=outcome)
 
         got = self.lost(
-            self.queues[worker].finish(
-                taken,
-                outcome=outcome,
-                pages=pages,
-                shown=answer,
-                exchange=known.exchange(answer) if answer else None,
-            )
+            self.queues[worker].finish(taken, shown, known.exchange(answer) if answer else None)
         )
 
         assert got is (None if holds or repeated else LeaseLost)
         if holds:
-            self.model.finish(turn.id, outcome, answer, answer)
-            known.pages, known.saved = pages, True
+            self.model.finish(turn.id, outcome, shown, answer)
+            known.saved = True
             self.release(turn.id)
         if known.state == outcome:
             self.ended(turn.id)
@@ -582,7 +595,6 @@ class Queue(RuleBasedStateMachine):
             turn=known.turn,
             fence=known.fence,
             tries=known.tries,
-            pages=known.pages,
             shown=known.shown,
             stop=known.stop,
             former=known.former or "",
@@ -635,7 +647,8 @@ class Queue(RuleBasedStateMachine):
     def ended(self, turn_id: str) -> str:
         """Return the outcome that is told of a turn, with what stands on the screen."""
         told, known = self.run(self.queues["w1"].ended(turn_id)), self.model.turns[turn_id]
-        assert told == Ended(known.state, known.pages, known.shown)
+        assert told == known.shown
+        assert told.outcome == known.state
         return known.state
 
     def ask(self, verb: str, kind: str, *rest: str | int, expect: object = None) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,16 +15,17 @@ import pytest
 from bot import worker as worker_module
 from bot.budget import EditBudgets
 from bot.conversation import Conversation
-from bot.domain import Page, Person, ThreadKey, Turn
-from bot.draft import FAILED_ANEW
-from bot.errors import GivenUp, ModelUnavailable, PlaceGone, WriteFailed
+from bot.domain import Page, Person, Shown, ThreadKey, Turn
+from bot.draft import FAILED_ANEW, STOPPED
+from bot.errors import AnswerCut, GivenUp, ModelError, ModelUnavailable, PlaceGone, WriteFailed
 from bot.history import History
+from bot.lease import Lease
 from bot.store import Store, connect
 from bot.turns import Limits, Taken, Token, TurnQueue
 from bot.worker import Worker
 from config.settings import Settings
 from tests.fakes import FakeModel, FakePlatform, FakeSurface
-from tests.outage import line
+from tests.outage import SocketLine, line
 from tests.waiting import until
 
 KEY = ThreadKey("console", "local", "ann", "t1")
@@ -196,6 +197,17 @@ async def test_a_place_that_is_gone_ends_the_turn(store: Store) -> None:
     assert await remembered(store) == []
 
 
+async def test_what_a_place_has_not_taken_is_not_remembered(store: Store) -> None:
+    surface = FakeSurface(errors=[PlaceGone("no permission")])
+
+    async with running(a_worker(store, FakePlatform(shown=surface), FakeModel(["Hi"]))):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+
+    assert await outcome(store) == "failed"
+    assert await remembered(store) == []
+
+
 async def test_a_place_that_goes_in_mid_reply_is_remembered_by_what_was_shown(
     store: Store,
 ) -> None:
@@ -349,14 +361,18 @@ async def test_a_turn_that_fails_every_time_ends_with_an_apology(
 ) -> None:
     monkeypatch.setattr(worker_module, "LONGEST_BACK", 0.0)
     monkeypatch.setattr(worker_module, "MAX_TRIES", 2)
-    platform = FakePlatform(shown=FakeSurface(errors=[ValueError("a bug")] * 2))
+    # The answer is whole, so it gets as many tries again.
+    platform = FakePlatform(shown=FakeSurface(errors=[ValueError("a bug")] * 4))
+    model = FakeModel(["Hi"])
 
-    async with running(a_worker(store, platform, FakeModel(["Hi"]))):
+    async with running(a_worker(store, platform, model)):
         await a_queue(store).admit(a_turn())
         await all_ended(store)
 
     assert await outcome(store) == "dead"
     assert platform.shown.text == GivenUp.apology
+    assert await remembered(store) == []
+    assert len(model.prompts) == 1
 
 
 async def test_a_dead_workers_reply_is_finished_in_the_same_message(store: Store) -> None:
@@ -369,7 +385,7 @@ async def test_a_dead_workers_reply_is_finished_in_the_same_message(store: Store
     taken = await dead.take(tokens[0])
     assert taken
     half = await platform.shown.post(Page(0, text[:50], final=False))
-    await dead.save(taken, pages=[half], shown=text[:50])
+    await dead.save(taken, Shown((half,), text[:50], text[:50]))
 
     async with running(a_worker(store, platform, FakeModel(WORDS), name="next")):
         async with asyncio.timeout(2 * LEASE):
@@ -378,6 +394,280 @@ async def test_a_dead_workers_reply_is_finished_in_the_same_message(store: Store
     assert list(platform.shown.screen) == [half]
     assert platform.shown.text == text
     assert await remembered(store) == [("question 1", text)]
+
+
+@dataclass
+class Dying(FakeSurface):
+    """Its worker dies over a final page, which it takes before that unless it `fails`.
+
+    Nothing more of the worker reaches the store, then, over its `way` there. As in Discord, a post
+    that is repeated finds its message.
+    """
+
+    known: dict[int, str] = field(default_factory=dict)  # messages by page number
+    way: SocketLine | None = None
+    fails: bool = False
+    died: bool = False
+
+    async def post(self, page: Page) -> str:
+        await self._die(page, landed=False)
+        if page.number in self.known:
+            await super().edit(self.known[page.number], page)
+        else:
+            self.known[page.number] = await super().post(page)
+        await self._die(page, landed=True)
+        return self.known[page.number]
+
+    async def edit(self, message_id: str, page: Page) -> None:
+        await self._die(page, landed=False)
+        await super().edit(message_id, page)
+        await self._die(page, landed=True)
+
+    async def _die(self, page: Page, *, landed: bool) -> None:
+        if self.way and page.last and landed is not self.fails:
+            way, self.way = self.way, None
+            await way.cut()
+            self.died = True
+            await asyncio.sleep(60)
+
+
+@dataclass
+class Deaths:
+    """Workers of one store that die over the end of a reply."""
+
+    store: Store
+    url: str
+    folder: Path
+
+    async def die(self, surface: Dying, model: FakeModel, *, stop: bool = False) -> None:
+        """Let a worker work until it is gone; the turn is stopped meanwhile where that is asked."""
+        prefix = self.store.key("").partition(":")[0]
+        with tempfile.TemporaryDirectory() as folder:
+            async with (
+                line(self.url, Path(folder)) as surface.way,
+                connect(url=surface.way.url, data_dir=self.folder, prefix=prefix) as cut_off,
+            ):
+                worker = a_worker(cut_off, FakePlatform(shown=surface), model, name="dead")
+                working = asyncio.create_task(worker.run(asyncio.Event()))
+                if stop:
+                    await until(lambda: surface.states)
+                    await a_queue(self.store).stop("console:1")
+                await until(lambda: surface.died)
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
+        surface.died = False
+
+    async def take(self, tries: int) -> None:
+        """Let so many workers more take the turn and die at once."""
+        ready = self.store.key("ready", "console")
+        for number in range(tries):
+            name = f"dead{number}"
+            ((entry, _),) = await self.store.command("XRANGE", ready, "-", "+")
+            await self.store.command("XCLAIM", ready, "workers", name, 0, entry)
+            assert await a_queue(self.store, name).take(Token("console", entry))
+
+    async def next(self, surface: FakeSurface, model: FakeModel) -> None:
+        """Let another worker end what is there."""
+        platform = FakePlatform(shown=surface)
+        async with running(a_worker(self.store, platform, model, name="next")):
+            await all_ended(self.store)
+
+
+@pytest.fixture
+def deaths(
+    store: Store, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Deaths:
+    # A worker that is dead has nothing to hand over.
+    monkeypatch.setattr(worker_module, "_HAND_OVER_SECONDS", 0.1)
+    return Deaths(store, valkey_url, tmp_path)
+
+
+CUT = ModelUnavailable("cut")
+
+
+class TestDeathBeforeTheEndIsStored:
+    """A worker dies after its last write and before the turn's end."""
+
+    @pytest.mark.parametrize(
+        ("tries", "pause"), [(0, 0), (0, 0.05), (10, 0.05), (worker_module.MAX_TRIES + 5, 0)]
+    )
+    @pytest.mark.parametrize(
+        ("error", "how", "text"),
+        [
+            (None, "done", "Hi Ann"),
+            (CUT, "failed", f"Hi Ann\n\n{CUT.apology}"),
+            (AnswerCut("long"), "done", f"Hi Ann\n\n{AnswerCut.apology}"),
+        ],
+    )
+    async def test_the_next_shows_the_same_end_and_asks_nobody(
+        self,
+        deaths: Deaths,
+        store: Store,
+        error: ModelError | None,
+        how: str,
+        text: str,
+        tries: int,
+        pause: float,
+    ) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(["Hi", " Ann"], error=error, pause=pause))
+        await deaths.take(tries)
+        await deaths.next(surface, after)
+
+        assert after.prompts == []
+        assert {name: page.text for name, page in surface.screen.items()} == {"m1": text}
+        assert surface.screen["m1"].last
+        assert await remembered(store) == [("question 1", "Hi Ann")]
+        assert await outcome(store) == how
+
+    async def test_what_was_stopped_ends_as_stopped(self, deaths: Deaths, store: Store) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(["Hi", *[" Ann"] * 200], pause=0.05), stop=True)
+        before = surface.text
+        await deaths.next(surface, after)
+
+        assert after.prompts == []
+        assert before == surface.text
+        ((_, said),) = await remembered(store)
+        assert surface.text == f"{said}\n\n{STOPPED}"
+        assert await outcome(store) == "stopped"
+
+    @pytest.mark.parametrize("tries", [0, 10])
+    async def test_an_answer_that_was_not_posted_is_posted(
+        self, deaths: Deaths, store: Store, tries: int
+    ) -> None:
+        surface, after = Dying(fails=True), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(["Hi"]))
+        nothing = dict(surface.screen)
+        await deaths.take(tries)
+        await deaths.next(surface, after)
+
+        assert nothing == {}
+        assert after.prompts == []
+        assert {name: page.text for name, page in surface.screen.items()} == {"m1": "Hi"}
+        assert await remembered(store) == [("question 1", "Hi")]
+        assert await outcome(store) == "done"
+
+    async def test_all_pages_come(self, deaths: Deaths, store: Store) -> None:
+        surface, text = Dying(limit=100, fails=True), "".join(WORDS)
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(WORDS))
+        before = list(surface.screen)
+        await deaths.next(surface, FakeModel(["Another answer."]))
+
+        assert list(surface.screen)[: len(before)] == before
+        assert len(before) > 1
+        assert surface.text.split() == text.split()
+        assert await remembered(store) == [("question 1", text)]
+
+    async def test_a_stop_after_the_end_changes_nothing(self, deaths: Deaths, store: Store) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(["Hi"]))
+        await a_queue(store).stop("console:1")
+        await deaths.next(surface, after)
+
+        assert (after.prompts, surface.text) == ([], "Hi")
+        assert await remembered(store) == [("question 1", "Hi")]
+        assert await outcome(store) == "done"
+
+    async def test_a_question_deleted_after_the_end_is_forgotten(
+        self, deaths: Deaths, store: Store
+    ) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(["Hi"]))
+        await a_queue(store).forget("console:1")
+        await deaths.next(surface, after)
+
+        assert (after.prompts, surface.text) == ([], "Hi")
+        assert await remembered(store) == []
+
+    async def test_a_reply_deleted_after_the_end_is_not_remembered(
+        self, deaths: Deaths, store: Store
+    ) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(["Hi"]))
+        surface.screen.clear()
+        await deaths.next(surface, after)
+
+        assert (after.prompts, surface.screen) == ([], {})
+        assert await remembered(store) == []
+        assert await outcome(store) == "stopped"
+
+    async def test_a_place_that_went_after_the_end_leaves_it_remembered(
+        self, deaths: Deaths, store: Store
+    ) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(["H", "i"], pause=0.05))
+        surface.errors = [PlaceGone("archived")] * 9
+        await deaths.next(surface, after)
+
+        assert (after.prompts, surface.text) == ([], "Hi")
+        assert await remembered(store) == [("question 1", "Hi")]
+
+    async def test_what_is_written_anew_begins_anew(self, deaths: Deaths, store: Store) -> None:
+        surface, after = Dying(), FakeModel(["Better."])
+        await a_queue(store).admit(a_turn())
+        await deaths.die(surface, FakeModel(["Hi"]))
+        await deaths.next(surface, after)
+
+        await press(store)
+        await deaths.next(surface, after)
+
+        assert len(after.prompts) == 1
+        assert surface.text == "Better."
+        assert await remembered(store) == [("question 1", "Better.")]
+
+    @pytest.mark.parametrize(
+        ("error", "said", "text"),
+        [
+            (None, "Better.", "Better."),
+            (CUT, "Hi", f"Hi\n\n{FAILED_ANEW.format(apology=CUT.apology)}"),
+        ],
+    )
+    async def test_an_end_that_was_written_anew_is_that_one(
+        self, deaths: Deaths, store: Store, error: ModelError | None, said: str, text: str
+    ) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+        await deaths.next(surface, FakeModel(["Hi"]))
+        await press(store)
+
+        await deaths.die(surface, FakeModel(["Better."], error=error))
+        await deaths.next(surface, after)
+
+        assert after.prompts == []
+        assert list(surface.screen) == ["m1"]
+        assert surface.text == text
+        assert await remembered(store) == [("question 1", said)]
+
+    async def test_a_turn_that_was_given_up_stays_so(self, deaths: Deaths, store: Store) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+        while not await a_queue(store, "dead").ready(["console"], count=1, block_seconds=0.1):
+            pass
+        await deaths.take(worker_module.MAX_TRIES)
+
+        await deaths.die(surface, FakeModel(["Hi"]))
+        await deaths.next(surface, after)
+
+        assert (after.prompts, surface.text) == ([], GivenUp.apology)
+        assert await outcome(store) == "dead"
+        assert await store.command("XLEN", store.key("dead")) == 1
 
 
 async def taken_by_another(store: Store) -> tuple[TurnQueue, Taken]:
@@ -394,7 +684,7 @@ async def taken_by_another(store: Store) -> tuple[TurnQueue, Taken]:
 async def lose_the_turn(store: Store, *pages: str) -> None:
     """Let another worker take the turn and end it."""
     other, taken = await taken_by_another(store)
-    await other.finish(taken, outcome="done", pages=pages, shown="The end.", exchange=None)
+    await other.finish(taken, Shown(pages, "The end.", outcome="done"), None)
 
 
 async def shows(platform: FakePlatform, screen: dict[str, str]) -> None:
@@ -441,7 +731,7 @@ async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
             await way.cut()
             await until(lambda: "No turns can be taken" in caplog.text)
             await asyncio.sleep(1)
-            await other.finish(taken, outcome="done", pages=["m1"], shown="The end.", exchange=None)
+            await other.finish(taken, Shown(("m1",), "The end.", outcome="done"), None)
             await way.mend()
 
             await shows(platform, {"m1": "The end."})
@@ -485,6 +775,82 @@ async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
         await knows(store, another)
 
         await shows(platform, {"m1": "The end.", another: "Of the next turn."})
+
+
+@dataclass
+class Blinking(FakePlatform):
+    """The store is away from the moment at which strays are found, for `seconds`."""
+
+    way: SocketLine | None = None
+    seconds: float = 1.0
+    mending: asyncio.Task[None] | None = None
+
+    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        assert self.way
+        await self.way.cut()
+        self.mending = asyncio.create_task(self._mend(self.way))
+        return await super().strays(turn, but=but)
+
+    async def _mend(self, way: SocketLine) -> None:
+        await asyncio.sleep(self.seconds)
+        await way.mend()
+
+
+async def test_a_message_that_nobody_knows_of_goes_however_the_store_blinks(
+    store: Store, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "AWAY_SECONDS", 0.05)
+    monkeypatch.setattr(worker_module, "_LANDED", 1)
+    monkeypatch.setattr(worker_module, "_SAVED", 1)
+    platform, prefix = Blinking(), store.key("").partition(":")[0]
+    slow = FakeModel(WORDS * 20, pause=0.02)
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            line(valkey_url, Path(folder)) as platform.way,
+            connect(url=platform.way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
+            running(a_worker(cut_off, platform, slow, name="late")),
+        ):
+            await a_queue(store).admit(a_turn())
+            await until(lambda: platform.shown.screen)
+            stray = await platform.shown.post(Page(0, "Half", final=False))
+            platform.left = ["m1", stray]
+            await lose_the_turn(store, "m1")
+
+            await shows(platform, {"m1": "The end."})
+            assert platform.mending
+            await platform.mending
+
+
+async def test_a_store_that_somebody_found_away_is_not_asked_to_save(
+    valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.store.COMMAND_SECONDS", 1.0)
+    monkeypatch.setattr("bot.store.PING_SECONDS", 0.2)
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            line(valkey_url, Path(folder)) as way,
+            connect(url=way.url, data_dir=tmp_path, prefix=f"test-{uuid4().hex}") as there,
+        ):
+            queue = a_queue(there)
+            leases = []
+            for number in (1, 2):
+                await queue.admit(a_turn(number, thread=f"t{number}"))
+                while not (tokens := await queue.ready(["console"], count=1, block_seconds=0.1)):
+                    pass
+                taken = await queue.take(tokens[0])
+                assert taken
+                leases.append(Lease(queue=queue, taken=taken, seconds=LEASE))
+            way.hold()
+            begun = asyncio.get_running_loop().time()
+            await leases[0].save(Shown(("m1",), "Hi", "Hi"))
+            found = asyncio.get_running_loop().time()
+            for _ in range(20):
+                await leases[1].save(Shown(("m2",), "Hi", "Hi"))
+            after = asyncio.get_running_loop().time()
+            await way.mend()
+
+    assert found - begun > 0.5
+    assert after - found < 0.2
 
 
 async def knows(store: Store, message: str) -> None:
@@ -562,7 +928,7 @@ async def test_a_dead_workers_new_answer_is_finished_in_the_same_message(store: 
         tokens = await dead.ready(["console"], count=1, block_seconds=0.1)
     taken = await dead.take(tokens[0])
     assert taken
-    await dead.save(taken, pages=["m1"], shown=text[:50])
+    await dead.save(taken, Shown(("m1",), text[:50], text[:50]))
     await platform.shown.edit("m1", Page(0, text[:50], final=False))
     platform.shown.states.clear()
 

@@ -28,8 +28,14 @@ class Line:
         self._connect = connect
         self._listen = listen
         self._carrying: set[asyncio.Task[None]] = set()
+        self._away: set[asyncio.StreamWriter] = set()  # towards the server
         self._listening: asyncio.Server | None = None
         self._flows = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """The address by which the server is reached through this line."""
+        raise NotImplementedError
 
     async def mend(self) -> None:
         self._flows.set()
@@ -39,13 +45,16 @@ class Line:
     def hold(self) -> None:
         self._flows.clear()
 
-    async def cut(self) -> None:
+    async def cut(self) -> int:
+        """Break it, and return how many connections that broke."""
         if self._listening:
             self._listening.close()
             self._listening = None
-        for task in self._carrying:
+        broken = list(self._carrying)
+        for task in broken:
             task.cancel()
-        await asyncio.gather(*self._carrying, return_exceptions=True)
+        await asyncio.gather(*broken, return_exceptions=True)
+        return len(broken)
 
     async def __aenter__(self) -> Self:
         await self.mend()
@@ -60,9 +69,11 @@ class Line:
         self._carrying.add(task)
         try:
             away, back = await self._connect()
+            self._away.add(back)
             try:
                 await self._carry((reader, back), (away, writer))
             finally:
+                self._away.discard(back)
                 back.transport.abort()
         except (OSError, asyncio.CancelledError):
             return
@@ -95,7 +106,12 @@ class SocketLine(Line):
             connect=lambda: asyncio.open_unix_connection(server),
             listen=lambda joined: asyncio.start_unix_server(joined, socket),
         )
-        self.url = f"unix://{socket}"
+        self._socket = socket
+
+    @property
+    def url(self) -> str:
+        """The address by which the server is reached through this line."""
+        return f"unix://{self._socket}"
 
 
 def line(url: str, folder: Path) -> SocketLine:
@@ -118,6 +134,10 @@ class Wire(Line):
     def url(self) -> str:
         """The address by which the server is reached through this wire."""
         return urlunsplit(self._there._replace(netloc=f"127.0.0.1:{self._port}"))
+
+    def carries(self, port: int) -> bool:
+        """Tell whether what reaches the server from this port came by this wire."""
+        return any(one.get_extra_info("sockname")[1] == port for one in self._away)
 
     async def _listen_anywhere(self, joined: Joined) -> asyncio.Server:
         server = await asyncio.start_server(joined, "127.0.0.1", self._port)

@@ -12,6 +12,9 @@ from tests.chaos.run import run
 SECONDS = 8.0
 FAULTS = (
     "SIGKILL",
+    "SIGKILL at admission",
+    "SIGKILL at the first post",
+    "SIGKILL at the last write",
     "SIGTERM",
     "answers of platforms lost",
     "gateways cut",

@@ -26,7 +26,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "operating.md"
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 
 
-def _status(status: int) -> Callable[[ModelEmulator], None]:
+def _status(status: int) -> Callable[[ModelEmulator], object]:
     return lambda emulator: emulator.fail(ASK, status=status)
 
 
@@ -47,7 +47,7 @@ def _slow(emulator: ModelEmulator) -> None:
 
 
 # How the emulated server fails so; nothing where it is not even asked.
-WAYS: dict[str, Callable[[ModelEmulator], None] | None] = {
+WAYS: dict[str, Callable[[ModelEmulator], object] | None] = {
     "401": lambda it: it.fail_as("wrong key"),
     "402": lambda it: it.fail_as("no credit"),
     "403": lambda it: it.fail_as("forbidden token"),

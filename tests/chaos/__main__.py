@@ -12,6 +12,8 @@ import uvloop
 from tests.chaos.faults import FAULTS
 from tests.chaos.run import run
 
+LONG = 600.0  # seconds of a run that may lose a minute to one fault
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the bot under faults and judge what it did.")
@@ -19,15 +21,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.7, help="seconds between faults")
     parser.add_argument("--most", type=int, default=-1, help="end after so many faults")
-    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS))
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, help="all, unless told otherwise")
     options = parser.parse_args()
+    is_long = options.seconds >= LONG
+    names = [name for name, kind in FAULTS.items() if is_long or not kind.long]
     with tempfile.TemporaryDirectory(prefix="parley-") as folder:
         report = uvloop.run(
             run(
                 Path(folder),
                 seed=options.seed,
                 seconds=options.seconds,
-                names=options.faults,
+                names=options.faults or names,
                 pause=options.pause,
                 most=options.most,
             )

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from tests.chaos.fleet import Fleet
+from redis.exceptions import RedisError
+
+from tests.chaos.fleet import Crew, Fleet
+from tests.chaos.recovery import Kill
 from tests.chaos.server import Server
 from tests.emulators.discord import DiscordEmulator
+from tests.emulators.discord.edge import Call as DiscordCall
+from tests.emulators.faults import Fault
 from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
-from tests.outage import Wire
-from tests.process import LEASE
+from tests.emulators.slack.web import Call as SlackCall
+from tests.outage import Line
+from tests.process import LEASE, Bot
 
 _WRITES_DISCORD = "(POST|PATCH) /channels/"
 _WRITES_SLACK = "chat\\."
 _ANSWERS = "POST /v1/chat/completions"
+AMBUSH = 30.0  # seconds for which a fault waits for its moment
+
+Call = DiscordCall | SlackCall
 
 
 @dataclass
 class World:
-    """All that can go wrong; `killed` has the moments of all SIGKILLs, in monotonic seconds."""
+    """All that can go wrong; `said` is set when somebody has asked.
+
+    `done` counts the faults by name, and `effects` what they did: see FAULTS.
+    """
 
     rng: random.Random
     fleet: Fleet
@@ -32,9 +47,17 @@ class World:
     discord: DiscordEmulator
     slack: SlackEmulator
     model: ModelEmulator
-    wires: Mapping[str, Wire]
+    crews: Sequence[Crew]
+    said: asyncio.Event = field(default_factory=asyncio.Event)
     done: Counter[str] = field(default_factory=Counter)
-    killed: list[float] = field(default_factory=list)
+    kills: list[Kill] = field(default_factory=list)
+    _effects: Counter[str] = field(default_factory=Counter)
+    _planted: list[tuple[str, Fault, int]] = field(default_factory=list)
+    _waiting: list[Callable[[Call], None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.discord.watch(self._seen)
+        self.slack.watch(self._seen)
 
     def between(self, low: float, high: float) -> float:
         return self.rng.uniform(low, high)
@@ -42,126 +65,255 @@ class World:
     async def strike(self, name: str) -> None:
         """Let one fault happen, and count it."""
         self.done[name] += 1
-        await FAULTS[name](self)
+        did = await FAULTS[name].strike(self)
+        if isinstance(did, int):
+            self._effects[name] += did
+        else:
+            self._planted += [(name, fault, fault.times) for fault in did]
+
+    @property
+    def effects(self) -> Counter[str]:
+        planted = Counter[str]()
+        for name, fault, times in self._planted:
+            planted[name] += times - fault.times
+        return self._effects + planted
+
+    async def kill(self, victim: Bot) -> int:
+        """Kill a process, and remember what it was at work on."""
+        at = time.monotonic()
+        victim.kill()
+        await self.remember(at, victim)
+        return 1
+
+    async def remember(self, at: float, victim: Bot) -> None:
+        held = frozenset[int]()
+        # Where the store is away nobody knows.
+        with suppress(RedisError, OSError):
+            held = await self.server.held_by(victim.process.pid)
+        self.kills.append(Kill(at, held))
+
+    async def kill_at(self, moment: Callable[[Call], bool]) -> int:
+        """Kill the process whose call this is: its work is done, and it will never hear of it."""
+        struck = asyncio.get_running_loop().create_future()
+
+        def see(call: Call) -> None:
+            victim = self.fleet.behind(call.port)
+            if victim and not struck.done() and call.status == 200 and moment(call):
+                victim.kill()
+                struck.set_result((time.monotonic(), victim))
+
+        self._waiting.append(see)
+        try:
+            async with asyncio.timeout(AMBUSH):
+                await self.remember(*await struck)
+                return 1
+        except TimeoutError:
+            return 0
+        finally:
+            self._waiting.remove(see)
+
+    def wires(self, name: str) -> list[Line]:
+        """Return the ways of all processes to this one, or of one of them."""
+        wires = [crew.wires[name] for crew in self.crews]
+        return self.rng.choice([wires, *([one] for one in wires)])
 
     def heal(self) -> None:
         """End what has not struck yet."""
         for emulator in (self.discord, self.slack, self.model):
             emulator.heal()
 
+    def _seen(self, call: Call) -> None:
+        for see in list(self._waiting):
+            see(call)
 
-async def kill(world: World) -> None:
+
+async def kill(world: World) -> int:
     """A process is gone from one instruction to the next."""
-    if victim := world.fleet.victim(world.rng):
-        world.killed.append(time.monotonic())
-        victim.kill()
+    victim = world.fleet.victim(world.rng)
+    return await world.kill(victim) if victim else 0
 
 
-async def freeze(world: World) -> None:
+async def kill_at_admission(world: World) -> int:
+    """Those who hear of a question, or one of them, are gone while they admit it."""
+    world.said.clear()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(AMBUSH):
+            await world.said.wait()
+    await asyncio.sleep(world.between(0.0, 0.02))
+    hearing = world.fleet.hearing()
+    victims = world.rng.choice([hearing, *([one] for one in hearing)])
+    return sum([await world.kill(one) for one in victims])
+
+
+async def kill_at_first_post(world: World) -> int:
+    """A process is gone when its message stands there and before it knows the id."""
+    return await world.kill_at(_is_first_post)
+
+
+async def kill_at_last_write(world: World) -> int:
+    """A process is gone when its answer stands there, whole, and before it can say so."""
+    return await world.kill_at(_is_last_write)
+
+
+async def freeze(world: World) -> int:
     """A process stands still for longer than its leases, and then goes on as if nothing were."""
-    if victim := world.fleet.victim(world.rng):
-        victim.pause()
-        await asyncio.sleep(world.between(1.5, 4) * LEASE)
+    victim = world.fleet.victim(world.rng)
+    if victim is None:
+        return 0
+    victim.pause()
+    await asyncio.sleep(world.between(1.5, 4) * LEASE)
+    if victim.process.returncode is None:
         victim.wake()
+    return 1
 
 
-async def end(world: World) -> None:
+async def end(world: World) -> int:
     """A process is told to end, as by every deployment."""
-    if victim := world.fleet.victim(world.rng):
+    victim = world.fleet.victim(world.rng)
+    if victim:
         victim.process.terminate()
+    return int(bool(victim))
 
 
-async def lose_answers(world: World) -> None:
-    """The platforms do what they are asked, and their answers are lost."""
+async def lose_answers(world: World) -> Iterable[Fault]:
+    """The platforms do what they are asked, or not, and their answers are lost."""
     how = world.rng.choice((True, False))
-    world.discord.fail(_WRITES_DISCORD, "drop", times=2, applied=how)
-    world.slack.fail(_WRITES_SLACK, "drop", times=2, applied=how)
+    return (
+        world.discord.fail(_WRITES_DISCORD, "drop", times=2, applied=how),
+        world.slack.fail(_WRITES_SLACK, "drop", times=2, applied=how),
+    )
 
 
-async def slow_answers(world: World) -> None:
+async def slow_answers(world: World) -> int:
     """Every call to a platform takes long."""
+    before = len(world.discord.requests) + len(world.slack.requests)
     world.discord.latency = world.slack.latency = world.between(0.2, 0.6)
     await asyncio.sleep(2)
     world.discord.latency = world.slack.latency = 0.0
+    return len(world.discord.requests) + len(world.slack.requests) - before
 
 
-async def refuse_calls(world: World) -> None:
+async def refuse_calls(world: World) -> Iterable[Fault]:
     """The platforms answer with errors of their own."""
-    world.discord.fail(_WRITES_DISCORD, status=world.rng.choice((500, 502, 503)), times=2)
-    world.slack.fail(_WRITES_SLACK, error="internal_error", times=2)
+    status = world.rng.choice((500, 502, 503))
+    return (
+        world.discord.fail(_WRITES_DISCORD, status=status, times=2),
+        world.slack.fail(_WRITES_SLACK, error="internal_error", times=2),
+    )
 
 
-async def cut_gateways(world: World) -> None:
+async def cut_gateways(world: World) -> int:
     """The platforms' events stop in the middle."""
-    await world.discord.cut()
-    await world.slack.cut()
+    return await world.discord.cut() + await world.slack.cut()
 
 
-async def cut_discord(world: World) -> None:
-    await _cut(world, "discord")
+async def cut_discord(world: World) -> int:
+    return await _cut(world, "discord")
 
 
-async def cut_slack(world: World) -> None:
-    await _cut(world, "slack")
+async def cut_slack(world: World) -> int:
+    return await _cut(world, "slack")
 
 
-async def cut_model(world: World) -> None:
-    await _cut(world, "model")
+async def cut_model(world: World) -> int:
+    return await _cut(world, "model")
 
 
-async def break_answers(world: World) -> None:
+async def cut_redis(world: World) -> int:
+    return await _cut(world, "redis")
+
+
+async def break_answers(world: World) -> Iterable[Fault]:
     """The model breaks an answer off."""
     how: How = world.rng.choice(("drop", "reset", "eof"))
-    world.model.fail(_ANSWERS, how, at_delta=world.rng.randint(0, 10))
+    return (world.model.fail(_ANSWERS, how, at_delta=world.rng.randint(0, 10)),)
 
 
-async def cut_redis(world: World) -> None:
-    await world.server.line.cut()
-    await asyncio.sleep(world.between(0.1, 1.0))
-    await world.server.line.mend()
+async def lose_model(world: World) -> int:
+    """The model refuses all that it is asked, for longer than a process tries again at once."""
+    every = 1_000_000
+    fault = world.model.fail(_ANSWERS, status=503, times=every)
+    await asyncio.sleep(world.between(2.0, 8.0))
+    left, fault.times = fault.times, 0
+    return every - left
 
 
-async def kill_redis(world: World) -> None:
+async def kill_redis(world: World) -> int:
     """Redis is killed and comes back with what stands on its disk."""
     await world.server.kill()
     await asyncio.sleep(world.between(0.0, 1.0))
     await world.server.start()
+    return 1
 
 
-async def fill_redis(world: World) -> None:
+async def fill_redis(world: World) -> int:
     """Redis takes no writes for want of memory."""
+    before = await world.server.writes_refused()
     await world.server.refuse_writes(True)
     await asyncio.sleep(world.between(0.5, 1.5))
     await world.server.refuse_writes(False)
+    return await world.server.writes_refused() - before
 
 
-async def lose_redis(world: World) -> None:
+async def lose_redis(world: World) -> int:
     """Redis is away for a minute."""
     await world.server.kill()
     await asyncio.sleep(60)
     await world.server.start()
+    return 1
 
 
-async def _cut(world: World, name: str) -> None:
-    await world.wires[name].cut()
+async def _cut(world: World, name: str) -> int:
+    ways = world.wires(name)
+    broken = sum([await way.cut() for way in ways])
     await asyncio.sleep(world.between(0.1, 1.0))
-    await world.wires[name].mend()
+    for way in ways:
+        await way.mend()
+    return broken
 
 
-FAULTS: dict[str, Callable[[World], Awaitable[None]]] = {
-    "SIGKILL": kill,
-    "SIGSTOP past the lease": freeze,
-    "SIGTERM": end,
-    "answers of platforms lost": lose_answers,
-    "platforms slow": slow_answers,
-    "platforms fail": refuse_calls,
-    "gateways cut": cut_gateways,
-    "way to Discord cut": cut_discord,
-    "way to Slack cut": cut_slack,
-    "way to the model cut": cut_model,
-    "model breaks off": break_answers,
-    "way to Redis cut": cut_redis,
-    "Redis killed": kill_redis,
-    "Redis full": fill_redis,
-    "Redis away for 60 s": lose_redis,
+def _is_first_post(call: Call) -> bool:
+    posts = r"POST /channels/\d+/messages|chat\.(postMessage|startStream)"
+    return bool(re.fullmatch(posts, call.call))
+
+
+def _is_last_write(call: Call) -> bool:
+    # The button stands below what is whole.
+    return '"regenerate' in json.dumps(call.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of fault: how it strikes, what its effects are, and what it needs for itself.
+
+    `strike` returns how many effects it had, or what was planted and counts them. No other that
+    needs the same is under way meanwhile. One that is `long` is for long runs only.
+    """
+
+    strike: Callable[[World], Awaitable[int | Iterable[Fault]]]
+    effects: str
+    needs: str = ""
+    long: bool = False
+
+
+FAULTS: dict[str, Kind] = {
+    "SIGKILL": Kind(kill, "processes killed"),
+    "SIGKILL at admission": Kind(kill_at_admission, "processes killed", "said"),
+    "SIGKILL at the first post": Kind(kill_at_first_post, "processes killed", "ambush"),
+    "SIGKILL at the last write": Kind(kill_at_last_write, "processes killed", "ambush"),
+    "SIGSTOP past the lease": Kind(freeze, "processes stopped", "freeze"),
+    "SIGTERM": Kind(end, "processes ended"),
+    "answers of platforms lost": Kind(lose_answers, "answers lost"),
+    "platforms slow": Kind(slow_answers, "calls slowed", "latency"),
+    "platforms fail": Kind(refuse_calls, "calls refused"),
+    "gateways cut": Kind(cut_gateways, "connections cut"),
+    "way to Discord cut": Kind(cut_discord, "connections cut", "discord"),
+    "way to Slack cut": Kind(cut_slack, "connections cut", "slack"),
+    "way to the model cut": Kind(cut_model, "connections cut", "model"),
+    "model breaks off": Kind(break_answers, "answers broken"),
+    "model away": Kind(lose_model, "calls refused", "outage of the model"),
+    "way to Redis cut": Kind(cut_redis, "connections cut", "redis"),
+    "Redis killed": Kind(kill_redis, "servers killed", "server"),
+    "Redis full": Kind(fill_redis, "writes refused", "server"),
+    "Redis away for 60 s": Kind(lose_redis, "servers killed", "server", long=True),
 }

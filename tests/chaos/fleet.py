@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from tests.outage import Line, Wire
 from tests.process import Bot, bot
 from tests.waiting import until
 
 
-class Fleet:
-    """As many processes as there are lists of roles; `logs` are of those that have ended."""
+@dataclass(frozen=True)
+class Crew:
+    """What a process is to do, and its own ways to the others, by name."""
 
-    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
+    roles: Sequence[str]
+    variables: dict[str, str]
+    wires: Mapping[str, Line]
+
+
+class Fleet:
+    """A process for each crew; `logs` are of those that have ended."""
+
+    def __init__(self, folder: Path, crews: Sequence[Crew]) -> None:
         self._folder = folder
-        self._variables = variables
+        self._crews = crews
         self._running: dict[int, Bot] = {}
         self.logs: list[str] = []
         self.exits: list[int] = []  # of those that ended by themselves or by SIGTERM
@@ -27,18 +38,31 @@ class Fleet:
         ready = [one for one in self._running.values() if one.process.returncode is None]
         return rng.choice(ready) if ready else None
 
+    def behind(self, port: int) -> Bot | None:
+        """Return the one whose call came from this port, if it still runs."""
+        for number, crew in enumerate(self._crews):
+            if any(isinstance(w, Wire) and w.carries(port) for w in crew.wires.values()):
+                one = self._running.get(number)
+                return one if one and one.process.returncode is None else None
+        return None
+
+    def hearing(self) -> list[Bot]:
+        """Return those that hear the platforms."""
+        return [one for one in self._running.values() if _hears(one)]
+
     async def hears(self) -> None:
         """Return when a process that hears the platforms is up; TimeoutError when none comes up.
 
         On a machine so busy that none ever is, every event would come minutes late and nothing be
         tried.
         """
-        await until(lambda: any(map(_hears, self._running.values())), why=lambda: self.texts[-1:])
+        await until(self.hearing, why=lambda: self.texts[-1:])
 
-    async def keep(self, number: int, roles: Sequence[str]) -> None:
-        """Run a process with these roles, and another when it has ended, until cancelled."""
+    async def keep(self, number: int) -> None:
+        """Run a crew's process, and another when it has ended, until cancelled."""
+        crew = self._crews[number]
         while True:
-            async with bot(*roles, data_dir=self._folder, variables=self._variables) as running:
+            async with bot(*crew.roles, data_dir=self._folder, variables=crew.variables) as running:
                 self._running[number] = running
                 try:
                     await running.process.wait()
@@ -60,12 +84,10 @@ def _hears(one: Bot) -> bool:
 
 
 @asynccontextmanager
-async def fleet(
-    folder: Path, variables: dict[str, str], crews: Sequence[Sequence[str]]
-) -> AsyncIterator[Fleet]:
-    """Run a process for each list of roles while the block lasts."""
-    one = Fleet(folder, variables)
-    keeping = [asyncio.create_task(one.keep(*crew)) for crew in enumerate(crews)]
+async def fleet(folder: Path, crews: Sequence[Crew]) -> AsyncIterator[Fleet]:
+    """Run a process for each crew while the block lasts."""
+    one = Fleet(folder, crews)
+    keeping = [asyncio.create_task(one.keep(number)) for number in range(len(crews))]
     try:
         yield one
     finally:

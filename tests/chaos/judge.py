@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from bot.domain import Exchange
-from tests.chaos.talks import APOLOGIES, Talk, answer_to, number_of, question
+from tests.chaos.screens import ALLOWED, Screen, Seen, bare, read
+from tests.chaos.talks import Talk, answer_to, number_of, question
 from tests.emulators.model.asked import Asked
-
-Kind = Literal["whole", "apologised", "lost", "doubled", "half", "stray"]
-
-KINDS: tuple[Kind, ...] = ("whole", "apologised", "lost", "doubled", "half", "stray")
-_AT_ONCE = 0.1  # seconds between a kill and what the model sees of it
 
 
 @dataclass
 class Verdict:
-    """How many turns ended how, and in words what may not be; times are in seconds.
+    """How many turns ended how, what stood there besides, and in words what may not be.
 
-    `recoveries` are from a SIGKILL until the model is asked again what the process was answering.
+    Each turn is in `counts` once, under its End, and each Extra beside.
     """
 
-    counts: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
-    recoveries: list[float] = field(default_factory=list)
-
-    def add(self, kind: Kind, words: str = "") -> None:
-        self.counts[kind] += 1
-        if kind not in ("whole", "apologised"):
-            self.problems.append(f"{kind}: {words}")
 
 
 def judge(
@@ -38,20 +28,20 @@ def judge(
     *,
     asked: Sequence[Asked],
     remembered: Sequence[Sequence[Exchange]],
-    killed: Sequence[float],
     logs: Sequence[str],
 ) -> Verdict:
     """Look at all that is left of a run in which everything has come to rest."""
     verdict = Verdict()
     told = {each.turn: each for each in _exchanges(remembered)}
+    prompts = _by_number(asked)
     for talk in talks:
-        order = _judge_screen(verdict, talk)
-        _judge_prompts(verdict, order, asked)
-        _judge_history(verdict, order, told)
+        screen = read(talk.asked, talk.shown())
+        _count(verdict, talk, screen)
+        _judge_prompts(verdict, screen, prompts, told)
+        _judge_history(verdict, screen, told)
     if len(told) != sum(len(each) for each in remembered):
         verdict.problems.append("an exchange is remembered twice")
     verdict.problems += sorted({words for log in logs for words in _tracebacks(log)})
-    verdict.recoveries = sorted(_recoveries(asked, killed))
     return verdict
 
 
@@ -64,58 +54,88 @@ class _Told:
     before: tuple[int, ...]
 
 
-def _judge_screen(verdict: Verdict, talk: Talk) -> list[int]:
-    """Match what the bot shows with what was asked; return the whole answers in their order.
-
-    An empty list where an answer is not whole: what follows it cannot be known.
-    """
-    left, screen, order = list(talk.asked), _bare("".join(talk.shown())), []
-    while screen:
-        number, length = max(((n, _alike(n, screen)) for n in left), key=_second, default=(0, 0))
-        if length == len(_bare(answer_to(number))) and number:
-            verdict.add("whole")
-            order.append(number)
-        elif ended := next(
-            (each for each in map(_bare, APOLOGIES) if screen.startswith(each, length)), ""
-        ):
-            verdict.add("apologised")
-            length += len(ended)
-        else:
-            shown = screen[max(0, length - 60) : length + 60]
-            again = any(_alike(n, screen) > 20 for n in talk.asked if n not in left)
-            kind: Kind = "doubled" if again else "half" if length else "stray"
-            verdict.add(kind, f"{talk.name}, {number}: {shown}")
-            return []
-        left.remove(number)
-        screen = screen[length:]
-    for number in left:
-        verdict.add("lost", f"{talk.name}, {question(number)}")
+def _count(verdict: Verdict, talk: Talk, screen: Screen) -> None:
+    for seen in screen.turns:
+        verdict.counts[seen.end] += 1
+        if seen.end not in ALLOWED:
+            shown = seen.said[-60:]
+            verdict.problems.append(f"{seen.end}: {talk.name}, {seen.number}: {shown}")
+    for kind, words in screen.extras:
+        verdict.counts[kind] += 1
+        verdict.problems.append(f"{kind}: {talk.name}: {words}")
     if any(button.startswith("stop") for button in talk.buttons()):
-        verdict.add("half", f"a button to stop stands below one of {talk.asked}")
-    return order if len(order) == len(talk.asked) else []
+        verdict.problems.append(f"a button to stop stands below one of {talk.asked}")
 
 
-def _judge_prompts(verdict: Verdict, order: Sequence[int], asked: Sequence[Asked]) -> None:
-    """Each prompt ends with all earlier exchanges of its thread, as far as the context reaches."""
+def _judge_prompts(
+    verdict: Verdict,
+    screen: Screen,
+    prompts: Mapping[int, Sequence[Asked]],
+    told: Mapping[int, _Told],
+) -> None:
+    """Each prompt ends with all earlier exchanges of its thread, as far as the context reaches.
+
+    What a broken turn has left there nobody knows, so it may be there or not.
+    """
+    broken = {question(seen.number) for seen in screen.turns if _is_broken(seen)}
     whole: list[tuple[str, str]] = []
-    for number in order:
-        whole.append(("user", question(number)))
-        for each in asked:
-            if each.finished and number_of(each.messages[-1]["content"]) == number:
-                said = [(one["role"], one["content"]) for one in each.messages]
-                said = [one for one in said if one[0] != "system"]
-                if said != whole[-len(said) :] or len(said) < min(len(whole), 3):
-                    verdict.problems.append(f"the prompt of {number} is {said}")
-        whole.append(("assistant", answer_to(number)))
+    for seen in _that_said(screen):
+        whole.append(("user", question(seen.number)))
+        for each in prompts.get(seen.number, ()):
+            said = [(one["role"], one["content"]) for one in each.messages]
+            said = [one for one in said if one[0] != "system"]
+            known = list(_without(said, broken))
+            if known != whole[-len(known) :] or len(said) < min(len(whole), 3):
+                verdict.problems.append(f"the prompt of {seen.number} is {said}")
+        answer = told[seen.number].answer if seen.number in told else answer_to(seen.number)
+        whole.append(("assistant", answer))
 
 
-def _judge_history(verdict: Verdict, order: Sequence[int], told: Mapping[int, _Told]) -> None:
-    for place, number in enumerate(order):
-        one = told.get(number)
-        if one is None or one.answer != answer_to(number):
-            verdict.problems.append(f"the history has of {number}: {one and one.answer}")
-        elif one.before != tuple(order[:place]):
-            verdict.problems.append(f"the history has {one.before} before {number}")
+def _judge_history(verdict: Verdict, screen: Screen, told: Mapping[int, _Told]) -> None:
+    """What was said is remembered as it stands there, in its order, and nothing else is."""
+    for seen in screen.turns:
+        if seen.end == "apology" and seen.number in told:
+            verdict.problems.append(f"the history has of {seen.number} what nobody was shown")
+    before: list[int] = []
+    known = {seen.number for seen in screen.turns if not _is_broken(seen)}
+    for seen in _that_said(screen):
+        one = told.get(seen.number)
+        if one is None or bare(one.answer) != seen.said or not _is_verbatim(one.answer, seen):
+            verdict.problems.append(f"the history has of {seen.number}: {one and one.answer}")
+        elif [number for number in one.before if number in known] != before:
+            verdict.problems.append(f"the history has {one.before} before {seen.number}")
+        before.append(seen.number)
+
+
+def _that_said(screen: Screen) -> list[Seen]:
+    """Return the turns of which it is known what they said, in their order."""
+    return [seen for seen in screen.turns if seen.said and not _is_broken(seen)]
+
+
+def _is_broken(seen: Seen) -> bool:
+    return seen.end in ("half", "lost")
+
+
+def _is_verbatim(answer: str, seen: Seen) -> bool:
+    return answer_to(seen.number).startswith(answer.rstrip())
+
+
+def _without(said: Sequence[tuple[str, str]], broken: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield the messages of a prompt but for these questions and their answers."""
+    skips = False
+    for role, text in said:
+        skips = text in broken if role == "user" else skips
+        if not skips:
+            yield role, text
+
+
+def _by_number(asked: Sequence[Asked]) -> dict[int, list[Asked]]:
+    """Return the requests that were answered whole."""
+    found: dict[int, list[Asked]] = {}
+    for each in asked:
+        if each.finished:
+            found.setdefault(number_of(each.messages[-1]["content"]), []).append(each)
+    return found
 
 
 def _exchanges(remembered: Sequence[Sequence[Exchange]]) -> Iterator[_Told]:
@@ -123,38 +143,6 @@ def _exchanges(remembered: Sequence[Sequence[Exchange]]) -> Iterator[_Told]:
         numbers = [number_of(one.question) for one in thread]
         for place, one in enumerate(thread):
             yield _Told(numbers[place], one.answer, tuple(numbers[:place]))
-
-
-def _recoveries(asked: Sequence[Asked], killed: Sequence[float]) -> Iterator[float]:
-    for number, each in enumerate(asked):
-        left = each.hung_up_at
-        moment = next((at for at in killed if left and 0 <= left - at < _AT_ONCE), None)
-        if moment is None:
-            continue
-        what = number_of(each.messages[-1]["content"])
-        for other in asked[number + 1 :]:
-            if other.at > moment and number_of(other.messages[-1]["content"]) == what:
-                yield other.at - moment
-                break
-
-
-def _alike(number: int, screen: str) -> int:
-    """Return how many characters of an answer the screen begins with."""
-    pairs = enumerate(zip(_bare(answer_to(number)), screen, strict=False))
-    both = min(len(_bare(answer_to(number))), len(screen))
-    return next((place for place, (one, other) in pairs if one != other), both)
-
-
-def _apology(screen: str) -> str:
-    return next((each for each in map(_bare, APOLOGIES) if screen.startswith(each)), "")
-
-
-def _second(pair: tuple[int, int]) -> int:
-    return pair[1]
-
-
-def _bare(text: str) -> str:
-    return "".join(text.split())
 
 
 def _tracebacks(log: str) -> Iterator[str]:

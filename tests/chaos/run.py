@@ -6,48 +6,83 @@ import asyncio
 import random
 import statistics
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bot.domain import Exchange
 from bot.history import decode
-from tests.chaos.faults import World
-from tests.chaos.fleet import fleet
-from tests.chaos.judge import KINDS, Verdict, judge
+from tests.chaos.faults import FAULTS, World
+from tests.chaos.fleet import Crew, fleet
+from tests.chaos.judge import Verdict, judge
+from tests.chaos.recovery import Recovery, recoveries
+from tests.chaos.screens import ENDS, EXTRAS, read
 from tests.chaos.server import Server, server
 from tests.chaos.talks import DiscordTalk, People, SlackTalk, Talk, answer
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.limits import Limits
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
-from tests.outage import Wire
-from tests.process import discord_variables, slack_variables
+from tests.outage import Line, SocketLine, Wire
+from tests.process import LEASE, discord_variables, slack_variables
 
-CREWS = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
+ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
 TALKS = 4  # of each kind on each platform, unless told otherwise
 STARTING = 30.0  # seconds
 RESTING = 120.0  # seconds after the last fault until every answer has to be there
+# After that: whoever was stopped in a call takes away what it posted late (bot/worker.py).
+MENDING = 20 * LEASE  # seconds
+AT_ONCE = 2  # faults
+# A fault that has struck so often and had no effect tests nothing.
+_IN_VAIN = 3
 
 
 @dataclass(frozen=True)
 class Report:
-    """What happened in a run; `str` is a table."""
+    """What happened in a run; `str` is a table.
+
+    `late` are the delays of this process's own loop, in seconds: on a machine that is too busy for
+    the people and the emulators, recoveries are late for that reason.
+    """
 
     turns: int
     doubled: int
     faults: Counter[str]
+    effects: Counter[str]
+    recoveries: Sequence[Recovery]
+    late: Sequence[float]
     verdict: Verdict
 
     def __str__(self) -> str:
-        counts = " · ".join(f"{kind} {self.verdict.counts[kind]}" for kind in KINDS)
-        lines = [f"turns {self.turns} · events delivered twice {self.doubled}", counts]
-        lines += [f"{name}: {number}" for name, number in self.faults.most_common()]
-        if found := self.verdict.recoveries:
-            middle, worst = statistics.median(found), max(found)
-            lines.append(f"recovery of {len(found)}: median {middle:.2f} s, worst {worst:.2f} s")
+        counts = self.verdict.counts
+        alone = [one for one in self.recoveries if not one.others]
+        lines = [
+            f"turns {self.turns} · events delivered twice {self.doubled}",
+            " · ".join(f"{end} {counts[end]}" for end in ENDS),
+            "besides: " + " · ".join(f"{extra} {counts[extra]}" for extra in EXTRAS),
+            *(self._line(name) for name, _ in self.faults.most_common()),
+            f"recovery: {_spread([one.seconds for one in self.recoveries], above=2 * LEASE)}",
+            f"without another SIGKILL: {_spread([one.seconds for one in alone], above=2 * LEASE)}",
+            f"delays of the loop that emulates: {_spread(self.late, above=0.1)}",
+        ]
         return "\n".join([*lines, *self.verdict.problems])
+
+    def _line(self, name: str) -> str:
+        return f"{name}: {self.faults[name]}, {self.effects[name]} {FAULTS[name].effects}"
+
+
+def _spread(seconds: Sequence[float], *, above: float) -> str:
+    if not seconds:
+        return "none"
+    found = sorted(seconds)
+    middle, rare = statistics.median(found), found[int(0.95 * (len(found) - 1))]
+    many = sum(one > above for one in found)
+    return (
+        f"{len(found)}, median {middle:.2f} s, 95th percentile {rare:.2f} s,"
+        f" worst {found[-1]:.2f} s, {many} above {above:.1f} s"
+    )
 
 
 async def run(
@@ -68,7 +103,9 @@ async def run(
     report: Report | None = None
     try:
         async with _world(folder, rng) as world:
-            people = People(_talks(world, each), rng)
+            people = People(_talks(world, each), rng, world.said)
+            late: list[float] = []
+            watching = asyncio.create_task(_watch_the_loop(late))
             ending = asyncio.Event()
             asking = asyncio.create_task(people.ask(ending))
             try:
@@ -76,7 +113,8 @@ async def run(
             finally:
                 ending.set()
                 await asking
-            report = await _judged(world, people)
+                watching.cancel()
+            report = await _judged(world, people, late)
     except AssertionError as error:
         # What the emulators have to say when they end is a part of the judgement.
         if report is None:
@@ -90,23 +128,47 @@ async def _strike(
 ) -> None:
     clock = asyncio.get_running_loop().time
     ends = clock() + seconds
+    under_way: dict[asyncio.Task[None], str] = {}
     # A fault is never left half way: what it broke would stay so.
-    while clock() < ends and world.done.total() != most:
-        await asyncio.sleep(world.rng.expovariate(1 / pause))
-        await world.fleet.hears()
-        await world.strike(world.rng.choice(names))
+    async with asyncio.TaskGroup() as striking:
+        while clock() < ends and world.done.total() != most:
+            await asyncio.sleep(world.rng.expovariate(1 / pause))
+            await world.fleet.hears()
+            if len(under_way) >= AT_ONCE:
+                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            needed = {FAULTS[name].needs for name in under_way.values()} - {""}
+            free = [name for name in names if FAULTS[name].needs not in needed]
+            if free:
+                name = world.rng.choice(free)
+                task = striking.create_task(world.strike(name))
+                under_way[task] = name
+                task.add_done_callback(under_way.pop)
 
 
-async def _judged(world: World, people: People) -> Report:
+async def _watch_the_loop(late: list[float]) -> None:
+    clock = asyncio.get_running_loop().time
+    while True:
+        due = clock() + 0.1
+        await asyncio.sleep(0.1)
+        late.append(clock() - due)
+
+
+async def _judged(world: World, people: People, late: Sequence[float]) -> Report:
     await _rest(world, people.talks)
+    asked = world.model.requests
     verdict = judge(
         people.talks,
-        asked=world.model.requests,
+        asked=asked,
         remembered=await _remembered(world.server),
-        killed=world.killed,
         logs=world.fleet.texts,
     )
-    return Report(people.turns, people.doubled, world.done, verdict)
+    verdict.problems += [
+        f"{name} has struck {times} times and done nothing"
+        for name, times in world.done.items()
+        if times >= _IN_VAIN and not world.effects[name]
+    ]
+    found = recoveries(asked, world.kills)
+    return Report(people.turns, people.doubled, world.done, world.effects, found, late, verdict)
 
 
 @asynccontextmanager
@@ -117,16 +179,21 @@ async def _world(folder: Path, rng: random.Random) -> AsyncIterator[World]:
         discord = await stack.enter_async_context(DiscordEmulator(limits=_many_threads()))
         slack = await stack.enter_async_context(SlackEmulator())
         store = await stack.enter_async_context(server(folder))
-        wires = {
-            "discord": await stack.enter_async_context(Wire(discord.api_url)),
-            "slack": await stack.enter_async_context(Wire(slack.api_url)),
-            "model": await stack.enter_async_context(Wire(model.url)),
-        }
-        variables = _variables(discord, slack, model, wires) | {"REDIS_URL": store.line.url}
-        crew = await stack.enter_async_context(fleet(folder, variables, CREWS))
+        crews: list[Crew] = []
+        for roles in ROLES:
+            wires: dict[str, Line] = {
+                "discord": await stack.enter_async_context(Wire(discord.api_url)),
+                "slack": await stack.enter_async_context(Wire(slack.api_url)),
+                "model": await stack.enter_async_context(Wire(model.url)),
+                "redis": await stack.enter_async_context(
+                    SocketLine(server=store.socket, socket=folder / f"line-{len(crews)}")
+                ),
+            }
+            crews.append(Crew(roles, _variables(discord, slack, model, wires), wires))
+        crew = await stack.enter_async_context(fleet(folder, crews))
         await asyncio.wait_for(discord.connected.wait(), STARTING)
         await asyncio.wait_for(slack.connected.wait(), STARTING)
-        yield World(rng, crew, store, discord, slack, model, wires)
+        yield World(rng, crew, store, discord, slack, model, crews)
 
 
 def _many_threads() -> Limits:
@@ -135,7 +202,7 @@ def _many_threads() -> Limits:
 
 
 def _variables(
-    discord: DiscordEmulator, slack: SlackEmulator, model: ModelEmulator, wires: dict[str, Wire]
+    discord: DiscordEmulator, slack: SlackEmulator, model: ModelEmulator, wires: dict[str, Line]
 ) -> dict[str, str]:
     return (
         discord_variables(discord, model)
@@ -144,34 +211,43 @@ def _variables(
             "DISCORD_API_URL": wires["discord"].url,
             "SLACK_API_URL": wires["slack"].url,
             "MODEL_URL": wires["model"].url,
+            "REDIS_URL": wires["redis"].url,
         }
     )
 
 
-def _talks(world: World, each: int) -> list[Talk]:
-    talks: list[Talk] = []
-    for number in range(each):
-        for dm in (True, False):
-            kind = "DM" if dm else "thread"
-            talks.append(DiscordTalk(world.discord, f"D-{kind}-{number}", dm=dm))
-            talks.append(SlackTalk(world.slack, f"S-{kind}-{number}", dm=dm))
-    return talks
+def _talks(world: World, each: int) -> list[Callable[[int], Talk]]:
+    found: list[Callable[[int], Talk]] = []
+    for dm in (True, False) * each:
+        found.append(partial(_discord_talk, world.discord, dm=dm))
+        found.append(partial(_slack_talk, world.slack, dm=dm))
+    return found
+
+
+def _discord_talk(discord: DiscordEmulator, number: int, *, dm: bool) -> Talk:
+    return DiscordTalk(discord, f"D-{'DM' if dm else 'thread'}-{number}", dm=dm)
+
+
+def _slack_talk(slack: SlackEmulator, number: int, *, dm: bool) -> Talk:
+    return SlackTalk(slack, f"S-{'DM' if dm else 'thread'}-{number}", dm=dm)
 
 
 async def _rest(world: World, talks: Sequence[Talk]) -> None:
-    """Let all go well from now on, and wait for the answers that are still to come."""
+    """Let all go well from now on, and wait for what is still to come, and to be taken away."""
     world.heal()
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(RESTING):
-            while not all(_is_at_rest(talk) for talk in talks):
+            while not all(map(_is_answered, talks)):
                 await asyncio.sleep(0.1)
             while await world.server.redis.keys("*mailbox:*"):
                 await asyncio.sleep(0.1)
-    except TimeoutError:
-        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(MENDING):
+            while any(read(talk.asked, talk.shown()).extras for talk in talks):
+                await asyncio.sleep(0.1)
 
 
-def _is_at_rest(talk: Talk) -> bool:
+def _is_answered(talk: Talk) -> bool:
     return talk.is_answered() and not any(one.startswith("stop") for one in talk.buttons())
 
 

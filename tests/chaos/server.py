@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,9 +13,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from bot.embedded_store import _binary
-from tests.outage import SocketLine
+from tests.chaos.talks import number_of
 
 STARTING = 30.0  # seconds
+_OPEN, _TURN = "parley:{0}:open", "parley:{0}:turn:"  # see bot/turns.lua
 
 
 class Server:
@@ -22,15 +24,14 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._socket = folder / "server"
+        self.socket = folder / "server"
         self._process: asyncio.subprocess.Process | None = None
-        self.line = SocketLine(server=self._socket, socket=folder / "line")
-        self.redis = Redis(unix_socket_path=str(self._socket), decode_responses=True)
+        self.redis = Redis(unix_socket_path=str(self.socket), decode_responses=True)
 
     async def start(self) -> None:
         """Start it with the data that stand on the disk, and answer when it does."""
         self._process = await asyncio.create_subprocess_exec(
-            *(str(_binary()), "--port", "0", "--unixsocket", str(self._socket)),
+            *(str(_binary()), "--port", "0", "--unixsocket", str(self.socket)),
             *("--dir", str(self._folder), "--save", ""),
             *("--appendonly", "yes", "--appendfsync", "always"),
             stdin=asyncio.subprocess.DEVNULL,
@@ -51,6 +52,19 @@ class Server:
         await self.redis.config_set("maxmemory-policy", "noeviction")
         await self.redis.config_set("maxmemory", "1" if refuse else "0")
 
+    async def held_by(self, pid: int) -> frozenset[int]:
+        """Return the numbers of the questions that this process has taken and not ended."""
+        turns = [str(each) for each in await self.redis.zrange(_OPEN, 0, -1)]
+        records = [await self.redis.hgetall(_TURN + each) for each in turns]
+        held = [each for each in records if f"-{pid}-" in each.get("worker", "")]
+        running = [each for each in held if each["state"] == "running"]
+        return frozenset(number_of(json.loads(each["body"])["text"]) for each in running)
+
+    async def writes_refused(self) -> int:
+        """Return how many writes it has refused for want of memory since it was started."""
+        errors = await self.redis.info("errorstats")
+        return int(errors.get("errorstat_OOM", {}).get("count", 0))
+
     async def _answers(self) -> bool:
         try:
             return bool(await self.redis.ping())
@@ -60,13 +74,11 @@ class Server:
 
 @asynccontextmanager
 async def server(folder: Path) -> AsyncIterator[Server]:
-    """Run a server, with the line that the bots shall use, while the block lasts."""
+    """Run a server while the block lasts."""
     one = Server(folder)
     try:
         await one.start()
-        await one.line.mend()
         yield one
     finally:
-        await one.line.cut()
         await one.redis.aclose()
         await one.kill()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from bot import errors
 from tests.emulators.discord import DiscordEmulator
@@ -35,6 +36,7 @@ APOLOGIES = tuple(
     if isinstance(kind, type) and issubclass(kind, errors.ParleyError)
 )
 LONG = 9  # every so manieth answer fills several messages of Discord
+QUESTIONS = 25  # in one talk
 PATIENCE = 90.0  # seconds for which a person waits for an answer before asking on
 
 
@@ -51,6 +53,7 @@ def answer(messages: Sequence[dict[str, str]]) -> str:
     return answer_to(number_of(messages[-1]["content"]))
 
 
+@cache
 def answer_to(number: int) -> str:
     rng = random.Random(number)
     count = 450 if number % LONG == 0 else rng.randint(10, 60)
@@ -160,12 +163,20 @@ class SlackTalk(Talk):
 
 
 class People:
-    """Asks in all talks until told to end; `doubled` counts the events delivered once more."""
+    """Asks in all talks until told to end; `doubled` counts the events delivered once more.
 
-    def __init__(self, talks: Sequence[Talk], rng: random.Random) -> None:
-        self.talks = talks
+    Each of `opened` begins a talk with a number of its own; after so many questions people are
+    done with it and begin another. `said` is set whenever somebody has asked.
+    """
+
+    def __init__(
+        self, opened: Sequence[Callable[[int], Talk]], rng: random.Random, said: asyncio.Event
+    ) -> None:
+        self.talks: list[Talk] = []
         self.doubled = 0
+        self._opened = opened
         self._rng = rng
+        self._said = said
         self._last = 0
 
     @property
@@ -173,21 +184,28 @@ class People:
         return sum(len(talk.asked) for talk in self.talks)
 
     async def ask(self, ending: asyncio.Event) -> None:
-        """Keep every talk going until the event is set."""
+        """Keep as many talks going as there are ways to begin one, until the event is set."""
         async with asyncio.TaskGroup() as group:
-            for talk in self.talks:
-                group.create_task(self._keep_asking(talk, ending))
+            for begin in self._opened:
+                group.create_task(self._keep_talking(begin, ending))
 
-    async def _keep_asking(self, talk: Talk, ending: asyncio.Event) -> None:
+    async def _keep_talking(self, begin: Callable[[int], Talk], ending: asyncio.Event) -> None:
         while not ending.is_set():
-            for _ in range(self._rng.choice((1, 1, 1, 2))):
-                self._last += 1
-                await talk.ask(self._last)
-            if self._rng.random() < 0.2:
-                await asyncio.sleep(self._rng.choice((0, 0.3, 1.5)))
-                self.doubled += 1
-                await talk.repeat()
-            await _first(ending, until_answered(talk))
+            talk = begin(len(self.talks))
+            self.talks.append(talk)
+            while not ending.is_set() and len(talk.asked) < QUESTIONS:
+                await self._ask(talk, ending)
+
+    async def _ask(self, talk: Talk, ending: asyncio.Event) -> None:
+        for _ in range(self._rng.choice((1, 1, 1, 2))):
+            self._last += 1
+            await talk.ask(self._last)
+            self._said.set()
+        if self._rng.random() < 0.2:
+            await asyncio.sleep(self._rng.choice((0, 0.3, 1.5)))
+            self.doubled += 1
+            await talk.repeat()
+        await _first(ending, until_answered(talk))
 
 
 async def until_answered(talk: Talk) -> None:

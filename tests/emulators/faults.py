@@ -55,12 +55,15 @@ class Faults:
 
     waiting: list[Fault] = field(default_factory=list)
 
-    def add(self, call: str, how: How = "status", **terms: Unpack[Terms]) -> None:
+    def add(self, call: str, how: How = "status", **terms: Unpack[Terms]) -> Fault:
         """Let the next `times` calls go wrong, after `after` good ones; see Fault.
+
+        What is returned tells by its `times` how many of them are still to come.
 
         `call` is a regular expression to be found in what the emulator calls the call.
         """
         self.waiting.append(Fault(re.compile(call), how, **terms))
+        return self.waiting[-1]
 
     def strike(self, call: str) -> Fault | None:
         """Return what is wrong with the call that comes now, and count it; None: it goes well."""

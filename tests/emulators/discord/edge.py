@@ -6,12 +6,13 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.client import responses
 
 from aiohttp import web
 
+from tests.emulators.caller import port
 from tests.emulators.discord import spec
 from tests.emulators.discord.limits import Ban, Meter
 from tests.emulators.discord.objects import Payload
@@ -30,7 +31,7 @@ class Call:
     """A request of the bot, in the order of arrival.
 
     `body` is empty where there was none, or an array. `status` is None while there is no answer
-    and where there was none. `at` is in monotonic seconds.
+    and where there was none. `at` is in monotonic seconds, and `port` the caller's.
     """
 
     method: str
@@ -38,6 +39,7 @@ class Call:
     body: Payload
     status: int | None
     at: float
+    port: int
 
     @property
     def call(self) -> str:
@@ -63,6 +65,7 @@ class Edge:
     violations: list[str]
     calls: list[Call] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
+    watchers: list[Callable[[Call], object]] = field(default_factory=list)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -77,6 +80,8 @@ class Edge:
         except Exception as error:
             self.violations.append(f"the emulator failed: {call.call}: {error!r}")
             raise
+        for tell in self.watchers:
+            tell(replace(call, status=response.status if response else None))
         await asyncio.sleep(self.latency / 2)
         # The transport is gone when the bot has hung up meanwhile.
         if response is not None and request.transport:
@@ -163,7 +168,7 @@ def _call(request: web.Request, body: object) -> Call:
     """Return the record of a request that just came."""
     sent = body if isinstance(body, dict) else {}
     path = request.path.removeprefix(API)
-    return Call(request.method, path, sent, None, time.monotonic())
+    return Call(request.method, path, sent, None, time.monotonic(), port(request))
 
 
 def _nowhere() -> web.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self, Unpack
@@ -11,7 +12,7 @@ from aiohttp import web
 
 from tests.emulators.clock import Clock
 from tests.emulators.discord import spec
-from tests.emulators.discord.edge import API, VIA, Edge
+from tests.emulators.discord.edge import API, VIA, Call, Edge
 from tests.emulators.discord.forms import Form
 from tests.emulators.discord.gateway import Event, Gateway, Greeting
 from tests.emulators.discord.guild import guild
@@ -24,7 +25,7 @@ from tests.emulators.discord.rules import GatewayRules
 from tests.emulators.discord.sessions import Listener
 from tests.emulators.discord.webhooks import Webhooks
 from tests.emulators.discord.world import World
-from tests.emulators.faults import How, Terms
+from tests.emulators.faults import Fault, How, Terms
 from tests.emulators.timeline import Moment
 
 _COMMAND_WAIT = 5.0  # seconds that a person waits for a command to appear
@@ -298,8 +299,7 @@ class DiscordEmulator:
         Of a thread, what was written there: not the message from which it was opened.
         """
         channel = self._world.channels[channel_id]
-        messages = self._world.messages.values()
-        here = [one for one in messages if one.channel is channel and not one.deleted]
+        here = [one for one in self._world.standing(channel) if not one.deleted]
         return [one.shown() for one in here if one.kind != STARTER]
 
     def states(self, message_id: str) -> list[str]:
@@ -320,13 +320,17 @@ class DiscordEmulator:
 
     def fail(
         self, call: str, how: How = "status", *, via: bool = True, **terms: Unpack[Terms]
-    ) -> None:
+    ) -> Fault:
         """Let calls such as "PATCH /channels/1/messages/2" go wrong, as Faults says.
 
         Without `via` the answer has no Via header, as if it came from Cloudflare.
         """
         terms["headers"] = {**(VIA if via else {}), **(terms.get("headers") or {})}
-        self._edge.faults.add(call, how, **terms)
+        return self._edge.faults.add(call, how, **terms)
+
+    def watch(self, tell: Callable[[Call], object]) -> None:
+        """Tell of each call once its work is done, before its answer goes out."""
+        self._edge.watchers.append(tell)
 
     def heal(self) -> None:
         """Let every call go well from now on."""
@@ -336,9 +340,9 @@ class DiscordEmulator:
         """Close the gateway's connections; with the default code a bot can resume."""
         self._gateway.disconnect(code)
 
-    async def cut(self) -> None:
-        """Reset the gateway's TCP connections, without a close code."""
-        self._gateway.cut()
+    async def cut(self) -> int:
+        """Reset the gateway's TCP connections, without a close code; return how many."""
+        return self._gateway.cut()
 
     async def reconnect(self) -> None:
         """Ask the bot to connect again and resume; in 5 seconds the connections close."""

@@ -166,10 +166,11 @@ class Gateway:
             session.ended = True
         self.disconnect(frames.WRONG_TOKEN)
 
-    def cut(self) -> None:
-        """Reset the TCP connections."""
+    def cut(self) -> int:
+        """Reset the TCP connections; return how many there were."""
         for connection in self._connections:
             connection.cut()
+        return len(self._connections)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         if self.refusing and request.transport:

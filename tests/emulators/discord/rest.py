@@ -92,11 +92,8 @@ class Rest:
         limit = _limit(request)
         found = [
             message
-            for message in self.world.messages.values()
-            if message.channel is channel
-            and not message.deleted
-            and not message.ephemeral
-            and after < int(message.id) < before
+            for message in self.world.standing(channel)
+            if not message.deleted and not message.ephemeral and after < int(message.id) < before
         ]
         # With `after` alone the oldest come, else the newest; the newest is always first.
         found = found[:limit] if "after" in request.query else found[-limit:]

@@ -59,6 +59,7 @@ class World:
     roles: dict[str, str] = field(default_factory=dict)
     channels: dict[str, Channel] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
+    _standing: dict[str, list[Message]] = field(default_factory=dict)  # by channel
     interactions: dict[str, Interaction] = field(default_factory=dict)
     commands: list[Payload] = field(default_factory=list)
     typing: list[str] = field(default_factory=list)
@@ -129,6 +130,10 @@ class World:
         if found is None or found.deleted or found.ephemeral or found.channel is not channel:
             raise Refusal(404, 10008, "Unknown Message")
         return found
+
+    def standing(self, channel: Channel) -> list[Message]:
+        """Return what was ever written in a channel, oldest first."""
+        return self._standing.get(channel.id, [])
 
     def show_typing(self, channel: Channel) -> None:
         """Show in a channel that the bot is typing."""
@@ -283,20 +288,24 @@ class World:
         """
         first = self._new(thread, owner)
         first.kind, first.reply_to = STARTER, message
-        self.messages[first.id] = first
+        self._add(first)
 
     def _empty(self, channel: Channel) -> None:
         channel.deleted = True
-        for message in self.messages.values():
-            if message.channel is channel and not message.deleted:
+        for message in self.standing(channel):
+            if not message.deleted:
                 message.deleted = True
                 self._notice("delete", message)
 
     def _new(self, channel: Channel, author: User) -> Message:
         return Message(snowflake(), channel, author, created_at=self.clock.now())
 
-    def _keep(self, message: Message) -> None:
+    def _add(self, message: Message) -> None:
         self.messages[message.id] = message
+        self._standing.setdefault(message.channel.id, []).append(message)
+
+    def _keep(self, message: Message) -> None:
+        self._add(message)
         if not message.ephemeral:
             message.channel.last_message_id = message.id
         self._notice("post", message)

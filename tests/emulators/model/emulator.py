@@ -8,7 +8,7 @@ from typing import Self, Unpack
 
 from aiohttp import web
 
-from tests.emulators.faults import Terms
+from tests.emulators.faults import Fault, Terms
 from tests.emulators.model.behaviour import Behaviour
 from tests.emulators.model.dialect import COMPLETIONS, ENDPOINTS
 from tests.emulators.model.dialects import DIALECTS, Flavour
@@ -134,7 +134,7 @@ class ModelEmulator(Behaviour):
         *,
         at_delta: int | None = None,
         **terms: Unpack[Terms],
-    ) -> None:
+    ) -> Fault:
         """Let the next `times` calls go wrong, after `after` good ones.
 
         `call` is a regular expression to be found in "POST /v1/chat/completions". The Fault of
@@ -142,7 +142,7 @@ class ModelEmulator(Behaviour):
         only this one can: `at_delta`, "reset", "eof", "garbage" and "error_event". A body that is a
         string is sent as it is. `applied` asks a function in `answer`, and nothing of it is sent.
         """
-        self._server.faults.add(call, how, at_delta=at_delta, **terms)
+        return self._server.faults.add(call, how, at_delta=at_delta, **terms)
 
     def fail_as(self, name: str, *, times: int = 1, after: int = 0) -> None:
         """Let the next completions fail in one of the well-known ways of FAILURES."""

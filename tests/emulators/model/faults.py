@@ -45,11 +45,12 @@ class Faults:
 
     def add(
         self, call: str, how: How, *, at_delta: int | None, **terms: Unpack[faults.Terms]
-    ) -> None:
+    ) -> faults.Fault:
         """Let the next `times` calls go wrong, after `after` good ones; see Fault."""
         # The shared faults count the calls; what is not of theirs they need not know.
-        self._shared.add(call, how if how in _SHARED else "drop", **terms)
-        self._faults.append(Fault(how, at_delta, self._shared.waiting[-1]))
+        shared = self._shared.add(call, how if how in _SHARED else "drop", **terms)
+        self._faults.append(Fault(how, at_delta, shared))
+        return shared
 
     def strike(self, call: str) -> Fault | None:
         """Return what is wrong with the call that comes now, and count it; None: it goes well."""

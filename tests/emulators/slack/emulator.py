@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import Literal, Unpack
 
 from aiohttp import web
 
 from tests.emulators.clock import Clock
-from tests.emulators.faults import How, Terms
+from tests.emulators.faults import Fault, How, Terms
 from tests.emulators.slack import installation, people
 from tests.emulators.slack.access import Access
 from tests.emulators.slack.app import App
@@ -30,7 +30,7 @@ from tests.emulators.slack.sessions import Sessions
 from tests.emulators.slack.socket import Reason, SocketMode
 from tests.emulators.slack.streams import Streams
 from tests.emulators.slack.truth import Truth
-from tests.emulators.slack.web import WebApi
+from tests.emulators.slack.web import Call, WebApi
 from tests.emulators.timeline import Moment
 
 
@@ -357,9 +357,9 @@ class SlackEmulator:
         """Let the sockets that are open fall silent: their app is not heard any more."""
         self._socket.stall()
 
-    async def cut(self) -> None:
-        """Cut the sockets off, without a word."""
-        self._socket.cut()
+    async def cut(self) -> int:
+        """Cut the sockets off, without a word; return how many there were."""
+        return self._socket.cut()
 
     async def disconnect(self, reason: Reason = "refresh_requested") -> None:
         """Close the sockets, after a word with the reason.
@@ -391,7 +391,7 @@ class SlackEmulator:
         *,
         error: str | None = None,
         **terms: Unpack[Terms],
-    ) -> None:
+    ) -> Fault:
         """Let the next calls of a method go wrong; see Faults.add.
 
         `call` is found in the method's name, or in `response_url`. `error` is one that Slack
@@ -399,7 +399,11 @@ class SlackEmulator:
         """
         if error is not None:
             terms["status"], terms["body"] = 200, {"ok": False, "error": error}
-        self._web.faults.add(call, how, **terms)
+        return self._web.faults.add(call, how, **terms)
+
+    def watch(self, tell: Callable[[Call], object]) -> None:
+        """Tell of each call once its work is done, before its answer goes out."""
+        self._web.watchers.append(tell)
 
     @property
     def pending_faults(self) -> list[str]:

@@ -103,11 +103,12 @@ class SocketMode:
             if request.transport:
                 request.transport.pause_reading()
 
-    def cut(self) -> None:
-        """Cut every connection off."""
+    def cut(self) -> int:
+        """Cut every connection off; return how many there were."""
         for request in self._sockets.values():
             if request.transport:
                 request.transport.abort()
+        return len(self._sockets)
 
     async def close(self) -> None:
         """End all connections."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from tests.emulators.caller import port
 from tests.emulators.faults import Fault, Faults
 from tests.emulators.slack.access import Access
 from tests.emulators.slack.arguments import Asked, SlackError, asked
@@ -30,7 +31,7 @@ class Call:
     """One request of the bot; `at` is in monotonic seconds, `body` is without the token.
 
     `status` is the HTTP status of the answer, None where there was none; `limited` tells that it
-    was 429.
+    was 429. `port` is the caller's.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Call:
     at: float
     status: int | None
     limited: bool
+    port: int
 
     @property
     def call(self) -> str:
@@ -81,6 +83,7 @@ class WebApi:
         self.methods: dict[str, Handler] = {}
         self.requests: list[Call] = []
         self.unknown: list[str] = []
+        self.watchers: list[Callable[[Call], object]] = []
         self.faults = Faults()
         self.latency = 0.0
         self.closing = asyncio.Event()
@@ -110,7 +113,10 @@ class WebApi:
         await asyncio.sleep(self.latency / 2)
         answer = self._answer(name, fault, work)
         error, limited = answer.error, answer.status == 429
-        self.requests.append(Call(name, args, error is None, error, at, answer.status, limited))
+        ok, caller = error is None, port(request)
+        self.requests.append(Call(name, args, ok, error, at, answer.status, limited, caller))
+        for tell in self.watchers:
+            tell(self.requests[-1])
         if fault and fault.how == "hang":
             await self.closing.wait()
         await asyncio.sleep(self.latency / 2 + (fault.seconds if fault else 0.0))

@@ -168,7 +168,7 @@ def test_judge_finds_nothing_wrong_with_what_is_right() -> None:
 @pytest.mark.parametrize(
     ("remembered", "words"),
     [
-        ([exchange(1)], "the history has of 2"),
+        ([exchange(1)], "the history has nothing of 2"),
         ([exchange(1), exchange(2, part_of(2))], "the history has of 2"),
         ([exchange(1), exchange(2, answer_to(3))], "the history has of 2"),
         ([exchange(2), exchange(1)], "before 1"),
@@ -188,7 +188,8 @@ def test_judge_finds_a_prompt_that_lacks_an_exchange_or_has_one_too_many(wrong: 
 
     # A prompt may begin later, where the context is full, with one exchange at least.
     is_short = len(wrong.messages) == 4
-    found = "the prompt of 3" in str(judged(talk, asked=[wrong]).problems)
+    history = [exchange(1), exchange(2), exchange(3)]
+    found = "the prompt of 3" in str(judged(talk, asked=[wrong], remembered=[history]).problems)
 
     assert found is not is_short
 
@@ -202,7 +203,7 @@ def test_judge_looks_at_what_follows_a_broken_turn() -> None:
 
     assert [each.split(":")[0] for each in right.problems] == ["half"]
     assert "the prompt of 3" in str(wrong.problems)
-    assert "the history has of 3" in str(wrong.problems)
+    assert "the history has nothing of 3" in str(wrong.problems)
 
 
 def test_judge_finds_a_button_to_stop_and_a_traceback() -> None:
@@ -222,6 +223,19 @@ def test_recovery_begins_anew_where_the_one_that_took_over_is_killed_before_it_a
     found = [(one.number, one.seconds, one.others) for one in recoveries(asked, kills)]
 
     assert found == [(7, 1.0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("up", "attended"), [(frozenset({2, 3}), True), (frozenset({2}), False), (frozenset(), False)]
+)
+def test_recovery_is_attended_when_another_process_lives_through_it(
+    up: frozenset[int], attended: bool
+) -> None:
+    kills = [Kill(2.0, frozenset({7}), 1, up), Kill(2.5, pid=2)]
+
+    [one] = recoveries([prompt(7, at=3.0)], kills)
+
+    assert one.attended is attended
 
 
 def test_recovery_is_not_measured_by_what_the_dead_process_had_asked() -> None:

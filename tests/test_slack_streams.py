@@ -465,6 +465,34 @@ async def test_a_stream_that_nobody_knows_of_is_found_by_the_next_try() -> None:
         assert scene.texts() == ["Because so."]
 
 
+async def test_a_stream_is_found_where_the_try_that_ended_it_died_too() -> None:
+    async with a_scene() as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            await surface.post(growing("Because"))
+        # The first update learns that the message still streams.
+        scene.slack.fail("chat.update", "drop", after=1)
+        async with scene.platform.surface(scene.turn, again=True) as surface:
+            with pytest.raises(WriteFailed):
+                await surface.post(growing("Because so"))
+
+        async with scene.platform.surface(scene.turn, again=True) as surface:
+            await surface.post(Page(0, "Because so.", final=True))
+
+        assert scene.texts() == ["Because so."]
+
+
+async def test_a_stream_ends_where_slack_refuses_the_metadata_of_its_page() -> None:
+    async with a_scene() as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            await surface.post(growing("Because"))
+        scene.slack.fail("chat.stopStream", error="invalid_arguments")
+
+        async with scene.platform.surface(scene.turn, again=True) as surface:
+            await surface.post(Page(0, "Because so.", final=True))
+
+        assert scene.texts() == ["Because so."]
+
+
 async def test_what_an_earlier_try_has_begun_gives_way_where_it_takes_no_edits(
     store: Store,
 ) -> None:
@@ -727,7 +755,7 @@ async def test_a_stop_that_slack_refuses_doubles_nothing(store: Store) -> None:
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
         bare = [call for call in scene.slack.requests if call.method == "chat.stopStream"][-1]
-        assert set(bare.body) == {"channel", "ts"}
+        assert not {"markdown_text", "blocks"} & set(bare.body)
 
 
 async def test_a_stream_that_slack_does_not_let_end_is_tried_again_later(store: Store) -> None:

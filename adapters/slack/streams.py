@@ -131,16 +131,21 @@ class Streams:
             self._possible_at = now + min(error.retry_after, _MINUTE / _STARTS)
             raise
 
-    async def end(self, stream_id: str) -> None:
+    async def end(self, stream_id: str, *, metadata: Metadata | None = None) -> None:
         """End a stream as it stands, whoever began it, if it is not over; SurfaceError.
 
-        The update that follows brings what the message lacks: Slack has nothing here to refuse.
+        The update that follows brings the words that the message lacks. Whoever dies before it
+        leaves what the next try finds by the metadata; where Slack refuses that, the stream ends
+        without: then there is nothing to refuse.
         """
         try:
-            await _stop(self._client, stream_id)
+            await _stop(self._client, stream_id, metadata=metadata)
         except WriteRefused as error:
-            if code_of(error) not in _OVER:
+            if code_of(error) in _OVER:
+                return
+            if metadata is None:
                 raise
+            await self.end(stream_id)
 
 
 class Stream:

@@ -252,12 +252,12 @@ class SlackSurface:
             if page.text and code_of(error) != _STREAMING:
                 raise
             # Whoever began the stream has died, or never heard that it began.
-            await self._end(message_id)
+            await self._end(message_id, page)
             await self._messages.change(message_id, page)
 
-    async def _end(self, message_id: str) -> None:
+    async def _end(self, message_id: str, page: Page) -> None:
         try:
-            await self._streams.end(message_id)
+            await self._streams.end(message_id, metadata=self._messages.metadata(page))
         except WriteRefused as error:
             # The page would be sent anew, beside one that may run for minutes.
             raise WriteFailed(str(error)) from error

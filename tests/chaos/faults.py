@@ -86,11 +86,12 @@ class World:
         return 1
 
     async def remember(self, at: float, victim: Bot) -> None:
+        up = frozenset(one.process.pid for one in self.fleet.up()) - {victim.process.pid}
         held = frozenset[int]()
         # Where the store is away nobody knows.
         with suppress(RedisError, OSError):
             held = await self.server.held_by(victim.process.pid)
-        self.kills.append(Kill(at, held))
+        self.kills.append(Kill(at, held, victim.process.pid, up))
 
     async def kill_at(self, moment: Callable[[Call], bool]) -> int:
         """Kill the process whose call this is: its work is done, and it will never hear of it."""

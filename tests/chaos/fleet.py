@@ -46,6 +46,10 @@ class Fleet:
                 return one if one and one.process.returncode is None else None
         return None
 
+    def up(self) -> list[Bot]:
+        """Return those that have come up."""
+        return [one for one in self._running.values() if _is_up(one)]
+
     def hearing(self) -> list[Bot]:
         """Return those that hear the platforms."""
         return [one for one in self._running.values() if _hears(one)]
@@ -77,6 +81,10 @@ class Fleet:
     def texts(self) -> list[str]:
         """All that any of them has written to its log."""
         return [*self.logs, *(one.text() for one in self._running.values())]
+
+
+def _is_up(one: Bot) -> bool:
+    return one.process.returncode is None and "Running as" in one.text()
 
 
 def _hears(one: Bot) -> bool:

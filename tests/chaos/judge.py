@@ -86,9 +86,13 @@ def _judge_prompts(
             said = [one for one in said if one[0] != "system"]
             known = list(_without(said, broken))
             if known != whole[-len(known) :] or len(said) < min(len(whole), 3):
-                verdict.problems.append(f"the prompt of {seen.number} is {said}")
-        answer = told[seen.number].answer if seen.number in told else answer_to(seen.number)
-        whole.append(("assistant", answer))
+                words = [text[:24] for _, text in said]
+                verdict.problems.append(f"the prompt of {seen.number} is {words}")
+        if seen.number in told:
+            whole.append(("assistant", told[seen.number].answer))
+        else:
+            # What is not remembered stands in no prompt either; the history tells.
+            whole.pop()
 
 
 def _judge_history(verdict: Verdict, screen: Screen, told: Mapping[int, _Told]) -> None:
@@ -100,8 +104,11 @@ def _judge_history(verdict: Verdict, screen: Screen, told: Mapping[int, _Told]) 
     known = {seen.number for seen in screen.turns if not _is_broken(seen)}
     for seen in _that_said(screen):
         one = told.get(seen.number)
-        if one is None or bare(one.answer) != seen.said or not _is_verbatim(one.answer, seen):
-            verdict.problems.append(f"the history has of {seen.number}: {one and one.answer}")
+        if one is None:
+            verdict.problems.append(f"the history has nothing of {seen.number}")
+            continue
+        if bare(one.answer) != seen.said or not _is_verbatim(one.answer, seen):
+            verdict.problems.append(f"the history has of {seen.number}: {one.answer[-60:]}")
         elif [number for number in one.before if number in known] != before:
             verdict.problems.append(f"the history has {one.before} before {seen.number}")
         before.append(seen.number)

@@ -15,23 +15,30 @@ _AT_ONCE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A SIGKILL, in monotonic seconds, and the questions whose lease the process had then."""
+    """A SIGKILL, in monotonic seconds, and the questions whose lease the process had then.
+
+    `pid` is the process, and `up` are those that were up besides.
+    """
 
     at: float
     held: frozenset[int] = frozenset()
+    pid: int = 0
+    up: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
     """From the kill of the last process that had a turn until the model is asked for it again.
 
-    `others` are the kills of other processes in that time.
+    `others` are the kills of other processes in that time; it is `attended` when one was up from
+    its beginning to its end.
     """
 
     number: int
     at: float
     seconds: float
     others: int
+    attended: bool
 
 
 def recoveries(asked: Sequence[Asked], kills: Sequence[Kill]) -> list[Recovery]:
@@ -56,4 +63,5 @@ def _from(
             continue
         between = [one for one in kills if kill.at < one.at < asked]
         if not any(number in one.held for one in between):
-            yield Recovery(number, kill.at, asked - kill.at, len(between))
+            left = kill.up - {one.pid for one in between}
+            yield Recovery(number, kill.at, asked - kill.at, len(between), bool(left))

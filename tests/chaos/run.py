@@ -57,14 +57,16 @@ class Report:
 
     def __str__(self) -> str:
         counts = self.verdict.counts
-        alone = [one for one in self.recoveries if not one.others]
+        alone = [one.seconds for one in self.recoveries if not one.others]
+        attended = [one.seconds for one in self.recoveries if one.attended]
         lines = [
             f"turns {self.turns} · events delivered twice {self.doubled}",
             " · ".join(f"{end} {counts[end]}" for end in ENDS),
             "besides: " + " · ".join(f"{extra} {counts[extra]}" for extra in EXTRAS),
             *(self._line(name) for name, _ in self.faults.most_common()),
             f"recovery: {_spread([one.seconds for one in self.recoveries], above=2 * LEASE)}",
-            f"without another SIGKILL: {_spread([one.seconds for one in alone], above=2 * LEASE)}",
+            f"without another SIGKILL: {_spread(alone, above=2 * LEASE)}",
+            f"with another process up all the time: {_spread(attended, above=2 * LEASE)}",
             f"delays of the loop that emulates: {_spread(self.late, above=0.1)}",
         ]
         return "\n".join([*lines, *self.verdict.problems])

@@ -1,10 +1,11 @@
-"""Events wait for the store in their order, and not without end."""
+"""Events wait for the store, or for Discord, in their order, and not without end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -18,6 +19,12 @@ from bot.errors import (
     WriteRefused,
 )
 from tests.waiting import until
+
+
+@pytest.fixture
+def haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.discord.backlog._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("adapters.discord.backlog._LONGEST_LOOK_PAUSE", 0.02)
 
 
 @asynccontextmanager
@@ -56,7 +63,7 @@ async def test_of_more_than_a_hundred_waiting_questions_the_oldest_are_dropped(
 ) -> None:
     backlog, errand = Backlog(), Errands()
     for number in range(103):
-        backlog.add_question(f"{number}", errand(f"{number}"))
+        backlog.add_question(f"{number}", errand(f"{number}"), place=1)
 
     async with working(backlog):
         await until(lambda: "dropped" in caplog.text)
@@ -69,7 +76,7 @@ async def test_of_more_than_a_hundred_waiting_questions_the_oldest_are_dropped(
 async def test_deletions_drop_no_question_of_other_people() -> None:
     backlog, errand = Backlog(), Errands()
     for number in range(3):
-        backlog.add_question(f"{number}", errand(f"question {number}"))
+        backlog.add_question(f"{number}", errand(f"question {number}"), place=1)
     for number in range(101):
         backlog.add_deletion([f"another {number}"], errand("deletion"))
 
@@ -99,7 +106,7 @@ async def test_of_more_than_a_thousand_waiting_deletions_the_oldest_are_dropped(
 async def test_a_question_that_is_deleted_while_it_waits_is_not_admitted() -> None:
     backlog, errand = Backlog(), Errands()
     for number in range(3):
-        backlog.add_question(f"{number}", errand(f"question {number}"))
+        backlog.add_question(f"{number}", errand(f"question {number}"), place=1)
     async with working(backlog):
         await until(lambda: errand.tries)
 
@@ -116,45 +123,97 @@ async def test_an_errand_that_can_never_succeed_is_dropped_at_once(
 ) -> None:
     backlog, errand = Backlog(), Errands()
     errand.away = failure
-    backlog.add_question("1", errand("1"))
+    backlog.add_question("1", errand("1"), place=1)
 
     async with working(backlog):
         await until(lambda: "dropped" in caplog.text)
         errand.away = None
-        backlog.add_question("2", errand("2"))
+        backlog.add_question("2", errand("2"), place=1)
         await until(lambda: errand.done)
 
     assert errand.done == ["2"]
     assert [record.exc_info for record in caplog.records] == [None]
 
 
-@pytest.mark.parametrize("failure", [WriteFailed("no"), WriteDelayed("no", retry_after=1)])
-async def test_an_errand_that_discord_fails_for_long_is_dropped(
-    failure: SurfaceError, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("failure", [WriteFailed("no"), WriteDelayed("no", retry_after=0.01)])
+async def test_a_question_waits_for_discord_as_long_as_it_takes_and_holds_up_its_place_alone(
+    failure: SurfaceError, caplog: pytest.LogCaptureFixture, haste: None
 ) -> None:
-    monkeypatch.setattr("adapters.discord.backlog._PATIENCE", 0.1)
-    monkeypatch.setattr("adapters.discord.backlog._FIRST_PAUSE", 0.06)
-    backlog, errand = Backlog(), Errands()
-    errand.away = failure
-    backlog.add_question("1", errand("1"))
+    backlog, errand, look = Backlog(), Errands(), Errands()
+    errand.away, look.away = None, failure
+    over: list[str] = []
+    for name, place in (("first", 1), ("second", 1), ("elsewhere", 2)):
+        asked = look("look") if name == "first" else None
+        backlog.add_question(
+            name, errand(name), place=place, look=asked, done=partial(over.append, name)
+        )
+    backlog.add_deletion(["another"], errand("deletion"))
 
     async with working(backlog):
-        await until(lambda: "dropped" in caplog.text)
-        errand.away = None
-        backlog.add_question("2", errand("2"))
+        await until(lambda: look.tries > 4)
+        between = [*errand.done], [*over]
+        look.away = None
+        await until(lambda: len(errand.done) > 3)
+
+    assert between == (["elsewhere", "deletion"], ["elsewhere"])
+    assert errand.done[2:] == ["first", "second"]
+    assert caplog.text.count("questions in channel 1 wait for Discord") == 1
+
+
+async def test_of_more_than_a_hundred_questions_that_wait_for_discord_the_oldest_are_dropped(
+    caplog: pytest.LogCaptureFixture, haste: None
+) -> None:
+    backlog, errand, look = Backlog(), Errands(), Errands()
+    errand.away, look.away = None, WriteFailed("away")
+    for number in range(103):
+        backlog.add_question(f"{number}", errand(f"{number}"), place=number, look=look("look"))
+
+    async with working(backlog):
+        await until(lambda: "3 events from Discord were dropped" in caplog.text)
+        look.away = None
+        await until(lambda: len(errand.done) == 100)
+
+    assert sorted(errand.done, key=int) == [f"{number}" for number in range(3, 103)]
+
+
+@pytest.mark.parametrize("failure", [PlaceGone("no"), ValueError("no")])
+async def test_a_question_of_which_discord_tells_nothing_is_dropped_alone(
+    failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    backlog, errand, look = Backlog(), Errands(), Errands()
+    errand.away, look.away = None, failure
+    backlog.add_question("1", errand("1"), place=1, look=look("look"))
+    backlog.add_question("2", errand("2"), place=1)
+
+    async with working(backlog):
         await until(lambda: errand.done)
 
     assert errand.done == ["2"]
-    assert "wait" in caplog.text
+    assert "dropped" in caplog.text or "not handled" in caplog.text
+
+
+async def test_a_question_that_is_deleted_while_it_waits_for_discord_is_not_admitted(
+    haste: None,
+) -> None:
+    backlog, errand, look = Backlog(), Errands(), Errands()
+    errand.away, look.away = None, WriteFailed("away")
+    backlog.add_question("1", errand("1"), place=1, look=look("look"))
+
+    async with working(backlog):
+        await until(lambda: look.tries)
+        backlog.add_deletion(["1"], errand("deletion"))
+        backlog.add_question("2", errand("2"), place=1)
+        look.away = None
+        await until(lambda: len(errand.done) > 1)
+
+    assert errand.done == ["deletion", "2"]
 
 
 async def test_an_errand_waits_for_the_store_as_long_as_it_takes(
-    monkeypatch: pytest.MonkeyPatch,
+    haste: None,
 ) -> None:
-    monkeypatch.setattr("adapters.discord.backlog._PATIENCE", 0.0)
-    monkeypatch.setattr("adapters.discord.backlog._FIRST_PAUSE", 0.01)
     backlog, errand = Backlog(), Errands()
-    backlog.add_question("1", errand("1"))
+    backlog.add_question("1", errand("1"), place=1)
 
     async with working(backlog):
         await until(lambda: errand.tries > 2)

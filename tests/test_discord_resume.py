@@ -224,6 +224,32 @@ async def test_a_thread_is_followed_after_a_resume_without_a_mention(store: Stor
         assert len(looked_up) == 1
 
 
+async def test_what_discord_does_not_let_us_read_is_told_to_the_next_process(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, blind, new = FakeIntake(), FakeIntake(), FakeIntake()
+    async with DiscordEmulator() as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, old, store) as platform:
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+            await until(lambda: old.turns)
+            thread = await our_thread(emulator, platform, old)
+        emulator.fail("GET /channels/", status=503, times=1000)
+        async with a_process(emulator, blind, store):
+            await emulator.say(thread, ada, "two")
+            dm = await emulator.say(emulator.dm(ada), ada, "three")
+            await until(lambda: f"questions in channel {thread} wait for Discord" in caplog.text)
+            await until(lambda: blind.turns)
+        emulator.heal()
+
+        async with a_process(emulator, new, store):
+            await until(lambda: len(new.turns) > 1)
+
+        assert blind.texts == ["three"]
+        assert (sorted(new.texts), new.asked.count(f"discord:{dm}")) == (["three", "two"], 1)
+        assert (emulator.sessions, emulator.resumes) == (1, 2)
+
+
 async def test_the_saved_session_expires_and_is_no_secret_of_the_log(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -980,9 +1006,9 @@ async def test_a_backlog_tells_of_each_errand_that_is_over_however_it_ended() ->
         return go
 
     for name in ("refused", "deleted", "second"):
-        backlog.add_question(name, errand(name), done=partial(over.append, name))
+        backlog.add_question(name, errand(name), place=1, done=partial(over.append, name))
     backlog.add_deletion(["deleted"], errand("deletion"), done=partial(over.append, "deletion"))
-    backlog.put_first((one, errand(one), partial(over.append, one)) for one in ("first", "next"))
+    backlog.put_first((one, errand(one), 1, partial(over.append, one)) for one in ("first", "next"))
 
     working = asyncio.create_task(backlog.work())
     await until(lambda: "deletion" in over)
@@ -1001,7 +1027,7 @@ async def test_an_errand_that_is_cut_off_is_not_over() -> None:
         began.set()
         await asyncio.Event().wait()
 
-    backlog.add_question("1", hang, done=partial(over.append, "1"))
+    backlog.add_question("1", hang, place=1, done=partial(over.append, "1"))
     working = asyncio.create_task(backlog.work())
     await began.wait()
 

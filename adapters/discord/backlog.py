@@ -1,4 +1,4 @@
-"""Events that wait for the store, in the order in which they came."""
+"""Events that wait for the store, or for Discord, in the order in which they came."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
+from bot.tasks import cancelled
 
 Errand = Callable[[], Awaitable[None]]
 Done = Callable[[], None]
 
 _log = logging.getLogger(__name__)
 
-# How many wait while the store is away. A purge deletes up to a hundred messages in one event, but
-# people and other bots delete theirs one by one.
+# How many wait while the store or Discord is away. A purge deletes up to a hundred messages in one
+# event, but people and other bots delete theirs one by one.
 _QUESTIONS, _DELETIONS = 100, 1000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 2.0  # seconds
-_PATIENCE = 30.0  # seconds for which Discord may fail one errand while the others wait
+# Between two looks at one place: a hundred places that Discord fails cost seven requests a second.
+_LONGEST_LOOK_PAUSE = 15.0  # seconds
 
 
 def _nothing() -> None:
@@ -30,35 +32,50 @@ def _nothing() -> None:
 class _Waiting:
     """An errand; `question` is the id of the turn that it admits, None for anything else.
 
+    `place` is where the question stands, and `look` what Discord has to tell before it is admitted.
     `done` is called when it has been run, or is never to be.
     """
 
     run: Errand
     question: str | None
     done: Done
-    failing_since: float | None = None  # seconds of the loop's clock
+    place: int | None = None
+    look: Errand | None = None
 
 
 class Backlog:
     """Runs errands one after the other, so that a thread's turns are admitted in their order.
 
-    An errand that finds the store away is tried until it is back, one that finds Discord away for
-    half a minute, and those behind it wait; one that can never succeed is dropped. Of more than a
-    hundred questions the oldest are dropped, of deletions at a thousand. Each drop is a line in the
-    log.
+    An errand that finds the store away is tried until it is back, and those behind it wait. A
+    question of which Discord has to tell something waits until it does, with those behind it in its
+    place; the others go on. One that can never succeed is dropped. Of more than a hundred questions
+    the oldest are dropped while something is away, of deletions at a thousand. Each drop is a line
+    in the log.
     """
 
     def __init__(self) -> None:
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
+        self._looks: dict[int | None, asyncio.Task[None]] = {}  # by place
 
-    def add_question(self, turn_id: str, errand: Errand, *, done: Done = _nothing) -> None:
-        """Put the admission of a turn behind the others; `done` is called when it needs no more."""
-        self._add(_Waiting(errand, turn_id, done))
+    def add_question(
+        self,
+        turn_id: str,
+        errand: Errand,
+        *,
+        place: int,
+        look: Errand | None = None,
+        done: Done = _nothing,
+    ) -> None:
+        """Put the admission of a turn behind the others; `done` is called when it needs no more.
 
-    def put_first(self, questions: Iterable[tuple[str, Errand, Done]]) -> None:
-        """Put admissions before all that wait, in their order: they were asked earlier."""
-        found = [_Waiting(errand, turn_id, done) for turn_id, errand, done in questions]
+        A `look` is taken beforehand, beside what is done for other places.
+        """
+        self._add(_Waiting(errand, turn_id, done, place, look))
+
+    def put_first(self, questions: Iterable[tuple[str, Errand, int, Done]]) -> None:
+        """Put admissions, each with its place, before all that wait: they were asked earlier."""
+        found = [_Waiting(errand, turn, done, place) for turn, errand, place, done in questions]
         self._waiting.extendleft(reversed(found))
         self._arrived.set()
 
@@ -77,51 +94,81 @@ class Backlog:
     async def work(self) -> None:
         """Run errands until cancelled."""
         pause = _FIRST_PAUSE
-        while True:
-            waiting = await self._next()
-            if await self._is_over(waiting):
-                waiting.done()
-                pause = _FIRST_PAUSE
-                continue
-            self._waiting.appendleft(waiting)
-            self._drop_oldest()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        try:
+            while True:
+                waiting = await self._next()
+                if await self._is_over(waiting):
+                    waiting.done()
+                    pause = _FIRST_PAUSE
+                    continue
+                self._waiting.appendleft(waiting)
+                self._drop_oldest()
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+        finally:
+            await cancelled(*self._looks.values())
 
     def _add(self, waiting: _Waiting) -> None:
         self._waiting.append(waiting)
         self._arrived.set()
 
     async def _next(self) -> _Waiting:
-        while not self._waiting:
+        while (waiting := self._first()) is None:
             self._arrived.clear()
             await self._arrived.wait()
-        return self._waiting.popleft()
+        self._waiting.remove(waiting)
+        return waiting
+
+    def _first(self) -> _Waiting | None:
+        """Return the first errand whose place waits for no look; begin those that come before."""
+        for one in self._waiting:
+            if one.place in self._looks:
+                continue
+            if one.look is None:
+                return one
+            self._looks[one.place] = asyncio.create_task(self._look(one))
+        return None
+
+    async def _look(self, waiting: _Waiting) -> None:
+        pause = _FIRST_PAUSE
+        while waiting in self._waiting and (error := await self._trouble_of(waiting)):
+            if pause == _FIRST_PAUSE:
+                place = waiting.place
+                _log.warning("questions in channel %s wait for Discord: %s", place, error)
+            self._drop_oldest()
+            asked = error.retry_after if isinstance(error, WriteDelayed) else 0.0
+            await asyncio.sleep(max(pause, asked))
+            pause = min(pause * 2, _LONGEST_LOOK_PAUSE)
+        waiting.look = None
+        del self._looks[waiting.place]
+        self._arrived.set()
+
+    async def _trouble_of(self, waiting: _Waiting) -> SurfaceError | None:
+        """Take a look, and return why it has to be taken again, if it has."""
+        try:
+            if waiting.look:
+                await waiting.look()
+        except (WriteDelayed, WriteFailed) as error:
+            return error
+        except SurfaceError as error:
+            _log.warning("an event from Discord was dropped: %s", error)
+            self._drop({waiting})
+        except Exception:
+            _log.exception("an event from Discord was not handled")
+            self._drop({waiting})
+        return None
 
     async def _is_over(self, waiting: _Waiting) -> bool:
         try:
             await waiting.run()
-        except StoreUnavailable as error:
-            waiting.failing_since = None
+        except (StoreUnavailable, WriteDelayed, WriteFailed) as error:
             _log.warning("events from Discord wait, %d more so far: %s", len(self._waiting), error)
             return False
-        except (WriteDelayed, WriteFailed) as error:
-            return self._is_given_up(waiting, error)
         except SurfaceError as error:
             _log.warning("an event from Discord was dropped: %s", error)
         except Exception:
             _log.exception("an event from Discord was not handled")
         return True
-
-    def _is_given_up(self, waiting: _Waiting, error: SurfaceError) -> bool:
-        now = asyncio.get_running_loop().time()
-        if waiting.failing_since is None:
-            waiting.failing_since = now
-        if now - waiting.failing_since >= _PATIENCE:
-            _log.warning("an event from Discord was dropped: %s", error)
-            return True
-        _log.warning("events from Discord wait, %d more so far: %s", len(self._waiting), error)
-        return False
 
     def _drop_oldest(self) -> None:
         questions = [one for one in self._waiting if one.question is not None]
@@ -133,6 +180,7 @@ class Backlog:
         _log.error("%d events from Discord were dropped: too many wait", len(dropped))
 
     def _drop(self, dropped: set[_Waiting]) -> None:
+        gone = [one for one in self._waiting if one in dropped]
         self._waiting = deque(one for one in self._waiting if one not in dropped)
-        for one in dropped:
+        for one in gone:
             one.done()

@@ -95,8 +95,14 @@ class Gateway(discord.Client):
             self._shard.note_dm(message.channel.id, message.id)
         channel = self._looked_up.get(message.channel.id, message.channel)
         if inbound.is_by_a_person(message) and self._may_be_for_us(message, channel):
-            turn_id = inbound.turn_id(message.id)
-            self._backlog.add_question(turn_id, partial(self._take, message), done=held())
+            unknown = isinstance(channel, discord.PartialMessageable)
+            self._backlog.add_question(
+                inbound.turn_id(message.id),
+                partial(self._take, message),
+                place=channel.id,
+                look=partial(self._look_up, message) if unknown else None,
+                done=held(),
+            )
 
     async def on_raw_message_delete(self, event: discord.RawMessageDeleteEvent) -> None:
         """Queue the end of a turn whose question was deleted."""
@@ -154,7 +160,12 @@ class Gateway(discord.Client):
 
     async def _look(self, search: Search, event: Context) -> None:
         found = [
-            (inbound.turn_id(message.id), partial(self._take, message), event.run(held))
+            (
+                inbound.turn_id(message.id),
+                partial(self._take, message),
+                message.channel.id,
+                event.run(held),
+            )
             for message in await search.look()
             if inbound.is_by_a_person(message) and self._may_be_for_us(message, message.channel)
         ]
@@ -227,6 +238,9 @@ class Gateway(discord.Client):
         except Refused as refused:
             if not refused.told:
                 self._start(self._tell(message, refused.apology))
+
+    async def _look_up(self, message: discord.Message) -> None:
+        await self._channel(message)
 
     async def _channel(self, message: discord.Message) -> inbound.Channel | None:
         channel: object = self._looked_up.get(message.channel.id, message.channel)

@@ -85,7 +85,8 @@ async def until_heard(store: Store, message: str) -> None:
     async with asyncio.timeout(60):
         while True:
             for name in await store.command("KEYS", store.key("gateway", "*", "heard")):
-                if int(await store.command("GET", name)) >= int(message):
+                heard = await store.command("HVALS", name)
+                if heard and max(map(int, heard)) >= int(message):
                     return
             await asyncio.sleep(0.01)
 
@@ -810,6 +811,57 @@ async def test_each_shard_resumes_its_own_session(store: Store) -> None:
 
         assert sorted(new.texts) == ["one", "two"]
         assert (emulator.sessions, emulator.resumes) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(None, ((0, 1), 2)), (((0, 1), 2), ((0, 1, 2), 3)), (((0, 1), 2), None)]
+)
+async def test_another_number_of_shards_catches_up(
+    store: Store, before: Shards | None, after: Shards | None
+) -> None:
+    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    rules = GatewayRules(shards=2, max_concurrency=3, identify_seconds=0.0)
+    async with DiscordEmulator(clock=clock, gateway=rules) as emulator:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        async with a_process(emulator, old, store, shards=before):
+            await emulator.say(dm, ada, "zero")
+            await until(lambda: old.turns)
+            async with asyncio.timeout(60):
+                while len(await heard_by(store)) < len(before[0] if before else (0,)):
+                    await asyncio.sleep(0.01)
+        await emulator.say(dm, ada, "one")
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store, shards=after):
+            await until(lambda: {"one", "two"} <= {*new.texts})
+
+        assert emulator.resumes == 0
+
+
+async def heard_by(store: Store) -> list[str]:
+    """Return the shards of which it is saved how far they were heard."""
+    for name in await store.command("KEYS", store.key("gateway", "*", "heard")):
+        return list(await store.command("HKEYS", name))
+    return []
+
+
+async def test_a_shard_that_is_new_goes_on_where_the_slowest_other_was(store: Store) -> None:
+    def shard(name: str) -> SavedSession:
+        return SavedSession(store=store, application="1", shard=name, holder="it")
+
+    first = await shard("0/2").heard(or_else=300)
+    await shard("0/2").save(Session("a", 1, ""), intents=1, newest=500)
+    await shard("1/2").save(Session("b", 1, ""), intents=1, newest=400)
+    inherited = await shard("0/3").heard(or_else=900)
+    # It is kept: the first one's process may end before it has caught up.
+    await shard("0/2").save(Session("a", 2, ""), intents=1, newest=700)
+    await shard("1/2").save(Session("b", 2, ""), intents=1, newest=600)
+
+    assert (first, inherited) == (0, 400)
+    assert await shard("0/3").heard(or_else=900) == 400
+    assert await shard("1/2").heard(or_else=900) == 600
 
 
 async def test_shards_that_may_not_begin_at_once_begin_one_after_the_other(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""A shard's session in Redis, from which a new process goes on."""
+"""A shard's session in Redis, and how far the bot was heard, from which a new process goes on."""
 
 from __future__ import annotations
 
@@ -26,13 +26,29 @@ return {kept[2], kept[3], kept[4]}
 """
 _SAVE = """
 local holder, intents, id, seq, url, newest = unpack(ARGV, 1, 6)
-local session_seconds, heard_seconds = unpack(ARGV, 7, 8)
+local session_seconds, heard_seconds, shard = unpack(ARGV, 7, 9)
 local other = redis.call('HGET', KEYS[1], 'holder')
 if other and other ~= holder then return 0 end
 redis.call('HSET', KEYS[1], 'holder', holder, 'intents', intents, 'id', id, 'seq', seq, 'url', url)
 redis.call('EXPIRE', KEYS[1], session_seconds)
-if newest ~= '0' then redis.call('SET', KEYS[2], newest, 'EX', heard_seconds) end
+if newest ~= '0' then
+    redis.call('HSET', KEYS[2], shard, newest)
+    redis.call('EXPIRE', KEYS[2], heard_seconds)
+end
 return 1
+"""
+# A shard that nobody has listened to may have the guilds of any other one. Ids are compared as
+# doubles, which are exact to less than a millisecond, and kept as they are.
+_HEARD = """
+local shard, or_else, heard_seconds = unpack(ARGV)
+local heard = redis.call('HGET', KEYS[1], shard)
+if heard then return heard end
+for _, other in ipairs(redis.call('HVALS', KEYS[1])) do
+    if not heard or tonumber(other) < tonumber(heard) then heard = other end
+end
+redis.call('HSET', KEYS[1], shard, heard or or_else)
+redis.call('EXPIRE', KEYS[1], heard_seconds)
+return heard or '0'
 """
 _NOTE_DMS = """
 for number = 3, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[number + 1], ARGV[number]) end
@@ -42,18 +58,23 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 
 
 class SavedSession:
-    """One shard's session; `holder` names the process. Every method raises StoreUnavailable."""
+    """One shard's session; `holder` names the process. Every method raises StoreUnavailable.
+
+    `shard` is its number and how many there are: a session is of that shard alone. How far it was
+    heard, and the DMs in use, are the bot's, so that they outlive a change of how many there are.
+    """
 
     def __init__(self, *, store: Store, application: str, shard: str, holder: str) -> None:
         self._store = store
         self._application = application
+        self._shard = shard
         self._holder = holder
-        place = ("gateway", application, shard)
-        self._session = store.key(*place, "session")
-        self._heard = store.key(*place, "heard")
-        self._dms = store.key(*place, "dms")
+        self._session = store.key("gateway", application, shard, "session")
+        self._heard = store.key("gateway", application, "heard")
+        self._dms = store.key("gateway", application, "dms")
         self._take = store.redis.register_script(_TAKE)
         self._save = store.redis.register_script(_SAVE)
+        self._hear = store.redis.register_script(_HEARD)
         self._note_dms = store.redis.register_script(_NOTE_DMS)
 
     async def take(self, intents: int) -> Session | None:
@@ -72,7 +93,7 @@ class SavedSession:
                 keys=[self._session, self._heard],
                 args=[
                     *(self._holder, intents, session.id, session.seq, session.url, newest),
-                    *(SESSION_SECONDS, _HEARD_SECONDS),
+                    *(SESSION_SECONDS, _HEARD_SECONDS, self._shard),
                 ],
             )
         return written == 1
@@ -92,11 +113,12 @@ class SavedSession:
     async def heard(self, *, or_else: int) -> int:
         """Return the last message that was dealt with, by any process.
 
-        Where there is none, `or_else` is saved in its place, and the answer is 0.
+        Of a shard that nobody has listened to it is the earliest of the other shards'; where there
+        is none, `or_else` is saved in its place, and the answer is 0.
         """
-        if await self._store.command("SET", self._heard, or_else, "NX", "EX", _HEARD_SECONDS):
-            return 0
-        return int(await self._store.command("GET", self._heard) or 0)
+        with store_errors():
+            args = [self._shard, or_else, _HEARD_SECONDS]
+            return int(await self._hear(keys=[self._heard], args=args))
 
     async def dms(self) -> list[int]:
         """Return the DMs that people used last, the latest first."""

@@ -527,6 +527,69 @@ async def test_a_catch_up_makes_fifty_requests_for_messages_dms_included(store: 
         assert [one for one in new.texts if one != "hello"] == [*map(str, range(59, 10, -1)), "now"]
 
 
+async def test_all_that_was_missed_in_a_place_is_read_page_by_page(store: Store) -> None:
+    new, clock = FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        for number in range(230):
+            called = f"{emulator.bot_mention} {number}" if number % 45 == 0 else "among people"
+            await emulator.say(emulator.channel_id, ada, called)
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: len(new.turns) > 5)
+
+        assert new.texts == ["0", "45", "90", "135", "180", "225"]
+
+
+async def test_of_more_than_can_be_read_in_a_place_the_newest_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert missed._PAGE * missed._PAGES == 1000
+    monkeypatch.setattr(missed, "_PAGE", 2)
+    monkeypatch.setattr(missed, "_PAGES", 3)
+    new, clock = FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        for number in range(8):
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {number}")
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: "7" in new.texts)
+
+        assert new.texts == list("234567")
+    assert f"of channel {emulator.channel_id} only the last 6 messages are read" in caplog.text
+
+
+async def test_a_place_where_much_was_said_holds_up_no_other_and_keeps_its_order(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(missed, "_PAGE", 1)
+    monkeypatch.setattr(missed, "_TOGETHER", 0.35)
+    monkeypatch.setattr("adapters.discord.gateway._LOOK_AGAIN", 0.0)
+    new, clock = FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        quiet = emulator.channel("quiet")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await emulator.say(quiet, ada, f"{emulator.bot_mention} quiet")
+        for number in range(7):
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {number}")
+        clock.advance(3600)
+        emulator.latency = 0.1
+
+        async with a_process(emulator, new, store):
+            await until(lambda: len(new.turns) > 7)
+
+        assert new.texts == ["quiet", *"0123456"]
+
+
 async def test_a_place_that_cannot_be_read_hides_no_other(store: Store) -> None:
     new, clock = FakeIntake(), Clock()
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:

@@ -94,7 +94,7 @@ class Gateway(discord.Client):
         if isinstance(message.channel, discord.DMChannel):
             self._shard.note_dm(message.channel.id, message.id)
         channel = self._looked_up.get(message.channel.id, message.channel)
-        if inbound.is_by_a_person(message) and self._may_be_for_us(message, channel):
+        if self._is_question(message):
             unknown = isinstance(channel, discord.PartialMessageable)
             self._backlog.add_question(
                 inbound.turn_id(message.id),
@@ -147,7 +147,7 @@ class Gateway(discord.Client):
         shard = self._shard
         heard = await shard.heard()
         dms = await shard.saved.dms() if shard.saved and shard.hears_dms else []
-        search = Search(self, heard=heard, begun=shard.begun, dms=dms)
+        search = Search(self, heard=heard, begun=shard.begun, dms=dms, wanted=self._is_question)
         await self._look(search, event)
         if not search.is_over:
             # What is said from now on waits for one pass only.
@@ -167,7 +167,6 @@ class Gateway(discord.Client):
                 event.run(held),
             )
             for message in await search.look()
-            if inbound.is_by_a_person(message) and self._may_be_for_us(message, message.channel)
         ]
         self._backlog.put_first(found)
 
@@ -204,6 +203,10 @@ class Gateway(discord.Client):
             self._start(self._ask(interaction, prompt.strip()))
 
         return tree
+
+    def _is_question(self, message: discord.Message) -> bool:
+        channel = self._looked_up.get(message.channel.id, message.channel)
+        return inbound.is_by_a_person(message) and self._may_be_for_us(message, channel)
 
     def _may_be_for_us(
         self, message: discord.Message, channel: discord.abc.MessageableChannel

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import discord
 
@@ -17,7 +18,10 @@ _log = logging.getLogger(__name__)
 PATIENCE = 300.0  # seconds after which nobody waits for an answer any more
 PLACES = 50  # threads, channels and DMs that are looked through
 _TOGETHER = 20.0  # seconds for one pass
-_MESSAGES = 100  # of each, at most: one request
+_PAGE = 100  # messages, the most of one request: Discord's documentation, "Get Channel Messages"
+# Of each place at most this many pages: three messages in a second for all of PATIENCE. All places
+# together then need ten seconds of the requests that Discord takes from a bot.
+_PAGES = 10
 # Messages of different channels may reach us in another order than their ids have.
 _OVERLAP = 5000 << 22  # five seconds, in ids
 # For the gateway to tell of the guilds after a session has begun: 5 seconds.
@@ -25,6 +29,20 @@ _SHOWN_LOOKS, _SHOWN_PAUSE = 100, 0.05
 _SHOWN_WITHIN = 60.0  # seconds after which a guild that is not there has an outage: nobody writes
 
 _Place = discord.TextChannel | discord.VoiceChannel | discord.StageChannel | discord.Thread
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A place that is read from its end, page by page, so that the newest are not left out.
+
+    `found` are the messages that are for us, newest first; `place` is None until a DM is known.
+    """
+
+    id: int
+    place: _Place | discord.DMChannel | None
+    found: list[discord.Message] = field(default_factory=list)
+    pages: int = 0
+    before: int | None = None
 
 
 class Search:
@@ -36,14 +54,21 @@ class Search:
     """
 
     def __init__(
-        self, client: discord.Client, *, heard: int, begun: int, dms: Sequence[int]
+        self,
+        client: discord.Client,
+        *,
+        heard: int,
+        begun: int,
+        dms: Sequence[int],
+        wanted: Callable[[discord.Message], bool],
     ) -> None:
         self.is_over = False
         self._client = client
         self._since = max(heard - _OVERLAP, begun, _id_at(time.time() - PATIENCE))
-        self._dms = dms
+        self._wanted = wanted
         self._began = time.monotonic()
-        self._seen: set[int] = set()  # places that need no further look
+        self._readings = {one: _Reading(one, None) for one in dms}  # by place
+        self._read: set[int] = set()  # places that need no further look
 
     async def look(self) -> list[discord.Message]:
         """Return what one more pass has found, place by place, oldest first."""
@@ -56,6 +81,8 @@ class Search:
         if not self.is_over and self._lasts > PATIENCE:
             self.is_over = True
             _log.warning("some of what was said while the bot was away could not be read in time")
+            for one in self._unread():
+                found += reversed(one.found)
         return found
 
     @property
@@ -64,34 +91,53 @@ class Search:
 
     async def _has_read_all(self, found: list[discord.Message]) -> bool:
         whole = await _are_shown(self._client) or self._lasts > _SHOWN_WITHIN
-        for place in self._places():
-            whole &= await self._has_read(place.id, _since(place, self._since), found)
-        for channel_id in self._dms:
-            if channel_id not in self._seen:
-                messages = _in_dm(self._client, channel_id, self._since)
-                whole &= await self._has_read(channel_id, messages, found)
+        self._choose()
+        reading = self._unread()
+        # One page of each place in turn: one where much was said holds up no other.
+        while reading:
+            left = [one for one in reading if await self._is_read_on(one, found)]
+            whole &= all(one.id in self._read for one in reading if one not in left)
+            reading = left
         return whole
 
-    def _places(self) -> list[_Place]:
-        """Return where somebody wrote since then: our own threads first, then the latest."""
-        left = PLACES - len(self._seen.union(self._dms))
-        places = _places(self._client, self._since)
-        return [one for one in places if one.id not in self._seen][:left]
+    def _choose(self) -> None:
+        """Add places where somebody wrote since then: our own threads first, then the latest."""
+        places = [one for one in _places(self._client, self._since) if one.id not in self._readings]
+        for one in places[: max(0, PLACES - len(self._readings))]:
+            self._readings[one.id] = _Reading(one.id, one)
 
-    async def _has_read(
-        self,
-        place_id: int,
-        messages: Awaitable[list[discord.Message]],
-        found: list[discord.Message],
-    ) -> bool:
+    def _unread(self) -> list[_Reading]:
+        """Return what is to be read on, DMs last."""
+        unread = [one for one in self._readings.values() if one.id not in self._read]
+        return sorted(unread, key=lambda one: isinstance(one.place, discord.DMChannel | None))
+
+    async def _is_read_on(self, reading: _Reading, found: list[discord.Message]) -> bool:
+        """Read one more page; False where that was the last one, or the next one has to wait."""
         try:
-            found += await messages
+            if not await self._is_at_its_end(reading):
+                return True
         except (WriteDelayed, WriteFailed) as error:
-            _log.info("channel %d is looked through later: %s", place_id, error)
+            _log.info("channel %d is looked through later: %s", reading.id, error)
             return False
         except SurfaceError as error:
-            _log.info("channel %d cannot be looked through: %s", place_id, error)
-        self._seen.add(place_id)
+            _log.info("channel %d cannot be looked through: %s", reading.id, error)
+        self._read.add(reading.id)
+        found += reversed(reading.found)
+        return False
+
+    async def _is_at_its_end(self, reading: _Reading) -> bool:
+        place = reading.place = reading.place or await _dm(self._client, reading.id)
+        if place is None:
+            return True
+        page = await _page(place, reading.before)
+        new = [one for one in page if one.id > self._since]
+        reading.found += [one for one in new if self._wanted(one)]
+        if len(new) < _PAGE:
+            return True
+        reading.before, reading.pages = new[-1].id, reading.pages + 1
+        if reading.pages < _PAGES:
+            return False
+        _log.warning("of channel %d only the last %d messages are read", place.id, _PAGES * _PAGE)
         return True
 
 
@@ -136,13 +182,13 @@ def _is_readable(place: _Place) -> bool:
     return may.read_messages and may.read_message_history
 
 
-async def _in_dm(client: discord.Client, channel_id: int, since: int) -> list[discord.Message]:
+async def _dm(client: discord.Client, channel_id: int) -> discord.DMChannel | None:
     async with translated():
         channel = await client.fetch_channel(channel_id)
-    return await _since(channel, since) if isinstance(channel, discord.DMChannel) else []
+    return channel if isinstance(channel, discord.DMChannel) else None
 
 
-async def _since(place: _Place | discord.DMChannel, since: int) -> list[discord.Message]:
-    after = discord.Object(since)
+async def _page(place: _Place | discord.DMChannel, before: int | None) -> list[discord.Message]:
+    end = discord.Object(before) if before else None
     async with translated():
-        return [one async for one in place.history(limit=_MESSAGES, after=after)]
+        return [one async for one in place.history(limit=_PAGE, before=end)]

@@ -117,8 +117,10 @@ class SavedSession:
         is none, `or_else` is saved in its place, and the answer is 0.
         """
         with store_errors():
-            args = [self._shard, or_else, _HEARD_SECONDS]
-            return int(await self._hear(keys=[self._heard], args=args))
+            heard: str = await self._hear(
+                keys=[self._heard], args=[self._shard, or_else, _HEARD_SECONDS]
+            )
+        return int(heard)
 
     async def dms(self) -> list[int]:
         """Return the DMs that people used last, the latest first."""

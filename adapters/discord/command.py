@@ -31,7 +31,9 @@ class CommandSurface:
 
     limit = LIMIT
 
-    def __init__(self, client: RestClient, *, place: CommandPlace, turn_id: str) -> None:
+    def __init__(
+        self, client: RestClient, *, place: CommandPlace, turn_id: str, tried_at: float | None
+    ) -> None:
         self._http = client.http
         self._place = place
         self._turn_id = turn_id
@@ -40,6 +42,8 @@ class CommandSurface:
             place=ChannelPlace(place.channel, None, opens_thread=False),
             parent=None,
             turn_id=turn_id,
+            tried_at=tried_at,
+            alone=False,
         )
         self._command = self._newest = Webhook(
             client,

@@ -40,22 +40,30 @@ _THREAD_PATIENCE = 5.0  # seconds for which a thread may wait for others
 
 @asynccontextmanager
 async def open_surface(
-    client: RestClient, turn: Turn, budgets: Budgets
+    client: RestClient, turn: Turn, budgets: Budgets, *, again: bool
 ) -> AsyncIterator[ChannelSurface | CommandSurface]:
     """Open the surface of a turn's reply through a client that has logged in.
 
     A thread is opened where the turn asks for one and Discord takes one soon, and Discord shows
     that we type until the end. Raises PlaceGone or WriteFailed.
     """
+    tried_at = turn.asked_at if again else None
     match read_place(turn.place):
         case CommandPlace() as command:
             # Discord itself shows that we work, until the first edit.
-            yield CommandSurface(client, place=command, turn_id=turn.id)
+            yield CommandSurface(client, place=command, turn_id=turn.id, tried_at=tried_at)
         case ChannelPlace() as asked:
             place = await _in_thread(client, asked, budgets, name=_thread_name(turn.text))
             async with _typing(client, place.channel, budgets):
                 parent = None if place is asked else asked
-                yield ChannelSurface(client, place=place, parent=parent, turn_id=turn.id)
+                yield ChannelSurface(
+                    client,
+                    place=place,
+                    parent=parent,
+                    turn_id=turn.id,
+                    tried_at=tried_at,
+                    alone=place.question is None,
+                )
 
 
 async def _in_thread(

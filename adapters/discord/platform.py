@@ -90,8 +90,7 @@ class DiscordPlatform:
 
     def surface(self, turn: Turn, *, again: bool = False) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply, its Discord thread included."""
-        del again  # the nonce of a message tells whether it was sent before
-        return open_surface(self._client, turn, self._budgets)
+        return open_surface(self._client, turn, self._budgets, again=again)
 
     async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return nothing: what lands late has the nonce of a message that is there, and is none."""

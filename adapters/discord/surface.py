@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections import Counter
 from contextlib import suppress
 from typing import Any
@@ -15,6 +16,7 @@ from adapters.discord.client import RestClient
 from adapters.discord.errors import NotPermitted, OldMessage, ThreadArchived, translated
 from adapters.discord.limits import edit_budget
 from adapters.discord.place import ChannelPlace
+from adapters.discord.standing import standing
 from adapters.discord.tables import tables_as_code
 from bot.domain import EditBudget, Json, Page
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteFailed, WriteRefused
@@ -25,6 +27,9 @@ REGENERATE_LABEL = "Regenerate"
 LIMIT = 2000  # Discord's documentation, "Create Message"
 
 _log = logging.getLogger(__name__)
+
+# Discord knows a nonce for "the past few minutes" (its documentation, "Create Message").
+_KNOWN_FOR = 60.0  # seconds for which it surely does
 
 _CHANNEL = "/channels/{channel_id}/messages"
 _MESSAGE = _CHANNEL + "/{message_id}"
@@ -37,6 +42,8 @@ class ChannelSurface:
 
     `parent` is where the thread was opened from the question. The reply stands there, and the edit
     budget is the parent's from then on, when we may open the thread and not write in it.
+    `tried_at` is the earliest time at which another try may have sent what nobody knows of, None
+    where there was none. `alone` says that no other reply grows in this place.
     """
 
     limit = LIMIT
@@ -48,13 +55,20 @@ class ChannelSurface:
         place: ChannelPlace,
         parent: ChannelPlace | None,
         turn_id: str,
+        tried_at: float | None,
+        alone: bool,
     ) -> None:
+        self._client = client
         self._http = client.http
         self._place = place
         self._parent = parent
         self._turn_id = turn_id
         self._refusals: Counter[int] = Counter()  # by page number
         self._old: set[int] = set()  # numbers of pages whose messages take few edits
+        self._tried_at = tried_at
+        self._alone = alone
+        self._known: set[str] = set()  # ids of messages
+        self._lost: list[str] = []  # ids of messages that earlier tries have left, oldest first
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         """Return the budget of the reply's channel.
@@ -70,10 +84,17 @@ class ChannelSurface:
         return len(tables_as_code(text))
 
     async def post(self, page: Page) -> str:
-        """Send a message; sent again within minutes, the first one is changed instead.
+        """Send a message; sent again, the first one is changed instead.
 
         Where that takes no edit, another is sent and it is taken away.
         """
+        await self._look()
+        while self._lost:
+            lost = self._lost[0]
+            shown = await self._comes_to_be(lost, page)
+            del self._lost[0]
+            if shown:
+                return lost
         message = await self._send_where_we_may(page)
         if await self._comes_to_show(message, page):
             return str(message["id"])
@@ -86,6 +107,7 @@ class ChannelSurface:
 
     async def edit(self, message_id: str, page: Page) -> None:
         """Change a message, or delete it for a page without text; its thread is unarchived."""
+        self._known.add(message_id)
         try:
             await self._edit_where_it_stands(message_id, page)
         except OldMessage as error:
@@ -112,6 +134,24 @@ class ChannelSurface:
         except WriteRefused as error:
             raise PlaceGone(f"the thread stays archived: {error}") from error
 
+    async def _look(self) -> None:
+        """Look for what earlier tries have sent, where that may be too long ago for the nonce."""
+        if self._tried_at is None or time.time() - self._tried_at < _KNOWN_FOR:
+            return
+        bot_id = str(self._client.user.id if self._client.user else "")
+        found: list[str] = []
+        for place in (self._place, self._parent):
+            if place and not found:
+                found = await standing(
+                    self._http,
+                    place,
+                    bot_id=bot_id,
+                    turn_id=self._turn_id,
+                    alone=self._alone,
+                    but=self._known,
+                )
+        self._lost, self._tried_at = found, None
+
     async def _send_where_we_may(self, page: Page) -> dict[str, Any]:
         try:
             message = await self._send(self._place, page)
@@ -129,8 +169,11 @@ class ChannelSurface:
         if _shows(message, page, self._turn_id):
             return True
         # An earlier try got through after all, and Discord answers with what it sent.
+        return await self._comes_to_be(str(message["id"]), page)
+
+    async def _comes_to_be(self, message_id: str, page: Page) -> bool:
         try:
-            await self.edit(str(message["id"]), page)
+            await self.edit(message_id, page)
         except (MessageGone, WriteRefused) as error:
             # Gone is what an answer that needed fewer pages took away since.
             _log.info("what an earlier try has sent takes no edits: %s", error)
@@ -172,9 +215,15 @@ class ChannelSurface:
                 "fail_if_not_exists": False,
             }
         route = Route("POST", _CHANNEL, channel_id=place.channel)
-        async with translated():
-            sent: dict[str, Any] = await self._http.request(route, json=body)
-            return sent
+        try:
+            async with translated():
+                sent: dict[str, Any] = await self._http.request(route, json=body)
+        except WriteFailed:
+            # It may stand there.
+            self._tried_at = self._tried_at or time.time()
+            raise
+        self._known.add(str(sent["id"]))
+        return sent
 
 
 def form(page: Page, turn_id: str) -> dict[str, Json]:

@@ -1,0 +1,172 @@
+"""What an earlier try has left in Discord is found though its nonce is forgotten."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from bot.domain import Page, Turn
+from bot.errors import WriteFailed
+from tests.discord_platform import channel_turn, logged_in, page, turn_at
+from tests.emulators.clock import Clock
+from tests.emulators.discord import DiscordEmulator
+
+LATER = 600.0  # seconds, after which Discord knows no nonce any more
+
+
+def of_long_ago(turn: Turn) -> Turn:
+    return replace(turn, asked_at=time.time() - LATER)
+
+
+async def dm_question(emulator: DiscordEmulator) -> Turn:
+    ada = emulator.user("Ada")
+    dm = emulator.dm(ada)
+    said = await emulator.say(dm, ada, "why?")
+    place = {"channel": dm, "question": None, "opens_thread": False}
+    return of_long_ago(turn_at(place, turn_id=f"discord:{said}"))
+
+
+async def mention(emulator: DiscordEmulator, *, opens_thread: bool) -> Turn:
+    said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+    return of_long_ago(channel_turn(emulator, said, opens_thread=opens_thread))
+
+
+def shown(emulator: DiscordEmulator, channel: str) -> list[str]:
+    mine = [one for one in emulator.screen(channel) if one.author_id == emulator.bot_id]
+    return [one.text for one in mine]
+
+
+async def left_by(emulator: DiscordEmulator, turn: Turn, *pages: Page) -> list[str]:
+    """Post these as a process that died before it could save an id."""
+    async with logged_in(emulator) as platform, platform.surface(turn) as surface:
+        return [await surface.post(one) for one in pages]
+
+
+@pytest.mark.parametrize("where", ["dm", "thread", "channel"])
+async def test_what_a_try_of_long_ago_has_left_is_gone_on_with(where: str) -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        if where == "dm":
+            turn = await dm_question(emulator)
+        else:
+            turn = await mention(emulator, opens_thread=where == "thread")
+        left = await left_by(emulator, turn, page("It is"))
+        clock.advance(LATER)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            found = await surface.post(page("It is so", last=True))
+
+        channel = turn.id.removeprefix("discord:") if where == "thread" else None
+        channel = channel or str(turn.place["channel"])
+        assert (found, shown(emulator, channel)) == (left[0], ["It is so"])
+
+
+async def test_all_pages_of_a_try_of_long_ago_are_found_in_their_order() -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn = await dm_question(emulator)
+        left = await left_by(emulator, turn, page("1", final=True), page("2", number=1))
+        clock.advance(LATER)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            first = await surface.post(page("one", final=True))
+            second = await surface.post(page("two", number=1, final=True))
+            third = await surface.post(page("three", number=2, last=True))
+
+        assert [first, second] == left
+        assert third not in left
+        assert shown(emulator, str(turn.place["channel"])) == ["one", "two", "three"]
+
+
+async def test_pages_that_are_known_or_another_turns_are_left_alone() -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn = await dm_question(emulator)
+        other = replace(turn, id="discord:99")
+        await left_by(emulator, other, page("a", final=True), page("b", number=1, last=True))
+        known = (await left_by(emulator, turn, page("It is")))[0]
+        clock.advance(LATER)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            await surface.edit(known, page("It is", final=True))
+            await surface.post(page("so", number=1, last=True))
+
+        assert shown(emulator, str(turn.place["channel"])) == ["a", "b", "It is", "so"]
+
+
+async def test_a_page_below_another_question_of_the_channel_is_not_ours() -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn, other = [await mention(emulator, opens_thread=False) for _ in range(2)]
+        await left_by(emulator, other, page("a", final=True))
+        await left_by(emulator, turn, page("It is"))
+        clock.advance(LATER)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            await surface.post(page("It is so", last=True))
+
+        assert shown(emulator, emulator.channel_id) == ["a", "It is so"]
+
+
+async def test_a_post_whose_answer_was_lost_long_ago_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.discord.surface._KNOWN_FOR", 0.0)
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator, logged_in(emulator) as platform:
+        turn = await dm_question(emulator)
+        emulator.fail("POST .*/messages", "drop", applied=True)
+        async with platform.surface(turn) as surface:
+            with pytest.raises(WriteFailed):
+                await surface.post(page("It is"))
+            clock.advance(LATER)
+
+            await surface.post(page("It is so", last=True))
+
+        assert shown(emulator, str(turn.place["channel"])) == ["It is so"]
+
+
+async def test_a_look_that_fails_is_taken_again_and_nothing_is_sent_before() -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn = await dm_question(emulator)
+        await left_by(emulator, turn, page("It is"))
+        clock.advance(LATER)
+        emulator.fail("GET .*/messages", status=503)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            with pytest.raises(WriteFailed):
+                await surface.post(page("It is so", last=True))
+            between = shown(emulator, str(turn.place["channel"]))
+            await surface.post(page("It is so", last=True))
+
+        assert between == ["It is"]
+        assert shown(emulator, str(turn.place["channel"])) == ["It is so"]
+
+
+async def test_where_we_may_not_look_the_reply_is_sent_and_that_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with DiscordEmulator() as emulator:
+        turn = await dm_question(emulator)
+        emulator.fail("GET .*/messages", status=403, body={"code": 50001, "message": "Missing"})
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            await surface.post(page("It is so", last=True))
+
+        assert shown(emulator, str(turn.place["channel"])) == ["It is so"]
+    assert "may stand twice" in caplog.text
+
+
+async def test_nobody_looks_while_the_nonce_is_known() -> None:
+    async with DiscordEmulator() as emulator:
+        turn = replace(await dm_question(emulator), asked_at=time.time())
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            await surface.post(page("It is so", last=True))
+
+        assert not [
+            one for one in emulator.requests if one.method == "GET" and "messages" in one.path
+        ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import tempfile
 import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -297,6 +298,27 @@ async def test_an_address_that_does_not_answer_is_left_for_the_first_one(store: 
 
         async with a_process(emulator, FakeIntake(), store):
             assert (emulator.sessions, emulator.resumes) == (1, 1)
+
+
+async def test_a_session_is_resumed_at_its_own_address(store: Store) -> None:
+    async with DiscordEmulator() as emulator:
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        async with connect(
+            token=emulator.token,
+            api_url=emulator.api_url,
+            gateway_url=emulator.gateway_url.replace("/gateway", "/nowhere"),
+            threads=True,
+            budgets=NoLimits(),
+        ) as platform:
+            task = asyncio.create_task(platform.listen(FakeIntake(), store=store))
+            try:
+                await until(lambda: emulator.resumes)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+        assert (emulator.sessions, emulator.resumes) == (1, 1)
 
 
 async def test_a_session_with_other_intents_is_not_resumed(store: Store) -> None:
@@ -1034,6 +1056,30 @@ async def test_an_old_and_a_new_deployment_overlap_without_a_double_answer() -> 
     assert old.process.returncode == 0
 
 
+@pytest.mark.process
+async def test_processes_with_ranges_of_shards_hear_everything_once() -> None:
+    rules = GatewayRules(shards=4, max_concurrency=4, needs_sharding=True)
+    async with DiscordEmulator(gateway=rules) as emulator, ModelEmulator() as model:
+        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+            data_dir, ways = Path(folder), [DiscordDm(emulator), DiscordMention(emulator)]
+            variables = discord_variables(emulator, model)
+            async with AsyncExitStack() as stack:
+                for shards in ("0-1/4", "2-3/4"):
+                    theirs = variables | {"DISCORD_SHARDS": shards}
+                    running = bot("discord", data_dir=data_dir, variables=theirs)
+                    await stack.enter_async_context(running)
+                await stack.enter_async_context(
+                    bot("worker", data_dir=data_dir, variables=variables)
+                )
+                await until(lambda: len(emulator.listeners) == 4)
+                for way in ways:
+                    await way.ask("one")
+                await until(lambda: all(way.finals() == said("one") for way in ways))
+
+        assert sorted(one.shard for one in emulator.listeners) == [(n, 4) for n in range(4)]
+        assert len(model.requests) == 2
+
+
 # The parts
 
 
@@ -1170,6 +1216,20 @@ def test_the_library_is_as_its_internals_were_read() -> None:
     assert inspect.signature(DiscordWebSocket.close).parameters["code"].default == 4000
     assert ReconnectWebSocket(None, resume=False).resume is False
     assert isinstance(DiscordWebSocket.DEFAULT_GATEWAY, yarl.URL)
+
+
+def test_the_librarys_connection_is_led_in_one_file() -> None:
+    folder = Path(inspect.getfile(DiscordPlatform)).parent
+    internals = re.compile(r"discord\.gateway\b|\._connection\.|DiscordWebSocket")
+
+    found = [one.name for one in folder.glob("*.py") if internals.search(own(one.read_text()))]
+
+    assert found == ["connection.py"]
+
+
+def own(source: str) -> str:
+    """Return a file's text without the names of our own modules."""
+    return source.replace("adapters.discord", "")
 
 
 async def test_a_client_has_a_parser_for_each_event_that_somebody_waits_for() -> None:

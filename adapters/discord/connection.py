@@ -26,6 +26,7 @@ _LEAVING = 4000
 _OPENING = 60.0  # seconds for the connection and its first frame, as in the library
 _CLOSING = 5.0  # seconds for the other side's answer, of the library's 30
 _DISCORDS_OWN = ".discord.gg"
+_FIRST = DiscordWebSocket.DEFAULT_GATEWAY
 
 _Parser = Callable[[Any], None]
 
@@ -143,6 +144,11 @@ class Connection:
                 # The library hands an event to tasks, and these have taken their holds when it is
                 # this call's turn.
                 asyncio.get_running_loop().call_soon(release)
+
+
+def begin_at(address: str) -> None:
+    """Have sessions of this process begin at an address; an empty one is Discord's own."""
+    DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(address) if address else _FIRST
 
 
 def _address(session: Session) -> yarl.URL | None:

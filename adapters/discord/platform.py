@@ -10,12 +10,11 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import discord
-import yarl
-from discord.gateway import DiscordWebSocket
 from discord.http import Route
 
 from adapters.discord.backlog import Backlog
 from adapters.discord.client import RestClient
+from adapters.discord.connection import begin_at
 from adapters.discord.errors import fail_at_once, translated
 from adapters.discord.gateway import Gateway
 from adapters.discord.limits import Budgets, counted
@@ -32,7 +31,6 @@ from bot.tasks import cancelled
 _log = logging.getLogger(__name__)
 
 _API_URL = Route.BASE
-_GATEWAY_URL = DiscordWebSocket.DEFAULT_GATEWAY
 _RECONNECT_PAUSE = 5.0  # seconds, after what discord.py does not mend by itself
 _REFUSED = (
     "DISCORD_TOKEN is refused by Discord: copy the bot's token from https://discord.com/developers"
@@ -58,7 +56,7 @@ async def connect(
     CannotStart when the token is refused or Discord cannot be reached.
     """
     Route.BASE = api_url or _API_URL
-    DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway_url) if gateway_url else _GATEWAY_URL
+    begin_at(gateway_url)
     # We never speak, and an operator need not hear of what voice lacks.
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
     client = RestClient(

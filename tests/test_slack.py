@@ -27,6 +27,7 @@ from adapters.slack.markup import markdown_block, readable
 from bot.domain import Page, Person, ThreadKey, Turn
 from bot.errors import (
     CannotStart,
+    HasEnded,
     MessageGone,
     NotTheLast,
     PlaceGone,
@@ -650,6 +651,28 @@ async def test_the_stop_button_stops_its_turn(transport: Transport) -> None:
 
         assert delivery.status == 200
         assert intake.stopped == [f"slack:{slack.team_id}:{dm}:{ts}"]
+
+
+@pytest.mark.parametrize("away", [None, StoreUnavailable("away")])
+async def test_a_stop_that_leads_to_nothing_is_answered_to_the_person_alone(
+    away: StoreUnavailable | None,
+) -> None:
+    intake = FakeIntake()
+    async with fast() as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+        await slack.say(dm, ann, "why?")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.last) as surface:
+            message_id = await surface.post(first("Because"))
+        intake.has_ended, intake.refuses = True, away
+
+        delivery = await slack.click(dm, message_id.split(":")[1], ann, "stop")
+        await until(lambda: slack.ephemerals, within=5)
+
+        (told,) = slack.ephemerals
+        assert delivery.status == 200
+        assert (told.channel_id, told.user_id, told.text) == (dm, ann, (away or HasEnded).apology)
 
 
 @both_transports

@@ -15,7 +15,7 @@ from adapters.slack.errors import translated
 from adapters.slack.identity import Identity
 from adapters.slack.people import People
 from bot.domain import Person, ThreadKey, Turn
-from bot.errors import Refused, StoreUnavailable, SurfaceError
+from bot.errors import HasEnded, Refused, StoreUnavailable, SurfaceError
 from bot.guard import escape_markup
 from bot.intake import Intake
 
@@ -123,14 +123,22 @@ class Inbound:
             case {"type": "app_uninstalled" | "tokens_revoked" as happened}:
                 log.warning("Slack says %s: this workspace gets no more replies", happened)
 
-    async def on_stop(self, turn_id: str) -> None:
-        """Take a press of the Stop button."""
-        await self._intake.stop(turn_id)
+    async def on_stop(self, press: Press) -> None:
+        """Take a press of the Stop button; where it leads to nothing, say why."""
+        await self._answered(press, self._end(press.turn_id))
 
     async def on_regenerate(self, press: Press) -> None:
         """Take a press of the Regenerate button; where it leads to nothing, say why."""
+        again = self._intake.regenerate(press.turn_id, person_id=press.user, press_id=press.id)
+        await self._answered(press, again)
+
+    async def _end(self, turn_id: str) -> None:
+        if not await self._intake.stop(turn_id):
+            raise HasEnded
+
+    async def _answered(self, press: Press, asked: Coroutine[None, None, None]) -> None:
         try:
-            await self._intake.regenerate(press.turn_id, person_id=press.user, press_id=press.id)
+            await asked
         except (Refused, StoreUnavailable) as error:
             self._errands.start(_shown(self._whisper(press, escape_markup(error.apology))))
 

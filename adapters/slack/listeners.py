@@ -60,9 +60,9 @@ def build_app(
         else:
             await ack()
 
-    async def on_stop(action: dict[str, str], ack: AsyncAck) -> None:
-        if turn_id := action.get("value"):
-            await inbound.on_stop(turn_id)
+    async def on_stop(body: dict[str, object], ack: AsyncAck) -> None:
+        if press := pressed(body):
+            await inbound.on_stop(press)
         await ack()
 
     async def on_regenerate(body: dict[str, object], ack: AsyncAck) -> None:

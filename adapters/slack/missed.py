@@ -4,79 +4,189 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import translated
-from adapters.slack.listening import Place
-from bot.errors import SurfaceError, WriteDelayed
+from adapters.slack.identity import Identity
+from adapters.slack.listening import PLACES, Place
+from adapters.slack.streams import Budgets
+from bot.domain import EditBudget
+from bot.errors import SurfaceError, WriteDelayed, WriteFailed
 
 log = logging.getLogger(__name__)
 
-_TOGETHER = 20.0  # seconds for all places
-_MESSAGES = 100  # of each, at most: one request
+PATIENCE = 300.0  # seconds after which nobody waits for an answer any more
+# A connection that has gone silent is noticed this much later, and clocks differ a little.
+_OVERLAP = 10.0  # seconds
+_TOGETHER = 20.0  # seconds for one pass
+_PAGE = 200  # messages, as Slack recommends (docs: conversations.history, "Pagination")
+# A place in which more than a thousand messages came in five minutes is no conversation.
+_PAGES = 5
+# Each method allows 50 a minute (docs: Tier 3); the other half is for finding our own messages.
+_REQUESTS, _MINUTE = PLACES, 60.0
 
 Event = dict[str, object]
 
 
-async def missed(
-    client: AsyncWebClient, *, places: Iterable[Sequence[Place]], since: float, bot: str
-) -> list[Event]:
-    """Return what was said to us since then as events, place by place, oldest first.
+@dataclass(slots=True, eq=False)
+class _Unread:
+    """A place that is not read to its end; `said` is what was said to us there, by its `ts`."""
 
-    `places` has DMs and threads apart, for Slack counts them apart. A place that cannot be read is
-    left out, and so are those behind one where Slack asks for a pause, or that come too late.
+    channel: str
+    thread: str
+    cursor: str = ""
+    pages: int = 0
+    said: dict[float, Event] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What an operator can find it by."""
+        return f"{self.channel}:{self.thread}" if self.thread else self.channel
+
+    @property
+    def events(self) -> list[Event]:
+        """What was said to us there, oldest first."""
+        return [self.said[ts] for ts in sorted(self.said)]
+
+
+class Search:
+    """A look for what was said to us in the last so many seconds, in as many passes as it takes.
+
+    `places` has DMs and threads apart, for Slack counts them apart. It `is_over` when each place
+    was read, or refuses to be, or nobody waits any more; what is left out is logged. `budgets`
+    count the requests of all processes.
     """
-    found: list[Event] = []
-    try:
-        async with asyncio.timeout(_TOGETHER):
-            for alike in places:
-                async for channel, messages in _read_all(client, alike, since):
-                    found += _to_us(messages, channel, since=since, bot=bot)
-    except TimeoutError:
-        log.warning("what was said while Slack was not heard could not be looked through in time")
-    return found
 
+    def __init__(
+        self,
+        client: AsyncWebClient,
+        *,
+        identity: Identity,
+        budgets: Budgets,
+        places: tuple[Sequence[Place], Sequence[Place]],
+        seconds: float,
+    ) -> None:
+        self._client = client
+        self._bot = identity.user
+        self._budgets = budgets
+        self._since = time.time() - min(seconds + _OVERLAP, PATIENCE)
+        self._began = time.monotonic()
+        self._kinds = [
+            (EditBudget(f"slack:{kind}:{identity.team}", _REQUESTS, _MINUTE, refills=False), left)
+            for kind, left in zip(("history", "replies"), map(_unread, places), strict=True)
+        ]
 
-async def _read_all(
-    client: AsyncWebClient, places: Sequence[Place], since: float
-) -> AsyncIterator[tuple[str, list[Event]]]:
-    for channel, thread in places:
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to read."""
+        return not any(left for _, left in self._kinds)
+
+    async def look(self) -> list[Event]:
+        """Return what one more pass has found, as events, place by place, oldest first.
+
+        It reads a page of each place; one whose reading fails, or that has more, is read again in
+        the next pass, and those that Slack wants a pause before.
+        """
+        found: list[Event] = []
         try:
-            yield channel, await _read(client, channel, thread, since)
-        except WriteDelayed as error:
-            log.info("Slack lets no more be read now, and tells the rest again itself: %s", error)
-            return
+            async with asyncio.timeout(_TOGETHER), asyncio.TaskGroup() as group:
+                for budget, left in self._kinds:
+                    group.create_task(self._read_each(budget, left, found))
+        except TimeoutError:
+            log.info("what was said while Slack was not heard takes long to look through")
+        if time.monotonic() - self._began > PATIENCE:
+            found += self._give_up()
+        return found
+
+    async def _read_each(
+        self, budget: EditBudget, left: deque[_Unread], found: list[Event]
+    ) -> None:
+        for _ in range(len(left)):
+            if not await self._may_read(budget):
+                return
+            try:
+                has_ended = await self._has_ended(left[0])
+            except WriteDelayed as error:
+                log.info("Slack lets no more be read for %g s", error.retry_after)
+                await self._budgets.pause(budget, error.retry_after)
+                return
+            if has_ended:
+                found += left.popleft().events
+            else:
+                left.rotate(-1)
+
+    async def _may_read(self, budget: EditBudget) -> bool:
+        try:
+            await self._budgets.final(budget, deadline=asyncio.get_running_loop().time())
+        except WriteDelayed:
+            return False
+        return True
+
+    async def _has_ended(self, place: _Unread) -> bool:
+        """Read one more page and return whether there is none after it that is worth reading."""
+        try:
+            await self._read_page(place)
+        except WriteDelayed:
+            raise
+        except WriteFailed as error:
+            log.info("%s is looked through later: %s", place.name, error)
+            return False
         except SurfaceError as error:
-            log.info("a place in Slack cannot be looked through: %s", error)
+            log.warning("%s cannot be looked through: %s", place.name, error)
+            return True
+        if place.cursor and place.pages == _PAGES:
+            log.warning("%s has more messages than are looked through", place.name)
+        return not place.cursor or place.pages == _PAGES
+
+    async def _read_page(self, place: _Unread) -> None:
+        since, cursor = f"{self._since:.6f}", place.cursor or None
+        async with translated():
+            if place.thread:
+                answer = await self._client.conversations_replies(
+                    channel=place.channel,
+                    ts=place.thread,
+                    oldest=since,
+                    limit=_PAGE,
+                    cursor=cursor,
+                )
+            else:
+                answer = await self._client.conversations_history(
+                    channel=place.channel, oldest=since, limit=_PAGE, cursor=cursor
+                )
+        place.said |= self._to_us(answer["messages"], place.channel)
+        place.cursor = str((answer.get("response_metadata") or {}).get("next_cursor") or "")
+        place.pages += 1
+
+    def _to_us(self, messages: Sequence[Event], channel: str) -> dict[float, Event]:
+        direct = channel.startswith("D")
+        return {
+            _ts(message): _as_told(message, channel, "message" if direct else "app_mention")
+            for message in messages
+            # A thread's parent is among its replies in any case.
+            if _ts(message) > self._since
+            and (direct or f"<@{self._bot}" in str(message.get("text")))
+        }
+
+    def _give_up(self) -> list[Event]:
+        places = [place for _, left in self._kinds for place in left]
+        for _, left in self._kinds:
+            left.clear()
+        if places:
+            names = " ".join(place.name for place in places)
+            log.warning("some of what was missed could not be read in time: %s", names)
+        return [event for place in places for event in place.events]
 
 
-async def _read(client: AsyncWebClient, channel: str, thread: str, since: float) -> list[Event]:
-    oldest = f"{since:.6f}"
-    async with translated():
-        if thread:
-            answer = await client.conversations_replies(
-                channel=channel, ts=thread, oldest=oldest, limit=_MESSAGES
-            )
-        else:
-            answer = await client.conversations_history(
-                channel=channel, oldest=oldest, limit=_MESSAGES
-            )
-    return list(answer["messages"])
+def _unread(places: Sequence[Place]) -> deque[_Unread]:
+    return deque(_Unread(channel, thread) for channel, thread in places)
 
 
-def _to_us(messages: list[Event], channel: str, *, since: float, bot: str) -> list[Event]:
-    direct = channel.startswith("D")
-    return [
-        _as_told(message, channel, "message" if direct else "app_mention")
-        for message in sorted(messages, key=_ts)
-        # A thread's parent is among its replies in any case.
-        if _ts(message) > since and (direct or f"<@{bot}" in str(message.get("text")))
-    ]
-
-
-def _as_told(message: Event, channel: str, kind: str) -> Event:
+def _as_told(message: Mapping[str, object], channel: str, kind: str) -> Event:
     event = {**message, "type": kind, "channel": channel}
     if event.get("thread_ts") == event.get("ts"):
         # It says so only since somebody replied.
@@ -84,7 +194,7 @@ def _as_told(message: Event, channel: str, kind: str) -> Event:
     return event
 
 
-def _ts(message: Event) -> float:
+def _ts(message: Mapping[str, object]) -> float:
     try:
         return float(str(message.get("ts")))
     except ValueError:

@@ -40,8 +40,8 @@ async def connect(
 ) -> AsyncIterator[SlackPlatform]:
     """Join the workspace of a bot token; an empty `api_url` is Slack's own.
 
-    `budgets` count the streams that are begun. Raises CannotStart when Slack refuses the token or
-    cannot be reached.
+    `budgets` count the streams that are begun, and what is read after an outage. Raises CannotStart
+    when Slack refuses the token or cannot be reached.
     """
     url = api_url or AsyncWebClient.BASE_URL
     # slack-sdk 3.47 heeds its own timeout only without a session of ours.
@@ -85,6 +85,7 @@ class SlackPlatform:
         self._signing_secret = signing_secret
         self._people = People(client)
         self._statuses = Statuses(client)
+        self._budgets = budgets
         self._streams = Streams(client, identity=identity, budgets=budgets)
 
     def surface(self, turn: Turn, *, again: bool = False) -> AbstractAsyncContextManager[Surface]:
@@ -119,7 +120,11 @@ class SlackPlatform:
         jobs = [asyncio.create_task(sockets.keep())]
         if listening:
             watch = Watch(
-                self._client, identity=self._identity, listening=listening, inbound=inbound
+                self._client,
+                identity=self._identity,
+                budgets=self._budgets,
+                listening=listening,
+                inbound=inbound,
             )
             jobs.append(asyncio.create_task(watch.keep(lambda: sockets.are_open)))
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+from collections import deque
 from collections.abc import Callable
 
 from slack_sdk.web.async_client import AsyncWebClient
@@ -12,33 +12,45 @@ from slack_sdk.web.async_client import AsyncWebClient
 from adapters.slack.identity import Identity
 from adapters.slack.inbound import Inbound
 from adapters.slack.listening import Listening
-from adapters.slack.missed import missed
+from adapters.slack.missed import Event, Search
+from adapters.slack.streams import Budgets
 from bot.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 300.0  # seconds after which nobody waits for an answer any more
-# A connection that has gone silent is noticed this much later, and clocks differ a little.
-_OVERLAP = 10.0  # seconds
 _BEAT_SECONDS = 1.0
 
 
 class Watch:
-    """Keeps the record of when Slack was heard; after an outage, asks Slack what was said."""
+    """Keeps the record of when Slack was heard; after an outage, asks Slack what was said.
+
+    That we hear Slack is not saved before all that was missed is read and admitted.
+    """
 
     def __init__(
-        self, client: AsyncWebClient, *, identity: Identity, listening: Listening, inbound: Inbound
+        self,
+        client: AsyncWebClient,
+        *,
+        identity: Identity,
+        budgets: Budgets,
+        listening: Listening,
+        inbound: Inbound,
     ) -> None:
         self._client = client
         self._identity = identity
+        self._budgets = budgets
         self._listening = listening
         self._inbound = inbound
+        self._search: Search | None = None
+        self._found: deque[Event] = deque()
 
     async def keep(self, are_open: Callable[[], bool]) -> None:
         """Watch until cancelled; `are_open` tells whether Slack can be heard now."""
         while True:
             await asyncio.sleep(_BEAT_SECONDS)
             if not are_open():
+                # What is said now is missed, too, and places that were read already may have more.
+                self._search = None
                 continue
             try:
                 await self._beat()
@@ -48,17 +60,34 @@ class Watch:
                 log.exception("what was said while Slack was not heard could not be looked through")
 
     async def _beat(self) -> None:
-        if silence := await self._listening.beat():
-            await self._catch_up(silence)
+        silence = await self._listening.beat()
+        await self._admit()
+        if not silence:
+            self._search = None
+            return
+        search = self._search = self._search or await self._new_search(silence)
+        self._found.extend(await search.look())
+        await self._admit()
+        if search.is_over:
             await self._listening.begin()
+            self._search = None
 
-    async def _catch_up(self, silence: int) -> None:
-        events = await missed(
+    async def _new_search(self, silence: int) -> Search:
+        log.info("Slack was not heard for %d s: what was said meanwhile is looked for", silence)
+        return Search(
             self._client,
+            identity=self._identity,
+            budgets=self._budgets,
             places=await self._listening.places(),
-            since=time.time() - min(silence + _OVERLAP, PATIENCE),
-            bot=self._identity.user,
+            seconds=silence,
         )
-        log.info("Slack was not heard for %d s; messages found since: %d", silence, len(events))
-        for event in events:
-            await self._inbound.on_event(event)
+
+    async def _admit(self) -> None:
+        while self._found:
+            try:
+                await self._inbound.on_event(self._found[0])
+            except StoreUnavailable:
+                raise
+            except Exception:
+                log.exception("what was said while Slack was not heard could not be handled")
+            self._found.popleft()

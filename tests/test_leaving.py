@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.__main__ import DRAIN_SECONDS
 from bot.store import connect
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
@@ -133,3 +134,28 @@ async def test_a_process_is_gone_in_time_though_its_reply_and_its_own_store_hang
                 assert await ended(running) - began < LIMIT
             finally:
                 os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_reply_that_takes_too_long_is_handed_over_and_ended_by_the_next(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    model.answer = "The quick brown fox jumps over the lazy dog. " * 20 + "The end."
+    model.delay = 60 * model.chunk / len(model.answer)
+    async with DiscordEmulator() as discord:
+        way = DiscordDm(discord)
+        # A lease so long that only what was handed over can be answered in time.
+        variables = discord_variables(discord, model) | {"LEASE_SECONDS": "60"}
+        async with bot(data_dir=data_dir, variables=variables) as old:
+            await asyncio.wait_for(discord.connected.wait(), 60)
+            await way.ask("What is it?")
+            await until(lambda: way.finals())
+            began = time.monotonic()
+            old.process.terminate()
+            lasted = await ended(old) - began
+        half_written = way.finals()
+        model.delay = 0
+        async with bot(data_dir=data_dir, variables=variables):
+            await until(lambda: way.finals() == [model.answer], within=30)
+
+    assert DRAIN_SECONDS <= lasted < LIMIT
+    assert half_written != [model.answer]

@@ -23,6 +23,7 @@ from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.conversations import UNLISTED_MOST
 from tests.emulators.slack.rates import Rate, per_minute
 from tests.fakes import FakeIntake
+from tests.outage import line
 from tests.process import SlackDm, bot, slack_variables
 from tests.waiting import until
 
@@ -479,6 +480,27 @@ async def test_a_store_that_is_away_during_the_look_loses_nothing(store: Store) 
             await until(lambda: after.texts == ["two"], within=5)
 
         assert len(reads(slack)) == 1
+
+
+async def test_what_is_said_while_the_store_is_away_is_a_turn_when_it_is_back(
+    store: Store, valkey_url: str, tmp_path: Path
+) -> None:
+    intake, prefix = FakeIntake(), store.key("").partition(":")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            line(valkey_url, Path(folder)) as way,
+            connect_store(url=way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
+            quiet() as slack,
+            a_process(slack, intake, cut_off),
+        ):
+            await until_heard(store)
+            await way.cut()
+            intake.refuses = StoreUnavailable("away")
+            await missed(slack, store, "two")
+
+            intake.refuses = None
+            await way.mend()
+            await until(lambda: intake.texts == ["two"], within=5)
 
 
 async def test_a_question_that_cannot_be_handled_holds_up_no_other(

@@ -1,0 +1,26 @@
+"""The door: what is kept of a question."""
+
+from __future__ import annotations
+
+from bot.domain import Person, ThreadKey, Turn
+from bot.history import History
+from bot.intake import MAX_QUESTION, Intake
+from bot.store import Store
+from bot.turns import Limits, TurnQueue
+
+
+async def test_a_question_is_kept_up_to_its_longest(store: Store) -> None:
+    queue = TurnQueue(
+        store=store, worker="w1", limits=Limits(1, 1, 1, 1), lease_seconds=1, keep_seconds=60
+    )
+    intake = Intake(queue=queue, history=History(store=store, keep_seconds=60))
+    key = ThreadKey("console", "local", "ann", "t1")
+    text = "x" * (MAX_QUESTION + 1)
+
+    await queue.ready(["console"], count=1, block_seconds=0.1)  # listens from now on
+    await intake.admit(Turn("console:1", key, Person("u1", "Ann"), text, {}, 1000.0))
+
+    (token,) = await queue.ready(["console"], count=1, block_seconds=5)
+    taken = await queue.take(token)
+    assert taken
+    assert len(taken.turn.text) == MAX_QUESTION

@@ -81,6 +81,16 @@ async def missed(slack: SlackEmulator, store: Store, *texts: str, name: str = "A
     return dm
 
 
+async def missed_from_each(slack: SlackEmulator, store: Store, *names: str) -> None:
+    """Let people say their names in DMs of their own, while nobody hears."""
+    for name in names:
+        person = slack.user(name)
+        await used(store, (slack.dm(person), ""))
+        await slack.say(slack.dm(person), person, name)
+    await lost(slack, events=len(names))
+    await passed(store, 60)
+
+
 async def missed_in_thread(
     slack: SlackEmulator, store: Store, texts: Sequence[str], *, talk: int
 ) -> None:
@@ -306,6 +316,33 @@ async def test_a_place_whose_reading_fails_is_read_again(
             await until_heard(store)
 
 
+async def test_a_place_whose_reading_fails_holds_up_no_other(store: Store) -> None:
+    after = FakeIntake()
+    async with quiet() as slack:
+        await missed_from_each(slack, store, "Ann", "Ben")
+        slack.fail("conversations.history", status=500)
+
+        async with a_process(slack, after, store):
+            await until(lambda: len(after.texts) == 2)
+
+    assert after.texts == ["Ann", "Ben"]
+
+
+async def test_threads_are_read_though_dms_hang(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.slack.missed._TOGETHER", 0.3)
+    after = FakeIntake()
+    async with quiet() as slack:
+        await used(store, ("D0HANGS", ""))
+        await missed_in_thread(slack, store, ["one"], talk=0)
+        slack.fail("conversations.history", "hang", times=1000)
+
+        async with a_process(slack, after, store):
+            await until(lambda: after.texts == ["one"])
+        slack.heal()
+
+
 async def test_nothing_counts_as_heard_before_it_is_read(store: Store) -> None:
     after = FakeIntake()
     async with quiet() as slack:
@@ -326,12 +363,7 @@ async def test_a_pause_that_slack_asks_for_is_kept_and_then_the_rest_is_read(sto
     after = FakeIntake()
     once_a_second = Rate(calls=1, seconds=1.0, burst=1)
     async with quiet(rates={"conversations.history": once_a_second}) as slack:
-        for name in ("Ann", "Ben", "Cleo"):
-            dm = slack.dm(slack.user(name))
-            await used(store, (dm, ""))
-            await slack.say(dm, slack.user(name), name)
-        await lost(slack, events=3)
-        await passed(store, 60)
+        await missed_from_each(slack, store, "Ann", "Ben", "Cleo")
 
         async with a_process(slack, after, store):
             await until(lambda: len(after.texts) == 3)
@@ -350,12 +382,7 @@ async def test_places_beyond_our_own_limit_wait_for_the_next_minute(
     monkeypatch.setattr("adapters.slack.missed._MINUTE", 1.0)
     after = FakeIntake()
     async with quiet() as slack:
-        for name in ("Ann", "Ben", "Cleo"):
-            dm = slack.dm(slack.user(name))
-            await used(store, (dm, ""))
-            await slack.say(dm, slack.user(name), name)
-        await lost(slack, events=3)
-        await passed(store, 60)
+        await missed_from_each(slack, store, "Ann", "Ben", "Cleo")
 
         async with a_process(slack, after, store):
             await until(lambda: len(after.texts) == 3)

@@ -21,7 +21,14 @@ import aiohttp
 from huggingface_hub import AsyncInferenceClient, ChatCompletionInputStreamOptions
 
 from bot.domain import Json, Message
-from bot.errors import AnswerCut, ModelUnavailable, ModelUnknown, SystemRefused, UsageRefused
+from bot.errors import (
+    AnswerCut,
+    ModelUnavailable,
+    ModelUnknown,
+    PromptRefused,
+    SystemRefused,
+    UsageRefused,
+)
 from bot.model_call import Call, open_pool
 from bot.model_numbers import Numbers
 from bot.model_server import ModelServer
@@ -94,7 +101,8 @@ class ChatModel:
         self._top_p = top_p
         self._idle_timeout = idle_timeout
         self._total_timeout = total_timeout
-        self._counts = True  # whether the server takes it well to be asked for a count of tokens
+        # Whether the server takes it well to be asked for a count of tokens; None: not known yet.
+        self._counts: bool | None = None
         self._name = server.model
         # Whether the system prompt has to stand in the first question; None: not known yet.
         self._folds: bool | None = None
@@ -207,11 +215,18 @@ class ChatModel:
     async def _ask(
         self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message]
     ) -> None:
+        """Ask, and once again without the count of tokens, where that may be what is refused."""
+        counts = self._counts
         try:
-            await self._send(client, call, prompt, counts=self._counts)
-        except UsageRefused:
+            await self._send(client, call, prompt, counts=counts is not False)
+        except PromptRefused as refusal:
+            if not _may_mean_the_count(refusal, counts):
+                raise
             await self._send(client, call, prompt, counts=False)
+            # A refusal may have another reason: who has taken the rest did not know the field.
             self._counts = False
+        else:
+            self._counts = counts is not False
 
     async def _send(
         self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message], *, counts: bool
@@ -253,6 +268,12 @@ class ChatModel:
                 raise self._server.failure("silence", happened) from error
             happened = f"did not end its answer in {self._total_timeout:g} s"
             raise self._server.failure("slow", happened) from error
+
+
+def _may_mean_the_count(refusal: PromptRefused, counts: bool | None) -> bool:
+    """Whether a refusal is of `stream_options`: some servers do not say which field it is."""
+    unclear = type(refusal) is PromptRefused and refusal.status in (400, 422)
+    return isinstance(refusal, UsageRefused) or (unclear and counts is None)
 
 
 def _usage(event: bytes) -> Json:

@@ -331,7 +331,7 @@ class TestAnswers:
 @pytest.mark.parametrize("status", [400, 500, 503])
 async def test_no_refusal_is_too_deep(status: int) -> None:
     async with ModelEmulator() as emulator:
-        emulator.fail(ASK, status=status, body="[" * 65_000)
+        emulator.fail(ASK, status=status, body="[" * 65_000, times=2)
         _, error = await failure(emulator)
 
     assert error.status == status
@@ -490,7 +490,8 @@ class TestFailures:
     ) -> None:
         async with ModelEmulator() as emulator:
             emulator.models = SEVERAL
-            emulator.fail(ASK, status=status)
+            # Twice, for the first refusal may be of a field that the server does not know.
+            emulator.fail(ASK, status=status, times=2)
             said, error = await failure(emulator)
 
         assert said == ""
@@ -498,7 +499,7 @@ class TestFailures:
         assert error.status == status
         assert f"HTTP {status} (" in str(error)
         assert cure in str(error)
-        assert len(emulator.requests) == 1
+        assert len(emulator.requests) == (2 if status in (400, 422) else 1)
 
     @pytest.mark.parametrize(
         ("status", "said", "kind"),
@@ -559,7 +560,8 @@ class TestFailures:
     )
     async def test_no_body_is_too_strange(self, body: str) -> None:
         async with ModelEmulator() as emulator:
-            emulator.fail(ASK, status=422, body=body, headers={"Transfer-Encoding": "chunked"})
+            chunked = {"Transfer-Encoding": "chunked"}
+            emulator.fail(ASK, status=422, body=body, headers=chunked, times=2)
             _, error = await failure(emulator)
 
         assert type(error) is PromptRefused
@@ -572,6 +574,7 @@ class TestFailures:
                 ASK,
                 status=422,
                 body={"error": {"message": PROMPT[1].text, "code": "sk-key?"}, "detail": echo},
+                times=2,
             )
             _, error = await failure(emulator)
 

@@ -54,7 +54,7 @@ WAYS: dict[str, Callable[[ModelEmulator], object] | None] = {
     "gated": lambda it: it.fail_as("gated model"),
     "404": lambda it: it.fail_as("unsupported model"),
     "413": _long,
-    "422": lambda it: it.fail_as("invalid"),
+    "422": lambda it: it.fail_as("invalid", times=2),
     "429": lambda it: it.fail_as("too many requests"),
     "503": lambda it: it.fail_as("loading"),
     "3xx": lambda it: it.fail(ASK, status=301, headers={"Location": "https://example.com/"}),

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from bot.domain import Message
-from bot.errors import AnswerCut, ModelError, PromptRefused
+from bot.errors import AnswerCut, ModelError, PromptRefused, PromptTooLong
 from bot.model import ChatModel
 from bot.model_call import open_pool
 from bot.model_numbers import Numbers
@@ -75,18 +75,61 @@ async def test_a_server_that_tells_no_count_is_not_counted() -> None:
     assert number("first_token_seconds_count", "uncounted") == 1
 
 
-async def test_a_server_that_does_not_know_the_field_is_asked_without_it_from_then_on() -> None:
+@pytest.mark.parametrize("names_it", [True, False])
+async def test_a_server_that_does_not_know_the_field_is_asked_without_it_from_then_on(
+    names_it: bool,
+) -> None:
     async with ModelEmulator() as emulator:
-        emulator.refuses = ["stream_options"]
+        emulator.refuses, emulator.names_them = ["stream_options"], names_it
         assert await answer(emulator, "strict", times=2) == SAID
 
     assert ["stream_options" in asked.body for asked in emulator.requests] == [True, False, False]
     assert number("failures_total", "strict", kind="UsageRefused") == 0
 
 
-async def test_another_refusal_is_not_asked_again() -> None:
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_refusal_of_the_plain_request_is_told_as_what_it_is(status: int) -> None:
     async with ModelEmulator() as emulator:
-        emulator.fail(ASK, status=422, times=2)
+        emulator.fail(ASK, status=422)
+        emulator.fail(ASK, status=status, body={"error": {"code": "context_length_exceeded"}})
+        with pytest.raises(PromptTooLong):
+            await answer(emulator, "refused")
+        assert await answer(emulator, "refused") == SAID
+
+    # Nothing is learnt of the field from it.
+    assert ["stream_options" in asked.body for asked in emulator.requests] == [True, False, True]
+
+
+async def test_a_server_that_has_taken_the_field_is_asked_once() -> None:
+    async with ModelEmulator() as emulator:
+        server = ModelServer(url=emulator.url, key="-", model="taken", own=True)
+        async with open_pool(server) as pool:
+            model = a_model(server, pool)
+            assert await words(model) == SAID
+            emulator.fail(ASK, status=422)
+            with pytest.raises(PromptRefused):
+                await words(model)
+            assert await words(model) == SAID
+
+    assert ["stream_options" in asked.body for asked in emulator.requests] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "context_length_exceeded"),
+        (400, "model_not_supported"),
+        (401, "x"),
+        (404, "x"),
+        (413, "x"),
+        (418, "x"),
+        (500, "x"),
+    ],
+)
+async def test_another_refusal_is_not_asked_again(status: int, code: str) -> None:
+    async with ModelEmulator() as emulator:
+        emulator.models = ("one", "another")
+        emulator.fail(ASK, status=status, body={"error": {"code": code}}, times=2)
         with pytest.raises(ModelError):
             await answer(emulator, "refused")
 

@@ -404,7 +404,8 @@ class TestWishes:
     async def test_a_refusal_that_repeats_a_question_names_no_model(self, said: str) -> None:
         async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:
             emulator.models = (MISTRAL, "costly")
-            emulator.fail("chat/completions", status=400, body={"error": {"message": said}})
+            body = {"error": {"message": said}}
+            emulator.fail("chat/completions", status=400, body=body, times=2)
             with pytest.raises(PromptRefused):
                 await answer(model)
             assert await answer(model)

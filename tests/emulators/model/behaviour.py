@@ -33,9 +33,9 @@ class Behaviour:
     `models` are those that are served, and `context` is what fits into each, in tokens. `api_key`
     is the key that callers need; `providers` run the models and `permissions` are those of the
     caller's token (both the router's). `refuses` are fields of the API that this server does not
-    know. `strict` refuses fields that are not in the API, `alternate`
-    messages that do not go user, assistant, user, as many templates do. `latency` is in seconds per
-    call, half of them before anything happens.
+    know, and `names_them` says whether its refusal tells which. `strict` refuses fields that are
+    not in the API, `alternate` messages that do not go user, assistant, user, as many templates do.
+    `latency` is in seconds per call, half of them before anything happens.
     """
 
     answer: Answer | Callable[[list[dict[str, str]]], Answer] = echo
@@ -51,6 +51,7 @@ class Behaviour:
     providers: Mapping[str, str] = field(default_factory=lambda: {"emulated": "live"})
     permissions: Sequence[str] | None = None
     refuses: Sequence[str] = ()
+    names_them: bool = True
     strict: bool = True
     alternate: bool = True
     latency: float = 0.0

@@ -168,7 +168,8 @@ class Server:
         refused: Refused | None = None
         if strange := next((name for name in self._behaviour.refuses if name in asked.body), None):
             stray = Complaint(strange, "extra fields are not permitted")
-            raise Refused(422, self._dialect.error(422, str(stray)))
+            told = str(stray) if self._behaviour.names_them else "Invalid request"
+            raise Refused(422, self._dialect.error(422, told))
         if found := complaint(body) or self._dialect.complaint(asked.body):
             refused = self._dialect.invalid(found)
         elif self._behaviour.strict and (found := stranger(asked.body)):

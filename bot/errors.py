@@ -16,7 +16,7 @@ ParleyError
 │   ├── ModelDenied         401, 403: the credentials or the licence
 │   ├── ModelUnpaid         402: the quota is used up
 │   ├── ModelUnknown        404, and the router's "not supported"
-│   ├── ModelElsewhere      a redirect or a web page: the address is no model's
+│   ├── ModelElsewhere      a redirect, a web page, a certificate: it is no model's address
 │   ├── ModelBusy           429: asked too often
 │   ├── ModelLoading        503: not ready yet
 │   ├── ModelUnavailable    refused, reset, 5xx, cut off
@@ -152,7 +152,7 @@ class ModelUnknown(ModelError):
 
 
 class ModelElsewhere(ModelError):
-    """A redirect, a web page or no such method, or HF_HUB_OFFLINE: no model server is asked."""
+    """No model server is asked: a redirect, a web page, no trusted certificate, HF_HUB_OFFLINE."""
 
     apology = "My language model is not where I look for it. Whoever runs me needs to look at this."
 

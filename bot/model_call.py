@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
@@ -42,15 +43,14 @@ _Hook = Callable[[httpx2.Request], Awaitable[object]]
 @asynccontextmanager
 async def open_pool(server: ModelServer) -> AsyncIterator[aiohttp.ClientSession]:
     """Open the connections to a server. CannotStart when its URL is no web address."""
-    address = _address(server.url)
+    is_secure = _address(server.url).scheme == "https"
     _library_hooks()
     set_async_client_factory(_client_for_call)
     connector = aiohttp.TCPConnector(
         # aiohttp's own limit is 100; a stream beyond it would wait without a sign.
         limit=0,
         keepalive_timeout=_KEEP_SECONDS,
-        # With the certificates that come with httpx2, where the machine has none.
-        ssl=httpx2.create_ssl_context() if address.scheme == "https" else False,
+        ssl=_certificates() if is_secure else False,
     )
     async with aiohttp.ClientSession(
         connector=connector,
@@ -208,6 +208,10 @@ class Call(httpx2.AsyncBaseTransport):
             except dropped:
                 # Usually a kept connection that the server has closed in the meantime.
                 return await self._post(request)
+        except aiohttp.ClientConnectorCertificateError as error:
+            why = getattr(error.certificate_error, "verify_message", "")
+            happened = f"has a certificate that is not trusted ({why})"
+            raise self._server.failure("certificate", happened) from error
         except aiohttp.ClientConnectorError as error:
             raise self._server.failure("unreachable", "cannot be reached") from error
         except (*dropped, aiohttp.ClientPayloadError) as error:
@@ -248,6 +252,16 @@ def _address(url: str) -> SplitResult:
         if address.scheme in ("http", "https") and address.hostname:
             return address
     raise CannotStart("MODEL_URL is not an address like http://127.0.0.1:8080/v1")
+
+
+def _certificates() -> ssl.SSLContext:
+    """Return what is trusted, as the library has it: SSL_CERT_FILE, SSL_CERT_DIR or the machine."""
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        raise CannotStart(
+            f"SSL_CERT_FILE or SSL_CERT_DIR has no certificates to trust: {error}"
+        ) from error
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:

@@ -31,6 +31,8 @@ _PROVIDER = (
 )
 _NO_API = "set MODEL_URL to the address of an OpenAI-compatible server, which mostly ends in /v1"
 _BETWEEN = "something stands between this machine and it; check HTTPS_PROXY"
+# That file takes the place of the usual one.
+_TRUST = "a certificate of your own goes, beside the usual ones, into the file at SSL_CERT_FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,12 @@ FAILURES: Mapping[str, Failure] = {
         ModelUnavailable,
         "is it running, and is MODEL_URL right?",
         "is this machine online, or does it need a proxy (HTTPS_PROXY)?",
+    ),
+    "certificate": Failure(
+        "a certificate that is not trusted",
+        ModelElsewhere,
+        f"check the host in MODEL_URL; {_TRUST}",
+        f"does something stand between this machine and it? {_TRUST}",
     ),
     "closed": Failure("cut before the headers, twice", ModelUnavailable, _LOG, _PROVIDER),
     "cut": Failure("cut after the headers", ModelUnavailable, _LOG, _PROVIDER),

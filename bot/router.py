@@ -12,6 +12,7 @@ import aiohttp
 from huggingface_hub import is_offline_mode
 
 from bot.domain import Json
+from bot.errors import CannotStart
 from bot.model_call import open_pool
 from bot.model_failures import CALLS, FAILURES, SERVED, TOKENS
 from bot.model_server import ModelServer
@@ -56,8 +57,10 @@ async def foretell(*, models: Sequence[str], key: str, router: str, hub: str) ->
             level, line = await _forecast(pool, models=models, key=key, router=router, hub=hub)
     except _Unclear as unclear:
         level, line = logging.WARNING, f"{host} does not say who serves {models[0]}: {unclear}"
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        why = f"({type(error).__name__}): {FAILURES['unreachable'].router}"
+    except (aiohttp.ClientError, OSError, ValueError, CannotStart) as error:
+        is_trusted = not isinstance(error, aiohttp.ClientConnectorCertificateError)
+        cure = FAILURES["unreachable" if is_trusted else "certificate"].router
+        why = f"({type(error).__name__}): {cure}"
         level, line = logging.WARNING, f"{host} cannot be asked who serves {models[0]} {why}"
     log.log(level, "%s", line)
 

@@ -689,7 +689,7 @@ class TestFailures:
         async with ModelEmulator() as emulator:
             # Twice, for a dropped connection is tried once more.
             emulator.fail_as(name, times=2)
-            _, error = await failure(emulator, idle=0.2)
+            _, error = await failure(emulator, idle=1.0)
 
         assert type(error) is not ModelError
         assert "127.0.0.1" in str(error)

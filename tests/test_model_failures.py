@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
+import shutil
 import socket
+import ssl
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 
+from bot import router
 from bot.breaker import is_passing
 from bot.domain import Message
-from bot.errors import ModelError
+from bot.errors import CannotStart, ModelError
 from bot.model import ChatModel
 from bot.model_call import open_pool
 from bot.model_failures import FAILURES, Failure
@@ -62,6 +68,7 @@ WAYS: dict[str, Callable[[ModelEmulator], object] | None] = {
     "4xx": _status(418),
     "5xx": _status(502),
     "unreachable": None,
+    "certificate": None,
     "closed": lambda it: it.fail_as("end before headers", times=2),
     "cut": lambda it: it.fail_as("reset in the stream"),
     "endless": lambda it: it.fail_as("end without done"),
@@ -129,6 +136,62 @@ async def test_a_server_that_is_not_there_is_told_with_its_cure(own: bool) -> No
         is_told(await told(url, own=own), "unreachable", own=own)
 
 
+def a_certificate(folder: Path) -> ssl.SSLContext:
+    """Return what a server with a certificate of its own speaks, which is at folder/own.pem."""
+    if not shutil.which("openssl"):
+        pytest.skip("the program openssl, which makes a certificate, is not installed")
+    key, own = folder / "key.pem", folder / "own.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1"
+        f" -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {own}"
+    )
+    subprocess.run(shlex.split(command), check=True, capture_output=True)
+    speaks = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    speaks.load_cert_chain(own, key)
+    return speaks
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_certificate_that_is_not_trusted_is_told_with_its_cure(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ModelEmulator(flavour="router", tls=a_certificate(tmp_path)) as emulator:
+        emulator.models, emulator.answer = ["org/model"], ""
+        error = await told(emulator.url, own=own)
+        asked = list(emulator.requests)
+        # The cure cures.
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "own.pem"))
+        cured = await told(emulator.url, own=own)
+
+    is_told(error, "certificate", own=own)
+    assert "(self-signed certificate)" in str(error)
+    assert not is_passing(error), "nobody waits for what an operator has to mend"
+    assert asked == []
+    is_told(cured, "empty", own=own)
+
+
+async def test_the_start_names_a_certificate_that_is_not_trusted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "bot.router")
+    async with ModelEmulator(flavour="router", tls=a_certificate(tmp_path)) as emulator:
+        await router.foretell(models=["org/model"], key=KEY, router=emulator.url, hub=emulator.root)
+
+    assert FAILURES["certificate"].router in caplog.text
+
+
+@pytest.mark.parametrize("made", [False, True])
+async def test_a_file_without_certificates_stops_the_start(
+    made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "none.pem"
+    if made:
+        file.write_text("no certificate")
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with pytest.raises(CannotStart, match="SSL_CERT_FILE"):
+        await told("https://127.0.0.1:1/v1", own=True)
+
+
 async def test_offline_mode_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     async with ModelEmulator(flavour="router") as emulator:
@@ -144,7 +207,15 @@ def test_each_failure_of_the_table_has_its_way() -> None:
 
 
 def test_each_cure_names_what_can_be_set_or_done() -> None:
-    words = ("HF_", "MODEL_", "MAX_TOKENS", "CONTEXT_TOKENS", "REPLY_TIMEOUT", "HTTPS_PROXY")
+    words = (
+        "HF_",
+        "MODEL_",
+        "MAX_TOKENS",
+        "CONTEXT_TOKENS",
+        "REPLY_TIMEOUT",
+        "HTTPS_PROXY",
+        "SSL_",
+    )
     for failure in FAILURES.values():
         for text in (failure.cure, failure.router or failure.cure):
             assert any(word in text for word in (*words, "https://", "server's log")), text

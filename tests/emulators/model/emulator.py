@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -21,7 +22,8 @@ from tests.emulators.model.wire import bound
 class ModelEmulator(Behaviour):
     """Streams chat completions on 127.0.0.1 while its `async with` block lasts.
 
-    `flavour` is the kind of server that it stands in for: its endpoints, errors and token counts.
+    `flavour` is the kind of server that it stands in for: its endpoints, errors and token counts;
+    with `tls` it speaks HTTPS.
     Behaviour's attributes may be changed between requests. `requests` are the completions that were
     asked for; `running` counts those under way, and `connections` the sockets that brought one.
 
@@ -36,6 +38,7 @@ class ModelEmulator(Behaviour):
         flavour: Flavour = "llama.cpp",
         strict: bool = True,
         alternate: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__(strict=strict, alternate=alternate)
         self.url = ""
@@ -47,6 +50,7 @@ class ModelEmulator(Behaviour):
         self._site: web.SockSite | None = None
         self._held: socket.socket | None = None
         self._port = 0
+        self._tls = tls
 
     @property
     def root(self) -> str:
@@ -81,7 +85,7 @@ class ModelEmulator(Behaviour):
         await self._runner.setup()
         self._held = bound()
         self._port = self._held.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}/v1"
+        self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{self._port}/v1"
         await self.accept_connections()
         return self
 
@@ -123,7 +127,7 @@ class ModelEmulator(Behaviour):
         assert self._runner is not None
         if self._held is None:
             return
-        self._site = web.SockSite(self._runner, self._held, backlog=512)
+        self._site = web.SockSite(self._runner, self._held, backlog=512, ssl_context=self._tls)
         self._held = None
         await self._site.start()
 

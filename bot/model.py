@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
+from unicodedata import category
 
 import aiohttp
 from huggingface_hub import AsyncInferenceClient, ChatCompletionInputStreamOptions
@@ -121,6 +122,7 @@ class ChatModel:
     ) -> AsyncGenerator[str, None]:
         """Yield deltas, never empty, until the answer is complete; raise ModelError otherwise.
 
+        An answer begins with its first visible character; white space before it comes with it.
         AnswerCut comes after all that MAX_TOKENS, or the model's context, left room for. Closing
         the iterator early hangs up on the server. Time that the caller spends between two deltas
         counts for the total time-out only; `deadline`, in loop time, may end the answer before.
@@ -128,7 +130,7 @@ class ChatModel:
         """
         deadline = min(deadline, asyncio.get_running_loop().time() + self._total_timeout)
         call = Call(server=self._server, pool=self._pool)
-        finish, worded = "", False
+        finish, unseen, begun = "", "", False
         with Numbers(self.name) as numbers:
             async with AsyncInferenceClient(
                 base_url=self._server.url, api_key=self._server.key
@@ -142,21 +144,24 @@ class ChatModel:
                             continue
                         delta, finish, usage = self._read(event)
                         numbers.counted(usage)
+                        if not begun:
+                            unseen += delta
+                            begun = _can_be_seen(delta)
+                            delta = unseen if begun else ""
                         if delta:
                             numbers.heard()
-                            worded = worded or not delta.isspace()
                             yield delta
                 for event in late + await call.tail():
                     numbers.counted(_usage(event))
             if told is not None and numbers.read:
                 told(numbers.read)
-            self._judge(finish, done=call.done, worded=worded)
+            self._judge(finish, done=call.done, begun=begun)
 
-    def _judge(self, finish: str, *, done: bool, worded: bool) -> None:
+    def _judge(self, finish: str, *, done: bool, begun: bool) -> None:
         """Raise what an answer's end says."""
         if finish == "error" or not (finish or done):
             raise self._server.failure("endless", "broke the answer off")
-        if not worded:
+        if not begun:
             name = "thought" if finish == "length" else "empty"
             raise self._server.failure(name, "ended its answer without a word")
         if finish == "length":
@@ -274,6 +279,11 @@ def _may_mean_the_count(refusal: PromptRefused, counts: bool | None) -> bool:
     """Whether a refusal is of `stream_options`: some servers do not say which field it is."""
     unclear = type(refusal) is PromptRefused and refusal.status in (400, 422)
     return isinstance(refusal, UsageRefused) or (unclear and counts is None)
+
+
+def _can_be_seen(text: str) -> bool:
+    """Whether a text has more than white space, and signs that steer others or do nothing."""
+    return any(not it.isspace() and category(it) not in ("Cc", "Cf") for it in text)
 
 
 def _usage(event: bytes) -> Json:

@@ -694,13 +694,31 @@ class TestFailures:
         assert type(error) is not ModelError
         assert "127.0.0.1" in str(error)
 
-    @pytest.mark.parametrize("text", ["", " \n "])
+    @pytest.mark.parametrize("text", ["", " \n ", "\u200b", "\ufeff\u2060 \t\x85", "\x00"])
     async def test_an_answer_without_a_word_is_an_error(self, text: str) -> None:
         async with ModelEmulator() as emulator:
-            emulator.answer = text
-            _, error = await failure(emulator)
+            emulator.answer, emulator.chunk = text, 1
+            said, error = await failure(emulator)
 
-        assert type(error) is EmptyAnswer
+        assert (said, type(error)) == ("", EmptyAnswer)
+
+    @pytest.mark.parametrize("text", [" \n Yes.", "\u200b\u200eYes", " 🦜", "\U0001fae8"])
+    async def test_an_answer_begins_with_what_can_be_seen(self, text: str) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.answer, emulator.chunk = text, 1
+            deltas = [delta async for delta in model.stream(PROMPT)]
+
+        assert "".join(deltas) == text
+        assert not deltas[0].isspace()
+
+    async def test_a_sign_in_two_halves_can_be_seen(self) -> None:
+        halves = [
+            f'data: {{"choices": [{{"delta": {{"content": "{half}"}}}}]}}'
+            for half in ("\\ud83e", "\\udd9c")
+        ]
+
+        async with saying("\n\n".join([*halves, "data: [DONE]"])) as url, connected(url) as model:
+            assert await answer(model) == "\ud83e\udd9c"
 
     async def test_an_answer_cut_to_nothing_tells_the_cure(self) -> None:
         async with ModelEmulator() as emulator:

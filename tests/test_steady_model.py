@@ -146,6 +146,22 @@ class TestAgain:
         assert type(told) is EmptyAnswer
         assert len(emulator.requests) == 1
 
+    async def test_white_space_alone_is_an_empty_answer(self) -> None:
+        async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
+            one.answer, one.chunk = " \n \n", 1
+            said = await answer(model)
+
+        assert (words(said), starts(said)) == (SAID, [Start("second")])
+
+    async def test_a_break_after_white_space_is_one_before_the_first_word(self) -> None:
+        async with ModelEmulator() as emulator, steady(emulator) as model:
+            emulator.answer, emulator.chunk = " \n \nYes.", 1
+            emulator.fail(ASK, "reset", at_delta=3, times=3)
+            said = await answer(model)
+
+        assert (words(said), starts(said)) == (" \n \nYes.", [])
+        assert len(emulator.requests) == 4
+
     async def test_the_end_of_a_long_answer_is_no_failure(self) -> None:
         async with ModelEmulator() as emulator, steady(emulator) as model:
             emulator.finish_reason = "length"

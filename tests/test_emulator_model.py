@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -423,6 +424,26 @@ class TestRecords:
         assert left <= asked.hung_up_at <= time.monotonic()
         assert not asked.finished
         assert emulator.most_running == 1
+
+    async def test_a_client_that_leaves_at_any_write_is_no_failure_of_the_emulator(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        body = json.dumps({"messages": QUESTION, "stream": True})
+        async with ModelEmulator() as emulator:
+            address = urlsplit(emulator.url)
+            head = f"POST {address.path}/chat/completions HTTP/1.1\r\nHost: {address.netloc}\r\n"
+            head += f"Content-Length: {len(body)}\r\n\r\n"
+            for turns in range(30):
+                _, writer = await asyncio.open_connection(address.hostname, address.port)
+                writer.write((head + body).encode())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                writer.transport.abort()
+            await until(lambda: emulator.running == 0)
+            hung_up = [asked for asked in emulator.requests if asked.hung_up_at]
+
+        assert hung_up
+        assert caplog.text == ""
 
     async def test_a_client_that_is_cut_off_did_not_leave(self) -> None:
         async with aiohttp.ClientSession() as session:

@@ -73,10 +73,14 @@ class Server:
             return await self._answer(request, asked, body=body, fault=fault)
         except Refused as refused:
             return await self._reply(asked, plain(refused.status, refused.body, refused.headers))
-        except (asyncio.CancelledError, ConnectionError):
+        except (asyncio.CancelledError, ConnectionError) as error:
             if not self.closing.is_set():
                 asked.hung_up_at = time.monotonic()
-            raise
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            # aiohttp would log it as a failure of ours.
+            cut(request, reset=False)
+            return web.Response()
         except Exception as error:
             self.violations.append(f"the emulator failed: {error!r}")
             raise

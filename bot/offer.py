@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 import aiohttp
@@ -25,10 +25,14 @@ _OLLAMA_CONTEXT = 4096
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A server's models, and the context of the one asked about, in tokens, where it tells."""
+    """A server's models, and the context of the one asked about, in tokens, where it tells.
+
+    `whole` says that it was asked all there is to ask; else the time was over.
+    """
 
     models: tuple[str, ...]
     context: int | None
+    whole: bool = True
 
     def name_for(self, model: str) -> str | None:
         """Return what the server calls this model, or its only one; None where one must choose."""
@@ -41,12 +45,18 @@ class Offer:
 
 async def look(server: ModelServer) -> Offer:
     """Ask a server what it has; nothing is known of one that is away, or that has no such words."""
+    async with open_pool(server) as pool:
+        return await look_through(pool, server)
+
+
+async def look_through(pool: aiohttp.ClientSession, server: ModelServer) -> Offer:
+    """Look, by connections that are there already."""
     asker = _Asker(server)
     try:
-        async with asyncio.timeout(_SECONDS), open_pool(server) as pool:
+        async with asyncio.timeout(_SECONDS):
             return await asker.offer(pool)
     except TimeoutError:
-        return asker.known
+        return replace(asker.known, whole=False)
 
 
 class _Asker:

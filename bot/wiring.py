@@ -17,12 +17,13 @@ from bot.budget import EditBudgets
 from bot.counter import CarefulCounter
 from bot.errors import CannotStart
 from bot.fitted_model import FittedModel
+from bot.heedful_model import heeding
 from bot.intake import Intake
 from bot.model import ChatModel
 from bot.model_server import ModelServer
 from bot.offer import Offer, look
 from bot.ports import Model, Platform
-from bot.steady_model import Schedule, SteadyModel
+from bot.steady_model import Asked, Schedule, SteadyModel
 from bot.store import Store
 from bot.tasks import cancelled
 from config.settings import Settings
@@ -43,8 +44,6 @@ DEMO_CONTEXT = 2048  # tokens of one conversation
 DEMO_ANSWER = 512  # tokens, after which it only repeats itself
 LOCAL_SLOTS = 4  # answers that the embedded model writes at once; further ones wait their turn
 
-LOOK_SECONDS = 2.0  # until a server that told nothing of itself is asked again; doubles
-_LONGEST_LOOK = 60.0
 _NAMES = 8  # of a server's models, in the log
 
 Job = Coroutine[Any, Any, None]
@@ -302,11 +301,12 @@ async def _own_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExi
     models = await _fitted_models(
         settings, stack, _names(settings), url, key, idle_timeout=IDLE_SECONDS
     )
-    if not offer.models:
-        later = asyncio.create_task(_heed_later(server, models))
-        stack.push_async_callback(cancelled, later)
+    heedful = [
+        await stack.enter_async_context(heeding(each, replace(server, model=each.name)))
+        for each in models
+    ]
     return Mind(
-        model=_steady_model(settings, stopping, models),
+        model=_steady_model(settings, stopping, heedful),
         label=f"{settings.model_id} at {urlsplit(url).hostname}",
         system_prompt=settings.system_prompt,
     )
@@ -314,18 +314,6 @@ async def _own_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExi
 
 def _names(settings: Settings) -> list[str]:
     return list(dict.fromkeys((settings.model_id, *settings.model_fallbacks)))
-
-
-async def _heed_later(server: ModelServer, models: Sequence[FittedModel]) -> None:
-    """Ask a server that told nothing at the start for its context, until it tells."""
-    pause = LOOK_SECONDS
-    while not (offer := await look(server)).models:
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_LOOK)
-    if offer.context:
-        log.info("%s has a context of %d tokens", server, offer.context)
-        for each in models:
-            each.limit(offer.context)
 
 
 def _as_offered(settings: Settings, server: ModelServer, offer: Offer) -> Settings:
@@ -354,9 +342,7 @@ def _as_offered(settings: Settings, server: ModelServer, offer: Offer) -> Settin
     )
 
 
-def _steady_model(
-    settings: Settings, stopping: asyncio.Event, models: Sequence[FittedModel]
-) -> Model:
+def _steady_model(settings: Settings, stopping: asyncio.Event, models: Sequence[Asked]) -> Model:
     return SteadyModel(
         models=models,
         schedule=Schedule(),

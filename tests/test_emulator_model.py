@@ -746,6 +746,7 @@ class TestEndpoints:
             ("llama.cpp", ["POST /tokenize", "POST /apply-template"]),
             ("vllm", ["POST /tokenize"]),
             ("tgi", ["POST /tokenize"]),
+            ("ollama", []),
             ("router", []),
         ],
     )
@@ -790,6 +791,16 @@ class TestEndpoints:
 
         assert (found.status, missing.status) == (200, 404)
         assert '"message": "The model `x` does not exist."' in missing.text
+
+    async def test_ollama_cuts_a_long_prompt_without_a_word(self) -> None:
+        async with ModelEmulator(flavour="ollama") as emulator:
+            emulator.context = 6
+            ps = (await call(emulator, "GET /api/ps")).json()
+            response = await ask(emulator, stream_options={"include_usage": True})
+
+        assert ps == {"models": [{"name": "emulated", "model": "emulated", "context_length": 6}]}
+        assert (response.status, emulator.requests[0].unread > 0) == (200, True)
+        assert '"prompt_tokens": 3,' in response.text
 
     @pytest.mark.parametrize("flavour", ["llama.cpp", "tgi"])
     async def test_others_answer_with_what_they_have(self, flavour: Flavour) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from bot import wiring
 from bot.counter import mistral
 from bot.domain import Delta, LeftOut, Message
 from bot.prompt import CUT
@@ -98,28 +97,3 @@ async def test_the_only_model_of_a_server_is_no_other_model(tmp_path: Path) -> N
 
     assert [delta for delta in said if not isinstance(delta, str)] == []
     assert {asked.body["model"] for asked in emulator.requests} == {"gemma"}
-
-
-async def test_a_server_that_was_away_at_the_start_tells_its_context_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    monkeypatch.setattr(wiring, "LOOK_SECONDS", 0.05)
-    async with ModelEmulator(flavour="vllm") as emulator:
-        emulator.models, emulator.context = ("gemma",), 600
-        await emulator.refuse_connections()
-        settings = Settings(
-            model_id="gemma",
-            model_url=emulator.url,
-            data_dir=tmp_path,
-            context_tokens=4000,
-            max_tokens=100,
-        )
-        async with a_mind(settings, frozenset({"console"}), asyncio.Event()) as mind:
-            await emulator.accept_connections()
-            await until(lambda: "a context of 600 tokens" in caplog.text)
-            said = [delta async for delta in mind.model.stream([Message("user", LONG)])]
-
-        emulator.unknown.clear()  # other servers' ways to count
-        assert isinstance(said[0], LeftOut)
-        assert [asked.status for asked in emulator.requests] == [200]

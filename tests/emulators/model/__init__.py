@@ -1,4 +1,4 @@
-"""A model server on loopback, strict and nasty, that speaks the dialect of one of four servers."""
+"""A model server on loopback, strict and nasty, that speaks the dialect of one of five servers."""
 
 from tests.emulators.model.asked import Asked
 from tests.emulators.model.dialects import Flavour

@@ -15,8 +15,9 @@ class Asked:
     """One request as it came in, and what became of it; all times are real monotonic seconds.
 
     `call` is its method and path. `status` is None while nothing was answered. `deltas` have the
-    text that was sent, without what the model thinks before it. `finished` says that the answer
-    went out whole, and `hung_up_at` when the client left before that.
+    text that was sent, without what the model thinks before it. `unread` are the tokens that the
+    server cut off the prompt without a word. `finished` says that the answer went out whole, and
+    `hung_up_at` when the client left before that.
     """
 
     call: str
@@ -24,6 +25,7 @@ class Asked:
     headers: Mapping[str, str]
     body: dict[str, Json] = field(default_factory=dict)
     status: int | None = None
+    unread: int = 0
     deltas: list[Delta] = field(default_factory=list)
     finished: bool = False
     hung_up_at: float | None = None

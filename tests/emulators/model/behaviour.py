@@ -74,7 +74,7 @@ class Behaviour:
 
     def need(self, asked: Asked) -> Need:
         """Return the tokens that a request takes of the context."""
-        prompt = len(tokens(render(asked.messages)))
+        prompt = len(tokens(render(asked.messages))) - asked.unread
         return Need(prompt, _limit(asked.body), bool(asked.body.get("stream")))
 
     def speech(self, asked: Asked) -> Speech:

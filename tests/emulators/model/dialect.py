@@ -18,6 +18,7 @@ MODELS = "GET /v1/models"
 MODEL = "GET /v1/models/{name}"
 PROPS = "GET /props"
 INFO = "GET /info"
+PS = "GET /api/ps"
 WHOAMI = "GET /api/whoami-v2"
 INPUT_TOKENS = "POST /v1/chat/completions/input_tokens"
 CHAT_TOKENIZE = "POST /chat_tokenize"
@@ -31,10 +32,11 @@ ENDPOINTS = (
     MODEL,
     PROPS,
     INFO,
+    PS,
     WHOAMI,
 )
 # Who wants to know what kind of server this is may ask for these in vain.
-PROBES = frozenset({MODELS, PROPS, INFO, "GET /api/ps", "POST /api/show"})
+PROBES = frozenset({MODELS, PROPS, INFO, PS, "POST /api/show"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,10 @@ class Dialect:
     def too_long(self, need: Need, context: int) -> Refused | None:
         """Return the refusal of a prompt that leaves no room in the context; None: it fits."""
         raise NotImplementedError
+
+    def unread(self, need: Need, context: int) -> int:
+        """Return how many tokens of a prompt that was not refused the model does not see."""
+        return 0
 
     def tell(self, endpoint: str, served: Served) -> Json:
         """Return what the server says of itself; at least its models, in OpenAI's words."""

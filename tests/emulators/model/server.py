@@ -142,7 +142,7 @@ class Server:
                 self.counted += 1
                 self._judge(asked, body)
                 found = self._dialect.count(render(asked.messages))
-            case dialect.MODELS | dialect.PROPS | dialect.INFO as endpoint:
+            case dialect.MODELS | dialect.PROPS | dialect.INFO | dialect.PS as endpoint:
                 found = self._dialect.tell(endpoint, self._behaviour.served())
             case _:
                 self._judge(asked, body)
@@ -157,6 +157,7 @@ class Server:
         need, context = self._behaviour.need(asked), self._behaviour.context
         if context is not None and (refused := self._dialect.too_long(need, context)):
             raise refused
+        asked.unread = 0 if context is None else self._dialect.unread(need, context)
         completion = Completion(
             request,
             asked,

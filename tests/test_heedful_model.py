@@ -1,0 +1,207 @@
+"""Servers that come back with less room, and never see a prompt that they would have to cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from bot import heedful_model, offer
+from bot.domain import Delta, LeftOut, Message
+from bot.errors import AnswerCut, ModelError, ModelUnavailable
+from bot.heedful_model import HeedfulModel, heeding
+from bot.model_server import ModelServer
+from bot.wiring import Mind, a_mind
+from config.settings import Settings
+from tests.emulators.model import Flavour, ModelEmulator
+from tests.test_offer import a_door
+from tests.waiting import until
+
+LONG = "start " + "word, " * 1000 + "end"
+
+
+@asynccontextmanager
+async def minding(emulator: ModelEmulator, data_dir: Path) -> AsyncIterator[Mind]:
+    emulator.answer = "Well."
+    settings = Settings(
+        model_id="emulated",
+        model_url=emulator.url,
+        data_dir=data_dir,
+        context_tokens=8000,
+        max_tokens=100,
+    )
+    async with a_mind(settings, frozenset({"console"}), asyncio.Event()) as mind:
+        yield mind
+
+
+async def answer(mind: Mind) -> list[Delta]:
+    return [delta async for delta in mind.model.stream([Message("user", LONG)])]
+
+
+@pytest.mark.parametrize("flavour", ["ollama", "llama.cpp", "vllm", "tgi"])
+async def test_a_server_that_was_away_at_the_start_is_asked_before_its_first_prompt(
+    flavour: Flavour, tmp_path: Path
+) -> None:
+    async with ModelEmulator(flavour=flavour) as emulator:
+        emulator.context = 600
+        await emulator.refuse_connections()
+        async with minding(emulator, tmp_path) as mind:
+            await emulator.accept_connections()
+            said = await answer(mind)
+        emulator.unknown.clear()  # other servers' ways to count
+
+    assert isinstance(said[0], LeftOut)
+    assert [(asked.status, asked.unread) for asked in emulator.requests] == [(200, 0)]
+
+
+@pytest.mark.parametrize("flavour", ["ollama", "llama.cpp"])
+async def test_a_server_that_comes_back_to_who_waits_is_asked_before_the_prompt(
+    flavour: Flavour, tmp_path: Path
+) -> None:
+    async with ModelEmulator(flavour=flavour) as emulator:
+        async with minding(emulator, tmp_path) as mind:
+            whole = await answer(mind)
+            await emulator.refuse_connections()
+            asking = asyncio.create_task(answer(mind))
+            await asyncio.sleep(0.3)
+            emulator.context = 600
+            await emulator.accept_connections()
+            said = await asking
+        emulator.unknown.clear()
+
+    assert (isinstance(whole[0], LeftOut), isinstance(said[0], LeftOut)) == (False, True)
+    assert [(asked.status, asked.unread) for asked in emulator.requests] == [(200, 0)] * 2
+
+
+async def test_a_server_that_was_another_for_a_while_is_asked_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heedful_model, "_HOLDS_SECONDS", 0.2)
+    async with ModelEmulator(flavour="ollama") as emulator:
+        async with minding(emulator, tmp_path) as mind:
+            await answer(mind)
+            emulator.context = 600
+            await asyncio.sleep(0.25)
+            said = await answer(mind)
+        emulator.unknown.clear()
+
+    assert isinstance(said[0], LeftOut)
+    assert [asked.unread for asked in emulator.requests] == [0, 0]
+
+
+@dataclass
+class FakeLimited:
+    """Says a word, or raises `error`; `limits` are those it was told."""
+
+    error: ModelError | None = None
+    limits: list[int] = field(default_factory=list)
+    name: str = "fake"
+
+    def limit(self, context: int) -> None:
+        self.limits.append(context)
+
+    async def stream(
+        self, prompt: Sequence[Message], *, deadline: float
+    ) -> AsyncGenerator[Delta, None]:
+        yield "word"
+        if self.error:
+            raise self.error
+
+
+class Teller:
+    """A server that says what it has, and counts how often; closed it does not answer."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def tell(self, request: web.Request) -> web.Response:
+        if request.path != "/v1/models":
+            return web.Response(status=404)
+        self.asked += 1
+        await self.open.wait()
+        return web.json_response({"data": [{"id": "fake", "max_model_len": 900}]})
+
+
+@asynccontextmanager
+async def telling(teller: Teller, model: FakeLimited) -> AsyncIterator[HeedfulModel]:
+    async with a_door(teller.tell) as url:
+        server = ModelServer(url=url, key="-", model=model.name, own=True)
+        async with heeding(model, server) as heedful:
+            yield heedful
+
+
+async def words(model: HeedfulModel, *, seconds: float = 30.0) -> list[Delta]:
+    deadline = asyncio.get_running_loop().time() + seconds
+    return [delta async for delta in model.stream([Message("user", "?")], deadline=deadline)]
+
+
+async def test_all_who_wait_share_a_look_and_its_word_holds() -> None:
+    teller, model = Teller(), FakeLimited()
+    async with telling(teller, model) as heedful:
+        said = await asyncio.gather(*(words(heedful) for _ in range(20)))
+        await words(heedful)
+
+    assert said == [["word"]] * 20
+    assert (teller.asked, model.limits) == (1, [900])
+
+
+@pytest.mark.parametrize(
+    ("error", "looks"), [(ModelUnavailable("away"), 2), (AnswerCut("long"), 1)]
+)
+async def test_a_failure_ends_what_a_server_has_said(error: ModelError, looks: int) -> None:
+    teller, model = Teller(), FakeLimited(error=error)
+    async with telling(teller, model) as heedful:
+        for _ in range(2):
+            with pytest.raises(type(error)):
+                await words(heedful)
+
+    assert teller.asked == looks
+
+
+async def test_a_server_that_does_not_tell_is_waited_for_a_little(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(offer, "_SECONDS", 0.1)
+    teller, model = Teller(), FakeLimited()
+    teller.open.clear()
+    async with telling(teller, model) as heedful:
+        async with asyncio.timeout(5):
+            # Who comes during a look waits for the next, and all of these share it.
+            said = await asyncio.gather(*(words(heedful) for _ in range(20)))
+        assert teller.asked <= 2
+        teller.open.set()
+        await words(heedful)
+
+    assert said == [["word"]] * 20
+    assert model.limits == [900]
+
+
+async def test_nobody_looks_for_longer_than_a_reply_may_take() -> None:
+    teller, model = Teller(), FakeLimited()
+    teller.open.clear()
+    async with telling(teller, model) as heedful:
+        async with asyncio.timeout(3):
+            assert await words(heedful, seconds=0.1) == ["word"]
+        teller.open.set()
+
+
+async def test_a_look_that_is_given_up_is_left_to_the_next() -> None:
+    teller, model = Teller(), FakeLimited()
+    teller.open.clear()
+    async with telling(teller, model) as heedful:
+        impatient = asyncio.create_task(words(heedful))
+        await until(lambda: teller.asked == 1)
+        patient = asyncio.create_task(words(heedful))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        teller.open.set()
+        assert await patient == ["word"]
+
+    assert (teller.asked, model.limits) == (2, [900])

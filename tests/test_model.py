@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, closing, suppress
+from contextlib import ExitStack, aclosing, asynccontextmanager, closing, suppress
 from email.utils import formatdate
 from pathlib import Path
 from time import time
@@ -21,6 +21,7 @@ import aiohttp
 import pytest
 
 from bench import figures
+from bot import model_call
 from bot.domain import Json, Message
 from bot.errors import (
     AnswerCut,
@@ -391,6 +392,21 @@ class TestTails:
 
         assert (said, server.connections) == (["Yes.", "Yes."], 1)
 
+    async def test_a_cut_after_the_finish_reason_takes_nothing_away(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            said = b'data: {"choices": [{"delta": {"content": "Yes."}, "finish_reason": "stop"}]}'
+            chunk(writer, said + b"\n\n")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            writer.transport.abort()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            url = "http://{}:{}/v1".format(*server.sockets[0].getsockname())
+            async with connected(url) as model:
+                assert await answer(model) == "Yes."
+
     async def test_a_body_without_an_end_does_not_hold_the_answer_up(self) -> None:
         async def never(_: asyncio.StreamWriter) -> None:
             await asyncio.sleep(60)
@@ -672,6 +688,20 @@ class TestFailures:
 
         assert type(error) is ModelSilent
         assert "said nothing for 0.2 s" in str(error)
+
+    async def test_a_server_that_takes_no_connection_is_not_waited_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(model_call, "_CONNECT_SECONDS", 0.2)
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
+            for _ in range(4):  # nobody takes them, and so nobody's handshake is answered any more
+                other = stack.enter_context(socket.socket())
+                other.setblocking(False)
+                other.connect_ex(full.getsockname())
+            url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+            async with connected(url, idle=5.0) as model, asyncio.timeout(3):
+                with pytest.raises(ModelUnavailable, match="cannot be reached"):
+                    await answer(model)
 
     async def test_an_endless_answer_ends_after_the_total_time(self) -> None:
         async with ModelEmulator() as emulator:

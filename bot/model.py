@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 from unicodedata import category
 
@@ -22,21 +21,11 @@ import aiohttp
 from huggingface_hub import AsyncInferenceClient, ChatCompletionInputStreamOptions
 
 from bot.domain import Json, Message
-from bot.errors import (
-    AnswerCut,
-    ModelUnavailable,
-    ModelUnknown,
-    PromptRefused,
-    SystemRefused,
-    UsageRefused,
-)
+from bot.errors import AnswerCut
 from bot.model_call import Call, open_pool
 from bot.model_numbers import Numbers
 from bot.model_server import ModelServer
-from bot.offer import look
-from bot.prompt import without_system
-
-log = logging.getLogger(__name__)
+from bot.model_wishes import Request, Wishes
 
 ROUTER = "https://router.huggingface.co/v1"
 
@@ -95,23 +84,23 @@ class ChatModel:
         idle_timeout: float,
         total_timeout: float,
     ) -> None:
-        self._server = server
+        self._wishes = Wishes(server)
         self._pool = pool
         self._max_tokens = max_tokens
         self._temperature = temperature
         self._top_p = top_p
         self._idle_timeout = idle_timeout
         self._total_timeout = total_timeout
-        # Whether the server takes it well to be asked for a count of tokens; None: not known yet.
-        self._counts: bool | None = None
         self._name = server.model
-        # Whether the system prompt has to stand in the first question; None: not known yet.
-        self._folds: bool | None = None
 
     @property
     def name(self) -> str:
         """The model's name as the operator wrote it."""
         return self._name
+
+    @property
+    def _server(self) -> ModelServer:
+        return self._wishes.server
 
     async def stream(
         self,
@@ -135,7 +124,8 @@ class ChatModel:
             async with AsyncInferenceClient(
                 base_url=self._server.url, api_key=self._server.key
             ) as client:
-                await self._wait(self._agree(client, call, prompt), deadline=deadline)
+                asking = self._wishes.ask(partial(self._send, client, call), prompt)
+                await self._wait(asking, deadline=deadline)
                 late: list[bytes] = []  # what comes after the end of the text
                 while not (finish or call.ended):
                     for event in await self._wait(call.events(), deadline=deadline):
@@ -167,84 +157,13 @@ class ChatModel:
         if finish == "length":
             raise AnswerCut(f"{self._server} reached MAX_TOKENS={self._max_tokens}")
 
-    async def _agree(
-        self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message]
-    ) -> None:
-        """Ask, and once again for the model that the server has; its name is remembered."""
-        server = self._server  # other answers learn its name meanwhile, too
-        try:
-            await self._ask_in_its_way(client, call, prompt)
-        except ModelUnknown as error:
-            await self._learn_name(server, error)
-            if (learnt := self._server) == server:
-                raise
-            try:
-                await self._ask_in_its_way(client, call, prompt)
-            except ModelUnknown:
-                if self._server == learnt:
-                    self._server = server
-                raise
-
-    async def _ask_in_its_way(
-        self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message]
-    ) -> None:
-        """Ask, and once again without a system prompt where the model's template knows none."""
-        folds = self._folds
-        try:
-            await self._ask(client, call, prompt)
-        except (SystemRefused, ModelUnavailable) as error:
-            if folds or prompt[0].role != "system" or not self._may_fold(error, folds):
-                raise
-            await self._ask(client, call, without_system(prompt))
-            # A refusal may repeat a person's words: who has taken a system prompt gets the next.
-            if self._folds is None:
-                self._folds = True
-        else:
-            if prompt[0].role == "system":
-                self._folds = self._folds or False
-
-    def _may_fold(self, error: SystemRefused | ModelUnavailable, folds: bool | None) -> bool:
-        # `transformers serve` 5.23 fails so where a template refuses a system prompt; of a server
-        # that has taken one, and of Hugging Face's, it is a failure like any other.
-        if isinstance(error, ModelUnavailable):
-            return error.wordless and folds is None and self._server.own
-        return True
-
-    async def _learn_name(self, server: ModelServer, error: ModelUnknown) -> None:
-        """Ask for the only model of a server from now on; where it has more, nothing is learnt."""
-        name = server.own and (error.offered or (await look(server)).name_for(server.model))
-        if name and name != server.model and self._server is server:
-            log.warning("%s has %s and not MODEL_ID=%s: that is asked", server, name, self.name)
-            self._server = replace(server, model=name)
-
-    async def _ask(
-        self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message]
-    ) -> None:
-        """Ask, and once again without the count of tokens, where that may be what is refused."""
-        counts = self._counts
-        try:
-            await self._send(client, call, prompt, counts=counts is not False)
-        except PromptRefused as refusal:
-            if not _may_mean_the_count(refusal, counts):
-                raise
-            await self._send(client, call, prompt, counts=False)
-            # A refusal may have another reason: who has taken the rest did not know the field.
-            self._counts = False
-        else:
-            self._counts = counts is not False
-
-    async def _send(
-        self, client: AsyncInferenceClient, call: Call, prompt: Sequence[Message], *, counts: bool
-    ) -> None:
+    async def _send(self, client: AsyncInferenceClient, call: Call, request: Request) -> None:
         with call.sending():
             await client.chat_completion(
-                [
-                    {"role": message.role, "content": message.text}
-                    for message in (without_system(prompt) if self._folds else prompt)
-                ],
-                model=self._server.model,
+                [{"role": message.role, "content": message.text} for message in request.prompt],
+                model=request.model,
                 stream=True,
-                stream_options=_WITH_USAGE if counts else None,
+                stream_options=_WITH_USAGE if request.counts else None,
                 max_tokens=self._max_tokens,
                 temperature=self._temperature,
                 top_p=self._top_p,
@@ -273,12 +192,6 @@ class ChatModel:
                 raise self._server.failure("silence", happened) from error
             happened = f"did not end its answer in {self._total_timeout:g} s"
             raise self._server.failure("slow", happened) from error
-
-
-def _may_mean_the_count(refusal: PromptRefused, counts: bool | None) -> bool:
-    """Whether a refusal is of `stream_options`: some servers do not say which field it is."""
-    unclear = type(refusal) is PromptRefused and refusal.status in (400, 422)
-    return isinstance(refusal, UsageRefused) or (unclear and counts is None)
 
 
 def _can_be_seen(text: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bot.domain import Page, Shown
@@ -161,6 +161,7 @@ def test_the_last_words_of_a_page_make_room_for_an_apology(
     st.integers(0, 9),
     st.sampled_from(["done", "cut", "stop", "fail", "refuse", "leave"]),
 )
+@example(["\n"], "", "", 0, "stop")
 def test_what_is_shown_begins_with_what_was_said(
     deltas: list[str], older: str, former: str, unread: int, end: str
 ) -> None:

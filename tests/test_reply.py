@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -1119,6 +1119,17 @@ class TestLeftOut:
         await a_reply(store, surface, left=left).stream(spoken("Well, it is an oath"))
 
         assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{WriteRefused.apology}"
+
+    async def test_what_stands_below_the_answer_was_not_said(self, store: Store) -> None:
+        surface = FakeSurface(limit=100)
+        first = await a_reply(store, surface).stream(spoken(TEXT))
+        surface.errors = [None, PlaceGone("archived")]
+
+        left = replace(first, outcome="")
+        shown = await a_reply(store, surface, left=left).stream(spoken(Start("other"), "Yes."))
+
+        assert surface.screen["m1"].text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
+        assert (shown.outcome, shown.said) == ("failed", "Yes.")
 
     async def test_where_the_next_model_reads_it_all_it_is_no_matter(self, store: Store) -> None:
         surface = FakeSurface()

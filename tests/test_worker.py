@@ -655,6 +655,30 @@ class TestDeathBeforeTheEndIsStored:
         assert surface.text == text
         assert await remembered(store) == [("question 1", said)]
 
+    @pytest.mark.parametrize(
+        ("fails", "screen", "history"),
+        [(False, "Hi", [("question 1", "Hi")]), (True, "", [])],
+    )
+    async def test_what_gets_through_nowhere_is_left_as_it_stands(
+        self,
+        deaths: Deaths,
+        store: Store,
+        fails: bool,
+        screen: str,
+        history: list[tuple[str, str]],
+    ) -> None:
+        surface, after = Dying(fails=fails), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        deltas, pause = (["Hi"], 0.0) if fails else (["H", "i"], 0.05)
+        await deaths.die(surface, FakeModel(deltas, pause=pause))
+        await deaths.take(3 * worker_module.MAX_TRIES)
+        await deaths.next(surface, after)
+
+        assert (after.prompts, surface.text) == ([], screen)
+        assert await remembered(store) == history
+        assert await outcome(store) == "dead"
+
     async def test_a_turn_that_was_given_up_stays_so(self, deaths: Deaths, store: Store) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
         await a_queue(store).admit(a_turn())
@@ -913,6 +937,28 @@ async def test_a_place_that_goes_while_an_answer_is_written_anew_leaves_it_remem
         await all_ended(store)
 
     assert await outcome(store) == "failed"
+    assert await remembered(store) == [("question 1", "Hi")]
+
+
+async def test_a_place_that_went_over_half_a_new_answer_leaves_the_former_remembered(
+    store: Store,
+) -> None:
+    platform = FakePlatform()
+    async with running(a_worker(store, platform, FakeModel(["Hi"]))):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+    dead = a_queue(store, "dead")
+    await press(store)
+    while not (tokens := await dead.ready(["console"], count=1, block_seconds=0.1)):
+        pass
+    taken = await dead.take(tokens[0])
+    assert taken
+    await dead.save(taken, Shown(("m1",), "Half", "Half"))
+    platform.error = PlaceGone("archived")
+
+    async with running(a_worker(store, platform, FakeModel(["Hello"]), name="next")):
+        await all_ended(store)
+
     assert await remembered(store) == [("question 1", "Hi")]
 
 

@@ -76,6 +76,10 @@ def test_screen_gives_an_apology_of_its_own_to_the_turn_that_shows_nothing_else(
     assert ends([1, 2, 3], *shown) == {1: "whole", 2: "apology", 3: "whole"}
 
 
+def test_screen_gives_each_apology_to_a_turn_of_its_own() -> None:
+    assert ends([1, 2], APOLOGY, APOLOGY) == {1: "apology", 2: "apology"}
+
+
 @pytest.mark.parametrize(
     ("shown", "extra"),
     [

@@ -63,8 +63,7 @@ class World:
         return self.rng.uniform(low, high)
 
     async def strike(self, name: str) -> None:
-        """Let one fault happen, and count it."""
-        self.done[name] += 1
+        """Let one fault happen, and count its effects."""
         did = await FAULTS[name].strike(self)
         if isinstance(did, int):
             self._effects[name] += did

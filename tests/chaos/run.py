@@ -142,6 +142,7 @@ async def _strike(
             free = [name for name in names if FAULTS[name].needs not in needed]
             if free:
                 name = world.rng.choice(free)
+                world.done[name] += 1
                 task = striking.create_task(world.strike(name))
                 under_way[task] = name
                 task.add_done_callback(under_way.pop)

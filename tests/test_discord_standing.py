@@ -90,7 +90,7 @@ async def test_pages_that_are_known_or_another_turns_are_left_alone() -> None:
         clock.advance(LATER)
 
         async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
-            await surface.edit(known, page("It is", final=True))
+            await surface.edit(known, page("It is"))
             await surface.post(page("so", number=1, last=True))
 
         assert shown(emulator, str(turn.place["channel"])) == ["a", "b", "It is", "so"]

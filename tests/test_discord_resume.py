@@ -35,7 +35,7 @@ from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.emulators.model import ModelEmulator
 from tests.fakes import FakeIntake, NoLimits
-from tests.process import DiscordDm, DiscordMention, bot, discord_variables
+from tests.process import DiscordDm, DiscordMention, DiscordSlash, bot, discord_variables
 from tests.waiting import until
 
 FAST = GatewayRules(identify_seconds=0.0)
@@ -1025,6 +1025,27 @@ async def test_what_is_said_while_a_killed_process_is_away_is_answered() -> None
                     await until(lambda: way.finals() == said("one", "two"))
 
     assert (emulator.sessions, emulator.resumes) == (1, 1)
+
+
+@pytest.mark.process
+async def test_a_command_outlives_the_process_that_heard_it() -> None:
+    text = "a b c d e f g h i j k l m n o p q r s t"
+    async with DiscordEmulator() as emulator, ModelEmulator() as model:
+        variables, model.delay = discord_variables(emulator, model), 0.2
+        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+            data_dir, way = Path(folder), DiscordSlash(emulator)
+            async with bot(data_dir=data_dir, variables=variables) as first:
+                await asyncio.wait_for(emulator.connected.wait(), 60)
+                await way.ask(text)
+                await until(lambda: way.answers() and len(way.answers()[0][1]) > 1)
+                first.kill()
+                await first.process.wait()
+            model.delay = 0
+            async with bot(data_dir=data_dir, variables=variables):
+                await until(lambda: way.finals() == said(text))
+
+    # In the same message, by the token that the first process was told.
+    assert any(one.call.startswith("PATCH /webhooks/") for one in emulator.requests[-5:])
 
 
 @pytest.mark.process

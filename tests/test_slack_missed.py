@@ -339,7 +339,7 @@ async def test_threads_are_read_though_dms_hang(
         slack.fail("conversations.history", "hang", times=1000)
 
         async with a_process(slack, after, store):
-            await until(lambda: after.texts == ["one"])
+            await until(lambda: after.texts == ["one"], within=5)
         slack.heal()
 
 
@@ -446,8 +446,8 @@ async def test_a_place_that_cannot_be_read_hides_no_other(
 ) -> None:
     after = FakeIntake()
     async with quiet() as slack:
-        await missed(slack, store, "two")
         await used(store, ("D0GONE", ""))
+        await missed(slack, store, "two")
 
         async with a_process(slack, after, store):
             await until(lambda: after.texts == ["two"])
@@ -479,8 +479,8 @@ async def test_sockets_that_are_lost_in_mid_look_are_looked_for_again(
     monkeypatch.setattr("adapters.slack.sockets._PAUSES", (0.0, 0.0, 0.05))
     after = FakeIntake()
     async with quiet() as slack:
-        dm = await missed(slack, store, "two")
         await used(store, (slack.channel_id, "1700000000.000100"))
+        dm = await missed(slack, store, "two")
         slack.fail("conversations.replies", status=500, times=1000)
         async with a_process(slack, after, store):
             await until(lambda: after.texts == ["two"])

@@ -17,7 +17,8 @@ import pytest
 
 from bot import errors
 from bot.domain import ThreadKey
-from bot.store import connect
+from bot.store import Store, connect
+from bot.turns import GROUP
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
@@ -277,6 +278,23 @@ async def worked(running: Bot) -> float:
     async with aiohttp.ClientSession() as session, session.get(f"{found[0]}/metrics") as answer:
         text = await answer.text()
     return sum(float(count) for count in re.findall(r"^parley_turns_total{.*} (.*)$", text, re.M))
+
+
+async def test_workers_name_themselves(data_dir: Path, model: ModelEmulator) -> None:
+    async with DiscordEmulator() as discord, connect(url="", data_dir=data_dir) as store:
+        variables = discord_variables(discord, model)
+        start = partial(bot, "worker", data_dir=data_dir, variables=variables)
+        stream = store.key("ready", "discord")
+        async with start(), start(), asyncio.timeout(30):
+            # Two of one name would take each other's turns for their own.
+            while await readers(store, stream) != 2:
+                await asyncio.sleep(0.05)
+
+
+async def readers(store: Store, stream: str) -> int:
+    if not await store.command("EXISTS", stream):
+        return 0
+    return len(await store.command("XINFO", "CONSUMERS", stream, GROUP))
 
 
 async def test_a_paused_worker_that_wakes_up_spoils_nothing(

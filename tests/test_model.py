@@ -683,7 +683,8 @@ class TestFailures:
     async def test_silence_ends_after_the_idle_time(self, at_delta: int | None) -> None:
         async with ModelEmulator() as emulator:
             emulator.fail(ASK, "hang", at_delta=at_delta)
-            _, error = await failure(emulator, idle=0.2)
+            async with asyncio.timeout(5):
+                _, error = await failure(emulator, idle=0.2, total=60)
             await until(lambda: emulator.requests[0].hung_up_at)
 
         assert type(error) is ModelSilent

@@ -134,6 +134,16 @@ async def test_a_wrong_address_is_told_at_once_and_counted(
     assert failed.endswith(" 1.0")
 
 
+async def test_white_space_alone_is_told_as_no_answer(data_dir: Path, model: ModelEmulator) -> None:
+    model.answer, model.chunk = " \n\u200b\n", 1
+    async with discord_bot(data_dir, model) as (discord, running):
+        way = DiscordDm(discord)
+        await way.ask("What is it?")
+        await until(lambda: way.finals() == [errors.EmptyAnswer.apology], why=running.text)
+
+    assert await remembered(data_dir) == []
+
+
 async def test_a_model_that_is_away_for_good_is_told_calmly_and_asked_again_by_a_button(
     data_dir: Path, model: ModelEmulator
 ) -> None:

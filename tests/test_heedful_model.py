@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -205,3 +205,24 @@ async def test_a_look_that_is_given_up_is_left_to_the_next() -> None:
         assert await patient == ["word"]
 
     assert (teller.asked, model.limits) == (2, [900])
+
+
+async def test_half_a_word_of_a_server_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offer, "_SECONDS", 0.1)
+    slow = asyncio.Event()
+
+    async def tell(request: web.Request) -> web.Response:
+        if request.path == "/v1/models":
+            return web.json_response({"data": [{"id": "fake"}]})
+        await slow.wait()
+        return web.json_response({"default_generation_settings": {"n_ctx": 700}})
+
+    model = FakeLimited()
+    async with a_door(tell) as url, AsyncExitStack() as stack:
+        server = ModelServer(url=url, key="-", model="fake", own=True)
+        heedful = await stack.enter_async_context(heeding(model, server))
+        await words(heedful)
+        slow.set()
+        await words(heedful)
+
+    assert model.limits == [700]

@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Protocol
 
 from bot.domain import Message
-from bot.tokens import MESSAGE_OVERHEAD, estimate
+from bot.tokens import MESSAGE_OVERHEAD, TEMPLATE_ONCE, estimate, words
 
 _REMEMBERED = 20_000  # texts; a thread's history is counted again with every turn
 
 # How much more a model may need than was counted: usage beyond it is somebody's mistake.
 _MOST = 3.0
-# What is missed in so short a prompt, in tokens, tells of the template and not of the texts.
+# What is missed beside so little text, in tokens, tells of the template and not of the texts.
 _SHORT = 400
 _FEW = 8  # tokens; as little is the template's in any prompt
-_TEMPLATE = 128  # tokens that a template may say once; gpt-oss has some 70
-
-# Templates may say something of their own first: Llama 3.1's the date, in 26 tokens.
-_TEMPLATE_ONCE = 48
+_TEMPLATE = 640  # tokens that a template may say once beyond its reserve
 
 
 class Counter(Protocol):
@@ -31,12 +28,17 @@ class Counter(Protocol):
         """Whether it counts as the model's server does, and not rather too many."""
         ...
 
+    @property
+    def reserve(self) -> int:
+        """Tokens that the template may say once, beside what is counted."""
+        ...
+
     def count(self, prompt: Sequence[Message]) -> int:
         """Return the tokens of a prompt, as far as this counter knows never too few."""
         ...
 
-    def learn(self, counted: int, used: int) -> None:
-        """Hear how many tokens the server found in a prompt that this counter has counted."""
+    def learn(self, prompt: Sequence[Message], used: int) -> None:
+        """Hear how many tokens the server found in a prompt."""
         ...
 
 
@@ -69,36 +71,76 @@ class Correction:
         """Return a count with what was missed before."""
         return math.ceil((counted + self._more) * self._factor)
 
-    def learn(self, counted: int, used: int) -> None:
-        """Hear what a server found in a prompt that was counted so, corrections included."""
-        missed = used - counted
+    def learn(self, counted: int, used: int, *, expected: int) -> None:
+        """Hear what a server found in a prompt that was counted so, corrections included.
+
+        `expected` may be more: with what a template may say once.
+        """
+        missed = used - expected
         if counted <= 0 or missed <= 0:
             return
         if (missed <= _FEW or counted <= _SHORT) and self._more + missed <= _TEMPLATE:
             self._more += missed
         else:
             # The next prompt may miss by a little more than this one.
-            self._factor = min(self._factor * used / counted * 1.02, _MOST)
+            self._factor = min(self._factor * used / expected * 1.02, _MOST)
+
+
+class Template:
+    """What a chat template adds: at first as much as any may, then what a server's counts leave."""
+
+    def __init__(self) -> None:
+        self._each = float(MESSAGE_OVERHEAD)
+        self.once = TEMPLATE_ONCE
+
+    def around(self, messages: int) -> int:
+        """Return the tokens around so many messages."""
+        return math.ceil(messages * self._each)
+
+    def learn(self, messages: int, left: int) -> None:
+        """Hear what is left of a server's count without the least that the texts can be.
+
+        The template's words are no more than that, wherever they stand.
+        """
+        if left >= messages:  # a sign around each message is the least; else the count is odd
+            self._each = min(self._each, left / messages)
+            self.once = min(self.once, left)
 
 
 class CarefulCounter:
-    """Counts by a count of texts that may miss, and corrects it upwards by what servers tell."""
+    """Counts by a count of texts that may miss, and corrects it by what servers tell.
+
+    The texts' count is corrected upwards only. The template's share begins with more than the
+    templates in use say, and comes down with the first answer to a short prompt. `least` counts
+    what a text cannot be less than.
+    """
 
     exact = False
 
-    def __init__(self, count: Callable[[str], int] = estimate, *, once: int = 0) -> None:
+    def __init__(
+        self, count: Callable[[str], int] = estimate, *, least: Callable[[str], int] = words
+    ) -> None:
         self._texts = Texts(count)
-        self._once = once
+        self._least = self._texts if least is count else Texts(least)
+        self._template = Template()
         self._correction = Correction()
+
+    @property
+    def reserve(self) -> int:
+        """Tokens that the template may say once, beside what is counted."""
+        return self._template.once
 
     def count(self, prompt: Sequence[Message]) -> int:
         """Return the tokens of a prompt, too many rather than too few."""
-        found = sum(self._texts.count(message.text) + MESSAGE_OVERHEAD for message in prompt)
-        return self._correction.correct(found + self._once)
+        found = sum(self._texts.count(message.text) for message in prompt)
+        return self._correction.correct(found + self._template.around(len(prompt)))
 
-    def learn(self, counted: int, used: int) -> None:
-        """Count more from now on where the server did."""
-        self._correction.learn(counted, used)
+    def learn(self, prompt: Sequence[Message], used: int) -> None:
+        """Count more from now on where the server did, and less for the template where it may."""
+        least = sum(self._least.count(message.text) for message in prompt)
+        self._template.learn(len(prompt), used - least)
+        counted = self.count(prompt)
+        self._correction.learn(counted, used, expected=counted + self.reserve)
 
 
 class MistralCounter:
@@ -111,6 +153,7 @@ class MistralCounter:
     """
 
     exact = True
+    reserve = 0
 
     def __init__(self, count: Callable[[str], int]) -> None:
         self._texts = Texts(count)
@@ -128,9 +171,10 @@ class MistralCounter:
                 found += self._texts.count(message.text.rstrip(" ")) + 1
         return self._correction.correct(found)
 
-    def learn(self, counted: int, used: int) -> None:
+    def learn(self, prompt: Sequence[Message], used: int) -> None:
         """Count more from now on where the server did: its model is another than it is called."""
-        self._correction.learn(counted, used)
+        counted = self.count(prompt)
+        self._correction.learn(counted, used, expected=counted)
 
 
 def mistral(path: Path) -> MistralCounter:
@@ -152,8 +196,9 @@ def mistral(path: Path) -> MistralCounter:
 def of_file(path: Path) -> CarefulCounter:
     """Read another model's `tokenizer.json`; takes a moment and blocks.
 
-    Its chat template is not followed: an overhead stands for it, as with the estimate. ImportError
-    without tokenizers, ValueError for a file that cannot be read.
+    Its chat template is not followed, for the server may have another: reserves stand for it, as
+    with the estimate, until the first answer tells. ImportError without tokenizers, ValueError for
+    a file that cannot be read.
     """
     from tokenizers import Tokenizer
 
@@ -163,10 +208,11 @@ def of_file(path: Path) -> CarefulCounter:
         raise ValueError(f"{path.name} cannot be read") from error
     # What a person writes is text, though it may look like a sign of the template.
     tokenizer.encode_special_tokens = True
-    return CarefulCounter(
-        lambda text: len(tokenizer.encode(_encodable(text), add_special_tokens=False).ids),
-        once=_TEMPLATE_ONCE,
-    )
+
+    def count(text: str) -> int:
+        return len(tokenizer.encode(_encodable(text), add_special_tokens=False).ids)
+
+    return CarefulCounter(count, least=count)
 
 
 def _encodable(text: str) -> str:

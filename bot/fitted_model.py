@@ -21,8 +21,13 @@ _INLINE_CHARACTERS = 20_000
 _HOPE = 1.3
 _MOST_HOPE = 3.0
 _SAFETY = 0.97
+# Of the room; where a count comes nearer to it, a server that counts is asked to be sure.
+_NEAR = 0.8
+# Of the budget at most; in a small context a template that says more costs one refusal.
+_MOST_RESERVE = 0.25
 # After a refusal without figures.
 _SHARE = 0.5
+_LEAST_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a server that tells of less room is not believed
 
 
@@ -53,9 +58,10 @@ class FittedModel:
     """Satisfies `bot.steady_model.Asked`: drops and shortens until the prompt is within `budget`.
 
     `budget` and `answer`, the room that the answer needs beside it, are in tokens. `counter` may be
-    replaced at any time by a better one. What fits is settled by the counter; where something would
-    have to go, a server that counts is asked once whether more fits than a careful counter thinks.
-    A prompt that the server refuses as too long is shortened by what it says, and sent once more.
+    replaced at any time by a better one. What fits is settled by the counter and what it keeps in
+    reserve for the template, a quarter of the budget at most; near the limit and beyond it, a
+    server that counts is asked once, and what it finds too long is never sent. A prompt that the
+    server refuses as too long is shortened by what it says, and sent once more.
     """
 
     def __init__(
@@ -112,7 +118,7 @@ class FittedModel:
         self, fitted: Prompt, counter: Counter, deadline: float
     ) -> AsyncGenerator[Delta, None]:
         def told(used: int) -> None:
-            counter.learn(counter.count(fitted.messages), used)
+            counter.learn(fitted.messages, used)
 
         stream = self._model.stream(fitted.messages, deadline=deadline, told=told)
         async with aclosing(stream) as deltas:
@@ -123,18 +129,26 @@ class FittedModel:
                 yield delta
 
     async def _fit(self, prompt: Sequence[Message], counter: Counter) -> Prompt:
-        safe = await _fitted(prompt, self._budget, counter)
-        if not (safe.dropped or safe.left_out) or counter.exact or self._server is None:
+        room = self._room(counter)
+        safe = await _fitted(prompt, room, counter)
+        if self._server is None or counter.exact:
             return safe
-        hoped = await _fitted(prompt, int(self._budget * self._hope), counter)
+        if not (safe.dropped or safe.left_out) and counter.count(safe.messages) <= room * _NEAR:
+            return safe
+        hoped = await _fitted(prompt, int(room * self._hope), counter)
         used = await self._server.count(hoped.messages)
         if used is None:
             return safe
-        counted = counter.count(hoped.messages)
-        counter.learn(counted, used)
+        counter.learn(hoped.messages, used)
         # The next turn shows it what would have fitted now.
+        counted = counter.count(hoped.messages)
         self._hope = min(max(counted / used * _SAFETY, 1.0), _MOST_HOPE)
-        return hoped if used <= self._budget else safe
+        if used <= self._budget:
+            return hoped
+        return await _fitted(prompt, self._room(counter), counter)
+
+    def _room(self, counter: Counter) -> int:
+        return self._budget - min(counter.reserve, int(self._budget * _MOST_RESERVE))
 
     async def _shorter(
         self,
@@ -150,17 +164,17 @@ class FittedModel:
             shorter = await _fitted(prompt, int(counted * _SHARE), counter)
         else:
             used = refusal.used or counted
-            # By what the counter makes of this very prompt.
-            share = min(room / used * _SAFETY, _SAFETY)
-            shorter = await _fitted(prompt, int(counted * share), counter)
+            # By what the counter makes of this very prompt; the template's words cannot go.
+            share = min(room / used, 1 - (used - room) / counted, 1.0) * _SAFETY
+            shorter = await _fitted(prompt, int(counted * max(share, _LEAST_SHARE)), counter)
         return None if shorter.messages == refused.messages else shorter
 
     def _heed(self, room: int | None, used: int | None, refused: Prompt, counter: Counter) -> None:
         """Remember a refusal that led to an answer: others may only repeat what a person wrote."""
         if room is None or room < _LEAST_ROOM:
             return
-        counted = counter.count(refused.messages)
-        counter.learn(counted, used or counted)
+        if used:
+            counter.learn(refused.messages, used)
         # The server takes less than CONTEXT_TOKENS has it.
         self._budget = min(self._budget, room)
 

@@ -53,9 +53,11 @@ def compose(*, system: str, exchanges: Sequence[Exchange], turn: Turn) -> tuple[
 def fit(messages: Sequence[Message], *, budget: int, count: Count) -> Prompt:
     """Return as much of a composed prompt as `count` finds within `budget`, in tokens.
 
-    Exchanges are dropped whole, oldest first. The system prompt stays, and so does the new message:
-    when it is too long, the mark "[…]" stands for its middle. Where the system prompt leaves no
-    room even for the mark, the message is left whole, for the model's server to judge.
+    Exchanges are dropped whole, oldest first; where not even the newest fits, its question loses
+    its middle, so that the answer to a long paste is not forgotten with it. The system prompt
+    stays, and so does the new message: when it is too long, the mark "[…]" stands for its middle.
+    Where the system prompt leaves no room even for the mark, the message is left whole, for the
+    model's server to judge.
     """
     *said, asked = messages
     head = said[:1] if said and said[0].role == "system" else []
@@ -66,6 +68,13 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> Prompt:
         return [*head, *said[len(said) - 2 * exchanges :], new]
 
     kept = _most(len(said) // 2, lambda exchanges: count(newest(exchanges)) <= budget)
+    if said and not kept:
+        *_, question, answered = said
+        question = _shorten(
+            question, budget=budget, cost=lambda shorter: count([*head, shorter, answered, new])
+        )
+        said[-2:] = [question, answered]
+        kept = int(question.text != CUT and count(newest(1)) <= budget)
     left_out = len(asked.text) - len(new.text) + len(CUT) if new != asked else 0
     return Prompt(tuple(newest(kept)), dropped=len(said) // 2 - kept, left_out=left_out)
 

@@ -15,6 +15,7 @@ from bot.domain import Json, Message
 from bot.guard import whole_characters
 from bot.model_call import open_pool, told
 from bot.model_server import ModelServer
+from bot.offer import look
 from bot.tasks import cancelled
 from bot.tokens import is_count
 
@@ -71,6 +72,7 @@ class ServerCounter:
     def __init__(self, server: ModelServer, pool: aiohttp.ClientSession) -> None:
         self._server = server
         self._pool = pool
+        self._model = server.model
         self._way: _Way | None = None
         self._finding: asyncio.Task[None] | None = None
         self._find_at = 0.0  # loop time
@@ -80,32 +82,40 @@ class ServerCounter:
 
         The first prompt is never counted: it has the bot find out, beside it, whether one can be.
         """
+        found = None
         if self._way:
-            return await self._ask(self._way, prompt, seconds=COUNT_SECONDS)
-        now = asyncio.get_running_loop().time()
-        if self._finding is None or (self._finding.done() and now >= self._find_at):
-            self._finding = asyncio.create_task(self._find())
-        return None
+            found = await self._ask(self._way, prompt, seconds=COUNT_SECONDS)
+        if found is None:
+            self._look()
+        return found
 
     async def close(self) -> None:
         """End what is still under way."""
         if self._finding is not None:
             await cancelled(self._finding)
 
+    def _look(self) -> None:
+        """Find out anew, if it was not tried just now, how and for which model to ask."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._find_at and (self._finding is None or self._finding.done()):
+            self._finding = asyncio.create_task(self._find())
+
     async def _find(self) -> None:
-        """Try each way once, with a prompt that has one word."""
+        """Try each way once, with a prompt that has one word, for the model that is there now."""
+        self._model = (await look(self._server)).name_for(self._server.model) or self._server.model
         for way in _WAYS:
             if await self._ask(way, _HELLO, seconds=_PROBE_SECONDS):
-                log.info("%s counts prompts itself, as %s does", self._server, way.name)
+                if way != self._way:
+                    log.info("%s counts prompts itself, as %s does", self._server, way.name)
                 self._way = way
-                return
+                break
         self._find_at = asyncio.get_running_loop().time() + AGAIN_SECONDS
 
     async def _ask(self, way: _Way, prompt: Sequence[Message], *, seconds: float) -> int | None:
         messages: list[Json] = [
             {"role": message.role, "content": whole_characters(message.text)} for message in prompt
         ]
-        question: Json = {"model": self._server.model, "messages": messages}
+        question: Json = {"model": self._model, "messages": messages}
         try:
             async with asyncio.timeout(seconds):
                 said = await told(self._pool, self._server, way.path, question, most=_BYTES)

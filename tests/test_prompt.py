@@ -88,6 +88,26 @@ def test_an_exchange_that_does_not_fit_drops_all_before_it() -> None:
     assert prompt.dropped == 2
 
 
+def test_the_newest_exchange_keeps_its_answer_and_loses_the_middle_of_a_long_question() -> None:
+    long = exchange("start" + "x" * 500 + "end", "It says x.")
+
+    prompt = ask("Why?", exchange("a", "b"), long, system="", budget=200)
+
+    question, answered, new = prompt.messages
+    assert question.text.startswith("startx")
+    assert CUT in question.text
+    assert (answered.text, new.text) == ("It says x.", "Why?")
+    assert 188 <= size(prompt.messages) <= 200
+    assert (prompt.dropped, prompt.left_out) == (1, 0)
+
+
+def test_the_newest_exchange_goes_whole_where_its_answer_does_not_fit() -> None:
+    prompt = ask("Why?", exchange("q" * 500, "a" * 500), system="", budget=200)
+
+    assert prompt.messages == (Message("user", "Why?"),)
+    assert prompt.dropped == 1
+
+
 @pytest.mark.parametrize("missing", [exchange("Hi", " "), exchange("", "Hello!")])
 def test_half_an_exchange_is_left_out(missing: Exchange) -> None:
     prompt = ask("new", missing, exchange("a", "b"))
@@ -168,9 +188,13 @@ def test_prompt_stays_in_its_budget_alternates_and_keeps_the_newest(
     kept = (len(roles) - len(head)) // 2
     assert roles == [*head, *["user", "assistant"] * kept, "user"]
     whole = ask(text, *exchanges, system=system, budget=10**6, person=person)
-    assert (
-        prompt.messages[len(head) : -1] == whole.messages[len(whole.messages) - 1 - 2 * kept : -1]
-    )
+    said_whole = whole.messages[len(whole.messages) - 1 - 2 * kept : -1]
+    differ = [
+        (kept_one.role, CUT in kept_one.text, kept)
+        for kept_one, one in zip(prompt.messages[len(head) : -1], said_whole, strict=True)
+        if kept_one != one
+    ]
+    assert differ in ([], [("user", True, 1)])
     assert prompt.dropped == len(whole.messages) // 2 - len(prompt.messages) // 2
 
 
@@ -208,7 +232,7 @@ def test_a_history_that_cannot_fit_is_not_counted_whole() -> None:
         return size(messages)
 
     exchanges = [exchange("q" * 50, "a" * 50) for _ in range(200)]
-    prompt = fit(compose(system="", exchanges=exchanges, turn=said("new")), budget=400, count=count)
+    prompt = fit(compose(system="", exchanges=exchanges, turn=said("new")), budget=472, count=count)
 
     assert len(prompt.messages) == 7
     assert max(counted) <= 20

@@ -151,3 +151,15 @@ async def test_llama_cpp_counts_as_its_usage_does() -> None:
                     pass
 
     assert [found] == used
+
+
+async def test_a_server_is_asked_for_the_model_that_it_has_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_counter, "AGAIN_SECONDS", 0.0)
+    async with ModelEmulator(flavour="vllm") as emulator, counting(emulator.url) as counter:
+        emulator.models = ["another"]
+        assert await counted(counter) == 27
+        emulator.models = ["a third"]
+        assert await counted(counter) == 27
+        emulator.unknown.clear()

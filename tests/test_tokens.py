@@ -6,13 +6,14 @@ import importlib.util
 import json
 import random
 import string
+import unicodedata
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.tokens import MESSAGE_OVERHEAD, estimate
@@ -105,7 +106,7 @@ def test_estimate_is_not_below_what_smollm2_needs(post: Post, kind: str) -> None
 def test_estimate_of_english_prose_is_not_far_above(post: Post) -> None:
     guess = estimate(PROSE)
 
-    assert guess <= 1.3 * tokens(post, PROSE)
+    assert guess <= 1.6 * tokens(post, PROSE)
 
 
 def test_message_overhead_covers_the_chat_template(post: Post) -> None:
@@ -122,8 +123,15 @@ def test_estimate_counts_nothing_as_nothing() -> None:
     assert estimate("") == 0
 
 
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=200))
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_text_has_more_tokens_than_are_estimated(post: Post, text: str) -> None:
+    assert estimate(text) >= tokens(post, text)
+
+
 @given(st.text(st.characters(codec=None)))
 def test_estimate_takes_any_text_and_counts_every_part_of_it(text: str) -> None:
+    size = len(unicodedata.normalize("NFKC", text).encode("utf-8", "surrogatepass"))
     assert estimate(text + "0") > 0
     assert estimate(text + "\n0") >= estimate(text)
-    assert estimate(text) <= 2 + 3 * len(text.encode("utf-8", "surrogatepass"))
+    assert estimate(text) <= 1 + max(size, len(text.encode("utf-8", "surrogatepass")))

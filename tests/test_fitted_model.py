@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -232,6 +233,37 @@ class TestRefusals:
         assert said
 
 
+# What the worst of the templates say beyond the emulator's ChatML: Command R7B, ChatML as text.
+@pytest.mark.parametrize(("once", "each"), [(0, 0), (0, 14), (600, 2), (100, 14), (600, 14)])
+async def test_no_chat_is_refused_whatever_the_template_says(once: int, each: int) -> None:
+    dice = random.Random(once + each)
+    async with ModelEmulator() as emulator:
+        emulator.says_once, emulator.says_each, emulator.answer = once, each, "Well."
+        for _ in range(10):
+            budget = dice.choice([3000, 4000, 7000])
+            emulator.context = budget + ANSWER
+            async with fitted(emulator, budget=budget) as model:
+                for _ in range(6):
+                    await answer(model, a_chat(dice))
+
+    assert {asked.status for asked in emulator.requests} == {200}
+
+
+def a_chat(dice: random.Random) -> list[Message]:
+    """Return a chat of some shape, often of nothing but marks, where the estimate is exact."""
+    kind = dice.choice(["+", "+", "+", "word ", "x=1;", "世界", "f(a)\n  "])
+
+    def some() -> str:
+        return kind * int(10 ** dice.uniform(0.5, dice.choice([1, 2, 3.3])))
+
+    said = [
+        Message(role, some())
+        for _ in range(dice.choice([0, 0, 1, 5, 40, 200]))
+        for role in ("user", "assistant")
+    ]
+    return [Message("system", "Be brief."), *said, Message("user", some())]
+
+
 class TestUsage:
     async def test_what_the_server_found_more_is_counted_from_then_on(self) -> None:
         counter = CarefulCounter(lambda text: 1)
@@ -280,6 +312,26 @@ class TestServersOwnCount:
 
             emulator.unknown.clear()
         assert {asked.status for asked in emulator.requests} == {200}
+
+    async def test_what_the_server_finds_too_long_is_never_sent(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(server_counter, "COUNT_SECONDS", 5.0)
+        async with ModelEmulator() as emulator:
+            counter = CarefulCounter(lambda text: len(text) // 12)  # too few
+            async with fitted(emulator, budget=500, counter=counter, counts=True) as model:
+                emulator.context = 500 + ANSWER
+                await answer(model, [Message("user", "Hi")])
+                async with asyncio.timeout(20):
+                    while not emulator.counted:
+                        await answer(model, a_talk(8))
+                        await asyncio.sleep(0.01)
+                before = len(emulator.requests)
+                model.counter = CarefulCounter(lambda text: len(text) // 12)
+                await answer(model, a_talk(12))
+            emulator.unknown.clear()
+
+        assert [asked.status for asked in emulator.requests[before:]] == [200]
 
     async def test_a_server_that_counts_slowly_is_not_waited_for(self) -> None:
         async with (

@@ -30,7 +30,9 @@ class Behaviour:
     where the request's `stop`, `max_tokens` or the context end it.
     `finish_reason` and the line `done` end a stream; `usage` sends the token counts unasked.
 
-    `models` are those that are served, and `context` is what fits into each, in tokens. `api_key`
+    `says_once` and `says_each` are tokens that its template has beyond ChatML, in all and around
+    each message. `models` are those that are served, and `context` is what fits into each, in
+    tokens. `api_key`
     is the key that callers need; `providers` run the models and `permissions` are those of the
     caller's token (both the router's). `refuses` are fields of the API that this server does not
     know, and `names_them` says whether its refusal tells which. `strict` refuses fields that are
@@ -45,6 +47,8 @@ class Behaviour:
     finish_reason: str | None = "stop"
     done: str = "data: [DONE]"
     usage: bool = False
+    says_once: int = 0
+    says_each: int = 0
     models: Sequence[str] = ("emulated",)
     context: int | None = None
     api_key: str | None = None
@@ -72,9 +76,14 @@ class Behaviour:
         """Return the answer to these messages."""
         return self.answer(messages) if callable(self.answer) else self.answer
 
+    def templated(self, messages: Sequence[Mapping[str, object]]) -> str:
+        """Return the text that the model continues."""
+        more = self.says_once + self.says_each * len(messages)
+        return " +" * more + render(messages)
+
     def need(self, asked: Asked) -> Need:
         """Return the tokens that a request takes of the context."""
-        prompt = len(tokens(render(asked.messages))) - asked.unread
+        prompt = len(tokens(self.templated(asked.messages))) - asked.unread
         return Need(prompt, _limit(asked.body), bool(asked.body.get("stream")))
 
     def speech(self, asked: Asked) -> Speech:

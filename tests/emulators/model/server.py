@@ -16,7 +16,7 @@ from tests.emulators.model.completion import Completion
 from tests.emulators.model.dialect import Dialect, Refused
 from tests.emulators.model.faults import Fault, Faults
 from tests.emulators.model.rules import Complaint, complaint, stranger
-from tests.emulators.model.template import disorder, render
+from tests.emulators.model.template import disorder
 from tests.emulators.model.wire import cut, failed, peer, plain
 
 
@@ -141,12 +141,12 @@ class Server:
             case dialect.INPUT_TOKENS | dialect.CHAT_TOKENIZE:
                 self.counted += 1
                 self._judge(asked, body)
-                found = self._dialect.count(render(asked.messages))
+                found = self._dialect.count(self._behaviour.templated(asked.messages))
             case dialect.MODELS | dialect.PROPS | dialect.INFO | dialect.PS as endpoint:
                 found = self._dialect.tell(endpoint, self._behaviour.served())
             case _:
                 self._judge(asked, body)
-                found = {"prompt": render(asked.messages)}
+                found = {"prompt": self._behaviour.templated(asked.messages)}
         return await self._reply(asked, plain(200, found, {}))
 
     async def _complete(

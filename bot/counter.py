@@ -71,19 +71,20 @@ class Correction:
         """Return a count with what was missed before."""
         return math.ceil((counted + self._more) * self._factor)
 
-    def learn(self, counted: int, used: int, *, expected: int) -> None:
-        """Hear what a server found in a prompt that was counted so, corrections included.
+    def learn(self, counted: int, used: int, *, template: int = _TEMPLATE) -> None:
+        """Hear what a server found where so much was counted, corrections included.
 
-        `expected` may be more: with what a template may say once.
+        `template` is the most that the template may have said of what was missed.
         """
-        missed = used - expected
+        missed = used - counted
         if counted <= 0 or missed <= 0:
             return
-        if (missed <= _FEW or counted <= _SHORT) and self._more + missed <= _TEMPLATE:
+        little = missed <= _FEW or counted <= _SHORT
+        if little and self._more + missed <= min(template, _TEMPLATE):
             self._more += missed
         else:
             # The next prompt may miss by a little more than this one.
-            self._factor = min(self._factor * used / expected * 1.02, _MOST)
+            self._factor = min(self._factor * used / counted * 1.02, _MOST)
 
 
 class Template:
@@ -138,9 +139,10 @@ class CarefulCounter:
     def learn(self, prompt: Sequence[Message], used: int) -> None:
         """Count more from now on where the server did, and less for the template where it may."""
         least = sum(self._least.count(message.text) for message in prompt)
-        self._template.learn(len(prompt), used - least)
-        counted = self.count(prompt)
-        self._correction.learn(counted, used, expected=counted + self.reserve)
+        left = used - least
+        self._template.learn(len(prompt), left)
+        said = self._template.once
+        self._correction.learn(self.count(prompt), used - said, template=max(left - said, 0))
 
 
 class MistralCounter:
@@ -173,8 +175,7 @@ class MistralCounter:
 
     def learn(self, prompt: Sequence[Message], used: int) -> None:
         """Count more from now on where the server did: its model is another than it is called."""
-        counted = self.count(prompt)
-        self._correction.learn(counted, used, expected=counted)
+        self._correction.learn(self.count(prompt), used)
 
 
 def mistral(path: Path) -> MistralCounter:

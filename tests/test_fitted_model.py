@@ -266,7 +266,7 @@ def a_chat(dice: random.Random) -> list[Message]:
 
 class TestUsage:
     async def test_what_the_server_found_more_is_counted_from_then_on(self) -> None:
-        counter = CarefulCounter(lambda text: 1)
+        counter = CarefulCounter(lambda text: len(text) // 12)
         async with ModelEmulator() as emulator, fitted(emulator, counter=counter) as model:
             await answer(model, a_talk(5))
             used = counter.count(a_talk(5))
@@ -318,7 +318,7 @@ class TestServersOwnCount:
     ) -> None:
         monkeypatch.setattr(server_counter, "COUNT_SECONDS", 5.0)
         async with ModelEmulator() as emulator:
-            counter = CarefulCounter(lambda text: len(text) // 12)  # too few
+            counter = CarefulCounter(lambda text: len(text) // 15)  # too few
             async with fitted(emulator, budget=500, counter=counter, counts=True) as model:
                 emulator.context = 500 + ANSWER
                 await answer(model, [Message("user", "Hi")])
@@ -327,8 +327,8 @@ class TestServersOwnCount:
                         await answer(model, a_talk(8))
                         await asyncio.sleep(0.01)
                 before = len(emulator.requests)
-                model.counter = CarefulCounter(lambda text: len(text) // 12)
-                await answer(model, a_talk(12))
+                model.counter = CarefulCounter(lambda text: len(text) // 15)
+                await answer(model, a_talk(4, words=100))
             emulator.unknown.clear()
 
         assert [asked.status for asked in emulator.requests[before:]] == [200]

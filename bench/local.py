@@ -18,8 +18,8 @@ from pathlib import Path
 from bot import local_model
 from bot.domain import Message
 from bot.errors import AnswerCut
+from bot.mind import LOCAL_SLOTS
 from bot.model import ChatModel, connect
-from bot.wiring import LOCAL_SLOTS
 
 TOKENS = 200
 PROMPT = "Tell me a very long story about a king, with many details."

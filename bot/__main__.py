@@ -30,13 +30,14 @@ from urllib.parse import urlsplit
 from bot import http
 from bot.budget import EditBudgets
 from bot.conversation import Conversation
+from bot.doors import Job, open_doors
 from bot.errors import CannotStart, ParleyError
 from bot.history import History
 from bot.intake import Intake
+from bot.mind import a_mind
 from bot.shell import question, reply
 from bot.store import connect
 from bot.turns import Limits, TurnQueue
-from bot.wiring import Job, a_mind, open_doors
 from bot.worker import Worker
 from config.settings import Settings, SettingsError
 

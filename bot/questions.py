@@ -15,9 +15,9 @@ from pathlib import Path
 from bot.domain import LeftOut, Person, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, PromptRefused
 from bot.guard import whole_characters
+from bot.mind import Mind, a_mind
 from bot.prompt import compose
 from bot.tasks import cancelled
-from bot.wiring import Mind, a_mind
 from config.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from typing import TextIO
 from bot.domain import Start
 from bot.errors import ParleyError
 from bot.guard import strip_controls
+from bot.mind import a_mind
 from bot.questions import answer, whole
-from bot.wiring import a_mind
 from config.settings import Settings
 
 log = logging.getLogger(__name__)

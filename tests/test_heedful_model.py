@@ -15,8 +15,8 @@ from bot import heedful_model, offer
 from bot.domain import Delta, LeftOut, Message
 from bot.errors import AnswerCut, ModelError, ModelUnavailable
 from bot.heedful_model import HeedfulModel, heeding
+from bot.mind import Mind, a_mind
 from bot.model_server import ModelServer
-from bot.wiring import Mind, a_mind
 from config.settings import Settings
 from tests.emulators.model import Flavour, ModelEmulator
 from tests.test_offer import a_door

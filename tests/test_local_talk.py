@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bot import wiring
+from bot import mind as mind_module
 from bot.domain import Exchange, Message
 from bot.errors import AnswerCut
 from bot.history import decode
@@ -139,7 +139,7 @@ def is_over(way: DiscordDm, times: int) -> bool:
 
 async def test_stop_ends_the_work_in_llama_cpp_at_once(data_dir: Path) -> None:
     async with discord_with_the_demo(data_dir, max_tokens=512) as (discord, running):
-        ways = [DiscordDm(discord) for _ in range(wiring.LOCAL_SLOTS)]
+        ways = [DiscordDm(discord) for _ in range(mind_module.LOCAL_SLOTS)]
         for way in ways:
             await way.ask(STORY)
         await until(lambda: all(way.finals() for way in ways), why=running.text)
@@ -192,7 +192,7 @@ async def test_a_killed_bot_leaves_no_llama_cpp(data_dir: Path) -> None:
     ("chosen", "tokens"),
     [
         ({"MODEL_ID": "demo"}, 2048),
-        ({"LOCAL_MODEL_PATH": str(demo_file()), "SYSTEM_PROMPT": wiring.DEMO_PROMPT}, 8192),
+        ({"LOCAL_MODEL_PATH": str(demo_file()), "SYSTEM_PROMPT": mind_module.DEMO_PROMPT}, 8192),
     ],
 )
 async def test_slack_is_answered_too_and_the_log_says_by_what(
@@ -219,9 +219,9 @@ async def test_slack_is_answered_too_and_the_log_says_by_what(
 
 async def test_who_waits_for_a_slot_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     # As good as no silence: llama.cpp says nothing while it reads a prompt or has no slot.
-    monkeypatch.setattr(wiring, "IDLE_SECONDS", 0.001)
+    monkeypatch.setattr(mind_module, "IDLE_SECONDS", 0.001)
     settings = Settings(model_id="demo", max_tokens=30, temperature=0.0)
-    async with wiring.a_mind(settings, frozenset({"worker"}), asyncio.Event()) as mind:
+    async with mind_module.a_mind(settings, frozenset({"worker"}), asyncio.Event()) as mind:
         said = ""
         with suppress(AnswerCut):
             async for delta in mind.model.stream([Message("user", QUESTION)]):

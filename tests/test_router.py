@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from bot import router
-from bot.wiring import a_mind
+from bot.mind import a_mind
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 

@@ -11,8 +11,8 @@ import pytest
 
 from bot.counter import mistral
 from bot.domain import Delta, LeftOut, Message
+from bot.mind import Mind, a_mind
 from bot.prompt import CUT
-from bot.wiring import Mind, a_mind
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 from tests.test_counter import v3

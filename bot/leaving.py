@@ -31,7 +31,8 @@ class Leaving:
         """Take the signals over, from now on."""
         if sys.platform != "win32":
             signal.signal(signal.SIGALRM, self._vanish)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        # Python itself catches SIGINT: whoever sees SIGTERM caught may send either.
+        for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._hear)
 
     def ask(self, tell: Callable[[], object]) -> None:

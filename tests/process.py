@@ -88,6 +88,13 @@ async def _collect(process: asyncio.subprocess.Process, log: bytearray) -> None:
         log += chunk
 
 
+def catches(process: asyncio.subprocess.Process, number: signal.Signals) -> bool:
+    """Tell whether a process has a handler of its own for a signal; Linux alone tells."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) & 1 << number - 1)
+
+
 def discord_variables(discord: DiscordEmulator, model: ModelEmulator) -> dict[str, str]:
     return {
         "DISCORD_TOKEN": discord.token,

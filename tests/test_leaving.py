@@ -18,7 +18,7 @@ from bot.__main__ import DRAIN_SECONDS
 from bot.store import connect
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
-from tests.process import ROOT, Bot, DiscordDm, bot, discord_bot, discord_variables
+from tests.process import ROOT, Bot, DiscordDm, bot, catches, discord_bot, discord_variables
 from tests.waiting import until
 
 pytestmark = pytest.mark.process
@@ -93,7 +93,7 @@ async def test_no_signal_is_one_too_many_at_any_moment(seed: int, data_dir: Path
     rng = random.Random(seed)
     async with a_bot(data_dir) as running:
         # From the first moment at which it catches signals until it runs.
-        await until(lambda: _catches(running, signal.SIGTERM))
+        await until(lambda: catches(running.process, signal.SIGTERM))
         await asyncio.sleep(rng.uniform(0, 1.5))
         # `send_signal` may wait for the process itself, and then nobody learns its exit code.
         with suppress(ProcessLookupError):
@@ -105,12 +105,6 @@ async def test_no_signal_is_one_too_many_at_any_moment(seed: int, data_dir: Path
     # Whatever it has begun has ended with it, or ends by itself.
     async with connect(url="", data_dir=data_dir) as store:
         await store.ping()
-
-
-def _catches(running: Bot, number: signal.Signals) -> bool:
-    status = Path(f"/proc/{running.process.pid}/status").read_text()
-    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
-    return bool(int(caught.split()[1], 16) & 1 << number - 1)
 
 
 async def test_a_process_is_gone_in_time_though_its_reply_and_its_own_store_hang(

@@ -223,7 +223,13 @@ async def _serve(settings: Settings, roles: frozenset[str], leaving: Leaving) ->
         if roles not in ({"console"}, {"console", "worker"}):
             posts = {path: handler(intake) for path, handler in doors.posts.items()}
             await stack.enter_async_context(
-                http.serve(host=settings.host, port=settings.port, store=store, posts=posts)
+                http.serve(
+                    host=settings.host,
+                    port=settings.port,
+                    store=store,
+                    posts=posts,
+                    stopping=stopping,
+                )
             )
         jobs = {name: listen(intake) for name, listen in doors.listeners.items()}
         if mind:

@@ -25,13 +25,16 @@ _END_SECONDS = 1.0  # for requests under way when the process ends
 
 @asynccontextmanager
 async def serve(
-    *, host: str, port: int, store: Store, posts: Mapping[str, Handler]
+    *, host: str, port: int, store: Store, posts: Mapping[str, Handler], stopping: asyncio.Event
 ) -> AsyncIterator[None]:
     """Serve /livez, /readyz and /metrics, and hand POSTs to the given paths to their handlers.
 
+    Once `stopping` is set nobody is to send more; what comes all the same is handed over.
     A taken port raises CannotStart when a platform depends on it, and is a warning otherwise.
     """
-    runner = web.AppRunner(_app(store, posts), access_log=None, shutdown_timeout=_END_SECONDS)
+    runner = web.AppRunner(
+        _app(store, posts, stopping), access_log=None, shutdown_timeout=_END_SECONDS
+    )
     await runner.setup()
     try:
         try:
@@ -46,11 +49,13 @@ async def serve(
         await runner.cleanup()
 
 
-def _app(store: Store, posts: Mapping[str, Handler]) -> web.Application:
+def _app(store: Store, posts: Mapping[str, Handler], stopping: asyncio.Event) -> web.Application:
     async def livez(_: web.Request) -> web.Response:
         return web.Response(text="alive\n")
 
     async def readyz(_: web.Request) -> web.Response:
+        if stopping.is_set():
+            return web.Response(status=503, text="stopping\n")
         try:
             await store.ping()
         except StoreUnavailable as error:

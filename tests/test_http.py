@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import aiohttp
 import pytest
@@ -21,14 +22,17 @@ async def swallow(request: web.Request) -> web.Response:
     return web.Response(text=await request.text())
 
 
+serve = partial(http.serve, host="127.0.0.1")
+
+
 @asynccontextmanager
 async def door(
-    store: Store, posts: Mapping[str, http.Handler], *, port: int = 0
+    store: Store, posts: Mapping[str, http.Handler], stopping: asyncio.Event | None = None
 ) -> AsyncIterator[str]:
     with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", port))
+        chosen.bind(("127.0.0.1", 0))
         port = chosen.getsockname()[1]
-    async with http.serve(host="127.0.0.1", port=port, store=store, posts=posts):
+    async with serve(store=store, posts=posts, port=port, stopping=stopping or asyncio.Event()):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -63,8 +67,24 @@ async def test_a_taken_port_is_fatal_only_for_what_depends_on_it(store: Store) -
         taken.listen()
         port = taken.getsockname()[1]
 
-        async with http.serve(host="127.0.0.1", port=port, store=store, posts={}):
+        async with serve(store=store, posts={}, port=port, stopping=asyncio.Event()):
             pass
         with pytest.raises(CannotStart, match=f"PORT={port}"):
-            async with http.serve(host="127.0.0.1", port=port, store=store, posts={"/a": swallow}):
+            async with serve(
+                store=store, posts={"/a": swallow}, port=port, stopping=asyncio.Event()
+            ):
                 pass
+
+
+async def test_who_is_about_to_end_is_not_ready_and_takes_what_comes_all_the_same(
+    store: Store,
+) -> None:
+    stopping, statuses = asyncio.Event(), []
+    async with door(store, {"/in": swallow}, stopping) as url, aiohttp.ClientSession() as session:
+        for _ in range(2):
+            for method, path in (("GET", "livez"), ("GET", "readyz"), ("POST", "in")):
+                async with session.request(method, f"{url}/{path}") as answer:
+                    statuses.append(answer.status)
+            stopping.set()
+
+    assert statuses == [200, 200, 200, 200, 503, 200]

@@ -116,6 +116,18 @@ async def test_tokens_in_the_env_file_are_enough(data_dir: Path, model: ModelEmu
     assert "Running as discord, slack, worker" in running.text()
 
 
+def over_http(slack: SlackEmulator) -> dict[str, str]:
+    return {"SLACK_APP_TOKEN": "", "SLACK_SIGNING_SECRET": slack.signing_secret}
+
+
+async def http_door(running: Bot) -> str:
+    """Return the address of a running process's HTTP door."""
+    await until(lambda: "Running as" in running.text(), why=running.text)
+    found = re.search(r"http://127\.0\.0\.1:\d+", running.text())
+    assert found
+    return found[0]
+
+
 @pytest.mark.parametrize("transport", ["socket", "http"])
 async def test_slack_answers_in_one_growing_message(
     transport: str, data_dir: Path, model: ModelEmulator
@@ -123,14 +135,10 @@ async def test_slack_answers_in_one_growing_message(
     async with SlackEmulator() as slack:
         variables = slack_variables(slack, model)
         if transport == "http":
-            variables["SLACK_APP_TOKEN"] = ""
-            variables["SLACK_SIGNING_SECRET"] = slack.signing_secret
+            variables |= over_http(slack)
         async with bot(data_dir=data_dir, variables=variables) as running:
             if transport == "http":
-                await until(lambda: "Running as" in running.text(), why=running.text)
-                found = re.search(r"http://127\.0\.0\.1:\d+", running.text())
-                assert found
-                await slack.verify(f"{found[0]}/slack/events")
+                await slack.verify(f"{await http_door(running)}/slack/events")
             else:
                 await asyncio.wait_for(slack.connected.wait(), 60)
             for kind in (SlackMention, SlackDm, SlackSlash):
@@ -549,10 +557,7 @@ async def test_an_intake_over_http_alone_leaves_with_0(
     data_dir: Path, model: ModelEmulator
 ) -> None:
     async with SlackEmulator() as slack:
-        variables = slack_variables(slack, model) | {
-            "SLACK_APP_TOKEN": "",
-            "SLACK_SIGNING_SECRET": slack.signing_secret,
-        }
+        variables = slack_variables(slack, model) | over_http(slack)
         async with bot("slack", data_dir=data_dir, variables=variables) as running:
             await until(lambda: "Running as slack" in running.text(), why=running.text)
             running.process.terminate()
@@ -560,6 +565,38 @@ async def test_an_intake_over_http_alone_leaves_with_0(
 
     assert status == 0
     assert "Traceback" not in running.text()
+
+
+async def told(session: aiohttp.ClientSession, url: str) -> int:
+    async with session.get(url) as answer:
+        return answer.status
+
+
+async def test_what_slack_tells_a_process_on_its_way_out_is_answered(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    speak_slowly(model, seconds=6)
+    async with SlackEmulator() as slack, aiohttp.ClientSession() as session:
+        variables = slack_variables(slack, model) | over_http(slack)
+        first, second = SlackDm(slack), SlackMention(slack)
+        async with bot(data_dir=data_dir, variables=variables) as running:
+            door = await http_door(running)
+            await slack.verify(f"{door}/slack/events")
+            await first.ask("What is it?")
+            await until(lambda: first.finals())
+            running.process.terminate()
+            async with asyncio.timeout(10):
+                while await told(session, f"{door}/readyz") == 200:
+                    await asyncio.sleep(0.01)
+            ready = await told(session, f"{door}/readyz")
+            await second.ask("And what now?")
+            status = await asyncio.wait_for(running.process.wait(), 25)
+        model.delay = 0
+        async with bot("worker", data_dir=data_dir, variables=variables):
+            await until(lambda: second.finals() == [ANSWER], within=30)
+
+        assert (ready, status) == (503, 0)
+        assert first.finals() == [ANSWER]
 
 
 async def test_sigterm_during_the_start_is_heeded(data_dir: Path, model: ModelEmulator) -> None:
@@ -598,11 +635,9 @@ async def test_a_piped_question_is_answered_on_stdout(data_dir: Path, model: Mod
 async def test_the_http_door_tells_that_it_is_ready(data_dir: Path, model: ModelEmulator) -> None:
     statuses = {}
     async with discord_bot(data_dir, model) as (_, running), aiohttp.ClientSession() as session:
-        found = re.search(r"http://127\.0\.0\.1:\d+", running.text())
-        assert found
+        door = await http_door(running)
         for path in ("livez", "readyz", "metrics", "else"):
-            async with session.get(f"{found[0]}/{path}") as answer:
-                statuses[path] = answer.status
+            statuses[path] = await told(session, f"{door}/{path}")
 
     assert statuses == {"livez": 200, "readyz": 200, "metrics": 200, "else": 404}
 

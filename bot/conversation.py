@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from bot.budget import EditBudgets
 from bot.domain import Delta, Exchange, Outcome, Page, Shown
-from bot.errors import GivenUp, SurfaceError
+from bot.errors import GivenUp, MessageGone, WriteRefused
 from bot.history import History
 from bot.lease import Lease
 from bot.ports import Model, Surface
@@ -91,7 +91,7 @@ class Conversation:
         """
         for message_id in posted:
             if message_id not in ended.pages:
-                with suppress(SurfaceError):
+                with suppress(MessageGone, WriteRefused):
                     await surface.edit(message_id, Page(0, "", final=True))
         await restore(ended, surface=surface, budgets=self._budgets, patience=self._patience)
 

@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from bot.conversation import Conversation
@@ -17,6 +18,7 @@ from bot.errors import (
     StoreUnavailable,
     SurfaceError,
     WriteDelayed,
+    WriteFailed,
     WriteRefused,
 )
 from bot.lease import Lease
@@ -29,7 +31,7 @@ log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
 BLOCK_SECONDS = 1.0  # the longest read of the queue, and so the longest that a stop goes unseen
-AWAY_SECONDS = 0.5  # pause while the store is away
+AWAY_SECONDS = 0.5  # pause while the store is away, or before a late write is mended again
 MAX_TRIES = 10
 LONGEST_BACK = 60.0  # seconds before a failed turn is tried again; doubles from one second
 _MARGIN = 0.5
@@ -101,7 +103,7 @@ class Worker:
                 task.result()
 
     async def _take_what_is_ready(self, stopping: asyncio.Event) -> None:
-        away = False
+        now, away = asyncio.get_running_loop().time, False
         while not stopping.is_set():
             free = self._capacity - len(self._tasks)
             if free <= 0:
@@ -116,6 +118,8 @@ class Worker:
                 if not away:
                     log.warning("No turns can be taken, until the store is back: %s", error)
                 away = True
+                # Whoever was at work all the while renews the lease first, and goes on.
+                self._reclaim_at = now() + self._lease_seconds
                 await asyncio.sleep(AWAY_SECONDS)
 
     async def _next(self, free: int) -> list[Token]:
@@ -248,14 +252,16 @@ class Worker:
 
         A message that only we know of is taken away, and then one that nobody knows of.
         """
-        turn = lease.turn
-        platform = self._platforms[turn.key.platform]
-        with suppress(SurfaceError, TimeoutError):
+        platform = self._platforms[lease.turn.key.platform]
+        with suppress(TimeoutError):
             async with asyncio.timeout(MEND_SECONDS):
-                ended = await self._ended(turn.id)
-                async with platform.surface(turn, again=True) as surface:
-                    await self._conversation.restore(ended, surface, posted=lease.shown.pages)
-                await self._take_strays_away(turn, platform)
+                await _through(partial(self._restore, lease, platform))
+                await _through(partial(self._take_strays_away, lease.turn, platform))
+
+    async def _restore(self, lease: Lease, platform: Platform) -> None:
+        ended = await self._ended(lease.turn.id)
+        async with platform.surface(lease.turn, again=True) as surface:
+            await self._conversation.restore(ended, surface, posted=lease.shown.pages)
 
     async def _take_strays_away(self, turn: Turn, platform: Platform) -> None:
         """Take away what landed after the turn was lost, and told nobody its id."""
@@ -272,7 +278,7 @@ class Worker:
             log.warning("Messages that nobody knows of are taken away: %s", strays)
             async with platform.surface(turn, again=True) as surface:
                 for each in strays:
-                    await surface.edit(each, Page(0, "", final=True))
+                    await _through(partial(surface.edit, each, Page(0, "", final=True)))
 
     async def _ended(self, turn_id: str) -> Shown:
         while True:
@@ -282,6 +288,21 @@ class Worker:
 
     async def _thread_of(self, platform: Platform, message_id: str) -> ThreadKey | None:
         return await _told(lambda: self._queue.thread_of(platform.name, message_id))
+
+
+async def _through(step: Callable[[], Awaitable[None]]) -> None:
+    """Repeat a step, later each time, until the platform has taken it, or refused it for good."""
+    pause = AWAY_SECONDS
+    while True:
+        try:
+            return await step()
+        except (WriteDelayed, WriteFailed) as error:
+            log.info("What may have landed late is looked at again: %s", error)
+            asked = error.retry_after if isinstance(error, WriteDelayed) else 0.0
+            await asyncio.sleep(max(asked, pause))
+            pause = min(2 * pause, LONGEST_BACK)
+        except SurfaceError as error:
+            return log.info("What may have landed late stays: %s", error)
 
 
 async def _told(ask: Callable[[], Awaitable[_Answer]]) -> _Answer:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from bot.domain import EditBudget, Message, Page, Person, Place, ThreadKey, Turn
-from bot.errors import MessageGone, ModelError, SurfaceError
+from bot.errors import MessageGone, ModelError, SurfaceError, WriteFailed
 from bot.intake import Intake
 from bot.ports import Surface
 
@@ -137,20 +137,29 @@ class FakeSurface:
 
 @dataclass
 class FakePlatform:
-    """Gives the same surface to every turn, or raises `error` instead; `left` may be strays."""
+    """Gives the same surface to every turn, or raises `error` instead; `left` may be strays.
+
+    The first looks for those, `unseen` of them, fail.
+    """
 
     shown: FakeSurface = field(default_factory=FakeSurface)
     left: Sequence[str] = ()
     error: SurfaceError | None = None
+    unseen: int = 0
+    opened: int = 0
     name: str = "console"
 
     @asynccontextmanager
     async def surface(self, turn: Turn, *, again: bool = False) -> AsyncIterator[FakeSurface]:
+        self.opened += 1
         if self.error:
             raise self.error
         yield self.shown
 
     async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        self.unseen -= 1
+        if self.unseen >= 0:
+            raise WriteFailed("away")
         return [one for one in self.left if one not in but]
 
 

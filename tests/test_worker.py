@@ -17,7 +17,16 @@ from bot.budget import EditBudgets
 from bot.conversation import Conversation
 from bot.domain import Page, Person, Shown, ThreadKey, Turn
 from bot.draft import FAILED_ANEW, STOPPED
-from bot.errors import AnswerCut, GivenUp, ModelError, ModelUnavailable, PlaceGone, WriteFailed
+from bot.errors import (
+    AnswerCut,
+    GivenUp,
+    ModelError,
+    ModelUnavailable,
+    PlaceGone,
+    SurfaceError,
+    WriteDelayed,
+    WriteFailed,
+)
 from bot.history import History
 from bot.lease import Lease
 from bot.store import Store, connect
@@ -292,6 +301,12 @@ async def test_a_retry_comes_when_it_is_due_however_many_turns_are_new(
     assert "question 1" in asked[1:10]
 
 
+async def ready(queue: TurnQueue) -> list[Token]:
+    while not (tokens := await queue.ready(["console"], count=1, block_seconds=0.1)):
+        pass
+    return tokens
+
+
 async def expire(store: Store, token: Token, worker: str) -> None:
     """Let a lease run out without waiting for it."""
     await store.command(
@@ -334,8 +349,7 @@ async def test_a_worker_that_ends_takes_nothing_more(store: Store) -> None:
         await asyncio.sleep(0.2)
         other = a_queue(store, "other")
         await other.admit(a_turn(2, thread="t2"))
-        while not await other.ready(["console"], count=1, block_seconds=0.1):
-            pass
+        await ready(other)
 
     assert len(model.prompts) == 1
 
@@ -801,6 +815,61 @@ async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
         await shows(platform, {"m1": "The end.", another: "Of the next turn."})
 
 
+async def late(store: Store, platform: FakePlatform) -> None:
+    """Begin a reply that another worker is to end, and leave a message that nobody knows of."""
+    await a_queue(store).admit(a_turn())
+    await until(lambda: platform.shown.screen)
+    platform.left = ["m1", await platform.shown.post(Page(0, "Half", final=False))]
+
+
+@pytest.mark.parametrize("error", [WriteFailed("away"), WriteDelayed("wait", retry_after=0.1)])
+async def test_a_platform_that_is_away_is_mended_later(
+    error: SurfaceError, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "AWAY_SECONDS", 0.05)
+    platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await late(store, platform)
+        platform.error = error
+        await lose_the_turn(store, "m1")
+        await until(lambda: platform.opened > 2)
+        platform.error = None
+
+        await shows(platform, {"m1": "The end."})
+
+
+async def test_a_text_that_cannot_be_restored_keeps_no_stray(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "_LANDED", 1)
+    monkeypatch.setattr(worker_module, "_SAVED", 1)
+    platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await late(store, platform)
+        del platform.shown.screen["m1"]
+        await lose_the_turn(store, "m1")
+
+        await shows(platform, {})
+
+
+async def test_a_look_for_strays_that_fails_is_repeated(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "_LANDED", 1)
+    monkeypatch.setattr(worker_module, "_SAVED", 1)
+    platform, slow = FakePlatform(unseen=2), FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await late(store, platform)
+        # One that a person has deleted meanwhile.
+        platform.left = ["m1", "gone", "m2"]
+        await lose_the_turn(store, "m1")
+
+        await shows(platform, {"m1": "The end."})
+
+
 @dataclass
 class Blinking(FakePlatform):
     """The store is away from the moment at which strays are found, for `seconds`."""
@@ -859,9 +928,8 @@ async def test_a_store_that_somebody_found_away_is_not_asked_to_save(
             leases = []
             for number in (1, 2):
                 await queue.admit(a_turn(number, thread=f"t{number}"))
-                while not (tokens := await queue.ready(["console"], count=1, block_seconds=0.1)):
-                    pass
-                taken = await queue.take(tokens[0])
+                (token,) = await ready(queue)
+                taken = await queue.take(token)
                 assert taken
                 leases.append(Lease(queue=queue, taken=taken, seconds=LEASE))
             way.hold()
@@ -1083,6 +1151,36 @@ async def test_work_resumes_within_five_seconds_of_the_stores_return(
                 await all_ended(store)
 
     assert platform.shown.text == "Hi"
+
+
+async def test_who_finds_the_store_back_lets_others_renew_their_leases_first(
+    store: Store, valkey_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    platform, prefix = FakePlatform(), store.key("").partition(":")[0]
+    busy = a_queue(store, "busy", lease=3)
+    await busy.admit(a_turn(1))
+    (token,) = await ready(busy)
+    taken = await busy.take(token)
+    assert taken
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            line(valkey_url, Path(folder)) as way,
+            connect(url=way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
+        ):
+            await way.cut()
+            async with running(a_worker(cut_off, platform, FakeModel(["Hi"]), lease=3)):
+                await until(lambda: "No turns can be taken" in caplog.text)
+                await expire(store, token, "busy")
+                await busy.admit(a_turn(2, thread="t2"))
+                await way.mend()
+                await until(lambda: platform.shown.states)
+
+                stop = await busy.renew(taken)
+                await expire(store, token, "busy")
+                await all_ended(store)
+
+    assert not stop
+    assert await outcome(store, 1) == await outcome(store, 2) == "done"
 
 
 async def test_two_workers_answer_each_turn_once(store: Store) -> None:

@@ -255,6 +255,7 @@ def _is_answered(talk: Talk) -> bool:
 
 
 async def _remembered(store: Server) -> list[list[Exchange]]:
-    names = await store.redis.keys("*}:history:*")  # a budget is of Slack's histories, too
+    # Not the edit budget of that name, which Slack's readings of a history have.
+    names = await store.redis.keys("parley:{0}:history:*")
     lines = [await store.redis.lrange(name, 0, -1) for name in names]
     return [[decode(str(line)) for line in thread] for thread in lines]

@@ -848,10 +848,12 @@ async def test_a_text_that_cannot_be_restored_keeps_no_stray(
 
     async with running(a_worker(store, platform, slow, name="late")):
         await late(store, platform)
-        del platform.shown.screen["m1"]
+        platform.error = PlaceGone("locked")
         await lose_the_turn(store, "m1")
+        await until(lambda: platform.opened > 1)
+        platform.error = None
 
-        await shows(platform, {})
+        await until(lambda: list(platform.shown.screen) == ["m1"], within=8)
 
 
 async def test_a_look_for_strays_that_fails_is_repeated(

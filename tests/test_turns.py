@@ -13,12 +13,9 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from bot.domain import Exchange, Outcome, Person, Place, Shown, ThreadKey, Turn
+from bot.domain import Exchange, Outcome, Person, Shown, ThreadKey, Turn
 from bot.errors import (
     LeaseLost,
-    NotRemembered,
-    NotTheAsker,
-    NotTheLast,
     PersonBusy,
     QueueFull,
     StoreUnavailable,
@@ -238,36 +235,6 @@ async def test_a_capped_turn_wakes_when_the_running_one_goes_back(store: Store) 
     assert (await take(queue)).turn.id == "console:2"
 
 
-async def test_a_deleted_question_passes_its_place_on_to_the_next_that_waits(store: Store) -> None:
-    queue = a_queue(store, running_per_person=1)
-    for number in (1, 2, 3):
-        await queue.admit(a_turn(number, key=replace(KEY, thread=f"t{number}")))
-    first = await take(queue)
-    assert await nothing_to_take(queue)
-
-    await finish(queue, first)
-    await queue.forget("console:2")
-
-    assert await first_to_take(queue) == "console:3"
-
-
-async def test_a_deleted_question_whose_reply_was_handed_over_is_taken_once_more(
-    store: Store,
-) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    taken = await take(queue)
-    await queue.save(taken, grown("half", "m1"))
-    await queue.back(taken, delay_seconds=0, counts=False)
-
-    await queue.forget("console:1")
-    again = await take(queue)
-    await finish(queue, again, outcome="stopped")
-
-    assert (again.stop, again.shown.pages) == (True, ("m1",))
-    assert await history(store) == []
-
-
 async def test_where_pages_were_ended_early_is_kept_with_the_text(store: Store) -> None:
     queue = a_queue(store)
     await queue.admit(a_turn(1))
@@ -282,31 +249,6 @@ async def test_where_pages_were_ended_early_is_kept_with_the_text(store: Store) 
     assert taken.shown.cuts == (4,)
     assert ended
     assert ended.cuts == (4,)
-
-
-async def test_a_deleted_question_lets_the_next_of_its_thread_go_first(store: Store) -> None:
-    queue = a_queue(store, running_per_person=1)
-    bob = Person("u2", "Bob")
-    await queue.admit(a_turn(1))
-    await queue.admit(a_turn(2, key=ELSEWHERE))
-    await queue.admit(a_turn(3, key=ELSEWHERE, person=bob))
-    await take(queue)
-    assert await nothing_to_take(queue)
-
-    await queue.forget("console:2")
-
-    assert await first_to_take(queue) == "console:3"
-
-
-async def test_a_deleted_question_makes_nobody_wait_for_its_next_try(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    await queue.admit(a_turn(2))
-    await queue.back(await take(queue), delay_seconds=60, counts=True)
-
-    await queue.forget("console:1")
-
-    assert await first_to_take(queue) == "console:2"
 
 
 async def test_who_asks_once_does_not_wait_for_all_that_another_asks(store: Store) -> None:
@@ -453,29 +395,6 @@ async def test_a_turn_that_gets_no_further_is_given_up_however_its_answers_diffe
     assert counted == tries
 
 
-async def test_an_answer_that_is_written_anew_has_its_own_furthest_point(store: Store) -> None:
-    queue, turn = a_queue(store), a_turn(1)
-    await queue.admit(turn)
-    taken = await take(queue)
-    await queue.save(taken, grown("A long answer", "m1"))
-    await finish(queue, taken, answer="A long answer")
-    await press(queue, 1)
-    taken = await take(queue)
-    for _ in range(2):
-        (token,) = await reclaim(queue)
-        again = await queue.take(token)
-        assert again
-        taken = again
-
-    await queue.save(taken, grown("Short", "m1"))
-    (token,) = await reclaim(queue)
-    again = await queue.take(token)
-
-    assert taken.tries == 3
-    assert again
-    assert again.tries == 2
-
-
 async def test_a_lost_fence_refuses_every_write(store: Store) -> None:
     late, owner = a_queue(store, "late"), a_queue(store, "owner")
     await late.admit(a_turn(1))
@@ -574,266 +493,6 @@ async def test_a_turn_handed_over_at_shutdown_spends_no_try(store: Store) -> Non
     assert (taken.tries, taken.fence) == (1, 2)
 
 
-async def test_stop_is_told_by_the_channel_and_by_the_record(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    taken = await take(queue)
-
-    async with queue.stops() as turn_ids:
-        stopped = await queue.stop("console:1")
-        async with asyncio.timeout(3):
-            told = await anext(turn_ids)
-
-    assert stopped
-    assert told == "console:1"
-    assert await queue.renew(taken)
-    assert await queue.save(taken, grown(""))
-
-
-async def test_stop_of_what_is_not_at_work_says_so(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    await finish(queue, await take(queue))
-
-    assert not await queue.stop("console:1")
-    assert not await queue.stop("console:unknown")
-
-
-async def test_stopping_a_thread_stops_its_first_turn_and_none_that_waits(store: Store) -> None:
-    queue, other = a_queue(store), a_queue(store, "w2")
-    for number in (1, 2):
-        await queue.admit(a_turn(number))
-    taken = await take(queue)
-
-    stopped = await other.stop_thread(KEY)
-
-    assert stopped
-    assert await queue.renew(taken)
-    await finish(queue, taken, outcome="stopped")
-    assert not (await take(queue)).stop
-
-
-async def test_a_turn_that_was_given_back_in_mid_reply_is_stopped_with_its_thread(
-    store: Store,
-) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    taken = await take(queue)
-    await queue.save(taken, grown("Because", "m1"))
-    await queue.back(taken, delay_seconds=0, counts=True)
-
-    stopped = await queue.stop_thread(KEY)
-
-    assert stopped
-    assert (await take(queue)).stop
-
-
-async def test_a_thread_where_nothing_was_begun_is_not_stopped(store: Store) -> None:
-    queue = a_queue(store)
-    unknown = await queue.stop_thread(KEY)
-    await queue.admit(a_turn(1))
-
-    waiting = await queue.stop_thread(KEY)
-    taken = await take(queue)
-    await finish(queue, taken)
-
-    assert not any((unknown, waiting, taken.stop, await queue.stop_thread(KEY)))
-
-
-async def test_forgetting_a_waiting_turn_drops_it(store: Store) -> None:
-    queue = a_queue(store)
-    for number in (1, 2, 3):
-        await queue.admit(a_turn(number))
-    first = await take(queue)
-
-    await queue.forget("console:2")
-    await finish(queue, first)
-
-    assert (await take(queue)).turn.id == "console:3"
-    assert await queue.depth() == 1
-
-
-async def test_forgetting_the_only_waiting_turn_leaves_the_thread_usable(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-
-    await queue.forget("console:1")
-    await queue.admit(a_turn(2))
-
-    assert (await take(queue)).turn.id == "console:2"
-    assert await nothing_to_take(queue)
-
-
-async def test_a_question_deleted_before_its_admission_is_not_answered(store: Store) -> None:
-    queue = a_queue(store)
-
-    await queue.forget("console:1")
-
-    assert not await queue.admit(a_turn(1))
-    assert await queue.depth() == 0
-    assert 0 < await store.command("TTL", store.key("turn", "console:1")) <= 600
-
-
-async def test_forgetting_a_running_turn_stops_it_and_remembers_nothing(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    taken = await take(queue)
-
-    await queue.forget("console:1")
-
-    assert await queue.renew(taken)
-    await finish(queue, taken, outcome="stopped")
-    assert await history(store) == []
-
-
-async def test_forgetting_an_ended_turn_removes_its_exchange_only(store: Store) -> None:
-    queue = a_queue(store)
-    for number in (1, 2):
-        await queue.admit(a_turn(number))
-        await finish(queue, await take(queue))
-
-    await queue.forget("console:1")
-
-    assert await history(store) == ["console:2"]
-
-
-async def test_an_answer_to_be_written_anew_is_queued_with_its_messages(store: Store) -> None:
-    queue = a_queue(store)
-    await answered(queue, 1, 2)
-
-    await press(queue, 2)
-    taken = await take(queue)
-
-    assert (taken.turn, taken.fence, taken.tries, taken.stop) == (a_turn(2), 2, 1, False)
-    assert (taken.shown, taken.former) == (grown("", "m1"), "answer")
-    assert await next_token(queue) is None
-
-
-async def test_a_new_answer_takes_the_place_of_the_former(store: Store) -> None:
-    queue = a_queue(store)
-    await answered(queue, 1, 2)
-    await press(queue, 2)
-    taken = await take(queue)
-    before = await exchanges(store)
-
-    await finish(queue, taken, answer="a better one")
-    await finish(queue, taken, answer="a better one")
-
-    assert before == [("console:1", "answer"), ("console:2", "answer")]
-    assert await exchanges(store) == [("console:1", "answer"), ("console:2", "a better one")]
-    assert await queue.depth() == 0
-
-
-async def test_without_a_new_answer_the_former_stays_and_can_be_had_again(store: Store) -> None:
-    queue = a_queue(store)
-    await answered(queue, 1)
-    await press(queue, 1)
-    taken = await take(queue)
-
-    back = Shown(("m1",), "answer\n\n(Sorry.)", "", outcome="failed")
-    await queue.finish(taken, back, None)
-    await press(queue, 1, press_id="p2")
-
-    assert await exchanges(store) == [("console:1", "answer")]
-    assert (await take(queue)).former == "answer"
-
-
-async def test_a_new_answer_is_the_former_of_the_next(store: Store) -> None:
-    queue = a_queue(store)
-    await answered(queue, 1)
-    await press(queue, 1)
-    await finish(queue, await take(queue), answer="second")
-
-    await press(queue, 1, press_id="p2")
-
-    assert (await take(queue)).former == "second"
-
-
-async def test_only_the_asker_has_an_answer_written_anew(store: Store) -> None:
-    queue = a_queue(store)
-    await answered(queue, 1)
-
-    with pytest.raises(NotTheAsker):
-        await press(queue, 1, person="u2")
-
-    assert await queue.depth() == 0
-
-
-async def test_only_the_last_answer_is_written_anew(store: Store) -> None:
-    queue = a_queue(store)
-    await answered(queue, 1, 2)
-
-    with pytest.raises(NotTheLast):
-        await press(queue, 1)
-
-    await queue.forget("console:2")
-    await press(queue, 1)
-
-
-async def test_what_is_forgotten_is_not_written_anew(store: Store) -> None:
-    queue = a_queue(store)
-    await answered(queue, 1, 2)
-    await queue.forget("console:2")
-
-    with pytest.raises(NotRemembered):
-        await press(queue, 2)
-    with pytest.raises(NotRemembered):
-        await press(queue, 7)
-    await History(store=store, keep_seconds=60).forget(KEY)
-    with pytest.raises(NotRemembered):
-        await press(queue, 1)
-
-    assert await queue.depth() == 0
-
-
-async def test_a_thread_at_work_writes_nothing_anew(store: Store) -> None:
-    queue = a_queue(store)
-    await answered(queue, 1)
-    await queue.admit(a_turn(2))
-
-    with pytest.raises(ThreadBusy):
-        await press(queue, 1)
-    with pytest.raises(ThreadBusy):
-        await press(queue, 2)
-    await finish(queue, await take(queue))
-    await press(queue, 2)
-    with pytest.raises(ThreadBusy):
-        await press(queue, 2, press_id="p2")
-
-    assert await queue.depth() == 1
-
-
-async def test_a_press_adds_to_the_place_of_its_turn(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(replace(a_turn(1), place={"channel": "7", "token": "old"}))
-    await finish(queue, await take(queue))
-    added: list[Place | None] = [{"press": {"token": "ü"}}, {"press": {"token": "new"}}, None]
-
-    places = []
-    for number, place in enumerate(added):
-        await queue.regenerate("console:1", person_id=ANN.id, press_id=f"p{number}", place=place)
-        taken = await take(queue)
-        places.append(taken.turn.place)
-        await finish(queue, taken)
-
-    old = {"channel": "7", "token": "old"}
-    assert places == [old | {"press": {"token": one}} for one in ("ü", "new", "new")]
-
-
-async def test_a_press_on_what_is_just_being_stored_is_heeded(store: Store) -> None:
-    queue = a_queue(store)
-    intake = Intake(queue=queue, history=History(store=store, keep_seconds=60))
-    await queue.admit(a_turn(1))
-    taken = await take(queue)
-
-    pressing = asyncio.create_task(intake.regenerate("console:1", person_id=ANN.id, press_id="p1"))
-    await asyncio.sleep(0.1)
-    await finish(queue, taken)
-    await pressing
-
-    assert (await take(queue)).former == "answer"
-
-
 async def refused(intake: Intake, turn: Turn) -> bool:
     with pytest.raises(PersonBusy) as caught:
         await intake.admit(turn)
@@ -860,110 +519,6 @@ async def test_who_is_refused_again_at_once_has_been_told(
     assert of_ann == [False, True, True]
     assert others == [False, False]
     assert not later
-
-
-async def test_of_two_presses_at_once_one_is_heeded(store: Store) -> None:
-    queue = a_queue(store)
-    await answered(queue, 1)
-
-    outcomes = await asyncio.gather(
-        *(press(queue, 1, press_id=f"p{number}") for number in range(5)), return_exceptions=True
-    )
-
-    assert [type(one) for one in outcomes].count(ThreadBusy) == 4
-    await finish(queue, await take(queue))
-    assert await next_token(queue) is None
-
-
-async def test_a_press_told_again_changes_nothing(store: Store) -> None:
-    queue = a_queue(store)
-    await answered(queue, 1)
-
-    await asyncio.gather(press(queue, 1), press(queue, 1))
-    await finish(queue, await take(queue))
-    await press(queue, 1)
-
-    assert await queue.depth() == 0
-    assert await next_token(queue) is None
-
-
-async def test_a_turn_without_a_word_can_be_answered_anew_until_another_follows(
-    store: Store,
-) -> None:
-    queue = a_queue(store)
-    await answered(queue, 1)
-    await answered(queue, 2, answer="")
-
-    await press(queue, 2)
-    taken = await take(queue)
-    await finish(queue, taken, answer="", outcome="failed")
-    await answered(queue, 3)
-    with pytest.raises(NotTheLast):
-        await press(queue, 2, press_id="p2")
-
-    assert (taken.shown, taken.former) == (grown("", "m1"), "")
-    assert await history(store) == ["console:1", "console:3"]
-
-
-@pytest.mark.parametrize(
-    ("limits", "refusal"),
-    [({"waiting_per_person": 1}, PersonBusy), ({"waiting": 1}, QueueFull)],
-)
-async def test_answers_written_anew_count_for_the_limits(
-    store: Store, limits: dict[str, int], refusal: type[Exception]
-) -> None:
-    queue = a_queue(store, **limits)
-    await answered(queue, 1)
-    await queue.admit(a_turn(2, key=replace(KEY, thread="t2")))
-
-    with pytest.raises(refusal):
-        await press(queue, 1)
-
-    assert await queue.depth() == 1
-
-
-async def test_a_stop_of_the_former_answer_is_over(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    taken = await take(queue)
-    await queue.stop("console:1")
-    await finish(queue, taken, outcome="stopped")
-
-    await press(queue, 1)
-
-    assert not (await take(queue)).stop
-
-
-async def test_a_question_deleted_while_it_is_answered_anew_is_forgotten(store: Store) -> None:
-    queue = a_queue(store)
-    await answered(queue, 1)
-    await press(queue, 1)
-    taken = await take(queue)
-
-    await queue.forget("console:1")
-
-    assert await queue.renew(taken)
-    await finish(queue, taken, answer="new", outcome="stopped")
-    assert await history(store) == []
-
-
-async def test_a_worker_that_dies_over_a_new_answer_leaves_the_former(store: Store) -> None:
-    dead, alive = a_queue(store, "dead"), a_queue(store, "alive")
-    await answered(dead, 1)
-    await press(dead, 1)
-    first = await take(dead)
-    await dead.save(first, grown("half", "m1", "m2"))
-
-    (token,) = await reclaim(alive)
-    second = await alive.take(token)
-
-    assert second
-    assert (second.shown, second.former) == (grown("half", "m1", "m2"), "answer")
-    assert await exchanges(store) == [("console:1", "answer")]
-    with pytest.raises(LeaseLost):
-        await finish(dead, first, answer="late")
-    await finish(alive, second, answer="new")
-    assert await exchanges(store) == [("console:1", "new")]
 
 
 async def test_an_ended_turn_tells_what_stands_on_the_screen(store: Store) -> None:
@@ -1022,18 +577,6 @@ async def test_a_text_that_grows_again_has_no_end(store: Store) -> None:
     await queue.back(taken, delay_seconds=0, counts=True)
 
     assert (await take(queue)).shown == grown("Half", "m1")
-
-
-async def test_what_is_written_anew_has_no_end(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    taken = await take(queue)
-    await queue.save(taken, WHOLE)
-    await finish(queue, taken)
-
-    await press(queue, 1)
-
-    assert (await take(queue)).shown == grown("", "m1")
 
 
 async def test_a_posted_message_leads_to_its_thread(store: Store) -> None:

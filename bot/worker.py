@@ -302,7 +302,8 @@ async def _through(step: Callable[[], Awaitable[None]]) -> None:
             await asyncio.sleep(max(asked, pause))
             pause = min(2 * pause, LONGEST_BACK)
         except SurfaceError as error:
-            return log.info("What may have landed late stays: %s", error)
+            log.info("What may have landed late stays: %s", error)
+            return
 
 
 async def _told(ask: Callable[[], Awaitable[_Answer]]) -> _Answer:

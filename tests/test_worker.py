@@ -797,6 +797,35 @@ async def test_a_message_that_only_the_loser_of_a_lease_knows_goes(store: Store)
         await shows(platform, {theirs: "The end."})
 
 
+@dataclass
+class Reluctant(FakeSurface):
+    """Fails when a message is to be taken away for the first time."""
+
+    failed: bool = False
+
+    async def edit(self, message_id: str, page: Page) -> None:
+        if not page.text and not self.failed:
+            self.failed = True
+            raise WriteFailed("away")
+        await super().edit(message_id, page)
+
+
+async def test_a_message_that_only_the_loser_of_a_lease_knows_goes_though_that_fails_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "AWAY_SECONDS", 0.05)
+    platform = FakePlatform(shown=Reluctant())
+    slow = FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await a_queue(store).admit(a_turn())
+        await until(lambda: platform.shown.screen)
+        theirs = await platform.shown.post(Page(0, "Half", final=False))
+        await lose_the_turn(store, theirs)
+
+        await shows(platform, {theirs: "The end."})
+
+
 async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
     platform = FakePlatform()
     slow = FakeModel(WORDS * 20, pause=0.02)

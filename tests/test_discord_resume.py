@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import re
 import tempfile
@@ -13,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import aiohttp
 import discord
 import pytest
 import yarl
@@ -837,6 +839,32 @@ async def test_two_processes_do_not_take_a_session_from_each_other_for_ever(stor
             await until_heard(store, said)
             assert (await saved(store))["id"] == emulator.listeners[0].session_id
         assert emulator.sessions == 2
+
+
+class Lingering(FakeIntake):
+    """Takes its time to let go of an admission."""
+
+    async def admit(self, turn: Turn) -> bool:
+        try:
+            return await super().admit(turn)
+        finally:
+            await asyncio.sleep(0.2)
+
+
+async def test_a_shard_that_ends_first_cuts_no_other_off(store: Store) -> None:
+    intake = Lingering()
+    intake.open.clear()
+    rules = GatewayRules(shards=2, max_concurrency=2)
+    async with DiscordEmulator(gateway=rules) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, intake, store, shards=((0, 1), 2)):
+            await until(lambda: len(emulator.listeners) == 2)
+            await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+            await until(lambda: intake.turns)
+
+        everything = gc.get_objects()
+        connectors = [one for one in everything if isinstance(one, aiohttp.TCPConnector)]
+        assert not [one for one in connectors if not one.closed]
 
 
 def a_holder(store: Store, name: str) -> SavedSession:

@@ -114,7 +114,11 @@ class DiscordPlatform:
             for shard in ours
         ]
         try:
-            await asyncio.gather(*tasks)
+            # Not `gather`: the first shard to end would have it told to the others twice, and these
+            # would leave their connections open.
+            over, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in over:
+                task.result()
         finally:
             await cancelled(*tasks)
 

@@ -45,6 +45,7 @@ class Errands:
 
     def __init__(self) -> None:
         self.away: Exception | None = StoreUnavailable("away")
+        self.takes = 0.0  # seconds
         self.done: list[str] = []
         self.tries = 0
 
@@ -53,6 +54,7 @@ class Errands:
             self.tries += 1
             if self.away:
                 raise self.away
+            await asyncio.sleep(self.takes)
             self.done.append(name)
 
         return run
@@ -174,6 +176,37 @@ async def test_of_more_than_a_hundred_questions_that_wait_for_discord_the_oldest
         await until(lambda: len(errand.done) == 100)
 
     assert sorted(errand.done, key=int) == [f"{number}" for number in range(3, 103)]
+
+
+async def test_a_place_that_waits_for_discord_drops_no_question_of_other_places(
+    haste: None,
+) -> None:
+    backlog, errand, look = Backlog(), Errands(), Errands()
+    errand.away, errand.takes, look.away = None, 0.001, WriteFailed("away")
+    backlog.add_question("waits", errand("waits"), place=0, look=look("look"))
+    for number in range(150):
+        backlog.add_question(f"{number}", errand(f"{number}"), place=1 + number)
+
+    async with working(backlog):
+        await until(lambda: len(errand.done) == 150, within=10, why=lambda: len(errand.done))
+
+    assert errand.done == [f"{number}" for number in range(150)]
+
+
+async def test_a_look_for_what_was_missed_outlasts_any_number_of_deletions(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backlog, errand = Backlog(), Errands()
+    backlog.add(errand("look"))
+    for number in range(1001):
+        backlog.add_deletion([f"{number}"], errand(f"{number}"))
+
+    async with working(backlog):
+        await until(lambda: "1 events from Discord were dropped" in caplog.text, within=10)
+        errand.away = None
+        await until(lambda: len(errand.done) > 1000)
+
+    assert errand.done[:2] == ["look", "1"]
 
 
 @pytest.mark.parametrize("failure", [PlaceGone("no"), ValueError("no")])

@@ -32,7 +32,7 @@ def _nothing() -> None:
 class _Waiting:
     """An errand; `question` is the id of the turn that it admits, None for anything else.
 
-    `place` is where the question stands, and `look` what Discord has to tell before it is admitted.
+    `deletes` tells the end of turns. `place` is where the question stands, and `look` what Discord has to tell before it is admitted.
     `done` is called when it has been run, or is never to be.
     """
 
@@ -41,6 +41,7 @@ class _Waiting:
     done: Done
     place: int | None = None
     look: Errand | None = None
+    deletes: bool = False
 
 
 class Backlog:
@@ -49,8 +50,8 @@ class Backlog:
     An errand that finds the store away is tried until it is back, and those behind it wait. A
     question of which Discord has to tell something waits until it does, with those behind it in its
     place; the others go on. One that can never succeed is dropped. Of more than a hundred questions
-    the oldest are dropped while something is away, of deletions at a thousand. Each drop is a line
-    in the log.
+    that wait for what is away the oldest are dropped, of deletions at a thousand, of anything else
+    none. Each drop is a line in the log.
     """
 
     def __init__(self) -> None:
@@ -85,7 +86,7 @@ class Backlog:
         """Put the end of these turns behind the others; those that still wait are not admitted."""
         self._drop({one for one in self._waiting if one.question in turn_ids})
         # An admission whose answer was lost may have been stored, and an event may come twice.
-        self.add(errand, done=done)
+        self._add(_Waiting(errand, None, done, deletes=True))
 
     def add(self, errand: Errand, *, done: Done = _nothing) -> None:
         """Put anything else behind the others."""
@@ -102,7 +103,7 @@ class Backlog:
                     pause = _FIRST_PAUSE
                     continue
                 self._waiting.appendleft(waiting)
-                self._drop_oldest()
+                self._drop_oldest(self._waiting)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
         finally:
@@ -135,7 +136,8 @@ class Backlog:
             if pause == _FIRST_PAUSE:
                 place = waiting.place
                 _log.warning("questions in channel %s wait for Discord: %s", place, error)
-            self._drop_oldest()
+            # What is asked elsewhere does not wait, however much it is.
+            self._drop_oldest(one for one in self._waiting if one.place in self._looks)
             asked = error.retry_after if isinstance(error, WriteDelayed) else 0.0
             await asyncio.sleep(max(pause, asked))
             pause = min(pause * 2, _LONGEST_LOOK_PAUSE)
@@ -170,9 +172,10 @@ class Backlog:
             _log.exception("an event from Discord was not handled")
         return True
 
-    def _drop_oldest(self) -> None:
-        questions = [one for one in self._waiting if one.question is not None]
-        deletions = [one for one in self._waiting if one.question is None]
+    def _drop_oldest(self, waiting: Iterable[_Waiting]) -> None:
+        waiting = [*waiting]
+        questions = [one for one in waiting if one.question is not None]
+        deletions = [one for one in waiting if one.deletes]
         dropped = {*questions[:-_QUESTIONS], *deletions[:-_DELETIONS]}
         if not dropped:
             return

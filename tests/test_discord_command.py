@@ -315,11 +315,15 @@ async def test_a_follow_up_whose_answer_was_lost_is_found_where_we_may_read() ->
             await surface.post(page("Because", final=True))
             with pytest.raises(WriteFailed):
                 await surface.post(page("and", number=1))
+            others = [f"{number}" for number in range(101)]
+            for other in others:
+                await emulator.say(emulator.channel_id, emulator.user("Bob"), other)
 
             found = await surface.post(page("and so", number=1, final=True))
             await surface.post(page("on", number=2, last=True))
 
-        assert texts(emulator) == ["Because", "and so", "on"]
+        ours = [one.text for one in emulator.screen(emulator.channel_id) if one.text not in others]
+        assert ours == ["Because", "and so", "on"]
         assert found == f"@{emulator.screen(emulator.channel_id)[1].id}"
 
 

@@ -80,6 +80,67 @@ async def test_all_pages_of_a_try_of_long_ago_are_found_in_their_order() -> None
         assert shown(emulator, str(turn.place["channel"])) == ["one", "two", "three"]
 
 
+@pytest.mark.parametrize("where", ["dm", "thread", "channel"])
+async def test_a_finished_page_that_nothing_follows_is_known_by_what_it_says(where: str) -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        if where == "dm":
+            turn = await dm_question(emulator)
+        else:
+            turn = await mention(emulator, opens_thread=where == "thread")
+        left = await left_by(emulator, turn, page("one", final=True), page("2", number=1))
+        # The process died before it wrote the second.
+        await emulator.delete(left[1])
+        clock.advance(LATER)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            first = await surface.post(page("one", final=True))
+            await surface.post(page("two", number=1, last=True))
+
+        channel = turn.id.removeprefix("discord:") if where == "thread" else None
+        channel = channel or str(turn.place["channel"])
+        assert (first, shown(emulator, channel)) == (left[0], ["one", "two"])
+
+
+async def test_a_finished_page_that_says_something_else_is_left_alone() -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn = await dm_question(emulator)
+        await left_by(emulator, turn, page("another's", final=True))
+        clock.advance(LATER)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            await surface.post(page("one", final=True))
+            await surface.post(page("another's", number=1))
+
+        assert shown(emulator, str(turn.place["channel"])) == ["another's", "one", "another's"]
+
+
+async def test_what_stands_behind_many_messages_of_others_is_found(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn = await mention(emulator, opens_thread=False)
+        for number in range(230):
+            await emulator.say(emulator.channel_id, emulator.user("Bob"), f"{number}")
+        await left_by(emulator, turn, page("1", final=True), page("2", number=1))
+        clock.advance(LATER)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            await surface.post(page("one", final=True))
+            await surface.post(page("two", number=1, last=True))
+
+        assert shown(emulator, emulator.channel_id) == ["one", "two"]
+        assert not caplog.text
+
+        monkeypatch.setattr("adapters.discord.standing._PAGES", 2)
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            await surface.post(page("three", last=True))
+
+        assert "may stand twice" in caplog.text
+
+
 async def test_pages_that_are_known_or_another_turns_are_left_alone() -> None:
     clock = Clock()
     async with DiscordEmulator(clock=clock) as emulator:
@@ -143,6 +204,22 @@ async def test_a_look_that_fails_is_taken_again_and_nothing_is_sent_before() -> 
             await surface.post(page("It is so", last=True))
 
         assert between == ["It is"]
+        assert shown(emulator, str(turn.place["channel"])) == ["It is so"]
+
+
+async def test_what_was_found_and_takes_no_edit_yet_is_edited_later() -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn = await dm_question(emulator)
+        await left_by(emulator, turn, page("It is"))
+        clock.advance(LATER)
+        emulator.fail("PATCH .*/messages", status=503)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            with pytest.raises(WriteFailed):
+                await surface.post(page("It is so", last=True))
+            await surface.post(page("It is so", last=True))
+
         assert shown(emulator, str(turn.place["channel"])) == ["It is so"]
 
 

@@ -32,8 +32,8 @@ def _nothing() -> None:
 class _Waiting:
     """An errand; `question` is the id of the turn that it admits, None for anything else.
 
-    `deletes` tells the end of turns. `place` is where the question stands, and `look` what Discord has to tell before it is admitted.
-    `done` is called when it has been run, or is never to be.
+    `deletes` tells the end of turns. `place` is where the question stands, and `look` what Discord
+    has to tell before it is admitted. `done` is called when it has been run, or is never to be.
     """
 
     run: Errand

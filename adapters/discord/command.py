@@ -7,16 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from adapters.discord.client import RestClient
-from adapters.discord.errors import ThreadArchived, WebhookGone, translated
+from adapters.discord.errors import ThreadArchived, WebhookGone
 from adapters.discord.place import ChannelPlace, CommandPlace
+from adapters.discord.standing import written_since
 from adapters.discord.surface import LIMIT, ChannelSurface
 from adapters.discord.webhook import ORIGINAL, Webhook
 from bot.domain import EditBudget, Page
 from bot.errors import MessageGone, PlaceGone, WriteRefused
 
 _log = logging.getLogger(__name__)
-
-_RECENT = 100  # messages, the most that one call returns: Discord's documentation
 
 
 class CommandSurface:
@@ -169,11 +168,10 @@ class CommandSurface:
     async def _lost(self) -> str | None:
         """Return the id of what the webhook has written and nobody knows of."""
         try:
-            async with translated():
-                recent = await self._http.logs_from(self._place.channel, _RECENT)
+            since = await written_since(self._http, self._place.channel, self._newest.interaction)
         except PlaceGone:
             return None
-        ours = [one["id"] for one in reversed(recent) if self._is_ours(one)]
+        ours = [one["id"] for one in since if self._is_ours(one)]
         return next((str(one) for one in ours if str(one) not in self._known), None)
 
     def _is_ours(self, message: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from discord.http import HTTPClient
@@ -14,56 +14,67 @@ from bot.errors import PlaceGone
 
 _log = logging.getLogger(__name__)
 
-_READ = 100  # messages after the question, the most of one request: "Get Channel Messages"
+_PAGE = 100  # messages, the most of one request: "Get Channel Messages"
+_PAGES = 10
 # Message types, for Discord itself writes in our name as well ("Message Types").
 _DEFAULT, _REPLY = 0, 19
 
 
 async def standing(
-    http: HTTPClient,
-    place: ChannelPlace,
-    *,
-    bot_id: str,
-    turn_id: str,
-    alone: bool,
-    but: Container[str],
-) -> list[str]:
-    """Return the ids of our messages after a turn's question that are its reply's, oldest first.
+    http: HTTPClient, place: ChannelPlace, *, bot_id: str, turn_id: str
+) -> list[dict[str, Any]]:
+    """Return our messages after a turn's question, oldest first.
 
-    `alone` says that no other reply grows there. Empty where we may not read, which is logged.
-    Raises SurfaceError.
+    Empty where we may not read, which is logged. Raises SurfaceError.
     """
-    question = int(turn_id.rpartition(":")[2])
     try:
-        async with translated():
-            recent = await http.logs_from(place.channel, _READ, after=question)
+        since = await written_since(http, place.channel, int(turn_id.rpartition(":")[2]))
     except PlaceGone as error:
         _log.warning("a message may stand twice, for we cannot look for the first: %s", error)
         return []
-    ours = [one for one in reversed(recent) if _is_a_page(one, bot_id)]
-    finished = [str(one["id"]) for one in ours if _is_finished(one, place, alone=alone)]
-    return [one for one in _of_reply(ours, finished, turn_id) if one not in but]
+    return [one for one in since if _is_a_page(one, bot_id)]
+
+
+async def written_since(http: HTTPClient, channel: int, after: int) -> list[dict[str, Any]]:
+    """Return what stands in a channel after a message or an interaction, oldest first.
+
+    Not all where too much was said, which is logged. Raises SurfaceError.
+    """
+    found: list[dict[str, Any]] = []
+    for _ in range(_PAGES):
+        async with translated():
+            page = await http.logs_from(channel, _PAGE, after=after)
+        # The oldest hundred come, the newest of them first.
+        found += reversed(page)
+        if len(page) < _PAGE:
+            return found
+        after = int(page[0]["id"])
+    _log.warning("a message may stand twice: too much was said in channel %d since", channel)
+    return found
+
+
+def of_reply(
+    ours: Iterable[Any], place: ChannelPlace, *, turn_id: str, alone: bool
+) -> Iterator[str]:
+    """Yield the ids of those with the turn's button, and before each the finished pages.
+
+    These have no button: what stands before another turn's button is that turn's, and which reply
+    the last ones are of nobody can tell. `alone` says that no other reply grows in this place.
+    """
+    before: list[str] = []
+    for message in ours:
+        name, turns = str(message["id"]), _turns(message)
+        if turns:
+            yield from [*before, name] if turn_id in turns else ()
+            before = []
+        elif _is_finished(message, place, alone=alone):
+            before.append(name)
 
 
 def _is_a_page(message: Any, bot_id: str) -> bool:
     """Whether we wrote it, and not as the answer to an interaction."""
     ours = message["author"]["id"] == bot_id and message["type"] in (_DEFAULT, _REPLY)
     return ours and not message.get("interaction_metadata")
-
-
-def _of_reply(messages: Iterable[Any], finished: Container[str], turn_id: str) -> Iterator[str]:
-    """Yield those with the turn's button, and before each the finished pages, which have none.
-
-    What stands before another turn's button is that turn's.
-    """
-    before: list[str] = []
-    for message in messages:
-        name, turns = str(message["id"]), _turns(message)
-        if turns:
-            yield from [*before, name] if turn_id in turns else ()
-            before = []
-        elif name in finished:
-            before.append(name)
 
 
 def _is_finished(message: Any, place: ChannelPlace, *, alone: bool) -> bool:

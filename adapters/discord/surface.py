@@ -16,7 +16,7 @@ from adapters.discord.client import RestClient
 from adapters.discord.errors import NotPermitted, OldMessage, ThreadArchived, translated
 from adapters.discord.limits import edit_budget
 from adapters.discord.place import ChannelPlace
-from adapters.discord.standing import standing
+from adapters.discord.standing import of_reply, standing
 from adapters.discord.tables import tables_as_code
 from bot.domain import EditBudget, Json, Page
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteFailed, WriteRefused
@@ -69,6 +69,7 @@ class ChannelSurface:
         self._alone = alone
         self._known: set[str] = set()  # ids of messages
         self._lost: list[str] = []  # ids of messages that earlier tries have left, oldest first
+        self._ours: list[dict[str, Any]] = []  # all that we have written after the question
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         """Return the budget of the reply's channel.
@@ -89,6 +90,8 @@ class ChannelSurface:
         Where that takes no edit, another is sent and it is taken away.
         """
         await self._look()
+        if said := self._said(page):
+            return said
         while self._lost:
             lost = self._lost[0]
             shown = await self._comes_to_be(lost, page)
@@ -139,18 +142,27 @@ class ChannelSurface:
         if self._tried_at is None or time.time() - self._tried_at < _KNOWN_FOR:
             return
         bot_id = str(self._client.user.id if self._client.user else "")
-        found: list[str] = []
+        self._ours, self._lost = [], []
         for place in (self._place, self._parent):
-            if place and not found:
-                found = await standing(
-                    self._http,
-                    place,
-                    bot_id=bot_id,
-                    turn_id=self._turn_id,
-                    alone=self._alone,
-                    but=self._known,
-                )
-        self._lost, self._tried_at = found, None
+            if place and not self._lost:
+                ours = await standing(self._http, place, bot_id=bot_id, turn_id=self._turn_id)
+                ours = [one for one in ours if str(one["id"]) not in self._known]
+                self._lost += of_reply(ours, place, turn_id=self._turn_id, alone=self._alone)
+                self._ours += ours
+        self._tried_at = None
+
+    def _said(self, page: Page) -> str | None:
+        """Return a message that is this page already: no button tells whose the finished ones are.
+
+        Another turn's that says the same to the letter would do as well.
+        """
+        for message in self._ours:
+            message_id = str(message["id"])
+            if message_id not in self._known and _shows(message, page, self._turn_id):
+                self._known.add(message_id)
+                self._lost = [one for one in self._lost if one != message_id]
+                return message_id
+        return None
 
     async def _send_where_we_may(self, page: Page) -> dict[str, Any]:
         try:

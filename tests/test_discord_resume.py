@@ -22,7 +22,7 @@ from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
 from adapters.discord import DiscordPlatform, connect, missed
 from adapters.discord.backlog import Backlog, Errand
-from adapters.discord.connection import Session
+from adapters.discord.connection import OURS, Session
 from adapters.discord.journal import Journal, held
 from adapters.discord.platform import Shards
 from adapters.discord.saved import SavedSession
@@ -1284,4 +1284,4 @@ def own(source: str) -> str:
 async def test_a_client_has_a_parser_for_each_event_that_somebody_waits_for() -> None:
     client = discord.Client(intents=discord.Intents.none())
 
-    assert {"READY", "MESSAGE_CREATE", "INTERACTION_CREATE"} <= set(client._connection.parsers)
+    assert {"READY", *OURS} <= set(client._connection.parsers)

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import aiohttp
 import discord
@@ -35,6 +36,7 @@ from bot.store import connect as connect_store
 from bot.turns import Limits, TurnQueue
 from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator, GatewayRules
+from tests.emulators.discord.objects import STAGE, VOICE
 from tests.emulators.model import ModelEmulator
 from tests.fakes import FakeIntake, NoLimits
 from tests.process import DiscordDm, DiscordMention, DiscordSlash, bot, discord_variables
@@ -612,6 +614,25 @@ async def test_a_place_where_much_was_said_holds_up_no_other_and_keeps_its_order
             await until(lambda: len(new.turns) > 7)
 
         assert new.texts == ["quiet", *"0123456"]
+
+
+@pytest.mark.parametrize("kind", [VOICE, STAGE])
+async def test_what_was_missed_in_the_chat_of_a_voice_channel_is_caught_up(
+    store: Store, kind: Literal[2, 13]
+) -> None:
+    new, clock = FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        hall = emulator.channel("hall", kind=kind)
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await emulator.say(hall, ada, f"{emulator.bot_mention} one")
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: new.turns, within=10)
+
+        assert new.texts == ["one"]
 
 
 async def test_a_place_that_cannot_be_read_hides_no_other(store: Store) -> None:

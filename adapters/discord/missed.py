@@ -164,7 +164,8 @@ def _places(client: discord.Client, since: int) -> list[_Place]:
     own = client.user.id if client.user else 0
     places: list[_Place] = []
     for guild in client.guilds:
-        places += [*guild.threads, *guild.text_channels, *guild.voice_channels]
+        places += [*guild.threads, *guild.text_channels]
+        places += [*guild.voice_channels, *guild.stage_channels]
     found = [one for one in places if (one.last_message_id or 0) > since and _is_readable(one)]
 
     def rank(place: _Place) -> tuple[bool, int]:

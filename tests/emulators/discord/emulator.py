@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Literal, Self, Unpack
 
 from aiohttp import web
 
@@ -18,7 +18,7 @@ from tests.emulators.discord.gateway import Event, Gateway, Greeting
 from tests.emulators.discord.guild import guild
 from tests.emulators.discord.limits import Ban, Limits, Meter
 from tests.emulators.discord.message import STARTER, Message, Shown
-from tests.emulators.discord.objects import Payload, User, snowflake
+from tests.emulators.discord.objects import TEXT, Payload, User, snowflake
 from tests.emulators.discord.rest import Rest
 from tests.emulators.discord.routes import routes
 from tests.emulators.discord.rules import GatewayRules
@@ -185,9 +185,9 @@ class DiscordEmulator:
         """Make a role in the guild, which nobody has; return its id, for `<@&id>`."""
         return self._world.add_role(name)
 
-    def channel(self, name: str) -> str:
-        """Make another text channel in the guild; return its id."""
-        return self._world.add_channel(name).id
+    def channel(self, name: str, *, kind: Literal[0, 2, 13] = TEXT) -> str:
+        """Make another channel in the guild, of one of Discord's kinds; return its id."""
+        return self._world.add_channel(name, kind=kind).id
 
     def dm(self, user_id: str) -> str:
         """Return the id of the DM channel of this person and the bot."""

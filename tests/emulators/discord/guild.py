@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.emulators.discord.objects import PUBLIC_THREAD, TEXT, Payload, now, role
+from tests.emulators.discord.objects import PUBLIC_THREAD, Payload, now, role
 from tests.emulators.discord.world import World
 
 
@@ -20,7 +20,7 @@ def guild(world: World) -> Payload:
         "roles": [role(world.guild_id, "@everyone")]
         + [role(one, name) for one, name in world.roles.items()],
         "members": [world.bot.member() | {"user": world.bot.payload()}],
-        "channels": [one.payload() for one in channels if one.kind == TEXT],
+        "channels": [one.payload() for one in channels if one.kind != PUBLIC_THREAD],
         # Only the active ones (docs: Guild Create).
         "threads": [
             one.payload() for one in channels if one.kind == PUBLIC_THREAD and not one.archived

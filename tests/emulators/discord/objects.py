@@ -12,7 +12,9 @@ Payload = dict[str, object]
 
 TEXT: Final = 0
 DM: Final = 1
+VOICE: Final = 2
 PUBLIC_THREAD: Final = 11
+STAGE: Final = 13
 # View, send, embed, attach, read history, mention everyone, react, use commands, open public
 # threads and write in them: what an operator grants a chat bot, and what makes pings hurt.
 PERMISSIONS = str(sum(1 << bit for bit in (6, 10, 11, 14, 15, 16, 17, 31, 35, 38)))
@@ -91,13 +93,13 @@ class User:
 
 @dataclass(slots=True, eq=False)
 class Channel:
-    """A text channel (`guild_id`), a thread in one (`parent_id` too) or a DM (`recipient`).
+    """A channel of the guild (`guild_id`), a thread in one (`parent_id` too) or a DM (`recipient`).
 
     `archived`, `locked` and `participant`, the id of the bot once it takes part, are for threads.
     """
 
     id: str
-    kind: Literal[0, 1, 11]
+    kind: Literal[0, 1, 2, 11, 13]
     name: str = ""
     guild_id: str | None = None
     parent_id: str | None = None
@@ -117,9 +119,11 @@ class Channel:
         if self.recipient:
             return seen | {"recipients": [self.recipient.payload()]}
         seen |= {"guild_id": self.guild_id, "name": self.name, "rate_limit_per_user": 0}
-        if self.kind == TEXT:
-            return seen | {"position": 0, "permission_overwrites": [], "nsfw": False, "topic": None}
-        return seen | self._thread_fields()
+        if self.kind == PUBLIC_THREAD:
+            return seen | self._thread_fields()
+        seen |= {"position": 0, "permission_overwrites": [], "nsfw": False, "topic": None}
+        spoken: Payload = {"bitrate": 64000, "user_limit": 0, "rtc_region": None}
+        return seen | (spoken if self.kind in (VOICE, STAGE) else {})
 
     def gone(self) -> Payload:
         """Return what is told of a deleted thread: no more than where it was."""

@@ -85,9 +85,9 @@ class World:
         self.publish(Event("GUILD_ROLE_CREATE", told, intents=GUILDS))
         return role_id
 
-    def add_channel(self, name: str) -> Channel:
-        """Return a new text channel of the guild."""
-        channel = Channel(snowflake(), TEXT, name, guild_id=self.guild_id)
+    def add_channel(self, name: str, *, kind: Literal[0, 2, 13] = TEXT) -> Channel:
+        """Return a new channel of the guild: of text, of voice or a stage, all with a chat."""
+        channel = Channel(snowflake(), kind, name, guild_id=self.guild_id)
         self.channels[channel.id] = channel
         self.publish(Event("CHANNEL_CREATE", channel.payload(), intents=GUILDS))
         return channel

@@ -242,6 +242,21 @@ async def test_a_question_that_is_deleted_while_it_waits_for_discord_is_not_admi
     assert errand.done == ["deletion", "2"]
 
 
+async def test_what_was_cut_off_is_run_when_the_work_goes_on(haste: None) -> None:
+    backlog, errand, look = Backlog(), Errands(), Errands()
+    errand.away, errand.takes, look.away = None, 60.0, WriteFailed("away")
+    backlog.add_question("1", errand("1"), place=1, look=look("look"))
+    backlog.add_question("2", errand("2"), place=2)
+    async with working(backlog):
+        await until(lambda: errand.tries and look.tries, within=10)
+    errand.takes, look.away = 0.0, None
+
+    async with working(backlog):
+        await until(lambda: len(errand.done) > 1, within=10)
+
+    assert sorted(errand.done) == ["1", "2"]
+
+
 async def test_an_errand_waits_for_the_store_as_long_as_it_takes(
     haste: None,
 ) -> None:

@@ -616,6 +616,23 @@ async def test_a_place_where_much_was_said_holds_up_no_other_and_keeps_its_order
         assert new.texts == ["quiet", *"0123456"]
 
 
+async def test_a_process_that_ends_during_its_catch_up_does_so_quietly(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        async with a_process(emulator, FakeIntake(), store):
+            await until_heard(store, await emulator.say(dm, ada, "one"))
+        for number in range(20):
+            clock.advance(3600)
+            async with a_process(emulator, FakeIntake(), store):
+                await asyncio.sleep(number / 1000)
+
+    assert not [one for one in caplog.records if one.exc_info]
+
+
 @pytest.mark.parametrize("kind", [VOICE, STAGE])
 async def test_what_was_missed_in_the_chat_of_a_voice_channel_is_caught_up(
     store: Store, kind: Literal[2, 13]

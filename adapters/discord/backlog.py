@@ -93,21 +93,27 @@ class Backlog:
         self._add(_Waiting(errand, None, done))
 
     async def work(self) -> None:
-        """Run errands until cancelled."""
+        """Run errands until cancelled; called again, it goes on where it stopped."""
         pause = _FIRST_PAUSE
         try:
             while True:
                 waiting = await self._next()
-                if await self._is_over(waiting):
+                over = False
+                try:
+                    over = await self._is_over(waiting)
+                finally:
+                    if not over:
+                        self._waiting.appendleft(waiting)
+                if over:
                     waiting.done()
                     pause = _FIRST_PAUSE
                     continue
-                self._waiting.appendleft(waiting)
                 self._drop_oldest(self._waiting)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
         finally:
             await cancelled(*self._looks.values())
+            self._looks.clear()
 
     def _add(self, waiting: _Waiting) -> None:
         self._waiting.append(waiting)

@@ -75,6 +75,7 @@ class Gateway(discord.Client):
 
     async def serve(self, token: str, *, registers: bool) -> None:
         """Log in, register /ask if asked to, and hand over events until it ends for good."""
+        working = asyncio.create_task(self._backlog.work())
         try:
             await self.login(token)
             if registers:
@@ -83,7 +84,8 @@ class Gateway(discord.Client):
                 self._tree()
             await self._shard.attend(self, ready=self._on_session)
         finally:
-            await cancelled(*self._tasks)
+            # First of all, for they ask Discord through this client.
+            await cancelled(working, *self._tasks)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_TIMEOUT):
                     await self.close()
@@ -144,6 +146,8 @@ class Gateway(discord.Client):
         self._backlog.add(partial(self._catch_up, copy_context()), done=held())
 
     async def _catch_up(self, event: Context) -> None:
+        if self.is_closed():
+            return  # the next client looks for itself
         shard = self._shard
         heard = await shard.heard()
         dms = await shard.saved.dms() if shard.saved and shard.hears_dms else []

@@ -133,15 +133,6 @@ class DiscordPlatform:
 
     async def _attend(self, intake: Intake, shard: Shard, *, registers: bool) -> None:
         backlog = Backlog()
-        working = asyncio.create_task(backlog.work())
-        try:
-            await self._sessions(intake, shard, backlog, registers=registers)
-        finally:
-            await cancelled(working)
-
-    async def _sessions(
-        self, intake: Intake, shard: Shard, backlog: Backlog, *, registers: bool
-    ) -> None:
         while True:
             gateway = Gateway(
                 intake=intake,

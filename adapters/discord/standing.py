@@ -35,12 +35,12 @@ async def standing(
     return [one for one in since if _is_a_page(one, bot_id)]
 
 
-async def written_since(http: HTTPClient, channel: int, after: int) -> list[dict[str, Any]]:
+async def written_since(http: HTTPClient, channel: int, after: int) -> list[Any]:
     """Return what stands in a channel after a message or an interaction, oldest first.
 
     Not all where too much was said, which is logged. Raises SurfaceError.
     """
-    found: list[dict[str, Any]] = []
+    found: list[Any] = []
     for _ in range(_PAGES):
         async with translated():
             page = await http.logs_from(channel, _PAGE, after=after)

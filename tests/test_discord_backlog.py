@@ -269,3 +269,46 @@ async def test_an_errand_waits_for_the_store_as_long_as_it_takes(
         await until(lambda: errand.done)
 
     assert errand.done == ["1"]
+
+
+async def test_a_backlog_tells_of_each_errand_that_is_over_however_it_ended() -> None:
+    backlog, over, run = Backlog(), list[str](), list[str]()
+
+    def errand(name: str) -> Errand:
+        async def go() -> None:
+            run.append(name)
+            if name == "refused":
+                raise WriteRefused("no")
+
+        return go
+
+    for name in ("refused", "deleted", "second"):
+        backlog.add_question(name, errand(name), place=1, done=partial(over.append, name))
+    backlog.add_deletion(["deleted"], errand("deletion"), done=partial(over.append, "deletion"))
+    backlog.put_first((one, errand(one), 1, partial(over.append, one)) for one in ("first", "next"))
+
+    working = asyncio.create_task(backlog.work())
+    await until(lambda: "deletion" in over)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+    assert run == ["first", "next", "refused", "second", "deletion"]
+    assert over == ["deleted", "first", "next", "refused", "second", "deletion"]
+
+
+async def test_an_errand_that_is_cut_off_is_not_over() -> None:
+    backlog, over = Backlog(), list[str]()
+    began = asyncio.Event()
+
+    async def hang() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    backlog.add_question("1", hang, place=1, done=partial(over.append, "1"))
+    working = asyncio.create_task(backlog.work())
+    await began.wait()
+
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+    assert not over

@@ -1,0 +1,54 @@
+"""The library's internals are as they were read: discord.py 2.7.1."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import discord
+import yarl
+from discord.gateway import DiscordWebSocket, ReconnectWebSocket
+
+from adapters.discord import DiscordPlatform
+from adapters.discord.connection import OURS
+
+
+def test_the_library_is_as_its_internals_were_read() -> None:
+    """`adapters/discord/connection.py` leans on these: after a change read the library anew.
+
+    `Client.connect` is what ours stands in for.
+    """
+    opened = inspect.signature(DiscordWebSocket.from_client).parameters
+    source = inspect.getsource(discord.Client.connect) + inspect.getsource(discord.Client.close)
+    received = inspect.getsource(DiscordWebSocket.received_message)
+
+    assert discord.__version__ == "2.7.1"
+    assert {"initial", "gateway", "shard_id", "session", "sequence", "resume"} <= set(opened)
+    assert "DiscordWebSocket.from_client(self, **ws_params)" in source
+    assert "self.ws is not None and self.ws.open" in source
+    assert received.index("self.sequence = seq") < received.index("self._discord_parsers[event]")
+    assert "self.gateway = yarl.URL(data['resume_gateway_url'])" in received
+    assert inspect.signature(DiscordWebSocket.close).parameters["code"].default == 4000
+    assert ReconnectWebSocket(None, resume=False).resume is False
+    assert isinstance(DiscordWebSocket.DEFAULT_GATEWAY, yarl.URL)
+
+
+def test_the_librarys_connection_is_led_in_one_file() -> None:
+    folder = Path(inspect.getfile(DiscordPlatform)).parent
+    internals = re.compile(r"discord\.gateway\b|\._connection\.|DiscordWebSocket")
+
+    found = [one.name for one in folder.glob("*.py") if internals.search(own(one.read_text()))]
+
+    assert found == ["connection.py"]
+
+
+def own(source: str) -> str:
+    """Return a file's text without the names of our own modules."""
+    return source.replace("adapters.discord", "")
+
+
+async def test_a_client_has_a_parser_for_each_event_that_somebody_waits_for() -> None:
+    client = discord.Client(intents=discord.Intents.none())
+
+    assert {"READY", *OURS} <= set(client._connection.parsers)

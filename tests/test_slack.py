@@ -24,6 +24,7 @@ from prometheus_client import REGISTRY
 from adapters.slack import SlackPlatform, connect
 from adapters.slack.inbound import Press, pressed
 from adapters.slack.markup import markdown_block, readable
+from adapters.slack.reading import PAGES
 from bot.domain import Page, Person, ThreadKey, Turn
 from bot.errors import (
     CannotStart,
@@ -43,11 +44,15 @@ from bot.guard import unescape
 from bot.ports import Platform, Surface
 from tests.emulators.faults import How
 from tests.emulators.slack import Rate, Shown, SlackEmulator
+from tests.emulators.slack.conversations import UNLISTED_MOST
+from tests.emulators.slack.rates import per_minute
 from tests.fakes import FakeIntake, NoLimits, bucket_of
 from tests.waiting import until
 
 Transport = Literal["socket", "http"]
 UNLIMITED = Rate(calls=1000, seconds=1.0, burst=1000)
+# Of these 15 messages are a page, and Slack is as patient as with others.
+SHORT_PAGES = {"conversations.history": per_minute(50), "conversations.replies": per_minute(50)}
 NASTY = "<!channel> <@U0PERSON001> https://example.com <https://evil.example|safe> &lt;!here&gt;"
 
 both_transports = pytest.mark.parametrize("transport", ["socket", "http"])
@@ -1246,23 +1251,73 @@ async def test_a_message_of_a_process_that_died_is_taken_over(direct: bool) -> N
         assert shown == ["why?", "Because", "and so on"]
 
 
+@pytest.mark.parametrize(("before", "since"), [(0, 300), (300, 0)])
 @pytest.mark.parametrize("direct", [False, True])
-async def test_a_message_is_taken_over_however_much_was_said_since(direct: bool) -> None:
+async def test_a_message_is_taken_over_however_much_was_said(
+    direct: bool, before: int, since: int
+) -> None:
     async with fast() as slack, joined(slack) as platform:
         ann = slack.user("Ann")
         channel = slack.dm(ann) if direct else slack.channel_id
         ts = await slack.say(channel, ann, "why?")
         thread = None if direct else ts
         turn = turn_in(slack, channel=channel, thread=thread)
+        for number in range(before):
+            await slack.say(channel, ann, str(number), thread_ts=thread)
         async with platform.surface(turn) as surface:
             unsaved = await surface.post(first("Be"))
-        for number in range(250):
+        for number in range(since):
             await slack.say(channel, ann, str(number), thread_ts=thread)
 
         async with platform.surface(turn, again=True) as surface:
             message_id = await surface.post(first("Because", final=True))
 
         assert message_id == unsaved
+
+
+@pytest.mark.parametrize("how", [{"error": "missing_scope"}, {"status": 429, "retry_after": 60}])
+async def test_what_is_found_counts_though_no_more_may_be_read(how: dict[str, object]) -> None:
+    rates = {"chat.update": UNLIMITED, "chat.postMessage": UNLIMITED, **SHORT_PAGES}
+    before = unseen_posts()
+    async with (
+        SlackEmulator(rates=rates, unlisted=True) as slack,
+        open_thread(slack) as (surface, turn, _),
+    ):
+        sent = await surface.post(first("Be"))
+        for number in range(UNLISTED_MOST):
+            await slack.say(
+                slack.channel_id,
+                slack.user("Ann"),
+                str(number),
+                thread_ts=str(turn.place["thread"]),
+            )
+        slack.fail("conversations.replies", after=1, **how)  # type: ignore[arg-type]
+
+        async with joined(slack) as platform, platform.surface(turn, again=True) as other:
+            found = await other.post(first("Because"))
+
+    assert (found, unseen_posts()) == (sent, before)
+
+
+async def test_a_second_message_where_too_much_was_said_is_counted() -> None:
+    rates = {"chat.update": UNLIMITED, "chat.postMessage": UNLIMITED, **SHORT_PAGES}
+    before = unseen_posts()
+    async with (
+        SlackEmulator(rates=rates, unlisted=True) as slack,
+        open_thread(slack, again=True) as (surface, turn, replies),
+    ):
+        for number in range(PAGES * UNLISTED_MOST + 1):
+            await slack.say(
+                slack.channel_id,
+                slack.user("Ann"),
+                str(number),
+                thread_ts=str(turn.place["thread"]),
+            )
+
+        await surface.post(first("Because", final=True))
+
+        assert replies()[-1].text == "Because"
+    assert unseen_posts() - before == 1
 
 
 async def test_a_message_of_another_turn_is_not_taken_over() -> None:

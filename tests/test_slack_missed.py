@@ -12,7 +12,7 @@ import pytest
 
 from adapters.slack import connect
 from adapters.slack.listening import PLACES, Listening
-from adapters.slack.missed import _PAGES
+from adapters.slack.reading import PAGES
 from bot.budget import EditBudgets
 from bot.errors import StoreUnavailable
 from bot.store import Store
@@ -29,7 +29,7 @@ from tests.waiting import until
 
 TEAM = SlackEmulator.team_id
 # Of these 15 messages are a page, and Slack is as patient as with others.
-SHORT_PAGES = {"conversations.history": per_minute(50), "conversations.replies": per_minute(50)}
+SHORTPAGES = {"conversations.history": per_minute(50), "conversations.replies": per_minute(50)}
 
 
 @pytest.fixture(autouse=True)
@@ -395,7 +395,7 @@ async def test_places_beyond_our_own_limit_wait_for_the_next_minute(
 async def test_all_pages_of_a_place_are_read_and_told_in_order(store: Store, direct: bool) -> None:
     after = FakeIntake()
     texts = [f"question {number}" for number in range(UNLISTED_MOST)]
-    async with quiet(unlisted=True, rates=SHORT_PAGES) as slack:
+    async with quiet(unlisted=True, rates=SHORTPAGES) as slack:
         if direct:
             texts += ["one more", "the last"]
             await missed(slack, store, *texts)
@@ -414,14 +414,14 @@ async def test_of_a_place_with_very_much_talk_the_rest_is_left_out_and_told(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     after = FakeIntake()
-    async with quiet(unlisted=True, rates=SHORT_PAGES) as slack:
+    async with quiet(unlisted=True, rates=SHORTPAGES) as slack:
         # The parent is on the first page.
-        await missed_in_thread(slack, store, ["one", "two"], talk=_PAGES * UNLISTED_MOST - 2)
+        await missed_in_thread(slack, store, ["one", "two"], talk=PAGES * UNLISTED_MOST - 2)
 
         async with a_process(slack, after, store):
             await until_heard(store)
 
-        assert len(reads(slack)) == _PAGES
+        assert len(reads(slack)) == PAGES
     assert after.texts == ["one"]
     assert "has more messages than are looked through" in caplog.text
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 
 from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import translated
 from adapters.slack.identity import Identity
 from adapters.slack.markup import markdown_block
+from adapters.slack.reading import PAGES, read_page
 from bot.domain import Page, Turn
 from bot.errors import SurfaceError, WriteFailed
 from bot.guard import escape_markup
@@ -19,7 +20,6 @@ STOP, REGENERATE = "stop", "regenerate"
 SOME_PAGE = -1  # instead of a page's number, where the message does not tell
 
 _EVENT = "parley_turn"
-_LOOKED_THROUGH = 200  # messages after the question
 
 
 class Unreadable(SurfaceError):
@@ -73,7 +73,7 @@ class Messages:
     async def find(self, *, but: Collection[str]) -> dict[int, str]:
         """Return the pages that stand there already, by number or SOME_PAGE, without some.
 
-        Raises WriteFailed, and Unreadable where nobody may look for long.
+        Raises WriteFailed, and Unreadable where none was found and not all may be read.
         """
         return dict(await self._ours(but))
 
@@ -103,35 +103,36 @@ class Messages:
         return [{**markdown_block(page.text)}, *self.controls(page)]
 
     async def _ours(self, but: Collection[str]) -> list[tuple[int, str]]:
+        found: list[tuple[int, str]] = []
         try:
-            async with translated():
-                messages = await self._since_question()
+            async for message in self._since_question():
+                page = self._page_of(message)
+                if page and page[1] not in but:
+                    found.append(page)
         except WriteFailed:
             raise
         except SurfaceError as error:
             # No scope to read, or reading's own rate limit, which is down to once a minute for
             # some apps (docs).
-            raise Unreadable(str(error)) from error
-        ours = (self._page_of(message) for message in messages)
-        return [page for page in ours if page and page[1] not in but]
+            if not found:
+                raise Unreadable(str(error)) from error
+        return found
 
-    async def _since_question(self) -> list[dict[str, object]]:
-        if self.thread is None:
-            answer = await self._client.conversations_history(
+    async def _since_question(self) -> AsyncIterator[dict[str, object]]:
+        cursor = ""
+        for _ in range(PAGES):
+            messages, cursor = await read_page(
+                self._client,
                 channel=self.channel,
-                oldest=self._question,
-                limit=_LOOKED_THROUGH,
-                include_all_metadata=True,
+                thread=self.thread or "",
+                since=self._question,
+                cursor=cursor,
             )
-        else:
-            answer = await self._client.conversations_replies(
-                channel=self.channel,
-                ts=self.thread,
-                oldest=self._question,
-                limit=_LOOKED_THROUGH,
-                include_all_metadata=True,
-            )
-        return list(answer["messages"])
+            for message in messages:
+                yield message
+            if not cursor:
+                return
+        raise Unreadable("more was said since the question than is looked through")
 
     def _page_of(self, message: Mapping[str, object]) -> tuple[int, str] | None:
         # Any app may send metadata with our event's name, so the author counts too.

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import translated
 from adapters.slack.identity import Identity
 from adapters.slack.listening import PLACES, Place
+from adapters.slack.reading import PAGES, read_page
 from adapters.slack.streams import Budgets
 from bot.domain import EditBudget
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
@@ -24,9 +24,6 @@ PATIENCE = 300.0  # seconds after which nobody waits for an answer any more
 # A connection that has gone silent is noticed this much later, and clocks differ a little.
 _OVERLAP = 10.0  # seconds
 _TOGETHER = 20.0  # seconds for one pass
-_PAGE = 200  # messages, as Slack recommends (docs: conversations.history, "Pagination")
-# A place in which more than a thousand messages came in five minutes is no conversation.
-_PAGES = 5
 # Each method allows 50 a minute (docs: Tier 3); the other half is for finding our own messages.
 _REQUESTS, _MINUTE = PLACES, 60.0
 
@@ -139,27 +136,19 @@ class Search:
         except SurfaceError as error:
             log.warning("%s cannot be looked through: %s", place.name, error)
             return True
-        if place.cursor and place.pages == _PAGES:
+        if place.cursor and place.pages == PAGES:
             log.warning("%s has more messages than are looked through", place.name)
-        return not place.cursor or place.pages == _PAGES
+        return not place.cursor or place.pages == PAGES
 
     async def _read_page(self, place: _Unread) -> None:
-        since, cursor = f"{self._since:.6f}", place.cursor or None
-        async with translated():
-            if place.thread:
-                answer = await self._client.conversations_replies(
-                    channel=place.channel,
-                    ts=place.thread,
-                    oldest=since,
-                    limit=_PAGE,
-                    cursor=cursor,
-                )
-            else:
-                answer = await self._client.conversations_history(
-                    channel=place.channel, oldest=since, limit=_PAGE, cursor=cursor
-                )
-        place.said |= self._to_us(answer["messages"], place.channel)
-        place.cursor = str((answer.get("response_metadata") or {}).get("next_cursor") or "")
+        messages, place.cursor = await read_page(
+            self._client,
+            channel=place.channel,
+            thread=place.thread,
+            since=f"{self._since:.6f}",
+            cursor=place.cursor,
+        )
+        place.said |= self._to_us(messages, place.channel)
         place.pages += 1
 
     def _to_us(self, messages: Sequence[Event], channel: str) -> dict[float, Event]:

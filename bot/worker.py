@@ -5,44 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
-from typing import TypeVar
 
 from bot.conversation import Conversation
-from bot.domain import Page, Shown, ThreadKey, Turn
 from bot.errors import (
     LeaseLost,
     PlaceGone,
     StoreUnavailable,
     SurfaceError,
     WriteDelayed,
-    WriteFailed,
     WriteRefused,
 )
 from bot.lease import Lease
+from bot.mender import Mender
 from bot.ports import Platform
 from bot.tasks import cancelled
 from bot.turns import Taken, Token, TurnQueue
 
 log = logging.getLogger(__name__)
 
-_Answer = TypeVar("_Answer")
-
 BLOCK_SECONDS = 1.0  # the longest read of the queue, and so the longest that a stop goes unseen
-AWAY_SECONDS = 0.5  # pause while the store is away, or before a late write is mended again
+AWAY_SECONDS = 0.5  # pause while the store is away
 MAX_TRIES = 10
 LONGEST_BACK = 60.0  # seconds before a failed turn is tried again; doubles from one second
 _MARGIN = 0.5
 _HAND_OVER_SECONDS = 2.0  # for all that did not end, together
-# How long a worker that lost its lease mends, the wait for the new owner's end included: an answer
-# may take ten minutes.
-MEND_SECONDS = 900.0
 POST_SECONDS = 2.0  # for a post that is under way when the lease is lost
-# Leases after which a post whose answer was lost has landed, or will not; and after which whoever
-# posted a message has saved its id, though the answer was lost.
-_LANDED, _SAVED = 3, 6
 
 
 class Worker:
@@ -70,7 +59,12 @@ class Worker:
         self._tasks: dict[asyncio.Task[None], Token] = {}  # each with the token it works on
         self._surplus: deque[Token] = deque()  # read with others, for which there was no room
         self._reclaim_at = 0.0  # by the loop's clock
-        self._mending: set[asyncio.Task[None]] = set()
+        self._mender = Mender(
+            queue=queue,
+            platforms=platforms,
+            conversation=conversation,
+            lease_seconds=lease_seconds,
+        )
         self._leases: dict[str, Lease] = {}  # by turn id
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -91,7 +85,7 @@ class Worker:
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=deadline - loop.time())
         finally:
-            others = [told, taking, following, *self._tasks, *self._mending]
+            others = [told, taking, following, *self._tasks, *self._mender.tasks]
             for task in others:
                 task.cancel()
             await asyncio.wait(others, timeout=_HAND_OVER_SECONDS)
@@ -192,10 +186,8 @@ class Worker:
             await answering
         except LeaseLost:
             if lease.wrote:
-                # Beside the work: the turn may well come back to us, if its new owner dies.
-                task = asyncio.create_task(self._mend(lease))
-                self._mending.add(task)
-                task.add_done_callback(self._mending.discard)
+                # The turn may well come back to us, if its new owner dies.
+                self._mender.lost(lease)
             raise
         except asyncio.CancelledError:
             # Shutdown: the reply did not end in time, so another process goes on with it.
@@ -242,73 +234,9 @@ class Worker:
         else:
             async with self._conversation.asking(lease) as deltas, opened as surface:
                 await self._conversation.answer(lease, surface, deltas)
+        if lease.taken.again:
+            self._mender.ended(lease.turn)
 
     async def _back(self, taken: Taken, *, at_least: float = 0.0) -> None:
         delay = min(2.0 ** (taken.tries - 1), LONGEST_BACK)
         await self._queue.back(taken, delay_seconds=max(delay, at_least), counts=True)
-
-    async def _mend(self, lease: Lease) -> None:
-        """Put the final text back where our last write may have landed after it.
-
-        A message that only we know of is taken away, and then one that nobody knows of.
-        """
-        platform = self._platforms[lease.turn.key.platform]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(MEND_SECONDS):
-                await _through(partial(self._restore, lease, platform))
-                await _through(partial(self._take_strays_away, lease.turn, platform))
-
-    async def _restore(self, lease: Lease, platform: Platform) -> None:
-        ended = await self._ended(lease.turn.id)
-        async with platform.surface(lease.turn, again=True) as surface:
-            await self._conversation.restore(ended, surface, posted=lease.shown.pages)
-
-    async def _take_strays_away(self, turn: Turn, platform: Platform) -> None:
-        """Take away what landed after the turn was lost, and told nobody its id."""
-        await asyncio.sleep(_LANDED * self._lease_seconds)
-        ended = await self._ended(turn.id)
-        found = await platform.strays(turn, but=ended.pages)
-        if not found:
-            return
-        # Whoever has just posted one of them has saved its id by then.
-        await asyncio.sleep(_SAVED * self._lease_seconds)
-        known = [await self._thread_of(platform, each) for each in found]
-        strays = [each for each, thread in zip(found, known, strict=True) if thread is None]
-        if strays:
-            log.warning("Messages that nobody knows of are taken away: %s", strays)
-            async with platform.surface(turn, again=True) as surface:
-                for each in strays:
-                    await _through(partial(surface.edit, each, Page(0, "", final=True)))
-
-    async def _ended(self, turn_id: str) -> Shown:
-        while True:
-            if ended := await _told(lambda: self._queue.ended(turn_id)):
-                return ended
-            await asyncio.sleep(AWAY_SECONDS)
-
-    async def _thread_of(self, platform: Platform, message_id: str) -> ThreadKey | None:
-        return await _told(lambda: self._queue.thread_of(platform.name, message_id))
-
-
-async def _through(step: Callable[[], Awaitable[None]]) -> None:
-    """Repeat a step, later each time, until the platform has taken it, or refused it for good."""
-    pause = AWAY_SECONDS
-    while True:
-        try:
-            return await step()
-        except (WriteDelayed, WriteFailed) as error:
-            log.info("What may have landed late is looked at again: %s", error)
-            asked = error.retry_after if isinstance(error, WriteDelayed) else 0.0
-            await asyncio.sleep(max(asked, pause))
-            pause = min(2 * pause, LONGEST_BACK)
-        except SurfaceError as error:
-            log.info("What may have landed late stays: %s", error)
-            return
-
-
-async def _told(ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
-    """Return what the store answers, however long it is away."""
-    while True:
-        with suppress(StoreUnavailable):
-            return await ask()
-        await asyncio.sleep(AWAY_SECONDS)

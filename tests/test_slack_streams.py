@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -24,7 +24,7 @@ from bot.errors import PageFull, WriteFailed, WriteRefused
 from bot.guard import unescape
 from bot.reply import Reply, restore
 from bot.store import Store
-from tests.emulators.slack import Rate, Shown, SlackEmulator
+from tests.emulators.slack import Call, Rate, Shown, SlackEmulator
 from tests.fakes import FakeModel, NoLimits
 from tests.waiting import until
 
@@ -85,6 +85,13 @@ class Scene:
         place = {**self.turn.place, "question": ts}
         id_ = f"slack:{self.slack.team_id}:{self.slack.channel_id}:{ts}"
         return replace(self.turn, id=id_, place=place)
+
+    async def take_strays_away(self, left: Left) -> None:
+        """What a worker does some time after a turn that several tries were made at."""
+        strays = await self.platform.strays(self.turn, but=left.pages)
+        async with self.platform.surface(self.turn, again=True) as surface:
+            for stray in strays:
+                await surface.edit(stray, Page(0, "", final=True))
 
     async def stop(self) -> None:
         """Let the person press Slack's own Stop."""
@@ -479,6 +486,93 @@ async def test_a_stream_is_found_where_the_try_that_ended_it_died_too() -> None:
             await surface.post(Page(0, "Because so.", final=True))
 
         assert scene.texts() == ["Because so."]
+
+
+async def a_try(
+    scene: Scene,
+    store: Store,
+    answer: str,
+    *,
+    left: Left,
+    again: bool,
+    dies_at: tuple[str, int] | None = None,
+) -> Left:
+    """Answer in a process, which may die with the answer of such a call unheard, or soon.
+
+    Its model says all and does not end then. Return what it has saved.
+    """
+    saved, heard, calls = left, asyncio.Event(), 0
+
+    async def save(shown: Left) -> None:
+        nonlocal saved
+        saved = shown
+
+    def tell(call: Call) -> None:
+        nonlocal calls
+        if dies_at:
+            calls += call.method == dies_at[0]
+            if calls == dies_at[1]:
+                heard.set()
+
+    async def said() -> AsyncGenerator[str]:
+        for start in range(0, len(answer), 500):
+            yield answer[start : start + 500]
+            await asyncio.sleep(0.01)
+        if dies_at:
+            await asyncio.Event().wait()
+
+    async def speak() -> None:
+        async with scene.platform.surface(scene.turn, again=again) as surface:
+            reply = Reply(
+                surface=surface,
+                budgets=EditBudgets(store=store),
+                left=left,
+                former="",
+                stop=asyncio.Event(),
+                save=save,
+                patience=5.0,
+            )
+            await (reply.end() if left.outcome else reply.stream(said()))
+        if not dies_at:
+            heard.set()
+
+    answering = asyncio.create_task(speak())
+    scene.slack.watch(tell)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.5 if dies_at else 10):
+            await heard.wait()
+    answering.cancel()
+    await asyncio.gather(answering, return_exceptions=True)
+    return saved
+
+
+@pytest.mark.parametrize(
+    "second",
+    [("chat.postMessage", 1), ("chat.stopStream", 1), ("chat.update", 1), ("chat.update", 2)],
+)
+@pytest.mark.parametrize(
+    "first",
+    [
+        ("chat.startStream", 1),
+        ("chat.appendStream", 1),
+        ("chat.stopStream", 1),
+        ("chat.startStream", 2),
+    ],
+)
+async def test_wherever_processes_die_one_answer_stands_there_alone(
+    store: Store, first: tuple[str, int], second: tuple[str, int]
+) -> None:
+    async with a_scene() as scene:
+        left = Left((), "", "")
+        left = await a_try(scene, store, LONG, left=left, again=False, dies_at=first)
+        another = "Another answer. " * 100
+        left = await a_try(scene, store, another, left=left, again=True, dies_at=second)
+
+        left = await a_try(scene, store, "The last answer.", left=left, again=True)
+        await scene.take_strays_away(left)
+
+        assert left.outcome
+        assert " ".join(scene.texts()).split() == left.text.split()
 
 
 async def test_a_stream_ends_where_slack_refuses_the_metadata_of_its_page() -> None:

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from bot import mender as mender_module
 from bot import worker as worker_module
 from bot.budget import EditBudgets
 from bot.conversation import Conversation
@@ -753,7 +754,7 @@ async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(worker_module, "AWAY_SECONDS", 0.05)
+    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
     platform, prefix = FakePlatform(), store.key("").partition(":")[0]
     slow = FakeModel(WORDS * 20, pause=0.02)
     with tempfile.TemporaryDirectory() as folder:
@@ -777,9 +778,9 @@ async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
 
 def test_a_worker_mends_for_longer_than_an_answer_may_take() -> None:
     settings = Settings.load({}, Path("no file"))
-    looks = worker_module._LANDED + worker_module._SAVED
+    looks = mender_module.LANDED + mender_module.SAVED
 
-    assert settings.reply_timeout + looks * settings.lease_seconds < worker_module.MEND_SECONDS
+    assert settings.reply_timeout + looks * settings.lease_seconds < mender_module.MEND_SECONDS
 
 
 async def test_a_message_that_only_the_loser_of_a_lease_knows_goes(store: Store) -> None:
@@ -813,7 +814,7 @@ class Reluctant(FakeSurface):
 async def test_a_message_that_only_the_loser_of_a_lease_knows_goes_though_that_fails_once(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "AWAY_SECONDS", 0.05)
+    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
     platform = FakePlatform(shown=Reluctant())
     slow = FakeModel(WORDS * 20, pause=0.02)
 
@@ -855,7 +856,7 @@ async def late(store: Store, platform: FakePlatform) -> None:
 async def test_a_platform_that_is_away_is_mended_later(
     error: SurfaceError, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "AWAY_SECONDS", 0.05)
+    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
     platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
 
     async with running(a_worker(store, platform, slow, name="late")):
@@ -871,8 +872,8 @@ async def test_a_platform_that_is_away_is_mended_later(
 async def test_a_text_that_cannot_be_restored_keeps_no_stray(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "_LANDED", 1)
-    monkeypatch.setattr(worker_module, "_SAVED", 1)
+    monkeypatch.setattr(mender_module, "LANDED", 1)
+    monkeypatch.setattr(mender_module, "SAVED", 1)
     platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
 
     async with running(a_worker(store, platform, slow, name="late")):
@@ -888,8 +889,8 @@ async def test_a_text_that_cannot_be_restored_keeps_no_stray(
 async def test_a_look_for_strays_that_fails_is_repeated(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "_LANDED", 1)
-    monkeypatch.setattr(worker_module, "_SAVED", 1)
+    monkeypatch.setattr(mender_module, "LANDED", 1)
+    monkeypatch.setattr(mender_module, "SAVED", 1)
     platform, slow = FakePlatform(unseen=2), FakeModel(WORDS * 20, pause=0.02)
 
     async with running(a_worker(store, platform, slow, name="late")):
@@ -899,6 +900,22 @@ async def test_a_look_for_strays_that_fails_is_repeated(
         await lose_the_turn(store, "m1")
 
         await shows(platform, {"m1": "The end."})
+
+
+async def test_a_message_of_an_earlier_try_that_its_answer_does_not_need_goes(
+    store: Store,
+) -> None:
+    platform, dead = FakePlatform(), a_queue(store, "dead")
+    await dead.admit(a_turn())
+    tokens: list[Token] = []
+    while not tokens:
+        tokens = await dead.ready(["console"], count=1, block_seconds=0.1)
+    await dead.take(tokens[0])
+    stray = await platform.shown.post(Page(1, "Half", final=False))
+    platform.left = [stray]
+
+    async with running(a_worker(store, platform, FakeModel(WORDS))):
+        await shows(platform, {"m2": "".join(WORDS)})
 
 
 @dataclass
@@ -923,9 +940,9 @@ class Blinking(FakePlatform):
 async def test_a_message_that_nobody_knows_of_goes_however_the_store_blinks(
     store: Store, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "AWAY_SECONDS", 0.05)
-    monkeypatch.setattr(worker_module, "_LANDED", 1)
-    monkeypatch.setattr(worker_module, "_SAVED", 1)
+    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
+    monkeypatch.setattr(mender_module, "LANDED", 1)
+    monkeypatch.setattr(mender_module, "SAVED", 1)
     platform, prefix = Blinking(), store.key("").partition(":")[0]
     slow = FakeModel(WORDS * 20, pause=0.02)
     with tempfile.TemporaryDirectory() as folder:

@@ -21,15 +21,14 @@ from tests.emulators.faults import How
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.conversations import UNLISTED_MOST
-from tests.emulators.slack.rates import Rate, per_minute
+from tests.emulators.slack.rates import Rate
 from tests.fakes import FakeIntake
 from tests.outage import line
 from tests.process import SlackDm, bot, slack_variables
+from tests.slack_platform import SHORT_PAGES
 from tests.waiting import until
 
 TEAM = SlackEmulator.team_id
-# Of these 15 messages are a page, and Slack is as patient as with others.
-SHORTPAGES = {"conversations.history": per_minute(50), "conversations.replies": per_minute(50)}
 
 
 @pytest.fixture(autouse=True)
@@ -395,7 +394,7 @@ async def test_places_beyond_our_own_limit_wait_for_the_next_minute(
 async def test_all_pages_of_a_place_are_read_and_told_in_order(store: Store, direct: bool) -> None:
     after = FakeIntake()
     texts = [f"question {number}" for number in range(UNLISTED_MOST)]
-    async with quiet(unlisted=True, rates=SHORTPAGES) as slack:
+    async with quiet(unlisted=True, rates=SHORT_PAGES) as slack:
         if direct:
             texts += ["one more", "the last"]
             await missed(slack, store, *texts)
@@ -414,7 +413,7 @@ async def test_of_a_place_with_very_much_talk_the_rest_is_left_out_and_told(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     after = FakeIntake()
-    async with quiet(unlisted=True, rates=SHORTPAGES) as slack:
+    async with quiet(unlisted=True, rates=SHORT_PAGES) as slack:
         # The parent is on the first page.
         await missed_in_thread(slack, store, ["one", "two"], talk=PAGES * UNLISTED_MOST - 2)
 

@@ -21,7 +21,7 @@ from tests.emulators.slack.socket import Reason
 from tests.fakes import FakeIntake
 from tests.process import SlackDm, SlackMention, bot, slack_variables
 from tests.slack_app import StillClock, socket
-from tests.test_slack import hearing
+from tests.slack_platform import hearing
 from tests.waiting import until
 
 

@@ -1,0 +1,155 @@
+"""The command /ask of Slack, through the real slack-bolt."""
+
+from __future__ import annotations
+
+import pytest
+
+from bot.domain import Person, ThreadKey
+from bot.errors import Refused, StoreUnavailable, SurfaceError, ThreadBusy
+from tests.emulators.slack import SlackEmulator
+from tests.fakes import FakeIntake
+from tests.slack_platform import Transport, both_transports, hearing
+from tests.waiting import until
+
+
+@both_transports
+async def test_ask_posts_the_question_and_is_answered_in_its_thread(transport: Transport) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake, transport):
+        ann = slack.user("Ann")
+
+        delivery = await slack.slash(slack.channel_id, ann, "/ask", "why is <b> & so on?")
+
+        [question] = slack.screen(slack.channel_id)
+        turn = intake.last
+        assert question.text == "Ann asks: why is <b> & so on?"
+        assert (delivery.status, delivery.body.strip()) == (200, "")
+        assert delivery.seconds < 2
+        assert turn.id.startswith(f"slack:{slack.team_id}:cmd:")
+        assert turn.key == ThreadKey("slack", slack.team_id, slack.channel_id, question.ts)
+        assert turn.person == Person(ann, "Ann")
+        assert turn.text == "why is <b> & so on?"
+        assert turn.place["thread"] == turn.place["question"] == question.ts
+
+
+async def test_ask_works_in_a_dm() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+
+        await slack.slash(dm, ann, "/ask", "why?")
+
+        assert [shown.text for shown in slack.screen(dm)] == ["Ann asks: why?"]
+        assert intake.last.place["channel"] == dm
+
+
+async def test_ask_pings_nobody_and_shows_no_previews() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, bob = slack.user("Ann"), slack.user("<!here>")
+
+        await slack.slash(slack.channel_id, bob, "/ask", f"<!channel> <@{ann}> https://a.example")
+
+        [question] = slack.screen(slack.channel_id)
+        assert question.text == "<!here> asks: @channel @Ann https://a.example"
+        assert not slack.pings
+        assert not slack.unfurls
+
+
+async def test_ask_shows_the_beginning_of_a_long_question() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why? " * 1000)
+
+        [question] = slack.screen(slack.channel_id)
+        assert question.text.startswith("Ann asks: why? why?")
+        assert question.text.endswith("…")
+        assert intake.last.text == ("why? " * 1000).strip()
+
+
+@both_transports
+async def test_ask_without_a_question_gets_a_line_of_help(transport: Transport) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake, transport):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "  ")
+
+        assert slack.ephemerals[0].text.startswith("Ask me something: `/ask ")
+        assert not slack.screen(slack.channel_id)
+
+
+async def test_ask_where_the_bot_is_no_member_tells_how_to_invite_it() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        elsewhere = slack.channel("elsewhere", member=False)
+
+        await slack.slash(elsewhere, slack.user("Ann"), "/ask", "why?")
+
+        assert "/invite @parley" in slack.ephemerals[0].text
+        assert not intake.asked
+
+
+@pytest.mark.parametrize("refusal", [ThreadBusy(), StoreUnavailable("no Redis")])
+async def test_ask_takes_a_question_back_that_was_not_admitted(
+    refusal: Refused | StoreUnavailable,
+) -> None:
+    intake = FakeIntake()
+    intake.refuses = refusal
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+        await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
+
+        assert slack.ephemerals[0].text == refusal.apology
+        assert not slack.screen(slack.channel_id)
+
+
+async def test_ask_takes_a_question_back_whose_turn_is_known() -> None:
+    intake = FakeIntake()
+    intake.knows_all = True
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+        await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
+
+        assert not slack.screen(slack.channel_id)
+        assert not slack.ephemerals
+
+
+async def test_ask_apologises_when_the_question_cannot_be_posted() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        slack.fail("chat.postMessage")
+
+        delivery = await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+
+        assert delivery.status == 200
+        assert slack.ephemerals[0].text == SurfaceError.apology
+        assert not intake.asked
+
+
+async def test_ask_apologises_within_three_seconds_and_takes_a_late_question_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.slack.ask._QUESTION_BY", 0.2)
+    intake = FakeIntake()
+    async with SlackEmulator(latency=0.3) as slack, hearing(slack, intake):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+        apologies = [word.text for word in slack.ephemerals]
+        await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
+
+        assert apologies == [SurfaceError.apology]
+        assert not slack.screen(slack.channel_id)
+        assert not intake.asked
+
+
+async def test_ask_apologises_when_admission_takes_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.slack.ask._ADMITTED_BY", 0.1)
+    intake = FakeIntake()
+    intake.slow = 5.0
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+        await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
+
+        assert slack.ephemerals[0].text == StoreUnavailable.apology
+        assert not slack.screen(slack.channel_id)

@@ -45,7 +45,10 @@ async def test_what_a_stopped_process_has_posted_late_is_taken_away(
             slack.latency = model.first_delay = model.delay = 0.0
 
             async with bot("worker", data_dir=data_dir, variables=variables) as second:
-                await until(lambda: len(way.buttons()) == 1, why=second.text)
+                await until(
+                    lambda: len(way.buttons()) == 1,
+                    why=lambda: f"no single button below {way.answers()}: {second.text()}",
+                )
                 (answer,) = way.finals()
                 await until(lambda: len(way.finals()) == 2, why=second.text)
                 first.wake()

@@ -920,8 +920,7 @@ async def test_each_kind_of_write_has_the_budget_of_its_method() -> None:
 async def test_a_deleted_stream_ends_the_turn(store: Store) -> None:
     async with a_scene() as scene:
         answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.05))
-        while not scene.replies():
-            await asyncio.sleep(0.01)
+        await until(scene.replies)
 
         await scene.slack.delete(scene.slack.channel_id, scene.replies()[0].ts)
 

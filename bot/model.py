@@ -175,7 +175,7 @@ class ChatModel:
             return "", "", None
         try:
             said = json.loads(event)
-            if said.get("error") is not None:
+            if said.get("error") is not None or said.get("object") == "error":
                 raise self._server.event(said)
             return *_text_and_finish(said), said.get("usage")
         except (ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:

@@ -31,7 +31,9 @@ _CONNECT_SECONDS = 10.0
 _KEEP_SECONDS = 60.0  # how long an unused connection waits for the next stream
 _TAIL_SECONDS = 0.25  # how long the end of an answer may wait for the end of its body
 _BODY_SECONDS, _BODY_BYTES = 5.0, 65_536  # how much of a refusal is read
+_TLS_SECONDS = 2.0  # how long a look for HTTPS may take
 _TAIL_EVENTS = 100  # how many are looked at meanwhile
+_NO_STREAM = ("text/html", "application/json", "application/problem+json")
 _MARK, _DATA, _DONE = "\ufeff".encode(), b"data:", b"[DONE]"
 _LINE_BYTES = 1_048_576  # of an event that is not complete yet
 # What aiohttp says of itself and of the way, whatever the library's client would say.
@@ -141,18 +143,20 @@ class Call(httpx2.AsyncBaseTransport):
         """Send the request; the answer's events are not for the library. Raises ModelError."""
         await self.aclose()  # what an earlier try has left
         response = self._response = await self._send(request)
-        kind = response.headers.get("Content-Type", "")
-        if not 200 <= response.status < 300:
-            raise self._server.refusal(
-                status=response.status,
-                headers=response.headers,
-                body=await _read_body(response),
-                # As a field: within a text its quotes are escaped.
-                counts=b'"stream_options"' in request.content,
-            )
-        if kind.startswith(("text/html", "application/json")):
-            raise self._server.failure("page", f"answers with {kind} and not with a stream")
-        return httpx2.Response(response.status)
+        kind = response.headers.get("Content-Type", "").lower()
+        if 200 <= response.status < 300 and not kind.startswith(_NO_STREAM):
+            return httpx2.Response(response.status)
+        body = await _read_body(response)
+        # So nginx, Apache and Go's servers answer who speaks HTTP to them.
+        if response.status == 400 and b"https" in body.lower():
+            await self._look_for_tls(request)
+        raise self._server.refusal(
+            status=response.status,
+            headers=response.headers,
+            body=body,
+            # As a field: within a text its quotes are escaped.
+            counts=b'"stream_options"' in request.content,
+        )
 
     async def events(self) -> list[bytes]:
         """Wait for more of the answer and return the data of the events that are complete."""
@@ -212,12 +216,27 @@ class Call(httpx2.AsyncBaseTransport):
             why = getattr(error.certificate_error, "verify_message", "")
             happened = f"has a certificate that is not trusted ({why})"
             raise self._server.failure("certificate", happened) from error
+        except aiohttp.ClientConnectorSSLError as error:
+            reason = getattr(error.os_error, "reason", "")
+            name = "plain" if reason == "WRONG_VERSION_NUMBER" else "unreachable"
+            raise self._server.failure(name, "cannot be spoken to by HTTPS") from error
         except aiohttp.ClientConnectorError as error:
             raise self._server.failure("unreachable", "cannot be reached") from error
         except (*dropped, aiohttp.ClientPayloadError) as error:
+            await self._look_for_tls(request)
             raise self._server.failure("closed", "closes the connection") from error
+        except aiohttp.ClientHttpProxyError as error:
+            raise self._server.failure("unreachable", "cannot be reached") from error
+        except aiohttp.ClientResponseError as error:
+            await self._look_for_tls(request)
+            raise self._server.failure("garbage", "sent what is no HTTP") from error
         except (aiohttp.ClientError, ValueError) as error:
             raise self._server.failure("unreachable", "cannot be reached") from error
+
+    async def _look_for_tls(self, request: httpx2.Request) -> None:
+        """Raise what a failure over HTTP means where the server speaks HTTPS instead."""
+        if request.url.scheme == "http" and await _speaks_tls(self._pool, request.url):
+            raise self._server.failure("tls", "cannot be spoken to by HTTP")
 
     async def _post(self, request: httpx2.Request) -> aiohttp.ClientResponse:
         return await self._pool.request(
@@ -262,6 +281,18 @@ def _certificates() -> ssl.SSLContext:
         raise CannotStart(
             f"SSL_CERT_FILE or SSL_CERT_DIR has no certificates to trust: {error}"
         ) from error
+
+
+async def _speaks_tls(pool: aiohttp.ClientSession, url: httpx2.URL) -> bool:
+    """Whether a server speaks HTTPS, whatever its certificate; it is told nothing."""
+    root = url.copy_with(scheme="https", userinfo=b"", raw_path=b"/")
+    with suppress(TimeoutError, aiohttp.ClientError, OSError, ValueError):
+        async with (
+            asyncio.timeout(_TLS_SECONDS),
+            pool.head(str(root), ssl=False, allow_redirects=False),
+        ):
+            return True
+    return False
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:

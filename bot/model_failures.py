@@ -122,6 +122,17 @@ FAILURES: Mapping[str, Failure] = {
         f"check the host in MODEL_URL; {_TRUST}",
         f"does something stand between this machine and it? {_TRUST}",
     ),
+    "plain": Failure(
+        "https:// to a server that speaks HTTP",
+        ModelElsewhere,
+        "it speaks HTTP there: let MODEL_URL begin with http://",
+        _BETWEEN,
+    ),
+    "tls": Failure(
+        "http:// to a server that speaks HTTPS",
+        ModelElsewhere,
+        "it speaks HTTPS there: let MODEL_URL begin with https://",
+    ),
     "closed": Failure("cut before the headers, twice", ModelUnavailable, _LOG, _PROVIDER),
     "cut": Failure("cut after the headers", ModelUnavailable, _LOG, _PROVIDER),
     "endless": Failure("a stream that ends without its end", ModelUnavailable, _LOG, _PROVIDER),
@@ -129,7 +140,10 @@ FAILURES: Mapping[str, Failure] = {
         "an error within the stream", ModelUnavailable, f"it failed; {_LOG}", _PROVIDER
     ),
     "garbage": Failure(
-        "a chunk that cannot be read", ModelUnavailable, f"check MODEL_URL, and {_LOG}", _PROVIDER
+        "a chunk that cannot be read, or no HTTP",
+        ModelUnavailable,
+        f"check MODEL_URL, and {_LOG}",
+        _PROVIDER,
     ),
     "silence": Failure(
         "no word in time",

@@ -29,6 +29,14 @@ _PASSING = (408, 409, 424, 425)
 
 # How servers say that they do not know the model: Hugging Face's router, with or without a code.
 _UNKNOWN = ("model_not_supported", "model_not_found", "not supported by any provider")
+# And what they say of themselves where an error has no status of its own.
+_BY_WORDS = (
+    (401, ("invalid_api_key", "invalid api key", "authentication_error")),
+    (404, _UNKNOWN),
+    (413, too_long.MARKS),
+    (429, ("rate limit", "rate_limit", "too many requests", "quota", "overloaded")),
+    (503, ("is loading", "currently loading", "loading model")),
+)
 # And that a licence was not accepted: the Hub's header X-Error-Code, and its words.
 _GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
 
@@ -82,12 +90,18 @@ class ModelServer:
     def refusal(
         self, *, status: int, headers: Mapping[str, str], body: bytes, counts: bool
     ) -> ModelError:
-        """Return the error for an HTTP response that is not a success.
+        """Return the error for an HTTP response that is not a success, or none but for its status.
 
         `counts` says that the request had `stream_options`.
         """
         said = _fields(_loaded(body))
         happened = f"answered HTTP {status}{_code(said)}"
+        if 200 <= status < 300:
+            meant = _meant(said)
+            if meant is None:
+                kind = headers.get("Content-Type", "nothing")
+                return self.failure("page", f"answers with {kind} and not with a stream")
+            status, happened = meant, f"{happened} and the error {meant} in it"
         if counts and status in (400, 422) and b"stream_options" in body:
             return UsageRefused(f"{self} {happened}: it does not know stream_options")
         if status in (400, 422, 424, 500) and _mentions(said, _NO_SYSTEM):
@@ -111,9 +125,25 @@ class ModelServer:
     def event(self, event: Mapping[str, Json]) -> ModelError:
         """Return the error for an event of a stream that tells of one."""
         said = _fields(event)
-        name = "413" if _mentions(said, too_long.MARKS) else "event"
+        status = _meant(said)
+        name = _name(status, {}, said) if status else "event"
+        if name in ("4xx", "422"):
+            # It has begun to answer this request; vLLM says 400 of all that happens from then on.
+            name = "event"
         error = self.failure(name, f"broke the answer off{_code(said)}", more=_tokens(said))
         return _with_figures(error, said)
+
+
+def _meant(said: Mapping[str, Json]) -> int | None:
+    """Return the HTTP status that an error stands for by its code or its words; None: nobody knows.
+
+    Routers tell so what their providers answer (OpenRouter, docs: Errors and Debugging).
+    """
+    for field_name in ("code", "status", "status_code"):
+        told = said.get(field_name)
+        if isinstance(told, int | str) and re.fullmatch("[45][0-9][0-9]", str(told)):
+            return int(told)
+    return next((status for status, words in _BY_WORDS if _mentions(said, words)), None)
 
 
 def _name(status: int, headers: Mapping[str, str], said: Mapping[str, Json]) -> str:

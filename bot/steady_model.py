@@ -121,7 +121,7 @@ class SteadyModel:
             except AnswerCut:
                 raise
             except ModelError as error:
-                if begun and (broken or not is_passing(error)):
+                if begun and broken:
                     raise
                 if begun:
                     since, broken = _now(), True

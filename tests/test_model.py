@@ -800,6 +800,73 @@ class TestFailures:
         assert type(error) is ModelElsewhere
         assert "not with a stream: set MODEL_URL" in str(error)
 
+    @pytest.mark.parametrize(
+        ("said", "kind"),
+        [
+            ({"error": {"code": 429, "message": "Slow down"}}, ModelBusy),
+            ({"error": {"code": "402", "message": "No more"}}, ModelUnpaid),
+            ({"code": 401, "message": "No auth credentials found"}, ModelDenied),
+            ({"error": {"code": 502, "message": "Provider returned error"}}, ModelUnavailable),
+            ({"error": {"code": 400, "message": "temperature"}}, PromptRefused),
+            ({"error": {"code": 400, "type": "exceed_context_size_error"}}, PromptTooLong),
+            ({"error": {"message": "maximum context length is 9 tokens"}}, PromptTooLong),
+            ({"error": {"type": "rate_limit_exceeded", "message": ""}}, ModelBusy),
+            ({"error": {"message": "You exceeded your current quota"}}, ModelBusy),
+            ({"error": "Model is overloaded", "error_type": "overloaded"}, ModelBusy),
+            ({"error": "Model x is currently loading", "estimated_time": 7}, ModelLoading),
+            ({"error": {"code": "invalid_api_key", "message": "Wrong"}}, ModelDenied),
+            ({"error": {"code": "model_not_found", "message": "No"}}, ModelUnknown),
+            ({"error": "Unexpected endpoint or method. (POST /chat/completions)"}, ModelElsewhere),
+            ({"error": {"code": 200}}, ModelElsewhere),
+            ([], ModelElsewhere),
+        ],
+    )
+    async def test_an_error_in_place_of_a_stream_is_what_it_says(
+        self, said: Json, kind: type[ModelError]
+    ) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.models = SEVERAL
+            emulator.fail(ASK, status=200, body=said, times=2)
+            _, error = await failure(emulator)
+            emulator.heal()
+
+        assert type(error) is kind
+        assert error.retry_after == (7.0 if kind is ModelLoading else None)
+
+    async def test_retry_after_is_heeded_in_place_of_a_stream(self) -> None:
+        async with ModelEmulator() as emulator:
+            refusal: Json = {"error": {"code": 429}}
+            emulator.fail(ASK, status=200, body=refusal, headers={"Retry-After": "9"})
+            _, error = await failure(emulator)
+
+        assert (type(error), error.retry_after) == (ModelBusy, 9.0)
+
+    @pytest.mark.parametrize("at_delta", [None, 2])
+    @pytest.mark.parametrize(
+        ("code", "kind"),
+        [(429, ModelBusy), (402, ModelUnpaid), (503, ModelLoading), (400, ModelUnavailable)],
+    )
+    async def test_an_error_within_a_stream_is_what_its_code_says(
+        self, code: int, kind: type[ModelError], at_delta: int | None
+    ) -> None:
+        async with ModelEmulator() as emulator:
+            body: Json = {"error": {"code": code, "message": "no"}}
+            emulator.fail(ASK, "error_event", at_delta=at_delta, body=body)
+            said, error = await failure(emulator)
+
+        assert (bool(said), type(error)) == (at_delta is not None, kind)
+
+    async def test_an_error_that_is_an_event_by_itself_ends_no_answer(self) -> None:
+        events = [
+            'data: {"choices": [{"delta": {"content": "Half"}}]}',
+            'data: {"object": "error", "message": "boom", "code": 500}',
+            "data: [DONE]",
+        ]
+
+        async with saying("\n\n".join(events)) as url, connected(url) as model:
+            with pytest.raises(ModelUnavailable):
+                await answer(model)
+
     async def test_neither_prompt_nor_key_follows_a_redirect(self) -> None:
         async with ModelEmulator() as emulator, ModelEmulator() as elsewhere:
             target = f"{elsewhere.url}/chat/completions"

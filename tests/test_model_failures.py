@@ -8,7 +8,9 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -69,10 +71,12 @@ WAYS: dict[str, Callable[[ModelEmulator], object] | None] = {
     "5xx": _status(502),
     "unreachable": None,
     "certificate": None,
+    "plain": None,
+    "tls": None,
     "closed": lambda it: it.fail_as("end before headers", times=2),
     "cut": lambda it: it.fail_as("reset in the stream"),
     "endless": lambda it: it.fail_as("end without done"),
-    "event": lambda it: it.fail_as("overloaded event"),
+    "event": lambda it: it.fail(ASK, "error_event", at_delta=1, body={"error": "It broke."}),
     "garbage": lambda it: it.fail_as("half a line"),
     "silence": lambda it: it.fail_as("silence in the stream"),
     "slow": _slow,
@@ -190,6 +194,89 @@ async def test_a_file_without_certificates_stops_the_start(
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     with pytest.raises(CannotStart, match="SSL_CERT_FILE"):
         await told("https://127.0.0.1:1/v1", own=True)
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_https_where_http_is_spoken_is_told_with_its_cure(own: bool) -> None:
+    async with ModelEmulator(flavour="router") as emulator:
+        error = await told(emulator.url.replace("http:", "https:"), own=own)
+
+    is_told(error, "plain", own=own)
+    assert not is_passing(error), "nobody waits for what an operator has to mend"
+
+
+async def test_http_where_https_is_spoken_is_told_with_its_cure(tmp_path: Path) -> None:
+    async with ModelEmulator(flavour="router", tls=a_certificate(tmp_path)) as emulator:
+        error = await told(emulator.url.replace("https:", "http:"), own=True)
+        asked = list(emulator.requests)
+        emulator.unknown.clear()
+
+    is_told(error, "tls", own=True)
+    assert not is_passing(error), "nobody waits for what an operator has to mend"
+    assert asked == []
+
+
+@contextmanager
+def saying(said: bytes, *, tls: ssl.SSLContext | None) -> Iterator[str]:
+    """Say these bytes to who speaks no TLS, and speak it, where it can be spoken, to who does."""
+
+    def serve() -> None:
+        with suppress(OSError):  # closed
+            while True:
+                talk = door.accept()[0]
+                with suppress(OSError), talk:
+                    if talk.recv(1, socket.MSG_PEEK) == b"\x16" and tls:
+                        with tls.wrap_socket(talk, server_side=True) as secured:
+                            secured.recv(65_536)
+                            secured.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                    elif talk.recv(65_536):
+                        talk.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield "http://{}:{}/v1".format(*door.getsockname())
+        door.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+# What servers of TLS say to who does not speak it: an alert, nginx's words, Go's.
+SPEAK_TLS = (
+    b"\x15\x03\x01\x00\x02\x02\x46",
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n"
+    b"<title>400 The plain HTTP request was sent to HTTPS port</title>",
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+)
+
+
+@pytest.mark.parametrize("said", SPEAK_TLS)
+async def test_who_says_that_it_speaks_tls_and_does_is_believed(
+    said: bytes, tmp_path: Path
+) -> None:
+    with saying(said, tls=a_certificate(tmp_path)) as url:
+        is_told(await told(url, own=True), "tls", own=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "name"), list(zip(SPEAK_TLS, ("garbage", "4xx", "4xx"), strict=True))
+)
+async def test_who_only_says_that_it_speaks_tls_is_not_believed(said: bytes, name: str) -> None:
+    with saying(said, tls=None) as url:
+        is_told(await told(url, own=True), name, own=True)
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"SSH-2.0-OpenSSH_9.9\r\n",
+        b"-ERR unknown command 'POST'\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_told_with_its_cure(said: bytes, own: bool) -> None:
+    with saying(said, tls=None) as url:
+        is_told(await told(url, own=own), "garbage", own=own)
 
 
 async def test_offline_mode_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:

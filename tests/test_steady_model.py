@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import pytest
 
-from bot.domain import Delta, LeftOut, Message, Start
+from bot.domain import Delta, Json, LeftOut, Message, Start
 from bot.errors import (
     AnswerCut,
     EmptyAnswer,
@@ -407,6 +407,18 @@ class TestFallbacks:
         async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
             one.fail(ASK, "drop", at_delta=2)
             one.fail(ASK, times=9)
+            said = await answer(model)
+
+        assert (words(said), starts(said)) == (SAID, [Start("second")])
+
+    @pytest.mark.parametrize("code", [402, 429, 503])
+    async def test_a_quota_that_ends_within_an_answer_is_followed_by_the_next_model(
+        self, code: int
+    ) -> None:
+        async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
+            spent: Json = {"error": {"code": code, "message": "no more"}}
+            one.fail(ASK, "error_event", at_delta=2, body=spent)
+            one.fail(ASK, status=200, body=spent, times=9)
             said = await answer(model)
 
         assert (words(said), starts(said)) == (SAID, [Start("second")])

@@ -16,6 +16,7 @@ from bot.errors import AnswerCut, ModelError
 from bot.model_call import open_pool
 from bot.model_server import ModelServer
 from bot.offer import look_through
+from bot.tasks import cancelled
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,11 @@ class Limited(Protocol):
 async def heeding(model: Limited, server: ModelServer) -> AsyncIterator[HeedfulModel]:
     """Open the connections by which a server is asked; nothing is sent before the first prompt."""
     async with open_pool(server) as pool:
-        yield HeedfulModel(model=model, server=server, pool=pool)
+        heedful = HeedfulModel(model=model, server=server, pool=pool)
+        try:
+            yield heedful
+        finally:
+            await heedful.aclose()
 
 
 class HeedfulModel:
@@ -51,7 +56,8 @@ class HeedfulModel:
 
     What it says holds for ten seconds, and never longer than until a request fails, for a server
     that was away may have another context or model now; Ollama would cut a longer prompt without a
-    word. One that tells nothing is asked what it is asked: nobody waits for it beyond a look.
+    word. One that tells nothing is asked what it is asked: nobody waits for it beyond a look, and
+    after a look that was in vain for all its time nobody waits at all until a request fails.
     """
 
     def __init__(self, *, model: Limited, server: ModelServer, pool: aiohttp.ClientSession) -> None:
@@ -61,6 +67,8 @@ class HeedfulModel:
         self._looking = asyncio.Lock()
         self._looked_at = self._holds_until = -math.inf  # loop time
         self._context: int | None = None
+        self._is_mute = False  # the last look took all its time
+        self._beside: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -71,9 +79,12 @@ class HeedfulModel:
         self, prompt: Sequence[Message], *, deadline: float
     ) -> AsyncGenerator[Delta, None]:
         """Yield the model's deltas; raise its ModelErrors."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
-                await self._look()
+        if self._is_mute:
+            self._look_beside()
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await self._look()
         try:
             async with aclosing(self._model.stream(prompt, deadline=deadline)) as deltas:
                 async for delta in deltas:
@@ -81,8 +92,17 @@ class HeedfulModel:
         except AnswerCut:
             raise
         except ModelError:
-            self._holds_until = -math.inf
+            self._holds_until, self._is_mute = -math.inf, False
             raise
+
+    async def aclose(self) -> None:
+        """End a look that nobody waits for."""
+        if self._beside is not None:
+            await cancelled(self._beside)
+
+    def _look_beside(self) -> None:
+        if self._beside is None or self._beside.done():
+            self._beside = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
         """Have looked since now, or have the server's word still; all who wait share a look."""
@@ -92,7 +112,9 @@ class HeedfulModel:
                 return
             began = _now()
             offer = await look_through(self._pool, self._server)
-            self._looked_at = began
+            self._is_mute = not offer.whole
+            # Who came meanwhile would be told nothing either.
+            self._looked_at = began if offer.whole else _now()
             if offer.models and offer.whole:
                 self._holds_until = began + _HOLDS_SECONDS
             if offer.context and offer.context != self._context:

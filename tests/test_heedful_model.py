@@ -96,10 +96,11 @@ async def test_a_server_that_was_another_for_a_while_is_asked_anew(
 
 @dataclass
 class FakeLimited:
-    """Says a word, or raises `error`; `limits` are those it was told."""
+    """Says a word, or raises `error`; `limits` are those it was told, `asked_with` at each ask."""
 
     error: ModelError | None = None
     limits: list[int] = field(default_factory=list)
+    asked_with: list[list[int]] = field(default_factory=list)
     name: str = "fake"
 
     def limit(self, context: int) -> None:
@@ -108,6 +109,7 @@ class FakeLimited:
     async def stream(
         self, prompt: Sequence[Message], *, deadline: float
     ) -> AsyncGenerator[Delta, None]:
+        self.asked_with.append(list(self.limits))
         yield "word"
         if self.error:
             raise self.error
@@ -173,14 +175,85 @@ async def test_a_server_that_does_not_tell_is_waited_for_a_little(
     teller.open.clear()
     async with telling(teller, model) as heedful:
         async with asyncio.timeout(5):
-            # Who comes during a look waits for the next, and all of these share it.
+            # Who comes during a look that hangs waits for no other.
             said = await asyncio.gather(*(words(heedful) for _ in range(20)))
-        assert teller.asked <= 2
+        assert teller.asked == 1
         teller.open.set()
-        await words(heedful)
 
     assert said == [["word"]] * 20
-    assert model.limits == [900]
+    assert model.limits == []
+
+
+async def test_who_comes_during_a_look_that_hangs_waits_for_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(offer, "_SECONDS", 0.5)
+    teller, model = Teller(), FakeLimited()
+    teller.open.clear()
+    async with telling(teller, model) as heedful:
+        first = asyncio.create_task(words(heedful))
+        await until(lambda: teller.asked == 1)
+        monkeypatch.setattr(offer, "_SECONDS", 60.0)
+        async with asyncio.timeout(10):
+            assert await words(heedful) == await first == ["word"]
+        teller.open.set()
+
+
+async def test_a_look_that_hangs_is_waited_for_once_and_then_made_beside_the_prompts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(offer, "_SECONDS", 0.1)
+    teller, model = Teller(), FakeLimited()
+    teller.open.clear()
+    async with telling(teller, model) as heedful:
+        await words(heedful)
+        monkeypatch.setattr(offer, "_SECONDS", 60.0)
+        async with asyncio.timeout(10):
+            said = [await words(heedful) for _ in range(3)]
+        await until(lambda: teller.asked == 2)
+        before = list(model.limits)
+        teller.open.set()
+        await until(lambda: model.limits)
+        await words(heedful)
+
+    assert (said, before) == ([["word"]] * 3, [])
+    assert (teller.asked, model.limits) == (2, [900])
+
+
+async def test_after_a_failure_a_look_is_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offer, "_SECONDS", 0.1)
+    teller, model = Teller(), FakeLimited(error=ModelUnavailable("away"))
+    teller.open.clear()
+    async with telling(teller, model) as heedful:
+        with pytest.raises(ModelUnavailable):
+            await words(heedful)
+        monkeypatch.setattr(offer, "_SECONDS", 60.0)
+        model.error = None
+        asking = asyncio.create_task(words(heedful))
+        await until(lambda: teller.asked == 2)
+        teller.open.set()
+        said = await asking
+
+    assert said == ["word"]
+    assert (model.asked_with, model.limits) == ([[], [900]], [900])
+
+
+async def test_a_look_beside_the_prompts_ends_with_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(offer, "_SECONDS", 0.1)
+    teller, model = Teller(), FakeLimited()
+    teller.open.clear()
+    before = asyncio.all_tasks()
+    async with asyncio.timeout(10):
+        async with telling(teller, model) as heedful:
+            await words(heedful)
+            monkeypatch.setattr(offer, "_SECONDS", 60.0)
+            await words(heedful)
+            await until(lambda: teller.asked == 2)
+            teller.open.set()
+
+    assert asyncio.all_tasks() == before
 
 
 async def test_nobody_looks_for_longer_than_a_reply_may_take() -> None:
@@ -224,5 +297,6 @@ async def test_half_a_word_of_a_server_does_not_hold(monkeypatch: pytest.MonkeyP
         await words(heedful)
         slow.set()
         await words(heedful)
+        await until(lambda: model.limits)
 
     assert model.limits == [700]

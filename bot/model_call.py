@@ -80,7 +80,6 @@ async def told(
     bytes. The caller bounds the wait.
     """
     root = str(httpx2.URL(server.url).copy_with(userinfo=b"")).rstrip("/").removesuffix("/v1")
-    body = bytearray()
     try:
         async with pool.request(
             "POST" if question else "GET",
@@ -91,11 +90,17 @@ async def told(
         ) as response:
             if response.status != 200:
                 return None
-            await _read(response, body, most=most)
-            said: Json = json.loads(body)
+            said: Json = json.loads(await read(response, most=most))
             return said
     except (aiohttp.ClientError, OSError, ValueError, RecursionError):
         return None
+
+
+async def read(response: aiohttp.ClientResponse, *, most: int) -> bytes:
+    """Return a body, or a little more than `most` bytes of its beginning."""
+    body = bytearray()
+    await _read(response, body, most=most)
+    return bytes(body)
 
 
 def _credentials(server: ModelServer) -> str:

@@ -69,7 +69,7 @@ class _Asker:
     async def offer(self, pool: aiohttp.ClientSession) -> Offer:
         said = await self._get(pool, "/v1/models")
         entries = [each for each in _list(said.get("data")) if isinstance(each, dict)]
-        models = tuple(name for each in entries if _is_name(name := each.get("id")))
+        models = tuple(name for each in entries if is_name(name := each.get("id")))
         self.known = Offer(models, None)
         name = self.known.name_for(self._server.model)
         entry = next((each for each in entries if each.get("id") == name), {})
@@ -119,8 +119,8 @@ class _Asker:
         return _object(await told(pool, self._server, path, question, most=_BYTES))
 
 
-def _is_name(value: Json) -> TypeGuard[str]:
-    # It stands in the log, and in the terminal's head.
+def is_name(value: Json) -> TypeGuard[str]:
+    """Whether a name may stand in the log, and in the terminal's head."""
     return isinstance(value, str) and value.isprintable() and 0 < len(value) <= _NAME_LENGTH
 
 

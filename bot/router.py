@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +14,17 @@ from huggingface_hub import is_offline_mode
 
 from bot.domain import Json
 from bot.errors import CannotStart
-from bot.model_call import open_pool
+from bot.model_call import open_pool, read
 from bot.model_failures import CALLS, FAILURES, SERVED, TOKENS
 from bot.model_server import ModelServer
+from bot.offer import is_name
 
 log = logging.getLogger(__name__)
 
 HUB = "https://huggingface.co"
 
 _SECONDS = 10.0  # for all that is asked
+_BYTES = 1_000_000  # of an answer that is about one model, or one token
 _POLICIES = ("", "fastest", "cheapest", "preferred")  # behind a colon; else a provider's name
 _CALL = "inference.serverless.write"  # what CALLS is called in the answers
 
@@ -107,9 +110,9 @@ async def _served(pool: aiohttp.ClientSession, router: str, key: str, name: str)
     if status not in (200, 400, 404):
         raise _Unclear(f"it answers HTTP {status}; the first question will tell")
     every = [
-        (str(one.get("provider")), one.get("status"))
+        (who, one.get("status"))
         for one in _list(said.get("providers"))
-        if provider in _POLICIES or one.get("provider") == provider
+        if is_name(who := one.get("provider")) and (provider in _POLICIES or who == provider)
     ]
     return Served(
         name,
@@ -142,7 +145,7 @@ async def _get(pool: aiohttp.ClientSession, url: str, key: str) -> tuple[int, Ma
     headers = {"Authorization": f"Bearer {key}"}
     async with pool.get(url, headers=headers, allow_redirects=False) as response:
         try:
-            said = await response.json(content_type=None)
+            said = json.loads(await read(response, most=_BYTES))
         except (ValueError, RecursionError):
             said = None
         if not isinstance(said, dict):

@@ -151,6 +151,27 @@ async def test_no_answer_is_too_strange(body: str, caplog: pytest.LogCaptureFixt
     assert level == logging.WARNING
 
 
+async def test_a_providers_name_forges_no_line(caplog: pytest.LogCaptureFixture) -> None:
+    evil = ("novita\nCRITICAL: all is lost", "\x1b[31mred", "x" * 1000, 5, None)
+    providers = [{"provider": name, "status": "live"} for name in (*evil, "groq")]
+    async with a_router() as emulator:
+        emulator.fail("GET /v1/models", status=200, body={"providers": providers})
+        _, said = await line(emulator, caplog)
+
+    assert said == "org/chosen is served by groq"
+
+
+async def test_no_more_of_an_answer_is_kept_than_it_can_need(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with a_router() as emulator:
+        body = '{"providers": [{"provider": "novita", "status": "live"}]}'.rjust(5_000_000)
+        emulator.fail("GET /v1/models", status=200, body=body)
+        level, _ = await line(emulator, caplog, "org/chosen")
+
+    assert level == logging.WARNING
+
+
 @pytest.mark.parametrize("status", [302, 401, 429, 500, 503])
 async def test_a_router_that_fails_says_nothing_of_the_model(
     status: int, caplog: pytest.LogCaptureFixture

@@ -64,10 +64,15 @@ class Wishes:
                 raise
 
     async def _learn_name(self, server: ModelServer, error: ModelUnknown) -> None:
-        """Ask for the only model of a server from now on; where it has more, nothing is learnt."""
-        name = server.own and (error.offered or (await look(server)).name_for(server.model))
+        """Ask for MODEL_ID, or the only model, of a server from now on; else nothing is learnt."""
+        name = server.own and (error.offered or (await look(server)).name_for(self._name))
         if name and name != server.model and self.server is server:
-            log.warning("%s has %s and not MODEL_ID=%s: that is asked", server, name, self._name)
+            if name == self._name:
+                log.warning("%s has MODEL_ID=%s again", server, name)
+            else:
+                log.warning(
+                    "%s has %s and not MODEL_ID=%s: that is asked", server, name, self._name
+                )
             self.server = replace(server, model=name)
 
     async def _ask_in_order(self, send: Send, prompt: Sequence[Message]) -> None:

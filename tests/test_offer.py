@@ -422,6 +422,20 @@ class TestWishes:
         assert [each.body["model"] for each in emulator.requests] == [MISTRAL, "gemma", "gemma"]
         assert model.name == MISTRAL
 
+    @pytest.mark.parametrize("later", [(MISTRAL,), (MISTRAL, "qwen")])
+    async def test_the_model_of_the_operator_is_asked_when_it_is_back(
+        self, later: tuple[str, ...], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:
+            emulator.models = ("gemma",)
+            assert await answer(model)
+            emulator.models = later
+
+            assert await answer(model)
+
+        assert emulator.requests[-1].body["model"] == MISTRAL
+        assert f"has MODEL_ID={MISTRAL} again" in caplog.text
+
     async def test_eight_who_ask_at_once_find_the_only_model(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -49,7 +49,8 @@ class Server:
         fault = self.faults.strike(asked.call)
         is_completion = asked.call == dialect.COMPLETIONS
         if is_completion:
-            self.peers.add(peer(request))
+            if request.transport is not None:  # its client may have left already
+                self.peers.add(peer(request))
             self.requests.append(asked)
         self.busy.add(request.protocol)
         self.running += is_completion

@@ -142,5 +142,6 @@ def _without_middle(text: str, kept: int) -> str:
 def _label(person: Person) -> str:
     """Name the person on one line, in a way that no name can pass for two speakers."""
     seen = "".join(c if c.isprintable() and c not in _COLONS else " " for c in person.name)
-    name = " ".join(seen.split())[:_NAME_LENGTH].rstrip()
+    name = " ".join(seen.split())
+    name = name[: cut_before(name, _NAME_LENGTH)].rstrip()
     return f"{name or 'Somebody'}: "

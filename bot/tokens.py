@@ -62,6 +62,7 @@ _COSTS = [
     )
 ]
 _MAY_BE_COMMON = re.compile(rf"(?<= )[a-z]{{2,}}(?![{_UPPER}{_LOWER}])")
+_PIECE = 256  # characters
 _START = 4  # tokens; a short text may be odder than a long one
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 # Small Greek and Russian letters are in every vocabulary; any other may be spelt in its bytes.
@@ -98,9 +99,14 @@ def _plain(text: str) -> float:
 
 
 def _bytes(text: str) -> int:
+    # Python sorts a run of combining marks in quadratic time, and nothing else runs meanwhile.
+    return sum(map(_longest, (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))))
+
+
+def _longest(piece: str) -> int:
     # A lone surrogate, which JSON may bring, counts too. Some vocabularies see a compatible
     # form of the text, which is longer where a sign stands for several.
-    forms = text, unicodedata.normalize("NFKC", text)
+    forms = piece, unicodedata.normalize("NFKC", piece)
     return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
 
 

@@ -161,6 +161,8 @@ def test_a_person_who_changed_their_name_is_still_alone() -> None:
         ("Ann\uff1a yes\u2028no", "Ann yes no: "),
         ("\u202eBob\u200b", "Bob: "),
         ("n" * 90, "n" * 40 + ": "),
+        ("n" * 39 + "e\u0301" * 3, "n" * 39 + ": "),
+        ("n" * 39 + "\U0001f1e9\U0001f1ea", "n" * 39 + ": "),
         (" :\t", "Somebody: "),
         ("\u0410\u043d\u043d\u0430 \U0001f680", "\u0410\u043d\u043d\u0430 \U0001f680: "),
     ],

@@ -70,7 +70,8 @@ class FittedModel:
         self.counter = counter
         self._model = model
         self._server = server
-        self._budget = budget
+        self._most = self._budget = budget
+        self._told: int | None = None
         self._answer = answer
         self._hope = _HOPE
 
@@ -80,8 +81,13 @@ class FittedModel:
         return self._model.name
 
     def limit(self, context: int) -> None:
-        """Heed that the server has room for so many tokens, the answer's included."""
-        self._budget = min(self._budget, max(context - self._answer, context - context // 2))
+        """Heed that the server has room for so many tokens now, the answer's included.
+
+        What a refusal told goes before the same word said again.
+        """
+        if context != self._told:
+            self._told = context
+            self._budget = min(self._most, max(context - self._answer, context - context // 2))
 
     async def stream(
         self, prompt: Sequence[Message], *, deadline: float
@@ -139,9 +145,9 @@ class FittedModel:
         used = await self._server.count(hoped.messages)
         if used is None:
             return safe
-        counter.learn(hoped.messages, used)
         # The next turn shows it what would have fitted now.
         counted = counter.count(hoped.messages)
+        counter.learn(hoped.messages, used)
         self._hope = min(max(counted / used * _SAFETY, 1.0), _MOST_HOPE)
         if used <= self._budget:
             return hoped

@@ -195,6 +195,9 @@ async def _own_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExi
     models = await _fitted_models(
         settings, stack, _names(settings), url, key, idle_timeout=IDLE_SECONDS
     )
+    if offer.context:
+        for each in models:
+            each.limit(offer.context)
     heedful = [
         await stack.enter_async_context(heeding(each, replace(server, model=each.name)))
         for each in models
@@ -229,11 +232,7 @@ def _as_offered(settings: Settings, server: ModelServer, offer: Offer) -> Settin
     if context is None:
         return settings
     # An answer may take half of a small context: a question has to fit, too.
-    return replace(
-        settings,
-        context_tokens=min(settings.context_tokens, context),
-        max_tokens=min(settings.max_tokens, max(context // 2, 1)),
-    )
+    return replace(settings, max_tokens=min(settings.max_tokens, max(context // 2, 1)))
 
 
 def _steady_model(settings: Settings, stopping: asyncio.Event, models: Sequence[Asked]) -> Model:

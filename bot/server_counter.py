@@ -15,7 +15,7 @@ from bot.domain import Json, Message
 from bot.guard import whole_characters
 from bot.model_call import open_pool, told
 from bot.model_server import ModelServer
-from bot.offer import look
+from bot.offer import look_through
 from bot.tasks import cancelled
 from bot.tokens import is_count
 
@@ -102,7 +102,8 @@ class ServerCounter:
 
     async def _find(self) -> None:
         """Try each way once, with a prompt that has one word, for the model that is there now."""
-        self._model = (await look(self._server)).name_for(self._server.model) or self._server.model
+        offer = await look_through(self._pool, self._server)
+        self._model = offer.name_for(self._server.model) or self._server.model
         for way in _WAYS:
             if await self._ask(way, _HELLO, seconds=_PROBE_SECONDS):
                 if way != self._way:

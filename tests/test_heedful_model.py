@@ -94,6 +94,22 @@ async def test_a_server_that_was_another_for_a_while_is_asked_anew(
     assert [asked.unread for asked in emulator.requests] == [0, 0]
 
 
+async def test_a_server_that_comes_back_with_more_room_is_given_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heedful_model, "_HOLDS_SECONDS", 0.0)
+    async with ModelEmulator(flavour="ollama") as emulator:
+        emulator.context = 600
+        async with minding(emulator, tmp_path) as mind:
+            short = await answer(mind)
+            emulator.context = 16_000
+            long = await answer(mind)
+        emulator.unknown.clear()
+
+    assert (isinstance(short[0], LeftOut), isinstance(long[0], LeftOut)) == (True, False)
+    assert [asked.unread for asked in emulator.requests] == [0, 0]
+
+
 @dataclass
 class FakeLimited:
     """Says a word, or raises `error`; `limits` are those it was told, `asked_with` at each ask."""

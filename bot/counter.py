@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from bot.domain import Message
 from bot.tokens import MESSAGE_OVERHEAD, TEMPLATE_ONCE, estimate, words
 
 _REMEMBERED = 20_000  # texts; a thread's history is counted again with every turn
+_MEASURED = 500  # prompts
 
 # How much more a model may need than was counted: usage beyond it is somebody's mistake.
 _MOST = 3.0
@@ -18,6 +20,8 @@ _MOST = 3.0
 _SHORT = 400
 _FEW = 8  # tokens; as little is the template's in any prompt
 _TEMPLATE = 640  # tokens that a template may say once beyond its reserve
+
+_Mark = tuple[str, int, int]  # a message's role, its text's hash and least tokens
 
 
 class Counter(Protocol):
@@ -58,6 +62,47 @@ class Texts:
                 self._known.clear()
             known = self._known[key] = self._count(text)
         return known
+
+
+class Measured:
+    """Prompts whose tokens a server told, remembered by their texts' hashes.
+
+    `least` counts what a text cannot be less than.
+    """
+
+    def __init__(self, least: Callable[[str], int]) -> None:
+        self._least = least
+        self._known: dict[_Mark, tuple[collections.Counter[_Mark], int]] = {}
+
+    def learn(self, prompt: Sequence[Message], used: int) -> None:
+        """Hear how many tokens a server found in a prompt."""
+        marks = self._marks(prompt)
+        self._known.pop(marks[-1], None)
+        self._known[marks[-1]] = collections.Counter(marks), used
+        if len(self._known) > _MEASURED:
+            del self._known[next(iter(self._known))]
+
+    def since(self, prompt: Sequence[Message]) -> tuple[int, list[Message]] | None:
+        """Return the most that is left of the newest prompt that this one goes on, and what is new.
+
+        What is gone from it was no less than its least.
+        """
+        marks = self._marks(prompt)
+        # A thread may ask while the loop learns.
+        known = next(filter(None, map(self._known.get, reversed(marks))), None)
+        if known is None:
+            return None
+        gone, used = known[0].copy(), known[1]
+        new = []
+        for message, mark in zip(prompt, marks, strict=True):
+            if gone[mark]:
+                gone[mark] -= 1
+            else:
+                new.append(message)
+        return used - sum(mark[-1] * times for mark, times in gone.items()), new
+
+    def _marks(self, prompt: Sequence[Message]) -> list[_Mark]:
+        return [(each.role, hash(each.text), self._least(each.text)) for each in prompt]
 
 
 class Correction:
@@ -103,17 +148,17 @@ class Template:
 
         The template's words are no more than that, wherever they stand.
         """
-        if left >= messages:  # a sign around each message is the least; else the count is odd
-            self._each = min(self._each, left / messages)
-            self.once = min(self.once, left)
+        self._each = min(self._each, left / messages)
+        self.once = min(self.once, left)
 
 
 class CarefulCounter:
     """Counts by a count of texts that may miss, and corrects it by what servers tell.
 
-    The texts' count is corrected upwards only. The template's share begins with more than the
-    templates in use say, and comes down with the first answer to a short prompt. `least` counts
-    what a text cannot be less than.
+    The texts' count is corrected upwards only, for the next text may be in another language; what
+    was counted by a server is known, and a prompt that goes on from it has the count for what is
+    new alone. The template's share begins with more than the templates in use say, and comes down
+    with the first answer to a short prompt. `least` counts what a text cannot be less than.
     """
 
     exact = False
@@ -125,6 +170,7 @@ class CarefulCounter:
         self._least = self._texts if least is count else Texts(least)
         self._template = Template()
         self._correction = Correction()
+        self._measured = Measured(self._least_of)
 
     @property
     def reserve(self) -> int:
@@ -133,16 +179,29 @@ class CarefulCounter:
 
     def count(self, prompt: Sequence[Message]) -> int:
         """Return the tokens of a prompt, too many rather than too few."""
-        found = sum(self._texts.count(message.text) for message in prompt)
-        return self._correction.correct(found + self._template.around(len(prompt)))
+        counted = self._count(prompt)
+        if (since := self._measured.since(prompt)) is None:
+            return counted
+        known, new = since
+        return min(counted, known + self._count(new) + _FEW)
 
     def learn(self, prompt: Sequence[Message], used: int) -> None:
         """Count more from now on where the server did, and less for the template where it may."""
-        least = sum(self._least.count(message.text) for message in prompt)
+        least = sum(self._least_of(message.text) for message in prompt)
         left = used - least
-        self._template.learn(len(prompt), left)
+        if left >= len(prompt):  # a sign around each message is the least; else the count is odd
+            self._template.learn(len(prompt), left)
+            self._measured.learn(prompt, used)
         said = self._template.once
-        self._correction.learn(self.count(prompt), used - said, template=max(left - said, 0))
+        self._correction.learn(self._count(prompt), used - said, template=max(left - said, 0))
+
+    def _least_of(self, text: str) -> int:
+        # Templates leave out what a model thought before it answered (Qwen 3's, DeepSeek R1's).
+        return self._least.count(text.rpartition("</think>")[2])
+
+    def _count(self, messages: Sequence[Message]) -> int:
+        found = sum(self._texts.count(message.text) for message in messages)
+        return self._correction.correct(found + self._template.around(len(messages)))
 
 
 class MistralCounter:

@@ -260,6 +260,66 @@ def test_what_is_missed_in_a_long_prompt_is_expected_in_every_text() -> None:
     assert counter.count([Message("user", "word " * 4000)]) > 2 * before + 190
 
 
+def a_talk(exchanges: int) -> list[Message]:
+    said = [
+        message
+        for n in range(exchanges)
+        for message in (
+            Message("user", f"What is {n}? " + PROSE),
+            Message("assistant", f"It is {n}. " + PROSE),
+        )
+    ]
+    return [*said, Message("user", "And now?")]
+
+
+PROSE = "It is easier to balance at speed: a small turn of the handlebar moves the wheels. " * 5
+
+
+def test_a_prompt_that_goes_on_from_a_counted_one_is_estimated_for_what_is_new_alone() -> None:
+    counter, talk = CarefulCounter(), a_talk(20)
+    used = 2 * 20 * 95
+    before = counter.count(talk)
+    counter.learn(talk, used)
+
+    more = [*talk, Message("assistant", "世界 " * 100), Message("user", "Why?")]
+
+    fresh = CarefulCounter().count(more[-2:])
+    assert used <= counter.count(talk) <= used + 10 < before
+    assert used + 300 <= counter.count(more) <= used + fresh + 10
+    # What went had a token for each of its words at least.
+    assert used - 2 * 5 * 83 + 300 <= counter.count(more[10:]) < counter.count(more) - 2 * 5 * 75
+
+
+def test_what_another_talk_has_in_common_with_a_counted_one_makes_no_difference() -> None:
+    counter, other = CarefulCounter(), [Message("user", "世界 " * 300), Message("user", "And now?")]
+    before = room_for(counter, other)
+
+    counter.learn(a_talk(20), 4000)
+
+    assert room_for(counter, other) >= before - TEMPLATE_ONCE - 40
+    assert counter.count(other) >= 300 * 3
+
+
+def test_thoughts_that_a_template_leaves_out_are_not_taken_off() -> None:
+    thought = Message("assistant", "<think>" + "so " * 400 + "</think>Well.")
+    talk = [Message("user", "Hi"), thought, Message("user", "世界 " * 200), *a_talk(1)]
+    counter = CarefulCounter()
+
+    counter.learn(talk, 900)
+
+    assert counter.count(talk[2:]) >= 890
+
+
+def test_only_so_many_prompts_are_remembered() -> None:
+    counter = CarefulCounter()
+    first, last = ([Message("user", f"{n} {PROSE}")] for n in (0, 2000))
+    before = counter.count(first)
+    for n in range(2001):
+        counter.learn([Message("user", f"{n} {PROSE}")], 105)
+
+    assert counter.count(last) < counter.count(first) <= before
+
+
 @given(
     heard=st.lists(st.tuples(st.integers(1, 300), st.integers(-5, 50_000))),
     words=st.integers(1, 300),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -20,6 +21,8 @@ from bot.prompt import CUT
 from bot.steady_model import SteadyModel
 from tests.emulators.model import Flavour, ModelEmulator
 from tests.steady import QUICK
+from tests.test_counter import v3
+from tests.test_tokens import TEXTS
 
 ASK = "POST /v1/chat/completions$"
 COUNT = "input_tokens|/tokenize|/chat_tokenize"
@@ -233,6 +236,33 @@ class TestRefusals:
         assert said
 
 
+class TestRoom:
+    async def test_it_follows_the_server_up_to_what_was_chosen(self) -> None:
+        async with ModelEmulator() as emulator, fitted(emulator, budget=1000) as model:
+            for context in (300, 600, 9000):
+                emulator.context = min(context, 1000 + ANSWER)
+                model.limit(context)
+                await answer(model, a_talk(40))
+
+        sent = [len(texts(emulator, place)) for place in range(3)]
+        assert sent[0] < sent[1] < sent[2]
+        assert {asked.status for asked in emulator.requests} == {200}
+
+    async def test_a_refusals_figure_outlives_the_same_word_and_not_another(self) -> None:
+        async with ModelEmulator() as emulator, fitted(emulator, budget=1000) as model:
+            model.limit(1000 + ANSWER)
+            emulator.context = 300
+            await answer(model, a_talk(40))
+            model.limit(1000 + ANSWER)
+            await answer(model, a_talk(40))
+            emulator.context = 900
+            model.limit(900)
+            await answer(model, a_talk(40))
+
+        assert [asked.status for asked in emulator.requests] == [400, 200, 200, 200]
+        assert len(texts(emulator, 3)) > len(texts(emulator, 2))
+
+
 # What the worst of the templates say beyond the emulator's ChatML: Command R7B, ChatML as text.
 @pytest.mark.parametrize(("once", "each"), [(0, 0), (0, 14), (600, 2), (100, 14), (600, 14)])
 async def test_no_chat_is_refused_whatever_the_template_says(once: int, each: int) -> None:
@@ -291,6 +321,85 @@ class TestUsage:
             said = await answer(model, a_talk(5))
 
         assert said == ["Well."]
+
+
+@dataclass
+class FakeTold:
+    """Tells what a real tokenizer finds in a prompt, with a template of its own, and a word."""
+
+    count: Callable[[str], int]
+    each: int = 4
+    used: list[int] = field(default_factory=list)
+    name: str = "told"
+
+    async def stream(
+        self, prompt: Sequence[Message], *, deadline: float, told: Callable[[int], object]
+    ) -> AsyncGenerator[str]:
+        self.used.append(20 + sum(self.each + self.count(message.text) for message in prompt))
+        yield "Well."
+        told(self.used[-1])
+
+
+def tokenizers() -> list[Callable[[str], int]]:
+    v3()
+    from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+    from sentencepiece import SentencePieceProcessor
+
+    old = SentencePieceProcessor(model_file=str(v3()))
+    new = Tekkenizer.from_file(str(v3().with_name("tekken_240911.json")))
+    return [
+        lambda text: len(old.encode(text)),
+        lambda text: len(new.encode(text, bos=False, eos=False)),
+    ]
+
+
+async def talk(told: FakeTold, kinds: Callable[[], str], dice: random.Random, budget: int) -> None:
+    """Ask 40 questions in a thread, of kinds of text, as a conversation that remembers all."""
+    model = FittedModel(
+        model=told, counter=CarefulCounter(), server=None, budget=budget, answer=ANSWER
+    )
+
+    def some() -> str:
+        text = TEXTS[kinds()]
+        start = dice.randrange(len(text))
+        return text[start : start + int(10 ** dice.uniform(0.3, 2.9))]
+
+    said = [Message("system", "Be brief.")]
+    for _ in range(40):
+        said.append(Message("user", some()))
+        await answer(model, said)
+        said.append(Message("assistant", some()))
+
+
+class TestTalks:
+    async def test_no_change_of_language_takes_a_prompt_beyond_its_budget(self) -> None:
+        dice = random.Random(5)
+        for count in tokenizers():
+            for each in (1, 4, 18):
+                told, budget = FakeTold(count, each), dice.choice([1000, 2000, 7000])
+                for stay in (0.0, 0.8, 0.97):
+                    kind = dice.choice(list(TEXTS))
+
+                    def kinds(stay: float = stay) -> str:
+                        nonlocal kind
+                        kind = kind if dice.random() < stay else dice.choice(list(TEXTS))
+                        return kind
+
+                    await talk(told, kinds, dice, budget)
+
+                assert max(told.used) <= budget
+
+    # By the estimate alone they are 0.53, 0.30, 0.28 and 0.37.
+    @pytest.mark.parametrize(
+        ("kind", "share"),
+        [("English", 0.85), ("German", 0.65), ("Chinese", 0.45), ("Python", 0.55)],
+    )
+    async def test_a_talk_in_one_language_fills_the_budget(self, kind: str, share: float) -> None:
+        for count in tokenizers():
+            told = FakeTold(count)
+            await talk(told, lambda: kind, random.Random(2), 2000)
+
+            assert sum(told.used[-10:]) > share * 10 * 2000
 
 
 class TestServersOwnCount:

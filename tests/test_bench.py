@@ -16,8 +16,10 @@ from bench.plot import drawing
 from bench.scene import Answer, Scene, play
 from bench.stage import LETTERS, TOKENS, Question, Stage, answer
 from bench.table import Row, table
+from bench.tokens import KINDS, main
 from tests.emulators.model.asked import Asked
 from tests.emulators.timeline import Delta, Freshness, Moment
+from tests.test_counter import v3
 
 DISCORD = Budget(posts=Rate(5, 5.0), edits=Rate(5, 5.0))
 SLACK = Budget(posts=Rate(20, 60.0), edits=Rate(100, 60.0), ends=Rate(20, 60.0), refills=True)
@@ -168,3 +170,24 @@ class TestAnswer:
         assert len(said) == TOKENS * LETTERS
         assert said.startswith("Answer 17: ")
         assert said == said.strip()
+
+
+class TestTokens:
+    def test_it_tells_for_each_kind_of_text_what_is_missed(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        main([v3(), v3().with_name("tekken_240911.json")], texts=2 * len(KINDS), seed=1, more=None)
+
+        first, _, *rows = [line.split("|") for line in capsys.readouterr().out.splitlines()]
+        assert first == [f"2 tokenizers, {2 * len(KINDS)} texts"]
+        assert [row[1].strip() for row in rows] == list(KINDS)
+        assert {row[3].strip() for row in rows} == {"0"}
+
+    def test_a_text_that_needs_more_is_missed(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("bench.tokens.estimate", lambda text: 1)
+
+        main([v3()], texts=len(KINDS), seed=1, more=None)
+
+        assert "| English | 1 | 1 | 0." in capsys.readouterr().out

@@ -63,7 +63,7 @@ def find(
     # A daemon: a download that hangs keeps no process from its end.
     thread = threading.Thread(
         target=_find,
-        args=(model.partition(":")[0], token, data_dir / "hub", endpoint, found),
+        args=(_without_provider(model), token, data_dir / "hub", endpoint, found),
         name="tokenizer",
         daemon=True,
     )
@@ -93,6 +93,11 @@ def _find(
         _tell(model, str(error).strip().partition("\n")[0] or type(error).__name__)
     else:
         log.info("Prompts for %s are counted by its own tokenizer (%s)", model, path.name)
+
+
+def _without_provider(model: str) -> str:
+    # A folder may have a colon in its name.
+    return model if Path(model).is_dir() else model.partition(":")[0]
 
 
 def _is_mistral(model: str) -> bool:

@@ -107,16 +107,17 @@ async def test_offline_the_hub_is_not_asked(tmp_path: Path) -> None:
     assert there.startswith("True 5\n")
 
 
+@pytest.mark.parametrize("name", ["org/model", "org/model:8b"])
 async def test_a_models_folder_has_its_tokenizer_and_is_no_name_at_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    folder = tmp_path / "org" / "model"
+    folder = tmp_path / name
     folder.mkdir(parents=True)
     (folder / "tokenizer.json").write_bytes(a_tokenizer())
     (tmp_path / "org" / "bare").mkdir()
     monkeypatch.chdir(tmp_path)
     async with hub() as emulator:
-        found = await looked_for("org/model", tmp_path, emulator)
+        found = await looked_for(name, tmp_path, emulator)
         none = await looked_for("org/bare", tmp_path, emulator)
 
     assert [type(each) for each in found] == [CarefulCounter]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import aclosing
 
 import aiohttp
@@ -187,12 +188,16 @@ async def test_the_first_token_and_the_speed_are_measured() -> None:
     async with ModelEmulator() as emulator:
         emulator.answer, emulator.chunk = "one two three four five", 4
         emulator.first_delay, emulator.delay = 0.3, 0.05
+        began = time.monotonic()
         await answer(emulator, "timed")
+        took = time.monotonic() - began
 
-    assert 0.3 <= number("first_token_seconds_sum", "timed") < 1.5
+    first = number("first_token_seconds_sum", "timed")
+    assert 0.3 <= first < 1.5
     assert number("first_token_seconds_bucket", "timed", le="0.25") == 0
     # Four tokens after the first, in five pauses of 0.05 s.
     assert 4 < number("tokens_per_second_sum", "timed") <= 16.5
+    assert first + 4 / number("tokens_per_second_sum", "timed") <= took
 
 
 @pytest.mark.parametrize(

@@ -152,11 +152,15 @@ def _gguf(file: Path) -> Count:
     params = xllamacpp.CommonParams()
     params.model.path, params.n_ctx, params.n_parallel, params.port = str(file), 512, 1, 0
     server = xllamacpp.Server(params)
-    connection = HTTPConnection(urlsplit(server.listening_address).netloc, timeout=60)
+    address = urlsplit(server.listening_address).netloc
 
     def count(text: str, server: object = server) -> int:  # it ends with its last reference
-        connection.request("POST", "/tokenize", json.dumps({"content": text}))
-        return len(json.load(connection.getresponse())["tokens"])
+        connection = HTTPConnection(address, timeout=60)
+        try:
+            connection.request("POST", "/tokenize", json.dumps({"content": text}))
+            return len(json.load(connection.getresponse())["tokens"])
+        finally:
+            connection.close()
 
     return count
 

@@ -44,17 +44,19 @@ def _unusual(first: str) -> str:
     return f"{first}(?=[{others}])"
 
 
-# The weights are a linear programme's: the sum is nowhere below what any of 21 vocabularies needs
-# (Llama 2 and 3, Mistral's of 2023 to 2024, Gemma 1 and 3, Qwen 1, 3 and 3.6, DeepSeek 3 and 4,
-# SmolLM2, GPT-2, OpenAI's later three, Whisper, Claude, Jurassic 2), in 11,000 texts of all kinds.
+# The weights are a linear programme's, over 11,000 texts of all kinds and what 21 vocabularies need
+# for them (Llama 2 and 3, Mistral's of 2023 to 2024, Gemma 1 and 3, Qwen 1, 3 and 3.6, DeepSeek 3
+# and 4, SmolLM2, GPT-2, OpenAI's later three, Whisper, Claude, Jurassic 2), raised by what
+# `python -m bench.tokens` found since.
 _WORD = re.compile(rf"[{_UPPER}]?[{_LOWER}]+|[{_UPPER}]+")
 _COSTS = [
     (re.compile(pattern), cost)
     for pattern, cost in (
         (_WORD.pattern, 2.8),  # with the space before it
         (rf"(?<=[{_LOWER}])[{_LOWER}]", 0.09),  # a further letter
-        (rf"(?<=[{_LOWER}]{{8}})[{_LOWER}]", 0.6),  # and more after the eighth
-        ("|".join(map(_unusual, ascii_lowercase)), 0.35),
+        (rf"(?<=[{_LOWER}]{{8}})[{_LOWER}]", 0.8),  # and more after the eighth
+        ("|".join(map(_unusual, ascii_lowercase)), 0.42),
+        (rf"(?<=[{_LOWER}])[{_UPPER}]", 0.8),  # a word without a space before it
         (rf"(?<=[{_UPPER}])[{_UPPER}]", 1.0),  # capitals stand alone
         (r"[\x00-\x1f!-@\[-`{-\x7f]", 1.0),  # so do digits, marks and newlines
         (r" (?![ !-/:-~])", 1.0),  # and spaces that no word takes
@@ -72,9 +74,9 @@ _SMALL_GREEK_OR_CYRILLIC = re.compile("[ά-ώа-џ]")
 def estimate(text: str) -> int:
     """Return a number of tokens that common tokenizers do not exceed.
 
-    English counts 1.6 times what the worst of them needs and twice what most need, code 1.4 to 1.6
-    and 2.2 times, other languages 1.5 and twice. It is never more than a token for each byte, which
-    byte-level and byte-fallback vocabularies do not exceed.
+    English counts some 1.5 times what the worst of them needs and twice what most need
+    (`python -m bench.tokens`). It is never more than a token for each byte, which byte-level and
+    byte-fallback vocabularies do not exceed.
     """
     size = _bytes(text)
     plain = _plain(text) - sum(_SAVED.get(word, 0) for word in _MAY_BE_COMMON.findall(text))

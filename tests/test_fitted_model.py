@@ -389,7 +389,7 @@ class TestTalks:
 
                 assert max(told.used) <= budget
 
-    # By the estimate alone they are 0.53, 0.30, 0.28 and 0.37.
+    # By the estimate alone they are 0.53, 0.28, 0.27 and 0.36.
     @pytest.mark.parametrize(
         ("kind", "share"),
         [("English", 0.85), ("German", 0.65), ("Chinese", 0.45), ("Python", 0.55)],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
 from bot.budget import EditBudgets
-from bot.domain import Delta, Exchange, Outcome, Page, Shown
+from bot.domain import Delta, Exchange, LeftOut, Outcome, Page, Shown, Start
 from bot.errors import GivenUp, MessageGone, WriteRefused
 from bot.history import History
 from bot.lease import Lease
@@ -49,7 +49,10 @@ class Conversation:
             exchanges=[one for one in remembered if one.turn_id != lease.turn.id],
             turn=lease.turn,
         )
-        async with _begun(self._model.stream(prompt)) as deltas:
+        said = self._model.stream(prompt)
+        if lease.turn.left_out:
+            said = _short_of(said, lease.turn.left_out)
+        async with _begun(said) as deltas:
             yield deltas
 
     async def answer(self, lease: Lease, surface: Surface, deltas: AsyncGenerator[Delta]) -> None:
@@ -133,6 +136,21 @@ async def _from(
 
 async def _next(stream: AsyncGenerator[Delta]) -> Delta | None:
     return await anext(stream, None)
+
+
+async def _short_of(stream: AsyncGenerator[Delta], left_out: int) -> AsyncGenerator[Delta]:
+    """Count what had been left out of the question before the model shortened it."""
+    told = False
+    async with aclosing(stream) as deltas:
+        async for delta in deltas:
+            if isinstance(delta, Start):
+                told = False
+            elif isinstance(delta, LeftOut):
+                told, delta = True, LeftOut(delta.characters + left_out)
+            elif not told:
+                told = True
+                yield LeftOut(left_out)
+            yield delta
 
 
 async def _no_answer() -> AsyncGenerator[Delta]:

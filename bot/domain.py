@@ -47,7 +47,8 @@ class Turn:
 
     `id` names what the person did, so that the same event delivered twice is the same turn; it
     begins with the platform. `place` is the JSON object from which the platform's surface finds its
-    way back, in another process too. `asked_at` is in seconds since the epoch.
+    way back, in another process too. `asked_at` is in seconds since the epoch. `left_out` counts
+    the characters of what the person said that `text` is without.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Turn:
     text: str
     place: Place
     asked_at: float
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from bot.domain import Person, Place, ThreadKey, Turn
 from bot.errors import Refused, ThreadBusy
 from bot.guard import whole_characters
 from bot.history import History
+from bot.prompt import CUT, without_middle
 from bot.turns import TurnQueue
 
 MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
@@ -32,9 +33,8 @@ class Intake:
 
         Raises Refused (its `apology` is for the person) and StoreUnavailable.
         """
-        text = whole_characters(turn.text[:MAX_QUESTION])
         try:
-            return await self._queue.admit(replace(turn, text=text))
+            return await self._queue.admit(_bounded(turn))
         except Refused as refused:
             refused.told = self._has_told(turn, refused)
             raise
@@ -89,3 +89,12 @@ class Intake:
         self._told = {who: at for who, at in self._told.items() if now - at < TOLD_SECONDS}
         who = (type(refused).__name__, key.platform, key.workspace, key.channel, turn.person.id)
         return self._told.setdefault(who, now) != now
+
+
+def _bounded(turn: Turn) -> Turn:
+    """Return a turn without the middle of a question that is too long to be kept."""
+    text = turn.text
+    if len(text) > MAX_QUESTION:
+        text = without_middle(text, MAX_QUESTION - len(CUT))
+    left_out = len(turn.text) - len(text) + len(CUT) if text != turn.text else 0
+    return replace(turn, text=whole_characters(text), left_out=left_out)

@@ -91,6 +91,13 @@ def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
     return Message(first.role, f"{system.text}\n\n{first.text}"), *rest
 
 
+def without_middle(text: str, kept: int) -> str:
+    """Return a text of which at most so many characters are left, and a mark for its middle."""
+    tail = kept // 2
+    head = cut_before(text, kept - tail)
+    return text[:head] + CUT + text[cut_after(text, len(text) - tail) :]
+
+
 def _most(limit: int, fits: Callable[[int], bool]) -> int:
     """Return the largest number up to `limit` that fits; what is smaller than it fits, too.
 
@@ -125,18 +132,12 @@ def _shorten(message: Message, *, budget: int, cost: Callable[[Message], int]) -
         share = (budget - kept_cost) / (beyond_cost - kept_cost) if guessed else 0.5
         middle = min(max(kept + int((beyond - kept) * share), kept + 1), beyond - 1)
         guessed = not guessed
-        shorter = Message(message.role, _without_middle(text, middle))
+        shorter = Message(message.role, without_middle(text, middle))
         if (middle_cost := cost(shorter)) <= budget:
             kept, kept_cost, shortened = middle, middle_cost, shorter
         else:
             beyond, beyond_cost = middle, middle_cost
     return shortened
-
-
-def _without_middle(text: str, kept: int) -> str:
-    tail = kept // 2
-    head = cut_before(text, kept - tail)
-    return text[:head] + CUT + text[cut_after(text, len(text) - tail) :]
 
 
 def _label(person: Person) -> str:

@@ -333,6 +333,7 @@ def _turn(body: str, pressed_at: str) -> Turn:
         text=value["text"],
         place=value["place"] | json.loads(pressed_at),
         asked_at=value["asked_at"],
+        left_out=value["left_out"],
     )
 
 

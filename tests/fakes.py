@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from bot.domain import EditBudget, Message, Page, Person, Place, ThreadKey, Turn
+from bot.domain import Delta, EditBudget, Message, Page, Person, Place, ThreadKey, Turn
 from bot.errors import MessageGone, ModelError, SurfaceError, WriteFailed
 from bot.intake import Intake
 from bot.ports import Surface
@@ -17,7 +17,7 @@ from bot.ports import Surface
 class FakeModel:
     """Says `deltas`, then raises `error` if there is one."""
 
-    deltas: Sequence[str] = ("Hello", " world")
+    deltas: Sequence[Delta] = ("Hello", " world")
     error: ModelError | None = None
     pause: float = 0.0  # seconds before each delta
     name: str = "fake"
@@ -26,7 +26,7 @@ class FakeModel:
     at_once: int = 0
     most_at_once: int = 0
 
-    async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str]:
+    async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         self.prompts.append(list(prompt))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bot.domain import Person, ThreadKey, Turn
 from bot.history import History
 from bot.intake import MAX_QUESTION, Intake
+from bot.prompt import CUT
 from bot.store import Store
 from bot.turns import Limits, TurnQueue
 
@@ -15,7 +16,7 @@ async def test_a_question_is_kept_up_to_its_longest(store: Store) -> None:
     )
     intake = Intake(queue=queue, history=History(store=store, keep_seconds=60))
     key = ThreadKey("console", "local", "ann", "t1")
-    text = "x" * (MAX_QUESTION + 1)
+    text = "h" + "x" * MAX_QUESTION + "t"
 
     await queue.ready(["console"], count=1, block_seconds=0.1)  # listens from now on
     await intake.admit(Turn("console:1", key, Person("u1", "Ann"), text, {}, 1000.0))
@@ -23,4 +24,7 @@ async def test_a_question_is_kept_up_to_its_longest(store: Store) -> None:
     (token,) = await queue.ready(["console"], count=1, block_seconds=5)
     taken = await queue.take(token)
     assert taken
-    assert len(taken.turn.text) == MAX_QUESTION
+    kept, left_out = taken.turn.text, taken.turn.left_out
+    assert (len(kept), left_out) == (MAX_QUESTION, 2 + len(CUT))
+    assert kept[0] + kept[-1] == "ht"
+    assert CUT in kept

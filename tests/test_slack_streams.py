@@ -17,7 +17,7 @@ from adapters.slack import SlackPlatform, connect
 from adapters.slack.markup import markdown_block
 from adapters.slack.streams import Budgets, streamed
 from bot.budget import EditBudgets
-from bot.domain import EditBudget, Page, Person, ThreadKey, Turn
+from bot.domain import Delta, EditBudget, Page, Person, ThreadKey, Turn
 from bot.domain import Shown as Left
 from bot.draft import WAITING
 from bot.errors import PageFull, WriteFailed, WriteRefused
@@ -116,7 +116,7 @@ class Scene:
     async def stream(
         self,
         store: Store,
-        deltas: AsyncGenerator[str],
+        deltas: AsyncGenerator[Delta],
         pages: Sequence[str] = (),
         older: str = "",
         *,

@@ -16,8 +16,8 @@ from bot import mender as mender_module
 from bot import worker as worker_module
 from bot.budget import EditBudgets
 from bot.conversation import Conversation
-from bot.domain import Page, Person, Shown, ThreadKey, Turn
-from bot.draft import FAILED_ANEW, STOPPED
+from bot.domain import Delta, LeftOut, Page, Person, Shown, Start, ThreadKey, Turn
+from bot.draft import FAILED_ANEW, LEFT_OUT, STOPPED
 from bot.errors import (
     AnswerCut,
     GivenUp,
@@ -182,6 +182,27 @@ async def test_stop_reaches_a_running_reply(store: Store) -> None:
 
     assert await outcome(store) == "stopped"
     assert platform.shown.text.endswith("(Stopped.)")
+
+
+@pytest.mark.parametrize(
+    ("said", "characters"),
+    [
+        (["Yes", "."], 5),
+        ([LeftOut(7), "Yes", "."], 12),
+        (["No", Start(""), "Yes", "."], 5),
+        ([LeftOut(7), "No", Start(""), "Yes", "."], 5),
+    ],
+)
+async def test_who_says_more_than_is_kept_is_told(
+    said: list[Delta], characters: int, store: Store
+) -> None:
+    platform = FakePlatform()
+
+    async with running(a_worker(store, platform, FakeModel(said))):
+        await a_queue(store).admit(replace(a_turn(), left_out=5))
+        await all_ended(store)
+
+    assert platform.shown.text == f"Yes.\n\n{LEFT_OUT.format(characters=characters)}"
 
 
 async def test_threads_are_answered_side_by_side(store: Store) -> None:

@@ -35,6 +35,7 @@ RESTING = 120.0  # seconds after the last fault until every answer has to be the
 # After that: whoever was stopped in a call takes away what it posted late (bot/worker.py).
 MENDING = 20 * LEASE  # seconds
 AT_ONCE = 2  # faults
+LONG_APART = 600.0  # seconds from a fault that lasts long to the next one of that kind
 # A fault that has struck so often and had no effect tests nothing.
 _IN_VAIN = 3
 
@@ -129,7 +130,7 @@ async def _strike(
     world: World, *, seconds: float, names: Sequence[str], pause: float, most: int
 ) -> None:
     clock = asyncio.get_running_loop().time
-    ends = clock() + seconds
+    ends, next_long = clock() + seconds, 0.0
     under_way: dict[asyncio.Task[None], str] = {}
     # A fault is never left half way: what it broke would stay so.
     async with asyncio.TaskGroup() as striking:
@@ -140,8 +141,12 @@ async def _strike(
                 await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             needed = {FAULTS[name].needs for name in under_way.values()} - {""}
             free = [name for name in names if FAULTS[name].needs not in needed]
+            if clock() < next_long:
+                free = [name for name in free if not FAULTS[name].long]
             if free:
                 name = world.rng.choice(free)
+                if FAULTS[name].long:
+                    next_long = clock() + LONG_APART
                 world.done[name] += 1
                 task = striking.create_task(world.strike(name))
                 under_way[task] = name

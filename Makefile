@@ -16,7 +16,7 @@ run: $(VENV)/run
 test: $(VENV)/dev
 	@$(BIN)/python -m pytest $(AT_ONCE)
 
-# Everything but the tests that drive the bot as a process: under two minutes.
+# Everything but the tests that drive the bot as a process: about two minutes.
 check: $(VENV)/dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .

@@ -58,8 +58,9 @@ def _count(verdict: Verdict, talk: Talk, screen: Screen) -> None:
     for seen in screen.turns:
         verdict.counts[seen.end] += 1
         if seen.end not in ALLOWED:
-            shown = seen.said[-60:]
-            verdict.problems.append(f"{seen.end}: {talk.name}, {seen.number}: {shown}")
+            place = f"{talk.name}, {seen.number}, after {talk.asked.index(seen.number)} others"
+            words = seen.said[-60:] or talk.told(seen.number)
+            verdict.problems.append(f"{seen.end}: {place}: {words}")
     for kind, words in screen.extras:
         verdict.counts[kind] += 1
         verdict.problems.append(f"{kind}: {talk.name}: {words}")

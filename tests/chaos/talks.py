@@ -75,6 +75,10 @@ class Talk:
         """Deliver the event of the newest question once more."""
         raise NotImplementedError
 
+    def told(self, number: int) -> str:
+        """How the bot was told of a question, in words, as far as is known."""
+        return ""
+
     def shown(self) -> list[str]:
         """What the bot's messages show."""
         raise NotImplementedError
@@ -137,18 +141,23 @@ class SlackTalk(Talk):
         self._channel = slack.dm(self._person) if dm else slack.channel(f"channel-{name.lower()}")
         self._thread: str | None = None
         self._dm = dm
-        self._ts = ""
+        self._ts: dict[int, str] = {}  # of each question
 
     async def ask(self, number: int) -> None:
         self.asked.append(number)
         text = question(number) if self._dm else f"{self._slack.bot_mention} {question(number)}"
         said = self._slack.say(self._channel, self._person, text, thread_ts=self._thread)
-        self._ts = await said
+        self._ts[number] = await said
         if not self._dm:
-            self._thread = self._thread or self._ts
+            self._thread = self._thread or self._ts[number]
 
     async def repeat(self) -> None:
-        await self._slack.redeliver(self._ts)
+        await self._slack.redeliver(self._ts[self.asked[-1]])
+
+    def told(self, number: int) -> str:
+        tries = [one for one in self._slack.deliveries if one.ts == self._ts[number]]
+        answers = [f"{one.status} {one.body[:40]!r} at {one.at:.1f}" for one in tries]
+        return f"told {len(tries)} times: {', '.join(answers)}"
 
     def shown(self) -> list[str]:
         return [one.text for one in self._screen()]

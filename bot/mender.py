@@ -72,7 +72,7 @@ class Mender:
         await asyncio.sleep(LANDED * self._lease_seconds)
         platform = self._platform_of(turn)
         found = await platform.strays(turn, but=(await self._end_of(turn.id)).pages)
-        strays = await self._unknown(platform.name, found)
+        strays = await self._unknown(turn, found)
         if not strays:
             return
         log.warning("Messages that nobody knows of are taken away: %s", strays)
@@ -80,14 +80,21 @@ class Mender:
             for each in strays:
                 await _through(partial(surface.edit, each, Page(0, "", final=True)))
 
-    async def _unknown(self, platform: str, found: Sequence[str]) -> list[str]:
-        """Return those that nobody saves, though the store was there to save them."""
+    async def _unknown(self, turn: Turn, found: Sequence[str]) -> list[str]:
+        """Return those that nobody has saved when the thread is at rest.
+
+        Before, they may be those of a turn that goes on: while the store is away, or out of its
+        reach, a reply grows in a message that stands nowhere else, and is saved at its end.
+        """
         while found:
             await asyncio.sleep(SAVED * self._lease_seconds)
             with suppress(StoreUnavailable):
-                threads = [await self._queue.thread_of(platform, each) for each in found]
-                return [each for each, thread in zip(found, threads, strict=True) if not thread]
+                if await self._queue.is_at_rest(turn.key):
+                    return [each for each in found if not await self._is_known(turn, each)]
         return []
+
+    async def _is_known(self, turn: Turn, message_id: str) -> bool:
+        return bool(await self._queue.thread_of(turn.key.platform, message_id))
 
     async def _end_of(self, turn_id: str) -> Shown:
         while True:

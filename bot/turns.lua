@@ -251,6 +251,12 @@ function verbs.renew(id, fence, worker)
   return redis.call('HGET', key('turn', id), 'stop') or ''
 end
 
+local function note_posted(thread, pages)
+  for _, message in ipairs(cjson.decode(pages)) do
+    redis.call('SET', key('posted', platform_of(thread), message), thread, 'PX', ARGV[2])
+  end
+end
+
 -- A try that shows more than all before it (`furthest`, in bytes) is the first again: what kills its
 -- worker each time does so at the same point. Text of which no page was posted was shown to nobody.
 -- `rest` is what else is known of the text: the outcome of one that is whole, for whoever takes the
@@ -263,9 +269,7 @@ function verbs.save(id, fence, pages, shown, cuts, rest)
     redis.call('HSET', key('turn', id), 'tries', 1, 'furthest', #shown)
   end
   redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown, 'cuts', cuts, 'rest', rest)
-  for _, message in ipairs(cjson.decode(pages)) do
-    redis.call('SET', key('posted', platform_of(turn.thread), message), turn.thread, 'PX', ARGV[2])
-  end
+  note_posted(turn.thread, pages)
   return redis.call('HGET', key('turn', id), 'stop') or ''
 end
 
@@ -288,6 +292,8 @@ function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange, history_
   end
   redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown, 'cuts', cuts)
   keep(name)
+  -- What was posted while the store was away was not saved before.
+  note_posted(turn.thread, pages)
   redis.call('LREM', key('mailbox', turn.thread), 1, id)
   close(id, turn.person)
   release(id, turn)

@@ -265,6 +265,10 @@ class TurnQueue:
             return None
         return replace(_read(pages, text, cuts or "[]", "{}"), outcome=state)
 
+    async def is_at_rest(self, thread: ThreadKey) -> bool:
+        """Tell whether each turn of a thread has its outcome."""
+        return not await self.store.command("LLEN", self.store.key("mailbox", str(thread)))
+
     async def depth(self) -> int:
         """Return how many turns are admitted and have no outcome yet."""
         return int(await self.store.command("ZCARD", self.store.key("open")))

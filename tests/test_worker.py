@@ -30,6 +30,7 @@ from bot.errors import (
 )
 from bot.history import History
 from bot.lease import Lease
+from bot.mender import Mender
 from bot.store import Store, connect
 from bot.turns import Limits, Taken, Token, TurnQueue
 from bot.worker import Worker
@@ -62,6 +63,16 @@ def a_queue(store: Store, name: str = "w1", *, lease: float = LEASE) -> TurnQueu
     return TurnQueue(store=store, worker=name, limits=limits, lease_seconds=lease, keep_seconds=60)
 
 
+def a_conversation(store: Store, model: FakeModel) -> Conversation:
+    return Conversation(
+        history=History(store=store, keep_seconds=60),
+        model=model,
+        budgets=EditBudgets(store=store),
+        system_prompt="Be brief.",
+        patience=2.0,
+    )
+
+
 def a_worker(
     store: Store,
     platform: FakePlatform,
@@ -72,17 +83,10 @@ def a_worker(
     drain: float = 5.0,
     lease: float = LEASE,
 ) -> Worker:
-    conversation = Conversation(
-        history=History(store=store, keep_seconds=60),
-        model=model,
-        budgets=EditBudgets(store=store),
-        system_prompt="Be brief.",
-        patience=2.0,
-    )
     return Worker(
         queue=a_queue(store, name, lease=lease),
         platforms={"console": platform, "slack": platform},
-        conversation=conversation,
+        conversation=a_conversation(store, model),
         capacity=capacity,
         lease_seconds=lease,
         drain_seconds=drain,
@@ -327,6 +331,13 @@ async def ready(queue: TurnQueue) -> list[Token]:
     while not (tokens := await queue.ready(["console"], count=1, block_seconds=0.1)):
         pass
     return tokens
+
+
+async def take(queue: TurnQueue) -> Taken:
+    (token,) = await ready(queue)
+    taken = await queue.take(token)
+    assert taken
+    return taken
 
 
 async def expire(store: Store, token: Token, worker: str) -> None:
@@ -864,6 +875,37 @@ async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
         await knows(store, another)
 
         await shows(platform, {"m1": "The end.", another: "Of the next turn."})
+
+
+@pytest.mark.parametrize("saves", [True, False])
+async def test_a_message_that_a_turn_under_way_has_not_saved_yet_stays(
+    saves: bool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mender_module, "LANDED", 0.1)
+    monkeypatch.setattr(mender_module, "SAVED", 0.1)
+    platform, queue = FakePlatform(left=["m1"]), a_queue(store, lease=60)
+    mender = Mender(
+        queue=queue,
+        platforms={"console": platform},
+        conversation=a_conversation(store, FakeModel()),
+        lease_seconds=LEASE,
+    )
+    for number in (1, 2):
+        await queue.admit(a_turn(number))
+    first = await take(queue)
+    await queue.finish(first, Shown((), outcome="done"), None)
+    second = await take(queue)
+    # Posted while the worker of the second turn does not reach the store.
+    await platform.shown.post(Page(0, "Half", final=False))
+
+    mender.ended(first.turn)
+    await asyncio.sleep(LEASE)
+    shown = list(platform.shown.screen)
+    await queue.finish(second, Shown(("m1",) if saves else (), outcome="done"), None)
+    await until(lambda: not mender.tasks)
+
+    assert shown == ["m1"]
+    assert list(platform.shown.screen) == (["m1"] if saves else [])
 
 
 async def late(store: Store, platform: FakePlatform) -> None:

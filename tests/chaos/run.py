@@ -202,6 +202,8 @@ async def _world(folder: Path, rng: random.Random) -> AsyncIterator[World]:
         await asyncio.wait_for(discord.connected.wait(), STARTING)
         await asyncio.wait_for(slack.connected.wait(), STARTING)
         yield World(rng, crew, store, discord, slack, model, crews)
+        # Where the way to the model is cut, the bot asks as if it were another kind of server.
+        model.unknown.clear()
 
 
 def _many_threads() -> Limits:

@@ -31,7 +31,9 @@ from tests.process import LEASE, discord_variables, slack_variables
 ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
 TALKS = 4  # of each kind on each platform, unless told otherwise
 STARTING = 30.0  # seconds
-RESTING = 120.0  # seconds after the last fault until every answer has to be there
+# Seconds after the last fault until every answer has to be there: Slack tells of an event for the
+# last time five minutes after it told it first.
+RESTING = 330.0
 # After that: whoever was stopped in a call takes away what it posted late (bot/worker.py).
 MENDING = 20 * LEASE  # seconds
 AT_ONCE = 2  # faults

@@ -265,9 +265,35 @@ async def test_without_message_content_the_session_goes_on_as_well(store: Store)
         assert (emulator.sessions, emulator.resumes) == (3, 1)
 
 
+async def test_a_new_process_waits_for_a_redis_that_is_away_for_a_moment(store: Store) -> None:
+    new = FakeIntake()
+    async with DiscordEmulator() as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        # In a DM that is new: who begins a session of its own does not hear of it.
+        await emulator.say(emulator.dm(ada), ada, "one")
+        name = store.key("gateway", emulator.application_id, "all", "session")
+        await store.command("RENAME", name, f"{name}-kept")
+        await store.command("SET", name, "not a hash")  # as good as a Redis that refuses
+
+        async def come_back() -> None:
+            await asyncio.sleep(0.6)
+            await store.command("RENAME", f"{name}-kept", name)
+
+        coming = asyncio.create_task(come_back())
+        async with a_process(emulator, new, store):
+            await until(lambda: new.turns)
+        await coming
+
+        assert (emulator.sessions, emulator.resumes) == (1, 1)
+    assert new.texts == ["one"]
+
+
 async def test_a_lost_redis_only_means_a_session_of_its_own(
-    store: Store, caplog: pytest.LogCaptureFixture
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("adapters.discord.shard._KNOWN_SECONDS", 0.3)
     intake = FakeIntake()
     async with DiscordEmulator() as emulator:
         (name,) = [store.key("gateway", emulator.application_id, "all", "session")]

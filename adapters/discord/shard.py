@@ -36,6 +36,8 @@ _SAVE_SECONDS = 1.0  # between two looks at whether there is something to save
 _FIRST_SAVE_SECONDS = 0.1  # between two before anything is: a process may die young
 _RENEW_SECONDS = 20.0  # after which a quiet session is saved again, or it would expire
 _LAST_SAVE = 1.0  # seconds for the last one
+# How long a new process waits for a store that is away, before it begins a session of its own.
+_KNOWN_SECONDS, _KNOWN_PAUSE = 10.0, 0.25
 _STEADY = 60.0  # seconds that a connection lasts where nothing is wrong
 _LONGEST_PAUSE = 60.0  # seconds between two tries to connect
 # Before a session begins after another: Discord's documentation wants 1 to 5 seconds ("Gateway",
@@ -163,10 +165,19 @@ class Shard:
             if self.saved and self._session and await self.saved.is_taken(self._session):
                 self._session = None
             elif self.saved and self._fresh:
-                self._session = await self.saved.take(intents)
+                self._session = await self._saved_session(self.saved, intents)
         except StoreUnavailable as error:
             _log.warning("the gateway's session is not known: %s", error)
         return self._session
+
+    async def _saved_session(self, saved: SavedSession, intents: int) -> Session | None:
+        """Wait a little for a store that is away: only its session tells of a DM that is new."""
+        tries = int(_KNOWN_SECONDS / _KNOWN_PAUSE)
+        for _ in range(tries):
+            with suppress(StoreUnavailable):
+                return await saved.take(intents)
+            await asyncio.sleep(_KNOWN_PAUSE)
+        return await saved.take(intents)
 
     async def _await_start(self, connection: Connection) -> None:
         """Return when another session may begin."""

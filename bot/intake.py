@@ -11,7 +11,7 @@ from bot.domain import Person, Place, ThreadKey, Turn
 from bot.errors import Refused, ThreadBusy
 from bot.guard import whole_characters
 from bot.history import History
-from bot.prompt import CUT, without_middle
+from bot.prompt import CUT, left_out, without_middle
 from bot.turns import TurnQueue
 
 MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
@@ -96,5 +96,4 @@ def _bounded(turn: Turn) -> Turn:
     text = turn.text
     if len(text) > MAX_QUESTION:
         text = without_middle(text, MAX_QUESTION - len(CUT))
-    left_out = len(turn.text) - len(text) + len(CUT) if text != turn.text else 0
-    return replace(turn, text=whole_characters(text), left_out=left_out)
+    return replace(turn, text=whole_characters(text), left_out=left_out(turn.text, text))

@@ -75,8 +75,11 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> Prompt:
         )
         said[-2:] = [question, answered]
         kept = int(question.text != CUT and count(newest(1)) <= budget)
-    left_out = len(asked.text) - len(new.text) + len(CUT) if new != asked else 0
-    return Prompt(tuple(newest(kept)), dropped=len(said) // 2 - kept, left_out=left_out)
+    return Prompt(
+        tuple(newest(kept)),
+        dropped=len(said) // 2 - kept,
+        left_out=left_out(asked.text, new.text),
+    )
 
 
 def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -96,6 +99,11 @@ def without_middle(text: str, kept: int) -> str:
     tail = kept // 2
     head = cut_before(text, kept - tail)
     return text[:head] + CUT + text[cut_after(text, len(text) - tail) :]
+
+
+def left_out(text: str, shorter: str) -> int:
+    """Return how many characters of a text the mark in a shorter one stands for."""
+    return len(text) - len(shorter) + len(CUT) if shorter != text else 0
 
 
 def _most(limit: int, fits: Callable[[int], bool]) -> int:

@@ -18,7 +18,7 @@ from bot.errors import (
     WriteRefused,
 )
 from bot.lease import Lease
-from bot.mender import Mender
+from bot.mender import AWAY_SECONDS, Mender
 from bot.ports import Platform
 from bot.tasks import cancelled
 from bot.turns import Taken, Token, TurnQueue
@@ -26,7 +26,6 @@ from bot.turns import Taken, Token, TurnQueue
 log = logging.getLogger(__name__)
 
 BLOCK_SECONDS = 1.0  # the longest read of the queue, and so the longest that a stop goes unseen
-AWAY_SECONDS = 0.5  # pause while the store is away
 MAX_TRIES = 10
 LONGEST_BACK = 60.0  # seconds before a failed turn is tried again; doubles from one second
 _MARGIN = 0.5

@@ -172,12 +172,16 @@ class Shard:
 
     async def _saved_session(self, saved: SavedSession, intents: int) -> Session | None:
         """Wait a little for a store that is away: only its session tells of a DM that is new."""
-        tries = int(_KNOWN_SECONDS / _KNOWN_PAUSE)
-        for _ in range(tries):
-            with suppress(StoreUnavailable):
+        clock = asyncio.get_running_loop().time
+        ends = clock() + _KNOWN_SECONDS
+        while True:
+            try:
                 return await saved.take(intents)
+            except StoreUnavailable:
+                # One that hangs takes seconds to say so.
+                if clock() >= ends:
+                    raise
             await asyncio.sleep(_KNOWN_PAUSE)
-        return await saved.take(intents)
 
     async def _await_start(self, connection: Connection) -> None:
         """Return when another session may begin."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import translated
@@ -21,23 +23,16 @@ async def read_page(
     documentation has the newest first, and Slack begins with what is closest to `since`
     (slackhq/slack-api-docs issue 4): nobody may rely on either.
     """
+    read = client.conversations_history
+    if thread:
+        read = partial(client.conversations_replies, ts=thread)
     async with translated():
-        if thread:
-            answer = await client.conversations_replies(
-                channel=channel,
-                ts=thread,
-                oldest=since,
-                limit=_PAGE,
-                cursor=cursor or None,
-                include_all_metadata=True,
-            )
-        else:
-            answer = await client.conversations_history(
-                channel=channel,
-                oldest=since,
-                limit=_PAGE,
-                cursor=cursor or None,
-                include_all_metadata=True,
-            )
+        answer = await read(
+            channel=channel,
+            oldest=since,
+            limit=_PAGE,
+            cursor=cursor or None,
+            include_all_metadata=True,
+        )
     metadata = answer.get("response_metadata") or {}
     return list(answer.get("messages") or ()), str(metadata.get("next_cursor") or "")

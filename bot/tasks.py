@@ -1,4 +1,4 @@
-"""Ends tasks."""
+"""Runs tasks together, and ends them."""
 
 from __future__ import annotations
 
@@ -11,3 +11,17 @@ async def cancelled(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def together(*tasks: asyncio.Task[None]) -> None:
+    """Run tasks until one fails, and raise what it raised; then each of the others is cancelled.
+
+    Each is told once: `asyncio.gather` ends with the first that heeds a cancellation, and whoever
+    cleans up behind it would cut the others off in what they still do.
+    """
+    try:
+        over, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in over:
+            task.result()
+    finally:
+        await cancelled(*tasks)

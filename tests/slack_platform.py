@@ -17,6 +17,7 @@ from aiohttp import web
 
 from adapters.slack import SlackPlatform, connect
 from bot.domain import Page
+from bot.store import Store
 from tests.emulators.slack import Rate, SlackEmulator
 from tests.emulators.slack.rates import per_minute
 from tests.fakes import FakeIntake, NoLimits
@@ -42,7 +43,11 @@ async def joined(slack: SlackEmulator) -> AsyncIterator[SlackPlatform]:
 
 @asynccontextmanager
 async def hearing(
-    slack: SlackEmulator, intake: FakeIntake, transport: Transport = "socket"
+    slack: SlackEmulator,
+    intake: FakeIntake,
+    transport: Transport = "socket",
+    *,
+    store: Store | None = None,
 ) -> AsyncIterator[SlackPlatform]:
     async with joined(slack) as platform:
         if transport == "http":
@@ -50,7 +55,7 @@ async def hearing(
                 await slack.verify(url)
                 yield platform
             return
-        task = asyncio.create_task(platform.listen(intake))
+        task = asyncio.create_task(platform.listen(intake, store=store))
         try:
             async with asyncio.timeout(5):
                 await slack.connected.wait()

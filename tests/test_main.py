@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from adapters.slack import socket
+from bot import __main__ as main
 from bot.__main__ import until_stopped
 
 
-async def test_a_listener_that_loses_its_cancellation_is_told_again() -> None:
+async def test_a_listener_that_loses_its_cancellation_is_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(main, "_HEED_SECONDS", 0.1)
     told = 0
 
     async def listen() -> None:
@@ -26,3 +33,7 @@ async def test_a_listener_that_loses_its_cancellation_is_told_again() -> None:
         await until_stopped({"discord": listen()}, stopping)
 
     assert told == 2
+
+
+def test_no_listener_is_told_again_while_it_ends_what_it_began() -> None:
+    assert socket._LAST < main._HEED_SECONDS

@@ -15,6 +15,7 @@ from slack_bolt.adapter.socket_mode.async_internals import run_async_bolt_app, s
 from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
 
+from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.socket import Reason
@@ -26,9 +27,11 @@ from tests.waiting import until
 
 
 @asynccontextmanager
-async def listening(slack: SlackEmulator, intake: FakeIntake) -> AsyncIterator[None]:
+async def listening(
+    slack: SlackEmulator, intake: FakeIntake, *, store: Store | None = None
+) -> AsyncIterator[None]:
     """Hear Slack with both sockets."""
-    async with hearing(slack, intake):
+    async with hearing(slack, intake, store=store):
         await until(lambda: slack.sockets == 2)
         yield
 
@@ -202,11 +205,11 @@ async def test_an_acknowledgement_that_is_too_late_is_one_calm_line(
     assert not [one for one in told if one.exc_info or one.levelno > logging.INFO]
 
 
-async def test_what_is_being_admitted_when_we_leave_is_acknowledged() -> None:
+async def test_what_is_being_admitted_when_we_leave_is_acknowledged(store: Store) -> None:
     intake = FakeIntake()
     intake.open.clear()
     async with SlackEmulator() as slack:
-        async with listening(slack, intake):
+        async with listening(slack, intake, store=store):
             ann = slack.user("Ann")
             await slack.say(slack.dm(ann), ann, "why?")
             await until(lambda: intake.turns)

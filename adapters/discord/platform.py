@@ -26,7 +26,7 @@ from bot.errors import CannotStart, SurfaceError
 from bot.intake import Intake
 from bot.ports import Surface
 from bot.store import Store
-from bot.tasks import cancelled
+from bot.tasks import together
 
 _log = logging.getLogger(__name__)
 
@@ -113,14 +113,7 @@ class DiscordPlatform:
             asyncio.create_task(self._attend(intake, shard, registers=shard is ours[0]))
             for shard in ours
         ]
-        try:
-            # Not `gather`: the first shard to end would have it told to the others twice, and these
-            # would leave their connections open.
-            over, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in over:
-                task.result()
-        finally:
-            await cancelled(*tasks)
+        await together(*tasks)
 
     def _saved(
         self, store: Store | None, number: int | None, count: int | None, holder: str

@@ -31,7 +31,7 @@ from bot.intake import Intake
 from bot.ports import Surface
 from bot.proxy import proxy_for
 from bot.store import Store
-from bot.tasks import cancelled
+from bot.tasks import together
 
 
 @asynccontextmanager
@@ -127,10 +127,7 @@ class SlackPlatform:
                 inbound=inbound,
             )
             jobs.append(asyncio.create_task(watch.keep(lambda: sockets.are_open)))
-        try:
-            await asyncio.gather(*jobs)
-        finally:
-            await cancelled(*jobs)
+        await together(*jobs)
 
     def handler(self, intake: Intake) -> Handler:
         """Return the handler of POST /slack/events, for events, commands and buttons alike.

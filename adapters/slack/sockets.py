@@ -12,7 +12,7 @@ from slack_bolt.async_app import AsyncApp
 from adapters.slack.errors import translated
 from adapters.slack.socket import Socket, greeted
 from bot.errors import SurfaceError, WriteDelayed
-from bot.tasks import cancelled
+from bot.tasks import cancelled, together
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,8 @@ class Sockets:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout()) as session:
             lanes = [asyncio.create_task(self._keep_one(session)) for _ in range(_AT_ONCE)]
             try:
-                await asyncio.gather(*lanes)
+                await together(*lanes)
             finally:
-                await cancelled(*lanes)
                 await cancelled(*self._serving)
 
     async def _keep_one(self, session: aiohttp.ClientSession) -> None:

@@ -265,47 +265,90 @@ async def test_without_message_content_the_session_goes_on_as_well(store: Store)
         assert (emulator.sessions, emulator.resumes) == (3, 1)
 
 
-async def test_a_new_process_waits_for_a_redis_that_is_away_for_a_moment(store: Store) -> None:
+class Hidden:
+    """A session in Redis that Redis cannot tell of, as if it were away, until it is `back`."""
+
+    def __init__(self, store: Store, emulator: DiscordEmulator) -> None:
+        self._store = store
+        self._name = store.key("gateway", emulator.application_id, "all", "session")
+
+    async def hide(self) -> None:
+        if await self._store.command("EXISTS", self._name):
+            await self._store.command("RENAME", self._name, f"{self._name}-kept")
+        await self._store.command("SET", self._name, "not a hash")
+
+    async def back(self) -> None:
+        await self._store.command("DEL", self._name)
+        if await self._store.command("EXISTS", f"{self._name}-kept"):
+            await self._store.command("RENAME", f"{self._name}-kept", self._name)
+
+
+async def test_a_session_that_redis_could_not_tell_of_is_resumed_when_it_can(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     new = FakeIntake()
-    async with DiscordEmulator() as emulator:
-        ada = emulator.user("Ada")
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
         async with a_process(emulator, FakeIntake(), store):
             await until_saved(store, 1)
+        former = await saved(store)
         # In a DM that is new: who begins a session of its own does not hear of it.
         await emulator.say(emulator.dm(ada), ada, "one")
-        name = store.key("gateway", emulator.application_id, "all", "session")
-        await store.command("RENAME", name, f"{name}-kept")
-        await store.command("SET", name, "not a hash")  # as good as a Redis that refuses
-
-        async def come_back() -> None:
-            await asyncio.sleep(0.6)
-            await store.command("RENAME", f"{name}-kept", name)
-
-        coming = asyncio.create_task(come_back())
+        await hidden.hide()
         async with a_process(emulator, new, store):
-            await until(lambda: new.turns)
-        await coming
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: new.texts == ["two"])
+            assert (emulator.sessions, emulator.resumes) == (2, 0)
 
-        assert (emulator.sessions, emulator.resumes) == (1, 1)
-    assert new.texts == ["one"]
+            await hidden.back()
+            await until(lambda: "one" in new.texts)
+            await emulator.say(emulator.dm(ada), ada, "three")
+            await until(lambda: "three" in new.texts)
+            await until_saved(store, int(former["seq"]) + 3)
+
+        assert (emulator.sessions, emulator.resumes) == (2, 1)
+        assert (await saved(store))["id"] == former["id"]
+    assert "the gateway's session is not known" in caplog.text
 
 
-async def test_a_lost_redis_only_means_a_session_of_its_own(
-    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+async def test_what_waits_of_both_sessions_is_told_to_the_next_process(store: Store) -> None:
+    stuck, new = FakeIntake(), FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await emulator.say(emulator.dm(ada), ada, "one")
+        await hidden.hide()
+        async with a_process(emulator, stuck, store):
+            for text in ("two", "three", "four"):
+                await emulator.say(emulator.dm(ada), ada, text)
+            await until(lambda: len(stuck.turns) == 3)
+            # What waits has a higher number in its session than "one" has in the other.
+            stuck.open.clear()
+            await emulator.say(emulator.dm(ada), ada, "five")
+            await until(lambda: len(stuck.turns) == 4)
+            await hidden.back()
+            await until(lambda: emulator.resumes == 1)
+            await asyncio.sleep(0.2)  # ten looks at what is to be saved
+
+        async with a_process(emulator, new, store):
+            await until(lambda: {"one", "five"} <= {*new.texts})
+
+
+async def test_where_no_session_was_left_a_redis_that_was_away_changes_nothing(
+    store: Store,
 ) -> None:
-    monkeypatch.setattr("adapters.discord.shard._KNOWN_SECONDS", 0.3)
     intake = FakeIntake()
     async with DiscordEmulator() as emulator:
-        (name,) = [store.key("gateway", emulator.application_id, "all", "session")]
-        await store.command("SET", name, "not a hash")  # as good as a Redis that refuses
-
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        await hidden.hide()
         async with a_process(emulator, intake, store):
-            ada = emulator.user("Ada")
             await emulator.say(emulator.dm(ada), ada, "one")
             await until(lambda: intake.turns)
+            await hidden.back()
+            await until_saved(store, 1)
 
-        assert emulator.sessions == 1
-    assert "the gateway's session is not known" in caplog.text
+        assert (emulator.sessions, emulator.resumes) == (1, 0)
 
 
 @pytest.mark.process

@@ -36,8 +36,6 @@ _SAVE_SECONDS = 1.0  # between two looks at whether there is something to save
 _FIRST_SAVE_SECONDS = 0.1  # between two before anything is: a process may die young
 _RENEW_SECONDS = 20.0  # after which a quiet session is saved again, or it would expire
 _LAST_SAVE = 1.0  # seconds for the last one
-# How long a new process waits for a store that is away, before it begins a session of its own.
-_KNOWN_SECONDS, _KNOWN_PAUSE = 10.0, 0.25
 _STEADY = 60.0  # seconds that a connection lasts where nothing is wrong
 _LONGEST_PAUSE = 60.0  # seconds between two tries to connect
 # Before a session begins after another: Discord's documentation wants 1 to 5 seconds ("Gateway",
@@ -67,6 +65,10 @@ class Shard:
         self._session: Session | None = None
         # Whether this process has had no session yet: later it goes on with its own.
         self._fresh = True
+        # The session of an earlier process, which alone is told of a DM that is new. Where the
+        # store could not tell of it when ours began, it takes the place of ours as soon as it can.
+        self._former: Session | None = None
+        self._unknown = False
         self._starts = 0
         self._started_at = 0.0  # seconds of the loop's clock
         self._dms: dict[int, int] = {}
@@ -161,27 +163,24 @@ class Shard:
 
         Two that resume the same session would take it from each other for ever.
         """
+        if self.saved is None:
+            return self._session
         try:
-            if self.saved and self._session and await self.saved.is_taken(self._session):
+            if self._fresh or self._unknown:
+                await self._find_former(self.saved, intents)
+            elif self._session and await self.saved.is_taken(self._session):
                 self._session = None
-            elif self.saved and self._fresh:
-                self._session = await self._saved_session(self.saved, intents)
         except StoreUnavailable as error:
             _log.warning("the gateway's session is not known: %s", error)
+            self._unknown |= self._fresh
+        if self._former:
+            self.journal.new_session()
+            self._session, self._former = self._former, None
         return self._session
 
-    async def _saved_session(self, saved: SavedSession, intents: int) -> Session | None:
-        """Wait a little for a store that is away: only its session tells of a DM that is new."""
-        clock = asyncio.get_running_loop().time
-        ends = clock() + _KNOWN_SECONDS
-        while True:
-            try:
-                return await saved.take(intents)
-            except StoreUnavailable:
-                # One that hangs takes seconds to say so.
-                if clock() >= ends:
-                    raise
-            await asyncio.sleep(_KNOWN_PAUSE)
+    async def _find_former(self, saved: SavedSession, intents: int) -> None:
+        self._former = await saved.take(intents)
+        self._unknown = False
 
     async def _await_start(self, connection: Connection) -> None:
         """Return when another session may begin."""
@@ -221,6 +220,13 @@ class Shard:
         saved, saved_at = None, -_RENEW_SECONDS
         while self.saved:
             await asyncio.sleep(_SAVE_SECONDS if saved else _FIRST_SAVE_SECONDS)
+            with suppress(StoreUnavailable):
+                if self._unknown:
+                    await self._find_former(self.saved, intents)
+            if self._former:
+                await connection.leave()
+            if self._former or self._unknown:
+                continue
             position = self._position(connection)
             told = position, self.journal.newest
             if told == saved and not self._dms and clock() - saved_at < _RENEW_SECONDS:

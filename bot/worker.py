@@ -26,6 +26,7 @@ from bot.turns import Taken, Token, TurnQueue
 log = logging.getLogger(__name__)
 
 BLOCK_SECONDS = 1.0  # the longest read of the queue, and so the longest that a stop goes unseen
+_SHORTEST_BLOCK = 0.001
 MAX_TRIES = 10
 LONGEST_BACK = 60.0  # seconds before a failed turn is tried again; doubles from one second
 _MARGIN = 0.5
@@ -117,18 +118,19 @@ class Worker:
 
     async def _next(self, free: int) -> list[Token]:
         """Return tokens to work on; what others left comes first, however many turns are new."""
-        now, platforms = asyncio.get_running_loop().time(), list(self._platforms)
-        if now >= self._reclaim_at:
+        now, platforms = asyncio.get_running_loop().time, list(self._platforms)
+        if now() >= self._reclaim_at:
             if tokens := await self._queue.reclaim(platforms, count=free):
                 return tokens
-            self._reclaim_at = now + self._lease_seconds / 3
+            self._reclaim_at = now() + self._lease_seconds / 3
         if self._surplus:
             return [self._surplus.popleft()]
         # Each platform's stream may answer with as many.
         return await self._queue.ready(
             platforms,
             count=max(free // len(platforms), 1),
-            block_seconds=min(BLOCK_SECONDS, self._lease_seconds / 3),
+            # To Redis, no time at all would mean to wait for ever.
+            block_seconds=max(min(BLOCK_SECONDS, self._reclaim_at - now()), _SHORTEST_BLOCK),
         )
 
     async def _follow_stops(self) -> None:

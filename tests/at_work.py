@@ -1,0 +1,126 @@
+"""Workers over a store, the turns that they are given, and what comes of these."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from bot import worker as worker_module
+from bot.budget import EditBudgets
+from bot.conversation import Conversation
+from bot.domain import Person, ThreadKey, Turn
+from bot.history import History
+from bot.store import Store
+from bot.turns import Limits, Taken, Token, TurnQueue
+from bot.worker import Worker
+from tests.fakes import FakeModel, FakePlatform
+
+KEY = ThreadKey("console", "local", "ann", "t1")
+LEASE = 0.3  # seconds
+LIMITS = Limits(waiting_per_thread=50, waiting_per_person=50, waiting=100, running_per_person=10)
+WORDS = [f"word{number} " for number in range(30)]
+
+
+def read_shortly(patch: pytest.MonkeyPatch) -> None:
+    """Let workers look up often, so that they end soon."""
+    patch.setattr(worker_module, "BLOCK_SECONDS", 0.1)
+
+
+def a_turn(number: int = 1, *, thread: str = "t1", text: str = "") -> Turn:
+    key = replace(KEY, thread=thread)
+    question = text or f"question {number}"
+    return Turn(f"console:{number}", key, Person("u1", "Ann"), question, {}, 1000.0)
+
+
+def a_queue(store: Store, name: str = "w1", *, lease: float = LEASE) -> TurnQueue:
+    return TurnQueue(store=store, worker=name, limits=LIMITS, lease_seconds=lease, keep_seconds=60)
+
+
+def a_conversation(store: Store, model: FakeModel) -> Conversation:
+    return Conversation(
+        history=History(store=store, keep_seconds=60),
+        model=model,
+        budgets=EditBudgets(store=store),
+        system_prompt="Be brief.",
+        patience=2.0,
+    )
+
+
+def a_worker(
+    store: Store,
+    platform: FakePlatform,
+    model: FakeModel,
+    *,
+    name: str = "w1",
+    capacity: int = 8,
+    drain: float = 5.0,
+    lease: float = LEASE,
+    queue: TurnQueue | None = None,
+) -> Worker:
+    return Worker(
+        queue=queue or a_queue(store, name, lease=lease),
+        platforms={"console": platform, "slack": platform},
+        conversation=a_conversation(store, model),
+        capacity=capacity,
+        lease_seconds=lease,
+        drain_seconds=drain,
+    )
+
+
+@asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[asyncio.Event]:
+    stopping = asyncio.Event()
+    task = asyncio.create_task(worker.run(stopping))
+    try:
+        yield stopping
+    finally:
+        stopping.set()
+        async with asyncio.timeout(10):
+            await task
+
+
+async def all_ended(store: Store) -> None:
+    queue = a_queue(store, "watcher")
+    async with asyncio.timeout(10):
+        while await queue.depth():
+            await asyncio.sleep(0.02)
+
+
+async def outcome(store: Store, number: int = 1) -> str:
+    ended = await a_queue(store).ended(f"console:{number}")
+    assert ended
+    return ended.outcome
+
+
+async def remembered(store: Store) -> list[tuple[str, str]]:
+    exchanges = await History(store=store, keep_seconds=60).read(KEY)
+    return [(exchange.question, exchange.answer) for exchange in exchanges]
+
+
+async def ready(queue: TurnQueue) -> list[Token]:
+    while not (tokens := await queue.ready(["console"], count=1, block_seconds=0.1)):
+        pass
+    return tokens
+
+
+async def take(queue: TurnQueue) -> Taken:
+    (token,) = await ready(queue)
+    taken = await queue.take(token)
+    assert taken
+    return taken
+
+
+async def expire(store: Store, token: Token, worker: str) -> None:
+    """Let a lease run out without waiting for it."""
+    await store.command(
+        *("XCLAIM", store.key("ready", token.platform), "workers", worker),
+        *(0, token.entry, "IDLE", 600_000, "JUSTID"),
+    )
+
+
+async def press(store: Store, number: int = 1, *, press_id: str = "p1") -> None:
+    await a_queue(store).regenerate(f"console:{number}", person_id="u1", press_id=press_id)

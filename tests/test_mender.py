@@ -1,0 +1,333 @@
+"""What a worker that lost its lease leaves behind is mended: texts, and messages too many."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bot import mender as mender_module
+from bot.domain import Page, Shown, Turn
+from bot.errors import (
+    PlaceGone,
+    SurfaceError,
+    WriteDelayed,
+    WriteFailed,
+)
+from bot.mender import Mender
+from bot.store import Store, connect
+from bot.turns import Taken, Token, TurnQueue
+from config.settings import Settings
+from tests.at_work import (
+    KEY,
+    LEASE,
+    WORDS,
+    a_conversation,
+    a_queue,
+    a_turn,
+    a_worker,
+    read_shortly,
+    running,
+    take,
+)
+from tests.fakes import FakeModel, FakePlatform, FakeSurface
+from tests.outage import SocketLine, line
+from tests.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_shortly(monkeypatch)
+
+
+async def taken_by_another(store: Store) -> tuple[TurnQueue, Taken]:
+    """Let another worker claim the token, as after a pause of the first."""
+    ready = store.key("ready", "console")
+    (entry,) = await store.command("XRANGE", ready, "-", "+", "COUNT", 1)
+    other = a_queue(store, "other")
+    await store.command("XCLAIM", ready, "workers", "other", 0, entry[0])
+    taken = await other.take(Token("console", entry[0]))
+    assert taken
+    return other, taken
+
+
+async def lose_the_turn(store: Store, *pages: str) -> None:
+    """Let another worker take the turn and end it."""
+    other, taken = await taken_by_another(store)
+    await other.finish(taken, Shown(pages, "The end.", outcome="done"), None)
+
+
+async def knows(store: Store, message: str) -> None:
+    """Let the queue know of a message, as after its post."""
+    await store.command("SET", store.key("posted", "console", message), str(KEY))
+
+
+async def shows(platform: FakePlatform, screen: dict[str, str]) -> None:
+    async with asyncio.timeout(8):
+        while {name: page.text for name, page in platform.shown.screen.items()} != screen:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_worker_that_lost_its_lease_restores_the_final_text(store: Store) -> None:
+    platform = FakePlatform()
+    slow = FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await a_queue(store).admit(a_turn())
+        async with asyncio.timeout(5):
+            while not platform.shown.screen:
+                await asyncio.sleep(0.01)
+        await lose_the_turn(store, "m1")
+        await shows(platform, {"m1": "The end."})
+
+    assert slow.hung_up == 1
+
+
+async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
+    store: Store,
+    valkey_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
+    platform, prefix = FakePlatform(), store.key("").partition(":")[0]
+    slow = FakeModel(WORDS * 20, pause=0.02)
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            line(valkey_url, Path(folder)) as way,
+            connect(url=way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
+            running(a_worker(cut_off, platform, slow, name="late")),
+        ):
+            await a_queue(store).admit(a_turn())
+            await until(lambda: platform.shown.screen)
+            other, taken = await taken_by_another(store)
+            await until(lambda: slow.hung_up)
+            await way.cut()
+            await until(lambda: "No turns can be taken" in caplog.text)
+            await asyncio.sleep(1)
+            await other.finish(taken, Shown(("m1",), "The end.", outcome="done"), None)
+            await way.mend()
+
+            await shows(platform, {"m1": "The end."})
+
+
+def test_a_worker_mends_for_longer_than_an_answer_may_take() -> None:
+    settings = Settings.load({}, Path("no file"))
+    looks = mender_module.LANDED + mender_module.SAVED
+
+    assert settings.reply_timeout + looks * settings.lease_seconds < mender_module.MEND_SECONDS
+
+
+async def test_a_message_that_only_the_loser_of_a_lease_knows_goes(store: Store) -> None:
+    platform = FakePlatform()
+    slow = FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await a_queue(store).admit(a_turn())
+        async with asyncio.timeout(5):
+            while not platform.shown.screen:
+                await asyncio.sleep(0.01)
+        theirs = await platform.shown.post(Page(0, "The end.", final=True))
+        await lose_the_turn(store, theirs)
+
+        await shows(platform, {theirs: "The end."})
+
+
+@dataclass
+class Reluctant(FakeSurface):
+    """Fails when a message is to be taken away for the first time."""
+
+    failed: bool = False
+
+    async def edit(self, message_id: str, page: Page) -> None:
+        if not page.text and not self.failed:
+            self.failed = True
+            raise WriteFailed("away")
+        await super().edit(message_id, page)
+
+
+async def test_a_message_that_only_the_loser_of_a_lease_knows_goes_though_that_fails_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
+    platform = FakePlatform(shown=Reluctant())
+    slow = FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await a_queue(store).admit(a_turn())
+        await until(lambda: platform.shown.screen)
+        theirs = await platform.shown.post(Page(0, "Half", final=False))
+        await lose_the_turn(store, theirs)
+
+        await shows(platform, {theirs: "The end."})
+
+
+async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
+    platform = FakePlatform()
+    slow = FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await a_queue(store).admit(a_turn())
+        async with asyncio.timeout(5):
+            while not platform.shown.screen:
+                await asyncio.sleep(0.01)
+        stray = await platform.shown.post(Page(0, "Half", final=False))
+        another = await platform.shown.post(Page(0, "Of the next turn.", final=False))
+        platform.left = ["m1", stray, another]
+        await lose_the_turn(store, "m1")
+        await knows(store, another)
+
+        await shows(platform, {"m1": "The end.", another: "Of the next turn."})
+
+
+@pytest.mark.parametrize("saves", [True, False])
+async def test_a_message_that_a_turn_under_way_has_not_saved_yet_stays(
+    saves: bool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mender_module, "LANDED", 0.1)
+    monkeypatch.setattr(mender_module, "SAVED", 0.1)
+    platform, queue = FakePlatform(left=["m1"]), a_queue(store, lease=60)
+    mender = Mender(
+        queue=queue,
+        platforms={"console": platform},
+        conversation=a_conversation(store, FakeModel()),
+        lease_seconds=LEASE,
+    )
+    for number in (1, 2):
+        await queue.admit(a_turn(number))
+    first = await take(queue)
+    await queue.finish(first, Shown((), outcome="done"), None)
+    second = await take(queue)
+    # Posted while the worker of the second turn does not reach the store.
+    await platform.shown.post(Page(0, "Half", final=False))
+
+    mender.ended(first.turn)
+    await asyncio.sleep(LEASE)
+    shown = list(platform.shown.screen)
+    await queue.finish(second, Shown(("m1",) if saves else (), outcome="done"), None)
+    await until(lambda: not mender.tasks)
+
+    assert shown == ["m1"]
+    assert list(platform.shown.screen) == (["m1"] if saves else [])
+
+
+async def late(store: Store, platform: FakePlatform) -> None:
+    """Begin a reply that another worker is to end, and leave a message that nobody knows of."""
+    await a_queue(store).admit(a_turn())
+    await until(lambda: platform.shown.screen)
+    platform.left = ["m1", await platform.shown.post(Page(0, "Half", final=False))]
+
+
+@pytest.mark.parametrize("error", [WriteFailed("away"), WriteDelayed("wait", retry_after=0.1)])
+async def test_a_platform_that_is_away_is_mended_later(
+    error: SurfaceError, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
+    platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await late(store, platform)
+        platform.error = error
+        await lose_the_turn(store, "m1")
+        await until(lambda: platform.opened > 2)
+        platform.error = None
+
+        await shows(platform, {"m1": "The end."})
+
+
+async def test_a_text_that_cannot_be_restored_keeps_no_stray(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mender_module, "LANDED", 1)
+    monkeypatch.setattr(mender_module, "SAVED", 1)
+    platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await late(store, platform)
+        platform.error = PlaceGone("locked")
+        await lose_the_turn(store, "m1")
+        await until(lambda: platform.opened > 1)
+        platform.error = None
+
+        await until(lambda: list(platform.shown.screen) == ["m1"], within=8)
+
+
+async def test_a_look_for_strays_that_fails_is_repeated(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mender_module, "LANDED", 1)
+    monkeypatch.setattr(mender_module, "SAVED", 1)
+    platform, slow = FakePlatform(unseen=2), FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await late(store, platform)
+        # One that a person has deleted meanwhile.
+        platform.left = ["m1", "gone", "m2"]
+        await lose_the_turn(store, "m1")
+
+        await shows(platform, {"m1": "The end."})
+
+
+async def test_a_message_of_an_earlier_try_that_its_answer_does_not_need_goes(
+    store: Store,
+) -> None:
+    platform, dead = FakePlatform(), a_queue(store, "dead")
+    await dead.admit(a_turn())
+    tokens: list[Token] = []
+    while not tokens:
+        tokens = await dead.ready(["console"], count=1, block_seconds=0.1)
+    await dead.take(tokens[0])
+    stray = await platform.shown.post(Page(1, "Half", final=False))
+    platform.left = [stray]
+
+    async with running(a_worker(store, platform, FakeModel(WORDS))):
+        await shows(platform, {"m2": "".join(WORDS)})
+
+
+@dataclass
+class Blinking(FakePlatform):
+    """The store is away from the moment at which strays are found, for `seconds`."""
+
+    way: SocketLine | None = None
+    seconds: float = 1.0
+    mending: asyncio.Task[None] | None = None
+
+    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        assert self.way
+        await self.way.cut()
+        self.mending = asyncio.create_task(self._mend(self.way))
+        return await super().strays(turn, but=but)
+
+    async def _mend(self, way: SocketLine) -> None:
+        await asyncio.sleep(self.seconds)
+        await way.mend()
+
+
+async def test_a_message_that_nobody_knows_of_goes_however_the_store_blinks(
+    store: Store, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
+    monkeypatch.setattr(mender_module, "LANDED", 1)
+    monkeypatch.setattr(mender_module, "SAVED", 1)
+    platform, prefix = Blinking(), store.key("").partition(":")[0]
+    slow = FakeModel(WORDS * 20, pause=0.02)
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            line(valkey_url, Path(folder)) as platform.way,
+            connect(url=platform.way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
+            running(a_worker(cut_off, platform, slow, name="late")),
+        ):
+            await a_queue(store).admit(a_turn())
+            await until(lambda: platform.shown.screen)
+            stray = await platform.shown.post(Page(0, "Half", final=False))
+            platform.left = ["m1", stray]
+            await lose_the_turn(store, "m1")
+
+            await shows(platform, {"m1": "The end."})
+            assert platform.mending
+            await platform.mending

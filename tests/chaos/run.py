@@ -47,7 +47,8 @@ class Report:
     """What happened in a run; `str` is a table.
 
     `late` are the delays of this process's own loop, in seconds: on a machine that is too busy for
-    the people and the emulators, recoveries are late for that reason.
+    the people and the emulators, recoveries are late for that reason. `logs` are the processes',
+    in the order in which they ended.
     """
 
     turns: int
@@ -57,6 +58,7 @@ class Report:
     recoveries: Sequence[Recovery]
     late: Sequence[float]
     verdict: Verdict
+    logs: Sequence[str]
 
     def __str__(self) -> str:
         counts = self.verdict.counts
@@ -165,20 +167,18 @@ async def _watch_the_loop(late: list[float]) -> None:
 
 async def _judged(world: World, people: People, late: Sequence[float]) -> Report:
     await _rest(world, people.talks)
-    asked = world.model.requests
-    verdict = judge(
-        people.talks,
-        asked=asked,
-        remembered=await _remembered(world.server),
-        logs=world.fleet.texts,
-    )
+    asked, logs = world.model.requests, world.fleet.texts
+    remembered = await _remembered(world.server)
+    verdict = judge(people.talks, asked=asked, remembered=remembered, logs=logs)
     verdict.problems += [
         f"{name} has struck {times} times and done nothing"
         for name, times in world.done.items()
         if times >= _IN_VAIN and not world.effects[name]
     ]
     found = recoveries(asked, world.kills)
-    return Report(people.turns, people.doubled, world.done, world.effects, found, late, verdict)
+    return Report(
+        people.turns, people.doubled, world.done, world.effects, found, late, verdict, logs
+    )
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -13,24 +13,23 @@ from bot.domain import Page, Shown, Turn
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
 from bot.lease import Lease
 from bot.ports import Platform
-from bot.turns import TurnQueue
+from bot.tasks import cancelled
+from bot.turns import Mend, TurnQueue
 
 log = logging.getLogger(__name__)
 
 AWAY_SECONDS = 0.5  # pause while the store is away, or before a late write is mended again
 _LONGEST_PAUSE = 60.0  # seconds
-# How long a worker that lost its lease mends, the wait for the new owner's end included: an answer
-# may take ten minutes.
-MEND_SECONDS = 900.0
-# Leases after which a post whose answer was lost has landed, or will not; and after which whoever
-# posted a message has saved its id, though the answer was lost.
-LANDED, SAVED = 3, 6
+_AT_ONCE = 16
+# Leases after which whoever posted a message has saved its id, though the answer was lost; and
+# after which a turn is mended anew, for whoever began to is gone, or the platform was away.
+SAVED, PATIENCE = 6, 12
 
 Step = Callable[[], Awaitable[None]]
 
 
 class Mender:
-    """Mends beside the work, until it is done, or the platform refuses, or a quarter of an hour."""
+    """Mends beside the work what the queue wants mended, whoever has seen that it has to be."""
 
     def __init__(
         self,
@@ -44,34 +43,66 @@ class Mender:
         self._platforms = platforms
         self._conversation = conversation
         self._lease_seconds = lease_seconds
-        self.tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Mend until cancelled."""
+        try:
+            while True:
+                with suppress(StoreUnavailable):
+                    await self._take_what_is_due()
+                await asyncio.sleep(self._lease_seconds / 3)
+        finally:
+            await cancelled(*self._tasks)
 
     def lost(self, lease: Lease) -> None:
-        """Put the final text back where our last write may have landed after it.
+        """Have the turn mended: our last write may land after its end."""
+        self._begin(self._tell(lease))
 
-        A message that only we know of is taken away, and then one that nobody knows of.
+    async def _tell(self, lease: Lease) -> None:
+        while True:
+            with suppress(StoreUnavailable):
+                return await self._queue.late(lease.turn, lease.shown.pages)
+            await asyncio.sleep(AWAY_SECONDS)
+
+    async def _take_what_is_due(self) -> None:
+        for name in self._platforms:
+            while len(self._tasks) < _AT_ONCE:
+                mend = await self._queue.mend(name, patience=self._patience)
+                if mend is None:
+                    break
+                self._begin(self._mend(mend))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _mend(self, mend: Mend) -> None:
+        """The outermost handler of a turn that is mended; what does not succeed is tried anew."""
+        try:
+            async with asyncio.timeout(self._patience):
+                if ended := await self._queue.ended(mend.turn.id):
+                    if mend.late is not None:
+                        await _through(partial(self._restore, mend.turn, ended, mend.late))
+                    await _through(partial(self._take_strays_away, mend.turn, ended))
+                await self._queue.mended(mend)
+        except (TimeoutError, StoreUnavailable):
+            log.info("What an earlier try at a turn has left is looked at again later")
+        except Exception:
+            log.exception("Turn %s could not be mended", mend.turn.id)
+
+    async def _restore(self, turn: Turn, ended: Shown, posted: Sequence[str]) -> None:
+        """Put the final text back where a late write may have landed after it.
+
+        A message that only its writer knows of is taken away.
         """
-        self._begin(partial(self._restore, lease), partial(self._take_strays_away, lease.turn))
-
-    def ended(self, turn: Turn) -> None:
-        """Take away what an earlier try has posted and told nobody: the answer may not need it."""
-        self._begin(partial(self._take_strays_away, turn))
-
-    def _begin(self, *steps: Step) -> None:
-        task = asyncio.create_task(_mended(steps))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def _restore(self, lease: Lease) -> None:
-        turn = lease.turn
-        ended = await self._end_of(turn.id)
         async with self._platform_of(turn).surface(turn, again=True) as surface:
-            await self._conversation.restore(ended, surface, posted=lease.shown.pages)
+            await self._conversation.restore(ended, surface, posted=posted)
 
-    async def _take_strays_away(self, turn: Turn) -> None:
-        await asyncio.sleep(LANDED * self._lease_seconds)
+    async def _take_strays_away(self, turn: Turn, ended: Shown) -> None:
         platform = self._platform_of(turn)
-        found = await platform.strays(turn, but=(await self._end_of(turn.id)).pages)
+        found = await platform.strays(turn, but=ended.pages)
         strays = await self._unknown(turn, found)
         if not strays:
             return
@@ -96,22 +127,12 @@ class Mender:
     async def _is_known(self, turn: Turn, message_id: str) -> bool:
         return bool(await self._queue.thread_of(turn.key.platform, message_id))
 
-    async def _end_of(self, turn_id: str) -> Shown:
-        while True:
-            with suppress(StoreUnavailable):
-                if ended := await self._queue.ended(turn_id):
-                    return ended
-            await asyncio.sleep(AWAY_SECONDS)
+    @property
+    def _patience(self) -> float:
+        return PATIENCE * self._lease_seconds
 
     def _platform_of(self, turn: Turn) -> Platform:
         return self._platforms[turn.key.platform]
-
-
-async def _mended(steps: Sequence[Step]) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(MEND_SECONDS):
-            for step in steps:
-                await _through(step)
 
 
 async def _through(step: Step) -> None:

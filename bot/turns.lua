@@ -19,6 +19,8 @@
 --   history:<thread>     list of exchanges
 --   posted:<message>     the thread in which a surface posted a message
 --   pressed:<press>      a press of Regenerate that was heeded
+--   mend:<platform>      sorted set of turns that have ended, by the time (ms) at which somebody looks
+--                        for what an earlier try has left
 --   dead                 stream of turns that were given up
 
 local prefix = KEYS[1]
@@ -26,6 +28,8 @@ local GROUP = 'workers'
 local LATE_ADMISSION_MS = 600000
 -- Longer than any platform tells of a press again.
 local PRESS_MS = 3600000
+-- As many looks, and nothing helps.
+local LOOKS = 20
 -- About as long as an answer takes.
 local YIELD_US = 30000000
 
@@ -141,6 +145,13 @@ local function enqueue(id, thread, person)
   redis.call('SADD', key('open', person), id)
   if redis.call('RPUSH', mailbox, id) == 1 then make_ready(thread) end
   keep(key('turn', id), mailbox, key('open'), key('open', person), key('history', thread))
+end
+
+local function mend_later(id, thread, delay)
+  local mend = key('mend', platform_of(thread))
+  redis.call('HDEL', key('turn', id), 'looks')
+  redis.call('ZADD', mend, now_ms() + delay, id)
+  keep(mend)
 end
 
 local verbs = {}
@@ -273,8 +284,9 @@ function verbs.save(id, fence, pages, shown, cuts, rest)
   return redis.call('HGET', key('turn', id), 'stop') or ''
 end
 
--- Repeating it, because its answer was lost, changes nothing.
-function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange, history_limit)
+-- Repeating it, because its answer was lost, changes nothing. `landed` is the time (ms) after which a
+-- write of an earlier try has arrived, or never will.
+function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange, history_limit, landed)
   local turn = record(id)
   if turn.fence == fence and turn.state == outcome then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
@@ -294,6 +306,7 @@ function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange, history_
   keep(name)
   -- What was posted while the store was away was not saved before.
   note_posted(turn.thread, pages)
+  if tonumber(fence) > 1 then mend_later(id, turn.thread, landed) end
   redis.call('LREM', key('mailbox', turn.thread), 1, id)
   close(id, turn.person)
   release(id, turn)
@@ -319,6 +332,44 @@ function verbs.back(id, fence, delay, counts)
   end
   wake_waiting(turn.person)
   return 'ok'
+end
+
+-- A try that has lost the turn tells what it may have written since; `pages` are all of its messages.
+function verbs.late(id, pages)
+  local name, thread = key('turn', id), record(id).thread
+  if not thread then return 0 end
+  local late = cjson.decode(redis.call('HGET', name, 'late') or '[]')
+  for _, message in ipairs(cjson.decode(pages)) do table.insert(late, message) end
+  redis.call('HSET', name, 'late', #late > 0 and cjson.encode(late) or '[]')
+  mend_later(id, thread, 0)
+  return 1
+end
+
+-- Answers {id, claim, body, pressed_at, late} of a turn that is due, or false when none is. Somebody
+-- else has it `patience` ms later, unless it was mended. The end of one that is under way asks anew.
+function verbs.mend(platform, patience)
+  local mend = key('mend', platform)
+  while true do
+    local id = redis.call('ZRANGEBYSCORE', mend, '-inf', now_ms(), 'LIMIT', 0, 1)[1]
+    if not id then return false end
+    local name = key('turn', id)
+    local known = redis.call('HMGET', name, 'state', 'body', 'pressed_at', 'late')
+    local ended = known[1] and known[1] ~= 'queued' and known[1] ~= 'running'
+    if ended and redis.call('HINCRBY', name, 'looks', 1) <= LOOKS then
+      local claim = now_ms() + patience
+      redis.call('ZADD', mend, claim, id)
+      return {id, claim, known[2], known[3] or '{}', known[4] or ''}
+    end
+    redis.call('ZREM', mend, id)
+  end
+end
+
+-- Unless it was asked for anew meanwhile.
+function verbs.mended(platform, id, claim)
+  local mend = key('mend', platform)
+  if redis.call('ZSCORE', mend, id) ~= claim then return 0 end
+  redis.call('HDEL', key('turn', id), 'late', 'looks')
+  return redis.call('ZREM', mend, id)
 end
 
 function verbs.due(platform)

@@ -28,6 +28,8 @@ from bot.store import Store, store_errors
 log = logging.getLogger(__name__)
 
 GROUP = "workers"
+# Leases after which a write whose answer was lost has landed, or will not.
+LANDED = 3
 HISTORY_LIMIT = 200  # exchanges that a thread remembers; a prompt holds far fewer
 
 _Answer = str | int | list[str] | None
@@ -83,6 +85,19 @@ class Taken:
         return self.fence > 1
 
 
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """A turn that has ended, and of which an earlier try may have left something.
+
+    `late` are the messages of those who lost it, where any did and may have written since its end.
+    `claim` is the time, in ms of Redis's clock, at which somebody else may have it.
+    """
+
+    turn: Turn
+    late: tuple[str, ...] | None
+    claim: int
+
+
 class TurnQueue:
     """Every turn that was admitted, until it has an outcome.
 
@@ -104,6 +119,7 @@ class TurnQueue:
         self._limits = limits
         self._lease_ms = int(lease_seconds * 1000)
         self._keep_ms = int(keep_seconds * 1000)
+        self._ending = HISTORY_LIMIT, LANDED * self._lease_ms
         source = files("bot").joinpath("turns.lua").read_text(encoding="utf-8")
         self._script = store.redis.register_script(source)
 
@@ -204,8 +220,7 @@ class TurnQueue:
             turn = _turn(body, pressed_at)
         except (ValueError, KeyError, TypeError):
             log.exception("Turn %s cannot be read: it was written by another version", turn_id)
-            ended = ("dead", pages, text, cuts, "", HISTORY_LIMIT)
-            await self._call("finish", turn_id, fence, *ended)
+            await self._call("finish", turn_id, fence, "dead", pages, text, cuts, "", *self._ending)
             return None
         return Taken(
             turn=turn,
@@ -232,12 +247,37 @@ class TurnQueue:
         pages, text, cuts, _ = _written(shown)
         remembered = encode(exchange) if exchange else ""
         await self._fenced(
-            "finish", taken, shown.outcome, pages, text, cuts, remembered, HISTORY_LIMIT
+            "finish", taken, shown.outcome, pages, text, cuts, remembered, *self._ending
         )
 
     async def back(self, taken: Taken, *, delay_seconds: float, counts: bool) -> None:
         """Give the turn back, for a later try or (not counted) for another worker."""
         await self._fenced("back", taken, int(delay_seconds * 1000), "1" if counts else "")
+
+    async def late(self, turn: Turn, pages: Sequence[str]) -> None:
+        """Have a turn mended that we have lost, where we may have written after its end.
+
+        `pages` are all messages that we have posted.
+        """
+        await self._call("late", turn.id, json.dumps(list(pages)))
+
+    async def mend(self, platform: str, *, patience: float) -> Mend | None:
+        """Claim a turn that is to be mended, for so many seconds; None when there is none."""
+        answer = await self._call("mend", platform, int(patience * 1000))
+        if not isinstance(answer, list):
+            return None
+        turn_id, claim, body, pressed_at, late = answer
+        try:
+            turn = _turn(body, pressed_at)
+        except (ValueError, KeyError, TypeError):
+            log.exception("Turn %s cannot be mended: it was written by another version", turn_id)
+            await self._call("mended", platform, turn_id, claim)
+            return None
+        return Mend(turn, tuple(json.loads(late)) if late else None, int(claim))
+
+    async def mended(self, mend: Mend) -> None:
+        """Let nobody mend the turn again, unless that was asked for meanwhile."""
+        await self._call("mended", mend.turn.key.platform, mend.turn.id, mend.claim)
 
     async def stop(self, turn_id: str) -> bool:
         """Ask whoever works on the turn to end it; False when it has ended or is not known."""

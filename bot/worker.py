@@ -76,8 +76,11 @@ class Worker:
         told = asyncio.create_task(stopping.wait())
         taking = asyncio.create_task(self._take_what_is_ready(stopping))
         following = asyncio.create_task(self._follow_stops())
+        mending = asyncio.create_task(self._mender.run())
         try:
-            await asyncio.wait((told, taking, following), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                (told, taking, following, mending), return_when=asyncio.FIRST_COMPLETED
+            )
             deadline = loop.time() + self._drain_seconds
             # A token that was read and not taken would have to wait for its lease to end.
             await asyncio.wait((taking,), timeout=BLOCK_SECONDS + _MARGIN)
@@ -85,14 +88,14 @@ class Worker:
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=deadline - loop.time())
         finally:
-            others = [told, taking, following, *self._tasks, *self._mender.tasks]
+            others = [told, taking, following, mending, *self._tasks]
             for task in others:
                 task.cancel()
             await asyncio.wait(others, timeout=_HAND_OVER_SECONDS)
         with suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(_MARGIN):
                 await self._queue.leave(list(self._platforms))
-        for task in (taking, following):
+        for task in (taking, following, mending):
             if task.done() and not task.cancelled():
                 task.result()
 
@@ -235,8 +238,6 @@ class Worker:
         else:
             async with self._conversation.asking(lease) as deltas, opened as surface:
                 await self._conversation.answer(lease, surface, deltas)
-        if lease.taken.again:
-            self._mender.ended(lease.turn)
 
     async def _back(self, taken: Taken, *, at_least: float = 0.0) -> None:
         delay = min(2.0 ** (taken.tries - 1), LONGEST_BACK)

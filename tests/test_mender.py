@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from bot import mender as mender_module
+from bot import turns as turns_module
 from bot.domain import Page, Shown, Turn
 from bot.errors import (
     PlaceGone,
@@ -20,8 +22,8 @@ from bot.errors import (
 )
 from bot.mender import Mender
 from bot.store import Store, connect
-from bot.turns import Taken, Token, TurnQueue
-from config.settings import Settings
+from bot.tasks import cancelled
+from bot.turns import Mend, Taken, Token, TurnQueue
 from tests.at_work import (
     KEY,
     LEASE,
@@ -72,6 +74,32 @@ async def shows(platform: FakePlatform, screen: dict[str, str]) -> None:
             await asyncio.sleep(0.02)
 
 
+@asynccontextmanager
+async def mending(queue: TurnQueue, platform: FakePlatform) -> AsyncIterator[None]:
+    """Mend as a worker does besides its work."""
+    mender = Mender(
+        queue=queue,
+        platforms={"console": platform},
+        conversation=a_conversation(queue.store, FakeModel()),
+        lease_seconds=LEASE,
+    )
+    task = asyncio.create_task(mender.run())
+    try:
+        yield
+    finally:
+        await cancelled(task)
+
+
+async def to_mend(store: Store) -> int:
+    return int(await store.command("ZCARD", store.key("mend", "console")))
+
+
+async def all_mended(store: Store) -> None:
+    async with asyncio.timeout(10):
+        while await to_mend(store):
+            await asyncio.sleep(0.02)
+
+
 async def test_a_worker_that_lost_its_lease_restores_the_final_text(store: Store) -> None:
     platform = FakePlatform()
     slow = FakeModel(WORDS * 20, pause=0.02)
@@ -114,13 +142,6 @@ async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
             await way.mend()
 
             await shows(platform, {"m1": "The end."})
-
-
-def test_a_worker_mends_for_longer_than_an_answer_may_take() -> None:
-    settings = Settings.load({}, Path("no file"))
-    looks = mender_module.LANDED + mender_module.SAVED
-
-    assert settings.reply_timeout + looks * settings.lease_seconds < mender_module.MEND_SECONDS
 
 
 async def test_a_message_that_only_the_loser_of_a_lease_knows_goes(store: Store) -> None:
@@ -189,15 +210,8 @@ async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
 async def test_a_message_that_a_turn_under_way_has_not_saved_yet_stays(
     saves: bool, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mender_module, "LANDED", 0.1)
     monkeypatch.setattr(mender_module, "SAVED", 0.1)
     platform, queue = FakePlatform(left=["m1"]), a_queue(store, lease=60)
-    mender = Mender(
-        queue=queue,
-        platforms={"console": platform},
-        conversation=a_conversation(store, FakeModel()),
-        lease_seconds=LEASE,
-    )
     for number in (1, 2):
         await queue.admit(a_turn(number))
     first = await take(queue)
@@ -206,11 +220,12 @@ async def test_a_message_that_a_turn_under_way_has_not_saved_yet_stays(
     # Posted while the worker of the second turn does not reach the store.
     await platform.shown.post(Page(0, "Half", final=False))
 
-    mender.ended(first.turn)
-    await asyncio.sleep(LEASE)
-    shown = list(platform.shown.screen)
-    await queue.finish(second, Shown(("m1",) if saves else (), outcome="done"), None)
-    await until(lambda: not mender.tasks)
+    async with mending(queue, platform):
+        await queue.late(first.turn, ())
+        await asyncio.sleep(LEASE)
+        shown = list(platform.shown.screen)
+        await queue.finish(second, Shown(("m1",) if saves else (), outcome="done"), None)
+        await all_mended(store)
 
     assert shown == ["m1"]
     assert list(platform.shown.screen) == (["m1"] if saves else [])
@@ -243,7 +258,7 @@ async def test_a_platform_that_is_away_is_mended_later(
 async def test_a_text_that_cannot_be_restored_keeps_no_stray(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mender_module, "LANDED", 1)
+    monkeypatch.setattr(turns_module, "LANDED", 1)
     monkeypatch.setattr(mender_module, "SAVED", 1)
     platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
 
@@ -260,7 +275,7 @@ async def test_a_text_that_cannot_be_restored_keeps_no_stray(
 async def test_a_look_for_strays_that_fails_is_repeated(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mender_module, "LANDED", 1)
+    monkeypatch.setattr(turns_module, "LANDED", 1)
     monkeypatch.setattr(mender_module, "SAVED", 1)
     platform, slow = FakePlatform(unseen=2), FakeModel(WORDS * 20, pause=0.02)
 
@@ -312,7 +327,7 @@ async def test_a_message_that_nobody_knows_of_goes_however_the_store_blinks(
     store: Store, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
-    monkeypatch.setattr(mender_module, "LANDED", 1)
+    monkeypatch.setattr(turns_module, "LANDED", 1)
     monkeypatch.setattr(mender_module, "SAVED", 1)
     platform, prefix = Blinking(), store.key("").partition(":")[0]
     slow = FakeModel(WORDS * 20, pause=0.02)
@@ -331,3 +346,141 @@ async def test_a_message_that_nobody_knows_of_goes_however_the_store_blinks(
             await shows(platform, {"m1": "The end."})
             assert platform.mending
             await platform.mending
+
+
+# What is to be mended stands in the queue
+
+
+async def ended_by_a_second_try(queue: TurnQueue, number: int = 1) -> Taken:
+    await queue.admit(a_turn(number, thread=f"t{number}"))
+    await queue.back(await take(queue), delay_seconds=0, counts=True)
+    taken = await take(queue)
+    await queue.finish(taken, Shown(("m1",), "The end.", outcome="done"), None)
+    return taken
+
+
+async def due(queue: TurnQueue, *, patience: float = 60.0) -> Mend:
+    async with asyncio.timeout(10):
+        while not (mend := await queue.mend("console", patience=patience)):
+            await asyncio.sleep(0.02)
+    return mend
+
+
+async def test_what_a_dead_worker_began_to_mend_is_mended_by_another(store: Store) -> None:
+    platform, queue = FakePlatform(), a_queue(store)
+    await platform.shown.post(Page(0, "The end.", final=True))
+    platform.left = [await platform.shown.post(Page(0, "Half", final=False))]
+    await ended_by_a_second_try(queue)
+    await due(a_queue(store, "dead"), patience=0.5)
+
+    async with mending(queue, platform):
+        await shows(platform, {"m1": "The end."})
+        await all_mended(store)
+
+
+async def test_an_answer_that_needed_one_try_is_not_looked_at(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn())
+
+    await queue.finish(await take(queue), Shown(("m1",), "The end.", outcome="done"), None)
+
+    assert await to_mend(store) == 0
+
+
+async def test_what_was_lost_under_way_is_mended_after_its_end(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn())
+    first = await take(queue)
+    await queue.late(first.turn, ("m1", "m2"))
+    running = await queue.mend("console", patience=60)
+    await queue.back(first, delay_seconds=0, counts=True)
+    await queue.late(first.turn, ())
+    waiting = await queue.mend("console", patience=60)
+
+    taken = await take(queue)
+    await queue.late(taken.turn, ("m3",))
+    await queue.finish(taken, Shown(("m1",), "The end.", outcome="done"), None)
+    landing = await queue.mend("console", patience=60)
+    mend = await due(queue)
+
+    assert (running, waiting, landing) == (None, None, None)
+    assert (mend.turn, mend.late) == (taken.turn, ("m1", "m2", "m3"))
+    await queue.mended(mend)
+    assert await to_mend(store) == 0
+
+
+async def test_what_is_mended_is_not_mended_with_the_next(store: Store) -> None:
+    queue = a_queue(store)
+    taken = await ended_by_a_second_try(queue)
+    await queue.late(taken.turn, ("m2",))
+    await queue.mended(await due(queue))
+
+    await queue.late(taken.turn, ("m3",))
+
+    assert (await due(queue)).late == ("m3",)
+
+
+async def test_what_is_lost_while_it_is_mended_is_mended_again(store: Store) -> None:
+    queue = a_queue(store)
+    taken = await ended_by_a_second_try(queue)
+    mend = await due(queue)
+    assert mend.late is None
+
+    await queue.late(taken.turn, ())
+    await queue.mended(mend)
+
+    assert (await due(queue)).late == ()
+
+
+async def test_what_cannot_be_mended_is_given_up(store: Store) -> None:
+    queue, looks = a_queue(store), 0
+    taken = await ended_by_a_second_try(queue)
+    await due(queue, patience=0.0)
+    # It begins anew with what is told later.
+    await queue.late(taken.turn, ())
+    while await to_mend(store):
+        if await queue.mend("console", patience=0.0):
+            looks += 1
+        await asyncio.sleep(0.002)
+
+    assert looks == 20
+
+
+async def test_a_turn_of_another_version_holds_up_no_other(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = a_queue(store)
+    strange = await ended_by_a_second_try(queue, 1)
+    await ended_by_a_second_try(queue, 2)
+    await store.command("HSET", store.key("turn", strange.turn.id), "body", "{}")
+
+    mend = await due(queue)
+
+    assert mend.turn.id == "console:2"
+    assert "Turn console:1 cannot be mended" in caplog.text
+    await queue.mended(mend)
+    assert await to_mend(store) == 0
+
+
+@dataclass
+class Buggy(FakePlatform):
+    """Fails over the first turn with an error of its own."""
+
+    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        if turn.id == "console:1":
+            raise ValueError("a bug")
+        return await super().strays(turn, but=but)
+
+
+async def test_a_bug_over_one_turn_holds_up_no_other(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    platform, queue = Buggy(), a_queue(store)
+    await ended_by_a_second_try(queue, 1)
+    await ended_by_a_second_try(queue, 2)
+
+    async with mending(queue, platform):
+        async with asyncio.timeout(10):
+            while await to_mend(store) != 1:
+                await asyncio.sleep(0.02)
+        await until(lambda: "Turn console:1 could not be mended" in caplog.text)

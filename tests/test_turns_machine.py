@@ -36,7 +36,7 @@ from bot.errors import (
 )
 from bot.history import History, encode
 from bot.store import Store, connect
-from bot.turns import Limits, Taken, Token, TurnQueue
+from bot.turns import Limits, Mend, Taken, Token, TurnQueue
 
 T = TypeVar("T")
 
@@ -47,6 +47,8 @@ LIMITS = Limits(waiting_per_thread=3, waiting_per_person=4, waiting=7, running_p
 PEOPLE = {name: Person(name, name) for name in ("ann", "ben", "cleo")}
 THREADS = {name: ThreadKey("console", "local", "c", name) for name in ("t1", "t2", "t3")}
 WORKERS = ("w1", "w2")
+LOOKS = 20
+DUE, LANDING = 0, -1
 KEEP_SECONDS = 60
 
 
@@ -69,6 +71,8 @@ class Known:
     after: str | None = None  # the exchange before it, where it left none
     stop: bool = False
     forgotten: bool = False
+    late: tuple[str, ...] | None = None  # what those who lost it have posted
+    looks: int = 0
 
     @property
     def open(self) -> bool:
@@ -110,6 +114,7 @@ class Model:
         self.threads = {name: Thread() for name in THREADS}
         self.pressed: set[str] = set()
         self.dead: list[str] = []
+        self.mend: dict[str, int] = {}  # to each turn its claim, DUE or LANDING
         self.clock = 0
 
     def open(self, person: str = "") -> list[Known]:
@@ -188,6 +193,12 @@ class Model:
             self.dead.append(turn_id)
         known.state, known.shown = outcome, shown
         thread.mailbox.remove(turn_id)
+        if known.fence > 1:
+            self.mend[turn_id], known.looks = LANDING, 0
+
+    def may_be_mended(self, turn_id: str) -> bool:
+        known = self.turns[turn_id]
+        return not known.open and self.mend[turn_id] == DUE and known.looks < LOOKS
 
     def forget(self, turn_id: str) -> None:
         known = self.turns.setdefault(turn_id, Known(state="dropped"))
@@ -222,6 +233,7 @@ class Queue(RuleBasedStateMachine):
         self.asked: list[tuple[tuple[str | int, ...], object]] = []
         self.seen: list[Token] = []  # every token that was ever read
         self.held: list[tuple[str, Taken]] = []  # every turn that was ever taken, with its worker
+        self.mends: list[Mend] = []  # all that were ever claimed
         self.idle: set[str] = set()  # tokens that nobody renewed in time
 
     def _queue(self, worker: str) -> TurnQueue:
@@ -407,6 +419,62 @@ class Queue(RuleBasedStateMachine):
             known.tries -= not counts
             self.release(taken.turn.id)
 
+    @rule(data=st.data(), pages=st.sampled_from([(), ("one",), ("two", "three")]))
+    def late(self, data: st.DataObject, pages: tuple[str, ...]) -> None:
+        """Somebody who had a turn may have written since he lost it."""
+        if self.held:
+            _, taken = self.one_held(data)
+            known = self.model.turns[taken.turn.id]
+            self.run(self.queues["w1"].late(taken.turn, pages))
+            known.late, known.looks = (known.late or ()) + pages, 0
+            self.model.mend[taken.turn.id] = DUE
+
+    @rule()
+    def land(self) -> None:
+        """Every write has landed, and whoever mends has had his time."""
+        for turn_id in self.model.mend:
+            self.command("ZADD", self.here.key("mend", "console"), "XX", 0, turn_id)
+        self.model.mend = dict.fromkeys(self.model.mend, DUE)
+
+    @rule()
+    def mend(self) -> None:
+        self.to_mend()
+
+    def to_mend(self) -> Mend | None:
+        model = self.model
+        due = {one for one, at in model.mend.items() if at == DUE}
+        wanted = {one for one in due if model.may_be_mended(one)}
+
+        mend = self.run(self.queues["w1"].mend("console", patience=3600))
+
+        left = self.command("ZRANGE", self.here.key("mend", "console"), 0, -1)
+        assert isinstance(left, list)
+        gone = model.mend.keys() - {*left}
+        assert gone <= due - wanted
+        model.mend = {one: at for one, at in model.mend.items() if one not in gone}
+        if mend is None:
+            assert (wanted, gone) == (set(), due)
+            return None
+        known = model.turns[mend.turn.id]
+        assert mend.turn.id in wanted
+        assert mend.late == known.late
+        known.looks += 1
+        model.mend[mend.turn.id] = mend.claim
+        self.mends.append(mend)
+        return mend
+
+    @rule(data=st.data())
+    def mended(self, data: st.DataObject) -> None:
+        if self.mends:
+            self.is_mended(data.draw(st.sampled_from(self.mends[-4:])))
+
+    def is_mended(self, mend: Mend) -> None:
+        self.run(self.queues["w2"].mended(mend))
+        turn_id = mend.turn.id
+        if self.model.mend.get(turn_id) == mend.claim:
+            del self.model.mend[turn_id]
+            self.model.turns[turn_id].late, self.model.turns[turn_id].looks = None, 0
+
     @rule(number=st.integers(0, 5))
     def stop(self, number: int) -> None:
         known = self.model.turns.get(f"console:{self.number - number}")
@@ -514,6 +582,7 @@ class Queue(RuleBasedStateMachine):
             self.ask("LRANGE", "history", key, 0, -1, expect=lines)
         for turn_id, known in model.turns.items():
             self.ask("HGET", "turn", turn_id, "state", expect=known.state)
+        self.ask("ZCARD", "mend", "console", expect=len(model.mend))
         self.answers_are_as_expected()
         self.every_thread_is_in_its_place()
         remembered = [turn_id for thread in model.threads.values() for turn_id, _ in thread.history]
@@ -545,6 +614,10 @@ class Queue(RuleBasedStateMachine):
             assert self.ended(turn_id) == "done"
         assert self.size("XLEN", "ready", "console") == 0
         assert not any(self.places())
+        self.land()
+        while mend := self.to_mend():
+            self.is_mended(mend)
+        assert self.size("ZCARD", "mend", "console") == 0
 
     # How it is done
 

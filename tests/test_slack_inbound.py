@@ -410,6 +410,28 @@ async def test_an_event_is_acknowledged_only_after_admission() -> None:
         assert min(d.seconds for d in slack.deliveries if d.kind == "app_mention") >= 0.2
 
 
+@both_transports
+async def test_what_is_not_admitted_before_we_leave_is_told_to_the_next(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.slack.socket._LAST", 0.1)
+    leaving, following = FakeIntake(), FakeIntake()
+    leaving.open.clear()
+    async with SlackEmulator(ack_within=1.0) as slack:
+        async with hearing(slack, leaving, transport):
+            await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+            await until(lambda: leaving.turns)
+        left_open = slack.sockets
+        leaving.open.set()
+
+        async with hearing(slack, following, transport):
+            await until(lambda: len(tries(slack)) == 2)
+            slack.clock.advance(60.0)
+            await until(lambda: tries(slack)[-1] == 200)
+
+        assert (left_open, tries(slack)[0], following.texts) == (0, None, ["why?"])
+
+
 async def test_a_failure_of_ours_is_logged_and_the_event_comes_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -529,6 +529,49 @@ async def test_what_is_said_while_the_store_is_away_is_a_turn_when_it_is_back(
             await until(lambda: intake.texts == ["two"], within=5)
 
 
+async def test_what_one_process_could_not_store_needs_no_word_from_slack(store: Store) -> None:
+    intake = FakeIntake()
+    async with quiet() as slack, a_process(slack, intake, store):
+        ann = slack.user("Ann")
+        await until_heard(store)
+        intake.refuses = StoreUnavailable("away")
+        ts = await slack.say(slack.dm(ann), ann, "two")
+        await lost(slack)
+        await slack.delete(slack.dm(ann), ts)
+        await lost(slack, events=2)
+        await passed(store, 4)
+        tried = intake.refusals
+        await until(lambda: intake.refusals > tried + 2)
+        kept_open = await silence(store)
+
+        intake.refuses = None
+        await until(lambda: intake.forgotten, within=5)
+        await until_heard(store)
+
+        assert (intake.texts, len(intake.forgotten), reads(slack)) == (["two"], 1, [])
+    # Another process would look, should this one end before.
+    assert kept_open >= 4
+
+
+async def test_what_waits_for_the_store_does_not_pile_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.slack.watch._KEPT", 2)
+    intake = FakeIntake()
+    async with quiet() as slack, a_process(slack, intake, store):
+        ann = slack.user("Ann")
+        intake.refuses = StoreUnavailable("away")
+        for number, text in enumerate(("one", "two", "three"), start=1):
+            await slack.say(slack.dm(ann), ann, text)
+            await lost(slack, events=number)
+
+        intake.refuses = None
+        await until_heard(store)
+        await until(lambda: len(intake.turns) == 2)
+
+        assert intake.texts == ["one", "two"]
+
+
 async def test_a_question_that_cannot_be_handled_holds_up_no_other(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

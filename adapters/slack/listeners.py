@@ -27,7 +27,12 @@ Body = Mapping[str, object]
 
 
 def build_app(
-    client: AsyncWebClient, *, identity: Identity, inbound: Inbound, ask: AskCommand
+    client: AsyncWebClient,
+    *,
+    identity: Identity,
+    on_event: Callable[[dict[str, object]], Awaitable[None]],
+    inbound: Inbound,
+    ask: AskCommand,
 ) -> AsyncApp:
     """Return an app that acknowledges what was stored, and has Slack send the rest again.
 
@@ -51,8 +56,8 @@ def build_app(
         attaching_conversation_kwargs_enabled=False,
     )
 
-    async def on_event(event: dict[str, object]) -> None:
-        await inbound.on_event(event)
+    async def on_any_event(event: dict[str, object]) -> None:
+        await on_event(event)
 
     async def on_command(command: dict[str, str], ack: AsyncAck) -> None:
         if words := await ask.on_command(command):
@@ -74,7 +79,7 @@ def build_app(
         await ack()
 
     # One listener for every event: one that nobody listens to would not be acknowledged.
-    app.event(_ANY)(on_event)
+    app.event(_ANY)(on_any_event)
     app.command(COMMAND)(on_command)
     app.action(STOP)(on_stop)
     app.action(REGENERATE)(on_regenerate)

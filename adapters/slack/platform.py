@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import aiohttp
@@ -18,6 +18,7 @@ from adapters.slack.inbound import Inbound
 from adapters.slack.listeners import build_app
 from adapters.slack.listening import Listening
 from adapters.slack.messages import Messages
+from adapters.slack.missed import Event
 from adapters.slack.people import People
 from adapters.slack.signed_http import Handler, signed_handler
 from adapters.slack.sockets import Sockets
@@ -116,16 +117,11 @@ class SlackPlatform:
 
         listening = Listening(store, team=self._identity.team) if store else None
         inbound = self._inbound(intake, note=listening.note if listening else _nothing)
-        sockets = Sockets(self._app(intake, inbound), address=address, proxy=self._client.proxy)
+        watch = self._watch(listening, inbound) if listening else None
+        app = self._app(intake, inbound, on_event=(watch or inbound).on_event)
+        sockets = Sockets(app, address=address, proxy=self._client.proxy)
         jobs = [asyncio.create_task(sockets.keep())]
-        if listening:
-            watch = Watch(
-                self._client,
-                identity=self._identity,
-                budgets=self._budgets,
-                listening=listening,
-                inbound=inbound,
-            )
+        if watch:
             jobs.append(asyncio.create_task(watch.keep(lambda: sockets.are_open)))
         await together(*jobs)
 
@@ -136,7 +132,8 @@ class SlackPlatform:
         """
         if not self._signing_secret.strip():
             raise CannotStart("SLACK_SIGNING_SECRET is needed to hear Slack over HTTP")
-        app = self._app(intake, self._inbound(intake, note=_nothing))
+        inbound = self._inbound(intake, note=_nothing)
+        app = self._app(intake, inbound, on_event=inbound.on_event)
         return signed_handler(app, signing_secret=self._signing_secret)
 
     def _inbound(self, intake: Intake, *, note: Callable[[str, str], None]) -> Inbound:
@@ -149,7 +146,18 @@ class SlackPlatform:
             note=note,
         )
 
-    def _app(self, intake: Intake, inbound: Inbound) -> AsyncApp:
+    def _watch(self, listening: Listening, inbound: Inbound) -> Watch:
+        return Watch(
+            self._client,
+            identity=self._identity,
+            budgets=self._budgets,
+            listening=listening,
+            inbound=inbound,
+        )
+
+    def _app(
+        self, intake: Intake, inbound: Inbound, *, on_event: Callable[[Event], Awaitable[None]]
+    ) -> AsyncApp:
         ask = AskCommand(
             self._client,
             identity=self._identity,
@@ -157,7 +165,9 @@ class SlackPlatform:
             intake=intake,
             errands=self._errands,
         )
-        return build_app(self._client, identity=self._identity, inbound=inbound, ask=ask)
+        return build_app(
+            self._client, identity=self._identity, on_event=on_event, inbound=inbound, ask=ask
+        )
 
     async def _first_address(self) -> str:
         try:

@@ -19,12 +19,14 @@ from bot.errors import StoreUnavailable
 log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 1.0
+_KEPT = 100  # events that wait in memory; of those beyond Slack tells again
 
 
 class Watch:
     """Keeps the record of when Slack was heard; after an outage, asks Slack what was said.
 
-    That we hear Slack is not saved before all that was missed is read and admitted.
+    That we hear Slack is not saved before all that was missed is read and admitted, and what could
+    not be stored.
     """
 
     def __init__(
@@ -59,9 +61,22 @@ class Watch:
             except Exception:
                 log.exception("what was said while Slack was not heard could not be looked through")
 
+    async def on_event(self, event: Event) -> None:
+        """Take an event; one that cannot be stored raises, and is tried again at each beat.
+
+        Slack tells it again, too, but only to one process, which may have the same trouble, and
+        only three times.
+        """
+        try:
+            await self._inbound.on_event(event)
+        except StoreUnavailable:
+            if event not in self._found and len(self._found) < _KEPT:
+                self._found.append(event)
+            raise
+
     async def _beat(self) -> None:
-        silence = await self._listening.beat()
         await self._admit()
+        silence = await self._listening.beat()
         if not silence:
             self._search = None
             return

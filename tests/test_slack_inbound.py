@@ -382,7 +382,7 @@ async def test_a_refused_dm_gets_an_apology_as_a_message() -> None:
 
 @both_transports
 async def test_an_event_is_refused_while_the_store_is_away_and_comes_again(
-    transport: Transport,
+    transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
     intake = FakeIntake()
     intake.refuses = StoreUnavailable("no Redis")
@@ -397,6 +397,7 @@ async def test_an_event_is_refused_while_the_store_is_away_and_comes_again(
 
         assert tries(slack)[0] == (503 if transport == "http" else None)
         assert len(intake.turns) == 1
+    assert not [one for one in caplog.records if one.exc_info]
 
 
 async def test_an_event_is_acknowledged_only_after_admission() -> None:

@@ -187,6 +187,20 @@ async def test_a_command_that_cannot_be_read_is_answered_with_an_apology(
         assert [missing in record.getMessage() for record in caplog.records] == [True]
 
 
+async def test_a_button_that_is_none_of_ours_is_acknowledged() -> None:
+    action = {"type": "button", "action_id": "feedback", "value": "good"}
+    pressed = {"type": "block_actions", "team": {"id": SlackEmulator.team_id}, "actions": [action]}
+    body = urlencode({"payload": json.dumps(pressed)}).encode()
+    async with (
+        SlackEmulator() as slack,
+        joined(slack) as platform,
+        serving(platform.handler(FakeIntake())) as url,
+    ):
+        status = await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
+
+    assert status == 200
+
+
 @pytest.mark.parametrize(
     ("wrapper", "ours"),
     [

@@ -8,20 +8,25 @@ import logging
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+import aiohttp
 import pytest
+from aiohttp import web
 from slack_bolt.adapter.socket_mode.async_internals import run_async_bolt_app, send_async_response
 from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
 
+from adapters.slack.socket import greeted
+from bot.errors import WriteFailed
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.socket import Reason
 from tests.fakes import FakeIntake
 from tests.process import SlackDm, SlackMention, bot, slack_variables
-from tests.slack_app import StillClock, socket
+from tests.slack_app import StillClock, served, socket
 from tests.slack_platform import hearing
 from tests.waiting import until
 
@@ -106,7 +111,7 @@ async def test_a_socket_that_slack_does_not_close_is_left_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("adapters.slack.socket._LINGER", 0.05)
-    async with SlackEmulator() as slack, listening(slack, FakeIntake()):
+    async with SlackEmulator(clock=StillClock()) as slack, listening(slack, FakeIntake()):
         closing = asyncio.create_task(slack.disconnect("warning"))
 
         await until(lambda: (slack.sockets, opened(slack)) == (2, 4))
@@ -150,6 +155,54 @@ async def test_a_socket_that_cannot_be_opened_is_tried_again_calmly(
     told = [one for one in caplog.records if one.name.startswith("adapters.slack")]
     assert any("cannot be opened, and will be tried again" in one.message for one in told)
     assert not [one for one in told if one.exc_info or one.levelno > logging.WARNING]
+
+
+async def test_slack_is_not_hammered_while_no_socket_can_be_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.slack.sockets._PAUSES", (0.0, 0.0, 1000.0))
+    async with SlackEmulator() as slack, listening(slack, FakeIntake()):
+        slack.fail("apps.connections.open", status=500, times=1000)
+
+        await slack.cut()
+        await until(lambda: opened(slack) == 4)
+        await asyncio.sleep(0.3)
+
+        assert opened(slack) == 4
+
+
+async def test_a_socket_that_has_lasted_is_replaced_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.slack.sockets._PAUSES", (0.0, 1000.0))
+    monkeypatch.setattr("adapters.slack.sockets._LASTING", 0.0)
+    async with SlackEmulator() as slack, listening(slack, FakeIntake()):
+        for _ in range(3):
+            before = opened(slack)
+            await slack.disconnect()
+
+            await until(partial(both_are_new, slack, before))
+
+
+def both_are_new(slack: SlackEmulator, before: int) -> bool:
+    return (slack.sockets, opened(slack)) == (2, before + 2)
+
+
+async def test_a_socket_that_is_closed_before_a_greeting_is_not_taken() -> None:
+    async def close(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.close()
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/", close)
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        connection = await stack.enter_async_context(session.ws_connect(await served(app, stack)))
+
+        with pytest.raises(WriteFailed, match="it was closed"):
+            await greeted(connection)
 
 
 async def test_an_app_with_ten_sockets_waits_for_one_to_be_closed(
@@ -207,17 +260,26 @@ async def test_an_acknowledgement_that_is_too_late_is_one_calm_line(
 
 async def test_what_is_being_admitted_when_we_leave_is_acknowledged(store: Store) -> None:
     intake = FakeIntake()
-    intake.open.clear()
     async with SlackEmulator() as slack:
         async with listening(slack, intake, store=store):
             ann = slack.user("Ann")
-            await slack.say(slack.dm(ann), ann, "why?")
-            await until(lambda: intake.turns)
-            asyncio.get_running_loop().call_later(0.05, intake.open.set)
+            held, passable = asyncio.Event(), intake.open
+            for gate, admitted in ((held, 2), (passable, 4)):
+                intake.open = gate
+                # One on each socket.
+                for text in ("why?", "how?"):
+                    await slack.say(slack.dm(ann), ann, text)
+                await until(partial(has_heard, intake, admitted))
+            await until(lambda: len(slack.deliveries) == 2)
+            asyncio.get_running_loop().call_later(0.05, held.set)
 
-        await until(lambda: slack.deliveries)
+        await until(lambda: len(slack.deliveries) == 4)
 
-        assert [one.status for one in slack.deliveries] == [200]
+        assert [one.status for one in slack.deliveries] == [200] * 4
+
+
+def has_heard(intake: FakeIntake, count: int) -> bool:
+    return len(intake.turns) == count
 
 
 async def test_a_frame_that_cannot_be_read_ends_nothing() -> None:

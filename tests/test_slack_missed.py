@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -502,6 +503,7 @@ async def test_a_store_that_is_away_during_the_look_loses_nothing(store: Store) 
         after.refuses = StoreUnavailable("away")
         async with a_process(slack, after, store):
             await until(lambda: after.refusals > 1)
+            assert await silence(store) >= 60
             after.refuses = None
             await until(lambda: after.texts == ["two"], within=5)
 
@@ -587,6 +589,42 @@ async def test_a_question_that_cannot_be_handled_holds_up_no_other(
     assert "could not be handled" in caplog.text
 
 
+async def test_a_look_that_is_over_serves_no_later_outage(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that the next beat comes after the next outage.
+    monkeypatch.setattr("adapters.slack.watch._BEAT_SECONDS", 0.5)
+    async with quiet() as slack:
+        await missed(slack, store, "two")
+
+        async with a_process(slack, FakeIntake(), store):
+            await until_heard(store)
+            await passed(store, 60)
+            await until_heard(store)
+
+        assert len(reads(slack)) == 2
+
+
+async def test_a_look_that_another_process_has_ended_serves_no_later_outage(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with quiet() as slack:
+        await missed(slack, store, "two")
+        slack.fail("conversations.history", status=500, times=1000)
+
+        async with a_process(slack, FakeIntake(), store):
+            await until(lambda: reads(slack))
+            await store.command("DEL", store.key("slack", TEAM, "looking"))
+            await passed(store, 3)
+            await until_heard(store)
+            await passed(store, 60)
+            slack.heal()
+            await until_heard(store)
+
+    assert caplog.text.count("Slack was not heard for") == 2
+
+
 # Which places
 
 
@@ -641,11 +679,15 @@ async def test_one_of_several_processes_looks(store: Store) -> None:
     meanwhile = await silence(store)
     await several[looks].begin()
     then = await asyncio.gather(*(one.beat() for one in several))
+    await passed(store, 60)
+    later = await several[looks - 1].beat()
 
     assert sorted(told)[:4] == sorted(again)[:4] == [0, 0, 0, 0]
     assert 60 <= told[looks] <= again[looks] <= 62
     assert meanwhile >= 60
     assert then == [0] * 5
+    # Whose look is over leaves the next to anybody.
+    assert later >= 60
 
 
 # As processes

@@ -14,7 +14,9 @@ import pytest
 from adapters.slack import connect
 from adapters.slack.listening import PLACES, Listening
 from adapters.slack.reading import PAGES
+from adapters.slack.streams import Budgets
 from bot.budget import EditBudgets
+from bot.domain import EditBudget
 from bot.errors import StoreUnavailable
 from bot.store import Store
 from bot.store import connect as connect_store
@@ -23,7 +25,7 @@ from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.conversations import UNLISTED_MOST
 from tests.emulators.slack.rates import Rate
-from tests.fakes import FakeIntake
+from tests.fakes import FakeIntake, NoLimits
 from tests.outage import line
 from tests.process import SlackDm, bot, slack_variables
 from tests.slack_platform import SHORT_PAGES
@@ -43,14 +45,16 @@ def quiet(*, unlisted: bool = False, rates: dict[str, Rate] | None = None) -> Sl
 
 
 @asynccontextmanager
-async def a_process(slack: SlackEmulator, intake: FakeIntake, store: Store) -> AsyncIterator[None]:
+async def a_process(
+    slack: SlackEmulator, intake: FakeIntake, store: Store, *, budgets: Budgets | None = None
+) -> AsyncIterator[None]:
     """Listen like a process of its own, which ends as one does on SIGTERM."""
     async with connect(
         bot_token=slack.bot_token,
         app_token=slack.app_token,
         signing_secret=slack.signing_secret,
         api_url=slack.api_url,
-        budgets=EditBudgets(store=store),
+        budgets=budgets or EditBudgets(store=store),
     ) as platform:
         task = asyncio.create_task(platform.listen(intake, store=store))
         try:
@@ -314,6 +318,31 @@ async def test_a_place_whose_reading_fails_is_read_again(
         async with a_process(slack, after, store):
             await until(lambda: after.texts == ["two"])
             await until_heard(store)
+
+
+class BreaksOnce(NoLimits):
+    """Edit budgets with a mistake that shows once."""
+
+    broken = False
+
+    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+        if not self.broken:
+            self.broken = True
+            raise ZeroDivisionError
+
+
+async def test_a_look_that_breaks_is_gone_on_with(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    after = FakeIntake()
+    async with quiet() as slack:
+        await missed(slack, store, "two")
+
+        async with a_process(slack, after, store, budgets=BreaksOnce()):
+            await until(lambda: after.texts == ["two"])
+            await until_heard(store)
+
+    assert "could not be looked through" in caplog.text
 
 
 async def test_a_place_whose_reading_fails_holds_up_no_other(store: Store) -> None:
@@ -654,6 +683,15 @@ async def test_the_latest_places_come_first_and_old_ones_are_forgotten(store: St
     newest = [f"D{number:03d}" for number in (7, *range(PLACES + 4, 7, -1))]
     assert [channel for channel, _ in dms][:5] == newest[:5]
     assert (len(dms), threads) == (PLACES, [])
+
+
+async def test_no_record_outlives_its_use(store: Store) -> None:
+    await used(store, ("D1", ""), ("C1", "1700000000.000100"))
+
+    keys = [store.key("slack", TEAM, word) for word in ("heard", "dms", "threads")]
+    left = [await store.command("TTL", key) for key in keys]
+
+    assert [0 < seconds <= 7 * 24 * 3600 for seconds in left] == [True] * 3
 
 
 async def test_places_that_nobody_saves_do_not_pile_up(store: Store) -> None:

@@ -450,6 +450,23 @@ async def test_a_second_message_where_too_much_was_said_is_counted() -> None:
     assert unseen_posts() - before == 1
 
 
+async def test_nothing_is_sent_beside_a_message_that_a_failing_slack_does_not_show() -> None:
+    async with fast() as slack, joined(slack) as platform:
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")
+        turn = turn_in(slack, thread=ts)
+        async with platform.surface(turn) as surface:
+            unsaved = await surface.post(first("Be"))
+        slack.fail("conversations.replies", status=500)
+
+        async with platform.surface(turn, again=True) as surface:
+            with pytest.raises(WriteFailed):
+                await surface.post(first("Because", final=True))
+            message_id = await surface.post(first("Because", final=True))
+
+        shown = [shown.text for shown in slack.screen(slack.channel_id, ts)]
+        assert (message_id, shown) == (unsaved, ["why?", "Because"])
+
+
 async def test_a_message_of_another_turn_is_not_taken_over() -> None:
     async with fast() as slack, joined(slack) as platform:
         ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from adapters.slack import ask
 from bot.domain import Person, ThreadKey
 from bot.errors import Refused, StoreUnavailable, SurfaceError, ThreadBusy
 from tests.emulators.slack import SlackEmulator
@@ -153,3 +154,8 @@ async def test_ask_apologises_when_admission_takes_too_long(
 
         assert slack.ephemerals[0].text == StoreUnavailable.apology
         assert not slack.screen(slack.channel_id)
+
+
+def test_a_command_is_answered_before_slack_gives_it_up() -> None:
+    # docs: Slash commands, "Confirming receipt": within 3 seconds.
+    assert ask._QUESTION_BY < ask._ADMITTED_BY < 3.0

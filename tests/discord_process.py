@@ -27,14 +27,19 @@ def hasten(patch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def a_process(
-    emulator: DiscordEmulator, intake: Intake, store: Store, *, shards: Shards | None = None
+    emulator: DiscordEmulator,
+    intake: Intake,
+    store: Store,
+    *,
+    shards: Shards | None = None,
+    gateway_url: str | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
     """Listen like a process of its own, which ends as one does on SIGTERM."""
     heard = emulator.sessions + emulator.resumes
     async with connect(
         token=emulator.token,
         api_url=emulator.api_url,
-        gateway_url=emulator.gateway_url,
+        gateway_url=gateway_url or emulator.gateway_url,
         threads=True,
         budgets=NoLimits(),
     ) as platform:
@@ -45,6 +50,24 @@ async def a_process(
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+class Hidden:
+    """A record in Redis that Redis cannot tell of, as if it were away, until it is `back`."""
+
+    def __init__(self, store: Store, emulator: DiscordEmulator, *name: str) -> None:
+        self._store = store
+        self._name = store.key("gateway", emulator.application_id, *(name or ("all", "session")))
+
+    async def hide(self) -> None:
+        if await self._store.command("EXISTS", self._name):
+            await self._store.command("RENAME", self._name, f"{self._name}-kept")
+        await self._store.command("SET", self._name, "not a hash")
+
+    async def back(self) -> None:
+        await self._store.command("DEL", self._name)
+        if await self._store.command("EXISTS", f"{self._name}-kept"):
+            await self._store.command("RENAME", f"{self._name}-kept", self._name)
 
 
 async def saved(store: Store) -> dict[str, str]:

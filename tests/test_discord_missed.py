@@ -14,6 +14,7 @@ from bot.errors import StoreUnavailable, WriteRefused
 from bot.store import Store
 from tests.discord_process import (
     FAST,
+    Hidden,
     a_process,
     after_a_session,
     as_if_killed,
@@ -339,6 +340,29 @@ async def test_what_the_first_process_ever_heard_before_it_was_killed_is_answere
             async with a_process(emulator, old, store):
                 await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
                 await until(lambda: old.refusals)
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: new.turns)
+
+        assert new.texts == ["one"]
+
+
+async def test_what_the_first_process_ever_heard_while_redis_was_away_is_answered(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(missed, "_OVERLAP", 0)
+    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator, "heard")
+        await hidden.hide()
+        with monkeypatch.context() as patch:
+            as_if_killed(patch)
+            async with a_process(emulator, old, store):
+                await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+                old.open.clear()
+                await hidden.back()
+                await until(lambda: old.turns)
         clock.advance(3600)
 
         async with a_process(emulator, new, store):

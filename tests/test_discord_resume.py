@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from bot.store import Store
 from bot.store import connect as connect_store
 from tests.discord_process import (
     FAST,
+    Hidden,
     a_process,
     hasten,
     our_thread,
@@ -25,6 +27,7 @@ from tests.discord_process import (
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.fakes import FakeIntake, NoLimits
+from tests.outage import Wire
 from tests.process import DiscordDm, DiscordSlash, bot, discord_variables
 from tests.waiting import until
 
@@ -265,24 +268,6 @@ async def test_without_message_content_the_session_goes_on_as_well(store: Store)
         assert (emulator.sessions, emulator.resumes) == (3, 1)
 
 
-class Hidden:
-    """A session in Redis that Redis cannot tell of, as if it were away, until it is `back`."""
-
-    def __init__(self, store: Store, emulator: DiscordEmulator) -> None:
-        self._store = store
-        self._name = store.key("gateway", emulator.application_id, "all", "session")
-
-    async def hide(self) -> None:
-        if await self._store.command("EXISTS", self._name):
-            await self._store.command("RENAME", self._name, f"{self._name}-kept")
-        await self._store.command("SET", self._name, "not a hash")
-
-    async def back(self) -> None:
-        await self._store.command("DEL", self._name)
-        if await self._store.command("EXISTS", f"{self._name}-kept"):
-            await self._store.command("RENAME", f"{self._name}-kept", self._name)
-
-
 async def test_a_session_that_redis_could_not_tell_of_is_resumed_when_it_can(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -333,6 +318,119 @@ async def test_what_waits_of_both_sessions_is_told_to_the_next_process(store: St
 
         async with a_process(emulator, new, store):
             await until(lambda: {"one", "five"} <= {*new.texts})
+
+
+async def test_a_process_that_ends_before_it_resumes_the_former_session_leaves_it_to_the_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.discord.connection._CLOSING", 60.0)
+    monkeypatch.setattr("adapters.discord.gateway._CLOSE_TIMEOUT", 0.1)
+    middle, new = FakeIntake(), FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator, Wire(emulator.gateway_url) as wire:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        former = await saved(store)
+        # In a DM that is new: who begins a session of its own does not hear of it.
+        await emulator.say(emulator.dm(ada), ada, "one")
+        await hidden.hide()
+        async with a_process(emulator, middle, store, gateway_url=wire.url):
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: middle.texts == ["two"])
+            # Discord does not answer: the process cannot leave its session in time.
+            wire.hold()
+            await hidden.back()
+            async with asyncio.timeout(60):
+                while (await saved(store))["holder"] == former["holder"]:
+                    await asyncio.sleep(0.01)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: new.texts == ["one", "two"])
+
+
+async def test_a_session_that_redis_tells_of_late_is_resumed_though_no_other_may_begin(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    new, rules = FakeIntake(), replace(FAST, session_starts=1)
+    async with DiscordEmulator(gateway=rules) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await emulator.say(emulator.dm(ada), ada, "one")
+        await hidden.hide()
+
+        async def come_back() -> None:
+            await until(lambda: "begin no session" in caplog.text)
+            await hidden.back()
+
+        coming = asyncio.create_task(come_back())
+        async with a_process(emulator, new, store):
+            await until(lambda: new.turns)
+        await coming
+
+        assert (emulator.sessions, emulator.resumes) == (1, 1)
+
+
+async def test_a_command_that_both_sessions_tell_of_is_asked_once(store: Store) -> None:
+    new = FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await hidden.hide()
+        async with a_process(emulator, new, store):
+            asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+            await until(lambda: emulator.original(asked))
+            await hidden.back()
+            await until(lambda: len(new.asked) > 1)
+            await emulator.say(emulator.dm(ada), ada, "on")
+            await until(lambda: "on" in new.texts)
+
+        shown = emulator.original(asked)
+        assert (new.texts, new.asked.count(f"discord:{asked}")) == (["why?", "on"], 2)
+        assert shown
+        assert not shown.ephemeral
+
+
+async def test_each_shard_resumes_the_session_that_redis_could_not_tell_of(store: Store) -> None:
+    new, rules = FakeIntake(), replace(FAST, shards=2, max_concurrency=2)
+    async with DiscordEmulator(gateway=rules) as emulator:
+        ada = emulator.user("Ada")
+        hidden = [Hidden(store, emulator, f"{number}/2", "session") for number in (0, 1)]
+        async with a_process(emulator, FakeIntake(), store, shards=((0, 1), 2)):
+            async with asyncio.timeout(60):
+                while len(await store.command("KEYS", store.key("gateway", "*", "session"))) < 2:
+                    await asyncio.sleep(0.01)
+        for one in hidden:
+            await one.hide()
+        async with a_process(emulator, new, store, shards=((0, 1), 2)):
+            await until(lambda: emulator.sessions == 4)
+            for one in hidden:
+                await one.back()
+            await until(lambda: emulator.resumes == 2)
+            await emulator.say(emulator.dm(ada), ada, "one")
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
+            await until(lambda: {"one", "two"} <= {*new.texts})
+
+            assert [one.connected for one in emulator.listeners] == [True, True, False, False]
+
+
+async def test_a_session_that_redis_tells_of_late_is_resumed_with_fewer_intents_as_well(
+    store: Store,
+) -> None:
+    new = FakeIntake()
+    async with DiscordEmulator(message_content=False, gateway=FAST) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await emulator.say(emulator.dm(ada), ada, "one")
+        await hidden.hide()
+        async with a_process(emulator, new, store):
+            await until(lambda: emulator.sessions == 4)
+            await hidden.back()
+            await until(lambda: "one" in new.texts)
+
+        assert emulator.resumes == 1
 
 
 async def test_where_no_session_was_left_a_redis_that_was_away_changes_nothing(

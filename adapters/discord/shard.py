@@ -68,6 +68,7 @@ class Shard:
         # The session of an earlier process, which alone is told of a DM that is new. Where the
         # store could not tell of it when ours began, it takes the place of ours as soon as it can.
         self._former: Session | None = None
+        self._found = asyncio.Event()  # set while there is one to resume
         self._unknown = False
         self._starts = 0
         self._started_at = 0.0  # seconds of the loop's clock
@@ -91,7 +92,8 @@ class Shard:
         It is the present moment where nobody has listened yet, and that is kept.
         """
         if not self.journal.newest:
-            now = newest_id()
+            # The first time that it was asked: what is heard until the store tells may be lost.
+            now = self.begun = self.begun or newest_id()
             before = await self.saved.heard(or_else=now) if self.saved else 0
             self.begun = 0 if before else now
             self.journal.newest = before or now
@@ -147,6 +149,8 @@ class Shard:
         session = await self._resumable(intents)
         if session is None:
             await self._await_start(connection)
+            if self._former:
+                return
             # Whoever comes after us looks from here, should we end before we can save more.
             with suppress(StoreUnavailable):
                 await self.heard()
@@ -173,6 +177,7 @@ class Shard:
         except StoreUnavailable as error:
             _log.warning("the gateway's session is not known: %s", error)
             self._unknown |= self._fresh
+        self._found.clear()
         if self._former:
             self.journal.new_session()
             self._session, self._former = self._former, None
@@ -181,22 +186,31 @@ class Shard:
     async def _find_former(self, saved: SavedSession, intents: int) -> None:
         self._former = await saved.take(intents)
         self._unknown = False
+        if self._former:
+            self._found.set()
 
     async def _await_start(self, connection: Connection) -> None:
-        """Return when another session may begin."""
+        """Return when another session may begin, or one of an earlier process is found."""
         now = asyncio.get_running_loop().time()
         if now - self._started_at > _CALM:
             self._starts = 0
         if self._starts or not self._fresh:
             pause = _random.uniform(*_START_PAUSE) * 2**self._starts
-            await asyncio.sleep(min(pause, _LONGEST_START_PAUSE))
+            await self._wait(min(pause, _LONGEST_START_PAUSE))
         starts = await connection.starts()
         if starts.left < 1:
             _log.error("Discord lets the bot begin no session for %.0f s", starts.renewed_in)
-            await asyncio.sleep(starts.renewed_in)
+            await self._wait(starts.renewed_in)
+        if self._former:
+            return
         await self._await_turn(starts.at_once)
         self._starts += 1
         self._started_at = asyncio.get_running_loop().time()
+
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._found.wait()
 
     async def _await_turn(self, at_once: int) -> None:
         """Wait for the shards, of other processes too, that may not begin at the same time."""
@@ -225,8 +239,6 @@ class Shard:
                     await self._find_former(self.saved, intents)
             if self._former:
                 await connection.leave()
-            if self._former or self._unknown:
-                continue
             position = self._position(connection)
             told = position, self.journal.newest
             if told == saved and not self._dms and clock() - saved_at < _RENEW_SECONDS:
@@ -238,9 +250,10 @@ class Shard:
     def _position(self, connection: Connection) -> Session | None:
         """Return the session as far as everything in it was dealt with.
 
-        None while what was missed before it is still being looked for.
+        None while what was missed before it is still being looked for, and while the one of an
+        earlier process, which stands in the store, is to take its place or may be.
         """
-        session = connection.session
+        session = None if self._former or self._unknown else connection.session
         seq = self.journal.dealt_with(session.seq) if session else 0
         return replace(session, seq=seq) if session and seq else None
 

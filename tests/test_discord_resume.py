@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from adapters.discord import connect
+from adapters.discord.connection import Session
+from adapters.discord.saved import SavedSession
 from bot.errors import StoreUnavailable
 from bot.store import Store
 from bot.store import connect as connect_store
@@ -346,6 +348,33 @@ async def test_a_process_that_ends_before_it_resumes_the_former_session_leaves_i
 
         async with a_process(emulator, new, store):
             await until(lambda: new.texts == ["one", "two"])
+
+
+class Deaf(SavedSession):
+    """Hears no answer when it asks for the session of an earlier process."""
+
+    async def take(self, intents: int) -> Session | None:
+        await super().take(intents)
+        raise StoreUnavailable("the answer was lost")
+
+
+async def test_a_session_that_was_taken_without_an_answer_is_not_written_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        former = await saved(store)
+        monkeypatch.setattr("adapters.discord.platform.SavedSession", Deaf)
+        async with a_process(emulator, intake, store):
+            await emulator.say(emulator.dm(ada), ada, "one")
+            await until(lambda: intake.turns)
+
+        kept = await saved(store)
+        assert kept.pop("holder") != former.pop("holder")
+        assert kept == former
 
 
 async def test_a_session_that_redis_tells_of_late_is_resumed_though_no_other_may_begin(

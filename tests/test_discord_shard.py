@@ -270,6 +270,25 @@ async def test_shards_that_discord_refuses_are_told_by_the_name_of_their_setting
             await platform.listen(FakeIntake(), store=store, shards=shards)
 
 
+async def test_a_session_that_could_not_begin_lets_the_next_one_wait_no_longer(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("adapters.discord.shard._START_PAUSE", (3600.0, 3600.0))
+    monkeypatch.setattr("adapters.discord.shard._LONGEST_START_PAUSE", 3600.0)
+    async with DiscordEmulator() as emulator:
+        emulator.refuse_connections()
+
+        async def let_in() -> None:
+            await until(lambda: "the gateway cannot be reached" in caplog.text)
+            emulator.accept_connections()
+
+        opening = asyncio.create_task(let_in())
+        async with a_process(emulator, FakeIntake(), store):
+            await opening
+
+        assert emulator.sessions == 1
+
+
 async def test_a_bot_that_may_begin_no_more_sessions_waits_and_keeps_its_token(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

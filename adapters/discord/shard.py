@@ -170,7 +170,7 @@ class Shard:
         if self.saved is None:
             return self._session
         try:
-            if self._fresh or self._unknown:
+            if self._fresh:
                 await self._find_former(self.saved, intents)
             elif self._session and await self.saved.is_taken(self._session):
                 self._session = None

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from adapters.discord import missed
+from adapters.discord import missed, standing
 from bot.domain import Turn
 from bot.errors import StoreUnavailable, WriteRefused
 from bot.store import Store
@@ -222,8 +222,8 @@ async def test_all_that_was_missed_in_a_place_is_read_page_by_page(store: Store)
 async def test_of_more_than_can_be_read_in_a_place_the_newest_is(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert missed._PAGE * missed._PAGES == 1000
-    monkeypatch.setattr(missed, "_PAGE", 2)
+    assert standing.PAGE * missed._PAGES == 1000
+    monkeypatch.setattr(missed, "PAGE", 2)
     monkeypatch.setattr(missed, "_PAGES", 3)
     new = FakeIntake()
     async with after_a_session(store) as (emulator, ada):
@@ -240,7 +240,7 @@ async def test_of_more_than_can_be_read_in_a_place_the_newest_is(
 async def test_a_place_where_much_was_said_holds_up_no_other_and_keeps_its_order(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(missed, "_PAGE", 1)
+    monkeypatch.setattr(missed, "PAGE", 1)
     monkeypatch.setattr(missed, "_TOGETHER", 0.35)
     monkeypatch.setattr("adapters.discord.gateway._LOOK_AGAIN", 0.0)
     new, clock = FakeIntake(), Clock()

@@ -103,7 +103,7 @@ async def test_where_no_thread_may_be_opened_the_reply_stands_in_the_channel() -
 
         _, first, second = emulator.screen(emulator.channel_id)
         assert (first.text, first.reply_to) == ("because", said)
-        assert (second.text, second.reply_to) == ("and so on", None)
+        assert (second.text, second.reply_to) == ("and so on", said)
         written = [one.body for one in emulator.requests if one.path.endswith("/messages")]
         assert written[0]["allowed_mentions"] == {"parse": [], "replied_user": False}
 
@@ -225,7 +225,7 @@ async def test_where_we_may_not_write_in_the_thread_the_reply_stands_in_the_chan
 
         _, first, second = emulator.screen(emulator.channel_id)
         assert (first.text, first.reply_to) == ("because", said)
-        assert (second.text, second.reply_to) == ("and so on", None)
+        assert (second.text, second.reply_to) == ("and so on", said)
         bucket = bucket_of(surface, Page(0, "", final=False))
         assert bucket == f"discord:edit:{emulator.channel_id}"
 

@@ -63,21 +63,41 @@ async def test_what_a_try_of_long_ago_has_left_is_gone_on_with(where: str) -> No
         assert (found, shown(emulator, channel)) == (left[0], ["It is so"])
 
 
-async def test_all_pages_of_a_try_of_long_ago_are_found_in_their_order() -> None:
+@pytest.mark.parametrize("where", ["dm", "channel"])
+async def test_all_pages_of_a_try_of_long_ago_are_found_in_their_order(where: str) -> None:
     clock = Clock()
     async with DiscordEmulator(clock=clock) as emulator:
-        turn = await dm_question(emulator)
-        left = await left_by(emulator, turn, page("1", final=True), page("2", number=1))
+        if where == "dm":
+            turn = await dm_question(emulator)
+        else:
+            turn = await mention(emulator, opens_thread=False)
+        written = [page("1", final=True), page("2", number=1, final=True), page("3", number=2)]
+        left = await left_by(emulator, turn, *written)
         clock.advance(LATER)
 
         async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
             first = await surface.post(page("one", final=True))
             second = await surface.post(page("two", number=1, final=True))
-            third = await surface.post(page("three", number=2, last=True))
+            third = await surface.post(page("three", number=2, final=True))
+            fourth = await surface.post(page("four", number=3, last=True))
 
-        assert [first, second] == left
-        assert third not in left
-        assert shown(emulator, str(turn.place["channel"])) == ["one", "two", "three"]
+        assert [first, second, third] == left
+        assert fourth not in left
+        assert shown(emulator, str(turn.place["channel"])) == ["one", "two", "three", "four"]
+
+
+async def test_below_a_question_of_a_channel_each_finished_page_is_known() -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn = await mention(emulator, opens_thread=False)
+        left = await left_by(emulator, turn, page("1", final=True), page("2", number=1, final=True))
+        clock.advance(LATER)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            await surface.edit(left[0], page("one", final=True))
+            second = await surface.post(page("two", number=1, last=True))
+
+        assert (second, shown(emulator, emulator.channel_id)) == (left[1], ["one", "two"])
 
 
 @pytest.mark.parametrize("where", ["dm", "thread", "channel"])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import discord
 
 from adapters.discord.errors import translated
+from adapters.discord.standing import PAGE
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
 
 _log = logging.getLogger(__name__)
@@ -18,7 +19,6 @@ _log = logging.getLogger(__name__)
 PATIENCE = 300.0  # seconds after which nobody waits for an answer any more
 PLACES = 50  # threads, channels and DMs that are looked through
 _TOGETHER = 20.0  # seconds for one pass
-_PAGE = 100  # messages, the most of one request: Discord's documentation, "Get Channel Messages"
 # Of each place at most this many pages: three messages in a second for all of PATIENCE. All places
 # together then need ten seconds of the requests that Discord takes from a bot.
 _PAGES = 10
@@ -132,12 +132,12 @@ class Search:
         page = await _page(place, reading.before)
         new = [one for one in page if one.id > self._since]
         reading.found += [one for one in new if self._wanted(one)]
-        if len(new) < _PAGE:
+        if len(new) < PAGE:
             return True
         reading.before, reading.pages = new[-1].id, reading.pages + 1
         if reading.pages < _PAGES:
             return False
-        _log.warning("of channel %d only the last %d messages are read", place.id, _PAGES * _PAGE)
+        _log.warning("of channel %d only the last %d messages are read", place.id, _PAGES * PAGE)
         return True
 
 
@@ -192,4 +192,4 @@ async def _dm(client: discord.Client, channel_id: int) -> discord.DMChannel | No
 async def _page(place: _Place | discord.DMChannel, before: int | None) -> list[discord.Message]:
     end = discord.Object(before) if before else None
     async with translated():
-        return [one async for one in place.history(limit=_PAGE, before=end)]
+        return [one async for one in place.history(limit=PAGE, before=end)]

@@ -14,7 +14,7 @@ from bot.errors import PlaceGone
 
 _log = logging.getLogger(__name__)
 
-_PAGE = 100  # messages, the most of one request: "Get Channel Messages"
+PAGE = 100  # messages, the most of one request: Discord's documentation, "Get Channel Messages"
 _PAGES = 10
 # Message types, for Discord itself writes in our name as well ("Message Types").
 _DEFAULT, _REPLY = 0, 19
@@ -43,10 +43,10 @@ async def written_since(http: HTTPClient, channel: int, after: int) -> list[Any]
     found: list[Any] = []
     for _ in range(_PAGES):
         async with translated():
-            page = await http.logs_from(channel, _PAGE, after=after)
+            page = await http.logs_from(channel, PAGE, after=after)
         # The oldest hundred come, the newest of them first.
         found += reversed(page)
-        if len(page) < _PAGE:
+        if len(page) < PAGE:
             return found
         after = int(page[0]["id"])
     _log.warning("a message may stand twice: too much was said in channel %d since", channel)
@@ -56,10 +56,11 @@ async def written_since(http: HTTPClient, channel: int, after: int) -> list[Any]
 def of_reply(
     ours: Iterable[Any], place: ChannelPlace, *, turn_id: str, alone: bool
 ) -> Iterator[str]:
-    """Yield the ids of those with the turn's button, and before each the finished pages.
+    """Yield the ids of those with the turn's button, and of the finished pages.
 
-    These have no button: what stands before another turn's button is that turn's, and which reply
-    the last ones are of nobody can tell. `alone` says that no other reply grows in this place.
+    These have no button. Below a question of a channel each names it; elsewhere what stands before
+    another turn's button is that turn's, and which reply the last ones are of nobody can tell.
+    `alone` says that no other reply grows in this place.
     """
     before: list[str] = []
     for message in ours:
@@ -67,7 +68,9 @@ def of_reply(
         if turns:
             yield from [*before, name] if turn_id in turns else ()
             before = []
-        elif _is_finished(message, place, alone=alone):
+        elif place.question is not None:
+            yield from [name] if _answered(message) == str(place.question) else ()
+        elif alone and _answered(message) is None:
             before.append(name)
 
 
@@ -77,12 +80,9 @@ def _is_a_page(message: Any, bot_id: str) -> bool:
     return ours and not message.get("interaction_metadata")
 
 
-def _is_finished(message: Any, place: ChannelPlace, *, alone: bool) -> bool:
-    """Whether a message without a button can be a page of a reply in this place."""
-    answered = (message.get("message_reference") or {}).get("message_id")
-    if place.question is None:
-        return alone and answered is None
-    return bool(answered == str(place.question))
+def _answered(message: Any) -> str | None:
+    answered: str | None = (message.get("message_reference") or {}).get("message_id")
+    return answered
 
 
 def _turns(message: Any) -> set[str]:

@@ -221,7 +221,8 @@ class ChannelSurface:
         body = form(page, self._turn_id)
         body["nonce"] = _nonce(self._turn_id, page.number, self._refusals[page.number])
         body["enforce_nonce"] = True
-        if place.question is not None and page.number == 0:
+        if place.question is not None:
+            # On every page, for nothing else tells whose a finished one is.
             body["message_reference"] = {
                 "message_id": str(place.question),
                 "fail_if_not_exists": False,

@@ -236,10 +236,63 @@ async def test_a_question_that_is_deleted_while_it_waits_for_discord_is_not_admi
         await until(lambda: look.tries)
         backlog.add_deletion(["1"], errand("deletion"))
         backlog.add_question("2", errand("2"), place=1)
-        look.away = None
+        # Discord goes on to tell nothing, but nobody asks any more.
         await until(lambda: len(errand.done) > 1)
 
     assert errand.done == ["deletion", "2"]
+
+
+async def test_discord_is_not_asked_again_before_it_wants_to_be(haste: None) -> None:
+    backlog, errand = Backlog(), Errands()
+    errand.away = None
+    clock, looks = asyncio.get_running_loop().time, list[float]()
+
+    async def look() -> None:
+        looks.append(clock())
+        if len(looks) == 1:
+            raise WriteDelayed("busy", retry_after=0.3)
+
+    backlog.add_question("1", errand("1"), place=1, look=look)
+
+    async with working(backlog):
+        await until(lambda: errand.done)
+
+    assert looks[1] - looks[0] > 0.29
+
+
+async def test_nobody_asks_discord_while_the_work_does_not_go_on(haste: None) -> None:
+    backlog, errand, look = Backlog(), Errands(), Errands()
+    errand.away, look.takes, look.away = None, 60.0, None
+    backlog.add_question("1", errand("1"), place=1, look=look("look"))
+    async with working(backlog):
+        await until(lambda: look.tries)
+    look.takes = 0.0
+
+    async with working(backlog):
+        await until(lambda: errand.done)
+
+    assert (look.tries, look.done) == (2, ["look"])
+
+
+async def test_pauses_grow_while_the_store_is_away_and_are_short_again_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.discord.backlog._FIRST_PAUSE", 0.05)
+    backlog, clock, tries = Backlog(), asyncio.get_running_loop().time, list[float]()
+
+    async def errand() -> None:
+        tries.append(clock())
+        if len(tries) not in (6, 8):
+            raise StoreUnavailable("away")
+
+    backlog.add(errand)
+    backlog.add(errand)
+
+    async with working(backlog):
+        await until(lambda: len(tries) == 8)
+
+    assert tries[5] - tries[4] > 0.7
+    assert tries[7] - tries[6] < 1.5
 
 
 async def test_what_was_cut_off_is_run_when_the_work_goes_on(haste: None) -> None:
@@ -257,10 +310,14 @@ async def test_what_was_cut_off_is_run_when_the_work_goes_on(haste: None) -> Non
     assert sorted(errand.done) == ["1", "2"]
 
 
-async def test_an_errand_waits_for_the_store_as_long_as_it_takes(
-    haste: None,
+@pytest.mark.parametrize(
+    "failure", [StoreUnavailable("no"), WriteFailed("no"), WriteDelayed("no", retry_after=0.01)]
+)
+async def test_an_errand_waits_for_the_store_and_for_discord_as_long_as_it_takes(
+    failure: Exception, haste: None
 ) -> None:
     backlog, errand = Backlog(), Errands()
+    errand.away = failure
     backlog.add_question("1", errand("1"), place=1)
 
     async with working(backlog):

@@ -65,6 +65,25 @@ def test_a_journal_does_not_grow_while_one_event_waits() -> None:
     assert (journal.dealt_with(9_999), journal.newest) == (9_999, 99_990)
 
 
+def test_a_journal_forgets_no_message_for_what_is_none_or_is_older() -> None:
+    journal = Journal()
+    with journal.heard(1) as release:
+        pending = held()
+    release()
+    for seq, message in ((2, 500), (3, 300), (4, 0)):
+        with journal.heard(seq, message) as done:
+            pass
+        done()
+
+    pending()
+    between = journal.newest
+    with journal.heard(5, 400) as done:
+        pass
+    done()
+
+    assert (between, journal.newest) == (500, 500)
+
+
 def test_an_event_is_released_once_however_often_it_is_told() -> None:
     journal = Journal()
     with journal.heard(2) as release:

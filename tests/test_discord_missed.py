@@ -442,6 +442,24 @@ async def test_a_place_that_cannot_be_read_now_is_read_later(
         assert [one for one in new.texts if one != "hello"] == ["three", "one", "two"]
 
 
+async def test_a_look_that_its_client_did_not_outlive_is_taken_by_the_next_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("adapters.discord.platform._RECONNECT_PAUSE", 0.0)
+    new = FakeIntake()
+    async with after_a_session(store) as (emulator, ada):
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+        emulator.fail("GET /channels/", status=503, times=1000)
+        async with a_process(emulator, new, store):
+            await until(lambda: any("messages" in one.path for one in emulator.requests))
+            await emulator.tell("MESSAGE_DELETE", {"of": "a kind that the library cannot read"})
+            await until(lambda: "the gateway failed" in caplog.text)
+            emulator.heal()
+            await until(lambda: new.turns)
+
+        assert new.texts == ["one"]
+
+
 async def test_a_server_that_is_shown_late_is_looked_through(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,19 @@ async def test_nobody_is_answered_who_does_not_wait_any_more(
         assert new.texts == ["three"]
 
 
+async def test_what_bots_wrote_meanwhile_is_no_question(store: Store) -> None:
+    new = FakeIntake()
+    async with after_a_session(store) as (emulator, ada):
+        robot = emulator.user("Robot", bot=True)
+        for person, text in ((robot, "one"), (ada, "two")):
+            await emulator.say(emulator.channel_id, person, f"{emulator.bot_mention} {text}")
+
+        async with a_process(emulator, new, store):
+            await until(lambda: new.turns)
+
+        assert new.texts == ["two"]
+
+
 async def test_a_bot_that_starts_for_the_first_time_answers_nothing_old(store: Store) -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator:
@@ -440,6 +453,31 @@ async def test_a_place_that_cannot_be_read_now_is_read_later(
             await until(lambda: len([one for one in new.texts if one != "hello"]) > 2)
 
         assert [one for one in new.texts if one != "hello"] == ["three", "one", "two"]
+
+
+async def test_a_place_that_cannot_be_read_on_is_given_up_with_what_was_found(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(missed, "PAGE", 1)
+    monkeypatch.setattr("adapters.discord.gateway._LOOK_AGAIN", 0.01)
+    new = FakeIntake()
+    async with after_a_session(store) as (emulator, ada):
+        before = await saved(store)
+        for text in ("one", "two"):
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {text}")
+        failing = emulator.fail("GET /channels/.*/messages", status=503, times=10_000, after=1)
+        async with a_process(emulator, new, store):
+            await until(lambda: failing.times < 9_999)
+            between = new.texts, (await saved(store))["id"]
+            monkeypatch.setattr(missed, "PATIENCE", 0.0)  # seconds
+            await until(lambda: new.turns)
+            async with asyncio.timeout(60):
+                while (await saved(store))["id"] == before["id"]:
+                    await asyncio.sleep(0.01)
+
+        assert between == ([], before["id"])
+        assert new.texts == ["two"]
+    assert "could not be read in time" in caplog.text
 
 
 async def test_a_look_that_its_client_did_not_outlive_is_taken_by_the_next_one(

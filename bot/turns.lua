@@ -144,7 +144,7 @@ local function enqueue(id, thread, person)
   redis.call('ZADD', key('open'), now_ms(), id)
   redis.call('SADD', key('open', person), id)
   if redis.call('RPUSH', mailbox, id) == 1 then make_ready(thread) end
-  keep(key('turn', id), mailbox, key('open'), key('open', person), key('history', thread))
+  keep(key('turn', id), mailbox, key('open'), key('open', person))
 end
 
 local function mend_later(id, thread, delay)
@@ -429,15 +429,16 @@ function verbs.forget(id)
   end
 end
 
--- A name with pending tokens stays: they are reclaimed from it.
-function verbs.leave(platform, worker)
-  local stream, hour_ms = key('ready', platform), 3600000
+-- A name with pending tokens stays: they are reclaimed from it. Any other goes, for nobody else ends
+-- that of a worker that was killed; whoever reads has its name again.
+function verbs.leave(platform)
+  local stream = key('ready', platform)
   local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, GROUP)
   -- Nobody has read it yet.
   if consumers.err then return 0 end
   for _, consumer in ipairs(consumers) do
-    local name, pending, idle = consumer[2], consumer[4], consumer[6]
-    if pending == 0 and (name == worker or idle > hour_ms) then
+    local name, pending = consumer[2], consumer[4]
+    if pending == 0 then
       redis.call('XGROUP', 'DELCONSUMER', stream, GROUP, name)
     end
   end

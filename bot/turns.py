@@ -323,9 +323,9 @@ class TurnQueue:
                 yield messages
 
     async def leave(self, platforms: Sequence[str]) -> None:
-        """Forget this worker's name in the streams, and names that died long ago."""
+        """Forget the names of workers in the streams that have no tokens there."""
         for name in platforms:
-            await self._call("leave", name, self._worker)
+            await self._call("leave", name)
 
     async def _create_groups(self, platforms: Sequence[str]) -> None:
         for name in platforms:

@@ -24,7 +24,7 @@ from bot.errors import (
 from bot.history import History
 from bot.intake import Intake
 from bot.store import Store
-from bot.turns import Limits, Taken, Token, TurnQueue
+from bot.turns import GROUP, Limits, Taken, Token, TurnQueue
 
 KEY = ThreadKey("console", "local", "ann", "t1")
 ELSEWHERE = ThreadKey("console", "local", "ann", "t2")
@@ -235,6 +235,18 @@ async def test_a_capped_turn_wakes_when_the_running_one_goes_back(store: Store) 
     assert (await take(queue)).turn.id == "console:2"
 
 
+async def test_the_oldest_of_those_that_wait_for_their_person_is_next(store: Store) -> None:
+    queue = a_queue(store, running_per_person=1)
+    for number in (1, 2, 3):
+        await queue.admit(a_turn(number, key=replace(KEY, thread=f"t{number}")))
+    first = await take(queue)
+    assert await nothing_to_take(queue)
+
+    await finish(queue, first)
+
+    assert await first_to_take(queue) == "console:2"
+
+
 async def test_where_pages_were_ended_early_is_kept_with_the_text(store: Store) -> None:
     queue = a_queue(store)
     await queue.admit(a_turn(1))
@@ -416,6 +428,34 @@ async def test_a_lost_fence_refuses_every_write(store: Store) -> None:
     assert await history(store) == ["console:1"]
 
 
+async def test_who_is_late_does_not_take_the_end_that_another_stored_for_its_own(
+    store: Store,
+) -> None:
+    late, owner = a_queue(store, "late"), a_queue(store, "owner")
+    await late.admit(a_turn(1))
+    lost = await take(late)
+    (token,) = await reclaim(owner)
+    held = await owner.take(token)
+    assert held
+
+    await owner.back(held, delay_seconds=0, counts=True)
+    with pytest.raises(LeaseLost):
+        await late.back(lost, delay_seconds=0, counts=True)
+    await finish(owner, await take(owner))
+    with pytest.raises(LeaseLost):
+        await finish(late, lost)
+
+
+async def test_a_turn_whose_record_has_expired_makes_way_for_the_next(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    await queue.admit(a_turn(2))
+    await store.command("DEL", store.key("turn", "console:1"))
+
+    assert await first_to_take(queue) == "console:2"
+    assert await queue.depth() == 1
+
+
 async def test_a_worker_does_not_renew_what_another_has_claimed(store: Store) -> None:
     woken, claimer = a_queue(store, "woken"), a_queue(store, "claimer")
     await woken.admit(a_turn(1))
@@ -590,6 +630,17 @@ async def test_a_posted_message_leads_to_its_thread(store: Store) -> None:
     assert await queue.thread_of("console", "m8") is None
 
 
+async def test_a_message_that_was_posted_while_the_store_was_away_leads_to_its_thread(
+    store: Store,
+) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+
+    await finish(queue, await take(queue))
+
+    assert await queue.thread_of("console", "m1") == KEY
+
+
 async def test_a_dead_turn_is_kept_for_the_operator(store: Store) -> None:
     queue = a_queue(store)
     await queue.admit(a_turn(1))
@@ -599,6 +650,20 @@ async def test_a_dead_turn_is_kept_for_the_operator(store: Store) -> None:
     ((_, fields),) = await store.command("XRANGE", store.key("dead"), "-", "+")
     assert fields == {"turn": "console:1"}
     assert await history(store) == []
+
+
+async def test_no_more_dead_turns_are_kept_than_an_operator_reads(store: Store) -> None:
+    queue = a_queue(store)
+    async with store.redis.pipeline(transaction=False) as pipe:
+        for number in range(1500):
+            pipe.xadd(store.key("dead"), {"turn": f"console:old{number}"})
+        await pipe.execute()
+    await queue.admit(a_turn(1))
+
+    await finish(queue, await take(queue), answer="", outcome="dead")
+
+    # The server drops whole parts of a stream.
+    assert 1000 <= await store.command("XLEN", store.key("dead")) <= 1100
 
 
 async def test_every_key_expires(store: Store) -> None:
@@ -624,14 +689,67 @@ async def test_every_key_expires(store: Store) -> None:
     assert await lasting() == []
 
 
-async def test_a_worker_that_leaves_is_no_consumer_any_more(store: Store) -> None:
+async def test_what_is_tried_later_and_what_was_given_up_expire_too(store: Store) -> None:
     queue = a_queue(store)
     await queue.admit(a_turn(1))
+    await queue.admit(a_turn(2, key=ELSEWHERE))
+    await queue.back(await take(queue), delay_seconds=30, counts=True)
+    taken = await take(queue)
+    # As if it had waited for long.
+    await store.command("PEXPIRE", store.key("turn", "console:2"), 5000)
+
+    await finish(queue, taken, answer="", outcome="dead")
+
+    for name in (("later", "console"), ("dead",), ("turn", "console:2")):
+        assert await store.command("TTL", store.key(*name)) > 50
+
+
+async def test_a_thread_remembers_its_last_exchanges_only(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.turns.HISTORY_LIMIT", 2)
+    queue = a_queue(store)
+
+    await answered(queue, 1, 2, 3)
+
+    assert await history(store) == ["console:2", "console:3"]
+
+
+async def names(store: Store) -> list[str]:
+    found = await store.command("XINFO", "CONSUMERS", store.key("ready", "console"), GROUP)
+    return [each["name"] for each in found]
+
+
+async def test_a_worker_that_leaves_is_no_consumer_any_more_nor_is_one_that_was_killed(
+    store: Store,
+) -> None:
+    queue, killed, dead = a_queue(store), a_queue(store, "killed"), a_queue(store, "dead")
+    await queue.admit(a_turn(1))
     await finish(queue, await take(queue))
+    assert await next_token(killed) is None
+    await queue.admit(a_turn(2))
+    await take(dead)
+    before = await names(store)
 
     await queue.leave(["console"])
 
-    assert await store.command("XINFO", "CONSUMERS", store.key("ready", "console"), "workers") == []
+    assert sorted(before) == ["dead", "killed", "w1"]
+    # What it had is reclaimed from it.
+    assert await names(store) == ["dead"]
+    assert len(await reclaim(queue)) == 1
+
+
+async def test_a_worker_whose_name_went_while_it_read_has_what_comes(store: Store) -> None:
+    queue, leaving = a_queue(store), a_queue(store, "leaving")
+    assert await next_token(queue) is None
+    reading = asyncio.create_task(queue.ready(["console"], count=1, block_seconds=2))
+    await asyncio.sleep(0.2)
+
+    await leaving.leave(["console"])
+    await queue.admit(a_turn(1))
+    (token,) = await reading
+
+    assert await queue.take(token)
 
 
 async def test_the_queue_survives_a_wiped_store(store: Store) -> None:

@@ -24,6 +24,7 @@ from bot.store import Store
 from bot.turns import Limits, TurnQueue
 from tests.discord_process import (
     FAST,
+    Hidden,
     a_process,
     hasten,
     said,
@@ -98,6 +99,32 @@ async def test_two_processes_do_not_take_a_session_from_each_other_for_ever(stor
             await until_heard(store, said)
             assert (await saved(store))["id"] == emulator.listeners[0].session_id
         assert emulator.sessions == 2
+
+
+async def test_two_processes_to_which_redis_tells_late_of_a_session_come_to_rest(
+    store: Store,
+) -> None:
+    intakes = [FakeIntake(), FakeIntake()]
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await hidden.hide()
+        async with (
+            a_process(emulator, intakes[0], store),
+            a_process(emulator, intakes[1], store),
+        ):
+            await emulator.say(emulator.dm(ada), ada, "one")
+            await hidden.back()
+            await until(lambda: emulator.resumes > 1)
+            await until(lambda: [one.connected for one in emulator.listeners].count(True) == 2)
+            resumes = emulator.resumes
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: all("two" in one.texts for one in intakes))
+
+            assert (await saved(store))["id"] == emulator.listeners[0].session_id
+            assert emulator.resumes == resumes < 5
+        assert all("one" in one.texts for one in intakes)
 
 
 class Lingering(FakeIntake):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
@@ -23,7 +22,7 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=0.7, help="seconds between faults")
     parser.add_argument("--most", type=int, default=-1, help="end after so many faults")
     parser.add_argument("--faults", nargs="+", choices=FAULTS, help="all, unless told otherwise")
-    parser.add_argument("--logs", type=Path, help="a folder for what each process has logged")
+    parser.add_argument("--traces", type=Path, help="a folder for logs, calls and records")
     options = parser.parse_args()
     is_long = options.seconds >= LONG
     names = [name for name, kind in FAULTS.items() if is_long or not kind.long]
@@ -36,18 +35,11 @@ def main() -> int:
                 names=options.faults or names,
                 pause=options.pause,
                 most=options.most,
+                traces=options.traces,
             )
         )
-    if options.logs:
-        _keep(report.logs, options.logs)
     print(report)
     return 1 if report.verdict.problems else 0
-
-
-def _keep(logs: Sequence[str], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, log in enumerate(logs):
-        (folder / f"{number:04}.log").write_text(log, encoding="utf-8")
 
 
 if __name__ == "__main__":

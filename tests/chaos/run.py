@@ -21,6 +21,7 @@ from tests.chaos.recovery import Recovery, recoveries
 from tests.chaos.screens import ENDS, EXTRAS, read
 from tests.chaos.server import Server, server
 from tests.chaos.talks import DiscordTalk, People, SlackTalk, Talk, answer
+from tests.chaos.traces import keep
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.limits import Limits
 from tests.emulators.model import ModelEmulator
@@ -47,8 +48,7 @@ class Report:
     """What happened in a run; `str` is a table.
 
     `late` are the delays of this process's own loop, in seconds: on a machine that is too busy for
-    the people and the emulators, recoveries are late for that reason. `logs` are the processes',
-    in the order in which they ended.
+    the people and the emulators, recoveries are late for that reason.
     """
 
     turns: int
@@ -58,7 +58,6 @@ class Report:
     recoveries: Sequence[Recovery]
     late: Sequence[float]
     verdict: Verdict
-    logs: Sequence[str]
 
     def __str__(self) -> str:
         counts = self.verdict.counts
@@ -101,10 +100,11 @@ async def run(
     pause: float,
     most: int = -1,
     each: int = TALKS,
+    traces: Path | None = None,
 ) -> Report:
     """Let faults of these names strike for so long, `pause` seconds apart on average, and judge.
 
-    It is over after `most` faults, if that is sooner.
+    It is over after `most` faults, if that is sooner. `traces` is a folder for what is left of it.
     """
     rng = random.Random(seed)
     report: Report | None = None
@@ -122,6 +122,8 @@ async def run(
                 await asking
                 watching.cancel()
             report = await _judged(world, people, late)
+            if traces:
+                await keep(world, traces)
     except AssertionError as error:
         # What the emulators have to say when they end is a part of the judgement.
         if report is None:
@@ -167,18 +169,15 @@ async def _watch_the_loop(late: list[float]) -> None:
 
 async def _judged(world: World, people: People, late: Sequence[float]) -> Report:
     await _rest(world, people.talks)
-    asked, logs = world.model.requests, world.fleet.texts
-    remembered = await _remembered(world.server)
-    verdict = judge(people.talks, asked=asked, remembered=remembered, logs=logs)
+    asked, remembered = world.model.requests, await _remembered(world.server)
+    verdict = judge(people.talks, asked=asked, remembered=remembered, logs=world.fleet.texts)
     verdict.problems += [
         f"{name} has struck {times} times and done nothing"
         for name, times in world.done.items()
         if times >= _IN_VAIN and not world.effects[name]
     ]
     found = recoveries(asked, world.kills)
-    return Report(
-        people.turns, people.doubled, world.done, world.effects, found, late, verdict, logs
-    )
+    return Report(people.turns, people.doubled, world.done, world.effects, found, late, verdict)
 
 
 @asynccontextmanager

@@ -20,7 +20,8 @@ async def keep(world: World, folder: Path) -> None:
     redis = world.server.redis
     names = sorted(await redis.keys("*turn:*"))
     turns = [{"key": name, **await redis.hgetall(name)} for name in names]
-    calls = [asdict(call) for call in (*world.discord.requests, *world.slack.requests)]
+    calls = [asdict(call) for call in world.discord.requests]
+    calls += [asdict(call) for call in world.slack.requests]
     texts = {f"{number:04}.log": text for number, text in enumerate(world.fleet.texts)}
     texts |= {
         "calls.jsonl": _lines(sorted(calls, key=itemgetter("at"))),

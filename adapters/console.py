@@ -101,9 +101,11 @@ class ConsolePlatform:
         self._woken = asyncio.Event()
 
     @asynccontextmanager
-    async def surface(self, turn: Turn, *, again: bool = False) -> AsyncIterator[ConsoleSurface]:
+    async def surface(
+        self, turn: Turn, *, again: bool = False, ended: bool = False
+    ) -> AsyncIterator[ConsoleSurface]:
         """Open the surface of a turn's reply, which the terminal follows through the store."""
-        del again  # a page's place in the store is its number
+        del again, ended  # a page's place in the store is its number
         yield ConsoleSurface(store=self._store, turn=turn)
 
     async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:

@@ -83,8 +83,7 @@ class Mender:
         try:
             async with asyncio.timeout(self._patience):
                 if ended := await self._queue.ended(mend.turn.id):
-                    if mend.late is not None:
-                        await _through(partial(self._restore, mend.turn, ended, mend.late))
+                    await _through(partial(self._restore, mend.turn, ended, mend.late))
                     await _through(partial(self._take_strays_away, mend.turn, ended))
                 await self._queue.mended(mend)
         except (TimeoutError, StoreUnavailable):
@@ -97,7 +96,7 @@ class Mender:
 
         A message that only its writer knows of is taken away.
         """
-        async with self._platform_of(turn).surface(turn, again=True) as surface:
+        async with self._platform_of(turn).surface(turn, ended=True) as surface:
             await self._conversation.restore(ended, surface, posted=posted)
 
     async def _take_strays_away(self, turn: Turn, ended: Shown) -> None:
@@ -107,7 +106,7 @@ class Mender:
         if not strays:
             return
         log.warning("Messages that nobody knows of are taken away: %s", strays)
-        async with platform.surface(turn, again=True) as surface:
+        async with platform.surface(turn, ended=True) as surface:
             for each in strays:
                 await _through(partial(surface.edit, each, Page(0, "", final=True)))
 

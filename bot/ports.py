@@ -69,11 +69,14 @@ class Platform(Protocol):
         """The platform's name in thread keys."""
         ...
 
-    def surface(self, turn: Turn, *, again: bool = False) -> AbstractAsyncContextManager[Surface]:
+    def surface(
+        self, turn: Turn, *, again: bool = False, ended: bool = False
+    ) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply; while it is open the platform shows that we work.
 
         `again` says that somebody may have begun the reply already, and died before its message
-        was remembered.
+        was remembered; `ended` that its messages stand there and are only put right, of which
+        nothing is shown.
         Entering raises PlaceGone when nothing can be written there, WriteDelayed when the platform
         asks to wait, and WriteFailed when it could not be reached.
         """

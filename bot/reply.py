@@ -303,18 +303,14 @@ async def _nothing() -> AsyncGenerator[Delta]:
 
 
 async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patience: float) -> None:
-    """Write what an ended reply shows once more, whatever stands there. Raises SurfaceError."""
+    """Write what an ended reply shows once more, in the messages that it has; SurfaceError.
 
-    async def save(shown: Shown) -> None:
-        """The turn has ended: there is nothing to remember."""
-
-    reply = Reply(
-        surface=surface,
-        budgets=budgets,
-        left=shown,
-        former="",
-        stop=asyncio.Event(),
-        save=save,
-        patience=patience,
-    )
-    await reply.end()
+    One that is gone, or takes no edits any more, stays as it is: nobody would know of another.
+    """
+    draft = Draft(limit=surface.limit, measure=surface.measure, left=shown, former="")
+    for message_id, page in zip(shown.pages, draft.pages(len(shown.pages)), strict=False):
+        if budget := surface.budget(page, new=False):
+            deadline = asyncio.get_running_loop().time() + patience
+            await budgets.final(budget, deadline=deadline)
+        with suppress(MessageGone, WriteRefused):
+            await surface.edit(message_id, page)

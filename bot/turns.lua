@@ -340,7 +340,7 @@ function verbs.late(id, pages)
   if not thread then return 0 end
   local late = cjson.decode(redis.call('HGET', name, 'late') or '[]')
   for _, message in ipairs(cjson.decode(pages)) do table.insert(late, message) end
-  redis.call('HSET', name, 'late', #late > 0 and cjson.encode(late) or '[]')
+  if #late > 0 then redis.call('HSET', name, 'late', cjson.encode(late)) end
   mend_later(id, thread, 0)
   return 1
 end
@@ -358,7 +358,7 @@ function verbs.mend(platform, patience)
     if ended and redis.call('HINCRBY', name, 'looks', 1) <= LOOKS then
       local claim = now_ms() + patience
       redis.call('ZADD', mend, claim, id)
-      return {id, claim, known[2], known[3] or '{}', known[4] or ''}
+      return {id, claim, known[2], known[3] or '{}', known[4] or '[]'}
     end
     redis.call('ZREM', mend, id)
   end

@@ -89,12 +89,12 @@ class Taken:
 class Mend:
     """A turn that has ended, and of which an earlier try may have left something.
 
-    `late` are the messages of those who lost it, where any did and may have written since its end.
-    `claim` is the time, in ms of Redis's clock, at which somebody else may have it.
+    `late` are the messages of those who have lost it, as far as they have told. `claim` is the
+    time, in ms of Redis's clock, at which somebody else may have it.
     """
 
     turn: Turn
-    late: tuple[str, ...] | None
+    late: tuple[str, ...]
     claim: int
 
 
@@ -255,7 +255,7 @@ class TurnQueue:
         await self._fenced("back", taken, int(delay_seconds * 1000), "1" if counts else "")
 
     async def late(self, turn: Turn, pages: Sequence[str]) -> None:
-        """Have a turn mended that we have lost, where we may have written after its end.
+        """Have a turn mended that we have lost, for we may have written after its end.
 
         `pages` are all messages that we have posted.
         """
@@ -273,7 +273,7 @@ class TurnQueue:
             log.exception("Turn %s cannot be mended: it was written by another version", turn_id)
             await self._call("mended", platform, turn_id, claim)
             return None
-        return Mend(turn, tuple(json.loads(late)) if late else None, int(claim))
+        return Mend(turn, tuple(json.loads(late)), int(claim))
 
     async def mended(self, mend: Mend) -> None:
         """Let nobody mend the turn again, unless that was asked for meanwhile."""

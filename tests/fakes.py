@@ -7,10 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from bot.domain import Delta, EditBudget, Message, Page, Person, Place, ThreadKey, Turn
+from bot.budget import EditBudgets
+from bot.domain import Delta, EditBudget, Message, Page, Person, Place, Shown, ThreadKey, Turn
 from bot.errors import MessageGone, ModelError, SurfaceError, WriteFailed
 from bot.intake import Intake
 from bot.ports import Surface
+from bot.reply import Reply
+from bot.store import Store
 
 
 @dataclass
@@ -150,7 +153,9 @@ class FakePlatform:
     name: str = "console"
 
     @asynccontextmanager
-    async def surface(self, turn: Turn, *, again: bool = False) -> AsyncIterator[FakeSurface]:
+    async def surface(
+        self, turn: Turn, *, again: bool = False, ended: bool = False
+    ) -> AsyncIterator[FakeSurface]:
         self.opened += 1
         if self.error:
             raise self.error
@@ -238,3 +243,21 @@ class FakeIntake(Intake):
         if self.refuses:
             self.refusals += 1
             raise self.refuses
+
+
+async def write_the_end(shown: Shown, *, surface: Surface, store: Store) -> None:
+    """Write an end that was stored, as the next try does."""
+
+    async def save(shown: Shown) -> None:
+        """Keep nothing."""
+
+    reply = Reply(
+        surface=surface,
+        budgets=EditBudgets(store=store),
+        left=shown,
+        former="",
+        stop=asyncio.Event(),
+        save=save,
+        patience=30.0,
+    )
+    await reply.end()

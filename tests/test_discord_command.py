@@ -12,7 +12,6 @@ import pytest
 
 from adapters.discord import DiscordPlatform
 from adapters.discord.place import CommandPlace
-from bot.budget import EditBudgets
 from bot.domain import Place, Shown, Turn
 from bot.errors import (
     MessageGone,
@@ -21,7 +20,6 @@ from bot.errors import (
     WriteRefused,
 )
 from bot.ports import Surface
-from bot.reply import restore
 from bot.store import Store
 from tests.discord_platform import (
     listening,
@@ -31,7 +29,7 @@ from tests.discord_platform import (
     turn_at,
 )
 from tests.emulators.discord import DiscordEmulator
-from tests.fakes import FakeIntake, bucket_of
+from tests.fakes import FakeIntake, bucket_of, write_the_end
 from tests.waiting import until
 
 NO_ACCESS = {"code": 50001, "message": "Missing Access"}
@@ -198,11 +196,10 @@ async def test_an_old_answer_of_several_pages_is_written_anew_below_those_that_m
         async with pressed(emulator, "One", "Two", "Three") as (surface, stood, _):
             emulator.fail("PATCH /channels", status=403, body=NO_ACCESS, times=99)
             emulator.fail("DELETE /channels", status=403, body=NO_ACCESS, times=99)
-            await restore(
+            await write_the_end(
                 Shown(tuple(stood), "\n\n".join(one * 400 for one in anew), outcome="done"),
                 surface=surface,
-                budgets=EditBudgets(store=store),
-                patience=30.0,
+                store=store,
             )
 
         shown = [text.strip() for text in texts(emulator)]

@@ -267,3 +267,47 @@ async def test_nobody_looks_while_the_nonce_is_known() -> None:
         assert not [
             one for one in emulator.requests if one.method == "GET" and "messages" in one.path
         ]
+
+
+@pytest.mark.parametrize("where", ["dm", "thread", "channel"])
+async def test_what_an_answer_does_not_need_of_an_earlier_try_is_found(where: str) -> None:
+    async with DiscordEmulator() as emulator:
+        if where == "dm":
+            turn, other = await dm_question(emulator), await dm_question(emulator)
+        else:
+            opens = where == "thread"
+            turn = await mention(emulator, opens_thread=opens)
+            other = await mention(emulator, opens_thread=opens)
+        first, second = await left_by(emulator, turn, page("1", final=True), page("2", number=1))
+        await left_by(emulator, other, page("another answer"), page("its end", number=1, last=True))
+
+        async with logged_in(emulator) as platform:
+            found = await platform.strays(turn, but=[first])
+            async with platform.surface(turn, ended=True) as surface:
+                await surface.edit(second, Page(1, "", final=True))
+
+        channel = turn.id.removeprefix("discord:") if where == "thread" else None
+        assert found == [second]
+        assert "2" not in shown(emulator, channel or str(turn.place["channel"]))
+
+
+async def test_what_is_put_right_after_its_end_opens_no_thread_and_shows_no_typing() -> None:
+    async with DiscordEmulator() as emulator:
+        turn = await mention(emulator, opens_thread=True)
+        (left,) = await left_by(emulator, turn, page("late"))
+        calls, typed = len(emulator.requests), len(emulator.typing)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, ended=True) as surface:
+            await surface.edit(left, page("The end.", last=True))
+
+        assert shown(emulator, turn.id.removeprefix("discord:")) == ["The end."]
+        assert len(emulator.typing) == typed
+        assert not [one for one in emulator.requests[calls:] if one.path.endswith("/threads")]
+
+
+async def test_nothing_is_left_where_the_place_is_gone() -> None:
+    async with DiscordEmulator() as emulator:
+        turn = await mention(emulator, opens_thread=True)
+
+        async with logged_in(emulator) as platform:
+            assert await platform.strays(turn, but=[]) == []

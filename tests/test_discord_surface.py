@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from bot.budget import EditBudgets
 from bot.domain import Page, Shown
 from bot.errors import (
     MessageGone,
@@ -13,7 +12,6 @@ from bot.errors import (
     WriteRefused,
 )
 from bot.ports import Platform
-from bot.reply import restore
 from bot.store import Store
 from tests.discord_platform import (
     channel_turn,
@@ -22,7 +20,7 @@ from tests.discord_platform import (
     page,
 )
 from tests.emulators.discord import DiscordEmulator
-from tests.fakes import bucket_of
+from tests.fakes import bucket_of, write_the_end
 
 
 async def test_a_reply_grows_in_its_thread_and_loses_its_button() -> None:
@@ -298,11 +296,10 @@ async def test_a_page_that_discord_knows_by_its_nonce_is_not_taken_away(store: S
         async with platform.surface(turn) as surface:
             ids = [await surface.post(page(one, number=at)) for at, one in enumerate("ab")]
             emulator.fail("PATCH", status=400, body={"code": 50035, "message": "Invalid Form Body"})
-            await restore(
+            await write_the_end(
                 Shown(tuple(ids), text, outcome="done"),
                 surface=surface,
-                budgets=EditBudgets(store=store),
-                patience=20.0,
+                store=store,
             )
 
         shown = [one.text for one in emulator.screen(str(turn.place["channel"]))]

@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from bot.errors import (
     MessageGone,
     ModelUnavailable,
     PlaceGone,
+    SurfaceError,
     WriteDelayed,
     WriteFailed,
     WriteRefused,
@@ -930,6 +931,18 @@ async def test_restore_writes_every_page_again(store: Store) -> None:
     await restore(shown, surface=surface, budgets=EditBudgets(store=store), patience=5)
 
     assert surface.text.split() == TEXT.split()
+
+
+@pytest.mark.parametrize("error", [MessageGone("m1"), WriteRefused("too old")])
+async def test_restore_posts_nothing(store: Store, error: SurfaceError) -> None:
+    surface = FakeSurface(limit=100)
+    shown = await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    surface.screen["m2"] = replace(surface.screen["m2"], text="an older text")
+    posted, surface.errors = surface.posted, [error]
+
+    await restore(shown, surface=surface, budgets=EditBudgets(store=store), patience=5)
+
+    assert (surface.posted, surface.text.split()) == (posted, TEXT.split())
 
 
 MARKUP = (

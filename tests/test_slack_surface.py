@@ -179,6 +179,21 @@ async def test_the_status_is_cleared_when_nothing_was_posted() -> None:
         assert status_of(slack, turn) == ["is thinking...", ""]
 
 
+async def test_what_is_put_right_after_its_end_shows_no_status() -> None:
+    async with fast() as slack, joined(slack) as platform:
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")
+        turn = turn_in(slack, thread=ts)
+        async with platform.surface(turn) as surface:
+            message_id = await surface.post(first("late", final=True))
+        calls = len(slack.requests)
+
+        async with platform.surface(turn, ended=True) as surface:
+            await asyncio.sleep(0.05)  # time for a status
+            await surface.edit(message_id, first("Because.", final=True))
+
+        assert [call.method for call in slack.requests[calls:]] == ["chat.update"]
+
+
 async def test_a_status_never_follows_the_reply() -> None:
     async with SlackEmulator(latency=0.1) as slack, open_thread(slack) as (surface, _, _):
         await asyncio.sleep(0.02)  # the status is on its way

@@ -71,7 +71,7 @@ class Known:
     after: str | None = None  # the exchange before it, where it left none
     stop: bool = False
     forgotten: bool = False
-    late: tuple[str, ...] | None = None  # what those who lost it have posted
+    late: tuple[str, ...] = ()  # what those who lost it have posted
     looks: int = 0
 
     @property
@@ -426,7 +426,7 @@ class Queue(RuleBasedStateMachine):
             _, taken = self.one_held(data)
             known = self.model.turns[taken.turn.id]
             self.run(self.queues["w1"].late(taken.turn, pages))
-            known.late, known.looks = (known.late or ()) + pages, 0
+            known.late, known.looks = known.late + pages, 0
             self.model.mend[taken.turn.id] = DUE
 
     @rule()
@@ -473,7 +473,7 @@ class Queue(RuleBasedStateMachine):
         turn_id = mend.turn.id
         if self.model.mend.get(turn_id) == mend.claim:
             del self.model.mend[turn_id]
-            self.model.turns[turn_id].late, self.model.turns[turn_id].looks = None, 0
+            self.model.turns[turn_id].late, self.model.turns[turn_id].looks = (), 0
 
     @rule(number=st.integers(0, 5))
     def stop(self, number: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import textwrap
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 import discord
 
@@ -15,6 +15,7 @@ from adapters.discord.command import CommandSurface
 from adapters.discord.errors import translated
 from adapters.discord.limits import EVERYTHING, Budgets, edit_budget
 from adapters.discord.place import ChannelPlace, CommandPlace, read_place
+from adapters.discord.standing import pages_of
 from adapters.discord.surface import ChannelSurface
 from bot.domain import Turn
 from bot.errors import (
@@ -40,12 +41,12 @@ _THREAD_PATIENCE = 5.0  # seconds for which a thread may wait for others
 
 @asynccontextmanager
 async def open_surface(
-    client: RestClient, turn: Turn, budgets: Budgets, *, again: bool
+    client: RestClient, turn: Turn, budgets: Budgets, *, again: bool, ended: bool
 ) -> AsyncIterator[ChannelSurface | CommandSurface]:
     """Open the surface of a turn's reply through a client that has logged in.
 
     A thread is opened where the turn asks for one and Discord takes one soon, and Discord shows
-    that we type until the end. Raises PlaceGone or WriteFailed.
+    that we type until the end. Raises PlaceGone or WriteFailed, but of a reply that has `ended`.
     """
     tried_at = turn.asked_at if again else None
     match read_place(turn.place):
@@ -53,8 +54,10 @@ async def open_surface(
             # Discord itself shows that we work, until the first edit.
             yield CommandSurface(client, place=command, turn_id=turn.id, tried_at=tried_at)
         case ChannelPlace() as asked:
-            place = await _in_thread(client, asked, budgets, name=_thread_name(turn.text))
-            async with _typing(client, place.channel, budgets):
+            place = _thread_of(asked)
+            if not ended:
+                place = await _in_thread(client, asked, budgets, name=_thread_name(turn.text))
+            async with nullcontext() if ended else _typing(client, place.channel, budgets):
                 parent = None if place is asked else asked
                 yield ChannelSurface(
                     client,
@@ -66,14 +69,36 @@ async def open_surface(
                 )
 
 
+async def strays(client: RestClient, turn: Turn, *, but: Collection[str]) -> list[str]:
+    """Return the messages that surely are of a turn's reply, without some; SurfaceError.
+
+    Nothing tells whose the follow-ups of a command are.
+    """
+    asked = read_place(turn.place)
+    if isinstance(asked, CommandPlace):
+        return []
+    bot_id = str(client.user.id if client.user else "")
+    found: list[str] = []
+    for place in dict.fromkeys((_thread_of(asked), asked)):
+        found += await pages_of(client.http, place, bot_id=bot_id, turn_id=turn.id)
+    return [one for one in found if one not in but]
+
+
+def _thread_of(place: ChannelPlace) -> ChannelPlace:
+    """Return the thread that is to be opened from the question, or the place itself."""
+    if not place.opens_thread or place.question is None:
+        return place
+    # A thread that was opened from a message has the message's id.
+    return ChannelPlace(place.question, None, opens_thread=False)
+
+
 async def _in_thread(
     client: RestClient, place: ChannelPlace, budgets: Budgets, *, name: str
 ) -> ChannelPlace:
     """Return the thread of the question; the place itself where no thread can be opened."""
-    if not place.opens_thread or place.question is None:
+    thread = _thread_of(place)
+    if place.question is None or thread is place:
         return place
-    # A thread that was opened from a message has the message's id.
-    thread = ChannelPlace(place.question, None, opens_thread=False)
     try:
         await _open_thread(client, place.channel, place.question, budgets, name=name)
     except MessageGone as error:

@@ -18,7 +18,7 @@ from adapters.discord.connection import begin_at
 from adapters.discord.errors import fail_at_once, translated
 from adapters.discord.gateway import Gateway
 from adapters.discord.limits import Budgets, counted
-from adapters.discord.opening import open_surface
+from adapters.discord.opening import open_surface, strays
 from adapters.discord.saved import SavedSession
 from adapters.discord.shard import ON_THE_WAY, UNREACHABLE, Shard
 from bot.domain import Turn
@@ -86,13 +86,19 @@ class DiscordPlatform:
             guilds=True, guild_messages=True, dm_messages=True, message_content=True
         )
 
-    def surface(self, turn: Turn, *, again: bool = False) -> AbstractAsyncContextManager[Surface]:
+    def surface(
+        self, turn: Turn, *, again: bool = False, ended: bool = False
+    ) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply, its Discord thread included."""
-        return open_surface(self._client, turn, self._budgets, again=again)
+        return open_surface(self._client, turn, self._budgets, again=again, ended=ended)
 
     async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
-        """Return nothing: what lands late has the nonce of a message that is there, and is none."""
-        return ()
+        """Return the messages that tries at a turn may have left besides these; SurfaceError.
+
+        What lands late has the nonce of a message that is there, and is none; but an answer may
+        need fewer pages than an earlier try had posted.
+        """
+        return await strays(self._client, turn, but=but)
 
     async def listen(
         self, intake: Intake, *, store: Store | None = None, shards: Shards | None = None

@@ -35,6 +35,18 @@ async def standing(
     return [one for one in since if _is_a_page(one, bot_id)]
 
 
+async def pages_of(
+    http: HTTPClient, place: ChannelPlace, *, bot_id: str, turn_id: str
+) -> list[str]:
+    """Return the ids of our messages that surely are of a turn's reply; SurfaceError."""
+    try:
+        since = await written_since(http, place.channel, int(turn_id.rpartition(":")[2]))
+    except PlaceGone:
+        return []
+    ours = [one for one in since if _is_a_page(one, bot_id)]
+    return list(of_reply(ours, place, turn_id=turn_id, alone=False))
+
+
 async def written_since(http: HTTPClient, channel: int, after: int) -> list[Any]:
     """Return what stands in a channel after a message or an interaction, oldest first.
 

@@ -89,12 +89,15 @@ class SlackPlatform:
         self._budgets = budgets
         self._streams = Streams(client, identity=identity, budgets=budgets)
 
-    def surface(self, turn: Turn, *, again: bool = False) -> AbstractAsyncContextManager[Surface]:
+    def surface(
+        self, turn: Turn, *, again: bool = False, ended: bool = False
+    ) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply; entering asks nothing of Slack and always works."""
         return open_surface(
             self._client,
             turn,
             again=again,
+            ended=ended,
             identity=self._identity,
             statuses=self._statuses,
             streams=self._streams,

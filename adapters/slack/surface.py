@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Collection, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 
 from prometheus_client import Counter
 from slack_sdk.web.async_client import AsyncWebClient
@@ -42,14 +42,15 @@ async def open_surface(
     turn: Turn,
     *,
     again: bool,
+    ended: bool,
     identity: Identity,
     statuses: Statuses,
     streams: Streams,
 ) -> AsyncIterator[SlackSurface]:
-    """Open the surface of a turn's reply; in a thread Slack shows meanwhile that we think."""
+    """Open the surface of a turn's reply; in a thread Slack shows until its end that we think."""
     messages = Messages(client, turn, identity=identity)
     status = Status(statuses, channel=messages.channel, thread=messages.thread)
-    async with status.shown():
+    async with nullcontext() if ended else status.shown():
         yield SlackSurface(
             messages, turn, again=again, team=identity.team, status=status, streams=streams
         )

@@ -65,9 +65,11 @@ class Hidden:
         await self._store.command("SET", self._name, "not a hash")
 
     async def back(self) -> None:
-        await self._store.command("DEL", self._name)
+        # At once, for in between there would be none.
         if await self._store.command("EXISTS", f"{self._name}-kept"):
             await self._store.command("RENAME", f"{self._name}-kept", self._name)
+        else:
+            await self._store.command("DEL", self._name)
 
 
 async def saved(store: Store) -> dict[str, str]:

@@ -324,6 +324,45 @@ async def test_a_follow_up_whose_answer_was_lost_is_found_where_we_may_read() ->
         assert found == f"@{emulator.screen(emulator.channel_id)[1].id}"
 
 
+async def test_a_follow_up_of_another_command_is_not_taken_for_a_lost_one() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        for person in ("Ada", "Bob"):
+            await emulator.slash(emulator.channel_id, emulator.user(person), "ask", prompt="why?")
+        await until(lambda: len(texts(emulator)) == 2)
+        first, second = intake.turns
+        async with platform.surface(second) as surface:
+            await surface.post(page("Bob's", final=True))
+        emulator.forbid_writing(emulator.channel_id, in_threads=False)
+
+        async with platform.surface(first) as surface:
+            await surface.post(page("Ada's", final=True))
+            await surface.post(page("and so on", number=1, last=True))
+
+        assert texts(emulator) == ["Ada's", "Bob's", "and so on"]
+
+
+async def test_a_finished_page_of_another_command_is_left_alone() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        for person in ("Ada", "Bob"):
+            await emulator.slash(emulator.channel_id, emulator.user(person), "ask", prompt="why?")
+        await until(lambda: len(texts(emulator)) == 2)
+        first, second = intake.turns
+        async with platform.surface(second) as surface:
+            await surface.post(page("Bob's", number=1, final=True))
+        async with platform.surface(first) as surface:
+            left = await surface.post(page("It", number=1))
+        emulator.clock.advance(600)
+        first = replace(first, asked_at=time.time() - 600)
+
+        async with platform.surface(first, again=True) as surface:
+            found = await surface.post(page("It is so", number=1, last=True))
+
+        assert found == left
+        assert texts(emulator)[2:] == ["Bob's", "It is so"]
+
+
 async def test_a_follow_up_that_cannot_be_looked_for_just_now_waits() -> None:
     async with DiscordEmulator() as emulator, asked(emulator) as (platform, turn):
         emulator.forbid_writing(emulator.channel_id, in_threads=False)

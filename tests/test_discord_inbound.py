@@ -18,7 +18,7 @@ from tests.discord_platform import (
     listening,
     page,
 )
-from tests.emulators.discord import DiscordEmulator
+from tests.emulators.discord import Call, DiscordEmulator
 from tests.fakes import FakeIntake
 from tests.waiting import until
 
@@ -233,6 +233,10 @@ async def test_files_are_named_and_what_was_forwarded_is_read() -> None:
         assert intake.texts == ["look\n[file: cat.png]", "[forwarded] this\n[file: dog.png]"]
 
 
+def is_said(call: Call) -> bool:
+    return call.method == "POST" and call.path.endswith("/messages") and call.status == 200
+
+
 async def test_an_empty_mention_gets_one_line_of_help() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
@@ -240,7 +244,7 @@ async def test_an_empty_mention_gets_one_line_of_help() -> None:
 
         said = await emulator.say(emulator.channel_id, ada, f" {emulator.bot_mention} ")
         await emulator.redeliver(said)
-        await until(lambda: len(emulator.screen(emulator.channel_id)) > 1)
+        await until(lambda: len([one for one in emulator.requests if is_said(one)]) > 1)
 
         _, help_line = emulator.screen(emulator.channel_id)
         assert help_line.reply_to == said
@@ -261,6 +265,22 @@ async def test_a_refused_turn_is_answered_with_its_apology() -> None:
         assert (apology.text, apology.reply_to) == (ThreadBusy.apology, said)
         assert not emulator.pings
         assert not emulator.unguarded
+
+
+async def test_who_has_just_read_an_apology_is_not_told_it_again() -> None:
+    intake = FakeIntake()
+    intake.refuses = ThreadBusy()
+    intake.refuses.told = True
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} now")
+        await emulator.say(emulator.channel_id, ada, emulator.bot_mention)
+        await until(lambda: any(is_said(one) for one in emulator.requests))
+
+        *_, help_line = emulator.screen(emulator.channel_id)
+        assert len(emulator.screen(emulator.channel_id)) == 3
+        assert "question" in help_line.text
 
 
 async def test_messages_wait_for_the_store_and_keep_their_order() -> None:

@@ -467,7 +467,8 @@ async def test_a_place_that_cannot_be_read_on_is_given_up_with_what_was_found(
             await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {text}")
         failing = emulator.fail("GET /channels/.*/messages", status=503, times=10_000, after=1)
         async with a_process(emulator, new, store):
-            await until(lambda: failing.times < 9_999)
+            # Many looks, and many moments at which the session could have been saved.
+            await until(lambda: failing.times < 9_950)
             between = new.texts, (await saved(store))["id"]
             monkeypatch.setattr(missed, "PATIENCE", 0.0)  # seconds
             await until(lambda: new.turns)
@@ -484,18 +485,19 @@ async def test_a_look_that_its_client_did_not_outlive_is_taken_by_the_next_one(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("adapters.discord.platform._RECONNECT_PAUSE", 0.0)
+    monkeypatch.setattr(missed, "_OVERLAP", 0)
     new = FakeIntake()
     async with after_a_session(store) as (emulator, ada):
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
         emulator.fail("GET /channels/", status=503, times=1000)
         async with a_process(emulator, new, store):
             await until(lambda: any("messages" in one.path for one in emulator.requests))
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: new.turns)
             await emulator.tell("MESSAGE_DELETE", {"of": "a kind that the library cannot read"})
             await until(lambda: "the gateway failed" in caplog.text)
             emulator.heal()
-            await until(lambda: new.turns)
-
-        assert new.texts == ["one"]
+            await until(lambda: "one" in new.texts)
 
 
 async def test_a_server_that_is_shown_late_is_looked_through(

@@ -9,10 +9,11 @@ from contextlib import suppress
 
 import pytest
 
+from adapters.discord import connect
 from adapters.discord.limits import EVERYTHING
 from adapters.discord.place import ChannelPlace
 from bot.budget import EditBudgets
-from bot.domain import Page, Place
+from bot.domain import EditBudget, Page, Place
 from bot.errors import (
     MessageGone,
     PlaceGone,
@@ -29,7 +30,7 @@ from tests.discord_platform import (
     turn_at,
 )
 from tests.emulators.discord import DiscordEmulator
-from tests.fakes import FakeIntake, bucket_of
+from tests.fakes import FakeIntake, NoLimits, bucket_of
 from tests.waiting import until
 
 
@@ -201,16 +202,52 @@ async def test_a_message_that_has_its_slot_waits_for_nothing_more(store: Store) 
         assert time.monotonic() - began < 0.4
 
 
-async def test_nobody_types_where_messages_need_the_global_limit(store: Store) -> None:
-    budgets = EditBudgets(store=store)
-    async with DiscordEmulator() as emulator, logged_in(emulator, store=store) as platform:
-        for _ in range(EVERYTHING.writes // 2):
-            await budgets.call(EVERYTHING, deadline=math.inf)
+class Full(NoLimits):
+    """Has no request left that nobody would miss; `asked` counts who wanted one."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def spare(self, budget: EditBudget) -> bool:
+        self.asked += 1
+        return False
+
+
+async def test_nobody_types_where_messages_need_the_global_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.discord.opening._TYPING_GAP", 0.01)
+    budgets = Full()
+    async with (
+        DiscordEmulator() as emulator,
+        connect(
+            token=emulator.token,
+            api_url=emulator.api_url,
+            gateway_url=emulator.gateway_url,
+            threads=True,
+            budgets=budgets,
+        ) as platform,
+        platform.surface(dm_turn(emulator)),
+    ):
+        await until(lambda: budgets.asked > 3)
+
+        assert not emulator.typing
+
+
+async def test_nobody_types_on_in_a_place_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.discord.opening._TYPING_PAUSE", 0.01)
+    monkeypatch.setattr("adapters.discord.opening._TYPING_GAP", 0.0)
+    gone = {"code": 10003, "message": "Unknown Channel"}
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        failing = emulator.fail("POST .*/typing", status=404, body=gone, times=1000)
 
         async with platform.surface(dm_turn(emulator)) as surface:
-            await surface.post(page("because", final=True))
+            await until(lambda: failing.times < 1000)
+            emulator.latency = 0.05
+            for number in range(4):
+                await surface.post(page(f"{number}", number=number, final=True))
 
-        assert not any(request.path.endswith("/typing") for request in emulator.requests)
+        assert failing.times == 999
 
 
 async def test_where_we_may_not_write_in_the_thread_the_reply_stands_in_the_channel() -> None:

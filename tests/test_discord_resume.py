@@ -149,6 +149,26 @@ async def test_a_thread_is_followed_after_a_resume_without_a_mention(store: Stor
         assert len(looked_up) == 1
 
 
+async def test_not_without_end_is_remembered_what_a_channel_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.discord.gateway._LOOKED_UP", 1)
+    new = FakeIntake()
+    async with DiscordEmulator() as emulator:
+        ada, other = emulator.user("Ada"), emulator.channel("other")
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+
+        async with a_process(emulator, new, store):
+            for place in (emulator.channel_id, other, emulator.channel_id):
+                said = await emulator.say(place, ada, f"{emulator.bot_mention} why?")
+                await until_heard(store, said)
+
+        assert len(new.turns) == 3
+        looks = [one.call for one in emulator.requests if one.call.startswith("GET /channels/")]
+        assert looks.count(f"GET /channels/{emulator.channel_id}") == 2
+
+
 async def test_what_discord_does_not_let_us_read_is_told_to_the_next_process(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

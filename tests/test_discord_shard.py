@@ -189,6 +189,8 @@ async def test_the_shards_of_two_processes_hear_everything_once(store: Store) ->
 
         heard = sorted(one.text for one in intakes[0].turns + intakes[1].turns)
         assert heard == ["one", "two"]
+        # Each process registers the command, not each of its shards.
+        assert len([one for one in emulator.requests if one.path.endswith("/commands")]) == 2
         assert sorted(one.shard for one in emulator.listeners) == [(n, 4) for n in range(4)]
 
 
@@ -235,8 +237,15 @@ async def test_another_number_of_shards_catches_up(
 
         async with a_process(emulator, new, store, shards=after):
             await until(lambda: {"one", "two"} <= {*new.texts})
+            shards = after[1] if after else 1
+            await until(lambda: len([one for one in emulator.listeners if one.connected]) == shards)
+            async with asyncio.timeout(60):
+                while len(await heard_by(store)) < shards:
+                    await asyncio.sleep(0.01)
 
         assert emulator.resumes == 0
+        # By the shard to which DMs come.
+        assert len([one for one in emulator.requests if one.call == f"GET /channels/{dm}"]) == 1
 
 
 async def heard_by(store: Store) -> list[str]:

@@ -9,9 +9,11 @@ import pytest
 
 from bot.domain import Page, Turn
 from bot.errors import WriteFailed
-from tests.discord_platform import channel_turn, logged_in, page, turn_at
+from tests.discord_platform import channel_turn, listening, logged_in, page, turn_at
 from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator
+from tests.fakes import FakeIntake
+from tests.waiting import until
 
 LATER = 600.0  # seconds, after which Discord knows no nonce any more
 
@@ -175,6 +177,118 @@ async def test_pages_that_are_known_or_another_turns_are_left_alone() -> None:
             await surface.post(page("so", number=1, last=True))
 
         assert shown(emulator, str(turn.place["channel"])) == ["a", "b", "It is", "so"]
+
+
+async def test_finished_pages_before_another_turns_button_are_that_turns() -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn = await dm_question(emulator)
+        other = replace(turn, id="discord:99")
+        await left_by(emulator, other, page("a", final=True), page("b", number=1, last=True))
+        left = await left_by(emulator, turn, page("It is"))
+        clock.advance(LATER)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            found = await surface.post(page("It is so", last=True))
+
+        assert found == left[0]
+        assert shown(emulator, str(turn.place["channel"])) == ["a", "b", "It is so"]
+
+
+async def test_what_replies_to_somebody_is_no_page_of_a_reply_that_simply_comes_next() -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn = await dm_question(emulator)
+        below = {**turn.place, "question": turn.id.removeprefix("discord:")}
+        await left_by(emulator, turn_at(below), page("help", final=True))
+        left = await left_by(emulator, turn, page("It is"))
+        clock.advance(LATER)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            found = await surface.post(page("It is so", last=True))
+
+        assert found == left[0]
+        assert shown(emulator, str(turn.place["channel"])) == ["help", "It is so"]
+
+
+async def test_the_answer_to_a_command_is_no_page_of_another_reply() -> None:
+    clock, intake = Clock(), FakeIntake()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn = await dm_question(emulator)
+        dm = str(turn.place["channel"])
+        async with listening(emulator, intake) as platform:
+            given = await emulator.slash(dm, emulator.user("Ada"), "ask", prompt="why?")
+            await until(lambda: emulator.original(given))
+            async with platform.surface(intake.turns[0]) as surface:
+                await surface.post(page("a", final=True))
+        left = await left_by(emulator, turn, page("It is"))
+        clock.advance(LATER)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            found = await surface.post(page("It is so", last=True))
+
+        assert (found, shown(emulator, dm)) == (left[0], ["a", "It is so"])
+
+
+async def test_nobody_tries_to_edit_what_a_person_wrote() -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn = await dm_question(emulator)
+        dm = str(turn.place["channel"])
+        await emulator.say(dm, emulator.user("Ada"), "hurry")
+        left = await left_by(emulator, turn, page("It is"))
+        clock.advance(LATER)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            await surface.post(page("It is so", last=True))
+
+        edits = [one.path for one in emulator.requests if one.method == "PATCH"]
+        assert edits == [f"/channels/{dm}/messages/{left[0]}"]
+
+
+async def test_what_a_try_of_long_ago_has_left_beside_its_thread_is_gone_on_with() -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn = await mention(emulator, opens_thread=True)
+        emulator.forbid_writing(emulator.channel_id, in_threads=True)
+        left = await left_by(emulator, turn, page("It is"))
+        clock.advance(LATER)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            found = await surface.post(page("It is so", last=True))
+
+        assert (found, shown(emulator, emulator.channel_id)) == (left[0], ["It is so"])
+
+
+async def test_one_message_is_not_taken_for_two_pages_that_say_the_same() -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn = await dm_question(emulator)
+        left = await left_by(emulator, turn, page("one", final=True))
+        clock.advance(LATER)
+
+        async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
+            first = await surface.post(page("one", final=True))
+            second = await surface.post(page("one", number=1, final=True))
+
+        assert first == left[0]
+        assert second != first
+        assert shown(emulator, str(turn.place["channel"])) == ["one", "one"]
+
+
+async def test_a_page_that_this_try_has_sent_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.discord.surface._KNOWN_FOR", 0.0)
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        turn = await dm_question(emulator)
+        async with platform.surface(turn) as surface:
+            await surface.post(page("one"))
+            emulator.fail("POST .*/messages", status=503)
+            with pytest.raises(WriteFailed):
+                await surface.post(page("two", number=1))
+
+            await surface.post(page("two", number=1, last=True))
+
+        assert shown(emulator, str(turn.place["channel"])) == ["one", "two"]
 
 
 async def test_a_page_below_another_question_of_the_channel_is_not_ours() -> None:

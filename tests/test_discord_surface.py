@@ -304,3 +304,15 @@ async def test_a_page_that_discord_knows_by_its_nonce_is_not_taken_away(store: S
 
         shown = [one.text for one in emulator.screen(str(turn.place["channel"]))]
         assert sorted("".join(f"{one} " for one in shown).split()) == sorted(text.split())
+
+
+async def test_white_space_around_a_text_costs_no_second_write() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        turn = dm_turn(emulator)
+
+        async with platform.surface(turn) as surface:
+            await surface.post(page(" It is so\n", last=True))
+
+        (shown,) = emulator.screen(str(turn.place["channel"]))
+        assert shown.text == "It is so"
+        assert not [one for one in emulator.requests if one.method == "PATCH"]

@@ -11,7 +11,8 @@ import pytest
 
 from adapters.discord import connect
 from adapters.discord.connection import Session
-from adapters.discord.saved import SavedSession
+from adapters.discord.saved import SESSION_SECONDS, SavedSession
+from adapters.discord.shard import _RENEW_SECONDS as RENEW_SECONDS
 from bot.errors import StoreUnavailable
 from bot.store import Store
 from bot.store import connect as connect_store
@@ -209,6 +210,53 @@ async def test_the_saved_session_expires_and_is_no_secret_of_the_log(
         secret = (await saved(store))["id"]
         ours = [one.getMessage() for one in caplog.records if one.name.startswith("adapters")]
         assert not any(secret in line for line in ours)
+
+
+async def test_a_session_is_saved_for_the_first_time_before_its_process_can_grow_old(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.discord.shard._SAVE_SECONDS", 3600.0)
+    async with DiscordEmulator() as emulator, a_process(emulator, FakeIntake(), store):
+        await until_saved(store, 1)
+
+        assert (await saved(store))["id"] == emulator.listeners[0].session_id
+
+
+async def test_a_quiet_session_is_saved_again_before_it_expires(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.discord.shard._RENEW_SECONDS", 0.05)
+    async with DiscordEmulator() as emulator, a_process(emulator, FakeIntake(), store):
+        await until_saved(store, 1)
+        (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
+
+        await store.command("DEL", name)
+        await until_saved(store, 1)
+
+        assert (await saved(store))["id"] == emulator.listeners[0].session_id
+    assert RENEW_SECONDS < SESSION_SECONDS / 10
+
+
+async def test_a_dm_is_noted_though_nothing_in_it_is_admitted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.discord.shard._RENEW_SECONDS", 3600.0)
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, a_process(emulator, intake, store):
+        await until_saved(store, 1)
+        intake.refuses = StoreUnavailable("away")
+        people = [emulator.user(name) for name in ("Ada", "Bob")]
+        for person in people:
+            await emulator.say(emulator.dm(person), person, "why?")
+
+        noted: list[str] = []
+        async with asyncio.timeout(60):
+            while len(noted) < 2:
+                await asyncio.sleep(0.01)
+                for key in await store.command("KEYS", store.key("gateway", "*", "dms")):
+                    noted = await store.command("ZRANGE", key, 0, -1)
+
+        assert noted == [emulator.dm(person) for person in people]
 
 
 async def test_an_address_of_somebody_else_gets_no_token(store: Store) -> None:

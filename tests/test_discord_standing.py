@@ -221,13 +221,16 @@ async def test_the_answer_to_a_command_is_no_page_of_another_reply() -> None:
             await until(lambda: emulator.original(given))
             async with platform.surface(intake.turns[0]) as surface:
                 await surface.post(page("a", final=True))
+                no_access = {"code": 50001, "message": "Missing Access"}
+                emulator.fail("POST /channels", status=403, body=no_access)
+                await surface.post(page("b", number=1, final=True))
         left = await left_by(emulator, turn, page("It is"))
         clock.advance(LATER)
 
         async with logged_in(emulator) as platform, platform.surface(turn, again=True) as surface:
             found = await surface.post(page("It is so", last=True))
 
-        assert (found, shown(emulator, dm)) == (left[0], ["a", "It is so"])
+        assert (found, shown(emulator, dm)) == (left[0], ["a", "b", "It is so"])
 
 
 async def test_nobody_tries_to_edit_what_a_person_wrote() -> None:

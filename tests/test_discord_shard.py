@@ -173,6 +173,42 @@ async def test_an_old_process_does_not_write_over_the_session_of_the_new_one(sto
     assert await new.heard(or_else=1) == 300
 
 
+async def test_a_process_that_has_heard_nothing_yet_forgets_not_how_far_the_bot_was_heard(
+    store: Store,
+) -> None:
+    one = a_holder(store, "one")
+    await one.save(Session("secret", 7, "ws://here"), intents=1, newest=100)
+
+    await one.save(Session("secret", 8, "ws://here"), intents=1, newest=0)
+
+    assert await one.heard(or_else=200) == 100
+
+
+async def test_how_far_the_bot_was_heard_and_its_dms_expire_a_week_after_their_last_use(
+    store: Store,
+) -> None:
+    one, week = a_holder(store, "one"), 7 * 24 * 3600
+    heard, dms = store.key("gateway", "1", "heard"), store.key("gateway", "1", "dms")
+
+    await one.heard(or_else=100)
+    await one.note_dms({1: 2})
+    first = [await store.command("TTL", name) for name in (heard, dms)]
+    await store.command("EXPIRE", heard, 60)
+    await one.save(Session("secret", 7, "ws://here"), intents=1, newest=100)
+
+    assert all(0 < seconds <= week for seconds in first)
+    assert 60 < await store.command("TTL", heard) <= week
+
+
+async def test_the_dms_that_were_used_last_are_kept(store: Store) -> None:
+    one = a_holder(store, "one")
+
+    for number in range(30):
+        await one.note_dms({number: 1000 - number})
+
+    assert await one.dms() == list(range(20))
+
+
 async def test_the_shards_of_two_processes_hear_everything_once(store: Store) -> None:
     intakes = [FakeIntake(), FakeIntake()]
     rules = GatewayRules(shards=4, max_concurrency=4, needs_sharding=True)

@@ -14,13 +14,14 @@ async def cancelled(*tasks: asyncio.Task[Any]) -> None:
 
 
 async def together(*tasks: asyncio.Task[None]) -> None:
-    """Run tasks until one fails, and raise what it raised; then each of the others is cancelled.
+    """Run tasks until one ends, and raise what it raised; each of the others is cancelled first.
 
+    One that is cancelled alone is an end too: whoever waits for failures would run on without it.
     Each is told once: `asyncio.gather` ends with the first that heeds a cancellation, and whoever
     cleans up behind it would cut the others off in what they still do.
     """
     try:
-        over, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        over, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in over:
             task.result()
     finally:

@@ -13,7 +13,8 @@ import pytest
 
 from bot import mender as mender_module
 from bot import turns as turns_module
-from bot.domain import Page, Shown, Turn
+from bot import worker as worker_module
+from bot.domain import Exchange, Page, Shown, Turn
 from bot.errors import (
     PlaceGone,
     SurfaceError,
@@ -27,6 +28,7 @@ from bot.turns import Mend, Taken, Token, TurnQueue
 from tests.at_work import (
     KEY,
     LEASE,
+    LIMITS,
     WORDS,
     a_conversation,
     a_queue,
@@ -113,6 +115,85 @@ async def test_a_worker_that_lost_its_lease_restores_the_final_text(store: Store
         await shows(platform, {"m1": "The end."})
 
     assert slow.hung_up == 1
+
+
+async def test_a_model_that_is_silent_when_the_lease_is_lost_is_hung_up_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "POST_SECONDS", 0.1)
+    platform, model = FakePlatform(), FakeModel(WORDS, pause=0.05)
+
+    async with running(a_worker(store, platform, model, name="late")):
+        await a_queue(store).admit(a_turn())
+        await until(lambda: platform.shown.screen)
+        model.pause = 600
+        await lose_the_turn(store, "m1")
+
+        await until(lambda: model.hung_up, within=20)
+
+
+async def test_who_lost_a_lease_before_the_first_word_has_nothing_to_mend(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "POST_SECONDS", 0.1)
+    platform, model = FakePlatform(), FakeModel(WORDS, pause=600)
+
+    async with running(a_worker(store, platform, model, name="late")):
+        await a_queue(store).admit(a_turn())
+        await until(lambda: model.prompts)
+        await lose_the_turn(store)
+        await until(lambda: model.hung_up, within=20)
+        await asyncio.sleep(LEASE)
+
+    assert platform.opened == 1
+
+
+class LateAnswers(FakeSurface):
+    """Shows what is posted, and says so half a second later."""
+
+    async def post(self, page: Page) -> str:
+        message_id = await super().post(page)
+        await asyncio.sleep(0.5)
+        return message_id
+
+
+async def test_a_post_that_is_under_way_when_the_lease_is_lost_goes(store: Store) -> None:
+    platform, slow = FakePlatform(shown=LateAnswers()), FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await a_queue(store).admit(a_turn())
+        await until(lambda: platform.shown.screen)
+        other, taken = await taken_by_another(store)
+        theirs = await platform.shown.post(Page(0, "The end.", final=True))
+        await other.finish(taken, Shown((theirs,), "The end.", outcome="done"), None)
+
+        await shows(platform, {theirs: "The end."})
+
+
+class LateEnds(TurnQueue):
+    """Tells that the end of a turn is stored a lease after it was."""
+
+    told = False
+
+    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> None:
+        await super().finish(taken, shown, exchange)
+        await asyncio.sleep(LEASE)
+        self.told = True
+
+
+async def test_who_ends_a_turn_has_not_lost_it_though_a_renewal_is_refused_meanwhile(
+    store: Store,
+) -> None:
+    platform = FakePlatform()
+    queue = LateEnds(store=store, worker="w1", limits=LIMITS, lease_seconds=LEASE, keep_seconds=60)
+
+    async with running(a_worker(store, platform, FakeModel(["Hi"]), queue=queue)):
+        await a_queue(store).admit(a_turn())
+        await until(lambda: queue.told)
+        await asyncio.sleep(LEASE)
+
+    # To mend it, it would be opened once more.
+    assert platform.opened == 1
 
 
 async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(

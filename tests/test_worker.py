@@ -5,25 +5,28 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from bot import worker as worker_module
-from bot.domain import Delta, LeftOut, Page, Shown, Start
+from bot.domain import Delta, LeftOut, Page, Shown, Start, Turn
 from bot.draft import FAILED_ANEW, LEFT_OUT
 from bot.errors import (
     GivenUp,
     ModelUnavailable,
     PlaceGone,
+    WriteDelayed,
     WriteFailed,
+    WriteRefused,
 )
 from bot.lease import Lease
 from bot.store import Store, connect
-from bot.turns import Token, TurnQueue
+from bot.turns import GROUP, Taken, Token, TurnQueue
 from tests.at_work import (
     KEY,
     LEASE,
@@ -42,7 +45,7 @@ from tests.at_work import (
     running,
 )
 from tests.fakes import FakeModel, FakePlatform, FakeSurface
-from tests.outage import line
+from tests.outage import SocketLine, line
 from tests.waiting import until
 
 
@@ -240,10 +243,11 @@ async def test_what_a_dead_worker_left_comes_before_what_is_new(store: Store) ->
 
 
 class Timed(TurnQueue):
-    """Remembers of each read how long after the last look for what others left it may end."""
+    """Remembers of all reads how long they may last, and until when after the last look."""
 
     looked_at = 0.0
     latest = 0.0
+    shortest = 60.0
 
     async def reclaim(self, platforms: Sequence[str], *, count: int) -> list[Token]:
         self.looked_at = time.monotonic()
@@ -253,6 +257,7 @@ class Timed(TurnQueue):
         self, platforms: Sequence[str], *, count: int, block_seconds: float
     ) -> list[Token]:
         self.latest = max(self.latest, time.monotonic() + block_seconds - self.looked_at)
+        self.shortest = min(self.shortest, block_seconds)
         return await super().ready(platforms, count=count, block_seconds=block_seconds)
 
 
@@ -272,6 +277,20 @@ async def test_no_read_of_new_turns_holds_up_the_look_for_what_others_left(
         await all_ended(store)
 
     assert 0 < queue.latest < lease / 3 + 0.1
+
+
+async def test_no_read_of_new_turns_is_one_without_an_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "BLOCK_SECONDS", 0.0)
+    queue = Timed(store=store, worker="w1", limits=LIMITS, lease_seconds=LEASE, keep_seconds=60)
+
+    async with running(a_worker(store, FakePlatform(), FakeModel(["Hi"]), queue=queue)):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+
+    # Redis takes no milliseconds for ever.
+    assert int(queue.shortest * 1000) > 0
 
 
 async def test_a_retry_comes_when_it_is_due_however_many_turns_are_new(
@@ -345,14 +364,88 @@ async def test_a_platform_that_is_away_gets_the_turn_again(
     assert await outcome(store) == "done"
 
 
+async def test_a_platform_that_asks_to_wait_is_given_the_time(store: Store) -> None:
+    platform = FakePlatform(error=WriteDelayed("wait", retry_after=30.0))
+    later = store.key("later", "console")
+
+    async with running(a_worker(store, platform, FakeModel(["Hi"]))):
+        await a_queue(store).admit(a_turn())
+        async with asyncio.timeout(10):
+            while not (due := await store.command("ZSCORE", later, str(KEY))):
+                await asyncio.sleep(0.01)
+
+    assert due / 1000 > time.time() + 15
+
+
+async def test_a_place_that_takes_not_even_an_apology_is_not_tried_again(store: Store) -> None:
+    surface, model = FakeSurface(errors=[WriteRefused("moderated")] * 2), FakeModel(["Hi"])
+
+    async with running(a_worker(store, FakePlatform(shown=surface), model)):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+
+    assert (surface.screen, len(model.prompts)) == ({}, 1)
+    assert await outcome(store) == "failed"
+
+
+class Blinking(TurnQueue):
+    """The store is away from the moment at which the first turn was taken."""
+
+    way: SocketLine | None
+
+    async def take(self, token: Token) -> Taken | None:
+        taken = await super().take(token)
+        if self.way:
+            way, self.way = self.way, None
+            await way.cut()
+        return taken
+
+
+async def test_a_store_that_goes_before_the_model_is_asked_costs_a_turn_nothing(
+    store: Store, valkey_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    platform, model, prefix = FakePlatform(), FakeModel(["Hi"]), store.key("").partition(":")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            line(valkey_url, Path(folder)) as way,
+            connect(url=way.url, data_dir=tmp_path, prefix=prefix) as there,
+        ):
+            queue = Blinking(
+                store=there, worker="w1", limits=LIMITS, lease_seconds=LEASE, keep_seconds=60
+            )
+            queue.way = way
+            async with running(a_worker(there, platform, model, queue=queue)):
+                await a_queue(store).admit(a_turn())
+                await until(lambda: "A turn is left until the store is back" in caplog.text)
+                await way.mend()
+                await all_ended(store)
+
+    assert platform.shown.text == "Hi"
+    assert "Traceback" not in caplog.text
+
+
+@dataclass
+class Buggy(FakeSurface):
+    """Takes nothing but the end of an answer, and that not at the first four times."""
+
+    bugs: int = 4
+
+    async def post(self, page: Page) -> str:
+        if not page.last:
+            raise WriteFailed("away")
+        self.bugs -= 1
+        if self.bugs >= 0:
+            raise ValueError("a bug")
+        return await super().post(page)
+
+
 async def test_a_turn_that_fails_every_time_ends_with_an_apology(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "LONGEST_BACK", 0.0)
     monkeypatch.setattr(worker_module, "MAX_TRIES", 2)
     # The answer is whole, so it gets as many tries again.
-    platform = FakePlatform(shown=FakeSurface(errors=[ValueError("a bug")] * 4))
-    model = FakeModel(["Hi"])
+    platform, model = FakePlatform(shown=Buggy()), FakeModel(["Hi"], pause=0.05)
 
     async with running(a_worker(store, platform, model)):
         await a_queue(store).admit(a_turn())
@@ -383,6 +476,65 @@ async def test_a_dead_workers_reply_is_finished_in_the_same_message(store: Store
     assert list(platform.shown.screen) == [half]
     assert platform.shown.text == text
     assert await remembered(store) == [("question 1", text)]
+
+
+@dataclass
+class Waiting(FakePlatform):
+    """Opens no surface before the model is asked."""
+
+    model: FakeModel = field(default_factory=lambda: FakeModel(["Hi"]))
+
+    @asynccontextmanager
+    async def surface(self, turn: Turn, *, again: bool = False) -> AsyncIterator[FakeSurface]:
+        await until(lambda: self.model.prompts, within=5)
+        async with super().surface(turn, again=again) as surface:
+            yield surface
+
+
+async def test_the_model_thinks_while_the_platform_opens_the_surface(store: Store) -> None:
+    platform = Waiting()
+
+    async with running(a_worker(store, platform, platform.model)):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+
+    assert platform.shown.text == "Hi"
+
+
+@dataclass
+class Told(FakePlatform):
+    """Remembers which turns were said to be begun already, and of which strays were looked for."""
+
+    begun: dict[str, bool] = field(default_factory=dict)
+    looked: list[str] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def surface(self, turn: Turn, *, again: bool = False) -> AsyncIterator[FakeSurface]:
+        self.begun[turn.id] = again
+        async with super().surface(turn, again=again) as surface:
+            yield surface
+
+    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        self.looked.append(turn.id)
+        return await super().strays(turn, but=but)
+
+
+async def test_a_platform_is_told_of_a_second_try_and_of_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.mender.LANDED", 0.1)
+    platform, dead = Told(), a_queue(store, "dead")
+    await dead.admit(a_turn(1))
+    (token,) = await ready(dead)
+    assert await dead.take(token)
+    await dead.admit(a_turn(2, thread="t2"))
+
+    async with running(a_worker(store, platform, FakeModel(["Hi"]))):
+        await until(lambda: platform.looked)
+        await all_ended(store)
+
+    assert platform.begun == {"console:1": True, "console:2": False}
+    assert platform.looked == ["console:1"]
 
 
 async def test_a_store_that_somebody_found_away_is_not_asked_to_save(
@@ -562,6 +714,31 @@ async def test_shutdown_spends_no_try(store: Store) -> None:
     assert await store.command("HGET", store.key("turn", "console:1"), "tries") == "0"
 
 
+class Handing(TurnQueue):
+    """Remembers how many answers a model was writing whenever a turn went back."""
+
+    model: FakeModel
+    at_work: tuple[int, ...] = ()
+
+    async def back(self, taken: Taken, *, delay_seconds: float, counts: bool) -> None:
+        self.at_work += (self.model.at_once,)
+        await super().back(taken, delay_seconds=delay_seconds, counts=counts)
+
+
+async def test_a_reply_has_ended_before_its_turn_is_handed_over(store: Store) -> None:
+    queue = Handing(store=store, worker="w1", limits=LIMITS, lease_seconds=LEASE, keep_seconds=60)
+    queue.model = FakeModel(WORDS, pause=60)
+
+    async with running(
+        a_worker(store, FakePlatform(), queue.model, drain=0.1, queue=queue)
+    ) as stopping:
+        await a_queue(store).admit(a_turn())
+        await until(lambda: queue.model.at_once)
+        stopping.set()
+
+    assert queue.at_work == (0,)
+
+
 async def test_a_reply_goes_on_while_the_store_is_away(
     valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -590,6 +767,90 @@ async def test_a_reply_goes_on_while_the_store_is_away(
             assert await remembered(store) == [("question 1", "".join(WORDS))]
     assert list(platform.shown.screen) == ["m1"]
     assert len(model.prompts) == 1
+
+
+async def test_a_store_that_hangs_holds_up_no_shutdown(
+    store: Store, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "_HAND_OVER_SECONDS", 0.2)
+    model, prefix = FakeModel(WORDS, pause=60), store.key("").partition(":")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            line(valkey_url, Path(folder)) as way,
+            connect(url=way.url, data_dir=tmp_path, prefix=prefix) as there,
+        ):
+            async with running(
+                a_worker(there, FakePlatform(), model, drain=0.1, lease=60)
+            ) as stopping:
+                await a_queue(store).admit(a_turn())
+                await until(lambda: model.at_once)
+                way.hold()
+                began = time.monotonic()
+                stopping.set()
+            lasted = time.monotonic() - began
+            await way.mend()
+
+    # A command that is not answered takes three seconds.
+    assert lasted < 2.5
+
+
+async def test_a_worker_that_has_ended_leaves_neither_a_task_nor_its_name(store: Store) -> None:
+    before = asyncio.all_tasks()
+    dead, platform = a_queue(store, "dead"), FakePlatform()
+    await dead.admit(a_turn())
+    (token,) = await ready(dead)
+    assert await dead.take(token)
+
+    async with running(a_worker(store, platform, FakeModel(["Hi"]))):
+        # What it mends lasts for longer than it does.
+        await all_ended(store)
+
+    assert asyncio.all_tasks() <= before
+    stream = store.key("ready", "console")
+    names = [each["name"] for each in await store.command("XINFO", "CONSUMERS", stream, GROUP)]
+    assert "w1" not in names
+
+
+class Broken(TurnQueue):
+    """Has a bug in its reading."""
+
+    async def ready(
+        self, platforms: Sequence[str], *, count: int, block_seconds: float
+    ) -> list[Token]:
+        raise ValueError("a bug")
+
+
+async def test_a_worker_that_cannot_go_on_says_so(store: Store) -> None:
+    queue = Broken(store=store, worker="w1", limits=LIMITS, lease_seconds=LEASE, keep_seconds=60)
+
+    async with asyncio.timeout(10):
+        with pytest.raises(ValueError, match="a bug"):
+            await a_worker(store, FakePlatform(), FakeModel(), queue=queue).run(asyncio.Event())
+
+
+async def test_a_stop_is_heard_at_once_though_the_store_was_away(
+    store: Store, valkey_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    platform, model = FakePlatform(), FakeModel(WORDS, pause=600)
+    prefix = store.key("").partition(":")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            line(valkey_url, Path(folder)) as way,
+            connect(url=way.url, data_dir=tmp_path, prefix=prefix) as there,
+            # A renewal, which would tell of it too, comes after twenty seconds.
+            running(a_worker(there, platform, model, lease=60)),
+        ):
+            await way.cut()
+            await until(lambda: "No turns can be taken" in caplog.text)
+            await way.mend()
+            await a_queue(store).admit(a_turn())
+            await until(lambda: model.at_once)
+            async with asyncio.timeout(10):
+                while await a_queue(store).depth():
+                    await a_queue(store).stop("console:1")
+                    await asyncio.sleep(0.1)
+
+    assert await outcome(store) == "stopped"
 
 
 async def test_work_resumes_within_five_seconds_of_the_stores_return(

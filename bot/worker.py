@@ -104,9 +104,7 @@ class Worker:
         while not stopping.is_set():
             free = self._capacity - len(self._tasks)
             if free <= 0:
-                await asyncio.wait(
-                    self._tasks, timeout=BLOCK_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
                 continue
             try:
                 self._start(await self._next(free))

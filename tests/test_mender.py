@@ -312,6 +312,49 @@ async def test_a_message_that_a_turn_under_way_has_not_saved_yet_stays(
     assert list(platform.shown.screen) == (["m1"] if saves else [])
 
 
+async def test_who_mends_waits_for_no_end_for_ever(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mender_module, "LANDED", 0.1)
+    monkeypatch.setattr(mender_module, "MEND_SECONDS", 0.5)
+    queue = a_queue(store, lease=60)
+    mender = Mender(
+        queue=queue,
+        platforms={"console": FakePlatform()},
+        conversation=a_conversation(store, FakeModel()),
+        lease_seconds=LEASE,
+    )
+    await queue.admit(a_turn())
+    taken = await take(queue)
+
+    mender.ended(taken.turn)
+    (mending,) = mender.tasks
+    await asyncio.wait((mending,), timeout=10)
+
+    assert mending.done()
+    assert mending.exception() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "most"), [(WriteFailed("away"), 5), (WriteDelayed("wait", retry_after=60), 2)]
+)
+async def test_a_platform_that_is_away_is_not_hammered_to_mend(
+    error: SurfaceError, most: int, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.1)
+    platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
+
+    async with running(a_worker(store, platform, slow, name="late")):
+        await late(store, platform)
+        platform.error = error
+        await lose_the_turn(store, "m1")
+        await until(lambda: platform.opened > 1)
+        await asyncio.sleep(1)
+
+        # The reply's own, and what came after 0.1, 0.2 and 0.4 seconds.
+        assert platform.opened <= most
+
+
 async def late(store: Store, platform: FakePlatform) -> None:
     """Begin a reply that another worker is to end, and leave a message that nobody knows of."""
     await a_queue(store).admit(a_turn())

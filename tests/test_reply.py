@@ -242,6 +242,76 @@ async def test_the_repeated_final_write_comes_later_each_time(
     assert time.perf_counter() - began > 0.25
 
 
+async def test_no_write_is_repeated_much_later_than_it_could_be(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply_module, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(reply_module, "_LONGEST_PAUSE", 0.02)
+    surface = FakeSurface(errors=[WriteFailed("down")] * 12)
+
+    await a_reply(store, surface, patience=10).stream(FakeModel([TEXT]).stream([]))
+
+    assert surface.text == TEXT
+
+
+async def test_a_write_that_fails_after_one_that_was_taken_is_soon_repeated(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply_module, "_FIRST_PAUSE", 0.02)
+    surface, took = FakeSurface(errors=[WriteFailed("down")] * 6), 0.0
+
+    async def deltas() -> AsyncGenerator[Delta]:
+        nonlocal took
+        yield "H"
+        await until(lambda: surface.states)
+        surface.errors, began = [WriteFailed("down")], time.perf_counter()
+        yield "i"
+        await until(lambda: surface.text == "Hi")
+        took = time.perf_counter() - began
+
+    await a_reply(store, surface).stream(deltas())
+
+    # After six failures in a row it would be 1.3 seconds.
+    assert took < 1
+
+
+@dataclass
+class Unwilling(FakeSurface):
+    """Takes nothing but the end, and that at the second time."""
+
+    refused: bool = False
+
+    async def post(self, page: Page) -> str:
+        if page.last and self.refused:
+            return await super().post(page)
+        self.refused = page.last
+        raise WriteFailed("down")
+
+
+async def test_an_end_does_not_wait_for_as_long_as_what_failed_before_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply_module, "_FIRST_PAUSE", 0.05)
+    surface = Unwilling()
+
+    # By then a write waits for 1.6 seconds after its fifth failure.
+    await a_reply(store, surface, patience=1.0).stream(spoken("H", 1.2, "i"))
+
+    assert surface.text == "Hi"
+
+
+async def test_an_end_does_not_wait_for_the_next_try_at_what_failed_before_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply_module, "_FIRST_PAUSE", 8.0)
+    surface, began = FakeSurface(errors=[WriteFailed("down")]), time.perf_counter()
+
+    await a_reply(store, surface).stream(spoken("H", 0.3, "i"))
+
+    assert surface.text == "Hi"
+    assert time.perf_counter() - began < 6
+
+
 async def test_a_final_write_that_has_to_wait_holds_all_processes(store: Store) -> None:
     surface = FakeSurface(errors=[WriteDelayed("429", retry_after=3600)])
     with pytest.raises(WriteDelayed):
@@ -582,6 +652,36 @@ async def test_a_deleted_page_leaves_no_stop_on_the_others(store: Store) -> None
     assert list(surface.screen) == list(first.pages[1:])
     assert all(page.final and not page.last for page in surface.screen.values())
     assert surface.text.endswith(f"word39  more\n\n{STOPPED}")
+
+
+async def test_who_lost_the_lease_closes_no_page(store: Store) -> None:
+    surface, saved = FakeSurface(limit=100), Saved()
+    ids = [await surface.post(Page(number, "words", final=False)) for number in range(2)]
+    del surface.screen["m1"]
+    # It is lost after the write that finds the message gone.
+    saved.lost_after = 1
+
+    with pytest.raises(LeaseLost):
+        await a_reply(store, surface, pages=ids, older="words", saved=saved).stream(
+            spoken(TEXT, 0.05, " more")
+        )
+
+    assert surface.text == "words"
+
+
+async def test_a_deleted_page_is_the_end_though_no_other_may_be_written_for_long(
+    store: Store,
+) -> None:
+    few = EditBudget("few", 1, 3600.0, refills=False)
+    surface = FakeSurface(limit=100, edits=few)
+    ids = [await surface.post(Page(number, "words", final=False)) for number in range(3)]
+    del surface.screen["m1"]
+
+    shown = await a_reply(store, surface, pages=ids, older="words", patience=0.2).stream(
+        spoken(TEXT, 0.05, " more")
+    )
+
+    assert (shown.outcome, shown.said) == ("stopped", "")
 
 
 async def test_a_place_that_is_gone_ends_the_reading(store: Store) -> None:

@@ -14,12 +14,13 @@ from uuid import uuid4
 import pytest
 
 from bot import worker as worker_module
-from bot.domain import Delta, LeftOut, Page, Shown, Start, Turn
-from bot.draft import FAILED_ANEW, LEFT_OUT
+from bot.domain import Delta, Exchange, LeftOut, Page, Shown, Start, Turn
+from bot.draft import FAILED_ANEW, LEFT_OUT, STOPPED
 from bot.errors import (
     GivenUp,
     ModelUnavailable,
     PlaceGone,
+    StoreUnavailable,
     WriteDelayed,
     WriteFailed,
     WriteRefused,
@@ -714,6 +715,55 @@ async def test_shutdown_spends_no_try(store: Store) -> None:
     assert await store.command("HGET", store.key("turn", "console:1"), "tries") == "0"
 
 
+class LateTokens(TurnQueue):
+    """Tells of tokens a while after they were read."""
+
+    has_read = False
+
+    async def ready(
+        self, platforms: Sequence[str], *, count: int, block_seconds: float
+    ) -> list[Token]:
+        tokens = await super().ready(platforms, count=count, block_seconds=block_seconds)
+        if tokens:
+            self.has_read = True
+            await asyncio.sleep(0.2)
+        return tokens
+
+
+async def test_shutdown_loses_no_token_that_was_just_read(store: Store) -> None:
+    queue = LateTokens(store=store, worker="w1", limits=LIMITS, lease_seconds=60, keep_seconds=60)
+
+    async with running(
+        a_worker(store, FakePlatform(), FakeModel(["Hi"]), queue=queue, lease=60)
+    ) as stopping:
+        await a_queue(store).admit(a_turn())
+        await until(lambda: queue.has_read)
+        stopping.set()
+
+    assert await outcome(store) == "done"
+
+
+async def test_a_worker_that_ends_takes_nothing_more_however_late_it_is_read(
+    store: Store, valkey_url: str, tmp_path: Path
+) -> None:
+    model, prefix = FakeModel(WORDS, pause=0.1), store.key("").partition(":")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            line(valkey_url, Path(folder)) as way,
+            connect(url=way.url, data_dir=tmp_path, prefix=prefix) as there,
+            running(a_worker(there, FakePlatform(), model, lease=60)) as stopping,
+        ):
+            await a_queue(store).admit(a_turn(1))
+            await until(lambda: model.at_once)
+            way.hold()
+            await a_queue(store).admit(a_turn(2, thread="t2"))
+            stopping.set()
+            await asyncio.sleep(1)
+            await way.mend()
+
+    assert len(model.prompts) == 1
+
+
 class Handing(TurnQueue):
     """Remembers how many answers a model was writing whenever a turn went back."""
 
@@ -811,6 +861,34 @@ async def test_a_worker_that_has_ended_leaves_neither_a_task_nor_its_name(store:
     assert "w1" not in names
 
 
+class Unreadable(TurnQueue):
+    """Cannot take the first turn."""
+
+    first = True
+
+    async def take(self, token: Token) -> Taken | None:
+        if self.first:
+            self.first = False
+            raise ValueError("a bug")
+        return await super().take(token)
+
+
+async def test_a_turn_that_cannot_be_taken_is_told_of_and_stops_no_other(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = Unreadable(
+        store=store, worker="w1", limits=LIMITS, lease_seconds=LEASE, keep_seconds=60
+    )
+
+    async with running(a_worker(store, FakePlatform(), FakeModel(["Hi"]), queue=queue)):
+        for number in (1, 2):
+            await a_queue(store).admit(a_turn(number, thread=f"t{number}"))
+        await all_ended(store)
+
+    assert await outcome(store, 1) == await outcome(store, 2) == "done"
+    assert "A turn could not be given back" in caplog.text
+
+
 class Broken(TurnQueue):
     """Has a bug in its reading."""
 
@@ -851,6 +929,84 @@ async def test_a_stop_is_heard_at_once_though_the_store_was_away(
                     await asyncio.sleep(0.1)
 
     assert await outcome(store) == "stopped"
+
+
+async def test_a_turn_that_was_stopped_before_it_is_taken_again_asks_for_nothing_more(
+    store: Store,
+) -> None:
+    platform, dead = FakePlatform(), a_queue(store, "dead")
+    await dead.admit(a_turn())
+    (token,) = await ready(dead)
+    taken = await dead.take(token)
+    assert taken
+    half = await platform.shown.post(Page(0, "Half", final=False))
+    await dead.save(taken, Shown((half,), "Half", "Half"))
+    await dead.stop("console:1")
+    await expire(store, token, "dead")
+
+    # Neither a renewal nor a save tells of it in time.
+    async with running(a_worker(store, platform, FakeModel(WORDS, pause=600), lease=60)):
+        await all_ended(store)
+
+    assert platform.shown.text == f"Half\n\n{STOPPED}"
+    assert await remembered(store) == [("question 1", "Half")]
+
+
+class Refusing(TurnQueue):
+    """Takes no end of a turn before it was told so often."""
+
+    refuses = 12
+    asked = 0
+
+    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> None:
+        self.asked += 1
+        if self.asked <= self.refuses:
+            raise StoreUnavailable("out of memory")
+        await super().finish(taken, shown, exchange)
+
+
+async def test_an_end_that_is_not_taken_is_told_again_later(store: Store) -> None:
+    queue = Refusing(store=store, worker="w1", limits=LIMITS, lease_seconds=LEASE, keep_seconds=60)
+
+    async with running(a_worker(store, FakePlatform(), FakeModel(["Hi"]), queue=queue, drain=0)):
+        await a_queue(store).admit(a_turn())
+        await until(lambda: queue.asked)
+        await asyncio.sleep(1)
+        asked = queue.asked
+
+    assert asked < 6
+
+
+async def test_an_end_is_told_until_it_is_taken_and_never_much_later_than_it_could_be(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.lease._PAUSE", 0.01)
+    monkeypatch.setattr("bot.lease._LONGEST_PAUSE", 0.02)
+    queue = Refusing(store=store, worker="w1", limits=LIMITS, lease_seconds=LEASE, keep_seconds=60)
+
+    async with running(a_worker(store, FakePlatform(), FakeModel(["Hi"]), queue=queue)):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+
+    assert await remembered(store) == [("question 1", "Hi")]
+
+
+async def test_what_was_shown_while_the_store_was_away_is_remembered_though_its_place_goes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.store.PING_PAUSE", 60)
+    surface = FakeSurface(errors=[None, *[PlaceGone("archived")] * 3])
+    model = FakeModel(["Half", " more"], pause=0.1)
+    store.note_away(StoreUnavailable("out of memory"))
+
+    async with running(a_worker(store, FakePlatform(shown=surface), model)):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+
+    assert surface.text == "Half"
+    ((_, answer),) = await remembered(store)
+    assert answer.startswith("Half")
+    assert await outcome(store) == "failed"
 
 
 async def test_work_resumes_within_five_seconds_of_the_stores_return(

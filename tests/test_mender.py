@@ -312,29 +312,6 @@ async def test_a_message_that_a_turn_under_way_has_not_saved_yet_stays(
     assert list(platform.shown.screen) == (["m1"] if saves else [])
 
 
-async def test_who_mends_waits_for_no_end_for_ever(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mender_module, "LANDED", 0.1)
-    monkeypatch.setattr(mender_module, "MEND_SECONDS", 0.5)
-    queue = a_queue(store, lease=60)
-    mender = Mender(
-        queue=queue,
-        platforms={"console": FakePlatform()},
-        conversation=a_conversation(store, FakeModel()),
-        lease_seconds=LEASE,
-    )
-    await queue.admit(a_turn())
-    taken = await take(queue)
-
-    mender.ended(taken.turn)
-    (mending,) = mender.tasks
-    await asyncio.wait((mending,), timeout=10)
-
-    assert mending.done()
-    assert mending.exception() is None
-
-
 @pytest.mark.parametrize(
     ("error", "most"), [(WriteFailed("away"), 5), (WriteDelayed("wait", retry_after=60), 2)]
 )

@@ -486,7 +486,9 @@ class Waiting(FakePlatform):
     model: FakeModel = field(default_factory=lambda: FakeModel(["Hi"]))
 
     @asynccontextmanager
-    async def surface(self, turn: Turn, *, again: bool = False) -> AsyncIterator[FakeSurface]:
+    async def surface(
+        self, turn: Turn, *, again: bool = False, ended: bool = False
+    ) -> AsyncIterator[FakeSurface]:
         await until(lambda: self.model.prompts, within=5)
         async with super().surface(turn, again=again) as surface:
             yield surface
@@ -510,8 +512,11 @@ class Told(FakePlatform):
     looked: list[str] = field(default_factory=list)
 
     @asynccontextmanager
-    async def surface(self, turn: Turn, *, again: bool = False) -> AsyncIterator[FakeSurface]:
-        self.begun[turn.id] = again
+    async def surface(
+        self, turn: Turn, *, again: bool = False, ended: bool = False
+    ) -> AsyncIterator[FakeSurface]:
+        if not ended:
+            self.begun[turn.id] = again
         async with super().surface(turn, again=again) as surface:
             yield surface
 
@@ -523,7 +528,7 @@ class Told(FakePlatform):
 async def test_a_platform_is_told_of_a_second_try_and_of_no_other(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.mender.LANDED", 0.1)
+    monkeypatch.setattr("bot.turns.LANDED", 0.1)
     platform, dead = Told(), a_queue(store, "dead")
     await dead.admit(a_turn(1))
     (token,) = await ready(dead)

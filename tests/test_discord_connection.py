@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 
 import discord
+import pytest
 import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
 from adapters.discord import DiscordPlatform
-from adapters.discord.connection import OURS
+from adapters.discord.connection import OURS, Session, _address, begin_at
 
 
 def test_the_library_is_as_its_internals_were_read() -> None:
@@ -46,6 +47,24 @@ def test_the_librarys_connection_is_led_in_one_file() -> None:
 def own(source: str) -> str:
     """Return a file's text without the names of our own modules."""
     return source.replace("adapters.discord", "")
+
+
+@pytest.mark.parametrize(
+    ("saved", "goes_there"),
+    [
+        ("wss://gateway-us-east1-b.discord.gg", True),
+        ("ws://gateway-us-east1-b.discord.gg", False),
+        ("wss://gateway.discord.gg.example", False),
+        ("wss://evildiscord.gg", False),
+        ("", False),
+    ],
+)
+def test_a_token_goes_to_discord_alone_and_never_in_the_clear(saved: str, goes_there: bool) -> None:
+    begin_at("")
+
+    address = _address(Session("secret", 1, saved))
+
+    assert address == (yarl.URL(saved) if goes_there else None)
 
 
 async def test_a_client_has_a_parser_for_each_event_that_somebody_waits_for() -> None:

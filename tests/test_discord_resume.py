@@ -323,6 +323,20 @@ async def test_a_session_with_other_intents_is_not_resumed(store: Store) -> None
             assert (emulator.sessions, emulator.resumes) == (2, 0)
 
 
+async def test_intents_that_discord_refuses_let_the_next_session_wait_no_longer(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.discord.shard._START_PAUSE", (3600.0, 3600.0))
+    monkeypatch.setattr("adapters.discord.shard._LONGEST_START_PAUSE", 3600.0)
+    async with (
+        DiscordEmulator(message_content=False, gateway=FAST) as emulator,
+        a_process(emulator, FakeIntake(), store),
+    ):
+        await until(lambda: emulator.listeners)
+
+        assert emulator.sessions == 2
+
+
 async def test_without_message_content_the_session_goes_on_as_well(store: Store) -> None:
     new = FakeIntake()
     async with DiscordEmulator(message_content=False) as emulator:
@@ -466,6 +480,90 @@ async def test_a_session_that_redis_tells_of_late_is_resumed_though_no_other_may
         await coming
 
         assert (emulator.sessions, emulator.resumes) == (1, 1)
+
+
+async def test_a_session_that_redis_tells_of_late_is_resumed_in_the_pause_before_another(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await emulator.say(emulator.dm(ada), ada, "one")
+        await hidden.hide()
+        async with a_process(emulator, new, store):
+            monkeypatch.setattr("adapters.discord.shard._START_PAUSE", (3600.0, 3600.0))
+            monkeypatch.setattr("adapters.discord.shard._LONGEST_START_PAUSE", 3600.0)
+            await emulator.invalidate()
+            await until(lambda: emulator.listeners[1].ended)
+            await hidden.back()
+            await until(lambda: new.turns)
+
+        assert (emulator.sessions, emulator.resumes) == (2, 1)
+
+
+async def test_a_process_does_not_go_back_to_a_session_of_its_own_that_has_ended(
+    store: Store,
+) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        async with a_process(emulator, intake, store):
+            await until_saved(store, 1)
+            await hidden.hide()
+            await emulator.invalidate()
+            await until(lambda: len(emulator.listeners) == 2)
+            await emulator.say(emulator.dm(ada), ada, "one")
+            await until(lambda: intake.turns)
+            await hidden.back()
+            async with asyncio.timeout(60):
+                while (await saved(store))["id"] == emulator.listeners[0].session_id:
+                    await asyncio.sleep(0.01)
+
+            assert (await saved(store))["id"] == emulator.listeners[1].session_id
+        assert emulator.sessions == 2
+
+
+async def test_what_waits_of_a_session_that_has_ended_numbers_nothing_of_the_next(
+    store: Store,
+) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, intake, store):
+            for text in ("one", "two", "three"):
+                await until_heard(store, await emulator.say(emulator.dm(ada), ada, text))
+            intake.open.clear()
+            await emulator.say(emulator.dm(ada), ada, "four")
+            await until(lambda: len(intake.turns) == 4)
+            await emulator.invalidate()
+            await until(lambda: len(emulator.listeners) == 2)
+            await asyncio.sleep(0.2)  # ten looks at what is to be saved
+
+            # What was missed between the two is not looked for yet.
+            assert (await saved(store))["id"] == emulator.listeners[0].session_id
+            intake.open.set()
+
+
+async def test_a_session_that_redis_tells_of_late_is_not_forgotten_while_discord_is_away(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await emulator.say(emulator.dm(ada), ada, "one")
+        await hidden.hide()
+        async with a_process(emulator, new, store):
+            emulator.refuse_connections()
+            await hidden.back()
+            await until(lambda: "the gateway cannot be reached" in caplog.text)
+            emulator.accept_connections()
+            await until(lambda: new.turns)
+
+        assert (emulator.sessions, emulator.resumes) == (2, 1)
 
 
 async def test_a_command_that_both_sessions_tell_of_is_asked_once(store: Store) -> None:

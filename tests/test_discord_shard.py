@@ -7,6 +7,7 @@ import gc
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -340,6 +341,51 @@ async def test_shards_that_discord_refuses_are_told_by_the_name_of_their_setting
     ):
         with pytest.raises(CannotStart, match=sentence):
             await platform.listen(FakeIntake(), store=store, shards=shards)
+
+
+async def test_a_gateway_that_cannot_be_reached_is_tried_after_longer_and_longer_pauses(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = asyncio.get_running_loop().time
+    async with DiscordEmulator() as emulator:
+        emulator.refuse_connections()
+        began = clock()
+
+        async def let_in() -> None:
+            await until(lambda: caplog.text.count("the gateway cannot be reached") == 3)
+            emulator.accept_connections()
+
+        opening = asyncio.create_task(let_in())
+        async with a_process(emulator, FakeIntake(), store):
+            await opening
+
+        # At once, at once again, and then after half a second at least.
+        assert clock() - began > 0.45
+
+
+def has_begun(emulator: DiscordEmulator, sessions: int) -> bool:
+    return len(emulator.listeners) == sessions
+
+
+@pytest.mark.parametrize(("calm", "shortest", "longest"), [(600.0, 1.2, 60.0), (0.0, 0.35, 2.5)])
+async def test_sessions_that_discord_ends_begin_anew_after_longer_and_longer_pauses(
+    store: Store, monkeypatch: pytest.MonkeyPatch, calm: float, shortest: float, longest: float
+) -> None:
+    monkeypatch.setattr("adapters.discord.shard._START_PAUSE", (0.1, 0.1))
+    monkeypatch.setattr("adapters.discord.shard._CALM", calm)
+    monkeypatch.setattr("adapters.discord.shard._STEADY", -1.0)
+    clock = asyncio.get_running_loop().time
+    async with (
+        DiscordEmulator(gateway=FAST) as emulator,
+        a_process(emulator, FakeIntake(), store),
+    ):
+        began = clock()
+        for number in range(2, 6):
+            await emulator.invalidate()
+            await until(partial(has_begun, emulator, number))
+
+        # Twice as long each time, or as long again where the one before is long ago.
+        assert shortest < clock() - began < longest
 
 
 async def test_a_session_that_could_not_begin_lets_the_next_one_wait_no_longer(

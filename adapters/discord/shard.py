@@ -105,7 +105,12 @@ class Shard:
         Raises discord.PrivilegedIntentsRequired, and discord.ConnectionClosed when Discord does not
         want us back as we are.
         """
-        connection = Connection(client, self.journal, ready=ready)
+
+        def begun() -> None:
+            self._fresh = False
+            ready()
+
+        connection = Connection(client, self.journal, ready=begun)
         connection.attend()
         saving = asyncio.create_task(self._keep_saved(connection, client.intents.value))
         try:
@@ -201,8 +206,6 @@ class Shard:
         if starts.left < 1:
             _log.error("Discord lets the bot begin no session for %.0f s", starts.renewed_in)
             await self._wait(starts.renewed_in)
-        if self._former:
-            return
         await self._await_turn(starts.at_once)
         self._starts += 1
         self._started_at = asyncio.get_running_loop().time()

@@ -67,6 +67,19 @@ def test_a_token_goes_to_discord_alone_and_never_in_the_clear(saved: str, goes_t
     assert address == (yarl.URL(saved) if goes_there else None)
 
 
+def test_where_the_operator_names_a_gateway_the_token_goes_there_alone() -> None:
+    begin_at("wss://gateway.example/path")
+    try:
+        addresses = [
+            _address(Session("secret", 1, saved))
+            for saved in ("wss://gateway.discord.gg", "wss://gateway.example/resume")
+        ]
+    finally:
+        begin_at("")
+
+    assert addresses == [None, yarl.URL("wss://gateway.example/resume")]
+
+
 async def test_a_client_has_a_parser_for_each_event_that_somebody_waits_for() -> None:
     client = discord.Client(intents=discord.Intents.none())
 

@@ -474,11 +474,16 @@ async def test_a_session_that_redis_tells_of_late_is_resumed_though_no_other_may
             await until(lambda: "begin no session" in caplog.text)
             await hidden.back()
 
-        coming = asyncio.create_task(come_back())
+        coming, token = asyncio.create_task(come_back()), emulator.token
         async with a_process(emulator, new, store):
             await until(lambda: new.turns)
+            # That one was found lets nobody begin another when it has ended.
+            await emulator.invalidate()
+            await until(lambda: caplog.text.count("begin no session") == 2)
+            await asyncio.sleep(0.1)
         await coming
 
+        assert emulator.token == token
         assert (emulator.sessions, emulator.resumes) == (1, 1)
 
 

@@ -37,6 +37,7 @@ from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.emulators.model import ModelEmulator
 from tests.fakes import FakeIntake, NoLimits
+from tests.outage import Wire
 from tests.process import DiscordDm, DiscordMention, bot, discord_variables
 from tests.waiting import until
 
@@ -352,7 +353,7 @@ async def test_a_gateway_that_cannot_be_reached_is_tried_after_longer_and_longer
         began = clock()
 
         async def let_in() -> None:
-            await until(lambda: caplog.text.count("the gateway cannot be reached") == 3)
+            await until(lambda: caplog.text.count("the gateway cannot be reached") >= 3)
             emulator.accept_connections()
 
         opening = asyncio.create_task(let_in())
@@ -361,6 +362,39 @@ async def test_a_gateway_that_cannot_be_reached_is_tried_after_longer_and_longer
 
         # At once, at once again, and then after half a second at least.
         assert clock() - began > 0.45
+
+
+async def test_a_gateway_that_takes_a_connection_and_says_nothing_is_given_up_in_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("adapters.discord.connection._OPENING", 0.2)
+    async with DiscordEmulator() as emulator, Wire(emulator.gateway_url) as wire:
+        wire.hold()
+
+        async def mend() -> None:
+            await until(lambda: "the gateway cannot be reached" in caplog.text)
+            monkeypatch.setattr("adapters.discord.connection._OPENING", 60.0)
+            await wire.mend()
+
+        mending = asyncio.create_task(mend())
+        async with a_process(emulator, FakeIntake(), store, gateway_url=wire.url):
+            await mending
+
+        assert emulator.sessions == 1
+
+
+async def test_no_pause_before_another_session_is_without_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.discord.shard._START_PAUSE", (3600.0, 3600.0))
+    monkeypatch.setattr("adapters.discord.shard._LONGEST_START_PAUSE", 0.01)
+    async with (
+        DiscordEmulator(gateway=FAST) as emulator,
+        a_process(emulator, FakeIntake(), store),
+    ):
+        await emulator.invalidate()
+
+        await until(lambda: len(emulator.listeners) == 2)
 
 
 def has_begun(emulator: DiscordEmulator, sessions: int) -> bool:

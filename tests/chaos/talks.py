@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -67,8 +68,8 @@ class Talk:
     name: str
     asked: list[int] = field(default_factory=list)
 
-    async def ask(self, number: int) -> None:
-        """Say a question."""
+    async def ask(self, number: int) -> bool:
+        """Say a question; False where there is no place for it yet."""
         raise NotImplementedError
 
     async def repeat(self) -> None:
@@ -105,14 +106,15 @@ class DiscordTalk(Talk):
         self._channel = discord.dm(self._person) if dm else ""
         self._ids: list[str] = []
 
-    async def ask(self, number: int) -> None:
+    async def ask(self, number: int) -> bool:
+        if self._ids and not await self._is_opened():
+            return False
         self.asked.append(number)
-        if self._ids:
-            await until(self._where)
         where, text = self._where(), question(number)
         if not where:
             where, text = self._discord.channel_id, f"{self._discord.bot_mention} {text}"
         self._ids.append(await self._discord.say(where, self._person, text))
+        return True
 
     async def repeat(self) -> None:
         await self._discord.redeliver(self._ids[-1])
@@ -126,6 +128,11 @@ class DiscordTalk(Talk):
     def _screen(self) -> list[DiscordShown]:
         shown = self._discord.screen(self._where()) if self._where() else []
         return [one for one in shown if one.author_id == self._discord.bot_id and one.text]
+
+    async def _is_opened(self) -> bool:
+        with suppress(TimeoutError):
+            await until(self._where)
+        return bool(self._where())
 
     def _where(self) -> str:
         return self._channel or (self._ids and self._discord.thread_of(self._ids[0])) or ""
@@ -143,13 +150,14 @@ class SlackTalk(Talk):
         self._dm = dm
         self._ts: dict[int, str] = {}  # of each question
 
-    async def ask(self, number: int) -> None:
+    async def ask(self, number: int) -> bool:
         self.asked.append(number)
         text = question(number) if self._dm else f"{self._slack.bot_mention} {question(number)}"
         said = self._slack.say(self._channel, self._person, text, thread_ts=self._thread)
         self._ts[number] = await said
         if not self._dm:
             self._thread = self._thread or self._ts[number]
+        return True
 
     async def repeat(self) -> None:
         await self._slack.redeliver(self._ts[self.asked[-1]])
@@ -208,8 +216,8 @@ class People:
     async def _ask(self, talk: Talk, ending: asyncio.Event) -> None:
         for _ in range(self._rng.choice((1, 1, 1, 2))):
             self._last += 1
-            await talk.ask(self._last)
-            self._said.set()
+            if await talk.ask(self._last):
+                self._said.set()
         if self._rng.random() < 0.2:
             await asyncio.sleep(self._rng.choice((0, 0.3, 1.5)))
             self.doubled += 1

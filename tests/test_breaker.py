@@ -112,6 +112,29 @@ def test_tries_that_began_before_it_opened_change_nothing(breaker: Breaker, cloc
     assert breaker.pause == 0.5
 
 
+def test_a_try_that_began_before_it_opened_does_not_end_the_one_that_finds_out(
+    breaker: Breaker, clock: Clock
+) -> None:
+    late, probe, stop = breaker.trying(), breaker.trying(), asyncio.CancelledError()
+    late.__enter__()
+    fail(breaker, times=3)
+    clock.now += 1.0
+    probe.__enter__()
+
+    assert not late.__exit__(type(stop), stop, None)
+
+    assert breaker.pause == 1.0
+    probe.__exit__(None, None, None)
+    assert breaker.error is None
+
+
+def test_why_it_is_open_holds_nothing_of_the_try(breaker: Breaker) -> None:
+    fail(breaker, times=3)
+
+    assert breaker.error
+    assert breaker.error.__traceback__ is None
+
+
 def test_a_server_that_asks_for_time_gets_it_from_all(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, ModelBusy("busy", retry_after=30.0))
 

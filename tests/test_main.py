@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 
 from adapters.slack import socket
 from bot import __main__ as main
 from bot.__main__ import until_stopped
+from bot.doors import Job
+from bot.errors import CannotStart
 
 
 async def test_a_listener_that_loses_its_cancellation_is_told_again(
@@ -33,6 +36,70 @@ async def test_a_listener_that_loses_its_cancellation_is_told_again(
         await until_stopped({"discord": listen()}, stopping)
 
     assert told == 2
+
+
+class Jobs:
+    """What a process runs, and how each came to its end."""
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self.cancelled: list[str] = []
+        self.drained = False
+
+    async def listen(self, name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(name)
+            raise
+
+    async def work(self) -> None:
+        await self.stopping.wait()
+        await asyncio.sleep(0.1)
+        self.drained = True
+
+    async def fail(self) -> None:
+        raise CannotStart("the token is refused")
+
+    async def end(self) -> None:
+        """As a terminal whose input is at its end."""
+
+    async def until_stopped(self, jobs: Mapping[str, Job]) -> None:
+        async with asyncio.timeout(10):
+            await until_stopped(jobs, self.stopping)
+
+
+async def test_a_listener_that_fails_ends_the_others_and_lets_replies_end() -> None:
+    jobs = Jobs()
+
+    with pytest.raises(CannotStart):
+        await jobs.until_stopped(
+            {"discord": jobs.fail(), "slack": jobs.listen("slack"), "worker": jobs.work()}
+        )
+
+    assert (jobs.cancelled, jobs.drained) == (["slack"], True)
+
+
+async def test_the_end_of_the_terminal_ends_nobody_who_listens_elsewhere() -> None:
+    jobs = Jobs()
+    running = asyncio.create_task(
+        jobs.until_stopped({"console": jobs.end(), "discord": jobs.listen("discord")})
+    )
+    await asyncio.sleep(0.1)
+    before = list(jobs.cancelled)
+
+    jobs.stopping.set()
+    await running
+
+    assert (before, jobs.cancelled) == ([], ["discord"])
+
+
+async def test_the_end_of_a_terminal_that_is_alone_lets_its_replies_end() -> None:
+    jobs = Jobs()
+
+    await jobs.until_stopped({"console": jobs.end(), "worker": jobs.work()})
+
+    assert jobs.drained
 
 
 def test_no_listener_is_told_again_while_it_ends_what_it_began() -> None:

@@ -227,6 +227,16 @@ class TestAgain:
         assert time.monotonic() - began < 1
         assert len(emulator.requests) == 1
 
+    async def test_a_pause_that_may_take_too_long_is_not_begun(self) -> None:
+        # Pauses take up to a quarter longer.
+        schedule = replace(QUICK, wait=2.4)
+        async with ModelEmulator() as emulator, steady(emulator, schedule=schedule) as model:
+            emulator.fail(ASK, status=503, retry_after=2)
+            _, told = await failure(model)
+
+        assert type(told) is ModelLoading
+        assert len(emulator.requests) == 1
+
     async def test_after_a_while_it_is_told(self) -> None:
         schedule = replace(QUICK, wait=0.6)
         async with ModelEmulator() as emulator, steady(emulator, schedule=schedule) as model:
@@ -350,6 +360,14 @@ class TestFallbacks:
 
         assert (words(said), starts(said)) == (SAID, [Start("second")])
         assert len(one.requests) == 3
+
+    async def test_an_answer_that_is_as_long_as_may_be_is_asked_of_no_other(self) -> None:
+        async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
+            one.finish_reason = "length"
+            said, told = await failure(model)
+
+        assert (words(said), type(told)) == (SAID, AnswerCut)
+        assert two.requests == []
 
     async def test_a_single_failure_does_not_change_the_model(self) -> None:
         async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
@@ -534,6 +552,17 @@ class TestBreaker:
         assert (said, type(told), str(told)) == ([], ModelUnavailable, str(probed))
         assert time.monotonic() - began < 0.5
         assert len(emulator.requests) == asked
+
+    async def test_each_answer_is_told_in_an_error_of_its_own(self) -> None:
+        schedule = replace(FRAGILE, failures=1, wait=0.1, rest=30)
+        async with ModelEmulator() as emulator, steady(emulator, schedule=schedule) as model:
+            emulator.fail(ASK)
+            await failure(model)
+            told = [error for _, error in (await failure(model), await failure(model))]
+
+        # One for all would gather the words of all in its traceback.
+        assert told[0] is not told[1]
+        assert len(emulator.requests) == 1
 
     async def test_the_next_question_after_a_rest_finds_the_model_back(self) -> None:
         schedule = replace(FRAGILE, wait=0.3, rest=0.6)

@@ -207,6 +207,16 @@ async def test_a_limit_refuses_and_stores_nothing(
     assert await queue.admit(a_turn(3))
 
 
+async def test_who_has_the_same_id_elsewhere_is_somebody_else(store: Store) -> None:
+    queue = a_queue(store, waiting_per_person=1)
+    await queue.admit(a_turn(1))
+
+    with pytest.raises(PersonBusy):
+        await queue.admit(a_turn(2, key=replace(KEY, channel="another")))
+    assert await queue.admit(a_turn(3, key=replace(KEY, workspace="another")))
+    assert await queue.admit(a_turn(4, key=replace(KEY, platform="slack")))
+
+
 async def test_a_person_runs_no_more_turns_than_the_cap(store: Store) -> None:
     queue = a_queue(store, running_per_person=1)
     other = replace(KEY, thread="t2")
@@ -320,6 +330,64 @@ async def test_reclaiming_looks_past_what_others_still_hold(store: Store) -> Non
     again = await finder.take(found[0])
     assert again
     assert (len(found), again.turn) == (1, lost.turn)
+
+
+async def test_where_nobody_has_read_yet_nothing_is_reclaimed(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+
+    assert await queue.reclaim(["slack", "console"], count=1) == []
+    assert (await take(queue)).turn == a_turn(1)
+
+
+async def test_a_platform_that_is_new_is_read_beside_one_that_is_not(store: Store) -> None:
+    queue, platforms = a_queue(store), ["console", "slack"]
+    assert await next_token(queue) is None
+    await queue.admit(a_turn(1, key=replace(KEY, platform="slack")))
+
+    found = [await queue.ready(platforms, count=1, block_seconds=0.1) for _ in range(2)]
+
+    assert found[0] == []
+    assert [token.platform for token in found[1]] == ["slack"]
+
+
+async def test_a_stream_that_expires_while_it_is_read_is_empty(store: Store) -> None:
+    queue = a_queue(store)
+    assert await next_token(queue) is None
+    reading = asyncio.create_task(queue.ready(["console"], count=1, block_seconds=2))
+    await asyncio.sleep(0.2)
+
+    await store.command("DEL", store.key("ready", "console"))
+
+    assert await reading == []
+    await queue.admit(a_turn(1))
+    assert (await take(queue)).turn == a_turn(1)
+
+
+async def test_a_token_that_is_no_more_is_not_reclaimed(store: Store) -> None:
+    dead, queue = a_queue(store, "dead"), a_queue(store)
+    for number in (1, 2):
+        await dead.admit(a_turn(number, key=replace(KEY, thread=f"t{number}")))
+    gone, left = [await next_token(dead) for _ in range(2)]
+    assert gone
+    await store.command("XDEL", store.key("ready", "console"), gone.entry)
+
+    assert await reclaim(queue) == [left]
+
+
+async def test_no_more_is_reclaimed_than_there_is_room_for(store: Store) -> None:
+    dead, queue, platforms = a_queue(store, "dead"), a_queue(store), ["console", "slack"]
+    for number in range(6):
+        key = replace(KEY, platform=platforms[number % 2], thread=f"t{number}")
+        await dead.admit(a_turn(number, key=key))
+    # The first read finds out that nobody has read yet.
+    for _ in range(2):
+        await dead.ready(platforms, count=3, block_seconds=0.1)
+    await asyncio.sleep(LEASE)
+
+    found = await queue.reclaim(platforms, count=4)
+
+    assert [token.platform for token in found] == ["console"] * 3 + ["slack"]
 
 
 async def test_a_turn_that_cannot_be_read_makes_way_for_the_next(store: Store) -> None:

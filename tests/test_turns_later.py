@@ -198,6 +198,15 @@ async def test_forgetting_a_waiting_turn_drops_it(store: Store) -> None:
     assert await queue.depth() == 1
 
 
+async def test_what_was_dropped_has_left_nothing_on_the_screen(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+
+    await queue.forget("console:1")
+
+    assert await queue.ended("console:1") is None
+
+
 async def test_forgetting_the_only_waiting_turn_leaves_the_thread_usable(store: Store) -> None:
     queue = a_queue(store)
     await queue.admit(a_turn(1))

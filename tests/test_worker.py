@@ -504,6 +504,18 @@ async def test_the_model_thinks_while_the_platform_opens_the_surface(store: Stor
     assert platform.shown.text == "Hi"
 
 
+async def test_a_model_that_thinks_when_the_place_is_gone_is_hung_up_on(store: Store) -> None:
+    model = FakeModel(pause=600)
+    platform = Waiting(model=model, error=PlaceGone("no permission"))
+
+    async with running(a_worker(store, platform, model)):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+
+    assert (model.at_once, len(model.prompts)) == (0, 1)
+    assert await outcome(store) == "failed"
+
+
 @dataclass
 class Told(FakePlatform):
     """Remembers which turns were said to be begun already, and of which strays were looked for."""
@@ -648,6 +660,38 @@ async def test_a_place_that_went_over_half_a_new_answer_leaves_the_former_rememb
         await all_ended(store)
 
     assert await remembered(store) == [("question 1", "Hi")]
+
+
+@pytest.mark.parametrize(
+    ("saved", "text", "said"),
+    [
+        (Shown(("m1",), "Better.", "Better.", outcome="done"), "Better.", "Better."),
+        (None, "Hi", "Hi"),
+    ],
+)
+async def test_a_place_that_went_leaves_a_whole_new_answer_or_the_former(
+    saved: Shown | None, text: str, said: str, store: Store
+) -> None:
+    platform = FakePlatform()
+    async with running(a_worker(store, platform, FakeModel(["Hi"]))):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+    dead = a_queue(store, "dead")
+    await press(store)
+    (token,) = await ready(dead)
+    taken = await dead.take(token)
+    assert taken
+    if saved:
+        await dead.save(taken, saved)
+    platform.error = PlaceGone("archived")
+
+    async with running(a_worker(store, platform, FakeModel(["Hello"]), name="next")):
+        await all_ended(store)
+
+    ended = await a_queue(store).ended("console:1")
+    assert ended
+    assert ended.text == text
+    assert await remembered(store) == [("question 1", said)]
 
 
 async def test_a_dead_workers_new_answer_is_finished_in_the_same_message(store: Store) -> None:

@@ -83,7 +83,9 @@ class Mender:
         try:
             async with asyncio.timeout(self._patience):
                 if ended := await self._queue.ended(mend.turn.id):
-                    await _through(partial(self._restore, mend.turn, ended, mend.late))
+                    # Not after each new try: a platform takes few writes, and others wait for them.
+                    if mend.late:
+                        await _through(partial(self._restore, mend.turn, ended, mend.late))
                     await _through(partial(self._take_strays_away, mend.turn, ended))
                 await self._queue.mended(mend)
         except (TimeoutError, StoreUnavailable):

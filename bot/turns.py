@@ -32,6 +32,9 @@ GROUP = "workers"
 LANDED = 3
 HISTORY_LIMIT = 200  # exchanges that a thread remembers; a prompt holds far fewer
 
+# What reading a turn raises where another version wrote it.
+_UNREADABLE = (ValueError, KeyError, TypeError)
+
 _Answer = str | int | list[str] | None
 
 _REFUSALS: dict[str, type[Refused]] = {
@@ -218,7 +221,7 @@ class TurnQueue:
         turn_id, fence, tries, body, pressed_at, stop, former, pages, text, cuts, rest = answer
         try:
             turn = _turn(body, pressed_at)
-        except (ValueError, KeyError, TypeError):
+        except _UNREADABLE:
             log.exception("Turn %s cannot be read: it was written by another version", turn_id)
             await self._call("finish", turn_id, fence, "dead", pages, text, cuts, "", *self._ending)
             return None
@@ -269,7 +272,7 @@ class TurnQueue:
         turn_id, claim, body, pressed_at, late = answer
         try:
             turn = _turn(body, pressed_at)
-        except (ValueError, KeyError, TypeError):
+        except _UNREADABLE:
             log.exception("Turn %s cannot be mended: it was written by another version", turn_id)
             await self._call("mended", platform, turn_id, claim)
             return None

@@ -22,6 +22,11 @@ class RestClient(discord.Client):
         self._limit = _NoLimit(None)
         self.http.get_ratelimit = self._unlimited  # type: ignore[method-assign]
 
+    @property
+    def bot_id(self) -> str:
+        """The bot's own id; empty before the client has logged in."""
+        return str(self.user.id if self.user else "")
+
     def _unlimited(self, key: str) -> Ratelimit:
         return self._limit
 

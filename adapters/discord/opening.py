@@ -77,10 +77,9 @@ async def strays(client: RestClient, turn: Turn, *, but: Collection[str]) -> lis
     asked = read_place(turn.place)
     if isinstance(asked, CommandPlace):
         return []
-    bot_id = str(client.user.id if client.user else "")
     found: list[str] = []
     for place in dict.fromkeys((_thread_of(asked), asked)):
-        found += await pages_of(client.http, place, bot_id=bot_id, turn_id=turn.id)
+        found += await pages_of(client.http, place, bot_id=client.bot_id, turn_id=turn.id)
     return [one for one in found if one not in but]
 
 

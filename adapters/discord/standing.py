@@ -28,11 +28,10 @@ async def standing(
     Empty where we may not read, which is logged. Raises SurfaceError.
     """
     try:
-        since = await written_since(http, place.channel, int(turn_id.rpartition(":")[2]))
+        return await _written_by_us(http, place, bot_id=bot_id, turn_id=turn_id)
     except PlaceGone as error:
         _log.warning("a message may stand twice, for we cannot look for the first: %s", error)
         return []
-    return [one for one in since if _is_a_page(one, bot_id)]
 
 
 async def pages_of(
@@ -40,11 +39,17 @@ async def pages_of(
 ) -> list[str]:
     """Return the ids of our messages that surely are of a turn's reply; SurfaceError."""
     try:
-        since = await written_since(http, place.channel, int(turn_id.rpartition(":")[2]))
+        ours = await _written_by_us(http, place, bot_id=bot_id, turn_id=turn_id)
     except PlaceGone:
         return []
-    ours = [one for one in since if _is_a_page(one, bot_id)]
     return list(of_reply(ours, place, turn_id=turn_id, alone=False))
+
+
+async def _written_by_us(
+    http: HTTPClient, place: ChannelPlace, *, bot_id: str, turn_id: str
+) -> list[dict[str, Any]]:
+    since = await written_since(http, place.channel, int(turn_id.rpartition(":")[2]))
+    return [one for one in since if _is_a_page(one, bot_id)]
 
 
 async def written_since(http: HTTPClient, channel: int, after: int) -> list[Any]:

@@ -141,7 +141,7 @@ class ChannelSurface:
         """Look for what earlier tries have sent, where that may be too long ago for the nonce."""
         if self._tried_at is None or time.time() - self._tried_at < _KNOWN_FOR:
             return
-        bot_id = str(self._client.user.id if self._client.user else "")
+        bot_id = self._client.bot_id
         self._ours, self._lost = [], []
         for place in (self._place, self._parent):
             if place and not self._lost:

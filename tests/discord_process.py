@@ -53,9 +53,13 @@ async def a_process(
 
 
 class Hidden:
-    """A record in Redis that Redis cannot tell of, as if it were away, until it is `back`."""
+    """A record in Redis that Redis cannot tell of, as if it were away, until it is `back`.
+
+    `former` is what stood there, where a session does.
+    """
 
     def __init__(self, store: Store, emulator: DiscordEmulator, *name: str) -> None:
+        self.former: dict[str, str] = {}
         self._store = store
         self._name = store.key("gateway", emulator.application_id, *(name or ("all", "session")))
 
@@ -105,6 +109,20 @@ async def after_a_session(
             await until_saved(store, 1)
         emulator.clock.advance(3600)
         yield emulator, emulator.user("Ada")
+
+
+async def a_hidden_session(emulator: DiscordEmulator, store: Store) -> tuple[str, Hidden]:
+    """Return Ada, a person, and the session of an ended process, of which Redis cannot tell.
+
+    She has told "one" since, in a DM that is new: who begins a session of its own does not hear it.
+    """
+    ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+    async with a_process(emulator, FakeIntake(), store):
+        await until_saved(store, 1)
+    hidden.former = await saved(store)
+    await emulator.say(emulator.dm(ada), ada, "one")
+    await hidden.hide()
+    return ada, hidden
 
 
 def as_if_killed(patch: pytest.MonkeyPatch) -> None:

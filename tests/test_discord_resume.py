@@ -19,6 +19,7 @@ from bot.store import connect as connect_store
 from tests.discord_process import (
     FAST,
     Hidden,
+    a_hidden_session,
     a_process,
     hasten,
     our_thread,
@@ -357,13 +358,7 @@ async def test_a_session_that_redis_could_not_tell_of_is_resumed_when_it_can(
 ) -> None:
     new = FakeIntake()
     async with DiscordEmulator(gateway=FAST) as emulator:
-        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
-        async with a_process(emulator, FakeIntake(), store):
-            await until_saved(store, 1)
-        former = await saved(store)
-        # In a DM that is new: who begins a session of its own does not hear of it.
-        await emulator.say(emulator.dm(ada), ada, "one")
-        await hidden.hide()
+        ada, hidden = await a_hidden_session(emulator, store)
         async with a_process(emulator, new, store):
             await emulator.say(emulator.dm(ada), ada, "two")
             await until(lambda: new.texts == ["two"])
@@ -373,21 +368,17 @@ async def test_a_session_that_redis_could_not_tell_of_is_resumed_when_it_can(
             await until(lambda: "one" in new.texts)
             await emulator.say(emulator.dm(ada), ada, "three")
             await until(lambda: "three" in new.texts)
-            await until_saved(store, int(former["seq"]) + 3)
+            await until_saved(store, int(hidden.former["seq"]) + 3)
 
         assert (emulator.sessions, emulator.resumes) == (2, 1)
-        assert (await saved(store))["id"] == former["id"]
+        assert (await saved(store))["id"] == hidden.former["id"]
     assert "the gateway's session is not known" in caplog.text
 
 
 async def test_what_waits_of_both_sessions_is_told_to_the_next_process(store: Store) -> None:
     stuck, new = FakeIntake(), FakeIntake()
     async with DiscordEmulator(gateway=FAST) as emulator:
-        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
-        async with a_process(emulator, FakeIntake(), store):
-            await until_saved(store, 1)
-        await emulator.say(emulator.dm(ada), ada, "one")
-        await hidden.hide()
+        ada, hidden = await a_hidden_session(emulator, store)
         async with a_process(emulator, stuck, store):
             for text in ("two", "three", "four"):
                 await emulator.say(emulator.dm(ada), ada, text)
@@ -411,13 +402,7 @@ async def test_a_process_that_ends_before_it_resumes_the_former_session_leaves_i
     monkeypatch.setattr("adapters.discord.gateway._CLOSE_TIMEOUT", 0.1)
     middle, new = FakeIntake(), FakeIntake()
     async with DiscordEmulator(gateway=FAST) as emulator, Wire(emulator.gateway_url) as wire:
-        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
-        async with a_process(emulator, FakeIntake(), store):
-            await until_saved(store, 1)
-        former = await saved(store)
-        # In a DM that is new: who begins a session of its own does not hear of it.
-        await emulator.say(emulator.dm(ada), ada, "one")
-        await hidden.hide()
+        ada, hidden = await a_hidden_session(emulator, store)
         async with a_process(emulator, middle, store, gateway_url=wire.url):
             await emulator.say(emulator.dm(ada), ada, "two")
             await until(lambda: middle.texts == ["two"])
@@ -425,7 +410,7 @@ async def test_a_process_that_ends_before_it_resumes_the_former_session_leaves_i
             wire.hold()
             await hidden.back()
             async with asyncio.timeout(60):
-                while (await saved(store))["holder"] == former["holder"]:
+                while (await saved(store))["holder"] == hidden.former["holder"]:
                     await asyncio.sleep(0.01)
 
         async with a_process(emulator, new, store):
@@ -464,11 +449,7 @@ async def test_a_session_that_redis_tells_of_late_is_resumed_though_no_other_may
 ) -> None:
     new, rules = FakeIntake(), replace(FAST, session_starts=1)
     async with DiscordEmulator(gateway=rules) as emulator:
-        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
-        async with a_process(emulator, FakeIntake(), store):
-            await until_saved(store, 1)
-        await emulator.say(emulator.dm(ada), ada, "one")
-        await hidden.hide()
+        _, hidden = await a_hidden_session(emulator, store)
 
         async def come_back() -> None:
             await until(lambda: "begin no session" in caplog.text)
@@ -492,11 +473,7 @@ async def test_a_session_that_redis_tells_of_late_is_resumed_in_the_pause_before
 ) -> None:
     new = FakeIntake()
     async with DiscordEmulator(gateway=FAST) as emulator:
-        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
-        async with a_process(emulator, FakeIntake(), store):
-            await until_saved(store, 1)
-        await emulator.say(emulator.dm(ada), ada, "one")
-        await hidden.hide()
+        _, hidden = await a_hidden_session(emulator, store)
         async with a_process(emulator, new, store):
             monkeypatch.setattr("adapters.discord.shard._START_PAUSE", (3600.0, 3600.0))
             monkeypatch.setattr("adapters.discord.shard._LONGEST_START_PAUSE", 3600.0)
@@ -556,11 +533,7 @@ async def test_a_session_that_redis_tells_of_late_is_not_forgotten_while_discord
 ) -> None:
     new = FakeIntake()
     async with DiscordEmulator(gateway=FAST) as emulator:
-        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
-        async with a_process(emulator, FakeIntake(), store):
-            await until_saved(store, 1)
-        await emulator.say(emulator.dm(ada), ada, "one")
-        await hidden.hide()
+        _, hidden = await a_hidden_session(emulator, store)
         async with a_process(emulator, new, store):
             emulator.refuse_connections()
             await hidden.back()
@@ -620,11 +593,7 @@ async def test_a_session_that_redis_tells_of_late_is_resumed_with_fewer_intents_
 ) -> None:
     new = FakeIntake()
     async with DiscordEmulator(message_content=False, gateway=FAST) as emulator:
-        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
-        async with a_process(emulator, FakeIntake(), store):
-            await until_saved(store, 1)
-        await emulator.say(emulator.dm(ada), ada, "one")
-        await hidden.hide()
+        _, hidden = await a_hidden_session(emulator, store)
         async with a_process(emulator, new, store):
             await until(lambda: emulator.sessions == 4)
             await hidden.back()

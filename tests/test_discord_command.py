@@ -324,13 +324,18 @@ async def test_a_follow_up_whose_answer_was_lost_is_found_where_we_may_read() ->
         assert found == f"@{emulator.screen(emulator.channel_id)[1].id}"
 
 
+async def both_ask(emulator: DiscordEmulator, intake: FakeIntake) -> list[Turn]:
+    """Return the turns of two people who have each given the command."""
+    for person in ("Ada", "Bob"):
+        await emulator.slash(emulator.channel_id, emulator.user(person), "ask", prompt="why?")
+    await until(lambda: len(texts(emulator)) == 2)
+    return intake.turns
+
+
 async def test_a_follow_up_of_another_command_is_not_taken_for_a_lost_one() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
-        for person in ("Ada", "Bob"):
-            await emulator.slash(emulator.channel_id, emulator.user(person), "ask", prompt="why?")
-        await until(lambda: len(texts(emulator)) == 2)
-        first, second = intake.turns
+        first, second = await both_ask(emulator, intake)
         async with platform.surface(second) as surface:
             await surface.post(page("Bob's", final=True))
         emulator.forbid_writing(emulator.channel_id, in_threads=False)
@@ -345,10 +350,7 @@ async def test_a_follow_up_of_another_command_is_not_taken_for_a_lost_one() -> N
 async def test_a_finished_page_of_another_command_is_left_alone() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
-        for person in ("Ada", "Bob"):
-            await emulator.slash(emulator.channel_id, emulator.user(person), "ask", prompt="why?")
-        await until(lambda: len(texts(emulator)) == 2)
-        first, second = intake.turns
+        first, second = await both_ask(emulator, intake)
         async with platform.surface(second) as surface:
             await surface.post(page("Bob's", number=1, final=True))
         async with platform.surface(first) as surface:

@@ -65,6 +65,12 @@ async def lose_the_turn(store: Store, *pages: str) -> None:
     await other.finish(taken, Shown(pages, "The end.", outcome="done"), None)
 
 
+async def a_reply_begins(store: Store, platform: FakePlatform, *, within: float = 60.0) -> None:
+    """Ask, and wait until something of the answer is shown."""
+    await a_queue(store).admit(a_turn())
+    await until(lambda: platform.shown.screen, within=within)
+
+
 async def knows(store: Store, message: str) -> None:
     """Let the queue know of a message, as after its post."""
     await store.command("SET", store.key("posted", "console", message), str(KEY))
@@ -107,10 +113,7 @@ async def test_a_worker_that_lost_its_lease_restores_the_final_text(store: Store
     slow = FakeModel(WORDS * 20, pause=0.02)
 
     async with running(a_worker(store, platform, slow, name="late")):
-        await a_queue(store).admit(a_turn())
-        async with asyncio.timeout(5):
-            while not platform.shown.screen:
-                await asyncio.sleep(0.01)
+        await a_reply_begins(store, platform, within=5)
         await lose_the_turn(store, "m1")
         await shows(platform, {"m1": "The end."})
 
@@ -124,8 +127,7 @@ async def test_a_model_that_is_silent_when_the_lease_is_lost_is_hung_up_on(
     platform, model = FakePlatform(), FakeModel(WORDS, pause=0.05)
 
     async with running(a_worker(store, platform, model, name="late")):
-        await a_queue(store).admit(a_turn())
-        await until(lambda: platform.shown.screen)
+        await a_reply_begins(store, platform)
         model.pause = 600
         await lose_the_turn(store, "m1")
 
@@ -161,8 +163,7 @@ async def test_a_post_that_is_under_way_when_the_lease_is_lost_goes(store: Store
     platform, slow = FakePlatform(shown=LateAnswers()), FakeModel(WORDS * 20, pause=0.02)
 
     async with running(a_worker(store, platform, slow, name="late")):
-        await a_queue(store).admit(a_turn())
-        await until(lambda: platform.shown.screen)
+        await a_reply_begins(store, platform)
         other, taken = await taken_by_another(store)
         theirs = await platform.shown.post(Page(0, "The end.", final=True))
         await other.finish(taken, Shown((theirs,), "The end.", outcome="done"), None)
@@ -212,8 +213,7 @@ async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
             connect(url=way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
             running(a_worker(cut_off, platform, slow, name="late")),
         ):
-            await a_queue(store).admit(a_turn())
-            await until(lambda: platform.shown.screen)
+            await a_reply_begins(store, platform)
             other, taken = await taken_by_another(store)
             await until(lambda: slow.hung_up)
             await way.cut()
@@ -230,10 +230,7 @@ async def test_a_message_that_only_the_loser_of_a_lease_knows_goes(store: Store)
     slow = FakeModel(WORDS * 20, pause=0.02)
 
     async with running(a_worker(store, platform, slow, name="late")):
-        await a_queue(store).admit(a_turn())
-        async with asyncio.timeout(5):
-            while not platform.shown.screen:
-                await asyncio.sleep(0.01)
+        await a_reply_begins(store, platform, within=5)
         theirs = await platform.shown.post(Page(0, "The end.", final=True))
         await lose_the_turn(store, theirs)
 
@@ -261,8 +258,7 @@ async def test_a_message_that_only_the_loser_of_a_lease_knows_goes_though_that_f
     slow = FakeModel(WORDS * 20, pause=0.02)
 
     async with running(a_worker(store, platform, slow, name="late")):
-        await a_queue(store).admit(a_turn())
-        await until(lambda: platform.shown.screen)
+        await a_reply_begins(store, platform)
         theirs = await platform.shown.post(Page(0, "Half", final=False))
         await lose_the_turn(store, theirs)
 
@@ -274,10 +270,7 @@ async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
     slow = FakeModel(WORDS * 20, pause=0.02)
 
     async with running(a_worker(store, platform, slow, name="late")):
-        await a_queue(store).admit(a_turn())
-        async with asyncio.timeout(5):
-            while not platform.shown.screen:
-                await asyncio.sleep(0.01)
+        await a_reply_begins(store, platform, within=5)
         stray = await platform.shown.post(Page(0, "Half", final=False))
         another = await platform.shown.post(Page(0, "Of the next turn.", final=False))
         platform.left = ["m1", stray, another]
@@ -334,8 +327,7 @@ async def test_a_platform_that_is_away_is_not_hammered_to_mend(
 
 async def late(store: Store, platform: FakePlatform) -> None:
     """Begin a reply that another worker is to end, and leave a message that nobody knows of."""
-    await a_queue(store).admit(a_turn())
-    await until(lambda: platform.shown.screen)
+    await a_reply_begins(store, platform)
     platform.left = ["m1", await platform.shown.post(Page(0, "Half", final=False))]
 
 
@@ -438,8 +430,7 @@ async def test_a_message_that_nobody_knows_of_goes_however_the_store_blinks(
             connect(url=platform.way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
             running(a_worker(cut_off, platform, slow, name="late")),
         ):
-            await a_queue(store).admit(a_turn())
-            await until(lambda: platform.shown.screen)
+            await a_reply_begins(store, platform)
             stray = await platform.shown.post(Page(0, "Half", final=False))
             platform.left = ["m1", stray]
             await lose_the_turn(store, "m1")

@@ -386,10 +386,7 @@ async def test_a_message_of_an_earlier_try_that_its_answer_does_not_need_goes(
 ) -> None:
     platform, dead = FakePlatform(), a_queue(store, "dead")
     await dead.admit(a_turn())
-    tokens: list[Token] = []
-    while not tokens:
-        tokens = await dead.ready(["console"], count=1, block_seconds=0.1)
-    await dead.take(tokens[0])
+    await take(dead)
     stray = await platform.shown.post(Page(1, "Half", final=False))
     platform.left = [stray]
 

@@ -475,13 +475,19 @@ async def test_a_turn_that_gets_no_further_is_given_up_however_its_answers_diffe
     assert counted == tries
 
 
-async def test_a_lost_fence_refuses_every_write(store: Store) -> None:
-    late, owner = a_queue(store, "late"), a_queue(store, "owner")
+async def taken_over(late: TurnQueue, owner: TurnQueue) -> tuple[Taken, Taken]:
+    """Return a turn as the first worker had it, and as the second has it now."""
     await late.admit(a_turn(1))
     lost = await take(late)
     (token,) = await reclaim(owner)
     held = await owner.take(token)
     assert held
+    return lost, held
+
+
+async def test_a_lost_fence_refuses_every_write(store: Store) -> None:
+    late, owner = a_queue(store, "late"), a_queue(store, "owner")
+    lost, held = await taken_over(late, owner)
 
     with pytest.raises(LeaseLost):
         await late.renew(lost)
@@ -500,11 +506,7 @@ async def test_who_is_late_does_not_take_the_end_that_another_stored_for_its_own
     store: Store,
 ) -> None:
     late, owner = a_queue(store, "late"), a_queue(store, "owner")
-    await late.admit(a_turn(1))
-    lost = await take(late)
-    (token,) = await reclaim(owner)
-    held = await owner.take(token)
-    assert held
+    lost, held = await taken_over(late, owner)
 
     await owner.back(held, delay_seconds=0, counts=True)
     with pytest.raises(LeaseLost):

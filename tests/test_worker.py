@@ -44,6 +44,7 @@ from tests.at_work import (
     ready,
     remembered,
     running,
+    take,
 )
 from tests.fakes import FakeModel, FakePlatform, FakeSurface
 from tests.outage import SocketLine, line
@@ -230,10 +231,9 @@ async def test_what_was_read_beyond_the_capacity_waits_for_room_only(store: Stor
 async def test_what_a_dead_worker_left_comes_before_what_is_new(store: Store) -> None:
     model, dead = FakeModel(WORDS[:5], pause=0.01), a_queue(store, "dead")
     await dead.admit(a_turn(0, thread="left"))
-    while not (tokens := await dead.ready(["console"], count=1, block_seconds=0.1)):
-        pass
-    assert await dead.take(tokens[0])
-    await expire(store, tokens[0], "dead")
+    (token,) = await ready(dead)
+    assert await dead.take(token)
+    await expire(store, token, "dead")
     for number in range(1, 10):
         await dead.admit(a_turn(number, thread=f"t{number}"))
 
@@ -462,11 +462,7 @@ async def test_a_dead_workers_reply_is_finished_in_the_same_message(store: Store
     platform, text = FakePlatform(), "".join(WORDS)
     dead = a_queue(store, "dead")
     await dead.admit(a_turn())
-    tokens: list[Token] = []
-    while not tokens:
-        tokens = await dead.ready(["console"], count=1, block_seconds=0.1)
-    taken = await dead.take(tokens[0])
-    assert taken
+    taken = await take(dead)
     half = await platform.shown.post(Page(0, text[:50], final=False))
     await dead.save(taken, Shown((half,), text[:50], text[:50]))
 
@@ -543,8 +539,7 @@ async def test_a_platform_is_told_of_a_second_try_and_of_no_other(
     monkeypatch.setattr("bot.turns.LANDED", 0.1)
     platform, dead = Told(), a_queue(store, "dead")
     await dead.admit(a_turn(1))
-    (token,) = await ready(dead)
-    assert await dead.take(token)
+    await take(dead)
     await dead.admit(a_turn(2, thread="t2"))
 
     async with running(a_worker(store, platform, FakeModel(["Hi"]))):
@@ -569,9 +564,7 @@ async def test_a_store_that_somebody_found_away_is_not_asked_to_save(
             leases = []
             for number in (1, 2):
                 await queue.admit(a_turn(number, thread=f"t{number}"))
-                (token,) = await ready(queue)
-                taken = await queue.take(token)
-                assert taken
+                taken = await take(queue)
                 leases.append(Lease(queue=queue, taken=taken, seconds=LEASE))
             way.hold()
             begun = asyncio.get_running_loop().time()
@@ -649,10 +642,7 @@ async def test_a_place_that_went_over_half_a_new_answer_leaves_the_former_rememb
         await all_ended(store)
     dead = a_queue(store, "dead")
     await press(store)
-    while not (tokens := await dead.ready(["console"], count=1, block_seconds=0.1)):
-        pass
-    taken = await dead.take(tokens[0])
-    assert taken
+    taken = await take(dead)
     await dead.save(taken, Shown(("m1",), "Half", "Half"))
     platform.error = PlaceGone("archived")
 
@@ -678,9 +668,7 @@ async def test_a_place_that_went_leaves_a_whole_new_answer_or_the_former(
         await all_ended(store)
     dead = a_queue(store, "dead")
     await press(store)
-    (token,) = await ready(dead)
-    taken = await dead.take(token)
-    assert taken
+    taken = await take(dead)
     if saved:
         await dead.save(taken, saved)
     platform.error = PlaceGone("archived")
@@ -701,11 +689,7 @@ async def test_a_dead_workers_new_answer_is_finished_in_the_same_message(store: 
         await all_ended(store)
     dead = a_queue(store, "dead")
     await press(store)
-    tokens: list[Token] = []
-    while not tokens:
-        tokens = await dead.ready(["console"], count=1, block_seconds=0.1)
-    taken = await dead.take(tokens[0])
-    assert taken
+    taken = await take(dead)
     await dead.save(taken, Shown(("m1",), text[:50], text[:50]))
     await platform.shown.edit("m1", Page(0, text[:50], final=False))
     platform.shown.states.clear()
@@ -897,8 +881,7 @@ async def test_a_worker_that_has_ended_leaves_neither_a_task_nor_its_name(store:
     before = asyncio.all_tasks()
     dead, platform = a_queue(store, "dead"), FakePlatform()
     await dead.admit(a_turn())
-    (token,) = await ready(dead)
-    assert await dead.take(token)
+    await take(dead)
 
     async with running(a_worker(store, platform, FakeModel(["Hi"]))):
         # What it mends lasts for longer than it does.

@@ -30,6 +30,7 @@ from tests.at_work import (
     outcome,
     press,
     read_shortly,
+    ready,
     remembered,
     running,
 )
@@ -329,8 +330,7 @@ class TestDeathBeforeTheEndIsStored:
     async def test_a_turn_that_was_given_up_stays_so(self, deaths: Deaths, store: Store) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
         await a_queue(store).admit(a_turn())
-        while not await a_queue(store, "dead").ready(["console"], count=1, block_seconds=0.1):
-            pass
+        await ready(a_queue(store, "dead"))
         await deaths.take(worker_module.MAX_TRIES)
 
         await deaths.die(surface, FakeModel(["Hi"]))

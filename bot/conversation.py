@@ -8,7 +8,8 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
 from bot.budget import EditBudgets
-from bot.domain import Delta, Exchange, LeftOut, Outcome, Page, Shown, Start
+from bot.domain import Delta, Exchange, LeftOut, Page, Shown, Start
+from bot.draft import given_up
 from bot.errors import GivenUp, MessageGone, WriteRefused
 from bot.history import History
 from bot.lease import Lease
@@ -73,19 +74,24 @@ class Conversation:
         reply = self._reply(lease, surface, replace(lease.shown, outcome=""))
         await self._finish(lease, await reply.stream(_no_answer()))
 
-    async def leave(self, lease: Lease, outcome: Outcome) -> None:
-        """End a turn whose reply can go no further, with what it has shown. Raises LeaseLost.
+    async def leave(self, lease: Lease) -> None:
+        """End a turn as failed whose reply can go no further, with what it has shown. LeaseLost.
 
         A former answer stays remembered, unless a whole new one is in its place.
         """
-        former = lease.taken.former
-        shown = replace(lease.shown, outcome=outcome)
-        if not shown.pages:
-            # What was saved before a first post that failed stands nowhere.
-            shown = replace(shown, text="", said="")
-        elif former and not lease.shown.outcome:
+        shown, former = lease.shown, lease.taken.former
+        if former and not shown.outcome:
             shown = replace(shown, text=shown.text or former, said="")
-        await self._finish(lease, shown)
+        await self._leave(lease, replace(shown, outcome="failed"))
+
+    async def abandon(self, lease: Lease) -> None:
+        """End a turn as dead with the end that its messages have yet to show. LeaseLost.
+
+        That is the one it had come to, or an apology.
+        """
+        left = lease.shown
+        shown = left if left.outcome else given_up(left, lease.taken.former)
+        await self._leave(lease, replace(shown, outcome="dead"))
 
     async def restore(self, ended: Shown, surface: Surface, *, posted: Sequence[str]) -> None:
         """Write an ended reply once more, over what may have landed late. Raises SurfaceError.
@@ -108,6 +114,12 @@ class Conversation:
             save=lease.save,
             patience=self._patience,
         )
+
+    async def _leave(self, lease: Lease, shown: Shown) -> None:
+        if not shown.pages:
+            # What was saved before a first post that failed stands nowhere.
+            shown = replace(shown, text="", said="")
+        await self._finish(lease, shown)
 
     async def _finish(self, lease: Lease, shown: Shown) -> None:
         turn = lease.turn

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 
 from bot.domain import Outcome, Page, Shown
+from bot.errors import GivenUp
 from bot.guard import whole_characters
 from bot.markdown import close
 from bot.pages import Measure, Pager
@@ -233,6 +235,15 @@ class Draft:
         signed = f"{shown}\n\n{WAITING}" if shown.strip() else WAITING
         # A sign is not worth a page of its own.
         return signed if self._measure(signed) <= self._limit else shown
+
+
+def given_up(left: Shown, former: str) -> Shown:
+    """Return what a reply shows when an apology takes the place of further tries."""
+    # Pages are cut by whoever writes them.
+    draft = Draft(limit=sys.maxsize, measure=len, left=left, former=former)
+    draft.fail(GivenUp.apology, "dead")
+    draft.ended = True
+    return draft.shown(left.pages)
 
 
 def with_notice(text: str, notice: str) -> str:

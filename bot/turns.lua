@@ -154,6 +154,14 @@ local function mend_later(id, thread, delay)
   keep(mend)
 end
 
+-- What stands on these messages (JSON) may not be what the turn has ended with.
+local function note_late(id, pages)
+  local name = key('turn', id)
+  local late = cjson.decode(redis.call('HGET', name, 'late') or '[]')
+  for _, message in ipairs(cjson.decode(pages)) do table.insert(late, message) end
+  if #late > 0 then redis.call('HSET', name, 'late', cjson.encode(late)) end
+end
+
 local verbs = {}
 
 function verbs.admit(id, thread, person, body, thread_limit, person_limit, total_limit)
@@ -301,6 +309,7 @@ function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange, history_
   if outcome == 'dead' then
     redis.call('XADD', key('dead'), 'MAXLEN', '~', 1000, '*', 'turn', id)
     keep(key('dead'))
+    note_late(id, pages)
   end
   redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown, 'cuts', cuts)
   keep(name)
@@ -336,11 +345,9 @@ end
 
 -- A try that has lost the turn tells what it may have written since; `pages` are all of its messages.
 function verbs.late(id, pages)
-  local name, thread = key('turn', id), record(id).thread
+  local thread = record(id).thread
   if not thread then return 0 end
-  local late = cjson.decode(redis.call('HGET', name, 'late') or '[]')
-  for _, message in ipairs(cjson.decode(pages)) do table.insert(late, message) end
-  if #late > 0 then redis.call('HSET', name, 'late', cjson.encode(late)) end
+  note_late(id, pages)
   mend_later(id, thread, 0)
   return 1
 end

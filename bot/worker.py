@@ -206,7 +206,7 @@ class Worker:
             raise
         except (PlaceGone, WriteRefused) as error:
             log.warning("A reply has no place: %s", error)
-            await self._conversation.leave(lease, "failed")
+            await self._conversation.leave(lease)
         except WriteDelayed as error:
             log.warning("A reply is tried again later: %s", error)
             await self._back(lease.taken, at_least=error.retry_after)
@@ -222,8 +222,8 @@ class Worker:
         # An apology below an answer that is whole would be wrong: it gets as many tries again.
         most = 2 * MAX_TRIES if whole else MAX_TRIES
         if tries > most + MAX_TRIES:
-            # Not even the apology got through.
-            await self._conversation.leave(lease, "dead")
+            # Not even the apology got through: that is left to whoever mends.
+            await self._conversation.abandon(lease)
             return
         platform = self._platforms[lease.turn.key.platform]
         opened = platform.surface(lease.turn, again=lease.taken.again)

@@ -191,6 +191,7 @@ class Model:
             known.former = known.after = None
         if outcome == "dead":
             self.dead.append(turn_id)
+            known.late += shown.pages
         known.state, known.shown = outcome, shown
         thread.mailbox.remove(turn_id)
         if known.fence > 1:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot import worker as worker_module
-from bot.domain import Page
+from bot.domain import Page, Shown
 from bot.draft import FAILED_ANEW, STOPPED
 from bot.errors import (
     AnswerCut,
@@ -33,6 +33,7 @@ from tests.at_work import (
     ready,
     remembered,
     running,
+    take,
 )
 from tests.fakes import FakeModel, FakePlatform, FakeSurface
 from tests.outage import SocketLine, line
@@ -324,6 +325,44 @@ class TestDeathBeforeTheEndIsStored:
         await deaths.next(surface, after)
 
         assert (after.prompts, surface.text) == ([], screen)
+        assert await remembered(store) == history
+        assert await outcome(store) == "dead"
+
+    @pytest.mark.parametrize(
+        ("former", "text", "history"),
+        [
+            ([], f"Half of it\n\n{GivenUp.apology}", [("question 1", "Half of it")]),
+            (
+                ["Hi"],
+                f"Hi\n\n{FAILED_ANEW.format(apology=GivenUp.apology)}",
+                [("question 1", "Hi")],
+            ),
+        ],
+    )
+    async def test_an_apology_that_gets_through_nowhere_comes_later(
+        self,
+        deaths: Deaths,
+        store: Store,
+        former: list[str],
+        text: str,
+        history: list[tuple[str, str]],
+    ) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+        if former:
+            await deaths.next(surface, FakeModel(former))
+            await press(store)
+        dead = a_queue(store, "dead")
+        message = next(iter(surface.screen), "") or await surface.post(Page(0, "", final=False))
+        await surface.edit(message, Page(0, "Half of it", final=False))
+        await dead.save(await take(dead), Shown((message,), "Half of it", "Half of it"))
+        await deaths.take(2 * worker_module.MAX_TRIES)
+
+        async with running(a_worker(store, FakePlatform(shown=surface), after, name="next")):
+            await until(lambda: surface.text == text)
+
+        assert after.prompts == []
+        assert surface.screen[message].last
         assert await remembered(store) == history
         assert await outcome(store) == "dead"
 

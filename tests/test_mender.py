@@ -15,12 +15,7 @@ from bot import mender as mender_module
 from bot import turns as turns_module
 from bot import worker as worker_module
 from bot.domain import Exchange, Page, Shown, Turn
-from bot.errors import (
-    PlaceGone,
-    SurfaceError,
-    WriteDelayed,
-    WriteFailed,
-)
+from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteFailed
 from bot.mender import Mender
 from bot.store import Store, connect
 from bot.tasks import cancelled

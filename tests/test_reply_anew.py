@@ -10,25 +10,11 @@ import pytest
 
 from bot import reply as reply_module
 from bot.domain import Delta, EditBudget, LeftOut, Page, Shown, Start
-from bot.draft import (
-    ANSWERED_BY,
-    FAILED_ANEW,
-    LEFT_OUT,
-    PENDING,
-    STOPPED,
-    STOPPED_ANEW,
-    WAITING,
-)
-from bot.errors import (
-    GivenUp,
-    ModelUnavailable,
-    PlaceGone,
-    WriteFailed,
-    WriteRefused,
-)
+from bot.draft import ANSWERED_BY, FAILED_ANEW, LEFT_OUT, PENDING, STOPPED, STOPPED_ANEW, WAITING
+from bot.errors import GivenUp, ModelUnavailable, PlaceGone, WriteFailed, WriteRefused
 from bot.store import Store
 from tests.fakes import FakeModel, FakeSurface
-from tests.test_reply import TEXT, WORDS, Saved, a_reply, spoken
+from tests.replies import TEXT, WORDS, Saved, a_reply, spoken
 from tests.waiting import until
 
 

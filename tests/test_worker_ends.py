@@ -12,13 +12,7 @@ import pytest
 from bot import worker as worker_module
 from bot.domain import Page, Shown
 from bot.draft import FAILED_ANEW, STOPPED
-from bot.errors import (
-    AnswerCut,
-    GivenUp,
-    ModelError,
-    ModelUnavailable,
-    PlaceGone,
-)
+from bot.errors import AnswerCut, GivenUp, ModelError, ModelUnavailable, PlaceGone
 from bot.store import Store, connect
 from bot.turns import Token
 from tests.at_work import (

@@ -68,6 +68,10 @@ class Hidden:
             await self._store.command("RENAME", self._name, f"{self._name}-kept")
         await self._store.command("SET", self._name, "not a hash")
 
+    async def spoil(self) -> None:
+        """Let it name a session that Discord has ended."""
+        await self._store.command("HSET", f"{self._name}-kept", "id", "ended")
+
     async def back(self) -> None:
         # At once, for in between there would be none.
         if await self._store.command("EXISTS", f"{self._name}-kept"):

@@ -485,6 +485,70 @@ async def test_a_session_that_redis_tells_of_late_is_resumed_in_the_pause_before
         assert (emulator.sessions, emulator.resumes) == (2, 1)
 
 
+async def test_a_process_goes_back_to_its_own_session_where_the_former_has_ended(
+    store: Store,
+) -> None:
+    new = FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = await a_hidden_session(emulator, store)
+        await hidden.spoil()
+        async with a_process(emulator, new, store):
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: new.texts == ["two"])
+
+            await hidden.back()
+            eve = emulator.user("Eve")
+            await emulator.say(emulator.dm(eve), eve, "three")
+            await until(lambda: "three" in new.texts and emulator.resumes == 1)
+            await until_saved(store, 3)
+
+        assert (emulator.sessions, emulator.resumes) == (2, 1)
+        assert (await saved(store))["id"] == emulator.listeners[-1].session_id
+
+
+async def test_what_waits_when_its_session_is_left_is_told_to_the_next_process_though_it_is_taken_up(
+    store: Store,
+) -> None:
+    stuck, new = FakeIntake(), FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = await a_hidden_session(emulator, store)
+        await hidden.spoil()
+        async with a_process(emulator, stuck, store):
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: stuck.turns)
+            stuck.open.clear()
+            await emulator.say(emulator.dm(ada), ada, "three")
+            await until(lambda: len(stuck.turns) == 2)
+            await hidden.back()
+            await until(lambda: emulator.resumes == 1)
+            await asyncio.sleep(0.2)  # ten looks at what is to be saved
+
+        async with a_process(emulator, new, store):
+            await until(lambda: "three" in new.texts)
+
+
+async def test_what_waits_of_the_former_session_numbers_nothing_of_the_one_that_is_taken_up_again(
+    store: Store,
+) -> None:
+    stuck, new = FakeIntake(), FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = await a_hidden_session(emulator, store)
+        async with a_process(emulator, stuck, store):
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: stuck.turns)
+            await hidden.back()
+            await until(lambda: "one" in stuck.texts)
+            stuck.open.clear()
+            await emulator.say(emulator.dm(ada), ada, "three")
+            await until(lambda: "three" in stuck.texts)
+            await emulator.invalidate()
+            await until(lambda: emulator.resumes == 2)
+            await asyncio.sleep(0.2)  # ten looks at what is to be saved
+
+        async with a_process(emulator, new, store):
+            await until(lambda: "three" in new.texts)
+
+
 async def test_a_process_does_not_go_back_to_a_session_of_its_own_that_has_ended(
     store: Store,
 ) -> None:

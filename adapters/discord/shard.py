@@ -70,6 +70,8 @@ class Shard:
         self._former: Session | None = None
         self._found = asyncio.Event()  # set while there is one to resume
         self._unknown = False
+        # The session of ours that was left for it: Discord may have ended the former meanwhile.
+        self._left: Session | None = None
         self._starts = 0
         self._started_at = 0.0  # seconds of the loop's clock
         self._dms: dict[int, int] = {}
@@ -165,7 +167,9 @@ class Shard:
             self._session = connection.session or self._session
             self._fresh &= self._session is None
         if not goes_on:
-            self._session = None
+            self._session, self._left = self._left, None
+            if self._session:
+                self.journal.new_session()
 
     async def _resumable(self, intents: int) -> Session | None:
         """Return the session to resume; not one that another process has taken meanwhile.
@@ -184,6 +188,7 @@ class Shard:
             self._unknown |= self._fresh
         self._found.clear()
         if self._former:
+            self._left = self._dealt_with(self._session)
             self.journal.new_session()
             self._session, self._former = self._former, None
         return self._session
@@ -256,7 +261,9 @@ class Shard:
         None while what was missed before it is still being looked for, and while the one of an
         earlier process, which stands in the store, is to take its place or may be.
         """
-        session = None if self._former or self._unknown else connection.session
+        return None if self._former or self._unknown else self._dealt_with(connection.session)
+
+    def _dealt_with(self, session: Session | None) -> Session | None:
         seq = self.journal.dealt_with(session.seq) if session else 0
         return replace(session, seq=seq) if session and seq else None
 

@@ -10,22 +10,23 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapters.slack import SlackPlatform, connect
+from adapters.slack import SlackPlatform, connect, streams
 from adapters.slack.markup import markdown_block
 from adapters.slack.streams import Budgets, streamed
 from bot.budget import EditBudgets
 from bot.domain import Delta, EditBudget, Page, Person, ThreadKey, Turn
 from bot.domain import Shown as Left
 from bot.draft import WAITING
-from bot.errors import PageFull, WriteFailed, WriteRefused
+from bot.errors import PageFull, WriteDelayed, WriteFailed, WriteRefused
 from bot.guard import unescape
 from bot.reply import Reply, restore
 from bot.store import Store
 from tests.emulators.slack import Call, Rate, Shown, SlackEmulator
-from tests.fakes import FakeModel, NoLimits
+from tests.emulators.slack.streams import SECONDS
+from tests.fakes import FakeModel, NoLimits, bucket_of
 from tests.waiting import until
 
 UNLIMITED = Rate(calls=1000, seconds=1.0, burst=1000)
@@ -331,13 +332,24 @@ async def test_what_is_posted_instead_of_a_stream_takes_a_slot_for_it(store: Sto
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
 
 
-async def test_twenty_streams_begin_at_once(store: Store) -> None:
+async def test_twenty_streams_begin_at_once_and_no_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that no slot comes back meanwhile.
+    monkeypatch.setattr("adapters.slack.streams._MINUTE", 6000.0)
     async with a_scene(EditBudgets(store=store)) as scene:
         async with scene.platform.surface(scene.turn) as surface:
             await asyncio.gather(*(surface.post(growing("Because")) for _ in range(20)))
+            begun = scene.calls("chat.startStream"), scene.calls("chat.postMessage")
+            with pytest.raises(WriteDelayed):
+                await surface.post(growing("Because"))
 
+        assert begun == (20, 0)
         assert scene.calls("chat.startStream") == 20
-        assert not scene.calls("chat.postMessage")
+
+
+def test_a_page_ends_before_slack_ends_its_stream() -> None:
+    assert streams._SECONDS < SECONDS
 
 
 async def test_a_reply_goes_on_in_another_stream_before_slack_ends_the_first(
@@ -459,6 +471,30 @@ async def test_a_stream_whose_beginner_died_is_ended_and_updated() -> None:
             await surface.edit(message_id, Page(0, "Because so.", final=True))
 
         assert scene.texts() == ["Because so."]
+
+
+@pytest.mark.parametrize("error", ["message_not_in_streaming_state", "stopped_by_user"])
+async def test_a_stream_that_ends_before_it_could_be_ended_is_updated(error: str) -> None:
+    async with a_scene() as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            message_id = await surface.post(growing("Because"))
+        scene.slack.clock.advance(301)
+        scene.slack.fail("chat.update", error="streaming_state_conflict")
+        scene.slack.fail("chat.stopStream", error=error, times=2)
+
+        async with scene.platform.surface(scene.turn) as surface:
+            await surface.edit(message_id, Page(0, "Because so.", final=True))
+
+        assert scene.texts() == ["Because so."]
+
+
+async def test_a_stream_without_a_word_is_taken_away() -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        message_id = await surface.post(growing("&"))
+
+        await surface.edit(message_id, Page(0, "", final=True))
+
+        assert not scene.replies()
 
 
 async def test_a_stream_that_nobody_knows_of_is_found_by_the_next_try() -> None:
@@ -613,6 +649,18 @@ async def test_a_page_that_is_found_where_it_stood_is_not_taken_away(store: Stor
         await scene.answer(store, [LONG], pages=ids, again=True)
 
         assert sorted("".join(scene.texts()).split()) == sorted(LONG.split())
+
+
+async def test_a_stream_that_is_found_is_one_page() -> None:
+    async with a_scene() as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            await surface.post(growing("First"))
+
+        async with scene.platform.surface(scene.turn, again=True) as surface:
+            await surface.post(Page(0, "First page.", final=True))
+            await surface.post(Page(1, "Second page.", final=True))
+
+        assert scene.texts() == ["First page.", "Second page."]
 
 
 async def test_the_stream_of_a_page_that_is_known_is_no_other_pages() -> None:
@@ -917,6 +965,37 @@ async def test_each_kind_of_write_has_the_budget_of_its_method() -> None:
         assert start is None
 
 
+@pytest.mark.parametrize(
+    ("method", "page"),
+    [
+        ("chat.appendStream", growing("Because so")),
+        ("chat.stopStream", Page(0, "Because so.", final=True)),
+    ],
+)
+async def test_what_a_pause_holds_back_is_added_after_it(method: str, page: Page) -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        message_id = await surface.post(growing("Because"))
+        bucket = bucket_of(surface, page)
+        scene.slack.fail(method, status=429, retry_after=7)
+
+        with pytest.raises(WriteDelayed) as raised:
+            await surface.edit(message_id, page)
+        await surface.edit(message_id, page)
+
+        assert raised.value.bucket == bucket
+        assert scene.texts() == [page.text]
+
+
+async def test_a_pause_of_starts_holds_up_nothing_else() -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        scene.slack.fail("chat.startStream", status=429, retry_after=7)
+
+        with pytest.raises(WriteDelayed) as raised:
+            await surface.post(growing("Because"))
+
+        assert raised.value.bucket == f"slack:start:{scene.slack.team_id}"
+
+
 async def test_a_deleted_stream_ends_the_turn(store: Store) -> None:
     async with a_scene() as scene:
         answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.05))
@@ -940,6 +1019,8 @@ async def test_a_failure_within_a_stream_is_told() -> None:
 PIECES = ["&", "lt;", "gt", ";", "amp;", "<!channel>", "<@U1>", "word ", "**", "`", "\n", "#39;"]
 
 
+# An entity that two appends share.
+@example(["&", "lt;"], [3])
 @given(st.lists(st.sampled_from(PIECES)), st.lists(st.integers(1, 20), min_size=1))
 def test_what_is_added_piece_by_piece_is_the_text_and_never_a_mention(
     pieces: list[str], steps: list[int]

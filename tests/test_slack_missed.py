@@ -420,6 +420,20 @@ async def test_places_beyond_our_own_limit_wait_for_the_next_minute(
         assert third - first > 0.9
 
 
+async def test_what_is_found_waits_for_no_place_beyond_our_own_limit(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.slack.missed._REQUESTS", 2)
+    after = FakeIntake()
+    async with quiet() as slack:
+        await missed_from_each(slack, store, "Ann", "Ben", "Cleo")
+
+        async with a_process(slack, after, store):
+            await until(lambda: after.texts == ["Cleo", "Ben"], within=10)
+
+        assert len(reads(slack)) == 2
+
+
 @pytest.mark.parametrize("direct", [True, False])
 async def test_all_pages_of_a_place_are_read_and_told_in_order(store: Store, direct: bool) -> None:
     after = FakeIntake()
@@ -460,14 +474,17 @@ async def test_what_cannot_be_read_in_time_is_left_out_and_told(
 ) -> None:
     monkeypatch.setattr("adapters.slack.missed.PATIENCE", 0.3)
     async with quiet() as slack:
+        await used(store, (slack.channel_id, "1700000000.000100"))
         dm = await missed(slack, store, "two")
         slack.fail("conversations.history", status=500, times=1000)
+        slack.fail("conversations.replies", status=500, times=1000)
 
         async with a_process(slack, FakeIntake(), store):
             await until_heard(store)
         slack.heal()
 
-    assert f"could not be read in time: {dm}" in caplog.text
+    names = f"{dm} {slack.channel_id}:1700000000.000100"
+    assert f"could not be read in time: {names}" in caplog.text
 
 
 async def test_a_place_that_cannot_be_read_hides_no_other(

@@ -25,6 +25,7 @@ from bot.guard import unescape
 from bot.reply import Reply, restore
 from bot.store import Store
 from tests.emulators.slack import Call, Rate, Shown, SlackEmulator
+from tests.emulators.slack.rates import CHANNEL, TIER_2, TIER_3, TIER_4
 from tests.emulators.slack.streams import SECONDS
 from tests.fakes import FakeModel, NoLimits, bucket_of
 from tests.waiting import until
@@ -486,6 +487,17 @@ async def test_a_stream_that_ends_before_it_could_be_ended_is_updated(error: str
             await surface.edit(message_id, Page(0, "Because so.", final=True))
 
         assert scene.texts() == ["Because so."]
+
+
+async def test_a_stream_that_cannot_grow_as_it_should_is_ended_and_updated_once() -> None:
+    async with a_scene() as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            message_id = await surface.post(growing("Because"))
+            await surface.edit(message_id, growing("Or so"))
+
+        assert scene.texts() == ["Or so"]
+        methods = ("chat.stopStream", "chat.update", "agents.sessions.setStatus")
+        assert [scene.calls(method) for method in methods] == [1, 1, 0]
 
 
 async def test_a_stream_without_a_word_is_taken_away() -> None:
@@ -994,6 +1006,30 @@ async def test_a_pause_of_starts_holds_up_nothing_else() -> None:
             await surface.post(growing("Because"))
 
         assert raised.value.bucket == f"slack:start:{scene.slack.team_id}"
+
+
+async def test_no_budget_is_larger_than_what_slack_allows() -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        ends, empty = Page(0, "Because so.", final=True), Page(0, "", final=True)
+        post = surface.budget(ends, new=True)
+        await surface.post(growing("Because"))
+        append = surface.budget(growing("Because so"), new=False)
+        stop, update = surface.budget(ends, new=False), surface.budget(empty, new=False)
+
+        for budget, rate in [(post, CHANNEL), (append, TIER_4), (stop, TIER_2), (update, TIER_3)]:
+            assert budget
+            assert budget.writes <= rate.burst
+            assert budget.writes / budget.seconds <= rate.calls / rate.seconds
+
+
+async def test_the_last_page_keeps_its_button_where_it_was_streamed() -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        message_id = await surface.post(growing("Because"))
+
+        await surface.edit(message_id, Page(0, "Because so.", final=True, last=True))
+
+        assert [shown.buttons for shown in scene.replies()] == [("regenerate",)]
+        assert not scene.calls("chat.update")
 
 
 async def test_a_deleted_stream_ends_the_turn(store: Store) -> None:

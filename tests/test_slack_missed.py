@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from adapters.slack import connect
-from adapters.slack.listening import PLACES, Listening
+from adapters.slack.listening import _LOOK_SECONDS, PLACES, Listening
+from adapters.slack.missed import _TOGETHER
 from adapters.slack.reading import PAGES
 from adapters.slack.streams import Budgets
 from bot.budget import EditBudgets
@@ -263,7 +264,7 @@ async def test_the_question_that_began_a_thread_is_not_read_as_one_that_was_miss
 
 
 async def test_nobody_is_answered_who_does_not_wait_any_more(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("adapters.slack.missed.PATIENCE", 0.0)
     after = FakeIntake()
@@ -276,6 +277,24 @@ async def test_nobody_is_answered_who_does_not_wait_any_more(
             await until_heard(store)
 
     assert after.texts == []
+    # It was read.
+    assert "could not be read in time" not in caplog.text
+
+
+async def test_what_was_said_shortly_before_slack_was_heard_last_is_a_turn(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.slack.listening._GAP", 0)
+    after = FakeIntake()
+    async with quiet() as slack:
+        await missed(slack, store, "two")
+        await passed(store, -1)
+        async with asyncio.timeout(10):
+            while await silence(store) < 1:
+                await asyncio.sleep(0.01)
+
+        async with a_process(slack, after, store):
+            await until(lambda: after.texts == ["two"], within=10)
 
 
 async def test_a_bot_that_starts_for_the_first_time_reads_nothing(store: Store) -> None:
@@ -348,13 +367,13 @@ async def test_a_look_that_breaks_is_gone_on_with(
 async def test_a_place_whose_reading_fails_holds_up_no_other(store: Store) -> None:
     after = FakeIntake()
     async with quiet() as slack:
-        await missed_from_each(slack, store, "Ann", "Ben")
+        await missed_from_each(slack, store, "Ann", "Ben", "Cleo")
         slack.fail("conversations.history", status=500)
 
         async with a_process(slack, after, store):
-            await until(lambda: len(after.texts) == 2)
+            await until(lambda: len(after.texts) == 3)
 
-    assert after.texts == ["Ann", "Ben"]
+    assert after.texts == ["Ben", "Ann", "Cleo"]
 
 
 async def test_threads_are_read_though_dms_hang(
@@ -453,20 +472,22 @@ async def test_all_pages_of_a_place_are_read_and_told_in_order(store: Store, dir
     assert after.texts == texts
 
 
+@pytest.mark.parametrize("texts", [["one"], ["one", "two"]])
 async def test_of_a_place_with_very_much_talk_the_rest_is_left_out_and_told(
-    store: Store, caplog: pytest.LogCaptureFixture
+    store: Store, caplog: pytest.LogCaptureFixture, texts: list[str]
 ) -> None:
     after = FakeIntake()
     async with quiet(unlisted=True, rates=SHORT_PAGES) as slack:
         # The parent is on the first page.
-        await missed_in_thread(slack, store, ["one", "two"], talk=PAGES * UNLISTED_MOST - 2)
+        await missed_in_thread(slack, store, texts, talk=PAGES * UNLISTED_MOST - 2)
 
         async with a_process(slack, after, store):
             await until_heard(store)
 
         assert len(reads(slack)) == PAGES
     assert after.texts == ["one"]
-    assert "has more messages than are looked through" in caplog.text
+    is_told = "has more messages than are looked through" in caplog.text
+    assert is_told == ("two" in texts)
 
 
 async def test_what_cannot_be_read_in_time_is_left_out_and_told(
@@ -743,6 +764,10 @@ async def test_one_of_several_processes_looks(store: Store) -> None:
     assert then == [0] * 5
     # Whose look is over leaves the next to anybody.
     assert later >= 60
+
+
+def test_a_pass_ends_before_another_process_may_look() -> None:
+    assert _TOGETHER < _LOOK_SECONDS
 
 
 # As processes

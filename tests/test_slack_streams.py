@@ -249,6 +249,7 @@ async def test_a_stream_that_takes_no_more_goes_on_by_update(store: Store, error
         await scene.answer(store, WORDS, pause=0.03)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
+        assert scene.calls("chat.appendStream") <= 2
 
 
 @pytest.mark.parametrize("method", ["chat.startStream", "chat.appendStream", "chat.stopStream"])
@@ -489,15 +490,16 @@ async def test_a_stream_that_ends_before_it_could_be_ended_is_updated(error: str
         assert scene.texts() == ["Because so."]
 
 
-async def test_a_stream_that_cannot_grow_as_it_should_is_ended_and_updated_once() -> None:
+async def test_a_stream_that_cannot_grow_as_it_should_is_ended_once_and_updated() -> None:
     async with a_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message_id = await surface.post(growing("Because"))
             await surface.edit(message_id, growing("Or so"))
+            await surface.edit(message_id, growing("Or so it"))
 
-        assert scene.texts() == ["Or so"]
+        assert scene.texts() == ["Or so it"]
         methods = ("chat.stopStream", "chat.update", "agents.sessions.setStatus")
-        assert [scene.calls(method) for method in methods] == [1, 1, 0]
+        assert [scene.calls(method) for method in methods] == [1, 2, 0]
 
 
 async def test_a_stream_without_a_word_is_taken_away() -> None:
@@ -647,6 +649,19 @@ async def test_what_an_earlier_try_has_begun_gives_way_where_it_takes_no_edits(
         scene.slack.heal()
 
         assert scene.texts() == ["Because so."]
+
+
+async def test_what_cannot_be_taken_away_holds_up_no_answer(store: Store) -> None:
+    async with a_scene() as scene:
+        async with scene.platform.surface(scene.turn) as surface:
+            await surface.post(growing("Because"))
+        scene.slack.fail("chat.update", error="edit_window_closed")
+        scene.slack.fail("chat.delete", error="cant_delete_message", times=99)
+
+        await scene.answer(store, ["Because so."], again=True)
+        scene.slack.heal()
+
+        assert scene.texts() == ["Because", "Because so."]
 
 
 async def test_a_page_that_is_found_where_it_stood_is_not_taken_away(store: Store) -> None:
@@ -879,6 +894,18 @@ async def test_a_stream_that_goes_silent_shows_the_status_and_no_word_more(
         assert not scene.calls("chat.update")
 
 
+async def test_a_stream_that_goes_silent_after_it_grew_shows_the_status() -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        message_id = await surface.post(growing("Because"))
+        await surface.edit(message_id, growing("Because so"))
+        before = scene.status()
+
+        sign = Page(0, f"Because so\n\n{WAITING}", final=False, said="Because so")
+        await surface.edit(message_id, sign)
+
+        assert (before, bool(scene.status())) == ("", True)
+
+
 async def test_a_sign_of_life_alone_begins_no_stream(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -910,6 +937,7 @@ async def test_a_stop_that_slack_refuses_doubles_nothing(store: Store) -> None:
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
         bare = [call for call in scene.slack.requests if call.method == "chat.stopStream"][-1]
         assert not {"markdown_text", "blocks"} & set(bare.body)
+        assert not scene.calls("agents.sessions.setStatus")
 
 
 async def test_a_stream_that_slack_does_not_let_end_is_tried_again_later(store: Store) -> None:
@@ -965,14 +993,14 @@ async def test_words_that_came_too_early_stay_and_the_stream_goes_on() -> None:
 async def test_each_kind_of_write_has_the_budget_of_its_method() -> None:
     async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
         grows, other = growing("Because so"), growing("Or not")
-        ends = Page(0, "Because so.", final=True)
+        ends, empty = Page(0, "Because so.", final=True), Page(0, "", final=True)
         start = surface.budget(grows, new=True)
         await surface.post(growing("Because"))
 
-        kinds = [surface.budget(page, new=False) for page in (grows, ends, other)]
+        kinds = [surface.budget(page, new=False) for page in (grows, ends, other, empty)]
 
         names = [budget.bucket.split(":")[1] for budget in kinds if budget]
-        assert names == ["append", "stop", "stop"]
+        assert names == ["append", "stop", "stop", "update"]
         # It is begun at once or not at all.
         assert start is None
 

@@ -342,12 +342,15 @@ async def test_a_post_that_arrived_unheard_is_not_repeated() -> None:
         assert message_id.endswith(shown.ts)
 
 
-async def test_a_page_that_is_taken_over_at_the_second_try_stands_there_once() -> None:
+@pytest.mark.parametrize(("status", "kind"), [(500, WriteFailed), (429, WriteDelayed)])
+async def test_a_page_that_is_taken_over_at_the_second_try_stands_there_once(
+    status: int, kind: type[SurfaceError]
+) -> None:
     async with fast() as slack, open_thread(slack) as (surface, _, replies):
         slack.fail("chat.postMessage", "drop", applied=True)
-        slack.fail("chat.update", status=500)
-        for _ in range(2):
-            with pytest.raises(WriteFailed):
+        slack.fail("chat.update", status=status)
+        for expected in (WriteFailed, kind):
+            with pytest.raises(expected):
                 await surface.post(first("Be", final=True))
 
         await surface.post(first("Because", final=True))

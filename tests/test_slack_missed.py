@@ -508,6 +508,22 @@ async def test_what_cannot_be_read_in_time_is_left_out_and_told(
     assert f"could not be read in time: {names}" in caplog.text
 
 
+async def test_what_was_read_in_time_is_told_though_the_rest_of_its_place_was_not(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after = FakeIntake()
+    texts = [f"question {number}" for number in range(UNLISTED_MOST + 1)]
+    async with quiet(unlisted=True, rates=SHORT_PAGES) as slack:
+        await missed(slack, store, *texts)
+        slack.fail("conversations.history", status=500, times=1000, after=1)
+
+        async with a_process(slack, after, store):
+            await until(lambda: len(reads(slack)) > 1)
+            monkeypatch.setattr("adapters.slack.missed.PATIENCE", 0.0)
+            await until(lambda: after.texts == texts[:UNLISTED_MOST], within=10)
+        slack.heal()
+
+
 async def test_a_place_that_cannot_be_read_hides_no_other(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

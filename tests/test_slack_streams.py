@@ -979,6 +979,24 @@ async def test_only_what_was_said_stands_in_a_stream() -> None:
         assert scene.texts() == ["Because"]
 
 
+async def test_a_page_that_is_whole_at_once_begins_no_stream() -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        await surface.post(Page(0, "Because so.", final=True, last=True, said="Because so."))
+
+        assert [shown.buttons for shown in scene.replies()] == [("regenerate",)]
+        assert not scene.calls("chat.startStream")
+
+
+async def test_a_page_that_stands_is_changed_while_another_streams() -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        first = await surface.post(Page(0, "Red", final=True))
+        await surface.post(Page(1, "Red", final=False, said="Red"))
+
+        await surface.edit(first, Page(0, "Red and blue", final=True))
+
+        assert scene.texts() == ["Red and blue", "Red"]
+
+
 async def test_words_that_came_too_early_stay_and_the_stream_goes_on() -> None:
     async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(growing("Because so"))

@@ -987,6 +987,17 @@ async def test_a_page_that_is_whole_at_once_begins_no_stream() -> None:
         assert not scene.calls("chat.startStream")
 
 
+async def test_a_page_whose_stream_has_ended_is_updated_at_once() -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        message_id = await surface.post(growing("Because"))
+        await surface.edit(message_id, Page(0, "Because so.", final=True))
+
+        await surface.edit(message_id, Page(0, "Because so. Stopped.", final=True))
+
+        assert scene.texts() == ["Because so. Stopped."]
+        assert scene.calls("chat.stopStream") == 1
+
+
 async def test_a_page_that_stands_is_changed_while_another_streams() -> None:
     async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
         first = await surface.post(Page(0, "Red", final=True))

@@ -1083,7 +1083,7 @@ async def test_the_last_page_keeps_its_button_where_it_was_streamed() -> None:
     async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(growing("Because"))
 
-        await surface.edit(message_id, Page(0, "Because so.", final=True, last=True))
+        await surface.edit(message_id, replace(growing("Because"), final=True, last=True))
 
         assert [shown.buttons for shown in scene.replies()] == [("regenerate",)]
         assert not scene.calls("chat.update")

@@ -179,7 +179,7 @@ class Stream:
 
     def is_silent(self, page: Page) -> bool:
         """Whether the model has said no more than before: new is at most a sign of life."""
-        return not page.final and page.said == self._said
+        return page.said == self._said
 
     def expires(self) -> bool:
         """Tell, once, that Slack is about to end the stream."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import pytest
 
 from adapters.slack import ask
@@ -9,7 +11,14 @@ from bot.domain import Person, ThreadKey
 from bot.errors import Refused, StoreUnavailable, SurfaceError, ThreadBusy
 from tests.emulators.slack import SlackEmulator
 from tests.fakes import FakeIntake
-from tests.slack_platform import Transport, both_transports, hearing
+from tests.slack_platform import (
+    Transport,
+    both_transports,
+    hearing,
+    joined,
+    send_body,
+    serving,
+)
 from tests.waiting import until
 
 
@@ -113,6 +122,22 @@ async def test_ask_takes_a_question_back_whose_turn_is_known() -> None:
 
         assert not slack.screen(slack.channel_id)
         assert not slack.ephemerals
+
+
+async def test_a_command_that_is_told_again_is_one_turn() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        names = {"user_id": slack.user("Ann"), "channel_id": slack.channel_id, "command": "/ask"}
+        fields = {**names, "team_id": slack.team_id, "trigger_id": "1.2.3", "text": "why?"}
+        body = urlencode(fields).encode()
+        async with serving(platform.handler(intake)) as url:
+            for _ in range(2):
+                await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
+            await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
+
+        assert [one.ts for one in slack.screen(slack.channel_id)] == [
+            turn.place["question"] for turn in intake.turns
+        ]
 
 
 async def test_ask_apologises_when_the_question_cannot_be_posted() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from adapters.slack.inbound import Press, pressed
@@ -278,6 +280,21 @@ async def test_an_empty_mention_that_is_told_again_gets_one_line(transport: Tran
         await slack.redeliver(ts)
         await slack.redeliver(ts)
 
+        assert posts(slack) == 1
+
+
+async def test_an_empty_mention_that_is_told_twice_at_once_gets_one_line() -> None:
+    async with SlackEmulator() as slack:
+        ann, place = slack.user("Ann"), slack.channel_id
+        root = await slack.say(place, ann, "Good morning")
+        said = {"user": ann, "text": slack.bot_mention, "ts": "1700000000.000100"}
+        event = {"type": "app_mention", "channel": place, "thread_ts": root, **said}
+        # Each waits for the name of one of several speakers.
+        slack.latency = 0.3
+        async with joined(slack) as platform, serving(platform.handler(FakeIntake())) as url:
+            await asyncio.gather(*(send(slack, url, event) for _ in range(2)))
+
+        # Who leaves lets the words be shown that were begun.
         assert posts(slack) == 1
 
 

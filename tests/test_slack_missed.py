@@ -757,6 +757,34 @@ async def test_places_that_nobody_saves_do_not_pile_up(store: Store) -> None:
     assert len(listening._noted) == 2 * PLACES
 
 
+async def test_a_place_that_is_used_again_is_dropped_after_those_that_are_not(
+    store: Store,
+) -> None:
+    listening, last = Listening(store, team=TEAM), 2 * PLACES
+    for number in (*range(last - 1), 0, last - 1, last):
+        listening.note(f"D{number}", "")
+
+    await listening.beat()
+
+    dms, _ = await listening.places()
+    assert dms[:3] == [(f"D{number}", "") for number in (last, last - 1, 0)]
+
+
+async def test_a_place_that_is_used_while_it_is_saved_is_saved_once_more(store: Store) -> None:
+    listening = Listening(store, team=TEAM)
+    for channel in ("D1", "D2"):
+        listening.note(channel, "")
+    saving = asyncio.create_task(listening.beat())
+    await asyncio.sleep(0)
+
+    listening.note("D1", "")
+    await saving
+    await listening.beat()
+
+    dms, _ = await listening.places()
+    assert dms == [("D1", ""), ("D2", "")]
+
+
 async def test_one_of_several_processes_looks(store: Store) -> None:
     several = [Listening(store, team=TEAM) for _ in range(5)]
     await several[0].beat()

@@ -499,6 +499,21 @@ async def test_a_message_of_another_turn_is_not_taken_over() -> None:
         assert shown == ["why?", "Something else", "Because"]
 
 
+async def test_a_message_of_another_app_is_never_ours_whatever_turn_it_names() -> None:
+    async with fast() as slack, joined(slack) as platform:
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")
+        turn = turn_in(slack, thread=ts)
+        async with platform.surface(turn) as surface:
+            ours = await surface.post(first("Because", final=True))
+        payload = {"turn": turn.id, "page": 1}
+        metadata = {"event_type": "parley_turn", "event_payload": payload}
+        slack.message_of_another(slack.channel_id, ts, "Mine.", metadata=metadata)
+
+        strays = await platform.strays(turn, but=[])
+
+        assert strays == [ours]
+
+
 @pytest.mark.parametrize("how", [{"error": "missing_scope"}, {"status": 429, "retry_after": 60}])
 async def test_a_second_message_where_nothing_may_be_read_is_counted(
     how: dict[str, object], caplog: pytest.LogCaptureFixture

@@ -28,7 +28,7 @@ from tests.emulators.slack.rates import Rate
 from tests.emulators.slack.response_urls import ResponseUrls
 from tests.emulators.slack.sessions import Sessions
 from tests.emulators.slack.socket import Reason, SocketMode
-from tests.emulators.slack.streams import Streams
+from tests.emulators.slack.streams import ANOTHER_APP, Streams
 from tests.emulators.slack.truth import Truth
 from tests.emulators.slack.web import Call, WebApi
 from tests.emulators.timeline import Moment
@@ -261,6 +261,23 @@ class SlackEmulator:
             "event_ts": workspace.timestamp(),
         }
         self._events.publish(workspace.channels[channel_id], event, ts=thread_ts)
+
+    def message_of_another(
+        self, channel_id: str, thread_ts: str, text: str, *, metadata: Payload
+    ) -> str:
+        """Let another app write into a thread, and return the message's ts."""
+        workspace = self._app.where(channel_id)
+        post = Post(
+            home=workspace.home,
+            ts=workspace.timestamp(),
+            channel_id=channel_id,
+            author=ANOTHER_APP,
+            text=escape(text),
+            blocks=[],
+            thread_ts=thread_ts,
+            metadata=metadata,
+        )
+        return workspace.add(post).ts
 
     def stream_of_another(self, channel_id: str, thread_ts: str, text: str) -> str:
         """Let another app stream into a thread, which never ends, and return the message's ts."""

@@ -30,6 +30,7 @@ SECONDS = 300.0
 SIZE = 12_000
 # docs: chat.startStream, argument task_display_mode; `dense` is newer than most of its copies.
 DISPLAY_MODES = ("timeline", "plan", "dense")
+ANOTHER_APP = "U0ANOTHERAPP"
 
 
 @dataclass(slots=True)
@@ -161,7 +162,7 @@ class Streams:
             home=workspace.home,
             ts=workspace.timestamp(),
             channel_id=channel_id,
-            author="U0ANOTHERAPP",
+            author=ANOTHER_APP,
             text=words,
             blocks=[],
             thread_ts=thread_ts,

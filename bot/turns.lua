@@ -248,7 +248,7 @@ function verbs.take(platform, entry, worker, person_cap)
   redis.call('HSET', held, entry, thread)
   redis.call('SADD', key('running', turn.person), id)
   keep(held, key('running', turn.person))
-  redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
+  redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry)
   local fence = redis.call('HINCRBY', key('turn', id), 'fence', 1)
   local tries = redis.call('HINCRBY', key('turn', id), 'tries', 1)
   local known = redis.call('HMGET', key('turn', id),
@@ -429,7 +429,7 @@ function verbs.forget(id)
     redis.call('HSET', key('turn', id), 'forget', '1')
     forget_exchange(turn.thread, id)
     verbs.stop(id)
-  elseif not turn.state then
+  else
     -- Its admission may still be on the way.
     redis.call('HSET', key('turn', id), 'state', 'dropped')
     redis.call('PEXPIRE', key('turn', id), LATE_ADMISSION_MS)
@@ -440,9 +440,8 @@ end
 -- that of a worker that was killed; whoever reads has its name again.
 function verbs.leave(platform)
   local stream = key('ready', platform)
+  -- There are none where nobody has read it yet, which is an error.
   local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, GROUP)
-  -- Nobody has read it yet.
-  if consumers.err then return 0 end
   for _, consumer in ipairs(consumers) do
     local name, pending = consumer[2], consumer[4]
     if pending == 0 then

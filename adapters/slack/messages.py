@@ -135,16 +135,13 @@ class Messages:
         raise Unreadable("more was said since the question than is looked through")
 
     def _page_of(self, message: Mapping[str, object]) -> tuple[int, str] | None:
-        # Any app may send metadata with our event's name, so the author counts too.
+        # Any app may send such metadata, so the author counts too.
         match message:
             case {
                 "user": self._identity.user,
                 "ts": str(ts),
-                "metadata": {
-                    "event_type": str(event),
-                    "event_payload": {"turn": str(turn), "page": int(number)},
-                },
-            } if event == _EVENT and turn == self._turn_id:
+                "metadata": {"event_payload": {"turn": self._turn_id, "page": int(number)}},
+            }:
                 return number, f"{self.channel}:{ts}"
             # A stream takes no metadata before its end. A thread's turns are answered one after the
             # other, so one that still runs was begun for this turn; one that is over may be an

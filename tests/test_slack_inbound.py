@@ -288,7 +288,12 @@ async def test_an_empty_mention_that_is_told_twice_at_once_gets_one_line() -> No
         ann, place = slack.user("Ann"), slack.channel_id
         root = await slack.say(place, ann, "Good morning")
         said = {"user": ann, "text": slack.bot_mention, "ts": "1700000000.000100"}
-        event = {"type": "app_mention", "channel": place, "thread_ts": root, **said}
+        event: dict[str, object] = {
+            "type": "app_mention",
+            "channel": place,
+            "thread_ts": root,
+            **said,
+        }
         # Each waits for the name of one of several speakers.
         slack.latency = 0.3
         async with joined(slack) as platform, serving(platform.handler(FakeIntake())) as url:
@@ -296,6 +301,21 @@ async def test_an_empty_mention_that_is_told_twice_at_once_gets_one_line() -> No
 
         # Who leaves lets the words be shown that were begun.
         assert posts(slack) == 1
+
+
+async def test_of_words_to_people_the_last_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.slack.inbound._REMEMBERED", 1)
+    async with SlackEmulator() as slack, hearing(slack, FakeIntake()):
+        ann = slack.user("Ann")
+        said = [await slack.say(slack.channel_id, ann, slack.bot_mention) for _ in range(2)]
+        await until(lambda: posts(slack) == 2)
+
+        for ts in reversed(said):
+            await slack.redeliver(ts)
+
+        await until(lambda: posts(slack) == 3)
 
 
 async def test_an_empty_mention_that_becomes_a_question_is_a_turn() -> None:

@@ -785,6 +785,33 @@ async def test_a_place_that_is_used_while_it_is_saved_is_saved_once_more(store: 
     assert dms == [("D1", ""), ("D2", "")]
 
 
+async def test_a_place_that_could_not_be_saved_is_saved_later(store: Store) -> None:
+    listening = Listening(store, team=TEAM)
+    listening.note("D1", "")
+    # The server refuses to write it.
+    await store.command("SET", store.key("slack", TEAM, "dms"), "not a set")
+    with pytest.raises(StoreUnavailable):
+        await listening.beat()
+
+    await store.command("DEL", store.key("slack", TEAM, "dms"))
+    await listening.beat()
+
+    assert await listening.places() == ([("D1", "")], [])
+
+
+async def test_what_was_saved_does_not_hide_what_another_process_saves(store: Store) -> None:
+    one, other = Listening(store, team=TEAM), Listening(store, team=TEAM)
+    one.note("D1", "")
+    await one.beat()
+    for channel in ("D2", "D1"):
+        other.note(channel, "")
+    await other.beat()
+
+    await one.beat()
+
+    assert await one.places() == ([("D1", ""), ("D2", "")], [])
+
+
 async def test_one_of_several_processes_looks(store: Store) -> None:
     several = [Listening(store, team=TEAM) for _ in range(5)]
     await several[0].beat()

@@ -505,8 +505,8 @@ async def test_a_message_of_another_app_is_never_ours_whatever_turn_it_names() -
         turn = turn_in(slack, thread=ts)
         async with platform.surface(turn) as surface:
             ours = await surface.post(first("Because", final=True))
-        payload = {"turn": turn.id, "page": 1}
-        metadata = {"event_type": "parley_turn", "event_payload": payload}
+        payload: dict[str, object] = {"turn": turn.id, "page": 1}
+        metadata: dict[str, object] = {"event_type": "parley_turn", "event_payload": payload}
         slack.message_of_another(slack.channel_id, ts, "Mine.", metadata=metadata)
 
         strays = await platform.strays(turn, but=[])

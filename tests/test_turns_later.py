@@ -96,6 +96,124 @@ async def test_a_deleted_question_makes_nobody_wait_for_its_next_try(store: Stor
     assert await first_to_take(queue) == "console:2"
 
 
+async def test_what_a_deleted_question_has_waited_for_wakes_its_thread_no_more(
+    store: Store,
+) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    await queue.admit(a_turn(2))
+    await queue.back(await take(queue), delay_seconds=60, counts=True)
+    await queue.forget("console:1")
+    await take(queue)
+
+    await store.command("ZADD", store.key("later", "console"), "XX", 0, str(KEY))
+    await queue.reclaim(["console"], count=1)
+
+    assert await nothing_to_take(queue)
+
+
+async def test_whom_a_deleted_question_has_waited_for_wakes_its_thread_no_more(
+    store: Store,
+) -> None:
+    queue = a_queue(store, running_per_person=1)
+    await queue.admit(a_turn(1))
+    await queue.admit(a_turn(2, key=replace(KEY, thread="t3")))
+    await queue.admit(a_turn(3, key=ELSEWHERE))
+    await queue.admit(a_turn(4, key=ELSEWHERE, person=Person("u2", "Bob")))
+    first = await take(queue)
+    assert await nothing_to_take(queue)
+    await queue.forget("console:3")
+    assert await first_to_take(queue) == "console:4"
+    assert await nothing_to_take(queue)
+
+    await finish(queue, first)
+    await finish(queue, await take(queue))
+
+    assert await nothing_to_take(queue)
+
+
+async def test_who_waits_again_for_its_person_has_not_lost_its_place(store: Store) -> None:
+    queue = a_queue(store, running_per_person=1)
+    for number in (1, 2, 3):
+        await queue.admit(a_turn(number, key=replace(KEY, thread=f"t{number}")))
+    first = await take(queue)
+    assert await nothing_to_take(queue)
+    await queue.back(first, delay_seconds=0, counts=False)
+    first = await take(queue)
+    assert await nothing_to_take(queue)
+
+    await finish(queue, first)
+
+    assert await first_to_take(queue) == "console:2"
+
+
+async def test_a_turn_that_waits_in_a_full_thread_is_not_refused_when_it_is_told_again(
+    store: Store,
+) -> None:
+    queue = a_queue(store, waiting_per_thread=1)
+    await queue.admit(a_turn(1))
+
+    assert await queue.admit(a_turn(1))
+
+
+async def test_all_that_is_due_is_ready_at_once(store: Store) -> None:
+    queue = a_queue(store)
+    for number in (1, 2):
+        await queue.admit(a_turn(number, key=replace(KEY, thread=f"t{number}")))
+        await queue.back(await take(queue), delay_seconds=60, counts=True)
+    for thread in ("t1", "t2"):
+        key = replace(KEY, thread=thread)
+        await store.command("ZADD", store.key("later", "console"), "XX", 0, str(key))
+
+    await queue.reclaim(["console"], count=1)
+
+    assert [(await take(queue)).turn.id for _ in range(2)] == ["console:1", "console:2"]
+
+
+async def test_a_stream_that_nobody_has_read_is_left_without_trouble(store: Store) -> None:
+    queue = a_queue(store)
+
+    await queue.leave(["console"])
+    await queue.admit(a_turn(1))
+
+    assert (await take(queue)).turn.id == "console:1"
+
+
+async def test_what_a_failed_turn_has_shown_is_no_former_answer(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+    sorry = Shown(("m1",), "(Sorry.)", "", outcome="failed")
+    await queue.finish(await take(queue), sorry, None)
+    await answered(queue, 2)
+    await queue.admit(a_turn(3))
+    await queue.finish(await take(queue), sorry, None)
+
+    await press(queue, 3)
+
+    assert (await take(queue)).former == ""
+
+
+async def test_a_press_and_a_posted_message_are_known_for_as_long_as_they_are_told_of(
+    store: Store,
+) -> None:
+    queue = a_queue(store)
+    await answered(queue, 1)
+
+    await press(queue, 1)
+
+    assert await store.command("TTL", store.key("pressed", "p1")) > 3500
+    assert await store.command("TTL", store.key("posted", "console", "m1")) > 50
+
+
+async def test_what_is_to_be_mended_expires_where_nobody_mends_it(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+
+    await queue.late((await take(queue)).turn, ["m1"])
+
+    assert await store.command("TTL", store.key("mend", "console")) > 50
+
+
 async def test_an_answer_that_is_written_anew_has_its_own_furthest_point(store: Store) -> None:
     queue, turn = a_queue(store), a_turn(1)
     await queue.admit(turn)

@@ -156,6 +156,20 @@ async def test_a_turn_that_waits_in_a_full_thread_is_not_refused_when_it_is_told
     assert await queue.admit(a_turn(1))
 
 
+async def test_a_platform_that_nobody_has_read_hides_no_lost_token_of_another(
+    store: Store,
+) -> None:
+    dead, queue = a_queue(store, "dead"), a_queue(store)
+    await dead.admit(a_turn(1))
+    await take(dead)
+
+    async with asyncio.timeout(5):
+        while not (tokens := await queue.reclaim(["slack", "console"], count=1)):
+            await asyncio.sleep(0.05)
+
+    assert [token.platform for token in tokens] == ["console"]
+
+
 async def test_all_that_is_due_is_ready_at_once(store: Store) -> None:
     queue = a_queue(store)
     for number in (1, 2):

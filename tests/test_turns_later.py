@@ -339,6 +339,13 @@ async def test_what_was_dropped_has_left_nothing_on_the_screen(store: Store) -> 
     assert await queue.ended("console:1") is None
 
 
+async def test_what_waits_has_left_nothing_on_the_screen_yet(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn(1))
+
+    assert await queue.ended("console:1") is None
+
+
 async def test_forgetting_the_only_waiting_turn_leaves_the_thread_usable(store: Store) -> None:
     queue = a_queue(store)
     await queue.admit(a_turn(1))

@@ -506,7 +506,7 @@ async def test_a_process_goes_back_to_its_own_session_where_the_former_has_ended
         assert (await saved(store))["id"] == emulator.listeners[-1].session_id
 
 
-async def test_what_waits_when_its_session_is_left_is_told_to_the_next_process_though_it_is_taken_up(
+async def test_what_waits_in_a_session_that_is_left_and_taken_up_is_told_to_the_next_process(
     store: Store,
 ) -> None:
     stuck, new = FakeIntake(), FakeIntake()

@@ -93,6 +93,14 @@ class Conversation:
         shown = left if left.outcome else given_up(left, lease.taken.former)
         await self._leave(lease, replace(shown, outcome="dead"))
 
+    async def apologize(self, surface: Surface) -> str:
+        """Post an apology alone and return its message id. Raises SurfaceError."""
+        page = Page(0, GivenUp.apology, final=True, last=True)
+        if budget := surface.budget(page, new=True):
+            deadline = asyncio.get_running_loop().time() + self._patience
+            await self._budgets.final(budget, deadline=deadline)
+        return await surface.post(page)
+
     async def restore(self, ended: Shown, surface: Surface, *, posted: Sequence[str]) -> None:
         """Write an ended reply once more, over what may have landed late. Raises SurfaceError.
 

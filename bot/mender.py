@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import TypeVar
 
 from bot.conversation import Conversation
 from bot.domain import Page, Shown, Turn
@@ -25,7 +26,7 @@ _AT_ONCE = 16
 # after which a turn is mended anew, for whoever began to is gone, or the platform was away.
 SAVED, PATIENCE = 6, 12
 
-Step = Callable[[], Awaitable[None]]
+_T = TypeVar("_T")
 
 
 class Mender:
@@ -83,15 +84,30 @@ class Mender:
         try:
             async with asyncio.timeout(self._patience):
                 if ended := await self._queue.ended(mend.turn.id):
-                    # Not after each new try: a platform takes few writes, and others wait for them.
-                    if mend.late:
-                        await _through(partial(self._restore, mend.turn, ended, mend.late))
-                    await _through(partial(self._take_strays_away, mend.turn, ended))
+                    await self._put_right(mend, ended)
                 await self._queue.mended(mend)
         except (TimeoutError, StoreUnavailable):
             log.info("What an earlier try at a turn has left is looked at again later")
         except Exception:
             log.exception("Turn %s could not be mended", mend.turn.id)
+
+    async def _put_right(self, mend: Mend, ended: Shown) -> None:
+        turn = mend.turn
+        # Not after each new try: a platform takes few writes, and others wait for them.
+        if mend.late:
+            await _through(partial(self._restore, turn, ended, mend.late))
+        pages = ended.pages
+        if ended.outcome == "dead" and not pages:
+            pages = await _through(partial(self._apologize, turn)) or ()
+        await _through(partial(self._take_strays_away, turn, pages))
+
+    async def _apologize(self, turn: Turn) -> tuple[str]:
+        """Return the message that tells of the end of a turn of which no message is known.
+
+        The surface knows what an earlier look, or try, has posted: that becomes the apology.
+        """
+        async with self._platform_of(turn).surface(turn, again=True) as surface:
+            return (await self._conversation.apologize(surface),)
 
     async def _restore(self, turn: Turn, ended: Shown, posted: Sequence[str]) -> None:
         """Put the final text back where a late write may have landed after it.
@@ -101,9 +117,9 @@ class Mender:
         async with self._platform_of(turn).surface(turn, ended=True) as surface:
             await self._conversation.restore(ended, surface, posted=posted)
 
-    async def _take_strays_away(self, turn: Turn, ended: Shown) -> None:
+    async def _take_strays_away(self, turn: Turn, pages: Sequence[str]) -> None:
         platform = self._platform_of(turn)
-        found = await platform.strays(turn, but=ended.pages)
+        found = await platform.strays(turn, but=pages)
         strays = await self._unknown(turn, found)
         if not strays:
             return
@@ -136,7 +152,7 @@ class Mender:
         return self._platforms[turn.key.platform]
 
 
-async def _through(step: Step) -> None:
+async def _through(step: Callable[[], Awaitable[_T]]) -> _T | None:
     """Repeat a step, later each time, until the platform has taken it, or refused it for good."""
     pause = AWAY_SECONDS
     while True:

@@ -15,7 +15,7 @@ from bot import mender as mender_module
 from bot import turns as turns_module
 from bot import worker as worker_module
 from bot.domain import Exchange, Page, Shown, Turn
-from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteFailed
+from bot.errors import GivenUp, PlaceGone, SurfaceError, WriteDelayed, WriteFailed
 from bot.mender import Mender
 from bot.store import Store, connect
 from bot.tasks import cancelled
@@ -460,6 +460,66 @@ async def test_what_a_dead_worker_began_to_mend_is_mended_by_another(store: Stor
     async with mending(queue, platform):
         await shows(platform, {"m1": "The end."})
         await all_mended(store)
+
+
+@dataclass
+class Adopting(FakePlatform):
+    """Of a turn that was tried before it takes over the page that stands there, as platforms do."""
+
+    @asynccontextmanager
+    async def surface(
+        self, turn: Turn, *, again: bool = False, ended: bool = False
+    ) -> AsyncIterator[FakeSurface]:
+        async with super().surface(turn, again=again, ended=ended) as surface:
+            if again:
+                surface.screen.clear()
+                surface.posted = 0
+            yield surface
+
+
+async def given_up_unseen(queue: TurnQueue) -> None:
+    await queue.admit(a_turn())
+    await queue.back(await take(queue), delay_seconds=0, counts=True)
+    await queue.finish(await take(queue), Shown(outcome="dead"), None)
+
+
+async def test_a_turn_that_ended_before_anything_stood_anywhere_gets_its_apology(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
+    platform, queue = Adopting(unseen=2), a_queue(store)
+    # It cannot be taken for a stray.
+    platform.left = ["m1"]
+    platform.shown.errors = [WriteFailed("away")]
+
+    await given_up_unseen(queue)
+    async with mending(queue, platform):
+        await shows(platform, {"m1": GivenUp.apology})
+        await all_mended(store)
+
+    assert platform.shown.screen["m1"].last
+
+
+async def test_an_apology_whose_mender_died_stands_there_once(store: Store) -> None:
+    platform, queue = Adopting(), a_queue(store)
+    await given_up_unseen(queue)
+    await due(a_queue(store, "dead"), patience=0.5)
+    await platform.shown.post(Page(0, GivenUp.apology, final=True, last=True))
+
+    async with mending(queue, platform):
+        await all_mended(store)
+
+    assert platform.shown.text == GivenUp.apology
+
+
+async def test_an_apology_that_no_place_takes_is_given_up(store: Store) -> None:
+    platform, queue = FakePlatform(error=PlaceGone("archived")), a_queue(store)
+    await given_up_unseen(queue)
+
+    async with mending(queue, platform):
+        await all_mended(store)
+
+    assert platform.shown.screen == {}
 
 
 async def test_an_answer_that_needed_one_try_is_not_looked_at(store: Store) -> None:

@@ -748,6 +748,20 @@ async def test_the_stream_of_another_app_is_no_page_of_ours() -> None:
         assert scene.texts() == ["Mine.", "Because so."]
 
 
+async def test_a_stream_above_the_answer_of_another_turn_is_no_page_of_this_one() -> None:
+    async with a_scene() as scene:
+        following = await scene.asks_on()
+        for page in (growing("Lost"), Page(0, "Second.", final=True)):
+            async with scene.platform.surface(following) as surface:
+                await surface.post(page)
+
+        # Slack told of the first question again, after an outage.
+        async with scene.platform.surface(scene.turn, again=True) as surface:
+            await surface.post(Page(0, "First.", final=True))
+
+        assert scene.texts() == ["and?", "Lost", "Second.", "First."]
+
+
 async def test_a_page_that_is_sent_anew_takes_no_other_pages_stream() -> None:
     async with a_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:

@@ -75,11 +75,13 @@ class Messages:
 
         Raises WriteFailed, and Unreadable where none was found and not all may be read.
         """
-        return dict(await self._ours(but))
+        ours, last = await self._ours(but)
+        return {number: one for number, one in ours if number != SOME_PAGE or one > last}
 
     async def strays(self, *, but: Collection[str]) -> list[str]:
         """Return the messages of this reply, and streams that run, without some; as `find`."""
-        return [message_id for _, message_id in await self._ours(but)]
+        ours, _ = await self._ours(but)
+        return [message_id for _, message_id in ours]
 
     def controls(self, page: Page) -> list[dict[str, object]]:
         """Return the blocks below the text."""
@@ -102,13 +104,16 @@ class Messages:
     def _blocks(self, page: Page) -> list[dict[str, object]]:
         return [{**markdown_block(page.text)}, *self.controls(page)]
 
-    async def _ours(self, but: Collection[str]) -> list[tuple[int, str]]:
+    async def _ours(self, but: Collection[str]) -> tuple[list[tuple[int, str]], str]:
+        """Return our pages, and the last message of another turn."""
         found: list[tuple[int, str]] = []
+        last = ""
         try:
             async for message in self._since_question():
                 page = self._page_of(message)
                 if page and page[1] not in but:
                     found.append(page)
+                last = max(last, self._of_another(message))
         except WriteFailed:
             raise
         except SurfaceError as error:
@@ -116,7 +121,7 @@ class Messages:
             # some apps (docs).
             if not found:
                 raise Unreadable(str(error)) from error
-        return found
+        return found, last
 
     async def _since_question(self) -> AsyncIterator[dict[str, object]]:
         cursor = ""
@@ -134,6 +139,16 @@ class Messages:
                 return
         raise Unreadable("more was said since the question than is looked through")
 
+    def _of_another(self, message: Mapping[str, object]) -> str:
+        match message:
+            case {
+                "user": self._identity.user,
+                "ts": str(ts),
+                "metadata": {"event_payload": {"turn": str(turn)}},
+            } if turn != self._turn_id:
+                return self._id_of(ts)
+        return ""
+
     def _page_of(self, message: Mapping[str, object]) -> tuple[int, str] | None:
         # Any app may send such metadata, so the author counts too.
         match message:
@@ -142,11 +157,14 @@ class Messages:
                 "ts": str(ts),
                 "metadata": {"event_payload": {"turn": self._turn_id, "page": int(number)}},
             }:
-                return number, f"{self.channel}:{ts}"
+                return number, self._id_of(ts)
             # A stream takes no metadata before its end. A thread's turns are answered one after the
-            # other, so one that still runs was begun for this turn; one that is over may be an
-            # answer that people have read.
+            # other, so one that still runs was begun for this turn, unless an answer of another
+            # stands below it; one that is over may be an answer that people have read.
             case {"user": self._identity.user, "ts": str(ts), "streaming_state": "in_progress"}:
-                return SOME_PAGE, f"{self.channel}:{ts}"
+                return SOME_PAGE, self._id_of(ts)
             case _:
                 return None
+
+    def _id_of(self, ts: str) -> str:
+        return f"{self.channel}:{ts}"

@@ -248,7 +248,8 @@ function verbs.take(platform, entry, worker, person_cap)
   redis.call('HSET', held, entry, thread)
   redis.call('SADD', key('running', turn.person), id)
   keep(held, key('running', turn.person))
-  redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry)
+  -- Who has it is for whoever looks at Redis.
+  redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
   local fence = redis.call('HINCRBY', key('turn', id), 'fence', 1)
   local tries = redis.call('HINCRBY', key('turn', id), 'tries', 1)
   local known = redis.call('HMGET', key('turn', id),

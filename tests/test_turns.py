@@ -414,6 +414,15 @@ async def test_back_repeated_after_a_lost_answer_changes_nothing(store: Store) -
     assert await next_token(queue) is None
 
 
+async def test_who_has_a_turn_stands_in_its_record(store: Store) -> None:
+    queue = a_queue(store, "ours")
+    await queue.admit(a_turn(1))
+
+    await take(queue)
+
+    assert await store.command("HGET", store.key("turn", "console:1"), "worker") == "ours"
+
+
 async def test_a_dead_workers_turn_is_taken_with_a_higher_fence(store: Store) -> None:
     dead, alive = a_queue(store, "dead"), a_queue(store, "alive")
     await dead.admit(a_turn(1))

@@ -74,7 +74,7 @@ async def with_workers(number: int) -> Run:
             AsyncExitStack() as stack,
         ):
             model.answer, model.first_delay = "a" * ANSWER, THINKING / 2
-            model.chunk, model.delay = ANSWER // WRITES, THINKING / 2 / WRITES
+            model.chunk, model.delay = ANSWER // WRITES, THINKING / 2 / (WRITES - 1)
             variables = {
                 "REDIS_URL": store.url,
                 "MODEL_URL": model.url,

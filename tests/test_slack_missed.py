@@ -5,148 +5,42 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from adapters.slack import connect
-from adapters.slack.listening import _LOOK_SECONDS, PLACES, Listening
-from adapters.slack.missed import _TOGETHER
 from adapters.slack.reading import PAGES
-from adapters.slack.streams import Budgets
-from bot.budget import EditBudgets
 from bot.domain import EditBudget
-from bot.errors import StoreUnavailable
 from bot.store import Store
 from bot.store import connect as connect_store
 from tests.emulators.faults import How
 from tests.emulators.model import ModelEmulator
-from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.conversations import UNLISTED_MOST
 from tests.emulators.slack.rates import Rate
 from tests.fakes import FakeIntake, NoLimits
-from tests.outage import line
 from tests.process import SlackDm, bot, slack_variables
+from tests.slack_outage import (
+    TEAM,
+    a_process,
+    lost,
+    missed,
+    missed_from_each,
+    missed_in_thread,
+    passed,
+    quiet,
+    reads,
+    silence,
+    until_heard,
+    until_noted,
+    used,
+)
 from tests.slack_platform import SHORT_PAGES
 from tests.waiting import until
-
-TEAM = SlackEmulator.team_id
 
 
 @pytest.fixture(autouse=True)
 def haste(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adapters.slack.watch._BEAT_SECONDS", 0.02)
-
-
-def quiet(*, unlisted: bool = False, rates: dict[str, Rate] | None = None) -> SlackEmulator:
-    """Slack, which tells what nobody heard twice at once and never again."""
-    return SlackEmulator(ack_within=0.05, retry_after=(0.0,), unlisted=unlisted, rates=rates)
-
-
-@asynccontextmanager
-async def a_process(
-    slack: SlackEmulator, intake: FakeIntake, store: Store, *, budgets: Budgets | None = None
-) -> AsyncIterator[None]:
-    """Listen like a process of its own, which ends as one does on SIGTERM."""
-    async with connect(
-        bot_token=slack.bot_token,
-        app_token=slack.app_token,
-        signing_secret=slack.signing_secret,
-        api_url=slack.api_url,
-        budgets=budgets or EditBudgets(store=store),
-    ) as platform:
-        task = asyncio.create_task(platform.listen(intake, store=store))
-        try:
-            await until(lambda: slack.sockets == 2 or task.done())
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
-async def used(store: Store, *places: tuple[str, str]) -> None:
-    """Let people have talked with the bot there, the last one last."""
-    listening = Listening(store, team=TEAM)
-    for channel, thread in places:
-        listening.note(channel, thread)
-        await listening.beat()
-
-
-async def missed(slack: SlackEmulator, store: Store, *texts: str, name: str = "Ann") -> str:
-    """Let a person say this in a DM that was used before, while nobody hears; return the DM."""
-    person = slack.user(name)
-    dm = slack.dm(person)
-    await used(store, (dm, ""))
-    for text in texts:
-        await slack.say(dm, person, text)
-    await lost(slack, events=len(texts))
-    await passed(store, 60)
-    return dm
-
-
-async def missed_from_each(slack: SlackEmulator, store: Store, *names: str) -> None:
-    """Let people say their names in DMs of their own, while nobody hears."""
-    for name in names:
-        person = slack.user(name)
-        await used(store, (slack.dm(person), ""))
-        await slack.say(slack.dm(person), person, name)
-    await lost(slack, events=len(names))
-    await passed(store, 60)
-
-
-async def missed_in_thread(
-    slack: SlackEmulator, store: Store, texts: Sequence[str], *, talk: int
-) -> None:
-    """Let a person ask this in a thread, amid others' talk, while nobody hears."""
-    ann = slack.user("Ann")
-    place = slack.channel_id
-    root = await slack.say(place, ann, "Good morning")
-    await used(store, (place, root))
-    for _ in range(talk):
-        await slack.say(place, ann, "not for the bot", thread_ts=root)
-    for text in texts:
-        await slack.say(place, ann, f"{slack.bot_mention} {text}", thread_ts=root)
-    # A mention is told as what it is and as a message.
-    await lost(slack, events=1 + talk + 2 * len(texts))
-    await passed(store, 60)
-
-
-async def passed(store: Store, seconds: int) -> None:
-    """Let Slack have been heard last so long ago."""
-    now = (await store.command("TIME"))[0]
-    await store.command("SET", store.key("slack", TEAM, "heard"), now - seconds)
-
-
-async def silence(store: Store) -> int:
-    """Return for how many seconds nobody has said that Slack was heard."""
-    heard = int(await store.command("GET", store.key("slack", TEAM, "heard")) or 0)
-    return int((await store.command("TIME"))[0]) - heard
-
-
-async def until_noted(store: Store, kind: str, place: str) -> None:
-    async with asyncio.timeout(60):
-        while not await store.command("ZSCORE", store.key("slack", TEAM, kind), place):
-            await asyncio.sleep(0.01)
-
-
-async def until_heard(store: Store) -> None:
-    """Wait until a process that has looked for what was missed says that it hears Slack."""
-    async with asyncio.timeout(60):
-        while await silence(store) > 1:
-            await asyncio.sleep(0.01)
-
-
-def reads(slack: SlackEmulator) -> list[str]:
-    """The methods by which messages were read."""
-    methods = (call.method for call in slack.requests)
-    return [one for one in methods if one in ("conversations.history", "conversations.replies")]
-
-
-async def lost(slack: SlackEmulator, *, events: int = 1) -> None:
-    """Wait until Slack has told in vain, twice, of what was said."""
-    await until(lambda: [one.status for one in slack.deliveries].count(None) == 2 * events)
 
 
 # After an outage
@@ -578,100 +472,6 @@ async def test_sockets_that_are_lost_in_mid_look_are_looked_for_again(
             await until(lambda: after.texts == ["two", "three"])
 
 
-async def test_a_store_that_is_away_during_the_look_loses_nothing(store: Store) -> None:
-    after = FakeIntake()
-    async with quiet() as slack:
-        await missed(slack, store, "two")
-
-        after.refuses = StoreUnavailable("away")
-        async with a_process(slack, after, store):
-            await until(lambda: after.refusals > 1)
-            assert await silence(store) >= 60
-            after.refuses = None
-            await until(lambda: after.texts == ["two"], within=5)
-
-        assert len(reads(slack)) == 1
-
-
-async def test_what_is_said_while_the_store_is_away_is_a_turn_when_it_is_back(
-    store: Store, valkey_url: str, tmp_path: Path
-) -> None:
-    intake, prefix = FakeIntake(), store.key("").partition(":")[0]
-    with tempfile.TemporaryDirectory() as folder:
-        async with (
-            line(valkey_url, Path(folder)) as way,
-            connect_store(url=way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
-            quiet() as slack,
-            a_process(slack, intake, cut_off),
-        ):
-            await until_heard(store)
-            await way.cut()
-            intake.refuses = StoreUnavailable("away")
-            await missed(slack, store, "two")
-
-            intake.refuses = None
-            await way.mend()
-            await until(lambda: intake.texts == ["two"], within=5)
-
-
-async def test_what_one_process_could_not_store_needs_no_word_from_slack(store: Store) -> None:
-    intake = FakeIntake()
-    async with quiet() as slack, a_process(slack, intake, store):
-        ann = slack.user("Ann")
-        await until_heard(store)
-        intake.refuses = StoreUnavailable("away")
-        ts = await slack.say(slack.dm(ann), ann, "two")
-        await lost(slack)
-        await slack.delete(slack.dm(ann), ts)
-        await lost(slack, events=2)
-        await passed(store, 4)
-        tried = intake.refusals
-        await until(lambda: intake.refusals > tried + 2)
-        kept_open = await silence(store)
-
-        intake.refuses = None
-        await until(lambda: intake.forgotten, within=5)
-        await until_heard(store)
-
-        assert (intake.texts, len(intake.forgotten), reads(slack)) == (["two"], 1, [])
-    # Another process would look, should this one end before.
-    assert kept_open >= 4
-
-
-async def test_what_waits_for_the_store_does_not_pile_up(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("adapters.slack.watch._KEPT", 2)
-    intake = FakeIntake()
-    async with quiet() as slack, a_process(slack, intake, store):
-        ann = slack.user("Ann")
-        intake.refuses = StoreUnavailable("away")
-        for number, text in enumerate(("one", "two", "three"), start=1):
-            await slack.say(slack.dm(ann), ann, text)
-            await lost(slack, events=number)
-
-        intake.refuses = None
-        await until_heard(store)
-        await until(lambda: len(intake.turns) == 2)
-
-        assert intake.texts == ["one", "two"]
-
-
-async def test_a_question_that_cannot_be_handled_holds_up_no_other(
-    store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    after = FakeIntake()
-    async with quiet() as slack:
-        await missed(slack, store, "two")
-
-        after.refuses = RuntimeError("broken")
-        async with a_process(slack, after, store):
-            await until_heard(store)
-
-    assert after.refusals == 1
-    assert "could not be handled" in caplog.text
-
-
 async def test_a_look_that_is_over_serves_no_later_outage(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -706,139 +506,6 @@ async def test_a_look_that_another_process_has_ended_serves_no_later_outage(
             await until_heard(store)
 
     assert caplog.text.count("Slack was not heard for") == 2
-
-
-# Which places
-
-
-async def test_fifty_places_are_read_once_and_no_more(store: Store) -> None:
-    for number in range(PLACES + 5):
-        await used(store, (f"D{number:03d}", ""), (f"C{number:03d}", "1700000000.000100"))
-    await passed(store, 60)
-
-    async with quiet() as slack, a_process(slack, FakeIntake(), store):
-        await until_heard(store)
-        await passed(store, 60)
-        await asyncio.sleep(0.1)
-
-        counts = [reads(slack).count(method) for method in sorted(set(reads(slack)))]
-        assert counts == [PLACES, PLACES]
-    assert 2 * PLACES == 50
-
-
-async def test_the_latest_places_come_first_and_old_ones_are_forgotten(store: Store) -> None:
-    listening = Listening(store, team=TEAM)
-    for number in range(PLACES + 5):
-        await used(store, (f"D{number:03d}", ""))
-    await used(store, ("D007", ""))
-
-    dms, threads = await listening.places()
-
-    newest = [f"D{number:03d}" for number in (7, *range(PLACES + 4, 7, -1))]
-    assert [channel for channel, _ in dms][:5] == newest[:5]
-    assert (len(dms), threads) == (PLACES, [])
-
-
-async def test_no_record_outlives_its_use(store: Store) -> None:
-    await used(store, ("D1", ""), ("C1", "1700000000.000100"))
-
-    keys = [store.key("slack", TEAM, word) for word in ("heard", "dms", "threads")]
-    left = [await store.command("TTL", key) for key in keys]
-
-    assert [0 < seconds <= 7 * 24 * 3600 for seconds in left] == [True] * 3
-
-
-async def test_places_that_nobody_saves_do_not_pile_up(store: Store) -> None:
-    listening = Listening(store, team=TEAM)
-
-    for number in range(10_000):
-        listening.note(f"D{number}", "")
-
-    assert len(listening._noted) == 2 * PLACES
-
-
-async def test_a_place_that_is_used_again_is_dropped_after_those_that_are_not(
-    store: Store,
-) -> None:
-    listening, last = Listening(store, team=TEAM), 2 * PLACES
-    for number in (*range(last - 1), 0, last - 1, last):
-        listening.note(f"D{number}", "")
-
-    await listening.beat()
-
-    dms, _ = await listening.places()
-    assert dms[:3] == [(f"D{number}", "") for number in (last, last - 1, 0)]
-
-
-async def test_a_place_that_is_used_while_it_is_saved_is_saved_once_more(store: Store) -> None:
-    listening = Listening(store, team=TEAM)
-    for channel in ("D1", "D2"):
-        listening.note(channel, "")
-    saving = asyncio.create_task(listening.beat())
-    await asyncio.sleep(0)
-
-    listening.note("D1", "")
-    await saving
-    await listening.beat()
-
-    dms, _ = await listening.places()
-    assert dms == [("D1", ""), ("D2", "")]
-
-
-async def test_a_place_that_could_not_be_saved_is_saved_later(store: Store) -> None:
-    listening = Listening(store, team=TEAM)
-    listening.note("D1", "")
-    # The server refuses to write it.
-    await store.command("SET", store.key("slack", TEAM, "dms"), "not a set")
-    with pytest.raises(StoreUnavailable):
-        await listening.beat()
-
-    await store.command("DEL", store.key("slack", TEAM, "dms"))
-    await listening.beat()
-
-    assert await listening.places() == ([("D1", "")], [])
-
-
-async def test_what_was_saved_does_not_hide_what_another_process_saves(store: Store) -> None:
-    one, other = Listening(store, team=TEAM), Listening(store, team=TEAM)
-    one.note("D1", "")
-    await one.beat()
-    for channel in ("D2", "D1"):
-        other.note(channel, "")
-    await other.beat()
-
-    await one.beat()
-
-    assert await one.places() == ([("D1", ""), ("D2", "")], [])
-
-
-async def test_one_of_several_processes_looks(store: Store) -> None:
-    several = [Listening(store, team=TEAM) for _ in range(5)]
-    await several[0].beat()
-    await passed(store, 60)
-
-    told = await asyncio.gather(*(one.beat() for one in several))
-    again = await asyncio.gather(*(one.beat() for one in several))
-    looks = told.index(max(told))
-    for one in several:
-        if one is not several[looks]:
-            await one.begin()
-    meanwhile = await silence(store)
-    await several[looks].begin()
-    then = await asyncio.gather(*(one.beat() for one in several))
-    await passed(store, 60)
-    later = await several[looks - 1].beat()
-
-    assert sorted(told)[:4] == sorted(again)[:4] == [0, 0, 0, 0]
-    assert 60 <= told[looks] <= again[looks] <= 62
-    assert meanwhile >= 60
-    assert then == [0] * 5
-    # Whose look is over leaves the next to anybody.
-    assert later >= 60
-
-
-def test_a_pass_ends_before_another_process_may_look() -> None:
-    assert _TOGETHER < _LOOK_SECONDS
 
 
 # As processes

@@ -106,7 +106,7 @@ class Mender:
 
         The surface knows what an earlier look, or try, has posted: that becomes the apology.
         """
-        async with self._platform_of(turn).surface(turn, again=True) as surface:
+        async with self._platform_of(turn).surface(turn, again=True, ended=True) as surface:
             return (await self._conversation.apologize(surface),)
 
     async def _restore(self, turn: Turn, ended: Shown, posted: Sequence[str]) -> None:

@@ -76,7 +76,8 @@ class Platform(Protocol):
 
         `again` says that somebody may have begun the reply already, and died before its message
         was remembered; `ended` that its messages stand there and are only put right, of which
-        nothing is shown.
+        nothing is shown; both that it has ended with no message that is known, and that the thread
+        may have gone on since.
         Entering raises PlaceGone when nothing can be written there, WriteDelayed when the platform
         asks to wait, and WriteFailed when it could not be reached.
         """

@@ -101,14 +101,14 @@ async def remembered(store: Store) -> list[tuple[str, str]]:
     return [(exchange.question, exchange.answer) for exchange in exchanges]
 
 
-async def ready(queue: TurnQueue) -> list[Token]:
-    while not (tokens := await queue.ready(["console"], count=1, block_seconds=0.1)):
+async def ready(queue: TurnQueue, platform: str = "console") -> list[Token]:
+    while not (tokens := await queue.ready([platform], count=1, block_seconds=0.1)):
         pass
     return tokens
 
 
-async def take(queue: TurnQueue) -> Taken:
-    (token,) = await ready(queue)
+async def take(queue: TurnQueue, platform: str = "console") -> Taken:
+    (token,) = await ready(queue, platform)
     taken = await queue.take(token)
     assert taken
     return taken

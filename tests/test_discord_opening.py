@@ -57,6 +57,21 @@ async def test_a_thread_that_was_opened_before_is_used_again() -> None:
         assert [one.text for one in emulator.screen(said)] == ["because"]
 
 
+async def test_a_reply_that_ended_before_its_thread_was_opened_stands_there_and_nobody_types() -> (
+    None
+):
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        turn = channel_turn(emulator, said)
+
+        async with platform.surface(turn, again=True, ended=True) as surface:
+            await surface.post(page("Sorry.", final=True))
+            await asyncio.sleep(0.1)
+
+        assert [one.text for one in emulator.screen(said)] == ["Sorry."]
+        assert not emulator.typing
+
+
 async def test_a_thread_that_is_there_waits_for_no_other() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")

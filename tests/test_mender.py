@@ -17,6 +17,7 @@ from bot import worker as worker_module
 from bot.domain import Exchange, Page, Shown, Turn
 from bot.errors import GivenUp, PlaceGone, SurfaceError, WriteDelayed, WriteFailed
 from bot.mender import Mender
+from bot.ports import Platform
 from bot.store import Store, connect
 from bot.tasks import cancelled
 from bot.turns import Mend, Taken, Token, TurnQueue
@@ -78,11 +79,11 @@ async def shows(platform: FakePlatform, screen: dict[str, str]) -> None:
 
 
 @asynccontextmanager
-async def mending(queue: TurnQueue, platform: FakePlatform) -> AsyncIterator[None]:
+async def mending(queue: TurnQueue, platform: Platform) -> AsyncIterator[None]:
     """Mend as a worker does besides its work."""
     mender = Mender(
         queue=queue,
-        platforms={"console": platform},
+        platforms={platform.name: platform},
         conversation=a_conversation(queue.store, FakeModel()),
         lease_seconds=LEASE,
     )
@@ -477,10 +478,11 @@ class Adopting(FakePlatform):
             yield surface
 
 
-async def given_up_unseen(queue: TurnQueue) -> None:
-    await queue.admit(a_turn())
-    await queue.back(await take(queue), delay_seconds=0, counts=True)
-    await queue.finish(await take(queue), Shown(outcome="dead"), None)
+async def given_up_unseen(queue: TurnQueue, turn: Turn | None = None) -> None:
+    turn = turn or a_turn()
+    await queue.admit(turn)
+    await queue.back(await take(queue, turn.key.platform), delay_seconds=0, counts=True)
+    await queue.finish(await take(queue, turn.key.platform), Shown(outcome="dead"), None)
 
 
 async def test_a_turn_that_ended_before_anything_stood_anywhere_gets_its_apology(

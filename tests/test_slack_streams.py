@@ -20,14 +20,16 @@ from bot.budget import EditBudgets
 from bot.domain import Delta, EditBudget, Page, Person, ThreadKey, Turn
 from bot.domain import Shown as Left
 from bot.draft import WAITING
-from bot.errors import PageFull, WriteDelayed, WriteFailed, WriteRefused
+from bot.errors import GivenUp, PageFull, WriteDelayed, WriteFailed, WriteRefused
 from bot.guard import unescape
 from bot.reply import Reply, restore
 from bot.store import Store
+from tests.at_work import a_queue
 from tests.emulators.slack import Call, Rate, Shown, SlackEmulator
 from tests.emulators.slack.rates import CHANNEL, TIER_2, TIER_3, TIER_4
 from tests.emulators.slack.streams import SECONDS
 from tests.fakes import FakeModel, NoLimits, bucket_of
+from tests.test_mender import given_up_unseen, mending
 from tests.waiting import until
 
 UNLIMITED = Rate(calls=1000, seconds=1.0, burst=1000)
@@ -1146,3 +1148,20 @@ def test_what_is_added_piece_by_piece_is_the_text_and_never_a_mention(
 
     assert "<" not in added
     assert unescape(added) == text
+
+
+async def test_an_apology_that_comes_late_takes_no_stream_of_a_turn_that_goes_on(
+    store: Store,
+) -> None:
+    queue = a_queue(store)
+    async with a_scene() as scene:
+        await given_up_unseen(queue, scene.turn)
+        following = await scene.asks_on()
+        async with scene.platform.surface(following) as surface:
+            message_id = await surface.post(growing("Because"))
+
+            async with mending(queue, scene.platform):
+                await until(lambda: GivenUp.apology in scene.texts())
+                await surface.edit(message_id, growing("Because so"))
+
+            assert scene.texts() == ["and?", "Because so", GivenUp.apology]

@@ -46,7 +46,9 @@ async def open_surface(
     """Open the surface of a turn's reply through a client that has logged in.
 
     A thread is opened where the turn asks for one and Discord takes one soon, and Discord shows
-    that we type until the end. Raises PlaceGone or WriteFailed, but of a reply that has `ended`.
+    that we type until the end. Nobody types for a reply that has `ended`, and its thread is there,
+    unless none of its messages is known (`again`). Raises PlaceGone or WriteFailed, but where the
+    thread is there.
     """
     tried_at = turn.asked_at if again else None
     match read_place(turn.place):
@@ -55,7 +57,7 @@ async def open_surface(
             yield CommandSurface(client, place=command, turn_id=turn.id, tried_at=tried_at)
         case ChannelPlace() as asked:
             place = _thread_of(asked)
-            if not ended:
+            if again or not ended:
                 place = await _in_thread(client, asked, budgets, name=_thread_name(turn.text))
             async with nullcontext() if ended else _typing(client, place.channel, budgets):
                 parent = None if place is asked else asked

@@ -70,13 +70,16 @@ class Messages:
             else:
                 await self._client.chat_delete(channel=channel, ts=ts)
 
-    async def find(self, *, but: Collection[str]) -> dict[int, str]:
+    async def find(self, *, but: Collection[str], streams: bool) -> dict[int, str]:
         """Return the pages that stand there already, by number or SOME_PAGE, without some.
 
-        Raises WriteFailed, and Unreadable where none was found and not all may be read.
+        None is SOME_PAGE without `streams`. Raises WriteFailed, and Unreadable where none was
+        found and not all may be read.
         """
         ours, last = await self._ours(but)
-        return {number: one for number, one in ours if number != SOME_PAGE or one > last}
+        return {
+            number: one for number, one in ours if number != SOME_PAGE or (streams and one > last)
+        }
 
     async def strays(self, *, but: Collection[str]) -> list[str]:
         """Return the messages of this reply, and streams that run, without some; as `find`."""

@@ -52,7 +52,13 @@ async def open_surface(
     status = Status(statuses, channel=messages.channel, thread=messages.thread)
     async with nullcontext() if ended else status.shown():
         yield SlackSurface(
-            messages, turn, again=again, team=identity.team, status=status, streams=streams
+            messages,
+            turn,
+            again=again,
+            ended=ended,
+            team=identity.team,
+            status=status,
+            streams=streams,
         )
 
 
@@ -80,6 +86,7 @@ class SlackSurface:
         turn: Turn,
         *,
         again: bool,
+        ended: bool,
         team: str,
         status: Status,
         streams: Streams,
@@ -92,6 +99,8 @@ class SlackSurface:
         if messages.thread:
             self._audience = Audience(messages.channel, messages.thread, turn.person.id)
         self._stream: Stream | None = None
+        # Once the reply has ended a stream may be that of the turn that goes on in the thread.
+        self._takes_streams = not ended
         # Pages that stand there already, by number; None when we have to look first.
         self._standing: dict[int, str] | None = None if again else {}
         # Messages that are no other page's, with their pages' numbers: known by their ids, or
@@ -157,7 +166,7 @@ class SlackSurface:
 
     async def _found(self) -> dict[int, str]:
         try:
-            return await self._messages.find(but=self._known)
+            return await self._messages.find(but=self._known, streams=self._takes_streams)
         except Unreadable as error:
             # A message that may stand twice is better than none for long.
             log.warning(

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from bot.conversation import Conversation
-from bot.domain import Page, Shown, Turn
+from bot.domain import Page, Turn
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
 from bot.lease import Lease
 from bot.ports import Platform
@@ -83,43 +83,48 @@ class Mender:
         """The outermost handler of a turn that is mended; what does not succeed is tried anew."""
         try:
             async with asyncio.timeout(self._patience):
-                if ended := await self._queue.ended(mend.turn.id):
-                    await self._put_right(mend, ended)
+                await self._put_right(mend)
                 await self._queue.mended(mend)
         except (TimeoutError, StoreUnavailable):
             log.info("What an earlier try at a turn has left is looked at again later")
         except Exception:
             log.exception("Turn %s could not be mended", mend.turn.id)
 
-    async def _put_right(self, mend: Mend, ended: Shown) -> None:
+    # Each step asks anew how the turn has ended: a person may have it answered anew meanwhile.
+    async def _put_right(self, mend: Mend) -> None:
         turn = mend.turn
         # Not after each new try: a platform takes few writes, and others wait for them.
         if mend.late:
-            await _through(partial(self._restore, turn, ended, mend.late))
-        pages = ended.pages
-        if ended.outcome == "dead" and not pages:
-            pages = await _through(partial(self._apologize, turn)) or ()
-        await _through(partial(self._take_strays_away, turn, pages))
+            await _through(partial(self._restore, turn, mend.late))
+        apology = await _through(partial(self._apologize, turn)) or ()
+        await _through(partial(self._take_strays_away, turn, apology))
 
-    async def _apologize(self, turn: Turn) -> tuple[str]:
-        """Return the message that tells of the end of a turn of which no message is known.
+    async def _apologize(self, turn: Turn) -> tuple[str, ...]:
+        """Return the message that tells of the end of a turn that lacks its apology.
 
         The surface knows what an earlier look, or try, has posted: that becomes the apology.
         """
+        if not await self._queue.lacks_apology(turn.id):
+            return ()
         async with self._platform_of(turn).surface(turn, again=True, ended=True) as surface:
             return (await self._conversation.apologize(surface),)
 
-    async def _restore(self, turn: Turn, ended: Shown, posted: Sequence[str]) -> None:
+    async def _restore(self, turn: Turn, posted: Sequence[str]) -> None:
         """Put the final text back where a late write may have landed after it.
 
         A message that only its writer knows of is taken away.
         """
+        ended = await self._queue.ended(turn.id)
+        if ended is None:
+            return
         async with self._platform_of(turn).surface(turn, ended=True) as surface:
             await self._conversation.restore(ended, surface, posted=posted)
 
-    async def _take_strays_away(self, turn: Turn, pages: Sequence[str]) -> None:
-        platform = self._platform_of(turn)
-        found = await platform.strays(turn, but=pages)
+    async def _take_strays_away(self, turn: Turn, apology: Sequence[str]) -> None:
+        ended, platform = await self._queue.ended(turn.id), self._platform_of(turn)
+        if ended is None:
+            return
+        found = await platform.strays(turn, but=(*ended.pages, *apology))
         strays = await self._unknown(turn, found)
         if not strays:
             return

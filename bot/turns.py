@@ -308,6 +308,13 @@ class TurnQueue:
             return None
         return replace(_read(pages, text, cuts or "[]", "{}"), outcome=state)
 
+    async def lacks_apology(self, turn_id: str) -> bool:
+        """Tell whether a turn was given up of which nothing was shown, and is not forgotten."""
+        state, pages, forgotten = await self.store.command(
+            "HMGET", self.store.key("turn", turn_id), "state", "pages", "forget"
+        )
+        return state == "dead" and pages == "[]" and not forgotten
+
     async def is_at_rest(self, thread: ThreadKey) -> bool:
         """Tell whether each turn of a thread has its outcome."""
         return not await self.store.command("LLEN", self.store.key("mailbox", str(thread)))

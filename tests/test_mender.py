@@ -30,6 +30,7 @@ from tests.at_work import (
     a_queue,
     a_turn,
     a_worker,
+    press,
     read_shortly,
     running,
     take,
@@ -522,6 +523,42 @@ async def test_an_apology_that_no_place_takes_is_given_up(store: Store) -> None:
         await all_mended(store)
 
     assert platform.shown.screen == {}
+
+
+async def test_a_question_that_was_taken_back_gets_no_apology(store: Store) -> None:
+    platform, queue = Adopting(), a_queue(store)
+    await given_up_unseen(queue)
+    await queue.forget(a_turn().id)
+
+    async with mending(queue, platform):
+        await all_mended(store)
+
+    assert platform.shown.screen == {}
+
+
+async def test_an_end_that_is_written_late_is_none_that_gave_way_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mender_module, "AWAY_SECONDS", LEASE)
+    platform, queue = FakePlatform(), a_queue(store)
+    platform.shown.screen["m1"] = Page(0, "Half", final=True, last=True)
+    platform.shown.errors = [WriteFailed("away")]
+    await queue.admit(a_turn())
+    await queue.back(await take(queue), delay_seconds=0, counts=True)
+    await queue.finish(await take(queue), Shown(("m1",), "Sorry.", outcome="dead"), None)
+
+    async with mending(queue, platform):
+        await until(lambda: not platform.shown.errors)
+        await press(store)
+        anew = await take(queue)
+        await platform.shown.edit("m1", Page(0, "New", final=False))
+        await asyncio.sleep(3 * LEASE)
+        assert platform.shown.text == "New"
+
+        await queue.finish(anew, Shown(("m1",), "New", outcome="done"), None)
+        await all_mended(store)
+
+    assert platform.shown.text == "New"
 
 
 async def test_an_answer_that_needed_one_try_is_not_looked_at(store: Store) -> None:

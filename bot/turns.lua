@@ -310,7 +310,8 @@ function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange, history_
   if outcome == 'dead' then
     redis.call('XADD', key('dead'), 'MAXLEN', '~', 1000, '*', 'turn', id)
     keep(key('dead'))
-    note_late(id, pages)
+    -- Of a turn that could not be read nobody knows the end: it may have no word of its own yet.
+    if shown ~= '' then note_late(id, pages) end
   end
   redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown, 'cuts', cuts)
   keep(name)

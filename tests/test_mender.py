@@ -32,6 +32,7 @@ from tests.at_work import (
     a_worker,
     press,
     read_shortly,
+    ready,
     running,
     take,
 )
@@ -559,6 +560,25 @@ async def test_an_end_that_is_written_late_is_none_that_gave_way_meanwhile(
         await all_mended(store)
 
     assert platform.shown.text == "New"
+
+
+async def test_what_another_version_asked_leaves_the_answer_that_stands(store: Store) -> None:
+    platform, queue = FakePlatform(), a_queue(store)
+    await queue.admit(a_turn())
+    said = Exchange("console:1", a_turn().person, 1000.0, "question 1", "Hi")
+    await queue.finish(await take(queue), Shown(("m1",), "Hi", "Hi", outcome="done"), said)
+    platform.shown.screen["m1"] = Page(0, "Hi", final=True, last=True)
+    await press(store)
+    name, (token,) = store.key("turn", "console:1"), await ready(queue)
+    body = await store.command("HGET", name, "body")
+    await store.command("HSET", name, "body", "{}")
+    assert await queue.take(token) is None
+    await store.command("HSET", name, "body", body)
+
+    async with mending(queue, platform):
+        await all_mended(store)
+
+    assert platform.shown.text == "Hi"
 
 
 async def test_an_answer_that_needed_one_try_is_not_looked_at(store: Store) -> None:

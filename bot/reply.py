@@ -308,9 +308,20 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
     One that is gone, or takes no edits any more, stays as it is: nobody would know of another.
     """
     draft = Draft(limit=surface.limit, measure=surface.measure, left=shown, former="")
-    for message_id, page in zip(shown.pages, draft.pages(len(shown.pages)), strict=False):
+    pages = draft.pages(len(shown.pages))
+    if shown.outcome == "dead" and 0 < len(shown.pages) < len(pages):
+        pages = _closed(draft, pages[: len(shown.pages)])
+    for message_id, page in zip(shown.pages, pages, strict=False):
         if budget := surface.budget(page, new=False):
             deadline = asyncio.get_running_loop().time() + patience
             await budgets.final(budget, deadline=deadline)
         with suppress(MessageGone, WriteRefused):
             await surface.edit(message_id, page)
+
+
+def _closed(draft: Draft, pages: Sequence[Page]) -> list[Page]:
+    """Return the pages with an apology at their end, for those behind them have no message."""
+    *others, last = pages
+    stands = {page.number: page.text for page in pages}
+    text, _ = draft.refuse(stands, last.number, GivenUp.apology)
+    return [*others, Page(last.number, text, final=True, last=True)]

@@ -581,6 +581,24 @@ async def test_what_another_version_asked_leaves_the_answer_that_stands(store: S
     assert platform.shown.text == "Hi"
 
 
+async def test_an_apology_that_does_not_fit_below_the_text_stands_there_all_the_same(
+    store: Store,
+) -> None:
+    platform, queue = FakePlatform(), a_queue(store)
+    words = "w" * platform.shown.limit
+    platform.shown.screen["m1"] = Page(0, words, final=False)
+    platform.shown.posted = 1
+    await queue.admit(a_turn())
+    await queue.back(await take(queue), delay_seconds=0, counts=True)
+    text = f"{words}\n\n{GivenUp.apology}"
+    await queue.finish(await take(queue), Shown(("m1",), text, words, outcome="dead"), None)
+
+    async with mending(queue, platform):
+        await all_mended(store)
+
+    assert GivenUp.apology in platform.shown.text
+
+
 async def test_an_answer_that_needed_one_try_is_not_looked_at(store: Store) -> None:
     queue = a_queue(store)
     await queue.admit(a_turn())

@@ -527,7 +527,7 @@ async def test_what_waits_in_a_session_that_is_left_and_taken_up_is_told_to_the_
             await until(lambda: "three" in new.texts)
 
 
-async def test_what_waits_of_the_former_session_numbers_nothing_of_the_one_that_is_taken_up_again(
+async def test_what_waits_of_a_former_session_that_ends_is_told_to_the_next_process(
     store: Store,
 ) -> None:
     stuck, new = FakeIntake(), FakeIntake()
@@ -535,18 +535,16 @@ async def test_what_waits_of_the_former_session_numbers_nothing_of_the_one_that_
         ada, hidden = await a_hidden_session(emulator, store)
         async with a_process(emulator, stuck, store):
             await emulator.say(emulator.dm(ada), ada, "two")
-            await until(lambda: stuck.turns)
+            await until(lambda: "two" in stuck.texts)
+            stuck.open.clear()
             await hidden.back()
             await until(lambda: "one" in stuck.texts)
-            stuck.open.clear()
-            await emulator.say(emulator.dm(ada), ada, "three")
-            await until(lambda: "three" in stuck.texts)
             await emulator.invalidate()
-            await until(lambda: emulator.resumes == 2)
+            await until(lambda: emulator.sessions == 3)
             await asyncio.sleep(0.2)  # ten looks at what is to be saved
 
         async with a_process(emulator, new, store):
-            await until(lambda: "three" in new.texts)
+            await until(lambda: "one" in new.texts)
 
 
 async def test_a_process_does_not_go_back_to_a_session_of_its_own_that_has_ended(

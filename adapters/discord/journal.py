@@ -58,6 +58,11 @@ class Journal:
             _current.reset(tokens[0])
             _event.reset(tokens[1])
 
+    @property
+    def waits(self) -> bool:
+        """Whether somebody still deals with an event of the session."""
+        return any(one.holds for one in self._events)
+
     def dealt_with(self, received: int) -> int:
         """Return the number up to which no event waits, with `received` the last one that came."""
         return next((one.seq - 1 for one in self._events if one.holds), received)

@@ -167,9 +167,8 @@ class Shard:
             self._session = connection.session or self._session
             self._fresh &= self._session is None
         if not goes_on:
-            self._session, self._left = self._left, None
-            if self._session:
-                self.journal.new_session()
+            # What waits of the former one may be nowhere in ours: one that begins looks for it.
+            self._session, self._left = None if self.journal.waits else self._left, None
 
     async def _resumable(self, intents: int) -> Session | None:
         """Return the session to resume; not one that another process has taken meanwhile.

@@ -317,7 +317,7 @@ function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange, history_
   keep(name)
   -- What was posted while the store was away was not saved before.
   note_posted(turn.thread, pages)
-  if tonumber(fence) > 1 then mend_later(id, turn.thread, landed) end
+  if tonumber(fence) > 1 or outcome == 'dead' then mend_later(id, turn.thread, landed) end
   redis.call('LREM', key('mailbox', turn.thread), 1, id)
   close(id, turn.person)
   release(id, turn)

@@ -581,6 +581,23 @@ async def test_what_another_version_asked_leaves_the_answer_that_stands(store: S
     assert platform.shown.text == "Hi"
 
 
+async def test_a_question_that_the_first_to_take_it_could_not_read_gets_an_apology(
+    store: Store,
+) -> None:
+    platform, queue = Adopting(), a_queue(store)
+    await queue.admit(a_turn())
+    name, (token,) = store.key("turn", "console:1"), await ready(queue)
+    body = await store.command("HGET", name, "body")
+    await store.command("HSET", name, "body", "{}")
+    assert await queue.take(token) is None
+    await store.command("HSET", name, "body", body)
+
+    async with mending(queue, platform):
+        await all_mended(store)
+
+    assert platform.shown.text == GivenUp.apology
+
+
 async def test_an_apology_that_does_not_fit_below_the_text_stands_there_all_the_same(
     store: Store,
 ) -> None:

@@ -191,10 +191,10 @@ class Model:
             known.former = known.after = None
         if outcome == "dead":
             self.dead.append(turn_id)
-            known.late += shown.pages
+            known.late += shown.pages if shown.text else ()
         known.state, known.shown = outcome, shown
         thread.mailbox.remove(turn_id)
-        if known.fence > 1:
+        if known.fence > 1 or outcome == "dead":
             self.mend[turn_id], known.looks = LANDING, 0
 
     def may_be_mended(self, turn_id: str) -> bool:

@@ -12,10 +12,13 @@ import pytest
 from bot import worker as worker_module
 from bot.budget import EditBudgets
 from bot.conversation import Conversation
-from bot.domain import Person, ThreadKey, Turn
+from bot.domain import Person, Shown, ThreadKey, Turn
 from bot.history import History
+from bot.mender import Mender
+from bot.ports import Platform
 from bot.store import Store
-from bot.turns import Limits, Taken, Token, TurnQueue
+from bot.tasks import cancelled
+from bot.turns import Limits, Mend, Taken, Token, TurnQueue
 from bot.worker import Worker
 from tests.fakes import FakeModel, FakePlatform
 
@@ -124,3 +127,49 @@ async def expire(store: Store, token: Token, worker: str) -> None:
 
 async def press(store: Store, number: int = 1, *, press_id: str = "p1") -> None:
     await a_queue(store).regenerate(f"console:{number}", person_id="u1", press_id=press_id)
+
+
+@asynccontextmanager
+async def mending(queue: TurnQueue, platform: Platform) -> AsyncIterator[None]:
+    """Mend as a worker does besides its work."""
+    mender = Mender(
+        queue=queue,
+        platforms={platform.name: platform},
+        conversation=a_conversation(queue.store, FakeModel()),
+        lease_seconds=LEASE,
+    )
+    task = asyncio.create_task(mender.run())
+    try:
+        yield
+    finally:
+        await cancelled(task)
+
+
+async def given_up_unseen(queue: TurnQueue, turn: Turn | None = None) -> None:
+    turn = turn or a_turn()
+    await queue.admit(turn)
+    await queue.back(await take(queue, turn.key.platform), delay_seconds=0, counts=True)
+    await queue.finish(await take(queue, turn.key.platform), Shown(outcome="dead"), None)
+
+
+async def shows(platform: FakePlatform, screen: dict[str, str]) -> None:
+    async with asyncio.timeout(8):
+        while {name: page.text for name, page in platform.shown.screen.items()} != screen:
+            await asyncio.sleep(0.02)
+
+
+async def to_mend(store: Store) -> int:
+    return int(await store.command("ZCARD", store.key("mend", "console")))
+
+
+async def all_mended(store: Store) -> None:
+    async with asyncio.timeout(10):
+        while await to_mend(store):
+            await asyncio.sleep(0.02)
+
+
+async def due(queue: TurnQueue, *, patience: float = 60.0) -> Mend:
+    async with asyncio.timeout(10):
+        while not (mend := await queue.mend("console", patience=patience)):
+            await asyncio.sleep(0.02)
+    return mend

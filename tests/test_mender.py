@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,26 +14,26 @@ from bot import mender as mender_module
 from bot import turns as turns_module
 from bot import worker as worker_module
 from bot.domain import Exchange, Page, Shown, Turn
-from bot.errors import GivenUp, PlaceGone, SurfaceError, WriteDelayed, WriteFailed
-from bot.mender import Mender
-from bot.ports import Platform
+from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteFailed
 from bot.store import Store, connect
-from bot.tasks import cancelled
-from bot.turns import Mend, Taken, Token, TurnQueue
+from bot.turns import Taken, Token, TurnQueue
 from tests.at_work import (
     KEY,
     LEASE,
     LIMITS,
     WORDS,
-    a_conversation,
     a_queue,
     a_turn,
     a_worker,
+    all_mended,
+    due,
+    mending,
     press,
     read_shortly,
-    ready,
     running,
+    shows,
     take,
+    to_mend,
 )
 from tests.fakes import FakeModel, FakePlatform, FakeSurface
 from tests.outage import SocketLine, line
@@ -72,38 +71,6 @@ async def a_reply_begins(store: Store, platform: FakePlatform, *, within: float 
 async def knows(store: Store, message: str) -> None:
     """Let the queue know of a message, as after its post."""
     await store.command("SET", store.key("posted", "console", message), str(KEY))
-
-
-async def shows(platform: FakePlatform, screen: dict[str, str]) -> None:
-    async with asyncio.timeout(8):
-        while {name: page.text for name, page in platform.shown.screen.items()} != screen:
-            await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def mending(queue: TurnQueue, platform: Platform) -> AsyncIterator[None]:
-    """Mend as a worker does besides its work."""
-    mender = Mender(
-        queue=queue,
-        platforms={platform.name: platform},
-        conversation=a_conversation(queue.store, FakeModel()),
-        lease_seconds=LEASE,
-    )
-    task = asyncio.create_task(mender.run())
-    try:
-        yield
-    finally:
-        await cancelled(task)
-
-
-async def to_mend(store: Store) -> int:
-    return int(await store.command("ZCARD", store.key("mend", "console")))
-
-
-async def all_mended(store: Store) -> None:
-    async with asyncio.timeout(10):
-        while await to_mend(store):
-            await asyncio.sleep(0.02)
 
 
 async def test_a_worker_that_lost_its_lease_restores_the_final_text(store: Store) -> None:
@@ -446,13 +413,6 @@ async def ended_by_a_second_try(queue: TurnQueue, number: int = 1) -> Taken:
     return taken
 
 
-async def due(queue: TurnQueue, *, patience: float = 60.0) -> Mend:
-    async with asyncio.timeout(10):
-        while not (mend := await queue.mend("console", patience=patience)):
-            await asyncio.sleep(0.02)
-    return mend
-
-
 async def test_what_a_dead_worker_began_to_mend_is_mended_by_another(store: Store) -> None:
     platform, queue = FakePlatform(), a_queue(store)
     await platform.shown.post(Page(0, "The end.", final=True))
@@ -463,78 +423,6 @@ async def test_what_a_dead_worker_began_to_mend_is_mended_by_another(store: Stor
     async with mending(queue, platform):
         await shows(platform, {"m1": "The end."})
         await all_mended(store)
-
-
-@dataclass
-class Adopting(FakePlatform):
-    """Of a turn that was tried before it takes over the page that stands there, as platforms do."""
-
-    @asynccontextmanager
-    async def surface(
-        self, turn: Turn, *, again: bool = False, ended: bool = False
-    ) -> AsyncIterator[FakeSurface]:
-        async with super().surface(turn, again=again, ended=ended) as surface:
-            if again:
-                surface.screen.clear()
-                surface.posted = 0
-            yield surface
-
-
-async def given_up_unseen(queue: TurnQueue, turn: Turn | None = None) -> None:
-    turn = turn or a_turn()
-    await queue.admit(turn)
-    await queue.back(await take(queue, turn.key.platform), delay_seconds=0, counts=True)
-    await queue.finish(await take(queue, turn.key.platform), Shown(outcome="dead"), None)
-
-
-async def test_a_turn_that_ended_before_anything_stood_anywhere_gets_its_apology(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
-    platform, queue = Adopting(unseen=2), a_queue(store)
-    # It cannot be taken for a stray.
-    platform.left = ["m1"]
-    platform.shown.errors = [WriteFailed("away")]
-
-    await given_up_unseen(queue)
-    async with mending(queue, platform):
-        await shows(platform, {"m1": GivenUp.apology})
-        await all_mended(store)
-
-    assert platform.shown.screen["m1"].last
-
-
-async def test_an_apology_whose_mender_died_stands_there_once(store: Store) -> None:
-    platform, queue = Adopting(), a_queue(store)
-    await given_up_unseen(queue)
-    await due(a_queue(store, "dead"), patience=0.5)
-    await platform.shown.post(Page(0, GivenUp.apology, final=True, last=True))
-
-    async with mending(queue, platform):
-        await all_mended(store)
-
-    assert platform.shown.text == GivenUp.apology
-
-
-async def test_an_apology_that_no_place_takes_is_given_up(store: Store) -> None:
-    platform, queue = FakePlatform(error=PlaceGone("archived")), a_queue(store)
-    await given_up_unseen(queue)
-
-    async with mending(queue, platform):
-        await all_mended(store)
-
-    assert platform.shown.screen == {}
-
-
-async def test_a_question_that_was_taken_back_gets_no_apology(store: Store) -> None:
-    platform, queue = Adopting(), a_queue(store)
-    await given_up_unseen(queue)
-    await queue.forget(a_turn().id)
-
-    async with mending(queue, platform):
-        await all_mended(store)
-
-    assert platform.shown.screen == {}
 
 
 async def test_an_end_that_is_written_late_is_none_that_gave_way_meanwhile(
@@ -560,60 +448,6 @@ async def test_an_end_that_is_written_late_is_none_that_gave_way_meanwhile(
         await all_mended(store)
 
     assert platform.shown.text == "New"
-
-
-async def test_what_another_version_asked_leaves_the_answer_that_stands(store: Store) -> None:
-    platform, queue = FakePlatform(), a_queue(store)
-    await queue.admit(a_turn())
-    said = Exchange("console:1", a_turn().person, 1000.0, "question 1", "Hi")
-    await queue.finish(await take(queue), Shown(("m1",), "Hi", "Hi", outcome="done"), said)
-    platform.shown.screen["m1"] = Page(0, "Hi", final=True, last=True)
-    await press(store)
-    name, (token,) = store.key("turn", "console:1"), await ready(queue)
-    body = await store.command("HGET", name, "body")
-    await store.command("HSET", name, "body", "{}")
-    assert await queue.take(token) is None
-    await store.command("HSET", name, "body", body)
-
-    async with mending(queue, platform):
-        await all_mended(store)
-
-    assert platform.shown.text == "Hi"
-
-
-async def test_a_question_that_the_first_to_take_it_could_not_read_gets_an_apology(
-    store: Store,
-) -> None:
-    platform, queue = Adopting(), a_queue(store)
-    await queue.admit(a_turn())
-    name, (token,) = store.key("turn", "console:1"), await ready(queue)
-    body = await store.command("HGET", name, "body")
-    await store.command("HSET", name, "body", "{}")
-    assert await queue.take(token) is None
-    await store.command("HSET", name, "body", body)
-
-    async with mending(queue, platform):
-        await all_mended(store)
-
-    assert platform.shown.text == GivenUp.apology
-
-
-async def test_an_apology_that_does_not_fit_below_the_text_stands_there_all_the_same(
-    store: Store,
-) -> None:
-    platform, queue = FakePlatform(), a_queue(store)
-    words = "w" * platform.shown.limit
-    platform.shown.screen["m1"] = Page(0, words, final=False)
-    platform.shown.posted = 1
-    await queue.admit(a_turn())
-    await queue.back(await take(queue), delay_seconds=0, counts=True)
-    text = f"{words}\n\n{GivenUp.apology}"
-    await queue.finish(await take(queue), Shown(("m1",), text, words, outcome="dead"), None)
-
-    async with mending(queue, platform):
-        await all_mended(store)
-
-    assert GivenUp.apology in platform.shown.text
 
 
 async def test_an_answer_that_needed_one_try_is_not_looked_at(store: Store) -> None:

@@ -77,20 +77,23 @@ class World:
             planted[name] += times - fault.times
         return self._effects + planted
 
-    async def kill(self, victim: Bot) -> int:
-        """Kill a process, and remember what it was at work on."""
+    async def kill(self, *victims: Bot) -> int:
+        """Kill processes that run, all at once, and remember what they were at work on."""
         at = time.monotonic()
-        victim.kill()
-        await self.remember(at, victim)
-        return 1
+        for victim in victims:
+            victim.kill()
+        await self.remember(at, *victims)
+        return len(victims)
 
-    async def remember(self, at: float, victim: Bot) -> None:
-        up = frozenset(one.process.pid for one in self.fleet.up()) - {victim.process.pid}
-        held = frozenset[int]()
-        # Where the store is away nobody knows.
-        with suppress(RedisError, OSError):
-            held = await self.server.held_by(victim.process.pid)
-        self.kills.append(Kill(at, held, victim.process.pid, up))
+    async def remember(self, at: float, *victims: Bot) -> None:
+        gone = {one.process.pid for one in victims}
+        up = frozenset(one.process.pid for one in self.fleet.up()) - gone
+        for pid in gone:
+            held = frozenset[int]()
+            # Where the store is away nobody knows.
+            with suppress(RedisError, OSError):
+                held = await self.server.held_by(pid)
+            self.kills.append(Kill(at, held, pid, up))
 
     async def kill_at(self, moment: Callable[[Call], bool]) -> int:
         """Kill the process whose call this is: its work is done, and it will never hear of it."""
@@ -142,7 +145,7 @@ async def kill_at_admission(world: World) -> int:
     await asyncio.sleep(world.between(0.0, 0.02))
     hearing = world.fleet.hearing()
     victims = world.rng.choice([hearing, *([one] for one in hearing)])
-    return sum([await world.kill(one) for one in victims])
+    return await world.kill(*victims)
 
 
 async def kill_at_first_post(world: World) -> int:

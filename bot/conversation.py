@@ -15,7 +15,7 @@ from bot.history import History
 from bot.lease import Lease
 from bot.ports import Model, Surface
 from bot.prompt import compose
-from bot.reply import Reply, restore
+from bot.reply import Reply, apologize, restore
 from bot.tasks import cancelled
 
 
@@ -95,11 +95,7 @@ class Conversation:
 
     async def apologize(self, surface: Surface) -> str:
         """Post an apology alone and return its message id. Raises SurfaceError."""
-        page = Page(0, GivenUp.apology, final=True, last=True)
-        if budget := surface.budget(page, new=True):
-            deadline = asyncio.get_running_loop().time() + self._patience
-            await self._budgets.final(budget, deadline=deadline)
-        return await surface.post(page)
+        return await apologize(surface=surface, budgets=self._budgets, patience=self._patience)
 
     async def restore(self, ended: Shown, surface: Surface, *, posted: Sequence[str]) -> None:
         """Write an ended reply once more, over what may have landed late. Raises SurfaceError.

@@ -312,11 +312,22 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
     if shown.outcome == "dead" and 0 < len(shown.pages) < len(pages):
         pages = _closed(draft, pages[: len(shown.pages)])
     for message_id, page in zip(shown.pages, pages, strict=False):
-        if budget := surface.budget(page, new=False):
-            deadline = asyncio.get_running_loop().time() + patience
-            await budgets.final(budget, deadline=deadline)
+        await _final_slot(surface.budget(page, new=False), budgets, patience)
         with suppress(MessageGone, WriteRefused):
             await surface.edit(message_id, page)
+
+
+async def apologize(*, surface: Surface, budgets: EditBudgets, patience: float) -> str:
+    """Post an apology alone and return its message id; SurfaceError."""
+    page = Page(0, GivenUp.apology, final=True, last=True)
+    await _final_slot(surface.budget(page, new=True), budgets, patience)
+    return await surface.post(page)
+
+
+async def _final_slot(budget: EditBudget | None, budgets: EditBudgets, patience: float) -> None:
+    if budget:
+        deadline = asyncio.get_running_loop().time() + patience
+        await budgets.final(budget, deadline=deadline)
 
 
 def _closed(draft: Draft, pages: Sequence[Page]) -> list[Page]:

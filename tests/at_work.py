@@ -7,9 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-import pytest
-
-from bot import worker as worker_module
 from bot.budget import EditBudgets
 from bot.conversation import Conversation
 from bot.domain import Person, Shown, ThreadKey, Turn
@@ -26,11 +23,6 @@ KEY = ThreadKey("console", "local", "ann", "t1")
 LEASE = 0.3  # seconds
 LIMITS = Limits(waiting_per_thread=50, waiting_per_person=50, waiting=100, running_per_person=10)
 WORDS = [f"word{number} " for number in range(30)]
-
-
-def read_shortly(patch: pytest.MonkeyPatch) -> None:
-    """Let workers look up often, so that they end soon."""
-    patch.setattr(worker_module, "BLOCK_SECONDS", 0.1)
 
 
 def a_turn(number: int = 1, *, thread: str = "t1", text: str = "") -> Turn:

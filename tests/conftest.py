@@ -62,3 +62,15 @@ async def model() -> AsyncIterator[ModelEmulator]:
     """An emulated model server."""
     async with ModelEmulator() as emulator:
         yield emulator
+
+
+@pytest.fixture
+def short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers look up often, so that they end soon."""
+    monkeypatch.setattr("bot.worker.BLOCK_SECONDS", 0.1)
+
+
+@pytest.fixture
+def short_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What listens to Slack looks up often."""
+    monkeypatch.setattr("adapters.slack.watch._BEAT_SECONDS", 0.02)

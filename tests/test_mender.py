@@ -29,7 +29,6 @@ from tests.at_work import (
     due,
     mending,
     press,
-    read_shortly,
     running,
     shows,
     take,
@@ -39,10 +38,7 @@ from tests.fakes import FakeModel, FakePlatform, FakeSurface
 from tests.outage import SocketLine, line
 from tests.waiting import until
 
-
-@pytest.fixture(autouse=True)
-def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    read_shortly(monkeypatch)
+pytestmark = pytest.mark.usefixtures("short_reads")
 
 
 async def taken_by_another(store: Store) -> tuple[TurnQueue, Taken]:

@@ -20,17 +20,13 @@ from tests.at_work import (
     given_up_unseen,
     mending,
     press,
-    read_shortly,
     ready,
     shows,
     take,
 )
 from tests.fakes import FakePlatform, FakeSurface
 
-
-@pytest.fixture(autouse=True)
-def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    read_shortly(monkeypatch)
+pytestmark = pytest.mark.usefixtures("short_reads")
 
 
 @dataclass

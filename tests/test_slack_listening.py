@@ -22,10 +22,7 @@ from tests.slack_outage import (
     used,
 )
 
-
-@pytest.fixture(autouse=True)
-def haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.slack.watch._BEAT_SECONDS", 0.02)
+pytestmark = pytest.mark.usefixtures("short_beats")
 
 
 async def test_fifty_places_are_read_once_and_no_more(store: Store) -> None:

@@ -37,10 +37,7 @@ from tests.slack_outage import (
 from tests.slack_platform import SHORT_PAGES
 from tests.waiting import until
 
-
-@pytest.fixture(autouse=True)
-def haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.slack.watch._BEAT_SECONDS", 0.02)
+pytestmark = pytest.mark.usefixtures("short_beats")
 
 
 # After an outage

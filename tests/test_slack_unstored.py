@@ -24,10 +24,7 @@ from tests.slack_outage import (
 )
 from tests.waiting import until
 
-
-@pytest.fixture(autouse=True)
-def haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.slack.watch._BEAT_SECONDS", 0.02)
+pytestmark = pytest.mark.usefixtures("short_beats")
 
 
 async def test_a_store_that_is_away_during_the_look_loses_nothing(store: Store) -> None:

@@ -27,7 +27,6 @@ from tests.at_work import (
     all_ended,
     expire,
     outcome,
-    read_shortly,
     ready,
     remembered,
     running,
@@ -36,10 +35,7 @@ from tests.at_work import (
 from tests.fakes import FakeModel, FakePlatform, FakeSurface
 from tests.waiting import until
 
-
-@pytest.fixture(autouse=True)
-def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    read_shortly(monkeypatch)
+pytestmark = pytest.mark.usefixtures("short_reads")
 
 
 async def test_an_admitted_turn_is_answered_and_remembered(store: Store) -> None:

@@ -16,17 +16,13 @@ from tests.at_work import (
     all_ended,
     outcome,
     press,
-    read_shortly,
     remembered,
     running,
     take,
 )
 from tests.fakes import FakeModel, FakePlatform
 
-
-@pytest.fixture(autouse=True)
-def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    read_shortly(monkeypatch)
+pytestmark = pytest.mark.usefixtures("short_reads")
 
 
 async def test_an_answer_written_anew_takes_the_place_of_the_former(store: Store) -> None:

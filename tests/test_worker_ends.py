@@ -23,7 +23,6 @@ from tests.at_work import (
     all_ended,
     outcome,
     press,
-    read_shortly,
     ready,
     remembered,
     running,
@@ -33,10 +32,7 @@ from tests.fakes import FakeModel, FakePlatform, FakeSurface
 from tests.outage import SocketLine, line
 from tests.waiting import until
 
-
-@pytest.fixture(autouse=True)
-def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    read_shortly(monkeypatch)
+pytestmark = pytest.mark.usefixtures("short_reads")
 
 
 @dataclass

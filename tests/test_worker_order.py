@@ -22,17 +22,13 @@ from tests.at_work import (
     a_worker,
     all_ended,
     expire,
-    read_shortly,
     ready,
     remembered,
     running,
 )
 from tests.fakes import FakeModel, FakePlatform, FakeSurface
 
-
-@pytest.fixture(autouse=True)
-def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    read_shortly(monkeypatch)
+pytestmark = pytest.mark.usefixtures("short_reads")
 
 
 async def test_a_worker_takes_no_more_than_its_capacity(store: Store) -> None:

@@ -25,7 +25,6 @@ from tests.at_work import (
     all_ended,
     expire,
     outcome,
-    read_shortly,
     ready,
     remembered,
     running,
@@ -35,10 +34,7 @@ from tests.fakes import FakeModel, FakePlatform, FakeSurface
 from tests.outage import SocketLine, line
 from tests.waiting import until
 
-
-@pytest.fixture(autouse=True)
-def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    read_shortly(monkeypatch)
+pytestmark = pytest.mark.usefixtures("short_reads")
 
 
 class Blinking(TurnQueue):

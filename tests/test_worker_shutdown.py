@@ -22,7 +22,6 @@ from tests.at_work import (
     a_worker,
     all_ended,
     outcome,
-    read_shortly,
     ready,
     running,
     take,
@@ -31,10 +30,7 @@ from tests.fakes import FakeModel, FakePlatform
 from tests.outage import line
 from tests.waiting import until
 
-
-@pytest.fixture(autouse=True)
-def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    read_shortly(monkeypatch)
+pytestmark = pytest.mark.usefixtures("short_reads")
 
 
 async def test_a_worker_that_ends_takes_nothing_more(store: Store) -> None:

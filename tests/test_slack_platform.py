@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode, urlsplit
 
@@ -16,7 +17,17 @@ from bot.ports import Platform
 from tests.emulators.faults import How
 from tests.emulators.slack import SlackEmulator
 from tests.fakes import FakeIntake
-from tests.slack_platform import dm_event, hearing, joined, send, send_body, serving, signed
+from tests.slack_platform import (
+    Transport,
+    both_transports,
+    dm_event,
+    hearing,
+    joined,
+    send,
+    send_body,
+    serving,
+    signed,
+)
 from tests.waiting import until
 
 
@@ -85,6 +96,7 @@ async def test_http_needs_a_signing_secret() -> None:
         {"X-Slack-Signature": "v0=é"},
         {"X-Slack-Request-Timestamp": "tomorrow"},
         {"X-Slack-Request-Timestamp": "1"},
+        {"X-Slack-Request-Timestamp": "1" * 310},
         {"X-Slack-Request-Timestamp": None},
         {"X-Slack-Signature": None},
     ],
@@ -100,7 +112,7 @@ async def test_a_request_that_slack_did_not_sign_is_refused(
 
         assert status == 401
         assert not intake.asked
-        assert "why?" not in caplog.text
+        assert not caplog.records
 
 
 @pytest.mark.parametrize(
@@ -127,7 +139,7 @@ async def test_a_body_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("kind", "bodies"),
     [
-        ("application/json", ["", "{", "[]", "null", "5", "{}", "payload=x"]),
+        ("application/json", ["", "{", "[]", "null", "5", "{}", "payload=x", "[" * 100_000]),
         ("application/x-www-form-urlencoded", ["", "payload=x", "payload=[]", "payload=null"]),
     ],
 )
@@ -167,6 +179,55 @@ async def test_an_event_that_cannot_be_read_is_acknowledged_with_one_line_in_the
         assert not intake.asked
         assert len(caplog.records) == 1
         assert "why?" not in caplog.text
+
+
+OURS = {"type": "event_callback", "team_id": SlackEmulator.team_id}
+
+
+@both_transports
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**OURS, "event": None},
+        {**OURS, "event": []},
+        {**OURS, "event": "message"},
+        {**OURS, "event": None, "is_ext_shared_channel": True},
+        {**OURS, "event": {"type": "message"}, "authorizations": [None]},
+        {**OURS, "event": {"type": "message"}, "authorizations": 5},
+        {**OURS, "event": {"type": "message"}, "enterprise": 5},
+        {"type": "event_callback", "event": None},
+        {"event": None},
+        {"event": [1]},
+        {"event": "message"},
+        {"team_id": SlackEmulator.team_id},
+        {"type": "a_type_of_next_year"},
+    ],
+    ids=str,
+)
+async def test_a_body_of_another_shape_is_answered_with_one_line_in_the_log(
+    body: dict[str, object], transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake, transport):
+        delivery = await slack.deliver(body)
+
+        assert delivery.status in (200, 400)
+        assert not intake.asked
+    assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
+
+
+@both_transports
+async def test_that_slack_limits_our_events_is_a_warning_with_the_minute(
+    transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    limited = {"type": "app_rate_limited", "token": "x", "minute_rate_limited": 1518467820}
+    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), transport):
+        delivery = await slack.deliver({**limited, "team_id": slack.team_id, "api_app_id": "A1"})
+
+        assert delivery.status == 200
+    assert [one.levelno for one in caplog.records] == [logging.WARNING]
+    assert "2018-02-12T20:37" in caplog.text
+    assert SlackEmulator.team_id in caplog.text
 
 
 @pytest.mark.parametrize("missing", ["user_id", "channel_id", "trigger_id"])

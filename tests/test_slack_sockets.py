@@ -282,17 +282,19 @@ def has_heard(intake: FakeIntake, count: int) -> bool:
     return len(intake.turns) == count
 
 
-async def test_a_frame_that_cannot_be_read_ends_nothing() -> None:
+async def test_a_frame_that_cannot_be_read_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, listening(slack, intake):
         await slack.send_frame("no JSON")
         await slack.send_frame('["no object"]')
+        await slack.send_frame("[" * 100_000)
         await slack.send_frame('{"type": "events_api", "envelope_id": "1", "payload": 1}')
 
         await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
 
         assert (slack.sockets, opened(slack)) == (2, 2)
+        assert {(one.levelno, one.exc_info) for one in caplog.records} == {(logging.WARNING, None)}
 
 
 def test_the_libraries_are_as_their_internals_were_read() -> None:

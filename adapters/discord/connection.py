@@ -17,6 +17,7 @@ import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
 from adapters.discord.journal import Journal
+from bot.hearing import Hearing
 
 # The events that somebody waits for; all others only keep the library's picture of the guilds.
 OURS = ("MESSAGE_CREATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK", "INTERACTION_CREATE")
@@ -62,10 +63,16 @@ class Connection:
     """
 
     def __init__(
-        self, client: discord.Client, journal: Journal, *, ready: Callable[[], None]
+        self,
+        client: discord.Client,
+        journal: Journal,
+        *,
+        hearing: Hearing,
+        ready: Callable[[], None],
     ) -> None:
         self._client = client
         self._journal = journal
+        self._hearing = hearing
         self._ready = ready
         self._socket: DiscordWebSocket | None = None
 
@@ -75,6 +82,7 @@ class Connection:
         for name in OURS:
             parsers[name] = partial(self._handle, parsers[name])
         parsers["READY"] = partial(self._begin, parsers["READY"])
+        parsers["RESUMED"] = partial(self._go_on, parsers["RESUMED"])
 
     @property
     def session(self) -> Session | None:
@@ -109,6 +117,8 @@ class Connection:
                 await self._socket.poll_event()
         except ReconnectWebSocket as over:
             return over.resume
+        finally:
+            self._hearing.note(is_open=False)
 
     async def starts(self) -> Starts:
         """Return how many sessions the bot may still begin."""
@@ -132,8 +142,13 @@ class Connection:
             parse(data)
             self._ready()
 
+        self._hearing.note(is_open=True)
         self._journal.new_session()
         self._note(0, begin, data)
+
+    def _go_on(self, parse: _Parser, data: Any) -> None:
+        self._hearing.note(is_open=True)
+        parse(data)
 
     def _note(self, message_id: int, parse: _Parser, data: Any) -> None:
         seq = self._socket.sequence if self._socket else None

@@ -28,6 +28,7 @@ from adapters.slack.surface import open_surface
 from adapters.slack.watch import Watch
 from bot.domain import Turn
 from bot.errors import CannotStart, SurfaceError
+from bot.hearing import Hearing
 from bot.intake import Intake
 from bot.ports import Surface
 from bot.proxy import proxy_for
@@ -87,6 +88,7 @@ class SlackPlatform:
         self._people = People(client)
         self._statuses = Statuses(client)
         self._budgets = budgets
+        self._hearing = Hearing()
         self._streams = Streams(client, identity=identity, budgets=budgets)
 
     def surface(
@@ -122,11 +124,15 @@ class SlackPlatform:
         inbound = self._inbound(intake, note=listening.note if listening else _nothing)
         watch = self._watch(listening, inbound) if listening else None
         app = self._app(intake, inbound, on_event=(watch or inbound).on_event)
-        sockets = Sockets(app, address=address, proxy=self._client.proxy)
+        sockets = Sockets(app, address=address, hearing=self._hearing, proxy=self._client.proxy)
         jobs = [asyncio.create_task(sockets.keep())]
         if watch:
             jobs.append(asyncio.create_task(watch.keep(lambda: sockets.are_open)))
         await together(*jobs)
+
+    def silence(self) -> float:
+        """Return for how many seconds no socket has been open; 0 while one is."""
+        return self._hearing.silence()
 
     def handler(self, intake: Intake) -> Handler:
         """Return the handler of POST /slack/events, for events, commands and buttons alike.

@@ -93,11 +93,11 @@ class Socket(AsyncBaseSocketModeClient):
     async def _answer(self, request: SocketModeRequest) -> BoltResponse:
         try:
             answer: BoltResponse = await run_async_bolt_app(self._app, request)
-            return answer
         except UNREADABLE as error:
             # Acknowledged, for it would read no better if Slack sent it again.
             log.warning("Slack sent a body that cannot be read: %s", type(error).__name__)
             return BoltResponse(status=200)
+        return answer
 
 
 async def greeted(connection: aiohttp.ClientWebSocketResponse) -> None:

@@ -20,7 +20,7 @@ from adapters.slack.listening import Listening
 from adapters.slack.messages import Messages
 from adapters.slack.missed import Event
 from adapters.slack.people import People
-from adapters.slack.signed_http import Handler, signed_handler
+from adapters.slack.signed_http import BODY_SECONDS, MOST_BODIES, Handler, signed_handler
 from adapters.slack.sockets import Sockets
 from adapters.slack.status import Statuses
 from adapters.slack.streams import Budgets, Streams
@@ -134,16 +134,28 @@ class SlackPlatform:
         """Return for how many seconds no socket has been open; 0 while one is."""
         return self._hearing.silence()
 
-    def handler(self, intake: Intake) -> Handler:
+    def handler(
+        self,
+        intake: Intake,
+        *,
+        most_bodies: int = MOST_BODIES,
+        body_seconds: float = BODY_SECONDS,
+    ) -> Handler:
         """Return the handler of POST /slack/events, for events, commands and buttons alike.
 
+        It reads `most_bodies` at once, whose signatures are not known yet, each for `body_seconds`.
         Raises CannotStart without a signing secret.
         """
         if not self._signing_secret.strip():
             raise CannotStart("SLACK_SIGNING_SECRET is needed to hear Slack over HTTP")
         inbound = self._inbound(intake, note=_nothing)
         app = self._app(intake, inbound, on_event=inbound.on_event)
-        return signed_handler(app, signing_secret=self._signing_secret)
+        return signed_handler(
+            app,
+            signing_secret=self._signing_secret,
+            most_bodies=most_bodies,
+            body_seconds=body_seconds,
+        )
 
     def _inbound(self, intake: Intake, *, note: Callable[[str, str], None]) -> Inbound:
         return Inbound(

@@ -21,22 +21,31 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _TIMESTAMP, _SIGNATURE = "X-Slack-Request-Timestamp", "X-Slack-Signature"
 _FRESH = 300.0  # seconds (docs: "Verifying requests from Slack")
-_BODY_WITHIN = 3.0  # seconds; Slack itself waits no longer for the answer
+_PLAIN = ("", "identity")  # Slack compresses nothing
+BODY_SECONDS = 3.0  # Slack itself waits no longer for the answer
+MOST_BODIES = 32  # Slack's arrive with their headers: what is read for long is a stranger's
+_RETRY_SECONDS = "1"
+_TOLD_SECONDS = 60.0  # between two lines that tell of too many
 
 
-def signed_handler(app: AsyncApp, *, signing_secret: str) -> Handler:
+def signed_handler(
+    app: AsyncApp,
+    *,
+    signing_secret: str,
+    most_bodies: int = MOST_BODIES,
+    body_seconds: float = BODY_SECONDS,
+) -> Handler:
     """Return a handler that lets only what Slack signed, lately and readably, reach the app."""
     verifier = SignatureVerifier(signing_secret)
+    bodies = _Bodies(most=most_bodies, seconds=body_seconds)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         # Before anything is read: a stranger's body may be long, or never end.
+        if request.headers.get("Content-Encoding", "").strip().lower() not in _PLAIN:
+            return web.Response(status=415)
         if not _is_fresh(request):
             return web.Response(status=401)
-        try:
-            async with asyncio.timeout(_BODY_WITHIN):
-                body = await request.read()
-        except TimeoutError:
-            return web.Response(status=408)
+        body = await bodies.read(request)
         if not _is_signed(verifier, request, body):
             return web.Response(status=401)
         try:
@@ -47,6 +56,49 @@ def signed_handler(app: AsyncApp, *, signing_secret: str) -> Handler:
         return await to_aiohttp_response(answer)
 
     return handle
+
+
+class _Bodies:
+    """Reads bodies before it is known who sent them: a bounded number, each for a bounded time.
+
+    Of too many, the one that has been read for longest is given up.
+    """
+
+    def __init__(self, *, most: int, seconds: float) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._reading: dict[asyncio.Timeout, None] = {}  # the oldest first
+        self._tell_at = 0.0  # by the loop's clock
+
+    async def read(self, request: web.Request) -> bytes:
+        """Return the body; raises web.HTTPException if it takes too long or there are too many."""
+        self._make_room(asyncio.get_running_loop().time())
+        limit = asyncio.timeout(self._seconds)
+        try:
+            async with limit:
+                self._reading[limit] = None
+                return await request.read()
+        except TimeoutError:
+            if limit in self._reading:
+                raise web.HTTPRequestTimeout from None
+            # Slack sends it again.
+            raise web.HTTPServiceUnavailable(headers={"Retry-After": _RETRY_SECONDS}) from None
+        finally:
+            self._reading.pop(limit, None)
+
+    def _make_room(self, now: float) -> None:
+        if len(self._reading) < self._most:
+            return
+        oldest = next(iter(self._reading))
+        del self._reading[oldest]
+        if not oldest.expired():
+            oldest.reschedule(now)
+        if now >= self._tell_at:
+            self._tell_at = now + _TOLD_SECONDS
+            log.warning(
+                "Slack's address gets more than %d bodies at once: the oldest ones are given up",
+                self._most,
+            )
 
 
 def _is_fresh(request: web.Request) -> bool:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 from aiohttp.http import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -31,7 +31,9 @@ _MOST_HEADERS = 64
 _MOST_CONNECTIONS = 128
 _CONNECTION_SECONDS = 15.0  # for headers, body and answer together
 _POST_SECONDS = 10.0  # Slack itself gives up after three
-_DRAIN_SECONDS = 1.0  # for a body that nobody reads: closed at once, its sender would see no answer
+# For a body that nobody reads: closed at once, its sender would see no answer. aiohttp 3.14 waits
+# for it, and keeps it in memory, even if the connection is gone.
+_DRAIN_SECONDS = 0.2
 _END_SECONDS = 1.0  # for requests under way when the process ends
 _STORE_SECONDS = 1.0  # that an answer of the store holds
 # A platform that was heard a moment ago is about to be heard again: Discord and Slack have
@@ -221,9 +223,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Drop what aiohttp logs, with a traceback, of each request that is no HTTP."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    """Drop what aiohttp logs, with a traceback, of strangers: no HTTP, or gone before an answer."""
+    return not (record.exc_info and isinstance(record.exc_info[1], _STRANGERS))
 
 
+_STRANGERS = (HttpProcessingError, ClientConnectionResetError)
 _requests_log = log.getChild("requests")
 _requests_log.addFilter(_is_ours)

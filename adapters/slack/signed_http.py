@@ -46,6 +46,8 @@ def signed_handler(
         if not _is_fresh(request):
             return web.Response(status=401)
         body = await bodies.read(request)
+        if isinstance(body, web.Response):
+            return body
         if not _is_signed(verifier, request, body):
             return web.Response(status=401)
         try:
@@ -70,8 +72,8 @@ class _Bodies:
         self._reading: dict[asyncio.Timeout, None] = {}  # the oldest first
         self._tell_at = 0.0  # by the loop's clock
 
-    async def read(self, request: web.Request) -> bytes:
-        """Return the body; raises web.HTTPException if it takes too long or there are too many."""
+    async def read(self, request: web.Request) -> bytes | web.Response:
+        """Return the body, or the refusal if it takes too long or there are too many."""
         self._make_room(asyncio.get_running_loop().time())
         limit = asyncio.timeout(self._seconds)
         try:
@@ -80,9 +82,12 @@ class _Bodies:
                 return await request.read()
         except TimeoutError:
             if limit in self._reading:
-                raise web.HTTPRequestTimeout from None
+                return web.Response(status=408)
             # Slack sends it again.
-            raise web.HTTPServiceUnavailable(headers={"Retry-After": _RETRY_SECONDS}) from None
+            return web.Response(status=503, headers={"Retry-After": _RETRY_SECONDS})
+        except web.HTTPRequestEntityTooLarge:
+            # Returned and not raised: with its traceback the body would stay in memory for long.
+            return web.Response(status=413)
         finally:
             self._reading.pop(limit, None)
 

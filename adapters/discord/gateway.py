@@ -16,6 +16,7 @@ from discord import app_commands
 
 from adapters.discord import inbound
 from adapters.discord.backlog import Backlog
+from adapters.discord.connection import fetch_channel
 from adapters.discord.errors import translated
 from adapters.discord.journal import held
 from adapters.discord.limits import Budgets, counted
@@ -253,8 +254,7 @@ class Gateway(discord.Client):
         channel: object = self._looked_up.get(message.channel.id, message.channel)
         if isinstance(channel, discord.PartialMessageable):
             # A guild or a thread that the gateway has not shown us: a resumed session shows none.
-            async with translated():
-                channel = await self.fetch_channel(channel.id)
+            channel = await fetch_channel(self, channel.id)
             if isinstance(channel, inbound.Channel):
                 self._remember(channel)
         return channel if isinstance(channel, inbound.Channel) else None

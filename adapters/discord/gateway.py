@@ -33,6 +33,10 @@ _log = logging.getLogger(__name__)
 _Refusal = Refused | StoreUnavailable
 
 _HELP = "Ask me something: write your question after my name."
+_DECLINED = (
+    "I do not know this command or button, perhaps it is from another version of me. "
+    "Mention me with your question instead, or use /ask."
+)
 _INTAKE_TIMEOUT = 2.0  # seconds, of the three that Discord waits for an answer
 _CLOSE_TIMEOUT = 5.0  # seconds; discord.py 2.7.1 would wait 30 for the other side
 _LOOK_AGAIN = 2.0  # seconds between two passes for what was missed
@@ -81,8 +85,6 @@ class Gateway(discord.Client):
             await self.login(token)
             if registers:
                 self._start(self._register())
-            else:
-                self._tree()
             await self._shard.attend(self, ready=self._on_session)
         finally:
             # First of all, for they ask Discord through this client.
@@ -116,21 +118,24 @@ class Gateway(discord.Client):
         self._forget(event.message_ids)
 
     async def on_interaction(self, interaction: discord.Interaction) -> None:
-        """Answer a button, whichever process showed it."""
-        data = interaction.data
-        custom_id = data.get("custom_id") if data else None
-        if not isinstance(custom_id, str):
-            return
-        if custom_id.startswith(STOP):
-            self._start(self._stop(interaction, custom_id.removeprefix(STOP)))
-        elif custom_id.startswith(REGENERATE):
-            again = self._intake.regenerate(
-                custom_id.removeprefix(REGENERATE),
-                person_id=str(interaction.user.id),
-                press_id=inbound.turn_id(interaction.id),
-                place=inbound.press_place(interaction),
-            )
-            self._start(self._pressed(interaction, again))
+        """Answer a command or a button of any process, and decline what no version shows now."""
+        match interaction.type.name, interaction.data:
+            case "application_command", {"name": "ask", "options": [{"value": str(prompt)}]} if (
+                interaction.channel_id
+            ):
+                self._start(self._ask(interaction, prompt.strip()))
+            case "component", {"custom_id": str(name)} if name.startswith(STOP):
+                self._start(self._stop(interaction, name.removeprefix(STOP)))
+            case "component", {"custom_id": str(name)} if name.startswith(REGENERATE):
+                again = self._intake.regenerate(
+                    name.removeprefix(REGENERATE),
+                    person_id=str(interaction.user.id),
+                    press_id=inbound.turn_id(interaction.id),
+                    place=inbound.press_place(interaction),
+                )
+                self._start(self._pressed(interaction, again))
+            case _:
+                self._start(_decline(interaction))
 
     def _forget(self, message_ids: set[int]) -> None:
         turn_ids = [inbound.turn_id(one) for one in sorted(message_ids)]
@@ -195,19 +200,16 @@ class Gateway(discord.Client):
         task.add_done_callback(end)
 
     async def _register(self) -> None:
-        async with translated():
-            await self._tree().sync()
-
-    def _tree(self) -> app_commands.CommandTree[Gateway]:
-        tree = app_commands.CommandTree(self)
+        tree = _Commands(self)
 
         @tree.command(name="ask", description="Ask me something")
         @app_commands.describe(prompt="Your question")
         @app_commands.allowed_contexts(guilds=True, dms=True)
-        async def ask(interaction: discord.Interaction, prompt: str) -> None:
-            self._start(self._ask(interaction, prompt.strip()))
+        async def ask(_: discord.Interaction, prompt: str) -> None:
+            """Be described to Discord; `on_interaction` answers it."""
 
-        return tree
+        async with translated():
+            await tree.sync()
 
     def _is_question(self, message: discord.Message) -> bool:
         channel = self._looked_up.get(message.channel.id, message.channel)
@@ -304,6 +306,24 @@ class Gateway(discord.Client):
 
     async def _pressed(self, interaction: discord.Interaction, asked: Awaitable[object]) -> None:
         await _acknowledge(interaction, await _refusal(asked))
+
+
+class _Commands(app_commands.CommandTree[Gateway]):
+    """What Discord shows of our commands; the tree itself would leave others without an answer."""
+
+    async def interaction_check(self, _: discord.Interaction) -> bool:
+        """Leave every command to `on_interaction`."""
+        return False
+
+
+async def _decline(interaction: discord.Interaction) -> None:
+    """Answer what this version does not know, which the person would else read as a failure."""
+    _log.info("Interaction %d of type %s declined: not ours", interaction.id, interaction.type)
+    async with translated():
+        if interaction.type is discord.InteractionType.autocomplete:
+            await interaction.response.autocomplete([])
+        else:
+            await interaction.response.send_message(_DECLINED, ephemeral=True)
 
 
 async def _acknowledge(interaction: discord.Interaction, refusal: _Refusal | None) -> None:

@@ -94,7 +94,7 @@ async def test_events_that_cannot_be_parsed_are_skipped_one_by_one(
 @pytest.mark.parametrize(
     ("odd", "said"),
     [
-        ({"poll": POLL}, []),
+        ({"poll": POLL}, ["[poll] Tea or coffee? tea / coffee"]),
         ({"attachments": [VOICE]}, ["[file: voice-message.ogg]"]),
         ({"member": ROLE_OBJECTS}, []),
         ({"reactions": [{"count": "many"}]}, []),

@@ -21,6 +21,7 @@ from adapters.discord.errors import translated
 from adapters.discord.journal import held
 from adapters.discord.limits import Budgets, counted
 from adapters.discord.missed import Search
+from adapters.discord.roles import OwnRoles
 from adapters.discord.shard import Shard
 from adapters.discord.surface import REGENERATE, REGENERATE_LABEL, STOP
 from bot.domain import ThreadKey
@@ -33,6 +34,10 @@ _log = logging.getLogger(__name__)
 _Refusal = Refused | StoreUnavailable
 
 _HELP = "Ask me something: write your question after my name."
+_HELP_UNREAD = (
+    "I cannot read a message that mentions only my role. "
+    "Mention me, {name}, and write your question after it."
+)
 _DECLINED = (
     "I do not know this command or button, perhaps it is from another version of me. "
     "Mention me with your question instead, or use /ask."
@@ -76,6 +81,7 @@ class Gateway(discord.Client):
         self._threads = threads
         self._reads_everything = intents.message_content
         self._looked_up: OrderedDict[int, inbound.Channel] = OrderedDict()
+        self._roles = OwnRoles(self)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, token: str, *, registers: bool) -> None:
@@ -101,6 +107,7 @@ class Gateway(discord.Client):
         channel = self._looked_up.get(message.channel.id, message.channel)
         if self._is_question(message):
             unknown = isinstance(channel, discord.PartialMessageable)
+            unknown |= self._roles.is_mentioned(message) is None
             self._backlog.add_question(
                 inbound.turn_id(message.id),
                 partial(self._take, message),
@@ -218,7 +225,7 @@ class Gateway(discord.Client):
     def _may_be_for_us(
         self, message: discord.Message, channel: discord.abc.MessageableChannel
     ) -> bool:
-        if isinstance(channel, discord.DMChannel) or inbound.mentions(message, self._id):
+        if isinstance(channel, discord.DMChannel) or self._calls_us(message) is not False:
             return True
         if isinstance(channel, discord.Thread):
             return self._reads_everything and channel.owner_id == self._id
@@ -226,19 +233,24 @@ class Gateway(discord.Client):
             return True
         return inbound.answered_message(message, self._id) is not None
 
+    def _calls_us(self, message: discord.Message) -> bool | None:
+        """Whether a message mentions us or our role; None while the role is not known."""
+        return inbound.mentions(message, self._id) or self._roles.is_mentioned(message)
+
     async def _take(self, message: discord.Message) -> None:
+        await self._roles.look_up(message)
         channel = await self._channel(message)
         if channel is None or not self._may_be_for_us(message, channel):
             return
         goes_on = await self._goes_on(message, channel)
-        called = inbound.mentions(message, self._id)
+        called = self._calls_us(message)
         if inbound.has_threads(channel) and not called and goes_on is None:
             return
-        text = inbound.text_of(message, self._id)
+        text = inbound.text_of(message, self._id, role_id=self._roles.of(message))
         if not text:
             # Without the Message Content intent a reply that calls nobody is empty, too.
             if called or isinstance(channel, discord.DMChannel):
-                self._start(self._tell(message, _HELP))
+                self._start(self._tell(message, self._help(message)))
             return
         turn = inbound.message_turn(
             message, channel, text=text, goes_on=goes_on, threads=self._threads
@@ -249,7 +261,15 @@ class Gateway(discord.Client):
             if not refused.told:
                 self._start(self._tell(message, refused.apology))
 
+    def _help(self, message: discord.Message) -> str:
+        # Guess: for a mention of the role alone Discord sends no text without the Message Content
+        # intent. The documentation speaks of mentions of the bot ("Message Content Intent").
+        if self.user and not message.content and self._roles.is_mentioned(message):
+            return _HELP_UNREAD.format(name=self.user.mention)
+        return _HELP
+
     async def _look_up(self, message: discord.Message) -> None:
+        await self._roles.look_up(message)
         await self._channel(message)
 
     async def _channel(self, message: discord.Message) -> inbound.Channel | None:

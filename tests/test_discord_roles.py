@@ -22,7 +22,7 @@ async def test_a_mention_of_our_own_role_is_a_question_and_not_part_of_it() -> N
         )
         channel = emulator.channel_id
 
-        await emulator.say(channel, ada, f"<@&{other}> nobody asks us")
+        await emulator.say(channel, ada, f"<@&{other}> nobody asks us, <@&000000000000000> either")
         await emulator.say(channel, ada, f"<@&{own}>, why?")
         await until(lambda: intake.turns)
         thread = await our_thread(emulator, platform, intake)

@@ -30,7 +30,7 @@ class OwnRoles:
         """Whether a message mentions the role; None until `look_up` has asked Discord."""
         mentioned = mentioned_roles(message)
         own = self._known(message) if mentioned else 0
-        return None if own is None else own in mentioned
+        return None if own is None else own > 0 and own in mentioned
 
     def of(self, message: discord.Message) -> int:
         """Return the id of the role in the message's server, as far as it is known; else 0."""

@@ -236,6 +236,22 @@ async def test_an_autocompletion_gets_no_choices(caplog: pytest.LogCaptureFixtur
     assert not [one for one in caplog.records if one.exc_info or one.levelno > logging.INFO]
 
 
+async def test_a_press_that_cannot_be_parsed_is_declined() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        data = {"custom_id": "stop:discord:1", "component_type": 2}
+
+        asked = await emulator.interact(
+            emulator.channel_id, emulator.user("Ada"), PRESS, data, member={"user": {"id": "?"}}
+        )
+        await until(lambda: emulator.original(asked))
+
+        told = emulator.original(asked)
+        assert told is not None
+        assert told.ephemeral
+        assert not intake.stopped
+
+
 async def test_a_command_in_a_place_that_the_library_does_not_know_is_declined() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake):

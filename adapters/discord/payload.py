@@ -23,6 +23,8 @@ _PRESS = (
     *("id", "application_id", "type", "token", "guild_id", "channel", "channel_id", "locale"),
     *("context", "app_permissions", "authorizing_integration_owners", "user"),
 )
+# What the library looks for in a press and in a form.
+_NOTHING: Payload = {"custom_id": "", "component_type": 0, "components": []}
 # Parts of a guild that nobody here uses.
 _UNUSED = (
     *("emojis", "stickers", "voice_states", "presences", "stage_instances"),
@@ -151,15 +153,20 @@ def _interaction(data: Payload) -> Payload:
 
 
 def _plain_interaction(data: Payload) -> Payload:
-    used: Payload = {"custom_id": "", "component_type": 0, "components": []}
     message = data.get("message") or {}
     metadata = {key: message[key] for key in ("interaction_metadata",) if key in message}
     return (
         _interaction({key: data[key] for key in _PRESS if key in data})
-        | {"data": used | _without(data.get("data") or {}, "resolved")}
+        | {"data": _NOTHING | _without(data.get("data") or {}, "resolved")}
         | ({"member": _member(data["member"])} if "member" in data else {})
         | ({"message": _core(message) | metadata} if message else {})
     )
+
+
+def _unknown_interaction(data: Payload) -> Payload:
+    """Keep no more than an answer needs, so that it can be declined."""
+    core = {key: data[key] for key in ("id", "application_id", "type", "token")}
+    return _interaction(core) | {"data": _NOTHING}
 
 
 def _plain_guild(data: Payload) -> Payload:
@@ -178,6 +185,6 @@ def _without(data: Payload, *keys: str) -> Payload:
 
 _CUTS: dict[str, tuple[_Cut, ...]] = {
     "MESSAGE_CREATE": (_whole, _plain, _bare),
-    "INTERACTION_CREATE": (_interaction, _plain_interaction),
+    "INTERACTION_CREATE": (_interaction, _plain_interaction, _unknown_interaction),
     "GUILD_CREATE": (_same, _plain_guild),
 }

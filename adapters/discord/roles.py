@@ -50,7 +50,8 @@ class OwnRoles:
 
     def _known(self, message: discord.Message) -> int | None:
         guild = message.guild
-        if guild is not None and guild.roles:
+        # The role that everybody has bears the server's id; it is missing until that is shown.
+        if guild is not None and guild.get_role(guild.id):
             return guild.self_role.id if guild.self_role else 0
         server = _server(message)
         return 0 if server is None else self._looked_up.get(server)

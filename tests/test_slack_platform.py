@@ -290,6 +290,18 @@ async def test_a_body_of_another_shape_is_answered_with_one_line_in_the_log(
     assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
 
 
+async def test_an_event_that_is_too_deep_for_its_readers_is_acknowledged_with_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake = FakeIntake()
+    intake.refuses = RecursionError()
+    async with SlackEmulator() as slack, hearing(slack, intake, "http"):
+        delivery = await slack.deliver({**OURS, "event": dm_event(slack)})
+
+        assert delivery.status == 200
+    assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
+
+
 @both_transports
 async def test_that_slack_limits_our_events_is_a_warning_with_the_minute(
     transport: Transport, caplog: pytest.LogCaptureFixture

@@ -21,11 +21,9 @@ import stat
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from bot import http
 from bot.budget import EditBudgets
@@ -166,11 +164,7 @@ class _Masking(logging.Formatter):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        values = [getattr(settings, each.name) for each in fields(settings) if not each.repr]
-        passwords = [urlsplit(value).password for value in values if "://" in value]
-        found = (
-            value for value in (*values, *passwords) if value and len(value) >= _SHORTEST_SECRET
-        )
+        found = (secret for secret in settings.secrets if len(secret) >= _SHORTEST_SECRET)
         self._secrets = sorted(found, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:

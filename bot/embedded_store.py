@@ -23,6 +23,8 @@ POLL_SECONDS = 0.01
 RESTART_SECONDS = 1.0
 # macOS allows 104 bytes and Linux 108, the ending zero included.
 SOCKET_PATH_BYTES = 103
+# All that the server and its shell get of our environment.
+_NEEDED = ("PATH", "LD_LIBRARY_PATH", "TZ")
 
 # The shell waits for the server. Its child reads from a pipe that nobody writes to: the end comes
 # when the process that holds the other end is gone, however it went, and then the server goes too.
@@ -207,6 +209,7 @@ class _EmbeddedServer:
                     stdin=end,
                     stdout=lock,
                     stderr=log,
+                    env={name: os.environ[name] for name in _NEEDED if name in os.environ},
                     # Ctrl-C in a terminal is for the bot, which stops the server last.
                     start_new_session=True,
                 )

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from bot.domain import EditBudget, Page, Person, ThreadKey, Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable, WriteFailed
-from bot.guard import strip_controls
+from bot.guard import strip_controls, whole_characters
 from bot.intake import Intake
 from bot.store import Store
 
@@ -353,7 +353,7 @@ def _being_edited() -> str:
 
 def _person() -> Person:
     try:
-        name = getpass.getuser()
+        name = whole_characters(getpass.getuser())
     except (ImportError, KeyError, OSError):
         name = "you"  # in a container a number is all that is known of a user
     return Person(id=name, name=name)

@@ -139,6 +139,17 @@ async def test_a_piped_reset_starts_anew_and_quit_ends(store: Store) -> None:
     assert intake.resets == [intake.turns[0].key]
 
 
+async def test_a_user_whose_name_is_not_utf8_can_ask(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "caf\udce9")  # as Python reads bytes that are not UTF-8
+
+    _, intake = await piped(store, "hello\n")
+
+    assert intake.turns[0].person.name == "caf\ufffd"
+    assert str(intake.turns[0].key)
+
+
 async def test_nothing_that_a_model_says_drives_the_terminal(store: Store) -> None:
     printed, _ = await piped(store, "evil\n")
 

@@ -28,6 +28,8 @@ from tests.process import (
     DiscordDm,
     DiscordMention,
     DiscordSlash,
+    InDiscord,
+    InSlack,
     SlackDm,
     SlackMention,
     SlackSlash,
@@ -114,6 +116,28 @@ async def test_tokens_in_the_env_file_are_enough(data_dir: Path, model: ModelEmu
                 await until(way.finals, why=running.text)
 
     assert "Running as discord, slack, worker" in running.text()
+
+
+async def test_half_a_character_in_a_name_or_a_question_costs_no_answer(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        variables = discord_variables(discord, model) | slack_variables(slack, model)
+        async with bot(data_dir=data_dir, variables=variables) as running:
+            await asyncio.wait_for(discord.connected.wait(), 60)
+            await asyncio.wait_for(slack.connected.wait(), 60)
+            ways: list[InDiscord | InSlack] = [
+                DiscordMention(discord),
+                DiscordSlash(discord),
+                SlackMention(slack),
+                SlackSlash(slack),
+            ]
+            for way in ways:
+                platform = slack if isinstance(way, InSlack) else discord
+                way.person = platform.user("A\ud83d")
+                await way.ask("What is \ud83d it?")
+            for way in ways:
+                await until(way.finals, why=running.text)
 
 
 def over_http(slack: SlackEmulator) -> dict[str, str]:

@@ -108,7 +108,7 @@ def _asked(settings: Settings, arguments: argparse.Namespace, leaving: Leaving) 
 def _served(settings: Settings, arguments: argparse.Namespace, leaving: Leaving) -> Job:
     roles = _roles(arguments.roles, settings)
     _log(settings, aside="console" in roles and sys.stdin.isatty())
-    return _serve(settings, roles, leaving)
+    return _serve(settings, roles, leaving, apart=not arguments.roles)
 
 
 def _hold_standard_streams() -> None:
@@ -188,7 +188,9 @@ async def _answer(settings: Settings, asked: str, leaving: Leaving) -> None:
     await answering
 
 
-async def _serve(settings: Settings, roles: frozenset[str], leaving: Leaving) -> None:
+async def _serve(
+    settings: Settings, roles: frozenset[str], leaving: Leaving, *, apart: bool
+) -> None:
     soon = asyncio.get_running_loop().call_soon_threadsafe
     stopping = asyncio.Event()
     starting = asyncio.current_task()
@@ -213,7 +215,7 @@ async def _serve(settings: Settings, roles: frozenset[str], leaving: Leaving) ->
             await stack.enter_async_context(a_mind(settings, roles, stopping)) if answers else None
         )
         budgets = EditBudgets(store=store)
-        doors = await open_doors(settings, roles, store, budgets, mind, stack)
+        doors = await open_doors(settings, roles, store, budgets, mind, stack, apart=apart)
         if roles not in ({"console"}, {"console", "worker"}):
             posts = {path: handler(intake) for path, handler in doors.posts.items()}
             await stack.enter_async_context(
@@ -242,7 +244,7 @@ async def _serve(settings: Settings, roles: frozenset[str], leaving: Leaving) ->
                 drain_seconds=DRAIN_SECONDS,
             )
             jobs["worker"] = worker.run(stopping)
-        log.info("Running as %s", ", ".join(sorted(roles)))
+        log.info("Running as %s", ", ".join(sorted(roles - doors.off.keys())))
         leaving.ask(partial(soon, stopping.set))
         await until_stopped(jobs, stopping)
     log.info("Stopped")

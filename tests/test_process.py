@@ -687,6 +687,40 @@ async def test_a_start_that_cannot_work_says_why(
     assert "secret-1" not in running.text()
 
 
+async def test_a_wrong_token_of_one_platform_leaves_the_other_answering(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        variables = discord_variables(discord, model) | slack_variables(slack, model)
+        variables["DISCORD_TOKEN"] = "secret-1"
+        async with bot(data_dir=data_dir, variables=variables) as running:
+            way = SlackDm(slack)
+            await until(lambda: "Running as slack, worker" in running.text(), why=running.text)
+            await way.ask("What is it?")
+            await until(way.finals, why=running.text)
+
+    (line,) = [each for each in running.text().splitlines() if " ERROR " in each]
+    assert "DISCORD_TOKEN" in line
+    assert "secret-1" not in running.text()
+
+
+@pytest.mark.parametrize("roles", [(), ("discord", "slack", "worker")])
+async def test_two_wrong_tokens_are_told_in_a_line_each(
+    roles: tuple[str, ...], data_dir: Path, model: ModelEmulator
+) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        variables = discord_variables(discord, model) | slack_variables(slack, model)
+        variables |= {"DISCORD_TOKEN": "secret-1", "SLACK_BOT_TOKEN": "xoxb-secret-2"}
+        async with bot(*roles, data_dir=data_dir, variables=variables) as running:
+            status = await asyncio.wait_for(running.process.wait(), 60)
+
+    told = [line for line in running.text().splitlines() if line.startswith("bot: ")]
+    assert status == 1
+    assert ["DISCORD_TOKEN" in told[0], "SLACK_BOT_TOKEN" in told[1]] == [True, True]
+    assert "Traceback" not in running.text()
+    assert "secret-" not in running.text()
+
+
 async def test_no_secret_reaches_the_log(data_dir: Path, model: ModelEmulator) -> None:
     model.fail("completions", status=401, body={"error": "bad key tell-nobody-1"})
     secrets = {"MODEL_API_KEY": "tell-nobody-1", "HF_TOKEN": "hf_tell-nobody-2"}

@@ -19,6 +19,7 @@ from bot.errors import CannotStart, Unreachable
 from bot.intake import Intake
 from bot.mind import IDLE_SECONDS, Mind
 from bot.ports import Platform
+from bot.proxy import warn_if_readable
 from bot.store import Store
 from config.settings import Settings
 
@@ -60,6 +61,7 @@ async def open_doors(
     """
     if mistakes := list(_missing(settings, roles)):
         raise CannotStart("\n".join(mistakes))
+    _warn_of_readable_tokens(settings)
     doors = Doors()
     wanted = roles | (set(settings.chat_platforms) if "worker" in roles else set())
     openers: dict[str, _Opener] = {
@@ -190,6 +192,16 @@ def _missing(settings: Settings, roles: frozenset[str]) -> Iterator[str]:
         yield "the role slack needs SLACK_BOT_TOKEN"
     if "slack" in roles and not (settings.slack_app_token or settings.slack_signing_secret):
         yield "the role slack needs SLACK_APP_TOKEN or SLACK_SIGNING_SECRET"
+
+
+def _warn_of_readable_tokens(settings: Settings) -> None:
+    if settings.discord_token:
+        discord = {"DISCORD_API_URL": settings.discord_api_url}
+        discord["DISCORD_GATEWAY_URL"] = settings.discord_gateway_url
+        for by, url in discord.items():
+            warn_if_readable("DISCORD_TOKEN", by=by, url=url)
+    if settings.slack_bot_token:
+        warn_if_readable("SLACK_BOT_TOKEN", by="SLACK_API_URL", url=settings.slack_api_url)
 
 
 async def _open_discord(

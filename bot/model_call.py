@@ -79,21 +79,37 @@ async def told(
     `path` begins at the server's root, a `question` is posted, and `most` bounds what is read, in
     bytes. The caller bounds the wait.
     """
-    root = str(httpx2.URL(server.url).copy_with(userinfo=b"")).rstrip("/").removesuffix("/v1")
     try:
-        async with pool.request(
-            "POST" if question else "GET",
-            root + path,
-            data=json.dumps(question) if question else None,
-            headers={"Authorization": _credentials(server), "Content-Type": "application/json"},
-            allow_redirects=False,
-        ) as response:
-            if response.status != 200:
-                return None
-            said: Json = json.loads(await read(response, most=most))
-            return said
-    except (aiohttp.ClientError, OSError, ValueError, RecursionError):
+        return await asked(pool, server, path, question, most=most)
+    except (aiohttp.ClientError, OSError):
         return None
+
+
+async def asked(
+    pool: aiohttp.ClientSession,
+    server: ModelServer,
+    path: str,
+    question: Json = None,
+    *,
+    most: int,
+) -> Json:
+    """Do as `told` does, but raise what aiohttp and the network raise."""
+    root = str(httpx2.URL(server.url).copy_with(userinfo=b"")).rstrip("/").removesuffix("/v1")
+    async with pool.request(
+        "POST" if question else "GET",
+        root + path,
+        data=json.dumps(question) if question else None,
+        headers={"Authorization": _credentials(server), "Content-Type": "application/json"},
+        allow_redirects=False,
+    ) as response:
+        if response.status != 200:
+            return None
+        body = await read(response, most=most)
+    try:
+        said: Json = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return said
 
 
 async def read(response: aiohttp.ClientResponse, *, most: int) -> bytes:

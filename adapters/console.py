@@ -211,8 +211,13 @@ class ConsolePlatform:
 
     async def _print(self, text: str) -> None:
         def write() -> None:
-            self._stdout.write(text)
-            self._stdout.flush()
+            try:
+                self._stdout.write(text)
+                self._stdout.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise ParleyError(f"the answer cannot be written: {error.strerror}") from error
 
         # A terminal that is held (Ctrl-S) must not hold the process.
         if text:

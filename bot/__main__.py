@@ -151,6 +151,8 @@ def _log(settings: Settings, *, aside: bool = False, least: int = logging.DEBUG)
             settings.data_dir.mkdir(parents=True, exist_ok=True)
             handler = logging.FileHandler(settings.data_dir / "parley.log", encoding="utf-8")
     handler.setFormatter(_Masking(settings))
+    # A log that cannot be written, on a full disk for instance, prints no traceback for each line.
+    logging.raiseExceptions = False
     level = max(logging.getLevelNamesMapping()[settings.log_level.upper()], least)
     logging.basicConfig(level=level, handlers=[handler])
     for library in ("discord", "slack_bolt", "slack_sdk", "httpx2", "aiohttp"):

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import shutil
 import signal
 import stat
 import tempfile
@@ -23,6 +24,7 @@ POLL_SECONDS = 0.01
 RESTART_SECONDS = 1.0
 # macOS allows 104 bytes and Linux 108, the ending zero included.
 SOCKET_PATH_BYTES = 103
+_ROOM = 65_536  # bytes; with less the server cannot even write its log
 # All that the server and its shell get of our environment.
 _NEEDED = ("PATH", "LD_LIBRARY_PATH", "TZ")
 
@@ -128,6 +130,10 @@ class _EmbeddedServer:
             pass
         except OSError as error:
             raise CannotStart(f"The embedded store does not start: {error}") from error
+        if shutil.disk_usage(self._folder).free < _ROOM:
+            raise CannotStart(
+                f"The embedded store does not start: no space is left in {self._folder}"
+            )
         raise CannotStart(f"The embedded store does not start; see {self._log}, or set REDIS_URL")
 
     async def keep(self, connection: Connection) -> None:

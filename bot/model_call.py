@@ -46,7 +46,14 @@ _Hook = Callable[[httpx2.Request], Awaitable[object]]
 async def open_pool(server: ModelServer) -> AsyncIterator[aiohttp.ClientSession]:
     """Open the connections to a server. CannotStart when its URL is no web address."""
     is_secure = _address(server.url).scheme == "https"
-    _library_hooks()
+    proxy = proxy_for(server.url)
+    try:
+        _library_hooks()
+    # What its client says of a proxy; the text of some of it holds the address.
+    except (ImportError, ValueError, httpx2.InvalidURL) as error:
+        raise CannotStart(
+            f"HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used ({type(error).__name__})"
+        ) from error
     set_async_client_factory(_client_for_call)
     connector = aiohttp.TCPConnector(
         # aiohttp's own limit is 100; a stream beyond it would wait without a sign.
@@ -61,7 +68,7 @@ async def open_pool(server: ModelServer) -> AsyncIterator[aiohttp.ClientSession]
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
         # aiohttp would heed the environment's proxies, but also a ~/.netrc, which it cannot combine
         # with the library's Authorization.
-        proxy=proxy_for(server.url),
+        proxy=proxy,
     ) as pool:
         yield pool
 

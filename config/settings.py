@@ -83,7 +83,7 @@ def _slack_app_token(text: str) -> str:
 
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        _address(text, schemes)
+        checked_address(text, schemes)
         return text
 
     return parse
@@ -91,7 +91,7 @@ def _url(*schemes: str) -> Callable[[str], str]:
 
 def _url_beside_token(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        if _address(text, schemes).username is not None:
+        if checked_address(text, schemes).username is not None:
             raise ValueError("holds a user name, which cannot be sent beside the platform's token")
         return text
 
@@ -99,7 +99,7 @@ def _url_beside_token(*schemes: str) -> Callable[[str], str]:
 
 
 def _redis_url(text: str) -> str:
-    parts = _address(text, ("redis", "rediss", "unix"))
+    parts = checked_address(text, ("redis", "rediss", "unix"))
     known = _REDIS_OPTIONS + (_TLS_OPTIONS if parts.scheme == "rediss" else ())
     if any(name not in known for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         raise ValueError(f"has an option that is none of {', '.join(known)}")
@@ -109,7 +109,8 @@ def _redis_url(text: str) -> str:
     return text
 
 
-def _address(text: str, schemes: tuple[str, ...]) -> SplitResult:
+def checked_address(text: str, schemes: tuple[str, ...]) -> SplitResult:
+    """Return the parts of an address; ValueError says what is wrong with it, without its text."""
     try:
         parts = urlsplit(_word(text))
         _ = parts.port

@@ -6,7 +6,29 @@ import logging
 
 import pytest
 
-from bot.proxy import warn_if_readable
+from bot.errors import CannotStart
+from bot.proxy import proxy_for, warn_if_readable
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://[", "http://u:s3cret@a..b:80", "http://u:s3cret@a:x", "socks5://u:s3cret@a"]
+)
+def test_a_proxy_that_cannot_be_used_is_told_by_its_name_and_without_its_login(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+
+    with pytest.raises(CannotStart, match="HTTPS_PROXY") as caught:
+        proxy_for("https://models/v1")
+
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["http://u:s3cret@a:80", "u:s3cret@a:80"])
+def test_a_proxy_may_stand_without_its_scheme(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+
+    assert proxy_for("https://models/v1") == "http://u:s3cret@a:80"
 
 
 @pytest.mark.parametrize(

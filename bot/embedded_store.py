@@ -80,12 +80,12 @@ def _binary() -> Path:
 
 
 def _private_places(data_dir: Path) -> tuple[Path, Path]:
-    folder = data_dir.resolve() / "store"
-    socket = folder / "socket"
-    if len(os.fsencode(socket)) > SOCKET_PATH_BYTES:
-        name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-        socket = Path(tempfile.gettempdir()) / f"parley-{name}" / "socket"
     try:
+        folder = data_dir.resolve() / "store"
+        socket = folder / "socket"
+        if len(os.fsencode(socket)) > SOCKET_PATH_BYTES:
+            name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+            socket = Path(tempfile.gettempdir()) / f"parley-{name}" / "socket"
         _make_private(folder)
         _make_private(socket.parent)
     except OSError as error:

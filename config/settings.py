@@ -408,9 +408,7 @@ class Settings:
         metadata=_variable(
             "how long a reply may take, in seconds",
             # A day at most: event loops refuse timers of very many.
-            parse=_number(
-                lambda it: 0 < it <= 86_400, otherwise="is not above 0 and at most 86400"
-            ),
+            parse=_number(lambda it: 0.1 <= it <= 86_400, otherwise="is not from 0.1 to 86400"),
         ),
     )
     log_level: str = field(

@@ -46,6 +46,14 @@ async def test_a_path_is_not_looked_for_at_hugging_face(
     assert "without its tokenizer" not in caplog.text
 
 
+async def test_a_name_that_is_longer_than_that_of_any_file_is_no_folder(tmp_path: Path) -> None:
+    async with ModelEmulator() as emulator:
+        emulator.models = ("x" * 5000,)
+        settings = Settings(model_id="x" * 5000, model_url=emulator.url, data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()) as mind:
+            assert mind.model
+
+
 async def test_a_folder_counts_by_the_tokenizer_in_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

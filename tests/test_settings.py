@@ -144,7 +144,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         ("LOCAL_THREADS", "0", "LOCAL_THREADS='0' is not from 1 to 512"),
         ("MAX_TOKENS", "0", "MAX_TOKENS='0' is not from 1 to 10000000"),
         ("REPLY_TIMEOUT", "soon", "REPLY_TIMEOUT='soon' is not a number"),
-        ("REPLY_TIMEOUT", "-1", "REPLY_TIMEOUT='-1' is not above 0 and at most 86400"),
+        ("REPLY_TIMEOUT", "-1", "REPLY_TIMEOUT='-1' is not from 0.1 to 86400"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL='loud' is none of debug, info, warning, error"),
         ("LOCAL_MODEL_PATH", "no-such", "LOCAL_MODEL_PATH='no-such' is not a file"),
         ("DATA_DIR", __file__, f"DATA_DIR='{__file__}' is not a folder"),

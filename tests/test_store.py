@@ -290,6 +290,17 @@ async def test_a_data_dir_of_somebody_else_is_refused(data_dir: Path, tmp_path: 
         await connect(url="", data_dir=data_dir).__aenter__()
 
 
+async def test_a_data_dir_in_a_working_directory_that_is_gone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+    with pytest.raises(CannotStart, match="DATA_DIR="):
+        await connect(url="", data_dir=Path("data")).__aenter__()
+
+
 async def test_without_the_embedded_server_redis_url_is_asked_for(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from bot.domain import EditBudget, Page, Person, ThreadKey, Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable, WriteFailed
-from bot.guard import strip_controls
+from bot.guard import strip_controls, whole_characters
 from bot.intake import Intake
 from bot.store import Store
 
@@ -211,8 +211,13 @@ class ConsolePlatform:
 
     async def _print(self, text: str) -> None:
         def write() -> None:
-            self._stdout.write(text)
-            self._stdout.flush()
+            try:
+                self._stdout.write(text)
+                self._stdout.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise ParleyError(f"the answer cannot be written: {error.strerror}") from error
 
         # A terminal that is held (Ctrl-S) must not hold the process.
         if text:
@@ -353,7 +358,7 @@ def _being_edited() -> str:
 
 def _person() -> Person:
     try:
-        name = getpass.getuser()
+        name = whole_characters(getpass.getuser())
     except (ImportError, KeyError, OSError):
         name = "you"  # in a container a number is all that is known of a user
     return Person(id=name, name=name)

@@ -21,11 +21,9 @@ import stat
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from bot import http
 from bot.budget import EditBudgets
@@ -110,7 +108,7 @@ def _asked(settings: Settings, arguments: argparse.Namespace, leaving: Leaving) 
 def _served(settings: Settings, arguments: argparse.Namespace, leaving: Leaving) -> Job:
     roles = _roles(arguments.roles, settings)
     _log(settings, aside="console" in roles and sys.stdin.isatty())
-    return _serve(settings, roles, leaving)
+    return _serve(settings, roles, leaving, apart=not arguments.roles)
 
 
 def _hold_standard_streams() -> None:
@@ -153,6 +151,8 @@ def _log(settings: Settings, *, aside: bool = False, least: int = logging.DEBUG)
             settings.data_dir.mkdir(parents=True, exist_ok=True)
             handler = logging.FileHandler(settings.data_dir / "parley.log", encoding="utf-8")
     handler.setFormatter(_Masking(settings))
+    # A log that cannot be written, on a full disk for instance, prints no traceback for each line.
+    logging.raiseExceptions = False
     level = max(logging.getLevelNamesMapping()[settings.log_level.upper()], least)
     logging.basicConfig(level=level, handlers=[handler])
     for library in ("discord", "slack_bolt", "slack_sdk", "httpx2", "aiohttp"):
@@ -166,11 +166,7 @@ class _Masking(logging.Formatter):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        values = [getattr(settings, each.name) for each in fields(settings) if not each.repr]
-        passwords = [urlsplit(value).password for value in values if "://" in value]
-        found = (
-            value for value in (*values, *passwords) if value and len(value) >= _SHORTEST_SECRET
-        )
+        found = (secret for secret in settings.secrets if len(secret) >= _SHORTEST_SECRET)
         self._secrets = sorted(found, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -194,7 +190,9 @@ async def _answer(settings: Settings, asked: str, leaving: Leaving) -> None:
     await answering
 
 
-async def _serve(settings: Settings, roles: frozenset[str], leaving: Leaving) -> None:
+async def _serve(
+    settings: Settings, roles: frozenset[str], leaving: Leaving, *, apart: bool
+) -> None:
     soon = asyncio.get_running_loop().call_soon_threadsafe
     stopping = asyncio.Event()
     starting = asyncio.current_task()
@@ -219,7 +217,7 @@ async def _serve(settings: Settings, roles: frozenset[str], leaving: Leaving) ->
             await stack.enter_async_context(a_mind(settings, roles, stopping)) if answers else None
         )
         budgets = EditBudgets(store=store)
-        doors = await open_doors(settings, roles, store, budgets, mind, stack)
+        doors = await open_doors(settings, roles, store, budgets, mind, stack, apart=apart)
         if roles not in ({"console"}, {"console", "worker"}):
             posts = {path: handler(intake) for path, handler in doors.posts.items()}
             await stack.enter_async_context(
@@ -250,7 +248,7 @@ async def _serve(settings: Settings, roles: frozenset[str], leaving: Leaving) ->
                 drain_seconds=DRAIN_SECONDS,
             )
             jobs["worker"] = worker.run(stopping)
-        log.info("Running as %s", ", ".join(sorted(roles)))
+        log.info("Running as %s", ", ".join(sorted(roles - doors.off.keys())))
         leaving.ask(partial(soon, stopping.set))
         await until_stopped(jobs, stopping)
     log.info("Stopped")

@@ -27,6 +27,11 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before it is started again
 _STABLE_SECONDS = 60.0  # what served this long begins with a short pause again
 _CHUNK_BYTES = 65_536  # of what it writes to standard error, and of what is kept of a line there
 _NOTHING: dict[str, str] = {}
+# Names with one of these words; TOKENIZERS_PARALLELISM has none.
+_HIDDEN = re.compile(
+    r"(?i)(?<![a-z])(token|secret|pass(word|wd)?|credentials?|(api)?keys?)(?![a-z])"
+)
+_LOGIN = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
 Told = Mapping[str, Any]
@@ -138,10 +143,10 @@ async def starting(
 ) -> AsyncIterator[Child]:
     """Start a process; it is ended when the context fails, in which it has to become ready.
 
-    `environment` is added to our own, from which the bot's secrets are taken. `is_worth` gets each
-    line that it writes to standard error and says whether it is kept, `heed` what it tells when it
-    serves. CannotStart when this machine has no room for a process; TimeoutError when it is not
-    ready.
+    `environment` is added to our own, without what is a secret or looks like one. `is_worth` gets
+    each line that it writes to standard error and says whether it is kept, `heed` what it tells
+    when it serves. CannotStart when this machine has no room for a process; TimeoutError when it is
+    not ready.
     """
     child = Child(await _process(module, environment), is_worth=is_worth)
     try:
@@ -170,8 +175,18 @@ async def _process(module: str, environment: dict[str, str]) -> Process:
 
 
 def _environment() -> dict[str, str]:
-    # Whatever it needs of the secrets is told to it.
-    return {name: value for name, value in os.environ.items() if name not in SECRETS}
+    # It is told the secrets that it needs. Of the rest, what looks like a secret stays here: no
+    # list could name all that CUDA, PyTorch and the Hub's library read.
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in SECRETS and not _HIDDEN.search(name) and not _has_login(name, value)
+    }
+
+
+def _has_login(name: str, value: str) -> bool:
+    # A proxy's login is needed to fetch a model.
+    return not name.lower().endswith("_proxy") and bool(_LOGIN.search(value))
 
 
 @asynccontextmanager

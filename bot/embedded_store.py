@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import shutil
 import signal
 import stat
 import tempfile
@@ -23,6 +24,9 @@ POLL_SECONDS = 0.01
 RESTART_SECONDS = 1.0
 # macOS allows 104 bytes and Linux 108, the ending zero included.
 SOCKET_PATH_BYTES = 103
+_ROOM = 65_536  # bytes; with less the server cannot even write its log
+# All that the server and its shell get of our environment.
+_NEEDED = ("PATH", "LD_LIBRARY_PATH", "TZ")
 
 # The shell waits for the server. Its child reads from a pipe that nobody writes to: the end comes
 # when the process that holds the other end is gone, however it went, and then the server goes too.
@@ -76,12 +80,12 @@ def _binary() -> Path:
 
 
 def _private_places(data_dir: Path) -> tuple[Path, Path]:
-    folder = data_dir.resolve() / "store"
-    socket = folder / "socket"
-    if len(os.fsencode(socket)) > SOCKET_PATH_BYTES:
-        name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-        socket = Path(tempfile.gettempdir()) / f"parley-{name}" / "socket"
     try:
+        folder = data_dir.resolve() / "store"
+        socket = folder / "socket"
+        if len(os.fsencode(socket)) > SOCKET_PATH_BYTES:
+            name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+            socket = Path(tempfile.gettempdir()) / f"parley-{name}" / "socket"
         _make_private(folder)
         _make_private(socket.parent)
     except OSError as error:
@@ -126,6 +130,10 @@ class _EmbeddedServer:
             pass
         except OSError as error:
             raise CannotStart(f"The embedded store does not start: {error}") from error
+        if shutil.disk_usage(self._folder).free < _ROOM:
+            raise CannotStart(
+                f"The embedded store does not start: no space is left in {self._folder}"
+            )
         raise CannotStart(f"The embedded store does not start; see {self._log}, or set REDIS_URL")
 
     async def keep(self, connection: Connection) -> None:
@@ -207,6 +215,7 @@ class _EmbeddedServer:
                     stdin=end,
                     stdout=lock,
                     stderr=log,
+                    env={name: os.environ[name] for name in _NEEDED if name in os.environ},
                     # Ctrl-C in a terminal is for the bot, which stops the server last.
                     start_new_session=True,
                 )

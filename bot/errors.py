@@ -2,6 +2,7 @@
 
 ParleyError
 ├── CannotStart             a setting or credential that the world refuses
+│   └── Unreachable         a platform does not answer; a later try may find it
 ├── StoreUnavailable        Redis cannot be reached, or refuses to write
 ├── LeaseLost               another worker has this turn
 ├── Refused                 what a person asked for and does not get
@@ -48,6 +49,10 @@ class ParleyError(Exception):
 
 class CannotStart(ParleyError):
     """The process cannot run as configured; `str` names the variable or permission to mend."""
+
+
+class Unreachable(CannotStart):
+    """A platform cannot be reached now; another try may find it."""
 
 
 class StoreUnavailable(ParleyError):

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from functools import partial
 
-from bot.domain import Person, Place, ThreadKey, Turn
+from bot.domain import Json, Person, Place, ThreadKey, Turn
 from bot.errors import Refused, ThreadBusy
 from bot.guard import whole_characters
 from bot.history import History
@@ -34,7 +34,7 @@ class Intake:
         Raises Refused (its `apology` is for the person) and StoreUnavailable.
         """
         try:
-            return await self._queue.admit(_bounded(turn))
+            return await self._queue.admit(_whole(_bounded(turn)))
         except Refused as refused:
             refused.told = self._has_told(turn, refused)
             raise
@@ -60,7 +60,11 @@ class Intake:
         StoreUnavailable.
         """
         again = partial(
-            self._queue.regenerate, turn_id, person_id=person_id, press_id=press_id, place=place
+            self._queue.regenerate,
+            turn_id,
+            person_id=person_id,
+            press_id=press_id,
+            place=place and _whole_place(place),
         )
         try:
             await again()
@@ -74,7 +78,7 @@ class Intake:
 
     async def call(self, thread: ThreadKey, person: Person) -> None:
         """Tell a person's name that came later than the question; raises StoreUnavailable."""
-        await self._history.call(thread, person)
+        await self._history.call(thread, _whole_person(person))
 
     async def reset(self, thread: ThreadKey) -> None:
         """Drop all that a thread remembers."""
@@ -96,4 +100,39 @@ def _bounded(turn: Turn) -> Turn:
     text = turn.text
     if len(text) > MAX_QUESTION:
         text = without_middle(text, MAX_QUESTION - len(CUT))
-    return replace(turn, text=whole_characters(text), left_out=left_out(turn.text, text))
+    return replace(turn, text=text, left_out=left_out(turn.text, text))
+
+
+def _whole(turn: Turn) -> Turn:
+    """Return a turn that can be written in UTF-8: JSON may bring half a character anywhere."""
+    key = turn.key
+    return replace(
+        turn,
+        id=whole_characters(turn.id),
+        key=ThreadKey(
+            *map(whole_characters, (key.platform, key.workspace, key.channel, key.thread))
+        ),
+        person=_whole_person(turn.person),
+        text=whole_characters(turn.text),
+        place=_whole_place(turn.place),
+    )
+
+
+def _whole_person(person: Person) -> Person:
+    return Person(whole_characters(person.id), whole_characters(person.name))
+
+
+def _whole_place(place: Place) -> Place:
+    return {whole_characters(name): _whole_json(value) for name, value in place.items()}
+
+
+def _whole_json(value: Json) -> Json:
+    match value:
+        case str():
+            return whole_characters(value)
+        case list():
+            return [_whole_json(each) for each in value]
+        case dict():
+            return {**_whole_place(value)}
+        case _:
+            return value

@@ -67,7 +67,8 @@ class Mender:
             await asyncio.sleep(AWAY_SECONDS)
 
     async def _take_what_is_due(self) -> None:
-        for name in self._platforms:
+        # One that was unreachable may join them meanwhile.
+        for name in list(self._platforms):
             while len(self._tasks) < _AT_ONCE:
                 mend = await self._queue.mend(name, patience=self._patience)
                 if mend is None:

@@ -19,6 +19,7 @@ from bot.model import ChatModel
 from bot.model_server import ModelServer
 from bot.offer import Offer, look
 from bot.ports import Model
+from bot.proxy import warn_if_readable
 from bot.steady_model import Asked, Schedule, SteadyModel
 from bot.tasks import cancelled
 from config.settings import Settings
@@ -189,6 +190,8 @@ async def _remote_mind(settings: Settings, stopping: asyncio.Event, stack: Async
 async def _own_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack) -> Mind:
     # HF_TOKEN is for Hugging Face alone.
     url, key = settings.model_url, settings.model_api_key
+    if key:
+        warn_if_readable("MODEL_API_KEY", by="MODEL_URL", url=url)
     server = ModelServer(url=url, key=key or "-", model=settings.model_id, own=True)
     offer = await look(server)
     settings = _as_offered(settings, server, offer)
@@ -216,7 +219,12 @@ def _names(settings: Settings) -> list[str]:
 def _as_offered(settings: Settings, server: ModelServer, offer: Offer) -> Settings:
     """Put what the server itself says of its model where it goes before the settings."""
     name, context = offer.name_for(settings.model_id), offer.context
-    if not offer.models:
+    if offer.trouble:
+        log.warning(
+            "MODEL_URL: %s %s; questions are answered as soon as it can be asked",
+            *(server, offer.trouble),
+        )
+    elif not offer.models:
         log.info("%s does not tell which models it has; MODEL_ID is asked for", server)
     elif name is None:
         log.warning(

@@ -46,7 +46,14 @@ _Hook = Callable[[httpx2.Request], Awaitable[object]]
 async def open_pool(server: ModelServer) -> AsyncIterator[aiohttp.ClientSession]:
     """Open the connections to a server. CannotStart when its URL is no web address."""
     is_secure = _address(server.url).scheme == "https"
-    _library_hooks()
+    proxy = proxy_for(server.url)
+    try:
+        _library_hooks()
+    # What its client says of a proxy; the text of some of it holds the address.
+    except (ImportError, ValueError, httpx2.InvalidURL) as error:
+        raise CannotStart(
+            f"HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used ({type(error).__name__})"
+        ) from error
     set_async_client_factory(_client_for_call)
     connector = aiohttp.TCPConnector(
         # aiohttp's own limit is 100; a stream beyond it would wait without a sign.
@@ -61,7 +68,7 @@ async def open_pool(server: ModelServer) -> AsyncIterator[aiohttp.ClientSession]
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
         # aiohttp would heed the environment's proxies, but also a ~/.netrc, which it cannot combine
         # with the library's Authorization.
-        proxy=proxy_for(server.url),
+        proxy=proxy,
     ) as pool:
         yield pool
 
@@ -79,21 +86,37 @@ async def told(
     `path` begins at the server's root, a `question` is posted, and `most` bounds what is read, in
     bytes. The caller bounds the wait.
     """
-    root = str(httpx2.URL(server.url).copy_with(userinfo=b"")).rstrip("/").removesuffix("/v1")
     try:
-        async with pool.request(
-            "POST" if question else "GET",
-            root + path,
-            data=json.dumps(question) if question else None,
-            headers={"Authorization": _credentials(server), "Content-Type": "application/json"},
-            allow_redirects=False,
-        ) as response:
-            if response.status != 200:
-                return None
-            said: Json = json.loads(await read(response, most=most))
-            return said
-    except (aiohttp.ClientError, OSError, ValueError, RecursionError):
+        return await asked(pool, server, path, question, most=most)
+    except (aiohttp.ClientError, OSError):
         return None
+
+
+async def asked(
+    pool: aiohttp.ClientSession,
+    server: ModelServer,
+    path: str,
+    question: Json = None,
+    *,
+    most: int,
+) -> Json:
+    """Do as `told` does, but raise what aiohttp and the network raise."""
+    root = str(httpx2.URL(server.url).copy_with(userinfo=b"")).rstrip("/").removesuffix("/v1")
+    async with pool.request(
+        "POST" if question else "GET",
+        root + path,
+        data=json.dumps(question) if question else None,
+        headers={"Authorization": _credentials(server), "Content-Type": "application/json"},
+        allow_redirects=False,
+    ) as response:
+        if response.status != 200:
+            return None
+        body = await read(response, most=most)
+    try:
+        said: Json = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return said
 
 
 async def read(response: aiohttp.ClientResponse, *, most: int) -> bytes:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
 import aiohttp
 
 from bot.domain import Json
-from bot.model_call import open_pool, told
+from bot.model_call import asked, open_pool, told
 from bot.model_server import ModelServer
 from bot.tokens import is_count
 
@@ -27,12 +28,14 @@ _OLLAMA_CONTEXT = 4096
 class Offer:
     """A server's models, and the context of the one asked about, in tokens, where it tells.
 
-    `whole` says that it was asked all there is to ask; else the time was over.
+    `whole` says that it was asked all there is to ask; else the time was over. `trouble` says why
+    it could not be asked, and is empty if it answered.
     """
 
     models: tuple[str, ...]
     context: int | None
     whole: bool = True
+    trouble: str = field(default="", compare=False)
 
     def name_for(self, model: str) -> str | None:
         """Return what the server calls this model, or its only one; None where one must choose."""
@@ -57,17 +60,19 @@ async def look_through(pool: aiohttp.ClientSession, server: ModelServer) -> Offe
             return await asker.offer(pool)
     except TimeoutError:
         return replace(asker.known, whole=False)
+    except (aiohttp.ClientError, OSError) as error:
+        return Offer((), None, trouble=_trouble(error))
 
 
 class _Asker:
     """Puts the questions of several kinds of server; `known` is what was answered so far."""
 
     def __init__(self, server: ModelServer) -> None:
-        self.known = Offer((), None)
+        self.known = Offer((), None, trouble=f"has not answered in {_SECONDS:g} s")
         self._server = server
 
     async def offer(self, pool: aiohttp.ClientSession) -> Offer:
-        said = await self._get(pool, "/v1/models")
+        said = _object(await asked(pool, self._server, "/v1/models", most=_BYTES))
         entries = [each for each in _list(said.get("data")) if isinstance(each, dict)]
         models = tuple(name for each in entries if is_name(name := each.get("id")))
         self.known = Offer(models, None)
@@ -122,6 +127,19 @@ class _Asker:
 def is_name(value: Json) -> TypeGuard[str]:
     """Whether a name may stand in the log, and in the terminal's head."""
     return isinstance(value, str) and value.isprintable() and 0 < len(value) <= _NAME_LENGTH
+
+
+def _trouble(error: aiohttp.ClientError | OSError) -> str:
+    """Say in words, without an address, why a server cannot be asked."""
+    match error:
+        case aiohttp.ClientProxyConnectionError():
+            return "is behind a proxy that cannot be reached (HTTP_PROXY, HTTPS_PROXY)"
+        case aiohttp.ClientConnectorDNSError():
+            return "has a name that is unknown"
+        case OSError(errno=errno.ECONNREFUSED):
+            return "refuses the connection"
+        case _:
+            return f"cannot be asked ({type(error).__name__})"
 
 
 def _object(value: Any) -> Mapping[str, Json]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from bot import embedded_store
 from bot.errors import CannotStart, StoreUnavailable
 from bot.tasks import cancelled
+from config.settings import shown_url
 
 # Longer than any blocking read, which lasts two seconds at most: only a server that hangs needs it.
 COMMAND_SECONDS = 3.0
@@ -146,7 +146,7 @@ async def connect(*, url: str, data_dir: Path, prefix: str = "parley") -> AsyncI
     try:
         opened = _client(url)
     except ValueError as error:
-        raise CannotStart(f"REDIS_URL='{_masked(url)}' is not an address: {error}") from error
+        raise CannotStart(f"REDIS_URL='{shown_url(url)}' is not an address: {error}") from error
     async with opened as client:
         await _check_version(client, url)
         await _warn_of_loss(client, url)
@@ -183,14 +183,16 @@ async def _check_version(client: redis.asyncio.Redis, url: str) -> None:
         info = await client.info("server")
     except redis.exceptions.NoPermissionError:
         return
-    except (redis.RedisError, OSError) as error:
-        raise CannotStart(f"REDIS_URL='{_masked(url)}' cannot be used: {error}") from error
+    # ValueError is what the ssl module says of some values of the address's options.
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise CannotStart(f"REDIS_URL='{shown_url(url)}' cannot be used: {error}") from error
     # Valkey tells an old Redis version besides its own, for the sake of old clients.
     name, oldest = ("Valkey", 8) if "valkey_version" in info else ("Redis", 7)
     version = str(info.get(f"{name.lower()}_version", ""))
     if version.partition(".")[0].isdecimal() and int(version.partition(".")[0]) < oldest:
         raise CannotStart(
-            f"REDIS_URL='{_masked(url)}' is {name} {version}; Parley needs {name} {oldest} or newer"
+            f"REDIS_URL='{shown_url(url)}' is {name} {version}; "
+            f"Parley needs {name} {oldest} or newer"
         )
 
 
@@ -205,8 +207,4 @@ async def _warn_of_loss(client: redis.asyncio.Redis, url: str) -> None:
     if chosen.get("maxmemory-policy", "noeviction") != "noeviction":
         faults.append("drops keys when memory is short (set maxmemory-policy noeviction)")
     if faults:
-        log.warning("The store %s %s: turns can be lost", _masked(url), " and ".join(faults))
-
-
-def _masked(url: str) -> str:
-    return re.sub(r"password=[^&]+", "password=***", re.sub(r"//.*@", "//***@", url))
+        log.warning("The store %s %s: turns can be lost", shown_url(url), " and ".join(faults))

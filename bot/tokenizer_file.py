@@ -40,10 +40,9 @@ atexit.register(_reading.acquire, timeout=_READ_SECONDS)
 
 def may_be_had(model: str) -> bool:
     """Whether there is one to look for: in a model's folder here, or by a name of the Hub's."""
-    folder = Path(model)
     # A folder may be named as the Hub names models, and is none of the Hub's.
-    if folder.is_dir():
-        return (folder / _file_of(model)).is_file()
+    if _is_folder(model):
+        return (Path(model) / _file_of(model)).is_file()
     return bool(_AT_THE_HUB.fullmatch(model))
 
 
@@ -97,7 +96,14 @@ def _find(
 
 def _without_provider(model: str) -> str:
     # A folder may have a colon in its name.
-    return model if Path(model).is_dir() else model.partition(":")[0]
+    return model if _is_folder(model) else model.partition(":")[0]
+
+
+def _is_folder(model: str) -> bool:
+    try:
+        return Path(model).is_dir()
+    except OSError:  # longer than a file's name may be
+        return False
 
 
 def _is_mistral(model: str) -> bool:
@@ -114,8 +120,7 @@ def _tell(model: str, why: str) -> None:
 
 def _in_folder(model: str, file: str) -> Path | None:
     """Return the file of a model that is a folder here: its path is no name at the Hub."""
-    folder = Path(model)
-    return folder / file if folder.is_dir() else None
+    return Path(model) / file if _is_folder(model) else None
 
 
 def _installed() -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,7 @@ from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from dotenv.parser import Binding, parse_stream
 
@@ -19,6 +20,18 @@ ON = ("on", "true", "yes", "1")
 OFF = ("off", "false", "no", "0")
 # Names that begin so are ours alone: an unknown one is misspelt.
 OURS = ("DISCORD_", "SLACK_", "MODEL_")
+
+# The options of REDIS_URL. redis-py hands all others to its connections: some raise there, and its
+# timeouts would take the place of those of `bot.store`.
+_REDIS_OPTIONS = (
+    *("db", "username", "password", "client_name", "protocol"),
+    *("max_connections", "health_check_interval", "socket_keepalive"),
+)
+_TLS_OPTIONS = (
+    *("ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname"),
+    *("ssl_ciphers", "ssl_keyfile", "ssl_min_version", "ssl_password"),
+)
+_SHOWN = 400  # characters of a refused value
 
 # Other programs' names too; python-dotenv takes anything up to a blank or an equals sign.
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
@@ -37,6 +50,13 @@ class SettingsError(Exception):
 
 def _variable(meaning: str, *, parse: Callable[[str], object]) -> dict[str, object]:
     return {"meaning": meaning, "parse": parse}
+
+
+def _whole_text(text: str) -> str:
+    # Bytes of the environment that are not UTF-8 arrive as halves of surrogate pairs.
+    if re.search("[\0\ud800-\udfff]", text):
+        raise ValueError("is no text: it has a NUL or a byte that is not UTF-8")
+    return text
 
 
 def _word(text: str) -> str:
@@ -63,30 +83,67 @@ def _slack_app_token(text: str) -> str:
 
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        try:
-            parts = urlsplit(_word(text))
-            _ = parts.port
-        except ValueError:
-            raise ValueError("is not an address") from None
-        if parts.scheme not in schemes:
-            raise ValueError(f"does not begin with {' or '.join(f'{it}://' for it in schemes)}")
-        if not (parts.path if parts.scheme == "unix" else parts.hostname):
-            raise ValueError("names no server")
+        checked_address(text, schemes)
         return text
 
     return parse
 
 
-def _whole(*, least: int, most: int | None = None) -> Callable[[str], int]:
+def _url_beside_token(*schemes: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if checked_address(text, schemes).username is not None:
+            raise ValueError("holds a user name, which cannot be sent beside the platform's token")
+        return text
+
+    return parse
+
+
+def _redis_url(text: str) -> str:
+    parts = checked_address(text, ("redis", "rediss", "unix"))
+    known = _REDIS_OPTIONS + (_TLS_OPTIONS if parts.scheme == "rediss" else ())
+    if any(name not in known for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        raise ValueError(f"has an option that is none of {', '.join(known)}")
+    # redis-py takes 0 for a database that is no number.
+    if parts.scheme != "unix" and not re.fullmatch(r"[0-9]{0,9}", parts.path.strip("/")):
+        raise ValueError("names a database that is no number")
+    return text
+
+
+def checked_address(text: str, schemes: tuple[str, ...]) -> SplitResult:
+    """Return the parts of an address; ValueError says what is wrong with it, without its text."""
+    try:
+        parts = urlsplit(_word(text))
+        _ = parts.port
+    except ValueError:
+        raise ValueError("is not an address") from None
+    if parts.scheme not in schemes:
+        raise ValueError(f"does not begin with {' or '.join(f'{it}://' for it in schemes)}")
+    if not (parts.path if parts.scheme == "unix" else parts.hostname):
+        raise ValueError("names no server")
+    if parts.scheme != "unix":
+        _host(parts.hostname or "")
+    return parts
+
+
+def _host(text: str) -> str:
+    # Of a name that cannot be one, the resolver raises what nobody expects: UnicodeError.
+    labels = text.removesuffix(".").split(".")
+    if len(text) > 253 or not all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", it) for it in labels):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise ValueError("is not a host name or an IP address") from None
+    return text
+
+
+def _whole(*, least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
             raise ValueError("is not a whole number") from None
-        if most is not None and not least <= number <= most:
+        if not least <= number <= most:
             raise ValueError(f"is not from {least} to {most}")
-        if number < least:
-            raise ValueError(f"is less than {least}")
         return number
 
     return parse
@@ -106,11 +163,11 @@ def _number(fits: Callable[[float], bool], *, otherwise: str) -> Callable[[str],
 
 
 _port = _whole(least=0, most=65535)
-_seconds = _number(lambda it: 0 < it < math.inf, otherwise="is not a number above 0")
+_tokens = _whole(least=1, most=10_000_000)
 
 
 def _shards(text: str) -> tuple[tuple[int, ...], int]:
-    parts = re.fullmatch(r"(\d+)(?:-(\d+))?/(\d+)", text)
+    parts = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?/([0-9]{1,5})", text)
     if not parts:
         raise ValueError("is not like 0-3/8 or 4/8: the first, the last, and how many there are")
     first, last, count = int(parts[1]), int(parts[2] or parts[1]), int(parts[3])
@@ -128,7 +185,7 @@ def _layers(text: str) -> int | None:
         raise ValueError(
             "is neither auto (as many as fit) nor a number: 0 means none, 999 means all"
         )
-    return _whole(least=0)(text)
+    return _whole(least=0, most=2**31 - 1)(text)  # llama.cpp's int32
 
 
 def _switch(text: str) -> bool:
@@ -242,7 +299,7 @@ class Settings:
         metadata=_variable("what the model is told before every conversation", parse=str),
     )
     max_tokens: int = field(
-        default=1024, metadata=_variable("the longest answer, in tokens", parse=_whole(least=1))
+        default=1024, metadata=_variable("the longest answer, in tokens", parse=_tokens)
     )
     temperature: float | None = field(
         default=None,
@@ -262,7 +319,7 @@ class Settings:
         default=8192,
         metadata=_variable(
             "how much the model sees, question, history and answer together, in tokens",
-            parse=_whole(least=1),
+            parse=_tokens,
         ),
     )
     redis_url: str = field(
@@ -270,7 +327,7 @@ class Settings:
         repr=False,
         metadata=_variable(
             "Redis 7 or Valkey 8 or newer; empty means the embedded Valkey in DATA_DIR",
-            parse=_url("redis", "rediss", "unix"),
+            parse=_redis_url,
         ),
     )
     data_dir: Path = field(
@@ -296,11 +353,15 @@ class Settings:
     )
     discord_api_url: str = field(
         default="",
-        metadata=_variable("another address of Discord's REST API", parse=_url("http", "https")),
+        metadata=_variable(
+            "another address of Discord's REST API", parse=_url_beside_token("http", "https")
+        ),
     )
     discord_gateway_url: str = field(
         default="",
-        metadata=_variable("another address of Discord's gateway", parse=_url("ws", "wss")),
+        metadata=_variable(
+            "another address of Discord's gateway", parse=_url_beside_token("ws", "wss")
+        ),
     )
     slack_bot_token: str = field(
         default="",
@@ -324,11 +385,13 @@ class Settings:
     )
     slack_api_url: str = field(
         default="",
-        metadata=_variable("another address of Slack's Web API", parse=_url("http", "https")),
+        metadata=_variable(
+            "another address of Slack's Web API", parse=_url_beside_token("http", "https")
+        ),
     )
     host: str = field(
         default="127.0.0.1",
-        metadata=_variable("address for /livez, /readyz and /slack/events", parse=_word),
+        metadata=_variable("address for /livez, /readyz and /slack/events", parse=_host),
     )
     port: int = field(
         default=8080, metadata=_variable("port beside HOST; 0 means any", parse=_port)
@@ -343,11 +406,17 @@ class Settings:
     history_days: int = field(
         default=30,
         metadata=_variable(
-            "how long an unused conversation is remembered, in days", parse=_whole(least=1)
+            "how long an unused conversation is remembered, in days",
+            parse=_whole(least=1, most=36_500),
         ),
     )
     reply_timeout: float = field(
-        default=600.0, metadata=_variable("how long a reply may take, in seconds", parse=_seconds)
+        default=600.0,
+        metadata=_variable(
+            "how long a reply may take, in seconds",
+            # A day at most: event loops refuse timers of very many.
+            parse=_number(lambda it: 0.1 <= it <= 86_400, otherwise="is not from 0.1 to 86400"),
+        ),
     )
     log_level: str = field(
         default="info", metadata=_variable("debug, info, warning or error", parse=_level)
@@ -360,7 +429,11 @@ class Settings:
     )
     lease_seconds: float = field(
         default=3.0,
-        metadata=_variable("how long a dead worker keeps a turn, in seconds", parse=_seconds),
+        metadata=_variable(
+            "how long a dead worker keeps a turn, in seconds",
+            # Below that a worker does not renew its leases in time.
+            parse=_number(lambda it: 0.1 <= it <= 3600, otherwise="is not from 0.1 to 3600"),
+        ),
     )
 
     @classmethod
@@ -376,7 +449,7 @@ class Settings:
             text = texts.get(variable.name.upper(), "")
             try:
                 values[variable.name] = (
-                    variable.metadata["parse"](text) if text else variable.default
+                    variable.metadata["parse"](_whole_text(text)) if text else variable.default
                 )
             except ValueError as error:
                 mistakes.append(f"{_shown(variable, text)} {error}")
@@ -384,6 +457,17 @@ class Settings:
         if mistakes:
             raise SettingsError(tuple(mistakes))
         return cls(**values)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every text that no log may show, passwords inside addresses as written and decoded."""
+        hidden = {each.name: getattr(self, each.name) for each in fields(self) if not each.repr}
+        addresses = [urlsplit(text) for name, text in hidden.items() if name.endswith("_url")]
+        passwords = [address.password or "" for address in addresses]
+        options = [pair for address in addresses for pair in parse_qsl(address.query)]
+        passwords += [value for name, value in options if name.endswith("password")]
+        found = (*hidden.values(), *passwords, *map(unquote, passwords))
+        return tuple(text for text in found if text)
 
     @property
     def chat_platforms(self) -> tuple[str, ...]:
@@ -444,19 +528,21 @@ def _misspelt(name: str, file: str) -> str | None:
 def _shown(variable: Field[Any], text: str) -> str:
     name = variable.name.upper()
     if name.endswith("_URL"):
-        text = _without_login(text)
+        text = shown_url(text)
     elif not variable.repr:
         text = ""
+    text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
     return f"{name}={text!r}" if text else name
 
 
-def _without_login(url: str) -> str:
+def shown_url(url: str) -> str:
+    """Return an address without its login and the values of its options; empty if unreadable."""
     try:
         _ = urlsplit(url).port
     except ValueError:
         # What stands where a port should be may be a password.
         return ""
-    return re.sub(r"password=[^&]+", "password=***", re.sub(r"//.*@", "//***@", url))
+    return re.sub(r"=[^&]*", "=***", re.sub(r"//.*@", "//***@", url))
 
 
 def _contradictions(values: Mapping[str, Any], texts: Mapping[str, str]) -> Iterator[str]:

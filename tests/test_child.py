@@ -166,6 +166,42 @@ async def test_a_line_without_an_end_blocks_nobody() -> None:
         assert served.port
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HUGGING_FACE_HUB_TOKEN", "hf_1"),
+        ("AWS_SECRET_ACCESS_KEY", "1"),
+        ("POSTGRES_PASSWORD", "1"),
+        ("my-api-key", "1"),
+        ("OpenAI_ApiKey", "1"),
+        ("SOME_DATABASE", "postgres://bot:1@here/db"),
+    ],
+)
+async def test_what_looks_like_a_secret_is_no_part_of_its_environment(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    async with Starts().keep() as served:
+        assert name not in served.names
+
+
+async def test_what_a_library_needs_is_part_of_its_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    needed = {
+        "HTTPS_PROXY": "http://bot:1@proxy:1",
+        "CUDA_VISIBLE_DEVICES": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HOME": "/models",
+    }
+    for name, value in needed.items():
+        monkeypatch.setenv(name, value)
+
+    async with Starts().keep() as served:
+        assert needed.keys() <= set(served.names)
+
+
 async def test_a_secret_of_the_bot_is_no_part_of_its_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

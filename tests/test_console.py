@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import getpass
 import io
 import os
@@ -137,6 +138,32 @@ async def test_a_piped_reset_starts_anew_and_quit_ends(store: Store) -> None:
 
     assert printed == "Hello `world`!\n"
     assert intake.resets == [intake.turns[0].key]
+
+
+async def test_a_user_whose_name_is_not_utf8_can_ask(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "caf\udce9")  # as Python reads bytes that are not UTF-8
+
+    _, intake = await piped(store, "hello\n")
+
+    assert intake.turns[0].person.name == "caf\ufffd"
+    assert str(intake.turns[0].key)
+
+
+class Full(io.StringIO):
+    """A file on a full disk."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_an_output_that_is_full_ends_the_conversation_with_a_sentence(store: Store) -> None:
+    streams = {"stdin": io.StringIO("hello\n"), "stdout": Full()}
+
+    async with two_platforms(store, **streams, patience=5.0) as (platform, intake):
+        with pytest.raises(ParleyError, match="No space left"):
+            await platform.listen(intake)
 
 
 async def test_nothing_that_a_model_says_drives_the_terminal(store: Store) -> None:

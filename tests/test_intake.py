@@ -2,29 +2,74 @@
 
 from __future__ import annotations
 
-from bot.domain import Person, ThreadKey, Turn
-from bot.history import History
+from bot.domain import Exchange, Person, Place, ThreadKey, Turn
+from bot.history import History, encode
 from bot.intake import MAX_QUESTION, Intake
 from bot.prompt import CUT
 from bot.store import Store
 from bot.turns import Limits, TurnQueue
 
+KEY = ThreadKey("console", "local", "ann", "t1")
 
-async def test_a_question_is_kept_up_to_its_longest(store: Store) -> None:
-    queue = TurnQueue(
+
+def a_queue(store: Store) -> TurnQueue:
+    return TurnQueue(
         store=store, worker="w1", limits=Limits(1, 1, 1, 1), lease_seconds=1, keep_seconds=60
     )
-    intake = Intake(queue=queue, history=History(store=store, keep_seconds=60))
-    key = ThreadKey("console", "local", "ann", "t1")
-    text = "h" + "x" * MAX_QUESTION + "t"
 
+
+def an_intake(store: Store, queue: TurnQueue) -> Intake:
+    return Intake(queue=queue, history=History(store=store, keep_seconds=60))
+
+
+async def admitted(store: Store, turn: Turn) -> Turn:
+    """Admit a turn, and return it as a worker takes it."""
+    queue = a_queue(store)
     await queue.ready(["console"], count=1, block_seconds=0.1)  # listens from now on
-    await intake.admit(Turn("console:1", key, Person("u1", "Ann"), text, {}, 1000.0))
-
+    await an_intake(store, queue).admit(turn)
     (token,) = await queue.ready(["console"], count=1, block_seconds=5)
     taken = await queue.take(token)
     assert taken
-    kept, left_out = taken.turn.text, taken.turn.left_out
+    return taken.turn
+
+
+async def test_a_question_is_kept_up_to_its_longest(store: Store) -> None:
+    text = "h" + "x" * MAX_QUESTION + "t"
+
+    turn = await admitted(store, Turn("console:1", KEY, Person("u1", "Ann"), text, {}, 1000.0))
+
+    kept, left_out = turn.text, turn.left_out
     assert (len(kept), left_out) == (MAX_QUESTION, 2 + len(CUT))
     assert kept[0] + kept[-1] == "ht"
     assert CUT in kept
+
+
+HALF = "A\ud83d"
+WHOLE = "A\ufffd"
+JOINED = "\ud83d\ude00"
+
+
+async def test_a_turn_with_halves_of_characters_is_kept_whole(store: Store) -> None:
+    key = ThreadKey("console", "local", HALF, "t1")
+    place: Place = {"names": [HALF, {HALF: JOINED}], "count": 3, "is_dm": True, "none": None}
+
+    turn = await admitted(store, Turn(HALF, key, Person(HALF, HALF), f"{HALF}?", place, 1000.0))
+
+    assert turn == Turn(
+        WHOLE,
+        ThreadKey("console", "local", WHOLE, "t1"),
+        Person(WHOLE, WHOLE),
+        f"{WHOLE}?",
+        {"names": [WHOLE, {WHOLE: "\U0001f600"}], "count": 3, "is_dm": True, "none": None},
+        1000.0,
+    )
+
+
+async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> None:
+    history = History(store=store, keep_seconds=60)
+    nameless = Exchange("console:1", Person("u1", "u1"), 1000.5, "question", "answer")
+    await store.command("RPUSH", store.key("history", str(KEY)), encode(nameless))
+
+    await an_intake(store, a_queue(store)).call(KEY, Person("u1", HALF))
+
+    assert [each.person.name for each in await history.read(KEY)] == [WHOLE]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 from pathlib import Path
 
@@ -45,6 +46,14 @@ async def test_a_path_is_not_looked_for_at_hugging_face(
     assert "without its tokenizer" not in caplog.text
 
 
+async def test_a_name_that_is_longer_than_that_of_any_file_is_no_folder(tmp_path: Path) -> None:
+    async with ModelEmulator() as emulator:
+        emulator.models = ("x" * 5000,)
+        settings = Settings(model_id="x" * 5000, model_url=emulator.url, data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()) as mind:
+            assert mind.model
+
+
 async def test_a_folder_counts_by_the_tokenizer_in_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +92,40 @@ async def test_mistrals_tokenizer_leaves_no_more_out_than_it_must(tmp_path: Path
         assert said[1:] == ["Well."]
         assert isinstance(said[0], LeftOut)
         assert said[0].characters == len(LONG) - len(sent) + len(CUT)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [it.getMessage() for it in caplog.records if it.levelno == logging.WARNING]
+
+
+@pytest.mark.parametrize(("key", "warned"), [("sk-s3cret", True), ("", False)])
+async def test_a_key_that_goes_to_another_machine_unencrypted_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str, *, warned: bool
+) -> None:
+    async with ModelEmulator() as emulator:
+        # It is this machine, but no address says so.
+        url = emulator.url.replace("127.0.0.1", "0.0.0.0")
+        settings = Settings(model_url=url, model_api_key=key, data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()):
+            pass
+
+    assert any("MODEL_API_KEY" in line for line in warnings(caplog)) is warned
+    assert "s3cret" not in caplog.text
+
+
+async def test_a_server_that_refuses_the_connection_is_told_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening
+        port = closed.getsockname()[1]
+        settings = Settings(model_url=f"http://bot:s3cret@127.0.0.1:{port}/v1", data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()):
+            pass
+
+    (line,) = [each for each in warnings(caplog) if "MODEL_URL" in each]
+    assert f"127.0.0.1:{port} refuses the connection" in line
+    assert "s3cret" not in caplog.text
 
 
 async def test_the_only_model_of_a_server_is_no_other_model(tmp_path: Path) -> None:

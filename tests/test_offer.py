@@ -225,7 +225,36 @@ class TestLooking:
             closed.bind(("127.0.0.1", 0))
             url = "http://{}:{}/v1".format(*closed.getsockname())
 
-            assert await offered(url) == Offer((), None)
+            offer = await offered(url)
+
+        assert offer == Offer((), None)
+        assert offer.trouble == "refuses the connection"
+
+    async def test_a_server_that_closes_the_connection_has_its_trouble_told(self) -> None:
+        async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        server = await asyncio.start_server(close, "127.0.0.1", 0)
+        async with server:
+            offer = await offered("http://{}:{}/v1".format(*server.sockets[0].getsockname()))
+
+        assert offer.trouble.startswith("cannot be asked")
+
+    async def test_a_proxy_that_is_away_is_no_trouble_of_the_server(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            monkeypatch.setenv("HTTP_PROXY", "http://{}:{}".format(*closed.getsockname()))
+            offer = await offered("http://0.0.0.0:1/v1")
+
+        assert "HTTP_PROXY" in offer.trouble
+
+    async def test_an_unknown_name_is_told(self) -> None:
+        offer = await offered("http://nowhere.invalid/v1")
+
+        # Without a network the resolver itself may be away.
+        assert offer.trouble in ("has a name that is unknown", "has not answered in 5 s")
 
     async def test_the_real_llama_cpp_tells_its_context(self) -> None:
         async with serve(

@@ -28,6 +28,8 @@ from tests.process import (
     DiscordDm,
     DiscordMention,
     DiscordSlash,
+    InDiscord,
+    InSlack,
     SlackDm,
     SlackMention,
     SlackSlash,
@@ -114,6 +116,28 @@ async def test_tokens_in_the_env_file_are_enough(data_dir: Path, model: ModelEmu
                 await until(way.finals, why=running.text)
 
     assert "Running as discord, slack, worker" in running.text()
+
+
+async def test_half_a_character_in_a_name_or_a_question_costs_no_answer(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        variables = discord_variables(discord, model) | slack_variables(slack, model)
+        async with bot(data_dir=data_dir, variables=variables) as running:
+            await asyncio.wait_for(discord.connected.wait(), 60)
+            await asyncio.wait_for(slack.connected.wait(), 60)
+            ways: list[InDiscord | InSlack] = [
+                DiscordMention(discord),
+                DiscordSlash(discord),
+                SlackMention(slack),
+                SlackSlash(slack),
+            ]
+            for way in ways:
+                platform = slack if isinstance(way, InSlack) else discord
+                way.person = platform.user("A\ud83d")
+                await way.ask("What is \ud83d it?")
+            for way in ways:
+                await until(way.finals, why=running.text)
 
 
 def over_http(slack: SlackEmulator) -> dict[str, str]:
@@ -683,6 +707,40 @@ async def test_a_start_that_cannot_work_says_why(
     assert sentence in running.text()
     assert "Traceback" not in running.text()
     assert "secret-1" not in running.text()
+
+
+async def test_a_wrong_token_of_one_platform_leaves_the_other_answering(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        variables = discord_variables(discord, model) | slack_variables(slack, model)
+        variables["DISCORD_TOKEN"] = "secret-1"
+        async with bot(data_dir=data_dir, variables=variables) as running:
+            way = SlackDm(slack)
+            await until(lambda: "Running as slack, worker" in running.text(), why=running.text)
+            await way.ask("What is it?")
+            await until(way.finals, why=running.text)
+
+    (line,) = [each for each in running.text().splitlines() if " ERROR " in each]
+    assert "DISCORD_TOKEN" in line
+    assert "secret-1" not in running.text()
+
+
+@pytest.mark.parametrize("roles", [(), ("discord", "slack", "worker")])
+async def test_two_wrong_tokens_are_told_in_a_line_each(
+    roles: tuple[str, ...], data_dir: Path, model: ModelEmulator
+) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        variables = discord_variables(discord, model) | slack_variables(slack, model)
+        variables |= {"DISCORD_TOKEN": "secret-1", "SLACK_BOT_TOKEN": "xoxb-secret-2"}
+        async with bot(*roles, data_dir=data_dir, variables=variables) as running:
+            status = await asyncio.wait_for(running.process.wait(), 60)
+
+    told = [line for line in running.text().splitlines() if line.startswith("bot: ")]
+    assert status == 1
+    assert ["DISCORD_TOKEN" in told[0], "SLACK_BOT_TOKEN" in told[1]] == [True, True]
+    assert "Traceback" not in running.text()
+    assert "secret-" not in running.text()
 
 
 async def test_no_secret_reaches_the_log(data_dir: Path, model: ModelEmulator) -> None:

@@ -7,7 +7,11 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import httpx2
 import pytest
+import yarl
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config.settings import Settings, SettingsError
 
@@ -128,7 +132,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         "TOP_P='0' is not above 0 and at most 1",
         "DISCORD_THREADS='perhaps' is neither on nor off",
         "PORT='65536' is not from 0 to 65535",
-        "LEASE_SECONDS='inf' is not a number above 0",
+        "LEASE_SECONDS='inf' is not from 0.1 to 3600",
     )
 
 
@@ -138,9 +142,9 @@ def test_all_mistakes_are_told_at_once() -> None:
         ("GPU_LAYERS", "all", f"GPU_LAYERS='all' {LAYERS}"),
         ("GPU_LAYERS", "-1", f"GPU_LAYERS='-1' {LAYERS}"),
         ("LOCAL_THREADS", "0", "LOCAL_THREADS='0' is not from 1 to 512"),
-        ("MAX_TOKENS", "0", "MAX_TOKENS='0' is less than 1"),
+        ("MAX_TOKENS", "0", "MAX_TOKENS='0' is not from 1 to 10000000"),
         ("REPLY_TIMEOUT", "soon", "REPLY_TIMEOUT='soon' is not a number"),
-        ("REPLY_TIMEOUT", "-1", "REPLY_TIMEOUT='-1' is not a number above 0"),
+        ("REPLY_TIMEOUT", "-1", "REPLY_TIMEOUT='-1' is not from 0.1 to 86400"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL='loud' is none of debug, info, warning, error"),
         ("LOCAL_MODEL_PATH", "no-such", "LOCAL_MODEL_PATH='no-such' is not a file"),
         ("DATA_DIR", __file__, f"DATA_DIR='{__file__}' is not a folder"),
@@ -161,6 +165,36 @@ def test_all_mistakes_are_told_at_once() -> None:
         ),
         ("REDIS_URL", "unix://", "REDIS_URL='unix://' names no server"),
         (
+            "REDIS_URL",
+            "redis://here/x",
+            "REDIS_URL='redis://here/x' names a database that is no number",
+        ),
+        (
+            "REDIS_URL",
+            "redis://here/0?foo=bar",
+            "REDIS_URL='redis://here/0?foo=***' has an option that is none of db, username, "
+            "password, client_name, protocol, max_connections, health_check_interval, "
+            "socket_keepalive",
+        ),
+        (
+            "SLACK_API_URL",
+            "http://bot:s3cret@here/",
+            "SLACK_API_URL='http://***@here/' holds a user name, "
+            "which cannot be sent beside the platform's token",
+        ),
+        (
+            "MODEL_URL",
+            "http://a..b/v1",
+            "MODEL_URL='http://a..b/v1' is not a host name or an IP address",
+        ),
+        ("HOST", "a..b", "HOST='a..b' is not a host name or an IP address"),
+        ("HISTORY_DAYS", "9" * 500, f"HISTORY_DAYS='{'9' * 400}…' is not from 1 to 36500"),
+        (
+            "SYSTEM_PROMPT",
+            "caf\udce9",
+            "SYSTEM_PROMPT='caf\\udce9' is no text: it has a NUL or a byte that is not UTF-8",
+        ),
+        (
             "DISCORD_SHARDS",
             "all",
             "DISCORD_SHARDS='all' is not like 0-3/8 or 4/8: "
@@ -177,6 +211,85 @@ def test_all_mistakes_are_told_at_once() -> None:
 )
 def test_a_mistake_names_the_variable_and_its_value(name: str, value: str, sentence: str) -> None:
     assert mistakes({name: value}) == (sentence,)
+
+
+HOSTILE = (
+    *("\0", "a\0b", "\ud83d", "caf\udce9", "\x1b[2J", "\u202e", " ", "-1", "0", "1e400", "nan"),
+    *(
+        "-inf",
+        "9" * 5000,
+        "1" * 4000,
+        "x" * 100_000,
+        "٣",
+        "1_0",
+        "0-99999/99999",
+        "1" * 5000 + "/2",
+    ),
+    *("http://[", "http://[::1", "http://a:b:c@d", "http://a:99999", "redis://%00", "unix://\0"),
+    *(
+        "redis://h?db=x",
+        "redis://h?&&=",
+        "rediss://h?ssl_cert_reqs=\ud800",
+        "ws://u:p@h",
+        "//",
+        ":",
+    ),
+    *("~nosuch/x", "/dev/null", "/dev/full/x", "/proc/self/mem", "..", "a/" * 3000),
+)
+VALUES = (
+    st.sampled_from(HOSTILE)
+    | st.text(st.characters())
+    | st.text("0123456789-+./:@%?#&=[]~ exnaif\0\ud800", max_size=30)
+    | st.builds("{}://{}".format, st.sampled_from(["http", "redis", "unix", "ws"]), st.text())
+)
+
+
+def read(environment: dict[str, str]) -> Settings | tuple[str, ...]:
+    try:
+        return Settings.load(environment, NOWHERE)
+    except SettingsError as error:
+        return error.mistakes
+
+
+@given(name=st.sampled_from([each.name.upper() for each in fields(Settings)]), value=VALUES)
+def test_every_value_of_a_setting_is_taken_or_told(name: str, value: str) -> None:
+    found = read({name: value})
+
+    if isinstance(found, Settings):
+        assert re.search("[\0\ud800-\udfff]", repr(found)) is None
+    else:
+        assert all(name in mistake and mistake.isprintable() for mistake in found)
+
+
+@given(
+    name=st.sampled_from(["MODEL_URL", "SLACK_API_URL", "DISCORD_API_URL", "DISCORD_GATEWAY_URL"]),
+    rest=st.text("abz019-._~:/?#[]@!$&'()*+,;=%"),
+)
+def test_an_address_that_is_taken_is_one_for_the_libraries(name: str, rest: str) -> None:
+    scheme = "ws" if name == "DISCORD_GATEWAY_URL" else "http"
+
+    found = read({name: f"{scheme}://{rest}"})
+
+    if isinstance(found, Settings):
+        address = getattr(found, name.lower())
+        assert httpx2.URL(address).host
+        assert yarl.URL(address).host
+
+
+@pytest.mark.parametrize("option", ["db=1", "client_name=parley&protocol=3", "max_connections=20"])
+def test_options_of_an_address_that_redis_knows_are_taken(option: str) -> None:
+    settings = Settings.load({"REDIS_URL": f"redis://here:1/?{option}"}, NOWHERE)
+
+    assert settings.redis_url.endswith(option)
+
+
+def test_options_of_tls_need_a_connection_with_tls() -> None:
+    option = "ssl_cert_reqs=none"
+
+    (mistake,) = mistakes({"REDIS_URL": f"redis://here?{option}"})
+
+    assert "has an option" in mistake
+    assert Settings.load({"REDIS_URL": f"rediss://here?{option}"}, NOWHERE).redis_url
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder: run as somebody else")
@@ -259,6 +372,10 @@ def test_exchanged_slack_tokens_are_told_without_their_values() -> None:
         ("REDIS_URL", "http://here?password=s3cret"),
         ("MODEL_URL", "ftp://bot:s3@cret@here"),
         ("DISCORD_API_URL", "ftp://bot:s3cret@here"),
+        ("DISCORD_API_URL", "http://bot:s3cret@here"),
+        ("SLACK_API_URL", "http://s3cret@here"),
+        ("REDIS_URL", "redis://here?foo=s3cret"),
+        ("REDIS_URL", "redis://:s3cret@here?retry=x"),
     ],
 )
 def test_a_mistake_tells_no_secret(name: str, value: str) -> None:
@@ -293,6 +410,22 @@ def test_the_written_form_of_settings_holds_no_secret() -> None:
 
     assert "s3cret" not in repr(settings)
     assert settings.chat_platforms == ("discord", "slack")
+
+
+def test_the_secrets_of_settings_are_those_in_addresses_too() -> None:
+    settings = Settings.load(
+        {
+            "DISCORD_TOKEN": "http://[token",
+            "MODEL_URL": "http://a:first%21@here",
+            "REDIS_URL": "rediss://here?password=second&ssl_password=third&db=1",
+        },
+        NOWHERE,
+    )
+
+    found = settings.secrets
+
+    assert {"http://[token", "first%21", "first!", "second", "third"} <= set(found)
+    assert "1" not in found
 
 
 def test_a_misspelt_name_in_the_file_is_told_with_the_nearest_one(tmp_path: Path) -> None:

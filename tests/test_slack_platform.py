@@ -84,6 +84,27 @@ async def test_a_slack_that_cannot_be_reached_stops_the_start() -> None:
             pass
 
 
+async def test_a_proxy_that_refuses_its_login_is_told_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    monkeypatch.setenv("https_proxy", f"http://bot:s3cret@{host}:{port}")
+    async with SlackEmulator() as slack, server:
+        slack.api_url = "https://slack.invalid/api/"
+
+        with pytest.raises(CannotStart, match="HTTP 407") as caught:
+            async with joined(slack):
+                pass
+
+    assert "s3cret" not in str(caught.value)
+
+
 async def test_http_needs_a_signing_secret() -> None:
     async with SlackEmulator() as slack:
         slack.signing_secret = ""

@@ -66,6 +66,14 @@ def ended(pid: int) -> bool:
     return False
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def environment(pid: int) -> str:
+    return Path(f"/proc/{pid}/environ").read_text()
+
+
 def servers(data_dir: Path) -> list[str]:
     """The servers of a folder; they show their socket in the list of processes."""
     listed = subprocess.run(
@@ -135,6 +143,22 @@ async def test_the_embedded_server_is_private(data_dir: Path) -> None:
         assert chosen == {"port": "0"}
         assert mode(socket) == "srwx------"
         assert mode(socket.parent) == "drwx------"
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="Linux alone shows it")
+@pytest.mark.process
+async def test_the_embedded_server_and_its_shell_get_no_secret(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISCORD_TOKEN", "MODEL_API_KEY", "SOMETHING_ELSE"):
+        monkeypatch.setenv(name, "s3cret")
+
+    async with connect(url="", data_dir=data_dir) as store:
+        pid = await server_pid(store)
+        shells, servers = environment(parent(pid)), environment(pid)
+
+    assert "PATH=" in shells
+    assert "s3cret" not in shells + servers
 
 
 @pytest.mark.process
@@ -266,6 +290,17 @@ async def test_a_data_dir_of_somebody_else_is_refused(data_dir: Path, tmp_path: 
         await connect(url="", data_dir=data_dir).__aenter__()
 
 
+async def test_a_data_dir_in_a_working_directory_that_is_gone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+    with pytest.raises(CannotStart, match="DATA_DIR="):
+        await connect(url="", data_dir=Path("data")).__aenter__()
+
+
 async def test_without_the_embedded_server_redis_url_is_asked_for(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +318,18 @@ async def test_an_unreachable_server_is_named_without_its_password(tmp_path: Pat
         await connect(url=url, data_dir=tmp_path).__aenter__()
 
     assert "REDIS_URL='redis://***@127.0.0.1:1/0'" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["ssl_min_version=9", "ssl_cert_reqs=nope", "protocol=9"])
+async def test_a_value_that_an_option_cannot_have_is_told_in_a_sentence(
+    option: str, tmp_path: Path
+) -> None:
+    url = f"rediss://:s3cret@127.0.0.1:1?{option}&ssl_password=s3cret"
+
+    with pytest.raises(CannotStart, match="REDIS_URL=") as caught:
+        await connect(url=url, data_dir=tmp_path).__aenter__()
+
     assert "s3cret" not in str(caught.value)
 
 

@@ -23,7 +23,7 @@ from adapters.discord.opening import open_surface, strays
 from adapters.discord.saved import SavedSession
 from adapters.discord.shard import ON_THE_WAY, UNREACHABLE, Shard
 from bot.domain import Turn
-from bot.errors import CannotStart, SurfaceError
+from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.hearing import Hearing
 from bot.intake import Intake
 from bot.ports import Surface
@@ -55,7 +55,7 @@ async def connect(
 
     `threads` lets a mention in a channel open a Discord thread; `budgets` count all requests, and
     learn of the rate limits that Discord tells of. The addresses hold for the whole process. Raises
-    CannotStart when the token is refused or Discord cannot be reached.
+    CannotStart when the token is refused, and Unreachable when Discord cannot be reached.
     """
     Route.BASE = api_url or _API_URL
     begin_at(gateway_url)
@@ -184,7 +184,9 @@ async def _login(client: discord.Client, token: str) -> None:
     except SurfaceError as error:
         if isinstance(error.__cause__, discord.LoginFailure):
             raise _wrong_token() from error
-        raise CannotStart(f"cannot log in at {Route.BASE}: {error}") from error
+        passing = isinstance(error, WriteDelayed | WriteFailed)
+        kind = Unreachable if passing else CannotStart
+        raise kind(f"cannot log in at {Route.BASE}: {error}") from error
 
 
 def _wrong_token() -> CannotStart:

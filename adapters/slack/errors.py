@@ -70,7 +70,7 @@ async def translated(timeout: float = REQUEST_TIMEOUT) -> AsyncIterator[None]:
         raise _surface_error(error) from error
     except (aiohttp.ClientError, OSError) as error:
         # That of a time-out has no text.
-        raise WriteFailed(str(error) or f"Slack did not answer in {timeout:g} s") from error
+        raise WriteFailed(_text(error) or f"Slack did not answer in {timeout:g} s") from error
 
 
 def code_of(error: BaseException | None) -> str:
@@ -85,6 +85,13 @@ def method_of(error: BaseException | None) -> str:
     if not isinstance(error, SlackApiError):
         return method_of(error.__cause__) if error else ""
     return str(getattr(error.response, "api_url", "")).rpartition("/")[2]
+
+
+def _text(error: Exception) -> str:
+    # With its text goes the address, which is a proxy's with its password when that one refuses.
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"HTTP {error.status} {error.message}"
+    return str(error)
 
 
 def _surface_error(error: SlackApiError) -> SurfaceError:

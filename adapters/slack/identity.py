@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import TokenRefused, code_of, translated
-from bot.errors import CannotStart, SurfaceError, WriteDelayed, WriteFailed
+from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Identity:
 
 
 async def identify(client: AsyncWebClient) -> Identity:
-    """Ask Slack whose token this is; raise CannotStart when it refuses or cannot be reached."""
+    """Ask Slack whose token this is; CannotStart when it refuses, Unreachable when it is away."""
     try:
         async with translated():
             answer = await client.auth_test()
@@ -41,5 +41,5 @@ def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> 
     """Say which variable Slack refuses, or that Slack cannot be reached."""
     away = isinstance(error, WriteDelayed | WriteFailed) and not isinstance(error, TokenRefused)
     if away:
-        return CannotStart(f"Slack cannot be reached at {client.base_url}: {error}")
+        return Unreachable(f"Slack cannot be reached at {client.base_url}: {error}")
     return CannotStart(f"Slack refuses {variable}: {code_of(error)}")

@@ -17,7 +17,11 @@ from bot.guard import unescape
 from bot.spans import ADDRESS
 
 _TOKEN = re.compile(r"<([^<>]+)>")
-_SPELT_ENTITY = re.compile(r"&(?=#?\w+;)")
+# The longest name that HTML has is 31 characters; leading zeros may make a number longer than that.
+_ENTITY = r"#?[0-9A-Za-z]{1,32}"
+_SPELT_ENTITY = re.compile(rf"&(?={_ENTITY};|#?[0-9A-Za-z]{{33}})")
+# The beginning of an entity, which the next delta may finish.
+_ENTITY_BEGUN = re.compile(rf"&(?:#|{_ENTITY})?\Z")
 # What becomes a link: an address in quotes, tags or backticks is code.
 _LINKED = re.compile(rf"((?:(?<=[\s(*_])|^){ADDRESS})")
 _SCHEME = re.compile(r"^(https?://|mailto:|tel:)")
@@ -28,6 +32,11 @@ def markdown_block(text: str) -> dict[str, str]:
     pieces = _LINKED.split(text)
     pieces[::2] = [_SPELT_ENTITY.sub("&amp;", piece) for piece in pieces[::2]]
     return {"type": "markdown", "text": "".join(pieces).replace("<", "&lt;")}
+
+
+def without_half_entity(text: str) -> str:
+    """Return a text that still grows without the entity at its end, which may be half of one."""
+    return _ENTITY_BEGUN.sub("", text)
 
 
 def mentioned(text: str) -> list[str]:

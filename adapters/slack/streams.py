@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import code_of, translated
 from adapters.slack.identity import Identity
-from adapters.slack.markup import markdown_block
+from adapters.slack.markup import markdown_block, without_half_entity
 from bot.domain import EditBudget, Page
 from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.markdown import settled
@@ -44,8 +43,6 @@ _FOR_GOOD = {
 }
 # docs: chat.appendStream and chat.stopStream, "Errors".
 _OVER = {"message_not_in_streaming_state", "stopped_by_user"}
-# The beginning of an entity, which the next delta may finish.
-_ENTITY_BEGUN = re.compile(r"&#?\w{0,8}\Z")
 
 
 class Budgets(Protocol):
@@ -92,14 +89,13 @@ class Streams:
         Raises WriteRefused where the place, or the app, takes no streams, WriteDelayed where none
         may be begun now, by any process, and WriteFailed.
         """
-        words = streamed(page)
         await self._take_slot()
         try:
             async with _translated():
                 answer = await self._client.chat_startStream(
                     channel=audience.channel,
                     thread_ts=audience.thread,
-                    markdown_text=_shown(words) or None,
+                    markdown_text=streamed(page) or None,
                     recipient_user_id=audience.user,
                     recipient_team_id=self._team,
                 )
@@ -160,7 +156,7 @@ class Stream:
         self._channel = channel
         self._ts = ts
         self._said = page.said
-        self._words = streamed(page)  # as far as they stand there
+        self._stands = streamed(page)
         self._tells_at = asyncio.get_running_loop().time() + _SECONDS
 
     def budget(self, page: Page) -> EditBudget:
@@ -171,11 +167,7 @@ class Stream:
 
     def takes(self, page: Page) -> bool:
         """Whether the page can be shown by adding to what stands there."""
-        if not page.text:
-            return False
-        words = streamed(page)
-        stands_already = not page.final and self._words.startswith(words)
-        return stands_already or words.startswith(self._words)
+        return bool(page.text) and addition(self._stands, page) is not None
 
     def is_silent(self, page: Page) -> bool:
         """Whether the model has said no more than before: new is at most a sign of life."""
@@ -190,18 +182,17 @@ class Stream:
 
     async def append(self, page: Page) -> None:
         """Add what is new and will not change its meaning any more; SurfaceError."""
-        words = streamed(page)
-        if more := words[len(self._words) :]:
+        if more := addition(self._stands, page):
             async with _translated():
                 await self._client.chat_appendStream(
-                    channel=self._channel, ts=self._ts, markdown_text=_shown(more)
+                    channel=self._channel, ts=self._ts, markdown_text=more
                 )
-            self._words = words
+            self._stands += more
         self._said = page.said
 
     async def finish(self, page: Page, *, blocks: Blocks, metadata: Metadata) -> None:
         """Add what is missing of the page, with blocks below, and end the stream; SurfaceError."""
-        more = _shown(page.text[len(self._words) :])
+        more = addition(self._stands, page) or ""
         await _stop(self._client, self.id, words=more, blocks=blocks, metadata=metadata)
 
 
@@ -235,11 +226,18 @@ async def _translated() -> AsyncIterator[None]:
 
 
 def streamed(page: Page) -> str:
-    """Return what of a page may stand in a stream: nothing that the next delta may change."""
-    if page.final:
-        return page.text
-    return _ENTITY_BEGUN.sub("", settled(page.said))
-
-
-def _shown(words: str) -> str:
+    """Return the Markdown of a page in a stream, without what the next delta may change."""
+    words = page.text if page.final else without_half_entity(settled(page.said))
     return markdown_block(words)["text"]
+
+
+def addition(stands: str, page: Page) -> str | None:
+    """Return what a stream needs so that it shows the page; None if words would have to change.
+
+    The whole page is escaped each time: what is an address depends on the words before it.
+    """
+    markdown = streamed(page)
+    if markdown.startswith(stands):
+        return markdown[len(stands) :]
+    # Words that have come too early may stay while the page grows.
+    return "" if not page.final and stands.startswith(markdown) else None

@@ -15,7 +15,7 @@ from adapters.slack.errors import translated
 from adapters.slack.identity import Identity
 from adapters.slack.people import People
 from bot.domain import Person, ThreadKey, Turn
-from bot.errors import HasEnded, Refused, StoreUnavailable, SurfaceError
+from bot.errors import HasEnded, NotRemembered, Refused, StoreUnavailable, SurfaceError
 from bot.guard import escape_markup
 from bot.intake import Intake
 
@@ -125,16 +125,30 @@ class Inbound:
 
     async def on_stop(self, press: Press) -> None:
         """Take a press of the Stop button; where it leads to nothing, say why."""
-        await self._answered(press, self._end(press.turn_id))
+        await self._answered(press, self._end(press))
 
     async def on_regenerate(self, press: Press) -> None:
         """Take a press of the Regenerate button; where it leads to nothing, say why."""
-        again = self._intake.regenerate(press.turn_id, person_id=press.user, press_id=press.id)
-        await self._answered(press, again)
+        await self._answered(press, self._begin_anew(press))
 
-    async def _end(self, turn_id: str) -> None:
-        if not await self._intake.stop(turn_id):
+    async def _end(self, press: Press) -> None:
+        if not (await self._is_of_its_place(press) and await self._intake.stop(press.turn_id)):
             raise HasEnded
+
+    async def _begin_anew(self, press: Press) -> None:
+        if not await self._is_of_its_place(press):
+            raise NotRemembered
+        await self._intake.regenerate(press.turn_id, person_id=press.user, press_id=press.id)
+
+    async def _is_of_its_place(self, press: Press) -> bool:
+        """Whether the turn is one of the channel in which the button was pressed.
+
+        Slack vouches for the channel and for the person, who sees what is said there. Which turn
+        the button names is for the person's client to say.
+        """
+        thread = await self._intake.thread_of_turn(press.turn_id)
+        place = ("slack", self._identity.team, press.channel)
+        return thread is not None and (thread.platform, thread.workspace, thread.channel) == place
 
     async def _answered(self, press: Press, asked: Coroutine[None, None, None]) -> None:
         try:

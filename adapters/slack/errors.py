@@ -48,6 +48,10 @@ _BAD_TOKEN = {
     "token_expired",
     "token_revoked",
 }
+# Answers without a code that may be others at the next try: a time-out, "Too Early".
+_PASSING_STATUS = {408, 425}
+# What is asked for is not there, and will not be at the next try.
+_NO_METHOD = {404, 405, 410, 501}
 # What Slack asks for is in the Retry-After header; this is for an answer without one.
 _DEFAULT_DELAY = 5.0  # seconds
 
@@ -58,6 +62,17 @@ class NotInvited(PlaceGone):
 
 class TokenRefused(WriteFailed):
     """Slack refuses the bot token; the turn can wait for a process with a token that works."""
+
+
+class NotSlack(WriteFailed):
+    """Something else answered: a proxy, or a server that is like Slack and does not know a method.
+
+    `lacks_method` says that it would answer the same the next time.
+    """
+
+    def __init__(self, detail: str, *, lacks_method: bool) -> None:
+        super().__init__(detail)
+        self.lacks_method = lacks_method
 
 
 @asynccontextmanager
@@ -84,12 +99,14 @@ def method_of(error: BaseException | None) -> str:
     """Return the method that Slack answered with this error, or with its cause."""
     if not isinstance(error, SlackApiError):
         return method_of(error.__cause__) if error else ""
-    return str(getattr(error.response, "api_url", "")).rpartition("/")[2]
+    # slack-sdk 3.47 hands over aiohttp's own response where a body is no JSON and says it is.
+    url = getattr(error.response, "api_url", "") or getattr(error.response, "url", "")
+    return str(url).rpartition("/")[2]
 
 
 def _surface_error(error: SlackApiError) -> SurfaceError:
     code = code_of(error)
-    status = getattr(error.response, "status_code", 0)
+    status = getattr(error.response, "status_code", 0) or getattr(error.response, "status", 0)
     detail = f"Slack answered {code or f'HTTP {status}'}"
     if code in _DELAYED or status == 429:
         return WriteDelayed(detail, retry_after=_retry_after(error))
@@ -97,6 +114,11 @@ def _surface_error(error: SlackApiError) -> SurfaceError:
         return MessageGone(detail)
     if code in _BAD_TOKEN:
         return TokenRefused(f"{detail}: SLACK_BOT_TOKEN is not valid any more")
+    if not code and (status == 501 or (status < 500 and status not in _PASSING_STATUS)):
+        asked = f"{method_of(error)} was answered by HTTP {status} without a code of Slack's"
+        return NotSlack(
+            f"{asked}: does SLACK_API_URL lead to Slack?", lacks_method=status in _NO_METHOD
+        )
     if not code or code in _PASSING or status >= 500:
         return WriteFailed(detail)
     return _place_gone(error, detail) or WriteRefused(detail)

@@ -14,7 +14,7 @@ from adapters.slack.errands import Errands
 from adapters.slack.errors import translated
 from adapters.slack.identity import Identity
 from adapters.slack.people import People
-from bot.domain import Person, ThreadKey, Turn
+from bot.domain import Json, Person, ThreadKey, Turn
 from bot.errors import HasEnded, NotRemembered, Refused, StoreUnavailable, SurfaceError
 from bot.guard import escape_markup
 from bot.intake import Intake
@@ -35,7 +35,8 @@ Event = Mapping[str, object]
 class Said:
     """What somebody said to us; `thread` is empty at the top level of a channel or DM.
 
-    `edited` tells when the message was changed last, and is empty where it never was.
+    `edited` tells when the message was changed last, and is empty where it never was. `team` is the
+    person's workspace, empty if Slack names none.
     """
 
     channel: str
@@ -46,6 +47,7 @@ class Said:
     files: tuple[str, ...]
     direct: bool
     edited: str = ""
+    team: str = ""
 
     @property
     def id(self) -> str:
@@ -172,6 +174,7 @@ class Inbound:
                 "channel": spoken.channel,
                 "thread": spoken.place or None,
                 "question": spoken.ts,
+                **team_in_place(spoken.team, identity=self._identity),
             },
             asked_at=float(spoken.ts),
         )
@@ -272,6 +275,7 @@ def said(event: Event, *, identity: Identity) -> Said | None:
         files=_files(event),
         direct=direct,
         edited=_edited(event),
+        team=_team(event),
     )
 
 
@@ -297,6 +301,21 @@ async def _shown(post: Coroutine[None, None, None]) -> None:
             await post
     except SurfaceError as error:
         log.warning("a word to a person was not shown: %s", error)
+
+
+def team_in_place(team: str, *, identity: Identity) -> dict[str, Json]:
+    """Return what a turn's place says of the workspace of its person: nothing if it is ours."""
+    return {"team": team} if team not in ("", identity.team) else {}
+
+
+def _team(event: Event) -> str:
+    """Return the workspace of who speaks, in a channel that workspaces share.
+
+    `user_team` may be an organisation (slack-bolt 1.30, `extract_actor_team_id`), which no stream
+    takes for a team.
+    """
+    teams = (_word(event, name) for name in ("user_team", "source_team", "team"))
+    return next((team for team in teams if team.startswith("T")), "")
 
 
 def _edited(event: Event) -> str:

@@ -90,9 +90,12 @@ async def translated(timeout: float = REQUEST_TIMEOUT) -> AsyncIterator[None]:
 
 def code_of(error: BaseException | None) -> str:
     """Return Slack's code for an error, or its cause's; empty where Slack named none."""
-    if not isinstance(error, SlackApiError):
-        return code_of(error.__cause__) if error else ""
-    return _field(error, "error")
+    return _told(error, "error")
+
+
+def scopes_missing(error: BaseException | None) -> list[str]:
+    """Return the scopes that Slack named as missing with an error, or with its cause."""
+    return _told(error, "needed").split(",")
 
 
 def method_of(error: BaseException | None) -> str:
@@ -137,6 +140,12 @@ def _place_gone(error: SlackApiError, detail: str) -> PlaceGone | None:
     if code in _PLACE_GONE:
         return PlaceGone(f"{detail}: {_PLACE_GONE[code]}")
     return None
+
+
+def _told(error: BaseException | None, name: str) -> str:
+    if not isinstance(error, SlackApiError):
+        return _told(error.__cause__, name) if error else ""
+    return _field(error, name)
 
 
 def _field(error: SlackApiError, name: str) -> str:

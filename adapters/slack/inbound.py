@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.brought import brought, file_names
 from adapters.slack.errands import Errands
 from adapters.slack.errors import translated
 from adapters.slack.identity import Identity
@@ -23,8 +24,9 @@ log = logging.getLogger(__name__)
 
 HELP = "Ask me something: I read what you write in the message that mentions me, or in a DM."
 
-_SPOKEN = (None, "file_share", "thread_broadcast")  # the subtypes in which somebody says something
-_SLACKBOT = "USLACKBOT"
+# The subtypes in which somebody says something; "me_message" is what /me makes.
+_SPOKEN = (None, "file_share", "me_message", "thread_broadcast")
+_SLACK_ITSELF = ("USLACKBOT", "USLACK")  # the latter writes notices into DMs (field)
 _REMEMBERED = 1000  # words to people
 _TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 
@@ -251,7 +253,7 @@ def said(event: Event, *, identity: Identity) -> Said | None:
     user = _word(event, "user")
     if event.get("subtype") not in _SPOKEN or event.get("bot_id"):
         return None
-    if user in ("", _SLACKBOT, identity.user):
+    if user in ("", *_SLACK_ITSELF, identity.user):
         return None
     text = _word(event, "text")
     channel = _word(event, "channel")
@@ -269,10 +271,10 @@ def said(event: Event, *, identity: Identity) -> Said | None:
     return Said(
         channel=channel,
         user=user,
-        text=text,
+        text="\n".join(part for part in (text, brought(event)) if part),
         ts=ts,
         thread=_word(event, "thread_ts"),
-        files=_files(event),
+        files=file_names(event.get("files")),
         direct=direct,
         edited=_edited(event),
         team=_team(event),
@@ -323,13 +325,6 @@ def _edited(event: Event) -> str:
         case {"edited": {"ts": str(ts)}}:
             return ts
     return ""
-
-
-def _files(event: Event) -> tuple[str, ...]:
-    files = event.get("files")
-    listed = files if isinstance(files, list) else []
-    names = (file.get("name") for file in listed if isinstance(file, dict))
-    return tuple(name for name in names if isinstance(name, str))
 
 
 def _word(event: Event, name: str) -> str:

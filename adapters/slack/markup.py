@@ -45,10 +45,18 @@ def mentioned(text: str) -> list[str]:
     return list(dict.fromkeys(user for user in ids if user))
 
 
+def channels_in(text: str) -> list[str]:
+    """Return the ids of the channels that a message names without telling their names."""
+    tokens = (token.partition("|") for token in _TOKEN.findall(text))
+    ids = (target[1:] for target, _, label in tokens if target.startswith("#") and not label)
+    return list(dict.fromkeys(ids))
+
+
 def readable(text: str, *, bot: str, names: Mapping[str, str]) -> str:
     """Return a message as its author typed it, without mentions of the user `bot`.
 
-    `names` has the names of the people mentioned; the id stands for one that is missing.
+    `names` has the names of the people and channels mentioned; the id stands for one that is
+    missing.
     """
     said = re.sub(rf"<@{bot}(\|[^<>]*)?>[,:]?[ \t]?", "", text)
     plain = _TOKEN.sub(lambda match: _plain(match[1], names), said)
@@ -60,7 +68,7 @@ def _plain(token: str, names: Mapping[str, str]) -> str:
         return f"@{names.get(user, user)}"
     target, _, label = token.partition("|")
     if target.startswith("#"):
-        return f"#{label or target[1:]}"
+        return f"#{label or names.get(target[1:], target[1:])}"
     if target.startswith("!"):
         return _special(target[1:], label)
     if not label or label == _SCHEME.sub("", target):

@@ -85,7 +85,7 @@ class SlackPlatform:
         self._errands = errands
         self._app_token = app_token
         self._signing_secret = signing_secret
-        self._people = People(client)
+        self._people = People(client, refusals=Refusals(seconds=REFUSED_SECONDS))
         self._statuses = Statuses(client, refusals=Refusals(seconds=REFUSED_SECONDS))
         self._budgets = budgets
         self._streams = Streams(

@@ -57,7 +57,8 @@ def tidy_spans(block: str) -> str:
     open_marks = _open_marks(block)
     # What was opened last, and has no word in it yet, is left out instead.
     while open_marks and not block[open_marks[-1].end :].strip():
-        block = block[: open_marks.pop().start].rstrip()
+        # It may have stood in an address.
+        block = without_half_address(block[: open_marks.pop().start]).rstrip()
     return block + "".join(mark.run for mark in reversed(open_marks))
 
 

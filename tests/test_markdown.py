@@ -64,6 +64,8 @@ def test_close_closes_an_open_fence_and_nothing_else(text: str, closed: str) -> 
         ("[a [b] c](https://x_(y", "a [b] c"),
         ("see https://exa", "see"),
         ("**see <https://exa", "**see**"),
+        ("see https://example.org/_\n", "see\n"),
+        ("    ```\nsee https://exa", "    ```\nsee \n    ```"),
         ("(see https://exa)", "(see https://exa)"),
         ("see https://example.org/ and", "see https://example.org/ and"),
         ("> ```py\n> x = *a", "> ```py\n> x = *a\n> ```"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -13,7 +14,14 @@ from bot.store import Store
 from bot.turns import Limits, TurnQueue
 from tests.emulators.slack import SlackEmulator
 from tests.fakes import FakeIntake
-from tests.slack_platform import Transport, both_transports, hearing
+from tests.slack_platform import (
+    Transport,
+    both_transports,
+    hearing,
+    joined,
+    send_body,
+    serving,
+)
 from tests.waiting import until
 
 ORG = {"id": "E0ORG", "name": "Org"}
@@ -93,6 +101,35 @@ async def test_somebody_of_another_workspace_may_press_in_a_channel_that_both_sh
             await slack.interact({**told, "user": {"id": "U0FAR", "team_id": "T0OTHER"}})
 
             assert intake.stopped == [intake.last.id]
+
+
+@pytest.mark.parametrize(
+    "happened",
+    [
+        {"type": "agent_session_stopped", "thread_ts": "1700000000.000100"},
+        {"type": "message", "subtype": "message_deleted", "deleted_ts": "1700000000.000100"},
+        {
+            "type": "message",
+            "subtype": "message_changed",
+            "message": {"subtype": "tombstone", "ts": "1700000000.000100"},
+        },
+    ],
+    ids=str,
+)
+async def test_what_happens_in_another_workspace_ends_and_forgets_nothing_here(
+    happened: dict[str, object],
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        there = {"channel": slack.channel_id, "user": "U1", "ts": "1700000001.000100"}
+        event = {**there, **happened}
+        told = {"type": "event_callback", "team_id": "T0OTHER", "event": event}
+        async with serving(platform.handler(intake)) as url:
+            status = await send_body(slack, url, json.dumps(told).encode())
+
+        assert status == 200
+        assert not intake.stopped_threads
+        assert not intake.forgotten
 
 
 @both_transports

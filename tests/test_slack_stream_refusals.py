@@ -8,14 +8,15 @@ from dataclasses import replace
 
 import aiohttp
 import pytest
+from aiohttp import web
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import NotSlack
+from adapters.slack.errors import NotSlack, translated
 from adapters.slack.identity import identify
 from adapters.slack.refusals import Refusals
 from adapters.slack.streams import Audience, Streams
 from bot.domain import Page
-from bot.errors import WriteFailed, WriteRefused
+from bot.errors import CannotStart, WriteFailed, WriteRefused
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.fakes import FakeIntake, NoLimits
@@ -66,18 +67,30 @@ async def test_a_team_that_may_see_no_stream_costs_nobody_else_theirs() -> None:
         assert begun.possible(audience)
 
 
-@pytest.mark.parametrize("error", ["team_access_not_granted", "missing_scope", "unknown_method"])
-async def test_what_slack_has_refused_is_tried_again_after_a_while(error: str) -> None:
-    async with streams(refused_seconds=0.2) as (slack, begun, audience):
+REFUSALS = ["team_access_not_granted", "missing_scope", "unknown_method"]
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+async def test_what_slack_has_refused_is_not_tried_at_once(error: str) -> None:
+    async with streams(refused_seconds=3600.0) as (slack, begun, audience):
         slack.fail("chat.startStream", error=error)
 
         with pytest.raises(WriteRefused):
             await begun.begin(audience, first("Because"))
-        was_possible = begun.possible(audience)
+
+        assert not begun.possible(audience)
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+async def test_what_slack_has_refused_is_tried_again_after_a_while(error: str) -> None:
+    async with streams(refused_seconds=0.05) as (slack, begun, audience):
+        slack.fail("chat.startStream", error=error)
+        with pytest.raises(WriteRefused):
+            await begun.begin(audience, first("Because"))
+
         await until(lambda: begun.possible(audience))
         stream = await begun.begin(audience, first("Because"))
 
-        assert not was_possible
         assert stream.id.startswith(slack.channel_id)
 
 
@@ -145,6 +158,31 @@ async def test_an_answer_that_is_not_slacks_is_tried_again_and_names_the_address
 
         assert f"chat.postMessage was answered by HTTP {status}" in str(raised.value)
         assert scene.texts() == ["Because."]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [("text/plain", b"OK"), ("application/json", b"[1]"), ("application/json", b'"\xff"')],
+)
+async def test_an_answer_of_another_shape_names_the_address(kind: str, body: bytes) -> None:
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type=kind)
+
+    async with serving(answer) as url, aiohttp.ClientSession() as session:
+        client = AsyncWebClient("xoxb-1", url, session=session, retry_handlers=[])
+
+        with pytest.raises(CannotStart, match="SLACK_API_URL"):
+            await identify(client)
+
+
+async def test_a_line_about_an_answer_holds_no_query() -> None:
+    async with a_scene() as scene, aiohttp.ClientSession() as session:
+        scene.slack.fail("users.info", status=404, body="<html>Not Found</html>")
+        client = AsyncWebClient(scene.slack.bot_token, scene.slack.api_url, session=session)
+
+        with pytest.raises(NotSlack, match=r"^users\.info was answered by HTTP 404"):
+            async with translated():
+                await client.users_info(user="U1")
 
 
 async def test_where_a_server_lets_nothing_be_read_a_reply_is_sent_all_the_same() -> None:

@@ -52,6 +52,7 @@ _BAD_TOKEN = {
 _PASSING_STATUS = {408, 425}
 # What is asked for is not there, and will not be at the next try.
 _NO_METHOD = {404, 405, 410, 501}
+_ADDRESS = "does SLACK_API_URL lead to Slack?"
 # What Slack asks for is in the Retry-After header; this is for an answer without one.
 _DEFAULT_DELAY = 5.0  # seconds
 
@@ -83,6 +84,11 @@ async def translated(timeout: float = REQUEST_TIMEOUT) -> AsyncIterator[None]:
             yield
     except SlackApiError as error:
         raise _surface_error(error) from error
+    except (AttributeError, ValueError) as error:
+        # slack-sdk 3.47 takes for granted that what comes with a 200 is an object, in UTF-8.
+        raise NotSlack(
+            f"An answer is none of Slack's ({error}): {_ADDRESS}", lacks_method=False
+        ) from error
     except (aiohttp.ClientError, OSError) as error:
         # That of a time-out has no text.
         raise WriteFailed(str(error) or f"Slack did not answer in {timeout:g} s") from error
@@ -104,7 +110,7 @@ def method_of(error: BaseException | None) -> str:
         return method_of(error.__cause__) if error else ""
     # slack-sdk 3.47 hands over aiohttp's own response where a body is no JSON and says it is.
     url = getattr(error.response, "api_url", "") or getattr(error.response, "url", "")
-    return str(url).rpartition("/")[2]
+    return str(url).partition("?")[0].rpartition("/")[2]
 
 
 def _surface_error(error: SlackApiError) -> SurfaceError:
@@ -119,9 +125,7 @@ def _surface_error(error: SlackApiError) -> SurfaceError:
         return TokenRefused(f"{detail}: SLACK_BOT_TOKEN is not valid any more")
     if not code and (status == 501 or (status < 500 and status not in _PASSING_STATUS)):
         asked = f"{method_of(error)} was answered by HTTP {status} without a code of Slack's"
-        return NotSlack(
-            f"{asked}: does SLACK_API_URL lead to Slack?", lacks_method=status in _NO_METHOD
-        )
+        return NotSlack(f"{asked}: {_ADDRESS}", lacks_method=status in _NO_METHOD)
     if not code or code in _PASSING or status >= 500:
         return WriteFailed(detail)
     return _place_gone(error, detail) or WriteRefused(detail)

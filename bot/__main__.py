@@ -226,7 +226,9 @@ async def _serve(settings: Settings, roles: frozenset[str], leaving: Leaving) ->
                 http.serve(
                     host=settings.host,
                     port=settings.port,
+                    metrics_port=settings.metrics_port,
                     store=store,
+                    silences=doors.silences,
                     posts=posts,
                     stopping=stopping,
                 )

@@ -28,6 +28,8 @@ class Doors:
     platforms: dict[str, Platform] = field(default_factory=dict)
     listeners: dict[str, Callable[[Intake], Job]] = field(default_factory=dict)
     posts: dict[str, Callable[[Intake], http.Handler]] = field(default_factory=dict)
+    # For how many seconds each platform has not been heard that comes to us by connections of ours.
+    silences: dict[str, Callable[[], float]] = field(default_factory=dict)
 
 
 async def open_doors(
@@ -87,6 +89,7 @@ async def _open_discord(
     if listens:
         shards = settings.discord_shards
         doors.listeners["discord"] = partial(platform.listen, store=store, shards=shards)
+        doors.silences["discord"] = platform.silence
 
 
 async def _open_slack(
@@ -116,5 +119,6 @@ async def _open_slack(
     doors.platforms["slack"] = platform
     if listens and settings.slack_app_token:
         doors.listeners["slack"] = partial(platform.listen, store=store)
+        doors.silences["slack"] = platform.silence
     elif listens:
         doors.posts["/slack/events"] = platform.handler

@@ -328,10 +328,17 @@ class Settings:
     )
     host: str = field(
         default="127.0.0.1",
-        metadata=_variable("address for /livez, /readyz, /metrics and /slack/events", parse=_word),
+        metadata=_variable("address for /livez, /readyz and /slack/events", parse=_word),
     )
     port: int = field(
         default=8080, metadata=_variable("port beside HOST; 0 means any", parse=_port)
+    )
+    metrics_port: int | None = field(
+        default=None,
+        metadata=_variable(
+            "port on 127.0.0.1 for /metrics; empty means on PORT, if HOST is a loopback address",
+            parse=_port,
+        ),
     )
     history_days: int = field(
         default=30,

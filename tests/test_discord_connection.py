@@ -10,9 +10,13 @@ import discord
 import pytest
 import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
+from packaging.requirements import Requirement
 
 from adapters.discord import DiscordPlatform
 from adapters.discord.connection import OURS, Session, _address, begin_at
+
+READ = "2.7.1"  # the version whose source was read
+ROOT = Path(__file__).parent.parent
 
 
 def test_the_library_is_as_its_internals_were_read() -> None:
@@ -23,8 +27,9 @@ def test_the_library_is_as_its_internals_were_read() -> None:
     opened = inspect.signature(DiscordWebSocket.from_client).parameters
     source = inspect.getsource(discord.Client.connect) + inspect.getsource(discord.Client.close)
     received = inspect.getsource(DiscordWebSocket.received_message)
+    parsers = inspect.getsource(discord.state.ConnectionState.__init__)
 
-    assert discord.__version__ == "2.7.1"
+    assert discord.__version__ == READ
     assert {"initial", "gateway", "shard_id", "session", "sequence", "resume"} <= set(opened)
     assert "DiscordWebSocket.from_client(self, **ws_params)" in source
     assert "self.ws is not None and self.ws.open" in source
@@ -33,6 +38,23 @@ def test_the_library_is_as_its_internals_were_read() -> None:
     assert inspect.signature(DiscordWebSocket.close).parameters["code"].default == 4000
     assert ReconnectWebSocket(None, resume=False).resume is False
     assert isinstance(DiscordWebSocket.DEFAULT_GATEWAY, yarl.URL)
+    assert "self.parsers: Dict[str, Callable[[Any], None]]" in parsers
+    assert list(inspect.signature(discord.state.ConnectionState.create_message).parameters) == [
+        "self",
+        "channel",
+        "data",
+    ]
+
+
+def test_only_the_series_whose_internals_were_read_can_be_installed() -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    allowed = next(Requirement(one) for one in lines if one.startswith("discord.py")).specifier
+    locked = re.search(r"^discord-py==(\S+)", (ROOT / "requirements.lock").read_text(), re.M)
+
+    assert allowed.contains(READ)
+    assert locked
+    assert locked[1] == READ
+    assert not any(allowed.contains(one, prereleases=True) for one in ("2.7.0", "2.8.0a1", "2.8.0"))
 
 
 def test_the_librarys_connection_is_led_in_one_file() -> None:
@@ -83,4 +105,4 @@ def test_where_the_operator_names_a_gateway_the_token_goes_there_alone() -> None
 async def test_a_client_has_a_parser_for_each_event_that_somebody_waits_for() -> None:
     client = discord.Client(intents=discord.Intents.none())
 
-    assert {"READY", *OURS} <= set(client._connection.parsers)
+    assert {"READY", "RESUMED", *OURS} <= set(client._connection.parsers)

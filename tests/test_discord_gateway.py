@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from bot.domain import Person, ThreadKey
@@ -175,3 +177,92 @@ async def test_a_press_that_leads_to_nothing_is_answered_to_the_person_alone(
         told = emulator.original(clicked)
         assert told is not None
         assert (told.text, told.ephemeral) == (refusal.apology, True)
+
+
+COMMAND, PRESS, AUTOCOMPLETION, MODAL, UNKNOWN = 2, 3, 4, 5, 99
+TEXT_OPTION = {"type": 3, "name": "prompt", "value": "why"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (COMMAND, {"id": "1", "name": "imagine", "type": 1}),
+        (COMMAND, {"id": "1", "name": "ask", "type": 1}),
+        (COMMAND, {"id": "1", "name": "ask", "type": 1, "options": [TEXT_OPTION] * 2}),
+        (COMMAND, {"id": "1", "name": "parley", "type": 1, "options": [{"type": 1, "name": "x"}]}),
+        (COMMAND, {"id": "1", "name": "Summarise", "type": 3, "target_id": "5"}),
+        (COMMAND, None),
+        (PRESS, {"custom_id": "like:discord:1", "component_type": 2}),
+        (PRESS, {"custom_id": "model", "component_type": 3, "values": ["small"]}),
+        (PRESS, None),
+        (MODAL, {"custom_id": "settings", "components": []}),
+        (MODAL, {"custom_id": "settings"}),
+        (UNKNOWN, {"name": "new"}),
+    ],
+)
+async def test_what_is_none_of_ours_is_declined_to_the_person_alone(
+    kind: int, data: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="adapters")
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+
+        asked = await emulator.interact(emulator.channel_id, ada, kind, data)
+        await until(lambda: emulator.original(asked))
+
+        told = emulator.original(asked)
+        assert told is not None
+        assert told.ephemeral
+        assert "/ask" in told.text
+        assert not emulator.unguarded
+        assert not intake.turns
+    assert f"Interaction {asked}" in caplog.text
+    assert not [one for one in caplog.records if one.exc_info or one.levelno > logging.INFO]
+
+
+async def test_an_autocompletion_gets_no_choices(caplog: pytest.LogCaptureFixture) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        data = {"id": "1", "name": "ask", "type": 1, "options": [TEXT_OPTION | {"focused": True}]}
+
+        asked = await emulator.interact(
+            emulator.channel_id, emulator.user("Ada"), AUTOCOMPLETION, data
+        )
+        await until(lambda: emulator.choices(asked) is not None)
+
+        assert emulator.choices(asked) == []
+        assert not intake.turns
+    assert not [one for one in caplog.records if one.exc_info or one.levelno > logging.INFO]
+
+
+async def test_a_press_that_cannot_be_parsed_is_declined() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        data = {"custom_id": "stop:discord:1", "component_type": 2}
+
+        asked = await emulator.interact(
+            emulator.channel_id, emulator.user("Ada"), PRESS, data, member={"user": {"id": "?"}}
+        )
+        await until(lambda: emulator.original(asked))
+
+        told = emulator.original(asked)
+        assert told is not None
+        assert told.ephemeral
+        assert not intake.stopped
+
+
+async def test_a_command_in_a_place_that_the_library_does_not_know_is_declined() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        data = {"id": "1", "name": "ask", "type": 1, "options": [TEXT_OPTION]}
+        place = {"id": "98", "type": 99}
+
+        asked = await emulator.interact(
+            emulator.channel_id, emulator.user("Ada"), COMMAND, data, channel=place, channel_id="98"
+        )
+        await until(lambda: emulator.original(asked))
+
+        told = emulator.original(asked)
+        assert told is not None
+        assert told.ephemeral

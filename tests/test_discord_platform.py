@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 
 import pytest
@@ -101,6 +102,38 @@ async def warned_twice(platform: DiscordPlatform, caplog: pytest.LogCaptureFixtu
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_discord_is_silent_until_a_session_has_begun_and_again_without_a_connection() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        at_first = platform.silence()
+        task = asyncio.create_task(platform.listen(FakeIntake()))
+        try:
+            await until(lambda: platform.silence() == 0)
+            emulator.refuse_connections()
+            await emulator.disconnect()
+            await until(lambda: 0 < platform.silence() < math.inf)
+            emulator.accept_connections()
+            await until(lambda: platform.silence() == 0)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        assert at_first == math.inf
+        assert platform.silence() > 0
+
+
+async def test_of_several_shards_one_that_is_not_connected_is_enough_to_be_silent() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        task = asyncio.create_task(platform.listen(FakeIntake(), shards=((0, 1), 2)))
+        try:
+            await until(lambda: platform.silence() == 0)
+            connected = len(emulator.listeners)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        assert connected == 2
 
 
 async def test_what_is_said_while_the_gateway_is_lost_is_heard() -> None:

@@ -428,3 +428,17 @@ async def test_nothing_is_left_where_the_place_is_gone() -> None:
 
         async with logged_in(emulator) as platform:
             assert await platform.strays(turn, but=[]) == []
+
+
+async def test_a_message_of_an_unknown_shape_hides_none_of_ours() -> None:
+    async with DiscordEmulator() as emulator:
+        turn = await mention(emulator, opens_thread=False)
+        left = await left_by(emulator, turn, page("It is", final=True))
+        odd = {"id": str(int(left[0]) - 1), "content": "by nobody"}
+        listed = [emulator.event_of(left[0]), odd]
+        emulator.fail(f"GET /channels/{emulator.channel_id}/messages", status=200, body=listed)
+
+        async with logged_in(emulator) as platform:
+            found = await platform.strays(turn, but=())
+
+        assert list(found) == left

@@ -636,10 +636,32 @@ async def test_the_http_door_tells_that_it_is_ready(data_dir: Path, model: Model
     statuses = {}
     async with discord_bot(data_dir, model) as (_, running), aiohttp.ClientSession() as session:
         door = await http_door(running)
+        async with asyncio.timeout(60):
+            while await told(session, f"{door}/readyz") != 200:
+                await asyncio.sleep(0.01)
         for path in ("livez", "readyz", "metrics", "else"):
             statuses[path] = await told(session, f"{door}/{path}")
 
     assert statuses == {"livez": 200, "readyz": 200, "metrics": 200, "else": 404}
+
+
+async def test_a_process_that_discord_refuses_is_not_ready_and_says_so_without_an_address(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    async with DiscordEmulator() as discord, aiohttp.ClientSession() as session:
+        discord.refuse_connections()
+        variables = discord_variables(discord, model)
+        async with bot(data_dir=data_dir, variables=variables) as running:
+            door = await http_door(running)
+            await until(lambda: "cannot be reached" in running.text(), why=running.text)
+            async with session.get(f"{door}/readyz") as answer:
+                refused = answer.status, await answer.text()
+            discord.accept_connections()
+            async with asyncio.timeout(60):
+                while await told(session, f"{door}/readyz") != 200:
+                    await asyncio.sleep(0.05)
+
+    assert refused == (503, "Discord is not connected\n")
 
 
 @pytest.mark.parametrize(

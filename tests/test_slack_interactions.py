@@ -144,6 +144,12 @@ async def test_what_happens_in_another_workspace_ends_and_forgets_nothing_here(
         {"type": "block_actions", "actions": [{"type": "button", "action_id": "stop"}]},
         {"type": "block_actions", "actions": [{"action_id": 5, "block_id": "b", "value": "x"}]},
         {"type": "block_actions", "actions": [{"action_id": "stop", "value": ["x"]}]},
+        {
+            "type": "block_actions",
+            "team": {"id": ["T1"]},
+            "enterprise": {"id": {}},
+            "actions": [{"action_id": "stop", "value": "x"}],
+        },
         {"type": "interactive_message", "callback_id": "old", "actions": []},
         {"type": "interactive_message", "callback_id": "old", "actions": [{"name": "n"}]},
         {"type": "view_submission"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import socket
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode, urlsplit
 
@@ -11,12 +13,24 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from bot import http
 from bot.errors import CannotStart
 from bot.ports import Platform
+from bot.store import Store
 from tests.emulators.faults import How
 from tests.emulators.slack import SlackEmulator
 from tests.fakes import FakeIntake
-from tests.slack_platform import dm_event, hearing, joined, send, send_body, serving, signed
+from tests.slack_platform import (
+    Transport,
+    both_transports,
+    dm_event,
+    hearing,
+    joined,
+    send,
+    send_body,
+    serving,
+    signed,
+)
 from tests.waiting import until
 
 
@@ -85,6 +99,7 @@ async def test_http_needs_a_signing_secret() -> None:
         {"X-Slack-Signature": "v0=é"},
         {"X-Slack-Request-Timestamp": "tomorrow"},
         {"X-Slack-Request-Timestamp": "1"},
+        {"X-Slack-Request-Timestamp": "1" * 310},
         {"X-Slack-Request-Timestamp": None},
         {"X-Slack-Signature": None},
     ],
@@ -100,7 +115,7 @@ async def test_a_request_that_slack_did_not_sign_is_refused(
 
         assert status == 401
         assert not intake.asked
-        assert "why?" not in caplog.text
+        assert not caplog.records
 
 
 @pytest.mark.parametrize(
@@ -114,20 +129,91 @@ async def test_a_strangers_body_is_not_waited_for(headers: str) -> None:
         assert answer.startswith("HTTP/1.1 401")
 
 
-async def test_a_body_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.slack.signed_http._BODY_WITHIN", 0.1)
+async def test_a_body_that_does_not_end_is_given_up() -> None:
     async with SlackEmulator() as slack, joined(slack) as platform:
-        headers = "".join(f"{name}: {value}\r\n" for name, value in signed(slack, b"x").items())
-        async with serving(platform.handler(FakeIntake())) as url:
-            answer = await answer_to_half_a_request(url, headers)
+        async with serving(platform.handler(FakeIntake(), body_seconds=0.1)) as url:
+            answer = await answer_to_half_a_request(url, headers_of(slack))
 
         assert answer.startswith("HTTP/1.1 408")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity, gzip"])
+async def test_a_compressed_body_is_refused_before_it_is_read(encoding: str) -> None:
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(FakeIntake())) as url:
+            headers = f"{headers_of(slack)}Content-Encoding: {encoding}\r\n"
+            answer = await answer_to_half_a_request(url, headers)
+
+        assert answer.startswith("HTTP/1.1 415")
+
+
+async def test_bodies_that_do_not_end_keep_no_event_of_slack_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        handler = platform.handler(intake, most_bodies=4, body_seconds=60.0)
+        async with serving(handler) as url:
+            begun = [
+                asyncio.create_task(answer_to_half_a_request(url, headers_of(slack)))
+                for _ in range(12)
+            ]
+            await until(lambda: sum(one.done() for one in begun) == 8)
+
+            status = await send(slack, url, dm_event(slack))
+            given_up = [one.result() for one in begun if one.done()]
+            told = [one.levelno for one in caplog.records]
+            for one in begun:
+                one.cancel()
+            await asyncio.gather(*begun, return_exceptions=True)
+
+        assert status == 200
+        assert intake.texts == ["why?"]
+    assert {one.split()[1] for one in given_up} == {"503"}
+    assert all("retry-after: 1" in one.lower() for one in given_up)
+    assert told == [logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Transfer-Encoding: chunked\r\n\r\nno number\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n",
+        "Content-Length: 100\r\n\r\nabc",
+    ],
+    ids=repr,
+)
+async def test_a_strangers_body_that_breaks_off_leaves_no_line_in_the_log(
+    body: str, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        posts = {"/slack/events": platform.handler(FakeIntake(), body_seconds=60.0)}
+        with socket.socket() as chosen:
+            chosen.bind(("127.0.0.1", 0))
+            port = chosen.getsockname()[1]
+        async with http.serve(
+            host="127.0.0.1",
+            port=port,
+            metrics_port=None,
+            store=store,
+            silences={},
+            posts=posts,
+            stopping=asyncio.Event(),
+        ):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            head = f"POST /slack/events HTTP/1.1\r\nHost: x\r\n{headers_of(slack)}"
+            writer.write(head.encode() + body.encode())
+            await writer.drain()
+            await asyncio.sleep(0.1)
+            writer.transport.abort()
+
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
     ("kind", "bodies"),
     [
-        ("application/json", ["", "{", "[]", "null", "5", "{}", "payload=x"]),
+        ("application/json", ["", "{", "[]", "null", "5", "{}", "payload=x", "[" * 100_000]),
         ("application/x-www-form-urlencoded", ["", "payload=x", "payload=[]", "payload=null"]),
     ],
 )
@@ -167,6 +253,67 @@ async def test_an_event_that_cannot_be_read_is_acknowledged_with_one_line_in_the
         assert not intake.asked
         assert len(caplog.records) == 1
         assert "why?" not in caplog.text
+
+
+OURS = {"type": "event_callback", "team_id": SlackEmulator.team_id}
+
+
+@both_transports
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**OURS, "event": None},
+        {**OURS, "event": []},
+        {**OURS, "event": "message"},
+        {**OURS, "event": None, "is_ext_shared_channel": True},
+        {**OURS, "event": {"type": "message"}, "authorizations": [None]},
+        {**OURS, "event": {"type": "message"}, "authorizations": 5},
+        {**OURS, "event": {"type": "message"}, "enterprise": 5},
+        {"type": "event_callback", "event": None},
+        {"event": None},
+        {"event": [1]},
+        {"event": "message"},
+        {"team_id": SlackEmulator.team_id},
+        {"type": "a_type_of_next_year"},
+    ],
+    ids=str,
+)
+async def test_a_body_of_another_shape_is_answered_with_one_line_in_the_log(
+    body: dict[str, object], transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake, transport):
+        delivery = await slack.deliver(body)
+
+        assert delivery.status in (200, 400)
+        assert not intake.asked
+    assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
+
+
+async def test_an_event_that_is_too_deep_for_its_readers_is_acknowledged_with_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake = FakeIntake()
+    intake.refuses = RecursionError()
+    async with SlackEmulator() as slack, hearing(slack, intake, "http"):
+        delivery = await slack.deliver({**OURS, "event": dm_event(slack)})
+
+        assert delivery.status == 200
+    assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
+
+
+@both_transports
+async def test_that_slack_limits_our_events_is_a_warning_with_the_minute(
+    transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    limited = {"type": "app_rate_limited", "token": "x", "minute_rate_limited": 1518467820}
+    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), transport):
+        delivery = await slack.deliver({**limited, "team_id": slack.team_id, "api_app_id": "A1"})
+
+        assert delivery.status == 200
+    assert [one.levelno for one in caplog.records] == [logging.WARNING]
+    assert "2018-02-12T20:37" in caplog.text
+    assert SlackEmulator.team_id in caplog.text
 
 
 @pytest.mark.parametrize("missing", ["user_id", "channel_id", "trigger_id"])
@@ -269,14 +416,19 @@ async def test_a_slack_platform_is_what_the_core_asks_for() -> None:
         assert port.name == "slack"
 
 
+def headers_of(slack: SlackEmulator) -> str:
+    """Headers that look like Slack's; the signature is of another body."""
+    return "".join(f"{name}: {value}\r\n" for name, value in signed(slack, b"x").items())
+
+
 async def answer_to_half_a_request(url: str, headers: str) -> str:
-    """The answer to a request whose body stops after a few bytes of many."""
+    """The head of the answer to a request whose body stops after a few bytes of many."""
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
     try:
         head = f"POST /slack/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n{headers}\r\n"
         writer.write(head.encode() + b"abc")
-        async with asyncio.timeout(2):
-            return (await reader.readline()).decode()
+        async with asyncio.timeout(60):
+            return (await reader.readuntil(b"\r\n\r\n")).decode()
     finally:
         writer.close()
         await writer.wait_closed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,7 +28,7 @@ from tests.emulators.slack.socket import Reason
 from tests.fakes import FakeIntake
 from tests.process import SlackDm, SlackMention, bot, slack_variables
 from tests.slack_app import StillClock, served, socket
-from tests.slack_platform import hearing
+from tests.slack_platform import hearing, joined
 from tests.waiting import until
 
 
@@ -117,6 +118,24 @@ async def test_a_socket_that_slack_does_not_close_is_left_after_a_while(
         await until(lambda: (slack.sockets, opened(slack)) == (2, 4))
 
         await closing
+
+
+async def test_slack_is_silent_while_no_socket_is_open() -> None:
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        at_first = platform.silence()
+        task = asyncio.create_task(platform.listen(FakeIntake()))
+        try:
+            await until(lambda: platform.silence() == 0)
+            slack.fail("apps.connections.open", status=500, times=2)
+            await slack.cut()
+            await until(lambda: platform.silence() > 0)
+            await until(lambda: platform.silence() == 0)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        assert at_first == math.inf
+        assert platform.silence() > 0
 
 
 async def test_sockets_that_are_cut_off_are_replaced() -> None:
@@ -282,17 +301,19 @@ def has_heard(intake: FakeIntake, count: int) -> bool:
     return len(intake.turns) == count
 
 
-async def test_a_frame_that_cannot_be_read_ends_nothing() -> None:
+async def test_a_frame_that_cannot_be_read_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, listening(slack, intake):
         await slack.send_frame("no JSON")
         await slack.send_frame('["no object"]')
+        await slack.send_frame("[" * 100_000)
         await slack.send_frame('{"type": "events_api", "envelope_id": "1", "payload": 1}')
 
         await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
 
         assert (slack.sockets, opened(slack)) == (2, 2)
+        assert {(one.levelno, one.exc_info) for one in caplog.records} == {(logging.WARNING, None)}
 
 
 def test_the_libraries_are_as_their_internals_were_read() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,6 @@ from tests.process import InSlack, SlackDm, SlackMention, bot, slack_variables
 from tests.waiting import until
 
 pytestmark = pytest.mark.process
-
-LANDS = 4.0  # seconds after it was sent: by then another process has answered
 
 
 @pytest.mark.parametrize(
@@ -38,11 +37,11 @@ async def test_what_a_stopped_process_has_posted_late_is_taken_away(
             await way.ask("What is it?")
             await until(lambda: model.requests, why=first.text)
             # It reaches Slack, is done late, and its answer is lost.
-            slack.fail(call, "drop", applied=True)
-            slack.latency = 2 * LANDS
+            landing = asyncio.Event()
+            slack.fail(call, "drop", applied=True, gate=landing)
             await until(lambda: not slack.pending_faults, why=first.text)
             first.pause()
-            slack.latency = model.first_delay = model.delay = 0.0
+            model.first_delay = model.delay = 0.0
 
             async with bot("worker", data_dir=data_dir, variables=variables) as second:
                 await until(
@@ -50,6 +49,7 @@ async def test_what_a_stopped_process_has_posted_late_is_taken_away(
                     why=lambda: f"no single button below {way.answers()}: {second.text()}",
                 )
                 (answer,) = way.finals()
+                landing.set()
                 await until(lambda: len(way.finals()) == 2, why=second.text)
                 first.wake()
 

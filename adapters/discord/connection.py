@@ -1,11 +1,15 @@
 """discord.py's connection to the gateway, led by us, for it has to begin with a RESUME.
 
-All of the library's internals that this needs stand here, and a test pins them: discord.py 2.7.1.
+All of the library's internals that this needs stand here, and `tests/test_discord_connection.py`
+pins them to discord.py 2.7.1. They are private, so any minor release may change them:
+requirements.txt allows the 2.7 series only. Before it allows another, the test's list has to be
+read in the new source.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +20,20 @@ import discord
 import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
+from adapters.discord.errors import translated
 from adapters.discord.journal import Journal
+from adapters.discord.payload import (
+    Payload,
+    ids_of,
+    located,
+    message_id,
+    parse_event,
+    parse_message,
+)
+from bot.errors import WriteRefused
+from bot.hearing import Hearing
+
+_log = logging.getLogger(__name__)
 
 # The events that somebody waits for; all others only keep the library's picture of the guilds.
 OURS = ("MESSAGE_CREATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK", "INTERACTION_CREATE")
@@ -62,19 +79,32 @@ class Connection:
     """
 
     def __init__(
-        self, client: discord.Client, journal: Journal, *, ready: Callable[[], None]
+        self,
+        client: discord.Client,
+        journal: Journal,
+        *,
+        hearing: Hearing,
+        ready: Callable[[], None],
     ) -> None:
         self._client = client
         self._journal = journal
+        self._hearing = hearing
         self._ready = ready
         self._socket: DiscordWebSocket | None = None
 
     def attend(self) -> None:
-        """Have the journal know of our events before the library hands them on."""
+        """Have each event parsed by itself, and the journal know of ours before they go on.
+
+        The library lets what a parser raises end the connection: it would cost the session, and
+        what is asked elsewhere until there is another.
+        """
         parsers = self._client._connection.parsers
+        for name, parse in parsers.items():
+            parsers[name] = partial(_parse, name, parse)
         for name in OURS:
             parsers[name] = partial(self._handle, parsers[name])
         parsers["READY"] = partial(self._begin, parsers["READY"])
+        parsers["RESUMED"] = partial(self._go_on, parsers["RESUMED"])
 
     @property
     def session(self) -> Session | None:
@@ -109,6 +139,8 @@ class Connection:
                 await self._socket.poll_event()
         except ReconnectWebSocket as over:
             return over.resume
+        finally:
+            self._hearing.note(is_open=False)
 
     async def starts(self) -> Starts:
         """Return how many sessions the bot may still begin."""
@@ -124,16 +156,20 @@ class Connection:
                     await self._socket.close(_LEAVING)
 
     def _handle(self, parse: _Parser, data: Any) -> None:
-        message_id = int(data["id"]) if "author" in data else 0
-        self._note(message_id, parse, data)
+        self._note(message_id(data), parse, data)
 
     def _begin(self, parse: _Parser, data: Any) -> None:
         def begin(data: Any) -> None:
             parse(data)
             self._ready()
 
+        self._hearing.note(is_open=True)
         self._journal.new_session()
         self._note(0, begin, data)
+
+    def _go_on(self, parse: _Parser, data: Any) -> None:
+        self._hearing.note(is_open=True)
+        parse(data)
 
     def _note(self, message_id: int, parse: _Parser, data: Any) -> None:
         seq = self._socket.sequence if self._socket else None
@@ -144,6 +180,40 @@ class Connection:
                 # The library hands an event to tasks, and these have taken their holds when it is
                 # this call's turn.
                 asyncio.get_running_loop().call_soon(release)
+
+
+def read_message(channel: discord.abc.Messageable, data: Payload) -> discord.Message | None:
+    """Return a message as REST tells it; None, and a line in the log, if it cannot be parsed."""
+
+    def create(data: Any) -> discord.Message:
+        return channel._state.create_message(channel=channel, data=data)  # type: ignore[arg-type]
+
+    try:
+        return parse_message(create, data)
+    except Exception as error:
+        _log.warning("Message skipped (%s): parsing failed, %s", ids_of(data), located(error))
+        return None
+
+
+async def fetch_channel(client: discord.Client, channel_id: int) -> object:
+    """Return a channel as REST tells it; SurfaceError, also if it cannot be parsed."""
+    async with translated():
+        try:
+            return await client.fetch_channel(channel_id)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise WriteRefused(
+                f"channel {channel_id} cannot be parsed: {located(error)}"
+            ) from error
+
+
+def _parse(name: str, parse: _Parser, data: Any) -> None:
+    try:
+        parse_event(name, parse, data)
+    except Exception as error:
+        # READY as well: who the bot is it knows from its login, and servers are looked up.
+        _log.warning(
+            "Event %s skipped, %s cannot be parsed: %s", name, ids_of(data), located(error)
+        )
 
 
 def begin_at(address: str) -> None:

@@ -16,10 +16,12 @@ from discord import app_commands
 
 from adapters.discord import inbound
 from adapters.discord.backlog import Backlog
+from adapters.discord.connection import fetch_channel
 from adapters.discord.errors import translated
 from adapters.discord.journal import held
 from adapters.discord.limits import Budgets, counted
 from adapters.discord.missed import Search
+from adapters.discord.roles import OwnRoles
 from adapters.discord.shard import Shard
 from adapters.discord.surface import REGENERATE, REGENERATE_LABEL, STOP
 from bot.domain import ThreadKey
@@ -32,6 +34,14 @@ _log = logging.getLogger(__name__)
 _Refusal = Refused | StoreUnavailable
 
 _HELP = "Ask me something: write your question after my name."
+_HELP_UNREAD = (
+    "I cannot read a message that mentions only my role. "
+    "Mention me, {name}, and write your question after it."
+)
+_DECLINED = (
+    "I do not know this command or button, perhaps it is from another version of me. "
+    "Mention me with your question instead, or use /ask."
+)
 _INTAKE_TIMEOUT = 2.0  # seconds, of the three that Discord waits for an answer
 _CLOSE_TIMEOUT = 5.0  # seconds; discord.py 2.7.1 would wait 30 for the other side
 _LOOK_AGAIN = 2.0  # seconds between two passes for what was missed
@@ -71,6 +81,7 @@ class Gateway(discord.Client):
         self._threads = threads
         self._reads_everything = intents.message_content
         self._looked_up: OrderedDict[int, inbound.Channel] = OrderedDict()
+        self._roles = OwnRoles(self)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, token: str, *, registers: bool) -> None:
@@ -80,8 +91,6 @@ class Gateway(discord.Client):
             await self.login(token)
             if registers:
                 self._start(self._register())
-            else:
-                self._tree()
             await self._shard.attend(self, ready=self._on_session)
         finally:
             # First of all, for they ask Discord through this client.
@@ -98,6 +107,7 @@ class Gateway(discord.Client):
         channel = self._looked_up.get(message.channel.id, message.channel)
         if self._is_question(message):
             unknown = isinstance(channel, discord.PartialMessageable)
+            unknown |= self._roles.is_mentioned(message) is None
             self._backlog.add_question(
                 inbound.turn_id(message.id),
                 partial(self._take, message),
@@ -115,21 +125,24 @@ class Gateway(discord.Client):
         self._forget(event.message_ids)
 
     async def on_interaction(self, interaction: discord.Interaction) -> None:
-        """Answer a button, whichever process showed it."""
-        data = interaction.data
-        custom_id = data.get("custom_id") if data else None
-        if not isinstance(custom_id, str):
-            return
-        if custom_id.startswith(STOP):
-            self._start(self._stop(interaction, custom_id.removeprefix(STOP)))
-        elif custom_id.startswith(REGENERATE):
-            again = self._intake.regenerate(
-                custom_id.removeprefix(REGENERATE),
-                person_id=str(interaction.user.id),
-                press_id=inbound.turn_id(interaction.id),
-                place=inbound.press_place(interaction),
-            )
-            self._start(self._pressed(interaction, again))
+        """Answer a command or a button of any process, and decline what no version shows now."""
+        match interaction.type.name, interaction.data:
+            case "application_command", {"name": "ask", "options": [{"value": str(prompt)}]} if (
+                interaction.channel_id
+            ):
+                self._start(self._ask(interaction, prompt.strip()))
+            case "component", {"custom_id": str(name)} if name.startswith(STOP):
+                self._start(self._stop(interaction, name.removeprefix(STOP)))
+            case "component", {"custom_id": str(name)} if name.startswith(REGENERATE):
+                again = self._intake.regenerate(
+                    name.removeprefix(REGENERATE),
+                    person_id=str(interaction.user.id),
+                    press_id=inbound.turn_id(interaction.id),
+                    place=inbound.press_place(interaction),
+                )
+                self._start(self._pressed(interaction, again))
+            case _:
+                self._start(_decline(interaction))
 
     def _forget(self, message_ids: set[int]) -> None:
         turn_ids = [inbound.turn_id(one) for one in sorted(message_ids)]
@@ -194,19 +207,16 @@ class Gateway(discord.Client):
         task.add_done_callback(end)
 
     async def _register(self) -> None:
-        async with translated():
-            await self._tree().sync()
-
-    def _tree(self) -> app_commands.CommandTree[Gateway]:
-        tree = app_commands.CommandTree(self)
+        tree = _Commands(self)
 
         @tree.command(name="ask", description="Ask me something")
         @app_commands.describe(prompt="Your question")
         @app_commands.allowed_contexts(guilds=True, dms=True)
-        async def ask(interaction: discord.Interaction, prompt: str) -> None:
-            self._start(self._ask(interaction, prompt.strip()))
+        async def ask(_: discord.Interaction, prompt: str) -> None:
+            """Be described to Discord; `on_interaction` answers it."""
 
-        return tree
+        async with translated():
+            await tree.sync()
 
     def _is_question(self, message: discord.Message) -> bool:
         channel = self._looked_up.get(message.channel.id, message.channel)
@@ -215,7 +225,7 @@ class Gateway(discord.Client):
     def _may_be_for_us(
         self, message: discord.Message, channel: discord.abc.MessageableChannel
     ) -> bool:
-        if isinstance(channel, discord.DMChannel) or inbound.mentions(message, self._id):
+        if isinstance(channel, discord.DMChannel) or self._calls_us(message) is not False:
             return True
         if isinstance(channel, discord.Thread):
             return self._reads_everything and channel.owner_id == self._id
@@ -223,19 +233,24 @@ class Gateway(discord.Client):
             return True
         return inbound.answered_message(message, self._id) is not None
 
+    def _calls_us(self, message: discord.Message) -> bool | None:
+        """Whether a message mentions us or our role; None while the role is not known."""
+        return inbound.mentions(message, self._id) or self._roles.is_mentioned(message)
+
     async def _take(self, message: discord.Message) -> None:
+        await self._roles.look_up(message)
         channel = await self._channel(message)
         if channel is None or not self._may_be_for_us(message, channel):
             return
         goes_on = await self._goes_on(message, channel)
-        called = inbound.mentions(message, self._id)
+        called = self._calls_us(message)
         if inbound.has_threads(channel) and not called and goes_on is None:
             return
-        text = inbound.text_of(message, self._id)
+        text = inbound.text_of(message, self._id, role_id=self._roles.of(message))
         if not text:
             # Without the Message Content intent a reply that calls nobody is empty, too.
             if called or isinstance(channel, discord.DMChannel):
-                self._start(self._tell(message, _HELP))
+                self._start(self._tell(message, self._help(message)))
             return
         turn = inbound.message_turn(
             message, channel, text=text, goes_on=goes_on, threads=self._threads
@@ -246,15 +261,22 @@ class Gateway(discord.Client):
             if not refused.told:
                 self._start(self._tell(message, refused.apology))
 
+    def _help(self, message: discord.Message) -> str:
+        # Guess: for a mention of the role alone Discord sends no text without the Message Content
+        # intent. The documentation speaks of mentions of the bot ("Message Content Intent").
+        if self.user and not message.content and self._roles.is_mentioned(message):
+            return _HELP_UNREAD.format(name=self.user.mention)
+        return _HELP
+
     async def _look_up(self, message: discord.Message) -> None:
+        await self._roles.look_up(message)
         await self._channel(message)
 
     async def _channel(self, message: discord.Message) -> inbound.Channel | None:
         channel: object = self._looked_up.get(message.channel.id, message.channel)
         if isinstance(channel, discord.PartialMessageable):
             # A guild or a thread that the gateway has not shown us: a resumed session shows none.
-            async with translated():
-                channel = await self.fetch_channel(channel.id)
+            channel = await fetch_channel(self, channel.id)
             if isinstance(channel, inbound.Channel):
                 self._remember(channel)
         return channel if isinstance(channel, inbound.Channel) else None
@@ -304,6 +326,24 @@ class Gateway(discord.Client):
 
     async def _pressed(self, interaction: discord.Interaction, asked: Awaitable[object]) -> None:
         await _acknowledge(interaction, await _refusal(asked))
+
+
+class _Commands(app_commands.CommandTree[Gateway]):
+    """What Discord shows of our commands; the tree itself would leave others without an answer."""
+
+    async def interaction_check(self, _: discord.Interaction) -> bool:
+        """Leave every command to `on_interaction`."""
+        return False
+
+
+async def _decline(interaction: discord.Interaction) -> None:
+    """Answer what this version does not know, which the person would else read as a failure."""
+    _log.info("Interaction %d of type %s declined: not ours", interaction.id, interaction.type)
+    async with translated():
+        if interaction.type is discord.InteractionType.autocomplete:
+            await interaction.response.autocomplete([])
+        else:
+            await interaction.response.send_message(_DECLINED, ephemeral=True)
 
 
 async def _acknowledge(interaction: discord.Interaction, refusal: _Refusal | None) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 import discord
 
+from adapters.discord.content import enclosed, forwarded
 from adapters.discord.place import ChannelPlace, CommandPlace, Press
 from bot.domain import Person, Place, ThreadKey, Turn
 
@@ -37,6 +37,15 @@ def is_by_a_person(message: discord.Message) -> bool:
 def mentions(message: discord.Message, user_id: int) -> bool:
     """Tell whether a message calls this user, by name or by a reply that notifies."""
     return any(user.id == user_id for user in message.mentions)
+
+
+def mentioned_roles(message: discord.Message) -> set[int]:
+    """Return the roles that a message mentions.
+
+    The library names those of a server that the gateway has shown. The text names the others too,
+    and perhaps one that the person may not ping. Guess: `mention_roles` leaves such a role out.
+    """
+    return {role.id for role in message.role_mentions} | set(message.raw_role_mentions)
 
 
 def answered_message(message: discord.Message, author_id: int) -> int | None:
@@ -105,21 +114,19 @@ def press_place(interaction: discord.Interaction) -> Place | None:
     return Press(interaction.id, interaction.token, pressed.id).written()
 
 
-def text_of(message: discord.Message, user_id: int) -> str:
-    """Return what a message says to this user; empty when it only mentions them.
+def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
+    """Return what a message says to this user; empty when it only mentions them or their role.
 
-    Other mentions read as names; what was forwarded is included, and files are only named.
+    Other mentions read as names. A poll and what was forwarded are included; files and stickers are
+    only named.
     """
-    said = re.sub(rf"^\s*<@!?{user_id}>[,:]?|[ ]?<@!?{user_id}>", "", message.content)
-    parts = [_named(said, message), *_files(message.attachments)]
-    for forwarded in message.message_snapshots:
-        parts += [f"[forwarded] {_named(forwarded.content, message)}".rstrip()]
-        parts += _files(forwarded.attachments)
-    return "\n".join(part for part in parts if part)
-
-
-def _files(attachments: Iterable[discord.Attachment]) -> list[str]:
-    return [f"[file: {attachment.filename}]" for attachment in attachments]
+    us = rf"<@(?:!?{user_id}|&{role_id})>"
+    said = re.sub(rf"^\s*{us}[,:]?|[ ]?{us}", "", message.content)
+    parts = [said, *enclosed(message)]
+    for snapshot in message.message_snapshots:
+        parts += forwarded(snapshot)
+    named = [_named(part, message) for part in parts]
+    return "\n".join(part for part in named if part)
 
 
 def _named(text: str, message: discord.Message) -> str:

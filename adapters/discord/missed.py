@@ -7,9 +7,11 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import discord
 
+from adapters.discord.connection import fetch_channel, read_message
 from adapters.discord.errors import translated
 from adapters.discord.standing import PAGE
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
@@ -129,12 +131,13 @@ class Search:
         place = reading.place = reading.place or await _dm(self._client, reading.id)
         if place is None:
             return True
-        page = await _page(place, reading.before)
-        new = [one for one in page if one.id > self._since]
-        reading.found += [one for one in new if self._wanted(one)]
+        page = await _page(self._client, place, reading.before)
+        new = [one for one in page if int(one["id"]) > self._since]
+        messages = [read_message(place, one) for one in new]
+        reading.found += [one for one in messages if one and self._wanted(one)]
         if len(new) < PAGE:
             return True
-        reading.before, reading.pages = new[-1].id, reading.pages + 1
+        reading.before, reading.pages = int(new[-1]["id"]), reading.pages + 1
         if reading.pages < _PAGES:
             return False
         _log.warning("of channel %d only the last %d messages are read", place.id, _PAGES * PAGE)
@@ -178,18 +181,20 @@ def _places(client: discord.Client, since: int) -> list[_Place]:
 def _is_readable(place: _Place) -> bool:
     try:
         may = place.permissions_for(place.guild.me)
-    except discord.ClientException:  # a thread whose channel we do not see
+    # A thread whose channel we do not see, or a server that was parsed in part.
+    except (discord.ClientException, AttributeError):
         return False
     return may.read_messages and may.read_message_history
 
 
 async def _dm(client: discord.Client, channel_id: int) -> discord.DMChannel | None:
-    async with translated():
-        channel = await client.fetch_channel(channel_id)
+    channel = await fetch_channel(client, channel_id)
     return channel if isinstance(channel, discord.DMChannel) else None
 
 
-async def _page(place: _Place | discord.DMChannel, before: int | None) -> list[discord.Message]:
-    end = discord.Object(before) if before else None
+async def _page(
+    client: discord.Client, place: _Place | discord.DMChannel, before: int | None
+) -> list[Any]:
+    """Return messages as Discord tells them: the library would parse all of a page, or none."""
     async with translated():
-        return [one async for one in place.history(limit=PAGE, before=end)]
+        return [*await client.http.logs_from(place.id, PAGE, before=before)]

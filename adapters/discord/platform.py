@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import math
 import secrets
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,6 +24,7 @@ from adapters.discord.saved import SavedSession
 from adapters.discord.shard import ON_THE_WAY, UNREACHABLE, Shard
 from bot.domain import Turn
 from bot.errors import CannotStart, SurfaceError
+from bot.hearing import Hearing
 from bot.intake import Intake
 from bot.ports import Surface
 from bot.store import Store
@@ -82,6 +84,7 @@ class DiscordPlatform:
         self._token = token
         self._threads = threads
         self._budgets = budgets
+        self._hearings: list[Hearing] = []
         self._intents = discord.Intents(
             guilds=True, guild_messages=True, dm_messages=True, message_content=True
         )
@@ -115,11 +118,16 @@ class DiscordPlatform:
             Shard(number=number, count=count, saved=self._saved(store, number, count, holder))
             for number in numbers
         ]
+        self._hearings = [shard.hearing for shard in ours]
         tasks = [
             asyncio.create_task(self._attend(intake, shard, registers=shard is ours[0]))
             for shard in ours
         ]
         await together(*tasks)
+
+    def silence(self) -> float:
+        """Return for how many seconds a shard of ours has not been connected; 0 if all are."""
+        return max((each.silence() for each in self._hearings), default=math.inf)
 
     def _saved(
         self, store: Store | None, number: int | None, count: int | None, holder: str

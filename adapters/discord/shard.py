@@ -17,6 +17,7 @@ from adapters.discord.journal import Journal
 from adapters.discord.missed import newest_id
 from adapters.discord.saved import DMS, SavedSession
 from bot.errors import StoreUnavailable, SurfaceError
+from bot.hearing import Hearing
 
 _log = logging.getLogger(__name__)
 _random = random.SystemRandom()
@@ -60,6 +61,7 @@ class Shard:
         self.count = count
         self.saved = saved
         self.journal = Journal()
+        self.hearing = Hearing()
         # When we began to listen, as an id, where nobody had listened before; else 0.
         self.begun = 0
         self._session: Session | None = None
@@ -112,7 +114,7 @@ class Shard:
             self._fresh = False
             ready()
 
-        connection = Connection(client, self.journal, ready=begun)
+        connection = Connection(client, self.journal, hearing=self.hearing, ready=begun)
         connection.attend()
         saving = asyncio.create_task(self._keep_saved(connection, client.intents.value))
         try:

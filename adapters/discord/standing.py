@@ -93,7 +93,8 @@ def of_reply(
 
 def _is_a_page(message: Any, bot_id: str) -> bool:
     """Whether we wrote it, and not as the answer to an interaction."""
-    ours = message["author"]["id"] == bot_id and message["type"] in (_DEFAULT, _REPLY)
+    author = message.get("author") or {}
+    ours = author.get("id") == bot_id and message.get("type") in (_DEFAULT, _REPLY)
     return ours and not message.get("interaction_metadata")
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
 
 from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
+from slack_bolt.error import BoltUnhandledRequestError
 from slack_bolt.middleware.async_middleware import AsyncMiddleware
 from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
@@ -24,6 +26,10 @@ log = logging.getLogger(__name__)
 COMMAND = "/ask"
 
 _ANY = re.compile("")
+
+# What bolt 1.30 raises before its own error handler can, for a body of a shape that it does not
+# expect, and Python for one that is nested too deeply.
+UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 Body = Mapping[str, object]
 
@@ -55,6 +61,8 @@ def build_app(
         # Bolt would log the body of a request with a bad signature, and answer 500 to one whose
         # timestamp is no number.
         request_verification_enabled=False,
+        # Bolt would answer 404 and log nothing: `_on_error` is told instead.
+        raise_error_for_unhandled_request=True,
         attaching_conversation_kwargs_enabled=False,
     )
 
@@ -115,6 +123,14 @@ class _OursOnly(AsyncMiddleware):
         next: Callable[[], Awaitable[BoltResponse]],  # noqa: A002 - bolt's name
     ) -> BoltResponse | None:
         """Go on where the body is for us."""
+        if req.body.get("type") == "app_rate_limited":
+            # A type of its own, not an event (docs: Events API, "Rate limiting").
+            log.warning(
+                "Slack limits the events of workspace %r: some of the minute from %s are lost",
+                req.body.get("team_id"),
+                _moment(req.body.get("minute_rate_limited")),
+            )
+            return BoltResponse(status=200, body="")
         reason = _why_not(req.body, self._identity)
         if not reason:
             return await next()
@@ -128,7 +144,7 @@ def _why_not(body: Body, identity: Identity) -> str:
         case {"type": "event_callback", "event": {"type": str()}} | {"command": str()}:
             # One signing secret and one app may serve many workspaces, we one of them.
             return "" if _is_ours(body, identity) else "it is of another workspace"
-        case {"type": "event_callback"}:
+        case {"type": "event_callback"} | {"event": _}:
             return "it is no event that can be read"
         # Bolt 1.30 takes their shape for granted.
         case {"type": "block_actions", "actions": [{"action_id": str(), "value": str()}, *_]}:
@@ -146,7 +162,7 @@ def _is_ours(body: Body, identity: Identity) -> bool:
     The token of an installation in a whole organisation is good in each of its workspaces. What
     names no workspace but our organisation concerns us in any case.
     """
-    teams = set(_named(body, "team"))
+    teams = list(_named(body, "team"))
     if identity.team in teams:
         return True
     in_organisation = identity.enterprise != "" and identity.enterprise in _named(
@@ -186,7 +202,21 @@ def _authorization(
     return authorize
 
 
+def _moment(seconds: object) -> str:
+    if not isinstance(seconds, int) or not 0 <= seconds < 2**33:
+        return repr(seconds)
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
 async def _on_error(error: Exception) -> BoltResponse:
+    # These two are acknowledged, for they would fail in the same way if Slack sent them again.
+    if isinstance(error, BoltUnhandledRequestError):
+        kind = error.body.get("type") or error.body.get("command")
+        log.warning("Slack sent something that nothing listens to: type %.80r", kind)
+        return BoltResponse(status=200, body="")
+    if isinstance(error, RecursionError):
+        log.warning("Slack sent something that is nested too deeply to be read")
+        return BoltResponse(status=200, body="")
     if isinstance(error, StoreUnavailable):
         log.warning("the store is away, so Slack is to send an event again: %s", error)
     else:

@@ -21,7 +21,7 @@ from adapters.slack.messages import Messages
 from adapters.slack.missed import Event
 from adapters.slack.people import People
 from adapters.slack.refusals import REFUSED_SECONDS, Refusals
-from adapters.slack.signed_http import Handler, signed_handler
+from adapters.slack.signed_http import BODY_SECONDS, MOST_BODIES, Handler, signed_handler
 from adapters.slack.sockets import Sockets
 from adapters.slack.status import Statuses
 from adapters.slack.streams import Budgets, Streams
@@ -29,6 +29,7 @@ from adapters.slack.surface import open_surface
 from adapters.slack.watch import Watch
 from bot.domain import Turn
 from bot.errors import CannotStart, SurfaceError
+from bot.hearing import Hearing
 from bot.intake import Intake
 from bot.ports import Surface
 from bot.proxy import proxy_for
@@ -88,6 +89,7 @@ class SlackPlatform:
         self._people = People(client, refusals=Refusals(seconds=REFUSED_SECONDS))
         self._statuses = Statuses(client, refusals=Refusals(seconds=REFUSED_SECONDS))
         self._budgets = budgets
+        self._hearing = Hearing()
         self._streams = Streams(
             client,
             identity=identity,
@@ -128,22 +130,38 @@ class SlackPlatform:
         inbound = self._inbound(intake, note=listening.note if listening else _nothing)
         watch = self._watch(listening, inbound) if listening else None
         app = self._app(intake, inbound, on_event=(watch or inbound).on_event)
-        sockets = Sockets(app, address=address, proxy=self._client.proxy)
+        sockets = Sockets(app, address=address, hearing=self._hearing, proxy=self._client.proxy)
         jobs = [asyncio.create_task(sockets.keep())]
         if watch:
             jobs.append(asyncio.create_task(watch.keep(lambda: sockets.are_open)))
         await together(*jobs)
 
-    def handler(self, intake: Intake) -> Handler:
+    def silence(self) -> float:
+        """Return for how many seconds no socket has been open; 0 while one is."""
+        return self._hearing.silence()
+
+    def handler(
+        self,
+        intake: Intake,
+        *,
+        most_bodies: int = MOST_BODIES,
+        body_seconds: float = BODY_SECONDS,
+    ) -> Handler:
         """Return the handler of POST /slack/events, for events, commands and buttons alike.
 
+        It reads `most_bodies` at once, whose signatures are not known yet, each for `body_seconds`.
         Raises CannotStart without a signing secret.
         """
         if not self._signing_secret.strip():
             raise CannotStart("SLACK_SIGNING_SECRET is needed to hear Slack over HTTP")
         inbound = self._inbound(intake, note=_nothing)
         app = self._app(intake, inbound, on_event=inbound.on_event)
-        return signed_handler(app, signing_secret=self._signing_secret)
+        return signed_handler(
+            app,
+            signing_secret=self._signing_secret,
+            most_bodies=most_bodies,
+            body_seconds=body_seconds,
+        )
 
     def _inbound(self, intake: Intake, *, note: Callable[[str, str], None]) -> Inbound:
         return Inbound(

@@ -10,9 +10,11 @@ import time
 import aiohttp
 from slack_bolt.adapter.socket_mode.async_internals import run_async_bolt_app, send_async_response
 from slack_bolt.async_app import AsyncApp
+from slack_bolt.response import BoltResponse
 from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
 
+from adapters.slack.listeners import UNREADABLE
 from bot.errors import WriteDelayed, WriteFailed
 from bot.tasks import cancelled
 
@@ -78,12 +80,24 @@ class Socket(AsyncBaseSocketModeClient):
     async def _handle(self, frame: dict[str, object]) -> None:
         try:
             if request := SocketModeRequest.from_dict(frame):
-                answer = await run_async_bolt_app(self._app, request)
+                answer = await self._answer(request)
                 await send_async_response(self, request, answer, time.time())
+        except (TypeError, ValueError) as error:
+            # slack-sdk 3.47: a payload that is no object.
+            log.warning("Slack sent a frame that cannot be read: %s", error)
         except ConnectionError:
             log.info("a socket closed before Slack heard that an event was taken: it comes again")
         except Exception:
             log.exception("what Slack told could not be handled")
+
+    async def _answer(self, request: SocketModeRequest) -> BoltResponse:
+        try:
+            answer: BoltResponse = await run_async_bolt_app(self._app, request)
+        except UNREADABLE as error:
+            # Acknowledged, for it would read no better if Slack sent it again.
+            log.warning("Slack sent a body that cannot be read: %s", type(error).__name__)
+            return BoltResponse(status=200)
+        return answer
 
 
 async def greeted(connection: aiohttp.ClientWebSocketResponse) -> None:
@@ -101,6 +115,9 @@ async def greeted(connection: aiohttp.ClientWebSocketResponse) -> None:
 def _frame(message: aiohttp.WSMessage) -> dict[str, object]:
     try:
         frame = json.loads(message.data)
-    except (TypeError, ValueError):
+    except TypeError:  # no text: the connection was closed
+        return {}
+    except (RecursionError, ValueError) as error:
+        log.warning("Slack sent a frame that cannot be read: %s", type(error).__name__)
         return {}
     return frame if isinstance(frame, dict) else {}

@@ -12,6 +12,7 @@ from slack_bolt.async_app import AsyncApp
 from adapters.slack.errors import translated
 from adapters.slack.socket import Socket, greeted
 from bot.errors import SurfaceError, WriteDelayed
+from bot.hearing import Hearing
 from bot.tasks import cancelled, together
 
 log = logging.getLogger(__name__)
@@ -33,10 +34,16 @@ class Sockets:
     """
 
     def __init__(
-        self, app: AsyncApp, *, address: Callable[[], Awaitable[str]], proxy: str | None
+        self,
+        app: AsyncApp,
+        *,
+        address: Callable[[], Awaitable[str]],
+        hearing: Hearing,
+        proxy: str | None,
     ) -> None:
         self._app = app
         self._address = address
+        self._hearing = hearing
         self._proxy = proxy
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -89,7 +96,12 @@ class Sockets:
     def _serve(self, socket: Socket) -> None:
         task = asyncio.create_task(socket.serve())
         self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        self._hearing.note(is_open=True)
+        task.add_done_callback(self._end)
+
+    def _end(self, serving: asyncio.Task[None]) -> None:
+        self._serving.discard(serving)
+        self._hearing.note(is_open=self.are_open)
 
     def _tell(self, error: SurfaceError) -> None:
         level = logging.INFO if self.are_open else logging.WARNING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ class Terms(TypedDict, total=False):
     applied: bool
     times: int
     after: int
+    gate: asyncio.Event | None
 
 
 @dataclass(slots=True)
@@ -30,7 +32,7 @@ class Fault:
     "status" answers `status` with `body` and `headers`, each of them the platform's own where it is
     None; "drop" closes the connection without an answer; "hang" never answers; "late" answers
     rightly, `seconds` later. `applied` does the work all the same. `retry_after` is what a 429
-    asks the caller to wait, in seconds.
+    asks the caller to wait, in seconds. Nothing is done before `gate` is set, if there is one.
     """
 
     call: re.Pattern[str]
@@ -43,7 +45,13 @@ class Fault:
     applied: bool = False
     times: int = 1
     after: int = 0
+    gate: asyncio.Event | None = None
     struck: bool = False
+
+    async def opened(self) -> None:
+        """Wait for the gate, if there is one."""
+        if self.gate:
+            await self.gate.wait()
 
     def _waits_for(self, call: str) -> bool:
         return self.times > 0 and bool(self.call.search(call))

@@ -116,6 +116,7 @@ class Edge:
         """Answer, or let the answer go wrong."""
         if fault is None:
             return self._guarded(request, route, asked)
+        await fault.opened()
         answer = None
         if fault.applied or fault.how == "late":
             answer = self._guarded(request, route, asked)

@@ -23,7 +23,7 @@ from tests.emulators.discord.rest import Rest
 from tests.emulators.discord.routes import routes
 from tests.emulators.discord.rules import GatewayRules
 from tests.emulators.discord.sessions import Listener
-from tests.emulators.discord.webhooks import Webhooks
+from tests.emulators.discord.webhooks import AUTOCOMPLETION, Webhooks
 from tests.emulators.discord.world import World
 from tests.emulators.faults import Fault, How, Terms
 from tests.emulators.timeline import Moment
@@ -181,9 +181,12 @@ class DiscordEmulator:
         """Let a new person (or another bot) join the guild; return the id."""
         return self._world.add_user(name, bot=bot).id
 
-    def role(self, name: str) -> str:
-        """Make a role in the guild, which nobody has; return its id, for `<@&id>`."""
-        return self._world.add_role(name)
+    def role(self, name: str, *, own: bool = False) -> str:
+        """Make a role in the guild; return its id, for `<@&id>`.
+
+        Nobody has it, or it is the bot's `own`, which Discord makes when a bot is invited.
+        """
+        return self._world.add_role(name, bot_id=self.bot_id if own else None)
 
     def channel(self, name: str, *, kind: Literal[0, 2, 13] = TEXT) -> str:
         """Make another channel in the guild, of one of Discord's kinds; return its id."""
@@ -255,6 +258,14 @@ class DiscordEmulator:
         """Send an event that has no verb here, as it is, to every session of its shard."""
         self._gateway.publish(Event(name, data))
 
+    def greet(self, **odd: object) -> None:
+        """Change what READY tells of sessions that begin from now on."""
+        self._gateway.odd_greeting = odd
+
+    def guild(self) -> Payload:
+        """Return what GUILD_CREATE says of the guild, to be changed and told."""
+        return guild(self._world)
+
     def event_of(self, message_id: str) -> Payload:
         """Return what MESSAGE_CREATE says of this message, to be changed and told."""
         return self._message(message_id).event()
@@ -287,6 +298,25 @@ class DiscordEmulator:
         data: Payload = {"custom_id": custom_id, "component_type": 2}
         user = self._user(user_id)
         return self._world.interact(3, user, message.channel, data, message=message).id
+
+    async def interact(
+        self, channel_id: str, user_id: str, kind: int, data: object, /, **odd: object
+    ) -> str:
+        """Do as this person what has no verb here; return the interaction's id.
+
+        `kind` is Discord's number; `odd` changes what is told, where None leaves a key out. But for
+        an autocompletion the answer is taken as one to a command.
+        """
+        channel = self._world.channel(channel_id)
+        answered_as = kind if kind == AUTOCOMPLETION else 2
+        interaction = self._world.begin(answered_as, self._user(user_id), channel, {})
+        told = interaction.payload() | {"type": kind, "data": data} | odd
+        await self.tell("INTERACTION_CREATE", {k: v for k, v in told.items() if v is not None})
+        return interaction.id
+
+    def choices(self, interaction_id: str) -> list[object] | None:
+        """Return what an autocompletion offers; None while it was not answered."""
+        return self._world.interactions[interaction_id].choices
 
     def thread_of(self, message_id: str) -> str | None:
         """Return the id of the thread that was opened from this message, while it exists."""

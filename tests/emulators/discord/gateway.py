@@ -69,8 +69,8 @@ class Gateway:
     """Serves the sockets that a bot listens on, under `url`.
 
     `unknown` collects what the bot asked for in vain, `violations` what was wrong with its frames;
-    `identified`, `resumed` and `heartbeats` count. `reset_token` is for a bot that starts too many
-    sessions.
+    `identified`, `resumed` and `heartbeats` count. `odd_greeting` changes what READY tells.
+    `reset_token` is for a bot that starts too many sessions.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Gateway:
         self.token = token
         self.connected = asyncio.Event()
         self.refusing = False
+        self.odd_greeting: Payload = {}
         self.identified = self.resumed = self.heartbeats = 0
         self._url = url
         self._greet = greet
@@ -289,7 +290,7 @@ class Gateway:
             "resume_gateway_url": self._url() + _RESUME_PATH,
             "application": greeting.application,
         }
-        return ready | ({"shard": list(shard)} if shard else {})
+        return ready | ({"shard": list(shard)} if shard else {}) | self.odd_greeting
 
     def _resume(self, connection: Connection, asked: frames.Resume) -> None:
         self._expire()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.emulators.discord.objects import PUBLIC_THREAD, Payload, now, role
+from tests.emulators.discord.objects import PUBLIC_THREAD, Payload, now
 from tests.emulators.discord.world import World
 
 
@@ -17,8 +17,7 @@ def guild(world: World) -> Payload:
         "large": False,
         "unavailable": False,
         "member_count": len(world.users),
-        "roles": [role(world.guild_id, "@everyone")]
-        + [role(one, name) for one, name in world.roles.items()],
+        "roles": world.all_roles(),
         "members": [world.bot.member() | {"user": world.bot.payload()}],
         "channels": [one.payload() for one in channels if one.kind != PUBLIC_THREAD],
         # Only the active ones (docs: Guild Create).

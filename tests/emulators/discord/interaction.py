@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from tests.emulators.discord.message import Message
 from tests.emulators.discord.objects import PERMISSIONS, Channel, Payload, User
@@ -11,15 +10,16 @@ from tests.emulators.discord.objects import PERMISSIONS, Channel, Payload, User
 
 @dataclass(slots=True, eq=False)
 class Interaction:
-    """A command that a person used (type 2), or a button that one pressed (type 3).
+    """A command that a person used (type 2), a button that one pressed (type 3), or another.
 
-    `created_at` is in seconds of the emulator's clock. `original` is the message that answers it.
+    `created_at` is in seconds of the emulator's clock. `original` is the message that answers it,
+    and `choices` are what an autocompletion (type 4) offers.
     """
 
     id: str
     application_id: str
     token: str
-    kind: Literal[2, 3]
+    kind: int
     user: User
     channel: Channel
     data: Payload
@@ -27,6 +27,7 @@ class Interaction:
     message: Message | None = None
     answered: bool = False
     original: Message | None = None
+    choices: list[object] | None = None
 
     def metadata(self) -> Payload:
         """Return what a message says about the interaction that it answers."""

@@ -34,9 +34,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def role(role_id: str, name: str) -> Payload:
-    """Return the role object; the id of the one that every member has is the guild's."""
-    return {
+def role(role_id: str, name: str, *, bot_id: str | None = None) -> Payload:
+    """Return the role object; the id of the one that every member has is the guild's.
+
+    Discord makes one for each bot that is invited with permissions, and manages it.
+    """
+    tags: Payload = {"tags": {"bot_id": bot_id}} if bot_id else {}
+    return tags | {
         "id": role_id,
         "name": name,
         "permissions": PERMISSIONS,
@@ -44,7 +48,7 @@ def role(role_id: str, name: str) -> Payload:
         "color": 0,
         "colors": {"primary_color": 0, "secondary_color": None, "tertiary_color": None},
         "hoist": False,
-        "managed": False,
+        "managed": bot_id is not None,
         "mentionable": False,
         "icon": None,
         "unicode_emoji": None,

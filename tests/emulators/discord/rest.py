@@ -71,6 +71,11 @@ class Rest:
     def channel(self, request: Request) -> Answer:
         return 200, self.world.channel(request.ids["channel_id"]).payload()
 
+    def roles(self, request: Request) -> Answer:
+        if request.ids["guild_id"] != self.world.guild_id:
+            raise Refusal(404, 10004, "Unknown Guild")
+        return 200, self.world.all_roles()
+
     def modify_channel(self, request: Request) -> Answer:
         channel = self.world.channel(request.ids["channel_id"])
         if channel.kind != PUBLIC_THREAD:

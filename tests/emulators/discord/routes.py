@@ -23,6 +23,7 @@ def routes(rest: Rest, webhooks: Webhooks) -> tuple[Route, ...]:
         Route("GET", "/oauth2/applications/@me", rest.application),
         Route("GET", "/gateway", rest.gateway, open=True),
         Route("GET", "/gateway/bot", rest.gateway_for_bot),
+        Route("GET", "/guilds/{guild_id}/roles", rest.roles),
         Route("GET", channel, rest.channel),
         Route(
             "PATCH",

@@ -21,9 +21,10 @@ from tests.emulators.discord.request import Answer, Request
 from tests.emulators.discord.world import World
 
 # docs: Receiving and Responding, "Interaction Callback Type".
-_MESSAGE, _DEFERRED_MESSAGE, _DEFERRED_UPDATE, _UPDATE = 4, 5, 6, 7
-# A pong, choices of an autocompletion, a modal, the wish for a premium and an activity.
-_NOT_EMULATED = (1, 8, 9, 10, 12)
+_MESSAGE, _DEFERRED_MESSAGE, _DEFERRED_UPDATE, _UPDATE, _CHOICES = 4, 5, 6, 7, 8
+# A pong, a modal, the wish for a premium and an activity.
+_NOT_EMULATED = (1, 9, 10, 12)
+AUTOCOMPLETION = 4  # docs: Interaction Type
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,11 @@ class Webhooks:
         kind = request.body.get("type")
         data = request.body.get("data")
         form = _form(data if isinstance(data, dict) else {}, flags=SUPPRESS_EMBEDS | EPHEMERAL)
-        if kind in (_MESSAGE, _DEFERRED_MESSAGE):
+        if interaction.kind == AUTOCOMPLETION and kind == _CHOICES and isinstance(data, dict):
+            interaction.choices = data.get("choices")
+        elif interaction.kind == AUTOCOMPLETION or kind == _CHOICES:
+            raise bad_form("type", "BASE_TYPE_CHOICES", "This interaction takes no such answer.")
+        elif kind in (_MESSAGE, _DEFERRED_MESSAGE):
             interaction.original = self._respond(interaction, form, loading=kind != _MESSAGE)
         elif kind in (_DEFERRED_UPDATE, _UPDATE) and interaction.message:
             interaction.original = interaction.message

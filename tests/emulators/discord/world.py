@@ -56,7 +56,7 @@ class World:
     application_id: str = field(default_factory=snowflake)
     guild_id: str = field(default_factory=snowflake)
     users: dict[str, User] = field(default_factory=dict)
-    roles: dict[str, str] = field(default_factory=dict)
+    roles: dict[str, Payload] = field(default_factory=dict)
     channels: dict[str, Channel] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
     _standing: dict[str, list[Message]] = field(default_factory=dict)  # by channel
@@ -77,13 +77,17 @@ class World:
         self.users[user.id] = user
         return user
 
-    def add_role(self, name: str) -> str:
-        """Return the id of a new role, which nobody has."""
+    def add_role(self, name: str, *, bot_id: str | None) -> str:
+        """Return the id of a new role: Discord's own for a bot, or one that nobody has."""
         role_id = snowflake()
-        self.roles[role_id] = name
-        told: Payload = {"guild_id": self.guild_id, "role": role(role_id, name)}
+        self.roles[role_id] = role(role_id, name, bot_id=bot_id)
+        told: Payload = {"guild_id": self.guild_id, "role": self.roles[role_id]}
         self.publish(Event("GUILD_ROLE_CREATE", told, intents=GUILDS))
         return role_id
+
+    def all_roles(self) -> list[Payload]:
+        """Return the roles of the guild, the one that every member has first."""
+        return [role(self.guild_id, "@everyone"), *self.roles.values()]
 
     def add_channel(self, name: str, *, kind: Literal[0, 2, 13] = TEXT) -> Channel:
         """Return a new channel of the guild: of text, of voice or a stage, all with a chat."""
@@ -251,7 +255,7 @@ class World:
 
     def interact(
         self,
-        kind: Literal[2, 3],
+        kind: int,
         user: User,
         channel: Channel,
         data: Payload,
@@ -259,6 +263,20 @@ class World:
         message: Message | None = None,
     ) -> Interaction:
         """Tell the bot that a person used a command (2) or pressed a button (3)."""
+        interaction = self.begin(kind, user, channel, data, message=message)
+        self.tell_again(interaction)
+        return interaction
+
+    def begin(
+        self,
+        kind: int,
+        user: User,
+        channel: Channel,
+        data: Payload,
+        *,
+        message: Message | None = None,
+    ) -> Interaction:
+        """Return an interaction that the bot can answer, but is not told of."""
         interaction = Interaction(
             id=snowflake(),
             application_id=self.application_id,
@@ -271,7 +289,6 @@ class World:
             message=message,
         )
         self.interactions[interaction.id] = interaction
-        self.tell_again(interaction)
         return interaction
 
     def tell_again(self, thing: Message | Interaction) -> None:

@@ -97,6 +97,7 @@ class Server:
     ) -> web.StreamResponse | None:
         """Let a call go wrong before its headers; None lets it go on."""
         shared = fault.shared
+        await shared.opened()
         if shared.applied and asked.call == dialect.COMPLETIONS:
             self._behaviour.say(asked.messages)
         match fault.how:

@@ -15,7 +15,7 @@ from tests.emulators.slack.access import Access
 from tests.emulators.slack.app import App
 from tests.emulators.slack.chat import Chat
 from tests.emulators.slack.conversations import Conversations
-from tests.emulators.slack.delivery import Delivery, Outbox
+from tests.emulators.slack.delivery import Delivery, Envelope, Outbox
 from tests.emulators.slack.events import EVENTS, Events
 from tests.emulators.slack.installation import APP_ID, VERIFICATION_TOKEN, Installation
 from tests.emulators.slack.interactions import Interactions
@@ -360,6 +360,10 @@ class SlackEmulator:
         ValueError when it does not answer a url_verification with its challenge.
         """
         await self._outbox.verify(url, VERIFICATION_TOKEN)
+
+    async def deliver(self, payload: Payload) -> Delivery:
+        """Tell the app this once, as a payload of the Events API whatever its shape."""
+        return await self._outbox.tell(Envelope(str(payload.get("type")), "events_api", payload))
 
     async def redeliver(self, ts: str) -> None:
         """Tell again of all that concerned a message, as a retry, and wait for the answer."""

@@ -111,6 +111,8 @@ class WebApi:
         at = time.monotonic()
         fault = self.faults.strike(name)
         await asyncio.sleep(self.latency / 2)
+        if fault:
+            await fault.opened()
         answer = self._answer(name, fault, work)
         error, limited = answer.error, answer.status == 429
         ok, caller = error is None, port(request)

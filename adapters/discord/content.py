@@ -1,0 +1,59 @@
+"""What a Discord message shows beside its own text, as lines for the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import discord
+
+# Characters of all embeds and components of a forwarded message, or of a poll. Discord's own limits
+# are 6000 for a message's embeds ("Embed Limits") and 4000 for its components.
+_LIMIT = 10_000
+_CUT = "…"
+
+
+def enclosed(message: discord.Message) -> list[str]:
+    """Return a line for the poll, each sticker and each file of a message."""
+    polls = [f"[poll] {_poll(message.poll)}"] if message.poll else []
+    return [*polls, *_stickers(message.stickers), *_files(message.attachments)]
+
+
+def forwarded(snapshot: discord.MessageSnapshot) -> list[str]:
+    """Return what a forwarded message says, with its components and embeds, then its files."""
+    shown = [*_component_texts(snapshot.components), *map(_embed, snapshot.embeds)]
+    rich = _bounded("\n".join(filter(None, shown)))
+    said = "\n".join(filter(None, [snapshot.content, rich]))
+    head = f"[forwarded] {said}".rstrip()
+    return [head, *_stickers(snapshot.stickers), *_files(snapshot.attachments)]
+
+
+def _poll(poll: discord.Poll) -> str:
+    answers = [answer.text for answer in poll.answers]
+    return _bounded(f"{poll.question} {' / '.join(filter(None, answers))}")
+
+
+def _stickers(stickers: Iterable[discord.StickerItem]) -> list[str]:
+    return [f"[sticker: {sticker.name}]" for sticker in stickers]
+
+
+def _files(attachments: Iterable[discord.Attachment]) -> list[str]:
+    return [f"[file: {attachment.filename}]" for attachment in attachments]
+
+
+def _embed(embed: discord.Embed) -> str:
+    fields = [": ".join(filter(None, [field.name, field.value])) for field in embed.fields]
+    return "\n".join(filter(None, [embed.author.name, embed.title, embed.description, *fields]))
+
+
+def _component_texts(components: Iterable[Any]) -> Iterator[str]:
+    """Yield the text displays, those in sections and containers too, in their order."""
+    for component in components:
+        if isinstance(component, discord.TextDisplay):
+            yield component.content
+        elif isinstance(component, discord.SectionComponent | discord.Container):
+            yield from _component_texts(component.children)
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= _LIMIT else text[:_LIMIT] + _CUT

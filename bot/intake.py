@@ -84,6 +84,10 @@ class Intake:
         """Drop all that a thread remembers."""
         await self._history.forget(thread)
 
+    async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
+        """Return the thread of a turn; None when the turn is not known (any more)."""
+        return await self._queue.thread_of_turn(turn_id)
+
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a surface posted this message; None when it is not ours."""
         return await self._queue.thread_of(platform, message_id)

@@ -252,9 +252,10 @@ def tidy(text: str) -> str:
     out; of a link without an end only the words are there, and an address waits for its end, since
     half of it leads elsewhere. May be blank.
     """
+    # In code too: platforms differ over what opens and closes a fence.
+    text = without_half_address(text)
     if open_fence(text):
         return close(text)
-    text = without_half_address(text)
     start = _last_block(text)
     return text[:start] + _tidy_block(text[start:])
 
@@ -264,12 +265,13 @@ def settled(text: str) -> str:
 
     For surfaces that can add and not replace. What has been open for long is taken for words.
     """
+    text = without_half_address(text)
     if open_fence(text):
         return text
-    text = without_half_address(text)
     start = _last_block(text)
     end = start + _settled_block(text[start:])
-    return text[:end] if len(text) - end <= _LONG_OPEN else text
+    # What opens a span may stand in an address.
+    return without_half_address(text[:end]) if len(text) - end <= _LONG_OPEN else text
 
 
 def _last_block(text: str) -> int:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 # In a text; it may hold parentheses in pairs, and ends where a link's target does.
-ADDRESS = r"https?://(?:[^\s<>()`\"]++|\([^\s<>()]*+\))*+"
+ADDRESS = r"(?i:https?)://(?:[^\s<>()`\"]++|\([^\s<>()]*+\))*+"
 # CommonMark 0.31, section 6.3: words in brackets, then where they lead; brackets and parentheses
 # in them are in pairs, here one within another at most.
 _WORDS = r"(?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+"
@@ -17,7 +17,9 @@ _LINK_BEGUN = rf"!?\[{_WORDS}(?:(?:\[[^\[\]\n]*+)?\Z|\](?:\Z|\[[^\[\]\n]*+\Z|{_T
 _UNFINISHED_LINK = re.compile(rf"!?\[({_WORDS})\]{_TARGET_BEGUN}")
 _OPEN_LINK = re.compile(rf"{_LINK_BEGUN}|!\Z")
 # One that is longer is shown as it grows.
-_UNFINISHED_ADDRESS = re.compile(rf"<?(?=https?://\S{{0,2000}}+\Z){ADDRESS}(?:\([^\s<>()]*+)?\Z")
+_UNFINISHED_ADDRESS = re.compile(
+    rf"<?(?=(?i:https?)://\S{{0,2000}}+\Z){ADDRESS}(?:\([^\s<>()]*+)?\Z"
+)
 # Mentions, emoji and addresses in angle brackets are one word.
 _SPAN = re.compile(
     r"(?<!`)(`+)(?!`).*?(?:(?<!`)\1(?!`)|\Z)"
@@ -55,7 +57,8 @@ def tidy_spans(block: str) -> str:
     open_marks = _open_marks(block)
     # What was opened last, and has no word in it yet, is left out instead.
     while open_marks and not block[open_marks[-1].end :].strip():
-        block = block[: open_marks.pop().start].rstrip()
+        # It may have stood in an address.
+        block = without_half_address(block[: open_marks.pop().start]).rstrip()
     return block + "".join(mark.run for mark in reversed(open_marks))
 
 

@@ -299,6 +299,11 @@ class TurnQueue:
         thread = await self.store.command("GET", self.store.key("posted", platform, message_id))
         return ThreadKey.parse(thread) if thread else None
 
+    async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
+        """Return the thread of a turn; None when the turn is not known (any more)."""
+        thread = await self.store.command("HGET", self.store.key("turn", turn_id), "thread")
+        return ThreadKey.parse(thread) if thread else None
+
     async def ended(self, turn_id: str) -> Shown | None:
         """Return what a turn left on the screen, all of it as text; None without an outcome."""
         state, pages, text, cuts = await self.store.command(

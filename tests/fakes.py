@@ -236,6 +236,10 @@ class FakeIntake(Intake):
         self._refuse()
         self.called.append((thread, person))
 
+    async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
+        self._refuse()
+        return next((turn.key for turn in self.turns if turn.id == turn_id), None)
+
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         return self.threads.get(message_id) if platform == "discord" else None
 

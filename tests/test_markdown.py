@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bot.markdown import close, settled, tidy
 
@@ -60,6 +64,8 @@ def test_close_closes_an_open_fence_and_nothing_else(text: str, closed: str) -> 
         ("[a [b] c](https://x_(y", "a [b] c"),
         ("see https://exa", "see"),
         ("**see <https://exa", "**see**"),
+        ("see https://example.org/_\n", "see\n"),
+        ("    ```\nsee https://exa", "    ```\nsee \n    ```"),
         ("(see https://exa)", "(see https://exa)"),
         ("see https://example.org/ and", "see https://example.org/ and"),
         ("> ```py\n> x = *a", "> ```py\n> x = *a\n> ```"),
@@ -97,7 +103,12 @@ def test_unfinished_markup_is_shown_closed(text: str, shown: str) -> None:
         ("see https://exa", "see "),
         ("see https://example.org ", "see https://example.org "),
         ("| a | b |\n|---|---|\n| https://exa", "| a | b |\n|---|---|\n| "),
-        ("```\nhttps://exa", "```\nhttps://exa"),
+        ("```\nhttps://exa", "```\n"),
+        ("    ```\nsee https://exa", "    ```\nsee "),
+        ("- a\n\n      ```\nsee https://exa", "- a\n\n      ```\nsee "),
+        ("~~~\nsee https://exa", "~~~\nsee "),
+        ("see HTTPS://exa", "see "),
+        ("see https://example.org/_x and", "see "),
         ("a [b](https://x" + "x" * 300, "a "),
         ("never **closed " + "x" * 300 + " https://exa", "never **closed " + "x" * 300 + " "),
         ("see https://" + "x" * 3000, "see https://" + "x" * 3000),
@@ -112,3 +123,17 @@ def test_unfinished_markup_is_shown_closed(text: str, shown: str) -> None:
 )
 def test_only_what_cannot_change_any_more_is_settled(text: str, beginning: str) -> None:
     assert settled(text) == beginning
+
+
+_PARTS = [
+    *("see ", "https://a.example/", "HTTP://A", "path", "_", "**", "[b](", ")", "(", "!", "`"),
+    *("\n", "    ```\n", "```\n", "~~~\n", "> ", "- ", "| a |\n|---|\n", "<", ">"),
+]
+
+
+@given(st.lists(st.sampled_from(_PARTS)).map("".join))
+def test_what_is_settled_ends_with_no_address_that_may_go_on(text: str) -> None:
+    last = re.split(r"""[\s<>()`"]""", settled(text))[-1].lower()
+
+    assert "http://" not in last
+    assert "https://" not in last

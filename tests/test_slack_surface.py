@@ -217,7 +217,7 @@ async def test_a_refused_status_is_not_tried_again(caplog: pytest.LogCaptureFixt
 
         calls = [call for call in slack.requests if "setStatus" in call.method]
         assert len(calls) == 1
-        assert caplog.text.count("no status") == 1
+        assert caplog.text.count("missing_scope") == 1
 
 
 @pytest.mark.parametrize("error", ["is_archived", "channel_not_found", "something_new"])

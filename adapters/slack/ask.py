@@ -12,6 +12,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from adapters.slack.errands import Errands
 from adapters.slack.errors import NotInvited, translated
 from adapters.slack.identity import Identity
+from adapters.slack.inbound import team_in_place
 from adapters.slack.people import People
 from bot.domain import Person, ThreadKey, Turn
 from bot.errors import ParleyError, StoreUnavailable, SurfaceError, WriteFailed
@@ -64,7 +65,7 @@ class AskCommand:
         admitted, words = False, ""
         try:
             ts = await self._posted(posting, by=came_at + _QUESTION_BY)
-            turn = self._turn(person, text, channel=channel, ts=ts, trigger=command["trigger_id"])
+            turn = self._turn(person, text, command=command, ts=ts)
             admitted = await self._admit(turn, by=came_at + _ADMITTED_BY)
         except NotInvited:
             words = self._invitation
@@ -115,14 +116,15 @@ class AskCommand:
             )
         return str(answer["ts"])
 
-    def _turn(self, person: Person, text: str, *, channel: str, ts: str, trigger: str) -> Turn:
-        team = self._identity.team
+    def _turn(self, person: Person, text: str, *, command: Mapping[str, str], ts: str) -> Turn:
+        team, channel = self._identity.team, command["channel_id"]
+        asker = team_in_place(command.get("team_id", ""), identity=self._identity)
         return Turn(
-            id=f"slack:{team}:cmd:{trigger}",
+            id=f"slack:{team}:cmd:{command['trigger_id']}",
             key=ThreadKey("slack", team, channel, ts),
             person=person,
             text=text,
-            place={"channel": channel, "thread": ts, "question": ts},
+            place={"channel": channel, "thread": ts, "question": ts, **asker},
             asked_at=time.time(),
         )
 

@@ -48,6 +48,11 @@ _BAD_TOKEN = {
     "token_expired",
     "token_revoked",
 }
+# Answers without a code that may be others at the next try: a time-out, "Too Early".
+_PASSING_STATUS = {408, 425}
+# What is asked for is not there, and will not be at the next try.
+_NO_METHOD = {404, 405, 410, 501}
+_ADDRESS = "does SLACK_API_URL lead to Slack?"
 # What Slack asks for is in the Retry-After header; this is for an answer without one.
 _DEFAULT_DELAY = 5.0  # seconds
 
@@ -60,6 +65,17 @@ class TokenRefused(WriteFailed):
     """Slack refuses the bot token; the turn can wait for a process with a token that works."""
 
 
+class NotSlack(WriteFailed):
+    """Something else answered: a proxy, or a server that is like Slack and does not know a method.
+
+    `lacks_method` says that it would answer the same the next time.
+    """
+
+    def __init__(self, detail: str, *, lacks_method: bool) -> None:
+        super().__init__(detail)
+        self.lacks_method = lacks_method
+
+
 @asynccontextmanager
 async def translated(timeout: float = REQUEST_TIMEOUT) -> AsyncIterator[None]:
     """Let only SurfaceError out, and nothing last longer than `timeout` seconds."""
@@ -68,6 +84,11 @@ async def translated(timeout: float = REQUEST_TIMEOUT) -> AsyncIterator[None]:
             yield
     except SlackApiError as error:
         raise _surface_error(error) from error
+    except (AttributeError, ValueError) as error:
+        # slack-sdk 3.47 takes for granted that what comes with a 200 is an object, in UTF-8.
+        raise NotSlack(
+            f"An answer is none of Slack's ({error}): {_ADDRESS}", lacks_method=False
+        ) from error
     except (aiohttp.ClientError, OSError) as error:
         # That of a time-out has no text.
         raise WriteFailed(_text(error) or f"Slack did not answer in {timeout:g} s") from error
@@ -75,16 +96,21 @@ async def translated(timeout: float = REQUEST_TIMEOUT) -> AsyncIterator[None]:
 
 def code_of(error: BaseException | None) -> str:
     """Return Slack's code for an error, or its cause's; empty where Slack named none."""
-    if not isinstance(error, SlackApiError):
-        return code_of(error.__cause__) if error else ""
-    return _field(error, "error")
+    return _told(error, "error")
+
+
+def scopes_missing(error: BaseException | None) -> list[str]:
+    """Return the scopes that Slack named as missing with an error, or with its cause."""
+    return _told(error, "needed").split(",")
 
 
 def method_of(error: BaseException | None) -> str:
     """Return the method that Slack answered with this error, or with its cause."""
     if not isinstance(error, SlackApiError):
         return method_of(error.__cause__) if error else ""
-    return str(getattr(error.response, "api_url", "")).rpartition("/")[2]
+    # slack-sdk 3.47 hands over aiohttp's own response where a body is no JSON and says it is.
+    url = getattr(error.response, "api_url", "") or getattr(error.response, "url", "")
+    return str(url).partition("?")[0].rpartition("/")[2]
 
 
 def _text(error: Exception) -> str:
@@ -96,7 +122,7 @@ def _text(error: Exception) -> str:
 
 def _surface_error(error: SlackApiError) -> SurfaceError:
     code = code_of(error)
-    status = getattr(error.response, "status_code", 0)
+    status = getattr(error.response, "status_code", 0) or getattr(error.response, "status", 0)
     detail = f"Slack answered {code or f'HTTP {status}'}"
     if code in _DELAYED or status == 429:
         return WriteDelayed(detail, retry_after=_retry_after(error))
@@ -104,6 +130,9 @@ def _surface_error(error: SlackApiError) -> SurfaceError:
         return MessageGone(detail)
     if code in _BAD_TOKEN:
         return TokenRefused(f"{detail}: SLACK_BOT_TOKEN is not valid any more")
+    if not code and (status == 501 or (status < 500 and status not in _PASSING_STATUS)):
+        asked = f"{method_of(error)} was answered by HTTP {status} without a code of Slack's"
+        return NotSlack(f"{asked}: {_ADDRESS}", lacks_method=status in _NO_METHOD)
     if not code or code in _PASSING or status >= 500:
         return WriteFailed(detail)
     return _place_gone(error, detail) or WriteRefused(detail)
@@ -122,6 +151,12 @@ def _place_gone(error: SlackApiError, detail: str) -> PlaceGone | None:
     if code in _PLACE_GONE:
         return PlaceGone(f"{detail}: {_PLACE_GONE[code]}")
     return None
+
+
+def _told(error: BaseException | None, name: str) -> str:
+    if not isinstance(error, SlackApiError):
+        return _told(error.__cause__, name) if error else ""
+    return _field(error, name)
 
 
 def _field(error: SlackApiError, name: str) -> str:

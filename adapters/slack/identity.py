@@ -12,12 +12,18 @@ from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, Wri
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The workspace and the bot in it: `user` is whom people mention, `bot` sends the messages."""
+    """The workspace and the bot in it: `user` is whom people mention, `bot` sends the messages.
+
+    `enterprise` is the workspace's organisation, empty if there is none. If the app `is_org_wide`,
+    the token is that of an installation in the whole organisation, and good in each workspace.
+    """
 
     team: str
     user: str
     bot: str
     name: str
+    enterprise: str = ""
+    is_org_wide: bool = False
 
 
 async def identify(client: AsyncWebClient) -> Identity:
@@ -34,6 +40,8 @@ async def identify(client: AsyncWebClient) -> Identity:
         user=str(answer["user_id"]),
         bot=str(answer["bot_id"]),
         name=str(answer["user"]),
+        enterprise=str(answer.get("enterprise_id") or ""),
+        is_org_wide=answer.get("is_enterprise_install") is True,
     )
 
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.brought import brought, file_names
 from adapters.slack.errands import Errands
 from adapters.slack.errors import translated
 from adapters.slack.identity import Identity
 from adapters.slack.people import People
-from bot.domain import Person, ThreadKey, Turn
-from bot.errors import HasEnded, Refused, StoreUnavailable, SurfaceError
+from bot.domain import Json, Person, ThreadKey, Turn
+from bot.errors import HasEnded, NotRemembered, Refused, StoreUnavailable, SurfaceError
 from bot.guard import escape_markup
 from bot.intake import Intake
 
@@ -23,8 +24,9 @@ log = logging.getLogger(__name__)
 
 HELP = "Ask me something: I read what you write in the message that mentions me, or in a DM."
 
-_SPOKEN = (None, "file_share", "thread_broadcast")  # the subtypes in which somebody says something
-_SLACKBOT = "USLACKBOT"
+# The subtypes in which somebody says something; "me_message" is what /me makes.
+_SPOKEN = (None, "file_share", "me_message", "thread_broadcast")
+_SLACK_ITSELF = ("USLACKBOT", "USLACK")  # the latter writes notices into DMs (field)
 _REMEMBERED = 1000  # words to people
 _TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 
@@ -35,7 +37,8 @@ Event = Mapping[str, object]
 class Said:
     """What somebody said to us; `thread` is empty at the top level of a channel or DM.
 
-    `edited` tells when the message was changed last, and is empty where it never was.
+    `edited` tells when the message was changed last, and is empty where it never was. `team` is the
+    person's workspace, empty if Slack names none.
     """
 
     channel: str
@@ -46,6 +49,7 @@ class Said:
     files: tuple[str, ...]
     direct: bool
     edited: str = ""
+    team: str = ""
 
     @property
     def id(self) -> str:
@@ -125,16 +129,30 @@ class Inbound:
 
     async def on_stop(self, press: Press) -> None:
         """Take a press of the Stop button; where it leads to nothing, say why."""
-        await self._answered(press, self._end(press.turn_id))
+        await self._answered(press, self._end(press))
 
     async def on_regenerate(self, press: Press) -> None:
         """Take a press of the Regenerate button; where it leads to nothing, say why."""
-        again = self._intake.regenerate(press.turn_id, person_id=press.user, press_id=press.id)
-        await self._answered(press, again)
+        await self._answered(press, self._begin_anew(press))
 
-    async def _end(self, turn_id: str) -> None:
-        if not await self._intake.stop(turn_id):
+    async def _end(self, press: Press) -> None:
+        if not (await self._is_of_its_place(press) and await self._intake.stop(press.turn_id)):
             raise HasEnded
+
+    async def _begin_anew(self, press: Press) -> None:
+        if not await self._is_of_its_place(press):
+            raise NotRemembered
+        await self._intake.regenerate(press.turn_id, person_id=press.user, press_id=press.id)
+
+    async def _is_of_its_place(self, press: Press) -> bool:
+        """Whether the turn is one of the channel in which the button was pressed.
+
+        Slack vouches for the channel and for the person, who sees what is said there. Which turn
+        the button names is for the person's client to say.
+        """
+        thread = await self._intake.thread_of_turn(press.turn_id)
+        place = ("slack", self._identity.team, press.channel)
+        return thread is not None and (thread.platform, thread.workspace, thread.channel) == place
 
     async def _answered(self, press: Press, asked: Coroutine[None, None, None]) -> None:
         try:
@@ -158,6 +176,7 @@ class Inbound:
                 "channel": spoken.channel,
                 "thread": spoken.place or None,
                 "question": spoken.ts,
+                **team_in_place(spoken.team, identity=self._identity),
             },
             asked_at=float(spoken.ts),
         )
@@ -234,7 +253,7 @@ def said(event: Event, *, identity: Identity) -> Said | None:
     user = _word(event, "user")
     if event.get("subtype") not in _SPOKEN or event.get("bot_id"):
         return None
-    if user in ("", _SLACKBOT, identity.user):
+    if user in ("", *_SLACK_ITSELF, identity.user):
         return None
     text = _word(event, "text")
     channel = _word(event, "channel")
@@ -252,12 +271,13 @@ def said(event: Event, *, identity: Identity) -> Said | None:
     return Said(
         channel=channel,
         user=user,
-        text=text,
+        text="\n".join(part for part in (text, brought(event)) if part),
         ts=ts,
         thread=_word(event, "thread_ts"),
-        files=_files(event),
+        files=file_names(event.get("files")),
         direct=direct,
         edited=_edited(event),
+        team=_team(event),
     )
 
 
@@ -285,18 +305,26 @@ async def _shown(post: Coroutine[None, None, None]) -> None:
         log.warning("a word to a person was not shown: %s", error)
 
 
+def team_in_place(team: str, *, identity: Identity) -> dict[str, Json]:
+    """Return what a turn's place says of the workspace of its person: nothing if it is ours."""
+    return {"team": team} if team not in ("", identity.team) else {}
+
+
+def _team(event: Event) -> str:
+    """Return the workspace of who speaks, in a channel that workspaces share.
+
+    `user_team` may be an organisation (slack-bolt 1.30, `extract_actor_team_id`), which no stream
+    takes for a team.
+    """
+    teams = (_word(event, name) for name in ("user_team", "source_team", "team"))
+    return next((team for team in teams if team.startswith("T")), "")
+
+
 def _edited(event: Event) -> str:
     match event:
         case {"edited": {"ts": str(ts)}}:
             return ts
     return ""
-
-
-def _files(event: Event) -> tuple[str, ...]:
-    files = event.get("files")
-    listed = files if isinstance(files, list) else []
-    names = (file.get("name") for file in listed if isinstance(file, dict))
-    return tuple(name for name in names if isinstance(name, str))
 
 
 def _word(event: Event, name: str) -> str:

@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_bolt.error import BoltUnhandledRequestError
+from slack_bolt.middleware.async_middleware import AsyncMiddleware
+from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.ask import AskCommand
 from adapters.slack.identity import Identity
-from adapters.slack.inbound import Inbound, pressed
+from adapters.slack.inbound import Inbound, Press, pressed
 from adapters.slack.messages import REGENERATE, STOP
 from bot.errors import StoreUnavailable
 
@@ -53,7 +55,7 @@ def build_app(
         # Bolt calls nobody: it is told who we are, and `inbound` and `ask` have their own client.
         client=AsyncWebClient(base_url=client.base_url, session=client.session),
         authorize=_authorization(client, identity),
-        before_authorize=_ours_only(identity),
+        before_authorize=_OursOnly(identity),
         # An event is acknowledged after its listener, so that a failed admission comes again.
         process_before_response=True,
         # Bolt would log the body of a request with a bad signature, and answer 500 to one whose
@@ -74,12 +76,12 @@ def build_app(
             await ack()
 
     async def on_stop(body: dict[str, object], ack: AsyncAck) -> None:
-        if press := pressed(body):
+        if press := _read(body):
             await inbound.on_stop(press)
         await ack()
 
     async def on_regenerate(body: dict[str, object], ack: AsyncAck) -> None:
-        if press := pressed(body):
+        if press := _read(body):
             await inbound.on_regenerate(press)
         await ack()
 
@@ -96,49 +98,93 @@ def build_app(
     return app
 
 
-def _ours_only(
-    identity: Identity,
-) -> Callable[[Body, Callable[[], Awaitable[None]]], Awaitable[BoltResponse | None]]:
-    async def ours_only(body: Body, next_: Callable[[], Awaitable[None]]) -> BoltResponse | None:
-        if body.get("type") == "app_rate_limited":
+def _read(body: Body) -> Press | None:
+    press = pressed(body)
+    if press is None:
+        log.warning("Slack told of a press that cannot be read: it has no person, place or turn")
+    return press
+
+
+class _OursOnly(AsyncMiddleware):
+    """Acknowledges what is not for us, with one line in the log.
+
+    A function in its place would be handed what bolt 1.30 reads in the body, which raises where the
+    body has another shape.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    async def async_process(
+        self,
+        *,
+        req: AsyncBoltRequest,
+        resp: BoltResponse,
+        next: Callable[[], Awaitable[BoltResponse]],  # noqa: A002 - bolt's name
+    ) -> BoltResponse | None:
+        """Go on where the body is for us."""
+        if req.body.get("type") == "app_rate_limited":
             # A type of its own, not an event (docs: Events API, "Rate limiting").
             log.warning(
                 "Slack limits the events of workspace %r: some of the minute from %s are lost",
-                body.get("team_id"),
-                _moment(body.get("minute_rate_limited")),
+                req.body.get("team_id"),
+                _moment(req.body.get("minute_rate_limited")),
             )
             return BoltResponse(status=200, body="")
-        reason = _why_not(body, team=identity.team)
+        reason = _why_not(req.body, self._identity)
         if not reason:
-            await next_()
-            return None
+            return await next()
         # Acknowledged, for it would be the same if Slack told it again.
         log.warning("Slack told something that is left alone: %s", reason)
         return BoltResponse(status=200, body="")
 
-    return ours_only
 
-
-def _why_not(body: Body, *, team: str) -> str:
+def _why_not(body: Body, identity: Identity) -> str:
     match body:
         case {"type": "event_callback", "event": {"type": str()}} | {"command": str()}:
             # One signing secret and one app may serve many workspaces, we one of them.
-            return "" if team in _teams(body) else "it is of another workspace"
+            return "" if _is_ours(body, identity) else "it is of another workspace"
         case {"type": "event_callback"} | {"event": _}:
             return "it is no event that can be read"
-    return ""
+        # Bolt 1.30 takes their shape for granted.
+        case {"type": "block_actions", "actions": [{"action_id": str(), "value": str()}, *_]}:
+            return "" if _is_ours(body, identity) else "it was pressed in another workspace"
+        case {"type": "url_verification"}:
+            return ""
+        case {"type": str(kind)}:
+            return f"{kind[:80]!r} is nothing that Parley has asked for"
+    return "it has no type"
 
 
-def _teams(body: Body) -> Iterator[object]:
-    """Yield the workspaces that this concerns (docs: Events API, "authorizations").
+def _is_ours(body: Body, identity: Identity) -> bool:
+    """Whether it happened where our token is installed.
 
-    In a channel that workspaces share, `team_id` may be the one where it happened.
+    The token of an installation in a whole organisation is good in each of its workspaces. What
+    names no workspace but our organisation concerns us in any case.
     """
-    yield from (body.get("team_id"), body.get("context_team_id"))
+    teams = list(_named(body, "team"))
+    if identity.team in teams:
+        return True
+    in_organisation = identity.enterprise != "" and identity.enterprise in _named(
+        body, "enterprise"
+    )
+    return in_organisation and (identity.is_org_wide or not any(teams))
+
+
+def _named(body: Body, kind: str) -> Iterator[object]:
+    """Yield the workspaces ("team") or organisations ("enterprise") that this concerns.
+
+    In a channel that workspaces share, the `team_id` of an event may be the one where it happened;
+    `authorizations` has ours (docs: Events API). The `team` of a press is where the app is
+    installed, whoever presses (field report: slackapi/java-slack-sdk, issue 1041).
+    """
+    yield from (body.get(f"{kind}_id"), body.get(f"context_{kind}_id"))
+    if isinstance(place := body.get(kind), dict):
+        yield place.get("id")
     authorizations = body.get("authorizations")
     for authorization in authorizations if isinstance(authorizations, list) else ():
         if isinstance(authorization, dict):
-            yield authorization.get("team_id")
+            yield authorization.get(f"{kind}_id")
 
 
 def _authorization(

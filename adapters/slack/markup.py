@@ -17,7 +17,11 @@ from bot.guard import unescape
 from bot.spans import ADDRESS
 
 _TOKEN = re.compile(r"<([^<>]+)>")
-_SPELT_ENTITY = re.compile(r"&(?=#?\w+;)")
+# The longest name that HTML has is 31 characters; leading zeros may make a number longer than that.
+_ENTITY = r"#?[0-9A-Za-z]{1,32}"
+_SPELT_ENTITY = re.compile(rf"&(?={_ENTITY};|#?[0-9A-Za-z]{{33}})")
+# The beginning of an entity, which the next delta may finish.
+_ENTITY_BEGUN = re.compile(rf"&(?:#|{_ENTITY})?\Z")
 # What becomes a link: an address in quotes, tags or backticks is code.
 _LINKED = re.compile(rf"((?:(?<=[\s(*_])|^){ADDRESS})")
 _SCHEME = re.compile(r"^(https?://|mailto:|tel:)")
@@ -30,16 +34,29 @@ def markdown_block(text: str) -> dict[str, str]:
     return {"type": "markdown", "text": "".join(pieces).replace("<", "&lt;")}
 
 
+def without_half_entity(text: str) -> str:
+    """Return a text that still grows without the entity at its end, which may be half of one."""
+    return _ENTITY_BEGUN.sub("", text)
+
+
 def mentioned(text: str) -> list[str]:
     """Return the ids of the people that a message names, each once."""
     ids = (_person(token) for token in _TOKEN.findall(text))
     return list(dict.fromkeys(user for user in ids if user))
 
 
+def channels_in(text: str) -> list[str]:
+    """Return the ids of the channels that a message names without telling their names."""
+    tokens = (token.partition("|") for token in _TOKEN.findall(text))
+    ids = (target[1:] for target, _, label in tokens if target.startswith("#") and not label)
+    return list(dict.fromkeys(ids))
+
+
 def readable(text: str, *, bot: str, names: Mapping[str, str]) -> str:
     """Return a message as its author typed it, without mentions of the user `bot`.
 
-    `names` has the names of the people mentioned; the id stands for one that is missing.
+    `names` has the names of the people and channels mentioned; the id stands for one that is
+    missing.
     """
     said = re.sub(rf"<@{bot}(\|[^<>]*)?>[,:]?[ \t]?", "", text)
     plain = _TOKEN.sub(lambda match: _plain(match[1], names), said)
@@ -51,7 +68,7 @@ def _plain(token: str, names: Mapping[str, str]) -> str:
         return f"@{names.get(user, user)}"
     target, _, label = token.partition("|")
     if target.startswith("#"):
-        return f"#{label or target[1:]}"
+        return f"#{label or names.get(target[1:], target[1:])}"
     if target.startswith("!"):
         return _special(target[1:], label)
     if not label or label == _SCHEME.sub("", target):

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import translated
+from adapters.slack.errors import NotSlack, translated
 from adapters.slack.identity import Identity
 from adapters.slack.markup import markdown_block
 from adapters.slack.reading import PAGES, read_page
@@ -117,11 +117,11 @@ class Messages:
                 if page and page[1] not in but:
                     found.append(page)
                 last = max(last, self._of_another(message))
-        except WriteFailed:
-            raise
         except SurfaceError as error:
-            # No scope to read, or reading's own rate limit, which is down to once a minute for
-            # some apps (docs).
+            if isinstance(error, WriteFailed) and not isinstance(error, NotSlack):
+                raise
+            # No scope or no method to read, or reading's own rate limit, which is down to once a
+            # minute for some apps (docs).
             if not found:
                 raise Unreadable(str(error)) from error
         return found, last

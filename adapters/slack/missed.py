@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.errors import NotSlack
 from adapters.slack.identity import Identity
 from adapters.slack.listening import PLACES, Place
 from adapters.slack.reading import PAGES, read_page
@@ -130,10 +131,10 @@ class Search:
             await self._read_page(place)
         except WriteDelayed:
             raise
-        except WriteFailed as error:
-            log.info("%s is looked through later: %s", place.name, error)
-            return False
         except SurfaceError as error:
+            if isinstance(error, WriteFailed) and not isinstance(error, NotSlack):
+                log.info("%s is looked through later: %s", place.name, error)
+                return False
             log.warning("%s cannot be looked through: %s", place.name, error)
             return True
         if place.cursor and place.pages == PAGES:

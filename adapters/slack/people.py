@@ -1,4 +1,4 @@
-"""What people in a workspace are called."""
+"""What people and channels in a workspace are called."""
 
 from __future__ import annotations
 
@@ -7,26 +7,32 @@ import time
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import translated
-from adapters.slack.markup import mentioned, readable
+from adapters.slack.errors import scopes_missing, translated
+from adapters.slack.markup import channels_in, mentioned, readable
+from adapters.slack.refusals import APP, Refusals
 from bot.errors import SurfaceError
 
 # An event waits for names, and Slack waits 3 s for the event's acknowledgement.
 _PATIENCE = 0.7  # seconds
 _KEPT, _KEPT_UNKNOWN = 3600.0, 60.0  # seconds
 _CAPACITY = 1000
-_MOST_NAMES = 20  # of those mentioned in one message
+_MOST_NAMES = 20  # of people, and of channels, mentioned in one message
+_SCOPE = "channels:read"  # docs: conversations.info, of public channels; the manifest leaves it out
 
 
 class People:
-    """Display names, remembered for an hour; a person without one is called by the id."""
+    """Display names, remembered for an hour; a person without one is called by the id.
 
-    def __init__(self, client: AsyncWebClient) -> None:
+    So is a channel, unless it is public and the app has the scope channels:read.
+    """
+
+    def __init__(self, client: AsyncWebClient, *, refusals: Refusals) -> None:
         self._client = client
+        self._refusals = refusals  # of channels' names
         self._names: dict[str, tuple[str, float]] = {}
 
     def known(self, user: str) -> str:
-        """Return a person's name as it is remembered; empty when Slack has to be asked."""
+        """Return a name as it is remembered; empty when Slack has to be asked."""
         name, until = self._names.get(user, ("", 0.0))
         return name if time.monotonic() < until else ""
 
@@ -44,8 +50,22 @@ class People:
     async def readable(self, text: str, *, bot: str) -> str:
         """Return a message as its author typed it, without mentions of the user `bot`."""
         users = [user for user in mentioned(text) if user != bot][:_MOST_NAMES]
-        names = await asyncio.gather(*(self.name(user) for user in users))
-        return readable(text, bot=bot, names=dict(zip(users, names, strict=True)))
+        channels = channels_in(text)[:_MOST_NAMES]
+        names = await asyncio.gather(*map(self.name, users), *map(self._channel, channels))
+        return readable(text, bot=bot, names=dict(zip([*users, *channels], names, strict=True)))
+
+    async def _channel(self, channel: str) -> str:
+        name = self.known(channel)
+        if name or self._refusals.concern(APP):
+            return name or channel
+        try:
+            async with translated(_PATIENCE):
+                answer = await self._client.conversations_info(channel=channel)
+        except SurfaceError as error:
+            if _SCOPE in scopes_missing(error):
+                self._refusals.note(APP)
+            return self._remember(channel, channel, seconds=_KEPT_UNKNOWN)
+        return self._remember(channel, _public_name(answer["channel"]) or channel, seconds=_KEPT)
 
     def _remember(self, user: str, name: str, *, seconds: float) -> str:
         self._names.pop(user, None)
@@ -53,6 +73,12 @@ class People:
             del self._names[next(iter(self._names))]
         self._names[user] = (name, time.monotonic() + seconds)
         return name
+
+
+def _public_name(channel: dict[str, object]) -> str:
+    """Return a channel's name; empty unless everybody in the workspace may know it."""
+    name = channel.get("name")
+    return name if channel.get("is_private") is False and isinstance(name, str) else ""
 
 
 def _display_name(user: dict[str, object]) -> str:

@@ -20,6 +20,7 @@ from adapters.slack.listening import Listening
 from adapters.slack.messages import Messages
 from adapters.slack.missed import Event
 from adapters.slack.people import People
+from adapters.slack.refusals import REFUSED_SECONDS, Refusals
 from adapters.slack.signed_http import BODY_SECONDS, MOST_BODIES, Handler, signed_handler
 from adapters.slack.sockets import Sockets
 from adapters.slack.status import Statuses
@@ -85,11 +86,16 @@ class SlackPlatform:
         self._errands = errands
         self._app_token = app_token
         self._signing_secret = signing_secret
-        self._people = People(client)
-        self._statuses = Statuses(client)
+        self._people = People(client, refusals=Refusals(seconds=REFUSED_SECONDS))
+        self._statuses = Statuses(client, refusals=Refusals(seconds=REFUSED_SECONDS))
         self._budgets = budgets
         self._hearing = Hearing()
-        self._streams = Streams(client, identity=identity, budgets=budgets)
+        self._streams = Streams(
+            client,
+            identity=identity,
+            budgets=budgets,
+            refusals=Refusals(seconds=REFUSED_SECONDS),
+        )
 
     def surface(
         self, turn: Turn, *, again: bool = False, ended: bool = False

@@ -9,34 +9,27 @@ from contextlib import asynccontextmanager
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import code_of, translated
+from adapters.slack.errors import NotSlack, code_of, translated
+from adapters.slack.refusals import APP, APP_CODES, Refusals
 from bot.errors import SurfaceError
 
 log = logging.getLogger(__name__)
 
-# Codes that mean the app, not the channel (docs: assistant.threads.setStatus, "Errors").
-_FOR_GOOD = {
-    "deprecated_endpoint",
-    "method_deprecated",
-    "missing_scope",
-    "not_allowed_token_type",
-    "unknown_method",
-}
 _WORKING = "is thinking..."
 _TIMEOUT = 1.5  # seconds; the first text waits for a status that is on its way
 _REFRESH = 100.0  # seconds; Slack takes the line away after two minutes
 
 
 class Statuses:
-    """Sets status lines until Slack says that this app may set none; then replies go without."""
+    """Sets status lines, unless Slack has said lately that this app may set none."""
 
-    def __init__(self, client: AsyncWebClient) -> None:
+    def __init__(self, client: AsyncWebClient, *, refusals: Refusals) -> None:
         self._client = client
-        self._refused = False
+        self._refusals = refusals
 
     async def set(self, *, channel: str, thread: str, status: str) -> None:
         """Show the line, or take it away with an empty one; a failure is only logged."""
-        if self._refused:
+        if self._refusals.concern(APP):
             return
         try:
             async with translated(_TIMEOUT):
@@ -44,11 +37,12 @@ class Statuses:
                     channel_id=channel, thread_ts=thread, status=status
                 )
         except SurfaceError as error:
-            if code_of(error) not in _FOR_GOOD:
+            lacks_method = isinstance(error, NotSlack) and error.lacks_method
+            if code_of(error) not in APP_CODES and not lacks_method:
                 log.debug("the status was not shown: %s", error)
                 return
-            self._refused = True
-            log.info("no status is shown while we think: Slack answered %s", code_of(error))
+            self._refusals.note(APP)
+            log.info("No status is shown while we think: %s", error)
 
     async def rest(self, *, channel: str, thread: str) -> None:
         """Tell Slack that we are no longer at work in a thread; a failure is only logged."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from typing import Protocol
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import code_of, translated
+from adapters.slack.errors import NotSlack, code_of, translated
 from adapters.slack.identity import Identity
-from adapters.slack.markup import markdown_block
+from adapters.slack.markup import markdown_block, without_half_entity
+from adapters.slack.refusals import APP, APP_CODES, Refusals
 from bot.domain import EditBudget, Page
 from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.markdown import settled
@@ -32,20 +32,10 @@ _SECONDS = 240.0
 _STARTS, _APPENDS, _MINUTE = 20, 100, 60.0
 # A start that would wait for longer is worth a post.
 _PATIENCE = 0.5  # seconds
-# Codes that mean the app or the workspace, not this place (docs: chat.startStream, "Errors").
-_FOR_GOOD = {
-    "deprecated_endpoint",
-    "feature_not_enabled",
-    "method_deprecated",
-    "missing_scope",
-    "not_allowed_token_type",
-    "team_access_not_granted",
-    "unknown_method",
-}
+# The reader's workspace lets the app not in (docs: chat.startStream, "Errors").
+_TEAM_CODE = "team_access_not_granted"
 # docs: chat.appendStream and chat.stopStream, "Errors".
 _OVER = {"message_not_in_streaming_state", "stopped_by_user"}
-# The beginning of an entity, which the next delta may finish.
-_ENTITY_BEGUN = re.compile(r"&#?\w{0,8}\Z")
 
 
 class Budgets(Protocol):
@@ -60,31 +50,36 @@ class Budgets(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """The thread that a stream stands in, and the person who sees it grow."""
+    """The thread that a stream stands in, and the person who sees it grow, of that team."""
 
     channel: str
     thread: str
     user: str
+    team: str
 
 
 class Streams:
-    """Begins streams until Slack says that this app may have none; then replies go without.
+    """Begins streams, unless Slack has refused them lately: to this app, or to a reader's team.
 
-    While there is no slot for one, for Slack wants none or so many were begun, they go without too.
+    Then replies go without. While there is no slot for one, for Slack wants none or so many were
+    begun, they go without too.
     """
 
-    def __init__(self, client: AsyncWebClient, *, identity: Identity, budgets: Budgets) -> None:
+    def __init__(
+        self, client: AsyncWebClient, *, identity: Identity, budgets: Budgets, refusals: Refusals
+    ) -> None:
         self._client = client
         self._team = identity.team
         self._budgets = budgets
         self._starts = EditBudget(f"slack:start:{self._team}", _STARTS, _MINUTE, refills=True)
-        self._refused = False
+        self._refusals = refusals
         self._possible_at = -math.inf  # loop time before which there is no slot
 
-    @property
-    def possible(self) -> bool:
+    def possible(self, audience: Audience) -> bool:
         """Whether one may be begun now."""
-        return not self._refused and asyncio.get_running_loop().time() >= self._possible_at
+        if self._refusals.concern(audience.team):
+            return False
+        return asyncio.get_running_loop().time() >= self._possible_at
 
     async def begin(self, audience: Audience, page: Page) -> Stream:
         """Show a page in a stream of its own.
@@ -92,27 +87,24 @@ class Streams:
         Raises WriteRefused where the place, or the app, takes no streams, WriteDelayed where none
         may be begun now, by any process, and WriteFailed.
         """
-        words = streamed(page)
         await self._take_slot()
         try:
             async with _translated():
                 answer = await self._client.chat_startStream(
                     channel=audience.channel,
                     thread_ts=audience.thread,
-                    markdown_text=_shown(words) or None,
+                    markdown_text=streamed(page) or None,
                     recipient_user_id=audience.user,
-                    recipient_team_id=self._team,
+                    recipient_team_id=audience.team,
                 )
         except WriteDelayed as error:
             await self._budgets.pause(self._starts, error.retry_after)
             self._possible_at = asyncio.get_running_loop().time() + error.retry_after
             raise
-        except WriteFailed:
-            raise
         except SurfaceError as error:
-            if code_of(error) in _FOR_GOOD:
-                self._refused = True
-            log.info("replies go without a stream: Slack answered %s", code_of(error))
+            if isinstance(error, WriteFailed) and not isinstance(error, NotSlack):
+                raise
+            self._note(error, audience)
             raise WriteRefused(str(error)) from error
         return Stream(
             self._client,
@@ -120,6 +112,19 @@ class Streams:
             channel=str(answer["channel"]),
             ts=str(answer["ts"]),
             page=page,
+        )
+
+    def _note(self, error: SurfaceError, audience: Audience) -> None:
+        code = code_of(error)
+        if code in APP_CODES or (isinstance(error, NotSlack) and error.lacks_method):
+            self._refusals.note(APP)
+        elif code == _TEAM_CODE:
+            self._refusals.note(audience.team)
+        log.info(
+            "A reply in %s to a person of %s goes without a stream: %s",
+            audience.channel,
+            audience.team,
+            error,
         )
 
     async def _take_slot(self) -> None:
@@ -160,7 +165,7 @@ class Stream:
         self._channel = channel
         self._ts = ts
         self._said = page.said
-        self._words = streamed(page)  # as far as they stand there
+        self._stands = streamed(page)
         self._tells_at = asyncio.get_running_loop().time() + _SECONDS
 
     def budget(self, page: Page) -> EditBudget:
@@ -171,11 +176,7 @@ class Stream:
 
     def takes(self, page: Page) -> bool:
         """Whether the page can be shown by adding to what stands there."""
-        if not page.text:
-            return False
-        words = streamed(page)
-        stands_already = not page.final and self._words.startswith(words)
-        return stands_already or words.startswith(self._words)
+        return bool(page.text) and addition(self._stands, page) is not None
 
     def is_silent(self, page: Page) -> bool:
         """Whether the model has said no more than before: new is at most a sign of life."""
@@ -190,18 +191,17 @@ class Stream:
 
     async def append(self, page: Page) -> None:
         """Add what is new and will not change its meaning any more; SurfaceError."""
-        words = streamed(page)
-        if more := words[len(self._words) :]:
+        if more := addition(self._stands, page):
             async with _translated():
                 await self._client.chat_appendStream(
-                    channel=self._channel, ts=self._ts, markdown_text=_shown(more)
+                    channel=self._channel, ts=self._ts, markdown_text=more
                 )
-            self._words = words
+            self._stands += more
         self._said = page.said
 
     async def finish(self, page: Page, *, blocks: Blocks, metadata: Metadata) -> None:
         """Add what is missing of the page, with blocks below, and end the stream; SurfaceError."""
-        more = _shown(page.text[len(self._words) :])
+        more = addition(self._stands, page) or ""
         await _stop(self._client, self.id, words=more, blocks=blocks, metadata=metadata)
 
 
@@ -235,11 +235,18 @@ async def _translated() -> AsyncIterator[None]:
 
 
 def streamed(page: Page) -> str:
-    """Return what of a page may stand in a stream: nothing that the next delta may change."""
-    if page.final:
-        return page.text
-    return _ENTITY_BEGUN.sub("", settled(page.said))
-
-
-def _shown(words: str) -> str:
+    """Return the Markdown of a page in a stream, without what the next delta may change."""
+    words = page.text if page.final else without_half_entity(settled(page.said))
     return markdown_block(words)["text"]
+
+
+def addition(stands: str, page: Page) -> str | None:
+    """Return what a stream needs so that it shows the page; None if words would have to change.
+
+    The whole page is escaped each time: what is an address depends on the words before it.
+    """
+    markdown = streamed(page)
+    if markdown.startswith(stands):
+        return markdown[len(stands) :]
+    # Words that have come too early may stay while the page grows.
+    return "" if not page.final and stands.startswith(markdown) else None

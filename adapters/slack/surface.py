@@ -97,7 +97,9 @@ class SlackSurface:
         self._streams = streams
         self._audience: Audience | None = None
         if messages.thread:
-            self._audience = Audience(messages.channel, messages.thread, turn.person.id)
+            # A turn of an older version does not tell the asker's team.
+            asker = str(turn.place.get("team") or team)
+            self._audience = Audience(messages.channel, messages.thread, turn.person.id, asker)
         self._stream: Stream | None = None
         # Once the reply has ended a stream may be that of the turn that goes on in the thread.
         self._takes_streams = not ended
@@ -205,7 +207,7 @@ class SlackSurface:
     def _streams_from(self, page: Page) -> bool:
         # What is sent anew is to be found by its number. A sign of life alone cannot be taken back.
         grows = bool(page.said) and not page.final and not self._is_sent_anew(page)
-        return grows and self._audience is not None and self._streams.possible
+        return grows and self._audience is not None and self._streams.possible(self._audience)
 
     async def _begin(self, page: Page) -> str:
         if self._audience and self._streams_from(page):

@@ -247,6 +247,10 @@ class SlackEmulator:
         post, workspace = self._post(channel_id, ts), self._app.where(channel_id)
         return await self._interactions.click(workspace, post, user_id, action_id)
 
+    async def interact(self, payload: Payload) -> Delivery:
+        """Tell the app this once, as an interaction whatever its shape, and wait for the answer."""
+        return await self._interactions.tell(payload)
+
     async def stop(self, channel_id: str, thread_ts: str, user_id: str) -> None:
         """Press Slack's own stop button (docs: agent_session_stopped)."""
         if not self._sessions.is_stoppable(channel_id, thread_ts):

@@ -64,6 +64,10 @@ class Interactions:
         }
         return await self._outbox.tell(Envelope("block_actions", "interactive", payload, post.ts))
 
+    async def tell(self, payload: Payload) -> Delivery:
+        """Tell of an interaction, whatever its shape."""
+        return await self._outbox.tell(Envelope(str(payload.get("type")), "interactive", payload))
+
 
 def _block_actions(place: Place, post: Post) -> Payload:
     """Return what tells of where a button was pressed, and by whom."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -80,6 +81,15 @@ async def test_a_wrong_token_leaves_the_other_platform_running(
             assert not any(task.done() for task in tasks)
     (line,) = errors(caplog)
     assert "DISCORD_TOKEN" in line
+
+
+async def test_a_platform_that_is_off_is_never_heard(store: Store) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        discord.fail("GET /users/@me", status=401)
+        async with opened(store, discord, slack) as doors, listening(doors):
+            await until(lambda: doors.silences["slack"]() == 0.0)
+
+            assert doors.silences["discord"]() == math.inf
 
 
 @pytest.mark.parametrize("apart", [True, False])

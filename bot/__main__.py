@@ -35,6 +35,7 @@ from bot.errors import CannotStart, ParleyError
 from bot.history import History
 from bot.intake import Intake
 from bot.mind import a_mind
+from bot.model import longest
 from bot.shell import question, reply
 from bot.store import connect
 from bot.turns import Limits, TurnQueue
@@ -46,6 +47,7 @@ log = logging.getLogger("bot")
 ROLES = ("discord", "slack", "console", "worker")
 LIMITS = Limits(waiting_per_thread=5, waiting_per_person=10, waiting=2000, running_per_person=3)
 CAPACITY = 64  # turns that one process works on at once
+_LEAST_KEPT = 8192  # tokens of an answer, for MAX_TOKENS may have been larger when it was given
 _SHORTEST_SECRET = 6  # characters; masking less would mask words
 _HEED_SECONDS = 4.0  # that a listener has to end before it is told again: Slack has three to end
 DRAIN_SECONDS = 20.0  # of the 25 in which a process must be gone after SIGTERM
@@ -242,6 +244,7 @@ async def _serve(settings: Settings, roles: frozenset[str], leaving: Leaving) ->
                     budgets=budgets,
                     system_prompt=mind.system_prompt,
                     patience=settings.reply_timeout,
+                    longest=longest(max(settings.max_tokens, _LEAST_KEPT)),
                 ),
                 capacity=CAPACITY,
                 lease_seconds=settings.lease_seconds,

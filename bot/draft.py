@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bot.domain import Outcome, Page, Shown
-from bot.errors import GivenUp
+from bot.errors import AnswerCut, GivenUp
 from bot.guard import whole_characters
 from bot.markdown import close
 from bot.pages import Measure, Pager
@@ -254,6 +255,22 @@ def given_up(left: Shown, former: str) -> Shown:
     draft.fail(GivenUp.apology, "dead")
     draft.ended = True
     return draft.shown(left.pages)
+
+
+def shortened(shown: Shown, longest: int) -> Shown:
+    """Return what was shown, without what goes beyond the longest answer, in characters.
+
+    Another version may have left any length, and each page of it would be written once more.
+    """
+    if len(shown.text) <= longest:
+        return shown
+    text = shown.text[:longest]
+    return replace(
+        shown,
+        text=with_notice(text, AnswerCut.apology) if shown.outcome else text,
+        said=shown.said[:longest],
+        cuts=tuple(cut for cut in shown.cuts if cut < longest),
+    )
 
 
 def _without_last_word(text: str) -> str:

@@ -211,7 +211,7 @@ class ConsolePlatform:
 
     async def _print(self, text: str) -> None:
         def write() -> None:
-            self._stdout.write(text)
+            self._stdout.write(strip_controls(text))
             self._stdout.flush()
 
         # A terminal that is held (Ctrl-S) must not hold the process.
@@ -256,7 +256,7 @@ class _Growing:
 
     def piece(self, page: Page) -> str:
         """Return what has to be printed to show this page."""
-        text = strip_controls(page.text)
+        text = page.text
         if not page.final:
             text = text.rstrip(_CLOSERS)
             if self._shown.startswith(text):
@@ -277,7 +277,7 @@ class _Whole:
 
     def piece(self, page: Page) -> str:
         """Return what has to be printed to show this page."""
-        return f"{strip_controls(page.text)}\n" if page.final else ""
+        return f"{page.text}\n" if page.final else ""
 
     def apology(self, apology: str) -> str:
         """Return what has to be printed when no more comes."""

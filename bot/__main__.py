@@ -32,6 +32,7 @@ from bot.budget import EditBudgets
 from bot.conversation import Conversation
 from bot.doors import Job, open_doors
 from bot.errors import CannotStart, ParleyError
+from bot.guard import one_line, strip_controls
 from bot.history import History
 from bot.intake import Intake
 from bot.mind import a_mind
@@ -68,13 +69,13 @@ def main(leaving: Leaving) -> int:
         return leaving.status
     except (SettingsError, ParleyError) as error:
         for mistake in str(error).splitlines():
-            sys.stderr.write(f"bot: {mistake}\n")
+            sys.stderr.write(f"bot: {one_line(mistake)}\n")
         return 1
     except Exception as error:
         if asks:
             sys.stderr.write(f"bot: this is a mistake of mine ({type(error).__name__})\n")
         else:
-            traceback.print_exc()
+            sys.stderr.write(strip_controls(traceback.format_exc()))
         return 1
     return 0
 
@@ -153,7 +154,8 @@ def _log(settings: Settings, *, aside: bool = False, least: int = logging.DEBUG)
     if aside:
         with suppress(OSError):
             settings.data_dir.mkdir(parents=True, exist_ok=True)
-            handler = logging.FileHandler(settings.data_dir / "parley.log", encoding="utf-8")
+            path = settings.data_dir / "parley.log"
+            handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_Masking(settings))
     level = max(logging.getLevelNamesMapping()[settings.log_level.upper()], least)
     logging.basicConfig(level=level, handlers=[handler])
@@ -164,7 +166,10 @@ def _log(settings: Settings, *, aside: bool = False, least: int = logging.DEBUG)
 
 
 class _Masking(logging.Formatter):
-    """Writes a log line, its traceback included, without any secret of the settings."""
+    """Writes a log line and its traceback without any secret of the settings, or control character.
+
+    Lines of a traceback are indented: what begins in the first column is a line of the log.
+    """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -175,11 +180,24 @@ class _Masking(logging.Formatter):
         )
         self._secrets = sorted(found, key=len, reverse=True)
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        return _indented(super().formatStack(stack_info))
+
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
         for secret in self._secrets:
             line = line.replace(secret, "***")
         return line
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {strip_controls(line)}" for line in text.splitlines())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -212,7 +212,7 @@ class ConsolePlatform:
     async def _print(self, text: str) -> None:
         def write() -> None:
             try:
-                self._stdout.write(text)
+                self._stdout.write(strip_controls(text))
                 self._stdout.flush()
             except BrokenPipeError:
                 raise
@@ -261,7 +261,7 @@ class _Growing:
 
     def piece(self, page: Page) -> str:
         """Return what has to be printed to show this page."""
-        text = strip_controls(page.text)
+        text = page.text
         if not page.final:
             text = text.rstrip(_CLOSERS)
             if self._shown.startswith(text):
@@ -282,7 +282,7 @@ class _Whole:
 
     def piece(self, page: Page) -> str:
         """Return what has to be printed to show this page."""
-        return f"{strip_controls(page.text)}\n" if page.final else ""
+        return f"{page.text}\n" if page.final else ""
 
     def apology(self, apology: str) -> str:
         """Return what has to be printed when no more comes."""

@@ -30,9 +30,11 @@ from bot.budget import EditBudgets
 from bot.conversation import Conversation
 from bot.doors import Job, open_doors
 from bot.errors import CannotStart, ParleyError
+from bot.guard import one_line, strip_controls
 from bot.history import History
 from bot.intake import Intake
 from bot.mind import a_mind
+from bot.model import longest
 from bot.shell import question, reply
 from bot.store import connect
 from bot.turns import Limits, TurnQueue
@@ -44,6 +46,7 @@ log = logging.getLogger("bot")
 ROLES = ("discord", "slack", "console", "worker")
 LIMITS = Limits(waiting_per_thread=5, waiting_per_person=10, waiting=2000, running_per_person=3)
 CAPACITY = 64  # turns that one process works on at once
+_LEAST_KEPT = 8192  # tokens of an answer, for MAX_TOKENS may have been larger when it was given
 _SHORTEST_SECRET = 6  # characters; masking less would mask words
 _HEED_SECONDS = 4.0  # that a listener has to end before it is told again: Slack has three to end
 DRAIN_SECONDS = 20.0  # of the 25 in which a process must be gone after SIGTERM
@@ -64,13 +67,13 @@ def main(leaving: Leaving) -> int:
         return leaving.status
     except (SettingsError, ParleyError) as error:
         for mistake in str(error).splitlines():
-            sys.stderr.write(f"bot: {mistake}\n")
+            sys.stderr.write(f"bot: {one_line(mistake)}\n")
         return 1
     except Exception as error:
         if asks:
             sys.stderr.write(f"bot: this is a mistake of mine ({type(error).__name__})\n")
         else:
-            traceback.print_exc()
+            sys.stderr.write(strip_controls(traceback.format_exc()))
         return 1
     return 0
 
@@ -149,7 +152,8 @@ def _log(settings: Settings, *, aside: bool = False, least: int = logging.DEBUG)
     if aside:
         with suppress(OSError):
             settings.data_dir.mkdir(parents=True, exist_ok=True)
-            handler = logging.FileHandler(settings.data_dir / "parley.log", encoding="utf-8")
+            path = settings.data_dir / "parley.log"
+            handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_Masking(settings))
     # A log that cannot be written, on a full disk for instance, prints no traceback for each line.
     logging.raiseExceptions = False
@@ -162,18 +166,34 @@ def _log(settings: Settings, *, aside: bool = False, least: int = logging.DEBUG)
 
 
 class _Masking(logging.Formatter):
-    """Writes a log line, its traceback included, without any secret of the settings."""
+    """Writes a log line and its traceback without any secret of the settings, or control character.
+
+    Lines of a traceback are indented: what begins in the first column is a line of the log.
+    """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
         found = (secret for secret in settings.secrets if len(secret) >= _SHORTEST_SECRET)
         self._secrets = sorted(found, key=len, reverse=True)
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        return _indented(super().formatStack(stack_info))
+
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
         for secret in self._secrets:
             line = line.replace(secret, "***")
         return line
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {strip_controls(line)}" for line in text.splitlines())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -242,6 +262,7 @@ async def _serve(
                     budgets=budgets,
                     system_prompt=mind.system_prompt,
                     patience=settings.reply_timeout,
+                    longest=longest(max(settings.max_tokens, _LEAST_KEPT)),
                 ),
                 capacity=CAPACITY,
                 lease_seconds=settings.lease_seconds,

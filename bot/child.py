@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from bot.errors import CannotStart
+from bot.guard import one_line
 from config.settings import SECRETS
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ _END_SECONDS = 3.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before it is started again
 _STABLE_SECONDS = 60.0  # what served this long begins with a short pause again
 _CHUNK_BYTES = 65_536  # of what it writes to standard error, and of what is kept of a line there
+_WORDS_LENGTH = 1000  # characters that are kept of a line
 _NOTHING: dict[str, str] = {}
 # Names with one of these words; TOKENIZERS_PARALLELISM has none.
 _HIDDEN = re.compile(
@@ -120,9 +122,10 @@ class Child:
         self._note(rest)
 
     def _note(self, line: bytes) -> None:
-        words = line.decode(errors="replace").strip()
+        words = one_line(line.decode(errors="replace"))
         if words and self._is_worth(words):
-            self.words.append(words)
+            # It may repeat what a model's file has.
+            self.words.append(words[:_WORDS_LENGTH])
 
 
 async def _line(stdout: StreamReader) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from bot.budget import EditBudgets
 from bot.domain import Delta, Exchange, LeftOut, Page, Shown, Start
-from bot.draft import given_up
+from bot.draft import given_up, shortened
 from bot.errors import GivenUp, MessageGone, WriteRefused
 from bot.history import History
 from bot.lease import Lease
@@ -20,7 +20,10 @@ from bot.tasks import cancelled
 
 
 class Conversation:
-    """Answers turns that a worker has taken."""
+    """Answers turns that a worker has taken.
+
+    What was saved is taken up to `longest` characters, which is more than an answer has.
+    """
 
     def __init__(
         self,
@@ -30,12 +33,14 @@ class Conversation:
         budgets: EditBudgets,
         system_prompt: str,
         patience: float,
+        longest: int,
     ) -> None:
         self._history = history
         self._model = model
         self._budgets = budgets
         self._system_prompt = system_prompt
         self._patience = patience
+        self._longest = longest
 
     @asynccontextmanager
     async def asking(self, lease: Lease) -> AsyncIterator[AsyncGenerator[Delta]]:
@@ -47,7 +52,11 @@ class Conversation:
         prompt = compose(
             system=self._system_prompt,
             # Its own is there when the turn is answered anew.
-            exchanges=[one for one in remembered if one.turn_id != lease.turn.id],
+            exchanges=[
+                replace(one, answer=one.answer[: self._longest])
+                for one in remembered
+                if one.turn_id != lease.turn.id
+            ],
             turn=lease.turn,
         )
         said = self._model.stream(prompt)
@@ -61,17 +70,17 @@ class Conversation:
 
         Raises what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost.
         """
-        reply = self._reply(lease, surface, lease.shown)
+        reply = self._reply(lease, surface, self._left(lease))
         await self._finish(lease, await reply.stream(deltas))
 
     async def end(self, lease: Lease, surface: Surface) -> None:
         """Show the end that an earlier try had come to, asking nobody; raises as `answer`."""
-        await self._finish(lease, await self._reply(lease, surface, lease.shown).end())
+        await self._finish(lease, await self._reply(lease, surface, self._left(lease)).end())
 
     async def give_up(self, lease: Lease, surface: Surface) -> None:
         """Show an apology instead of an answer and end the turn as dead. Raises as `answer`."""
         # An end that could not be shown in all its tries is none.
-        reply = self._reply(lease, surface, replace(lease.shown, outcome=""))
+        reply = self._reply(lease, surface, replace(self._left(lease), outcome=""))
         await self._finish(lease, await reply.stream(_no_answer()))
 
     async def leave(self, lease: Lease) -> None:
@@ -79,7 +88,7 @@ class Conversation:
 
         A former answer stays remembered, unless a whole new one is in its place.
         """
-        shown, former = lease.shown, lease.taken.former
+        shown, former = self._left(lease), self._former(lease)
         if former and not shown.outcome:
             shown = replace(shown, text=shown.text or former, said="")
         await self._leave(lease, replace(shown, outcome="failed"))
@@ -89,8 +98,8 @@ class Conversation:
 
         That is the one it had come to, or an apology.
         """
-        left = lease.shown
-        shown = left if left.outcome else given_up(left, lease.taken.former)
+        left = self._left(lease)
+        shown = left if left.outcome else given_up(left, self._former(lease))
         await self._leave(lease, replace(shown, outcome="dead"))
 
     async def apologize(self, surface: Surface) -> str:
@@ -106,6 +115,7 @@ class Conversation:
             if message_id not in ended.pages:
                 with suppress(MessageGone, WriteRefused):
                     await surface.edit(message_id, Page(0, "", final=True))
+        ended = shortened(ended, self._longest)
         await restore(ended, surface=surface, budgets=self._budgets, patience=self._patience)
 
     def _reply(self, lease: Lease, surface: Surface, left: Shown) -> Reply:
@@ -113,11 +123,17 @@ class Conversation:
             surface=surface,
             budgets=self._budgets,
             left=left,
-            former=lease.taken.former,
+            former=self._former(lease),
             stop=lease.stop,
             save=lease.save,
             patience=self._patience,
         )
+
+    def _left(self, lease: Lease) -> Shown:
+        return shortened(lease.shown, self._longest)
+
+    def _former(self, lease: Lease) -> str:
+        return lease.taken.former[: self._longest]
 
     async def _leave(self, lease: Lease, shown: Shown) -> None:
         if not shown.pages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import math
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,7 @@ from typing import Protocol
 from bot.domain import Message
 from bot.tokens import MESSAGE_OVERHEAD, TEMPLATE_ONCE, estimate, words
 
+COUNT_SECONDS = 5.0  # for a text by its tokenizer; 40,000 characters take some 0.05
 _REMEMBERED = 20_000  # texts; a thread's history is counted again with every turn
 _MEASURED = 500  # prompts
 
@@ -237,6 +239,47 @@ class MistralCounter:
         self._correction.learn(self.count(prompt), used)
 
 
+class _Tried:
+    """A tokenizer's count of a text, until it fails or takes too long; then the estimate's."""
+
+    def __init__(
+        self, tokens: Callable[[str], int], *, seconds: float, failed: Callable[[str], object]
+    ) -> None:
+        self._tokens = tokens
+        self._seconds = seconds
+        self._failed = failed
+        self._telling = threading.Lock()
+        self._is_over = False
+
+    def __call__(self, text: str) -> int:
+        """Return the tokens of a text; any thread may ask."""
+        found: list[int] = []
+        why = [f"it takes more than {self._seconds:g} s for a text"]
+
+        def count() -> None:
+            try:
+                found.append(self._tokens(text))
+            # A panic of a library in Rust is no Exception, and may repeat the text.
+            except BaseException as error:
+                why[:] = [type(error).__name__]
+
+        if not self._is_over:
+            # A daemon: nothing ends an expression that is tried for hours.
+            thread = threading.Thread(target=count, name="tokens", daemon=True)
+            thread.start()
+            thread.join(self._seconds)
+            if found:
+                return found[0]
+            self._give_up(why[0])
+        return estimate(text)
+
+    def _give_up(self, why: str) -> None:
+        with self._telling:
+            is_first, self._is_over = not self._is_over, True
+        if is_first:
+            self._failed(why)
+
+
 def mistral(path: Path) -> MistralCounter:
     """Read the tokenizer's file `tokenizer.model.v3`; takes a moment and blocks.
 
@@ -253,8 +296,13 @@ def mistral(path: Path) -> MistralCounter:
     return MistralCounter(lambda text: len(processor.encode(_encodable(text))))
 
 
-def of_file(path: Path) -> CarefulCounter:
+def of_file(
+    path: Path, *, failed: Callable[[str], object], seconds: float = COUNT_SECONDS
+) -> CarefulCounter:
     """Read another model's `tokenizer.json`; takes a moment and blocks.
+
+    If it raises or takes more than so many `seconds` for a text, `failed` is told why, once, and
+    all texts are estimated from then on.
 
     Its chat template is not followed, for the server may have another: reserves stand for it, as
     with the estimate, until the first answer tells. ImportError without tokenizers, ValueError for
@@ -269,9 +317,11 @@ def of_file(path: Path) -> CarefulCounter:
     # What a person writes is text, though it may look like a sign of the template.
     tokenizer.encode_special_tokens = True
 
-    def count(text: str) -> int:
-        return len(tokenizer.encode(_encodable(text), add_special_tokens=False).ids)
+    def tokens(text: str) -> int:
+        # `encode` would hold Python's lock (tokenizers 0.23, run).
+        return len(tokenizer.encode_batch([_encodable(text)], add_special_tokens=False)[0].ids)
 
+    count = _Tried(tokens, seconds=seconds, failed=failed)
     return CarefulCounter(count, least=count)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bot.domain import Outcome, Page, Shown
-from bot.errors import GivenUp
+from bot.errors import AnswerCut, GivenUp
 from bot.guard import whole_characters
 from bot.markdown import close
 from bot.pages import Measure, Pager
@@ -25,7 +25,7 @@ LEFT_OUT = (
     "(Your message is longer than I can read at once: I read its beginning and its end, without"
     " the {characters:,} characters between them.)"
 )
-_LAST_WORD = re.compile(r"\s*\S{0,20}\s*\Z")  # or the end of a long one
+_LONG_WORD = 20  # characters
 
 
 class Draft:
@@ -50,7 +50,7 @@ class Draft:
         self._older = left.said if left.pages else ""
         self._older_below = left.below  # what a person has to know of it
         self._former = former
-        self._text = left.said if left.outcome else ""
+        self._deltas = [left.said if left.outcome else ""]
         self._by = left.below if left.outcome else ""  # who says it, where not the chosen model
         self._unread = ""  # how much of the question it was said without
         self._notice = ""
@@ -104,7 +104,7 @@ class Draft:
 
     def add(self, delta: str) -> None:
         """Let the text grow."""
-        self._text += delta
+        self._deltas.append(delta)
         self.silent = False
 
     def end_page(self) -> None:
@@ -196,6 +196,17 @@ class Draft:
         return pages + [Page(i, "", final=True) for i in range(len(texts), standing)]
 
     @property
+    def _text(self) -> str:
+        """What this try has said. Deltas are joined when it is read, for a join copies it all."""
+        if len(self._deltas) > 1:
+            self._deltas = ["".join(self._deltas)]
+        return self._deltas[0]
+
+    @_text.setter
+    def _text(self, text: str) -> None:
+        self._deltas = [text]
+
+    @property
     def _stands(self) -> str:
         """The text that stays on the screen until there is more of this one."""
         if self._is_older:
@@ -226,7 +237,7 @@ class Draft:
     def _above(self, notice: str, text: str) -> str:
         """Return a text without as many of its last words as leave no room for a notice below."""
         while text and self._measure(with_notice(text, notice)) > self._limit:
-            text = _LAST_WORD.sub("", text, count=1)
+            text = _without_last_word(text)
         return text
 
     def _signed(self, shown: str) -> str:
@@ -244,6 +255,29 @@ def given_up(left: Shown, former: str) -> Shown:
     draft.fail(GivenUp.apology, "dead")
     draft.ended = True
     return draft.shown(left.pages)
+
+
+def shortened(shown: Shown, longest: int) -> Shown:
+    """Return what was shown, without what goes beyond the longest answer, in characters.
+
+    Another version may have left any length, and each page of it would be written once more.
+    """
+    if len(shown.text) <= longest:
+        return shown
+    text = shown.text[:longest]
+    return replace(
+        shown,
+        text=with_notice(text, AnswerCut.apology) if shown.outcome else text,
+        said=shown.said[:longest],
+        cuts=tuple(cut for cut in shown.cuts if cut < longest),
+    )
+
+
+def _without_last_word(text: str) -> str:
+    """Return a text without its last word, or without the end of a long one."""
+    text = text.rstrip()
+    words = text[-_LONG_WORD:].split()
+    return text.removesuffix(words[-1] if words else "").rstrip()
 
 
 def with_notice(text: str, notice: str) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 _UNSEEN = (
     *range(0x20),  # C0, the escape character among them
     *range(0x7F, 0xA0),  # DEL and C1, whose U+009B alone begins a terminal's sequence
     *range(0x202A, 0x202F),  # embeddings and overrides of the writing direction
     *range(0x2066, 0x206A),  # isolates
 )
+# What `str.splitlines` breaks at, and tabs.
+_BREAKS = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
 _REMOVED = dict.fromkeys(code for code in _UNSEEN if chr(code) not in "\n\t")
 
 
@@ -32,6 +36,15 @@ def strip_controls(text: str) -> str:
     stays too, as plain text. Each character is judged alone, so deltas may be stripped one by one.
     """
     return text.translate(_REMOVED)
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line that drives no terminal, for a log line or an error.
+
+    Whatever a program may take for a line break or a tab becomes a space, so that no text passes
+    for a line of ours.
+    """
+    return strip_controls(_BREAKS.sub(" ", text)).strip()
 
 
 def whole_characters(text: str) -> str:

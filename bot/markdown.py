@@ -131,22 +131,21 @@ class Block:
         lists = self._lists_after(line, fence)
         return Block(fence=fence, table=self._table_after(line), lists=lists, line=line)
 
-    def opening(self, text: str, start: int) -> tuple[str, int]:
-        """Return what a page that begins here begins with, and how much that takes the place of.
+    def opening(self, text: str) -> tuple[str, int]:
+        """Return what a page of this text begins with, and how much that takes the place of.
 
         Platforms show the first number of a list as it stands and count on from there. So numbers
         stay as they are, but for a list that has the same everywhere.
         """
-        if self.fence and (self.begun or not self.fence.left_by(text[start : start + _DEEPEST])):
+        if self.fence and (self.begun or not self.fence.left_by(text[:_DEEPEST])):
             return self.fence.opening + (self.fence.quote if self.begun else ""), 0
-        if self.table and (_ROW.match(self.begun) if self.begun else _ROW.match(text, start)):
+        if self.table and (_ROW.match(self.begun) if self.begun else _ROW.match(text)):
             # The rest of a cell stays in its column.
             return self.table + "| " * len(_PIPE.findall(self.begun)), 0
-        item = None if self.begun else _FIRST_ITEM.match(text, start)
+        item = None if self.begun else _FIRST_ITEM.match(text)
         for it in self.lists:
             if item and item[2] and it.goes_on(len(item[1]), item[3]) and it.number == int(item[2]):
-                shown = f"{text[start : item.start(2)]}{it.number + it.items}"
-                return shown, item.end(2) - start
+                return f"{text[: item.start(2)]}{it.number + it.items}", item.end(2)
         return "", 0
 
     def _table_after(self, line: str) -> str:

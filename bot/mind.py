@@ -193,10 +193,10 @@ async def _own_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExi
     if key:
         warn_if_readable("MODEL_API_KEY", by="MODEL_URL", url=url)
     server = ModelServer(url=url, key=key or "-", model=settings.model_id, own=True)
-    offer = await look(server)
+    offer, written = await look(server), _names(settings)
     settings = _as_offered(settings, server, offer)
     models = await _fitted_models(
-        settings, stack, _names(settings), url, key, idle_timeout=IDLE_SECONDS
+        settings, stack, _names(settings), url, key, idle_timeout=IDLE_SECONDS, written=written
     )
     if offer.context:
         for each in models:
@@ -260,9 +260,15 @@ async def _fitted_models(
     key: str,
     *,
     idle_timeout: float,
+    written: Sequence[str] | None = None,
 ) -> list[FittedModel]:
+    """Connect models; `written` are the names that the operator wrote, where not all are."""
     return [
-        await _fitted_model(settings, stack, name, url, key, idle_timeout=idle_timeout)
+        await _fitted_model(
+            *(settings, stack, name, url, key),
+            idle_timeout=idle_timeout,
+            is_written=written is None or name.removesuffix(":latest") in written,
+        )
         for name in names
     ]
 
@@ -275,6 +281,7 @@ async def _fitted_model(
     key: str,
     *,
     idle_timeout: float,
+    is_written: bool,
 ) -> FittedModel:
     chat = await _chat_model(settings, stack, name, url, key, idle_timeout=idle_timeout)
     server = ModelServer(url=url, key=key or "-", model=name, own=True) if url else None
@@ -285,7 +292,9 @@ async def _fitted_model(
         budget=settings.context_tokens - settings.max_tokens,
         answer=settings.max_tokens,
     )
-    if tokenizer_file.may_be_had(name):
+    if not tokenizer_file.may_be_had(name):
+        return fitted
+    if is_written:
         tokenizer_file.find(
             name,
             token=settings.hf_token,
@@ -293,6 +302,9 @@ async def _fitted_model(
             endpoint=None,
             found=partial(setattr, fitted, "counter"),
         )
+    else:
+        # A server does not choose what is fetched from Hugging Face, or read on this machine.
+        log.info("The length of prompts for %s is estimated, for MODEL_ID does not name it", name)
     return fitted
 
 

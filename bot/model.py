@@ -21,7 +21,7 @@ import aiohttp
 from huggingface_hub import AsyncInferenceClient, ChatCompletionInputStreamOptions
 
 from bot.domain import Json, Message
-from bot.errors import AnswerCut
+from bot.errors import AnswerCut, ModelError
 from bot.model_call import Call, open_pool
 from bot.model_numbers import Numbers
 from bot.model_server import ModelServer
@@ -30,6 +30,13 @@ from bot.model_wishes import Request, Wishes
 ROUTER = "https://router.huggingface.co/v1"
 
 _WITH_USAGE = ChatCompletionInputStreamOptions(include_usage=True)
+
+# Whole answers have 3 to 5 characters to a token, padded tables and diagrams up to 11, and a list
+# of the longest words 14 (the vocabularies of `python -m bench.tokens`). The longest single token
+# of a common vocabulary is a run of 128 spaces (OpenAI's cl100k_base).
+_TOKEN_LENGTH = 16  # characters
+_RUN_LENGTH = 128  # characters
+_AT_ONCE = 50  # events that are read before others have their turn in the event loop
 
 _T = TypeVar("_T")
 
@@ -112,14 +119,16 @@ class ChatModel:
         """Yield deltas, never empty, until the answer is complete; raise ModelError otherwise.
 
         An answer begins with its first visible character; white space before it comes with it.
-        AnswerCut comes after all that MAX_TOKENS, or the model's context, left room for. Closing
-        the iterator early hangs up on the server. Time that the caller spends between two deltas
-        counts for the total time-out only; `deadline`, in loop time, may end the answer before.
+        AnswerCut comes after all that MAX_TOKENS, or the model's context, left room for, and also
+        when more characters come than so many tokens can be. Closing the iterator early hangs up on
+        the server. Time that the caller spends between two deltas counts for the total time-out
+        only; `deadline`, in loop time, may end the answer before.
         `told` is called with the tokens that the server found in the prompt, where it tells.
         """
         deadline = min(deadline, asyncio.get_running_loop().time() + self._total_timeout)
         call = Call(server=self._server, pool=self._pool)
         finish, unseen, begun = "", "", False
+        room = longest(self._max_tokens)
         with Numbers(self.name) as numbers:
             async with AsyncInferenceClient(
                 base_url=self._server.url, api_key=self._server.key
@@ -128,12 +137,19 @@ class ChatModel:
                 await self._wait(asking, deadline=deadline)
                 late: list[bytes] = []  # what comes after the end of the text
                 while not (finish or call.ended):
-                    for event in await self._wait(call.events(), deadline=deadline):
+                    for number, event in enumerate(
+                        await self._wait(call.events(), deadline=deadline), start=1
+                    ):
+                        if number % _AT_ONCE == 0:
+                            await asyncio.sleep(0)
                         if finish:
                             late.append(event)
                             continue
                         delta, finish, usage = self._read(event)
                         numbers.counted(usage)
+                        is_over = len(delta) > room
+                        delta = delta[:room]
+                        room -= len(delta)
                         if not begun:
                             unseen += delta
                             begun = _can_be_seen(delta)
@@ -141,6 +157,8 @@ class ChatModel:
                         if delta:
                             numbers.heard()
                             yield delta
+                        if is_over:
+                            raise self._endless(begun=begun)
                 for event in late + await call.tail():
                     numbers.counted(_usage(event))
             if told is not None and numbers.read:
@@ -156,6 +174,13 @@ class ChatModel:
             raise self._server.failure(name, "ended its answer without a word")
         if finish == "length":
             raise AnswerCut(f"{self._server} reached MAX_TOKENS={self._max_tokens}")
+
+    def _endless(self, *, begun: bool) -> ModelError:
+        """Return the end of an answer that has none."""
+        said = f"more than MAX_TOKENS={self._max_tokens} tokens can be"
+        if begun:
+            return AnswerCut(f"{self._server} said {said}")
+        return self._server.failure("empty", f"sent nothing but white space, {said}")
 
     async def _send(self, client: AsyncInferenceClient, call: Call, request: Request) -> None:
         with call.sending():
@@ -192,6 +217,11 @@ class ChatModel:
                 raise self._server.failure("silence", happened) from error
             happened = f"did not end its answer in {self._total_timeout:g} s"
             raise self._server.failure("slow", happened) from error
+
+
+def longest(max_tokens: int) -> int:
+    """Return a number of characters that no honest answer of so many tokens exceeds."""
+    return _RUN_LENGTH + _TOKEN_LENGTH * max_tokens
 
 
 def _can_be_seen(text: str) -> bool:

@@ -36,6 +36,9 @@ _TAIL_EVENTS = 100  # how many are looked at meanwhile
 _NO_STREAM = ("text/html", "application/json", "application/problem+json")
 _MARK, _DATA, _DONE = "\ufeff".encode(), b"data:", b"[DONE]"
 _LINE_BYTES = 1_048_576  # of an event that is not complete yet
+# Of all that is sent for an answer. An event has some 300 bytes for a token, 1,000 from servers
+# that say much beside it: so it holds an answer with 60,000 tokens of thoughts.
+_STREAM_BYTES = 64_000_000
 # What aiohttp says of itself and of the way, whatever the library's client would say.
 _HOP = {"host", "connection", "content-length", "accept-encoding"}
 
@@ -145,7 +148,8 @@ class Call(httpx2.AsyncBaseTransport):
         self._server = server
         self._pool = pool
         self._response: aiohttp.ClientResponse | None = None
-        self._rest = b""
+        self._rest = bytearray()  # of a line that has not ended
+        self._left = _STREAM_BYTES
         self._begun = False  # whether a line has come
         self.ended = False  # whether the answer's body is, or the server has said that it is
         self.done = False  # whether the server has said that the answer is complete
@@ -190,9 +194,18 @@ class Call(httpx2.AsyncBaseTransport):
         """Wait for more of the answer and return the data of the events that are complete."""
         part = await self._part()
         self.ended = not part
-        *lines, self._rest = (self._rest + (part or b"\n")).split(b"\n")
+        self._left -= len(part)
+        first, *others = (part or b"\n").split(b"\n")
+        self._rest += first
         if len(self._rest) > _LINE_BYTES:
             raise self._server.failure("garbage", "sent a line without an end")
+        if self._left < 0:
+            happened = f"sent {_STREAM_BYTES // 1_000_000} MB for one answer"
+            raise self._server.failure("garbage", happened)
+        if not others:
+            return []
+        lines = [bytes(self._rest), *others[:-1]]
+        self._rest[:] = others[-1]
         if lines and not self._begun:
             # A byte order mark may begin a stream (HTML standard, 9.2.5).
             self._begun, lines[0] = True, lines[0].removeprefix(_MARK)
@@ -226,6 +239,9 @@ class Call(httpx2.AsyncBaseTransport):
         if self._response is None:
             return b""
         try:
+            # What is decompressed comes without waiting, and time-outs would never strike.
+            if "Content-Encoding" in self._response.headers:
+                await asyncio.sleep(0)
             return await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise self._server.failure("cut", "cut the answer off") from error

@@ -22,6 +22,7 @@ from bot.errors import (
     SystemRefused,
     UsageRefused,
 )
+from bot.guard import one_line
 from bot.model_failures import FAILURES
 
 # Of the 4xx, those that another try may find gone.
@@ -51,6 +52,7 @@ _PINNED = re.compile(r"Server is pinned to '([^'\n]{1,200})'; requested '[^']*'\
 # All that Starlette, and so `transformers serve`, says of an error of its own.
 _WORDLESS = b"Internal Server Error"
 
+_KIND_LENGTH = 100  # characters of a content type; a header's value may have thousands
 # An error's type or code goes into the log; a message does not, for it may repeat the prompt.
 _IDENTIFIER = re.compile(r"[A-Za-z][\w.-]{0,63}")
 
@@ -99,7 +101,7 @@ class ModelServer:
         if 200 <= status < 300:
             meant = _meant(said)
             if meant is None:
-                kind = headers.get("Content-Type", "nothing")
+                kind = one_line(headers.get("Content-Type", "nothing"))[:_KIND_LENGTH]
                 return self.failure("page", f"answers with {kind} and not with a stream")
             status, happened = meant, f"{happened} and the error {meant} in it"
         if counts and status in (400, 422) and b"stream_options" in body:
@@ -107,7 +109,8 @@ class ModelServer:
         if status in (400, 422, 424, 500) and _mentions(said, _NO_SYSTEM):
             text = f"{self} {happened}: the model's template knows no system prompt"
             return SystemRefused(text, status=status)
-        if status == 400 and (pinned := _PINNED.fullmatch(str(said.get("message")))):
+        pinned = _PINNED.fullmatch(str(said.get("message")))
+        if status == 400 and pinned and pinned[1].isprintable():
             unknown = ModelUnknown(f"{self} has {pinned[1]} and not MODEL_ID={self.model}")
             unknown.offered = pinned[1]
             return unknown

@@ -60,25 +60,30 @@ class Pager:
         self._measure = measure
         self._reserve = measure(LONGEST_CLOSING)
         self._ended: list[str] = []  # texts up to where pages end that are known to
+        self._settled: str
+        self._block: Block
         self._restart()
 
     def cut(self, text: str) -> list[str]:
         """Return the pages of a text; quick where it begins with the one before."""
         if not text.startswith(self._settled):
             self._restart()
-        visible = len(text.rstrip())
-        while (start := len(self._settled)) < visible:
+        visible, cuts = len(text.rstrip()), self.cuts(text)
+        start = len(self._settled)
+        while start < visible:
             opening, instead = self._opening(text, start)
             begin = start + instead
             size = self._fitting(text, start=begin, opening=opening)
-            cut = next((at for at in self.cuts(text) if begin < at <= begin + size), None)
+            cut = next((at for at in cuts if begin < at <= begin + size), None)
             if cut is None and begin + size >= visible:
+                self._settled = text[:start]
                 return [*self._done, opening + text[begin : begin + size]]
             # The cut may depend on the first character that does not fit, but on none behind it:
             # so it does not move when the text grows.
             block = behind(text[start:begin], self._block)
             end = cut or begin + _cut(text[begin : begin + size + 1], block)
-            self._settle(text, begin, end, opening, block)
+            start = self._settle(text, begin, end, opening, block)
+        self._settled = text[:start]
         return list(self._done)
 
     def end_page(self, text: str) -> None:
@@ -123,27 +128,31 @@ class Pager:
     def _opening(self, text: str, start: int) -> tuple[str, int]:
         if not start:
             return "", 0
-        opening, instead = self._block.opening(text, start)
+        # What is beyond a page is too large.
+        opening, instead = self._block.opening(text[start : start + self._limit])
         too_large = self._measure(opening) > self._limit // _LARGEST_HEAD
         return ("", 0) if too_large and not self._block.fence else (opening, instead)
 
-    def _settle(self, text: str, begin: int, end: int, opening: str, block: Block) -> None:
-        """Finish the page that is this part of the text, behind an opening."""
+    def _settle(self, text: str, begin: int, end: int, opening: str, block: Block) -> int:
+        """Finish the page that is this part of the text, behind an opening; return where it ends.
+
+        All work for a page is on the text of a page, for the text may have thousands of them.
+        """
         body, next_one = text[begin:end], text[end : end + 1]
         self._ends.append(end)
         if body.strip():
             self._done.append(close(opening + body))
         self._block = behind(body + "\n" if next_one == "\n" else body, block)
-        self._settled = text[: end + next_one.isspace()]
+        return end + next_one.isspace()
 
     def _fitting(self, text: str, *, start: int, opening: str) -> int:
         """Return how many characters fit a page, at least 1, so that each fewer, closed, fit."""
         limit, rest = self._limit, len(text) - start
-        fenced = opening or text.find("```", start) >= 0 or text.find("~~~", start) >= 0
-        reserve = self._reserve if fenced else 0
 
         def surely_fits(size: int) -> bool:
-            return self._measure(opening + text[start : start + size]) + reserve <= limit
+            page = opening + text[start : start + size]
+            fenced = opening or "```" in page or "~~~" in page
+            return self._measure(page) + (self._reserve if fenced else 0) <= limit
 
         if rest <= limit and surely_fits(rest):
             return rest

@@ -18,7 +18,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from bot.counter import Counter, mistral, of_file
+from bot.counter import CarefulCounter, Counter, mistral, of_file
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ _ANY_FILE = "tokenizer.json"
 _AT_THE_HUB = re.compile(r"\w[\w.-]*/[\w.-]+(:[\w.-]+)?")
 _ETAG_SECONDS = 10.0
 _READ_SECONDS = 5.0  # that the process waits at its end for a file that is being read
+_WHY_LENGTH = 200  # characters, for a library may repeat the file or a text
 _MOST_BYTES = 40_000_000  # of a tokenizer.json; the largest in use have 35 MB
 
 # Python aborts when it ends while a thread is within a reader's C++ code.
@@ -57,7 +58,8 @@ def find(
     """Look for the model's tokenizer in a thread of its own, and hand it to `found`.
 
     A folder has its own; else it may be fetched from the Hub (or from `endpoint`), into `data_dir`,
-    for the next start. No failure matters: one line in the log says that lengths are estimated.
+    for the next start. No failure matters: one line in the log says that lengths are estimated, and
+    `found` gets a counter that does so if the tokenizer fails while it counts.
     """
     # A daemon: a download that hangs keeps no process from its end.
     thread = threading.Thread(
@@ -75,6 +77,11 @@ def _find(
 ) -> None:
     exact = _is_mistral(model)
     file = _file_of(model)
+
+    def failed(why: str) -> None:
+        found(CarefulCounter())
+        _tell(model, why)
+
     try:
         path = (
             _in_folder(model, file)
@@ -83,13 +90,13 @@ def _find(
             or _fetch(model, file, token=token, cache=cache, endpoint=endpoint)
         )
         with _reading:
-            counter: Counter = mistral(path) if exact else of_file(path)
+            counter: Counter = mistral(path) if exact else of_file(path, failed=failed)
         found(counter)
     except ImportError as error:
         _tell(model, f"pip install {error.name}")
-    except Exception as error:
-        # Whatever the Hub, the disk or a library has against it: it is not needed.
-        _tell(model, str(error).strip().partition("\n")[0] or type(error).__name__)
+    except BaseException as error:
+        # Whatever the Hub, the disk or a library has against it, be it a panic: it is not needed.
+        _tell(model, str(error) or type(error).__name__)
     else:
         log.info("Prompts for %s are counted by its own tokenizer (%s)", model, path.name)
 
@@ -115,6 +122,7 @@ def _file_of(model: str) -> str:
 
 
 def _tell(model: str, why: str) -> None:
+    why = why.strip().partition("\n")[0][:_WHY_LENGTH]
     log.info("The length of prompts for %s is estimated, without its tokenizer: %s", model, why)
 
 

@@ -21,6 +21,7 @@ from tests.fakes import FakeModel, FakePlatform
 
 KEY = ThreadKey("console", "local", "ann", "t1")
 LEASE = 0.3  # seconds
+LONGEST = 20_000  # characters of an answer
 LIMITS = Limits(waiting_per_thread=50, waiting_per_person=50, waiting=100, running_per_person=10)
 WORDS = [f"word{number} " for number in range(30)]
 
@@ -42,6 +43,7 @@ def a_conversation(store: Store, model: FakeModel) -> Conversation:
         budgets=EditBudgets(store=store),
         system_prompt="Be brief.",
         patience=2.0,
+        longest=LONGEST,
     )
 
 

@@ -17,6 +17,7 @@ import pytest
 from bot import child
 from bot.child import Child, Told, kept, starting
 from bot.errors import CannotStart
+from bot.guard import one_line
 from tests.waiting import until
 
 pytestmark = pytest.mark.process
@@ -235,3 +236,17 @@ async def test_a_start_that_is_given_up_leaves_no_process(monkeypatch: pytest.Mo
 
     assert keeping.cancelled()
     assert started[0].process.returncode is not None
+
+
+async def test_what_it_says_last_is_one_line_of_bounded_length(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    starts = Starts(words="\x1b[31m\x9bunknown architecture\u202e \u2028" + "x" * 50_000)
+    async with starts.keep():
+        os.kill(starts.pid, signal.SIGKILL)
+        await until(lambda: caplog.messages)
+
+    line = caplog.messages[0]
+    assert "unknown architecture" in line
+    assert line == one_line(line)
+    assert len(line) < 2000

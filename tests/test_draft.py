@@ -230,6 +230,37 @@ def test_the_work_for_a_delta_does_not_grow_with_the_reply() -> None:
     assert time.process_time() - began < 0.3
 
 
+class Joined(str):
+    """A delta that counts what is copied to have it behind a text."""
+
+    copied = 0
+
+    def __radd__(self, text: str) -> str:
+        Joined.copied += len(text)
+        return text + str(self)
+
+
+def test_a_delta_is_added_without_a_copy_of_the_text() -> None:
+    draft = Draft(limit=2000, measure=len, left=Shown(), former="")
+
+    for _ in range(1000):
+        draft.add(Joined("x"))
+
+    assert draft.said == 1000 * "x"
+    assert Joined.copied == 0
+
+
+@pytest.mark.parametrize("gap", [" " * 3000, "\n" * 3000, "\u3000" * 3000])
+def test_last_words_behind_much_white_space_make_room(gap: str) -> None:
+    draft = Draft(limit=4000, measure=len, left=Shown(), former="")
+
+    # Where each space is tried with each, this takes hours.
+    closed, _ = draft.refuse({0: f"word{gap}{'x' * 990}"}, 0, PlaceGone.apology)
+
+    assert closed.startswith("word")
+    assert len(closed) <= 4000
+
+
 def test_what_was_said_stays_until_a_new_start_has_more() -> None:
     draft = a_draft()
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.guard import escape_markup, strip_controls, unescape, whole_characters
+from bot.guard import escape_markup, one_line, strip_controls, unescape, whole_characters
 
 # Any text, with what matters here far more often than chance would bring it.
 TRICKY = st.lists(
@@ -73,6 +73,30 @@ def test_deltas_may_be_stripped_one_by_one(first: str, second: str) -> None:
 )
 def test_strip_controls_keeps_what_is_text(text: str, left: str) -> None:
     assert strip_controls(text) == left
+
+
+@given(TRICKY)
+def test_one_line_is_one_line_without_controls(text: str) -> None:
+    line = one_line(text)
+
+    assert len(line.splitlines()) <= 1
+    assert "\t" not in line
+    assert line == strip_controls(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("two\nlines", "two lines"),
+        ("two\r\n\r\n  lines", "two   lines"),
+        ("a\tb\u2028c\u2029d\x85e\x0bf\x1cg", "a b c d e f g"),
+        ("ends\n", "ends"),
+        ("\x1b[31mred\u202e", "[31mred"),
+        ("two  spaces", "two  spaces"),
+    ],
+)
+def test_a_break_between_lines_becomes_a_space(text: str, line: str) -> None:
+    assert one_line(text) == line
 
 
 @given(st.text())

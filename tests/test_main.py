@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 
 import pytest
@@ -12,6 +13,8 @@ from bot import __main__ as main
 from bot.__main__ import until_stopped
 from bot.doors import Job
 from bot.errors import CannotStart
+from bot.guard import strip_controls
+from config.settings import Settings
 
 
 async def test_a_listener_that_loses_its_cancellation_is_told_again(
@@ -104,3 +107,40 @@ async def test_the_end_of_a_terminal_that_is_alone_lets_its_replies_end() -> Non
 
 def test_no_listener_is_told_again_while_it_ends_what_it_began() -> None:
     assert socket._LAST < main._HEED_SECONDS
+
+
+EVIL = "\x1b[2J\x9b31m\u202ebad\u2066\x00\x85\u2028\n2026-11-22 12:00:00,000 INFO bot: Stopped\r\n"
+
+
+def a_line(record: logging.LogRecord) -> str:
+    return main._Masking(Settings(hf_token="hf_secret_of_ours")).format(record)
+
+
+def a_record(message: str, *arguments: object, error: Exception | None = None) -> logging.LogRecord:
+    about = (type(error), error, error.__traceback__) if error else None
+    return logging.LogRecord("bot", logging.WARNING, "bot.py", 1, message, arguments, about)
+
+
+def test_what_a_server_says_forges_no_line_of_the_log() -> None:
+    line = a_line(a_record("The model failed: %s", EVIL))
+
+    assert len(line.splitlines()) == 1
+    assert line == strip_controls(line)
+    assert "bad" in line
+
+
+def test_a_traceback_keeps_its_lines_and_forges_none() -> None:
+    record = a_record("Turn %s failed", "t1", error=ValueError(EVIL))
+
+    first, *others = a_line(record).splitlines()
+
+    assert first.endswith("Turn t1 failed")
+    assert any("ValueError" in line for line in others)
+    assert all(line.startswith(" ") and line == strip_controls(line) for line in others)
+
+
+def test_a_secret_behind_controls_is_masked() -> None:
+    line = a_line(a_record("refused: %s", "hf_sec\x1bret_of\u202e_ours"))
+
+    assert "***" in line
+    assert "ours" not in line

@@ -17,7 +17,7 @@ from bot.prompt import CUT
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 from tests.test_counter import v3
-from tests.test_tokenizer_file import a_tokenizer
+from tests.test_tokenizer_file import a_tokenizer, a_tokenizer_with
 from tests.waiting import until
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
@@ -140,3 +140,39 @@ async def test_the_only_model_of_a_server_is_no_other_model(tmp_path: Path) -> N
 
     assert [delta for delta in said if not isinstance(delta, str)] == []
     assert {asked.body["model"] for asked in emulator.requests} == {"gemma"}
+
+
+async def test_a_server_may_not_name_the_repository_whose_tokenizer_is_fetched(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with ModelEmulator() as emulator:
+        emulator.models, emulator.answer = ("somebody/elses",), "Well."
+        settings = Settings(model_id="mine", model_url=emulator.url, data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()) as mind:
+            looking = [each for each in threading.enumerate() if each.name == "tokenizer"]
+            said = [delta async for delta in mind.model.stream([Message("user", "Hello")])]
+
+    assert looking == []
+    assert said == ["Well."]
+    (line,) = [each for each in caplog.messages if "is estimated" in each]
+    assert "MODEL_ID" in line
+    assert "somebody/elses" in line
+
+
+async def test_a_tokenizer_that_fails_costs_no_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/tiny").mkdir(parents=True)
+    (tmp_path / "models/tiny/tokenizer.json").write_bytes(a_tokenizer_with("x"))
+    async with ModelEmulator() as emulator:
+        emulator.models, emulator.answer = ("models/tiny",), "Well."
+        settings = Settings(model_id="models/tiny", model_url=emulator.url, data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()) as mind:
+            await until(lambda: "counted by its own tokenizer" in caplog.text)
+            said = [await answer(mind) for _ in range(3)]
+
+    assert [each[-1] for each in said] == ["Well."] * 3
+    assert len([each for each in caplog.messages if "is estimated" in each]) == 1

@@ -428,6 +428,7 @@ class TestWishes:
             "Rejected: please note: Server is pinned to 'costly'; requested 'good'.",
             "Server is pinned to 'costly'; requested 'good'. And so on",
             "Server is pinned to 'costly'",
+            "Server is pinned to 'cost\x9b31mly'; requested 'good'.",
         ],
     )
     async def test_a_refusal_that_repeats_a_question_names_no_model(self, said: str) -> None:

@@ -6,6 +6,7 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterator
+from typing import SupportsIndex
 
 import pytest
 from hypothesis import example, given
@@ -104,8 +105,9 @@ def bodies(page: str, *, first: bool, last: bool) -> Iterator[str]:
         yield start
         tail = start.rpartition("\n")[2]
         if not last and tail.strip(" >")[:3] in ("```", "~~~"):
-            yield start[: len(start) - len(tail)]
-            yield start[: len(start) - len(tail) - 1]
+            # The text may have begun the line itself.
+            for added in range(1, len(tail) + 2):
+                yield start[: len(start) - added]
 
 
 def joins(text: str, cut: list[str], at: int = 0) -> bool:
@@ -218,6 +220,7 @@ def test_a_page_that_is_ended_before_it_is_full_stays_so(
 
 
 @given(TEXTS, st.lists(st.integers(1, 40), min_size=1))
+@example("word ````md\n- ```sh\n````md\n```\nword ", [5, 4])
 def test_pages_that_are_ended_before_they_are_full_are_the_text(
     text: str, steps: list[int]
 ) -> None:
@@ -528,6 +531,45 @@ def test_a_long_reply_is_cut_in_a_moment(piece: str) -> None:
 
     # Hundreds of times what is needed would show that the work is not linear.
     assert time.process_time() - began < 1.5
+
+
+class Counted(str):
+    """A text that counts how many of its characters were looked at or copied."""
+
+    looked_at = 0
+
+    def __getitem__(self, key: SupportsIndex | slice) -> str:
+        found = super().__getitem__(key)
+        self.looked_at += len(found)
+        return found
+
+    def find(
+        self, sub: str, start: SupportsIndex | None = None, end: SupportsIndex | None = None, /
+    ) -> int:
+        found = super().find(sub, start, end)
+        first, last, _ = slice(start, end).indices(len(self))
+        self.looked_at += (found if found >= 0 else last) - first
+        return found
+
+    def startswith(
+        self,
+        prefix: str | tuple[str, ...],
+        start: SupportsIndex | None = None,
+        end: SupportsIndex | None = None,
+        /,
+    ) -> bool:
+        self.looked_at += len(prefix)
+        return super().startswith(prefix, start, end)
+
+
+@pytest.mark.parametrize("piece", ["word ", "x", "line\n", "```py\ncode\n```\n", "1. a\n"])
+def test_the_work_of_a_first_cut_grows_no_faster_than_the_text(piece: str) -> None:
+    small, large = Counted(piece * 20_000), Counted(piece * 200_000)
+
+    for text in (small, large):
+        pages(text, limit=2000, measure=len)
+
+    assert large.looked_at < 15 * small.looked_at
 
 
 def test_a_head_of_a_table_stays_with_its_first_row() -> None:

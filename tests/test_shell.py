@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.guard import strip_controls
 from tests.emulators.model import ModelEmulator
 from tests.process import ROOT, catches
 from tests.waiting import until
@@ -204,6 +205,25 @@ async def test_a_failure_is_one_calm_line_with_the_cure(
     assert complaints.splitlines()[-1].endswith("set MODEL_API_KEY to a key that it accepts")
     assert "Traceback" not in complaints
     assert "a-secret-key" not in complaints
+
+
+async def test_what_a_server_says_of_itself_drives_no_terminal(tmp_path: Path) -> None:
+    kind = "text/html; \x9b31m\u202elmth\u2066" + "x" * 5000
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 0\r\n"
+        writer.write(f"{head}Connection: close\r\n\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = "http://{}:{}/v1".format(*server.sockets[0].getsockname())
+        status, _, complaints = await outcome(["Hi"], tmp_path, MODEL_URL=url)
+
+    assert status == 1
+    assert "answers with text/html" in complaints
+    assert complaints == strip_controls(complaints)
+    assert max(map(len, complaints.splitlines())) < 500
 
 
 async def test_mistakes_in_the_settings_are_told_before_anything_is_asked(tmp_path: Path) -> None:

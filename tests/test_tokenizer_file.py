@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bot import tokenizer_file
-from bot.counter import CarefulCounter, Counter, MistralCounter
+from bot.counter import CarefulCounter, Counter, MistralCounter, of_file
 from bot.domain import Message
 from tests.emulators.hub import HubEmulator, hub
 from tests.test_counter import v3
@@ -206,3 +206,56 @@ async def test_without_a_token_none_of_the_machine_is_sent(
         await looked_for("org/model", tmp_path, emulator)
 
     assert {given for _, given in emulator.asked} == {""}
+
+
+def a_tokenizer_with(expression: str) -> bytes:
+    """Return a tokenizer.json that splits texts by an expression and has no token for any word."""
+    tokenizers = pytest.importorskip("tokenizers", reason="pip install tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split(
+        tokenizers.Regex(expression), "isolated"
+    )
+    return str(tokenizer.to_str()).encode()
+
+
+# It tries each way to make a run of letters of pairs and single ones.
+SLOW = r"(a|aa)+$"
+
+
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [("x", "Hello world"), (SLOW, "a" * 40 + "b")],
+    ids=["raises", "panics"],
+)
+async def test_the_estimate_takes_over_from_a_tokenizer_that_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, expression: str, text: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    prompt = [Message("user", text)]
+    async with hub() as emulator:
+        emulator.files["org/model/tokenizer.json"] = a_tokenizer_with(expression)
+        found = await looked_for("org/model", tmp_path, emulator)
+
+    counted = [found[0].count(prompt), found[0].count([Message("user", text * 2)])]
+
+    assert counted[0] == CarefulCounter().count(prompt)
+    assert counted[1] > counted[0]
+    assert [type(each) for each in found] == [CarefulCounter, CarefulCounter]
+    assert found[1].count(prompt) == counted[0]
+    (line,) = [each for each in caplog.messages if "is estimated" in each]
+    assert "org/model" in line
+
+
+async def test_the_estimate_takes_over_from_a_tokenizer_that_takes_too_long(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(a_tokenizer_with(SLOW))
+    prompt = [Message("user", ("a" * 26 + "b") * 40)]
+    told: list[str] = []
+    counter = of_file(path, seconds=0.05, failed=told.append)
+
+    counted = counter.count(prompt)
+
+    assert counted == CarefulCounter().count(prompt)
+    assert len(told) == 1

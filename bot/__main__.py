@@ -45,7 +45,6 @@ log = logging.getLogger("bot")
 
 ROLES = ("discord", "slack", "console", "worker")
 LIMITS = Limits(waiting_per_thread=5, waiting_per_person=10, waiting=2000, running_per_person=3)
-CAPACITY = 64  # turns that one process works on at once
 _SHORTEST_SECRET = 6  # characters; masking less would mask words
 _HEED_SECONDS = 4.0  # that a listener has to end before it is told again: Slack has three to end
 DRAIN_SECONDS = 20.0  # of the 25 in which a process must be gone after SIGTERM
@@ -243,7 +242,7 @@ async def _serve(settings: Settings, roles: frozenset[str], leaving: Leaving) ->
                     system_prompt=mind.system_prompt,
                     patience=settings.reply_timeout,
                 ),
-                capacity=CAPACITY,
+                capacity=settings.capacity,
                 lease_seconds=settings.lease_seconds,
                 drain_seconds=DRAIN_SECONDS,
             )

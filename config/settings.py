@@ -342,6 +342,13 @@ class Settings:
     reply_timeout: float = field(
         default=600.0, metadata=_variable("how long a reply may take, in seconds", parse=_seconds)
     )
+    capacity: int = field(
+        default=256,
+        metadata=_variable(
+            "how many questions one process answers at once; further ones wait",
+            parse=_whole(least=1),
+        ),
+    )
     log_level: str = field(
         default="info", metadata=_variable("debug, info, warning or error", parse=_level)
     )

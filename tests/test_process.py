@@ -16,9 +16,10 @@ import aiohttp
 import pytest
 
 from bot import errors
-from bot.domain import ThreadKey
+from bot.__main__ import LIMITS
+from bot.domain import Person, ThreadKey, Turn
 from bot.store import Store, connect
-from bot.turns import GROUP
+from bot.turns import GROUP, TurnQueue
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
@@ -97,6 +98,31 @@ async def test_discord_answers_in_one_growing_message(
 
         assert discord.pings == []
     assert len(await remembered(data_dir)) == 2
+
+
+@pytest.mark.parametrize("capacity", [3, 100])
+async def test_a_process_answers_as_many_questions_at_once_as_it_is_told(
+    capacity: int, data_dir: Path, model: ModelEmulator
+) -> None:
+    model.first_delay = 2.0
+    variables = {"MODEL_URL": model.url, "CAPACITY": str(capacity)}
+    async with (
+        connect(url="", data_dir=data_dir) as store,
+        bot("worker", data_dir=data_dir, variables=variables) as running,
+    ):
+        await until(lambda: "Running as" in running.text(), why=running.text)
+        queue = TurnQueue(
+            store=store, worker="test", limits=LIMITS, lease_seconds=LEASE, keep_seconds=60
+        )
+        for number in range(capacity + 5):
+            key = ThreadKey("console", "", "", str(number))
+            person = Person(str(number), "Ann")
+            await queue.admit(Turn(f"console:{number}", key, person, "Hi", {}, 0.0))
+        async with asyncio.timeout(60):
+            while await queue.depth():
+                await asyncio.sleep(0.05)
+
+    assert model.most_running == capacity
 
 
 async def test_tokens_in_the_env_file_are_enough(data_dir: Path, model: ModelEmulator) -> None:

@@ -67,7 +67,7 @@ class Speech:
 SPEECHES = {
     "cost": Speech(TOKENS, PAUSE),
     "leak": Speech(SHORT, 0.0),
-    "crowd": Speech(TOKENS // 2, CROWD_PAUSE),
+    "crowd": Speech(TOKENS, CROWD_PAUSE),
 }
 
 
@@ -196,45 +196,68 @@ async def crowd(url: str, streams: int) -> None:
         f"crowd: {streams} streams at once of {SPEECHES['crowd'].tokens} tokens,"
         f" {1 / CROWD_PAUSE:.0f} a second, {figures.load()}"
     )
-    print(f"{'':28}  of a core  µs a token  memory  delay: median, 99 of 100, worst")
-    await print_crowd("raw sockets", lambda late: raw_times(url, late), streams)
+    print(
+        f"{'':14}all have begun  then: of a core  µs a token  memory"
+        "  delay: median, 99 of 100, worst"
+    )
+    await print_crowd("raw sockets", lambda heard: raw_times(url, heard), streams)
     settings = Settings(model_url=url, model_id=_MODEL)
     async with a_mind(settings, frozenset({"worker"}), asyncio.Event()) as mind:
-        await print_crowd("this bot", lambda late: times(mind.model, late), streams)
+        await print_crowd("this bot", lambda heard: times(mind.model, heard), streams)
     print(f"  {figures.load()}")
 
 
+class Heard:
+    """How late tokens came, in seconds, and what they cost, from when all streams have begun."""
+
+    def __init__(self, streams: int) -> None:
+        self.late: list[float] = []
+        self.tokens = 0
+        self.used = self.since = self.memory = 0.0
+        self._unbegun = streams
+
+    def token(self, sent: str | bytes, *, first: bool) -> None:
+        self.tokens += 1
+        if not self._unbegun:
+            self.late.append(time.monotonic() - float(sent))
+        elif first:
+            self._unbegun -= 1
+            if not self._unbegun:
+                self.used, self.since = time.process_time(), time.monotonic()
+                self.memory = figures.resident(os.getpid())
+
+
 async def print_crowd(
-    name: str, listen: Callable[[list[float]], Coroutine[Any, Any, None]], streams: int
+    name: str, listen: Callable[[Heard], Coroutine[Any, Any, None]], streams: int
 ) -> None:
-    late: list[float] = []
-    held = figures.resident(os.getpid())
-    before, began = time.process_time(), time.monotonic()
-    listening = [asyncio.create_task(listen(late)) for _ in range(streams)]
-    # Towards the end all have begun and nobody has ended.
-    await asyncio.sleep(SPEECHES["crowd"].tokens * CROWD_PAUSE * 0.9)
-    held = figures.resident(os.getpid()) - held
-    await asyncio.gather(*listening)
-    took, used = time.monotonic() - began, time.process_time() - before
-    if len(late) != streams * SPEECHES["crowd"].tokens:
-        raise SystemExit(f"{name}: {len(late)} tokens came")
-    late.sort()
+    heard = Heard(streams)
+    memory, began = figures.resident(os.getpid()), time.monotonic()
+    await asyncio.gather(*(listen(heard) for _ in range(streams)))
+    took, used = time.monotonic() - heard.since, time.process_time() - heard.used
+    if heard.tokens != streams * SPEECHES["crowd"].tokens:
+        raise SystemExit(f"{name}: {heard.tokens} tokens came")
+    late = sorted(heard.late)
     at = [late[int((len(late) - 1) * share)] * 1e3 for share in (0.5, 0.99, 1.0)]
     print(
-        f"  {name:<26}{used / took:11.0%}{used / len(late) * 1e6:12.0f}{held:5.0f} MB"
-        f"{at[0]:10.0f}, {at[1]:.0f}, {at[2]:.0f} ms"
+        f"  {name:<14}after {heard.since - began:4.1f} s{used / took:19.0%}"
+        f"{used / len(late) * 1e6:12.0f}{heard.memory - memory:5.0f} MB"
+        f"{at[0]:15.0f}, {at[1]:.0f}, {at[2]:.0f} ms"
     )
 
 
-async def times(model: Model, late: list[float]) -> None:
+async def times(model: Model, heard: Heard) -> None:
+    first = True
     async for delta in model.stream([Message("user", QUESTION)]):
-        late.append(time.monotonic() - float(str(delta)))
+        heard.token(str(delta), first=first)
+        first = False
 
 
-async def raw_times(url: str, late: list[float]) -> None:
+async def raw_times(url: str, heard: Heard) -> None:
+    first = True
     async for received in parts(url):
-        now = time.monotonic()
-        late += (now - float(sent) for sent in _SENT.findall(received))
+        for sent in _SENT.findall(received):
+            heard.token(sent, first=first)
+            first = False
 
 
 BENCHES = {"cost": compare, "leak": leak, "crowd": crowd}

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bot import http
+from bot import http, machine
 from bot.budget import EditBudgets
 from bot.conversation import Conversation
 from bot.doors import Job, open_doors
@@ -45,6 +45,7 @@ log = logging.getLogger("bot")
 
 ROLES = ("discord", "slack", "console", "worker")
 LIMITS = Limits(waiting_per_thread=5, waiting_per_person=10, waiting=2000, running_per_person=3)
+_FILES, _FILES_AN_ANSWER = 500, 2  # for all else; for its model and for its platform
 _SHORTEST_SECRET = 6  # characters; masking less would mask words
 _HEED_SECONDS = 4.0  # that a listener has to end before it is told again: Slack has three to end
 DRAIN_SECONDS = 20.0  # of the 25 in which a process must be gone after SIGTERM
@@ -109,6 +110,7 @@ def _asked(settings: Settings, arguments: argparse.Namespace, leaving: Leaving) 
 def _served(settings: Settings, arguments: argparse.Namespace, leaving: Leaving) -> Job:
     roles = _roles(arguments.roles, settings)
     _log(settings, aside="console" in roles and sys.stdin.isatty())
+    _allow_files(settings)
     return _serve(settings, roles, leaving)
 
 
@@ -177,6 +179,17 @@ class _Masking(logging.Formatter):
         for secret in self._secrets:
             line = line.replace(secret, "***")
         return line
+
+
+def _allow_files(settings: Settings) -> None:
+    wanted = _FILES + _FILES_AN_ANSWER * settings.capacity
+    allowed = machine.allow_files(wanted)
+    if allowed is not None and allowed < wanted:
+        log.warning(
+            "CAPACITY=%d may need %d open files and sockets, and this process may have %d:"
+            " raise the limit (ulimit -n, LimitNOFILE) or lower CAPACITY",
+            *(settings.capacity, wanted, allowed),
+        )
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -1,4 +1,4 @@
-"""What this machine has for a model: memory, cores, and a GPU that a wheel may not know."""
+"""What this machine has for us: memory, cores, a GPU that a wheel may not know, open files."""
 
 from __future__ import annotations
 
@@ -35,6 +35,24 @@ def gpu_maker(root: Path = _ROOT) -> str | None:
         if any((root / file).exists() for file in files):
             return maker
     return None
+
+
+def allow_files(count: int) -> int | None:
+    """Let this process open so many files, sockets included; return how many it may, if known.
+
+    A shell or a service manager begins with 256 (macOS) or 1024 (Linux), and lets us have more.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if now == resource.RLIM_INFINITY:
+        return None
+    allowed = max(now, count if most == resource.RLIM_INFINITY else min(count, most))
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def resident(pid: int, root: Path = _ROOT) -> int | None:

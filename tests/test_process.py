@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +29,7 @@ from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.process import (
     LEASE,
+    ROOT,
     Bot,
     DiscordDm,
     DiscordMention,
@@ -123,6 +128,43 @@ async def test_a_process_answers_as_many_questions_at_once_as_it_is_told(
                 await asyncio.sleep(0.05)
 
     assert model.most_running == capacity
+
+
+async def test_a_process_may_open_as_many_files_as_its_answers_need(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    variables = {"MODEL_URL": model.url, "CAPACITY": "200"}
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        async with bot("worker", data_dir=data_dir, variables=variables) as running:
+            await until(lambda: "Running as" in running.text(), why=running.text)
+            (allowed, _) = resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert allowed == 900
+    assert "CAPACITY" not in running.text()
+
+
+def test_a_capacity_beyond_the_open_files_is_warned_of(data_dir: Path) -> None:
+    # A limit that was lowered stays so.
+    start = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300));"
+        " sys.argv[1:] = ['run', 'discord', 'worker']; runpy.run_module('bot', run_name='__main__')"
+    )
+    environment = {"PYTHONPATH": str(ROOT), "DATA_DIR": str(data_dir), "DISCORD_TOKEN": "wrong"}
+    ended = subprocess.run(
+        [sys.executable, "-c", start],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment | {"PATH": os.environ["PATH"]},
+        cwd=data_dir,
+    )
+
+    assert "there is no model" in ended.stderr
+    assert re.search(r"WARNING .*CAPACITY=256 .*300", ended.stderr)
 
 
 async def test_tokens_in_the_env_file_are_enough(data_dir: Path, model: ModelEmulator) -> None:

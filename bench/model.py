@@ -30,6 +30,7 @@ import uvloop
 from huggingface_hub import AsyncInferenceClient
 
 from bench import figures
+from bot import machine
 from bot.domain import Message
 from bot.mind import a_mind
 from bot.model import connect
@@ -202,6 +203,7 @@ async def crowd(url: str, streams: int) -> None:
     )
     await print_crowd("raw sockets", lambda heard: raw_times(url, heard), streams)
     settings = Settings(model_url=url, model_id=_MODEL)
+    machine.collect_garbage_seldom()
     async with a_mind(settings, frozenset({"worker"}), asyncio.Event()) as mind:
         await print_crowd("this bot", lambda heard: times(mind.model, heard), streams)
     print(f"  {figures.load()}")

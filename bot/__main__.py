@@ -260,6 +260,7 @@ async def _serve(settings: Settings, roles: frozenset[str], leaving: Leaving) ->
                 drain_seconds=DRAIN_SECONDS,
             )
             jobs["worker"] = worker.run(stopping)
+        machine.collect_garbage_seldom()
         log.info("Running as %s", ", ".join(sorted(roles)))
         leaving.ask(partial(soon, stopping.set))
         await until_stopped(jobs, stopping)

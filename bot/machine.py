@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import re
@@ -10,6 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 _ROOT = Path("/")
+# Objects that are new before Python looks for cycles among them. With its own 700 and a thousand
+# answers at once it looked 50 times a second, and through all objects for 0.2 s (bench/model.py).
+_NEW_OBJECTS = 20_000
 # A driver's own files, for its tools may not be installed.
 _DRIVERS = {"NVIDIA": ("proc/driver/nvidia/version", "dev/nvidiactl"), "AMD": ("dev/kfd",)}
 
@@ -27,6 +31,12 @@ def cores(root: Path = _ROOT) -> int:
     """Return how many cores we may use, the limits of a container included."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return math.ceil(min([own, *_limits(root, _cores_left)]))
+
+
+def collect_garbage_seldom() -> None:
+    """Let Python's garbage collector look rarely, and not at what has been loaded by now."""
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)
 
 
 def gpu_maker(root: Path = _ROOT) -> str | None:

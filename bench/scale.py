@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 
 from bench import figures
-from bot.__main__ import CAPACITY
 from bot.domain import Exchange, Person, Place, Shown, ThreadKey, Turn
 from bot.store import Store, connect
 from bot.turns import Limits, TurnQueue
@@ -29,6 +28,7 @@ from tests.emulators.model import ModelEmulator
 from tests.process import Bot, bot
 from tests.waiting import until
 
+CAPACITY = 64  # turns at once in each worker
 THINKING = 4.0  # seconds that the model takes for an answer
 WRITES = 4  # in which an answer grows, as on Discord in that time
 ROUNDS = 3  # of answers that each worker gives, with all its places taken
@@ -79,6 +79,7 @@ async def with_workers(number: int) -> Run:
                 "REDIS_URL": store.url,
                 "MODEL_URL": model.url,
                 "LEASE_SECONDS": "3",
+                "CAPACITY": str(CAPACITY),
             }
             bots = [
                 await stack.enter_async_context(

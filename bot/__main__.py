@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bot import http
+from bot import http, machine
 from bot.budget import EditBudgets
 from bot.conversation import Conversation
 from bot.doors import Job, open_doors
@@ -45,8 +45,8 @@ log = logging.getLogger("bot")
 
 ROLES = ("discord", "slack", "console", "worker")
 LIMITS = Limits(waiting_per_thread=5, waiting_per_person=10, waiting=2000, running_per_person=3)
-CAPACITY = 64  # turns that one process works on at once
 _LEAST_KEPT = 8192  # tokens of an answer, for MAX_TOKENS may have been larger when it was given
+_FILES, _FILES_AN_ANSWER = 500, 2  # for all else; for its model and for its platform
 _SHORTEST_SECRET = 6  # characters; masking less would mask words
 _HEED_SECONDS = 4.0  # that a listener has to end before it is told again: Slack has three to end
 DRAIN_SECONDS = 20.0  # of the 25 in which a process must be gone after SIGTERM
@@ -111,6 +111,7 @@ def _asked(settings: Settings, arguments: argparse.Namespace, leaving: Leaving) 
 def _served(settings: Settings, arguments: argparse.Namespace, leaving: Leaving) -> Job:
     roles = _roles(arguments.roles, settings)
     _log(settings, aside="console" in roles and sys.stdin.isatty())
+    _allow_files(settings)
     return _serve(settings, roles, leaving, apart=not arguments.roles)
 
 
@@ -196,6 +197,17 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {strip_controls(line)}" for line in text.splitlines())
 
 
+def _allow_files(settings: Settings) -> None:
+    wanted = _FILES + _FILES_AN_ANSWER * settings.capacity
+    allowed = machine.allow_files(wanted)
+    if allowed is not None and allowed < wanted:
+        log.warning(
+            "CAPACITY=%d may need %d open files and sockets, and this process may have %d:"
+            " raise the limit (ulimit -n, LimitNOFILE) or lower CAPACITY",
+            *(settings.capacity, wanted, allowed),
+        )
+
+
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
@@ -264,11 +276,12 @@ async def _serve(
                     patience=settings.reply_timeout,
                     longest=longest(max(settings.max_tokens, _LEAST_KEPT)),
                 ),
-                capacity=CAPACITY,
+                capacity=settings.capacity,
                 lease_seconds=settings.lease_seconds,
                 drain_seconds=DRAIN_SECONDS,
             )
             jobs["worker"] = worker.run(stopping)
+        machine.collect_garbage_seldom()
         log.info("Running as %s", ", ".join(sorted(roles - doors.off.keys())))
         leaving.ask(partial(soon, stopping.set))
         await until_stopped(jobs, stopping)

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
+from bot.control_tokens import as_words, without_marks
 from bot.counter import Counter
 from bot.domain import Delta, LeftOut, Message
 from bot.errors import PromptTooLong
@@ -61,7 +62,8 @@ class FittedModel:
     replaced at any time by a better one. What fits is settled by the counter and what it keeps in
     reserve for the template, a quarter of the budget at most; near the limit and beyond it, a
     server that counts is asked once, and what it finds too long is never sent. A prompt that the
-    server refuses as too long is shortened by what it says, and sent once more.
+    server refuses as too long is shortened by what it says, and sent once more. Control tokens that
+    a question or an answer spells are sent, and counted, as words.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class FittedModel:
         Raises ModelError, PromptTooLong after a second refusal only.
         """
         counter = self.counter
+        prompt = as_words(prompt)
         fitted = await self._fit(prompt, counter)
         begun = False
         try:
@@ -127,12 +130,15 @@ class FittedModel:
             counter.learn(fitted.messages, used)
 
         stream = self._model.stream(fitted.messages, deadline=deadline, told=told)
+        last = ""
         async with aclosing(stream) as deltas:
             async for delta in deltas:
                 if fitted.left_out:
                     yield LeftOut(fitted.left_out)
                     fitted = Prompt(fitted.messages, fitted.dropped, left_out=0)
-                yield delta
+                if clean := without_marks(delta, last=last):
+                    yield clean
+                last = delta
 
     async def _fit(self, prompt: Sequence[Message], counter: Counter) -> Prompt:
         room = self._room(counter)

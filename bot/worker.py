@@ -144,9 +144,10 @@ class Worker:
             await asyncio.sleep(AWAY_SECONDS)
 
     def _start(self, tokens: Sequence[Token]) -> None:
+        held = set(self._tasks.values())
         for token in tokens:
             # After an outage we may have reclaimed what we are still working on: that renewed it.
-            if token in self._tasks.values():
+            if token in held:
                 continue
             if len(self._tasks) >= self._capacity:
                 self._surplus.append(token)

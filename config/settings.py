@@ -418,6 +418,13 @@ class Settings:
             parse=_number(lambda it: 0.1 <= it <= 86_400, otherwise="is not from 0.1 to 86400"),
         ),
     )
+    capacity: int = field(
+        default=256,
+        metadata=_variable(
+            "how many questions one process answers at once; further ones wait",
+            parse=_whole(least=1, most=10_000),
+        ),
+    )
     log_level: str = field(
         default="info", metadata=_variable("debug, info, warning or error", parse=_level)
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from bot import machine
@@ -95,3 +97,16 @@ def test_a_driver_tells_of_its_gpu(tmp_path: Path) -> None:
 
 def test_a_process_that_is_gone_has_no_memory_to_tell(tmp_path: Path) -> None:
     assert machine.resident(1, tmp_path) is None
+
+
+def test_the_garbage_collector_leaves_alone_what_is_loaded() -> None:
+    code = (
+        "import gc; from bot import machine; before = gc.get_threshold();"
+        "machine.collect_garbage_seldom();"
+        "print(gc.get_freeze_count(), gc.get_threshold()[0] > before[0])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    frozen, seldom = out.stdout.split()
+    assert int(frozen) > 1000
+    assert seldom == "True"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -16,14 +20,16 @@ import aiohttp
 import pytest
 
 from bot import errors
-from bot.domain import ThreadKey
+from bot.__main__ import LIMITS
+from bot.domain import Person, ThreadKey, Turn
 from bot.store import Store, connect
-from bot.turns import GROUP
+from bot.turns import GROUP, TurnQueue
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.process import (
     LEASE,
+    ROOT,
     Bot,
     DiscordDm,
     DiscordMention,
@@ -99,6 +105,68 @@ async def test_discord_answers_in_one_growing_message(
 
         assert discord.pings == []
     assert len(await remembered(data_dir)) == 2
+
+
+@pytest.mark.parametrize("capacity", [3, 100])
+async def test_a_process_answers_as_many_questions_at_once_as_it_is_told(
+    capacity: int, data_dir: Path, model: ModelEmulator
+) -> None:
+    model.first_delay = 2.0
+    variables = {"MODEL_URL": model.url, "CAPACITY": str(capacity)}
+    async with (
+        connect(url="", data_dir=data_dir) as store,
+        bot("worker", data_dir=data_dir, variables=variables) as running,
+    ):
+        await until(lambda: "Running as" in running.text(), why=running.text)
+        queue = TurnQueue(
+            store=store, worker="test", limits=LIMITS, lease_seconds=LEASE, keep_seconds=60
+        )
+        for number in range(capacity + 5):
+            key = ThreadKey("console", "", "", str(number))
+            person = Person(str(number), "Ann")
+            await queue.admit(Turn(f"console:{number}", key, person, "Hi", {}, 0.0))
+        async with asyncio.timeout(60):
+            while await queue.depth():
+                await asyncio.sleep(0.05)
+
+    assert model.most_running == capacity
+
+
+async def test_a_process_may_open_as_many_files_as_its_answers_need(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    variables = {"MODEL_URL": model.url, "CAPACITY": "200"}
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        async with bot("worker", data_dir=data_dir, variables=variables) as running:
+            await until(lambda: "Running as" in running.text(), why=running.text)
+            (allowed, _) = resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert allowed == 900
+    assert "CAPACITY" not in running.text()
+
+
+def test_a_capacity_beyond_the_open_files_is_warned_of(data_dir: Path) -> None:
+    # A limit that was lowered stays so.
+    start = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300));"
+        " sys.argv[1:] = ['run', 'discord', 'worker']; runpy.run_module('bot', run_name='__main__')"
+    )
+    environment = {"PYTHONPATH": str(ROOT), "DATA_DIR": str(data_dir), "DISCORD_TOKEN": "wrong"}
+    ended = subprocess.run(
+        [sys.executable, "-c", start],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment | {"PATH": os.environ["PATH"]},
+        cwd=data_dir,
+    )
+
+    assert "there is no model" in ended.stderr
+    assert re.search(r"WARNING .*CAPACITY=256 .*300", ended.stderr)
 
 
 async def test_tokens_in_the_env_file_are_enough(data_dir: Path, model: ModelEmulator) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -551,3 +551,32 @@ async def test_a_page_that_takes_no_edits_any_more_is_sent_anew() -> None:
 
 def status_of(slack: SlackEmulator, turn: Turn) -> list[str]:
     return slack.status(str(turn.place["channel"]), str(turn.place["thread"]))
+
+
+async def test_as_many_replies_as_there_are_write_at_once() -> None:
+    replies, arrived = 150, 0
+    all_arrived = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal arrived
+        if request.path.endswith("chat.postMessage"):
+            arrived += 1
+            number = arrived
+            if arrived == replies:
+                all_arrived.set()
+            await all_arrived.wait()
+            return web.json_response({"ok": True, "channel": "D1", "ts": f"{number}.000001"})
+        return web.json_response(
+            {"ok": True, "team_id": "T1", "user_id": "U1", "bot_id": "B1", "user": "parley"}
+        )
+
+    async with SlackEmulator() as slack, serving(answer) as url:
+        turn = turn_in(slack, channel="D1")
+        slack.api_url = url
+        async with joined(slack) as platform, AsyncExitStack() as stack:
+            surfaces = [
+                await stack.enter_async_context(platform.surface(turn)) for _ in range(replies)
+            ]
+            posted = await asyncio.gather(*(each.post(first("Hi")) for each in surfaces))
+
+    assert len(set(posted)) == replies

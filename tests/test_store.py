@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from bot.errors import CannotStart, StoreUnavailable
-from bot.store import Store, connect, store_errors
+from bot.store import CONNECTIONS, Store, connect, store_errors
 from tests.waiting import until
 
 HOLDER = """
@@ -434,3 +434,17 @@ async def test_a_store_that_goes_away_again_and_again_is_told_of_once(
         await until(lambda: not store.is_away)
 
     assert caplog.messages == ["Answers go on without the store: out of memory"]
+
+
+async def test_whoever_waits_for_a_connection_goes_before_newcomers(store: Store) -> None:
+    done = dict.fromkeys(range(3 * CONNECTIONS), 0)
+
+    async def work(number: int) -> None:
+        while sum(done.values()) < 20 * len(done):
+            await store.command("PING")
+            done[number] += 1
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(work(number) for number in done))
+
+    assert min(done.values()) >= 10

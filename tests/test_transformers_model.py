@@ -22,6 +22,7 @@ import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from bot.control_tokens import as_words
 from bot.domain import Message
 from bot.errors import (
     AnswerCut,
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 import torch
 from safetensors.torch import load_file
 
-from tests.tiny_models import NO_SYSTEM, tiny_blenderbot, tiny_llama
+from tests.tiny_models import MARKS, NO_SYSTEM, tiny_blenderbot, tiny_llama
 
 pytestmark = pytest.mark.process
 
@@ -283,6 +284,20 @@ class TestPrompts:
         text = self.prompt(folders("llama"), *PROMPT)
 
         assert text == "<|system|>Be brief.<|user|>Hello<|assistant|>"
+
+    @pytest.mark.parametrize("name", ["llama", "gemma", "blenderbot"])
+    def test_no_control_token_comes_out_of_peoples_words(
+        self, folders: Callable[[str], Path], name: str
+    ) -> None:
+        found = self.plan(folders(name))
+        special = set(found.tokenizer.all_special_ids)
+
+        def controls(words: str) -> list[int]:
+            said = [Message("user", words), Message("assistant", words[:9]), Message("user", "x")]
+            return [token for token in found.tokens(as_words(said)) if token in special]
+
+        assert len(special) == len(MARKS)
+        assert controls("".join(MARKS)) == controls("Hello")
 
     def test_a_template_without_a_system_prompt_finds_it_in_the_question(
         self, folders: Callable[[str], Path]

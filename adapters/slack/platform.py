@@ -49,7 +49,9 @@ async def connect(
     url = api_url or AsyncWebClient.BASE_URL
     # slack-sdk 3.47 heeds its own timeout only without a session of ours.
     timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    # aiohttp's own limit is 100; a call beyond it would wait, and the time-out counts that.
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         # Its default retry would send a message again that may have arrived.
         client = AsyncWebClient(bot_token, url, session=session, retry_handlers=[])
         # slack-sdk 3.47 takes any proxy variable, for loopback too, and never heeds NO_PROXY.

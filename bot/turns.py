@@ -137,7 +137,7 @@ class TurnQueue:
             turn.id,
             str(turn.key),
             _person_key(turn),
-            json.dumps(asdict(turn), ensure_ascii=False),
+            _body(turn),
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
@@ -375,15 +375,24 @@ def _lacks_group(error: StoreUnavailable) -> bool:
 
 
 def _person_key(turn: Turn) -> str:
-    return str(ThreadKey(turn.key.platform, turn.key.workspace, "", turn.person.id))
+    return str(ThreadKey(turn.key.platform, turn.person.workspace, "", turn.person.id))
+
+
+def _body(turn: Turn) -> str:
+    value = asdict(turn)
+    # Older versions cannot read a person with another field.
+    value["person_workspace"] = value["person"].pop("workspace")
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _turn(body: str, pressed_at: str) -> Turn:
     value = json.loads(body)
+    key = ThreadKey(**value["key"])
     return Turn(
         id=value["id"],
-        key=ThreadKey(**value["key"]),
-        person=Person(**value["person"]),
+        key=key,
+        # Older records count a person in each workspace.
+        person=Person(**value["person"], workspace=value.get("person_workspace", key.workspace)),
         text=value["text"],
         place=value["place"] | json.loads(pressed_at),
         asked_at=value["asked_at"],

@@ -103,7 +103,7 @@ async def test_a_dm_waits_for_no_name() -> None:
         await slack.say(slack.dm(ann), ann, "why?")
         await until(lambda: intake.turns)
 
-        assert intake.last.person == Person(ann, ann)
+        assert intake.last.person == Person(ann, ann, slack.team_id)
         assert not any(call.method == "users.info" for call in slack.requests)
 
 
@@ -230,9 +230,9 @@ async def test_a_question_that_begins_a_thread_is_admitted_before_its_author_has
 
         asked, again = intake.turns
         assert slack.deliveries[0].seconds < 0.2
-        assert asked.person == Person(ann, ann)
+        assert asked.person == Person(ann, ann, slack.team_id)
         assert intake.called == [(asked.key, Person(ann, "Ann"))]
-        assert again.person == Person(ann, "Ann")
+        assert again.person == Person(ann, "Ann", slack.team_id)
 
 
 async def test_a_name_that_cannot_be_stored_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -257,7 +257,7 @@ async def test_a_name_that_slack_does_not_tell_is_the_id(how: dict[str, object])
         await slack.say(slack.channel_id, ann, f"{slack.bot_mention} hello <@U0NOBODY>")
         await until(lambda: intake.turns)
 
-        assert intake.last.person == Person(ann, ann)
+        assert intake.last.person == Person(ann, ann, slack.team_id)
         assert intake.last.text == "hello @U0NOBODY"
 
 

@@ -570,7 +570,7 @@ class Queue(RuleBasedStateMachine):
 
     @invariant()
     def holds_at_every_moment(self) -> None:
-        model, people = self.model, [f"console:local::{person}" for person in PEOPLE]
+        model, people = self.model, [f"console:::{person}" for person in PEOPLE]
         keys = [str(key) for key in THREADS.values()]
         self.ask("ZCARD", "open", expect=len(model.open()))
         self.ask("XLEN", "dead", expect=len(model.dead))
@@ -711,7 +711,7 @@ class Queue(RuleBasedStateMachine):
 
     def places(self) -> list[list[str]]:
         """Return the threads in each of the places where one with work may stand."""
-        waiting = [("waiting", f"console:local::{person}") for person in PEOPLE]
+        waiting = [("waiting", f"console:::{person}") for person in PEOPLE]
         self.ask("ZRANGE", "line", "console", 0, -1)
         self.ask("HVALS", "held", "console")
         for kind, name in (("later", "console"), *waiting):

@@ -152,7 +152,7 @@ class Inbound:
         turn = Turn(
             id=self._turn_id(spoken.channel, spoken.ts),
             key=self._key(spoken.channel, spoken.place),
-            person=Person(spoken.user, name or spoken.user),
+            person=Person(spoken.user, name or spoken.user, self._identity.team),
             text=text,
             place={
                 "channel": spoken.channel,

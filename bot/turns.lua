@@ -32,6 +32,8 @@ local PRESS_MS = 3600000
 local LOOKS = 20
 -- About as long as an answer takes.
 local YIELD_US = 30000000
+-- How many times its places a thread takes when many people ask there.
+local CROWD = 4
 
 local function key(...)
   return prefix .. table.concat({...}, ':')
@@ -131,6 +133,18 @@ local function forget_exchange(thread, id)
   end
 end
 
+-- One person fills the thread's places at most: a question beyond them is taken from somebody who has
+-- none there.
+local function is_thread_full(thread, person, limit)
+  local ids = redis.call('LRANGE', key('mailbox', thread), 0, -1)
+  if #ids < tonumber(limit) then return false end
+  if #ids >= CROWD * limit then return true end
+  for _, id in ipairs(ids) do
+    if redis.call('HGET', key('turn', id), 'person') == person then return true end
+  end
+  return false
+end
+
 -- '' when there is room for one more.
 local function refusal(person, person_limit, total_limit)
   if redis.call('SCARD', key('open', person)) >= tonumber(person_limit) then return 'person' end
@@ -170,7 +184,7 @@ function verbs.admit(id, thread, person, body, thread_limit, person_limit, total
     -- The same body may be the same call, sent again because its answer was lost.
     return known[1] ~= 'dropped' and known[2] == body and 'admitted' or 'duplicate'
   end
-  if redis.call('LLEN', key('mailbox', thread)) >= tonumber(thread_limit) then return 'thread' end
+  if is_thread_full(thread, person, thread_limit) then return 'thread' end
   local full = refusal(person, person_limit, total_limit)
   if full ~= '' then return full end
 

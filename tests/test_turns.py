@@ -603,6 +603,34 @@ async def test_a_turn_handed_over_at_shutdown_spends_no_try(store: Store) -> Non
     assert (taken.tries, taken.fence) == (1, 2)
 
 
+BOB, CLEO = Person("u2", "Bob"), Person("u3", "Cleo")
+
+
+async def test_a_thread_that_one_person_fills_still_takes_a_question_of_each_other(
+    store: Store,
+) -> None:
+    queue = a_queue(store, waiting_per_thread=2)
+    asked = [(ANN, 1), (ANN, 2), (BOB, 3), (CLEO, 4)]
+
+    for person, number in asked:
+        await queue.admit(a_turn(number, person=person))
+    for person in (ANN, BOB):
+        with pytest.raises(ThreadBusy):
+            await queue.admit(a_turn(5, person=person))
+
+    order = [await taken_and_ended(queue) for _ in asked]
+    assert order == [f"console:{number}" for _, number in asked]
+
+
+async def test_a_thread_takes_no_crowd_without_end(store: Store) -> None:
+    queue = a_queue(store, waiting_per_thread=2)
+    for number in range(8):
+        await queue.admit(a_turn(number, person=Person(f"u{number}", "")))
+
+    with pytest.raises(ThreadBusy):
+        await queue.admit(a_turn(8, person=BOB))
+
+
 async def in_servers(queue: TurnQueue, *numbers: int, person: Person = ANN) -> None:
     """Ask in a server for each number."""
     for number in numbers:
@@ -634,7 +662,7 @@ async def test_a_person_takes_no_more_workers_from_several_servers(store: Store)
 async def test_nobody_waits_for_what_another_asks_in_many_servers(store: Store) -> None:
     queue = a_queue(store, running_per_person=9)
     await in_servers(queue, 1, 2, 3)
-    await in_servers(queue, 4, person=Person("u2", "Bob"))
+    await in_servers(queue, 4, person=BOB)
 
     order = [await first_to_take(queue) for _ in range(4)]
 

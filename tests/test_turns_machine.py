@@ -130,7 +130,9 @@ class Model:
         return QueueFull if len(self.open()) >= LIMITS.waiting else None
 
     def refusal(self, turn: Turn) -> type[Refused] | None:
-        if len(self.threads[turn.key.thread].mailbox) >= LIMITS.waiting_per_thread:
+        mailbox = self.threads[turn.key.thread].mailbox
+        there = {self.turns[one].person for one in mailbox}
+        if len(mailbox) >= LIMITS.waiting_per_thread and turn.person.id in there:
             return ThreadBusy
         return self.full(turn.person.id)
 

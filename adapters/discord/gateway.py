@@ -23,7 +23,7 @@ from adapters.discord.missed import Search
 from adapters.discord.shard import Shard
 from adapters.discord.surface import REGENERATE, REGENERATE_LABEL, STOP
 from bot.domain import ThreadKey
-from bot.errors import HasEnded, Refused, StoreUnavailable, SurfaceError
+from bot.errors import HasEnded, NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake import Intake
 from bot.tasks import cancelled
 
@@ -35,6 +35,7 @@ _HELP = "Ask me something: write your question after my name."
 _INTAKE_TIMEOUT = 2.0  # seconds, of the three that Discord waits for an answer
 _CLOSE_TIMEOUT = 5.0  # seconds; discord.py 2.7.1 would wait 30 for the other side
 _LOOK_AGAIN = 2.0  # seconds between two passes for what was missed
+_TELLING = 100  # words to people that are on their way at once; further ones are dropped
 _LOOKED_UP = 10_000  # channels that are remembered where the gateway has not shown them
 
 
@@ -72,6 +73,7 @@ class Gateway(discord.Client):
         self._reads_everything = intents.message_content
         self._looked_up: OrderedDict[int, inbound.Channel] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._telling = asyncio.Semaphore(_TELLING)
 
     async def serve(self, token: str, *, registers: bool) -> None:
         """Log in, register /ask if asked to, and hand over events until it ends for good."""
@@ -232,10 +234,8 @@ class Gateway(discord.Client):
         if inbound.has_threads(channel) and not called and goes_on is None:
             return
         text = inbound.text_of(message, self._id)
-        if not text:
-            # Without the Message Content intent a reply that calls nobody is empty, too.
-            if called or isinstance(channel, discord.DMChannel):
-                self._start(self._tell(message, _HELP))
+        # Without the Message Content intent a reply that calls nobody is empty, too.
+        if not text and not called and not isinstance(channel, discord.DMChannel):
             return
         turn = inbound.message_turn(
             message, channel, text=text, goes_on=goes_on, threads=self._threads
@@ -244,7 +244,8 @@ class Gateway(discord.Client):
             await self._intake.admit(turn)
         except Refused as refused:
             if not refused.told:
-                self._start(self._tell(message, refused.apology))
+                help_wanted = isinstance(refused, NothingAsked)
+                self._start(self._tell(message, _HELP if help_wanted else refused.apology))
 
     async def _look_up(self, message: discord.Message) -> None:
         await self._channel(message)
@@ -274,7 +275,10 @@ class Gateway(discord.Client):
         return await self._intake.thread_of("discord", str(answered))
 
     async def _tell(self, message: discord.Message, text: str) -> None:
-        async with translated():
+        if self._telling.locked():
+            _log.info("Message %d gets no word: too many are on their way", message.id)
+            return
+        async with self._telling, translated():
             # With the question's id as nonce it is said once, whoever else heard the question.
             await message.reply(text, mention_author=False, nonce=message.id)
 

@@ -885,15 +885,26 @@ async def test_what_is_tried_later_and_what_was_given_up_expire_too(store: Store
         assert await store.command("TTL", store.key(*name)) > 50
 
 
-async def test_a_thread_remembers_its_last_exchanges_only(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bot.turns.HISTORY_LIMIT", 2)
-    queue = a_queue(store)
+async def test_a_thread_remembers_its_last_exchanges_only(store: Store) -> None:
+    queue = a_queue(store, history=2)
 
     await answered(queue, 1, 2, 3)
 
     assert await history(store) == ["console:2", "console:3"]
+
+
+async def test_a_thread_remembers_no_more_than_so_many_bytes(store: Store) -> None:
+    queue = a_queue(store, history_bytes=1000)
+
+    await answered(queue, 1, 2, answer="ü" * 150)
+    two = await history(store)
+    await answered(queue, 3, answer="a" * 400)
+    few = await history(store)
+    await answered(queue, 4, answer="a" * 5000)
+
+    assert two == ["console:1", "console:2"]
+    assert few == ["console:2", "console:3"]
+    assert await history(store) == ["console:4"]
 
 
 async def names(store: Store) -> list[str]:

@@ -51,8 +51,8 @@ class Limits:
     """How many turns may wait, how many of one person may run at once, and how much is kept.
 
     `history` and `history_bytes` are what a thread remembers, the newest exchange in any case:
-    more than a prompt holds. `person_bytes` is what is kept of the ended turns of a person: about
-    2,500 turns of usual length.
+    more than a prompt holds. `person_bytes` is what is kept of the ended turns of a person: some
+    2,000 turns of usual length.
     """
 
     waiting_per_thread: int

@@ -35,10 +35,15 @@ class ThreadKey:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who speaks: an id, unique in the platform's workspace, and the name that others see."""
+    """Who speaks: an id, and the name that others see.
+
+    The id is unique within `workspace`; on the whole platform if that is empty. Limits count a
+    person wherever the id names the same one.
+    """
 
     id: str
     name: str
+    workspace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ ParleyError
 ├── StoreUnavailable        Redis cannot be reached, or refuses to write
 ├── LeaseLost               another worker has this turn
 ├── Refused                 what a person asked for and does not get
+│   ├── NothingAsked        there is no question
 │   ├── ThreadBusy          too many turns wait in this thread
 │   ├── PersonBusy          too many turns of this person wait
 │   ├── QueueFull           too many turns wait in all
@@ -73,6 +74,12 @@ class Refused(ParleyError):
     """
 
     told = False
+
+
+class NothingAsked(Refused):
+    """The question is empty."""
+
+    apology = "Ask me something."
 
 
 class ThreadBusy(Refused):

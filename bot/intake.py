@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from bot.domain import Json, Person, Place, ThreadKey, Turn
-from bot.errors import Refused, ThreadBusy
+from bot.errors import NothingAsked, Refused, ThreadBusy
 from bot.guard import whole_characters
 from bot.history import History
 from bot.prompt import CUT, left_out, without_middle
@@ -16,6 +16,7 @@ from bot.turns import TurnQueue
 
 MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
 TOLD_SECONDS = 10.0  # for which a person who was refused need not be told again
+_TOLD = 1000  # refusals that are remembered for that
 _ENDING = 0.5  # seconds; people see the end of a reply a little before it is stored
 
 
@@ -25,7 +26,7 @@ class Intake:
     def __init__(self, *, queue: TurnQueue, history: History) -> None:
         self._queue = queue
         self._history = history
-        # Who was refused what and in which channel, and when, in monotonic seconds.
+        # Who was refused what and in which channel, and when, in monotonic seconds, oldest first.
         self._told: dict[tuple[str, ...], float] = {}
 
     async def admit(self, turn: Turn) -> bool:
@@ -34,6 +35,8 @@ class Intake:
         Raises Refused (its `apology` is for the person) and StoreUnavailable.
         """
         try:
+            if not turn.text.strip():
+                raise NothingAsked
             return await self._queue.admit(_whole(_bounded(turn)))
         except Refused as refused:
             refused.told = self._has_told(turn, refused)
@@ -94,9 +97,17 @@ class Intake:
 
     def _has_told(self, turn: Turn, refused: Refused) -> bool:
         now, key = time.monotonic(), turn.key
-        self._told = {who: at for who, at in self._told.items() if now - at < TOLD_SECONDS}
+        while self._told and (self._oldest <= now - TOLD_SECONDS or len(self._told) >= _TOLD):
+            del self._told[next(iter(self._told))]
         who = (type(refused).__name__, key.platform, key.workspace, key.channel, turn.person.id)
-        return self._told.setdefault(who, now) != now
+        if who in self._told:
+            return True
+        self._told[who] = now
+        return False
+
+    @property
+    def _oldest(self) -> float:
+        return next(iter(self._told.values()))
 
 
 def _bounded(turn: Turn) -> Turn:
@@ -123,7 +134,7 @@ def _whole(turn: Turn) -> Turn:
 
 
 def _whole_person(person: Person) -> Person:
-    return Person(whole_characters(person.id), whole_characters(person.name))
+    return replace(person, id=whole_characters(person.id), name=whole_characters(person.name))
 
 
 def _whole_place(place: Place) -> Place:

@@ -17,6 +17,7 @@
 --   open, open:<person>  sets of turns that are admitted and have no outcome yet
 --   running:<person>     set of turns that workers are busy with
 --   history:<thread>     list of exchanges
+--   kept:<person>        list of turns that have ended, oldest first, each behind the bytes of all up to it
 --   posted:<message>     the thread in which a surface posted a message
 --   pressed:<press>      a press of Regenerate that was heeded
 --   mend:<platform>      sorted set of turns that have ended, by the time (ms) at which somebody looks
@@ -32,6 +33,10 @@ local PRESS_MS = 3600000
 local LOOKS = 20
 -- About as long as an answer takes.
 local YIELD_US = 30000000
+-- Bytes that the record of a turn takes beside its texts, and the way from its message to the thread.
+local RECORD = 2000
+-- How many times its places a thread takes when many people ask there.
+local CROWD = 4
 
 local function key(...)
   return prefix .. table.concat({...}, ':')
@@ -112,23 +117,109 @@ local function last_remembered(thread)
   return line and cjson.decode(line).turn_id or ''
 end
 
+-- The oldest exchanges go; the newest stays, however long it is.
+local function shorten(history, limit, most_bytes)
+  local lines, kept, size = redis.call('LRANGE', history, -limit, -1), 0, 0
+  for at = #lines, 1, -1 do
+    size = size + #lines[at]
+    if kept > 0 and size > tonumber(most_bytes) then break end
+    kept = kept + 1
+  end
+  redis.call('LTRIM', history, -kept, -1)
+end
+
 -- A turn that is answered anew is still the last one: nothing else was at work in its thread.
-local function remember(thread, id, exchange, limit)
+local function remember(thread, id, exchange, limit, most_bytes)
   local history = key('history', thread)
   if last_remembered(thread) == id then
     redis.call('LSET', history, -1, exchange)
   else
     redis.call('RPUSH', history, exchange)
   end
-  redis.call('LTRIM', history, -tonumber(limit), -1)
+  shorten(history, limit, most_bytes)
   keep(history)
 end
 
 local function forget_exchange(thread, id)
   local history = key('history', thread)
   for _, line in ipairs(redis.call('LRANGE', history, 0, -1)) do
-    if cjson.decode(line).turn_id == id then redis.call('LREM', history, 1, line) end
+    if string.find(line, id, 1, true) and cjson.decode(line).turn_id == id then
+      redis.call('LREM', history, 1, line)
+    end
   end
+end
+
+-- A record is JSON that ends with the question. So it can be taken out and put back without reading
+-- the rest: cjson rounds large numbers. `head` is what stands before it.
+local function with_question(head, text)
+  return head .. ', "text": ' .. text .. '}'
+end
+
+local NO_QUESTION = with_question('', '""')
+
+-- Replace the question in a turn's record. One that an older version wrote stays as it is.
+local function put_question(id, text)
+  local known = redis.call('HMGET', key('turn', id), 'body', 'head_size')
+  if not known[2] then return end
+  redis.call('HSET', key('turn', id), 'body', with_question(string.sub(known[1], 1, known[2]), text))
+end
+
+local function drop_question(id)
+  put_question(id, '""')
+end
+
+local function lacks_question(id)
+  local body = redis.call('HGET', key('turn', id), 'body') or ''
+  return string.sub(body, -#NO_QUESTION) == NO_QUESTION
+end
+
+-- The thread's last exchange is this turn's.
+local function recall_question(id, thread)
+  local exchange = cjson.decode(redis.call('LINDEX', key('history', thread), -1))
+  put_question(id, cjson.encode(exchange.question))
+end
+
+-- For a while the turn is still known, so that it is not admitted again. One that is to be mended
+-- needs its record, and one that is answered anew is counted again at its end.
+local function discard(id)
+  local name, turn = key('turn', id), record(id)
+  forget_exchange(turn.thread, id)
+  local mended = redis.call('ZSCORE', key('mend', platform_of(turn.thread)), id)
+  if mended or turn.state == 'queued' or turn.state == 'running' then return end
+  redis.call('DEL', name)
+  redis.call('HSET', name, 'state', 'dropped')
+  redis.call('PEXPIRE', name, LATE_ADMISSION_MS)
+end
+
+-- Count what is kept of a turn that has ended, and discard the oldest turns of its person beyond
+-- `most_bytes`.
+local function count_kept(id, person, size, most_bytes)
+  local list = key('kept', person)
+  local last = redis.call('LINDEX', list, -1) or '0'
+  local total = tonumber(string.match(last, '^%d+')) + size
+  local mark = string.format('%.0f', total)
+  redis.call('RPUSH', list, mark .. ' ' .. id)
+  redis.call('HSET', key('turn', id), 'kept', mark)
+  keep(list)
+  while true do
+    local upto, oldest = string.match(redis.call('LINDEX', list, 0), '^(%d+) (.*)$')
+    if total - upto < tonumber(most_bytes) then return end
+    redis.call('LPOP', list)
+    -- One that was answered anew since is counted there.
+    if redis.call('HGET', key('turn', oldest), 'kept') == upto then discard(oldest) end
+  end
+end
+
+-- One person fills the thread's places at most: a question beyond them is taken from somebody who has
+-- none there.
+local function is_thread_full(thread, person, limit)
+  local ids = redis.call('LRANGE', key('mailbox', thread), 0, -1)
+  if #ids < tonumber(limit) then return false end
+  if #ids >= CROWD * limit then return true end
+  for _, id in ipairs(ids) do
+    if redis.call('HGET', key('turn', id), 'person') == person then return true end
+  end
+  return false
 end
 
 -- '' when there is room for one more.
@@ -164,18 +255,19 @@ end
 
 local verbs = {}
 
-function verbs.admit(id, thread, person, body, thread_limit, person_limit, total_limit)
+function verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit)
   local known = redis.call('HMGET', key('turn', id), 'state', 'body')
   if known[1] then
-    -- The same body may be the same call, sent again because its answer was lost.
-    return known[1] ~= 'dropped' and known[2] == body and 'admitted' or 'duplicate'
+    -- The same turn may be the same call, sent again because its answer was lost.
+    local same = known[2] and string.sub(known[2], 1, #head) == head
+    return known[1] ~= 'dropped' and same and 'admitted' or 'duplicate'
   end
-  if redis.call('LLEN', key('mailbox', thread)) >= tonumber(thread_limit) then return 'thread' end
+  if is_thread_full(thread, person, thread_limit) then return 'thread' end
   local full = refusal(person, person_limit, total_limit)
   if full ~= '' then return full end
 
   redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, 'tries', 0,
-    'thread', thread, 'person', person, 'body', body)
+    'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
   enqueue(id, thread, person)
   return 'admitted'
 end
@@ -197,7 +289,10 @@ function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   if full ~= '' then return full end
 
   redis.call('SET', pressed, id, 'PX', PRESS_MS)
-  if last == id then redis.call('HSETNX', name, 'former', kept[4]) end
+  if last == id then
+    redis.call('HSETNX', name, 'former', kept[4])
+    recall_question(id, turn.thread)
+  end
   redis.call('HSET', name, 'state', 'queued', 'tries', 0, 'shown', '')
   if place ~= '' then redis.call('HSET', name, 'pressed_at', place) end
   redis.call('HDEL', name, 'stop', 'furthest', 'rest')
@@ -252,6 +347,8 @@ function verbs.take(platform, entry, worker, person_cap)
   redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
   local fence = redis.call('HINCRBY', key('turn', id), 'fence', 1)
   local tries = redis.call('HINCRBY', key('turn', id), 'tries', 1)
+  -- An older version queues a turn anew without its question.
+  if lacks_question(id) and last_remembered(thread) == id then recall_question(id, thread) end
   local known = redis.call('HMGET', key('turn', id),
     'body', 'pressed_at', 'stop', 'former', 'pages', 'shown', 'cuts', 'rest')
   return {id, fence, tries, known[1], known[2] or '{}', known[3] or '', known[4] or '',
@@ -295,16 +392,18 @@ end
 
 -- Repeating it, because its answer was lost, changes nothing. `landed` is the time (ms) after which a
 -- write of an earlier try has arrived, or never will.
-function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange, history_limit, landed)
+function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange,
+    landed, history_limit, history_bytes, person_bytes)
   local turn = record(id)
   if turn.fence == fence and turn.state == outcome then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
 
-  local name = key('turn', id)
+  local name, last = key('turn', id), last_remembered(turn.thread)
+  local forgotten = redis.call('HGET', name, 'forget')
   if exchange == '' then
-    redis.call('HSET', name, 'after', last_remembered(turn.thread))
-  elseif not redis.call('HGET', name, 'forget') then
-    remember(turn.thread, id, exchange, history_limit)
+    redis.call('HSET', name, 'after', last)
+  elseif not forgotten then
+    remember(turn.thread, id, exchange, history_limit, history_bytes)
     redis.call('HDEL', name, 'former', 'after')
   end
   if outcome == 'dead' then
@@ -314,6 +413,9 @@ function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange, history_
     if shown ~= '' then note_late(id, pages) end
   end
   redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown, 'cuts', cuts)
+  redis.call('HDEL', name, 'entry', 'worker', 'place', 'tries', 'furthest', 'rest', 'stop')
+  -- The history has the question. Without an exchange the record keeps it, to be answered anew.
+  if exchange ~= '' or last == id or forgotten then drop_question(id) end
   keep(name)
   -- What was posted while the store was away was not saved before.
   note_posted(turn.thread, pages)
@@ -323,6 +425,11 @@ function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange, history_
   release(id, turn)
   if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then make_ready(turn.thread) end
   wake_waiting(turn.person)
+  -- A former answer that stays is counted already.
+  if exchange ~= '' or last ~= id then
+    local text = exchange ~= '' and #exchange or redis.call('HSTRLEN', name, 'body')
+    count_kept(id, turn.person, RECORD + #shown + text, person_bytes)
+  end
   return 'ok'
 end
 
@@ -412,6 +519,7 @@ local function drop(id, turn)
   local mailbox, platform = key('mailbox', turn.thread), platform_of(turn.thread)
   local first = redis.call('LINDEX', mailbox, 0) == id
   redis.call('HSET', key('turn', id), 'state', 'dropped')
+  drop_question(id)
   redis.call('LREM', mailbox, 1, id)
   close(id, turn.person)
   if not first then return end
@@ -430,7 +538,7 @@ function verbs.forget(id)
   elseif turn.thread then
     redis.call('HSET', key('turn', id), 'forget', '1')
     forget_exchange(turn.thread, id)
-    verbs.stop(id)
+    if verbs.stop(id) == 0 then drop_question(id) end
   else
     -- Its admission may still be on the way.
     redis.call('HSET', key('turn', id), 'state', 'dropped')

@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 GROUP = "workers"
 # Leases after which a write whose answer was lost has landed, or will not.
 LANDED = 3
-HISTORY_LIMIT = 200  # exchanges that a thread remembers; a prompt holds far fewer
 
 # What reading a turn raises where another version wrote it.
 _UNREADABLE = (ValueError, KeyError, TypeError)
@@ -49,12 +48,20 @@ _REFUSALS: dict[str, type[Refused]] = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many turns may wait, and how many of one person may run at once."""
+    """How many turns may wait, how many of one person may run at once, and how much is kept.
+
+    `history` and `history_bytes` are what a thread remembers, the newest exchange in any case:
+    more than a prompt holds. `person_bytes` is what is kept of the ended turns of a person: some
+    2,000 turns of usual length.
+    """
 
     waiting_per_thread: int
     waiting_per_person: int
     waiting: int
     running_per_person: int
+    history: int = 200
+    history_bytes: int = 500_000
+    person_bytes: int = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +129,8 @@ class TurnQueue:
         self._limits = limits
         self._lease_ms = int(lease_seconds * 1000)
         self._keep_ms = int(keep_seconds * 1000)
-        self._ending = HISTORY_LIMIT, LANDED * self._lease_ms
+        kept = limits.history, limits.history_bytes, limits.person_bytes
+        self._ending = LANDED * self._lease_ms, *kept
         source = files("bot").joinpath("turns.lua").read_text(encoding="utf-8")
         self._script = store.redis.register_script(source)
 
@@ -137,7 +145,7 @@ class TurnQueue:
             turn.id,
             str(turn.key),
             _person_key(turn),
-            json.dumps(asdict(turn), ensure_ascii=False),
+            *_body(turn),
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
@@ -380,15 +388,27 @@ def _lacks_group(error: StoreUnavailable) -> bool:
 
 
 def _person_key(turn: Turn) -> str:
-    return str(ThreadKey(turn.key.platform, turn.key.workspace, "", turn.person.id))
+    return str(ThreadKey(turn.key.platform, turn.person.workspace, "", turn.person.id))
+
+
+def _body(turn: Turn) -> tuple[str, str]:
+    """Write a turn as a JSON object without its text and its last brace, and the text."""
+    value = asdict(turn)
+    text = value.pop("text")
+    # Older versions cannot read a person with another field.
+    value["person_workspace"] = value["person"].pop("workspace")
+    head = json.dumps(value, ensure_ascii=False).removesuffix("}")
+    return head, json.dumps(text, ensure_ascii=False)
 
 
 def _turn(body: str, pressed_at: str) -> Turn:
     value = json.loads(body)
+    key = ThreadKey(**value["key"])
     return Turn(
         id=value["id"],
-        key=ThreadKey(**value["key"]),
-        person=Person(**value["person"]),
+        key=key,
+        # Older records count a person in each workspace.
+        person=Person(**value["person"], workspace=value.get("person_workspace", key.workspace)),
         text=value["text"],
         place=value["place"] | json.loads(pressed_at),
         asked_at=value["asked_at"],

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from bot.budget import EditBudgets
 from bot.domain import Delta, EditBudget, Message, Page, Person, Place, Shown, ThreadKey, Turn
-from bot.errors import MessageGone, ModelError, SurfaceError, WriteFailed
+from bot.errors import MessageGone, ModelError, NothingAsked, SurfaceError, WriteFailed
 from bot.intake import Intake
 from bot.ports import Surface
 from bot.reply import Reply
@@ -192,6 +192,7 @@ class FakeIntake(Intake):
         self.forgotten: list[str] = []
         self.called: list[tuple[ThreadKey, Person]] = []
         self.threads: dict[str, ThreadKey] = {}
+        self.helped: set[tuple[str, str]] = set()
 
     @property
     def texts(self) -> list[str]:
@@ -202,6 +203,11 @@ class FakeIntake(Intake):
         return self.turns[-1]
 
     async def admit(self, turn: Turn) -> bool:
+        if not turn.text:
+            refused = NothingAsked()
+            refused.told = (turn.key.channel, turn.person.id) in self.helped
+            self.helped.add((turn.key.channel, turn.person.id))
+            raise refused
         self._refuse()
         await asyncio.sleep(self.slow)
         self.asked.append(turn.id)

@@ -244,12 +244,44 @@ async def test_an_empty_mention_gets_one_line_of_help() -> None:
 
         said = await emulator.say(emulator.channel_id, ada, f" {emulator.bot_mention} ")
         await emulator.redeliver(said)
-        await until(lambda: len([one for one in emulator.requests if is_said(one)]) > 1)
+        await until(lambda: any(is_said(one) for one in emulator.requests))
 
         _, help_line = emulator.screen(emulator.channel_id)
         assert help_line.reply_to == said
         assert "question" in help_line.text
         assert not intake.turns
+
+
+async def test_empty_mentions_without_end_get_one_line_of_help() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada, place = emulator.user("Ada"), emulator.channel_id
+        for _ in range(20):
+            await emulator.say(place, ada, emulator.bot_mention)
+        await emulator.say(place, ada, f"{emulator.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        await until(lambda: any(is_said(one) for one in emulator.requests))
+        await emulator.say(place, ada, f"{emulator.bot_mention} and how?")
+        await until(lambda: len(intake.turns) == 2)
+
+        assert len([one for one in emulator.requests if is_said(one)]) == 1
+
+
+async def test_words_that_discord_is_slow_to_take_do_not_pile_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake = FakeIntake()
+    intake.refuses = ThreadBusy()
+    caplog.set_level("INFO", "adapters.discord.gateway")
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        emulator.fail("POST .*/messages", "hang", times=1000)
+
+        for number in range(120):
+            person = emulator.user(f"P{number}")
+            await emulator.say(emulator.dm(person), person, "why?")
+
+        await until(lambda: caplog.text.count("too many are on their way") == 20)
 
 
 async def test_a_refused_turn_is_answered_with_its_apology() -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from bot.domain import Exchange, Person, Place, ThreadKey, Turn
+from bot.errors import NothingAsked
 from bot.history import History, encode
 from bot.intake import MAX_QUESTION, Intake
 from bot.prompt import CUT
@@ -53,12 +58,14 @@ async def test_a_turn_with_halves_of_characters_is_kept_whole(store: Store) -> N
     key = ThreadKey("console", "local", HALF, "t1")
     place: Place = {"names": [HALF, {HALF: JOINED}], "count": 3, "is_dm": True, "none": None}
 
-    turn = await admitted(store, Turn(HALF, key, Person(HALF, HALF), f"{HALF}?", place, 1000.0))
+    turn = await admitted(
+        store, Turn(HALF, key, Person(HALF, HALF, "T1"), f"{HALF}?", place, 1000.0)
+    )
 
     assert turn == Turn(
         WHOLE,
         ThreadKey("console", "local", WHOLE, "t1"),
-        Person(WHOLE, WHOLE),
+        Person(WHOLE, WHOLE, "T1"),
         f"{WHOLE}?",
         {"names": [WHOLE, {WHOLE: "\U0001f600"}], "count": 3, "is_dm": True, "none": None},
         1000.0,
@@ -73,3 +80,25 @@ async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> 
     await an_intake(store, a_queue(store)).call(KEY, Person("u1", HALF))
 
     assert [each.person.name for each in await history.read(KEY)] == [WHOLE]
+
+
+async def test_who_asks_nothing_again_and_again_is_told_once(store: Store) -> None:
+    queue = TurnQueue(
+        store=store, worker="w1", limits=Limits(1, 1, 1, 1), lease_seconds=1, keep_seconds=60
+    )
+    intake = Intake(queue=queue, history=History(store=store, keep_seconds=60))
+    key = ThreadKey("console", "local", "ann", "t1")
+    empty = Turn("console:1", key, Person("u1", "Ann"), " \n", {}, 1000.0)
+
+    told = [await asked_nothing(intake, replace(empty, id=f"console:{n}")) for n in range(3)]
+    elsewhere = await asked_nothing(intake, replace(empty, key=replace(key, channel="ben")))
+
+    assert told == [False, True, True]
+    assert not elsewhere
+    assert await queue.depth() == 0
+
+
+async def asked_nothing(intake: Intake, turn: Turn) -> bool:
+    with pytest.raises(NothingAsked) as caught:
+        await intake.admit(turn)
+    return caught.value.told

@@ -37,7 +37,7 @@ async def test_ask_posts_the_question_and_is_answered_in_its_thread(transport: T
         assert delivery.seconds < 2
         assert turn.id.startswith(f"slack:{slack.team_id}:cmd:")
         assert turn.key == ThreadKey("slack", slack.team_id, slack.channel_id, question.ts)
-        assert turn.person == Person(ann, "Ann")
+        assert turn.person == Person(ann, "Ann", slack.team_id)
         assert turn.text == "why is <b> & so on?"
         assert turn.place["thread"] == turn.place["question"] == question.ts
 

@@ -103,7 +103,7 @@ async def test_a_dm_waits_for_no_name() -> None:
         await slack.say(slack.dm(ann), ann, "why?")
         await until(lambda: intake.turns)
 
-        assert intake.last.person == Person(ann, ann)
+        assert intake.last.person == Person(ann, ann, slack.team_id)
         assert not any(call.method == "users.info" for call in slack.requests)
 
 
@@ -230,9 +230,9 @@ async def test_a_question_that_begins_a_thread_is_admitted_before_its_author_has
 
         asked, again = intake.turns
         assert slack.deliveries[0].seconds < 0.2
-        assert asked.person == Person(ann, ann)
+        assert asked.person == Person(ann, ann, slack.team_id)
         assert intake.called == [(asked.key, Person(ann, "Ann"))]
-        assert again.person == Person(ann, "Ann")
+        assert again.person == Person(ann, "Ann", slack.team_id)
 
 
 async def test_a_name_that_cannot_be_stored_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -257,7 +257,7 @@ async def test_a_name_that_slack_does_not_tell_is_the_id(how: dict[str, object])
         await slack.say(slack.channel_id, ann, f"{slack.bot_mention} hello <@U0NOBODY>")
         await until(lambda: intake.turns)
 
-        assert intake.last.person == Person(ann, ann)
+        assert intake.last.person == Person(ann, ann, slack.team_id)
         assert intake.last.text == "hello @U0NOBODY"
 
 
@@ -307,15 +307,17 @@ async def test_of_words_to_people_the_last_are_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("adapters.slack.inbound._REMEMBERED", 1)
-    async with SlackEmulator() as slack, hearing(slack, FakeIntake()):
-        ann = slack.user("Ann")
-        said = [await slack.say(slack.channel_id, ann, slack.bot_mention) for _ in range(2)]
-        await until(lambda: posts(slack) == 2)
+    intake = FakeIntake()
+    intake.refuses = ThreadBusy()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, place = slack.user("Ann"), slack.channel_id
+        said = [await slack.say(place, ann, f"{slack.bot_mention} why?") for _ in range(2)]
+        await until(lambda: len(slack.ephemerals) == 2)
 
         for ts in reversed(said):
             await slack.redeliver(ts)
 
-        await until(lambda: posts(slack) == 3)
+        await until(lambda: len(slack.ephemerals) == 3)
 
 
 async def test_an_empty_mention_that_becomes_a_question_is_a_turn() -> None:
@@ -402,6 +404,40 @@ async def test_a_flood_of_refused_questions_is_told_once() -> None:
         await until(lambda: len(slack.deliveries) == 3)
 
         assert posts(slack) == 1
+
+
+async def test_empty_mentions_without_end_get_one_line_of_help() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, place = slack.user("Ann"), slack.channel_id
+        for _ in range(20):
+            await slack.say(place, ann, slack.bot_mention)
+        await slack.say(place, ann, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        await until(lambda: posts(slack))
+        await slack.say(place, ann, f"{slack.bot_mention} and how?")
+        await until(lambda: len(intake.turns) == 2)
+
+        assert posts(slack) == 1
+
+
+async def test_words_that_slack_is_slow_to_take_do_not_pile_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake = FakeIntake()
+    intake.refuses = ThreadBusy()
+    caplog.set_level("INFO", "adapters.slack.inbound")
+    async with SlackEmulator() as slack:
+        slack.fail("chat.postEphemeral", "hang", times=1000)
+        said = {"type": "app_mention", "channel": slack.channel_id, "text": "why?"}
+        async with joined(slack) as platform, serving(platform.handler(intake)) as url:
+            for number in range(120):
+                user, ts = slack.user(f"P{number}"), f"1700000000.{number:06}"
+                await send(slack, url, {**said, "user": user, "ts": ts})
+            await until(lambda: caplog.text.count("too many are on their way") == 20)
+
+            assert len([one for one in slack.requests if one.method == "chat.postEphemeral"]) <= 100
 
 
 async def test_a_refused_dm_gets_an_apology_as_a_message() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import redis.asyncio
@@ -205,16 +206,6 @@ async def test_a_limit_refuses_and_stores_nothing(
     assert await queue.depth() == 2
     await finish(queue, await take(queue))
     assert await queue.admit(a_turn(3))
-
-
-async def test_who_has_the_same_id_elsewhere_is_somebody_else(store: Store) -> None:
-    queue = a_queue(store, waiting_per_person=1)
-    await queue.admit(a_turn(1))
-
-    with pytest.raises(PersonBusy):
-        await queue.admit(a_turn(2, key=replace(KEY, channel="another")))
-    assert await queue.admit(a_turn(3, key=replace(KEY, workspace="another")))
-    assert await queue.admit(a_turn(4, key=replace(KEY, platform="slack")))
 
 
 async def test_a_person_runs_no_more_turns_than_the_cap(store: Store) -> None:
@@ -612,6 +603,117 @@ async def test_a_turn_handed_over_at_shutdown_spends_no_try(store: Store) -> Non
     assert (taken.tries, taken.fence) == (1, 2)
 
 
+BOB, CLEO = Person("u2", "Bob"), Person("u3", "Cleo")
+
+
+async def test_a_thread_that_one_person_fills_still_takes_a_question_of_each_other(
+    store: Store,
+) -> None:
+    queue = a_queue(store, waiting_per_thread=2)
+    asked = [(ANN, 1), (ANN, 2), (BOB, 3), (CLEO, 4)]
+
+    for person, number in asked:
+        await queue.admit(a_turn(number, person=person))
+    for person in (ANN, BOB):
+        with pytest.raises(ThreadBusy):
+            await queue.admit(a_turn(5, person=person))
+
+    order = [await taken_and_ended(queue) for _ in asked]
+    assert order == [f"console:{number}" for _, number in asked]
+
+
+async def test_a_thread_takes_no_crowd_without_end(store: Store) -> None:
+    queue = a_queue(store, waiting_per_thread=2)
+    for number in range(8):
+        await queue.admit(a_turn(number, person=Person(f"u{number}", "")))
+
+    with pytest.raises(ThreadBusy):
+        await queue.admit(a_turn(8, person=BOB))
+
+
+async def in_servers(queue: TurnQueue, *numbers: int, person: Person = ANN) -> None:
+    """Ask in a server for each number."""
+    for number in numbers:
+        await queue.admit(a_turn(number, key=replace(KEY, workspace=f"s{number}"), person=person))
+
+
+async def test_a_person_fills_the_queue_from_no_number_of_servers(store: Store) -> None:
+    queue = a_queue(store, waiting_per_person=2)
+    await in_servers(queue, 1, 2)
+
+    with pytest.raises(PersonBusy):
+        await in_servers(queue, 3)
+
+    assert await queue.depth() == 2
+
+
+async def test_a_person_takes_no_more_workers_from_several_servers(store: Store) -> None:
+    queue = a_queue(store, running_per_person=1)
+    await in_servers(queue, 1, 2)
+    first = await take(queue)
+
+    second_waits = await nothing_to_take(queue)
+    await finish(queue, first)
+
+    assert second_waits
+    assert await first_to_take(queue) == "console:2"
+
+
+async def test_nobody_waits_for_what_another_asks_in_many_servers(store: Store) -> None:
+    queue = a_queue(store, running_per_person=9)
+    await in_servers(queue, 1, 2, 3)
+    await in_servers(queue, 4, person=BOB)
+
+    order = [await first_to_take(queue) for _ in range(4)]
+
+    assert order == ["console:1", "console:4", "console:2", "console:3"]
+
+
+async def test_people_of_one_id_in_two_workspaces_are_two(store: Store) -> None:
+    queue = a_queue(store, waiting_per_person=1)
+    here, there = replace(ANN, workspace="T1"), replace(ANN, workspace="T2")
+
+    await in_servers(queue, 1, person=here)
+    await in_servers(queue, 2, person=there)
+
+    with pytest.raises(PersonBusy):
+        await in_servers(queue, 3, person=here)
+
+
+async def test_a_turn_that_an_older_version_admitted_ends_where_that_counted_it(
+    store: Store,
+) -> None:
+    queue, old = a_queue(store), "console:local::u1"
+    await admit_as_before(store, a_turn(1), person=old)
+
+    taken = await take(queue)
+    at_work = await store.command("SMEMBERS", store.key("running", old))
+    await finish(queue, taken)
+
+    assert taken.turn == replace(a_turn(1), person=replace(ANN, workspace="local"))
+    assert at_work == {"console:1"}
+    for name in ("open", "running"):
+        assert await store.command("EXISTS", store.key(name, old)) == 0
+    assert await history(store) == ["console:1"]
+    await press(queue, 1)
+    assert (await take(queue)).turn.text == "question 1"
+
+
+async def admit_as_before(store: Store, turn: Turn, *, person: str) -> None:
+    """Store a turn as the version before did, with a person in each workspace."""
+    body = asdict(turn)
+    del body["person"]["workspace"]
+    thread, platform = str(turn.key), turn.key.platform
+    fields = ("state", "queued", "fence", 0, "tries", 0, "place", 1)
+    known = ("thread", thread, "person", person, "body", json.dumps(body))
+    await store.command("HSET", store.key("turn", turn.id), *fields, *known)
+    await store.command("ZADD", store.key("open"), 1, turn.id)
+    await store.command("SADD", store.key("open", person), turn.id)
+    await store.command("RPUSH", store.key("mailbox", thread), turn.id)
+    await store.command("ZADD", store.key("line", platform), 1, thread)
+    await store.command("XADD", store.key("ready", platform), "*", "platform", platform)
+
+
 async def refused(intake: Intake, turn: Turn) -> bool:
     with pytest.raises(PersonBusy) as caught:
         await intake.admit(turn)
@@ -783,15 +885,26 @@ async def test_what_is_tried_later_and_what_was_given_up_expire_too(store: Store
         assert await store.command("TTL", store.key(*name)) > 50
 
 
-async def test_a_thread_remembers_its_last_exchanges_only(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bot.turns.HISTORY_LIMIT", 2)
-    queue = a_queue(store)
+async def test_a_thread_remembers_its_last_exchanges_only(store: Store) -> None:
+    queue = a_queue(store, history=2)
 
     await answered(queue, 1, 2, 3)
 
     assert await history(store) == ["console:2", "console:3"]
+
+
+async def test_a_thread_remembers_no_more_than_so_many_bytes(store: Store) -> None:
+    queue = a_queue(store, history_bytes=1000)
+
+    await answered(queue, 1, 2, answer="ü" * 150)
+    two = await history(store)
+    await answered(queue, 3, answer="a" * 400)
+    few = await history(store)
+    await answered(queue, 4, answer="a" * 5000)
+
+    assert two == ["console:1", "console:2"]
+    assert few == ["console:2", "console:3"]
+    assert await history(store) == ["console:4"]
 
 
 async def names(store: Store) -> list[str]:

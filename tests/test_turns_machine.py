@@ -43,7 +43,14 @@ T = TypeVar("T")
 EXAMPLES = int(os.environ.get("PARLEY_EXAMPLES", "60"))
 PHASES = (Phase.generate, Phase.shrink)  # explaining a failure takes minutes
 STEPS = 80
-LIMITS = Limits(waiting_per_thread=3, waiting_per_person=4, waiting=7, running_per_person=1)
+LIMITS = Limits(
+    waiting_per_thread=3,
+    waiting_per_person=4,
+    waiting=7,
+    running_per_person=1,
+    person_bytes=5000,  # three turns
+)
+RECORD = 2000  # bytes that each turn counts beside its texts
 PEOPLE = {name: Person(name, name) for name in ("ann", "ben", "cleo")}
 THREADS = {name: ThreadKey("console", "local", "c", name) for name in ("t1", "t2", "t3")}
 WORKERS = ("w1", "w2")
@@ -73,6 +80,8 @@ class Known:
     forgotten: bool = False
     late: tuple[str, ...] = ()  # what those who lost it have posted
     looks: int = 0
+    counted: int = 0  # its newest entry among what is kept of its person
+    gone: bool = False  # with its record, to make room for newer ones
 
     @property
     def open(self) -> bool:
@@ -115,6 +124,8 @@ class Model:
         self.pressed: set[str] = set()
         self.dead: list[str] = []
         self.mend: dict[str, int] = {}  # to each turn its claim, DUE or LANDING
+        # Of each person the turns that ended, each with the number of its entry and its bytes.
+        self.kept: dict[str, list[tuple[str, int, int]]] = {name: [] for name in PEOPLE}
         self.clock = 0
 
     def open(self, person: str = "") -> list[Known]:
@@ -130,7 +141,9 @@ class Model:
         return QueueFull if len(self.open()) >= LIMITS.waiting else None
 
     def refusal(self, turn: Turn) -> type[Refused] | None:
-        if len(self.threads[turn.key.thread].mailbox) >= LIMITS.waiting_per_thread:
+        mailbox = self.threads[turn.key.thread].mailbox
+        there = {self.turns[one].person for one in mailbox}
+        if len(mailbox) >= LIMITS.waiting_per_thread and turn.person.id in there:
             return ThreadBusy
         return self.full(turn.person.id)
 
@@ -179,9 +192,12 @@ class Model:
         self.enqueue(turn_id)
         return None
 
-    def finish(self, turn_id: str, outcome: Outcome, shown: Shown, answer: str) -> None:
+    def finish(
+        self, turn_id: str, outcome: Outcome, shown: Shown, answer: str, *, size: int
+    ) -> None:
         known = self.turns[turn_id]
         thread = self.threads[known.thread]
+        counts = bool(answer) or thread.last != turn_id
         if not answer:
             known.after = thread.last
         elif not known.forgotten:
@@ -196,6 +212,24 @@ class Model:
         thread.mailbox.remove(turn_id)
         if known.fence > 1 or outcome == "dead":
             self.mend[turn_id], known.looks = LANDING, 0
+        if counts:
+            self.count(turn_id, size)
+
+    def count(self, turn_id: str, size: int) -> None:
+        known, self.clock = self.turns[turn_id], self.clock + 1
+        kept, known.counted = self.kept[known.person], self.clock
+        kept.append((turn_id, self.clock, size))
+        while sum(size for _, _, size in kept[1:]) >= LIMITS.person_bytes:
+            oldest, entry, _ = kept.pop(0)
+            if self.turns[oldest].counted == entry:
+                self.discard(oldest)
+
+    def discard(self, turn_id: str) -> None:
+        known = self.turns[turn_id]
+        thread = self.threads[known.thread]
+        thread.history = [one for one in thread.history if one[0] != turn_id]
+        if not known.open and turn_id not in self.mend:
+            known.state, known.gone = "dropped", True
 
     def may_be_mended(self, turn_id: str) -> bool:
         known = self.turns[turn_id]
@@ -391,14 +425,19 @@ class Queue(RuleBasedStateMachine):
         holds = self.holds(taken)
         repeated = known.fence == taken.fence and known.state == outcome
         shown = Shown((f"{turn.id}-end",), answer, answer, outcome=outcome)
+        exchange = known.exchange(answer) if answer else None
 
-        got = self.lost(
-            self.queues[worker].finish(taken, shown, known.exchange(answer) if answer else None)
-        )
+        got = self.lost(self.queues[worker].finish(taken, shown, exchange))
 
         assert got is (None if holds or repeated else LeaseLost)
         if holds:
-            self.model.finish(turn.id, outcome, shown, answer)
+            body = self.command("HGET", self.here.key("turn", turn.id), "body")
+            assert isinstance(body, str)
+            text = encode(exchange) if exchange else body
+            size = RECORD + len(answer.encode()) + len(text.encode())
+            self.model.finish(turn.id, outcome, shown, answer, size=size)
+            in_history = self.model.threads[known.thread].last == turn.id
+            assert (turn.text not in body) == (in_history or known.forgotten)
             known.saved = True
             self.release(turn.id)
         if known.state == outcome:
@@ -427,6 +466,8 @@ class Queue(RuleBasedStateMachine):
             _, taken = self.one_held(data)
             known = self.model.turns[taken.turn.id]
             self.run(self.queues["w1"].late(taken.turn, pages))
+            if known.gone:
+                return
             known.late, known.looks = known.late + pages, 0
             self.model.mend[taken.turn.id] = DUE
 
@@ -500,9 +541,9 @@ class Queue(RuleBasedStateMachine):
         data=st.data(),
         person=st.sampled_from([*sorted(PEOPLE), *[""] * 5]),
         press=st.integers(0, 1),
-        goes_on=st.booleans(),
+        answer=st.sampled_from([None, "", "said"]),
     )
-    def regenerate(self, data: st.DataObject, person: str, press: int, goes_on: bool) -> None:
+    def regenerate(self, data: st.DataObject, person: str, press: int, answer: str | None) -> None:
         """Press the button of an answer, mostly the last of its thread, mostly as its asker."""
         threads = [thread for thread in self.model.threads.values() if thread.last]
         idle = [thread.last for thread in threads if not thread.mailbox]
@@ -518,8 +559,8 @@ class Queue(RuleBasedStateMachine):
         pressing = self.queues["w1"].regenerate(turn_id, person_id=person, press_id=press_id)
 
         assert self.refused(pressing) is expected
-        if goes_on:
-            self.work_through("w1", "said")
+        if answer is not None:
+            self.work_through("w1", answer)
 
     @rule(thread=st.sampled_from(sorted(THREADS)))
     def reset(self, thread: str) -> None:
@@ -570,13 +611,14 @@ class Queue(RuleBasedStateMachine):
 
     @invariant()
     def holds_at_every_moment(self) -> None:
-        model, people = self.model, [f"console:local::{person}" for person in PEOPLE]
+        model, people = self.model, [f"console:::{person}" for person in PEOPLE]
         keys = [str(key) for key in THREADS.values()]
         self.ask("ZCARD", "open", expect=len(model.open()))
         self.ask("XLEN", "dead", expect=len(model.dead))
         for person, name in zip(PEOPLE, people, strict=True):
             self.ask("SCARD", "open", name, expect=len(model.open(person)))
             self.ask("SCARD", "running", name, expect=model.running(person))
+            self.ask("LLEN", "kept", name, expect=len(model.kept[person]))
         for key, thread in zip(keys, model.threads.values(), strict=True):
             self.ask("LRANGE", "mailbox", key, 0, -1, expect=thread.mailbox)
             lines = [encode(model.turns[one].exchange(answer)) for one, answer in thread.history]
@@ -612,7 +654,7 @@ class Queue(RuleBasedStateMachine):
         assert self.model.open() == []
         self.holds_at_every_moment()
         for turn_id in admitted:
-            assert self.ended(turn_id) == "done"
+            assert self.model.turns[turn_id].gone or self.ended(turn_id) == "done"
         assert self.size("XLEN", "ready", "console") == 0
         assert not any(self.places())
         self.land()
@@ -711,7 +753,7 @@ class Queue(RuleBasedStateMachine):
 
     def places(self) -> list[list[str]]:
         """Return the threads in each of the places where one with work may stand."""
-        waiting = [("waiting", f"console:local::{person}") for person in PEOPLE]
+        waiting = [("waiting", f"console:::{person}") for person in PEOPLE]
         self.ask("ZRANGE", "line", "console", 0, -1)
         self.ask("HVALS", "held", "console")
         for kind, name in (("later", "console"), *waiting):

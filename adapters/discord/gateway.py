@@ -25,7 +25,7 @@ from adapters.discord.roles import OwnRoles
 from adapters.discord.shard import Shard
 from adapters.discord.surface import REGENERATE, REGENERATE_LABEL, STOP
 from bot.domain import ThreadKey
-from bot.errors import HasEnded, Refused, StoreUnavailable, SurfaceError
+from bot.errors import HasEnded, NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake import Intake
 from bot.tasks import cancelled
 
@@ -45,6 +45,7 @@ _DECLINED = (
 _INTAKE_TIMEOUT = 2.0  # seconds, of the three that Discord waits for an answer
 _CLOSE_TIMEOUT = 5.0  # seconds; discord.py 2.7.1 would wait 30 for the other side
 _LOOK_AGAIN = 2.0  # seconds between two passes for what was missed
+_TELLING = 100  # words to people that are on their way at once; further ones are dropped
 _LOOKED_UP = 10_000  # channels that are remembered where the gateway has not shown them
 
 
@@ -83,6 +84,7 @@ class Gateway(discord.Client):
         self._looked_up: OrderedDict[int, inbound.Channel] = OrderedDict()
         self._roles = OwnRoles(self)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._telling = asyncio.Semaphore(_TELLING)
 
     async def serve(self, token: str, *, registers: bool) -> None:
         """Log in, register /ask if asked to, and hand over events until it ends for good."""
@@ -247,10 +249,8 @@ class Gateway(discord.Client):
         if inbound.has_threads(channel) and not called and goes_on is None:
             return
         text = inbound.text_of(message, self._id, role_id=self._roles.of(message))
-        if not text:
-            # Without the Message Content intent a reply that calls nobody is empty, too.
-            if called or isinstance(channel, discord.DMChannel):
-                self._start(self._tell(message, self._help(message)))
+        # Without the Message Content intent a reply that calls nobody is empty, too.
+        if not text and not called and not isinstance(channel, discord.DMChannel):
             return
         turn = inbound.message_turn(
             message, channel, text=text, goes_on=goes_on, threads=self._threads
@@ -259,7 +259,9 @@ class Gateway(discord.Client):
             await self._intake.admit(turn)
         except Refused as refused:
             if not refused.told:
-                self._start(self._tell(message, refused.apology))
+                asked_nothing = isinstance(refused, NothingAsked)
+                words = self._help(message) if asked_nothing else refused.apology
+                self._start(self._tell(message, words))
 
     def _help(self, message: discord.Message) -> str:
         # Guess: for a mention of the role alone Discord sends no text without the Message Content
@@ -296,7 +298,10 @@ class Gateway(discord.Client):
         return await self._intake.thread_of("discord", str(answered))
 
     async def _tell(self, message: discord.Message, text: str) -> None:
-        async with translated():
+        if self._telling.locked():
+            _log.info("Message %d gets no word: too many are on their way", message.id)
+            return
+        async with self._telling, translated():
             # With the question's id as nonce it is said once, whoever else heard the question.
             await message.reply(text, mention_author=False, nonce=message.id)
 

@@ -151,4 +151,5 @@ def _key(message: discord.Message, channel: Channel) -> ThreadKey:
 
 
 def _person(user: discord.User | discord.Member) -> Person:
+    # One account has one id in every server and DM.
     return Person(id=str(user.id), name=user.display_name)

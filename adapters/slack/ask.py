@@ -58,7 +58,7 @@ class AskCommand:
         )
         if not text:
             return f"Ask me something: `{command['command']} why is the sky blue?`"
-        person = Person(command["user_id"], name)
+        person = Person(command["user_id"], name, self._identity.team)
         channel = command["channel_id"]
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
         posting = asyncio.create_task(self._post(channel, f"{name} asks: {shown}"))

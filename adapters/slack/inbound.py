@@ -16,7 +16,14 @@ from adapters.slack.errors import translated
 from adapters.slack.identity import Identity
 from adapters.slack.people import People
 from bot.domain import Json, Person, ThreadKey, Turn
-from bot.errors import HasEnded, NotRemembered, Refused, StoreUnavailable, SurfaceError
+from bot.errors import (
+    HasEnded,
+    NothingAsked,
+    NotRemembered,
+    Refused,
+    StoreUnavailable,
+    SurfaceError,
+)
 from bot.guard import escape_markup
 from bot.intake import Intake
 
@@ -28,6 +35,7 @@ HELP = "Ask me something: I read what you write in the message that mentions me,
 _SPOKEN = (None, "file_share", "me_message", "thread_broadcast")
 _SLACK_ITSELF = ("USLACKBOT", "USLACK")  # the latter writes notices into DMs (field)
 _REMEMBERED = 1000  # words to people
+_TELLING = 100  # of them that are on their way at once; further ones are dropped
 _TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 
 Event = Mapping[str, object]
@@ -104,6 +112,7 @@ class Inbound:
         # of an edited mention anew, and by then it may be a question. Another process knows nothing
         # of them: an event that Slack tells there again gets its word again.
         self._told: dict[str, None] = {}
+        self._telling = asyncio.Semaphore(_TELLING)
 
     async def on_event(self, event: Event) -> None:
         """Take an event of the Events API, subscribed to or not."""
@@ -158,19 +167,16 @@ class Inbound:
         try:
             await asked
         except (Refused, StoreUnavailable) as error:
-            self._errands.start(_shown(self._whisper(press, escape_markup(error.apology))))
+            self._errands.start(self._shown(self._whisper(press, escape_markup(error.apology))))
 
     async def _on_said(self, spoken: Said) -> None:
         if spoken.id in self._told:
             return
         text, name = await asyncio.gather(self._question(spoken), self._name(spoken))
-        if not text:
-            self._tell(spoken, HELP)
-            return
         turn = Turn(
             id=self._turn_id(spoken.channel, spoken.ts),
             key=self._key(spoken.channel, spoken.place),
-            person=Person(spoken.user, name or spoken.user),
+            person=Person(spoken.user, name or spoken.user, self._identity.team),
             text=text,
             place={
                 "channel": spoken.channel,
@@ -183,7 +189,11 @@ class Inbound:
         try:
             await self._intake.admit(turn)
         except Refused as refused:
-            if not refused.told:
+            if refused.told:
+                return
+            if isinstance(refused, NothingAsked):
+                self._tell(spoken, HELP)
+            else:
                 self._tell(spoken, refused.apology, alone=True)
         else:
             self._note(spoken.channel, spoken.place)
@@ -220,7 +230,18 @@ class Inbound:
         self._told[spoken.id] = None
         post = self._whisper if alone and not spoken.direct else self._post
         # Beside the acknowledgement: a slow post would be reason enough to tell us again.
-        self._errands.start(_shown(post(spoken, escape_markup(words))))
+        self._errands.start(self._shown(post(spoken, escape_markup(words))))
+
+    async def _shown(self, post: Coroutine[None, None, None]) -> None:
+        if self._telling.locked():
+            post.close()
+            log.info("A word to a person is dropped: too many are on their way")
+            return
+        try:
+            async with self._telling, translated():
+                await post
+        except SurfaceError as error:
+            log.warning("a word to a person was not shown: %s", error)
 
     async def _whisper(self, to: Said | Press, text: str) -> None:
         await self._client.chat_postEphemeral(
@@ -295,14 +316,6 @@ def pressed(body: Event) -> Press | None:
             return Press(f"slack:{trigger}", channel, user, place, turn_id)
         case _:
             return None
-
-
-async def _shown(post: Coroutine[None, None, None]) -> None:
-    try:
-        async with translated():
-            await post
-    except SurfaceError as error:
-        log.warning("a word to a person was not shown: %s", error)
 
 
 def team_in_place(team: str, *, identity: Identity) -> dict[str, Json]:

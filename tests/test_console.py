@@ -65,8 +65,8 @@ class FakeIntake(Intake):
         self._stopped.set()
         return True
 
-    async def forget(self, turn_id: str) -> None:
-        self.forgotten.append(turn_id)
+    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+        self.forgotten += turn_ids
 
     async def reset(self, thread: ThreadKey) -> None:
         self.resets.append(thread)

@@ -377,7 +377,7 @@ async def test_an_event_that_fails_does_not_stop_those_behind_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken(FakeIntake):
-        async def forget(self, turn_id: str) -> None:
+        async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
             raise RuntimeError("a mistake of ours")
 
     intake = Broken()

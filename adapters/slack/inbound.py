@@ -105,14 +105,14 @@ class Inbound:
         """Take an event of the Events API, subscribed to or not."""
         match event:
             case {"type": "message", "subtype": "message_deleted", "deleted_ts": str(ts)}:
-                await self._intake.forget(self._turn_id(_word(event, "channel"), ts))
+                await self._forget(event, ts)
             # What has replies is not deleted but buried under a tombstone.
             case {
                 "type": "message",
                 "subtype": "message_changed",
                 "message": {"subtype": "tombstone", "ts": str(ts)},
             }:
-                await self._intake.forget(self._turn_id(_word(event, "channel"), ts))
+                await self._forget(event, ts)
             case {"type": "app_mention" | "message"}:
                 if spoken := said(event, identity=self._identity):
                     await self._on_said(spoken)
@@ -131,6 +131,14 @@ class Inbound:
         """Take a press of the Regenerate button; where it leads to nothing, say why."""
         again = self._intake.regenerate(press.turn_id, person_id=press.user, press_id=press.id)
         await self._answered(press, again)
+
+    async def _forget(self, event: Event, ts: str) -> None:
+        before = event.get("previous_message")
+        # No question is ours, or anybody's app's. An upload of a person has a `bot_id` of null.
+        if not _TS.fullmatch(ts) or (isinstance(before, dict) and before.get("bot_id")):
+            return
+        turn_id = self._turn_id(_word(event, "channel"), ts)
+        await self._intake.forget(turn_id, asked_at=float(ts))
 
     async def _end(self, turn_id: str) -> None:
         if not await self._intake.stop(turn_id):

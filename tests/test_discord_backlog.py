@@ -371,3 +371,45 @@ async def test_an_errand_that_is_cut_off_is_not_over() -> None:
     await asyncio.gather(working, return_exceptions=True)
 
     assert not over
+
+
+async def test_deletions_do_not_stand_before_questions_of_other_places() -> None:
+    backlog, errand = Backlog(), Errands()
+    errand.away = None
+    for number in range(300):
+        backlog.add_deletion([f"another {number}"], errand("deletion"), places={1, 100 + number})
+    backlog.add(errand("anything else"))
+    backlog.add_question("1", errand("question"), place=2)
+
+    async with working(backlog):
+        await until(lambda: len(errand.done) == 302)
+
+    assert errand.done[:2] == ["anything else", "question"]
+
+
+async def test_a_question_comes_after_the_earlier_deletions_of_its_place() -> None:
+    backlog, errand = Backlog(), Errands()
+    errand.away = None
+    backlog.add_deletion(["elsewhere"], errand("deleted elsewhere"), places={1})
+    backlog.add_deletion(["here"], errand("deleted here"), places={2, 3})
+    backlog.add_question("1", errand("question"), place=3)
+    backlog.add_deletion(["later"], errand("deleted later"), places={3})
+
+    async with working(backlog):
+        await until(lambda: len(errand.done) == 4)
+
+    assert errand.done == ["deleted here", "question", "deleted elsewhere", "deleted later"]
+
+
+async def test_a_deletion_comes_after_the_admission_that_is_under_way(haste: None) -> None:
+    backlog, errand = Backlog(), Errands()
+    backlog.add_question("1", errand("question"), place=1)
+
+    async with working(backlog):
+        await until(lambda: errand.tries)
+        backlog.add_deletion(["2"], errand("deletion"), places={1})
+        backlog.add_question("3", errand("next"), place=1)
+        errand.away = None
+        await until(lambda: len(errand.done) == 3)
+
+    assert errand.done == ["question", "deletion", "next"]

@@ -339,7 +339,7 @@ async def test_a_deleted_question_is_forgotten_after_it_was_admitted() -> None:
         assert (early, intake.forgotten) == ([], [f"discord:{said}"])
 
 
-async def test_questions_that_a_moderator_sweeps_away_are_forgotten() -> None:
+async def test_questions_that_a_moderator_sweeps_away_are_forgotten_in_one_call() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
@@ -351,6 +351,7 @@ async def test_questions_that_a_moderator_sweeps_away_are_forgotten() -> None:
         await until(lambda: len(intake.forgotten) > 1)
 
         assert intake.forgotten == [f"discord:{one}" for one in said]
+        assert intake.forgets == 1
 
 
 async def test_questions_that_are_swept_away_while_the_store_is_away_are_not_admitted() -> None:

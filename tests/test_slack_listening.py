@@ -153,3 +153,25 @@ async def test_one_of_several_processes_looks(store: Store) -> None:
 
 def test_a_pass_ends_before_another_process_may_look() -> None:
     assert _TOGETHER < _LOOK_SECONDS
+
+
+@pytest.mark.parametrize("wrong", ["garbage", "", "nan"])
+async def test_a_beat_that_cannot_be_read_is_written_anew(store: Store, wrong: str) -> None:
+    listening = Listening(store, team=TEAM)
+    await store.command("SET", store.key("slack", TEAM, "heard"), wrong)
+
+    await listening.beat()
+
+    assert int(await store.command("GET", store.key("slack", TEAM, "heard"))) > 0
+
+
+async def test_records_of_another_type_are_written_anew(store: Store) -> None:
+    listening = Listening(store, team=TEAM)
+    for name in ("heard", "looking", "dms", "threads"):
+        await store.command("HSET", store.key("slack", TEAM, name), "a", "b")
+    listening.note("D1", "")
+    listening.note("C1", "1.0")
+
+    await listening.beat()
+
+    assert await listening.places() == ([("D1", "")], [("C1", "1.0")])

@@ -88,11 +88,12 @@ class SavedSession:
     async def take(self, intents: int) -> Session | None:
         """Become the holder of a session with these intents; None when there is none."""
         kept = await self._take(keys=[self._session], args=[self._holder, intents])
-        try:
-            return Session(kept[0], int(kept[1]), kept[2]) if kept else None
-        except (ValueError, TypeError) as error:
-            _log.warning("The saved session of shard %s cannot be read: %s", self._shard, error)
-            return None
+        match kept:
+            case [str(session), str(seq), str(url)] if _is_number(seq):
+                return Session(session, int(seq), url)
+            case [_, *_]:
+                _log.warning("The saved session of shard %s cannot be read", self._shard)
+        return None
 
     async def save(self, session: Session, *, intents: int, newest: int) -> bool:
         """Save how far the session is dealt with; False when another process holds one.
@@ -132,10 +133,14 @@ class SavedSession:
     async def dms(self) -> list[int]:
         """Return the DMs that people used last, the latest first."""
         found = await self._store.command("ZRANGE", self._dms, 0, -1, "REV")
-        return [int(channel) for channel in found if channel.isascii() and channel.isdecimal()]
+        return [int(channel) for channel in found if _is_number(channel)]
 
     async def may_start(self, bucket: int) -> bool:
         """Let one session begin in this bucket for a while; False when another just has."""
         gate = self._store.key("gateway", self._application, "start", str(bucket))
         milliseconds = int(_START_SECONDS * 1000)
         return bool(await self._store.command("SET", gate, "1", "NX", "PX", milliseconds))
+
+
+def _is_number(written: str) -> bool:
+    return written.isascii() and written.isdecimal() and len(written) < 20  # 64 bits

@@ -234,7 +234,7 @@ class TurnQueue:
         try:
             turn = _turn(turn_id, token.platform, key, body, pressed_at)
         except Unreadable as error:
-            log.warning("Turn %s cannot be read and is given up: %s", turn_id, error)
+            log.warning("Turn %s is given up: its record cannot be read: %s", turn_id, error)
             await self._call("give_up", token.platform, token.entry, fence, *self._ending)
             return None
         return Taken(
@@ -286,7 +286,7 @@ class TurnQueue:
             turn = _turn(turn_id, platform, key, body, pressed_at)
             return Mend(turn, read_list(late, str), int(claim))
         except Unreadable as error:
-            log.warning("Turn %s cannot be read and is not mended: %s", turn_id, error)
+            log.warning("Turn %s cannot be mended: its record cannot be read: %s", turn_id, error)
             await self._call("mended", platform, turn_id, claim)
             return None
 

@@ -305,8 +305,9 @@ async def _pages(store: Store, turn_id: str) -> AsyncGenerator[Page]:
         for _, entries in found:
             for entry, fields in entries:
                 seen = entry
-                yield Page(0, fields["text"], final=bool(fields["final"]))
-                if fields["final"]:
+                page = Page(0, fields.get("text", ""), final=bool(fields.get("final")))
+                yield page
+                if page.final:
                     return
 
 

@@ -17,25 +17,34 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- What another version wrote and cannot be read here is as if it had not been written: so is a time
+-- that is further away than any of ours.
+local function number(written, most)
+  local value = tonumber(written)
+  return value and value >= 0 and value <= most and value or nil
+end
+
 -- Answers the time to wait, the fields that book the write, and the time from now until the bucket
 -- takes another spaced one at the earliest.
 local function look(key, now, age, writes, window, shape, spaced, kept)
   local held = redis.call('HMGET', key, 'paused', 'next', 'used', 'ends', 'level', 'at')
-  local paused, after = tonumber(held[1] or 0), tonumber(held[2] or 0)
+  local paused, after = number(held[1], math.huge) or 0, number(held[2], now + 2 * window) or 0
   local wait, interval, ending = 0, 0, false
   if shape == 'slides' then
-    local made, most = tonumber(redis.call('HGET', key, 'made') or 0), writes - kept
-    local before = made >= most and redis.call('HGET', key, 'write' .. (made - most) % writes)
+    local made, most = number(redis.call('HGET', key, 'made'), 2 ^ 52) or 0, writes - kept
+    local before = made >= most
+      and number(redis.call('HGET', key, 'write' .. (made - most) % writes), now)
     wait = before and before + window - now or 0
     held = {'made', made + 1, 'write' .. made % writes, now}
   elseif shape == 'refills' then
-    local level = tonumber(held[5] or writes) + (now - tonumber(held[6] or now)) * writes / window
+    local level = number(held[5], writes) or writes
+    level = level + (now - (number(held[6], now) or now)) * writes / window
     level = math.min(level, writes) - 1
     wait = (kept - level) * window / writes
     interval = 1 / (writes / window + math.max(level, 0) / SPREAD)
     held = {'level', level, 'at', now}
   else
-    local used, ends = tonumber(held[3] or 0), tonumber(held[4] or 0)
+    local used, ends = number(held[3], 2 ^ 52) or 0, number(held[4], now + window) or 0
     if now >= ends then used, ends = 0, now + window end
     if used >= writes then
       wait = ends - now
@@ -82,7 +91,7 @@ end
 -- For so long the platform wants no write.
 function verbs.pause(length)
   local key, ends = KEYS[1], now_ms() + length
-  if ends <= tonumber(redis.call('HGET', key, 'paused') or 0) then return end
+  if ends <= (number(redis.call('HGET', key, 'paused'), math.huge) or 0) then return end
   redis.call('HSET', key, 'paused', ends)
   redis.call('PEXPIRE', key, math.max(redis.call('PTTL', key), tonumber(length)))
 end

@@ -12,7 +12,7 @@ from importlib.resources import files
 
 from bot.domain import EditBudget
 from bot.errors import StoreUnavailable, WriteDelayed
-from bot.store import Store, store_errors
+from bot.store import Store
 
 # A process alone lets windows last a little longer: writes do not arrive as evenly as they leave.
 _ALONE_WINDOW = 1.05
@@ -139,7 +139,7 @@ class EditBudgets:
     def __init__(self, *, store: Store) -> None:
         self._store = store
         source = files("bot").joinpath("budget.lua").read_text(encoding="utf-8")
-        self._script = store.redis.register_script(source)
+        self._script = store.script(source)
         self._queues: dict[str, _Queue] = {}
         self._learned: dict[str, tuple[int, float]] = {}
 
@@ -211,8 +211,7 @@ class EditBudgets:
         if self._store.is_away:
             return
         try:
-            with store_errors():
-                await self._script(keys=[self._key(budget)], args=["pause", int(seconds * 1000)])
+            await self._script(keys=[self._key(budget)], args=["pause", int(seconds * 1000)])
         except StoreUnavailable as error:
             self._store.note_away(error)
 
@@ -305,8 +304,7 @@ class EditBudgets:
         since = int(min(age, draws[0].budget.seconds) * 1000)
         words = ["take", since, *(word for draw in draws for word in draw.words)]
         try:
-            with store_errors():
-                answer = await self._script(keys=[self._key(it.budget) for it in draws], args=words)
+            answer = await self._script(keys=[self._key(it.budget) for it in draws], args=words)
         except StoreUnavailable as error:
             self._store.note_away(error)
             return None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from bot.domain import Exchange, Person, ThreadKey
+from bot.records import Unreadable, read_number, read_object, read_person, read_text
 from bot.store import Store
+
+log = logging.getLogger(__name__)
 
 
 class History:
@@ -25,7 +29,13 @@ class History:
         name = self._store.key("history", str(thread))
         lines: list[str] = await self._store.command("LRANGE", name, 0, -1)
         await self._store.command("PEXPIRE", name, self._keep_ms)
-        return await self._called(thread, [decode(line) for line in lines])
+        exchanges = [exchange for line in lines if (exchange := _readable(line))]
+        if len(exchanges) < len(lines):
+            unreadable = len(lines) - len(exchanges)
+            log.warning(
+                "Thread %s: %d exchanges cannot be read and are left out", thread, unreadable
+            )
+        return await self._called(thread, exchanges)
 
     async def call(self, thread: ThreadKey, person: Person) -> None:
         """Let what a person without a name said in the thread stand under this one.
@@ -72,12 +82,19 @@ def encode(exchange: Exchange) -> str:
 
 
 def decode(line: str) -> Exchange:
-    """Read back what `encode` wrote."""
-    value = json.loads(line)
+    """Read back what `encode` wrote, or what another version did; Unreadable."""
+    value = read_object(line)
     return Exchange(
-        turn_id=value["turn_id"],
-        person=Person(**value["person"]),
-        asked_at=value["asked_at"],
-        question=value["question"],
-        answer=value["answer"],
+        turn_id=read_text(value, "turn_id"),
+        person=read_person(value),
+        asked_at=read_number(value, "asked_at"),
+        question=read_text(value, "question"),
+        answer=read_text(value, "answer"),
     )
+
+
+def _readable(line: str) -> Exchange | None:
+    try:
+        return decode(line)
+    except Unreadable:
+        return None

@@ -75,9 +75,13 @@ class Intake:
             await asyncio.sleep(_ENDING)
             await again()
 
-    async def forget(self, turn_id: str) -> None:
-        """Drop a turn whose question was deleted: waiting, running or remembered."""
-        await self._queue.forget(turn_id)
+    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+        """Drop turns whose questions were deleted: waiting, running or remembered.
+
+        `asked_at` is when the last of them was asked, in seconds since the epoch; None if that is
+        not known.
+        """
+        await self._queue.forget(*turn_ids, asked_at=asked_at)
 
     async def call(self, thread: ThreadKey, person: Person) -> None:
         """Tell a person's name that came later than the question; raises StoreUnavailable."""

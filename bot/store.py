@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -32,6 +32,33 @@ RETRIES = 2
 RETRY_SECONDS = 0.15
 CONNECTIONS = 100
 _BESIDE = 10  # of these, for subscriptions
+# For which a key of another type is kept where nobody reads it.
+UNREADABLE_SECONDS = 7 * 24 * 3600
+_UNREADABLE = ":unreadable"
+
+# The type of the keys that a command reads or writes, by its first letter.
+_TYPES = {"G": "string", "H": "hash", "L": "list", "X": "stream", "Z": "zset"}
+
+# What stands around a script. An error would leave it half done, so `redis.call` in it moves a key
+# of another type away and goes on without it. Returns the script's own answer and the moved keys.
+_SCRIPT = """
+local server, moved = redis, {}
+local redis = setmetatable({}, {__index = server})
+function redis.call(...)
+  local answer = server.pcall(...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if not string.find(answer.err, '^WRONGTYPE') then error(answer) end
+  local name = select(2, ...)
+  server.call('RENAME', name, name .. '%(unreadable)s')
+  server.call('EXPIRE', name .. '%(unreadable)s', %(seconds)d)
+  table.insert(moved, name)
+  return server.call(...)
+end
+local function run()
+%(source)s
+end
+return {run() or false, moved}
+"""
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +82,19 @@ class _Client(redis.asyncio.Redis):
             return await super().execute_command(*words, **options)  # type: ignore[no-untyped-call]
 
 
+class Script(Protocol):
+    """A Lua script in the store; raises StoreUnavailable."""
+
+    async def __call__(self, *, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+        """Run it and return what redis-py makes of its answer."""
+        ...
+
+
 class Store:
     """One pool of connections for the process; `url` is where the server really is.
 
+    A key that has another type than a command or a script expects, because another version wrote
+    it, is moved away, and the work goes on without it.
     A command of `redis` ends within three seconds, so blocking reads may last two; pipelines and
     subscriptions have no such end. After a broken connection a command is sent again, so that it
     may run twice.
@@ -85,8 +122,27 @@ class Store:
     async def command(self, *words: str | int | float) -> Any:
         """Send one command and return what redis-py makes of its answer; StoreUnavailable."""
         with store_errors():
-            # redis-py 8.1 leaves this method, and no other, without types.
-            return await self.redis.execute_command(*words)  # type: ignore[no-untyped-call]
+            try:
+                return await self._send(*words)
+            except redis.ResponseError as error:
+                if not str(error).startswith("WRONGTYPE"):
+                    raise
+            await self._move_away(*words)
+            return await self._send(*words)
+
+    def script(self, source: str) -> Script:
+        """Return what runs a script, which has the keys of one hash tag only."""
+        words = {"unreadable": _UNREADABLE, "seconds": UNREADABLE_SECONDS, "source": source}
+        registered = self.redis.register_script(_SCRIPT % words)
+
+        async def run(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+            with store_errors():
+                answer, moved = await registered(keys=keys, args=args)
+            for key in moved:
+                _tell_of_moved(key)
+            return answer
+
+        return run
 
     async def ping(self) -> None:
         """Return when the store answered; StoreUnavailable when it did not within a second."""
@@ -105,6 +161,21 @@ class Store:
         if self._returning:
             await cancelled(self._returning)
 
+    # redis-py 8.1 leaves `execute_command`, and nothing else, without types.
+    async def _send(self, *words: str | int | float) -> Any:
+        return await self.redis.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    async def _move_away(self, command: str | int | float, *words: str | int | float) -> None:
+        expected = _TYPES[str(command)[0]]
+        for word in words:
+            key = str(word)
+            if key.startswith(self.key("")) and await self._send("TYPE", key) != expected:
+                # It may be that it is gone by now, or was never there.
+                with contextlib.suppress(redis.ResponseError):
+                    await self._send("RENAME", key, key + _UNREADABLE)
+                    await self._send("EXPIRE", key + _UNREADABLE, UNREADABLE_SECONDS)
+                    _tell_of_moved(key)
+
     def _tell_of(self, error: StoreUnavailable) -> None:
         now = asyncio.get_running_loop().time()
         if now >= self._tell_at:
@@ -119,6 +190,10 @@ class Store:
                     return await self.ping()
         finally:
             self._returning = None
+
+
+def _tell_of_moved(key: str) -> None:
+    log.warning("Key %s has an unknown type and was moved to %s", key, key + _UNREADABLE)
 
 
 @contextlib.contextmanager
@@ -174,6 +249,8 @@ def _client(url: str) -> redis.asyncio.Redis:
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
         decode_responses=True,
+        # A value that is no text fails where it is read as a record, and not the whole command.
+        encoding_errors="replace",
         max_connections=CONNECTIONS,
         timeout=CONNECT_SECONDS,
         socket_timeout=None,

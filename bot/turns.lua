@@ -1,5 +1,9 @@
 -- The durable queue: one verb per call, each atomic.
 --
+-- Older and newer versions may be at work beside this one: fields that are not known here stay as they
+-- are, and a value that cannot be read counts as missing. No value may end a script halfway, for what
+-- it has done by then stays done.
+--
 -- KEYS[1] is the prefix of all keys, with the hash tag that keeps them in one partition.
 -- ARGV[1] is the verb, ARGV[2] how long keys are kept (ms), the rest the verb's arguments in the
 -- order of its function below.
@@ -27,6 +31,7 @@
 local prefix = KEYS[1]
 local GROUP = 'workers'
 local LATE_ADMISSION_MS = 600000
+local ENDED = {done = true, stopped = true, failed = true, dead = true, dropped = true}
 -- Longer than any platform tells of a press again.
 local PRESS_MS = 3600000
 -- As many looks, and nothing helps.
@@ -69,7 +74,8 @@ end
 -- before those who came since.
 local function place_of(thread)
   local first = redis.call('LINDEX', key('mailbox', thread), 0)
-  return first and redis.call('HGET', key('turn', first), 'place') or now_us()
+  local place = first and tonumber(redis.call('HGET', key('turn', first), 'place'))
+  return place == place and place or now_us()
 end
 
 local function make_ready(thread)
@@ -80,6 +86,30 @@ local function make_ready(thread)
   keep(line, stream)
 end
 
+-- The JSON object or array; {} if it is none.
+local function decoded(json)
+  local readable, value = pcall(cjson.decode, json)
+  return readable and type(value) == 'table' and value or {}
+end
+
+-- The message ids in a JSON array.
+local function messages(json)
+  local found = {}
+  for _, message in ipairs(decoded(json)) do
+    if type(message) == 'string' then table.insert(found, message) end
+  end
+  return found
+end
+
+-- HINCRBY fails if the field is no number.
+local function count(name, field, by)
+  local value = tonumber(redis.call('HGET', name, field)) or 0
+  if not (value >= 0 and value < 2 ^ 52) then value = 0 end
+  value = math.floor(value) + by
+  redis.call('HSET', name, field, value)
+  return value
+end
+
 -- The person may now run one turn more.
 local function wake_waiting(person)
   local thread = redis.call('ZPOPMIN', key('waiting', person))[1]
@@ -87,8 +117,8 @@ local function wake_waiting(person)
 end
 
 local function spend(platform, entry)
-  redis.call('XACK', key('ready', platform), GROUP, entry)
-  redis.call('XDEL', key('ready', platform), entry)
+  redis.pcall('XACK', key('ready', platform), GROUP, entry)
+  redis.pcall('XDEL', key('ready', platform), entry)
   redis.call('HDEL', key('held', platform), entry)
 end
 
@@ -104,17 +134,26 @@ end
 
 local function record(id)
   local values = redis.call('HMGET', key('turn', id), 'state', 'fence', 'thread', 'person', 'entry')
-  return {state = values[1], fence = values[2], thread = values[3], person = values[4], entry = values[5]}
+  return {
+    state = values[1], fence = values[2], thread = values[3],
+    person = values[4] or '', entry = values[5] or '',
+  }
 end
 
 local function holds(turn, fence)
-  return turn.state == 'running' and turn.fence == fence
+  return turn.state == 'running' and turn.fence == fence and turn.thread
+end
+
+-- The id of the turn that an exchange (JSON) is of; '' if it cannot be read. Lines are long: most tell
+-- it at their beginning.
+local function turn_of(line)
+  local id = string.match(line, '^{"turn_id": "([^"\\]*)"') or decoded(line).turn_id
+  return type(id) == 'string' and id or ''
 end
 
 -- The id of the thread's last remembered turn; '' when there is none.
 local function last_remembered(thread)
-  local line = redis.call('LINDEX', key('history', thread), -1)
-  return line and cjson.decode(line).turn_id or ''
+  return turn_of(redis.call('LINDEX', key('history', thread), -1) or '')
 end
 
 -- The oldest exchanges go; the newest stays, however long it is.
@@ -140,12 +179,40 @@ local function remember(thread, id, exchange, limit, most_bytes)
   keep(history)
 end
 
-local function forget_exchange(thread, id)
+-- `ids` is a set.
+local function forget_exchanges(thread, ids)
   local history = key('history', thread)
   for _, line in ipairs(redis.call('LRANGE', history, 0, -1)) do
-    if string.find(line, id, 1, true) and cjson.decode(line).turn_id == id then
-      redis.call('LREM', history, 1, line)
-    end
+    if ids[turn_of(line)] then redis.call('LREM', history, 1, line) end
+  end
+end
+
+local function waits_or_runs(id, turn)
+  return (turn.state == 'queued' or turn.state == 'running') and turn.thread
+    and redis.call('LPOS', key('mailbox', turn.thread), id)
+end
+
+-- Keys may be lost, moved away or changed by another hand. An id of no turn that waits or runs is
+-- dropped, and a thread that stands nowhere would wait for ever: it stands in line again.
+local function look_after(id)
+  local turn = record(id)
+  if not waits_or_runs(id, turn) then return close(id, turn.person) end
+  local thread, platform = turn.thread, platform_of(turn.thread)
+  local first = record(redis.call('LINDEX', key('mailbox', thread), 0))
+  local stands = redis.call('ZSCORE', key('line', platform), thread)
+    or redis.call('ZSCORE', key('later', platform), thread)
+    or redis.call('ZSCORE', key('waiting', first.person), thread)
+    or redis.call('HGET', key('held', platform), first.entry) == thread
+  if not stands then make_ready(thread) end
+end
+
+local function look_after_some()
+  for _, id in ipairs(redis.call('ZRANDMEMBER', key('open'), 20)) do look_after(id) end
+end
+
+local function drop_ended(person)
+  for _, id in ipairs(redis.call('SMEMBERS', key('open', person))) do
+    if not waits_or_runs(id, record(id)) then redis.call('SREM', key('open', person), id) end
   end
 end
 
@@ -159,9 +226,9 @@ local NO_QUESTION = with_question('', '""')
 
 -- Replace the question in a turn's record. One that an older version wrote stays as it is.
 local function put_question(id, text)
-  local known = redis.call('HMGET', key('turn', id), 'body', 'head_size')
-  if not known[2] then return end
-  redis.call('HSET', key('turn', id), 'body', with_question(string.sub(known[1], 1, known[2]), text))
+  local body, size = unpack(redis.call('HMGET', key('turn', id), 'body', 'head_size'))
+  if not (body and tonumber(size)) then return end
+  redis.call('HSET', key('turn', id), 'body', with_question(string.sub(body, 1, tonumber(size)), text))
 end
 
 local function drop_question(id)
@@ -175,15 +242,16 @@ end
 
 -- The thread's last exchange is this turn's.
 local function recall_question(id, thread)
-  local exchange = cjson.decode(redis.call('LINDEX', key('history', thread), -1))
-  put_question(id, cjson.encode(exchange.question))
+  local question = decoded(redis.call('LINDEX', key('history', thread), -1)).question
+  if type(question) == 'string' then put_question(id, cjson.encode(question)) end
 end
 
 -- For a while the turn is still known, so that it is not admitted again. One that is to be mended
 -- needs its record, and one that is answered anew is counted again at its end.
 local function discard(id)
   local name, turn = key('turn', id), record(id)
-  forget_exchange(turn.thread, id)
+  if not turn.thread then return end
+  forget_exchanges(turn.thread, {[id] = true})
   local mended = redis.call('ZSCORE', key('mend', platform_of(turn.thread)), id)
   if mended or turn.state == 'queued' or turn.state == 'running' then return end
   redis.call('DEL', name)
@@ -196,17 +264,17 @@ end
 local function count_kept(id, person, size, most_bytes)
   local list = key('kept', person)
   local last = redis.call('LINDEX', list, -1) or '0'
-  local total = tonumber(string.match(last, '^%d+')) + size
+  local total = math.min(tonumber(string.match(last, '^%d+')) or 0, 2 ^ 52) + size
   local mark = string.format('%.0f', total)
   redis.call('RPUSH', list, mark .. ' ' .. id)
   redis.call('HSET', key('turn', id), 'kept', mark)
   keep(list)
   while true do
     local upto, oldest = string.match(redis.call('LINDEX', list, 0), '^(%d+) (.*)$')
-    if total - upto < tonumber(most_bytes) then return end
+    if upto and total - upto < tonumber(most_bytes) then return end
     redis.call('LPOP', list)
     -- One that was answered anew since is counted there.
-    if redis.call('HGET', key('turn', oldest), 'kept') == upto then discard(oldest) end
+    if upto and redis.call('HGET', key('turn', oldest), 'kept') == upto then discard(oldest) end
   end
 end
 
@@ -224,6 +292,8 @@ end
 
 -- '' when there is room for one more.
 local function refusal(person, person_limit, total_limit)
+  if redis.call('SCARD', key('open', person)) >= tonumber(person_limit) then drop_ended(person) end
+  if redis.call('ZCARD', key('open')) >= tonumber(total_limit) then look_after_some() end
   if redis.call('SCARD', key('open', person)) >= tonumber(person_limit) then return 'person' end
   if redis.call('ZCARD', key('open')) >= tonumber(total_limit) then return 'full' end
   return ''
@@ -248,8 +318,8 @@ end
 -- What stands on these messages (JSON) may not be what the turn has ended with.
 local function note_late(id, pages)
   local name = key('turn', id)
-  local late = cjson.decode(redis.call('HGET', name, 'late') or '[]')
-  for _, message in ipairs(cjson.decode(pages)) do table.insert(late, message) end
+  local late = messages(redis.call('HGET', name, 'late'))
+  for _, message in ipairs(messages(pages)) do table.insert(late, message) end
   if #late > 0 then redis.call('HSET', name, 'late', cjson.encode(late)) end
 end
 
@@ -279,8 +349,10 @@ function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
   if redis.call('EXISTS', pressed) == 1 then return 'again' end
   local kept = redis.call('HMGET', name, 'forget', 'body', 'after', 'shown')
-  if kept[1] or not kept[2] or turn.state == 'dropped' then return 'gone' end
-  if cjson.decode(kept[2]).person.id ~= asker then return 'asker' end
+  if kept[1] or not kept[2] or not turn.thread or turn.state == 'dropped' then return 'gone' end
+  local person = decoded(kept[2]).person
+  if type(person) ~= 'table' then return 'gone' end
+  if person.id ~= asker then return 'asker' end
   if redis.call('LINDEX', key('mailbox', turn.thread), 0) == id then return 'thread' end
   local last = last_remembered(turn.thread)
   if last ~= id and last ~= kept[3] then return last == '' and 'gone' or 'older' end
@@ -290,7 +362,7 @@ function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
 
   redis.call('SET', pressed, id, 'PX', PRESS_MS)
   if last == id then
-    redis.call('HSETNX', name, 'former', kept[4])
+    redis.call('HSETNX', name, 'former', kept[4] or '')
     recall_question(id, turn.thread)
   end
   redis.call('HSET', name, 'state', 'queued', 'tries', 0, 'shown', '')
@@ -306,24 +378,36 @@ local function first_turn(thread)
     local id = redis.call('LINDEX', key('mailbox', thread), 0)
     if not id then return end
     local turn = record(id)
-    if turn.state == 'queued' or turn.state == 'running' then return id, turn end
-    -- Its record has expired.
+    if redis.call('EXISTS', key('turn', id)) == 1 and not ENDED[turn.state] then
+      if turn.thread ~= thread then redis.call('HSET', key('turn', id), 'thread', thread) end
+      turn.thread = thread
+      return id, turn
+    end
+    -- Its record has expired, or was changed by another hand.
     redis.call('LPOP', key('mailbox', thread))
-    redis.call('ZREM', key('open'), id)
+    close(id, turn.person)
+    redis.call('SREM', key('running', turn.person), id)
   end
 end
 
 local function may_run(id, person, cap)
   local running = key('running', person)
-  return redis.call('SISMEMBER', running, id) == 1 or redis.call('SCARD', running) < tonumber(cap)
+  if redis.call('SISMEMBER', running, id) == 1 then return true end
+  if redis.call('SCARD', running) < tonumber(cap) then return true end
+  -- Nobody tells the end of a turn whose record is gone, or was changed by another hand.
+  for _, other in ipairs(redis.call('SMEMBERS', running)) do
+    local turn = record(other)
+    if turn.state ~= 'running' or turn.person ~= person then redis.call('SREM', running, other) end
+  end
+  return redis.call('SCARD', running) < tonumber(cap)
 end
 
--- Answers {id, fence, tries, body, pressed_at, stop, former, pages, shown, cuts, rest}, or false when
--- there is nothing for us. A token that was claimed from another worker brings the thread that was taken
+-- Answers {id, fence, tries, body, pressed_at, stop, former, pages, shown, cuts, rest, thread}, or false
+-- when there is nothing for us. A token that was claimed from another worker brings the thread that was taken
 -- with it.
 function verbs.take(platform, entry, worker, person_cap)
   local stream, held = key('ready', platform), key('held', platform)
-  if #redis.call('XPENDING', stream, GROUP, entry, entry, 1, worker) == 0 then return false end
+  if #redis.pcall('XPENDING', stream, GROUP, entry, entry, 1, worker) == 0 then return false end
 
   local thread, id, turn = redis.call('HGET', held, entry), nil, nil
   while not id do
@@ -345,14 +429,13 @@ function verbs.take(platform, entry, worker, person_cap)
   keep(held, key('running', turn.person))
   -- Who has it is for whoever looks at Redis.
   redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
-  local fence = redis.call('HINCRBY', key('turn', id), 'fence', 1)
-  local tries = redis.call('HINCRBY', key('turn', id), 'tries', 1)
+  local fence, tries = count(key('turn', id), 'fence', 1), count(key('turn', id), 'tries', 1)
   -- An older version queues a turn anew without its question.
   if lacks_question(id) and last_remembered(thread) == id then recall_question(id, thread) end
   local known = redis.call('HMGET', key('turn', id),
     'body', 'pressed_at', 'stop', 'former', 'pages', 'shown', 'cuts', 'rest')
   return {id, fence, tries, known[1], known[2] or '{}', known[3] or '', known[4] or '',
-    known[5] or '[]', known[6] or '', known[7] or '[]', known[8] or '{}'}
+    known[5] or '[]', known[6] or '', known[7] or '[]', known[8] or '{}', thread}
 end
 
 -- A token that another worker has claimed, but not taken yet, is lost too: claiming it back would
@@ -361,7 +444,7 @@ function verbs.renew(id, fence, worker)
   local turn = record(id)
   if not holds(turn, fence) then return 'lost' end
   local stream = key('ready', platform_of(turn.thread))
-  if #redis.call('XPENDING', stream, GROUP, turn.entry, turn.entry, 1, worker) == 0 then
+  if #redis.pcall('XPENDING', stream, GROUP, turn.entry, turn.entry, 1, worker) == 0 then
     return 'lost'
   end
   redis.call('XCLAIM', stream, GROUP, worker, 0, turn.entry, 'JUSTID')
@@ -369,7 +452,7 @@ function verbs.renew(id, fence, worker)
 end
 
 local function note_posted(thread, pages)
-  for _, message in ipairs(cjson.decode(pages)) do
+  for _, message in ipairs(messages(pages)) do
     redis.call('SET', key('posted', platform_of(thread), message), thread, 'PX', ARGV[2])
   end
 end
@@ -381,7 +464,7 @@ end
 function verbs.save(id, fence, pages, shown, cuts, rest)
   local turn = record(id)
   if not holds(turn, fence) then return 'lost' end
-  local furthest = tonumber(redis.call('HGET', key('turn', id), 'furthest') or 0)
+  local furthest = tonumber(redis.call('HGET', key('turn', id), 'furthest')) or 0
   if pages ~= '[]' and #shown > furthest then
     redis.call('HSET', key('turn', id), 'tries', 1, 'furthest', #shown)
   end
@@ -433,13 +516,23 @@ function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange,
   return 'ok'
 end
 
+-- Ends as dead the turn that was taken with a token and cannot be read. Its id may be one that no client
+-- can write, so it is not asked for.
+function verbs.give_up(platform, entry, fence, ...)
+  local thread = redis.call('HGET', key('held', platform), entry)
+  local id = thread and redis.call('LINDEX', key('mailbox', thread), 0)
+  if not id then return 'lost' end
+  local known = redis.call('HMGET', key('turn', id), 'pages', 'shown', 'cuts')
+  return verbs.finish(id, fence, 'dead', known[1] or '[]', known[2] or '', known[3] or '[]', '', ...)
+end
+
 -- `counts` is '1' when this try was spent, '' when the turn is only handed over.
 function verbs.back(id, fence, delay, counts)
   local turn = record(id)
   if turn.fence == fence and turn.state == 'queued' then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
   redis.call('HSET', key('turn', id), 'state', 'queued')
-  if counts == '' then redis.call('HINCRBY', key('turn', id), 'tries', -1) end
+  if counts == '' then count(key('turn', id), 'tries', -1) end
   release(id, turn)
   if tonumber(delay) > 0 then
     local later = key('later', platform_of(turn.thread))
@@ -461,7 +554,7 @@ function verbs.late(id, pages)
   return 1
 end
 
--- Answers {id, claim, body, pressed_at, late} of a turn that is due, or false when none is. Somebody
+-- Answers {id, claim, body, pressed_at, late, thread} of a turn that is due, or false when none is. Somebody
 -- else has it `patience` ms later, unless it was mended. The end of one that is under way asks anew.
 function verbs.mend(platform, patience)
   local mend = key('mend', platform)
@@ -469,12 +562,12 @@ function verbs.mend(platform, patience)
     local id = redis.call('ZRANGEBYSCORE', mend, '-inf', now_ms(), 'LIMIT', 0, 1)[1]
     if not id then return false end
     local name = key('turn', id)
-    local known = redis.call('HMGET', name, 'state', 'body', 'pressed_at', 'late')
+    local known = redis.call('HMGET', name, 'state', 'body', 'pressed_at', 'late', 'thread')
     local ended = known[1] and known[1] ~= 'queued' and known[1] ~= 'running'
-    if ended and redis.call('HINCRBY', name, 'looks', 1) <= LOOKS then
+    if ended and count(name, 'looks', 1) <= LOOKS then
       local claim = now_ms() + patience
       redis.call('ZADD', mend, claim, id)
-      return {id, claim, known[2], known[3] or '{}', known[4] or '[]'}
+      return {id, claim, known[2], known[3] or '{}', known[4] or '[]', known[5] or ''}
     end
     redis.call('ZREM', mend, id)
   end
@@ -488,7 +581,36 @@ function verbs.mended(platform, id, claim)
   return redis.call('ZREM', mend, id)
 end
 
+-- A stream that is lost takes its tokens along. The threads in line get others, and those that were
+-- taken stand in line again: their workers learn by it that they have lost them.
+local function replace_lost_tokens(platform)
+  local line, stream, held = key('line', platform), key('ready', platform), key('held', platform)
+  local taken = redis.call('HGETALL', held)
+  for i = 1, #taken, 2 do
+    if #redis.pcall('XRANGE', stream, taken[i], taken[i]) == 0 then
+      redis.call('HDEL', held, taken[i])
+      make_ready(taken[i + 1])
+    end
+  end
+  local waiting = redis.call('ZCARD', line)
+  local tokens = redis.call('XLEN', stream) - redis.call('HLEN', held)
+  for _ = 1, math.min(waiting - tokens, waiting) do
+    redis.call('XADD', stream, '*', 'platform', platform)
+    keep(stream)
+  end
+end
+
+-- Makes sure that the platform's stream can be read. One that nobody wrote to would not expire.
+function verbs.open(platform)
+  local stream = key('ready', platform)
+  redis.pcall('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
+  keep(stream)
+  return 1
+end
+
 function verbs.due(platform)
+  look_after_some()
+  replace_lost_tokens(platform)
   local later = key('later', platform)
   local threads = redis.call('ZRANGEBYSCORE', later, '-inf', now_ms(), 'LIMIT', 0, 100)
   for _, thread in ipairs(threads) do
@@ -530,20 +652,27 @@ local function drop(id, turn)
   wake_waiting(turn.person)
 end
 
+-- Forgets turns, of which the last was asked at `asked` (ms; '' if that is not known), in the past or
+-- within the next ten minutes: the admission of a question that was asked just now may be on its way.
 -- One that was given back in mid-reply is taken once more, to end what stands on the screen.
-function verbs.forget(id)
-  local turn = record(id)
-  if turn.state == 'queued' and not redis.call('HGET', key('turn', id), 'pages') then
-    drop(id, turn)
-  elseif turn.thread then
-    redis.call('HSET', key('turn', id), 'forget', '1')
-    forget_exchange(turn.thread, id)
-    if verbs.stop(id) == 0 then drop_question(id) end
-  else
-    -- Its admission may still be on the way.
-    redis.call('HSET', key('turn', id), 'state', 'dropped')
-    redis.call('PEXPIRE', key('turn', id), LATE_ADMISSION_MS)
+function verbs.forget(asked, ...)
+  local may_come = now_ms() - (tonumber(asked) or now_ms()) < LATE_ADMISSION_MS
+  local remembered = {}
+  for _, id in ipairs({...}) do
+    local turn, name = record(id), key('turn', id)
+    if turn.thread and turn.state == 'queued' and redis.call('HEXISTS', name, 'pages') == 0 then
+      drop(id, turn)
+    elseif turn.thread then
+      redis.call('HSET', name, 'forget', '1')
+      remembered[turn.thread] = remembered[turn.thread] or {}
+      remembered[turn.thread][id] = true
+      if verbs.stop(id) == 0 then drop_question(id) end
+    elseif may_come then
+      redis.call('HSET', name, 'state', 'dropped')
+      redis.call('PEXPIRE', name, LATE_ADMISSION_MS)
+    end
   end
+  for thread, ids in pairs(remembered) do forget_exchanges(thread, ids) end
 end
 
 -- A name with pending tokens stays: they are reclaimed from it. Any other goes, for nobody else ends

@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
-from typing import Any
+from typing import Any, get_args
 
-from bot.domain import Exchange, Person, Place, Shown, ThreadKey, Turn
+from bot.domain import Exchange, Json, Outcome, Person, Place, Shown, ThreadKey, Turn
 from bot.errors import (
     LeaseLost,
     NotRemembered,
@@ -22,7 +22,17 @@ from bot.errors import (
     StoreUnavailable,
     ThreadBusy,
 )
+from bot.guard import whole_characters
 from bot.history import encode
+from bot.records import (
+    UNKNOWN_CHARACTER,
+    Unreadable,
+    read_list,
+    read_number,
+    read_object,
+    read_person,
+    read_text,
+)
 from bot.store import Store, store_errors
 
 log = logging.getLogger(__name__)
@@ -31,10 +41,9 @@ GROUP = "workers"
 # Leases after which a write whose answer was lost has landed, or will not.
 LANDED = 3
 
-# What reading a turn raises where another version wrote it.
-_UNREADABLE = (ValueError, KeyError, TypeError)
-
 _Answer = str | int | list[str] | None
+
+_OUTCOMES: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
 
 _REFUSALS: dict[str, type[Refused]] = {
     "thread": ThreadBusy,
@@ -132,7 +141,7 @@ class TurnQueue:
         kept = limits.history, limits.history_bytes, limits.person_bytes
         self._ending = LANDED * self._lease_ms, *kept
         source = files("bot").joinpath("turns.lua").read_text(encoding="utf-8")
-        self._script = store.redis.register_script(source)
+        self._script = store.script(source)
 
     async def admit(self, turn: Turn) -> bool:
         """Store the turn and return True; False when another with its id is known. Raises Refused.
@@ -178,19 +187,22 @@ class TurnQueue:
         self, platforms: Sequence[str], *, count: int, block_seconds: float
     ) -> list[Token]:
         """Wait for tokens; empty when none came in time."""
-        streams = dict.fromkeys((self._stream(name) for name in platforms), ">")
+        streams = {self._stream(name): name for name in platforms}
         try:
             answer = await self.store.command(
                 "XREADGROUP", "GROUP", GROUP, self._worker,
                 "COUNT", count, "BLOCK", int(block_seconds * 1000),
-                "STREAMS", *streams, *streams.values(),
+                "STREAMS", *streams, *(">" for _ in streams),
             )  # fmt: skip
         except StoreUnavailable as error:
             if not _lacks_group(error):
                 raise
-            await self._create_groups(platforms)
+            for name in platforms:
+                await self._call("open", name)
             return []
-        return _tokens(answer)
+        # RESP3 answers {stream: [entries]}, RESP2 [[stream, entries]].
+        found = answer.items() if isinstance(answer, Mapping) else answer or ()
+        return [token for stream, entries in found for token in _tokens(streams[stream], entries)]
 
     async def reclaim(self, platforms: Sequence[str], *, count: int) -> list[Token]:
         """Return tokens whose worker let its lease run out, and make due retries ready."""
@@ -208,7 +220,7 @@ class TurnQueue:
                     if not _lacks_group(error):
                         raise
                     break
-                tokens += _entries(answer[1])
+                tokens += _tokens(name, answer[1])
                 # One call looks through a part of what is pending and tells where it stopped.
                 cursor = answer[0]
                 if cursor == "0-0":
@@ -226,18 +238,18 @@ class TurnQueue:
         )
         if not isinstance(answer, list):
             return None
-        turn_id, fence, tries, body, pressed_at, stop, former, pages, text, cuts, rest = answer
+        turn_id, fence, tries, body, pressed_at, stop, former, pages, text, cuts, rest, key = answer
         try:
-            turn = _turn(body, pressed_at)
-        except _UNREADABLE:
-            log.exception("Turn %s cannot be read: it was written by another version", turn_id)
-            await self._call("finish", turn_id, fence, "dead", pages, text, cuts, "", *self._ending)
+            turn = _turn(turn_id, token.platform, key, body, pressed_at)
+        except Unreadable as error:
+            log.warning("Turn %s is given up: its record cannot be read: %s", turn_id, error)
+            await self._call("give_up", token.platform, token.entry, fence, *self._ending)
             return None
         return Taken(
             turn=turn,
             fence=int(fence),
             tries=int(tries),
-            shown=_read(pages, text, cuts, rest),
+            shown=_read(turn_id, pages, text, cuts, rest),
             stop=bool(stop),
             former=former,
         )
@@ -277,14 +289,14 @@ class TurnQueue:
         answer = await self._call("mend", platform, int(patience * 1000))
         if not isinstance(answer, list):
             return None
-        turn_id, claim, body, pressed_at, late = answer
+        turn_id, claim, body, pressed_at, late, key = answer
         try:
-            turn = _turn(body, pressed_at)
-        except _UNREADABLE:
-            log.exception("Turn %s cannot be mended: it was written by another version", turn_id)
+            turn = _turn(turn_id, platform, key, body, pressed_at)
+            return Mend(turn, read_list(late, str), int(claim))
+        except Unreadable as error:
+            log.warning("Turn %s cannot be mended: its record cannot be read: %s", turn_id, error)
             await self._call("mended", platform, turn_id, claim)
             return None
-        return Mend(turn, tuple(json.loads(late)), int(claim))
 
     async def mended(self, mend: Mend) -> None:
         """Let nobody mend the turn again, unless that was asked for meanwhile."""
@@ -298,14 +310,27 @@ class TurnQueue:
         """Ask for the end of the turn that was begun in a thread; False when none was."""
         return bool(await self._call("stop_thread", str(thread)))
 
-    async def forget(self, turn_id: str) -> None:
-        """Drop a turn: waiting, running or remembered, or admitted within the next ten minutes."""
-        await self._call("forget", turn_id)
+    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+        """Drop turns: waiting, running or remembered, or admitted within the next ten minutes.
+
+        `asked_at` is when the last of them was asked, in seconds since the epoch, None if that is
+        not known. Ten minutes later an admission is no longer expected, and an unknown id costs one
+        look.
+        """
+        asked = "" if asked_at is None else int(asked_at * 1000)
+        await self._call("forget", asked, *turn_ids)
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a reply was posted as this message."""
         thread = await self.store.command("GET", self.store.key("posted", platform, message_id))
-        return ThreadKey.parse(thread) if thread else None
+        try:
+            key = ThreadKey.parse(thread) if thread else None
+        except ValueError:
+            key = None
+        if thread and (key is None or key.platform != platform):
+            log.warning("The thread of message %s cannot be read: %r", message_id, thread)
+            return None
+        return key
 
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         """Return the thread of a turn; None when the turn is not known (any more)."""
@@ -319,7 +344,7 @@ class TurnQueue:
         )
         if state in (None, "queued", "running", "dropped"):
             return None
-        return replace(_read(pages, text, cuts or "[]", "{}"), outcome=state)
+        return replace(_read(turn_id, pages, text or "", cuts or "[]", "{}"), outcome=state)
 
     async def lacks_apology(self, turn_id: str) -> bool:
         """Tell whether a turn was given up of which nothing was shown, and is not forgotten."""
@@ -350,16 +375,6 @@ class TurnQueue:
         for name in platforms:
             await self._call("leave", name)
 
-    async def _create_groups(self, platforms: Sequence[str]) -> None:
-        for name in platforms:
-            try:
-                await self.store.command(
-                    "XGROUP", "CREATE", self._stream(name), GROUP, "0", "MKSTREAM"
-                )
-            except StoreUnavailable as error:
-                if "BUSYGROUP" not in str(error):
-                    raise
-
     def _stream(self, platform: str) -> str:
         return self.store.key("ready", platform)
 
@@ -370,10 +385,9 @@ class TurnQueue:
         return str(answer) if answer != "ok" else ""
 
     async def _call(self, verb: str, *arguments: str | int) -> _Answer:
-        with store_errors():
-            answer: _Answer = await self._script(
-                keys=[self.store.key("")], args=[verb, self._keep_ms, *arguments]
-            )
+        answer: _Answer = await self._script(
+            keys=[self.store.key("")], args=[verb, self._keep_ms, *arguments]
+        )
         return answer
 
 
@@ -401,19 +415,36 @@ def _body(turn: Turn) -> tuple[str, str]:
     return head, json.dumps(text, ensure_ascii=False)
 
 
-def _turn(body: str, pressed_at: str) -> Turn:
-    value = json.loads(body)
-    key = ThreadKey(**value["key"])
+def _turn(turn_id: str, platform: str, key: str, body: str, pressed_at: str) -> Turn:
+    """Read what `admit` wrote; Unreadable. The queue knows best who and where the turn is."""
+    value = read_object(body)
+    place = value.get("place", {})
+    if not isinstance(place, dict):
+        raise Unreadable("its place is no object")
+    try:
+        thread = ThreadKey.parse(key)
+    except ValueError as error:
+        raise Unreadable(f"thread {key!r}") from error
+    # U+FFFD: bytes that are no text, with which no verb would find it.
+    if thread.platform != platform or UNKNOWN_CHARACTER in turn_id:
+        raise Unreadable(f"it stands in the line of {platform}")
     return Turn(
-        id=value["id"],
-        key=key,
-        # Older records count a person in each workspace.
-        person=Person(**value["person"], workspace=value.get("person_workspace", key.workspace)),
-        text=value["text"],
-        place=value["place"] | json.loads(pressed_at),
-        asked_at=value["asked_at"],
-        left_out=value["left_out"],
+        id=turn_id,
+        key=thread,
+        person=_person(value, thread),
+        text=read_text(value, "text"),
+        place=place | read_object(pressed_at),
+        asked_at=read_number(value, "asked_at"),
+        left_out=int(read_number(value, "left_out")),
     )
+
+
+def _person(value: Mapping[str, Json], thread: ThreadKey) -> Person:
+    # Older records count a person in each workspace.
+    workspace = value.get("person_workspace")
+    if not isinstance(workspace, str):
+        workspace = thread.workspace
+    return replace(read_person(value), workspace=workspace)
 
 
 def _written(shown: Shown) -> tuple[str, str, str, str]:
@@ -427,34 +458,31 @@ def _written(shown: Shown) -> tuple[str, str, str, str]:
     return ids, shown.text, cuts, json.dumps(rest, ensure_ascii=False)
 
 
-def _read(pages: str, text: str, cuts: str, rest: str) -> Shown:
-    """Read back what `_written` wrote."""
-    more = json.loads(rest)
+def _read(turn_id: str, pages: str, text: str, cuts: str, rest: str) -> Shown:
+    """Read back what `_written` wrote, as far as it can be read."""
+    ids: tuple[str, ...] = ()
+    ends: tuple[int, ...] = ()
+    more: dict[str, Json] = {}
+    try:
+        ids = read_list(pages, str)
+        more = read_object(rest)
+        ends = read_list(cuts, int)
+    except Unreadable as error:
+        log.warning("Turn %s: not all of what it has shown can be read: %s", turn_id, error)
+    said, below, outcome = (more.get(name) for name in ("said", "below", "outcome"))
     return Shown(
-        pages=tuple(json.loads(pages)),
+        pages=ids,
         text=text,
-        said=text[: more.get("said")],
-        below=more.get("below", ""),
-        cuts=tuple(json.loads(cuts)),
-        outcome=more.get("outcome", ""),
+        said=text[:said] if isinstance(said, int) else text,
+        below=whole_characters(below) if isinstance(below, str) else "",
+        cuts=ends,
+        outcome=_OUTCOMES.get(outcome, "") if isinstance(outcome, str) else "",
     )
 
 
-def _tokens(answer: Mapping[str, list[Any]] | list[Any] | None) -> list[Token]:
-    # RESP3 answers {stream: [entries]}, RESP2 [[stream, entries]].
-    if not answer:
-        return []
-    streams = answer.values() if isinstance(answer, Mapping) else (pair[1] for pair in answer)
-    return [token for entries in streams for token in _entries(entries)]
-
-
-def _entries(entries: Sequence[Any]) -> list[Token]:
-    # A deleted entry stands without fields.
-    return [
-        Token(fields["platform"] if isinstance(fields, Mapping) else fields[1], entry)
-        for entry, fields in entries
-        if fields
-    ]
+def _tokens(platform: str, entries: Sequence[Any]) -> list[Token]:
+    """Return an entry's token, whatever stands in it; a deleted one stands without fields."""
+    return [Token(platform, entry) for entry, fields in entries if fields]
 
 
 async def _texts(messages: AsyncIterator[Any]) -> AsyncGenerator[str]:

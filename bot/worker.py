@@ -239,5 +239,5 @@ class Worker:
                 await self._conversation.answer(lease, surface, deltas)
 
     async def _back(self, taken: Taken, *, at_least: float = 0.0) -> None:
-        delay = min(2.0 ** (taken.tries - 1), LONGEST_BACK)
+        delay = min(2.0 ** min(taken.tries - 1, MAX_TRIES), LONGEST_BACK)
         await self._queue.back(taken, delay_seconds=max(delay, at_least), counts=True)

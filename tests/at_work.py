@@ -32,8 +32,10 @@ def a_turn(number: int = 1, *, thread: str = "t1", text: str = "") -> Turn:
     return Turn(f"console:{number}", key, Person("u1", "Ann"), question, {}, 1000.0)
 
 
-def a_queue(store: Store, name: str = "w1", *, lease: float = LEASE) -> TurnQueue:
-    return TurnQueue(store=store, worker=name, limits=LIMITS, lease_seconds=lease, keep_seconds=60)
+def a_queue(
+    store: Store, name: str = "w1", *, lease: float = LEASE, limits: Limits = LIMITS
+) -> TurnQueue:
+    return TurnQueue(store=store, worker=name, limits=limits, lease_seconds=lease, keep_seconds=60)
 
 
 def a_conversation(store: Store, model: FakeModel) -> Conversation:

@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from bot.store import Store, connect
 from tests.emulators.model import ModelEmulator
+from tests.fakes import RefusingStore
 
 # How long an example takes says nothing where several tests run at once.
 settings.register_profile("parley", deadline=None)
@@ -45,8 +46,10 @@ async def valkey_url(anyio_backend: str) -> AsyncIterator[str]:
 async def store(valkey_url: str, tmp_path: Path) -> AsyncIterator[Store]:
     """A connection whose keys no other test sees."""
     prefix = f"test-{uuid4().hex}"
-    async with connect(url=valkey_url, data_dir=tmp_path, prefix=prefix) as store:
+    async with connect(url=valkey_url, data_dir=tmp_path, prefix=prefix) as real:
+        store = RefusingStore(client=real.redis, url=real.url, prefix=prefix)
         yield store
+        await store.close()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from adapters.discord.platform import Shards
 from bot.intake import Intake
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator, GatewayRules
-from tests.fakes import FakeIntake, NoLimits
+from tests.fakes import FakeIntake, NoLimits, RefusingStore
 from tests.waiting import until
 
 FAST = GatewayRules(identify_seconds=0.0)
@@ -60,24 +60,19 @@ class Hidden:
 
     def __init__(self, store: Store, emulator: DiscordEmulator, *name: str) -> None:
         self.former: dict[str, str] = {}
+        assert isinstance(store, RefusingStore)
         self._store = store
         self._name = store.key("gateway", emulator.application_id, *(name or ("all", "session")))
 
     async def hide(self) -> None:
-        if await self._store.command("EXISTS", self._name):
-            await self._store.command("RENAME", self._name, f"{self._name}-kept")
-        await self._store.command("SET", self._name, "not a hash")
+        self._store.refused.add(self._name)
 
     async def spoil(self) -> None:
         """Let it name a session that Discord has ended."""
-        await self._store.command("HSET", f"{self._name}-kept", "id", "ended")
+        await self._store.redis.execute_command("HSET", self._name, "id", "ended")  # type: ignore[no-untyped-call]
 
     async def back(self) -> None:
-        # At once, for in between there would be none.
-        if await self._store.command("EXISTS", f"{self._name}-kept"):
-            await self._store.command("RENAME", f"{self._name}-kept", self._name)
-        else:
-            await self._store.command("DEL", self._name)
+        self._store.refused.remove(self._name)
 
 
 async def saved(store: Store) -> dict[str, str]:

@@ -6,14 +6,24 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
+
+import redis.asyncio
 
 from bot.budget import EditBudgets
 from bot.domain import Delta, EditBudget, Message, Page, Person, Place, Shown, ThreadKey, Turn
-from bot.errors import MessageGone, ModelError, NothingAsked, SurfaceError, WriteFailed
+from bot.errors import (
+    MessageGone,
+    ModelError,
+    NothingAsked,
+    StoreUnavailable,
+    SurfaceError,
+    WriteFailed,
+)
 from bot.intake import Intake
 from bot.ports import Surface
 from bot.reply import Reply
-from bot.store import Store
+from bot.store import Script, Store
 
 
 @dataclass
@@ -168,6 +178,31 @@ class FakePlatform:
         return [one for one in self.left if one not in but]
 
 
+class RefusingStore(Store):
+    """A store that is away for whoever uses one of the keys in `refused`."""
+
+    def __init__(self, *, client: redis.asyncio.Redis, url: str, prefix: str) -> None:
+        super().__init__(client=client, url=url, prefix=prefix)
+        self.refused: set[str] = set()
+
+    async def command(self, *words: str | int | float) -> Any:
+        self._refuse(words)
+        return await super().command(*words)
+
+    def script(self, source: str) -> Script:
+        run = super().script(source)
+
+        async def unless_refused(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+            self._refuse(keys)
+            return await run(keys=keys, args=args)
+
+        return unless_refused
+
+    def _refuse(self, words: Sequence[object]) -> None:
+        if self.refused.intersection(words):
+            raise StoreUnavailable("refused")
+
+
 class FakeIntake(Intake):
     """Remembers what it was asked; `refuses` is raised instead, as long as it stands.
 
@@ -190,6 +225,7 @@ class FakeIntake(Intake):
         self.pressed: list[tuple[str, str, str]] = []
         self.pressed_at: list[Place | None] = []
         self.forgotten: list[str] = []
+        self.forgets = 0
         self.called: list[tuple[ThreadKey, Person]] = []
         self.threads: dict[str, ThreadKey] = {}
         self.helped: set[tuple[str, str]] = set()
@@ -234,9 +270,10 @@ class FakeIntake(Intake):
         self.pressed.append((turn_id, person_id, press_id))
         self.pressed_at.append(place)
 
-    async def forget(self, turn_id: str) -> None:
+    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
         self._refuse()
-        self.forgotten.append(turn_id)
+        self.forgets += 1
+        self.forgotten += turn_ids
 
     async def call(self, thread: ThreadKey, person: Person) -> None:
         self._refuse()

@@ -679,3 +679,29 @@ async def test_a_sliding_window_keeps_some_of_its_writes(store: Store) -> None:
         await budgets.final(around, deadline=0.0)
     with pytest.raises(WriteDelayed):
         await budgets.final(around, deadline=0.0)
+
+
+@pytest.mark.parametrize("wrong", ["garbage", "", "nan", "-1", "1e300"])
+@pytest.mark.parametrize("shape", ["fixed", "refills", "slides"])
+async def test_a_record_that_cannot_be_read_holds_up_no_write(
+    store: Store, shape: str, wrong: str
+) -> None:
+    budget = EditBudget("b", 5, 1.0, refills=shape == "refills", slides=shape == "slides")
+    fields = ("next", "used", "ends", "level", "at", "made", *(f"write{one}" for one in range(5)))
+    told = [word for field in fields for word in (field, wrong)]
+    await store.command("HSET", store.key("budget", "b"), *told)
+    deadline = asyncio.get_running_loop().time() + 5
+
+    await EditBudgets(store=store).final(budget, deadline=deadline)
+
+    assert not store.is_away
+
+
+async def test_a_budget_of_another_type_holds_up_no_write(store: Store) -> None:
+    await store.command("SET", store.key("budget", "b"), "text")
+    budgets, deadline = EditBudgets(store=store), asyncio.get_running_loop().time() + 5
+
+    await budgets.final(fixed("b", 5, 1.0), deadline=deadline)
+    await budgets.pause(fixed("b", 5, 1.0), 0.01)
+
+    assert not store.is_away

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.console import ConsolePlatform
+from adapters.console import ConsolePlatform, _pages
 from bot.domain import Page, ThreadKey, Turn
 from bot.errors import ParleyError, StoreUnavailable, ThreadBusy
 from bot.intake import Intake
@@ -66,8 +66,8 @@ class FakeIntake(Intake):
         self._stopped.set()
         return True
 
-    async def forget(self, turn_id: str) -> None:
-        self.forgotten.append(turn_id)
+    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+        self.forgotten += turn_ids
 
     async def reset(self, thread: ThreadKey) -> None:
         self.resets.append(thread)
@@ -458,3 +458,17 @@ async def test_a_reader_that_leaves_ends_the_conversation_quietly(store: Store) 
     assert first == b"Another one\n"
     assert complaints == b""
     assert status == 0
+
+
+async def test_an_entry_that_another_version_wrote_on_a_screen_ends_no_terminal(
+    store: Store,
+) -> None:
+    pages = _pages(store, "console:1")
+    await store.command("XADD", store.key("screen", "console:1"), "*", "words", "Hi")
+    empty = await anext(pages)
+    await store.command("XADD", store.key("screen", "console:1"), "*", "text", "Hi", "final", "y")
+
+    shown = await anext(pages)
+
+    assert (empty, shown) == (Page(0, "", final=False), Page(0, "Hi", final=True))
+    await pages.aclose()

@@ -80,7 +80,7 @@ async def test_deletions_drop_no_question_of_other_people() -> None:
     for number in range(3):
         backlog.add_question(f"{number}", errand(f"question {number}"), place=1)
     for number in range(101):
-        backlog.add_deletion([f"another {number}"], errand("deletion"))
+        backlog.add_deletion([f"another {number}"], errand("deletion"), places={9})
 
     async with working(backlog):
         await until(lambda: errand.tries)
@@ -95,7 +95,7 @@ async def test_of_more_than_a_thousand_waiting_deletions_the_oldest_are_dropped(
 ) -> None:
     backlog, errand = Backlog(), Errands()
     for number in range(1002):
-        backlog.add_deletion([f"{number}"], errand(f"{number}"))
+        backlog.add_deletion([f"{number}"], errand(f"{number}"), places={9})
 
     async with working(backlog):
         await until(lambda: "2 events from Discord were dropped" in caplog.text)
@@ -112,7 +112,7 @@ async def test_a_question_that_is_deleted_while_it_waits_is_not_admitted() -> No
     async with working(backlog):
         await until(lambda: errand.tries)
 
-        backlog.add_deletion(["0", "2"], errand("deletion"))
+        backlog.add_deletion(["0", "2"], errand("deletion"), places={9})
         errand.away = None
         await until(lambda: "deletion" in errand.done)
 
@@ -149,7 +149,7 @@ async def test_a_question_waits_for_discord_as_long_as_it_takes_and_holds_up_its
         backlog.add_question(
             name, errand(name), place=place, look=asked, done=partial(over.append, name)
         )
-    backlog.add_deletion(["another"], errand("deletion"))
+    backlog.add_deletion(["another"], errand("deletion"), places={9})
 
     async with working(backlog):
         await until(lambda: look.tries > 4)
@@ -199,7 +199,7 @@ async def test_a_look_for_what_was_missed_outlasts_any_number_of_deletions(
     backlog, errand = Backlog(), Errands()
     backlog.add(errand("look"))
     for number in range(1001):
-        backlog.add_deletion([f"{number}"], errand(f"{number}"))
+        backlog.add_deletion([f"{number}"], errand(f"{number}"), places={9})
 
     async with working(backlog):
         await until(lambda: "1 events from Discord were dropped" in caplog.text, within=10)
@@ -234,7 +234,7 @@ async def test_a_question_that_is_deleted_while_it_waits_for_discord_is_not_admi
 
     async with working(backlog):
         await until(lambda: look.tries)
-        backlog.add_deletion(["1"], errand("deletion"))
+        backlog.add_deletion(["1"], errand("deletion"), places={9})
         backlog.add_question("2", errand("2"), place=1)
         # Discord goes on to tell nothing, but nobody asks any more.
         await until(lambda: len(errand.done) > 1)
@@ -341,7 +341,9 @@ async def test_a_backlog_tells_of_each_errand_that_is_over_however_it_ended() ->
 
     for name in ("refused", "deleted", "second"):
         backlog.add_question(name, errand(name), place=1, done=partial(over.append, name))
-    backlog.add_deletion(["deleted"], errand("deletion"), done=partial(over.append, "deletion"))
+    backlog.add_deletion(
+        ["deleted"], errand("deletion"), places={9}, done=partial(over.append, "deletion")
+    )
     backlog.put_first((one, errand(one), 1, partial(over.append, one)) for one in ("first", "next"))
 
     working = asyncio.create_task(backlog.work())
@@ -369,3 +371,45 @@ async def test_an_errand_that_is_cut_off_is_not_over() -> None:
     await asyncio.gather(working, return_exceptions=True)
 
     assert not over
+
+
+async def test_deletions_do_not_stand_before_questions_of_other_places() -> None:
+    backlog, errand = Backlog(), Errands()
+    errand.away = None
+    for number in range(300):
+        backlog.add_deletion([f"another {number}"], errand("deletion"), places={1, 100 + number})
+    backlog.add(errand("anything else"))
+    backlog.add_question("1", errand("question"), place=2)
+
+    async with working(backlog):
+        await until(lambda: len(errand.done) == 302)
+
+    assert errand.done[:2] == ["anything else", "question"]
+
+
+async def test_a_question_comes_after_the_earlier_deletions_of_its_place() -> None:
+    backlog, errand = Backlog(), Errands()
+    errand.away = None
+    backlog.add_deletion(["elsewhere"], errand("deleted elsewhere"), places={1})
+    backlog.add_deletion(["here"], errand("deleted here"), places={2, 3})
+    backlog.add_question("1", errand("question"), place=3)
+    backlog.add_deletion(["later"], errand("deleted later"), places={3})
+
+    async with working(backlog):
+        await until(lambda: len(errand.done) == 4)
+
+    assert errand.done == ["deleted here", "question", "deleted elsewhere", "deleted later"]
+
+
+async def test_a_deletion_comes_after_the_admission_that_is_under_way(haste: None) -> None:
+    backlog, errand = Backlog(), Errands()
+    backlog.add_question("1", errand("question"), place=1)
+
+    async with working(backlog):
+        await until(lambda: errand.tries)
+        backlog.add_deletion(["2"], errand("deletion"), places={1})
+        backlog.add_question("3", errand("next"), place=1)
+        errand.away = None
+        await until(lambda: len(errand.done) == 3)
+
+    assert errand.done == ["question", "deletion", "next"]

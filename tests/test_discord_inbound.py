@@ -371,7 +371,7 @@ async def test_a_deleted_question_is_forgotten_after_it_was_admitted() -> None:
         assert (early, intake.forgotten) == ([], [f"discord:{said}"])
 
 
-async def test_questions_that_a_moderator_sweeps_away_are_forgotten() -> None:
+async def test_questions_that_a_moderator_sweeps_away_are_forgotten_in_one_call() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
@@ -383,6 +383,7 @@ async def test_questions_that_a_moderator_sweeps_away_are_forgotten() -> None:
         await until(lambda: len(intake.forgotten) > 1)
 
         assert intake.forgotten == [f"discord:{one}" for one in said]
+        assert intake.forgets == 1
 
 
 async def test_questions_that_are_swept_away_while_the_store_is_away_are_not_admitted() -> None:
@@ -409,7 +410,7 @@ async def test_an_event_that_fails_does_not_stop_those_behind_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken(FakeIntake):
-        async def forget(self, turn_id: str) -> None:
+        async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
             raise RuntimeError("a mistake of ours")
 
     intake = Broken()

@@ -506,3 +506,34 @@ async def test_processes_with_ranges_of_shards_hear_everything_once() -> None:
 
         assert sorted(one.shard for one in emulator.listeners) == [(n, 4) for n in range(4)]
         assert len(model.requests) == 2
+
+
+@pytest.mark.parametrize("wrong", ["garbage", "", "-1", "9" * 400])
+async def test_a_record_of_the_gateway_that_cannot_be_read_counts_as_none(
+    store: Store, wrong: str
+) -> None:
+    holder = a_holder(store, "new")
+    await holder.save(Session("secret", 7, "ws://here"), intents=1, newest=300)
+    await holder.note_dms({5: 6})
+    (session,) = await store.command("KEYS", store.key("gateway", "*", "session"))
+    await store.command("HSET", session, "seq", wrong)
+    await store.command("HSET", session.replace("all:session", "heard"), "all", wrong)
+    await store.command("ZADD", session.replace("all:session", "dms"), 9, wrong)
+
+    assert await holder.take(1) is None
+    assert await holder.heard(or_else=1) == 0
+    assert await holder.heard(or_else=2) == 1
+    assert await holder.dms() == [5]
+
+
+async def test_records_of_the_gateway_of_another_type_count_as_none(store: Store) -> None:
+    holder, session = a_holder(store, "new"), Session("secret", 7, "ws://here")
+    await holder.save(session, intents=1, newest=300)
+    (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
+    for key in (name, name.replace("all:session", "heard"), name.replace("all:session", "dms")):
+        await store.command("SET", key, "text")
+
+    assert await holder.take(1) is None
+    assert await holder.heard(or_else=1) == 0
+    assert await holder.dms() == []
+    assert await holder.save(session, intents=1, newest=300)

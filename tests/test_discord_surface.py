@@ -316,3 +316,12 @@ async def test_white_space_around_a_text_costs_no_second_write() -> None:
         (shown,) = emulator.screen(str(turn.place["channel"]))
         assert shown.text == "It is so"
         assert not [one for one in emulator.requests if one.method == "PATCH"]
+
+
+async def test_a_message_id_that_is_none_of_discords_is_a_message_that_is_gone() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        async with platform.surface(dm_turn(emulator)) as surface:
+            with pytest.raises(MessageGone):
+                await surface.edit("../../users/@me", page("Hi"))
+
+        assert [one for one in emulator.requests if one.method == "PATCH"] == []

@@ -59,17 +59,23 @@ async def test_a_turn_with_halves_of_characters_is_kept_whole(store: Store) -> N
     place: Place = {"names": [HALF, {HALF: JOINED}], "count": 3, "is_dm": True, "none": None}
 
     turn = await admitted(
-        store, Turn(HALF, key, Person(HALF, HALF, "T1"), f"{HALF}?", place, 1000.0)
+        store, Turn("console:1", key, Person(HALF, HALF, "T1"), f"{HALF}?", place, 1000.0)
     )
 
     assert turn == Turn(
-        WHOLE,
+        "console:1",
         ThreadKey("console", "local", WHOLE, "t1"),
         Person(WHOLE, WHOLE, "T1"),
         f"{WHOLE}?",
         {"names": [WHOLE, {WHOLE: "\U0001f600"}], "count": 3, "is_dm": True, "none": None},
         1000.0,
     )
+
+
+async def test_an_id_with_half_a_character_can_be_stored(store: Store) -> None:
+    turn = Turn(HALF, KEY, Person("u1", "Ann"), "question", {}, 1000.0)
+
+    assert await an_intake(store, a_queue(store)).admit(turn)
 
 
 async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> None:

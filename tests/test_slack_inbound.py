@@ -535,6 +535,22 @@ async def test_a_deleted_question_is_forgotten() -> None:
         assert intake.forgotten == [intake.last.id]
 
 
+async def test_a_deleted_message_of_an_app_is_not_looked_for() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.last) as surface:
+            message = await surface.post(first("Because", final=True))
+
+        await slack.delete(*message.split(":"))
+        await slack.delete(slack.channel_id, ts)
+        await until(lambda: intake.forgotten)
+
+        assert intake.forgotten == [intake.last.id]
+
+
 async def test_a_deleted_question_that_has_replies_is_forgotten_too() -> None:
     intake = FakeIntake()
     async with fast() as slack, hearing(slack, intake) as platform:

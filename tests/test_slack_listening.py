@@ -10,7 +10,7 @@ from adapters.slack.listening import _LOOK_SECONDS, PLACES, Listening
 from adapters.slack.missed import _TOGETHER
 from bot.errors import StoreUnavailable
 from bot.store import Store
-from tests.fakes import FakeIntake
+from tests.fakes import FakeIntake, RefusingStore
 from tests.slack_outage import (
     TEAM,
     a_process,
@@ -102,12 +102,12 @@ async def test_a_place_that_is_used_while_it_is_saved_is_saved_once_more(store: 
 async def test_a_place_that_could_not_be_saved_is_saved_later(store: Store) -> None:
     listening = Listening(store, team=TEAM)
     listening.note("D1", "")
-    # The server refuses to write it.
-    await store.command("SET", store.key("slack", TEAM, "dms"), "not a set")
+    assert isinstance(store, RefusingStore)
+    store.refused = {store.key("slack", TEAM, "dms")}
     with pytest.raises(StoreUnavailable):
         await listening.beat()
 
-    await store.command("DEL", store.key("slack", TEAM, "dms"))
+    store.refused = set()
     await listening.beat()
 
     assert await listening.places() == ([("D1", "")], [])
@@ -153,3 +153,25 @@ async def test_one_of_several_processes_looks(store: Store) -> None:
 
 def test_a_pass_ends_before_another_process_may_look() -> None:
     assert _TOGETHER < _LOOK_SECONDS
+
+
+@pytest.mark.parametrize("wrong", ["garbage", "", "nan"])
+async def test_a_beat_that_cannot_be_read_is_written_anew(store: Store, wrong: str) -> None:
+    listening = Listening(store, team=TEAM)
+    await store.command("SET", store.key("slack", TEAM, "heard"), wrong)
+
+    await listening.beat()
+
+    assert int(await store.command("GET", store.key("slack", TEAM, "heard"))) > 0
+
+
+async def test_records_of_another_type_are_written_anew(store: Store) -> None:
+    listening = Listening(store, team=TEAM)
+    for name in ("heard", "looking", "dms", "threads"):
+        await store.command("HSET", store.key("slack", TEAM, name), "a", "b")
+    listening.note("D1", "")
+    listening.note("C1", "1.0")
+
+    await listening.beat()
+
+    assert await listening.places() == ([("D1", "")], [("C1", "1.0")])

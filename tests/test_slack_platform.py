@@ -14,7 +14,8 @@ import pytest
 from aiohttp import web
 
 from bot import http
-from bot.errors import CannotStart
+from bot.domain import Person, ThreadKey, Turn
+from bot.errors import CannotStart, PlaceGone
 from bot.ports import Platform
 from bot.store import Store
 from tests.emulators.faults import How
@@ -453,3 +454,13 @@ async def answer_to_half_a_request(url: str, headers: str) -> str:
     finally:
         writer.close()
         await writer.wait_closed()
+
+
+async def test_a_turn_without_a_place_in_slack_has_none() -> None:
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        key = ThreadKey("slack", "T", "C", "1")
+        turn = Turn("slack:1", key, Person("U", "U"), "Hi", {"channel": 7}, 1.0)
+
+        with pytest.raises(PlaceGone):
+            async with platform.surface(turn):
+                pass

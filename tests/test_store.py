@@ -448,3 +448,49 @@ async def test_whoever_waits_for_a_connection_goes_before_newcomers(store: Store
         await asyncio.gather(*(work(number) for number in done))
 
     assert min(done.values()) >= 10
+
+
+async def test_a_key_of_another_type_is_moved_away_with_one_line(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = store.key("hash")
+    await store.command("SET", key, "text")
+
+    read = await store.command("HMGET", key, "field")
+
+    assert read == [None]
+    assert await store.command("GET", f"{key}:unreadable") == "text"
+    assert await store.command("TTL", f"{key}:unreadable") > 0
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_a_script_goes_on_without_a_key_of_another_type(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = """
+    redis.call('RPUSH', KEYS[1], ARGV[1])
+    redis.call('HSET', KEYS[2], 'field', ARGV[1])
+    return redis.call('LRANGE', KEYS[1], 0, -1)
+    """
+    run, keys = store.script(source), [store.key("list"), store.key("hash")]
+    await store.command("SET", keys[1], "text")
+
+    answer = await run(keys=keys, args=["a"])
+
+    assert answer == ["a"]
+    assert await store.command("HGET", keys[1], "field") == "a"
+    assert await store.command("GET", f"{keys[1]}:unreadable") == "text"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_other_errors_of_a_script_are_told(store: Store) -> None:
+    run = store.script("return redis.call('HINCRBY', KEYS[1], 'field', 'no number')")
+
+    with pytest.raises(StoreUnavailable, match="not an integer"):
+        await run(keys=[store.key("hash")], args=[])
+
+
+async def test_bytes_that_are_no_text_can_be_read(store: Store) -> None:
+    await store.redis.set(store.key("bytes"), b"a\xff")
+
+    assert await store.command("GET", store.key("bytes")) == "a\ufffd"

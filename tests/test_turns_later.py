@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -641,3 +642,35 @@ async def test_what_is_written_anew_has_no_end(store: Store) -> None:
     await press(queue, 1)
 
     assert (await take(queue)).shown == grown("", "m1")
+
+
+async def test_forgetting_what_is_unknown_and_old_leaves_nothing(store: Store) -> None:
+    queue = a_queue(store)
+
+    await queue.forget("console:1", "console:2", asked_at=time.time() - 3600)
+
+    assert await store.command("KEYS", store.key("*")) == []
+
+
+async def test_a_question_deleted_before_it_came_is_not_admitted(store: Store) -> None:
+    queue = a_queue(store)
+    await queue.forget("console:1", "console:2", asked_at=time.time() - 60)
+
+    admitted = [await queue.admit(a_turn(number)) for number in (1, 2, 3)]
+
+    assert admitted == [False, False, True]
+
+
+async def test_one_call_forgets_waiting_running_and_ended_turns_of_all_ages(store: Store) -> None:
+    queue = a_queue(store)
+    await answered(queue, 1)
+    await queue.admit(a_turn(2))
+    at_work = await take(queue)
+    await queue.admit(a_turn(3))
+
+    await queue.forget("console:1", "console:2", "console:3", "console:4", asked_at=1.0)
+
+    assert await queue.renew(at_work)
+    await finish(queue, at_work)
+    assert await exchanges(store) == []
+    assert await nothing_to_take(queue)

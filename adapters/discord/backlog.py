@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
@@ -32,8 +32,9 @@ def _nothing() -> None:
 class _Waiting:
     """An errand; `question` is the id of the turn that it admits, None for anything else.
 
-    `deletes` tells the end of turns. `place` is where the question stands, and `look` what Discord
-    has to tell before it is admitted. `done` is called when it has been run, or is never to be.
+    `place` is where the question stands, `look` what Discord has to tell before it is admitted, and
+    `behind` the deletions in its place that came before it. `places` are those of a deletion.
+    `done` is called when it has been run, or is never to be.
     """
 
     run: Errand
@@ -41,7 +42,8 @@ class _Waiting:
     done: Done
     place: int | None = None
     look: Errand | None = None
-    deletes: bool = False
+    behind: Sequence[_Waiting] = ()
+    places: Collection[int] = ()
 
 
 class Backlog:
@@ -49,13 +51,17 @@ class Backlog:
 
     An errand that finds the store away is tried until it is back, and those behind it wait. A
     question of which Discord has to tell something waits until it does, with those behind it in its
-    place; the others go on. One that can never succeed is dropped. Of more than a hundred questions
+    place; the others go on. Deletions wait until no other errand can run, for a moderator's ban may
+    bring thousands; only questions in their own places wait for them. So a deletion always comes
+    after the admission of its question.
+    One that can never succeed is dropped. Of more than a hundred questions
     that wait for what is away the oldest are dropped, of deletions at a thousand, of anything else
     none. Each drop is a line in the log.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_Waiting] = deque()  # without the deletions
+        self._deletions: OrderedDict[_Waiting, None] = OrderedDict()
         self._arrived = asyncio.Event()
         self._looks: dict[int | None, asyncio.Task[None]] = {}  # by place
 
@@ -72,7 +78,8 @@ class Backlog:
 
         A `look` is taken beforehand, beside what is done for other places.
         """
-        self._add(_Waiting(errand, turn_id, done, place, look))
+        behind = [one for one in self._deletions if place in one.places]
+        self._add(_Waiting(errand, turn_id, done, place, look, behind))
 
     def put_first(self, questions: Iterable[tuple[str, Errand, int, Done]]) -> None:
         """Put admissions, each with its place, before all that wait: they were asked earlier."""
@@ -81,12 +88,21 @@ class Backlog:
         self._arrived.set()
 
     def add_deletion(
-        self, turn_ids: Collection[str], errand: Errand, *, done: Done = _nothing
+        self,
+        turn_ids: Collection[str],
+        errand: Errand,
+        *,
+        places: Collection[int],
+        done: Done = _nothing,
     ) -> None:
-        """Put the end of these turns behind the others; those that still wait are not admitted."""
+        """Put the end of these turns behind the others; those that still wait are not admitted.
+
+        What is asked later in `places` is admitted after it.
+        """
         self._drop({one for one in self._waiting if one.question in turn_ids})
         # An admission whose answer was lost may have been stored, and an event may come twice.
-        self._add(_Waiting(errand, None, done, deletes=True))
+        self._deletions[_Waiting(errand, None, done, places=places)] = None
+        self._arrived.set()
 
     def add(self, errand: Errand, *, done: Done = _nothing) -> None:
         """Put anything else behind the others."""
@@ -103,12 +119,12 @@ class Backlog:
                     over = await self._is_over(waiting)
                 finally:
                     if not over:
-                        self._waiting.appendleft(waiting)
+                        self._put_back(waiting)
                 if over:
                     waiting.done()
                     pause = _FIRST_PAUSE
                     continue
-                self._drop_oldest(self._waiting)
+                self._drop_oldest(self._waiting, self._deletions)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
         finally:
@@ -123,7 +139,10 @@ class Backlog:
         while (waiting := self._first()) is None:
             self._arrived.clear()
             await self._arrived.wait()
-        self._waiting.remove(waiting)
+        if waiting in self._deletions:
+            del self._deletions[waiting]
+        else:
+            self._waiting.remove(waiting)
         return waiting
 
     def _first(self) -> _Waiting | None:
@@ -132,9 +151,16 @@ class Backlog:
             if one.place in self._looks:
                 continue
             if one.look is None:
-                return one
+                return next((each for each in one.behind if each in self._deletions), one)
             self._looks[one.place] = asyncio.create_task(self._look(one))
-        return None
+        return next(iter(self._deletions), None)
+
+    def _put_back(self, waiting: _Waiting) -> None:
+        if waiting.places:
+            self._deletions[waiting] = None
+            self._deletions.move_to_end(waiting, last=False)
+        else:
+            self._waiting.appendleft(waiting)
 
     async def _look(self, waiting: _Waiting) -> None:
         pause = _FIRST_PAUSE
@@ -178,18 +204,21 @@ class Backlog:
             _log.exception("an event from Discord was not handled")
         return True
 
-    def _drop_oldest(self, waiting: Iterable[_Waiting]) -> None:
-        waiting = [*waiting]
+    def _drop_oldest(
+        self, waiting: Iterable[_Waiting], deletions: Collection[_Waiting] = ()
+    ) -> None:
         questions = [one for one in waiting if one.question is not None]
-        deletions = [one for one in waiting if one.deletes]
-        dropped = {*questions[:-_QUESTIONS], *deletions[:-_DELETIONS]}
+        dropped = {*questions[:-_QUESTIONS], *[*deletions][:-_DELETIONS]}
         if not dropped:
             return
         self._drop(dropped)
         _log.error("%d events from Discord were dropped: too many wait", len(dropped))
 
     def _drop(self, dropped: set[_Waiting]) -> None:
-        gone = [one for one in self._waiting if one in dropped]
+        if not dropped:
+            return
+        gone = [one for one in (*self._waiting, *self._deletions) if one in dropped]
         self._waiting = deque(one for one in self._waiting if one not in dropped)
         for one in gone:
+            self._deletions.pop(one, None)
             one.done()

@@ -120,11 +120,11 @@ class Gateway(discord.Client):
 
     async def on_raw_message_delete(self, event: discord.RawMessageDeleteEvent) -> None:
         """Queue the end of a turn whose question was deleted."""
-        self._forget({event.message_id})
+        self._forget({event.message_id}, event.channel_id)
 
     async def on_raw_bulk_message_delete(self, event: discord.RawBulkMessageDeleteEvent) -> None:
         """Queue the end of every turn whose question a moderator swept away."""
-        self._forget(event.message_ids)
+        self._forget(event.message_ids, event.channel_id)
 
     async def on_interaction(self, interaction: discord.Interaction) -> None:
         """Answer a command or a button of any process, and decline what no version shows now."""
@@ -146,14 +146,18 @@ class Gateway(discord.Client):
             case _:
                 self._start(_decline(interaction))
 
-    def _forget(self, message_ids: set[int]) -> None:
+    def _forget(self, message_ids: set[int], channel_id: int) -> None:
+        if not message_ids:
+            return
         turn_ids = [inbound.turn_id(one) for one in sorted(message_ids)]
-
-        async def forget() -> None:
-            for turn_id in turn_ids:
-                await self._intake.forget(turn_id)
-
-        self._backlog.add_deletion(turn_ids, forget, done=held())
+        asked_at = discord.utils.snowflake_time(max(message_ids)).timestamp()
+        self._backlog.add_deletion(
+            turn_ids,
+            partial(self._intake.forget, *turn_ids, asked_at=asked_at),
+            # A thread that was opened from a message has its id.
+            places={channel_id, *message_ids},
+            done=held(),
+        )
 
     def _on_session(self) -> None:
         """Look for what was missed before anything that is said from now on."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from adapters.discord.connection import Session
-from bot.store import Store, store_errors
+from bot.store import Store
+
+_log = logging.getLogger(__name__)
 
 # Discord keeps a session without a connection for "a few minutes" (its documentation, "Gateway",
 # "Initiating a Disconnect"); and a session's id is a secret.
@@ -38,13 +41,18 @@ end
 return 1
 """
 # A shard that nobody has listened to may have the guilds of any other one. Ids are compared as
-# doubles, which are exact to less than a millisecond, and kept as they are.
+# doubles, which are exact to less than a millisecond, and kept as they are. A value that is no id
+# counts as missing.
 _HEARD = """
 local shard, or_else, heard_seconds = unpack(ARGV)
+local function is_id(value)
+    return value and #value < 20 and string.find(value, '^%d+$')
+end
 local heard = redis.call('HGET', KEYS[1], shard)
-if heard then return heard end
+if is_id(heard) then return heard end
+heard = nil
 for _, other in ipairs(redis.call('HVALS', KEYS[1])) do
-    if not heard or tonumber(other) < tonumber(heard) then heard = other end
+    if is_id(other) and (not heard or tonumber(other) < tonumber(heard)) then heard = other end
 end
 redis.call('HSET', KEYS[1], shard, heard or or_else)
 redis.call('EXPIRE', KEYS[1], heard_seconds)
@@ -72,38 +80,40 @@ class SavedSession:
         self._session = store.key("gateway", application, shard, "session")
         self._heard = store.key("gateway", application, "heard")
         self._dms = store.key("gateway", application, "dms")
-        self._take = store.redis.register_script(_TAKE)
-        self._save = store.redis.register_script(_SAVE)
-        self._hear = store.redis.register_script(_HEARD)
-        self._note_dms = store.redis.register_script(_NOTE_DMS)
+        self._take = store.script(_TAKE)
+        self._save = store.script(_SAVE)
+        self._hear = store.script(_HEARD)
+        self._note_dms = store.script(_NOTE_DMS)
 
     async def take(self, intents: int) -> Session | None:
         """Become the holder of a session with these intents; None when there is none."""
-        with store_errors():
-            kept = await self._take(keys=[self._session], args=[self._holder, intents])
-        return Session(kept[0], int(kept[1]), kept[2]) if kept else None
+        kept = await self._take(keys=[self._session], args=[self._holder, intents])
+        match kept:
+            case [str(session), str(seq), str(url)] if _is_number(seq):
+                return Session(session, int(seq), url)
+            case [_, *_]:
+                _log.warning("The saved session of shard %s cannot be read", self._shard)
+        return None
 
     async def save(self, session: Session, *, intents: int, newest: int) -> bool:
         """Save how far the session is dealt with; False when another process holds one.
 
         `newest` is the last message that is.
         """
-        with store_errors():
-            written: int = await self._save(
-                keys=[self._session, self._heard],
-                args=[
-                    *(self._holder, intents, session.id, session.seq, session.url, newest),
-                    *(SESSION_SECONDS, _HEARD_SECONDS, self._shard),
-                ],
-            )
-        return written == 1
+        written = await self._save(
+            keys=[self._session, self._heard],
+            args=[
+                *(self._holder, intents, session.id, session.seq, session.url, newest),
+                *(SESSION_SECONDS, _HEARD_SECONDS, self._shard),
+            ],
+        )
+        return bool(written == 1)
 
     async def note_dms(self, newest: Mapping[int, int]) -> None:
         """Save of DMs in use the newest message of each, whoever holds the session."""
         if newest:
             told = [number for pair in newest.items() for number in pair]
-            with store_errors():
-                await self._note_dms(keys=[self._dms], args=[DMS, _HEARD_SECONDS, *told])
+            await self._note_dms(keys=[self._dms], args=[DMS, _HEARD_SECONDS, *told])
 
     async def is_taken(self, session: Session) -> bool:
         """Tell whether another process has taken this session."""
@@ -116,19 +126,21 @@ class SavedSession:
         Of a shard that nobody has listened to it is the earliest of the other shards'; where there
         is none, `or_else` is saved in its place, and the answer is 0.
         """
-        with store_errors():
-            heard: str = await self._hear(
-                keys=[self._heard], args=[self._shard, or_else, _HEARD_SECONDS]
-            )
-        return int(heard)
+        return int(
+            await self._hear(keys=[self._heard], args=[self._shard, or_else, _HEARD_SECONDS])
+        )
 
     async def dms(self) -> list[int]:
         """Return the DMs that people used last, the latest first."""
         found = await self._store.command("ZRANGE", self._dms, 0, -1, "REV")
-        return [int(channel) for channel in found]
+        return [int(channel) for channel in found if _is_number(channel)]
 
     async def may_start(self, bucket: int) -> bool:
         """Let one session begin in this bucket for a while; False when another just has."""
         gate = self._store.key("gateway", self._application, "start", str(bucket))
         milliseconds = int(_START_SECONDS * 1000)
         return bool(await self._store.command("SET", gate, "1", "NX", "PX", milliseconds))
+
+
+def _is_number(written: str) -> bool:
+    return written.isascii() and written.isdecimal() and len(written) < 20  # 64 bits

@@ -110,6 +110,8 @@ class ChannelSurface:
 
     async def edit(self, message_id: str, page: Page) -> None:
         """Change a message, or delete it for a page without text; its thread is unarchived."""
+        if not message_id.isdecimal():
+            raise MessageGone(f"{message_id!r} is no message of Discord's")
         self._known.add(message_id)
         try:
             await self._edit_where_it_stands(message_id, page)

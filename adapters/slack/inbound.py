@@ -118,14 +118,14 @@ class Inbound:
         """Take an event of the Events API, subscribed to or not."""
         match event:
             case {"type": "message", "subtype": "message_deleted", "deleted_ts": str(ts)}:
-                await self._intake.forget(self._turn_id(_word(event, "channel"), ts))
+                await self._forget(event, ts)
             # What has replies is not deleted but buried under a tombstone.
             case {
                 "type": "message",
                 "subtype": "message_changed",
                 "message": {"subtype": "tombstone", "ts": str(ts)},
             }:
-                await self._intake.forget(self._turn_id(_word(event, "channel"), ts))
+                await self._forget(event, ts)
             case {"type": "app_mention" | "message"}:
                 if spoken := said(event, identity=self._identity):
                     await self._on_said(spoken)
@@ -143,6 +143,14 @@ class Inbound:
     async def on_regenerate(self, press: Press) -> None:
         """Take a press of the Regenerate button; where it leads to nothing, say why."""
         await self._answered(press, self._begin_anew(press))
+
+    async def _forget(self, event: Event, ts: str) -> None:
+        before = event.get("previous_message")
+        # No question is ours, or anybody's app's. An upload of a person has a `bot_id` of null.
+        if not _TS.fullmatch(ts) or (isinstance(before, dict) and before.get("bot_id")):
+            return
+        turn_id = self._turn_id(_word(event, "channel"), ts)
+        await self._intake.forget(turn_id, asked_at=float(ts))
 
     async def _end(self, press: Press) -> None:
         if not (await self._is_of_its_place(press) and await self._intake.stop(press.turn_id)):

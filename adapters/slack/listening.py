@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from uuid import uuid4
 
-from bot.store import Store, store_errors
+from bot.store import Store
 
 PLACES = 25  # DMs, and as many threads, that people used last
 _GAP = 5  # seconds without a beat after which something may have been missed
@@ -18,7 +18,7 @@ _KEPT_SECONDS = 7 * 24 * 3600
 # seconds of a gap, of a look and of the record. Run twice, it answers the same.
 _BEAT = """
 local now = tonumber(redis.call('TIME')[1])
-local gap = now - tonumber(redis.call('GET', KEYS[1]) or now)
+local gap = now - (tonumber(redis.call('GET', KEYS[1])) or now)
 local looks = redis.call('GET', KEYS[2])
 if ARGV[2] == '1' then
   if looks ~= ARGV[1] then return 0 end
@@ -45,7 +45,7 @@ class Listening:
         self._store = store
         self._keys = [store.key("slack", team, word) for word in ("heard", "looking")]
         self._dms, self._threads = (store.key("slack", team, word) for word in ("dms", "threads"))
-        self._beat = store.redis.register_script(_BEAT)
+        self._beat = store.script(_BEAT)
         self._me = uuid4().hex
         self._noted: dict[Place, float] = {}
 
@@ -78,8 +78,7 @@ class Listening:
 
     async def _said(self, *, over: bool) -> int:
         args: list[str | int] = [self._me, int(over), _GAP, _LOOK_SECONDS, _KEPT_SECONDS]
-        with store_errors():
-            silence: int = await self._beat(keys=self._keys, args=args)
+        silence: int = await self._beat(keys=self._keys, args=args)
         return silence
 
     async def _save_places(self) -> None:

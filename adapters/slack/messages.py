@@ -11,7 +11,7 @@ from adapters.slack.identity import Identity
 from adapters.slack.markup import markdown_block
 from adapters.slack.reading import PAGES, read_page
 from bot.domain import Page, Turn
-from bot.errors import SurfaceError, WriteFailed
+from bot.errors import PlaceGone, SurfaceError, WriteFailed
 from bot.guard import escape_markup
 
 # The action_ids of buttons; a button's value is the turn's id.
@@ -30,13 +30,16 @@ class Messages:
     """The messages that are the pages of one reply; their ids are `channel:ts`."""
 
     def __init__(self, client: AsyncWebClient, turn: Turn, *, identity: Identity) -> None:
-        thread = turn.place.get("thread")
-        self.channel = str(turn.place["channel"])
+        channel, thread = turn.place.get("channel"), turn.place.get("thread")
+        question = turn.place.get("question")
+        if not isinstance(channel, str) or not isinstance(question, str):
+            raise PlaceGone(f"turn {turn.id} has no place in Slack")
+        self.channel = channel
         self.thread = thread if isinstance(thread, str) else None
         self._client = client
         self._identity = identity
         self._turn_id = turn.id
-        self._question = str(turn.place["question"])
+        self._question = question
 
     async def send(self, page: Page) -> str:
         """Send a page and return its id; SurfaceError."""

@@ -224,9 +224,14 @@ def _is_loopback(host: str) -> bool:
 
 def _is_ours(record: logging.LogRecord) -> bool:
     """Drop what aiohttp logs, with a traceback, of strangers: no HTTP, or gone before an answer."""
-    return not (record.exc_info and isinstance(record.exc_info[1], _STRANGERS))
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, UnicodeEncodeError):
+        return not error.object.startswith(_UNKNOWN_EXPECT)
+    return not isinstance(error, _STRANGERS)
 
 
 _STRANGERS = (HttpProcessingError, ClientConnectionResetError)
+# aiohttp 3.14 quotes the header in its refusal, which fails if the header is no UTF-8.
+_UNKNOWN_EXPECT = "Unknown Expect: "
 _requests_log = log.getChild("requests")
 _requests_log.addFilter(_is_ours)

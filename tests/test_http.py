@@ -338,6 +338,19 @@ async def test_what_is_no_http_is_refused_without_a_line_in_the_log(
         assert not caplog.records
 
 
+@pytest.mark.parametrize("path", [b"/in", b"/nowhere"])
+async def test_an_expectation_that_is_no_utf_8_leaves_no_line_in_the_log(
+    path: bytes, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with door(store) as url, raw(url) as (reader, writer):
+        writer.write(b"POST " + path + b" HTTP/1.1\r\nHost: a\r\nExpect: \xff\r\n\r\n")
+
+        answer = await everything(reader)
+
+        assert answer.startswith(b"HTTP/1.1 ")
+        assert not caplog.records
+
+
 async def test_a_mistake_of_a_handler_is_logged(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -44,14 +44,14 @@ class Intake:
 
     async def stop(self, turn_id: str) -> bool:
         """Ask for the end of a turn's reply; False when it is not being worked on (any more)."""
-        return await self._queue.stop(turn_id)
+        return await self._queue.stop(whole_characters(turn_id))
 
     async def stop_thread(self, thread: ThreadKey) -> bool:
         """Ask for the end of the reply that a thread's people see grow; False when there is none.
 
         Turns that wait there keep waiting.
         """
-        return await self._queue.stop_thread(thread)
+        return await self._queue.stop_thread(_whole_key(thread))
 
     async def regenerate(
         self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
@@ -64,9 +64,9 @@ class Intake:
         """
         again = partial(
             self._queue.regenerate,
-            turn_id,
-            person_id=person_id,
-            press_id=press_id,
+            whole_characters(turn_id),
+            person_id=whole_characters(person_id),
+            press_id=whole_characters(press_id),
             place=place and _whole_place(place),
         )
         try:
@@ -81,7 +81,7 @@ class Intake:
         `asked_at` is when the last of them was asked, in seconds since the epoch; None if that is
         not known.
         """
-        await self._queue.forget(*turn_ids, asked_at=asked_at)
+        await self._queue.forget(*map(whole_characters, turn_ids), asked_at=asked_at)
 
     async def call(self, thread: ThreadKey, person: Person) -> None:
         """Tell a person's name that came later than the question; raises StoreUnavailable."""
@@ -93,7 +93,7 @@ class Intake:
 
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         """Return the thread of a turn; None when the turn is not known (any more)."""
-        return await self._queue.thread_of_turn(turn_id)
+        return await self._queue.thread_of_turn(whole_characters(turn_id))
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a surface posted this message; None when it is not ours."""
@@ -124,17 +124,19 @@ def _bounded(turn: Turn) -> Turn:
 
 def _whole(turn: Turn) -> Turn:
     """Return a turn that can be written in UTF-8: JSON may bring half a character anywhere."""
-    key = turn.key
     return replace(
         turn,
         id=whole_characters(turn.id),
-        key=ThreadKey(
-            *map(whole_characters, (key.platform, key.workspace, key.channel, key.thread))
-        ),
+        key=_whole_key(turn.key),
         person=_whole_person(turn.person),
         text=whole_characters(turn.text),
         place=_whole_place(turn.place),
     )
+
+
+def _whole_key(key: ThreadKey) -> ThreadKey:
+    parts = (key.platform, key.workspace, key.channel, key.thread)
+    return ThreadKey(*map(whole_characters, parts))
 
 
 def _whole_person(person: Person) -> Person:

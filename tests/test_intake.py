@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bot.domain import Exchange, Person, Place, ThreadKey, Turn
-from bot.errors import NothingAsked
+from bot.errors import NothingAsked, NotRemembered
 from bot.history import History, encode
 from bot.intake import MAX_QUESTION, Intake
 from bot.prompt import CUT
@@ -86,6 +86,22 @@ async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> 
     await an_intake(store, a_queue(store)).call(KEY, Person("u1", HALF))
 
     assert [each.person.name for each in await history.read(KEY)] == [WHOLE]
+
+
+async def test_what_names_a_turn_with_half_a_character_finds_none(store: Store) -> None:
+    intake = an_intake(store, a_queue(store))
+    place = ThreadKey("slack", "T1", HALF, HALF)
+
+    await intake.forget(HALF)
+    found = [
+        await intake.stop(HALF),
+        await intake.stop_thread(place),
+        await intake.thread_of_turn(HALF),
+    ]
+
+    assert not any(found)
+    with pytest.raises(NotRemembered):
+        await intake.regenerate(HALF, person_id=HALF, press_id=HALF)
 
 
 async def test_who_asks_nothing_again_and_again_is_told_once(store: Store) -> None:

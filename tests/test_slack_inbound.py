@@ -247,7 +247,17 @@ async def test_a_name_that_cannot_be_stored_costs_nothing(caplog: pytest.LogCapt
         assert "name is not remembered" in caplog.text
 
 
-@pytest.mark.parametrize("how", [{"error": "missing_scope"}, {"status": 500}, {"how": "hang"}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"error": "missing_scope"},
+        {"status": 500},
+        {"how": "hang"},
+        {"status": 200, "body": {"ok": True}},
+        {"status": 200, "body": {"ok": True, "user": ["Ann"]}},
+    ],
+    ids=str,
+)
 async def test_a_name_that_slack_does_not_tell_is_the_id(how: dict[str, object]) -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake):

@@ -324,6 +324,20 @@ async def test_an_event_that_is_too_deep_for_its_readers_is_acknowledged_with_on
     assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
 
 
+async def test_a_limit_of_our_events_of_another_shape_is_told_in_short(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    long = "9" * 100_000
+    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), "http"):
+        delivery = await slack.deliver(
+            {"type": "app_rate_limited", "team_id": long, "minute_rate_limited": [long]}
+        )
+
+    assert delivery.status == 200
+    assert [one.levelno for one in caplog.records] == [logging.WARNING]
+    assert len(caplog.text) < 1000
+
+
 @both_transports
 async def test_that_slack_limits_our_events_is_a_warning_with_the_minute(
     transport: Transport, caplog: pytest.LogCaptureFixture

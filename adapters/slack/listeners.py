@@ -126,7 +126,7 @@ class _OursOnly(AsyncMiddleware):
         if req.body.get("type") == "app_rate_limited":
             # A type of its own, not an event (docs: Events API, "Rate limiting").
             log.warning(
-                "Slack limits the events of workspace %r: some of the minute from %s are lost",
+                "Slack limits the events of workspace %.80r: some of the minute from %s are lost",
                 req.body.get("team_id"),
                 _moment(req.body.get("minute_rate_limited")),
             )
@@ -204,7 +204,7 @@ def _authorization(
 
 def _moment(seconds: object) -> str:
     if not isinstance(seconds, int) or not 0 <= seconds < 2**33:
-        return repr(seconds)
+        return f"{seconds!r:.80}"
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 

@@ -43,9 +43,10 @@ class People:
         try:
             async with translated(_PATIENCE):
                 answer = await self._client.users_info(user=user)
+                name = _display_name(answer["user"])
         except SurfaceError:
             return self._remember(user, user, seconds=_KEPT_UNKNOWN)
-        return self._remember(user, _display_name(answer["user"]) or user, seconds=_KEPT)
+        return self._remember(user, name or user, seconds=_KEPT)
 
     async def readable(self, text: str, *, bot: str) -> str:
         """Return a message as its author typed it, without mentions of the user `bot`."""
@@ -61,11 +62,12 @@ class People:
         try:
             async with translated(_PATIENCE):
                 answer = await self._client.conversations_info(channel=channel)
+                name = _public_name(answer["channel"])
         except SurfaceError as error:
             if _SCOPE in scopes_missing(error):
                 self._refusals.note(APP)
             return self._remember(channel, channel, seconds=_KEPT_UNKNOWN)
-        return self._remember(channel, _public_name(answer["channel"]) or channel, seconds=_KEPT)
+        return self._remember(channel, name or channel, seconds=_KEPT)
 
     def _remember(self, user: str, name: str, *, seconds: float) -> str:
         self._names.pop(user, None)

@@ -721,7 +721,7 @@ async def test_a_press_that_leads_to_nothing_is_answered_to_the_person_alone(
         ann = slack.user("Ann")
         channel = slack.dm(ann) if direct else slack.channel_id
         ts = await slack.say(channel, ann, f"{slack.bot_mention} why?")
-        await until(lambda: intake.turns)
+        await until(lambda: intake.turns and (direct or intake.called))
         async with platform.surface(intake.last) as surface:
             message_id = await surface.post(first("Because", last=True))
         intake.refuses = refusal

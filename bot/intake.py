@@ -42,6 +42,13 @@ class Intake:
             refused.told = self._has_told(turn, refused)
             raise
 
+    async def check_room(self, platform: str, person: Person) -> None:
+        """Raise Refused if a turn of this person in a new thread would be refused now.
+
+        For a question that is posted before it is admitted. Raises StoreUnavailable, too.
+        """
+        await self._queue.check_room(platform, _whole_person(person))
+
     async def stop(self, turn_id: str) -> bool:
         """Ask for the end of a turn's reply; False when it is not being worked on (any more)."""
         return await self._queue.stop(whole_characters(turn_id))

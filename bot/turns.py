@@ -153,7 +153,7 @@ class TurnQueue:
             "admit",
             turn.id,
             str(turn.key),
-            _person_key(turn),
+            _person_key(turn.key.platform, turn.person),
             *_body(turn),
             limits.waiting_per_thread,
             limits.waiting_per_person,
@@ -161,6 +161,14 @@ class TurnQueue:
         )
         _raise_refusal(answer)
         return answer == "admitted"
+
+    async def check_room(self, platform: str, person: Person) -> None:
+        """Raise Refused if a turn of this person in a new thread would be refused now."""
+        of_person = self.store.key("open", _person_key(platform, person))
+        if await self.store.command("SCARD", of_person) >= self._limits.waiting_per_person:
+            raise PersonBusy
+        if await self.depth() >= self._limits.waiting:
+            raise QueueFull
 
     async def regenerate(
         self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
@@ -401,8 +409,8 @@ def _lacks_group(error: StoreUnavailable) -> bool:
     return "NOGROUP" in str(error) or "UNBLOCKED" in str(error)
 
 
-def _person_key(turn: Turn) -> str:
-    return str(ThreadKey(turn.key.platform, turn.person.workspace, "", turn.person.id))
+def _person_key(platform: str, person: Person) -> str:
+    return str(ThreadKey(platform, person.workspace, "", person.id))
 
 
 def _body(turn: Turn) -> tuple[str, str]:

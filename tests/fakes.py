@@ -229,6 +229,7 @@ class FakeIntake(Intake):
         self.called: list[tuple[ThreadKey, Person]] = []
         self.threads: dict[str, ThreadKey] = {}
         self.helped: set[tuple[str, str]] = set()
+        self.is_full: Exception | None = None
 
     @property
     def texts(self) -> list[str]:
@@ -252,6 +253,10 @@ class FakeIntake(Intake):
         self.turns.append(turn)
         await self.open.wait()
         return True
+
+    async def check_room(self, platform: str, person: Person) -> None:
+        if self.is_full:
+            raise self.is_full
 
     async def stop(self, turn_id: str) -> bool:
         self._refuse()

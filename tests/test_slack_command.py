@@ -8,7 +8,7 @@ import pytest
 
 from adapters.slack import ask
 from bot.domain import Person, ThreadKey
-from bot.errors import Refused, StoreUnavailable, SurfaceError, ThreadBusy
+from bot.errors import PersonBusy, Refused, StoreUnavailable, SurfaceError, ThreadBusy
 from tests.emulators.slack import SlackEmulator
 from tests.fakes import FakeIntake
 from tests.slack_platform import (
@@ -96,6 +96,20 @@ async def test_ask_where_the_bot_is_no_member_tells_how_to_invite_it() -> None:
         await slack.slash(elsewhere, slack.user("Ann"), "/ask", "why?")
 
         assert "/invite @parley" in slack.ephemerals[0].text
+        assert not intake.asked
+
+
+@pytest.mark.parametrize("refusal", [PersonBusy(), StoreUnavailable("no Redis")])
+async def test_ask_posts_no_question_for_which_there_is_no_room(
+    refusal: Refused | StoreUnavailable,
+) -> None:
+    intake = FakeIntake()
+    intake.is_full = refusal
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+
+        assert slack.ephemerals[0].text == refusal.apology
+        assert not any(call.method.startswith("chat.post") for call in slack.requests)
         assert not intake.asked
 
 

@@ -208,6 +208,24 @@ async def test_a_limit_refuses_and_stores_nothing(
     assert await queue.admit(a_turn(3))
 
 
+@pytest.mark.parametrize(
+    ("limits", "refusal"),
+    [({"waiting_per_person": 1}, PersonBusy), ({"waiting": 1}, QueueFull)],
+)
+async def test_a_limit_is_told_before_there_is_a_turn(
+    store: Store, limits: dict[str, int], refusal: type[Exception]
+) -> None:
+    queue, turn = a_queue(store, **limits), a_turn(1)
+    await queue.check_room(KEY.platform, turn.person)
+    await queue.admit(turn)
+
+    with pytest.raises(refusal):
+        await queue.check_room(KEY.platform, turn.person)
+
+    await finish(queue, await take(queue))
+    await queue.check_room(KEY.platform, turn.person)
+
+
 async def test_a_person_runs_no_more_turns_than_the_cap(store: Store) -> None:
     queue = a_queue(store, running_per_person=1)
     other = replace(KEY, thread="t2")

@@ -60,6 +60,11 @@ class AskCommand:
             return f"Ask me something: `{command['command']} why is the sky blue?`"
         person = Person(command["user_id"], name, self._identity.team)
         channel = command["channel_id"]
+        try:
+            await self._check_room(person, by=came_at + _QUESTION_BY)
+        except ParleyError as error:
+            log.info("a command was not admitted: %r", error)
+            return error.apology
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
         posting = asyncio.create_task(self._post(channel, f"{name} asks: {shown}"))
         admitted, words = False, ""
@@ -76,6 +81,14 @@ class AskCommand:
             if not admitted:
                 self._errands.start(self._withdraw(posting, channel=channel))
         return words
+
+    async def _check_room(self, person: Person, *, by: float) -> None:
+        # Posting what is refused, and deleting it, takes the channel's writes from answers.
+        try:
+            async with asyncio.timeout_at(by):
+                await self._intake.check_room("slack", person)
+        except TimeoutError as error:
+            raise StoreUnavailable("the store does not answer in time") from error
 
     async def _posted(self, posting: asyncio.Task[str], *, by: float) -> str:
         try:

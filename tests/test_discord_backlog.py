@@ -75,6 +75,22 @@ async def test_of_more_than_a_hundred_waiting_questions_the_oldest_are_dropped(
     assert errand.done == [f"{number}" for number in range(3, 103)]
 
 
+async def test_whoever_asks_most_drops_no_question_of_other_people(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backlog, errand = Backlog(), Errands()
+    backlog.add_question("early", errand("early"), place=1, asker=1)
+    for number in range(150):
+        backlog.add_question(f"{number}", errand(f"{number}"), place=1, asker=2)
+
+    async with working(backlog):
+        await until(lambda: "dropped" in caplog.text)
+        errand.away = None
+        await until(lambda: len(errand.done) == 100)
+
+    assert errand.done == ["early", *(f"{number}" for number in range(51, 150))]
+
+
 async def test_deletions_drop_no_question_of_other_people() -> None:
     backlog, errand = Backlog(), Errands()
     for number in range(3):
@@ -344,7 +360,9 @@ async def test_a_backlog_tells_of_each_errand_that_is_over_however_it_ended() ->
     backlog.add_deletion(
         ["deleted"], errand("deletion"), places={9}, done=partial(over.append, "deletion")
     )
-    backlog.put_first((one, errand(one), 1, partial(over.append, one)) for one in ("first", "next"))
+    backlog.put_first(
+        (one, errand(one), 1, 0, partial(over.append, one)) for one in ("first", "next")
+    )
 
     working = asyncio.create_task(backlog.work())
     await until(lambda: "deletion" in over)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -32,9 +32,9 @@ def _nothing() -> None:
 class _Waiting:
     """An errand; `question` is the id of the turn that it admits, None for anything else.
 
-    `place` is where the question stands, `look` what Discord has to tell before it is admitted, and
-    `behind` the deletions in its place that came before it. `places` are those of a deletion.
-    `done` is called when it has been run, or is never to be.
+    `place` is where the question stands, `asker` the person who asks it, `look` what Discord has to
+    tell before it is admitted, and `behind` the deletions in its place that came before it.
+    `places` are those of a deletion. `done` is called when it has been run, or is never to be.
     """
 
     run: Errand
@@ -44,6 +44,7 @@ class _Waiting:
     look: Errand | None = None
     behind: Sequence[_Waiting] = ()
     places: Collection[int] = ()
+    asker: int = 0
 
 
 class Backlog:
@@ -54,9 +55,9 @@ class Backlog:
     place; the others go on. Deletions wait until no other errand can run, for a moderator's ban may
     bring thousands; only questions in their own places wait for them. So a deletion always comes
     after the admission of its question.
-    One that can never succeed is dropped. Of more than a hundred questions
-    that wait for what is away the oldest are dropped, of deletions at a thousand, of anything else
-    none. Each drop is a line in the log.
+    One that can never succeed is dropped. Of more than a hundred questions that wait for what is
+    away the oldest of whoever asks most are dropped, of deletions the oldest at a thousand, of
+    anything else none. Each drop is a line in the log.
     """
 
     def __init__(self) -> None:
@@ -71,6 +72,7 @@ class Backlog:
         errand: Errand,
         *,
         place: int,
+        asker: int = 0,
         look: Errand | None = None,
         done: Done = _nothing,
     ) -> None:
@@ -79,11 +81,14 @@ class Backlog:
         A `look` is taken beforehand, beside what is done for other places.
         """
         behind = [one for one in self._deletions if place in one.places]
-        self._add(_Waiting(errand, turn_id, done, place, look, behind))
+        self._add(_Waiting(errand, turn_id, done, place, look, behind, asker=asker))
 
-    def put_first(self, questions: Iterable[tuple[str, Errand, int, Done]]) -> None:
-        """Put admissions, each with its place, before all that wait: they were asked earlier."""
-        found = [_Waiting(errand, turn, done, place) for turn, errand, place, done in questions]
+    def put_first(self, questions: Iterable[tuple[str, Errand, int, int, Done]]) -> None:
+        """Put admissions, each with its place and asker, before all that wait: they are older."""
+        found = [
+            _Waiting(errand, turn, done, place, asker=asker)
+            for turn, errand, place, asker, done in questions
+        ]
         self._waiting.extendleft(reversed(found))
         self._arrived.set()
 
@@ -208,7 +213,7 @@ class Backlog:
         self, waiting: Iterable[_Waiting], deletions: Collection[_Waiting] = ()
     ) -> None:
         questions = [one for one in waiting if one.question is not None]
-        dropped = {*questions[:-_QUESTIONS], *[*deletions][:-_DELETIONS]}
+        dropped = {*_surplus(questions), *[*deletions][:-_DELETIONS]}
         if not dropped:
             return
         self._drop(dropped)
@@ -222,3 +227,12 @@ class Backlog:
         for one in gone:
             self._deletions.pop(one, None)
             one.done()
+
+
+def _surplus(questions: Sequence[_Waiting]) -> list[_Waiting]:
+    """Return the oldest questions of whoever asks most, so many that a hundred are left."""
+    askers: defaultdict[int, deque[_Waiting]] = defaultdict(deque)
+    for one in questions:
+        askers[one.asker].append(one)
+    excess = max(0, len(questions) - _QUESTIONS)
+    return [max(askers.values(), key=len).popleft() for _ in range(excess)]

@@ -114,6 +114,7 @@ class Gateway(discord.Client):
                 inbound.turn_id(message.id),
                 partial(self._take, message),
                 place=channel.id,
+                asker=message.author.id,
                 look=partial(self._look_up, message) if unknown else None,
                 done=held(),
             )
@@ -187,6 +188,7 @@ class Gateway(discord.Client):
                 inbound.turn_id(message.id),
                 partial(self._take, message),
                 message.channel.id,
+                message.author.id,
                 event.run(held),
             )
             for message in await search.look()

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.process
 QUESTIONS, PEOPLE = 200, 10  # in all, and who asks one each; all others are one person's
 ADMITTED = LIMITS.waiting_per_person
 GROWTH = 40.0  # MB
+COMPLETIONS = "POST /v1/chat/completions"
 
 
 @asynccontextmanager
@@ -49,13 +50,19 @@ async def test_a_flood_is_held_back_and_whoever_asks_once_is_answered() -> None:
     with tempfile.TemporaryDirectory(prefix="parley-") as folder:
         async with a_slow_bot(Path(folder)) as (discord, model, running):
             before, place = resident(running.process.pid), discord.channel_id
-            flooder = discord.user("Flo")
+            flooder, heard_all = discord.user("Flo"), asyncio.Event()
+            # On a busy machine people speak slowly: nothing is answered before all have spoken.
+            model.fail(
+                COMPLETIONS, "late", gate=heard_all, times=LIMITS.running_per_person + PEOPLE
+            )
             for number in range(QUESTIONS - PEOPLE):
                 await discord.say(place, flooder, f"{discord.bot_mention} flood {number}")
             once = [
                 await discord.say(place, discord.user(f"P{number}"), f"{discord.bot_mention} once")
                 for number in range(PEOPLE)
             ]
+            await until(lambda: len(model.requests) == LIMITS.running_per_person + PEOPLE)
+            heard_all.set()
 
             await until(lambda: all(shown(discord, one) == ["You said: once"] for one in once))
             await until(lambda: len(model.requests) == ADMITTED + PEOPLE, why=running.text)

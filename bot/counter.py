@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import collections
+import json
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from bot.domain import Message
 from bot.tokens import MESSAGE_OVERHEAD, TEMPLATE_ONCE, estimate, words
@@ -15,6 +16,9 @@ from bot.tokens import MESSAGE_OVERHEAD, TEMPLATE_ONCE, estimate, words
 COUNT_SECONDS = 5.0  # for a text by its tokenizer; 40,000 characters take some 0.05
 _REMEMBERED = 20_000  # texts; a thread's history is counted again with every turn
 _MEASURED = 500  # prompts
+# Llama 2's tokenizer.json may make a text four times longer, by its own words. Where one goes on
+# for ever, no memory is enough, and a library in Rust takes the process along.
+_MOST_GROWTH = 32
 
 # How much more a model may need than was counted: usage beyond it is somebody's mistake.
 _MOST = 3.0
@@ -316,6 +320,12 @@ def of_file(
         raise ValueError(f"{path.name} cannot be read") from error
     # What a person writes is text, though it may look like a sign of the template.
     tokenizer.encode_special_tokens = True
+    # What a file may ask for beyond a text's tokens: fewer of them, or more than memory can hold.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.post_processor = None
+    if _growth_in(tokenizer.normalizer) * _growth_in(tokenizer.pre_tokenizer) > _MOST_GROWTH:
+        raise ValueError(f"{path.name} may make texts too long")
 
     def tokens(text: str) -> int:
         # `encode` would hold Python's lock (tokenizers 0.23, run).
@@ -323,6 +333,25 @@ def of_file(
 
     count = _Tried(tokens, seconds=seconds, failed=failed)
     return CarefulCounter(count, least=count)
+
+
+def _growth_in(part: Any) -> float:
+    """Return how many times longer a text may become in a part of a tokenizer."""
+    return 1 if part is None else _growth(json.loads(part.__getstate__()))
+
+
+def _growth(step: Mapping[str, Any]) -> float:
+    match step:
+        case {"normalizers": [*steps]} | {"pretokenizers": [*steps]}:
+            return math.prod(map(_growth, steps))
+        case {"type": "Replace", "content": str(text)} | {"type": "Prepend", "prepend": str(text)}:
+            return 1 + len(text)
+        case {"type": "ByteLevel" | "Metaspace"}:
+            return 2
+        case {"type": "Precompiled"}:  # anything may stand in it for a character
+            return math.inf
+        case _:
+            return 1
 
 
 def _encodable(text: str) -> str:

@@ -9,13 +9,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from bot import tokenizer_file
 from bot.counter import CarefulCounter, Counter, MistralCounter, of_file
-from bot.domain import Message
+from bot.domain import Json, Message
 from tests.emulators.hub import HubEmulator, hub
 from tests.test_counter import v3
 
@@ -171,6 +172,64 @@ async def test_a_file_that_is_missing_or_broken_is_done_without(
     assert found == []
     (line,) = [each for each in caplog.messages if "is estimated" in each]
     assert "org/model" in line
+
+
+def changed(tokenizer: bytes, changes: Mapping[str, Json]) -> bytes:
+    return json.dumps({**json.loads(tokenizer), **changes}).encode()
+
+
+A_REPLACEMENT: Json = {"type": "Replace", "pattern": {"String": "l"}, "content": "l" * 50}
+BYTES: Json = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}
+SHORTENED: Json = {"max_length": 5, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+FILLED: Json = {
+    "strategy": {"Fixed": 3000},
+    "direction": "Right",
+    "pad_to_multiple_of": None,
+    "pad_id": 0,
+    "pad_type_id": 0,
+    "pad_token": "[UNK]",
+}
+A_TEMPLATE: Json = {
+    "type": "TemplateProcessing",
+    "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 50,
+    "pair": [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"],
+    "special_tokens": {},
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"truncation": SHORTENED}, {"padding": FILLED}, {"post_processor": A_TEMPLATE}],
+    ids=["truncation", "padding", "template"],
+)
+async def test_a_file_makes_no_text_shorter_or_longer_than_its_tokens(
+    tmp_path: Path, changes: Mapping[str, Json]
+) -> None:
+    async with hub() as emulator:
+        emulator.files["org/model/tokenizer.json"] = changed(a_tokenizer(), changes)
+        (counter,) = await looked_for("org/model", tmp_path, emulator)
+
+    assert counter.count([Message("user", "Hello " * 100)]) - counter.count(PROMPT) == 98
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"normalizer": {"type": "Sequence", "normalizers": [A_REPLACEMENT] * 2}},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [BYTES] * 8}},
+    ],
+    ids=["replacements", "bytes"],
+)
+async def test_a_file_that_makes_texts_ever_longer_is_done_without(
+    tmp_path: Path, changes: Mapping[str, Json], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with hub() as emulator:
+        emulator.files["org/model/tokenizer.json"] = changed(a_tokenizer(), changes)
+        found = await looked_for("org/model", tmp_path, emulator)
+
+    assert found == []
+    assert any("is estimated" in each for each in caplog.messages)
 
 
 async def test_a_file_that_is_far_too_large_is_not_fetched(tmp_path: Path) -> None:

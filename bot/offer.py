@@ -108,8 +108,10 @@ class _Asker:
             if each.get("name") == name and (found := _whole(each.get("context_length"))):
                 return found
         shown = await self._get(pool, "/api/show", {"model": name})
-        if chosen := re.search(r"^num_ctx\s+(\d+)", str(shown.get("parameters")), re.MULTILINE):
-            return int(chosen[1])
+        parameters = str(shown.get("parameters"))
+        chosen = re.search(r"^num_ctx\s+(\d{1,12})\b", parameters, re.MULTILINE)
+        if chosen and (found := _whole(int(chosen[1]))):
+            return found
         lengths = (
             _whole(value)
             for key, value in _object(shown.get("model_info")).items()

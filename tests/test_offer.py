@@ -58,6 +58,10 @@ OLLAMA_RUNNING: dict[str, Json] = OLLAMA_CHOSEN | {
 }
 
 
+def ollama_with(parameters: str) -> dict[str, Json]:
+    return OLLAMA | {"POST /api/show": {"parameters": parameters, "model_info": {}}}
+
+
 @asynccontextmanager
 async def a_server(answers: Mapping[str, Json]) -> AsyncIterator[str]:
     """Answer these calls, and everything else with a 404; yields the address."""
@@ -120,6 +124,9 @@ class TestLooking:
             (OLLAMA, "gemma3:latest", 4096),
             (OLLAMA_CHOSEN, "gemma3:latest", 16384),
             (OLLAMA_RUNNING, "gemma3:latest", 8192),
+            (ollama_with("num_ctx 0"), "gemma3:latest", None),
+            (ollama_with(f"num_ctx {'9' * 12}"), "gemma3:latest", None),
+            (ollama_with(f"num_ctx {'9' * 5000}"), "gemma3:latest", None),
             ({}, None, None),
             ({"GET /v1/models": ["nonsense"]}, None, None),
             ({"GET /v1/models": {"data": [7, {"id": None}]}}, None, None),

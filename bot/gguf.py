@@ -19,6 +19,10 @@ _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=
 _STRING, _ARRAY = 8, 9
 _KEPT_BYTES = 2  # of a key or a value in the context's memory: half precision, llama.cpp's default
 _STEP = 256  # tokens, to whose multiple llama.cpp rounds a context up
+# What is kept of a header, which may have any size: a list has a number for each layer, while those
+# of a vocabulary are passed over, and a chat template has some 10,000 characters.
+_MOST_NUMBERS = 10_000
+_LONGEST_TEXT = 1_000_000  # bytes
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _INCOMPLETE = "is damaged or was not downloaded to its end: download it again"
 
@@ -90,7 +94,7 @@ def _token_bytes(own: _Facts) -> int:
     layers = _number(own, "block_count")
     heads = own.get("attention.head_count_kv") or own.get("attention.head_count") or 0
     # A list where the layers differ.
-    in_all = sum(heads) if isinstance(heads, list) else _whole(heads) * layers
+    in_all = sum(map(_whole, heads)) if isinstance(heads, list) else _whole(heads) * layers
     usual = _number(own, "embedding_length") // max(_number(own, "attention.head_count"), 1)
     size = sum(_number(own, f"attention.{each}_length") or usual for each in ("key", "value"))
     return in_all * size * _KEPT_BYTES
@@ -102,7 +106,7 @@ def _number(own: _Facts, key: str) -> int:
 
 
 def _whole(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _parts(path: Path) -> list[Path]:
@@ -155,16 +159,20 @@ class _Header:
     def _array(self, kind: int, count: int) -> object:
         if kind in _NUMBERS:
             size = struct.calcsize(f"<{_NUMBERS[kind]}")
-            if count > len(self._data) // size:
-                raise ValueError(_INCOMPLETE)
+            if count > _MOST_NUMBERS:
+                self._pass(count * size)
+                return None
             return list(struct.unpack(f"<{count}{_NUMBERS[kind]}", self._raw(count * size)))
         for _ in range(count):
             # Of words nothing is kept.
-            self._raw(self._take("Q")) if kind == _STRING else self._value(kind)
+            self._pass(self._take("Q")) if kind == _STRING else self._value(kind)
         return None
 
     def _text(self) -> str:
-        return self._raw(self._take("Q")).decode(errors="replace")
+        size = self._take("Q")
+        raw = self._raw(min(size, _LONGEST_TEXT))
+        self._pass(size - len(raw))
+        return raw.decode(errors="replace")
 
     def _take(self, code: str) -> int:
         value: int = struct.unpack(f"<{code}", self._raw(struct.calcsize(f"<{code}")))[0]
@@ -176,3 +184,8 @@ class _Header:
             raise struct.error("the file ends here")
         self._at += size
         return raw
+
+    def _pass(self, size: int) -> None:
+        if size > len(self._data) - self._at:
+            raise struct.error("the file ends here")
+        self._at += size

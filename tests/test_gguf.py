@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def value(it: object) -> bytes:
         case bool():
             return struct.pack("<I?", 7, it)
         case int():
-            return struct.pack("<II", 4, it)
+            return struct.pack("<Ii", 5, it) if it < 0 else struct.pack("<II", 4, it)
         case str():
             return struct.pack("<I", 8) + text(it)
         case [str(), *_]:
@@ -84,6 +85,25 @@ def test_heads_may_differ_in_size_and_from_layer_to_layer(tmp_path: Path) -> Non
     )
 
     assert model.token_bytes == 3 * 150 * 2
+
+
+def test_a_number_below_zero_is_none(tmp_path: Path) -> None:
+    model = read(tmp_path, llama__block_count=-1, llama__context_length=-5)
+
+    assert (model.layers, model.trained_tokens, model.token_bytes) == (1, 0, 0)
+
+
+def test_of_what_is_long_only_what_counts_is_kept(tmp_path: Path) -> None:
+    path = written(tmp_path / "model.gguf", CHAT | {"a.scores": [7] * 1_000_000, "b": "x" * 10**7})
+    tracemalloc.start()
+    try:
+        model = gguf.read(path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert model.layers == 5
+    assert most < 5_000_000
 
 
 def test_windows_are_known_to_take_less(tmp_path: Path) -> None:

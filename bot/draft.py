@@ -53,6 +53,7 @@ class Draft:
         self._deltas = [left.said if left.outcome else ""]
         self._by = left.below if left.outcome else ""  # who says it, where not the chosen model
         self._unread = ""  # how much of the question it was said without
+        self._mended = "", ""  # the text that was said, and that text in whole characters
         self._notice = ""
         self._known = left.text if left.outcome else ""  # the whole text, from an earlier try
         self._is_back = False  # the former answer
@@ -62,14 +63,14 @@ class Draft:
     @property
     def said(self) -> str:
         """What the model said; empty where there is nothing to remember (see Shown)."""
-        return "" if self._is_back or self._is_left else whole_characters(self._text)
+        return "" if self._is_back or self._is_left else self._sound
 
     @property
     def whole(self) -> str:
         """All that is to stand there at the end."""
         if self._known:
             return self._known
-        text = self._former if self._is_back else whole_characters(self._text)
+        text = self._former if self._is_back else self._sound
         below = "" if self._is_back or not text.strip() else self._below
         return with_notice(with_notice(text, below), self._notice)
 
@@ -205,6 +206,15 @@ class Draft:
     @_text.setter
     def _text(self, text: str) -> None:
         self._deltas = [text]
+
+    @property
+    def _sound(self) -> str:
+        """The same in whole characters, made once: many halves of pairs take long to mend."""
+        text, sound = self._mended
+        if text is not self._text:
+            sound = whole_characters(self._text)
+            self._mended = self._text, sound
+        return sound
 
     @property
     def _stands(self) -> str:

@@ -127,6 +127,8 @@ class Block:
         line = self.begun + rest
         fence = _fence_after(line, self.fence)
         if self.fence and not self.fence.left_by(line):
+            if fence and not (self.line or self.begun):
+                return self
             return replace(self, fence=fence, line="", begun="")
         lists = self._lists_after(line, fence)
         return Block(fence=fence, table=self._table_after(line), lists=lists, line=line)
@@ -159,6 +161,8 @@ class Block:
         if item := _ITEM.match(line):
             outer = tuple(it for it in self.lists if it.indent < indent)
             return (*outer, self._list_of(item, indent)) if item[1] else outer
+        if not self.lists:
+            return ()
         # A line right below an item goes on with it, even where it is not indented.
         lazy = self.line.strip() and not _NEW_BLOCK.match(line) and not fence
         if lazy or not line.strip():
@@ -190,8 +194,8 @@ def may_open(text: str, start: int) -> bool:
 
 
 def says_nothing(line: str) -> bool:
-    """Whether the line is a lone marker, of an item or a heading, say."""
-    return _MARKER_ONLY.fullmatch(line) is not None
+    """Whether the line is a lone marker, of an item or a heading, say; a long one is words."""
+    return len(line) <= _LONG_OPEN and _MARKER_ONLY.fullmatch(line) is not None
 
 
 def is_row(line: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 
 # In a text; it may hold parentheses in pairs, and ends where a link's target does.
@@ -81,6 +82,7 @@ class _Mark:
 
 def _open_marks(block: str) -> list[_Mark]:
     marks: list[_Mark] = []
+    kinds: Counter[str] = Counter()  # of the open marks
     at = 0
     while found := _MARKS.search(block, at):
         run, at = found[0], found.end()
@@ -90,25 +92,28 @@ def _open_marks(block: str) -> list[_Mark]:
                 return [*marks, _Mark(run, found.start(), at)]
             at = end.end()
         elif run[0] != "\\":
-            left = _close_marks(marks, found)
+            left = _close_marks(marks, kinds, found)
             if left and _may_open(found):
+                kinds[run[0]] += 1
                 marks.append(_Mark(run[:left], found.start(), at))
     return marks
 
 
-def _close_marks(marks: list[_Mark], found: re.Match[str]) -> int:
+def _close_marks(marks: list[_Mark], kinds: Counter[str], found: re.Match[str]) -> int:
     """Let a run close what it can; return how many of its marks are left over."""
     kind, left = found[0][0], len(found[0])
     if not _before(found).strip() or (kind == "_" and _is_inside_word(found)):
         return left
-    while left and any(mark.run[0] == kind for mark in marks):
+    while left and kinds[kind]:
         while marks[-1].run[0] != kind:
-            marks.pop()
+            kinds[marks.pop().run[0]] -= 1
         last = marks.pop()
         closed = min(left, len(last.run))
         left -= closed
         if closed < len(last.run):
             marks.append(replace(last, run=last.run[closed:]))
+        else:
+            kinds[kind] -= 1
     return left
 
 

@@ -520,7 +520,7 @@ def test_a_limit_too_small_for_fences_is_refused() -> None:
             "https://a(",
             "```py\ncode\n```\n",
         ),
-        *("> ```\n", "- ", "1. ", "   1. x\n", "> ", "|", "| a ", "e\u0301", " ", "\n"),
+        *("> ```\n", "- ", "1. ", "   1. x\n", "> ", "|", "| a ", "e\u0301", " ", "\n", "-", "="),
     ],
 )
 def test_a_long_reply_is_cut_in_a_moment(piece: str) -> None:
@@ -570,6 +570,17 @@ def test_the_work_of_a_first_cut_grows_no_faster_than_the_text(piece: str) -> No
         pages(text, limit=2000, measure=len)
 
     assert large.looked_at < 15 * small.looked_at
+
+
+@pytest.mark.parametrize("piece", ["_ *", "*_ ", "~~ *"])
+def test_a_long_block_of_open_marks_is_shown_in_a_moment(piece: str) -> None:
+    text = piece * (100_000 // len(piece))
+    began = time.process_time()
+
+    shown = Pager(limit=10**9, measure=len).tidied(text)
+
+    assert len(shown) >= len(text) - len(piece)
+    assert time.process_time() - began < 1.5
 
 
 def test_a_head_of_a_table_stays_with_its_first_row() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
 
-from bot.markdown import Block, is_row
+from bot.markdown import Block, is_row, may_delimit
 
 _PIPE = re.compile(r"(?<!\\)\|")
 _FENCE = "```"
@@ -33,9 +33,7 @@ def _shown(lines: list[str]) -> Iterator[str]:
     at = 0
     while at < len(lines):
         block = block.after(lines[at])
-        # The last line may still become another.
-        below = block.after(lines[at + 1]) if at + 2 < len(lines) else block
-        if not below.table or block.table or block.fence:
+        if not _begins_table(block, lines, at):
             yield lines[at]
             at += 1
             continue
@@ -43,6 +41,14 @@ def _shown(lines: list[str]) -> Iterator[str]:
         rows = lines[at:end]
         yield from _in_code(rows)
         block, at = Block(), end
+
+
+def _begins_table(block: Block, lines: list[str], at: int) -> bool:
+    """Whether a table begins with this line, which has ended the block."""
+    # Most lines need no closer look; and the last one may still become another.
+    if block.table or block.fence or at + 2 >= len(lines) or not is_row(lines[at]):
+        return False
+    return may_delimit(lines[at + 1]) and bool(block.after(lines[at + 1]).table)
 
 
 def _in_code(rows: list[str]) -> Iterator[str]:

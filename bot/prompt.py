@@ -55,7 +55,7 @@ def compose(*, system: str, exchanges: Sequence[Exchange], turn: Turn) -> tuple[
     # By time: where an answer is written anew, others may have spoken since.
     by_time = sorted(said, key=lambda it: it.asked_at)
     labels = _labels(it.person for it in by_time) if several else {}
-    label_line = _label_line(labels.values())
+    label_line = _LabelLine(labels.values())
 
     def asked(person: Person, text: str) -> Message:
         if not several:
@@ -189,24 +189,40 @@ def _labels(speakers: Iterable[Person]) -> dict[Person, str]:
     return labels
 
 
-def _label_line(labels: Iterable[str]) -> re.Pattern[str]:
-    """Return what finds a label at the beginning of a line's key, whatever marks are around it."""
-    names = "|".join(re.escape(_key(label)) for label in labels)
-    return re.compile(rf"\W{{0,20}}(?:{names})(?:\W?\(\d{{1,9}}\))?\W{{0,8}}:")
+class _LabelLine:
+    """Tells which lines begin with a label, whatever marks are around it."""
+
+    def __init__(self, labels: Iterable[str]) -> None:
+        keys = [_key(label) for label in labels]
+        names = "|".join(map(re.escape, keys))
+        marks = r"[\W_]"
+        self._begins = re.compile(
+            rf"{marks}{{0,20}}(?:{names})(?:{marks}?\(\d{{1,9}}\))?{marks}{{0,8}}:"
+        ).match
+        # Characters of a line that such a beginning takes at most, if each is composed of two.
+        self._longest = 100 + max((len(normalize("NFKD", key)) for key in keys), default=0)
+
+    def match(self, line: str) -> bool:
+        """Tell whether a line could be taken for the beginning of another message."""
+        if not _COLONS.search(line):
+            return False
+        # To normalize thousands of combining marks takes seconds.
+        return bool(self._begins(_folded(_seen(line)[: self._longest])))
 
 
-def _quoted(text: str, label_line: re.Pattern[str]) -> str:
+def _quoted(text: str, label_line: _LabelLine) -> str:
     """Mark the lines after the first that could be taken for the beginning of another message."""
     first, *further = text.splitlines(keepends=True) or [""]
-    return first + "".join(
-        _QUOTE + line if _COLONS.search(line) and label_line.match(_key(line)) else line
-        for line in further
-    )
+    return first + "".join(_QUOTE + line if label_line.match(line) else line for line in further)
 
 
 def _key(text: str) -> str:
     """Return what is the same for texts that look the same, or almost."""
-    return normalize("NFKC", _COLONS.sub(":", _seen(text))).casefold()
+    return _folded(_seen(text))
+
+
+def _folded(seen: str) -> str:
+    return normalize("NFKC", _COLONS.sub(":", seen)).casefold()
 
 
 def _seen(text: str) -> str:

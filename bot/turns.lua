@@ -603,7 +603,9 @@ end
 -- Makes sure that the platform's stream can be read. One that nobody wrote to would not expire.
 function verbs.open(platform)
   local stream = key('ready', platform)
-  redis.pcall('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
+  local made = redis.pcall('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
+  -- Whoever reads would ask without end in a store that is full.
+  if made.err and not string.find(made.err, '^BUSYGROUP') then error(made) end
   keep(stream)
   return 1
 end

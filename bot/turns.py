@@ -331,19 +331,12 @@ class TurnQueue:
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a reply was posted as this message."""
         thread = await self.store.command("GET", self.store.key("posted", platform, message_id))
-        try:
-            key = ThreadKey.parse(thread) if thread else None
-        except ValueError:
-            key = None
-        if thread and (key is None or key.platform != platform):
-            log.warning("The thread of message %s cannot be read: %r", message_id, thread)
-            return None
-        return key
+        return _thread(f"message {message_id}", thread, platform)
 
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         """Return the thread of a turn; None when the turn is not known (any more)."""
         thread = await self.store.command("HGET", self.store.key("turn", turn_id), "thread")
-        return ThreadKey.parse(thread) if thread else None
+        return _thread(f"turn {turn_id}", thread, turn_id.partition(":")[0])
 
     async def ended(self, turn_id: str) -> Shown | None:
         """Return what a turn left on the screen, all of it as text; None without an outcome."""
@@ -445,6 +438,17 @@ def _turn(turn_id: str, platform: str, key: str, body: str, pressed_at: str) -> 
         asked_at=read_number(value, "asked_at"),
         left_out=int(read_number(value, "left_out")),
     )
+
+
+def _thread(of: str, written: str | None, platform: str) -> ThreadKey | None:
+    try:
+        key = ThreadKey.parse(written) if written else None
+    except ValueError:
+        key = None
+    if written and (key is None or key.platform != platform):
+        log.warning("The thread of %s cannot be read: %r", of, written)
+        return None
+    return key
 
 
 def _person(value: Mapping[str, Json], thread: ThreadKey) -> Person:

@@ -462,6 +462,13 @@ async def test_a_message_whose_thread_cannot_be_read_has_none(store: Store, thre
     assert await a_queue(store).thread_of("console", "m1") is None
 
 
+@pytest.mark.parametrize("thread", ["garbage", "a:b:c:d:e", "slack:T:C:1", ""])
+async def test_a_turn_whose_thread_cannot_be_read_has_none(store: Store, thread: str) -> None:
+    await store.command("HSET", store.key("turn", "console:1"), "thread", thread, "state", "done")
+
+    assert await a_queue(store).thread_of_turn("console:1") is None
+
+
 async def test_every_key_expires(store: Store) -> None:
     platform = FakePlatform()
     queue, history = a_queue(store), History(store=store, keep_seconds=60)

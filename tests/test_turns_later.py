@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,11 +17,12 @@ from bot.errors import (
     NotTheLast,
     PersonBusy,
     QueueFull,
+    StoreUnavailable,
     ThreadBusy,
 )
 from bot.history import History
 from bot.intake import Intake
-from bot.store import Store
+from bot.store import Store, connect
 from tests.test_turns import (
     ANN,
     ELSEWHERE,
@@ -192,6 +194,20 @@ async def test_a_stream_that_nobody_has_read_is_left_without_trouble(store: Stor
     await queue.admit(a_turn(1))
 
     assert (await take(queue)).turn.id == "console:1"
+
+
+async def test_a_stream_that_cannot_be_made_readable_is_an_error(data_dir: Path) -> None:
+    async with connect(url="", data_dir=data_dir) as full:
+        queue = a_queue(full)
+        await full.redis.config_set("maxmemory", "1")
+
+        with pytest.raises(StoreUnavailable, match="maxmemory"):
+            await queue.ready(["console"], count=1, block_seconds=0.01)
+
+        await full.redis.config_set("maxmemory", "0")
+        assert await queue.ready(["console"], count=1, block_seconds=0.01) == []
+        await queue.admit(a_turn(1))
+        assert (await take(queue)).turn.id == "console:1"
 
 
 async def test_what_a_failed_turn_has_shown_is_no_former_answer(store: Store) -> None:

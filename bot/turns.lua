@@ -192,16 +192,31 @@ local function waits_or_runs(id, turn)
     and redis.call('LPOS', key('mailbox', turn.thread), id)
 end
 
+-- How many turns of a person run. Nobody tells the end of one whose record is gone, or was changed by
+-- another hand.
+local function count_running(person)
+  local running = key('running', person)
+  for _, id in ipairs(redis.call('SMEMBERS', running)) do
+    local turn = record(id)
+    if turn.state ~= 'running' or turn.person ~= person then redis.call('SREM', running, id) end
+  end
+  return redis.call('SCARD', running)
+end
+
 -- Keys may be lost, moved away or changed by another hand. An id of no turn that waits or runs is
--- dropped, and a thread that stands nowhere would wait for ever: it stands in line again.
+-- dropped. A thread that stands nowhere, or waits for a person of whom nothing runs, would wait for
+-- ever: it stands in line again.
 local function look_after(id)
   local turn = record(id)
   if not waits_or_runs(id, turn) then return close(id, turn.person) end
   local thread, platform = turn.thread, platform_of(turn.thread)
   local first = record(redis.call('LINDEX', key('mailbox', thread), 0))
+  if redis.call('ZSCORE', key('waiting', first.person), thread) then
+    if count_running(first.person) == 0 then wake_waiting(first.person) end
+    return
+  end
   local stands = redis.call('ZSCORE', key('line', platform), thread)
     or redis.call('ZSCORE', key('later', platform), thread)
-    or redis.call('ZSCORE', key('waiting', first.person), thread)
     or redis.call('HGET', key('held', platform), first.entry) == thread
   if not stands then make_ready(thread) end
 end
@@ -254,6 +269,9 @@ local function discard(id)
   forget_exchanges(turn.thread, {[id] = true})
   local mended = redis.call('ZSCORE', key('mend', platform_of(turn.thread)), id)
   if mended or turn.state == 'queued' or turn.state == 'running' then return end
+  for _, message in ipairs(messages(redis.call('HGET', name, 'pages'))) do
+    redis.call('DEL', key('posted', platform_of(turn.thread), message))
+  end
   redis.call('DEL', name)
   redis.call('HSET', name, 'state', 'dropped')
   redis.call('PEXPIRE', name, LATE_ADMISSION_MS)
@@ -394,12 +412,7 @@ local function may_run(id, person, cap)
   local running = key('running', person)
   if redis.call('SISMEMBER', running, id) == 1 then return true end
   if redis.call('SCARD', running) < tonumber(cap) then return true end
-  -- Nobody tells the end of a turn whose record is gone, or was changed by another hand.
-  for _, other in ipairs(redis.call('SMEMBERS', running)) do
-    local turn = record(other)
-    if turn.state ~= 'running' or turn.person ~= person then redis.call('SREM', running, other) end
-  end
-  return redis.call('SCARD', running) < tonumber(cap)
+  return count_running(person) < tonumber(cap)
 end
 
 -- Answers {id, fence, tries, body, pressed_at, stop, former, pages, shown, cuts, rest, thread}, or false

@@ -416,6 +416,21 @@ async def test_turns_that_are_gone_do_not_count_against_their_person(store: Stor
     assert await outcome(store) == "done"
 
 
+async def test_a_thread_waits_for_no_turn_that_is_gone(store: Store) -> None:
+    queue = a_queue(store, limits=replace(LIMITS, running_per_person=1))
+    for number, thread in ((1, "t1"), (2, "t2")):
+        await queue.admit(a_turn(number, thread=thread))
+    await take(queue)
+    (token,) = await ready(queue)
+    assert await queue.take(token) is None
+    await store.command("DEL", store.key("turn", "console:1"))
+
+    await queue.reclaim(["console"], count=1)
+
+    async with asyncio.timeout(10):
+        assert (await take(queue)).turn.id == "console:2"
+
+
 async def test_turns_that_are_gone_do_not_fill_the_queue_for_good(store: Store) -> None:
     queue = a_queue(store, "intake")
     for number in range(LIMITS.waiting):

@@ -175,6 +175,18 @@ async def test_what_one_person_has_kept_is_bounded_however_long_the_questions_ar
     assert 160_000 < sum(used) < 300_000
 
 
+async def test_the_messages_of_turns_that_are_no_longer_kept_lead_nowhere(store: Store) -> None:
+    queue = a_queue(store, person_bytes=5000)
+
+    for number in range(1, 5):
+        await queue.admit(a_turn(number))
+        shown = Shown((f"m{number}", f"n{number}"), "answer", "answer", outcome="done")
+        await queue.finish(await take(queue), shown, None)
+
+    threads = [await queue.thread_of("console", f"{kind}{n}") for n in (1, 4) for kind in "mn"]
+    assert threads == [None, None, KEY, KEY]
+
+
 async def test_an_answer_written_anew_is_as_new_as_that(store: Store) -> None:
     queue = a_queue(store, person_bytes=7000)
     await ended(queue, a_turn(1))

@@ -17,7 +17,8 @@ _MARK = "\u2060"
 
 # The spellings of chat templates in use and of the tokens of type control in the vocabularies of
 # SmolLM2, Mistral, Llama, Gemma, Qwen, DeepSeek (whose bar is U+FF5C), Phi, Command R, GLM, EXAONE,
-# MiniMax and Falcon. A mark follows what is matched; HTML and most code spell none.
+# MiniMax and Falcon. A mark follows what is matched; HTML and most code spell none. MiniMax's begin
+# or end with a bracket that may be one of a cut's "[…]".
 _SPELLED = re.compile(
     r"""
     <(?=
@@ -34,9 +35,9 @@ _SPELLED = re.compile(
         /?(?:INST|IMG|ARGS|AUDIO|THINK|PREFIX|MIDDLE|SUFFIX|REF|TRANSCRIBE|[gs]?MASK|CLS|SEP
             |PAD|UNK|@?BOS@?|EOS|EOT|[A-Z]{1,60}_[A-Z\d_]{1,60}|control_\d{1,6})\]
       | [|\uff5c][^\s\[\]]{1,60}[|\uff5c]\]  # [|assistant|]
-      | e~\[  # [e~[
+      | e~  # [e~[
     )
-    | \](?:~(?=!?b[\[\]]) | <(?=\]))  # ]~b], ]<]image[>[, whose first may be that of a cut's "[…]"
+    | ~(?=b[\[\]]|!b) | <(?=\])  # ]~b], ]~!b[, ]<]image[>[
     | >(?=>[A-Z]{3,60}<<)  # >>QUESTION<<
     """,
     re.VERBOSE,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bot.control_tokens import as_words, without_marks
 from bot.domain import Message, Role
-from bot.prompt import CUT, fit
+from bot.prompt import CUT, fit, without_middle
 
 # Of llama.cpp's list of templates and of vocabularies in use, one of each form at least.
 SPELLINGS = """
@@ -150,6 +150,15 @@ def test_a_cut_joins_no_two_halves_to_one(text: str, budget: int) -> None:
     prompt = fit(as_words([Message("user", text)]), budget=budget, count=size)
 
     assert spelled("".join(message.text for message in prompt.messages)) == []
+
+
+@pytest.mark.parametrize("half", ["~b]x ", "~!b[x ", "<]image[>[x ", "x]~!b ", "x[e~ ", "x]~b "])
+def test_the_cut_mark_completes_none_of_them(half: str) -> None:
+    (question,) = as_words([Message("user", half * 50)])
+
+    cuts = [without_middle(question.text, kept) for kept in range(100)]
+
+    assert [token for cut in cuts for token in spelled(cut)] == []
 
 
 def test_a_mark_that_the_model_repeats_is_taken_out() -> None:

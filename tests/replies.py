@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from bot.budget import EditBudgets
 from bot.domain import Delta, EditBudget, Shown
@@ -12,6 +12,7 @@ from bot.errors import LeaseLost
 from bot.reply import Reply
 from bot.store import Store
 from tests.fakes import FakeSurface
+from tests.waiting import until
 
 WORDS = [f"word{number} " for number in range(40)]
 TEXT = "".join(WORDS)
@@ -57,11 +58,13 @@ def a_reply(
     )
 
 
-async def spoken(*parts: Delta | float) -> AsyncGenerator[Delta]:
-    """Deltas, with seconds of silence between."""
+async def spoken(*parts: Delta | float | Callable[[], object]) -> AsyncGenerator[Delta]:
+    """Deltas, with seconds of silence between, or silence until a condition holds."""
     for part in parts:
         if isinstance(part, float | int):
             await asyncio.sleep(part)
+        elif callable(part):
+            await until(part)
         else:
             yield part
 

@@ -98,7 +98,7 @@ class TestWrittenAnew:
         pages = await self.former(store, surface, TEXT)
 
         shown = await a_reply(store, surface, pages=pages, former=TEXT).stream(
-            spoken("A new", 0.2, " one.")
+            spoken("A new", lambda: len(surface.states) == len(pages), " one.")
         )
 
         others = len(pages) - 1
@@ -220,7 +220,9 @@ class TestWrittenAnew:
         surface = FakeSurface(limit=100)
         pages = await self.former(store, surface, TEXT)
         writing = asyncio.create_task(
-            a_reply(store, surface, pages=pages, former=TEXT).stream(spoken("New", 0.3, " words"))
+            a_reply(store, surface, pages=pages, former=TEXT).stream(
+                spoken("New", lambda: "m1" not in surface.screen, " words")
+            )
         )
         await until(lambda: surface.states.count(PENDING) == len(pages) - 1)
 
@@ -267,7 +269,16 @@ class TestStarts:
         surface, saved = FakeSurface(), Saved()
 
         shown = await a_reply(store, surface, saved=saved).stream(
-            spoken("Well, it is", 0.1, Start(""), "Well", 0.1, ", it", 0.1, " was so.")
+            spoken(
+                "Well, it is",
+                lambda: surface.states,
+                Start(""),
+                "Well",
+                0.1,
+                ", it",
+                0.1,
+                " was so.",
+            )
         )
 
         assert list(dict.fromkeys(surface.states)) == ["Well, it is", "Well, it was so."]
@@ -463,7 +474,9 @@ class TestKnownEnd:
         surface = FakeSurface(errors=[None, WriteFailed("lost")])
 
         with pytest.raises(WriteFailed):
-            await a_reply(store, surface, saved=saved, patience=0.1).stream(spoken("H", 0.1, "i"))
+            await a_reply(store, surface, saved=saved, patience=0.1).stream(
+                spoken("H", lambda: surface.screen, "i")
+            )
 
         assert surface.text == "H"
         assert saved.last == Shown(("m1",), "Hi", "Hi", outcome="done")
@@ -473,7 +486,7 @@ class TestKnownEnd:
 
         async def crashes() -> AsyncGenerator[Delta]:
             yield "Half"
-            await asyncio.sleep(0.1)
+            await until(lambda: surface.at_once)
             raise ValueError("a bug")
 
         with pytest.raises(ValueError, match="a bug"):

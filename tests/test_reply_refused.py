@@ -161,7 +161,9 @@ async def test_what_closes_a_refused_reply_has_a_slot_too(store: Store) -> None:
     budgets, refused = Watched(store=store), WriteRefused("moderated")
     surface = ByState(limit=80, watched=budgets, errors=[None, refused, refused, refused])
 
-    await a_reply(store, surface, budgets=budgets).stream(spoken("Half", 0.1, " an oath"))
+    await a_reply(store, surface, budgets=budgets).stream(
+        spoken("Half", lambda: surface.screen, " an oath")
+    )
 
     events = budgets.events
     writes = [at for at, event in enumerate(events) if not event.endswith("granted")]
@@ -172,9 +174,7 @@ async def test_what_closes_a_refused_reply_has_a_slot_too(store: Store) -> None:
 async def test_a_text_that_is_refused_altogether_ends_with_an_apology(store: Store) -> None:
     surface = FakeSurface(errors=[None, WriteRefused("moderated"), WriteRefused("moderated")])
 
-    shown = await a_reply(store, surface).stream(
-        FakeModel(["Half", " an oath"], pause=0.1).stream([])
-    )
+    shown = await a_reply(store, surface).stream(spoken("Half", lambda: surface.screen, " an oath"))
 
     assert surface.text == f"Half\n\n{WriteRefused.apology}"
     assert surface.screen["m1"].final
@@ -222,7 +222,7 @@ async def test_a_page_that_takes_no_edit_is_followed_by_an_apology(store: Store)
     refused = WriteRefused("moderated")
     surface = FakeSurface(errors=[None, refused, refused, refused])
 
-    await a_reply(store, surface).stream(spoken("Half", 0.1, " an oath"))
+    await a_reply(store, surface).stream(spoken("Half", lambda: surface.screen, " an oath"))
 
     assert [page.text for page in surface.screen.values()] == ["Half", WriteRefused.apology]
 

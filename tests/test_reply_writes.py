@@ -227,7 +227,7 @@ async def test_what_an_earlier_try_saved_without_a_message_is_not_waited_for(sto
     surface = FakeSurface()
 
     await a_reply(store, surface, pages=(), older="Much longer words").stream(
-        spoken("New", 0.2, " words")
+        spoken("New", lambda: surface.states, " words")
     )
 
     assert surface.states == ["New", "New words"]

@@ -360,6 +360,11 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
   return 'admitted'
 end
 
+-- Whether a turn of this person would be taken now, in a thread of its own.
+function verbs.room(person, person_limit, total_limit)
+  return refusal(person, person_limit, total_limit)
+end
+
 -- What the turn has shown stays on the screen, and its exchange in the history, until there is a
 -- new one. One that left no exchange is the last as long as none has followed it (`after`). `place`
 -- is what the press adds to the turn's place, '' when that is nothing.

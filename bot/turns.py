@@ -164,11 +164,11 @@ class TurnQueue:
 
     async def check_room(self, platform: str, person: Person) -> None:
         """Raise Refused if a turn of this person in a new thread would be refused now."""
-        of_person = self.store.key("open", _person_key(platform, person))
-        if await self.store.command("SCARD", of_person) >= self._limits.waiting_per_person:
-            raise PersonBusy
-        if await self.depth() >= self._limits.waiting:
-            raise QueueFull
+        limits = self._limits
+        answer = await self._call(
+            "room", _person_key(platform, person), limits.waiting_per_person, limits.waiting
+        )
+        _raise_refusal(answer)
 
     async def regenerate(
         self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None

@@ -406,7 +406,7 @@ async def test_threads_in_line_and_turns_at_work_outlive_the_stream(store: Store
 async def test_turns_that_are_gone_do_not_count_against_their_person(store: Store) -> None:
     queue = a_queue(store, "intake")
     gone = [f"console:gone {number}" for number in range(100)]
-    for name in ("open:console:local::u1", "running:console:local::u1"):
+    for name in ("open:console:::u1", "running:console:::u1"):
         await store.command("SADD", store.key(name), *gone)
 
     async with running(a_worker(store, FakePlatform(), FakeModel(["Hi"]))):
@@ -429,6 +429,22 @@ async def test_a_thread_waits_for_no_turn_that_is_gone(store: Store) -> None:
 
     async with asyncio.timeout(10):
         assert (await take(queue)).turn.id == "console:2"
+
+
+async def test_turns_that_are_gone_take_no_room_from_their_person(store: Store) -> None:
+    queue, turn = a_queue(store, "intake"), a_turn()
+    gone = [f"console:gone {number}" for number in range(100)]
+    await store.command("SADD", store.key("open:console:::u1"), *gone)
+
+    await queue.check_room(turn.key.platform, turn.person)
+
+
+async def test_room_is_told_where_a_key_of_another_type_stands(store: Store) -> None:
+    queue, turn = a_queue(store, "intake"), a_turn()
+    for name in ("open:console:::u1", "open"):
+        await store.command("SET", store.key(name), "text")
+
+    await queue.check_room(turn.key.platform, turn.person)
 
 
 async def test_turns_that_are_gone_do_not_fill_the_queue_for_good(store: Store) -> None:

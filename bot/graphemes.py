@@ -6,19 +6,28 @@ import unicodedata
 
 _JOINER = "\u200d"
 _VIRAMA = 9  # the combining class of the signs that join two consonants of Indic scripts
+_LONGEST = 256  # that people see as one character; to look on would take long, and leave nothing
 
 
 def cut_before(text: str, at: int) -> int:
-    """Return the last place up to `at` where a character ends, as people see characters."""
-    while 0 < at < len(text) and _joined(text, at):
-        at -= 1
+    """Return the last place up to `at` where a character ends, as people see characters.
+
+    Where none is near, `at` itself.
+    """
+    for place in range(at, max(at - _LONGEST, -1), -1):
+        if not 0 < place < len(text) or not _joined(text, place):
+            return place
     return at
 
 
 def cut_after(text: str, at: int) -> int:
-    """Return the first place from `at` on where a character ends, as people see characters."""
-    while 0 < at < len(text) and _joined(text, at):
-        at += 1
+    """Return the first place from `at` on where a character ends, as people see characters.
+
+    Where none is near, `at` itself.
+    """
+    for place in range(at, at + _LONGEST):
+        if not 0 < place < len(text) or not _joined(text, place):
+            return place
     return at
 
 

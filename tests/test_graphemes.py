@@ -41,6 +41,13 @@ def test_two_characters_come_apart(text: str) -> None:
     assert cut_before(text, middle) == cut_after(text, middle) == middle
 
 
+@pytest.mark.parametrize("sign", ["\u0301", "\u200d", "\u1100"])
+def test_what_joins_without_end_is_cut_where_it_has_to_be(sign: str) -> None:
+    text = sign * 10_000
+
+    assert cut_before(text, 5000) == cut_after(text, 5000) == 5000
+
+
 @given(text=st.text(st.characters(codec=None)), at=st.integers(0, 50))
 def test_a_cut_is_near_on_its_side(text: str, at: int) -> None:
     at = min(at, len(text))

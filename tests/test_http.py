@@ -338,6 +338,17 @@ async def test_what_is_no_http_is_refused_without_a_line_in_the_log(
         assert not caplog.records
 
 
+async def test_of_what_is_no_http_a_refusal_quotes_little(store: Store) -> None:
+    said = b"GET /livez HTTP/1.1\r\n" + b"\xff" * 60_000
+    async with door(store) as url, raw(url) as (reader, writer):
+        writer.write(said)
+
+        answer = await everything(reader)
+
+        assert answer.startswith(b"HTTP/1.0 400")
+        assert len(answer) < len(said)
+
+
 @pytest.mark.parametrize("path", [b"/in", b"/nowhere"])
 async def test_an_expectation_that_is_no_utf_8_leaves_no_line_in_the_log(
     path: bytes, store: Store, caplog: pytest.LogCaptureFixture

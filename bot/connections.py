@@ -20,20 +20,27 @@ class Connections:
 
     A connection ends after `seconds`, whatever it does. If there are more than `most`, the oldest
     one ends at once: a request that arrives whole is answered, however many connections dawdle.
+    What comes on one beyond `most_bytes` is thrown away.
     """
 
     def __init__(
-        self, protocols: Callable[[], asyncio.Protocol], *, most: int, seconds: float
+        self,
+        protocols: Callable[[], asyncio.Protocol],
+        *,
+        most: int,
+        seconds: float,
+        most_bytes: int,
     ) -> None:
         self._protocols = protocols
         self._most = most
         self._seconds = seconds
+        self._most_bytes = most_bytes
         self._ends: dict[asyncio.Transport, asyncio.TimerHandle] = {}  # the oldest first
         self._tell_at = 0.0  # by the loop's clock
 
     def __call__(self) -> asyncio.Protocol:
         """Return the protocol of one more connection."""
-        return _Counted(self, self._protocols())
+        return _Counted(self, self._protocols(), most_bytes=self._most_bytes)
 
     def add(self, transport: asyncio.Transport) -> None:
         """Count a connection that has been made."""
@@ -57,11 +64,14 @@ class Connections:
 
 
 class _Counted(asyncio.Protocol):
-    """Passes everything on to the protocol that talks."""
+    """Passes on to the protocol that talks, up to so many bytes."""
 
-    def __init__(self, connections: Connections, talks: asyncio.Protocol) -> None:
+    def __init__(
+        self, connections: Connections, talks: asyncio.Protocol, *, most_bytes: int
+    ) -> None:
         self._connections = connections
         self._talks = talks
+        self._left = most_bytes
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -76,6 +86,8 @@ class _Counted(asyncio.Protocol):
         self._talks.connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
+        data = data[: self._left]
+        self._left -= len(data)
         for at in range(0, len(data), _PIECE):
             self._talks.data_received(data[at : at + _PIECE])
 

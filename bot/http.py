@@ -27,6 +27,9 @@ _LOOPBACK = "127.0.0.1"
 _LARGEST_BODY = 256 * 1024
 _LONGEST_HEADER = 4096  # bytes of a name and its value; Slack and the usual proxies stay below 1 kB
 _MOST_HEADERS = 64
+# aiohttp 3.14 reads up to 32 requests of a connection, with all their headers, before the first one
+# is answered.
+_LARGEST_REQUEST = _LARGEST_BODY + (_MOST_HEADERS + 1) * _LONGEST_HEADER
 # Requests of Slack end within three seconds. Many systems give a process 256 files.
 _MOST_CONNECTIONS = 128
 _CONNECTION_SECONDS = 15.0  # for headers, body and answer together
@@ -157,6 +160,7 @@ async def _listening(
             cast(web.Server, runner.server),  # it is there after the setup
             most=bounds.connections,
             seconds=bounds.seconds,
+            most_bytes=_LARGEST_REQUEST,
         )
         server = await asyncio.get_running_loop().create_server(connections, host, port)
         try:

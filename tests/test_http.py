@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 
 from bot import http
+from bot.connections import Connections
 from bot.errors import CannotStart
 from bot.store import Store, connect
 from tests.outage import line
@@ -230,6 +231,31 @@ async def test_a_body_that_is_too_large_is_refused(store: Store) -> None:
                 statuses.append(answer.status)
 
     assert statuses == [200, 413]
+
+
+async def test_the_largest_request_is_answered(store: Store) -> None:
+    headers = {f"X-{number:02}": "a" * 4080 for number in range(58)}
+    body = b"0" * (256 * 1024)
+    async with (
+        door(store) as url,
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/in", data=body, headers=headers) as answer,
+    ):
+        assert (answer.status, await answer.read()) == (200, body)
+
+
+def test_of_a_connection_no_more_is_read_than_one_request_needs() -> None:
+    read = bytearray()
+
+    class Reads(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            read.extend(data)
+
+    connection = Connections(Reads, most=1, seconds=60.0, most_bytes=10_000)()
+    for _ in range(3):
+        connection.data_received(b"0" * 6000)
+
+    assert len(read) == 10_000
 
 
 @pytest.mark.parametrize(

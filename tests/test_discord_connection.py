@@ -79,6 +79,8 @@ def own(source: str) -> str:
         ("wss://gateway.discord.gg.example", False),
         ("wss://evildiscord.gg", False),
         ("", False),
+        ("wss://[", False),
+        ("wss://gateway.discord.gg:999999", False),
     ],
 )
 def test_a_token_goes_to_discord_alone_and_never_in_the_clear(saved: str, goes_there: bool) -> None:

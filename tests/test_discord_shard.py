@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import tempfile
+import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from bot.history import History
 from bot.intake import Intake
 from bot.store import Store
 from bot.turns import Limits, TurnQueue
+from tests.discord_platform import snowflake_of
 from tests.discord_process import (
     FAST,
     Hidden,
@@ -524,6 +526,22 @@ async def test_a_record_of_the_gateway_that_cannot_be_read_counts_as_none(
     assert await holder.heard(or_else=1) == 0
     assert await holder.heard(or_else=2) == 1
     assert await holder.dms() == [5]
+
+
+async def test_a_session_whose_id_is_far_too_long_counts_as_none(store: Store) -> None:
+    holder = a_holder(store, "new")
+    await holder.save(Session("x" * 5000, 7, "ws://here"), intents=1, newest=300)
+
+    assert await holder.take(1) is None
+
+
+@pytest.mark.parametrize("ahead", ["9" * 19, str(snowflake_of(time.time() + 2 * 86400))])
+async def test_a_message_of_the_future_was_not_heard(store: Store, ahead: str) -> None:
+    holder, now = a_holder(store, "new"), snowflake_of(time.time())
+    await holder.save(Session("secret", 7, "ws://here"), intents=1, newest=int(ahead))
+
+    assert await holder.heard(or_else=now) == 0
+    assert await holder.heard(or_else=now + 1) == now
 
 
 async def test_records_of_the_gateway_of_another_type_count_as_none(store: Store) -> None:

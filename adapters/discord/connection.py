@@ -227,7 +227,10 @@ def _address(session: Session) -> yarl.URL | None:
     The token goes there, and an address from the store may be older than the settings.
     """
     first = DiscordWebSocket.DEFAULT_GATEWAY
-    url = yarl.URL(session.url)
+    try:
+        url = yarl.URL(session.url)
+    except ValueError:
+        return None
     theirs = f".{first.host}".endswith(_DISCORDS_OWN) and f".{url.host}".endswith(_DISCORDS_OWN)
     known = url.scheme == first.scheme and (theirs or url.authority == first.authority)
     return url if known else None

@@ -13,6 +13,8 @@ _log = logging.getLogger(__name__)
 # Discord keeps a session without a connection for "a few minutes" (its documentation, "Gateway",
 # "Initiating a Disconnect"); and a session's id is a secret.
 SESSION_SECONDS = 300
+# Discord's have 32 characters, and a RESUME that is too long for it would be refused without end.
+_ID_LENGTH = 200
 # How long it matters that we have listened before.
 _HEARD_SECONDS = 7 * 24 * 3600
 DMS = 20  # that somebody used last: each costs two requests to catch up
@@ -42,11 +44,13 @@ return 1
 """
 # A shard that nobody has listened to may have the guilds of any other one. Ids are compared as
 # doubles, which are exact to less than a millisecond, and kept as they are. A value that is no id
-# counts as missing.
+# counts as missing, and so does one more than a day (in ids) ahead of `or_else`: it would stay the
+# newest for ever, and nothing missed would be found.
 _HEARD = """
 local shard, or_else, heard_seconds = unpack(ARGV)
 local function is_id(value)
     return value and #value < 20 and string.find(value, '^%d+$')
+        and tonumber(value) < or_else + 86400000 * 2 ^ 22
 end
 local heard = redis.call('HGET', KEYS[1], shard)
 if is_id(heard) then return heard end
@@ -89,7 +93,9 @@ class SavedSession:
         """Become the holder of a session with these intents; None when there is none."""
         kept = await self._take(keys=[self._session], args=[self._holder, intents])
         match kept:
-            case [str(session), str(seq), str(url)] if _is_number(seq):
+            case [str(session), str(seq), str(url)] if (
+                _is_number(seq) and len(session) <= _ID_LENGTH
+            ):
                 return Session(session, int(seq), url)
             case [_, *_]:
                 _log.warning("The saved session of shard %s cannot be read", self._shard)

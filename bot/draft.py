@@ -270,8 +270,11 @@ def given_up(left: Shown, former: str) -> Shown:
 def shortened(shown: Shown, longest: int) -> Shown:
     """Return what was shown, without what goes beyond the longest answer, in characters.
 
-    Another version may have left any length, and each page of it would be written once more.
+    Another version may have left any length, and each page of it would be written once more. A page
+    that was ended has a message, so there are no more cuts than messages.
     """
+    cuts = sorted({cut for cut in shown.cuts if 0 < cut < longest})[: len(shown.pages)]
+    shown = replace(shown, cuts=tuple(cuts))
     if len(shown.text) <= longest:
         return shown
     text = shown.text[:longest]
@@ -279,7 +282,6 @@ def shortened(shown: Shown, longest: int) -> Shown:
         shown,
         text=with_notice(text, AnswerCut.apology) if shown.outcome else text,
         said=shown.said[:longest],
-        cuts=tuple(cut for cut in shown.cuts if cut < longest),
     )
 
 

@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 # Bytes at once: aiohttp 3.14 quotes, in its refusal and four times over, all that it was given with
 # what is no HTTP.
 _PIECE = 4096
+_WASTE = bytearray(256 * 1024)  # for what is thrown away, of all connections
 _TOLD_SECONDS = 60.0  # between two lines that tell of too many
 
 
@@ -38,7 +39,7 @@ class Connections:
         self._ends: dict[asyncio.Transport, asyncio.TimerHandle] = {}  # the oldest first
         self._tell_at = 0.0  # by the loop's clock
 
-    def __call__(self) -> asyncio.Protocol:
+    def __call__(self) -> asyncio.BufferedProtocol:
         """Return the protocol of one more connection."""
         return _Counted(self, self._protocols(), most_bytes=self._most_bytes)
 
@@ -63,8 +64,8 @@ class Connections:
             log.warning("HTTP has %d open connections: the oldest ones are closed", self._most)
 
 
-class _Counted(asyncio.Protocol):
-    """Passes on to the protocol that talks, up to so many bytes."""
+class _Counted(asyncio.BufferedProtocol):
+    """Passes on to the protocol that talks, up to so many bytes and as long as that one reads."""
 
     def __init__(
         self, connections: Connections, talks: asyncio.Protocol, *, most_bytes: int
@@ -72,6 +73,7 @@ class _Counted(asyncio.Protocol):
         self._connections = connections
         self._talks = talks
         self._left = most_bytes
+        self._piece = bytearray(_PIECE)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -85,11 +87,20 @@ class _Counted(asyncio.Protocol):
             self._connections.remove(self._transport)
         self._talks.connection_lost(error)
 
-    def data_received(self, data: bytes) -> None:
-        data = data[: self._left]
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._piece if self._left else _WASTE
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(self._piece[: min(nbytes, self._left)])
         self._left -= len(data)
-        for at in range(0, len(data), _PIECE):
-            self._talks.data_received(data[at : at + _PIECE])
+        if not data:
+            return
+        try:
+            self._talks.data_received(data)
+        except IndexError:
+            # yarl 1.25, at "http://a][@".
+            if self._transport:
+                self._transport.abort()
 
     def eof_received(self) -> bool | None:
         return self._talks.eof_received()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from aiohttp import ClientConnectionResetError, web
-from aiohttp.http import HttpProcessingError
+from aiohttp.http import HttpProcessingError, RawRequestMessage
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bot.connections import Connections
@@ -30,6 +30,9 @@ _MOST_HEADERS = 64
 # aiohttp 3.14 reads up to 32 requests of a connection, with all their headers, before the first one
 # is answered.
 _LARGEST_REQUEST = _LARGEST_BODY + (_MOST_HEADERS + 1) * _LONGEST_HEADER
+# Bytes that nobody has read yet. Of what comes after a request to upgrade, aiohttp 3.14 keeps as
+# much, and hands it to its parser at once.
+_READ_AHEAD = 16 * 1024
 # Requests of Slack end within three seconds. Many systems give a process 256 files.
 _MOST_CONNECTIONS = 128
 _CONNECTION_SECONDS = 15.0  # for headers, body and answer together
@@ -150,14 +153,17 @@ async def _listening(
         max_line_size=_LONGEST_HEADER,
         max_field_size=_LONGEST_HEADER,
         max_headers=_MOST_HEADERS,
+        read_bufsize=_READ_AHEAD,
         # aiohttp 3.14 would inflate any body, of strangers too, in the event loop.
         auto_decompress=False,
         logger=_requests_log,
     )
     await runner.setup()
     try:
+        talks = cast(web.Server, runner.server)  # it is there after the setup
+        talks.request_factory = _without_host(talks.request_factory)
         connections = Connections(
-            cast(web.Server, runner.server),  # it is there after the setup
+            talks,
             most=bounds.connections,
             seconds=bounds.seconds,
             most_bytes=_LARGEST_REQUEST,
@@ -169,6 +175,16 @@ async def _listening(
             server.close()
     finally:
         await runner.cleanup()
+
+
+def _without_host(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    # aiohttp 3.14 decodes the host of an address, and what fails there is logged with a traceback.
+    def request(message: RawRequestMessage, *rest: object) -> web.BaseRequest:
+        if message.url.absolute:
+            message = message._replace(url=message.url.relative())
+        return make(message, *rest)
+
+    return request
 
 
 def _app(ready: _Readiness, posts: Mapping[str, Handler], *, has_metrics: bool) -> web.Application:

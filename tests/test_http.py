@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import logging
 import math
 import socket
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -252,8 +254,9 @@ def test_of_a_connection_no_more_is_read_than_one_request_needs() -> None:
             read.extend(data)
 
     connection = Connections(Reads, most=1, seconds=60.0, most_bytes=10_000)()
-    for _ in range(3):
-        connection.data_received(b"0" * 6000)
+    for _ in range(30):
+        piece = memoryview(connection.get_buffer(6000))
+        connection.buffer_updated(piece[:6000].nbytes)
 
     assert len(read) == 10_000
 
@@ -373,6 +376,49 @@ async def test_of_what_is_no_http_a_refusal_quotes_little(store: Store) -> None:
 
         assert answer.startswith(b"HTTP/1.0 400")
         assert len(answer) < len(said)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+    ids=str,
+)
+async def test_little_is_kept_of_what_follows_an_upgrade(begun: bytes, store: Store) -> None:
+    async with door(store, connection_seconds=2) as url, raw(url) as (reader, writer):
+        await get(f"{url}/livez")
+        tracemalloc.start()
+        try:
+            writer.write(begun + b"\xff" * 200_000)
+            await everything(reader)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert peak < 1_500_000
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        (b"GET http://xn--/livez", b"200"),
+        (b"GET http://a][@", b""),
+        (b"CONNECT xn--:1", b"404"),
+    ],
+)
+async def test_a_host_that_is_no_name_leaves_no_line_in_the_log(
+    asked: bytes, status: bytes, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with door(store, connection_seconds=2) as url, raw(url) as (reader, writer):
+        writer.write(asked + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+
+        answer = await everything(reader)
+
+        assert status in answer[:12]
+    gc.collect()
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("path", [b"/in", b"/nowhere"])

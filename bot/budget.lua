@@ -17,6 +17,9 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- No platform asks for a longer pause: what says so was written by another hand.
+local DAY_MS = 86400000
+
 -- What another version wrote and cannot be read here is as if it had not been written: so is a time
 -- that is further away than any of ours.
 local function number(written, most)
@@ -28,7 +31,7 @@ end
 -- takes another spaced one at the earliest.
 local function look(key, now, age, writes, window, shape, spaced, kept)
   local held = redis.call('HMGET', key, 'paused', 'next', 'used', 'ends', 'level', 'at')
-  local paused, after = number(held[1], math.huge) or 0, number(held[2], now + 2 * window) or 0
+  local paused, after = number(held[1], now + DAY_MS) or 0, number(held[2], now + 2 * window) or 0
   local wait, interval, ending = 0, 0, false
   if shape == 'slides' then
     local made, most = number(redis.call('HGET', key, 'made'), 2 ^ 52) or 0, writes - kept
@@ -91,7 +94,7 @@ end
 -- For so long the platform wants no write.
 function verbs.pause(length)
   local key, ends = KEYS[1], now_ms() + length
-  if ends <= (number(redis.call('HGET', key, 'paused'), math.huge) or 0) then return end
+  if ends <= (number(redis.call('HGET', key, 'paused'), now_ms() + DAY_MS) or 0) then return end
   redis.call('HSET', key, 'paused', ends)
   redis.call('PEXPIRE', key, math.max(redis.call('PTTL', key), tonumber(length)))
 end

@@ -118,6 +118,14 @@ async def test_a_final_that_would_wait_too_long_is_told(store: Store) -> None:
     assert caught.value.retry_after > 3500
 
 
+@pytest.mark.parametrize("paused", ["inf", "1e300", "9" * 17])
+async def test_a_pause_that_no_platform_asks_for_is_none(store: Store, paused: str) -> None:
+    budget = fixed("a", 5, 1.0)
+    await store.command("HSET", store.key("budget", budget.bucket), "paused", paused)
+
+    await EditBudgets(store=store).final(budget, deadline=asyncio.get_running_loop().time() + 5)
+
+
 async def test_the_end_of_a_reply_ends_its_waiting(store: Store) -> None:
     budget, ended = fixed("a", 2, 10.0), asyncio.Event()
     budgets = EditBudgets(store=store)

@@ -19,9 +19,9 @@ from uuid import uuid4
 
 from bot.domain import EditBudget, Page, Person, ThreadKey, Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable, WriteFailed
-from bot.guard import strip_controls, whole_characters
-from bot.intake import Intake
 from bot.store import Store
+from bot.text.sanitize import strip_controls, whole_characters
+from bot.turns.intake import Intake
 
 T = TypeVar("T")
 

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bot import local_model
+from bot.app.assistant import LOCAL_SLOTS
 from bot.domain import Message
 from bot.errors import AnswerCut
-from bot.mind import LOCAL_SLOTS
-from bot.model import ChatModel, connect
+from bot.local import llama_cpp
+from bot.model.client import ChatModel, connect
 
 TOKENS = 200
 PROMPT = "Tell me a very long story about a king, with many details."
@@ -28,7 +28,7 @@ PROMPT = "Tell me a very long story about a king, with many details."
 async def main(file: Path | None, *, threads: int | None, context: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     async with (
-        local_model.serve(
+        llama_cpp.serve(
             path=file,
             gpu_layers=None,
             threads=threads,

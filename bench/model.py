@@ -30,10 +30,10 @@ import uvloop
 from huggingface_hub import AsyncInferenceClient
 
 from bench import figures
-from bot import machine
+from bot.app.assistant import a_mind
 from bot.domain import Message
-from bot.mind import a_mind
-from bot.model import connect
+from bot.local import hardware
+from bot.model.client import connect
 from bot.ports import Model
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
@@ -203,7 +203,7 @@ async def crowd(url: str, streams: int) -> None:
     )
     await print_crowd("raw sockets", lambda heard: raw_times(url, heard), streams)
     settings = Settings(model_url=url, model_id=_MODEL)
-    machine.collect_garbage_seldom()
+    hardware.collect_garbage_seldom()
     async with a_mind(settings, frozenset({"worker"}), asyncio.Event()) as mind:
         await print_crowd("this bot", lambda heard: times(mind.model, heard), streams)
     print(f"  {figures.load()}")

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.stage import DiscordStage, SlackStage, Stage
-from tests.process import ROOT, Bot, bot
+from tests.support.process import ROOT, Bot, bot
 
 CHAT_SDK = Path(__file__).parent / "chat_sdk"
 INSTALLING = 180.0  # seconds

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bot.domain import Person, Shown, ThreadKey, Turn
 from bot.store import Store, connect
-from bot.turns import Limits, TurnQueue
+from bot.turns.queue import Limits, TurnQueue
 
 
 async def main(turns: int) -> None:

@@ -27,7 +27,7 @@ from bench.plot import drawing
 from bench.scene import Scene, play, settled
 from bench.stage import LATENCY, PLACES, Place, Stage, a_stage
 from bench.table import Row, table
-from tests.process import Bot
+from tests.support.process import Bot
 
 IDLE = 1.5  # seconds for which a bot that has nothing to do is watched
 LIMITED = 5  # replies at once, of which one earns a 429

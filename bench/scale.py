@@ -23,10 +23,10 @@ from pathlib import Path
 from bench import figures
 from bot.domain import Exchange, Person, Place, Shown, ThreadKey, Turn
 from bot.store import Store, connect
-from bot.turns import Limits, TurnQueue
+from bot.turns.queue import Limits, TurnQueue
 from tests.emulators.model import ModelEmulator
-from tests.process import Bot, bot
-from tests.waiting import until
+from tests.support.process import Bot, bot
+from tests.support.waiting import until
 
 CAPACITY = 64  # turns at once in each worker
 THINKING = 4.0  # seconds that the model takes for an answer

@@ -16,7 +16,7 @@ from tests.emulators.model import ModelEmulator
 from tests.emulators.model.asked import Asked
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.timeline import Moment
-from tests.process import discord_variables, slack_variables
+from tests.support.process import discord_variables, slack_variables
 
 TOKENS, SPEED = 200, 30.0  # of a reply, and in a second
 LETTERS = 5  # of a token

@@ -25,8 +25,8 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from urllib.parse import urlsplit
 
-from bot.tokens import estimate
-from tests.test_tokens import TEXTS
+from bot.tokens.estimate import estimate
+from tests.tokens.test_estimate import TEXTS
 
 Count = Callable[[str], int]
 Kind = Callable[[random.Random, int], str]

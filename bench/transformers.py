@@ -21,9 +21,9 @@ import uvloop
 
 from bot.domain import Message
 from bot.errors import AnswerCut
-from bot.model import ChatModel, connect
-from bot.transformers_model import serve
-from tests.tiny_models import tiny_llama
+from bot.local.transformers_model import serve
+from bot.model.client import ChatModel, connect
+from tests.support.tiny_models import tiny_llama
 
 TOKENS = 300  # of an answer
 _TICK = 0.005  # seconds

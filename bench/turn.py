@@ -16,8 +16,8 @@ from pathlib import Path
 from bench import figures
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
-from tests.process import DiscordDm, bot, discord_variables
-from tests.waiting import until
+from tests.support.process import DiscordDm, bot, discord_variables
+from tests.support.waiting import until
 
 
 async def main(turns: int) -> None:

@@ -21,14 +21,14 @@ def ask(text: str) -> str:
     works where a loop runs already, as in a notebook, and blocks it. ModelError where there is no
     answer; one that is cut short is returned, with a warning in the log.
     """
-    from bot.questions import kept
+    from bot.app.ask import kept
 
     return kept().ask(text)
 
 
 async def ask_async(text: str) -> str:
     """Return the answer as `ask` does, from the same model, and leave the loop free meanwhile."""
-    from bot.questions import kept
+    from bot.app.ask import kept
 
     return await kept().ask_async(text)
 
@@ -38,6 +38,6 @@ def asking() -> AbstractAsyncContextManager[Callable[[str], Awaitable[str]]]:
 
     `async with bot.asking() as ask: print(await ask("…"))`; entering and asking raise ModelError.
     """
-    from bot.questions import asking
+    from bot.app.ask import asking
 
     return asking()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bot.leaving import Leaving, leave
+from bot.app.shutdown import Leaving, leave
 
 if __name__ == "__main__":
     # The imports below take half a second, in which a signal counts as well.
@@ -25,20 +25,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bot import http, machine
-from bot.budget import EditBudgets
-from bot.conversation import Conversation
-from bot.doors import Job, open_doors
+from bot.app import http
+from bot.app.ask_command import question, reply
+from bot.app.assistant import a_mind
+from bot.app.platforms import Job, open_doors
 from bot.errors import CannotStart, ParleyError
-from bot.guard import one_line, strip_controls
-from bot.history import History
-from bot.intake import Intake
-from bot.mind import a_mind
-from bot.model import longest
-from bot.shell import question, reply
+from bot.local import hardware
+from bot.model.client import longest
+from bot.reply.edit_budget import EditBudgets
 from bot.store import connect
-from bot.turns import Limits, TurnQueue
-from bot.worker import Worker
+from bot.text.sanitize import one_line, strip_controls
+from bot.turns.conversation import Conversation
+from bot.turns.history import History
+from bot.turns.intake import Intake
+from bot.turns.queue import Limits, TurnQueue
+from bot.turns.worker import Worker
 from config.settings import Settings, SettingsError
 
 log = logging.getLogger("bot")
@@ -199,7 +200,7 @@ def _indented(text: str) -> str:
 
 def _allow_files(settings: Settings) -> None:
     wanted = _FILES + _FILES_AN_ANSWER * settings.capacity
-    allowed = machine.allow_files(wanted)
+    allowed = hardware.allow_files(wanted)
     if allowed is not None and allowed < wanted:
         log.warning(
             "CAPACITY=%d may need %d open files and sockets, and this process may have %d:"
@@ -281,7 +282,7 @@ async def _serve(
                 drain_seconds=DRAIN_SECONDS,
             )
             jobs["worker"] = worker.run(stopping)
-        machine.collect_garbage_seldom()
+        hardware.collect_garbage_seldom()
         log.info("Running as %s", ", ".join(sorted(roles - doors.off.keys())))
         leaving.ask(partial(soon, stopping.set))
         await until_stopped(jobs, stopping)

@@ -15,8 +15,8 @@ from redis.backoff import ConstantBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
 from bot import embedded_store
+from bot.concurrency import cancelled
 from bot.errors import CannotStart, StoreUnavailable
-from bot.tasks import cancelled
 from config.settings import shown_url
 
 # Longer than any blocking read, which lasts two seconds at most: only a server that hangs needs it.

@@ -13,7 +13,7 @@ from hypothesis import settings
 
 from bot.store import Store, connect
 from tests.emulators.model import ModelEmulator
-from tests.fakes import RefusingStore
+from tests.support.fakes import RefusingStore
 
 # How long an example takes says nothing where several tests run at once.
 settings.register_profile("parley", deadline=None)
@@ -70,10 +70,10 @@ async def model() -> AsyncIterator[ModelEmulator]:
 @pytest.fixture
 def short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers look up often, so that they end soon."""
-    monkeypatch.setattr("bot.worker.BLOCK_SECONDS", 0.1)
+    monkeypatch.setattr("bot.turns.worker.BLOCK_SECONDS", 0.1)
 
 
 @pytest.fixture
 def short_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     """What listens to Slack looks up often."""
-    monkeypatch.setattr("adapters.slack.watch._BEAT_SECONDS", 0.02)
+    monkeypatch.setattr("adapters.slack.inbound.heartbeat._BEAT_SECONDS", 0.02)

@@ -20,7 +20,7 @@ import redis
 
 from bot.errors import CannotStart, StoreUnavailable
 from bot.store import CONNECTIONS, Store, connect, store_errors
-from tests.waiting import until
+from tests.support.waiting import until
 
 HOLDER = """
 import asyncio, sys

@@ -13,22 +13,22 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import discord
 from discord.http import Route
 
-from adapters.discord.backlog import Backlog
-from adapters.discord.client import RestClient
-from adapters.discord.connection import begin_at
 from adapters.discord.errors import fail_at_once, translated
-from adapters.discord.gateway import Gateway
-from adapters.discord.limits import Budgets, counted
-from adapters.discord.opening import open_surface, strays
-from adapters.discord.saved import SavedSession
-from adapters.discord.shard import ON_THE_WAY, UNREACHABLE, Shard
+from adapters.discord.gateway.client import Gateway
+from adapters.discord.gateway.connection import begin_at
+from adapters.discord.gateway.inbox import Backlog
+from adapters.discord.gateway.session_store import SavedSession
+from adapters.discord.gateway.shard import ON_THE_WAY, UNREACHABLE, Shard
+from adapters.discord.rate_limits import Budgets, counted
+from adapters.discord.reply.open import open_surface, strays
+from adapters.discord.rest import RestClient
+from bot.concurrency import together
 from bot.domain import Turn
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.hearing import Hearing
-from bot.intake import Intake
 from bot.ports import Surface
 from bot.store import Store
-from bot.tasks import together
+from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from bot.guard import unescape
-from bot.spans import ADDRESS
+from bot.text.inline_markdown import ADDRESS
+from bot.text.sanitize import unescape
 
 _TOKEN = re.compile(r"<([^<>]+)>")
 # The longest name that HTML has is 31 characters; leading zeros may make a number longer than that.

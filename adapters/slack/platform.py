@@ -10,31 +10,31 @@ import aiohttp
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.ask import AskCommand
 from adapters.slack.errands import Errands
 from adapters.slack.errors import REQUEST_TIMEOUT, translated
 from adapters.slack.identity import Identity, cannot_start, identify
-from adapters.slack.inbound import Inbound
-from adapters.slack.listeners import build_app
-from adapters.slack.listening import Listening
-from adapters.slack.messages import Messages
-from adapters.slack.missed import Event
+from adapters.slack.inbound.app import build_app
+from adapters.slack.inbound.ask_command import AskCommand
+from adapters.slack.inbound.catch_up import Event
+from adapters.slack.inbound.events import Inbound
+from adapters.slack.inbound.heartbeat import Watch
+from adapters.slack.inbound.http import BODY_SECONDS, MOST_BODIES, Handler, signed_handler
+from adapters.slack.inbound.outage import Listening
+from adapters.slack.inbound.sockets import Sockets
 from adapters.slack.people import People
 from adapters.slack.refusals import REFUSED_SECONDS, Refusals
-from adapters.slack.signed_http import BODY_SECONDS, MOST_BODIES, Handler, signed_handler
-from adapters.slack.sockets import Sockets
-from adapters.slack.status import Statuses
-from adapters.slack.streams import Budgets, Streams
-from adapters.slack.surface import open_surface
-from adapters.slack.watch import Watch
+from adapters.slack.reply.messages import Messages
+from adapters.slack.reply.status import Statuses
+from adapters.slack.reply.streams import Budgets, Streams
+from adapters.slack.reply.surface import open_surface
+from bot.concurrency import together
 from bot.domain import Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.hearing import Hearing
-from bot.intake import Intake
 from bot.ports import Surface
 from bot.proxy import proxy_for
 from bot.store import Store
-from bot.tasks import together
+from bot.turns.intake import Intake
 
 
 @asynccontextmanager

@@ -23,8 +23,8 @@ from tests.emulators.faults import Fault
 from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.web import Call as SlackCall
-from tests.outage import Line
-from tests.process import LEASE, Bot
+from tests.support.outage import Line
+from tests.support.process import LEASE, Bot
 
 _WRITES_DISCORD = "(POST|PATCH) /channels/"
 _WRITES_SLACK = "chat\\."

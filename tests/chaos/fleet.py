@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.outage import Line, Wire
-from tests.process import Bot, bot
-from tests.waiting import until
+from tests.support.outage import Line, Wire
+from tests.support.process import Bot, bot
+from tests.support.waiting import until
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from bot.domain import Exchange
-from bot.history import decode
+from bot.turns.history import decode
 from tests.chaos.faults import FAULTS, World
 from tests.chaos.fleet import Crew, fleet
 from tests.chaos.judge import Verdict, judge
@@ -26,8 +26,8 @@ from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.limits import Limits
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
-from tests.outage import Line, SocketLine, Wire
-from tests.process import LEASE, discord_variables, slack_variables
+from tests.support.outage import Line, SocketLine, Wire
+from tests.support.process import LEASE, discord_variables, slack_variables
 
 ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
 TALKS = 4  # of each kind on each platform, unless told otherwise
@@ -35,7 +35,7 @@ STARTING = 30.0  # seconds
 # Seconds after the last fault until every answer has to be there: Slack tells of an event for the
 # last time five minutes after it told it first.
 RESTING = 330.0
-# After that: what landed late is taken away, anew where whoever began to is gone (bot/mender.py).
+# After that: what landed late is taken away, anew where whoever began to is gone (turns/repair.py).
 MENDING = 40 * LEASE  # seconds
 AT_ONCE = 2  # faults
 LONG_APART = 600.0  # seconds from a fault that lasts long to the next one of that kind

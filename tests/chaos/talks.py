@@ -15,7 +15,7 @@ from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.slack import Shown as SlackShown
 from tests.emulators.slack import SlackEmulator
-from tests.waiting import until
+from tests.support.waiting import until
 
 _NUMBER = re.compile(r"question (\d+)")
 _WORDS = (

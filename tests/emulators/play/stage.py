@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
-from bot.guard import strip_controls
+from bot.text.sanitize import strip_controls
 
 _NO_WRAP, _WRAP, _CLEAR = "\x1b[?7l", "\x1b[?7h", "\r\x1b[J"
 

@@ -1,0 +1,155 @@
+"""What people do in Discord, read as turns."""
+
+from __future__ import annotations
+
+import re
+
+import discord
+
+from adapters.discord.address import ChannelPlace, CommandPlace, Press
+from adapters.discord.gateway.content import enclosed, forwarded
+from bot.domain import Person, Place, ThreadKey, Turn
+
+Channel = (
+    discord.TextChannel
+    | discord.VoiceChannel
+    | discord.StageChannel
+    | discord.Thread
+    | discord.DMChannel
+)
+
+_NAME = "discord"
+_MARKUP = re.compile(r"<(?P<kind>@|@&|#)!?(?P<id>\d{15,20})>")
+
+
+def turn_id(snowflake: int) -> str:
+    """Return the id of the turn that a message or an interaction asks for."""
+    return f"{_NAME}:{snowflake}"
+
+
+def is_by_a_person(message: discord.Message) -> bool:
+    """Tell messages that somebody wrote from those of bots, webhooks and Discord itself."""
+    if message.author.bot or message.webhook_id is not None:
+        return False
+    return message.type in (discord.MessageType.default, discord.MessageType.reply)
+
+
+def mentions(message: discord.Message, user_id: int) -> bool:
+    """Tell whether a message calls this user, by name or by a reply that notifies."""
+    return any(user.id == user_id for user in message.mentions)
+
+
+def mentioned_roles(message: discord.Message) -> set[int]:
+    """Return the roles that a message mentions.
+
+    The library names those of a server that the gateway has shown. The text names the others too,
+    and perhaps one that the person may not ping. Guess: `mention_roles` leaves such a role out.
+    """
+    return {role.id for role in message.role_mentions} | set(message.raw_role_mentions)
+
+
+def answered_message(message: discord.Message, author_id: int) -> int | None:
+    """Return the message of this author to which a message replies; None when there is none."""
+    answered = message.reference.resolved if message.reference else None
+    if isinstance(answered, discord.Message) and answered.author.id == author_id:
+        return answered.id
+    return None
+
+
+def has_threads(channel: Channel) -> bool:
+    """Tell whether several conversations stand side by side in this channel."""
+    return not isinstance(channel, discord.Thread | discord.DMChannel)
+
+
+def message_turn(
+    message: discord.Message,
+    channel: Channel,
+    *,
+    text: str,
+    goes_on: ThreadKey | None,
+    threads: bool,
+) -> Turn:
+    """Return the turn of a message that is for us.
+
+    `goes_on` is the thread that a reply in a channel goes on with; without one a message in a
+    channel begins a thread of its own, in a Discord thread if `threads` says so.
+    """
+    side_by_side = has_threads(channel)
+    place = ChannelPlace(
+        channel.id,
+        message.id if side_by_side else None,
+        opens_thread=side_by_side and goes_on is None and threads,
+    )
+    return Turn(
+        id=turn_id(message.id),
+        key=goes_on or _key(message, channel),
+        person=_person(message.author),
+        text=text,
+        place=place.written(),
+        asked_at=message.created_at.timestamp(),
+    )
+
+
+def command_turn(interaction: discord.Interaction, prompt: str) -> Turn:
+    """Return the turn of `/ask`: in each channel every person has one thread of commands."""
+    channel = interaction.channel_id
+    if channel is None:
+        raise ValueError("an interaction without a channel")
+    workspace = "dm" if interaction.guild_id is None else str(interaction.guild_id)
+    return Turn(
+        id=turn_id(interaction.id),
+        key=ThreadKey(_NAME, workspace, str(channel), f"ask-{interaction.user.id}"),
+        person=_person(interaction.user),
+        text=prompt,
+        place=CommandPlace(channel, interaction.id, interaction.token).written(),
+        asked_at=interaction.created_at.timestamp(),
+    )
+
+
+def press_place(interaction: discord.Interaction) -> Place | None:
+    """Return what a press adds to the place of the answer to a command; None for any other."""
+    pressed = interaction.message
+    if pressed is None or pressed.interaction_metadata is None:
+        return None
+    return Press(interaction.id, interaction.token, pressed.id).written()
+
+
+def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
+    """Return what a message says to this user; empty when it only mentions them or their role.
+
+    Other mentions read as names. A poll and what was forwarded are included; files and stickers are
+    only named.
+    """
+    us = rf"<@(?:!?{user_id}|&{role_id})>"
+    said = re.sub(rf"^\s*{us}[,:]?|[ ]?{us}", "", message.content)
+    parts = [said, *enclosed(message)]
+    for snapshot in message.message_snapshots:
+        parts += forwarded(snapshot)
+    named = [_named(part, message) for part in parts]
+    return "\n".join(part for part in named if part)
+
+
+def _named(text: str, message: discord.Message) -> str:
+    names = {f"@{user.id}": f"@{user.display_name}" for user in message.mentions}
+    names |= {f"@&{role.id}": f"@{role.name}" for role in message.role_mentions}
+    names |= {f"#{channel.id}": f"#{channel.name}" for channel in message.channel_mentions}
+
+    def name(match: re.Match[str]) -> str:
+        return names.get(match["kind"] + match["id"], match[0])
+
+    return _MARKUP.sub(name, text).strip()
+
+
+def _key(message: discord.Message, channel: Channel) -> ThreadKey:
+    if isinstance(channel, discord.DMChannel):
+        return ThreadKey(_NAME, "dm", str(channel.id), str(channel.id))
+    guild = str(channel.guild.id)
+    if isinstance(channel, discord.Thread):
+        return ThreadKey(_NAME, guild, str(channel.parent_id), str(channel.id))
+    # The thread that is opened from a message will have the message's id.
+    return ThreadKey(_NAME, guild, str(channel.id), str(message.id))
+
+
+def _person(user: discord.User | discord.Member) -> Person:
+    # One account has one id in every server and DM.
+    return Person(id=str(user.id), name=user.display_name)

@@ -1,0 +1,1 @@
+"""What Slack tells: its events, and what becomes of them."""

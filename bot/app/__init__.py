@@ -1,0 +1,1 @@
+"""One process: what it is wired from, and its lifetime."""

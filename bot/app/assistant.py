@@ -1,0 +1,333 @@
+"""From settings to the model that answers, and what it is told and given."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from urllib.parse import urlsplit
+
+from bot.concurrency import cancelled
+from bot.errors import CannotStart
+from bot.local import llama_cpp, transformers_model
+from bot.model import client, huggingface, server_counter
+from bot.model.client import ChatModel
+from bot.model.context_window import FittedModel
+from bot.model.heedful import heeding
+from bot.model.retrying import Asked, Schedule, SteadyModel
+from bot.model.server import ModelServer
+from bot.model.server_info import Offer, look
+from bot.ports import Model
+from bot.proxy import warn_if_readable
+from bot.tokens import tokenizers
+from bot.tokens.counters import CarefulCounter
+from config.settings import Settings
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 60.0  # the longest silence of a model within an answer
+
+DEMO = "demo"
+# SmolLM2-135M takes what it is told by the letter: of five prompts and two settings tried with 48
+# questions each, this one answered most (45) and never broke into French at the word France.
+DEMO_PROMPT = (
+    "You are a helpful English-speaking assistant who gives short, clear and correct answers."
+)
+DEMO_TEMPERATURE = 0.2
+DEMO_TOP_P = 0.9
+DEMO_CONTEXT = 2048  # tokens of one conversation
+DEMO_ANSWER = 512  # tokens, after which it only repeats itself
+LOCAL_SLOTS = 4  # answers that the embedded model writes at once; further ones wait their turn
+
+_NAMES = 8  # of a server's models, in the log
+
+
+@dataclass(frozen=True, slots=True)
+class Mind:
+    """The model that answers, and what it is told and given."""
+
+    model: Model
+    label: str
+    system_prompt: str
+
+
+@asynccontextmanager
+async def a_mind(
+    settings: Settings, roles: frozenset[str], stopping: asyncio.Event
+) -> AsyncIterator[Mind]:
+    """Connect the models that the settings name, or start the embedded one."""
+    named = (
+        settings.hf_token
+        or settings.model_url
+        or settings.local_model_path
+        or settings.transformers_model
+    )
+    if settings.model_id != DEMO and not named and "worker" in roles and settings.chat_platforms:
+        raise CannotStart(
+            "there is no model: set HF_TOKEN, MODEL_URL, LOCAL_MODEL_PATH or TRANSFORMERS_MODEL, "
+            "or MODEL_ID=demo for the small embedded one"
+        )
+    async with AsyncExitStack() as stack:
+        if settings.model_id == DEMO or not named:
+            mind = await _local_mind(_for_the_demo(settings), stopping, stack)
+        elif settings.local_model_path:
+            mind = await _local_mind(settings, stopping, stack)
+        elif settings.transformers_model:
+            mind = await _transformers_mind(settings, stopping, stack)
+        else:
+            mind = await _remote_mind(settings, stopping, stack)
+        # Nobody chose the demo model, and it is not to be taken for a good one.
+        unchosen = not named and settings.model_id != DEMO
+        log.log(logging.WARNING if unchosen else logging.INFO, "Answers come from %s", mind.label)
+        yield mind
+
+
+def _for_the_demo(settings: Settings) -> Settings:
+    """Put what suits the demo model where the operator left it to us."""
+    return replace(
+        settings,
+        local_model_path=None,
+        system_prompt=_told(settings, otherwise=DEMO_PROMPT),
+        context_tokens=DEMO_CONTEXT,
+        max_tokens=min(settings.max_tokens, DEMO_ANSWER),
+        temperature=DEMO_TEMPERATURE if settings.temperature is None else settings.temperature,
+        top_p=DEMO_TOP_P if settings.top_p is None else settings.top_p,
+    )
+
+
+def _told(settings: Settings, *, otherwise: str) -> str:
+    """Return the operator's system prompt, where there is one."""
+    told = settings.system_prompt != Settings().system_prompt
+    return settings.system_prompt if told else otherwise
+
+
+async def _local_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack) -> Mind:
+    if settings.model_fallbacks:
+        log.warning("MODEL_FALLBACKS is for HF_TOKEN and MODEL_URL; the embedded model has none")
+    server = await stack.enter_async_context(
+        llama_cpp.serve(
+            path=settings.local_model_path,
+            gpu_layers=settings.gpu_layers,
+            threads=settings.local_threads,
+            context_tokens=settings.context_tokens,
+            parallel=LOCAL_SLOTS,
+        )
+    )
+    if server.context_tokens <= settings.max_tokens:
+        raise CannotStart(
+            f"MAX_TOKENS={settings.max_tokens} leaves no room for a question in the "
+            f"{server.context_tokens} tokens of {server.name}"
+        )
+    models = await _fitted_models(
+        replace(settings, context_tokens=server.context_tokens),
+        *(stack, [server.name], server.url, server.api_key),
+        # Its silence is no sign of trouble: it says nothing while it reads a long prompt or has no
+        # slot free, and when it dies, the connection ends.
+        idle_timeout=settings.reply_timeout,
+    )
+    demo = "a small demo model: set HF_TOKEN or MODEL_URL for a good one"
+    return Mind(
+        model=_steady_model(settings, stopping, models),
+        label=f"{server.name}, {demo}" if server.demo else f"{server.name} on this machine",
+        system_prompt=settings.system_prompt,
+    )
+
+
+async def _transformers_mind(
+    settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack
+) -> Mind:
+    if settings.model_fallbacks:
+        log.warning("MODEL_FALLBACKS is for HF_TOKEN and MODEL_URL; TRANSFORMERS_MODEL has none")
+    name = settings.transformers_model
+    server = await stack.enter_async_context(
+        transformers_model.serve(
+            name=name,
+            token=settings.hf_token,
+            context_tokens=settings.context_tokens,
+            max_tokens=settings.max_tokens,
+        )
+    )
+    models = await _fitted_models(
+        replace(
+            settings,
+            max_tokens=server.max_tokens,
+            context_tokens=server.prompt_tokens + server.max_tokens,
+        ),
+        *(stack, [name], server.url, server.api_key),
+        # Who waits for a place hears nothing, or signs of life at most.
+        idle_timeout=settings.reply_timeout,
+    )
+    return Mind(
+        model=_steady_model(settings, stopping, models),
+        label=f"{name}, run by transformers on this machine",
+        # It would only cost a dialogue model room, and come back as an answer.
+        system_prompt=_told(
+            settings, otherwise="" if server.is_dialogue else settings.system_prompt
+        ),
+    )
+
+
+async def _remote_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack) -> Mind:
+    if settings.model_url:
+        return await _own_mind(settings, stopping, stack)
+    names = _names(settings)
+    # Nobody waits for it: where Hugging Face is slow or away the bot starts all the same.
+    asked = huggingface.foretell(
+        models=names, key=settings.hf_token, router=client.ROUTER, hub=huggingface.HUB
+    )
+    stack.push_async_callback(cancelled, asyncio.create_task(asked))
+    models = await _fitted_models(
+        settings, stack, names, None, settings.hf_token, idle_timeout=IDLE_SECONDS
+    )
+    return Mind(
+        model=_steady_model(settings, stopping, models),
+        label=f"{settings.model_id} at Hugging Face",
+        system_prompt=settings.system_prompt,
+    )
+
+
+async def _own_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack) -> Mind:
+    # HF_TOKEN is for Hugging Face alone.
+    url, key = settings.model_url, settings.model_api_key
+    if key:
+        warn_if_readable("MODEL_API_KEY", by="MODEL_URL", url=url)
+    server = ModelServer(url=url, key=key or "-", model=settings.model_id, own=True)
+    offer, written = await look(server), _names(settings)
+    settings = _as_offered(settings, server, offer)
+    models = await _fitted_models(
+        settings, stack, _names(settings), url, key, idle_timeout=IDLE_SECONDS, written=written
+    )
+    if offer.context:
+        for each in models:
+            each.limit(offer.context)
+    heedful = [
+        await stack.enter_async_context(heeding(each, replace(server, model=each.name)))
+        for each in models
+    ]
+    return Mind(
+        model=_steady_model(settings, stopping, heedful),
+        label=f"{settings.model_id} at {urlsplit(url).hostname}",
+        system_prompt=settings.system_prompt,
+    )
+
+
+def _names(settings: Settings) -> list[str]:
+    return list(dict.fromkeys((settings.model_id, *settings.model_fallbacks)))
+
+
+def _as_offered(settings: Settings, server: ModelServer, offer: Offer) -> Settings:
+    """Put what the server itself says of its model where it goes before the settings."""
+    name, context = offer.name_for(settings.model_id), offer.context
+    if offer.trouble:
+        log.warning(
+            "MODEL_URL: %s %s; questions are answered as soon as it can be asked",
+            *(server, offer.trouble),
+        )
+    elif not offer.models:
+        log.info("%s does not tell which models it has; MODEL_ID is asked for", server)
+    elif name is None:
+        log.warning(
+            "%s has no %s: set MODEL_ID to one of %s",
+            *(server, settings.model_id, ", ".join(sorted(offer.models)[:_NAMES])),
+        )
+    settings = replace(
+        settings,
+        model_id=name or settings.model_id,
+        # Under another name the only model would answer for itself.
+        model_fallbacks=tuple(offer.name_for(each) or each for each in settings.model_fallbacks),
+    )
+    if context is None:
+        return settings
+    # An answer may take half of a small context: a question has to fit, too.
+    return replace(settings, max_tokens=min(settings.max_tokens, max(context // 2, 1)))
+
+
+def _steady_model(settings: Settings, stopping: asyncio.Event, models: Sequence[Asked]) -> Model:
+    return SteadyModel(
+        models=models,
+        schedule=Schedule(),
+        total_timeout=settings.reply_timeout,
+        stopping=stopping,
+    )
+
+
+async def _fitted_models(
+    settings: Settings,
+    stack: AsyncExitStack,
+    names: Sequence[str],
+    url: str | None,
+    key: str,
+    *,
+    idle_timeout: float,
+    written: Sequence[str] | None = None,
+) -> list[FittedModel]:
+    """Connect models; `written` are the names that the operator wrote, where not all are."""
+    return [
+        await _fitted_model(
+            *(settings, stack, name, url, key),
+            idle_timeout=idle_timeout,
+            is_written=written is None or name.removesuffix(":latest") in written,
+        )
+        for name in names
+    ]
+
+
+async def _fitted_model(
+    settings: Settings,
+    stack: AsyncExitStack,
+    name: str,
+    url: str | None,
+    key: str,
+    *,
+    idle_timeout: float,
+    is_written: bool,
+) -> FittedModel:
+    chat = await _chat_model(settings, stack, name, url, key, idle_timeout=idle_timeout)
+    server = ModelServer(url=url, key=key or "-", model=name, own=True) if url else None
+    fitted = FittedModel(
+        model=chat,
+        counter=CarefulCounter(),
+        server=await stack.enter_async_context(server_counter.connect(server)) if server else None,
+        budget=settings.context_tokens - settings.max_tokens,
+        answer=settings.max_tokens,
+    )
+    if not tokenizers.may_be_had(name):
+        return fitted
+    if is_written:
+        tokenizers.find(
+            name,
+            token=settings.hf_token,
+            data_dir=settings.data_dir,
+            endpoint=None,
+            found=partial(setattr, fitted, "counter"),
+        )
+    else:
+        # A server does not choose what is fetched from Hugging Face, or read on this machine.
+        log.info("The length of prompts for %s is estimated, for MODEL_ID does not name it", name)
+    return fitted
+
+
+async def _chat_model(
+    settings: Settings,
+    stack: AsyncExitStack,
+    name: str,
+    url: str | None,
+    key: str,
+    *,
+    idle_timeout: float,
+) -> ChatModel:
+    return await stack.enter_async_context(
+        client.connect(
+            model=name,
+            base_url=url,
+            api_key=key,
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            idle_timeout=idle_timeout,
+            total_timeout=settings.reply_timeout,
+        )
+    )

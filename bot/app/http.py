@@ -1,0 +1,257 @@
+"""The process's small HTTP server: is it alive, is it ready, what does it count."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+
+from aiohttp import ClientConnectionResetError, web
+from aiohttp.http import HttpProcessingError, RawRequestMessage
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from bot.app.connections import Connections
+from bot.errors import CannotStart, StoreUnavailable
+from bot.store import Store
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_LOOPBACK = "127.0.0.1"
+# Slack's largest event is far below; nobody else has a reason to send us anything.
+_LARGEST_BODY = 256 * 1024
+_LONGEST_HEADER = 4096  # bytes of a name and its value; Slack and the usual proxies stay below 1 kB
+_MOST_HEADERS = 64
+# aiohttp 3.14 reads up to 32 requests of a connection, with all their headers, before the first one
+# is answered.
+_LARGEST_REQUEST = _LARGEST_BODY + (_MOST_HEADERS + 1) * _LONGEST_HEADER
+# Bytes that nobody has read yet. Of what comes after a request to upgrade, aiohttp 3.14 keeps as
+# much, and hands it to its parser at once.
+_READ_AHEAD = 16 * 1024
+# Requests of Slack end within three seconds. Many systems give a process 256 files.
+_MOST_CONNECTIONS = 128
+_CONNECTION_SECONDS = 15.0  # for headers, body and answer together
+_POST_SECONDS = 10.0  # Slack itself gives up after three
+# For a body that nobody reads: closed at once, its sender would see no answer. aiohttp 3.14 waits
+# for it, and keeps it in memory, even if the connection is gone.
+_DRAIN_SECONDS = 0.2
+_END_SECONDS = 1.0  # for requests under way when the process ends
+_STORE_SECONDS = 1.0  # that an answer of the store holds
+# A platform that was heard a moment ago is about to be heard again: Discord and Slack have
+# connections replaced every few hours, and deliver afterwards what was said meanwhile.
+_RECONNECT_SECONDS = 10.0
+
+
+@asynccontextmanager
+async def serve(
+    *,
+    host: str,
+    port: int,
+    metrics_port: int | None,
+    store: Store,
+    silences: Mapping[str, Callable[[], float]],
+    posts: Mapping[str, Handler],
+    stopping: asyncio.Event,
+    most_connections: int = _MOST_CONNECTIONS,
+    connection_seconds: float = _CONNECTION_SECONDS,
+) -> AsyncIterator[None]:
+    """Serve /livez and /readyz, and hand POSTs to the given paths to their handlers.
+
+    /metrics is on loopback alone: on `metrics_port` of 127.0.0.1 with the first two beside it, or
+    without such a port on `port`, if `host` is a loopback address. `silences` tell of each platform
+    for how many seconds it has not been heard. A connection carries one request.
+
+    Once `stopping` is set nobody is to send more; what comes all the same is handed over.
+    A taken port raises CannotStart when a platform depends on it, and is a warning otherwise.
+    """
+    ready = _Readiness(store=store, silences=silences, stopping=stopping)
+    bounds = _Bounds(connections=most_connections, seconds=connection_seconds)
+    has_metrics = metrics_port is None and _is_loopback(host)
+    async with AsyncExitStack() as stack:
+        try:
+            app = _app(ready, posts, has_metrics=has_metrics)
+            address = await stack.enter_async_context(_listening(app, host, port, bounds))
+            log.info("Listening on http://%s:%s", *address)
+        except OSError as error:
+            if posts:
+                raise CannotStart(f"PORT={port} on HOST={host} cannot be used: {error}") from error
+            log.warning("No /livez and /readyz: PORT=%s cannot be used: %s", port, error)
+        if metrics_port is not None:
+            try:
+                app = _app(ready, {}, has_metrics=True)
+                address = await stack.enter_async_context(
+                    _listening(app, _LOOPBACK, metrics_port, bounds)
+                )
+                log.info("Metrics on http://%s:%s/metrics", *address)
+            except OSError as error:
+                log.warning("No /metrics: METRICS_PORT=%s cannot be used: %s", metrics_port, error)
+        elif not has_metrics:
+            log.info("No /metrics, for HOST=%s is no loopback address: set METRICS_PORT", host)
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    connections: int
+    seconds: float  # that a connection may last
+
+
+class _Readiness:
+    """Tells why the process is not ready, in words that are fit for strangers."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        silences: Mapping[str, Callable[[], float]],
+        stopping: asyncio.Event,
+    ) -> None:
+        self._store = store
+        self._silences = silences
+        self._stopping = stopping
+        self._asking = asyncio.Lock()
+        self._ask_at = 0.0  # by the loop's clock
+        self._has_store = False
+
+    async def reasons(self) -> list[str]:
+        """Return why the process is not ready, without any address; nothing if it is ready."""
+        if self._stopping.is_set():
+            return ["stopping"]
+        deaf = [name for name, silence in self._silences.items() if silence() > _RECONNECT_SECONDS]
+        found = [f"{name.capitalize()} is not connected" for name in deaf]
+        return found if await self._reaches_store() else ["the store is not reached", *found]
+
+    async def _reaches_store(self) -> bool:
+        # One ping for all who ask at once: strangers may not take the store's connections.
+        async with self._asking:
+            clock = asyncio.get_running_loop().time
+            if clock() >= self._ask_at:
+                try:
+                    await self._store.ping()
+                    self._has_store = True
+                except StoreUnavailable:
+                    self._has_store = False
+                self._ask_at = clock() + _STORE_SECONDS
+            return self._has_store
+
+
+@asynccontextmanager
+async def _listening(
+    app: web.Application, host: str, port: int, bounds: _Bounds
+) -> AsyncIterator[tuple[str, int]]:
+    """Serve an app, and yield the address; OSError when the port cannot be used."""
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=_END_SECONDS,
+        lingering_time=_DRAIN_SECONDS,
+        max_line_size=_LONGEST_HEADER,
+        max_field_size=_LONGEST_HEADER,
+        max_headers=_MOST_HEADERS,
+        read_bufsize=_READ_AHEAD,
+        # aiohttp 3.14 would inflate any body, of strangers too, in the event loop.
+        auto_decompress=False,
+        logger=_requests_log,
+    )
+    await runner.setup()
+    try:
+        talks = cast(web.Server, runner.server)  # it is there after the setup
+        talks.request_factory = _without_host(talks.request_factory)
+        connections = Connections(
+            talks,
+            most=bounds.connections,
+            seconds=bounds.seconds,
+            most_bytes=_LARGEST_REQUEST,
+        )
+        server = await asyncio.get_running_loop().create_server(connections, host, port)
+        try:
+            yield server.sockets[0].getsockname()[:2]
+        finally:
+            server.close()
+    finally:
+        await runner.cleanup()
+
+
+def _without_host(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    # aiohttp 3.14 decodes the host of an address, and what fails there is logged with a traceback.
+    def request(message: RawRequestMessage, *rest: object) -> web.BaseRequest:
+        if message.url.absolute:
+            message = message._replace(url=message.url.relative())
+        return make(message, *rest)
+
+    return request
+
+
+def _app(ready: _Readiness, posts: Mapping[str, Handler], *, has_metrics: bool) -> web.Application:
+    async def livez(_: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        reasons = await ready.reasons()
+        text = "\n".join(reasons or ["ready"])
+        return web.Response(status=503 if reasons else 200, text=f"{text}\n")
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application(client_max_size=_LARGEST_BODY)
+    app.on_response_prepare.append(_end_connection)
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+    if has_metrics:
+        app.router.add_get("/metrics", metrics)
+    for path, handler in posts.items():
+        app.router.add_post(path, _bounded(handler))
+    return app
+
+
+async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
+    # One request for each connection: none is idle, and the time of one is the time of the other.
+    response.force_close()
+    # aiohttp 3.14 has prepared the headers before it calls this.
+    response.headers["Connection"] = "close"
+
+
+def _bounded(handler: Handler) -> Handler:
+    async def within_time(request: web.Request) -> web.StreamResponse:
+        try:
+            async with asyncio.timeout(_POST_SECONDS):
+                return await handler(request)
+        except TimeoutError:
+            return web.Response(status=408)
+        except web.RequestPayloadError:
+            return web.Response(status=400)
+        except ConnectionError:
+            if request.transport:
+                raise
+            # The other side is gone, or was cut off: nobody reads this.
+            return web.Response(status=400)
+
+    return within_time
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Drop what aiohttp logs, with a traceback, of strangers: no HTTP, or gone before an answer."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, UnicodeEncodeError):
+        return not error.object.startswith(_UNKNOWN_EXPECT)
+    return not isinstance(error, _STRANGERS)
+
+
+_STRANGERS = (HttpProcessingError, ClientConnectionResetError)
+# aiohttp 3.14 quotes the header in its refusal, which fails if the header is no UTF-8.
+_UNKNOWN_EXPECT = "Unknown Expect: "
+_requests_log = log.getChild("requests")
+_requests_log.addFilter(_is_ours)

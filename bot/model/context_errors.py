@@ -1,0 +1,93 @@
+"""How servers say that a prompt is too long for the model's context, and by how much.
+
+Their texts are from llama.cpp (xllamacpp 2026.10, run), vLLM (renderers/params.py and
+entrypoints/openai of 0.4 to 0.16), SGLang (managers/tokenizer_manager.py),
+text-generation-inference (router/src/validation.rs), OpenAI and the providers behind Hugging Face's
+router, as their users report them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bot.domain import Json
+from bot.tokens.estimate import is_count
+
+# In an error's message, type or code, in small letters.
+MARKS = (
+    "exceed_context_size_error",  # llama.cpp
+    "exceeds the available context size",
+    "context_length_exceeded",  # OpenAI, Groq
+    "maximum context length",  # OpenAI, vLLM, SGLang, Mistral, DeepSeek, Fireworks
+    "context length is only",  # vLLM from 0.16 on
+    "longer than the maximum model length",  # vLLM
+    "too long to fit into the model",
+    "longer than the model's context length",  # SGLang
+    "`inputs` tokens + `max_new_tokens` must be",  # text-generation-inference, Together
+    "`inputs` must have less than",
+    "greater than the context length",  # LM Studio
+    "reduce the length of the messages",  # Groq
+    "prompt is too long",
+    "input is too long",
+)
+
+_NUMBER = r"(\d[\d,]{0,11})"
+_CONTEXT = (
+    rf"context length (?:is|of) (?:only )?{_NUMBER}",
+    rf"context length \(?{_NUMBER}",
+    rf"context length: {_NUMBER}",
+    rf"context size \({_NUMBER}",
+    rf"model length of {_NUMBER}",
+    rf"{_NUMBER} maximum context length",
+    rf"must be <= {_NUMBER}",
+    rf"must have less than {_NUMBER}",
+    rf"> {_NUMBER} maximum",
+)
+_USED = (
+    rf"{_NUMBER} (?:tokens )?(?:in|from) the (?:input )?messages",
+    rf"{_NUMBER} input tokens",
+    rf"{_NUMBER} `inputs` tokens",
+    rf"given: {_NUMBER}",
+    rf"resulted in {_NUMBER}",
+    rf"request \({_NUMBER}",
+    rf"input \({_NUMBER}",
+    rf"\((?:total )?length {_NUMBER}",
+    rf"prompt contains {_NUMBER}",
+    rf"too long: {_NUMBER}",
+)
+_ANSWER = (
+    rf"{_NUMBER} (?:tokens )?(?:in|for) the completion",
+    rf"{_NUMBER} output tokens",
+    rf"{_NUMBER} `max_new_tokens`",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Tokens that a refusal tells of: the context, what the prompt needs, and the answer's share.
+
+    None is what it does not tell.
+    """
+
+    context: int | None = None
+    used: int | None = None
+    answer: int | None = None
+
+
+def figures(said: Mapping[str, Json]) -> Figures:
+    """Read the fields of an error that says that a prompt is too long."""
+    context, used = said.get("n_ctx"), said.get("n_prompt_tokens")
+    if is_count(context) and is_count(used):
+        return Figures(context, used)
+    text = str(said.get("message")).lower()[:1000]
+    return Figures(_number(_CONTEXT, text), _number(_USED, text), _number(_ANSWER, text))
+
+
+def _number(patterns: tuple[str, ...], text: str) -> int | None:
+    for pattern in patterns:
+        if found := re.search(pattern, text):
+            number = int(found[1].replace(",", ""))
+            return number if is_count(number) else None
+    return None

@@ -1,0 +1,88 @@
+"""What the models of this process did, as Prometheus asks for it: the one place that counts it."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from prometheus_client import Counter, Histogram
+
+from bot.domain import Json
+from bot.errors import AnswerCut, ModelError
+from bot.tokens.estimate import is_count
+
+# Only what a server has counted itself; of an answer that was stopped or broke off it tells none.
+_TOKENS = Counter(
+    "parley_model_tokens_total",
+    "Tokens that the model read (in) and wrote (out), as its server counted them",
+    ["model", "direction"],
+)
+_FIRST = Histogram(
+    "parley_model_first_token_seconds",
+    "From the request to the first text",
+    ["model"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60),
+)
+_SPEED = Histogram(
+    "parley_model_tokens_per_second",
+    "Tokens of an answer over the time from its first to its last text, as its server counted them",
+    ["model"],
+    buckets=(1, 2, 5, 10, 20, 30, 50, 75, 100, 200, 500, 1000),
+)
+_FAILED = Counter(
+    "parley_model_failures_total", "Requests that failed, by the error", ["model", "kind"]
+)
+
+
+class Numbers:
+    """What one request brought; counted when its block ends.
+
+    A request that is given up (a person pressed Stop) is no failure.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._asked_at = self._first_at = self._last_at = 0.0
+        self._tokens: tuple[int, int] | None = None
+
+    def __enter__(self) -> Self:
+        self._asked_at = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if isinstance(error, ModelError) and not isinstance(error, AnswerCut):
+            _FAILED.labels(self._model, type(error).__name__).inc()
+        if self._tokens:
+            self._count(*self._tokens)
+
+    @property
+    def read(self) -> int:
+        """The tokens of the prompt; 0 where the server does not tell."""
+        return self._tokens[0] if self._tokens else 0
+
+    def heard(self) -> None:
+        """Note that text came."""
+        self._last_at = time.monotonic()
+        if not self._first_at:
+            self._first_at = self._last_at
+            _FIRST.labels(self._model).observe(self._first_at - self._asked_at)
+
+    def counted(self, usage: Json) -> None:
+        """Note what the server says of tokens; some say it with every event, the last is right."""
+        match usage:
+            case {"prompt_tokens": read, **more} if is_count(read):
+                written = more.get("completion_tokens")
+                self._tokens = read, written if is_count(written) else 0
+            case _:
+                pass
+
+    def _count(self, read: int, written: int) -> None:
+        _TOKENS.labels(self._model, "in").inc(read)
+        _TOKENS.labels(self._model, "out").inc(written)
+        seconds = self._last_at - self._first_at
+        # The first token came with the first text, when the time began.
+        if written > 1 and seconds > 0:
+            _SPEED.labels(self._model).observe((written - 1) / seconds)

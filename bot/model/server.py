@@ -1,0 +1,222 @@
+"""A model server's address, and what its refusals mean to an operator."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from time import time
+from urllib.parse import urlsplit
+
+from bot.domain import Json
+from bot.errors import (
+    ModelError,
+    ModelUnavailable,
+    ModelUnknown,
+    PromptTooLong,
+    SystemRefused,
+    UsageRefused,
+)
+from bot.model import context_errors
+from bot.model.failures import FAILURES
+from bot.text.sanitize import one_line
+
+# Of the 4xx, those that another try may find gone.
+_PASSING = (408, 409, 424, 425)
+
+# How servers say that they do not know the model: Hugging Face's router, with or without a code.
+_UNKNOWN = ("model_not_supported", "model_not_found", "not supported by any provider")
+# And what they say of themselves where an error has no status of its own.
+_BY_WORDS = (
+    (401, ("invalid_api_key", "invalid api key", "authentication_error")),
+    (404, _UNKNOWN),
+    (413, context_errors.MARKS),
+    (429, ("rate limit", "rate_limit", "too many requests", "quota", "overloaded")),
+    (503, ("is loading", "currently loading", "loading model")),
+)
+# And that a licence was not accepted: the Hub's header X-Error-Code, and its words.
+_GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
+
+# And that a model's template knows no system prompt: Gemma's by name, older Mistrals' because it
+# breaks the order. The servers repeat the template's words (vLLM, TGI, transformers serve).
+_NO_SYSTEM = ("system role not supported", "system role is not supported", "roles must alternate")
+# `transformers serve MODEL` lists what lies in its cache, and tells what it runs in a refusal alone
+# (transformers 5.23, cli/serving/utils.py). Nothing may stand around it: what a person wrote, and a
+# refusal repeats, chooses no model.
+_PINNED = re.compile(r"Server is pinned to '([^'\n]{1,200})'; requested '[^']*'\.")
+
+# All that Starlette, and so `transformers serve`, says of an error of its own.
+_WORDLESS = b"Internal Server Error"
+
+_KIND_LENGTH = 100  # characters of a content type; a header's value may have thousands
+# An error's type or code goes into the log; a message does not, for it may repeat the prompt.
+_IDENTIFIER = re.compile(r"[A-Za-z][\w.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelServer:
+    """An OpenAI-compatible address with its key; `own` is False for Hugging Face's router.
+
+    `str` is the host and port: the rest of an address may hold a password.
+    """
+
+    url: str = field(repr=False)
+    key: str = field(repr=False)
+    model: str
+    own: bool
+
+    def __str__(self) -> str:
+        return urlsplit(self.url).netloc.rpartition("@")[2]
+
+    def failure(
+        self,
+        name: str,
+        happened: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        more: str = "",
+    ) -> ModelError:
+        """Return the error for one of FAILURES, with its cure."""
+        failure = FAILURES[name]
+        cure = failure.cure if self.own else failure.router or failure.cure
+        # A provider may stand behind a colon.
+        cure = cure.format(model=self.model.partition(":")[0])
+        text = f"{self} {happened}: {cure}{more}"
+        return failure.error(text, status=status, retry_after=retry_after)
+
+    def refusal(
+        self, *, status: int, headers: Mapping[str, str], body: bytes, counts: bool
+    ) -> ModelError:
+        """Return the error for an HTTP response that is not a success, or none but for its status.
+
+        `counts` says that the request had `stream_options`.
+        """
+        said = _fields(_loaded(body))
+        happened = f"answered HTTP {status}{_code(said)}"
+        if 200 <= status < 300:
+            meant = _meant(said)
+            if meant is None:
+                kind = one_line(headers.get("Content-Type", "nothing"))[:_KIND_LENGTH]
+                return self.failure("page", f"answers with {kind} and not with a stream")
+            status, happened = meant, f"{happened} and the error {meant} in it"
+        if counts and status in (400, 422) and b"stream_options" in body:
+            return UsageRefused(f"{self} {happened}: it does not know stream_options")
+        if status in (400, 422, 424, 500) and _mentions(said, _NO_SYSTEM):
+            text = f"{self} {happened}: the model's template knows no system prompt"
+            return SystemRefused(text, status=status)
+        pinned = _PINNED.fullmatch(str(said.get("message")))
+        if status == 400 and pinned and pinned[1].isprintable():
+            unknown = ModelUnknown(f"{self} has {pinned[1]} and not MODEL_ID={self.model}")
+            unknown.offered = pinned[1]
+            return unknown
+        error = self.failure(
+            _name(status, headers, said),
+            happened,
+            status=status,
+            retry_after=_retry_after(headers, said),
+            more=_tokens(said),
+        )
+        if isinstance(error, ModelUnavailable):
+            error.wordless = status == 500 and body.strip() == _WORDLESS
+        return _with_figures(error, said)
+
+    def event(self, event: Mapping[str, Json]) -> ModelError:
+        """Return the error for an event of a stream that tells of one."""
+        said = _fields(event)
+        status = _meant(said)
+        name = _name(status, {}, said) if status else "event"
+        if name in ("4xx", "422"):
+            # It has begun to answer this request; vLLM says 400 of all that happens from then on.
+            name = "event"
+        error = self.failure(name, f"broke the answer off{_code(said)}", more=_tokens(said))
+        return _with_figures(error, said)
+
+
+def _meant(said: Mapping[str, Json]) -> int | None:
+    """Return the HTTP status that an error stands for by its code or its words; None: nobody knows.
+
+    Routers tell so what their providers answer (OpenRouter, docs: Errors and Debugging).
+    """
+    for field_name in ("code", "status", "status_code"):
+        told = said.get(field_name)
+        if isinstance(told, int | str) and re.fullmatch("[45][0-9][0-9]", str(told)):
+            return int(told)
+    return next((status for status, words in _BY_WORDS if _mentions(said, words)), None)
+
+
+def _name(status: int, headers: Mapping[str, str], said: Mapping[str, Json]) -> str:
+    if status in _PASSING:
+        return "5xx"
+    if status in (400, 422, 500) and _mentions(said, context_errors.MARKS):
+        return "413"
+    if status == 400 and _mentions(said, _UNKNOWN):
+        return "404"
+    if status == 403 and _mentions({**said, "code": headers.get("X-Error-Code", "")}, _GATED):
+        return "gated"
+    if status == 405:
+        return "page"
+    if str(status) in FAILURES:
+        return str(status)
+    return f"{status // 100}xx" if status // 100 in (3, 4) else "5xx"
+
+
+def _loaded(body: bytes) -> Mapping[str, Json]:
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _fields(data: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return an error's fields in one flat dictionary, whichever dialect they come in."""
+    error = data.get("error")
+    if isinstance(error, dict):
+        return {**data, **error}
+    # FastAPI, and so `transformers serve`, says "detail".
+    text = error if isinstance(error, str) else data.get("detail")
+    return {**data, "message": text} if isinstance(text, str) else data
+
+
+def _mentions(said: Mapping[str, Json], marks: tuple[str, ...]) -> bool:
+    words = " ".join(str(said.get(name)) for name in ("message", "type", "code", "error_type"))
+    return any(mark in words.lower() for mark in marks)
+
+
+def _code(said: Mapping[str, Json]) -> str:
+    for name in ("code", "type", "error_type"):
+        value = said.get(name)
+        if isinstance(value, str) and _IDENTIFIER.fullmatch(value):
+            return f" ({value})"
+    return ""
+
+
+def _tokens(said: Mapping[str, Json]) -> str:
+    told = context_errors.figures(said)
+    return f" ({told.used} tokens, {told.context} fit)" if told.used and told.context else ""
+
+
+def _with_figures(error: ModelError, said: Mapping[str, Json]) -> ModelError:
+    if isinstance(error, PromptTooLong):
+        told = context_errors.figures(said)
+        error.context, error.used, error.reserved = told.context, told.used, told.answer
+    return error
+
+
+def _retry_after(headers: Mapping[str, str], said: Mapping[str, Json]) -> float | None:
+    """Return the seconds to wait, from the header or from Hugging Face's `estimated_time`."""
+    header, estimate = headers.get("Retry-After"), said.get("estimated_time")
+    for read in (float, _until):
+        with suppress(ValueError, OverflowError):
+            seconds = read(str(estimate) if header is None else header)
+            return max(0.0, seconds) if math.isfinite(seconds) else None
+    return None
+
+
+def _until(date: str) -> float:
+    return parsedate_to_datetime(date).timestamp() - time()

@@ -1,0 +1,1 @@
+"""One reply on one surface, written as it grows."""

@@ -1,0 +1,278 @@
+"""Cuts a growing reply into pages that each read well alone."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from bot.text.inline_markdown import inside_spans
+from bot.text.markdown import (
+    LONGEST_CLOSING,
+    Block,
+    behind,
+    close,
+    closing,
+    is_item,
+    is_row,
+    may_delimit,
+    may_open,
+    open_fence,
+    opened,
+    says_nothing,
+    settled,
+    tidy,
+)
+
+Measure = Callable[[str], int]
+
+# What is added to a page for a fence takes up to 73, and an escaped character up to 6.
+SMALLEST_LIMIT = 80
+_LARGEST_HEAD = 4  # of a table, as a part of a page: a larger one is not repeated
+
+_SENTENCE_END = re.compile("[.!?…][\"'”’)\\]*_]*(?=[^\\S\\n])|[\u3002\uff01\uff1f]")  # noqa: RUF001
+_SPACE = re.compile(r"(?=[^\S\n])")
+_REGIONAL = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # two of these are one flag
+_NO_CUT, _BELOW_HEADING, _BETWEEN_LINES, _BETWEEN_ITEMS, _BETWEEN_BLOCKS = range(-1, 4)
+
+
+class Pager:
+    """Cuts one text again and again while it grows; a page that another follows is cut once.
+
+    Each page is at most `limit` as `measure` has it, and none is blank. A page that another follows
+    stays as it is however the text grows. The last page, too, still fits after `close`. A text that
+    needs no cut is returned as it is. Pages one after the other are the text, but for what is added
+    so that each reads well alone (lines that close and open a code fence, the head of a table, the
+    number of a list's item), that one whitespace character may be missing at each cut, and that a
+    page of nothing but whitespace, and whitespace at the end that does not fit any more, are left
+    out.
+
+    `measure` may not shrink when a text grows, nor give two texts joined more than both alone.
+    A page that was ended ends there in every text that is the same up to it.
+    Raises ValueError when the limit is below SMALLEST_LIMIT.
+    """
+
+    def __init__(self, *, limit: int, measure: Measure) -> None:
+        if limit < SMALLEST_LIMIT:
+            raise ValueError(f"limit={limit} is below {SMALLEST_LIMIT}")
+        self._limit = limit
+        self._measure = measure
+        self._reserve = measure(LONGEST_CLOSING)
+        self._ended: list[str] = []  # texts up to where pages end that are known to
+        self._settled: str
+        self._block: Block
+        self._restart()
+
+    def cut(self, text: str) -> list[str]:
+        """Return the pages of a text; quick where it begins with the one before."""
+        if not text.startswith(self._settled):
+            self._restart()
+        visible, cuts = len(text.rstrip()), self.cuts(text)
+        start = len(self._settled)
+        while start < visible:
+            opening, instead = self._opening(text, start)
+            begin = start + instead
+            size = self._fitting(text, start=begin, opening=opening)
+            cut = next((at for at in cuts if begin < at <= begin + size), None)
+            if cut is None and begin + size >= visible:
+                self._settled = text[:start]
+                return [*self._done, opening + text[begin : begin + size]]
+            # The cut may depend on the first character that does not fit, but on none behind it:
+            # so it does not move when the text grows.
+            block = behind(text[start:begin], self._block)
+            end = cut or begin + _cut(text[begin : begin + size + 1], block)
+            start = self._settle(text, begin, end, opening, block)
+        self._settled = text[:start]
+        return list(self._done)
+
+    def end_page(self, text: str) -> None:
+        """End the last page of a text at the best place there is in it, though more would fit.
+
+        Where there is no good one, and behind markup that is not finished, it does not end.
+        """
+        self.cut(text)
+        start = len(self._settled)
+        opening, instead = self._opening(text, start)
+        begin = start + instead
+        size = len(settled(opening + text[begin:].rstrip())) - len(opening)
+        end = _good_cut(
+            text[begin : begin + size + 1].rstrip(), behind(text[start:begin], self._block)
+        )
+        if end and text[begin : begin + end].strip():
+            # With the pages before it: where full ones end may not be found again behind its end.
+            self._ended = [text[:at] for at in (*self._ends, begin + end)]
+
+    def cuts(self, text: str) -> tuple[int, ...]:
+        """Return where pages of a text end, in order, up to the last one that was ended so."""
+        return tuple(len(ended) for ended in self._ended if text.startswith(ended))
+
+    def recall(self, text: str, cuts: Sequence[int]) -> None:
+        """Know where another pager has ended pages of a text."""
+        self._ended = [text[:cut] for cut in cuts]
+
+    def tidied(self, page: str) -> str:
+        """Return the last page of a text that still grows without unfinished markup; may be blank.
+
+        It fits, too.
+        """
+        shown = tidy(page)
+        return shown if self._measure(shown) <= self._limit else close(page)
+
+    def _restart(self) -> None:
+        self._settled = ""  # the text on the pages that are done
+        self._done: list[str] = []
+        self._ends: list[int] = []  # where they end in it
+        self._block = Block()
+
+    def _opening(self, text: str, start: int) -> tuple[str, int]:
+        if not start:
+            return "", 0
+        # What is beyond a page is too large.
+        opening, instead = self._block.opening(text[start : start + self._limit])
+        too_large = self._measure(opening) > self._limit // _LARGEST_HEAD
+        return ("", 0) if too_large and not self._block.fence else (opening, instead)
+
+    def _settle(self, text: str, begin: int, end: int, opening: str, block: Block) -> int:
+        """Finish the page that is this part of the text, behind an opening; return where it ends.
+
+        All work for a page is on the text of a page, for the text may have thousands of them.
+        """
+        body, next_one = text[begin:end], text[end : end + 1]
+        self._ends.append(end)
+        if body.strip():
+            self._done.append(close(opening + body))
+        self._block = behind(body + "\n" if next_one == "\n" else body, block)
+        return end + next_one.isspace()
+
+    def _fitting(self, text: str, *, start: int, opening: str) -> int:
+        """Return how many characters fit a page, at least 1, so that each fewer, closed, fit."""
+        limit, rest = self._limit, len(text) - start
+
+        def surely_fits(size: int) -> bool:
+            page = opening + text[start : start + size]
+            fenced = opening or "```" in page or "~~~" in page
+            return self._measure(page) + (self._reserve if fenced else 0) <= limit
+
+        if rest <= limit and surely_fits(rest):
+            return rest
+        size, too_many = 0, limit
+        while too_many < rest and surely_fits(too_many):
+            size, too_many = too_many, 2 * too_many
+        too_many = min(too_many, rest + 1)
+        while too_many - size > 1:
+            middle = (size + too_many) // 2
+            size, too_many = (middle, too_many) if surely_fits(middle) else (size, middle)
+        # The reserve is few characters: try them one by one, each with its own closing.
+        page = opening + text[start : start + size]
+        line = page.rfind("\n") + 1
+        fence = open_fence(page[:line])
+        while size < rest:
+            page += text[start + size]
+            if self._measure(page + closing(page[line:], fence)) > limit:
+                break
+            size += 1
+        return max(size, 1)
+
+
+def _cut(chunk: str, block: Block) -> int:
+    """Return where the page ends; the last character does not fit."""
+    last = len(chunk) - 1
+    whole = (end for end in range(last, last // 2, -1) if not _is_joined(chunk, end))
+    return _good_cut(chunk, block) or next(whole, last)
+
+
+def _good_cut(chunk: str, block: Block) -> int | None:
+    """Return where the page reads well to its end, before the last character."""
+    last = len(chunk) - 1
+    for least in (last // 2, last // 8):
+        for cut in (_line_cut, _inner_cut):
+            if (end := cut(chunk, block, least=least)) is not None:
+                return end
+    return None
+
+
+def _line_cut(chunk: str, block: Block, *, least: int) -> int | None:
+    """Return the best newline: the last between blocks, else between items, else between lines."""
+    best: tuple[int, int] | None = None
+    newline = -1
+    heading = False
+    for line, following in pairwise(chunk.split("\n")):
+        newline += 1 + len(line)
+        before, block = block, block.after(line)
+        if line.strip():
+            heading = not before.fence and not block.fence and line.startswith("#")
+        if newline < max(least, 1):
+            continue
+        rank = _rank(line, following, before, block)
+        if rank == _BETWEEN_BLOCKS and heading:
+            rank = _BELOW_HEADING
+        if rank != _NO_CUT:
+            best = max(best or (rank, newline), (rank, newline))
+    return best[1] if best else None
+
+
+def _rank(line: str, following: str, before: Block, block: Block) -> int:
+    """Return how good a cut is between two lines.
+
+    A heading rather stays with what follows it, no fence or table is left empty, and no line of
+    code is taken for the fence's end.
+    """
+    if block.fence:
+        opens = not before.fence
+        torn = block.fence.begun_by(line) or block.fence.closed_by(following)
+        return _NO_CUT if opens or torn else _BETWEEN_LINES
+    if is_row(line) and not before.table and may_delimit(following):
+        return _NO_CUT
+    if block.table and not before.table:
+        return _NO_CUT
+    if not line.strip() or before.fence or opened(following):
+        return _BETWEEN_BLOCKS
+    if line.startswith("#"):
+        return _BELOW_HEADING
+    return _BETWEEN_ITEMS if is_item(following) else _BETWEEN_LINES
+
+
+def _inner_cut(chunk: str, block: Block, *, least: int) -> int | None:
+    """Return the last sentence's end, else space, else place between characters, that is free."""
+    block = behind(chunk, block)
+    fence, line = block.fence, chunk.rfind("\n") + 1
+    # Spans that take more than half of a page would leave it to few words.
+    torn = inside_spans(chunk, line, longest=len(chunk) // 2) if not fence else set()
+    kinds = (_SENTENCE_END, _SPACE) if not fence else (_SPACE,)
+    for ends in (*(_positions(kind, chunk) for kind in kinds), range(len(chunk) - 1, 0, -1)):
+        for end in ends:
+            if end < max(least, 1):
+                break
+            if end in torn or _is_joined(chunk, end):
+                continue
+            if may_open(chunk, end + chunk[end].isspace()):
+                continue
+            before = block.begun[: end - len(chunk)]
+            if not (fence.begun_by(before) if fence else before and says_nothing(before)):
+                return end
+    return None
+
+
+def _positions(pattern: re.Pattern[str], chunk: str) -> list[int]:
+    """Return where the pattern ends before the last character, last first."""
+    return [found.end() for found in pattern.finditer(chunk) if found.end() < len(chunk)][::-1]
+
+
+def _is_joined(text: str, at: int) -> bool:
+    """Whether a cut here would tear a character, as a reader sees it, or a run of marks."""
+    before, after = text[at - 1], text[at]
+    if after.isascii():
+        return (before == after and after in "`~*_|\\") or before + after == "\r\n"
+    if after in _REGIONAL:
+        flags = at - len(text[:at].rstrip(_REGIONAL))
+        return flags % 2 == 1
+    return (
+        before == "\u200d"
+        or unicodedata.category(after) in ("Mn", "Me", "Mc")
+        or after in "\u200c\u200d"
+        or "\U0001f3fb" <= after <= "\U0001f3ff"  # skin tones
+        or "\U000e0020" <= after <= "\U000e007f"  # tags, which spell some flags
+        or "\u1160" <= after <= "\u11ff"  # vowels and finals of Hangul
+        or ("\udc00" <= after <= "\udfff" and "\ud800" <= before <= "\udbff")
+    )

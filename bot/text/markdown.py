@@ -1,0 +1,343 @@
+"""What Markdown is open at a place in a text: fences, tables and lists."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from bot.text.inline_markdown import settled_spans, tidy_spans, without_half_address
+
+_MARKER = r"(?:[-*+]|(\d{1,9})([.)]))(?=\s|$)"  # of an item: CommonMark 0.31, section 5.2
+_ITEM = re.compile(rf" *{_MARKER}")
+_FIRST_ITEM = re.compile(rf"\n*( *){_MARKER}")
+_NEW_BLOCK = re.compile(r" {0,3}(?:#{1,6}(?:\s|$)|>)")
+
+# What quotes and items put before a fence. One quote and so many columns at most, so that what
+# closes and opens a fence fits small pages; for the same reason no run is longer than 8.
+_QUOTE = re.compile(r" *>")
+_BEFORE = r"(?: {0,10}(?:>|(?:[-*+]|\d{1,9}[.)])(?=\s|$))){0,5}+ {0,10}+"
+_DEEPEST = 10
+# CommonMark 0.31, section 4.5.
+_OPENER = re.compile(rf"({_BEFORE})(`{{3,8}}(?=[^`]*$)|~{{3,8}}(?!~))(.*)")
+_LANGUAGE = re.compile(r"\s*([\w+#.-]{1,16})(?!\S)", re.ASCII)
+LONGEST_CLOSING = "\n" + ">".rjust(_DEEPEST) + 8 * "`"
+# What opens a fence at the beginning of a page, or may turn out to.
+_MAY_OPEN = re.compile(rf"{_BEFORE}(?:```|~~~|`{{0,2}}$|~{{0,2}}$)")
+
+# GitHub Flavored Markdown 0.29, section 4.10; only rows that begin with a pipe, as models write
+# them, so that the first character of a line tells.
+_ROW = re.compile(r" *\|")
+_PIPE = re.compile(r"(?<!\\)\|")
+_DELIMITER_ROW = re.compile(r" *\|(?:\s*:?-+:?\s*\|)*\s*:?-+:?\s*\|?\s*")
+_DELIMITER_BEGUN = re.compile(r"[\s|:-]*")
+# A line that says nothing yet: the beginning of a heading, an item, a quote, a rule or a fence.
+_MARKER_ONLY = re.compile(
+    rf"\s*+{_BEFORE}(?:#{{1,6}}|[-*+=]+|\d{{1,9}}[.)]?|>|`{{1,2}}|~{{1,2}})?\s*"
+)
+
+_LONG_OPEN = 200  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A code fence that has been opened; `prefix` is what a line of its code has before it."""
+
+    prefix: str
+    run: str
+    language: str
+
+    @property
+    def opening(self) -> str:
+        """The line that opens such a fence again."""
+        return f"{self.prefix}{self.run}{self.language}\n"
+
+    @property
+    def quote(self) -> str:
+        """The prefix where it has a quote, which no line of the code can do without."""
+        return self.prefix if ">" in self.prefix else ""
+
+    def left_by(self, line: str) -> bool:
+        """Whether the line is none of the fence's because it is outside of the quote."""
+        return bool(self.quote) and not _QUOTE.match(line)
+
+    def closed_by(self, line: str) -> bool:
+        """Whether the line closes the fence."""
+        mark = self._code(line).strip()
+        return len(mark) >= len(self.run) and self._ends(mark, line)
+
+    def begun_by(self, line: str) -> bool:
+        """Whether the line may become the one that closes the fence."""
+        return line != "" and self._ends(self._code(line).lstrip(" "), line)
+
+    def holds(self, line: str) -> bool:
+        """Whether the fence is open behind a line that may still grow."""
+        left = self.left_by(line) and line.strip()
+        return not left and not self.closed_by(line)
+
+    def closing_after(self, line: str) -> str:
+        """Return what closes the fence behind its last line, which may have begun to do so."""
+        if not line:
+            return self.prefix + self.run
+        if not self.begun_by(line):
+            return f"\n{self.prefix}{self.run}"
+        return self.run[len(self._code(line).lstrip(" ")) :]
+
+    def _ends(self, mark: str, line: str) -> bool:
+        fits = _indent(self._code(line)) <= max(3, len(self.prefix))
+        return fits and not mark.strip(self.run[0]) and not self.left_by(line)
+
+    def _code(self, line: str) -> str:
+        return _QUOTE.sub("", line, count=1) if self.quote else line
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """An ordered list that is open; `number` is what all its items have, -1 where they differ."""
+
+    indent: int
+    delimiter: str
+    number: int
+    items: int = 1
+
+    def goes_on(self, indent: int, delimiter: str) -> bool:
+        """Whether an item that stands so is one of the list's."""
+        return (self.indent, self.delimiter) == (indent, delimiter)
+
+    def after(self, number: int) -> _List:
+        """Return the list with one more item."""
+        return replace(self, number=number if number == self.number else -1, items=self.items + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What is open behind a line: a fence, a table, ordered lists.
+
+    `table` is the head of the table, both lines of it; `lists` has the outermost first. `begun` is
+    the beginning of the next line, where that was cut.
+    """
+
+    fence: Fence | None = None
+    table: str = ""
+    lists: tuple[_List, ...] = ()
+    line: str = ""
+    begun: str = ""
+
+    def after(self, rest: str) -> Block:
+        """Return what is open when one more line has ended, of which `rest` was missing."""
+        line = self.begun + rest
+        fence = _fence_after(line, self.fence)
+        if self.fence and not self.fence.left_by(line):
+            if fence and not (self.line or self.begun):
+                return self
+            return replace(self, fence=fence, line="", begun="")
+        lists = self._lists_after(line, fence)
+        return Block(fence=fence, table=self._table_after(line), lists=lists, line=line)
+
+    def opening(self, text: str) -> tuple[str, int]:
+        """Return what a page of this text begins with, and how much that takes the place of.
+
+        Platforms show the first number of a list as it stands and count on from there. So numbers
+        stay as they are, but for a list that has the same everywhere.
+        """
+        if self.fence and (self.begun or not self.fence.left_by(text[:_DEEPEST])):
+            return self.fence.opening + (self.fence.quote if self.begun else ""), 0
+        if self.table and (_ROW.match(self.begun) if self.begun else _ROW.match(text)):
+            # The rest of a cell stays in its column.
+            return self.table + "| " * len(_PIPE.findall(self.begun)), 0
+        item = None if self.begun else _FIRST_ITEM.match(text)
+        for it in self.lists:
+            if item and item[2] and it.goes_on(len(item[1]), item[3]) and it.number == int(item[2]):
+                return f"{text[: item.start(2)]}{it.number + it.items}", item.end(2)
+        return "", 0
+
+    def _table_after(self, line: str) -> str:
+        if self.table:
+            return self.table if is_row(line) else ""
+        is_head = is_row(self.line) and _DELIMITER_ROW.fullmatch(line)
+        return f"{self.line}\n{line}\n" if is_head and _cells(line) == _cells(self.line) else ""
+
+    def _lists_after(self, line: str, fence: Fence | None) -> tuple[_List, ...]:
+        indent = _indent(line)
+        if item := _ITEM.match(line):
+            outer = tuple(it for it in self.lists if it.indent < indent)
+            return (*outer, self._list_of(item, indent)) if item[1] else outer
+        if not self.lists:
+            return ()
+        # A line right below an item goes on with it, even where it is not indented.
+        lazy = self.line.strip() and not _NEW_BLOCK.match(line) and not fence
+        if lazy or not line.strip():
+            return self.lists
+        return tuple(it for it in self.lists if it.indent + 2 <= indent)
+
+    def _list_of(self, item: re.Match[str], indent: int) -> _List:
+        for it in self.lists:
+            if it.goes_on(indent, item[2]):
+                return it.after(int(item[1]))
+        return _List(indent, item[2], int(item[1]))
+
+
+def opened(line: str) -> Fence | None:
+    """Return the fence that the line opens."""
+    if "```" not in line and "~~~" not in line:
+        return None
+    opener = _OPENER.fullmatch(line)
+    if not opener or len(opener[1]) > _DEEPEST or opener[1].count(">") > 1:
+        return None
+    prefix, run, info = opener.groups()
+    language = _LANGUAGE.match(info)
+    return Fence(re.sub(r"[^ >]", " ", prefix), run, language[1] if language else "")
+
+
+def may_open(text: str, start: int) -> bool:
+    """Whether what begins here opens a fence, were it a line, or may turn out to."""
+    return _MAY_OPEN.match(text, start) is not None
+
+
+def says_nothing(line: str) -> bool:
+    """Whether the line is a lone marker, of an item or a heading, say; a long one is words."""
+    return len(line) <= _LONG_OPEN and _MARKER_ONLY.fullmatch(line) is not None
+
+
+def is_row(line: str) -> bool:
+    """Whether the line may be a row of a table."""
+    return _ROW.match(line) is not None
+
+
+def is_item(line: str) -> bool:
+    """Whether the line begins an item of a list."""
+    return _ITEM.match(line) is not None
+
+
+def may_delimit(line: str) -> bool:
+    """Whether the line may become the one below a table's head."""
+    return _DELIMITER_BEGUN.fullmatch(line) is not None
+
+
+def behind(text: str, block: Block) -> Block:
+    """Return what is open behind a text, whose last line may have been cut."""
+    *lines, last = text.split("\n")
+    for line in lines:
+        block = block.after(line)
+    line = block.begun + last
+    if block.fence and not block.fence.holds(line):
+        return block.after(last) if block.fence.closed_by(line) else Block(begun=line)
+    return replace(block, begun=line)
+
+
+def open_fence(text: str, fence: Fence | None = None) -> Fence | None:
+    """Return the fence that is open at the end of a text, which `fence` was at its beginning."""
+    if not fence and "```" not in text and "~~~" not in text:
+        return None
+    *lines, last = text.split("\n")
+    for line in lines:
+        fence = _fence_after(line, fence)
+    return fence if fence and fence.holds(last) else None
+
+
+def close(text: str) -> str:
+    """Return the text with its code fence closed, where one is open, so that it shows well alone.
+
+    A fence is open once the line that opens it has ended.
+    """
+    return text + closing(text, None)
+
+
+def closing(text: str, fence: Fence | None) -> str:
+    """Return what closes the fence of a text, which `fence` was at its beginning."""
+    fence = open_fence(text, fence)
+    return fence.closing_after(text.rpartition("\n")[2]) if fence else ""
+
+
+def tidy(text: str) -> str:
+    """Return a text that still grows as it may be shown: nothing of its markup half written.
+
+    What is open is closed; what cannot be told yet, a lone marker or the head of a table, is left
+    out; of a link without an end only the words are there, and an address waits for its end, since
+    half of it leads elsewhere. May be blank.
+    """
+    # In code too: platforms differ over what opens and closes a fence.
+    text = without_half_address(text)
+    if open_fence(text):
+        return close(text)
+    start = _last_block(text)
+    return text[:start] + _tidy_block(text[start:])
+
+
+def settled(text: str) -> str:
+    """Return the beginning of a text that still grows, as far as its markup cannot change any more.
+
+    For surfaces that can add and not replace. What has been open for long is taken for words.
+    """
+    text = without_half_address(text)
+    if open_fence(text):
+        return text
+    start = _last_block(text)
+    end = start + _settled_block(text[start:])
+    # What opens a span may stand in an address.
+    return without_half_address(text[:end]) if len(text) - end <= _LONG_OPEN else text
+
+
+def _last_block(text: str) -> int:
+    """Return where the last stretch of text begins that inline markup cannot leave."""
+    start = at = 0
+    fence: Fence | None = None
+    row = False
+    for line in text.split("\n")[:-1]:
+        begin, at = at, at + len(line) + 1
+        inside = fence and not fence.left_by(line)
+        fence = _fence_after(line, fence)
+        if inside or fence or not line.strip():
+            start = at
+        elif is_item(line) or _NEW_BLOCK.match(line) or (is_row(line) and not row):
+            start = begin
+        row = is_row(line)
+    last = text[at:]
+    alone = is_item(last) or _NEW_BLOCK.match(last) or (is_row(last) and not row)
+    return at if alone or opened(last) else start
+
+
+def _tidy_block(block: str) -> str:
+    if is_row(block):
+        return _tidy_table(block)
+    head, newline, last = block.rpartition("\n")
+    if opened(last) or says_nothing(last):
+        return tidy_spans(head) + newline if head else ""
+    return tidy_spans(block)
+
+
+def _settled_block(block: str) -> int:
+    """Return how many characters of the last block are settled."""
+    if is_row(block):
+        return len(_tidy_table(block))
+    begin = block.rfind("\n") + 1
+    if opened(block[begin:]) or says_nothing(block[begin:]):
+        block = block[:begin]
+    return settled_spans(block)
+
+
+def _tidy_table(block: str) -> str:
+    """Return a table once its head is there; before, nothing: it would show as pipes."""
+    head, *rows = block.split("\n")
+    if not rows or (len(rows) == 1 and _is_unfinished_delimiter(rows[0], head)):
+        return ""
+    return block
+
+
+def _is_unfinished_delimiter(line: str, head: str) -> bool:
+    return may_delimit(line) and not (
+        _DELIMITER_ROW.fullmatch(line) and _cells(line) == _cells(head)
+    )
+
+
+def _fence_after(line: str, fence: Fence | None) -> Fence | None:
+    if fence is None or fence.left_by(line):
+        return opened(line)
+    return None if fence.closed_by(line) else fence
+
+
+def _cells(row: str) -> int:
+    return len(_PIPE.findall(row.strip().strip("|")))
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))

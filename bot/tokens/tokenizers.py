@@ -1,0 +1,167 @@
+"""Where a model's own tokenizer comes from: its repository, or a package that brings it."""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import logging
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from huggingface_hub import (
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+from huggingface_hub.utils.tqdm import disable_progress_bars
+
+from bot.tokens.counters import CarefulCounter, Counter, mistral, of_file
+
+log = logging.getLogger(__name__)
+
+_MISTRAL = "mistralai/mistral-7b-instruct-v0.3"
+_MISTRAL_FILE = "tokenizer.model.v3"
+# The same file under another name (mistral_common 1.13, data/).
+_IN_MISTRAL_COMMON = "mistral_instruct_tokenizer_240323.model.v3"
+_ANY_FILE = "tokenizer.json"
+# As the Hub names models; a provider may stand behind a colon.
+_AT_THE_HUB = re.compile(r"\w[\w.-]*/[\w.-]+(:[\w.-]+)?")
+_ETAG_SECONDS = 10.0
+_READ_SECONDS = 5.0  # that the process waits at its end for a file that is being read
+_WHY_LENGTH = 200  # characters, for a library may repeat the file or a text
+_MOST_BYTES = 40_000_000  # of a tokenizer.json; the largest in use have 35 MB
+
+# Python aborts when it ends while a thread is within a reader's C++ code.
+_reading = threading.Lock()
+atexit.register(_reading.acquire, timeout=_READ_SECONDS)
+
+
+def may_be_had(model: str) -> bool:
+    """Whether there is one to look for: in a model's folder here, or by a name of the Hub's."""
+    # A folder may be named as the Hub names models, and is none of the Hub's.
+    if _is_folder(model):
+        return (Path(model) / _file_of(model)).is_file()
+    return bool(_AT_THE_HUB.fullmatch(model))
+
+
+def find(
+    model: str,
+    *,
+    token: str,
+    data_dir: Path,
+    endpoint: str | None,
+    found: Callable[[Counter], object],
+) -> threading.Thread:
+    """Look for the model's tokenizer in a thread of its own, and hand it to `found`.
+
+    A folder has its own; else it may be fetched from the Hub (or from `endpoint`), into `data_dir`,
+    for the next start. No failure matters: one line in the log says that lengths are estimated, and
+    `found` gets a counter that does so if the tokenizer fails while it counts.
+    """
+    # A daemon: a download that hangs keeps no process from its end.
+    thread = threading.Thread(
+        target=_find,
+        args=(_without_provider(model), token, data_dir / "hub", endpoint, found),
+        name="tokenizer",
+        daemon=True,
+    )
+    thread.start()
+    return thread
+
+
+def _find(
+    model: str, token: str, cache: Path, endpoint: str | None, found: Callable[[Counter], object]
+) -> None:
+    exact = _is_mistral(model)
+    file = _file_of(model)
+
+    def failed(why: str) -> None:
+        found(CarefulCounter())
+        _tell(model, why)
+
+    try:
+        path = (
+            _in_folder(model, file)
+            or _fetched(model, file, cache=cache)
+            or (_installed() if exact else None)
+            or _fetch(model, file, token=token, cache=cache, endpoint=endpoint)
+        )
+        with _reading:
+            counter: Counter = mistral(path) if exact else of_file(path, failed=failed)
+        found(counter)
+    except ImportError as error:
+        _tell(model, f"pip install {error.name}")
+    except BaseException as error:
+        # Whatever the Hub, the disk or a library has against it, be it a panic: it is not needed.
+        _tell(model, str(error) or type(error).__name__)
+    else:
+        log.info("Prompts for %s are counted by its own tokenizer (%s)", model, path.name)
+
+
+def _without_provider(model: str) -> str:
+    # A folder may have a colon in its name.
+    return model if _is_folder(model) else model.partition(":")[0]
+
+
+def _is_folder(model: str) -> bool:
+    try:
+        return Path(model).is_dir()
+    except OSError:  # longer than a file's name may be
+        return False
+
+
+def _is_mistral(model: str) -> bool:
+    return model.lower() == _MISTRAL
+
+
+def _file_of(model: str) -> str:
+    return _MISTRAL_FILE if _is_mistral(model) else _ANY_FILE
+
+
+def _tell(model: str, why: str) -> None:
+    why = why.strip().partition("\n")[0][:_WHY_LENGTH]
+    log.info("The length of prompts for %s is estimated, without its tokenizer: %s", model, why)
+
+
+def _in_folder(model: str, file: str) -> Path | None:
+    """Return the file of a model that is a folder here: its path is no name at the Hub."""
+    return Path(model) / file if _is_folder(model) else None
+
+
+def _installed() -> Path | None:
+    """Return the file that an installed mistral-common brings; the package is not imported."""
+    spec = importlib.util.find_spec("mistral_common")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder) / "data" / _IN_MISTRAL_COMMON
+        if path.is_file():
+            return path
+    return None
+
+
+def _fetched(model: str, file: str, *, cache: Path) -> Path | None:
+    known = try_to_load_from_cache(model, file, cache_dir=cache)
+    return Path(known) if isinstance(known, str) else None
+
+
+def _fetch(model: str, file: str, *, token: str, cache: Path, endpoint: str | None) -> Path:
+    """Fetch the file from the Hub; raise whatever it has against that."""
+    # False and not "": with that the library would send a token that it finds on the machine.
+    secret = token or False
+    url = hf_hub_url(model, file, endpoint=endpoint)
+    size = get_hf_file_metadata(url, token=secret, timeout=_ETAG_SECONDS).size
+    if size is None or size > _MOST_BYTES:
+        raise ValueError(f"{file} has {size} bytes")
+    # A bar would stand in the terminal's conversation.
+    disable_progress_bars()
+    path = hf_hub_download(
+        model,
+        file,
+        cache_dir=cache,
+        token=secret,
+        endpoint=endpoint,
+        etag_timeout=_ETAG_SECONDS,
+    )
+    return Path(path)

@@ -1,0 +1,1 @@
+"""The durable queue of turns, and the workers that answer them."""

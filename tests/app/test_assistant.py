@@ -1,0 +1,178 @@
+"""From settings to a model that reads as much of a question as it has room for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from bot.app.assistant import Mind, a_mind
+from bot.domain import Delta, LeftOut, Message
+from bot.text.truncate import CUT
+from bot.tokens.counters import mistral
+from config.settings import Settings
+from tests.emulators.model import ModelEmulator
+from tests.support.waiting import until
+from tests.tokens.test_counters import v3
+from tests.tokens.test_tokenizers import a_tokenizer, a_tokenizer_with
+
+MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
+LONG = "start " + "Straßenbahnhaltestelle, " * 2000 + "end"
+
+
+async def answer(mind: Mind) -> list[Delta]:
+    return [delta async for delta in mind.model.stream([Message("user", LONG)])]
+
+
+@pytest.mark.parametrize(
+    "name", ["/models/some.gguf", "models/tiny", "~/tiny", "./tiny", "C:/models/some.gguf"]
+)
+async def test_a_path_is_not_looked_for_at_hugging_face(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/tiny").mkdir(parents=True)
+    async with ModelEmulator() as emulator:
+        emulator.models = (name,)
+        settings = Settings(model_id=name, model_url=emulator.url, data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()):
+            assert not [each for each in threading.enumerate() if each.name == "tokenizer"]
+
+    assert "without its tokenizer" not in caplog.text
+
+
+async def test_a_name_that_is_longer_than_that_of_any_file_is_no_folder(tmp_path: Path) -> None:
+    async with ModelEmulator() as emulator:
+        emulator.models = ("x" * 5000,)
+        settings = Settings(model_id="x" * 5000, model_url=emulator.url, data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()) as mind:
+            assert mind.model
+
+
+async def test_a_folder_counts_by_the_tokenizer_in_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/tiny").mkdir(parents=True)
+    (tmp_path / "models/tiny/tokenizer.json").write_bytes(a_tokenizer())
+    async with ModelEmulator() as emulator:
+        emulator.models = ("models/tiny",)
+        settings = Settings(model_id="models/tiny", model_url=emulator.url, data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()):
+            await until(lambda: "counted by its own tokenizer" in caplog.text)
+
+
+async def test_mistrals_tokenizer_leaves_no_more_out_than_it_must(tmp_path: Path) -> None:
+    exactly = mistral(v3())
+    async with ModelEmulator() as emulator:
+        emulator.answer, emulator.models = "Well.", (MISTRAL,)
+        settings = Settings(
+            model_id=MISTRAL,
+            model_url=emulator.url,
+            data_dir=tmp_path,
+            context_tokens=2000,
+            max_tokens=500,
+        )
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()) as mind:
+            said, used = await answer(mind), 0
+            async with asyncio.timeout(20):
+                # Until it is there the server counts, or nobody does: nobody waits for it.
+                while not 1500 - 12 <= used <= 1500:
+                    said = await answer(mind)
+                    sent = emulator.requests[-1].messages[-1]["content"]
+                    used = exactly.count([Message("user", sent)])
+
+        assert CUT in sent
+        assert said[1:] == ["Well."]
+        assert isinstance(said[0], LeftOut)
+        assert said[0].characters == len(LONG) - len(sent) + len(CUT)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [it.getMessage() for it in caplog.records if it.levelno == logging.WARNING]
+
+
+@pytest.mark.parametrize(("key", "warned"), [("sk-s3cret", True), ("", False)])
+async def test_a_key_that_goes_to_another_machine_unencrypted_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str, *, warned: bool
+) -> None:
+    async with ModelEmulator() as emulator:
+        # It is this machine, but no address says so.
+        url = emulator.url.replace("127.0.0.1", "0.0.0.0")
+        settings = Settings(model_url=url, model_api_key=key, data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()):
+            pass
+
+    assert any("MODEL_API_KEY" in line for line in warnings(caplog)) is warned
+    assert "s3cret" not in caplog.text
+
+
+async def test_a_server_that_refuses_the_connection_is_told_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening
+        port = closed.getsockname()[1]
+        settings = Settings(model_url=f"http://bot:s3cret@127.0.0.1:{port}/v1", data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()):
+            pass
+
+    (line,) = [each for each in warnings(caplog) if "MODEL_URL" in each]
+    assert f"127.0.0.1:{port} refuses the connection" in line
+    assert "s3cret" not in caplog.text
+
+
+async def test_the_only_model_of_a_server_is_no_other_model(tmp_path: Path) -> None:
+    async with ModelEmulator(flavour="vllm") as emulator:
+        emulator.models = ("gemma",)
+        settings = Settings(
+            model_id="mine", model_fallbacks=("other",), model_url=emulator.url, data_dir=tmp_path
+        )
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()) as mind:
+            emulator.fail("chat/completions", status=500, body="{}", times=3)
+            said = [delta async for delta in mind.model.stream([Message("user", "Hello")])]
+
+    assert [delta for delta in said if not isinstance(delta, str)] == []
+    assert {asked.body["model"] for asked in emulator.requests} == {"gemma"}
+
+
+async def test_a_server_may_not_name_the_repository_whose_tokenizer_is_fetched(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with ModelEmulator() as emulator:
+        emulator.models, emulator.answer = ("somebody/elses",), "Well."
+        settings = Settings(model_id="mine", model_url=emulator.url, data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()) as mind:
+            looking = [each for each in threading.enumerate() if each.name == "tokenizer"]
+            said = [delta async for delta in mind.model.stream([Message("user", "Hello")])]
+
+    assert looking == []
+    assert said == ["Well."]
+    (line,) = [each for each in caplog.messages if "is estimated" in each]
+    assert "MODEL_ID" in line
+    assert "somebody/elses" in line
+
+
+async def test_a_tokenizer_that_fails_costs_no_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/tiny").mkdir(parents=True)
+    (tmp_path / "models/tiny/tokenizer.json").write_bytes(a_tokenizer_with("x"))
+    async with ModelEmulator() as emulator:
+        emulator.models, emulator.answer = ("models/tiny",), "Well."
+        settings = Settings(model_id="models/tiny", model_url=emulator.url, data_dir=tmp_path)
+        async with a_mind(settings, frozenset({"console"}), asyncio.Event()) as mind:
+            await until(lambda: "counted by its own tokenizer" in caplog.text)
+            said = [await answer(mind) for _ in range(3)]
+
+    assert [each[-1] for each in said] == ["Well."] * 3
+    assert len([each for each in caplog.messages if "is estimated" in each]) == 1

@@ -1,0 +1,451 @@
+"""The HTTP server answers in time, bounds strangers, and never holds up the end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import gzip
+import logging
+import math
+import socket
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from bot.app import http
+from bot.app.connections import Connections
+from bot.errors import CannotStart
+from bot.store import Store, connect
+from tests.support.outage import line
+
+POST = b"POST /in HTTP/1.1\r\nHost: a\r\n"
+
+
+async def swallow(request: web.Request) -> web.Response:
+    return web.Response(body=await request.read())
+
+
+serve = partial(http.serve, metrics_port=None, silences={})
+
+
+def free_port() -> int:
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port: int = chosen.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def door(
+    store: Store,
+    posts: Mapping[str, http.Handler] | None = None,
+    *,
+    host: str = "127.0.0.1",
+    metrics_port: int | None = None,
+    stopping: asyncio.Event | None = None,
+    silences: Mapping[str, Callable[[], float]] | None = None,
+    most_connections: int = 100,
+    connection_seconds: float = 60.0,
+) -> AsyncIterator[str]:
+    port = free_port()
+    async with http.serve(
+        host=host,
+        port=port,
+        metrics_port=metrics_port,
+        store=store,
+        silences=silences or {},
+        posts={"/in": swallow} if posts is None else posts,
+        stopping=stopping or asyncio.Event(),
+        most_connections=most_connections,
+        connection_seconds=connection_seconds,
+    ):
+        yield f"http://127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def raw(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection on which a test says what it likes."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def everything(reader: asyncio.StreamReader) -> bytes:
+    """Return what comes until the other side ends the connection."""
+    told = b""
+    try:
+        async with asyncio.timeout(60):
+            while piece := await reader.read(65536):
+                told += piece
+    except ConnectionError:
+        pass
+    return told
+
+
+async def get(url: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_a_post_reaches_its_handler(store: Store) -> None:
+    async with (
+        door(store) as url,
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/in", data="hello") as answer,
+    ):
+        text = await answer.text()
+
+    assert text == "hello"
+
+
+async def test_a_post_that_never_ends_does_not_hold_up_the_end(store: Store) -> None:
+    async with AsyncExitStack() as stack:
+        async with door(store) as url:
+            _, writer = await stack.enter_async_context(raw(url))
+            writer.write(POST + b"Content-Length: 100\r\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.1)
+            began = time.perf_counter()
+        took = time.perf_counter() - began
+
+    assert took < 5
+
+
+async def test_a_taken_port_is_fatal_only_for_what_depends_on_it(store: Store) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        here = partial(serve, host="127.0.0.1", port=port, store=store, stopping=asyncio.Event())
+
+        async with here(posts={}), door(store, metrics_port=port):
+            pass
+        with pytest.raises(CannotStart, match=f"PORT={port}"):
+            async with here(posts={"/a": swallow}):
+                pass
+
+
+# Ready
+
+
+async def test_who_is_about_to_end_is_not_ready_and_takes_what_comes_all_the_same(
+    store: Store,
+) -> None:
+    stopping, statuses = asyncio.Event(), []
+    async with door(store, stopping=stopping) as url, aiohttp.ClientSession() as session:
+        for _ in range(2):
+            for method, path in (("GET", "livez"), ("GET", "readyz"), ("POST", "in")):
+                async with session.request(method, f"{url}/{path}") as answer:
+                    statuses.append(answer.status)
+            stopping.set()
+
+    assert statuses == [200, 200, 200, 200, 503, 200]
+
+
+async def test_a_process_is_ready_when_each_of_its_platforms_is_heard(store: Store) -> None:
+    told, silence = [], [math.inf]
+    silences = {"discord": lambda: silence[0], "slack": lambda: 0.0}
+    async with door(store, silences=silences) as url:
+        for seconds in (math.inf, 0.0, 3.0, 60.0):
+            silence[0] = seconds
+            told.append(await get(f"{url}/readyz"))
+
+    deaf = (503, "Discord is not connected\n")
+    assert told == [deaf, (200, "ready\n"), (200, "ready\n"), deaf]
+
+
+async def test_a_store_that_is_away_is_told_without_its_address(
+    valkey_url: str, data_dir: Path
+) -> None:
+    async with (
+        line(valkey_url, data_dir) as way,
+        connect(url=way.url, data_dir=data_dir) as store,
+        door(store) as url,
+    ):
+        before = await get(f"{url}/readyz")
+        await way.cut()
+
+        async with asyncio.timeout(60):
+            while (after := await get(f"{url}/readyz"))[0] == 200:
+                await asyncio.sleep(0.05)
+
+    assert before == (200, "ready\n")
+    assert after == (503, "the store is not reached\n")
+
+
+# Metrics
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("127.0.0.1", 200), ("localhost", 200), ("0.0.0.0", 404)]
+)
+async def test_metrics_are_on_the_public_port_where_it_is_loopback(
+    host: str, status: int, store: Store
+) -> None:
+    async with door(store, host=host) as url:
+        statuses = [(await get(f"{url}/{path}"))[0] for path in ("livez", "readyz", "metrics")]
+
+    assert statuses == [200, 200, status]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_metrics_with_a_port_of_their_own_are_there_alone(host: str, store: Store) -> None:
+    port = free_port()
+    async with door(store, host=host, metrics_port=port) as url:
+        there = f"http://127.0.0.1:{port}"
+        statuses = [
+            (await get(f"{at}/{path}"))[0]
+            for at in (url, there)
+            for path in ("livez", "readyz", "metrics", "in")
+        ]
+
+    assert statuses == [200, 200, 404, 405, 200, 200, 200, 404]
+
+
+# Strangers
+
+
+async def test_a_compressed_body_is_not_inflated(store: Store) -> None:
+    small = gzip.compress(b"0" * 100_000)
+    async with (
+        door(store) as url,
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/in", data=small, headers={"Content-Encoding": "gzip"}) as answer,
+    ):
+        assert await answer.read() == small
+
+
+async def test_a_body_that_is_too_large_is_refused(store: Store) -> None:
+    statuses = []
+    async with door(store) as url, aiohttp.ClientSession() as session:
+        for size in (256 * 1024, 256 * 1024 + 1):
+            async with session.post(f"{url}/in", data=b"0" * size) as answer:
+                statuses.append(answer.status)
+
+    assert statuses == [200, 413]
+
+
+async def test_the_largest_request_is_answered(store: Store) -> None:
+    headers = {f"X-{number:02}": "a" * 4080 for number in range(58)}
+    body = b"0" * (256 * 1024)
+    async with (
+        door(store) as url,
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/in", data=body, headers=headers) as answer,
+    ):
+        assert (answer.status, await answer.read()) == (200, body)
+
+
+def test_of_a_connection_no_more_is_read_than_one_request_needs() -> None:
+    read = bytearray()
+
+    class Reads(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            read.extend(data)
+
+    connection = Connections(Reads, most=1, seconds=60.0, most_bytes=10_000)()
+    for _ in range(30):
+        piece = memoryview(connection.get_buffer(6000))
+        connection.buffer_updated(piece[:6000].nbytes)
+
+    assert len(read) == 10_000
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /livez HTTP/1.1\r\nHost:",
+        POST,
+        POST + b"Content-Length: 100\r\n\r\nabc",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        POST + b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n",
+    ],
+    ids=str,
+)
+async def test_a_connection_ends_in_time_whatever_was_said(
+    said: bytes, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with door(store, connection_seconds=0.2) as url, raw(url) as (reader, writer):
+        writer.write(said)
+
+        answer = await everything(reader)
+
+        assert b"200 OK" not in answer
+        assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("begun", [POST + b"X-A: ", POST + b"Content-Length: 1000000\r\n\r\n"])
+async def test_a_connection_that_drips_ends_in_time(begun: bytes, store: Store) -> None:
+    async with door(store, connection_seconds=0.2) as url, raw(url) as (reader, writer):
+        ended = asyncio.create_task(everything(reader))
+        writer.write(begun)
+        async with asyncio.timeout(60):
+            while not ended.done():
+                writer.write(b"a")
+                await asyncio.sleep(0.01)
+
+        assert await ended == b""
+
+
+async def test_a_connection_whose_answer_nobody_reads_ends_in_time(store: Store) -> None:
+    async def tell(_: web.Request) -> web.Response:
+        return web.Response(body=b"0" * 50_000_000)
+
+    async with (
+        door(store, {"/in": tell}, connection_seconds=0.2) as url,
+        raw(url) as (
+            reader,
+            writer,
+        ),
+    ):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(POST + b"Content-Length: 0\r\n\r\n")
+        await asyncio.sleep(0.5)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+
+        assert len(await everything(reader)) < 50_000_000
+
+
+async def test_a_connection_carries_one_request(store: Store) -> None:
+    async with door(store) as url, raw(url) as (reader, writer):
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+
+        answer = await everything(reader)
+
+    assert answer.count(b"HTTP/1.1 200 OK") == 1
+    assert b"Connection: close" in answer
+
+
+async def test_of_too_many_connections_the_oldest_ends_and_one_line_tells(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with door(store, most_connections=4) as url, AsyncExitStack() as stack:
+        opened = [(await stack.enter_async_context(raw(url)))[0] for _ in range(12)]
+
+        status, _ = await get(f"{url}/livez")
+        ended = await asyncio.gather(*(everything(reader) for reader in opened[:8]))
+
+        assert status == 200
+        assert ended == [b""] * 8
+        assert not opened[-1].at_eof()
+    assert [one.levelno for one in caplog.records] == [logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x16\x03\x01 this is TLS, say\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n" + b"X-A: " + b"a" * 70_000 + b"\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n" + b"X-A: a\r\n" * 1000 + b"\r\n",
+        POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    ],
+    ids=lambda said: said[:30].decode("latin-1"),
+)
+async def test_what_is_no_http_is_refused_without_a_line_in_the_log(
+    said: bytes, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with door(store) as url, raw(url) as (reader, writer):
+        writer.write(said)
+
+        answer = await everything(reader)
+
+        assert answer.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
+        assert not caplog.records
+
+
+async def test_of_what_is_no_http_a_refusal_quotes_little(store: Store) -> None:
+    said = b"GET /livez HTTP/1.1\r\n" + b"\xff" * 60_000
+    async with door(store) as url, raw(url) as (reader, writer):
+        writer.write(said)
+
+        answer = await everything(reader)
+
+        assert answer.startswith(b"HTTP/1.0 400")
+        assert len(answer) < len(said)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+    ids=str,
+)
+async def test_little_is_kept_of_what_follows_an_upgrade(begun: bytes, store: Store) -> None:
+    async with door(store, connection_seconds=2) as url, raw(url) as (reader, writer):
+        await get(f"{url}/livez")
+        tracemalloc.start()
+        try:
+            writer.write(begun + b"\xff" * 200_000)
+            await everything(reader)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert peak < 1_500_000
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        (b"GET http://xn--/livez", b"200"),
+        (b"GET http://a][@", b""),
+        (b"CONNECT xn--:1", b"404"),
+    ],
+)
+async def test_a_host_that_is_no_name_leaves_no_line_in_the_log(
+    asked: bytes, status: bytes, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with door(store, connection_seconds=2) as url, raw(url) as (reader, writer):
+        writer.write(asked + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+
+        answer = await everything(reader)
+
+        assert status in answer[:12]
+    gc.collect()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("path", [b"/in", b"/nowhere"])
+async def test_an_expectation_that_is_no_utf_8_leaves_no_line_in_the_log(
+    path: bytes, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with door(store) as url, raw(url) as (reader, writer):
+        writer.write(b"POST " + path + b" HTTP/1.1\r\nHost: a\r\nExpect: \xff\r\n\r\n")
+
+        answer = await everything(reader)
+
+        assert answer.startswith(b"HTTP/1.1 ")
+        assert not caplog.records
+
+
+async def test_a_mistake_of_a_handler_is_logged(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_: web.Request) -> web.Response:
+        raise RuntimeError("a mistake")
+
+    async with (
+        door(store, {"/in": fail}) as url,
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/in") as answer,
+    ):
+        status = answer.status
+
+    assert status == 500
+    assert "a mistake" in caplog.text

@@ -1,0 +1,173 @@
+"""The platforms of a process: those that work run, and each that does not is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from bot.app.platforms import Doors, open_doors
+from bot.concurrency import cancelled
+from bot.errors import CannotStart
+from bot.reply.edit_budget import EditBudgets
+from bot.store import Store
+from config.settings import Settings
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.slack import SlackEmulator
+from tests.support.fakes import FakeIntake
+from tests.support.slack_platform import serving
+from tests.support.waiting import until
+
+BOTH = frozenset({"discord", "slack"})
+
+
+@asynccontextmanager
+async def opened(
+    store: Store,
+    discord: DiscordEmulator,
+    slack: SlackEmulator,
+    *,
+    apart: bool = True,
+    roles: frozenset[str] = BOTH,
+    over_http: bool = False,
+) -> AsyncIterator[Doors]:
+    settings = Settings(
+        discord_token=discord.token,
+        discord_api_url=discord.api_url,
+        discord_gateway_url=discord.gateway_url,
+        slack_bot_token=slack.bot_token,
+        slack_app_token="" if over_http else slack.app_token,
+        slack_signing_secret=slack.signing_secret,
+        slack_api_url=slack.api_url,
+        data_dir=Path("unused"),
+    )
+    async with AsyncExitStack() as stack:
+        budgets = EditBudgets(store=store)
+        yield await open_doors(
+            settings, roles, store, budgets, None, stack, apart=apart, retry_seconds=0.05
+        )
+
+
+@asynccontextmanager
+async def listening(doors: Doors) -> AsyncIterator[list[asyncio.Task[None]]]:
+    intake = FakeIntake()
+    tasks = [asyncio.create_task(listen(intake)) for listen in doors.listeners.values()]
+    try:
+        yield tasks
+    finally:
+        await cancelled(*tasks)
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [it.getMessage() for it in caplog.records if it.levelno >= logging.ERROR]
+
+
+async def test_a_wrong_token_leaves_the_other_platform_running(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        discord.fail("GET /users/@me", status=401)
+        async with opened(store, discord, slack) as doors, listening(doors) as tasks:
+            await until(slack.connected.is_set)
+
+            assert doors.platforms.keys() == {"slack"}
+            assert doors.off.keys() == {"discord"}
+            assert not any(task.done() for task in tasks)
+    (line,) = errors(caplog)
+    assert "DISCORD_TOKEN" in line
+
+
+async def test_a_platform_that_is_off_is_never_heard(store: Store) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        discord.fail("GET /users/@me", status=401)
+        async with opened(store, discord, slack) as doors, listening(doors):
+            await until(lambda: doors.silences["slack"]() == 0.0)
+
+            assert doors.silences["discord"]() == math.inf
+
+
+@pytest.mark.parametrize("apart", [True, False])
+async def test_wrong_tokens_are_all_told_at_once(store: Store, *, apart: bool) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        discord.fail("GET /users/@me", status=401)
+        slack.fail("auth.test", error="invalid_auth")
+        with pytest.raises(CannotStart) as caught:
+            async with opened(store, discord, slack, apart=apart):
+                pass
+
+    first, second = str(caught.value).splitlines()
+    assert "DISCORD_TOKEN" in first
+    assert "SLACK_BOT_TOKEN" in second
+
+
+async def test_a_role_that_was_asked_for_by_name_has_to_start(store: Store) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        discord.fail("GET /users/@me", status=401)
+        with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
+            async with opened(store, discord, slack, apart=False):
+                pass
+
+
+async def test_a_platform_that_was_away_comes_up_later(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        discord.fail("GET /users/@me", status=503, times=3)
+        async with opened(store, discord, slack) as doors, listening(doors):
+            before = set(doors.platforms)
+            await until(discord.connected.is_set)
+
+            assert before == {"slack"}
+            assert doors.platforms.keys() == BOTH
+            assert not doors.off
+    assert len(errors(caplog)) == 1
+
+
+async def test_slack_over_http_has_its_events_sent_again_until_it_is_up(store: Store) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        slack.fail("auth.test", status=503)
+        async with opened(store, discord, slack, over_http=True) as doors:
+            handler = doors.posts["/slack/events"](FakeIntake())
+            async with serving(handler) as url, aiohttp.ClientSession() as session:
+                async with session.post(url) as answer:
+                    before = answer.status
+                async with listening(doors):
+                    await until(lambda: "slack" in doors.platforms)
+                async with session.post(url) as answer:
+                    after = answer.status
+
+    assert (before, after) == (503, 401)
+
+
+async def test_a_refused_app_token_turns_slack_alone_off(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        slack.fail("apps.connections.open", error="invalid_auth", times=10)
+        async with opened(store, discord, slack) as doors, listening(doors) as tasks:
+            await until(lambda: "slack" in doors.off)
+            await until(discord.connected.is_set)
+
+            assert not any(task.done() for task in tasks)
+    (line,) = errors(caplog)
+    assert "SLACK_APP_TOKEN" in line
+
+
+async def test_the_last_platform_that_fails_ends_the_listening_with_all_reasons(
+    store: Store,
+) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        discord.fail("GET /users/@me", status=401)
+        slack.fail("apps.connections.open", error="invalid_auth", times=10)
+        async with opened(store, discord, slack) as doors, listening(doors) as tasks:
+            await until(lambda: any(task.done() for task in tasks))
+            (over,) = [task for task in tasks if task.done()]
+
+            with pytest.raises(CannotStart, match=r"(?s)DISCORD_TOKEN.*SLACK_APP_TOKEN"):
+                over.result()

@@ -1,0 +1,512 @@
+"""Settings are read once, checked whole, and tell no secret."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import httpx2
+import pytest
+import yarl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.settings import Settings, SettingsError
+
+EXAMPLE = Path(__file__).parents[2] / ".env.example"
+NOWHERE = Path("no-such-file")
+LAYERS = "is neither auto (as many as fit) nor a number: 0 means none, 999 means all"
+TOO_LONG = "x" * 300
+
+
+def mistakes(environment: dict[str, str], env_file: Path = NOWHERE) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(environment, env_file)
+    return caught.value.mistakes
+
+
+def written(value: object) -> str:
+    if value is None or value == ():
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = "on" if value is True else str(value)
+    return f'"{text}"' if " " in text else text
+
+
+def test_nothing_set_is_enough() -> None:
+    settings = Settings.load({}, NOWHERE)
+
+    assert settings == Settings()
+    assert settings.chat_platforms == ()
+
+
+def test_every_value_arrives_in_its_type(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").touch()
+    environment = {
+        "MODEL_FALLBACKS": "a/b, c/d,",
+        "LOCAL_MODEL_PATH": str(tmp_path / "model.gguf"),
+        "GPU_LAYERS": "12",
+        "LOCAL_THREADS": "3",
+        "MAX_TOKENS": "100",
+        "TEMPERATURE": "0",
+        "TOP_P": "1",
+        "REDIS_URL": "unix:///run/redis?db=1",
+        "DATA_DIR": str(tmp_path),
+        "DISCORD_THREADS": "OFF",
+        "DISCORD_SHARDS": "2-3/8",
+        "DISCORD_GATEWAY_URL": "ws://127.0.0.1:1",
+        "PORT": "0",
+        "LOG_LEVEL": "DEBUG",
+        "LEASE_SECONDS": "0.3",
+    }
+
+    settings = Settings.load(environment, NOWHERE)
+
+    assert settings == Settings(
+        model_fallbacks=("a/b", "c/d"),
+        local_model_path=tmp_path / "model.gguf",
+        gpu_layers=12,
+        local_threads=3,
+        max_tokens=100,
+        temperature=0.0,
+        top_p=1.0,
+        redis_url="unix:///run/redis?db=1",
+        data_dir=tmp_path,
+        discord_threads=False,
+        discord_shards=((2, 3), 8),
+        discord_gateway_url="ws://127.0.0.1:1",
+        port=0,
+        log_level="debug",
+        lease_seconds=0.3,
+    )
+
+
+def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("MAX_TOKENS=1\nPORT=2\n")
+
+    settings = Settings.load({"MAX_TOKENS": "3"}, env_file)
+
+    assert (settings.max_tokens, settings.port, settings.web_port) == (3, 2, 5006)
+
+
+def test_an_empty_value_counts_as_none(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("MAX_TOKENS=7\nPORT=\nDATA_DIR='  '\n")
+
+    settings = Settings.load({"MAX_TOKENS": " ", "LOG_LEVEL": ""}, env_file)
+
+    assert settings == Settings(max_tokens=7)
+
+
+def test_a_file_is_taken_as_it_was_written(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text(
+        '\ufeffHF_TOKEN=hf_${HOME}$x # mine\nexport SYSTEM_PROMPT="Grüße\nalle"\n', encoding="utf-8"
+    )
+
+    settings = Settings.load({}, env_file)
+
+    assert settings.hf_token == "hf_${HOME}$x"
+    assert settings.system_prompt == "Grüße\nalle"
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    found = mistakes(
+        {
+            "MAX_TOKENS": "many",
+            "TOP_P": "0",
+            "TEMPERATURE": "nan",
+            "PORT": "65536",
+            "LEASE_SECONDS": "inf",
+            "DISCORD_THREADS": "perhaps",
+        }
+    )
+
+    assert found == (
+        "MAX_TOKENS='many' is not a whole number",
+        "TEMPERATURE='nan' is not from 0 to 2",
+        "TOP_P='0' is not above 0 and at most 1",
+        "DISCORD_THREADS='perhaps' is neither on nor off",
+        "PORT='65536' is not from 0 to 65535",
+        "LEASE_SECONDS='inf' is not from 0.1 to 3600",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("GPU_LAYERS", "all", f"GPU_LAYERS='all' {LAYERS}"),
+        ("GPU_LAYERS", "-1", f"GPU_LAYERS='-1' {LAYERS}"),
+        ("LOCAL_THREADS", "0", "LOCAL_THREADS='0' is not from 1 to 512"),
+        ("MAX_TOKENS", "0", "MAX_TOKENS='0' is not from 1 to 10000000"),
+        ("REPLY_TIMEOUT", "soon", "REPLY_TIMEOUT='soon' is not a number"),
+        ("REPLY_TIMEOUT", "-1", "REPLY_TIMEOUT='-1' is not from 0.1 to 86400"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL='loud' is none of debug, info, warning, error"),
+        ("LOCAL_MODEL_PATH", "no-such", "LOCAL_MODEL_PATH='no-such' is not a file"),
+        ("DATA_DIR", __file__, f"DATA_DIR='{__file__}' is not a folder"),
+        (
+            "LOCAL_MODEL_PATH",
+            TOO_LONG,
+            f"LOCAL_MODEL_PATH='{TOO_LONG}' cannot be used: File name too long",
+        ),
+        ("DATA_DIR", TOO_LONG, f"DATA_DIR='{TOO_LONG}' cannot be used: File name too long"),
+        ("DATA_DIR", "~nosuch/x", "DATA_DIR='~nosuch/x' cannot be used: there is no such home"),
+        ("MODEL_ID", "two words", "MODEL_ID='two words' has a blank or a special character in it"),
+        ("MODEL_URL", "localhost", "MODEL_URL='localhost' does not begin with http:// or https://"),
+        ("MODEL_URL", "http://", "MODEL_URL='http://' names no server"),
+        (
+            "REDIS_URL",
+            "http://here",
+            "REDIS_URL='http://here' does not begin with redis:// or rediss:// or unix://",
+        ),
+        ("REDIS_URL", "unix://", "REDIS_URL='unix://' names no server"),
+        (
+            "REDIS_URL",
+            "redis://here/x",
+            "REDIS_URL='redis://here/x' names a database that is no number",
+        ),
+        (
+            "REDIS_URL",
+            "redis://here/0?foo=bar",
+            "REDIS_URL='redis://here/0?foo=***' has an option that is none of db, username, "
+            "password, client_name, protocol, max_connections, health_check_interval, "
+            "socket_keepalive",
+        ),
+        (
+            "SLACK_API_URL",
+            "http://bot:s3cret@here/",
+            "SLACK_API_URL='http://***@here/' holds a user name, "
+            "which cannot be sent beside the platform's token",
+        ),
+        (
+            "MODEL_URL",
+            "http://a..b/v1",
+            "MODEL_URL='http://a..b/v1' is not a host name or an IP address",
+        ),
+        ("HOST", "a..b", "HOST='a..b' is not a host name or an IP address"),
+        ("HISTORY_DAYS", "9" * 500, f"HISTORY_DAYS='{'9' * 400}…' is not from 1 to 36500"),
+        (
+            "SYSTEM_PROMPT",
+            "caf\udce9",
+            "SYSTEM_PROMPT='caf\\udce9' is no text: it has a NUL or a byte that is not UTF-8",
+        ),
+        (
+            "DISCORD_SHARDS",
+            "all",
+            "DISCORD_SHARDS='all' is not like 0-3/8 or 4/8: "
+            "the first, the last, and how many there are",
+        ),
+        ("DISCORD_SHARDS", "3-8/8", "DISCORD_SHARDS='3-8/8' names shards that are not from 0 to 7"),
+        ("DISCORD_SHARDS", "0/0", "DISCORD_SHARDS='0/0' names no shards"),
+        (
+            "DISCORD_GATEWAY_URL",
+            "https://here",
+            "DISCORD_GATEWAY_URL='https://here' does not begin with ws:// or wss://",
+        ),
+    ],
+)
+def test_a_mistake_names_the_variable_and_its_value(name: str, value: str, sentence: str) -> None:
+    assert mistakes({name: value}) == (sentence,)
+
+
+HOSTILE = (
+    *("\0", "a\0b", "\ud83d", "caf\udce9", "\x1b[2J", "\u202e", " ", "-1", "0", "1e400", "nan"),
+    *(
+        "-inf",
+        "9" * 5000,
+        "1" * 4000,
+        "x" * 100_000,
+        "٣",
+        "1_0",
+        "0-99999/99999",
+        "1" * 5000 + "/2",
+    ),
+    *("http://[", "http://[::1", "http://a:b:c@d", "http://a:99999", "redis://%00", "unix://\0"),
+    *(
+        "redis://h?db=x",
+        "redis://h?&&=",
+        "rediss://h?ssl_cert_reqs=\ud800",
+        "ws://u:p@h",
+        "//",
+        ":",
+    ),
+    *("~nosuch/x", "/dev/null", "/dev/full/x", "/proc/self/mem", "..", "a/" * 3000),
+)
+VALUES = (
+    st.sampled_from(HOSTILE)
+    | st.text(st.characters())
+    | st.text("0123456789-+./:@%?#&=[]~ exnaif\0\ud800", max_size=30)
+    | st.builds("{}://{}".format, st.sampled_from(["http", "redis", "unix", "ws"]), st.text())
+)
+
+
+def read(environment: dict[str, str]) -> Settings | tuple[str, ...]:
+    try:
+        return Settings.load(environment, NOWHERE)
+    except SettingsError as error:
+        return error.mistakes
+
+
+@given(name=st.sampled_from([each.name.upper() for each in fields(Settings)]), value=VALUES)
+def test_every_value_of_a_setting_is_taken_or_told(name: str, value: str) -> None:
+    found = read({name: value})
+
+    if isinstance(found, Settings):
+        assert re.search("[\0\ud800-\udfff]", repr(found)) is None
+    else:
+        assert all(name in mistake and mistake.isprintable() for mistake in found)
+
+
+@given(
+    name=st.sampled_from(["MODEL_URL", "SLACK_API_URL", "DISCORD_API_URL", "DISCORD_GATEWAY_URL"]),
+    rest=st.text("abz019-._~:/?#[]@!$&'()*+,;=%"),
+)
+def test_an_address_that_is_taken_is_one_for_the_libraries(name: str, rest: str) -> None:
+    scheme = "ws" if name == "DISCORD_GATEWAY_URL" else "http"
+
+    found = read({name: f"{scheme}://{rest}"})
+
+    if isinstance(found, Settings):
+        address = getattr(found, name.lower())
+        assert httpx2.URL(address).host
+        assert yarl.URL(address).host
+
+
+@pytest.mark.parametrize("option", ["db=1", "client_name=parley&protocol=3", "max_connections=20"])
+def test_options_of_an_address_that_redis_knows_are_taken(option: str) -> None:
+    settings = Settings.load({"REDIS_URL": f"redis://here:1/?{option}"}, NOWHERE)
+
+    assert settings.redis_url.endswith(option)
+
+
+def test_options_of_tls_need_a_connection_with_tls() -> None:
+    option = "ssl_cert_reqs=none"
+
+    (mistake,) = mistakes({"REDIS_URL": f"redis://here?{option}"})
+
+    assert "has an option" in mistake
+    assert Settings.load({"REDIS_URL": f"rediss://here?{option}"}, NOWHERE).redis_url
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder: run as somebody else")
+@pytest.mark.parametrize("name", ["DATA_DIR", "LOCAL_MODEL_PATH"])
+def test_a_path_in_a_folder_that_may_not_be_entered_is_a_mistake(name: str, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+
+    found = mistakes({name: str(closed / "x")})
+
+    assert found == (f"{name}='{closed / 'x'}' cannot be used: Permission denied",)
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        (
+            {"MAX_TOKENS": "512", "CONTEXT_TOKENS": "512"},
+            "MAX_TOKENS=512 leaves no room for a question in CONTEXT_TOKENS=512",
+        ),
+        ({"SLACK_APP_TOKEN": "xapp-1"}, "SLACK_APP_TOKEN needs SLACK_BOT_TOKEN beside it"),
+        ({"SLACK_SIGNING_SECRET": "1"}, "SLACK_SIGNING_SECRET needs SLACK_BOT_TOKEN beside it"),
+        (
+            {"MODEL_ID": "demo", "MODEL_URL": "http://here"},
+            "MODEL_ID=demo and MODEL_URL are two ways to a model: set one of them",
+        ),
+        (
+            {"MODEL_ID": "demo", "LOCAL_MODEL_PATH": __file__},
+            "MODEL_ID=demo and LOCAL_MODEL_PATH are two ways to a model: set one of them",
+        ),
+        (
+            {"LOCAL_MODEL_PATH": __file__, "MODEL_URL": "http://here"},
+            "LOCAL_MODEL_PATH and MODEL_URL are two ways to a model: set one of them",
+        ),
+        (
+            {"TRANSFORMERS_MODEL": "some/model", "MODEL_URL": "http://here"},
+            "TRANSFORMERS_MODEL and MODEL_URL are two ways to a model: set one of them",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_mistakes(
+    environment: dict[str, str], sentence: str
+) -> None:
+    assert mistakes(environment) == (sentence,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MODEL_URL", "http://here"), ("LOCAL_MODEL_PATH", __file__)]
+)
+def test_a_token_may_stand_beside_another_way_to_a_model(name: str, value: str) -> None:
+    settings = Settings.load({"HF_TOKEN": "hf_1", name: value}, NOWHERE)
+
+    assert settings.hf_token == "hf_1"
+
+
+def test_a_refused_value_is_one_mistake_and_no_second() -> None:
+    found = mistakes({"CONTEXT_TOKENS": "few", "MAX_TOKENS": "99999"})
+
+    assert found == ("CONTEXT_TOKENS='few' is not a whole number",)
+
+
+def test_exchanged_slack_tokens_are_told_without_their_values() -> None:
+    found = mistakes({"SLACK_BOT_TOKEN": "xapp-s3cret", "SLACK_APP_TOKEN": "xoxb-s3cret"})
+
+    assert found == (
+        "SLACK_BOT_TOKEN is an app-level token: it belongs in SLACK_APP_TOKEN",
+        "SLACK_APP_TOKEN is a bot token: it belongs in SLACK_BOT_TOKEN",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HF_TOKEN", "hf_s3 cret"),
+        ("DISCORD_TOKEN", "s3cret…"),
+        ("REDIS_URL", "redis://s3cret:s3cret@here:port"),
+        ("REDIS_URL", "redis://:s3#cret@here"),
+        ("REDIS_URL", "redis://:s3cret"),
+        ("REDIS_URL", "http://bot:s3cret@here"),
+        ("REDIS_URL", "http://here?password=s3cret"),
+        ("MODEL_URL", "ftp://bot:s3@cret@here"),
+        ("DISCORD_API_URL", "ftp://bot:s3cret@here"),
+        ("DISCORD_API_URL", "http://bot:s3cret@here"),
+        ("SLACK_API_URL", "http://s3cret@here"),
+        ("REDIS_URL", "redis://here?foo=s3cret"),
+        ("REDIS_URL", "redis://:s3cret@here?retry=x"),
+    ],
+)
+def test_a_mistake_tells_no_secret(name: str, value: str) -> None:
+    (mistake,) = mistakes({name: value})
+
+    assert name in mistake
+    assert "s3" not in mistake
+    assert "cret" not in mistake
+
+
+def test_a_refused_address_is_shown_without_its_login() -> None:
+    found = mistakes({"REDIS_URL": "http://bot:s3cret@here:1/0"})
+
+    assert found == (
+        "REDIS_URL='http://***@here:1/0' does not begin with redis:// or rediss:// or unix://",
+    )
+
+
+def test_the_written_form_of_settings_holds_no_secret() -> None:
+    secrets = {
+        "HF_TOKEN": "s3cret",
+        "MODEL_URL": "http://a:s3cret@here",
+        "MODEL_API_KEY": "s3cret",
+        "REDIS_URL": "redis://:s3cret@here",
+        "DISCORD_TOKEN": "s3cret",
+        "SLACK_BOT_TOKEN": "s3cret",
+        "SLACK_APP_TOKEN": "s3cret",
+        "SLACK_SIGNING_SECRET": "s3cret",
+    }
+
+    settings = Settings.load(secrets, NOWHERE)
+
+    assert "s3cret" not in repr(settings)
+    assert settings.chat_platforms == ("discord", "slack")
+
+
+def test_the_secrets_of_settings_are_those_in_addresses_too() -> None:
+    settings = Settings.load(
+        {
+            "DISCORD_TOKEN": "http://[token",
+            "MODEL_URL": "http://a:first%21@here",
+            "REDIS_URL": "rediss://here?password=second&ssl_password=third&db=1",
+        },
+        NOWHERE,
+    )
+
+    found = settings.secrets
+
+    assert {"http://[token", "first%21", "first!", "second", "third"} <= set(found)
+    assert "1" not in found
+
+
+def test_a_misspelt_name_in_the_file_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("DISCORD_TOKN=s3cret\nMAX_TOKEN=1\nSLACK_COLOUR=red\nCOMPOSE_FILE=a\n")
+
+    found = mistakes({}, env_file)
+
+    assert found == (
+        "DISCORD_TOKN in .env is unknown; did you mean DISCORD_TOKEN?",
+        "MAX_TOKEN in .env is unknown; did you mean MAX_TOKENS?",
+        "SLACK_COLOUR in .env is unknown",
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "HF_TOKEN s3cret",
+        "DISCORD_TOKEN: s3cret",
+        "DISCORD_TOKEN:s3cret",
+        "DISCORD_TOKEN:s3cret=",
+        "discord_tokens3cret",
+        'SYSTEM_PROMPT="s3cret',
+        "MAX_TOKENS",
+    ],
+)
+def test_a_line_that_is_no_setting_is_told_by_its_number(
+    line: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"# mine\n\n\n{line}\nPORT=many\n", encoding="utf-8")
+
+    found = mistakes({}, env_file)
+
+    assert found == (".env line 4 is not NAME=value", "PORT='many' is not a whole number")
+    assert not caplog.records
+
+
+def test_a_folder_named_like_the_file_counts_as_none(tmp_path: Path) -> None:
+    assert Settings.load({}, tmp_path) == Settings()
+
+
+def test_unknown_names_in_the_environment_are_other_peoples() -> None:
+    settings = Settings.load({"DISCORD_TOKN": "a", "SLACK_COLOUR": "red"}, NOWHERE)
+
+    assert settings == Settings()
+
+
+def test_a_file_that_is_no_text_is_a_mistake(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("PORT=1", encoding="utf-16")
+
+    assert mistakes({}, env_file) == (f"{env_file} is not a text in UTF-8",)
+
+
+def test_the_example_names_each_variable_with_its_meaning_and_default() -> None:
+    expected = [
+        f"# {field.metadata['meaning']}\n{field.name.upper()}={written(field.default)}"
+        for field in fields(Settings)
+    ]
+    expected = [line.replace("GPU_LAYERS=", "GPU_LAYERS=auto") for line in expected]
+
+    found = re.findall(r"#.*\n\w+=.*", EXAMPLE.read_text())
+
+    assert found == expected
+
+
+def test_the_example_as_it_stands_changes_nothing() -> None:
+    assert Settings.load({}, EXAMPLE) == Settings()
+
+
+def test_the_readme_has_each_variable_with_its_meaning_and_default() -> None:
+    readme = EXAMPLE.with_name("README.md").read_text(encoding="utf-8")
+
+    rows = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith("| `")]
+
+    special = {"SYSTEM_PROMPT": "a short one", "GPU_LAYERS": "`auto`"}
+    expected = []
+    for variable in fields(Settings):
+        name, default = variable.name.upper(), written(variable.default)
+        shown = special.get(name, f"`{default}`" if default else "")
+        expected.append([f"`{name}`", shown, variable.metadata["meaning"]])
+    assert [[name, default.strip(), meaning] for name, default, meaning in rows] == expected

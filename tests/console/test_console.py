@@ -1,0 +1,474 @@
+"""The terminal asks, shows an answer as it grows, and lets nothing drive it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import getpass
+import io
+import os
+import pty
+import signal
+import sys
+import termios
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from adapters.console import ConsolePlatform, _pages
+from bot.domain import Page, ThreadKey, Turn
+from bot.errors import ParleyError, StoreUnavailable, ThreadBusy
+from bot.store import Store, connect
+from bot.turns.intake import Intake
+
+# What the worker shows, state by state; the last is final.
+ANSWERS: dict[str, Sequence[str]] = {
+    "hello": ("Hel", "Hello `wor", "Hello `world`!"),
+    "code": ("```py\na = 1\n```", "```py\na = 1\nb = 2\n```", "```py\na = 1\nb = 2\n```\nDone."),
+    "again": ("One", "Another one"),
+    "evil": ("\x1b[2J\x9b31m", "\x1b[2J\x9b31mred\r\n\x07\u202edone"),
+    "half": ("half of",),
+    "many\nlines": ("both\nlines",),
+}
+
+
+COMMAND = (sys.executable, "-c", "from tests.console.test_console import main; main()")
+
+
+def arguments(store: Store) -> tuple[str, str]:
+    return store.url, store.key().removesuffix(":{0}")
+
+
+class FakeIntake(Intake):
+    """Answers as a worker would, through the surface and a connection of its own."""
+
+    def __init__(self, worker: ConsolePlatform) -> None:
+        self._worker = worker
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = asyncio.Event()
+        self.turns: list[Turn] = []
+        self.resets: list[ThreadKey] = []
+        self.forgotten: list[str] = []
+
+    async def admit(self, turn: Turn) -> bool:
+        if turn.text == "busy":
+            raise ThreadBusy
+        if turn.text == "away":
+            raise StoreUnavailable("no store")
+        self.turns.append(turn)
+        self._stopped.clear()
+        self._tasks.add(asyncio.create_task(self._work(turn)))
+        return True
+
+    async def stop(self, turn_id: str) -> bool:
+        self._stopped.set()
+        return True
+
+    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+        self.forgotten += turn_ids
+
+    async def reset(self, thread: ThreadKey) -> None:
+        self.resets.append(thread)
+
+    async def work_ends(self) -> None:
+        await asyncio.gather(*self._tasks)
+
+    async def _work(self, turn: Turn) -> None:
+        async with self._worker.surface(turn) as surface:
+            if turn.text in ("long", "stubborn"):
+                await surface.post(Page(0, "On and on", final=False))
+                await self._stopped.wait()
+                stopped = turn.text == "long"
+                await surface.edit("", Page(0, f"On and on\n\nStopped: {stopped}.", final=stopped))
+            states = ANSWERS.get(turn.text, ())
+            for state in states:
+                final = state == states[-1] and turn.text != "half"
+                await surface.post(Page(0, state, final=final))
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def two_platforms(
+    store: Store, *, stdin: io.StringIO, stdout: io.StringIO, patience: float
+) -> AsyncIterator[tuple[ConsolePlatform, FakeIntake]]:
+    """The platform with the terminal, and an intake whose worker is another process, almost."""
+    url, prefix = arguments(store)
+    async with connect(url=url, data_dir=Path("unused"), prefix=prefix) as others:
+        terminal = ConsolePlatform(
+            store=store, banner="", patience=patience, stdin=stdin, stdout=stdout
+        )
+        worker = ConsolePlatform(
+            store=others, banner="", patience=patience, stdin=stdin, stdout=stdout
+        )
+        intake = FakeIntake(worker)
+        yield terminal, intake
+        await intake.work_ends()
+
+
+async def piped(store: Store, lines: str, *, patience: float = 5.0) -> tuple[str, FakeIntake]:
+    """What the terminal prints for these lines, and what the intake got."""
+    stdin, stdout = io.StringIO(lines), io.StringIO()
+    streams = {"stdin": stdin, "stdout": stdout}
+    async with two_platforms(store, **streams, patience=patience) as (platform, intake):
+        async with asyncio.timeout(60):
+            await platform.listen(intake)
+    return stdout.getvalue(), intake
+
+
+async def test_piped_questions_are_answered_one_after_another_and_plainly(store: Store) -> None:
+    printed, _ = await piped(store, "hello\n\n  code  \nagain")
+
+    assert printed == "Hello `world`!\n```py\na = 1\nb = 2\n```\nDone.\nAnother one\n"
+
+
+async def test_piped_questions_of_one_run_are_one_thread(store: Store) -> None:
+    _, first = await piped(store, "hello\nagain\n")
+    _, second = await piped(store, "hello\n")
+
+    assert first.turns[0].key == first.turns[1].key
+    assert first.turns[0].key != second.turns[0].key
+    assert first.turns[0].id.startswith("console:")
+    assert first.turns[0].id != first.turns[1].id
+
+
+async def test_a_piped_reset_starts_anew_and_quit_ends(store: Store) -> None:
+    printed, intake = await piped(store, "/reset\nhello\n/quit\nagain\n")
+
+    assert printed == "Hello `world`!\n"
+    assert intake.resets == [intake.turns[0].key]
+
+
+async def test_a_user_whose_name_is_not_utf8_can_ask(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "caf\udce9")  # as Python reads bytes that are not UTF-8
+
+    _, intake = await piped(store, "hello\n")
+
+    assert intake.turns[0].person.name == "caf\ufffd"
+    assert str(intake.turns[0].key)
+
+
+class Full(io.StringIO):
+    """A file on a full disk."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_an_output_that_is_full_ends_the_conversation_with_a_sentence(store: Store) -> None:
+    streams = {"stdin": io.StringIO("hello\n"), "stdout": Full()}
+
+    async with two_platforms(store, **streams, patience=5.0) as (platform, intake):
+        with pytest.raises(ParleyError, match="No space left"):
+            await platform.listen(intake)
+
+
+async def test_nothing_that_a_model_says_drives_the_terminal(store: Store) -> None:
+    printed, _ = await piped(store, "evil\n")
+
+    assert printed == "[2J31mred\ndone\n"
+
+
+@pytest.mark.parametrize(
+    ("question", "apology"),
+    [("busy", ThreadBusy.apology), ("away", StoreUnavailable.apology)],
+)
+async def test_a_question_that_is_not_taken_gets_the_apology(
+    store: Store, question: str, apology: str
+) -> None:
+    printed, _ = await piped(store, f"{question}\nagain\n")
+
+    assert printed == f"{apology}\nAnother one\n"
+
+
+@pytest.mark.parametrize("question", ["nothing", "half"])
+async def test_an_answer_that_does_not_end_in_time_gets_an_apology(
+    store: Store, question: str
+) -> None:
+    printed, _ = await piped(store, f"{question}\n", patience=0.2)
+
+    assert printed == f"{ParleyError.apology}\n"
+
+
+async def test_a_screen_holds_the_newest_page_alone_and_not_for_ever(store: Store) -> None:
+    _, intake = await piped(store, "hello\n")
+
+    screen = store.key("screen", intake.turns[0].id)
+    held = await store.redis.xlen(screen)
+    seconds = await store.redis.ttl(screen)
+
+    assert held == 1
+    assert 0 < seconds <= 3600
+
+
+class Terminal:
+    """A process at a pseudo-terminal, and what its user has seen."""
+
+    def __init__(self, fd: int, process: asyncio.subprocess.Process) -> None:
+        self._fd = fd
+        self.process = process
+        self.seen = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    async def until(self, text: str) -> str:
+        """Wait for a text; returns what came before it and after the last one waited for."""
+        async with asyncio.timeout(60):
+            while text not in self.seen:
+                await self._read()
+        before, _, self.seen = self.seen.partition(text)
+        return before
+
+    async def until_prompt(self) -> str:
+        return await self.until("you> ")
+
+    def echoes(self) -> bool:
+        return bool(termios.tcgetattr(self._fd)[3] & termios.ECHO)
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(self._fd, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(self._fd)
+        # Linux reports the end of the other side as an error.
+        self.seen += os.read(self._fd, 4096).decode().replace("\r\n", "\n")
+
+
+@asynccontextmanager
+async def terminal(store: Store) -> AsyncIterator[Terminal]:
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments(store),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
+        # The pseudo-terminal becomes the controlling one, so that Ctrl-C is a signal.
+        start_new_session=True,
+        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+    )
+    os.close(theirs)
+    try:
+        yield Terminal(ours, process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        os.close(ours)
+
+
+def main() -> None:
+    """The process under test: a terminal whose worker is in the same process."""
+    url, prefix = sys.argv[1:]
+    # Whoever starts the tests in the background has SIGINT ignored, here too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    async def run() -> None:
+        async with connect(url=url, data_dir=Path("unused"), prefix=prefix) as store:
+            platform = ConsolePlatform(
+                store=store, banner="The banner", patience=5, stdin=sys.stdin, stdout=sys.stdout
+            )
+            intake = FakeIntake(platform)
+            await platform.listen(intake)
+            print("threads:", {str(turn.key) for turn in intake.turns})
+            print("resets:", len(intake.resets), "forgotten:", len(intake.forgotten))
+
+    asyncio.run(run())
+
+
+@pytest.mark.process
+async def test_an_answer_grows_in_place(store: Store) -> None:
+    async with terminal(store) as it:
+        head = await it.until_prompt()
+        it.type("hello\r")
+        await it.until("bot> ")
+        hello = await it.until_prompt()
+        it.type("code\r")
+        await it.until("bot> ")
+        code = await it.until_prompt()
+
+    assert "The banner" in head
+    assert "/reset starts anew" in head
+    assert hello.removesuffix("\x1b[?2004h") == "Hello `world`!\n"
+    assert code.removesuffix("\x1b[?2004h") == "```py\na = 1\nb = 2\n```\nDone.\n"
+
+
+@pytest.mark.process
+async def test_pasted_lines_are_one_question(store: Store) -> None:
+    async with terminal(store) as it:
+        # A terminal puts brackets around what is pasted only when it is asked to.
+        await it.until("\x1b[?2004h")
+        await it.until_prompt()
+        it.type("\x1b[200~many\rlines\x1b[201~\r")
+        await it.until("bot> ")
+        answer = await it.until_prompt()
+
+    assert answer.removesuffix("\x1b[?2004h") == "both\nlines\n"
+
+
+@pytest.mark.process
+async def test_an_answer_that_changes_is_printed_anew(store: Store) -> None:
+    async with terminal(store) as it:
+        await it.until_prompt()
+        it.type("again\r")
+        await it.until("bot> One\n")
+        answer = await it.until_prompt()
+
+    assert answer.removesuffix("\x1b[?2004h") == "bot> Another one\n"
+
+
+@pytest.mark.process
+async def test_the_terminal_always_goes_on_with_the_same_thread(store: Store) -> None:
+    async with terminal(store) as it:
+        await it.until_prompt()
+        it.type("hello\r")
+        await it.until_prompt()
+        it.type("/reset\r")
+        await it.until("Forgotten. We start anew.")
+        await it.until_prompt()
+        it.type("\x04")
+        await it.until("threads: ")
+        threads = await it.until("resets: 1")
+        status = await it.process.wait()
+
+    assert threads.strip() == str({f"console:local:{getpass.getuser()}:terminal"})
+    assert status == 0
+
+
+@pytest.mark.process
+async def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(store: Store) -> None:
+    async with terminal(store) as it:
+        await it.until_prompt()
+        it.type("long\r")
+        await it.until("On and on")
+        it.type("\x03")
+        await it.until("Stopped: True.\n")
+        await it.until_prompt()
+        it.type("/quit\r")
+
+        assert await asyncio.wait_for(it.process.wait(), 5) == 0
+
+
+@pytest.mark.process
+async def test_a_second_ctrl_c_gives_up_an_answer_that_does_not_stop(store: Store) -> None:
+    async with terminal(store) as it:
+        await it.until_prompt()
+        it.type("stubborn\r")
+        await it.until("On and on")
+        it.type("\x03")
+        await it.until("Stopped: False.")
+        it.type("\x03")
+        await it.until_prompt()
+        it.type("/quit\r")
+
+        await it.until("forgotten: 1")
+
+
+@pytest.mark.process
+async def test_ctrl_c_twice_leaves_and_the_terminal_is_as_it_was(store: Store) -> None:
+    async with terminal(store) as it:
+        echoed = it.echoes()
+        await it.until_prompt()
+        it.type("unsent")
+        await it.until("unsent")
+        it.type("\x03")
+        await it.until("Press Ctrl-C again to leave.\nyou> unsent")
+        it.type("\x03")
+        await it.until("\x1b[?2004l")
+        status = await asyncio.wait_for(it.process.wait(), 5)
+
+        assert status == 0
+        assert echoed
+        assert it.echoes()
+
+
+@pytest.mark.process
+async def test_ctrl_c_and_going_on_leaves_nothing(store: Store) -> None:
+    async with terminal(store) as it:
+        await it.until_prompt()
+        it.type("\x03")
+        await it.until("Press Ctrl-C again to leave.")
+        it.type("hello\r")
+        await it.until("bot> Hello `world`!")
+        await it.until_prompt()
+        it.type("\x03")
+        await it.until("Press Ctrl-C again to leave.")
+
+        assert it.process.returncode is None
+
+
+@asynccontextmanager
+async def piped_process(
+    store: Store, *, stdout: int
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamWriter]]:
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments(store),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=stdout,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    try:
+        yield process, process.stdin
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+async def test_a_process_that_waits_for_a_piped_line_can_be_ended(
+    store: Store, sign: signal.Signals
+) -> None:
+    async with piped_process(store, stdout=asyncio.subprocess.PIPE) as (process, stdin):
+        stdin.write(b"again\n")
+        assert process.stdout is not None
+        await asyncio.wait_for(process.stdout.readline(), 10)
+
+        process.send_signal(sign)
+        _, complaints = await asyncio.wait_for(process.communicate(), 15)
+
+    assert b"Fatal" not in complaints
+
+
+@pytest.mark.process
+async def test_a_reader_that_leaves_ends_the_conversation_quietly(store: Store) -> None:
+    ours, theirs = os.pipe()
+    async with piped_process(store, stdout=theirs) as (process, stdin):
+        os.close(theirs)
+        stdin.write(b"again\n")
+        first = await asyncio.wait_for(asyncio.to_thread(os.read, ours, 100), 10)
+
+        os.close(ours)
+        stdin.write(b"again\n")
+        assert process.stderr is not None
+        complaints = await asyncio.wait_for(process.stderr.read(), 5)
+        status = await asyncio.wait_for(process.wait(), 5)
+
+    assert first == b"Another one\n"
+    assert complaints == b""
+    assert status == 0
+
+
+async def test_an_entry_that_another_version_wrote_on_a_screen_ends_no_terminal(
+    store: Store,
+) -> None:
+    pages = _pages(store, "console:1")
+    await store.command("XADD", store.key("screen", "console:1"), "*", "words", "Hi")
+    empty = await anext(pages)
+    await store.command("XADD", store.key("screen", "console:1"), "*", "text", "Hi", "final", "y")
+
+    shown = await anext(pages)
+
+    assert (empty, shown) == (Page(0, "", final=False), Page(0, "Hi", final=True))
+    await pages.aclose()

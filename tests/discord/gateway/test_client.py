@@ -1,0 +1,268 @@
+"""The command /ask and the buttons are answered in time, through the real discord.py."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from bot.domain import Person, ThreadKey
+from bot.errors import (
+    HasEnded,
+    NotTheLast,
+    Refused,
+    StoreUnavailable,
+    ThreadBusy,
+)
+from tests.emulators.discord import DiscordEmulator
+from tests.support.discord_platform import (
+    channel_turn,
+    dm_turn,
+    listening,
+    logged_in,
+    page,
+)
+from tests.support.fakes import FakeIntake
+from tests.support.waiting import until
+
+
+async def test_ask_is_admitted_before_it_is_acknowledged() -> None:
+    intake = FakeIntake()
+    intake.open.clear()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt=" why? ")
+        await until(lambda: intake.turns)
+        early = emulator.original(asked)
+        intake.open.set()
+        await until(lambda: emulator.original(asked))
+
+        turn = intake.turns[0]
+        assert early is None
+        assert turn.id == f"discord:{asked}"
+        assert turn.key == ThreadKey(
+            "discord", emulator.guild_id, emulator.channel_id, f"ask-{ada}"
+        )
+        assert (turn.person, turn.text) == (Person(ada, "Ada"), "why?")
+
+
+async def test_ask_works_in_a_dm() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+
+        asked = await emulator.slash(dm, ada, "ask", prompt="why?")
+        await until(lambda: emulator.original(asked))
+
+        assert intake.turns[0].key == ThreadKey("discord", "dm", dm, f"ask-{ada}")
+
+
+@pytest.mark.parametrize("refusal", [ThreadBusy(), StoreUnavailable("away")])
+async def test_ask_that_is_not_admitted_gets_an_apology_for_the_asker_alone(
+    refusal: Refused | StoreUnavailable,
+) -> None:
+    intake = FakeIntake()
+    intake.refuses = refusal
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        asked = await emulator.slash(
+            emulator.channel_id, emulator.user("Ada"), "ask", prompt="why?"
+        )
+        await until(lambda: emulator.original(asked))
+
+        shown = emulator.original(asked)
+        assert shown is not None
+        assert (shown.text, shown.ephemeral) == (refusal.apology, True)
+        assert not emulator.unguarded
+
+
+async def test_ask_does_not_wait_longer_for_the_store_than_discord_waits_for_us() -> None:
+    intake = FakeIntake()
+    intake.open.clear()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        asked = await emulator.slash(
+            emulator.channel_id, emulator.user("Ada"), "ask", prompt="why?"
+        )
+        await until(lambda: emulator.original(asked))
+
+        shown = emulator.original(asked)
+        assert shown is not None
+        assert shown.text == StoreUnavailable.apology
+
+
+async def test_the_stop_button_works_after_a_restart() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator:
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} count")
+        turn = channel_turn(emulator, said, opens_thread=False)
+        async with logged_in(emulator) as platform, platform.surface(turn) as surface:
+            shown = await surface.post(page("1, 2, 3"))
+
+        async with listening(emulator, intake):
+            clicked = await emulator.click(shown, ada, f"stop:discord:{said}")
+            await until(lambda: emulator.original(clicked))
+
+        assert intake.stopped == [f"discord:{said}"]
+        assert [one.text for one in emulator.screen(emulator.channel_id)][1:] == ["1, 2, 3"]
+
+
+async def test_the_regenerate_button_tells_who_pressed_it_and_when() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator:
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} count")
+        turn = channel_turn(emulator, said, opens_thread=False)
+        async with logged_in(emulator) as platform, platform.surface(turn) as surface:
+            shown = await surface.post(page("1, 2, 3", last=True))
+
+        async with listening(emulator, intake):
+            clicked = await emulator.click(shown, ada, f"regenerate:discord:{said}")
+            await until(lambda: emulator.original(clicked))
+
+        assert intake.pressed == [(f"discord:{said}", ada, f"discord:{clicked}")]
+        assert [one.text for one in emulator.screen(emulator.channel_id)][1:] == ["1, 2, 3"]
+
+
+async def test_a_stop_that_comes_after_the_end_is_told_so_and_gives_way_to_regenerate() -> None:
+    intake = FakeIntake()
+    intake.has_ended = True
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        turn = dm_turn(emulator)
+        async with platform.surface(turn) as surface:
+            shown = await surface.post(page("https://example.org"))
+
+        await emulator.click(shown, emulator.user("Bob"), f"stop:{turn.id}")
+        await until(lambda: len(emulator.screen(str(turn.place["channel"]))) > 1)
+
+        ended, told = emulator.screen(str(turn.place["channel"]))
+        assert (ended.text, ended.buttons) == ("https://example.org", (f"regenerate:{turn.id}",))
+        assert ended.suppressed
+        assert (told.text, told.ephemeral) == (HasEnded.apology, True)
+
+
+async def test_a_stop_on_a_message_that_takes_no_edit_is_answered_all_the_same() -> None:
+    intake = FakeIntake()
+    intake.has_ended = True
+    archived = {"code": 50083, "message": "Thread is archived"}
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        turn = dm_turn(emulator)
+        async with platform.surface(turn) as surface:
+            shown = await surface.post(page("1, 2, 3"))
+        emulator.fail("POST /interactions", status=400, body=archived)
+
+        clicked = await emulator.click(shown, emulator.user("Bob"), f"stop:{turn.id}")
+        await until(lambda: emulator.original(clicked))
+
+        told = emulator.original(clicked)
+        assert told is not None
+        assert (told.text, told.ephemeral) == (HasEnded.apology, True)
+
+
+@pytest.mark.parametrize("refusal", [NotTheLast(), StoreUnavailable("away")])
+async def test_a_press_that_leads_to_nothing_is_answered_to_the_person_alone(
+    refusal: Refused | StoreUnavailable,
+) -> None:
+    intake = FakeIntake()
+    intake.refuses = refusal
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        bob = emulator.user("Bob")
+        async with platform.surface(dm_turn(emulator)) as surface:
+            shown = await surface.post(page("1, 2, 3", last=True))
+
+        clicked = await emulator.click(shown, bob, "regenerate:discord:1")
+        await until(lambda: emulator.original(clicked))
+
+        told = emulator.original(clicked)
+        assert told is not None
+        assert (told.text, told.ephemeral) == (refusal.apology, True)
+
+
+COMMAND, PRESS, AUTOCOMPLETION, MODAL, UNKNOWN = 2, 3, 4, 5, 99
+TEXT_OPTION = {"type": 3, "name": "prompt", "value": "why"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (COMMAND, {"id": "1", "name": "imagine", "type": 1}),
+        (COMMAND, {"id": "1", "name": "ask", "type": 1}),
+        (COMMAND, {"id": "1", "name": "ask", "type": 1, "options": [TEXT_OPTION] * 2}),
+        (COMMAND, {"id": "1", "name": "parley", "type": 1, "options": [{"type": 1, "name": "x"}]}),
+        (COMMAND, {"id": "1", "name": "Summarise", "type": 3, "target_id": "5"}),
+        (COMMAND, None),
+        (PRESS, {"custom_id": "like:discord:1", "component_type": 2}),
+        (PRESS, {"custom_id": "model", "component_type": 3, "values": ["small"]}),
+        (PRESS, None),
+        (MODAL, {"custom_id": "settings", "components": []}),
+        (MODAL, {"custom_id": "settings"}),
+        (UNKNOWN, {"name": "new"}),
+    ],
+)
+async def test_what_is_none_of_ours_is_declined_to_the_person_alone(
+    kind: int, data: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="adapters")
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+
+        asked = await emulator.interact(emulator.channel_id, ada, kind, data)
+        await until(lambda: emulator.original(asked))
+
+        told = emulator.original(asked)
+        assert told is not None
+        assert told.ephemeral
+        assert "/ask" in told.text
+        assert not emulator.unguarded
+        assert not intake.turns
+    assert f"Interaction {asked}" in caplog.text
+    assert not [one for one in caplog.records if one.exc_info or one.levelno > logging.INFO]
+
+
+async def test_an_autocompletion_gets_no_choices(caplog: pytest.LogCaptureFixture) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        data = {"id": "1", "name": "ask", "type": 1, "options": [TEXT_OPTION | {"focused": True}]}
+
+        asked = await emulator.interact(
+            emulator.channel_id, emulator.user("Ada"), AUTOCOMPLETION, data
+        )
+        await until(lambda: emulator.choices(asked) is not None)
+
+        assert emulator.choices(asked) == []
+        assert not intake.turns
+    assert not [one for one in caplog.records if one.exc_info or one.levelno > logging.INFO]
+
+
+async def test_a_press_that_cannot_be_parsed_is_declined() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        data = {"custom_id": "stop:discord:1", "component_type": 2}
+
+        asked = await emulator.interact(
+            emulator.channel_id, emulator.user("Ada"), PRESS, data, member={"user": {"id": "?"}}
+        )
+        await until(lambda: emulator.original(asked))
+
+        told = emulator.original(asked)
+        assert told is not None
+        assert told.ephemeral
+        assert not intake.stopped
+
+
+async def test_a_command_in_a_place_that_the_library_does_not_know_is_declined() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        data = {"id": "1", "name": "ask", "type": 1, "options": [TEXT_OPTION]}
+        place = {"id": "98", "type": 99}
+
+        asked = await emulator.interact(
+            emulator.channel_id, emulator.user("Ada"), COMMAND, data, channel=place, channel_id="98"
+        )
+        await until(lambda: emulator.original(asked))
+
+        told = emulator.original(asked)
+        assert told is not None
+        assert told.ephemeral

@@ -1,0 +1,110 @@
+"""The library's internals are as they were read: discord.py 2.7.1."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import discord
+import pytest
+import yarl
+from discord.gateway import DiscordWebSocket, ReconnectWebSocket
+from packaging.requirements import Requirement
+
+from adapters.discord import DiscordPlatform
+from adapters.discord.gateway.connection import OURS, Session, _address, begin_at
+
+READ = "2.7.1"  # the version whose source was read
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_library_is_as_its_internals_were_read() -> None:
+    """`gateway/connection.py` leans on these: after a change read the library anew.
+
+    `Client.connect` is what ours stands in for.
+    """
+    opened = inspect.signature(DiscordWebSocket.from_client).parameters
+    source = inspect.getsource(discord.Client.connect) + inspect.getsource(discord.Client.close)
+    received = inspect.getsource(DiscordWebSocket.received_message)
+    parsers = inspect.getsource(discord.state.ConnectionState.__init__)
+
+    assert discord.__version__ == READ
+    assert {"initial", "gateway", "shard_id", "session", "sequence", "resume"} <= set(opened)
+    assert "DiscordWebSocket.from_client(self, **ws_params)" in source
+    assert "self.ws is not None and self.ws.open" in source
+    assert received.index("self.sequence = seq") < received.index("self._discord_parsers[event]")
+    assert "self.gateway = yarl.URL(data['resume_gateway_url'])" in received
+    assert inspect.signature(DiscordWebSocket.close).parameters["code"].default == 4000
+    assert ReconnectWebSocket(None, resume=False).resume is False
+    assert isinstance(DiscordWebSocket.DEFAULT_GATEWAY, yarl.URL)
+    assert "self.parsers: Dict[str, Callable[[Any], None]]" in parsers
+    assert list(inspect.signature(discord.state.ConnectionState.create_message).parameters) == [
+        "self",
+        "channel",
+        "data",
+    ]
+
+
+def test_only_the_series_whose_internals_were_read_can_be_installed() -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    allowed = next(Requirement(one) for one in lines if one.startswith("discord.py")).specifier
+    locked = re.search(r"^discord-py==(\S+)", (ROOT / "requirements.lock").read_text(), re.M)
+
+    assert allowed.contains(READ)
+    assert locked
+    assert locked[1] == READ
+    assert not any(allowed.contains(one, prereleases=True) for one in ("2.7.0", "2.8.0a1", "2.8.0"))
+
+
+def test_the_librarys_connection_is_led_in_one_file() -> None:
+    folder = Path(inspect.getfile(DiscordPlatform)).parent
+    internals = re.compile(r"discord\.gateway\b|\._connection\.|DiscordWebSocket")
+
+    found = [one.name for one in folder.glob("*.py") if internals.search(own(one.read_text()))]
+
+    assert found == ["connection.py"]
+
+
+def own(source: str) -> str:
+    """Return a file's text without the names of our own modules."""
+    return source.replace("adapters.discord", "")
+
+
+@pytest.mark.parametrize(
+    ("saved", "goes_there"),
+    [
+        ("wss://gateway-us-east1-b.discord.gg", True),
+        ("ws://gateway-us-east1-b.discord.gg", False),
+        ("wss://gateway.discord.gg.example", False),
+        ("wss://evildiscord.gg", False),
+        ("", False),
+        ("wss://[", False),
+        ("wss://gateway.discord.gg:999999", False),
+    ],
+)
+def test_a_token_goes_to_discord_alone_and_never_in_the_clear(saved: str, goes_there: bool) -> None:
+    begin_at("")
+
+    address = _address(Session("secret", 1, saved))
+
+    assert address == (yarl.URL(saved) if goes_there else None)
+
+
+def test_where_the_operator_names_a_gateway_the_token_goes_there_alone() -> None:
+    begin_at("wss://gateway.example/path")
+    try:
+        addresses = [
+            _address(Session("secret", 1, saved))
+            for saved in ("wss://gateway.discord.gg", "wss://gateway.example/resume")
+        ]
+    finally:
+        begin_at("")
+
+    assert addresses == [None, yarl.URL("wss://gateway.example/resume")]
+
+
+async def test_a_client_has_a_parser_for_each_event_that_somebody_waits_for() -> None:
+    client = discord.Client(intents=discord.Intents.none())
+
+    assert {"READY", "RESUMED", *OURS} <= set(client._connection.parsers)

@@ -1,0 +1,237 @@
+"""Events that discord.py cannot parse cost neither the session nor what is asked beside them."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from bot.store import Store
+from tests.emulators.clock import Clock
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.discord.objects import Payload
+from tests.support.discord_platform import listening
+from tests.support.discord_process import FAST, a_process, after_a_session, hasten, until_heard
+from tests.support.fakes import FakeIntake
+from tests.support.waiting import until
+
+SECRET = "nobody else may read this"
+USER: Payload = {"id": "700", "username": "Bob", "discriminator": "0", "avatar": None}
+OLD_MEMBER: Payload = {"user": USER, "roles": [], "joined_at": None, "deaf": False, "mute": False}
+POLL: Payload = {
+    "question": {"text": "Tea or coffee?"},
+    "answers": [
+        {"answer_id": 1, "poll_media": {"text": "tea"}},
+        {"answer_id": 2, "poll_media": {"text": "coffee"}},
+    ],
+    "expiry": None,
+    "allow_multiselect": False,
+    "layout_type": 1,
+}
+VOICE: Payload = {
+    "id": "800",
+    "filename": "voice-message.ogg",
+    "size": 1,
+    "url": "https://cdn.discordapp.com/a/voice-message.ogg",
+    "proxy_url": "https://cdn.discordapp.com/a/voice-message.ogg",
+    "duration_secs": 1.5,
+    "waveform": "no base64 at all",
+}
+ROLE_OBJECTS: Payload = {"roles": [{"id": "900", "name": "helpers"}], "joined_at": None, "flags": 0}
+
+
+def reaction(emulator: DiscordEmulator) -> Payload:
+    """Return MESSAGE_REACTION_ADD as it was before members had flags, and reactions a type."""
+    return {
+        "user_id": "700",
+        "message_id": "600",
+        "channel_id": emulator.channel_id,
+        "guild_id": emulator.guild_id,
+        "member": OLD_MEMBER,
+        "emoji": {"id": None, "name": SECRET},
+    }
+
+
+def unreadable(emulator: DiscordEmulator) -> list[tuple[str, Payload]]:
+    """Return events of which the library can make nothing."""
+    here: Payload = {"channel_id": emulator.channel_id, "guild_id": emulator.guild_id}
+    return [
+        ("MESSAGE_REACTION_ADD", reaction(emulator)),
+        ("MESSAGE_CREATE", here | {"id": "601", "content": SECRET}),
+        ("MESSAGE_CREATE", here | {"id": SECRET, "author": USER}),
+        ("MESSAGE_UPDATE", here | {"id": "602", "poll": POLL}),
+        ("MESSAGE_DELETE", {"of": SECRET}),
+        ("INTERACTION_CREATE", here | {"id": "603", "type": 3, "data": {"values": [SECRET]}}),
+        ("GUILD_CREATE", {"id": emulator.guild_id, "name": SECRET, "channels": [{"id": "604"}]}),
+        ("RESUMED", {}),
+        ("MESSAGE_DELETE_BULK", {}),
+    ]
+
+
+async def test_events_that_cannot_be_parsed_are_skipped_one_by_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        events = unreadable(emulator)
+
+        for name, data in events:
+            await emulator.tell(name, data)
+        await emulator.say(emulator.dm(ada), ada, "hello?")
+        await until(lambda: intake.turns)
+
+        assert intake.texts == ["hello?"]
+        assert (emulator.sessions, emulator.resumes) == (1, 0)
+    lines = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    named = [name for name, _ in events if name != "RESUMED"]
+    assert [line.split()[1] for line in lines] == named
+    assert SECRET not in caplog.text
+    assert "600" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"poll": POLL}, ["[poll] Tea or coffee? tea / coffee"]),
+        ({"attachments": [VOICE]}, ["[file: voice-message.ogg]"]),
+        ({"member": ROLE_OBJECTS}, []),
+        ({"reactions": [{"count": "many"}]}, []),
+        ({"embeds": None, "components": [{"kind": "new"}], "sticker_items": [{}]}, []),
+        ({"mentions": None, "message_snapshots": [{}], "poll": "?", "attachments": "?"}, []),
+    ],
+    ids=["poll", "voice", "member", "reactions", "parts", "mentions"],
+)
+async def test_a_question_whose_message_cannot_be_parsed_is_read_without_what_is_odd(
+    odd: Payload, said: list[str]
+) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        thread = emulator.dm(ada)
+        asked = await emulator.say(thread, ada, "zero")
+        await until(lambda: intake.turns)
+
+        event = emulator.event_of(asked) | {"id": "99", "content": "why?"} | odd
+        await emulator.tell("MESSAGE_CREATE", event)
+        await until(lambda: len(intake.turns) > 1)
+
+        assert intake.texts[1].splitlines() == ["why?", *said]
+        assert intake.turns[1].person.name == "Ada"
+
+
+async def test_a_reply_to_a_message_that_cannot_be_parsed_is_read() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        first = await emulator.say(emulator.channel_id, ada, "a poll")
+        asked = await emulator.say(
+            emulator.channel_id, ada, f"{emulator.bot_mention} what is this?", reply_to=first
+        )
+        await until(lambda: intake.turns)
+
+        event = emulator.event_of(asked)
+        answered = emulator.event_of(first) | {"poll": POLL, "attachments": [VOICE]}
+        await emulator.tell("MESSAGE_CREATE", event | {"id": "99", "referenced_message": answered})
+        await until(lambda: len(intake.turns) > 1)
+
+        assert intake.texts == ["what is this?"] * 2
+
+
+async def test_a_press_as_discord_told_it_in_older_days_is_answered() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+
+        await emulator.interact(
+            emulator.channel_id,
+            ada,
+            3,
+            {"custom_id": "stop:discord:1", "component_type": 2},
+            attachment_size_limit=None,
+            member=OLD_MEMBER | {"roles": ROLE_OBJECTS["roles"]},
+            message={"id": "99", "channel_id": emulator.channel_id, "poll": POLL},
+        )
+        await until(lambda: intake.stopped)
+
+        assert intake.stopped == ["discord:1"]
+
+
+async def test_a_session_whose_greeting_cannot_be_parsed_is_heard_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator:
+        emulator.greet(guilds=[{"id": None}])
+        async with listening(emulator, intake):
+            ada = emulator.user("Ada")
+
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} why?")
+            await until(lambda: intake.turns)
+
+            assert intake.texts == ["why?"]
+            assert emulator.sessions == 1
+    assert "READY" in caplog.text
+
+
+async def test_a_server_that_can_be_parsed_in_part_only_is_known() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        guild = emulator.guild() | {"unavailable": False, "voice_states": [{}], "emojis": [{}]}
+        renamed = json.loads(json.dumps(guild).replace("general", "hall"))
+
+        await emulator.tell("GUILD_CREATE", renamed)
+        await emulator.say(
+            emulator.channel_id, ada, f"{emulator.bot_mention} what is <#{emulator.channel_id}>?"
+        )
+        await until(lambda: intake.turns)
+
+        assert intake.texts == ["what is #hall?"]
+
+
+async def test_a_message_that_cannot_be_parsed_hides_no_other_that_was_missed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch)
+    new = FakeIntake()
+    async with after_a_session(store) as (emulator, ada):
+        asked = [
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {text}")
+            for text in ("one", "two", "three", "four")
+        ]
+        history = [emulator.event_of(one) for one in reversed(asked)]
+        del history[1]["author"]
+        history[2] |= {"poll": POLL}
+        other = await emulator.say(emulator.channel("other"), ada, f"{emulator.bot_mention} five")
+        path = f"GET /channels/{emulator.channel_id}/messages"
+        emulator.fail(path, status=200, body=history)
+
+        async with a_process(emulator, new, store):
+            await until(lambda: f"discord:{other}" in [one.id for one in new.turns])
+            await until(lambda: len(new.turns) > 3)
+
+        assert sorted(one.partition("\n")[0] for one in new.texts) == ["five", "four", "one", "two"]
+
+
+async def test_a_dm_that_cannot_be_parsed_hides_no_other_place_in_the_search(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch)
+    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        async with a_process(emulator, old, store):
+            await until_heard(store, await emulator.say(dm, ada, "hello"))
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+        clock.advance(3600)
+        emulator.fail(f"GET /channels/{dm}", status=200, body={"type": 1})
+
+        async with a_process(emulator, new, store):
+            await until(lambda: "one" in new.texts)
+            await emulator.say(dm, ada, "two")
+            await until(lambda: "two" in new.texts)
+
+        assert new.texts == ["one", "two"]

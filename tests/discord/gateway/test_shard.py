@@ -1,0 +1,558 @@
+"""Several processes, and several shards, listen at once, through discord.py."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from adapters.discord import connect
+from adapters.discord.gateway.connection import Session
+from adapters.discord.gateway.session_store import SavedSession
+from adapters.discord.platform import Shards
+from bot.domain import Turn
+from bot.errors import CannotStart
+from bot.store import Store
+from bot.turns.history import History
+from bot.turns.intake import Intake
+from bot.turns.queue import Limits, TurnQueue
+from tests.emulators.clock import Clock
+from tests.emulators.discord import DiscordEmulator, GatewayRules
+from tests.emulators.model import ModelEmulator
+from tests.support.discord_platform import snowflake_of
+from tests.support.discord_process import (
+    FAST,
+    Hidden,
+    a_process,
+    hasten,
+    said,
+    saved,
+    until_heard,
+    until_saved,
+)
+from tests.support.fakes import FakeIntake, NoLimits
+from tests.support.outage import Wire
+from tests.support.process import DiscordDm, DiscordMention, bot, discord_variables
+from tests.support.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasten(monkeypatch)
+
+
+def a_queue(store: Store, worker: str) -> TurnQueue:
+    limits = Limits(waiting_per_thread=9, waiting_per_person=9, waiting=9, running_per_person=9)
+    return TurnQueue(
+        store=store, worker=worker, limits=limits, lease_seconds=3.0, keep_seconds=60.0
+    )
+
+
+def an_intake(store: Store, worker: str) -> Intake:
+    history = History(store=store, keep_seconds=60.0)
+    return Intake(queue=a_queue(store, worker), history=history)
+
+
+async def test_two_gateways_at_once_admit_each_turn_once(store: Store) -> None:
+    queue = a_queue(store, "w")
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        async with a_process(emulator, an_intake(store, "a"), store):
+            await until_saved(store, 1)
+            async with a_process(emulator, an_intake(store, "b"), store):
+                await until(lambda: [one.connected for one in emulator.listeners] == [True, True])
+
+                for text in ("one", "two", "three"):
+                    await emulator.say(dm, ada, text)
+                async with asyncio.timeout(60):
+                    while await queue.depth() < 3:
+                        await asyncio.sleep(0.01)
+
+            await emulator.say(dm, ada, "four")
+            async with asyncio.timeout(60):
+                while await queue.depth() < 4:
+                    await asyncio.sleep(0.01)
+
+        assert await queue.depth() == 4
+        assert len(emulator.screen(dm)) == 4
+
+
+async def test_two_processes_do_not_take_a_session_from_each_other_for_ever(store: Store) -> None:
+    old, new = FakeIntake(), FakeIntake()
+    async with DiscordEmulator(gateway=FAST) as emulator, a_process(emulator, old, store):
+        ada = emulator.user("Ada")
+        await until_saved(store, 1)
+        async with a_process(emulator, new, store):
+            await until(lambda: [one.connected for one in emulator.listeners] == [True, True])
+            await emulator.disconnect()
+            await until(lambda: [one.resumes for one in emulator.listeners] == [2, 1])
+
+            said = await emulator.say(emulator.dm(ada), ada, "one")
+            await until(lambda: old.turns and new.turns)
+
+            # The one that took the session is the one that saves it.
+            await until_heard(store, said)
+            assert (await saved(store))["id"] == emulator.listeners[0].session_id
+        assert emulator.sessions == 2
+
+
+async def test_two_processes_to_which_redis_tells_late_of_a_session_come_to_rest(
+    store: Store,
+) -> None:
+    intakes = [FakeIntake(), FakeIntake()]
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        await hidden.hide()
+        async with (
+            a_process(emulator, intakes[0], store),
+            a_process(emulator, intakes[1], store),
+        ):
+            await emulator.say(emulator.dm(ada), ada, "one")
+            await hidden.back()
+            await until(lambda: emulator.resumes > 1)
+            await until(lambda: [one.connected for one in emulator.listeners].count(True) == 2)
+            resumes = emulator.resumes
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: all("two" in one.texts for one in intakes))
+
+            assert (await saved(store))["id"] == emulator.listeners[0].session_id
+            assert emulator.resumes == resumes < 5
+        assert all("one" in one.texts for one in intakes)
+
+
+class Lingering(FakeIntake):
+    """Takes its time to let go of an admission."""
+
+    async def admit(self, turn: Turn) -> bool:
+        try:
+            return await super().admit(turn)
+        finally:
+            await asyncio.sleep(0.2)
+
+
+async def test_a_shard_that_ends_first_cuts_no_other_off(store: Store) -> None:
+    intake = Lingering()
+    intake.open.clear()
+    rules = GatewayRules(shards=2, max_concurrency=2)
+    async with DiscordEmulator(gateway=rules) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, intake, store, shards=((0, 1), 2)):
+            await until(lambda: len(emulator.listeners) == 2)
+            await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+            await until(lambda: intake.turns)
+
+        everything = gc.get_objects()
+        connectors = [one for one in everything if isinstance(one, aiohttp.TCPConnector)]
+        assert not [one for one in connectors if not one.closed]
+
+
+def a_holder(store: Store, name: str) -> SavedSession:
+    return SavedSession(store=store, application="1", shard="all", holder=name)
+
+
+async def test_an_old_process_does_not_write_over_the_session_of_the_new_one(store: Store) -> None:
+    old, new = a_holder(store, "old"), a_holder(store, "new")
+    session = Session("secret", 7, "ws://here")
+    await old.save(session, intents=1, newest=100)
+    await new.take(1)
+    await new.save(replace(session, seq=9), intents=1, newest=300)
+
+    written = await old.save(replace(session, seq=8), intents=1, newest=200)
+
+    assert not written
+    assert await old.is_taken(session)
+    assert (await saved(store))["holder"] == "new"
+    assert await new.take(1) == replace(session, seq=9)
+    assert await new.heard(or_else=1) == 300
+
+
+async def test_a_process_that_has_heard_nothing_yet_forgets_not_how_far_the_bot_was_heard(
+    store: Store,
+) -> None:
+    one = a_holder(store, "one")
+    await one.save(Session("secret", 7, "ws://here"), intents=1, newest=100)
+
+    await one.save(Session("secret", 8, "ws://here"), intents=1, newest=0)
+
+    assert await one.heard(or_else=200) == 100
+
+
+async def test_how_far_the_bot_was_heard_and_its_dms_expire_a_week_after_their_last_use(
+    store: Store,
+) -> None:
+    one, week = a_holder(store, "one"), 7 * 24 * 3600
+    heard, dms = store.key("gateway", "1", "heard"), store.key("gateway", "1", "dms")
+
+    await one.heard(or_else=100)
+    await one.note_dms({1: 2})
+    first = [await store.command("TTL", name) for name in (heard, dms)]
+    await store.command("EXPIRE", heard, 60)
+    await one.save(Session("secret", 7, "ws://here"), intents=1, newest=100)
+
+    assert all(0 < seconds <= week for seconds in first)
+    assert 60 < await store.command("TTL", heard) <= week
+
+
+async def test_the_dms_that_were_used_last_are_kept(store: Store) -> None:
+    one = a_holder(store, "one")
+
+    for number in range(30):
+        await one.note_dms({number: 1000 - number})
+
+    assert await one.dms() == list(range(20))
+
+
+async def test_the_shards_of_two_processes_hear_everything_once(store: Store) -> None:
+    intakes = [FakeIntake(), FakeIntake()]
+    rules = GatewayRules(shards=4, max_concurrency=4, needs_sharding=True)
+    async with DiscordEmulator(gateway=rules) as emulator:
+        ada = emulator.user("Ada")
+        async with (
+            a_process(emulator, intakes[0], store, shards=((0, 1), 4)),
+            a_process(emulator, intakes[1], store, shards=((2, 3), 4)),
+        ):
+            await until(lambda: len(emulator.listeners) == 4)
+            await emulator.say(emulator.dm(ada), ada, "one")
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
+            await until(lambda: len(intakes[0].turns + intakes[1].turns) > 1)
+
+        heard = sorted(one.text for one in intakes[0].turns + intakes[1].turns)
+        assert heard == ["one", "two"]
+        # Each process registers the command, not each of its shards.
+        assert len([one for one in emulator.requests if one.path.endswith("/commands")]) == 2
+        assert sorted(one.shard for one in emulator.listeners) == [(n, 4) for n in range(4)]
+
+
+async def test_each_shard_resumes_its_own_session(store: Store) -> None:
+    new = FakeIntake()
+    rules = GatewayRules(shards=2, max_concurrency=2)
+    async with DiscordEmulator(gateway=rules) as emulator:
+        ada = emulator.user("Ada")
+        async with a_process(emulator, FakeIntake(), store, shards=((0, 1), 2)):
+            await until(lambda: len(emulator.listeners) == 2)
+            async with asyncio.timeout(60):
+                while len(await store.command("KEYS", store.key("gateway", "*", "session"))) < 2:
+                    await asyncio.sleep(0.01)
+        await emulator.say(emulator.dm(ada), ada, "one")
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
+
+        async with a_process(emulator, new, store, shards=((0, 1), 2)):
+            await until(lambda: len(new.turns) > 1)
+
+        assert sorted(new.texts) == ["one", "two"]
+        assert (emulator.sessions, emulator.resumes) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(None, ((0, 1), 2)), (((0, 1), 2), ((0, 1, 2), 3)), (((0, 1), 2), None)]
+)
+async def test_another_number_of_shards_catches_up(
+    store: Store, before: Shards | None, after: Shards | None
+) -> None:
+    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    rules = GatewayRules(shards=2, max_concurrency=3, identify_seconds=0.0)
+    async with DiscordEmulator(clock=clock, gateway=rules) as emulator:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        async with a_process(emulator, old, store, shards=before):
+            await emulator.say(dm, ada, "zero")
+            await until(lambda: old.turns)
+            async with asyncio.timeout(60):
+                while len(await heard_by(store)) < len(before[0] if before else (0,)):
+                    await asyncio.sleep(0.01)
+        await emulator.say(dm, ada, "one")
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
+        clock.advance(3600)
+
+        async with a_process(emulator, new, store, shards=after):
+            await until(lambda: {"one", "two"} <= {*new.texts})
+            shards = after[1] if after else 1
+            await until(lambda: len([one for one in emulator.listeners if one.connected]) == shards)
+            async with asyncio.timeout(60):
+                while len(await heard_by(store)) < shards:
+                    await asyncio.sleep(0.01)
+
+        assert emulator.resumes == 0
+        # By the shard to which DMs come.
+        assert len([one for one in emulator.requests if one.call == f"GET /channels/{dm}"]) == 1
+
+
+async def heard_by(store: Store) -> list[str]:
+    """Return the shards of which it is saved how far they were heard."""
+    for name in await store.command("KEYS", store.key("gateway", "*", "heard")):
+        return list(await store.command("HKEYS", name))
+    return []
+
+
+async def test_a_shard_that_is_new_goes_on_where_the_slowest_other_was(store: Store) -> None:
+    def shard(name: str) -> SavedSession:
+        return SavedSession(store=store, application="1", shard=name, holder="it")
+
+    first = await shard("0/2").heard(or_else=300)
+    await shard("0/2").save(Session("a", 1, ""), intents=1, newest=500)
+    await shard("1/2").save(Session("b", 1, ""), intents=1, newest=400)
+    inherited = await shard("0/3").heard(or_else=900)
+    # It is kept: the first one's process may end before it has caught up.
+    await shard("0/2").save(Session("a", 2, ""), intents=1, newest=700)
+    await shard("1/2").save(Session("b", 2, ""), intents=1, newest=600)
+
+    assert (first, inherited) == (0, 400)
+    assert await shard("0/3").heard(or_else=900) == 400
+    assert await shard("1/2").heard(or_else=900) == 600
+
+
+async def test_shards_that_may_not_begin_at_once_begin_one_after_the_other(store: Store) -> None:
+    rules = GatewayRules(shards=2, max_concurrency=1, identify_seconds=5.0)
+    async with (
+        DiscordEmulator(gateway=rules) as emulator,
+        a_process(emulator, FakeIntake(), store, shards=((0, 1), 2)),
+    ):
+        await until(lambda: len(emulator.listeners) == 2)
+
+        assert emulator.sessions == 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "shards", "sentence"),
+    [
+        (GatewayRules(needs_sharding=True), None, "set DISCORD_SHARDS, for example 0-1/2"),
+    ],
+)
+async def test_shards_that_discord_refuses_are_told_by_the_name_of_their_setting(
+    store: Store, rules: GatewayRules, shards: Shards | None, sentence: str
+) -> None:
+    async with (
+        DiscordEmulator(gateway=rules) as emulator,
+        connect(
+            token=emulator.token,
+            api_url=emulator.api_url,
+            gateway_url=emulator.gateway_url,
+            threads=True,
+            budgets=NoLimits(),
+        ) as platform,
+    ):
+        with pytest.raises(CannotStart, match=sentence):
+            await platform.listen(FakeIntake(), store=store, shards=shards)
+
+
+async def test_a_gateway_that_cannot_be_reached_is_tried_after_longer_and_longer_pauses(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = asyncio.get_running_loop().time
+    async with DiscordEmulator() as emulator:
+        emulator.refuse_connections()
+        began = clock()
+
+        async def let_in() -> None:
+            await until(lambda: caplog.text.count("the gateway cannot be reached") >= 3)
+            emulator.accept_connections()
+
+        opening = asyncio.create_task(let_in())
+        async with a_process(emulator, FakeIntake(), store):
+            await opening
+
+        # At once, at once again, and then after half a second at least.
+        assert clock() - began > 0.45
+
+
+async def test_a_gateway_that_takes_a_connection_and_says_nothing_is_given_up_in_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("adapters.discord.gateway.connection._OPENING", 0.2)
+    async with DiscordEmulator() as emulator, Wire(emulator.gateway_url) as wire:
+        wire.hold()
+
+        async def mend() -> None:
+            await until(lambda: "the gateway cannot be reached" in caplog.text)
+            monkeypatch.setattr("adapters.discord.gateway.connection._OPENING", 60.0)
+            await wire.mend()
+
+        mending = asyncio.create_task(mend())
+        async with a_process(emulator, FakeIntake(), store, gateway_url=wire.url):
+            await mending
+
+        assert emulator.sessions == 1
+
+
+async def test_no_pause_before_another_session_is_without_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.discord.gateway.shard._START_PAUSE", (3600.0, 3600.0))
+    monkeypatch.setattr("adapters.discord.gateway.shard._LONGEST_START_PAUSE", 0.01)
+    async with (
+        DiscordEmulator(gateway=FAST) as emulator,
+        a_process(emulator, FakeIntake(), store),
+    ):
+        await emulator.invalidate()
+
+        await until(lambda: len(emulator.listeners) == 2)
+
+
+def has_begun(emulator: DiscordEmulator, sessions: int) -> bool:
+    return len(emulator.listeners) == sessions
+
+
+@pytest.mark.parametrize(("calm", "shortest", "longest"), [(600.0, 1.2, 60.0), (0.0, 0.35, 2.5)])
+async def test_sessions_that_discord_ends_begin_anew_after_longer_and_longer_pauses(
+    store: Store, monkeypatch: pytest.MonkeyPatch, calm: float, shortest: float, longest: float
+) -> None:
+    monkeypatch.setattr("adapters.discord.gateway.shard._START_PAUSE", (0.1, 0.1))
+    monkeypatch.setattr("adapters.discord.gateway.shard._CALM", calm)
+    monkeypatch.setattr("adapters.discord.gateway.shard._STEADY", -1.0)
+    clock = asyncio.get_running_loop().time
+    async with (
+        DiscordEmulator(gateway=FAST) as emulator,
+        a_process(emulator, FakeIntake(), store),
+    ):
+        began = clock()
+        for number in range(2, 6):
+            await emulator.invalidate()
+            await until(partial(has_begun, emulator, number))
+
+        # Twice as long each time, or as long again where the one before is long ago.
+        assert shortest < clock() - began < longest
+
+
+async def test_a_session_that_could_not_begin_lets_the_next_one_wait_no_longer(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("adapters.discord.gateway.shard._START_PAUSE", (3600.0, 3600.0))
+    monkeypatch.setattr("adapters.discord.gateway.shard._LONGEST_START_PAUSE", 3600.0)
+    async with DiscordEmulator() as emulator:
+        emulator.refuse_connections()
+
+        async def let_in() -> None:
+            await until(lambda: "the gateway cannot be reached" in caplog.text)
+            emulator.accept_connections()
+
+        opening = asyncio.create_task(let_in())
+        async with a_process(emulator, FakeIntake(), store):
+            await opening
+
+        assert emulator.sessions == 1
+
+
+async def test_a_bot_that_may_begin_no_more_sessions_waits_and_keeps_its_token(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    rules = GatewayRules(session_starts=1, identify_seconds=0.0)
+    async with DiscordEmulator(clock=clock, gateway=rules) as emulator:
+        token = emulator.token
+        async with a_process(emulator, FakeIntake(), store):
+            await emulator.invalidate()
+            await until(lambda: "begin no session" in caplog.text)
+
+        assert (emulator.token, emulator.sessions) == (token, 1)
+
+
+@pytest.mark.process
+async def test_an_old_and_a_new_deployment_overlap_without_a_double_answer() -> None:
+    async with DiscordEmulator(gateway=FAST) as emulator, ModelEmulator() as model:
+        variables = discord_variables(emulator, model)
+        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+            data_dir, way, other = Path(folder), DiscordDm(emulator), DiscordMention(emulator)
+            async with bot(data_dir=data_dir, variables=variables) as old:
+                await asyncio.wait_for(emulator.connected.wait(), 60)
+                await way.ask("one")
+                await until(lambda: way.finals() == said("one"))
+                async with bot(data_dir=data_dir, variables=variables):
+                    await until(lambda: emulator.resumes and len(emulator.listeners) == 2)
+                    await until(lambda: all(one.connected for one in emulator.listeners))
+                    await way.ask("two")
+                    await other.ask("three")
+                    await until(lambda: way.finals()[1:] == said("two"))
+                    await until(lambda: other.finals() == said("three"))
+                    old.process.terminate()
+                    await way.ask("four")
+                    await old.process.wait()
+                    await other.ask("five")
+                    await until(lambda: other.finals() == said("three", "five"))
+                    await until(lambda: way.finals() == said("one", "two", "four"))
+
+    asked = [one.messages[-1]["content"] for one in model.requests]
+    assert sorted(asked) == ["five", "four", "one", "three", "two"]
+    assert old.process.returncode == 0
+
+
+@pytest.mark.process
+async def test_processes_with_ranges_of_shards_hear_everything_once() -> None:
+    rules = GatewayRules(shards=4, max_concurrency=4, needs_sharding=True)
+    async with DiscordEmulator(gateway=rules) as emulator, ModelEmulator() as model:
+        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+            data_dir, ways = Path(folder), [DiscordDm(emulator), DiscordMention(emulator)]
+            variables = discord_variables(emulator, model)
+            async with AsyncExitStack() as stack:
+                for shards in ("0-1/4", "2-3/4"):
+                    theirs = variables | {"DISCORD_SHARDS": shards}
+                    running = bot("discord", data_dir=data_dir, variables=theirs)
+                    await stack.enter_async_context(running)
+                await stack.enter_async_context(
+                    bot("worker", data_dir=data_dir, variables=variables)
+                )
+                await until(lambda: len(emulator.listeners) == 4)
+                for way in ways:
+                    await way.ask("one")
+                await until(lambda: all(way.finals() == said("one") for way in ways))
+
+        assert sorted(one.shard for one in emulator.listeners) == [(n, 4) for n in range(4)]
+        assert len(model.requests) == 2
+
+
+@pytest.mark.parametrize("wrong", ["garbage", "", "-1", "9" * 400])
+async def test_a_record_of_the_gateway_that_cannot_be_read_counts_as_none(
+    store: Store, wrong: str
+) -> None:
+    holder = a_holder(store, "new")
+    await holder.save(Session("secret", 7, "ws://here"), intents=1, newest=300)
+    await holder.note_dms({5: 6})
+    (session,) = await store.command("KEYS", store.key("gateway", "*", "session"))
+    await store.command("HSET", session, "seq", wrong)
+    await store.command("HSET", session.replace("all:session", "heard"), "all", wrong)
+    await store.command("ZADD", session.replace("all:session", "dms"), 9, wrong)
+
+    assert await holder.take(1) is None
+    assert await holder.heard(or_else=1) == 0
+    assert await holder.heard(or_else=2) == 1
+    assert await holder.dms() == [5]
+
+
+async def test_a_session_whose_id_is_far_too_long_counts_as_none(store: Store) -> None:
+    holder = a_holder(store, "new")
+    await holder.save(Session("x" * 5000, 7, "ws://here"), intents=1, newest=300)
+
+    assert await holder.take(1) is None
+
+
+@pytest.mark.parametrize("days_ahead", [2, 50_000])
+async def test_a_message_of_the_future_was_not_heard(store: Store, days_ahead: int) -> None:
+    holder, now = a_holder(store, "new"), snowflake_of(time.time())
+    ahead = snowflake_of(time.time() + days_ahead * 86400)
+    await holder.save(Session("secret", 7, "ws://here"), intents=1, newest=ahead)
+
+    assert await holder.heard(or_else=now) == 0
+    assert await holder.heard(or_else=now + 1) == now
+
+
+async def test_records_of_the_gateway_of_another_type_count_as_none(store: Store) -> None:
+    holder, session = a_holder(store, "new"), Session("secret", 7, "ws://here")
+    await holder.save(session, intents=1, newest=300)
+    (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
+    for key in (name, name.replace("all:session", "heard"), name.replace("all:session", "dms")):
+        await store.command("SET", key, "text")
+
+    assert await holder.take(1) is None
+    assert await holder.heard(or_else=1) == 0
+    assert await holder.dms() == []
+    assert await holder.save(session, intents=1, newest=300)

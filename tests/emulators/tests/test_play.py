@@ -1,0 +1,583 @@
+"""Whoever plays the people before the emulators sees what the platforms show, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import pty
+import re
+import signal
+import stat
+import sys
+import termios
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.model import ModelEmulator
+from tests.emulators.play.bot import run
+from tests.emulators.play.commands import HELP, Commands
+from tests.emulators.play.discord_rooms import DiscordRooms
+from tests.emulators.play.line import Line
+from tests.emulators.play.seat import Seat
+from tests.emulators.play.slack_rooms import SlackRooms
+from tests.emulators.play.stage import LiveStage, PlainStage
+from tests.emulators.slack import SlackEmulator
+from tests.support.process import ROOT
+from tests.support.waiting import until
+
+
+class Play:
+    """The emulators, and a seat before them whose stage prints into `output`; no bot is there."""
+
+    def __init__(
+        self, discord: DiscordEmulator, slack: SlackEmulator, model: ModelEmulator
+    ) -> None:
+        self.discord = discord
+        self.slack = slack
+        self.model = model
+        self.output = io.StringIO()
+        self.seat = Seat(
+            discord=DiscordRooms(discord), slack=SlackRooms(slack), stage=PlainStage(self.output)
+        )
+        self.commands = Commands(self.seat, model)
+
+    async def type(self, *lines: str) -> list[str]:
+        """Obey the lines; returns what was printed for the last of them."""
+        for line in lines:
+            self.output.truncate(0)
+            self.output.seek(0)
+            await self.commands.obey(line)
+        return self.output.getvalue().splitlines()
+
+
+@pytest.fixture
+async def play() -> AsyncIterator[Play]:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack, ModelEmulator() as model:
+        yield Play(discord, slack, model)
+
+
+NOBODY = "No bot is in Discord to hear this."
+
+
+async def test_what_is_typed_is_said_and_mentions_are_the_platforms_own(play: Play) -> None:
+    printed = await play.type("@bot and @parley, but not@bot or @nobody")
+
+    (shown,) = play.discord.screen(play.discord.channel_id)
+    mention = play.discord.bot_mention
+    assert shown.text == f"{mention} and {mention}, but not@bot or @nobody"
+    assert printed == [NOBODY, " 1 Ann: @parley and @parley, but not@bot or @nobody"]
+
+
+async def test_people_call_each_other_by_name(play: Play) -> None:
+    await play.type("/slack", "hello", "/as Ben")
+    printed = await play.type("hello @ANN")
+
+    ann, ben = play.slack.screen(play.slack.channel_id)
+    assert ann.author != ben.author
+    assert ben.text == f"hello <@{ann.author}>"
+    assert printed[-1] == " 2 Ben: hello @Ann"
+
+
+async def test_a_room_shows_what_stands_there_when_it_is_entered(play: Play) -> None:
+    await play.type("one", "/channel garden", "two", "/slack")
+    printed = await play.type("/discord")
+    garden = await play.type("/channel garden")
+
+    assert printed == ["--- Discord #general, as Ann", " 1 Ann: one"]
+    assert garden == ["--- Discord #garden, as Ann", " 2 Ann: two"]
+
+
+async def test_nobody_sees_the_dm_of_another(play: Play) -> None:
+    await play.type("/dm", "private")
+    printed = await play.type("/as Ben")
+    back = await play.type("/as Ann")
+
+    assert printed == ["--- Discord DM, as Ben"]
+    assert back[-1] == " 1 Ann: private"
+
+
+async def test_a_thread_stands_below_its_message_and_can_be_entered(play: Play) -> None:
+    await play.type("/slack", "/channel lab", "one", "two", "/thread 1", "three")
+    around = await play.type("/channel")
+    inside = await play.type("/thread")
+    same = await play.type("/channel", "/thread 3")
+
+    assert around == [
+        "--- Slack #lab, as Ann",
+        " 1 Ann: one",
+        "     3 Ann: three",
+        " 2 Ann: two",
+    ]
+    assert inside == ["--- Slack #lab, thread 1, as Ann", " 1 Ann: one", " 3 Ann: three"]
+    assert same == inside
+
+
+@pytest.mark.parametrize("platform", ["discord", "slack"])
+async def test_messages_are_changed_and_deleted_by_number(platform: str, play: Play) -> None:
+    await play.type(f"/{platform}", "one", "two")
+    edited = await play.type("/edit 1 uno")
+    deleted = await play.type("/delete 2")
+    again = await play.type("/delete 2")
+
+    assert edited[-2:] == [" 1 Ann: uno", "   (edited)"]
+    assert deleted == [" 2 (deleted)"]
+    assert again == ["There is no message 2 here."]
+    assert [sight.text for sight in play.seat.standing.values()] == ["uno"]
+
+
+async def test_nothing_that_is_written_drives_the_terminal(play: Play) -> None:
+    await play.type("hello")
+    evil = "\x1b[2J\x9b31mred\u202e\r\nnext"
+    await play.discord.say(play.discord.channel_id, play.discord.bot_id, evil)
+    printed = await play.type("/screen")
+
+    assert printed == [" 1 Ann: hello", " 2 parley: [2J31mred", "   next"]
+
+
+async def test_the_help_names_every_command_and_no_other(play: Play) -> None:
+    heads = " ".join(line[:18] for line in HELP.splitlines())
+
+    assert {*re.findall(r"/(\w+)", heads)} == {*play.commands.by_name, "quit"} - {"help"}
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("/foo", "There is no /foo; /help tells what there is."),
+        ("/thread", "Nothing stands here yet."),
+        ("/click", "There is no message without a number here."),
+        ("/delete 7", "There is no message 7 here."),
+        ("/as two words", "A person is called by one word, such as /as Ben."),
+        ("/as bot", "A person is called by one word, such as /as Ben."),
+        ("/stop", "Discord has no stop button of its own: /click the message's."),
+        ("/timeline", "Nothing has happened here since the bot was last called."),
+        ("/wait long", "long is no number that can be used here."),
+        ("/wait 0.01", "The bot was not done within 0.01 seconds."),
+        ("/speed 0", "It would never end."),
+        ("/speed", "Nothing is no number that can be used here."),
+        ("/fail", "How is it to fail? CALL, then a status or one of status, drop, hang, late."),
+        ("/fail * 500", "* is no regular expression: nothing to repeat at position 0."),
+        ("/fail x 500 often=2", "often is none of times, after, retry_after, seconds, applied."),
+        ("/fail model loading often=2", "often is none of times, after."),
+    ],
+)
+async def test_what_cannot_be_done_is_told_in_a_sentence(
+    line: str, sentence: str, play: Play
+) -> None:
+    assert await play.type(line) == [sentence]
+
+
+async def test_people_change_only_what_they_wrote_and_press_only_what_is_there(play: Play) -> None:
+    await play.type("hello", "/as Ben")
+
+    assert await play.type("/edit 1 mine") == ["Only Ann can change that."]
+    assert await play.type("/click 1") == ["Which button? It has none."]
+    assert (await play.type("/thread 1"))[0].startswith("1 has no thread")
+    refusal = (await play.type("/slack", "hello", "/thread", "/ask x"))[-1]
+    assert refusal == "Slack takes no commands in threads: leave it with /channel."
+    assert (await play.type("/stop"))[0].startswith("There is no stop button")
+
+
+async def test_a_call_goes_wrong_as_asked_and_well_again(play: Play) -> None:
+    headers = {"Authorization": f"Bot {play.discord.token}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+
+        async def status() -> int:
+            async with session.get(f"{play.discord.api_url}/users/@me") as answer:
+                return answer.status
+
+        await play.type("/fail GET /users/@me 503 times=2 after=1")
+        statuses = [await status() for _ in range(4)]
+        await play.type("/fail users 404", "/heal")
+        healed = await status()
+
+    assert statuses == [200, 503, 503, 200]
+    assert healed == 200
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("/fail x 503 times=2", "Discord will fail: x 503 times=2"),
+        ("/fail model too many requests times=2", "The model will fail: too many requests times=2"),
+        ("/fail model reset", "The model will fail: reset"),
+        ("/speed 80", "The model says 80 characters a second."),
+        ("/speed 80 2", "The model says 80 characters a second, and begins after 2 seconds."),
+        ("/model Hello", "The model says that from now on."),
+        ("/heal", "All goes well again: Discord, Slack, the model."),
+    ],
+)
+async def test_what_is_done_out_of_sight_is_told_in_a_line(
+    line: str, sentence: str, play: Play
+) -> None:
+    printed = await play.type(line)
+    await play.type("/heal")
+
+    assert printed == [sentence]
+
+
+async def test_the_timeline_reads_as_the_screen_does_and_counts_calls(play: Play) -> None:
+    headers = {"Authorization": f"Bot {play.discord.token}"}
+    await play.type("@bot hello", "/fail users 429")
+    async with aiohttp.ClientSession(headers=headers) as session:
+        for _ in range(2):
+            async with session.get(f"{play.discord.api_url}/users/@me"):
+                pass
+    printed = await play.type("/timeline")
+
+    assert printed[0].endswith(" 1 post    13 characters, …@parley hello")
+    assert printed[1] == "Calls of the bot to Discord: 2; answered 429: 1."
+
+
+@pytest.mark.parametrize(
+    ("line", "statuses"),
+    [
+        ("/fail model loading", [503, 200]),
+        ("/fail model 429 times=2", [429, 429, 200]),
+        ("/fail model too many requests times=2 after=1", [200, 429, 429, 200]),
+    ],
+)
+async def test_the_emulated_model_fails_as_asked(
+    line: str, statuses: list[int], play: Play
+) -> None:
+    question = {"model": "emulated", "messages": [{"role": "user", "content": "hello"}]}
+    await play.type(line)
+    async with aiohttp.ClientSession() as session:
+        for status in statuses:
+            async with session.post(f"{play.model.url}/chat/completions", json=question) as answer:
+                assert answer.status == status
+
+
+async def test_the_emulated_model_says_what_it_is_told_to(play: Play) -> None:
+    await play.type("/model Hello there", "/speed 80 2")
+
+    assert play.model.answer == "Hello there"
+    assert (play.model.delay, play.model.first_delay) == (play.model.chunk / 80, 2)
+
+
+def test_a_typed_line_can_be_mended() -> None:
+    line = Line()
+    keys = "wrold\x1b[D\x1b[D\x1b[D\x1b[D\x1b[3~\x1b[Cr\x01hello \x05!\n"
+
+    assert list(line.type(keys.encode())) == ["hello world!"]
+
+
+def test_earlier_lines_come_back() -> None:
+    line = Line()
+    list(line.type(b"one\ntwo\n"))
+
+    assert list(line.type(b"\x1b[A\x1b[A\x1b[A\x1b[B\x17three\n")) == ["three"]
+    assert list(line.type(b"\x1b[A\x1b[A\x1b[A\n")) == ["one"]
+
+
+def test_keys_may_come_in_pieces_and_unknown_ones_do_nothing() -> None:
+    line = Line()
+    pieces = ["é".encode()[:1], "é".encode()[1:], b"\x1b", b"[5", b"~\x07\x1b[200~x\x1b[201~"]
+    for piece in pieces:
+        assert list(line.type(piece)) == []
+
+    assert list(line.type(b"\x04\n\x04")) == ["éx", None]
+
+
+class Screen:
+    """What a terminal of 80 columns shows of what is written to it."""
+
+    def __init__(self) -> None:
+        self.rows = [""]
+        self.row = 0
+
+    def take(self, written: str) -> None:
+        for piece in re.findall(r"\x1b\[[?\d]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", written):
+            if piece.endswith("A") and piece.startswith("\x1b"):
+                self.row -= int(piece[2:-1])
+            elif piece == "\x1b[J":
+                del self.rows[self.row + 1 :]
+                self.rows[self.row] = ""
+            elif piece == "\n":
+                self.row += 1
+                self.rows += [""] * (self.row + 1 - len(self.rows))
+            elif piece not in ("\r", "\x1b[?7l", "\x1b[?7h") and not piece.endswith("C"):
+                assert not self.rows[self.row]
+                self.rows[self.row] = piece
+
+
+def test_a_live_stage_draws_in_place_until_the_next_line() -> None:
+    output, screen = io.StringIO(), Screen()
+    stage = LiveStage(output)
+    stage.show({"a": "1 Ann: hi"}, ["parley is typing…"], "> ")
+    stage.show({"a": "1 Ann: hi", "b": "2 parley: Hel"}, [], "> ")
+    stage.type("wha", 3)
+    stage.note("The bot is in Slack.")
+    stage.settle("what?")
+    stage.show({"a": "1 Ann: hi", "b": "2 parley: Hello"}, [], "> ")
+    stage.show({"a": "1 Ann: hi", "b": "2 parley: Hello."}, [], "> ")
+    screen.take(output.getvalue())
+
+    assert screen.rows == [
+        "The bot is in Slack.",
+        "1 Ann: hi",
+        "2 parley: Hel",
+        "> what?",
+        "2 parley: Hello.",
+        "> ",
+    ]
+
+
+def test_what_is_longer_than_the_terminal_is_whole_once_it_is_settled() -> None:
+    output, screen = io.StringIO(), Screen()
+    stage = LiveStage(output)
+    long = "\n".join(f"line {number}" for number in range(50))
+    stage.show({"a": long}, [], "> ")
+    screen.take(output.getvalue())
+    growing = list(screen.rows)
+    output.truncate(0)
+    stage.leave()
+    screen.take(output.getvalue().lstrip("\0"))
+
+    assert growing == [*long.split("\n")[-22:], "> "]
+    assert screen.rows == [*long.split("\n"), ""]
+
+
+@pytest.mark.parametrize("text", ["word " * 40, "x" * 200, "漢字" * 70, "    a" + " b" * 60])
+def test_a_live_stage_writes_no_row_wider_than_the_terminal(text: str) -> None:
+    output, screen = io.StringIO(), Screen()
+    LiveStage(output).show({"a": text}, [], "> ")
+    screen.take(output.getvalue())
+
+    wide = str.maketrans({"漢": "xx", "字": "xx"})
+    assert max(len(row.translate(wide)) for row in screen.rows) <= 80
+    assert "".join("".join(screen.rows[:-1]).split()) == "".join(text.split())
+
+
+ARRIVED = "The bot is in Slack."
+
+
+@asynccontextmanager
+async def playing(
+    data_dir: Path, *options: str, terminal: int | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run `python -m tests.emulators`, at a pipe or at a terminal; it is gone at the end."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.emulators", *options),
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": str(data_dir), "DATA_DIR": str(data_dir)},
+        stdin=pipe if terminal is None else terminal,
+        stdout=pipe if terminal is None else terminal,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=None if terminal is None else own_terminal,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        async with asyncio.timeout(30):
+            await process.wait()
+
+
+def own_terminal() -> None:
+    # The pseudo-terminal becomes the controlling one, so that Ctrl-C is a signal.
+    os.close(os.open(os.ttyname(0), os.O_RDWR))
+
+
+async def piped(data_dir: Path, *options: str, lines: Sequence[str]) -> tuple[str, int | None]:
+    """Return what is printed for these lines, and the exit status."""
+    async with playing(data_dir, *options) as process:
+        async with asyncio.timeout(120):
+            said, _ = await process.communicate("".join(f"{line}\n" for line in lines).encode())
+    return said.decode(), process.returncode
+
+
+def scenes(printed: str) -> dict[str, str]:
+    """Return what was printed in each room, by its title."""
+    _, *parts = re.split(r"^--- (.*), as \w+\n", printed, flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+@pytest.mark.process
+async def test_a_piped_play_shows_the_bot_in_every_place(tmp_path: Path) -> None:
+    lines = [
+        *("/model All *is* well, so far.", "/speed 300", "/channel", "@bot one", "/wait"),
+        *("/thread", "two", "/wait", "/dm", "three", "/wait", "/channel lab", "/ask four", "/wait"),
+        *("/slack", "@bot five", "/wait"),
+        # Longer than a screen is quiet that is taken for done.
+        *("/speed 300 1.3", "/dm", "six", "/wait", "/channel lab", "/ask seven", "/wait"),
+        "/timeline",
+    ]
+
+    printed, status = await piped(tmp_path, "--bot", lines=lines)
+
+    assert status == 0, printed
+    shown = scenes(printed)
+    assert "\n     2 parley: All *is* well, so far." in shown["Discord #general"]
+    assert "\n 4 parley: All *is* well, so far." in shown["Discord #general, thread 1"]
+    assert "\n 6 parley: All *is* well, so far." in shown["Discord DM"]
+    assert "\n 7 parley: All *is* well, so far." in f"\n{shown['Discord #lab']}"
+    assert "\n     9 parley: All *is* well, so far." in shown["Slack #general"]
+    assert "\n11 parley: All *is* well, so far." in shown["Slack DM"]
+    assert shown["Slack #lab"].startswith("12 parley: Ann asks: seven\nparley is thinking...\n")
+    assert "\n    13 parley: All *is* well, so far." in shown["Slack #lab"]
+    assert "Behind the model: its first text 0." in shown["Slack #lab"]
+    assert "(edited)" not in shown["Slack #lab"]
+    assert "Traceback" not in printed
+
+
+@pytest.mark.process
+async def test_a_private_script_leads_a_bot_there(tmp_path: Path) -> None:
+    script = tmp_path / "emulators" / "bot.sh"
+    async with playing(tmp_path) as play:
+        told = await printed_until(play, "sh .*bot.sh")
+        mode = stat.S_IMODE(script.stat().st_mode)
+        async with run(script, log=tmp_path / "log"):
+            await printed_until(play, ARRIVED)
+            assert play.stdin
+            play.stdin.write(b"/slack\n/dm\nhello\n")
+            await printed_until(play, "parley: You said: hello")
+
+    assert told.endswith(f"this runs the bot: sh {script}")
+    assert mode == 0o600
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_ends_the_play_in_good_order(number: signal.Signals, tmp_path: Path) -> None:
+    async with playing(tmp_path) as play:
+        await printed_until(play, "You are Ann")
+        play.send_signal(number)
+        assert play.stdout
+        async with asyncio.timeout(30):
+            rest = await play.stdout.read()
+            await play.wait()
+
+    assert play.returncode == 0
+    assert b"Traceback" not in rest
+
+
+@pytest.mark.process
+async def test_a_broken_rule_is_told_at_the_end(tmp_path: Path) -> None:
+    async with playing(tmp_path) as play:
+        await printed_until(play, "You are Ann")
+        script = (tmp_path / "emulators" / "bot.sh").read_text()
+        (url,) = re.findall(r"DISCORD_API_URL=(\S+)", script)
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/moon") as answer:
+            assert answer.status == 404
+        async with asyncio.timeout(30):
+            printed, _ = await play.communicate(b"/quit\n")
+
+    assert play.returncode == 1
+    assert "The bot broke a rule: " in printed.decode().splitlines()[-1]
+    assert "/moon" in printed.decode()
+
+
+@pytest.mark.process
+async def test_two_plays_have_a_script_each(tmp_path: Path) -> None:
+    async with playing(tmp_path) as one, playing(tmp_path) as two:
+        told = {(await printed_until(play, "sh .*bot.sh")).split()[-1] for play in (one, two)}
+
+    folders = ("emulators", "emulators-2")
+    assert told == {str(tmp_path / folder / "bot.sh") for folder in folders}
+
+
+async def test_a_play_that_is_killed_takes_the_bot_with_it(tmp_path: Path) -> None:
+    script, pid = tmp_path / "bot.sh", tmp_path / "pid"
+    script.write_text(f"echo $$ >{pid}.new && mv {pid}.new {pid}; exec sleep 60")
+    code = (
+        "import asyncio, pathlib, sys\n"
+        "from tests.emulators.play.bot import run\n"
+        "async def main():\n"
+        "    script, log = map(pathlib.Path, sys.argv[1:])\n"
+        "    async with run(script, log=log) as process: await process.wait()\n"
+        "asyncio.run(main())\n"
+    )
+    words = (sys.executable, "-c", code, str(script), str(tmp_path / "log"))
+    play = await asyncio.create_subprocess_exec(*words, cwd=ROOT)
+    await until(pid.exists)
+
+    play.kill()
+    await play.wait()
+
+    await until(lambda: not is_running(int(pid.read_text())), within=20)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.process
+async def test_the_first_line_tells_what_answers(tmp_path: Path) -> None:
+    printed, status = await piped(
+        tmp_path, "--model", "http://127.0.0.1:9/v1", lines=["/fail moon 500", "/quit"]
+    )
+
+    assert status == 0  # whoever asks for a fault need not wait for it
+    first = printed.splitlines()[0]
+    assert (
+        first == "Discord and Slack are up, on this machine alone; http://127.0.0.1:9/v1 answers."
+    )
+
+
+@pytest.mark.process
+async def test_a_bot_that_cannot_start_is_told_with_its_last_words(tmp_path: Path) -> None:
+    printed, status = await piped(tmp_path, "--bot", "--model", "ftp://here", lines=["hello"])
+
+    assert status == 1
+    assert "The bot did not come:\nbot: MODEL_URL='ftp://here' does not begin with" in printed
+
+
+@pytest.mark.process
+async def test_at_a_terminal_an_answer_grows_and_ctrl_c_leaves_nothing_but_logs(
+    tmp_path: Path,
+) -> None:
+    files = tmp_path / "emulators"
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    async with playing(tmp_path, "--bot", terminal=theirs) as play:
+        seen = await seen_until(ours, "Ann> ")
+        os.write(ours, b"/dm\nhello\n")
+        seen += await seen_until(ours, "something else")
+        os.write(ours, b"\x03")
+        async with asyncio.timeout(30):
+            await play.wait()
+
+    assert play.returncode == 0
+    assert termios.tcgetattr(theirs) == before
+    assert seen.count("Ann: hello") > 2
+    script, bot_log, own_log = (files / name for name in ("bot.sh", "bot.log", "emulators.log"))
+    (store,) = re.findall(r"DATA_DIR=(\S+)", script.read_text())
+    assert not os.access(store, os.F_OK)
+    assert "INFO bot: Stopped" in bot_log.read_text()
+    assert own_log.read_text() == ""
+
+
+async def printed_until(play: asyncio.subprocess.Process, pattern: str) -> str:
+    """Return the next line in which the pattern is found."""
+    assert play.stdout
+    async with asyncio.timeout(60):
+        while line := (await play.stdout.readline()).decode():
+            if re.search(pattern, line):
+                return line.rstrip()
+    raise AssertionError(f"nothing that was printed has {pattern}")
+
+
+async def seen_until(terminal: int, text: str) -> str:
+    """Return what was written to a terminal up to this text."""
+    seen = ""
+    os.set_blocking(terminal, False)
+    async with asyncio.timeout(60):
+        while text not in seen:
+            with suppress(BlockingIOError):
+                seen += os.read(terminal, 65536).decode(errors="replace")
+            await asyncio.sleep(0.01)
+    return seen

@@ -1,0 +1,390 @@
+"""How the Slack emulator delivers: over sockets and signed HTTP, in time and again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from urllib.parse import parse_qs
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests.emulators.slack import Reason, SlackEmulator
+from tests.support.slack_app import (
+    STOP,
+    TRANSPORTS,
+    Bot,
+    bolt,
+    endpoint,
+    post,
+    served,
+    socket,
+    writer,
+)
+from tests.support.waiting import until
+
+
+@TRANSPORTS
+async def test_an_event_that_is_refused_comes_three_times_more(transport: str) -> None:
+    async with SlackEmulator() as slack, bolt(slack, transport) as bot:
+        bot.deaf = True
+        ann = slack.user("Ann")
+
+        await slack.say(slack.dm(ann), ann, "hello")
+        for tries, pause in ((1, 0.0), (2, 60.0), (3, 300.0), (4, 3600.0)):
+            await refused(slack, bot, transport, tries)
+            slack.clock.advance(pause)
+
+        await asyncio.sleep(0.05)
+        assert [d.attempt for d in slack.deliveries] == [0, 1, 2, 3]
+        assert {d.status for d in slack.deliveries} == {None if transport == "socket" else 500}
+        assert len({body["event_id"] for body in bot.heard}) == 1
+
+
+async def refused(slack: SlackEmulator, bot: Bot, transport: str, tries: int) -> None:
+    """Return when so many tries have failed; over a socket the app just does not acknowledge."""
+    await until(lambda: len(bot.heard) >= tries)
+    if transport == "socket":
+        slack.clock.advance(3.0)
+    await tried(slack, tries)
+
+
+async def tried(slack: SlackEmulator, tries: int) -> None:
+    """Return when so many tries are over."""
+    await until(lambda: len(slack.deliveries) >= tries)
+
+
+async def test_a_retry_comes_at_once_after_a_minute_and_after_five() -> None:
+    async with SlackEmulator() as slack, endpoint(slack) as app:
+        app.status = 500
+        ann = slack.user("Ann")
+
+        await slack.say(slack.dm(ann), ann, "hello")
+        for tries, early, rest in ((2, 50.0, 10.0), (3, 250.0, 50.0)):
+            await tried(slack, tries)
+            slack.clock.advance(early)
+            await asyncio.sleep(0.05)
+            assert len(app.told) == tries
+            slack.clock.advance(rest)
+
+        await tried(slack, 4)
+
+
+@TRANSPORTS
+async def test_an_event_that_is_taken_at_last_does_not_come_again(transport: str) -> None:
+    async with SlackEmulator() as slack, bolt(slack, transport) as bot:
+        bot.deaf = True
+        ann = slack.user("Ann")
+        await slack.say(slack.dm(ann), ann, "hello")
+        await refused(slack, bot, transport, 1)
+        await refused(slack, bot, transport, 2)
+
+        bot.deaf = False
+        slack.clock.advance(60.0)
+        await until(lambda: slack.deliveries[-1].status == 200)
+        slack.clock.advance(300.0)
+
+        await asyncio.sleep(0.05)
+        assert len(slack.deliveries) == 3
+
+
+@TRANSPORTS
+async def test_a_retry_says_which_and_why(transport: str) -> None:
+    async with SlackEmulator() as slack, bolt(slack, transport) as bot:
+        retries: list[tuple[str | None, str | None]] = []
+
+        @bot.app.middleware
+        async def note(req: object, next: Callable[[], object]) -> None:  # noqa: A002
+            headers = req.headers  # type: ignore[attr-defined]
+            number = headers.get("x-slack-retry-num", [None])[0]
+            retries.append((number, headers.get("x-slack-retry-reason", [None])[0]))
+            await next()  # type: ignore[misc]
+
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.dm(ann), ann, "hello")
+        await until(lambda: slack.deliveries)
+
+        await slack.redeliver(ts)
+
+        # Over a socket the first try has the fields too.
+        first = ("0", "") if transport == "socket" else (None, None)
+        assert retries == [first, ("1", "http_timeout")]
+        assert len({d.event_id for d in slack.deliveries}) == 1
+
+
+async def test_an_answer_of_4xx_is_no_acknowledgement() -> None:
+    async with SlackEmulator() as slack, endpoint(slack) as app:
+        app.status = 404
+        ann = slack.user("Ann")
+
+        await slack.say(slack.dm(ann), ann, "hello")
+
+        await until(lambda: len(app.told) == 2)
+        assert [d.status for d in slack.deliveries][:1] == [404]
+
+
+async def test_only_a_command_is_answered_in_its_acknowledgement() -> None:
+    async with SlackEmulator() as slack, socket(slack) as connection, writer(slack) as client:
+        ann = slack.user("Ann")
+        ts = await post(client, slack.channel_id, "x", blocks=[STOP])
+        doings = [
+            asyncio.create_task(slack.slash(slack.channel_id, ann, "/ask", "why?")),
+            asyncio.create_task(slack.click(slack.channel_id, ts, ann, "stop")),
+        ]
+
+        accepts = {}
+        for _ in range(3):
+            frame = await connection.receive_json(timeout=30)
+            accepts[frame["type"]] = frame["accepts_response_payload"]
+            await connection.send_json({"envelope_id": frame["envelope_id"]})
+
+        await asyncio.gather(*doings)
+        assert accepts == {"events_api": False, "interactive": False, "slash_commands": True}
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds", "reason"), [(500, 0.0, "http_error"), (200, 30.0, "http_timeout")]
+)
+async def test_a_retry_by_http_tells_what_the_last_try_met(
+    status: int, seconds: float, reason: str
+) -> None:
+    async with SlackEmulator() as slack, endpoint(slack) as app:
+        app.status, app.seconds = status, seconds
+        ann = slack.user("Ann")
+
+        await slack.say(slack.dm(ann), ann, "hello")
+        await until(lambda: app.told)
+        slack.clock.advance(seconds)
+
+        await until(lambda: len(app.told) == 2)
+        assert app.told[1][0]["X-Slack-Retry-Reason"] == reason
+
+
+async def test_an_answer_after_three_seconds_is_too_late() -> None:
+    async with SlackEmulator() as slack, endpoint(slack) as app:
+        app.seconds = 30.0
+        ann = slack.user("Ann")
+        await slack.say(slack.dm(ann), ann, "hello")
+        await until(lambda: app.told)
+
+        slack.clock.advance(1.0)
+        await asyncio.sleep(0.02)
+        early = list(slack.deliveries)
+        slack.clock.advance(2.0)
+
+        await until(lambda: slack.deliveries)
+        assert early == []
+        assert slack.deliveries[0].status is None
+
+
+async def test_no_retry_follows_where_the_app_asks_for_none() -> None:
+    async with SlackEmulator() as slack, endpoint(slack) as app:
+        app.status, app.headers = 503, {"X-Slack-No-Retry": "1"}
+        ann = slack.user("Ann")
+
+        await slack.say(slack.dm(ann), ann, "hello")
+
+        await until(lambda: slack.deliveries)
+        slack.clock.advance(60.0)
+        await asyncio.sleep(0.05)
+        assert [d.status for d in slack.deliveries] == [503]
+
+
+async def test_an_app_with_another_signing_secret_is_not_told_by_http() -> None:
+    async with SlackEmulator() as slack:
+        slack.signing_secret = "another"
+
+        with pytest.raises(ValueError, match="401"):
+            async with bolt(slack, "http"):
+                pass
+
+
+async def test_events_commands_and_buttons_are_signed_alike() -> None:
+    async with (
+        SlackEmulator() as slack,
+        endpoint(slack) as app,
+        writer(slack) as client,
+    ):
+        ann = slack.user("Ann")
+        ts = await post(client, slack.channel_id, "x", blocks=[STOP])
+        await slack.slash(slack.channel_id, ann, "/ask", "why?")
+        await slack.click(slack.channel_id, ts, ann, "stop")
+        await until(lambda: len(app.told) == 3)
+
+        assert {kind(body) for _, body in app.told} == {"event_callback", "/ask", "block_actions"}
+        for headers, body in app.told:
+            base = b"v0:" + headers["X-Slack-Request-Timestamp"].encode() + b":" + body
+            digest = hmac.new(slack.signing_secret.encode(), base, hashlib.sha256).hexdigest()
+            assert headers["X-Slack-Signature"] == f"v0={digest}"
+
+
+def kind(body: bytes) -> object:
+    """Return what a request is about, however it is encoded."""
+    if body.startswith(b"{"):
+        return json.loads(body)["type"]
+    form = parse_qs(body.decode())
+    return json.loads(form["payload"][0])["type"] if "payload" in form else form["command"][0]
+
+
+@pytest.mark.parametrize("style", ["text", "form", "json"])
+async def test_a_request_url_returns_the_challenge(style: str) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        challenge = (await request.json())["challenge"]
+        form = f"challenge={challenge}"
+        if style == "json":
+            return web.json_response({"challenge": challenge})
+        return web.Response(text=challenge if style == "text" else form)
+
+    async with SlackEmulator() as slack, AsyncExitStack() as stack:
+        app = web.Application()
+        app.router.add_post("/", answer)
+
+        await slack.verify(await served(app, stack))
+
+        assert slack.deliveries == []
+
+
+@pytest.mark.parametrize(("status", "text"), [(200, "hello"), (404, ""), (200, '{"ok": true}')])
+async def test_a_request_url_that_keeps_the_challenge_is_not_told(status: int, text: str) -> None:
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(status=status, text=text)
+
+    async with SlackEmulator() as slack, AsyncExitStack() as stack, socket(slack) as connection:
+        app = web.Application()
+        app.router.add_post("/", answer)
+        ann = slack.user("Ann")
+
+        with pytest.raises(ValueError, match="did not return the challenge"):
+            await slack.verify(await served(app, stack))
+        await slack.say(slack.dm(ann), ann, "hello")
+
+        assert (await connection.receive_json(timeout=30))["type"] == "events_api"
+
+
+async def test_nobody_listening_is_a_try_without_a_status() -> None:
+    async with SlackEmulator(ack_within=0.05, retry_after=()) as slack:
+        ann = slack.user("Ann")
+        async with bolt(slack):
+            pass
+        await until(lambda: not slack.connected.is_set())
+
+        await slack.say(slack.dm(ann), ann, "hello")
+
+        await until(lambda: slack.deliveries)
+        assert slack.deliveries[0].status is None
+
+
+@pytest.mark.parametrize("reason", ["refresh_requested", "warning", "link_disabled"])
+async def test_bolt_comes_back_after_a_disconnect(reason: Reason) -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot:
+        ann = slack.user("Ann")
+
+        await slack.disconnect(reason)
+        await until(lambda: [r.method for r in slack.requests].count("apps.connections.open") > 1)
+        await slack.say(slack.dm(ann), ann, "hello")
+
+        await until(lambda: bot.heard)
+        await until(slack.connected.is_set)
+        assert [event["text"] for event in bot.events("message")] == ["hello"]
+
+
+async def test_bolt_comes_back_after_a_cut() -> None:
+    async with SlackEmulator() as slack, bolt(slack) as bot:
+        ann = slack.user("Ann")
+
+        await slack.cut()
+        await until(lambda: [r.method for r in slack.requests].count("apps.connections.open") > 1)
+        await slack.say(slack.dm(ann), ann, "hello")
+
+        await until(lambda: bot.heard)
+        assert [event["text"] for event in bot.events("message")] == ["hello"]
+
+
+async def test_a_warning_leaves_ten_seconds() -> None:
+    async with SlackEmulator() as slack, socket(slack) as connection:
+        closing = asyncio.create_task(slack.disconnect("warning"))
+        said = await connection.receive_json(timeout=30)
+        slack.clock.advance(5.0)
+        await asyncio.sleep(0.02)
+        early = closing.done()
+
+        slack.clock.advance(5.0)
+        closed = await connection.receive(timeout=30)
+
+        await closing
+        assert (said["type"], said["reason"]) == ("disconnect", "warning")
+        assert not early
+        assert closed.type is aiohttp.WSMsgType.CLOSE
+
+
+async def test_a_socket_address_opens_one_connection_only() -> None:
+    async with SlackEmulator() as slack, writer(slack) as client:
+        opened = await client.apps_connections_open(app_token=slack.app_token)
+        address = str(opened["url"])
+
+        async with aiohttp.ClientSession() as session:
+            async with session.ws_connect(address) as connection:
+                hello = await connection.receive_json()
+            with pytest.raises(aiohttp.WSServerHandshakeError):
+                await session.ws_connect(address)
+
+        assert hello["type"] == "hello"
+
+
+async def test_a_socket_address_is_good_for_half_a_minute() -> None:
+    async with SlackEmulator() as slack, writer(slack) as client:
+        opened = await client.apps_connections_open(app_token=slack.app_token)
+
+        slack.clock.advance(31.0)
+
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(aiohttp.WSServerHandshakeError):
+                await session.ws_connect(str(opened["url"]))
+
+
+async def test_events_are_spread_among_the_connections() -> None:
+    async with SlackEmulator() as slack, socket(slack) as first, socket(slack) as second:
+        ann = slack.user("Ann")
+
+        for word in ("one", "two"):
+            await slack.say(slack.dm(ann), ann, word)
+        frames = [await connection.receive_json(timeout=30) for connection in (first, second)]
+
+        texts = {frame["payload"]["event"]["text"] for frame in frames}
+        assert texts == {"one", "two"}
+
+
+async def test_an_app_may_have_ten_connections() -> None:
+    async with SlackEmulator() as slack, AsyncExitStack() as stack, writer(slack) as client:
+        for _ in range(10):
+            await stack.enter_async_context(socket(slack))
+        opened = await client.apps_connections_open(app_token=slack.app_token)
+
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(str(opened["url"])) as eleventh,
+        ):
+            frame = await eleventh.receive_json(timeout=30)
+
+        assert frame == {"type": "disconnect", "reason": "too_many_websockets"}
+
+
+async def test_what_a_lost_connection_took_with_it_comes_on_another() -> None:
+    async with SlackEmulator() as slack, socket(slack) as first:
+        ann = slack.user("Ann")
+        await slack.say(slack.dm(ann), ann, "hello")
+        lost = await first.receive_json(timeout=30)
+
+        await slack.cut()
+        async with socket(slack) as second:
+            slack.clock.advance(3.0)
+            again = await second.receive_json(timeout=30)
+
+        assert lost["payload"]["event_id"] == again["payload"]["event_id"]
+        assert lost["envelope_id"] != again["envelope_id"]
+        assert (again["retry_attempt"], again["retry_reason"]) == (1, "timeout")

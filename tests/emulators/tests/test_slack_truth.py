@@ -1,0 +1,139 @@
+"""The Slack emulator notices where it is not like Slack's own descriptions."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.emulators import specs
+from tests.emulators.slack import EVENTS, SCOPES, SlackEmulator, events, people
+from tests.emulators.slack.methods import METHODS
+from tests.emulators.slack.payload import Payload
+from tests.emulators.slack.truth import Truth
+from tests.support.slack_app import EVERY_SCOPE, STOP, endpoint, post, socket, writer
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.skipif(specs.load("slack-web-openapi.json") is None, reason=specs.ABSENT)
+
+WHO: Payload = {
+    "ok": True,
+    "url": "https://parley.slack.test/",
+    "team": "Parley",
+    "user": "parley",
+    "team_id": "T0PARLEY001",
+    "user_id": "U0PARLEY001",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "why"),
+    [
+        ("auth.test", {**WHO, "team": 1}, "/team: 1 is not of type 'string'"),
+        ("auth.test", {**WHO, "mood": "good"}, "'mood' was unexpected"),
+        ("auth.test", {"ok": True}, "'url' is a required property"),
+        ("auth.test", {"ok": False, "error": "tired"}, "no error is called tired"),
+        ("chat.startStream", {"ok": False, "error": "tired"}, "no error is called tired"),
+        ("chat.startStream", {"ok": True, "channel": 1}, "1 is not of type 'string'"),
+        ("apps.connections.open", {"ok": True, "uri": "ws://"}, "'uri' was unexpected"),
+    ],
+)
+def test_an_answer_that_is_not_slacks_is_a_violation(
+    method: str, answer: Payload, why: str
+) -> None:
+    truth = Truth([])
+
+    truth.answered(method, answer)
+
+    assert truth.violations[0].startswith(f"the emulator answers {method} wrongly: ")
+    assert any(why in violation for violation in truth.violations)
+
+
+@pytest.mark.parametrize("error", ["not_authed", "token_expired", "missing_scope"])
+def test_every_method_may_answer_what_all_may(error: str) -> None:
+    truth = Truth([])
+
+    for method in METHODS:
+        truth.answered(method, {"ok": False, "error": error})
+
+    assert truth.violations == []
+
+
+def test_every_answer_is_looked_at() -> None:
+    truth, place = Truth([]), {"ok": True, "channel": "C0CHANNEL001"}
+
+    for ts in ("1700000000.000001", "yesterday"):
+        truth.answered("chat.delete", {**place, "ts": ts})
+
+    [violation] = truth.violations
+    assert "'yesterday' does not match" in violation
+
+
+async def test_a_wrong_answer_fails_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(people.METHODS, "auth.test", lambda _home, _args: {"mood": "good"})
+
+    async def call() -> None:
+        async with SlackEmulator() as slack, writer(slack) as client:
+            await client.auth_test()
+
+    with pytest.raises(AssertionError, match=r"answers auth\.test wrongly: .*'mood'"):
+        await call()
+
+
+async def test_a_wrong_event_fails_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "VERIFICATION_TOKEN", 7)
+
+    async def tell() -> None:
+        async with SlackEmulator() as slack, socket(slack) as connection:
+            ann = slack.user("Ann")
+            await slack.say(slack.dm(ann), ann, "hello")
+            await connection.receive_json(timeout=30)
+
+    with pytest.raises(AssertionError, match="tells an event wrongly: /token: 7 is not"):
+        await tell()
+
+
+@pytest.mark.parametrize("lost", ["token", "team_id", "event_id", "event"])
+async def test_an_event_whose_wrapper_lacks_something_is_a_violation(lost: str) -> None:
+    event: Payload = {
+        "token": "t",
+        "team_id": "T0PARLEY001",
+        "api_app_id": "A0PARLEY001",
+        "event": {"type": "message", "event_ts": "1700000000.000001"},
+        "type": "event_callback",
+        "event_id": "Ev1",
+        "event_time": 1_700_000_000,
+    }
+    truth = Truth([])
+
+    truth.told(event)
+    truth.told({name: value for name, value in event.items() if name != lost})
+
+    [violation] = truth.violations
+    assert violation.startswith("the emulator tells an event wrongly: ")
+    assert f"'{lost}' is a required property" in violation
+
+
+async def test_whatever_happens_is_answered_and_told_as_slack_does() -> None:
+    subscribed = EVENTS | {"member_joined_channel"}
+    slack = SlackEmulator(scopes=SCOPES | EVERY_SCOPE, subscribed=subscribed)
+    async with slack, writer(slack) as client, endpoint(slack):
+        ann, place = slack.user("Ann"), slack.channel_id
+        asked = await slack.say(place, ann, f"{slack.bot_mention} hi", files=("a.png",))
+        await slack.join(place, slack.user("Ben"), inviter=ann)
+        await slack.open_home(ann)
+        ts = await post(client, place, "x", blocks=[STOP], thread_ts=asked)
+        await client.chat_update(channel=place, ts=ts, text="y", blocks=[STOP])
+        await slack.edit(place, asked, "hello")
+        for room in (place, slack.dm(ann), slack.group_dm(ann), slack.channel("p", private=True)):
+            await client.conversations_info(channel=room)
+            await client.conversations_history(channel=room)
+        await client.conversations_replies(channel=place, ts=asked)
+        await client.conversations_open(users=ann)
+        await client.users_info(user=ann)
+        await client.chat_delete(channel=place, ts=ts)
+        await slack.delete(place, asked)
+        slack.revoke()
+
+        kinds = {"message", "app_mention", "app_home_opened", "member_joined_channel"}
+        gone = {"tokens_revoked", "app_uninstalled"}
+        await until(lambda: {told.kind for told in slack.deliveries} == kinds | gone)
+        assert slack.violations == []

@@ -1,0 +1,612 @@
+"""The real transformers with tiny random models, and how its process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from bot.domain import Message
+from bot.errors import (
+    AnswerCut,
+    CannotStart,
+    ModelDenied,
+    ModelError,
+    ModelSilent,
+    ModelUnavailable,
+    PromptTooLong,
+)
+from bot.local.transformers_model import TransformersServer, serve
+from bot.model.client import ChatModel, connect
+from bot.text.control_tokens import as_words
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.model import ModelEmulator
+from tests.emulators.slack import SlackEmulator
+from tests.support.process import (
+    DiscordDm,
+    SlackMention,
+    Way,
+    bot,
+    discord_variables,
+    slack_variables,
+)
+from tests.support.waiting import until
+
+if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
+    pytest.skip(
+        "for these tests install requirements-transformers.txt as the README says",
+        allow_module_level=True,
+    )
+if TYPE_CHECKING:
+    from bot.local.transformers_generation import Plan
+import torch
+from safetensors.torch import load_file
+
+from tests.support.tiny_models import MARKS, NO_SYSTEM, tiny_blenderbot, tiny_llama
+
+pytestmark = pytest.mark.process
+
+PROMPT = [Message("system", "Be brief."), Message("user", "Hello")]
+LONG = 1_000_000  # tokens: an answer that takes for ever
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Tiny models by name, made where they are needed first."""
+    root = tmp_path_factory.mktemp("models")
+    makers: dict[str, Callable[[Path], Path]] = {
+        "llama": lambda path: tiny_llama(path),
+        "bytes": lambda path: tiny_llama(path, readable=False),
+        "ending": lambda path: tiny_llama(path, endings="aeiou"),
+        "endless": lambda path: tiny_llama(path, positions=2 * LONG),
+        "gemma": lambda path: tiny_llama(path, template=NO_SYSTEM),
+        "base": lambda path: tiny_llama(path, template=None),
+        "blenderbot": lambda path: tiny_blenderbot(path),
+    }
+
+    def folder(name: str) -> Path:
+        path = root / name
+        return path if path.exists() else makers[name](path)
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+async def llama(folders: Callable[[str], Path]) -> AsyncIterator[TransformersServer]:
+    async with serving(folders("llama")) as server:
+        yield server
+
+
+def serving(
+    path: Path | str, *, token: str = "", context: int = 400, max_tokens: int = 60
+) -> AbstractAsyncContextManager[TransformersServer]:
+    return serve(name=str(path), token=token, context_tokens=context, max_tokens=max_tokens)
+
+
+def connected(
+    server: TransformersServer,
+    *,
+    key: str = "",
+    max_tokens: int | None = None,
+    temperature: float | None = 0.0,
+    total: float = 60.0,
+) -> AbstractAsyncContextManager[ChatModel]:
+    return connect(
+        model="tiny",
+        base_url=server.url,
+        api_key=key or server.api_key,
+        max_tokens=max_tokens or server.max_tokens,
+        temperature=temperature,
+        top_p=None,
+        idle_timeout=60,
+        total_timeout=total,
+    )
+
+
+async def deltas_of(model: ChatModel, prompt: list[Message] = PROMPT) -> tuple[list[str], bool]:
+    """Return what a model says, and whether it was cut."""
+    said = []
+    try:
+        async for delta in model.stream(prompt):
+            said.append(delta)
+    except AnswerCut:
+        return said, True
+    return said, False
+
+
+def children() -> list[int]:
+    """Return the process ids of the servers that this process has started."""
+    table = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(None, 2) for line in table.splitlines()]
+    ours = [row for row in rows if int(row[1]) == os.getpid()]
+    return [int(row[0]) for row in ours if "bot.local.transformers_process" in row[2]]
+
+
+class TestAnswers:
+    async def test_it_streams_an_answer_until_it_may_say_no_more(
+        self, llama: TransformersServer
+    ) -> None:
+        async with connected(llama) as model:
+            deltas, cut = await deltas_of(model)
+
+        assert cut
+        assert len(deltas) > 20
+        assert set("".join(deltas)) <= set("abcdefghijklmnopqrstuvwxyz ")
+
+    async def test_an_answer_that_the_model_ends_is_complete(
+        self, folders: Callable[[str], Path]
+    ) -> None:
+        async with serving(folders("ending")) as server, connected(server, temperature=1.5) as it:
+            answers = [await deltas_of(it) for _ in range(5)]
+
+        assert not all(cut for _, cut in answers)
+
+    async def test_eight_conversations_at_once_do_not_disturb_each_other(
+        self, llama: TransformersServer
+    ) -> None:
+        prompts = [[Message("user", f"Question {number}")] for number in range(8)]
+        async with connected(llama) as model:
+            alone = [await deltas_of(model, prompt) for prompt in prompts]
+
+            together = await asyncio.gather(*(deltas_of(model, prompt) for prompt in prompts))
+
+        assert ["".join(deltas) for deltas, _ in together] == ["".join(each) for each, _ in alone]
+        assert len({"".join(deltas) for deltas, _ in together}) > 1
+
+    async def test_nobody_else_on_this_machine_may_ask(self, llama: TransformersServer) -> None:
+        async with connected(llama, key="guessed") as model:
+            with pytest.raises(ModelDenied):
+                await deltas_of(model)
+
+        assert llama.api_key not in repr(llama)
+
+    async def test_a_prompt_that_does_not_fit_is_told(self, llama: TransformersServer) -> None:
+        async with connected(llama) as model:
+            with pytest.raises(PromptTooLong):
+                await deltas_of(model, [Message("user", "word " * 100)])
+
+        assert llama.prompt_tokens == 340
+
+    async def test_the_models_own_context_goes_before_ours(
+        self, folders: Callable[[str], Path]
+    ) -> None:
+        async with serving(folders("llama"), context=8192, max_tokens=100) as server:
+            pass
+
+        assert (server.prompt_tokens, server.max_tokens) == (412, 100)
+
+
+class TestLeaving:
+    async def test_an_answer_that_nobody_wants_any_more_makes_room(
+        self, folders: Callable[[str], Path]
+    ) -> None:
+        slots = min(4, len(os.sched_getaffinity(0)))
+        async with (
+            serving(folders("endless"), context=LONG + 1000, max_tokens=LONG) as server,
+            connected(server) as model,
+            AsyncExitStack() as stack,
+        ):
+            streams = [
+                await stack.enter_async_context(aclosing(model.stream(PROMPT)))
+                for _ in range(slots)
+            ]
+            for stream in streams:
+                await anext(stream)
+            async with aclosing(model.stream(PROMPT)) as waiting:
+                first = asyncio.create_task(anext(waiting))
+                done, _ = await asyncio.wait([first], timeout=1)
+                assert not done
+
+                await streams[0].aclose()
+
+                assert await asyncio.wait_for(first, 10)
+                assert await anext(streams[-1])
+
+    async def test_a_deadline_ends_an_answer(self, folders: Callable[[str], Path]) -> None:
+        async with (
+            serving(folders("endless"), context=LONG + 1000, max_tokens=LONG) as server,
+            connected(server, total=8) as model,
+        ):
+            with pytest.raises(ModelSilent, match="REPLY_TIMEOUT"):
+                await deltas_of(model)
+
+    async def test_it_ends_in_the_middle_of_an_answer(self, folders: Callable[[str], Path]) -> None:
+        before = children()
+        async with AsyncExitStack() as longer:
+            async with serving(folders("endless"), context=LONG + 9, max_tokens=LONG) as server:
+                model = await longer.enter_async_context(connected(server))
+                stream = model.stream([Message("user", "?")])
+                await anext(stream)
+                began = time.monotonic()
+
+            assert time.monotonic() - began < 5
+            assert children() == before
+            with pytest.raises(ModelUnavailable):
+                async for _ in stream:
+                    pass
+
+    async def test_a_process_that_dies_comes_back_at_its_address(
+        self, folders: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        others = children()
+        async with serving(folders("llama")) as server, connected(server) as model:
+            before, _ = await deltas_of(model)
+            (child,) = set(children()) - set(others)
+            os.kill(child, signal.SIGKILL)
+
+            after = await deltas_soon(model)
+
+        assert after == before
+        errors = [each for each in caplog.records if each.levelno == logging.ERROR]
+        assert len(errors) == 1
+        assert "started again" in errors[0].getMessage()
+
+
+async def deltas_soon(model: ChatModel) -> list[str]:
+    for _ in range(600):
+        try:
+            return (await deltas_of(model))[0]
+        except ModelError:
+            await asyncio.sleep(0.05)
+    raise AssertionError("no answer")
+
+
+class TestPrompts:
+    def plan(self, path: Path) -> Plan:
+        from bot.local.transformers_generation import plan
+
+        return plan(name=str(path), token=None, context_tokens=400, max_tokens=60)
+
+    def prompt(self, path: Path, *messages: Message) -> str:
+        found = self.plan(path)
+        text: str = found.tokenizer.decode(found.tokens(messages))
+        return text
+
+    def test_the_tokenizers_template_makes_the_prompt(self, folders: Callable[[str], Path]) -> None:
+        text = self.prompt(folders("llama"), *PROMPT)
+
+        assert text == "<|system|>Be brief.<|user|>Hello<|assistant|>"
+
+    @pytest.mark.parametrize("name", ["llama", "gemma", "blenderbot"])
+    def test_no_control_token_comes_out_of_peoples_words(
+        self, folders: Callable[[str], Path], name: str
+    ) -> None:
+        found = self.plan(folders(name))
+        special = set(found.tokenizer.all_special_ids)
+
+        def controls(words: str) -> list[int]:
+            said = [Message("user", words), Message("assistant", words[:9]), Message("user", "x")]
+            return [token for token in found.tokens(as_words(said)) if token in special]
+
+        assert len(special) == len(MARKS)
+        assert controls("".join(MARKS)) == controls("Hello")
+
+    def test_a_template_without_a_system_prompt_finds_it_in_the_question(
+        self, folders: Callable[[str], Path]
+    ) -> None:
+        text = self.prompt(folders("gemma"), *PROMPT)
+
+        assert text == "<|user|>Be brief.\n\nHello<|assistant|>"
+
+    def test_blenderbot_reads_a_conversation_in_its_own_way(
+        self, folders: Callable[[str], Path]
+    ) -> None:
+        said = [Message("user", "Hi"), Message("assistant", "Hello."), Message("user", "Well?")]
+
+        assert self.prompt(folders("blenderbot"), *said) == " Hi  Hello.   Well?"
+
+    def test_words_are_said_when_their_letters_are_whole(
+        self, folders: Callable[[str], Path]
+    ) -> None:
+        from bot.local.transformers_generation import Answer
+
+        said: list[str] = []
+        found = self.plan(folders("bytes"))
+        answer = Answer(found, limit=100, say=said.append)
+
+        answer.put(torch.tensor([[1]]))
+        for token in found.tokenizer(" Ja, 5 € 😀!")["input_ids"]:
+            answer.put(torch.tensor([token]))
+        answer.end()
+
+        assert said == ["J", "a", ",", " ", "5", " ", "€", " ", "😀", "!"]
+
+
+class TestBlenderbot:
+    async def test_it_streams_within_its_positions(self, folders: Callable[[str], Path]) -> None:
+        async with (
+            serving(folders("blenderbot"), context=8192, max_tokens=1024) as server,
+            connected(server) as model,
+        ):
+            deltas, cut = await deltas_of(model, [Message("user", "Hello")])
+            with pytest.raises(PromptTooLong):
+                await deltas_of(model, [Message("user", "x" * 129)])
+
+        assert "".join(deltas)
+        assert cut
+        assert (server.prompt_tokens, server.max_tokens) == (128, 127)
+        assert server.is_dialogue
+
+
+class TestRefusals:
+    async def refusal(self, name: Path | str, *, token: str = "", max_tokens: int = 60) -> str:
+        with pytest.raises(CannotStart) as caught:
+            async with serving(name, token=token, max_tokens=max_tokens):
+                pass
+        return str(caught.value)
+
+    @pytest.mark.parametrize("package", ["torch", "transformers"])
+    async def test_a_missing_package_tells_how_to_get_it(
+        self, package: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Python's own way to say that a module cannot be imported.
+        monkeypatch.setitem(sys.modules, package, None)
+
+        assert "requirements-transformers.txt" in await self.refusal("any")
+
+    async def test_a_model_without_a_template_is_no_chat_model(
+        self, folders: Callable[[str], Path]
+    ) -> None:
+        assert "no chat template" in await self.refusal(folders("base"))
+
+    async def test_a_folder_without_a_model_is_told(self, tmp_path: Path) -> None:
+        assert f"TRANSFORMERS_MODEL={tmp_path} cannot be run" in await self.refusal(tmp_path)
+
+    @pytest.mark.parametrize("name", ["/no/such", "~nobodysuch/model"])
+    async def test_a_path_without_a_folder_is_told(self, name: str) -> None:
+        assert f"TRANSFORMERS_MODEL={name}: " in await self.refusal(name)
+
+    async def test_an_answer_longer_than_the_context_is_told(
+        self, folders: Callable[[str], Path]
+    ) -> None:
+        text = await self.refusal(folders("llama"), max_tokens=512)
+
+        assert text.startswith("MAX_TOKENS=512 leaves no room for a question in the 512 tokens")
+
+    async def test_a_model_larger_than_the_memory_is_told_before_it_is_read(
+        self, folders: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        for file in folders("llama").iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        config = json.loads((tmp_path / "config.json").read_text())
+        config |= {"hidden_size": 2**16, "intermediate_size": 2**18, "head_dim": 2**14}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+
+        text = await self.refusal(tmp_path)
+
+        assert "GiB of memory" in text
+        assert "LOCAL_MODEL_PATH" in text
+
+    async def test_broken_weights_are_told_while_questions_wait(
+        self, folders: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for file in folders("llama").iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        (tmp_path / "model.safetensors").write_bytes(b"no weights")
+
+        async with serving(tmp_path) as server, connected(server) as model:
+            with pytest.raises(ModelUnavailable):
+                await deltas_of(model)
+            await until(lambda: bool(caplog.records))
+
+        assert f"TRANSFORMERS_MODEL={tmp_path} cannot be run" in caplog.text
+
+    async def test_code_that_comes_with_a_model_is_never_run(
+        self, folders: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        for file in folders("llama").iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        config = json.loads((tmp_path / "config.json").read_text())
+        config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\n")
+
+        text = await asyncio.wait_for(self.refusal(tmp_path), 60)
+
+        assert "custom code" in text
+        assert not (tmp_path / "run").exists()
+
+    async def test_pickled_weights_run_nothing(
+        self, folders: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for file in folders("llama").iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        (tmp_path / "model.safetensors").unlink()
+        torch.save({"weight": _Touches(tmp_path / "run")}, tmp_path / "pytorch_model.bin")
+
+        async with serving(tmp_path):
+            await until(lambda: bool(caplog.records))
+
+        assert f"TRANSFORMERS_MODEL={tmp_path} cannot be run" in caplog.text
+        assert not (tmp_path / "run").exists()
+
+    async def test_nobody_else_is_told_of_pickled_weights(
+        self, folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "model"
+        shutil.copytree(folders("llama"), folder)
+        weights = load_file(folder / "model.safetensors")
+        (folder / "model.safetensors").unlink()
+        torch.save(weights, folder / "pytorch_model.bin")
+        asked: list[str] = []
+        async with a_repository(folder, asked) as url:
+            away(monkeypatch, url, tmp_path / "home")
+            async with serving("some/model", token="hf_secret") as server, connected(server) as it:
+                assert await deltas_of(it)
+
+        # transformers would ask for a conversion, and hand the token to whoever converts.
+        assert not [each for each in asked if "/commits/" in each or "discussions" in each]
+
+    async def test_a_token_that_lies_on_the_machine_is_not_used(
+        self, folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "token").write_text("hf_lying_about")
+        asked: list[str] = []
+        async with a_repository(folders("llama"), asked) as url:
+            away(monkeypatch, url, tmp_path)
+            monkeypatch.setenv("HF_TOKEN", "hf_of_the_shell")
+            async with serving("some/model") as server, connected(server) as model:
+                assert await deltas_of(model)
+
+        assert asked
+        assert not [each for each in asked if "hf_" in each]
+
+    async def test_a_folder_may_be_named_from_where_the_operator_stands(
+        self, folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(folders("llama").parent.parent)
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+
+        async with serving(Path(folders("llama").parent.name) / "llama") as server:
+            assert server.max_tokens == 60
+
+    async def test_a_gated_model_tells_where_its_licence_is(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        async with a_hub(403, "GatedRepo") as url:
+            away(monkeypatch, url, tmp_path)
+
+            text = await self.refusal("meta/gated", token="hf_secret")
+
+        assert "https://huggingface.co/meta/gated" in text
+        assert "HF_TOKEN" in text
+        assert "hf_secret" not in text
+
+    async def test_a_name_that_nobody_knows_is_told(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        async with a_hub(401, "RepoNotFound") as url:
+            away(monkeypatch, url, tmp_path)
+
+            assert "TRANSFORMERS_MODEL=no/such is not at" in await self.refusal("no/such")
+
+    async def test_a_hub_that_is_away_is_told(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        away(monkeypatch, "http://127.0.0.1:9", tmp_path)
+
+        assert "cannot be reached" in await self.refusal("some/model")
+
+
+class TestPlatforms:
+    """From an event to the last word, with the bot as a process."""
+
+    @pytest.mark.parametrize("kind", ["llama", "blenderbot"])
+    async def test_a_tiny_model_answers_in_discord_and_slack(
+        self, kind: str, folders: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        chosen = {"TRANSFORMERS_MODEL": str(folders(kind)), "MAX_TOKENS": "40", "MODEL_URL": ""}
+        async with DiscordEmulator() as discord, SlackEmulator() as slack, ModelEmulator() as none:
+            variables = discord_variables(discord, none) | slack_variables(slack, none) | chosen
+            async with bot(data_dir=tmp_path, variables=variables) as running:
+                await asyncio.wait_for(discord.connected.wait(), 60)
+                await asyncio.wait_for(slack.connected.wait(), 60)
+                ways: list[Way] = [DiscordDm(discord), SlackMention(slack)]
+                for way in ways:
+                    await way.ask("What is it?")
+                for way in ways:
+                    await until(partial(_is_cut, way), within=60, why=running.text)
+
+        assert "run by transformers on this machine" in running.text()
+        assert "runs on cpu in float32" in running.text()
+        assert running.process.returncode == 0
+
+    async def test_a_start_without_a_chat_model_says_why(
+        self, folders: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        variables = {"TRANSFORMERS_MODEL": str(folders("base")), "SLACK_BOT_TOKEN": "xoxb-1"}
+        async with bot("worker", data_dir=tmp_path, variables=variables) as running:
+            assert await asyncio.wait_for(running.process.wait(), 60) == 1
+
+        assert "has no chat template" in running.text()
+
+
+def _is_cut(way: Way) -> bool:
+    """Whether the answer is there, with the words that stand below one that reached its limit."""
+    return any("This is as long as my answers get" in each for each in way.finals())
+
+
+@asynccontextmanager
+async def a_hub(status: int, code: str) -> AsyncIterator[str]:
+    """Answer as Hugging Face's hub does; huggingface_hub 2.4 reads X-Error-Code."""
+
+    async def refuse(_: web.Request) -> web.Response:
+        return web.Response(status=status, headers={"X-Error-Code": code})
+
+    async with _a_door(refuse) as url:
+        yield url
+
+
+@asynccontextmanager
+async def _a_door(answer: Handler) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def a_repository(folder: Path, asked: list[str]) -> AsyncIterator[str]:
+    """Serve a folder as Hugging Face serves a repository; `asked` gets calls and their keys."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        asked.append(f"{request.path} {request.headers.get('Authorization')}")
+        file = folder / request.path.rpartition("/")[2]
+        if "/tree/" in request.path:
+            return web.json_response([])
+        if "/resolve/" not in request.path:
+            return web.json_response({"id": "some/model", "private": False, "siblings": []})
+        if not file.is_file():
+            return web.Response(status=404, headers={"X-Error-Code": "EntryNotFound"})
+        headers = {"X-Repo-Commit": "c" * 40, "ETag": f'"{file.name}"'}
+        return web.Response(body=file.read_bytes(), headers=headers)
+
+    async with _a_door(serve) as url:
+        yield url
+
+
+class _Touches:
+    """What runs a program where a pickle is believed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {self._path}",)
+
+
+def away(monkeypatch: pytest.MonkeyPatch, url: str, home: Path) -> None:
+    """Have the processes that are started ask this hub, and no cache."""
+    monkeypatch.setenv("HF_ENDPOINT", url)
+    monkeypatch.setenv("HF_HOME", str(home))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    before = children()
+    yield
+    assert children() == before

@@ -1,0 +1,170 @@
+"""The breaker: closed, open, and one try at a time in between."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bot.errors import ModelBusy, ModelDenied, ModelError, ModelUnavailable
+from bot.model.circuit_breaker import Breaker
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def breaker(clock: Clock) -> Breaker:
+    return Breaker(name="m", failures=3, rest=1.0, longest_rest=4.0, clock=clock)
+
+
+def fail(breaker: Breaker, error: ModelError | None = None, *, times: int = 1) -> None:
+    for _ in range(times):
+        with pytest.raises(ModelError), breaker.trying():
+            raise error or ModelUnavailable("down")
+
+
+def work(breaker: Breaker) -> None:
+    with breaker.trying():
+        pass
+
+
+def test_it_opens_after_failures_in_a_row(breaker: Breaker) -> None:
+    fail(breaker, times=2)
+    work(breaker)
+    fail(breaker, times=2)
+    assert (breaker.pause, breaker.error) == (0.0, None)
+
+    fail(breaker)
+
+    assert breaker.pause == 1.0
+    assert isinstance(breaker.error, ModelUnavailable)
+
+
+def test_one_try_at_a_time_finds_out(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, times=3)
+
+    clock.now += 1.0
+    assert breaker.pause == 0.0
+    with breaker.trying():
+        assert breaker.pause == 1.0
+
+    assert (breaker.pause, breaker.error) == (0.0, None)
+
+
+def test_each_probe_that_fails_doubles_the_rest(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, times=3)
+    rests = []
+    for _ in range(4):
+        rests.append(breaker.pause)
+        clock.now += breaker.pause
+        fail(breaker)
+
+    assert rests == [1.0, 2.0, 4.0, 4.0]
+    assert breaker.opened_at == 100.0
+
+    work(breaker)
+    fail(breaker, times=3)
+    assert breaker.pause == 1.0
+
+
+def test_a_model_may_be_away_for_days(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(5000):
+        fail(breaker)
+        clock.now += breaker.pause
+
+    fail(breaker)
+    assert breaker.pause == 4.0
+
+
+def test_a_probe_that_is_given_up_leaves_the_place_to_the_next(
+    breaker: Breaker, clock: Clock
+) -> None:
+    fail(breaker, times=3)
+    clock.now += 1.0
+
+    with pytest.raises(asyncio.CancelledError), breaker.trying():
+        raise asyncio.CancelledError
+
+    assert breaker.error
+    assert breaker.pause == 0.0
+
+
+def test_tries_that_began_before_it_opened_change_nothing(breaker: Breaker, clock: Clock) -> None:
+    late = breaker.trying()
+    late.__enter__()
+    fail(breaker, times=3)
+    clock.now += 0.5
+
+    error = ModelUnavailable("late")
+    assert not late.__exit__(type(error), error, None)
+
+    assert breaker.pause == 0.5
+
+
+def test_a_try_that_began_before_it_opened_does_not_end_the_one_that_finds_out(
+    breaker: Breaker, clock: Clock
+) -> None:
+    late, probe, stop = breaker.trying(), breaker.trying(), asyncio.CancelledError()
+    late.__enter__()
+    fail(breaker, times=3)
+    clock.now += 1.0
+    probe.__enter__()
+
+    assert not late.__exit__(type(stop), stop, None)
+
+    assert breaker.pause == 1.0
+    probe.__exit__(None, None, None)
+    assert breaker.error is None
+
+
+def test_why_it_is_open_holds_nothing_of_the_try(breaker: Breaker) -> None:
+    fail(breaker, times=3)
+
+    assert breaker.error
+    assert breaker.error.__traceback__ is None
+
+
+def test_a_server_that_asks_for_time_gets_it_from_all(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, ModelBusy("busy", retry_after=30.0))
+
+    assert breaker.pause == 30.0
+    clock.now += 30.0
+    fail(breaker, ModelBusy("busy", retry_after=1e6))
+    assert breaker.pause == 300.0
+
+
+def test_a_refusal_shows_that_somebody_is_there(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, ModelDenied("no"), times=9)
+    assert breaker.pause == 0.0
+
+    fail(breaker, times=3)
+    clock.now += 1.0
+    fail(breaker, ModelDenied("no"))
+
+    assert breaker.error is None
+
+
+def test_an_operator_reads_one_line_when_it_opens_and_one_when_it_closes(
+    breaker: Breaker, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(5):
+        fail(breaker, times=3)
+        clock.now += breaker.pause
+    work(breaker)
+    work(breaker)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "The model m is left alone until it answers again: down",
+        "The model m is back",
+    ]

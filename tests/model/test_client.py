@@ -1,0 +1,975 @@
+"""Answers over a real socket, and every way in which they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import ExitStack, aclosing, asynccontextmanager, closing, suppress
+from email.utils import formatdate
+from pathlib import Path
+from time import time
+from typing import Self
+
+import aiohttp
+import pytest
+
+from bench import figures
+from bot.concurrency import cancelled
+from bot.domain import Json, Message
+from bot.errors import (
+    AnswerCut,
+    CannotStart,
+    EmptyAnswer,
+    ModelBusy,
+    ModelDenied,
+    ModelElsewhere,
+    ModelError,
+    ModelLoading,
+    ModelSilent,
+    ModelUnavailable,
+    ModelUnknown,
+    ModelUnpaid,
+    PromptRefused,
+    PromptTooLong,
+)
+from bot.model import transport
+from bot.model.client import ChatModel, connect
+from bot.model.transport import Call
+from tests.emulators.model import FAILURES, Flavour, How, ModelEmulator
+from tests.support.waiting import until
+
+SEVERAL = ("one", "another")  # of a server with one model that one is asked, whatever its name
+PROMPT = [Message("system", "Be brief."), Message("user", "What is a secret question?")]
+TOKEN = "hf_thisMustNotLeave"  # made up
+ASK = "POST /v1/chat/completions"
+ANSWERS = 300
+
+
+@asynccontextmanager
+async def connected(
+    url: str | None,
+    *,
+    key: str = "",
+    idle: float = 2.0,
+    total: float = 5.0,
+    temperature: float | None = None,
+) -> AsyncIterator[ChatModel]:
+    async with connect(
+        model="mistral",
+        base_url=url,
+        api_key=key,
+        max_tokens=50,
+        temperature=temperature,
+        top_p=None,
+        idle_timeout=idle,
+        total_timeout=total,
+    ) as model:
+        yield model
+
+
+async def answer(model: ChatModel) -> str:
+    return "".join([delta async for delta in model.stream(PROMPT)])
+
+
+@asynccontextmanager
+async def saying(body: str, *, at_once: int = 100_000) -> AsyncIterator[str]:
+    """Answer every request with these bytes, so many at once; yields the address."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode())
+        said = body.encode()
+        for start in range(0, len(said), at_once):
+            writer.write(said[start : start + at_once])
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield "http://{}:{}/v1".format(*server.sockets[0].getsockname())
+
+
+async def failure(
+    emulator: ModelEmulator, *, idle: float = 2.0, total: float = 5.0
+) -> tuple[str, ModelError]:
+    """Return what was said until the failure, and the failure."""
+    said = ""
+    async with connected(emulator.url, key="sk-key", idle=idle, total=total) as model:
+        try:
+            async for delta in model.stream(PROMPT):
+                said += delta
+        except ModelError as error:
+            return said, error
+    raise AssertionError(f"no failure after {said!r}")
+
+
+class TestAnswers:
+    async def test_deltas_arrive_as_the_server_says_them(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.answer = "Paris is it."
+            emulator.chunk = 6
+            deltas = [delta async for delta in model.stream(PROMPT)]
+
+        assert deltas == ["Paris ", "is it."]
+
+    async def test_a_delta_is_there_before_the_next_one_is_said(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail(ASK, "hang", at_delta=1)
+            stream = model.stream(PROMPT)
+
+            assert await anext(stream) == "You said"
+            assert emulator.running == 1
+
+    async def test_the_server_is_told_what_the_operator_chose(self) -> None:
+        async with (
+            ModelEmulator() as emulator,
+            connected(emulator.url, key="sk-key", temperature=0.0) as model,
+        ):
+            await answer(model)
+
+        asked = emulator.requests[0]
+        assert model.name == "mistral"
+        assert asked.headers["Authorization"] == "Bearer sk-key"
+        assert asked.body == {
+            "model": "mistral",
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "What is a secret question?"},
+            ],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "max_tokens": 50,
+            "temperature": 0.0,
+        }
+
+    @pytest.mark.parametrize("line", ["data:", "data: {}", 'data: {"usage": {"total_tokens": 3}}'])
+    async def test_an_event_without_a_word_is_skipped(self, line: str) -> None:
+        word = 'data: {"choices": [{"delta": {"content": "word "}}]}'
+        body = "\n\n".join([word, line, word, "data: [DONE]", ""])
+
+        async with saying(body) as url, connected(url) as model:
+            assert await answer(model) == "word word "
+
+    @pytest.mark.parametrize("end", ["\n", "\r\n"])
+    async def test_a_byte_order_mark_before_the_stream_takes_no_word(self, end: str) -> None:
+        word = 'data: {"choices": [{"delta": {"content": "word "}}]}'
+        body = end.join(["\ufeff" + word, "", word, "", "data: [DONE]", "", ""])
+
+        async with saying(body) as url, connected(url) as model:
+            assert await answer(model) == "word word "
+
+    async def test_the_bytes_of_a_stream_may_come_one_by_one(self) -> None:
+        word = 'data: {"choices": [{"delta": {"content": "wörd 🦜"}}]}'
+        body = "\n\n".join(["\ufeff" + word, word, "data: [DONE]"])
+
+        async with saying(body, at_once=1) as url, connected(url) as model:
+            assert await answer(model) == "wörd 🦜wörd 🦜"
+
+    @pytest.mark.parametrize(
+        "last",
+        [
+            'data: {"choices": [{"delta": {"content": "."}, "finish_reason": "stop"}]}',
+            'data: {"choices": [{"delta": {"content": "."}}]}\n\ndata: [DONE]',
+        ],
+    )
+    async def test_the_last_line_needs_no_end(self, last: str) -> None:
+        word = 'data: {"choices": [{"delta": {"content": "word"}}]}'
+
+        async with saying(f"{word}\n\n{last}") as url, connected(url) as model:
+            assert await answer(model) == "word."
+
+    async def test_a_line_without_an_end_is_a_broken_answer(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.answer, emulator.chunk = "x" * 3_000_000, 3_000_000
+            _, error = await failure(emulator)
+
+        assert "without an end" in str(error)
+
+    async def test_a_netrc_of_the_operator_is_not_heeded(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / ".netrc").write_text("default login somebody password secret\n")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("NETRC", raising=False)
+        async with ModelEmulator() as emulator, connected(emulator.url, key="sk-key") as model:
+            assert await answer(model)
+
+        assert emulator.requests[0].headers["Authorization"] == "Bearer sk-key"
+
+    async def test_a_user_and_password_in_the_address_are_sent_as_such(self) -> None:
+        async with ModelEmulator() as emulator:
+            url = emulator.url.replace("//", "//user:password@")
+            async with connected(url) as model:
+                await answer(model)
+
+        expected = "Basic " + base64.b64encode(b"user:password").decode()
+        assert emulator.requests[0].headers["Authorization"] == expected
+
+    async def test_chunks_without_choices_or_content_are_skipped(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.usage = True
+            deltas = [delta async for delta in model.stream(PROMPT)]
+
+        assert all(deltas)
+        assert "".join(deltas) == "You said: What is a secret question?"
+
+    async def test_line_ends_of_other_scripts_pass_unharmed(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.answer = "one\u2028two\u2029three\x85four\r\nfive 🦜"
+            emulator.chunk = 3
+
+            assert await answer(model) == emulator.answer
+
+    @pytest.mark.parametrize(
+        ("finish_reason", "done"),
+        [
+            ("stop", "data: [DONE]"),
+            ("stop", ": no end"),
+            (None, "data: [DONE]"),
+            (None, "data:[DONE]"),
+        ],
+    )
+    async def test_a_finish_reason_or_done_makes_an_answer_complete(
+        self, finish_reason: str | None, done: str
+    ) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.answer = "Yes."
+            emulator.finish_reason = finish_reason
+            emulator.done = done
+
+            assert await answer(model) == "Yes."
+
+    async def test_an_answer_that_is_too_long_is_told_after_its_last_word(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.finish_reason = "length"
+            said, error = await failure(emulator)
+
+        assert said == "You said: What is a secret question?"
+        assert type(error) is AnswerCut
+        assert "MAX_TOKENS=50" in str(error)
+
+    async def test_more_than_five_hundred_answers_run_at_once(self) -> None:
+        # Both ends of each connection are here.
+        figures.allow_files(2048)
+        begun = 0
+        all_begun = asyncio.Event()
+
+        async def answered(model: ChatModel) -> str:
+            nonlocal begun
+            said = ""
+            async for delta in model.stream(PROMPT):
+                if not said:
+                    begun += 1
+                    if begun == 520:
+                        all_begun.set()
+                    await all_begun.wait()
+                said += delta
+            return said
+
+        async with (
+            ModelEmulator() as emulator,
+            connected(emulator.url, idle=30, total=60) as model,
+        ):
+            answers = await asyncio.gather(*(answered(model) for _ in range(520)))
+
+        assert emulator.connections == 520
+        assert set(answers) == {"You said: What is a secret question?"}
+
+    async def test_closing_the_iterator_hangs_up(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.answer = "word " * 1000
+            emulator.delay = 0.01
+            async with aclosing(model.stream(PROMPT)) as stream:
+                await anext(stream)
+
+            await until(lambda: emulator.requests[0].hung_up_at)
+
+    async def test_cancelling_the_reader_hangs_up(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail(ASK, "hang", at_delta=1)
+            reading = asyncio.create_task(answer(model))
+            await until(lambda: emulator.running == 1)
+            reading.cancel()
+
+            await until(lambda: emulator.requests[0].hung_up_at)
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+
+    async def test_many_answers_leave_nothing_behind(self) -> None:
+        async def asked(times: int) -> int:
+            """Ask, and return how many objects there are."""
+            for _ in range(times):
+                await answer(model)
+            emulator.requests.clear()
+            gc.collect()
+            return len(gc.get_objects())
+
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            before = await asked(20)
+            after = await asked(ANSWERS)
+            kept = [it for it in gc.get_objects() if isinstance(it, aiohttp.ClientResponse | Call)]
+
+        assert emulator.connections == 1
+        # Not one for each answer; caches and the test's own server have theirs.
+        assert after - before < ANSWERS
+        assert len(kept) < 5
+
+    async def test_two_models_do_not_disturb_each_other(self) -> None:
+        async with ModelEmulator() as one, ModelEmulator() as two, connected(one.url) as first:
+            async with connected(two.url):
+                one.answer, two.answer = "one", "two"
+                said = await answer(first)
+
+            assert said == await answer(first) == "one"
+
+
+@pytest.mark.parametrize("status", [400, 500, 503])
+async def test_no_refusal_is_too_deep(status: int) -> None:
+    async with ModelEmulator() as emulator:
+        emulator.fail(ASK, status=status, body="[" * 65_000, times=2)
+        _, error = await failure(emulator)
+
+    assert error.status == status
+
+
+class Stub:
+    """A server whose answers are complete, and whose bodies end as `tail` says."""
+
+    def __init__(self, tail: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> None:
+        self.url = ""
+        self.connections = 0
+        self.left = asyncio.Event()
+        self._tail = tail
+        self._talks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
+        self.url = "http://{}:{}/v1".format(*self._server.sockets[0].getsockname())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await cancelled(*self._talks)
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._talks.add(asyncio.create_task(self._serve(reader, writer)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(ConnectionError, asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = next(it for it in head.split(b"\r\n") if b"content-length" in it.lower())
+                await reader.readexactly(int(length.split(b":")[1]))
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                    b"Transfer-Encoding: chunked\r\n\r\n"
+                )
+                chunk(writer, b'data: {"choices": [{"delta": {"content": "Yes."}}]}\n\n')
+                chunk(writer, b"data: [DONE]\n\n")
+                await self._tail(writer)
+        self.left.set()
+
+
+def chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
+    writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+
+class TestTails:
+    async def test_a_body_that_ends_a_little_late_leaves_its_connection_to_the_next(self) -> None:
+        async def late(writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(0.05)
+            chunk(writer, b": so long\n\n")
+            chunk(writer, b"")
+
+        async with Stub(late) as server, connected(server.url) as model:
+            said = [await answer(model), await answer(model)]
+
+        assert (said, server.connections) == (["Yes.", "Yes."], 1)
+
+    async def test_a_cut_after_the_finish_reason_takes_nothing_away(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            said = b'data: {"choices": [{"delta": {"content": "Yes."}, "finish_reason": "stop"}]}'
+            chunk(writer, said + b"\n\n")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            writer.transport.abort()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            url = "http://{}:{}/v1".format(*server.sockets[0].getsockname())
+            async with connected(url) as model:
+                assert await answer(model) == "Yes."
+
+    async def test_a_body_without_an_end_does_not_hold_the_answer_up(self) -> None:
+        async def never(_: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(60)
+
+        async with Stub(never) as server, connected(server.url) as model:
+            async with asyncio.timeout(2):
+                said = [await answer(model), await answer(model)]
+
+        assert (said, server.connections) == (["Yes.", "Yes."], 2)
+
+    async def test_a_server_that_never_stops_talking_is_hung_up_on(self) -> None:
+        async def flood(writer: asyncio.StreamWriter) -> None:
+            while True:
+                chunk(writer, b": and another thing\n\n" * 1000)
+                await writer.drain()
+
+        async with Stub(flood) as server, connected(server.url) as model:
+            async with asyncio.timeout(2):
+                assert await answer(model) == "Yes."
+            await asyncio.wait_for(server.left.wait(), 5)
+
+
+class TestUsage:
+    async def used(self, model: ChatModel) -> list[int]:
+        """Return what the model tells of the prompt's tokens."""
+        told: list[int] = []
+        assert [delta async for delta in model.stream(PROMPT, told=told.append)]
+        return told
+
+    async def test_the_prompts_tokens_are_told_at_the_end(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            told = await self.used(model)
+
+        assert told == [18]
+
+    @pytest.mark.parametrize(
+        "end",
+        [
+            '{"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 7}}',
+            '{"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
+            'data: {"choices": [], "usage": {"prompt_tokens": 7}}',
+        ],
+    )
+    async def test_usage_is_found_wherever_a_server_puts_it(self, end: str) -> None:
+        body = 'data: {"choices": [{"delta": {"content": "word"}}]}\n\n' + f"data: {end}\n\n"
+
+        async with saying(body + "data: [DONE]\n\n") as url, connected(url) as model:
+            assert await self.used(model) == [7]
+
+    @pytest.mark.parametrize("usage", ["null", "[]", '{"prompt_tokens": null}', '{"prompt_tokens"'])
+    async def test_strange_usage_is_nothing(self, usage: str) -> None:
+        body = (
+            'data: {"choices": [{"delta": {"content": "word"}, "finish_reason": "stop"}]}\n\n'
+            f'data: {{"prompt_tokens": 0, "usage": {usage}}}\n\ndata: [DONE]\n\n'
+        )
+
+        async with saying(body) as url, connected(url) as model:
+            assert await self.used(model) == []
+
+    async def test_a_server_that_takes_no_stream_options_is_asked_without(self) -> None:
+        refusal: Json = {"detail": [{"loc": ["body", "stream_options"], "msg": "extra fields"}]}
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail(ASK, status=422, body=refusal)
+            answers = [await answer(model), await answer(model)]
+
+        assert answers == ["You said: What is a secret question?"] * 2
+        assert ["stream_options" in asked.body for asked in emulator.requests] == [
+            True,
+            False,
+            False,
+        ]
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("status", "kind", "cure"),
+        [
+            (400, PromptRefused, "MODEL_ID"),
+            (401, ModelDenied, "MODEL_API_KEY"),
+            (402, ModelUnpaid, "credit"),
+            (403, ModelDenied, "MODEL_API_KEY"),
+            (404, ModelUnknown, "MODEL_ID and MODEL_URL"),
+            (405, ModelElsewhere, "MODEL_URL"),
+            (408, ModelUnavailable, "log"),
+            (425, ModelUnavailable, "log"),
+            (600, ModelUnavailable, "log"),
+            (413, PromptTooLong, "CONTEXT_TOKENS"),
+            (422, PromptRefused, "MAX_TOKENS"),
+            (429, ModelBusy, "limit"),
+            (500, ModelUnavailable, "log"),
+            (502, ModelUnavailable, "log"),
+            (503, ModelLoading, "not ready"),
+        ],
+    )
+    async def test_a_status_becomes_an_error_with_its_cure(
+        self, status: int, kind: type[ModelError], cure: str
+    ) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.models = SEVERAL
+            # Twice, for the first refusal may be of a field that the server does not know.
+            emulator.fail(ASK, status=status, times=2)
+            said, error = await failure(emulator)
+
+        assert said == ""
+        assert type(error) is kind
+        assert error.status == status
+        assert f"HTTP {status} (" in str(error)
+        assert cure in str(error)
+        assert len(emulator.requests) == (2 if status in (400, 422) else 1)
+
+    @pytest.mark.parametrize(
+        ("status", "said", "kind"),
+        [
+            (400, {"error": {"type": "exceed_context_size_error", "code": 400}}, PromptTooLong),
+            (400, {"error": {"code": "context_length_exceeded"}}, PromptTooLong),
+            (
+                400,
+                {"object": "error", "message": "This model's maximum context length is 9."},
+                PromptTooLong,
+            ),
+            (
+                422,
+                {
+                    "error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <",
+                    "error_type": "validation",
+                },
+                PromptTooLong,
+            ),
+            (400, {"error": {"code": "model_not_supported"}}, ModelUnknown),
+            (
+                400,
+                {"error": "The model 'x' is not supported by any provider you have enabled."},
+                ModelUnknown,
+            ),
+        ],
+    )
+    async def test_dialects_are_understood(
+        self, status: int, said: Mapping[str, Json], kind: type[ModelError]
+    ) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.models = SEVERAL
+            emulator.fail(ASK, status=status, body=said)
+            _, error = await failure(emulator)
+
+        assert type(error) is kind
+
+    @pytest.mark.parametrize("flavour", ["llama.cpp", "vllm", "tgi"])
+    async def test_a_context_that_is_too_small_is_told_by_every_kind_of_server(
+        self, flavour: Flavour
+    ) -> None:
+        async with ModelEmulator(flavour=flavour) as emulator:
+            emulator.models, emulator.context = ["mistral"], 5
+            _, error = await failure(emulator)
+
+        assert type(error) is PromptTooLong
+
+    async def test_llama_cpp_tells_how_much_too_long_a_prompt_is(self) -> None:
+        body: Json = {"type": "exceed_context_size_error", "n_prompt_tokens": 5120, "n_ctx": 4096}
+        async with ModelEmulator() as emulator:
+            emulator.fail(ASK, status=400, body={"error": body})
+            _, error = await failure(emulator)
+
+        assert str(error).endswith("lower CONTEXT_TOKENS or MAX_TOKENS (5120 tokens, 4096 fit)")
+
+    @pytest.mark.parametrize(
+        "body", ["", "<html>", "[1]", '"no"', "null", '{"error": 5}', '{"error": [{}]}', "\xff"]
+    )
+    async def test_no_body_is_too_strange(self, body: str) -> None:
+        async with ModelEmulator() as emulator:
+            chunked = {"Transfer-Encoding": "chunked"}
+            emulator.fail(ASK, status=422, body=body, headers=chunked, times=2)
+            _, error = await failure(emulator)
+
+        assert type(error) is PromptRefused
+
+    async def test_an_error_repeats_neither_key_nor_prompt(self) -> None:
+        echo: Json = [{"msg": "bad", "input": PROMPT[1].text}]
+        async with ModelEmulator() as emulator:
+            emulator.url = emulator.url.replace("//", "//user:password@")
+            emulator.fail(
+                ASK,
+                status=422,
+                body={"error": {"message": PROMPT[1].text, "code": "sk-key?"}, "detail": echo},
+                times=2,
+            )
+            _, error = await failure(emulator)
+
+        for secret in ("secret", "sk-key", "password", "user"):
+            assert secret not in str(error)
+
+    @pytest.mark.parametrize(
+        ("header", "body", "seconds"),
+        [
+            ("7", "", 7.0),
+            ("1.5", "", 1.5),
+            ("nan", "", None),
+            (formatdate(0, usegmt=True), "", 0.0),
+            ("soon", "", None),
+            (None, {"error": "Model is loading", "estimated_time": 20.5}, 20.5),
+            (None, {"error": "Model is loading", "estimated_time": -1}, 0.0),
+            (None, '{"estimated_time": NaN}', None),
+            (None, '{"estimated_time": true}', None),
+            (None, {"estimated_time": 10**400}, None),
+            (None, "", None),
+        ],
+    )
+    async def test_the_server_may_say_when_to_come_back(
+        self, header: str | None, body: Mapping[str, Json] | str, seconds: float | None
+    ) -> None:
+        async with ModelEmulator() as emulator:
+            headers = {"Retry-After": header} if header else {}
+            emulator.fail(ASK, status=503, headers=headers, body=body)
+            _, error = await failure(emulator)
+
+        assert error.retry_after == seconds
+
+    async def test_the_server_may_name_the_hour_to_come_back(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail(
+                ASK, status=429, headers={"Retry-After": formatdate(time() + 30, usegmt=True)}
+            )
+            _, error = await failure(emulator)
+
+        assert error.retry_after == pytest.approx(30, abs=3)
+
+    @pytest.mark.parametrize(
+        ("how", "words"),
+        [
+            ("drop", "cut"),
+            ("reset", "cut"),
+            ("eof", "broke the answer off"),
+            ("garbage", "cannot be read"),
+            ("error_event", "(server_error)"),
+        ],
+    )
+    @pytest.mark.parametrize("at_delta", [0, 2, 99])
+    async def test_a_broken_answer_is_unavailable_after_what_was_said(
+        self, how: How, words: str, at_delta: int
+    ) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail(ASK, how, at_delta=at_delta)
+            said, error = await failure(emulator)
+
+        assert type(error) is ModelUnavailable
+        assert words in str(error)
+        assert "You said: What is a secret question?".startswith(said)
+        assert len(said) == min(8 * at_delta, 36)
+
+    @pytest.mark.parametrize("line", ['"text"', "[1, 2]", "null", '{"choices": [1]}', "{}}"])
+    async def test_no_line_is_too_strange(self, line: str) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail(ASK, "garbage", at_delta=1, body=line)
+            _, error = await failure(emulator)
+
+        assert type(error) is ModelUnavailable
+
+    async def test_a_context_that_fills_up_within_an_answer_is_too_small(self) -> None:
+        body: Json = {"code": 400, "type": "exceed_context_size_error", "message": "full"}
+        async with ModelEmulator() as emulator:
+            emulator.fail(ASK, "error_event", at_delta=1, body={"error": body})
+            _, error = await failure(emulator)
+
+        assert type(error) is PromptTooLong
+
+    async def test_a_finish_reason_of_error_is_a_broken_answer(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.finish_reason = "error"
+            said, error = await failure(emulator)
+
+        assert said
+        assert type(error) is ModelUnavailable
+
+    @pytest.mark.parametrize("at_delta", [None, 0, 1])
+    async def test_silence_ends_after_the_idle_time(self, at_delta: int | None) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail(ASK, "hang", at_delta=at_delta)
+            async with asyncio.timeout(5):
+                _, error = await failure(emulator, idle=0.2, total=60)
+            await until(lambda: emulator.requests[0].hung_up_at)
+
+        assert type(error) is ModelSilent
+        assert "said nothing for 0.2 s" in str(error)
+
+    async def test_a_server_that_takes_no_connection_is_not_waited_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(transport, "_CONNECT_SECONDS", 0.2)
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
+            for _ in range(4):  # nobody takes them, and so nobody's handshake is answered any more
+                other = stack.enter_context(socket.socket())
+                other.setblocking(False)
+                other.connect_ex(full.getsockname())
+            url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+            async with connected(url, idle=5.0) as model, asyncio.timeout(3):
+                with pytest.raises(ModelUnavailable, match="cannot be reached"):
+                    await answer(model)
+
+    async def test_an_endless_answer_ends_after_the_total_time(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.answer = "on and " * 1000
+            emulator.delay = 0.02
+            said, error = await failure(emulator, total=0.3)
+
+        assert said
+        assert type(error) is ModelSilent
+        assert "REPLY_TIMEOUT" in str(error)
+
+    # A [DONE] without its space is none: the bot reads it as it is meant.
+    @pytest.mark.parametrize("name", [name for name in FAILURES if name != "done without space"])
+    async def test_every_well_known_failure_is_told_as_a_model_error(self, name: str) -> None:
+        async with ModelEmulator() as emulator:
+            # Twice, for a dropped connection is tried once more.
+            emulator.fail_as(name, times=2)
+            _, error = await failure(emulator, idle=1.0)
+
+        assert type(error) is not ModelError
+        assert "127.0.0.1" in str(error)
+
+    @pytest.mark.parametrize("text", ["", " \n ", "\u200b", "\ufeff\u2060 \t\x85", "\x00"])
+    async def test_an_answer_without_a_word_is_an_error(self, text: str) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.answer, emulator.chunk = text, 1
+            said, error = await failure(emulator)
+
+        assert (said, type(error)) == ("", EmptyAnswer)
+
+    @pytest.mark.parametrize("text", [" \n Yes.", "\u200b\u200eYes", " 🦜", "\U0001fae8"])
+    async def test_an_answer_begins_with_what_can_be_seen(self, text: str) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.answer, emulator.chunk = text, 1
+            deltas = [delta async for delta in model.stream(PROMPT)]
+
+        assert "".join(deltas) == text
+        assert not deltas[0].isspace()
+
+    async def test_a_sign_in_two_halves_can_be_seen(self) -> None:
+        halves = [
+            f'data: {{"choices": [{{"delta": {{"content": "{half}"}}}}]}}'
+            for half in ("\\ud83e", "\\udd9c")
+        ]
+
+        async with saying("\n\n".join([*halves, "data: [DONE]"])) as url, connected(url) as model:
+            assert await answer(model) == "\ud83e\udd9c"
+
+    async def test_an_answer_cut_to_nothing_tells_the_cure(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.answer = ""
+            emulator.finish_reason = "length"
+            _, error = await failure(emulator)
+
+        assert "MAX_TOKENS" in str(error)
+
+    async def test_a_dropped_connection_is_tried_once_more(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail(ASK, "drop")
+            said = await answer(model)
+
+            emulator.fail(ASK, "drop", times=2)
+            with pytest.raises(ModelUnavailable, match="closes the connection"):
+                await answer(model)
+
+        assert said
+        assert len(emulator.requests) == 4
+
+    async def test_a_server_that_is_not_there_is_unavailable(self) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+            port = taken.getsockname()[1]
+            async with connected(f"http://127.0.0.1:{port}/v1") as model:
+                with pytest.raises(ModelUnavailable, match=f"127.0.0.1:{port} cannot be reached"):
+                    await answer(model)
+
+    async def test_a_router_that_is_not_there_is_not_ours_to_start(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+            for name in ("https_proxy", "HTTPS_PROXY"):
+                monkeypatch.setenv(name, f"http://127.0.0.1:{taken.getsockname()[1]}")
+            for name in ("NO_PROXY", "no_proxy"):
+                monkeypatch.delenv(name, raising=False)
+            async with connected(None, key=TOKEN) as model:
+                with pytest.raises(ModelUnavailable, match="is this machine online"):
+                    await answer(model)
+
+    async def test_an_answer_that_is_no_stream_names_the_address(self) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.fail(ASK, status=200, body="<html>", headers={"Content-Type": "text/html"})
+            _, error = await failure(emulator)
+
+        assert type(error) is ModelElsewhere
+        assert "not with a stream: set MODEL_URL" in str(error)
+
+    @pytest.mark.parametrize(
+        ("said", "kind"),
+        [
+            ({"error": {"code": 429, "message": "Slow down"}}, ModelBusy),
+            ({"error": {"code": "402", "message": "No more"}}, ModelUnpaid),
+            ({"code": 401, "message": "No auth credentials found"}, ModelDenied),
+            ({"error": {"code": 502, "message": "Provider returned error"}}, ModelUnavailable),
+            ({"error": {"code": 400, "message": "temperature"}}, PromptRefused),
+            ({"error": {"code": 400, "type": "exceed_context_size_error"}}, PromptTooLong),
+            ({"error": {"message": "maximum context length is 9 tokens"}}, PromptTooLong),
+            ({"error": {"type": "rate_limit_exceeded", "message": ""}}, ModelBusy),
+            ({"error": {"message": "You exceeded your current quota"}}, ModelBusy),
+            ({"error": "Model is overloaded", "error_type": "overloaded"}, ModelBusy),
+            ({"error": "Model x is currently loading", "estimated_time": 7}, ModelLoading),
+            ({"error": {"code": "invalid_api_key", "message": "Wrong"}}, ModelDenied),
+            ({"error": {"code": "model_not_found", "message": "No"}}, ModelUnknown),
+            ({"error": "Unexpected endpoint or method. (POST /chat/completions)"}, ModelElsewhere),
+            ({"error": {"code": 200}}, ModelElsewhere),
+            ([], ModelElsewhere),
+        ],
+    )
+    async def test_an_error_in_place_of_a_stream_is_what_it_says(
+        self, said: Json, kind: type[ModelError]
+    ) -> None:
+        async with ModelEmulator() as emulator:
+            emulator.models = SEVERAL
+            emulator.fail(ASK, status=200, body=said, times=2)
+            _, error = await failure(emulator)
+            emulator.heal()
+
+        assert type(error) is kind
+        assert error.retry_after == (7.0 if kind is ModelLoading else None)
+
+    async def test_retry_after_is_heeded_in_place_of_a_stream(self) -> None:
+        async with ModelEmulator() as emulator:
+            refusal: Json = {"error": {"code": 429}}
+            emulator.fail(ASK, status=200, body=refusal, headers={"Retry-After": "9"})
+            _, error = await failure(emulator)
+
+        assert (type(error), error.retry_after) == (ModelBusy, 9.0)
+
+    @pytest.mark.parametrize("at_delta", [None, 2])
+    @pytest.mark.parametrize(
+        ("code", "kind"),
+        [(429, ModelBusy), (402, ModelUnpaid), (503, ModelLoading), (400, ModelUnavailable)],
+    )
+    async def test_an_error_within_a_stream_is_what_its_code_says(
+        self, code: int, kind: type[ModelError], at_delta: int | None
+    ) -> None:
+        async with ModelEmulator() as emulator:
+            body: Json = {"error": {"code": code, "message": "no"}}
+            emulator.fail(ASK, "error_event", at_delta=at_delta, body=body)
+            said, error = await failure(emulator)
+
+        assert (bool(said), type(error)) == (at_delta is not None, kind)
+
+    async def test_an_error_that_is_an_event_by_itself_ends_no_answer(self) -> None:
+        events = [
+            'data: {"choices": [{"delta": {"content": "Half"}}]}',
+            'data: {"object": "error", "message": "boom", "code": 500}',
+            "data: [DONE]",
+        ]
+
+        async with saying("\n\n".join(events)) as url, connected(url) as model:
+            with pytest.raises(ModelUnavailable):
+                await answer(model)
+
+    async def test_neither_prompt_nor_key_follows_a_redirect(self) -> None:
+        async with ModelEmulator() as emulator, ModelEmulator() as elsewhere:
+            target = f"{elsewhere.url}/chat/completions"
+            emulator.fail(ASK, status=307, headers={"Location": target})
+            _, error = await failure(emulator)
+
+        assert type(error) is ModelElsewhere
+        assert "MODEL_URL" in str(error)
+        assert not elsewhere.requests
+
+    async def test_after_failures_the_next_answer_is_whole(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            broken: tuple[How, ...] = ("drop", "garbage", "eof", "error_event")
+            for how in broken:
+                emulator.fail(ASK, how, at_delta=1)
+                with pytest.raises(ModelError):
+                    await answer(model)
+
+            assert await answer(model) == "You said: What is a secret question?"
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        "url", ["localhost:8080/v1", "mistralai/Mistral-7B", "ftp://host/v1", "http://[", "http://"]
+    )
+    async def test_an_address_that_is_none_names_the_variable(self, url: str) -> None:
+        with pytest.raises(CannotStart, match="MODEL_URL"):
+            async with connected(url):
+                pass
+
+    async def test_no_proxy_stands_before_a_server_on_this_machine(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:1")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            assert await answer(model)
+
+    async def test_without_an_address_the_router_is_asked(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[bytes] = []
+
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(await reader.readline())
+            writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+            await writer.wait_closed()
+
+        proxy = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        port = proxy.sockets[0].getsockname()[1]
+        for name in ("https_proxy", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+
+        async with proxy, connected(None, key=TOKEN) as model:
+            with pytest.raises(ModelUnavailable, match=r"router\.huggingface\.co"):
+                await answer(model)
+
+        assert asked == [b"CONNECT router.huggingface.co:443 HTTP/1.1\r\n"]
+
+    @pytest.mark.process
+    async def test_no_token_of_this_machine_reaches_a_server_of_ones_own(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "token").write_text(TOKEN)
+        script = f"""
+import asyncio, json, sys
+import huggingface_hub
+from bot.model.client import connect
+from bot.domain import Message
+
+async def main():
+    async with connect(
+        model="m", base_url=sys.argv[1], api_key="", max_tokens=9, temperature=None, top_p=None,
+        idle_timeout=5, total_timeout=5,
+    ) as model:
+        print("".join([delta async for delta in model.stream([Message("user", "Hello")])]))
+
+assert huggingface_hub.get_token() == {TOKEN!r}
+asyncio.run(main())
+"""
+        variables = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+        variables.pop("HF_TOKEN", None)
+        async with ModelEmulator() as emulator:
+            for added in ({}, {"HF_TOKEN": TOKEN}):
+                done = await asyncio.to_thread(
+                    subprocess.run,
+                    [sys.executable, "-c", script, emulator.url],
+                    env={**variables, **added},
+                    capture_output=True,
+                    text=True,
+                    timeout=10,
+                    check=False,
+                )
+                assert done.stdout == "You said: Hello\n", done.stderr
+
+        for asked in emulator.requests:
+            assert asked.headers["Authorization"] == "Bearer -"
+            assert TOKEN not in json.dumps([dict(asked.headers), asked.body])

@@ -1,0 +1,188 @@
+"""What a model server may send for one answer, and what the bot takes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bot.domain import Message
+from bot.errors import AnswerCut, EmptyAnswer, ModelError, ModelUnavailable
+from bot.model.client import ChatModel, connect
+
+PROMPT = [Message("user", "What is a secret question?")]
+MAX_TOKENS = 50
+MOST = 2000  # characters; many more than 50 tokens can be
+END = b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+
+
+def an_event(text: str, *, field: str = "content") -> bytes:
+    return b"data: " + json.dumps({"choices": [{"delta": {field: text}}]}).encode() + b"\n\n"
+
+
+@asynccontextmanager
+async def saying(
+    pieces: Sequence[bytes], *, again: bool, encoding: str = "identity"
+) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """Answer with these pieces, `again` and again; yields the address, and who has hung up."""
+    hung_up = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"Content-Type: text/event-stream\r\nContent-Encoding: {encoding}\r\n"
+        writer.write(f"HTTP/1.1 200 OK\r\n{head}Connection: close\r\n\r\n".encode())
+        try:
+            while True:
+                for piece in pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                if not again:
+                    break
+        except OSError:
+            hung_up.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield "http://{}:{}/v1".format(*server.sockets[0].getsockname()), hung_up
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[ChatModel]:
+    async with connect(
+        model="mistral",
+        base_url=url,
+        api_key="",
+        max_tokens=MAX_TOKENS,
+        temperature=None,
+        top_p=None,
+        idle_timeout=20.0,
+        total_timeout=20.0,
+    ) as model:
+        yield model
+
+
+async def heard(model: ChatModel) -> tuple[str, ModelError | None]:
+    """Return all that was said, and how it ended."""
+    said = ""
+    try:
+        async for delta in model.stream(PROMPT):
+            said += delta
+    except ModelError as error:
+        return said, error
+    return said, None
+
+
+class Turns:
+    """Counts what the event loop does for others, and the most that happened meanwhile."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.most = 0
+        self._since = 0
+
+    def count(self) -> None:
+        self._since += 1
+        self.most = max(self.most, self._since)
+
+    async def tick(self) -> None:
+        while True:
+            self.times += 1
+            self._since = 0
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [an_event("word "), an_event("x") * 1000, an_event("x" * 900_000), an_event("\n\n.")],
+    ids=["words", "letters", "one large event", "lines"],
+)
+async def test_an_answer_without_an_end_is_cut_like_one_that_reached_max_tokens(
+    piece: bytes,
+) -> None:
+    async with saying([piece], again=True) as (url, hung_up), connected(url) as model:
+        said, error = await heard(model)
+        async with asyncio.timeout(20):
+            await hung_up.wait()
+
+    assert type(error) is AnswerCut
+    assert MAX_TOKENS < len(said) < MOST
+
+
+@pytest.mark.parametrize("text", [" ", "\n" * 9000, "\u200b", "\x00"])
+async def test_white_space_without_an_end_is_no_answer(text: str) -> None:
+    async with saying([an_event(text)], again=True) as (url, hung_up), connected(url) as model:
+        said, error = await heard(model)
+        async with asyncio.timeout(20):
+            await hung_up.wait()
+
+    assert (said, type(error)) == ("", EmptyAnswer)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        an_event("hm" * 30_000, field="reasoning_content"),
+        b": still at work " + b"." * 60_000 + b"\n\n",
+        b'data: {"choices": [], "said": "' + b"." * 60_000 + b'"}\n\n',
+    ],
+    ids=["thoughts", "comments", "other fields"],
+)
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_stream_without_text_is_not_read_for_ever(piece: bytes, begun: bool) -> None:
+    pieces = [an_event("Well, ")] if begun else []
+    async with saying([*pieces, piece * 300], again=False) as (url, _), connected(url) as model:
+        short = await heard(model)
+    async with saying([piece], again=True) as (url, hung_up), connected(url) as model:
+        _, error = await heard(model)
+        async with asyncio.timeout(20):
+            await hung_up.wait()
+
+    # The first was 18 MB, and ended without an end.
+    assert (short[0], type(short[1])) == ("Well, " * begun, ModelUnavailable)
+    assert "broke the answer off" in str(short[1])
+    assert type(error) is ModelUnavailable
+    assert "MB" in str(error)
+
+
+# Each has no more than 50 tokens in the vocabulary of its kind that needs fewest.
+@pytest.mark.parametrize(
+    "text",
+    ["internationalization " * 32, (" " * 30 + "|" + " " * 30 + "|\n") * 9, "x" + "-" * 800],
+    ids=["long words", "a diagram", "a run"],
+)
+async def test_no_text_that_so_many_tokens_may_be_is_cut(text: str) -> None:
+    async with saying([an_event(text), END], again=False) as (url, _), connected(url) as model:
+        said, error = await heard(model)
+
+    assert (said, error) == (text, None)
+
+
+async def test_many_small_events_leave_the_loop_to_others() -> None:
+    turns = Turns()
+    async with saying([an_event("x") * 800, END], again=False) as (url, _), connected(url) as model:
+        ticking = asyncio.create_task(turns.tick())
+        async for _ in model.stream(PROMPT):
+            turns.count()
+        ticking.cancel()
+
+    assert turns.most <= 100
+
+
+async def test_a_compressed_stream_leaves_the_loop_to_others() -> None:
+    turns = Turns()
+    small = zlib.compress((b":" + b"." * 1000 + b"\n") * 60_000)
+    async with (
+        saying([small, END], again=False, encoding="deflate") as (url, _),
+        connected(url) as model,
+    ):
+        asking = asyncio.create_task(heard(model))
+        ticking = asyncio.create_task(turns.tick())
+        _, error = await asking
+        ticking.cancel()
+
+    assert isinstance(error, ModelError)
+    assert turns.times > 60

@@ -1,0 +1,155 @@
+"""What servers say of a prompt that is too long, and the figures in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bot.domain import Json
+from bot.errors import PromptTooLong
+from bot.model.context_errors import Figures, figures
+from bot.model.server import ModelServer
+
+SERVER = ModelServer(url="http://127.0.0.1:1/v1", key="k", model="m", own=True)
+SAID: dict[str, tuple[Json, Figures]] = {
+    "llama.cpp": (
+        {
+            "code": 400,
+            "message": "request (3017 tokens) exceeds the available context size (512 tokens), try"
+            " increasing it",
+            "type": "exceed_context_size_error",
+            "n_prompt_tokens": 3017,
+            "n_ctx": 512,
+        },
+        Figures(512, 3017),
+    ),
+    "llama.cpp, older": (
+        {"message": "the request (90 tokens) exceeds the available context size (64 tokens)"},
+        Figures(64, 90),
+    ),
+    "vLLM 0.4": (
+        {
+            "message": "This model's maximum context length is 16384 tokens. However, you requested"
+            " 122946 tokens (112946 in the messages, 10000 in the completion). Please reduce the"
+            " length of the messages or completion.",
+            "type": "BadRequestError",
+        },
+        Figures(16384, 112946, 10000),
+    ),
+    "vLLM 0.16": (
+        {
+            "message": "You passed 5000 input tokens and requested 1024 output tokens. However, the"
+            " model's context length is only 4096 tokens, resulting in a maximum input length of"
+            " 3072 tokens."
+        },
+        Figures(4096, 5000, 1024),
+    ),
+    "vLLM, a longer prompt": (
+        {
+            "message": "The decoder prompt (length 5000) is longer than the maximum model length of"
+            " 4096. Make sure that `max_model_len` is no smaller."
+        },
+        Figures(4096, 5000),
+    ),
+    "vLLM 0.6": (
+        {
+            "message": "The prompt (total length 25938) is too long to fit into the model (context"
+            " length 4096)."
+        },
+        Figures(4096, 25938),
+    ),
+    "SGLang": (
+        {
+            "message": "Requested token count exceeds the model's maximum context length of 262144"
+            " tokens. You requested a total of 337844 tokens: 206772 tokens from the input messages"
+            " and 131072 tokens for the completion."
+        },
+        Figures(262144, 206772, 131072),
+    ),
+    "SGLang, a longer prompt": (
+        {
+            "message": "The input (5000 tokens) is longer than the model's context length (4096"
+            " tokens)."
+        },
+        Figures(4096, 5000),
+    ),
+    "text-generation-inference": (
+        {
+            "message": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048."
+            " Given: 1244 `inputs` tokens and 1000 `max_new_tokens`"
+        },
+        Figures(2048, 1244, 1000),
+    ),
+    "text-generation-inference, a longer prompt": (
+        {
+            "message": "Input validation error: `inputs` must have less than 1024 tokens."
+            " Given: 5000"
+        },
+        Figures(1024, 5000),
+    ),
+    "OpenAI": (
+        {
+            "message": "This model's maximum context length is 4097 tokens. However, your messages"
+            " resulted in 7575 tokens. Please reduce the length of the messages.",
+            "code": "context_length_exceeded",
+        },
+        Figures(4097, 7575),
+    ),
+    "Mistral": (
+        {
+            "message": "Prompt contains 300000 tokens, too large for model with 131072 maximum"
+            " context length"
+        },
+        Figures(131072, 300000),
+    ),
+    "Fireworks": (
+        {"message": "The prompt is too long: 5,000, model maximum context length: 4,096"},
+        Figures(4096, 5000),
+    ),
+    "Groq": (
+        {
+            "message": "Please reduce the length of the messages or completion.",
+            "code": "context_length_exceeded",
+        },
+        Figures(),
+    ),
+    "LM Studio": (
+        {"message": "The number of tokens to keep is greater than the context length."},
+        Figures(),
+    ),
+}
+
+
+@pytest.mark.parametrize("server", SAID)
+def test_a_refusal_is_understood_with_its_figures(server: str) -> None:
+    said, expected = SAID[server]
+    assert isinstance(said, dict)
+
+    error = SERVER.event({"error": said})
+
+    assert figures(said) == expected
+    assert isinstance(error, PromptTooLong)
+    assert (error.context, error.used, error.reserved) == (
+        expected.context,
+        expected.used,
+        expected.answer,
+    )
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"message": None}, {"message": "context length is " + "9" * 400}, {"n_ctx": "x"}]
+)
+def test_strange_figures_are_no_obstacle(said: dict[str, Json]) -> None:
+    assert figures(said).used is None
+
+
+@pytest.mark.parametrize(
+    ("context", "reserved", "room"),
+    [(None, None, None), (4096, 1024, 3072), (4096, None, 3596), (512, None, 128)],
+)
+def test_the_room_for_a_prompt_leaves_some_for_the_answer(
+    context: int | None, reserved: int | None, room: int | None
+) -> None:
+    error = PromptTooLong("too long")
+    error.context, error.reserved = context, reserved
+
+    assert error.room(answer=500) == room

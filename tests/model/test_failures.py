@@ -1,0 +1,333 @@
+"""Each failure of the table, by a server that really fails so, and the table in the docs."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from bot.domain import Message
+from bot.errors import CannotStart, ModelError
+from bot.model import huggingface
+from bot.model.circuit_breaker import is_passing
+from bot.model.client import ChatModel
+from bot.model.failures import FAILURES, Failure
+from bot.model.server import ModelServer
+from bot.model.transport import open_pool
+from tests.emulators.model import ModelEmulator
+
+ASK = "POST /v1/chat/completions"
+KEY = "hf_thisMustNotBeTold"  # made up
+PROMPT = [Message("user", "What is a secret question?")]
+DOCS = Path(__file__).parents[2] / "docs" / "operating.md"
+
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+
+
+def _status(status: int) -> Callable[[ModelEmulator], object]:
+    return lambda emulator: emulator.fail(ASK, status=status)
+
+
+def _long(emulator: ModelEmulator) -> None:
+    emulator.context = 3
+
+
+def _mute(emulator: ModelEmulator) -> None:
+    emulator.answer = ""
+
+
+def _thoughtful(emulator: ModelEmulator) -> None:
+    emulator.answer, emulator.finish_reason = "", "length"
+
+
+def _slow(emulator: ModelEmulator) -> None:
+    emulator.answer, emulator.delay = "on and " * 100, 0.05
+
+
+# How the emulated server fails so; nothing where it is not even asked.
+WAYS: dict[str, Callable[[ModelEmulator], object] | None] = {
+    "401": lambda it: it.fail_as("wrong key"),
+    "402": lambda it: it.fail_as("no credit"),
+    "403": lambda it: it.fail_as("forbidden token"),
+    "gated": lambda it: it.fail_as("gated model"),
+    "404": lambda it: it.fail_as("unsupported model"),
+    "413": _long,
+    "422": lambda it: it.fail_as("invalid", times=2),
+    "429": lambda it: it.fail_as("too many requests"),
+    "503": lambda it: it.fail_as("loading"),
+    "3xx": lambda it: it.fail(ASK, status=301, headers={"Location": "https://example.com/"}),
+    "page": lambda it: it.fail(ASK, status=200, body="<!doctype html>", headers=HTML),
+    "4xx": _status(418),
+    "5xx": _status(502),
+    "unreachable": None,
+    "certificate": None,
+    "plain": None,
+    "tls": None,
+    "closed": lambda it: it.fail_as("end before headers", times=2),
+    "cut": lambda it: it.fail_as("reset in the stream"),
+    "endless": lambda it: it.fail_as("end without done"),
+    "event": lambda it: it.fail(ASK, "error_event", at_delta=1, body={"error": "It broke."}),
+    "garbage": lambda it: it.fail_as("half a line"),
+    "silence": lambda it: it.fail_as("silence in the stream"),
+    "slow": _slow,
+    "empty": _mute,
+    "thought": _thoughtful,
+    "offline": None,
+}
+
+
+async def told(url: str, *, own: bool) -> ModelError:
+    server = ModelServer(url=url, key=KEY, model="org/model:fast", own=own)
+    async with open_pool(server) as pool:
+        model = ChatModel(
+            server=server,
+            pool=pool,
+            max_tokens=50,
+            temperature=None,
+            top_p=None,
+            idle_timeout=0.3,
+            total_timeout=1.0,
+        )
+        with pytest.raises(ModelError) as raised:
+            _ = [delta async for delta in model.stream(PROMPT)]
+    return raised.value
+
+
+def cure(failure: Failure, *, own: bool) -> str:
+    text = failure.cure if own else failure.router or failure.cure
+    return text.format(model="org/model")
+
+
+def is_told(error: ModelError, name: str, *, own: bool) -> None:
+    """Check an error and its line for the operator against the table."""
+    assert type(error) is FAILURES[name].error
+    assert error.apology != ModelError.apology
+    assert cure(FAILURES[name], own=own) in str(error)
+    assert "\n" not in str(error)
+    assert KEY not in str(error)
+    assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way])
+async def test_a_server_that_fails_so_is_told_with_its_cure(name: str, own: bool) -> None:
+    flavour = "llama.cpp" if name == "413" else "router"
+    async with ModelEmulator(flavour=flavour) as emulator:  # type: ignore[arg-type]
+        emulator.models = ["org/model"]
+        way = WAYS[name]
+        assert way is not None
+        way(emulator)
+
+        is_told(await told(emulator.url, own=own), name, own=own)
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_server_that_is_not_there_is_told_with_its_cure(own: bool) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+
+        is_told(await told(url, own=own), "unreachable", own=own)
+
+
+def a_certificate(folder: Path) -> ssl.SSLContext:
+    """Return what a server with a certificate of its own speaks, which is at folder/own.pem."""
+    if not shutil.which("openssl"):
+        pytest.skip("the program openssl, which makes a certificate, is not installed")
+    key, own = folder / "key.pem", folder / "own.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1"
+        f" -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {own}"
+    )
+    subprocess.run(shlex.split(command), check=True, capture_output=True)
+    speaks = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    speaks.load_cert_chain(own, key)
+    return speaks
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_certificate_that_is_not_trusted_is_told_with_its_cure(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ModelEmulator(flavour="router", tls=a_certificate(tmp_path)) as emulator:
+        emulator.models, emulator.answer = ["org/model"], ""
+        error = await told(emulator.url, own=own)
+        asked = list(emulator.requests)
+        # The cure cures.
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "own.pem"))
+        cured = await told(emulator.url, own=own)
+
+    is_told(error, "certificate", own=own)
+    assert "(self-signed certificate)" in str(error)
+    assert not is_passing(error), "nobody waits for what an operator has to mend"
+    assert asked == []
+    is_told(cured, "empty", own=own)
+
+
+async def test_the_start_names_a_certificate_that_is_not_trusted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "bot.model.huggingface")
+    async with ModelEmulator(flavour="router", tls=a_certificate(tmp_path)) as emulator:
+        await huggingface.foretell(
+            models=["org/model"], key=KEY, router=emulator.url, hub=emulator.root
+        )
+
+    assert FAILURES["certificate"].router in caplog.text
+
+
+@pytest.mark.parametrize("made", [False, True])
+async def test_a_file_without_certificates_stops_the_start(
+    made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "none.pem"
+    if made:
+        file.write_text("no certificate")
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with pytest.raises(CannotStart, match="SSL_CERT_FILE"):
+        await told("https://127.0.0.1:1/v1", own=True)
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_https_where_http_is_spoken_is_told_with_its_cure(own: bool) -> None:
+    async with ModelEmulator(flavour="router") as emulator:
+        error = await told(emulator.url.replace("http:", "https:"), own=own)
+
+    is_told(error, "plain", own=own)
+    assert not is_passing(error), "nobody waits for what an operator has to mend"
+
+
+async def test_http_where_https_is_spoken_is_told_with_its_cure(tmp_path: Path) -> None:
+    async with ModelEmulator(flavour="router", tls=a_certificate(tmp_path)) as emulator:
+        error = await told(emulator.url.replace("https:", "http:"), own=True)
+        asked = list(emulator.requests)
+        emulator.unknown.clear()
+
+    is_told(error, "tls", own=True)
+    assert not is_passing(error), "nobody waits for what an operator has to mend"
+    assert asked == []
+
+
+@contextmanager
+def saying(said: bytes, *, tls: ssl.SSLContext | None) -> Iterator[str]:
+    """Say these bytes to who speaks no TLS, and speak it, where it can be spoken, to who does."""
+
+    def serve() -> None:
+        with suppress(OSError):  # closed
+            while True:
+                talk = door.accept()[0]
+                with suppress(OSError), talk:
+                    if talk.recv(1, socket.MSG_PEEK) == b"\x16" and tls:
+                        with tls.wrap_socket(talk, server_side=True) as secured:
+                            secured.recv(65_536)
+                            secured.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                    elif talk.recv(65_536):
+                        talk.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield "http://{}:{}/v1".format(*door.getsockname())
+        door.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+# What servers of TLS say to who does not speak it: an alert, nginx's words, Go's.
+SPEAK_TLS = (
+    b"\x15\x03\x01\x00\x02\x02\x46",
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n"
+    b"<title>400 The plain HTTP request was sent to HTTPS port</title>",
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+)
+
+
+@pytest.mark.parametrize("said", SPEAK_TLS)
+async def test_who_says_that_it_speaks_tls_and_does_is_believed(
+    said: bytes, tmp_path: Path
+) -> None:
+    with saying(said, tls=a_certificate(tmp_path)) as url:
+        is_told(await told(url, own=True), "tls", own=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "name"), list(zip(SPEAK_TLS, ("garbage", "4xx", "4xx"), strict=True))
+)
+async def test_who_only_says_that_it_speaks_tls_is_not_believed(said: bytes, name: str) -> None:
+    with saying(said, tls=None) as url:
+        is_told(await told(url, own=True), name, own=True)
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"SSH-2.0-OpenSSH_9.9\r\n",
+        b"-ERR unknown command 'POST'\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_told_with_its_cure(said: bytes, own: bool) -> None:
+    with saying(said, tls=None) as url:
+        is_told(await told(url, own=own), "garbage", own=own)
+
+
+async def test_offline_mode_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    async with ModelEmulator(flavour="router") as emulator:
+        error = await told(emulator.url, own=False)
+
+    is_told(error, "offline", own=False)
+    assert not is_passing(error), "nobody waits for what an operator has to mend"
+    assert emulator.requests == []
+
+
+def test_each_failure_of_the_table_has_its_way() -> None:
+    assert WAYS.keys() == FAILURES.keys()
+
+
+def test_each_cure_names_what_can_be_set_or_done() -> None:
+    words = (
+        "HF_",
+        "MODEL_",
+        "MAX_TOKENS",
+        "CONTEXT_TOKENS",
+        "REPLY_TIMEOUT",
+        "HTTPS_PROXY",
+        "SSL_",
+    )
+    for failure in FAILURES.values():
+        for text in (failure.cure, failure.router or failure.cure):
+            assert any(word in text for word in (*words, "https://", "server's log")), text
+
+
+def row(failure: Failure) -> str:
+    """Return a failure's line in the docs."""
+    again = "yes" if is_passing(failure.error("")) else "no"
+    cells = (
+        failure.when,
+        f"`{failure.error.__name__}`",
+        failure.error.apology,
+        again,
+        failure.cure,
+        failure.router or failure.cure,
+    )
+    return f"| {' | '.join(cells)} |".replace("{model}", "MODEL")
+
+
+def test_the_docs_have_each_failure_as_it_is() -> None:
+    lines = DOCS.read_text(encoding="utf-8").splitlines()
+    head = next(n for n, line in enumerate(lines) if line.startswith("| what happens | error"))
+    table = lines[head + 2 : head + 2 + len(FAILURES)]
+
+    assert table == [row(failure) for failure in FAILURES.values()]
+    assert not lines[head + 2 + len(FAILURES)].startswith("|")

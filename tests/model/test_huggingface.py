@@ -1,0 +1,256 @@
+"""What an operator reads at the start about models at Hugging Face."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+
+from bot.app.assistant import a_mind
+from bot.model import huggingface
+from config.settings import Settings
+from tests.emulators.model import ModelEmulator
+
+TOKEN = "hf_thisMustNotBeTold"  # made up
+NAMES = ("org/chosen", "org/second")
+
+
+async def line(
+    emulator: ModelEmulator, caplog: pytest.LogCaptureFixture, *names: str
+) -> tuple[int, str]:
+    """Return the one line that is logged, and how serious it is."""
+    caplog.set_level(logging.INFO, "bot.model.huggingface")
+    await huggingface.foretell(
+        models=names or NAMES, key=TOKEN, router=emulator.url, hub=emulator.root
+    )
+    (record,) = [record for record in caplog.records if record.name == "bot.model.huggingface"]
+    said = record.getMessage()
+    assert TOKEN not in said
+    assert "\n" not in said
+    return record.levelno, said
+
+
+def a_router(*models: str) -> ModelEmulator:
+    emulator = ModelEmulator(flavour="router")
+    emulator.models = models or NAMES
+    return emulator
+
+
+async def test_a_model_that_is_served_is_told_with_its_providers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with a_router() as emulator:
+        emulator.providers = {"novita": "live", "together": "live", "groq": "error"}
+        told = await line(emulator, caplog)
+
+    assert told == (logging.INFO, "org/chosen is served by novita, together")
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("org/chosen:novita", "org/chosen:novita is served by novita"),
+        ("org/chosen:fastest", "org/chosen:fastest is served by novita, together"),
+        ("org/chosen:groq", "Nobody serves org/chosen:groq at Hugging Face: set MODEL_ID"),
+    ],
+)
+async def test_a_provider_or_a_policy_may_be_named(
+    name: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_router() as emulator:
+        emulator.providers = {"novita": "live", "together": "live"}
+        _, told = await line(emulator, caplog, name)
+
+    assert told.startswith(said)
+
+
+async def test_a_model_that_nobody_serves_is_told_with_the_one_that_will_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with a_router("org/second") as emulator:
+        told = await line(emulator, caplog)
+
+    why = "Nobody serves org/chosen at Hugging Face"
+    assert told == (
+        logging.WARNING,
+        f"{why}: org/second answers for it, served by emulated",
+    )
+
+
+async def test_where_no_model_is_served_the_settings_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with a_router("org/other") as emulator:
+        level, said = await line(emulator, caplog)
+
+    assert level == logging.WARNING
+    assert "none of MODEL_FALLBACKS is served: set MODEL_ID or MODEL_FALLBACKS" in said
+
+
+async def test_a_model_whose_providers_are_not_well_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with a_router() as emulator:
+        emulator.providers = {"novita": "error"}
+        _, said = await line(emulator, caplog, "org/chosen")
+
+    assert said.startswith("org/chosen failed the last check at novita: set MODEL_ID")
+
+
+async def test_a_token_that_is_none_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async with a_router() as emulator:
+        emulator.api_key = "hf_another"
+        level, said = await line(emulator, caplog)
+
+    assert level == logging.WARNING
+    assert said.startswith("Hugging Face does not accept the token: set HF_TOKEN")
+
+
+@pytest.mark.parametrize("granted", [(), ("repo.content.read",)])
+async def test_a_token_without_the_permission_is_told(
+    granted: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_router() as emulator:
+        emulator.permissions = granted
+        level, said = await line(emulator, caplog)
+
+    assert level == logging.WARNING
+    assert 'allow it "Make calls to Inference Providers"' in said
+
+
+async def test_a_token_with_the_permission_is_no_trouble(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with a_router() as emulator:
+        emulator.permissions = ("repo.content.read", "inference.serverless.write")
+        level, _ = await line(emulator, caplog)
+
+    assert level == logging.INFO
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "[]",
+        "null",
+        '{"providers": 5}',
+        '{"data": {"providers": [1, {}]}}',
+        "<html>",
+        "[" * 65_000,
+    ],
+)
+async def test_no_answer_is_too_strange(body: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with a_router() as emulator:
+        emulator.fail("GET ", status=200, body=body, times=3)
+        level, _ = await line(emulator, caplog)
+
+    assert level == logging.WARNING
+
+
+async def test_a_providers_name_forges_no_line(caplog: pytest.LogCaptureFixture) -> None:
+    evil = ("novita\nCRITICAL: all is lost", "\x1b[31mred", "x" * 1000, 5, None)
+    providers = [{"provider": name, "status": "live"} for name in (*evil, "groq")]
+    async with a_router() as emulator:
+        emulator.fail("GET /v1/models", status=200, body={"providers": providers})
+        _, said = await line(emulator, caplog)
+
+    assert said == "org/chosen is served by groq"
+
+
+async def test_no_more_of_an_answer_is_kept_than_it_can_need(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with a_router() as emulator:
+        body = '{"providers": [{"provider": "novita", "status": "live"}]}'.rjust(5_000_000)
+        emulator.fail("GET /v1/models", status=200, body=body)
+        level, _ = await line(emulator, caplog, "org/chosen")
+
+    assert level == logging.WARNING
+
+
+@pytest.mark.parametrize("status", [302, 401, 429, 500, 503])
+async def test_a_router_that_fails_says_nothing_of_the_model(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_router() as emulator:
+        emulator.fail("GET /v1/models", status=status, times=2)
+        _, said = await line(emulator, caplog)
+
+    assert said.startswith(
+        f"127.0.0.1 does not say who serves org/chosen: it answers HTTP {status}"
+    )
+
+
+async def test_a_hub_that_fails_hides_nothing_of_the_model(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with a_router() as emulator:
+        emulator.fail("whoami", "reset", times=2)
+        _, said = await line(emulator, caplog)
+
+    assert said == "org/chosen is served by emulated"
+
+
+async def test_a_router_that_is_silent_is_told_in_the_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface, "_SECONDS", 0.2)
+    async with a_router() as emulator:
+        emulator.fail("GET /v1/models", "hang", times=2)
+        _, said = await line(emulator, caplog)
+
+    assert "cannot be asked who serves org/chosen (TimeoutError)" in said
+
+
+async def test_a_router_that_cannot_be_reached_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async with a_router() as emulator:
+        await emulator.refuse_connections()
+        _, said = await line(emulator, caplog)
+
+    assert said.endswith("is this machine online, or does it need a proxy (HTTPS_PROXY)?")
+
+
+@pytest.fixture
+def silent_proxy(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
+    """A proxy before all the world that takes connections and says nothing."""
+    proxy = socket.create_server(("127.0.0.1", 0))
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    return proxy
+
+
+async def test_the_start_does_not_wait_for_the_router(silent_proxy: socket.socket) -> None:
+    settings = Settings(hf_token=TOKEN)
+    with silent_proxy:
+        began = time.monotonic()
+        async with a_mind(settings, frozenset(("worker",)), asyncio.Event()) as mind:
+            took = time.monotonic() - began
+            silent_proxy.settimeout(5)
+            # It is asked meanwhile.
+            asked, _ = await asyncio.to_thread(silent_proxy.accept)
+            asked.close()
+
+    assert mind.model.name == settings.model_id
+    assert took < 1
+    assert time.monotonic() - began < 5
+
+
+async def test_a_server_of_ones_own_is_asked_nothing(silent_proxy: socket.socket) -> None:
+    async with ModelEmulator() as emulator, AsyncExitStack() as stack:
+        stack.enter_context(silent_proxy)
+        settings = Settings(hf_token=TOKEN, model_url=emulator.url)
+        async with a_mind(settings, frozenset(("worker",)), asyncio.Event()):
+            silent_proxy.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                await asyncio.to_thread(silent_proxy.accept)
+
+    assert emulator.requests == []
+    assert emulator.unknown == []

@@ -1,0 +1,234 @@
+"""What /metrics tells of the models."""
+
+from __future__ import annotations
+
+import time
+from contextlib import aclosing
+
+import aiohttp
+import pytest
+from prometheus_client import REGISTRY
+
+from bot.domain import Message
+from bot.errors import AnswerCut, ModelError, PromptRefused, PromptTooLong
+from bot.model.client import ChatModel
+from bot.model.metrics import Numbers
+from bot.model.server import ModelServer
+from bot.model.transport import open_pool
+from tests.emulators.model import ModelEmulator
+
+ASK = "POST /v1/chat/completions"
+PROMPT = [Message("user", "What is it?")]
+SAID = "You said: What is it?"
+
+
+def number(name: str, model: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"parley_model_{name}", {"model": model, **labels}) or 0.0
+
+
+def tokens(model: str) -> tuple[float, float]:
+    read, written = (number("tokens_total", model, direction=it) for it in ("in", "out"))
+    return read, written
+
+
+def a_model(server: ModelServer, pool: aiohttp.ClientSession) -> ChatModel:
+    return ChatModel(
+        server=server,
+        pool=pool,
+        max_tokens=50,
+        temperature=None,
+        top_p=None,
+        idle_timeout=2.0,
+        total_timeout=5.0,
+    )
+
+
+async def words(model: ChatModel) -> str:
+    return "".join([delta async for delta in model.stream(PROMPT)])
+
+
+async def answer(emulator: ModelEmulator, name: str, *, times: int = 1) -> str:
+    """Return what a model of this name says; the name is the test's own, for counters only rise."""
+    server = ModelServer(url=emulator.url, key="-", model=name, own=True)
+    async with open_pool(server) as pool:
+        model = a_model(server, pool)
+        return [await words(model) for _ in range(times)][-1]
+
+
+async def test_tokens_are_those_that_the_server_counted() -> None:
+    async with ModelEmulator() as emulator:
+        assert await answer(emulator, "counted", times=2) == SAID
+
+    assert emulator.requests[0].body["stream_options"] == {"include_usage": True}
+    # "What is it?" within the template, and "You said: What is it?", marks and all.
+    assert tokens("counted") == (2 * 10, 2 * 7)
+
+
+async def test_a_server_that_tells_no_count_is_not_counted() -> None:
+    async with ModelEmulator() as emulator:
+        emulator.finish_reason = None
+        emulator.done = 'data: {"choices": [], "usage": null}\n\ndata: [DONE]'
+        emulator.refuses = ["stream_options"]
+        assert await answer(emulator, "uncounted") == SAID
+
+    assert tokens("uncounted") == (0, 0)
+    assert number("tokens_per_second_count", "uncounted") == 0
+    assert number("first_token_seconds_count", "uncounted") == 1
+
+
+@pytest.mark.parametrize("names_it", [True, False])
+async def test_a_server_that_does_not_know_the_field_is_asked_without_it_from_then_on(
+    names_it: bool,
+) -> None:
+    async with ModelEmulator() as emulator:
+        emulator.refuses, emulator.names_them = ["stream_options"], names_it
+        assert await answer(emulator, "strict", times=2) == SAID
+
+    assert ["stream_options" in asked.body for asked in emulator.requests] == [True, False, False]
+    assert number("failures_total", "strict", kind="UsageRefused") == 0
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_refusal_of_the_plain_request_is_told_as_what_it_is(status: int) -> None:
+    async with ModelEmulator() as emulator:
+        emulator.fail(ASK, status=422)
+        emulator.fail(ASK, status=status, body={"error": {"code": "context_length_exceeded"}})
+        with pytest.raises(PromptTooLong):
+            await answer(emulator, "refused")
+        assert await answer(emulator, "refused") == SAID
+
+    # Nothing is learnt of the field from it.
+    assert ["stream_options" in asked.body for asked in emulator.requests] == [True, False, True]
+
+
+async def test_a_server_that_has_taken_the_field_is_asked_once() -> None:
+    async with ModelEmulator() as emulator:
+        server = ModelServer(url=emulator.url, key="-", model="taken", own=True)
+        async with open_pool(server) as pool:
+            model = a_model(server, pool)
+            assert await words(model) == SAID
+            emulator.fail(ASK, status=422)
+            with pytest.raises(PromptRefused):
+                await words(model)
+            assert await words(model) == SAID
+
+    assert ["stream_options" in asked.body for asked in emulator.requests] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "context_length_exceeded"),
+        (400, "model_not_supported"),
+        (401, "x"),
+        (404, "x"),
+        (413, "x"),
+        (418, "x"),
+        (500, "x"),
+    ],
+)
+async def test_another_refusal_is_not_asked_again(status: int, code: str) -> None:
+    async with ModelEmulator() as emulator:
+        emulator.models = ("one", "another")
+        emulator.fail(ASK, status=status, body={"error": {"code": code}}, times=2)
+        with pytest.raises(ModelError):
+            await answer(emulator, "refused")
+
+    assert len(emulator.requests) == 1
+
+
+async def test_a_refusal_that_repeats_the_question_changes_nothing() -> None:
+    echo = {"detail": [{"msg": "bad", "input": '{"stream_options": 1}'}]}
+    async with ModelEmulator() as emulator:
+        emulator.fail(ASK, status=422, body=echo, times=2)
+        server = ModelServer(url=emulator.url, key="-", model="echoed", own=True)
+        async with open_pool(server) as pool:
+            model = a_model(server, pool)
+            with pytest.raises(PromptRefused) as refused:
+                await words(model)
+            assert await words(model) == SAID
+
+    assert type(refused.value) is PromptRefused
+    asked = ["stream_options" in asked.body for asked in emulator.requests]
+    assert asked == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        '{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}',
+        # With every event, or beside the last words: the last is right.
+        '{"choices": [{"delta": {}, "finish_reason": "stop"}],'
+        ' "usage": {"prompt_tokens": 3, "completion_tokens": 2}}\n\n'
+        'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}',
+    ],
+)
+async def test_a_count_may_come_after_the_end_of_the_text(usage: str) -> None:
+    name = f"late {len(usage)}"
+    async with ModelEmulator() as emulator:
+        emulator.refuses = ["stream_options"]
+        emulator.done = f"data: {usage}\n\ndata: [DONE]"
+        await answer(emulator, name)
+
+    assert tokens(name) == (3, 5)
+
+
+@pytest.mark.parametrize("usage", ["[]", '"no"', '{"prompt_tokens": "3"}', "{{", "null"])
+async def test_no_count_is_too_strange(usage: str) -> None:
+    async with ModelEmulator() as emulator:
+        emulator.refuses = ["stream_options"]
+        emulator.done = f'data: {{"choices": [], "usage": {usage}}}\n\ndata: [DONE]'
+
+        assert await answer(emulator, "strange") == SAID
+
+    assert tokens("strange") == (0, 0)
+
+
+async def test_the_first_token_and_the_speed_are_measured() -> None:
+    async with ModelEmulator() as emulator:
+        emulator.answer, emulator.chunk = "one two three four five", 4
+        emulator.first_delay, emulator.delay = 0.3, 0.05
+        began = time.monotonic()
+        await answer(emulator, "timed")
+        took = time.monotonic() - began
+
+    first = number("first_token_seconds_sum", "timed")
+    assert 0.3 <= first < 1.5
+    assert number("first_token_seconds_bucket", "timed", le="0.25") == 0
+    # Four tokens after the first, in five pauses of 0.05 s.
+    assert 4 < number("tokens_per_second_sum", "timed") <= 16.5
+    assert first + 4 / number("tokens_per_second_sum", "timed") <= took
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, "ModelDenied"), (429, "ModelBusy"), (500, "ModelUnavailable")]
+)
+async def test_failures_are_counted_by_kind(status: int, kind: str) -> None:
+    async with ModelEmulator() as emulator:
+        emulator.fail(ASK, status=status)
+        with pytest.raises(ModelError):
+            await answer(emulator, "failing")
+
+    assert number("failures_total", "failing", kind=kind) == 1
+    assert number("first_token_seconds_count", "failing") == 0
+
+
+async def test_an_answer_that_is_stopped_or_cut_is_no_failure() -> None:
+    with pytest.raises(AnswerCut), Numbers("cut"):
+        raise AnswerCut("MAX_TOKENS")
+    async with ModelEmulator() as emulator:
+        server = ModelServer(url=emulator.url, key="-", model="stopped", own=True)
+        async with open_pool(server) as pool:
+            model = a_model(server, pool)
+            async with aclosing(model.stream(PROMPT)) as stream:
+                await anext(stream)
+
+    failed = [
+        sample
+        for metric in REGISTRY.collect()
+        for sample in metric.samples
+        if sample.name == "parley_model_failures_total"
+        and sample.labels["model"] in ("cut", "stopped")
+    ]
+    assert failed == []
+    assert number("first_token_seconds_count", "stopped") == 1

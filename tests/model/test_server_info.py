@@ -1,0 +1,542 @@
+"""What several kinds of server say of themselves, and the ways in which they want to be asked.
+
+The shapes are those of the servers' own words: llama.cpp's and `transformers serve`'s from running
+them; vLLM's from entrypoints/openai/models/protocol.py and its issue 2964; text-generation-
+inference's from docs/openapi.json; Ollama's from docs/openapi.yaml and docs/context-length.mdx;
+text-generation-webui's from extensions/openai/models.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from bot.domain import Json, Message
+from bot.errors import AnswerCut, ModelUnavailable, ModelUnknown, PromptRefused
+from bot.local.llama_cpp import serve
+from bot.model.client import ChatModel, connect
+from bot.model.server import ModelServer
+from bot.model.server_info import Offer, look
+from bot.model.transport import open_pool
+from tests.emulators.model import Flavour, ModelEmulator
+
+MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
+PROMPT = [Message("system", "Be brief."), Message("user", "Hello")]
+
+VLLM: dict[str, Json] = {
+    "GET /v1/models": {"data": [{"id": "google/gemma-2-2b-it", "max_model_len": 4096}]},
+}
+TGI: dict[str, Json] = {
+    "GET /v1/models": {"data": [{"id": "tgi-model", "owned_by": "tgi-model"}]},
+    "GET /info": {"model_id": "tgi-model", "max_input_tokens": 32767, "max_total_tokens": 32768},
+}
+TEXTGEN: dict[str, Json] = {
+    "GET /v1/models": {"data": [{"id": "a.gguf"}, {"id": "b.gguf"}]},
+    "GET /v1/internal/model/info": {"model_name": "b.gguf", "lora_names": []},
+}
+OLLAMA: dict[str, Json] = {
+    "GET /v1/models": {"data": [{"id": "gemma3:latest", "owned_by": "library"}]},
+    "GET /api/ps": {"models": []},
+    "POST /api/show": {
+        "parameters": "temperature 0.7\nstop <end>",
+        "model_info": {"general.architecture": "gemma3", "gemma3.context_length": 131072},
+    },
+}
+OLLAMA_CHOSEN: dict[str, Json] = OLLAMA | {
+    "POST /api/show": {"parameters": "temperature 0.7\nnum_ctx 16384", "model_info": {}},
+}
+OLLAMA_RUNNING: dict[str, Json] = OLLAMA_CHOSEN | {
+    "GET /api/ps": {"models": [{"name": "gemma3:latest", "context_length": 8192}]},
+}
+
+
+def ollama_with(parameters: str) -> dict[str, Json]:
+    return OLLAMA | {"POST /api/show": {"parameters": parameters, "model_info": {}}}
+
+
+@asynccontextmanager
+async def a_server(answers: Mapping[str, Json]) -> AsyncIterator[str]:
+    """Answer these calls, and everything else with a 404; yields the address."""
+
+    async def answer(request: web.Request) -> web.Response:
+        said = answers.get(f"{request.method} {request.path}")
+        return web.json_response(said) if said is not None else web.Response(status=404)
+
+    async with a_door(answer) as url:
+        yield url
+
+
+@asynccontextmanager
+async def a_door(answer: Handler) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        await runner.cleanup()
+
+
+async def offered(url: str, model: str = MISTRAL, key: str = "-") -> Offer:
+    return await look(ModelServer(url=url, key=key, model=model, own=True))
+
+
+def connected(url: str, model: str = MISTRAL) -> AbstractAsyncContextManager[ChatModel]:
+    return connect(
+        model=model,
+        base_url=url,
+        api_key="",
+        max_tokens=20,
+        temperature=0.0,
+        top_p=None,
+        idle_timeout=30,
+        total_timeout=60,
+    )
+
+
+async def answer(model: ChatModel, prompt: list[Message] = PROMPT) -> str:
+    said = ""
+    try:
+        async for delta in model.stream(prompt):
+            said += delta
+    except AnswerCut:
+        pass
+    return said
+
+
+class TestLooking:
+    @pytest.mark.parametrize(
+        ("answers", "name", "context"),
+        [
+            (VLLM, "google/gemma-2-2b-it", 4096),
+            (TGI, "tgi-model", 32768),
+            (TEXTGEN, None, None),
+            (OLLAMA, "gemma3:latest", 4096),
+            (OLLAMA_CHOSEN, "gemma3:latest", 16384),
+            (OLLAMA_RUNNING, "gemma3:latest", 8192),
+            (ollama_with("num_ctx 0"), "gemma3:latest", None),
+            (ollama_with(f"num_ctx {'9' * 12}"), "gemma3:latest", None),
+            (ollama_with(f"num_ctx {'9' * 5000}"), "gemma3:latest", None),
+            ({}, None, None),
+            ({"GET /v1/models": ["nonsense"]}, None, None),
+            ({"GET /v1/models": {"data": [7, {"id": None}]}}, None, None),
+        ],
+    )
+    async def test_each_kind_of_server_is_understood(
+        self, answers: Mapping[str, Json], name: str | None, context: int | None
+    ) -> None:
+        async with a_server(answers) as url:
+            offer = await offered(url)
+
+        assert (offer.name_for(MISTRAL), offer.context) == (name, context)
+
+    async def test_ollamas_names_may_be_said_without_a_tag(self) -> None:
+        models: list[Json] = [{"id": "gemma3:latest"}, {"id": "qwen3:0.6b"}]
+        async with a_server(OLLAMA_RUNNING | {"GET /v1/models": {"data": models}}) as url:
+            offer = await offered(url, "gemma3")
+
+        assert offer.name_for("gemma3") == "gemma3:latest"
+        assert offer.context == 8192
+
+    async def test_a_long_list_of_models_is_read_to_its_end(self) -> None:
+        models: list[Json] = [{"id": f"model-{n}", "about": "x" * 1000} for n in range(1000)]
+        async with a_server({"GET /v1/models": {"data": models}}) as url:
+            offer = await offered(url)
+
+        assert len(offer.models) == 1000
+
+    async def test_an_answer_without_an_end_is_not_read_to_it(self) -> None:
+        sent = 0
+
+        async def flood(request: web.Request) -> web.StreamResponse:
+            nonlocal sent
+            response = web.StreamResponse()
+            await response.prepare(request)
+            while True:
+                await response.write(b" " * 1_000_000)
+                sent += 1
+
+        async with a_door(flood) as url:
+            assert await offered(url) == Offer((), None)
+
+        assert sent < 30
+
+    async def test_a_redirect_takes_no_key_elsewhere(self) -> None:
+        seen: list[str] = []
+
+        async def elsewhere(request: web.Request) -> web.Response:
+            seen.append(request.path)
+            return web.json_response(OLLAMA["GET /v1/models"])
+
+        async with a_door(elsewhere) as other:
+
+            async def redirect(_: web.Request) -> web.Response:
+                return web.Response(status=307, headers={"Location": other + "/models"})
+
+            async with a_door(redirect) as url:
+                assert await offered(url, key="secret") == Offer((), None)
+
+        assert not seen
+
+    async def test_what_is_no_name_on_a_line_is_none(self) -> None:
+        names = ["a\nERROR all is lost", "\x1b[31mred", "x" * 1000, "", "a model.gguf"]
+        models: list[Json] = [{"id": name} for name in names]
+        async with a_server({"GET /v1/models": {"data": models}}) as url:
+            offer = await offered(url)
+
+        assert offer.models == ("a model.gguf",)
+
+    async def test_a_long_answer_may_come_in_parts(self) -> None:
+        async def say(request: web.Request) -> web.StreamResponse:
+            said = OLLAMA.get(f"{request.method} {request.path}")
+            if not isinstance(said, dict):
+                return web.Response(status=404)
+            response = web.StreamResponse()
+            await response.prepare(request)
+            # As Ollama does, with the licence first.
+            for part in (b'{"license": "', b"x" * 20_000, b'", ', json.dumps(said).encode()[1:]):
+                await response.write(part)
+                await asyncio.sleep(0.01)
+            return response
+
+        async with a_door(say) as url:
+            offer = await offered(url)
+
+        assert offer == Offer(("gemma3:latest",), 4096)
+
+    async def test_a_user_and_password_in_the_address_are_given_as_such(self) -> None:
+        given: list[str] = []
+
+        async def say(request: web.Request) -> web.Response:
+            given.append(request.headers["Authorization"])
+            return web.json_response(VLLM["GET /v1/models"])
+
+        async with a_door(say) as url:
+            offer = await offered(url.replace("//", "//us%40er:p%3Ass@"), key="sk-key")
+
+        assert offer.context == 4096
+        assert given == ["Basic " + base64.b64encode(b"us@er:p:ss").decode()]
+
+    async def test_a_server_that_is_away_offers_nothing(self) -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            url = "http://{}:{}/v1".format(*closed.getsockname())
+
+            offer = await offered(url)
+
+        assert offer == Offer((), None)
+        assert offer.trouble == "refuses the connection"
+
+    async def test_a_server_that_closes_the_connection_has_its_trouble_told(self) -> None:
+        async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        server = await asyncio.start_server(close, "127.0.0.1", 0)
+        async with server:
+            offer = await offered("http://{}:{}/v1".format(*server.sockets[0].getsockname()))
+
+        assert offer.trouble.startswith("cannot be asked")
+
+    async def test_a_proxy_that_is_away_is_no_trouble_of_the_server(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            monkeypatch.setenv("HTTP_PROXY", "http://{}:{}".format(*closed.getsockname()))
+            offer = await offered("http://0.0.0.0:1/v1")
+
+        assert "HTTP_PROXY" in offer.trouble
+
+    async def test_an_unknown_name_is_told(self) -> None:
+        offer = await offered("http://nowhere.invalid/v1")
+
+        # Without a network the resolver itself may be away.
+        assert offer.trouble in ("has a name that is unknown", "has not answered in 5 s")
+
+    async def test_the_real_llama_cpp_tells_its_context(self) -> None:
+        async with serve(
+            path=None, gpu_layers=0, threads=None, context_tokens=512, parallel=2
+        ) as server:
+            offer = await offered(server.url, key=server.api_key)
+
+        assert len(offer.models) == 1
+        assert offer.context == 512
+
+    @pytest.mark.parametrize("flavour", ["llama.cpp", "vllm", "tgi"])
+    async def test_the_emulated_servers_tell_theirs(self, flavour: Flavour) -> None:
+        async with ModelEmulator(flavour=flavour) as emulator:
+            emulator.context = 2000
+
+            assert (await offered(emulator.url)).context == 2000
+
+
+# What the servers say where a template, Gemma's or an older Mistral's, takes no system prompt.
+REFUSALS: dict[str, tuple[int, Json]] = {
+    "vllm": (400, {"object": "error", "message": "System role not supported", "code": 400}),
+    "vllm, newer": (400, {"error": {"message": "System role not supported None", "code": 400}}),
+    "tgi": (
+        422,
+        {
+            "error": "Template error: invalid operation: Conversation roles must alternate"
+            " user/assistant/user/assistant/... (in <string>:1)",
+            "error_type": "template_error",
+        },
+    ),
+    "FastAPI": (400, {"detail": "System role not supported"}),
+}
+
+
+HELLO = (
+    b'data: {"choices": [{"delta": {"content": "Hi!"}, "finish_reason": "stop"}]}'
+    b"\n\ndata: [DONE]\n\n"
+)
+
+
+class TestWishes:
+    @pytest.mark.parametrize("kind", REFUSALS)
+    async def test_a_template_without_a_system_prompt_is_asked_in_its_own_way(
+        self, kind: str
+    ) -> None:
+        status, body = REFUSALS[kind]
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail("chat/completions", status=status, body=json.dumps(body))
+
+            first, second = await answer(model), await answer(model)
+
+        asked = [[one["role"] for one in each.messages] for each in emulator.requests]
+        assert asked == [["system", "user"], ["user"], ["user"]]
+        assert emulator.requests[1].messages[0]["content"] == "Be brief.\n\nHello"
+        assert first == second != ""
+
+    async def test_those_who_ask_at_once_learn_it_together(self) -> None:
+        late = asyncio.Event()
+        systems = 0
+
+        async def say(request: web.Request) -> web.Response:
+            nonlocal systems
+            if (await request.json())["messages"][0]["role"] != "system":
+                return web.Response(body=HELLO, headers={"Content-Type": "text/event-stream"})
+            systems += 1
+            # The second refusal comes when the first has been learnt from.
+            await (late.wait() if systems > 1 else asyncio.sleep(0))
+            return web.json_response({"detail": "System role not supported"}, status=400)
+
+        async with a_door(say) as url, connected(url) as model:
+            first, second = asyncio.create_task(answer(model)), asyncio.create_task(answer(model))
+            done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
+            late.set()
+
+            assert await first == await second == "Hi!"
+
+        assert len(done) == 1
+
+    async def test_a_server_that_has_taken_a_system_prompt_is_given_the_next(self) -> None:
+        status, body = REFUSALS["tgi"]
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            assert await answer(model)
+            emulator.fail("chat/completions", status=status, body=json.dumps(body))
+            assert await answer(model)
+            assert await answer(model)
+
+        roles = [each.messages[0]["role"] for each in emulator.requests]
+        assert roles == ["system", "system", "user", "system"]
+
+    async def test_a_refusal_of_the_folded_prompt_is_the_end(self) -> None:
+        status, body = REFUSALS["vllm"]
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail("chat/completions", status=status, body=json.dumps(body), times=2)
+
+            with pytest.raises(PromptRefused):
+                await answer(model)
+
+        assert len(emulator.requests) == 2
+
+    async def test_a_server_that_fails_over_a_system_prompt_is_asked_without_one(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail("chat/completions", status=500, body="Internal Server Error", times=3)
+
+            # It was the server's own trouble: nothing is learnt from it, and another try may pass.
+            with pytest.raises(ModelUnavailable):
+                await answer(model)
+            assert await answer(model)
+            assert await answer(model)
+
+        roles = [each.messages[0]["role"] for each in emulator.requests]
+        assert roles == ["system", "user", "system", "user", "user"]
+
+    async def test_a_server_that_has_taken_a_system_prompt_keeps_it_when_it_fails(self) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            assert await answer(model)
+            emulator.fail("chat/completions", status=500, body="Internal Server Error")
+            with pytest.raises(ModelUnavailable):
+                await answer(model)
+            assert await answer(model)
+
+        roles = [each.messages[0]["role"] for each in emulator.requests]
+        assert roles == ["system", "system", "system"]
+
+    @pytest.mark.parametrize("body", ["", "<html>500 Internal Server Error</html>", "{}"])
+    async def test_another_failure_is_no_wish(self, body: str) -> None:
+        async with ModelEmulator() as emulator, connected(emulator.url) as model:
+            emulator.fail("chat/completions", status=500, body=body)
+            with pytest.raises(ModelUnavailable):
+                await answer(model)
+
+        assert len(emulator.requests) == 1
+
+    async def test_hugging_face_is_asked_once_when_it_fails_without_a_word(self) -> None:
+        async with ModelEmulator(flavour="router") as emulator:
+            emulator.fail("chat/completions", status=500, body="Internal Server Error")
+            server = ModelServer(url=emulator.url, key="-", model="emulated", own=False)
+            async with open_pool(server) as pool:
+                model = ChatModel(
+                    server=server,
+                    pool=pool,
+                    max_tokens=20,
+                    temperature=None,
+                    top_p=None,
+                    idle_timeout=5,
+                    total_timeout=10,
+                )
+                with pytest.raises(ModelUnavailable):
+                    await answer(model)
+
+        assert len(emulator.requests) == 1
+
+    async def test_a_server_that_names_another_model_each_time_is_not_followed(self) -> None:
+        names = iter(range(1000))
+
+        async def refuse(request: web.Request) -> web.Response:
+            asked.append((await request.json())["model"])
+            said = f"Server is pinned to 'model-{next(names)}'; requested '{asked[-1]}'."
+            return web.json_response({"detail": said}, status=400)
+
+        asked: list[str] = []
+        async with a_door(refuse) as url, connected(url) as model:
+            for _ in range(2):
+                with pytest.raises(ModelUnknown):
+                    await asyncio.wait_for(answer(model), 10)
+
+        assert asked == [MISTRAL, "model-0", MISTRAL, "model-2"]
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "Rejected: please note: Server is pinned to 'costly'; requested 'good'.",
+            "Server is pinned to 'costly'; requested 'good'. And so on",
+            "Server is pinned to 'costly'",
+            "Server is pinned to 'cost\x9b31mly'; requested 'good'.",
+        ],
+    )
+    async def test_a_refusal_that_repeats_a_question_names_no_model(self, said: str) -> None:
+        async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:
+            emulator.models = (MISTRAL, "costly")
+            body = {"error": {"message": said}}
+            emulator.fail("chat/completions", status=400, body=body, times=2)
+            with pytest.raises(PromptRefused):
+                await answer(model)
+            assert await answer(model)
+
+        assert {each.body["model"] for each in emulator.requests} == {MISTRAL}
+
+    async def test_the_only_model_of_a_server_is_asked_whatever_its_name(self) -> None:
+        async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:
+            emulator.models = ("gemma",)
+
+            assert await answer(model)
+            assert await answer(model)
+
+        assert [each.body["model"] for each in emulator.requests] == [MISTRAL, "gemma", "gemma"]
+        assert model.name == MISTRAL
+
+    @pytest.mark.parametrize("later", [(MISTRAL,), (MISTRAL, "qwen")])
+    async def test_the_model_of_the_operator_is_asked_when_it_is_back(
+        self, later: tuple[str, ...], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:
+            emulator.models = ("gemma",)
+            assert await answer(model)
+            emulator.models = later
+
+            assert await answer(model)
+
+        assert emulator.requests[-1].body["model"] == MISTRAL
+        assert f"has MODEL_ID={MISTRAL} again" in caplog.text
+
+    async def test_eight_who_ask_at_once_find_the_only_model(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:
+            emulator.models = ("gemma",)
+
+            answers = await asyncio.gather(*(answer(model) for _ in range(8)))
+
+        assert all(answers)
+        assert caplog.text.count("that is asked") == 1
+
+    async def test_one_of_several_models_is_for_the_operator_to_choose(self) -> None:
+        async with ModelEmulator(flavour="vllm") as emulator, connected(emulator.url) as model:
+            emulator.models = ("gemma", "qwen")
+
+            with pytest.raises(ModelUnknown, match="MODEL_ID"):
+                await answer(model)
+
+        assert len(emulator.requests) == 1
+
+
+# Where the counts stand, what comes first and what ends a stream.
+STREAMS = {
+    "text-generation-webui": (
+        [
+            {"choices": [{"delta": {"role": "assistant", "content": ""}, "finish_reason": None}]},
+            {"choices": [{"delta": {"role": "assistant", "content": "Hi!"}}]},
+            {
+                "choices": [{"delta": {"content": ""}, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+            },
+        ],
+        False,
+    ),
+    "transformers serve": (
+        [
+            {"choices": [{"delta": {"role": "assistant"}, "index": 0}]},
+            {"choices": [{"delta": {"content": "Hi!"}, "index": 0}]},
+            {
+                "choices": [{"delta": {}, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 5, "completion_tokens": 2},
+            },
+        ],
+        False,
+    ),
+    "Ollama": (
+        [
+            {"choices": [{"delta": {"role": "assistant", "content": "Hi!"}}]},
+            {"choices": [{"delta": {"content": ""}, "finish_reason": "stop"}]},
+            {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}},
+        ],
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+async def test_each_kind_of_stream_is_read(kind: str) -> None:
+    events, done = STREAMS[kind]
+    body = "".join(f"data: {json.dumps(each)}\n\n" for each in events)
+    body += "data: [DONE]\n\n" if done else ""
+
+    async def say(_: web.Request) -> web.Response:
+        return web.Response(body=body.encode(), headers={"Content-Type": "text/event-stream"})
+
+    async with a_door(say) as url, connected(url) as model:
+        assert await asyncio.wait_for(answer(model), 10) == "Hi!"

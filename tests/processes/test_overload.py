@@ -1,0 +1,89 @@
+"""Overload, seen from outside: 200 questions at once, most of them one person's."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from bench.figures import resident
+from bot.__main__ import LIMITS
+from bot.errors import PersonBusy
+from bot.store import connect
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.model import ModelEmulator
+from tests.support.process import Bot, bot, discord_variables
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.process
+
+QUESTIONS, PEOPLE = 200, 10  # in all, and who asks one each; all others are one person's
+ADMITTED = LIMITS.waiting_per_person
+GROWTH = 40.0  # MB
+COMPLETIONS = "POST /v1/chat/completions"
+
+
+@asynccontextmanager
+async def a_slow_bot(folder: Path) -> AsyncIterator[tuple[DiscordEmulator, ModelEmulator, Bot]]:
+    async with ModelEmulator() as model, DiscordEmulator() as discord:
+        model.delay = 0.3
+        variables = discord_variables(discord, model)
+        async with bot(data_dir=folder, variables=variables) as running:
+            await asyncio.wait_for(discord.connected.wait(), 60)
+            yield discord, model, running
+
+
+def shown(discord: DiscordEmulator, question: str) -> list[str]:
+    thread = discord.thread_of(question)
+    return said(discord, thread) if thread else []
+
+
+def said(discord: DiscordEmulator, channel: str) -> list[str]:
+    return [one.text for one in discord.screen(channel) if one.author_id == discord.bot_id]
+
+
+async def test_a_flood_is_held_back_and_whoever_asks_once_is_answered() -> None:
+    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+        async with a_slow_bot(Path(folder)) as (discord, model, running):
+            before, place = resident(running.process.pid), discord.channel_id
+            flooder, heard_all = discord.user("Flo"), asyncio.Event()
+            # On a busy machine people speak slowly: nothing is answered before all have spoken.
+            model.fail(
+                COMPLETIONS, "late", gate=heard_all, times=LIMITS.running_per_person + PEOPLE
+            )
+            for number in range(QUESTIONS - PEOPLE):
+                await discord.say(place, flooder, f"{discord.bot_mention} flood {number}")
+            once = [
+                await discord.say(place, discord.user(f"P{number}"), f"{discord.bot_mention} once")
+                for number in range(PEOPLE)
+            ]
+            await until(lambda: len(model.requests) == LIMITS.running_per_person + PEOPLE)
+            heard_all.set()
+
+            await until(lambda: all(shown(discord, one) == ["You said: once"] for one in once))
+            await until(lambda: len(model.requests) == ADMITTED + PEOPLE, why=running.text)
+            peak = resident(running.process.pid, peak=True)
+            await all_ended(Path(folder))
+
+            begun = [request.messages[-1]["content"].split()[0] for request in model.requests]
+            told = said(discord, place)
+
+    # The flooder was before everybody, and had three turns at once; the others did not wait for
+    # the rest of them.
+    assert begun[-1] == "flood"
+    assert begun.index("once") <= LIMITS.running_per_person
+    assert begun.count("flood") == ADMITTED
+    # Told in the same ten seconds, once for all.
+    assert set(told) == {PersonBusy.apology}
+    assert len(told) <= 3
+    assert peak - before < GROWTH
+
+
+async def all_ended(folder: Path) -> None:
+    async with connect(url="", data_dir=folder) as store, asyncio.timeout(60):
+        while await store.command("ZCARD", store.key("open")):
+            await asyncio.sleep(0.05)

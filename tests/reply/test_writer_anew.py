@@ -1,0 +1,549 @@
+"""The reply that has a past: a try before it, a former answer, another start, or its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from bot.domain import Delta, EditBudget, LeftOut, Page, Shown, Start
+from bot.errors import GivenUp, ModelUnavailable, PlaceGone, WriteFailed, WriteRefused
+from bot.reply import writer as reply_module
+from bot.reply.draft import (
+    ANSWERED_BY,
+    FAILED_ANEW,
+    LEFT_OUT,
+    PENDING,
+    STOPPED,
+    STOPPED_ANEW,
+    WAITING,
+)
+from bot.store import Store
+from tests.support.fakes import FakeModel, FakeSurface
+from tests.support.replies import TEXT, WORDS, Saved, a_reply, spoken
+from tests.support.waiting import until
+
+
+async def test_a_second_try_goes_on_in_the_same_message(store: Store) -> None:
+    surface = FakeSurface()
+    older = TEXT[:200]
+    await a_reply(store, surface).stream(FakeModel([older]).stream([]))
+    surface.states.clear()
+
+    shown = await a_reply(store, surface, pages=["m1"], older=older).stream(
+        FakeModel(WORDS, pause=0.005).stream([])
+    )
+
+    assert all(len(state) >= len(older.rstrip()) for state in surface.states)
+    assert (surface.text, shown.pages) == (TEXT, ("m1",))
+
+
+async def test_a_second_try_that_is_shorter_leaves_no_old_page(store: Store) -> None:
+    surface = FakeSurface(limit=100)
+    first = await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+
+    await a_reply(store, surface, pages=first.pages, older=first.text).stream(
+        FakeModel(["Short."]).stream([])
+    )
+
+    assert len(first.pages) > 2
+    assert surface.text == "Short."
+
+
+@pytest.mark.parametrize("said", ["", TEXT[:20]])
+async def test_a_second_try_that_fails_keeps_what_people_have_read(store: Store, said: str) -> None:
+    surface, older = FakeSurface(), TEXT[:100]
+    await a_reply(store, surface).stream(FakeModel([older]).stream([]))
+
+    shown = await a_reply(store, surface, pages=["m1"], older=older).stream(
+        FakeModel([said] if said else [], error=ModelUnavailable("cut")).stream([])
+    )
+
+    assert surface.text == f"{older}\n\n{ModelUnavailable.apology}"
+    assert (shown.said, shown.outcome) == (older, "failed")
+
+
+async def test_a_second_try_that_is_stopped_keeps_what_people_have_read(store: Store) -> None:
+    surface, older, stop = FakeSurface(), TEXT[:100], asyncio.Event()
+    await a_reply(store, surface).stream(FakeModel([older]).stream([]))
+    stop.set()
+
+    shown = await a_reply(store, surface, pages=["m1"], older=older, stop=stop).stream(
+        FakeModel(WORDS, pause=1).stream([])
+    )
+
+    assert surface.text == f"{older}\n\n{STOPPED}"
+    assert shown.said == older
+
+
+class TestWrittenAnew:
+    """A reply whose pages hold a former answer."""
+
+    async def former(self, store: Store, surface: FakeSurface, text: str) -> Sequence[str]:
+        shown = await a_reply(store, surface).stream(FakeModel([text]).stream([]))
+        surface.states.clear()
+        return shown.pages
+
+    async def test_the_new_answer_replaces_the_former_from_its_first_word(
+        self, store: Store
+    ) -> None:
+        surface, former = FakeSurface(), "A former answer. " * 20
+        pages = await self.former(store, surface, former)
+
+        shown = await a_reply(store, surface, pages=pages, former=former).stream(
+            FakeModel(WORDS, pause=0.005).stream([])
+        )
+
+        assert surface.states[0].startswith("word0")
+        assert all(TEXT.startswith(state) for state in surface.states)
+        assert (shown.outcome, shown.said, shown.pages) == ("done", TEXT, ("m1",))
+        assert list(surface.screen) == ["m1"]
+
+    async def test_no_former_words_stand_below_new_ones(self, store: Store) -> None:
+        surface = FakeSurface(limit=100)
+        pages = await self.former(store, surface, TEXT)
+
+        shown = await a_reply(store, surface, pages=pages, former=TEXT).stream(
+            spoken("A new", lambda: len(surface.states) == len(pages), " one.")
+        )
+
+        others = len(pages) - 1
+        assert others > 1
+        assert surface.states == ["A new", *[PENDING] * others, "A new one."]
+        assert surface.text == "A new one."
+        assert shown.pages == ("m1",)
+
+    async def test_former_words_go_however_fast_new_ones_come(self, store: Store) -> None:
+        surface = FakeSurface(limit=200)
+        pages = await self.former(store, surface, "A former answer. " * 30)
+        surface.edits = EditBudget("slow", 10, 1.0, refills=False)
+
+        await a_reply(store, surface, pages=pages, former="A former").stream(
+            FakeModel(WORDS, pause=0.02).stream([])
+        )
+
+        assert len(pages) == 3
+        assert surface.states[1:3] == [PENDING, PENDING]
+
+    async def test_a_longer_new_answer_fills_the_former_pages_and_more(self, store: Store) -> None:
+        surface = FakeSurface(limit=100)
+        pages = await self.former(store, surface, "A former answer. " * 8)
+
+        shown = await a_reply(store, surface, pages=pages, former="A former").stream(
+            FakeModel(WORDS, pause=0.005).stream([])
+        )
+
+        assert surface.text.split() == TEXT.split()
+        assert len(shown.pages) > len(pages) > 1
+        assert shown.pages[: len(pages)] == pages
+
+    @pytest.mark.parametrize("said", ["", TEXT[:30]])
+    async def test_the_former_answer_comes_back_where_the_model_fails(
+        self, store: Store, said: str
+    ) -> None:
+        surface, saved, former = FakeSurface(limit=150), Saved(), "A former answer. " * 20
+        pages = await self.former(store, surface, former)
+        model = FakeModel([said] if said else [], error=ModelUnavailable("cut"), pause=0.05)
+
+        shown = await a_reply(store, surface, pages=pages, former=former, saved=saved).stream(
+            model.stream([])
+        )
+
+        notice = FAILED_ANEW.format(apology=ModelUnavailable.apology)
+        assert surface.text.split() == f"{former}{notice}".split()
+        assert (shown.outcome, shown.said) == ("failed", "")
+        assert shown.text == f"{former}\n\n{notice}"
+        assert not any("former" in text for text in saved.texts)
+
+    async def test_the_former_answer_comes_back_where_a_stop_precedes_the_first_word(
+        self, store: Store
+    ) -> None:
+        surface, stop = FakeSurface(), asyncio.Event()
+        pages = await self.former(store, surface, TEXT)
+        stop.set()
+
+        shown = await a_reply(store, surface, pages=pages, former=TEXT, stop=stop).stream(
+            FakeModel(pause=5).stream([])
+        )
+
+        assert surface.text == f"{TEXT}\n\n{STOPPED_ANEW}"
+        assert (shown.outcome, shown.said) == ("stopped", "")
+
+    async def test_a_stop_after_new_words_keeps_those(self, store: Store) -> None:
+        surface, stop = FakeSurface(), asyncio.Event()
+        pages = await self.former(store, surface, TEXT)
+
+        asyncio.get_running_loop().call_later(0.1, stop.set)
+        shown = await a_reply(store, surface, pages=pages, former=TEXT, stop=stop).stream(
+            spoken("New words", 5.0)
+        )
+
+        assert surface.text == f"New words\n\n{STOPPED}"
+        assert shown.said == "New words"
+
+    async def test_a_second_try_that_fails_brings_the_former_answer_back(
+        self, store: Store
+    ) -> None:
+        surface = FakeSurface()
+        pages = await self.former(store, surface, "Half a new one")
+
+        shown = await a_reply(
+            store, surface, pages=pages, older="Half a new one", former="The former."
+        ).stream(FakeModel([], error=ModelUnavailable("cut")).stream([]))
+
+        assert surface.text.startswith("The former.\n\n")
+        assert shown.said == ""
+
+    async def test_a_new_answer_that_is_refused_leaves_the_former(self, store: Store) -> None:
+        surface = FakeSurface()
+        pages = await self.former(store, surface, "The former.")
+        surface.errors = [WriteRefused("moderated"), WriteRefused("moderated")]
+
+        shown = await a_reply(store, surface, pages=pages, former="The former.").stream(
+            FakeModel(["An oath"]).stream([])
+        )
+
+        notice = FAILED_ANEW.format(apology=WriteRefused.apology)
+        assert surface.text == f"The former.\n\n{notice}"
+        assert (shown.outcome, shown.said) == ("failed", "")
+
+    async def test_the_former_answer_comes_back_where_a_page_may_not_be_posted(
+        self, store: Store
+    ) -> None:
+        surface = FakeSurface(limit=200)
+        pages = await self.former(store, surface, "The former.")
+        surface.errors = [None, PlaceGone("no permission")]
+
+        shown = await a_reply(store, surface, pages=pages, former="The former.").stream(
+            FakeModel([TEXT]).stream([])
+        )
+
+        notice = FAILED_ANEW.format(apology=PlaceGone.apology)
+        assert surface.text == f"The former.\n\n{notice}"
+        assert (shown.outcome, shown.said, shown.pages) == ("failed", "", ("m1",))
+
+    async def test_deleting_the_reply_leaves_no_page_that_waits(self, store: Store) -> None:
+        surface = FakeSurface(limit=100)
+        pages = await self.former(store, surface, TEXT)
+        writing = asyncio.create_task(
+            a_reply(store, surface, pages=pages, former=TEXT).stream(
+                spoken("New", lambda: "m1" not in surface.screen, " words")
+            )
+        )
+        await until(lambda: surface.states.count(PENDING) == len(pages) - 1)
+
+        del surface.screen["m1"]
+        shown = await writing
+
+        assert (shown.outcome, shown.said) == ("stopped", "")
+        assert surface.screen == {}
+
+    async def test_deleting_a_page_leaves_no_sign_of_life(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reply_module, "FIRST_SILENCE", 0.1)
+        surface = FakeSurface(limit=100)
+        pages = await self.former(store, surface, TEXT)
+        writing = asyncio.create_task(
+            a_reply(store, surface, pages=pages, former=TEXT).stream(spoken(0.4, "New", 0.2, "."))
+        )
+        await until(lambda: WAITING in surface.text)
+
+        del surface.screen["m1"]
+        shown = await writing
+
+        assert shown.outcome == "stopped"
+        assert WAITING not in surface.text
+        assert all(page.final for page in surface.screen.values())
+
+    async def test_a_former_page_that_was_deleted_is_not_missed(self, store: Store) -> None:
+        surface = FakeSurface(limit=100)
+        pages = await self.former(store, surface, TEXT)
+        del surface.screen["m2"]
+
+        await a_reply(store, surface, pages=pages, former=TEXT).stream(
+            spoken("A new", 0.2, " one.")
+        )
+
+        assert surface.text == "A new one."
+
+
+class TestStarts:
+    """An answer that begins anew."""
+
+    async def test_the_shown_text_stays_until_the_new_one_is_longer(self, store: Store) -> None:
+        surface, saved = FakeSurface(), Saved()
+
+        shown = await a_reply(store, surface, saved=saved).stream(
+            spoken(
+                "Well, it is",
+                lambda: surface.states,
+                Start(""),
+                "Well",
+                0.1,
+                ", it",
+                0.1,
+                " was so.",
+            )
+        )
+
+        assert list(dict.fromkeys(surface.states)) == ["Well, it is", "Well, it was so."]
+        assert shown.said == "Well, it was so." == saved.last.text
+        assert shown.outcome == "done"
+
+    async def test_where_the_new_one_fails_too_the_words_stay(self, store: Store) -> None:
+        surface = FakeSurface()
+
+        async def broken() -> AsyncGenerator[str | Start]:
+            for part in ("Well, it is", Start(""), "Well"):
+                yield part
+            raise ModelUnavailable("cut")
+
+        shown = await a_reply(store, surface).stream(broken())
+
+        assert surface.text == f"Well, it is\n\n{ModelUnavailable.apology}"
+        assert (shown.outcome, shown.said) == ("failed", "Well, it is")
+        assert surface.screen["m1"].last
+
+    async def test_another_model_is_named_below_its_answer(self, store: Store) -> None:
+        surface = FakeSurface()
+
+        shown = await a_reply(store, surface).stream(spoken(Start("other"), "Yes."))
+
+        assert surface.text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
+        assert shown.said == "Yes."
+
+    async def test_what_was_left_out_of_the_question_is_told_below_the_answer(
+        self, store: Store
+    ) -> None:
+        surface = FakeSurface()
+
+        shown = await a_reply(store, surface).stream(spoken(LeftOut(12345), "Yes."))
+
+        assert surface.text == f"Yes.\n\n{LEFT_OUT.format(characters=12345)}"
+        assert "12,345" in surface.text
+        assert shown.said == "Yes."
+
+    async def test_a_model_that_read_it_all_says_so_by_saying_nothing(self, store: Store) -> None:
+        surface = FakeSurface()
+
+        await a_reply(store, surface).stream(spoken(LeftOut(5), "Y", Start("other"), "Yes."))
+
+        assert surface.text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
+
+    async def test_the_words_that_stay_keep_what_was_left_out(self, store: Store) -> None:
+        surface = FakeSurface()
+
+        async def broken() -> AsyncGenerator[Delta]:
+            for part in (LeftOut(5), "Well, it is", Start(""), "W"):
+                yield part
+            raise ModelUnavailable("cut")
+
+        await a_reply(store, surface).stream(broken())
+
+        notices = f"{LEFT_OUT.format(characters=5)}\n\n{ModelUnavailable.apology}"
+        assert surface.text == f"Well, it is\n\n{notices}"
+
+    async def test_a_stop_after_a_break_keeps_what_was_read(self, store: Store) -> None:
+        surface, stop = FakeSurface(), asyncio.Event()
+
+        asyncio.get_running_loop().call_later(0.2, stop.set)
+        shown = await a_reply(store, surface, stop=stop).stream(
+            spoken("Well, it is", 0.1, Start(""), "Well", 5.0)
+        )
+
+        assert surface.text == f"Well, it is\n\n{STOPPED}"
+        assert shown.said == "Well, it is"
+
+    async def test_what_is_no_end_of_the_answer_leaves_no_final_page(self, store: Store) -> None:
+        surface = FakeSurface()
+
+        async def handed_over() -> AsyncGenerator[str]:
+            yield "Half an"
+            await asyncio.sleep(0.1)
+            raise asyncio.CancelledError
+
+        with pytest.raises(asyncio.CancelledError):
+            await a_reply(store, surface).stream(handed_over())
+
+        assert surface.text == "Half an"
+        assert not surface.screen["m1"].final
+
+
+class TestLeftOut:
+    """A person is told what was left out of the question, however the answer ends."""
+
+    NOTICE = LEFT_OUT.format(characters=5)
+    ROOM = 300  # for notices and a few words
+
+    async def died(self, store: Store, surface: FakeSurface) -> Shown:
+        """Return what a try leaves that dies in mid-answer."""
+        saved = Saved()
+
+        async def crashes() -> AsyncGenerator[Delta]:
+            for part in (LeftOut(5), "Well, it is"):
+                yield part
+            await asyncio.sleep(0.1)
+            raise ValueError("a bug")
+
+        with pytest.raises(ValueError, match="a bug"):
+            await a_reply(store, surface, saved=saved).stream(crashes())
+        return saved.last
+
+    async def test_where_the_rest_is_refused(self, store: Store) -> None:
+        refused = WriteRefused("moderated")
+        surface = FakeSurface(limit=self.ROOM, errors=[None, None, refused, refused])
+
+        shown = await a_reply(store, surface).stream(spoken(LeftOut(5), TEXT, 0.1, " An oath"))
+
+        assert surface.text.endswith(f"\n\n{self.NOTICE}\n\n{WriteRefused.apology}")
+        assert surface.text.count(self.NOTICE) == 1
+        assert TEXT.startswith(shown.said.partition("\n")[0])
+        assert self.NOTICE not in shown.said
+
+    async def test_where_the_message_takes_no_edit_either(self, store: Store) -> None:
+        refused = WriteRefused("moderated")
+        surface = FakeSurface(errors=[None, refused, refused, refused])
+
+        await a_reply(store, surface).stream(spoken(LeftOut(5), "Half", 0.1, " an oath"))
+
+        apology = f"{self.NOTICE}\n\n{WriteRefused.apology}"
+        assert [page.text for page in surface.screen.values()] == ["Half", apology]
+
+    async def test_where_nothing_was_answered_it_is_no_matter(self, store: Store) -> None:
+        surface = FakeSurface(errors=[WriteRefused("moderated")])
+
+        await a_reply(store, surface).stream(spoken(LeftOut(5), "An oath"))
+
+        assert surface.text == WriteRefused.apology
+
+    async def test_where_there_is_no_room_the_apology_comes_first(self, store: Store) -> None:
+        refused = WriteRefused("moderated")
+        surface = FakeSurface(limit=100, errors=[None, refused, refused])
+
+        await a_reply(store, surface).stream(spoken(LeftOut(5), "Half", 0.1, " an oath"))
+
+        assert surface.text == f"Half\n\n{WriteRefused.apology}"
+
+    @pytest.mark.parametrize("said", ["", "Well"])
+    @pytest.mark.parametrize("apology", [GivenUp.apology, ModelUnavailable.apology])
+    async def test_where_the_next_try_comes_to_less(
+        self, store: Store, said: str, apology: str
+    ) -> None:
+        surface = FakeSurface()
+        left = await self.died(store, surface)
+
+        async def fails() -> AsyncGenerator[Delta]:
+            yield said
+            raise GivenUp("") if apology == GivenUp.apology else ModelUnavailable("cut")
+
+        shown = await a_reply(store, surface, left=left).stream(fails())
+
+        assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{apology}"
+        assert shown.said == "Well, it is"
+        assert shown.outcome == ("dead" if apology == GivenUp.apology else "failed")
+
+    async def test_where_the_next_try_is_refused(self, store: Store) -> None:
+        surface = FakeSurface()
+        left = await self.died(store, surface)
+        surface.errors = [WriteRefused("moderated")] * 2
+
+        await a_reply(store, surface, left=left).stream(spoken("Well, it is an oath"))
+
+        assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{WriteRefused.apology}"
+
+    async def test_what_stands_below_the_answer_was_not_said(self, store: Store) -> None:
+        surface = FakeSurface(limit=100)
+        first = await a_reply(store, surface).stream(spoken(TEXT))
+        surface.errors = [None, PlaceGone("archived")]
+
+        left = replace(first, outcome="")
+        shown = await a_reply(store, surface, left=left).stream(spoken(Start("other"), "Yes."))
+
+        assert surface.screen["m1"].text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
+        assert (shown.outcome, shown.said) == ("failed", "Yes.")
+
+    async def test_where_the_next_model_reads_it_all_it_is_no_matter(self, store: Store) -> None:
+        surface = FakeSurface()
+        left = await self.died(store, surface)
+
+        await a_reply(store, surface, left=left).stream(spoken("Well, it is so."))
+
+        assert surface.text == "Well, it is so."
+
+
+class TestKnownEnd:
+    """The end is saved before a final page is written, and what has it has only to write it."""
+
+    async def test_it_is_saved_before_it_is_written(self, store: Store) -> None:
+        saved = Saved()
+        surface = FakeSurface(errors=[None, WriteFailed("lost")])
+
+        with pytest.raises(WriteFailed):
+            await a_reply(store, surface, saved=saved, patience=0.1).stream(
+                spoken("H", lambda: surface.screen, "i")
+            )
+
+        assert surface.text == "H"
+        assert saved.last == Shown(("m1",), "Hi", "Hi", outcome="done")
+
+    async def test_a_crash_beside_a_post_is_none(self, store: Store) -> None:
+        surface, saved = FakeSurface(latency=0.3), Saved()
+
+        async def crashes() -> AsyncGenerator[Delta]:
+            yield "Half"
+            await until(lambda: surface.at_once)
+            raise ValueError("a bug")
+
+        with pytest.raises(ValueError, match="a bug"):
+            await a_reply(store, surface, saved=saved).stream(crashes())
+
+        assert saved.last == Shown(("m1",), "Half", "Half")
+
+    async def test_a_shutdown_beside_a_post_is_none(self, store: Store) -> None:
+        surface, saved = FakeSurface(latency=0.3), Saved()
+        reply = asyncio.create_task(
+            a_reply(store, surface, saved=saved).stream(spoken("Half", 9.0))
+        )
+        await until(lambda: surface.at_once)
+
+        reply.cancel()
+        await asyncio.gather(reply, return_exceptions=True)
+
+        assert saved.last.outcome == ""
+
+    async def test_deltas_are_not_read(self, store: Store) -> None:
+        surface, stop = FakeSurface(), asyncio.Event()
+        message_id = await surface.post(Page(0, "Half", final=False))
+        left = Shown((message_id,), f"Whole\n\n{STOPPED}", "Whole", outcome="stopped")
+        stop.set()
+
+        again = a_reply(store, surface, left=left, stop=stop)
+        shown = await again.stream(spoken("Another"))
+
+        assert shown == left
+        assert (surface.text, surface.screen[message_id].last) == (left.text, True)
+
+    async def test_what_is_refused_then_is_closed(self, store: Store) -> None:
+        surface = FakeSurface()
+        message_id = await surface.post(Page(0, "Half", final=False))
+        left = Shown((message_id,), f"Half\n\n{STOPPED}", "Half", outcome="stopped")
+        surface.errors = [WriteRefused("moderated")] * 2
+
+        shown = await a_reply(store, surface, left=left).end()
+
+        assert surface.text == f"Half\n\n{WriteRefused.apology}"
+        assert (shown.outcome, shown.said) == ("failed", "Half")
+
+    async def test_a_notice_that_is_refused_then_is_no_answer(self, store: Store) -> None:
+        surface = FakeSurface()
+        message_id = await surface.post(Page(0, "Sorry.", final=False))
+        left = Shown((message_id,), "Sorry.", outcome="failed")
+        surface.errors = [WriteRefused("moderated")] * 2
+
+        with pytest.raises(WriteRefused):
+            await a_reply(store, surface, left=left).end()
+
+        assert surface.text == "Sorry."

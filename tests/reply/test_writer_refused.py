@@ -1,0 +1,319 @@
+"""A platform that takes no more of a reply, or has lost some of it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+import pytest
+
+from bot.domain import EditBudget, Page
+from bot.errors import LeaseLost, MessageGone, PlaceGone, WriteFailed, WriteRefused
+from bot.reply.draft import STOPPED
+from bot.store import Store
+from tests.support.fakes import FakeModel, FakeSurface
+from tests.support.replies import TEXT, WORDS, Saved, Watched, a_reply, spoken
+
+
+async def test_a_message_that_takes_no_edits_is_followed_by_a_new_one(store: Store) -> None:
+    surface = FakeSurface(errors=[None, WriteRefused("too old")])
+    saved = Saved()
+
+    shown = await a_reply(store, surface, saved=saved).stream(
+        FakeModel([TEXT[:50], TEXT[50:]], pause=0.1).stream([])
+    )
+
+    assert shown.pages == ("m2",)
+    assert saved.last.pages == ("m2",)
+    assert surface.screen["m2"].text == TEXT
+
+
+class TestTakesNoEdits:
+    """A message that takes no edits any more, and a platform that loses answers."""
+
+    async def test_its_page_is_posted_once_though_the_answer_is_lost(self, store: Store) -> None:
+        surface, saved = Stubborn(lost={2}), Saved()
+
+        shown = await a_reply(store, surface, saved=saved).stream(surface.speaking())
+
+        assert surface.text == Stubborn.SAID
+        assert list(surface.screen) == ["m2"] == list(shown.pages) == list(saved.last.pages)
+        assert surface.refusals == 1
+
+    async def test_its_page_is_posted_once_though_the_process_dies(self, store: Store) -> None:
+        surface, saved = Stubborn(lost={2}), Saved()
+        with pytest.raises(WriteFailed):
+            await a_reply(store, surface, saved=saved, patience=0.1).stream(surface.speaking())
+        surface.refusals = 0
+
+        shown = await a_reply(store, surface, left=saved.last).stream(surface.speaking())
+
+        assert surface.text == Stubborn.SAID
+        assert shown.pages == ("m2",)
+
+    async def test_it_stays_where_it_cannot_be_taken_away_either(self, store: Store) -> None:
+        surface = Stubborn(stays=True)
+
+        shown = await a_reply(store, surface).stream(surface.speaking())
+
+        assert [page.text for page in surface.screen.values()] == ["Half of", Stubborn.SAID]
+        assert (shown.outcome, shown.pages) == ("done", ("m2",))
+
+    async def test_a_new_message_draws_on_the_budget_of_new_ones(self, store: Store) -> None:
+        budgets = Watched(store=store)
+        surface = Stubborn(watched=budgets)
+
+        await a_reply(store, surface, budgets=budgets).stream(surface.speaking())
+
+        # Where the answer ends in the moment of a slot, the final write takes one of its own.
+        events = [event for event, _ in itertools.groupby(budgets.events)]
+        assert events[-4:] == ["edit granted", "edit", "post granted", "post"]
+
+
+@dataclass
+class Stubborn(FakeSurface):
+    """Takes no edit of the first message from the second delta on.
+
+    As in Discord, a post that is repeated finds its message, unless an edit was refused since. The
+    answers to the posts with the numbers `lost` are lost; what `stays` cannot be taken away either.
+    """
+
+    SAID = "Half of the text."
+
+    lost: set[int] = field(default_factory=set)
+    stays: bool = False
+    watched: Watched | None = None
+    refusals: int = 0
+    known: dict[tuple[int, int], str] = field(default_factory=dict)
+    is_old: bool = False
+
+    async def speaking(self) -> AsyncGenerator[str]:
+        yield "Half of"
+        await asyncio.sleep(0.1)
+        self.is_old = True
+        yield " the text."
+
+    async def post(self, page: Page) -> str:
+        nonce = (page.number, self.refusals)
+        if nonce in self.known:
+            await super().edit(self.known[nonce], page)
+            return self.known[nonce]
+        self._tell("post")
+        message_id = self.known[nonce] = await super().post(page)
+        if self.posted in self.lost:
+            raise WriteFailed("the answer is lost")
+        return message_id
+
+    async def edit(self, message_id: str, page: Page) -> None:
+        if message_id != "m1" or not self.is_old or (not page.text and not self.stays):
+            return await super().edit(message_id, page)
+        self._tell("edit")
+        self.refusals += 1
+        raise WriteRefused("too old")
+
+    def _tell(self, event: str) -> None:
+        if self.watched:
+            self.watched.events.append(event)
+
+
+@dataclass
+class ByState(FakeSurface):
+    """Draws on another bucket for each kind of write, as Slack's streams do."""
+
+    watched: Watched | None = None
+
+    def budget(self, page: Page, *, new: bool) -> EditBudget:
+        if new:
+            return EditBudget("start", 100, 1.0, refills=False)
+        writes = 100 if page.final else 6
+        return EditBudget("stop" if page.final else "append", writes, 1.0, refills=False)
+
+    async def post(self, page: Page) -> str:
+        self._tell(page, new=True)
+        return await super().post(page)
+
+    async def edit(self, message_id: str, page: Page) -> None:
+        self._tell(page, new=False)
+        await super().edit(message_id, page)
+
+    def _tell(self, page: Page, *, new: bool) -> None:
+        assert self.watched
+        self.watched.events.append(self.budget(page, new=new).bucket)
+
+
+async def test_every_write_has_a_slot_of_its_own_bucket(store: Store) -> None:
+    budgets = Watched(store=store)
+    surface = ByState(limit=80, watched=budgets)
+
+    await a_reply(store, surface, budgets=budgets).stream(FakeModel(WORDS, pause=0.03).stream([]))
+
+    events = budgets.events
+    writes = [at for at, event in enumerate(events) if not event.endswith("granted")]
+    assert len(surface.screen) > 3
+    assert [events[at - 1] for at in writes] == [f"{events[at]} granted" for at in writes]
+    # Slots that no page could use any more are few: there is no busy asking.
+    assert len(events) - 2 * len(writes) <= len(surface.screen)
+
+
+async def test_what_closes_a_refused_reply_has_a_slot_too(store: Store) -> None:
+    budgets, refused = Watched(store=store), WriteRefused("moderated")
+    surface = ByState(limit=80, watched=budgets, errors=[None, refused, refused, refused])
+
+    await a_reply(store, surface, budgets=budgets).stream(
+        spoken("Half", lambda: surface.screen, " an oath")
+    )
+
+    events = budgets.events
+    writes = [at for at, event in enumerate(events) if not event.endswith("granted")]
+    assert [page.text for page in surface.screen.values()] == ["Half", WriteRefused.apology]
+    assert [events[at - 1] for at in writes] == [f"{events[at]} granted" for at in writes]
+
+
+async def test_a_text_that_is_refused_altogether_ends_with_an_apology(store: Store) -> None:
+    surface = FakeSurface(errors=[None, WriteRefused("moderated"), WriteRefused("moderated")])
+
+    shown = await a_reply(store, surface).stream(spoken("Half", lambda: surface.screen, " an oath"))
+
+    assert surface.text == f"Half\n\n{WriteRefused.apology}"
+    assert surface.screen["m1"].final
+    assert (shown.outcome, shown.said) == ("failed", "Half")
+
+
+async def test_a_first_text_that_is_refused_is_an_apology_alone(store: Store) -> None:
+    surface = FakeSurface(errors=[WriteRefused("moderated")])
+
+    shown = await a_reply(store, surface).stream(FakeModel(["An oath"]).stream([]))
+
+    assert surface.text == WriteRefused.apology
+    assert (shown.outcome, shown.said, shown.pages) == ("failed", "", ("m1",))
+
+
+async def test_a_second_page_that_is_refused_is_followed_by_an_apology(store: Store) -> None:
+    surface = FakeSurface(limit=100, errors=[None, WriteRefused("moderated")])
+
+    shown = await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+
+    assert surface.text.endswith(WriteRefused.apology)
+    assert all(page.final for page in surface.screen.values())
+    assert TEXT.startswith(shown.said)
+
+
+@pytest.mark.parametrize("refusal", [PlaceGone("no permission"), WriteRefused("moderated")])
+async def test_a_page_that_cannot_be_followed_says_so(
+    store: Store, refusal: PlaceGone | WriteRefused
+) -> None:
+    surface, saved = FakeSurface(limit=150, errors=[None, refusal]), Saved()
+
+    shown = await a_reply(store, surface, saved=saved).stream(FakeModel([TEXT]).stream([]))
+
+    (page,) = surface.screen.values()
+    words, _, apology = page.text.partition("\n\n")
+    assert TEXT.startswith(words)
+    assert len(words) > 50
+    assert apology == refusal.apology
+    assert page.final
+    assert (shown.outcome, shown.said, shown.pages) == ("failed", words, ("m1",))
+    assert saved.last.said == words
+
+
+async def test_a_page_that_takes_no_edit_is_followed_by_an_apology(store: Store) -> None:
+    refused = WriteRefused("moderated")
+    surface = FakeSurface(errors=[None, refused, refused, refused])
+
+    await a_reply(store, surface).stream(spoken("Half", lambda: surface.screen, " an oath"))
+
+    assert [page.text for page in surface.screen.values()] == ["Half", WriteRefused.apology]
+
+
+async def test_an_apology_stands_below_code_and_not_in_it(store: Store) -> None:
+    surface, older = FakeSurface(), "```py\nx = 1"
+    first = await a_reply(store, surface).stream(FakeModel([older]).stream([]))
+    surface.errors = [WriteRefused("moderated"), WriteRefused("moderated")]
+
+    await a_reply(store, surface, pages=first.pages, older=older).stream(
+        FakeModel(["```py\nx = 1; an_oath()"]).stream([])
+    )
+
+    assert surface.text == f"{older}\n```\n\n{WriteRefused.apology}"
+
+
+async def test_a_deleted_reply_stays_deleted_and_is_not_remembered(store: Store) -> None:
+    surface = FakeSurface(errors=[None, MessageGone("m1")])
+    model = FakeModel(WORDS, pause=0.01)
+
+    shown = await a_reply(store, surface).stream(model.stream([]))
+
+    assert (shown.outcome, shown.said) == ("stopped", "")
+    assert len(surface.states) == 1
+    assert model.hung_up == 1
+
+
+async def test_a_deleted_page_leaves_no_stop_on_the_others(store: Store) -> None:
+    # A process died, and left its Stop on the last page.
+    surface = FakeSurface(limit=100)
+    first = await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    surface.screen[first.pages[-1]] = Page(2, "its words", final=False)
+    del surface.screen["m1"]
+
+    shown = await a_reply(store, surface, pages=first.pages, older=TEXT).stream(
+        spoken(TEXT, 0.05, " more", 5.0)
+    )
+
+    assert (shown.outcome, shown.said) == ("stopped", "")
+    assert "m1" not in surface.screen
+    assert list(surface.screen) == list(first.pages[1:])
+    assert all(page.final and not page.last for page in surface.screen.values())
+    assert surface.text.endswith(f"word39  more\n\n{STOPPED}")
+
+
+async def test_who_lost_the_lease_closes_no_page(store: Store) -> None:
+    surface, saved = FakeSurface(limit=100), Saved()
+    ids = [await surface.post(Page(number, "words", final=False)) for number in range(2)]
+    del surface.screen["m1"]
+    # It is lost after the write that finds the message gone.
+    saved.lost_after = 1
+
+    with pytest.raises(LeaseLost):
+        await a_reply(store, surface, pages=ids, older="words", saved=saved).stream(
+            spoken(TEXT, 0.05, " more")
+        )
+
+    assert surface.text == "words"
+
+
+async def test_a_deleted_page_is_the_end_though_no_other_may_be_written_for_long(
+    store: Store,
+) -> None:
+    few = EditBudget("few", 1, 3600.0, refills=False)
+    surface = FakeSurface(limit=100, edits=few)
+    ids = [await surface.post(Page(number, "words", final=False)) for number in range(3)]
+    del surface.screen["m1"]
+
+    shown = await a_reply(store, surface, pages=ids, older="words", patience=0.2).stream(
+        spoken(TEXT, 0.05, " more")
+    )
+
+    assert (shown.outcome, shown.said) == ("stopped", "")
+
+
+async def test_a_place_that_is_gone_ends_the_reading(store: Store) -> None:
+    model = FakeModel(WORDS, pause=0.01)
+
+    surface = FakeSurface(errors=[PlaceGone("no")])
+    with pytest.raises(PlaceGone):
+        await a_reply(store, surface).stream(model.stream([]))
+
+    assert model.hung_up == 1
+    assert not surface.screen
+
+
+async def test_a_place_that_takes_no_last_edit_either_is_told(store: Store) -> None:
+    gone = PlaceGone("locked")
+    surface = FakeSurface(limit=100, errors=[None, gone, gone])
+
+    with pytest.raises(PlaceGone):
+        await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+
+    assert len(surface.screen) == 1

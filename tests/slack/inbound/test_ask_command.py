@@ -1,0 +1,200 @@
+"""The command /ask of Slack, through the real slack-bolt."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+import pytest
+
+from adapters.slack.inbound import ask_command
+from bot.domain import Person, ThreadKey
+from bot.errors import PersonBusy, Refused, StoreUnavailable, SurfaceError, ThreadBusy
+from tests.emulators.slack import SlackEmulator
+from tests.support.fakes import FakeIntake
+from tests.support.slack_platform import (
+    Transport,
+    both_transports,
+    hearing,
+    joined,
+    send_body,
+    serving,
+)
+from tests.support.waiting import until
+
+
+@both_transports
+async def test_ask_posts_the_question_and_is_answered_in_its_thread(transport: Transport) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake, transport):
+        ann = slack.user("Ann")
+
+        delivery = await slack.slash(slack.channel_id, ann, "/ask", "why is <b> & so on?")
+
+        [question] = slack.screen(slack.channel_id)
+        turn = intake.last
+        assert question.text == "Ann asks: why is <b> & so on?"
+        assert (delivery.status, delivery.body.strip()) == (200, "")
+        assert delivery.seconds < 2
+        assert turn.id.startswith(f"slack:{slack.team_id}:cmd:")
+        assert turn.key == ThreadKey("slack", slack.team_id, slack.channel_id, question.ts)
+        assert turn.person == Person(ann, "Ann", slack.team_id)
+        assert turn.text == "why is <b> & so on?"
+        assert turn.place["thread"] == turn.place["question"] == question.ts
+
+
+async def test_ask_works_in_a_dm() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+
+        await slack.slash(dm, ann, "/ask", "why?")
+
+        assert [shown.text for shown in slack.screen(dm)] == ["Ann asks: why?"]
+        assert intake.last.place["channel"] == dm
+
+
+async def test_ask_pings_nobody_and_shows_no_previews() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, bob = slack.user("Ann"), slack.user("<!here>")
+
+        await slack.slash(slack.channel_id, bob, "/ask", f"<!channel> <@{ann}> https://a.example")
+
+        [question] = slack.screen(slack.channel_id)
+        assert question.text == "<!here> asks: @channel @Ann https://a.example"
+        assert not slack.pings
+        assert not slack.unfurls
+
+
+async def test_ask_shows_the_beginning_of_a_long_question() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why? " * 1000)
+
+        [question] = slack.screen(slack.channel_id)
+        assert question.text.startswith("Ann asks: why? why?")
+        assert question.text.endswith("…")
+        assert intake.last.text == ("why? " * 1000).strip()
+
+
+@both_transports
+async def test_ask_without_a_question_gets_a_line_of_help(transport: Transport) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake, transport):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "  ")
+
+        assert slack.ephemerals[0].text.startswith("Ask me something: `/ask ")
+        assert not slack.screen(slack.channel_id)
+
+
+async def test_ask_where_the_bot_is_no_member_tells_how_to_invite_it() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        elsewhere = slack.channel("elsewhere", member=False)
+
+        await slack.slash(elsewhere, slack.user("Ann"), "/ask", "why?")
+
+        assert "/invite @parley" in slack.ephemerals[0].text
+        assert not intake.asked
+
+
+@pytest.mark.parametrize("refusal", [PersonBusy(), StoreUnavailable("no Redis")])
+async def test_ask_posts_no_question_for_which_there_is_no_room(
+    refusal: Refused | StoreUnavailable,
+) -> None:
+    intake = FakeIntake()
+    intake.is_full = refusal
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+
+        assert slack.ephemerals[0].text == refusal.apology
+        assert not any(call.method.startswith("chat.post") for call in slack.requests)
+        assert not intake.asked
+
+
+@pytest.mark.parametrize("refusal", [ThreadBusy(), StoreUnavailable("no Redis")])
+async def test_ask_takes_a_question_back_that_was_not_admitted(
+    refusal: Refused | StoreUnavailable,
+) -> None:
+    intake = FakeIntake()
+    intake.refuses = refusal
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+        await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
+
+        assert slack.ephemerals[0].text == refusal.apology
+        assert not slack.screen(slack.channel_id)
+
+
+async def test_ask_takes_a_question_back_whose_turn_is_known() -> None:
+    intake = FakeIntake()
+    intake.knows_all = True
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+        await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
+
+        assert not slack.screen(slack.channel_id)
+        assert not slack.ephemerals
+
+
+async def test_a_command_that_is_told_again_is_one_turn() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        names = {"user_id": slack.user("Ann"), "channel_id": slack.channel_id, "command": "/ask"}
+        fields = {**names, "team_id": slack.team_id, "trigger_id": "1.2.3", "text": "why?"}
+        body = urlencode(fields).encode()
+        async with serving(platform.handler(intake)) as url:
+            for _ in range(2):
+                await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
+            await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
+
+        assert [one.ts for one in slack.screen(slack.channel_id)] == [
+            turn.place["question"] for turn in intake.turns
+        ]
+
+
+async def test_ask_apologises_when_the_question_cannot_be_posted() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        slack.fail("chat.postMessage")
+
+        delivery = await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+
+        assert delivery.status == 200
+        assert slack.ephemerals[0].text == SurfaceError.apology
+        assert not intake.asked
+
+
+async def test_ask_apologises_within_three_seconds_and_takes_a_late_question_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.slack.inbound.ask_command._QUESTION_BY", 0.2)
+    intake = FakeIntake()
+    async with SlackEmulator(latency=0.3) as slack, hearing(slack, intake):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+        apologies = [word.text for word in slack.ephemerals]
+        await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
+
+        assert apologies == [SurfaceError.apology]
+        assert not slack.screen(slack.channel_id)
+        assert not intake.asked
+
+
+async def test_ask_apologises_when_admission_takes_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.slack.inbound.ask_command._ADMITTED_BY", 0.1)
+    intake = FakeIntake()
+    intake.slow = 5.0
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
+        await until(lambda: any(call.method == "chat.delete" for call in slack.requests))
+
+        assert slack.ephemerals[0].text == StoreUnavailable.apology
+        assert not slack.screen(slack.channel_id)
+
+
+def test_a_command_is_answered_before_slack_gives_it_up() -> None:
+    # docs: Slash commands, "Confirming receipt": within 3 seconds.
+    assert ask_command._QUESTION_BY < ask_command._ADMITTED_BY < 3.0

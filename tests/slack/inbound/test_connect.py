@@ -1,0 +1,100 @@
+"""People of other workspaces, and an app that is installed in a whole organisation."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.emulators.slack import SlackEmulator
+from tests.support.fakes import FakeIntake
+from tests.support.slack_platform import dm_event, joined, send_body, serving
+
+ORG, TEAM = "E0ORG", SlackEmulator.team_id
+ORG_INSTALL = {"enterprise_id": ORG, "team_id": None, "is_enterprise_install": True}
+THERE = {"enterprise_id": ORG, "team_id": "T0OTHER", "is_enterprise_install": False}
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "of_the_team", "of_the_organisation"),
+    [
+        ({"team_id": None, "enterprise_id": ORG}, True, True),
+        ({"team_id": None, "enterprise_id": ORG, "authorizations": [ORG_INSTALL]}, True, True),
+        ({"team_id": "T0OTHER", "enterprise_id": ORG}, False, True),
+        ({"team_id": None, "enterprise_id": ORG, "authorizations": [THERE]}, False, True),
+        ({"team_id": "T0FAR", "authorizations": [ORG_INSTALL]}, False, True),
+        ({"team_id": None, "context_enterprise_id": ORG}, True, True),
+        ({"team_id": None, "enterprise_id": "E0FAR"}, False, False),
+        ({"team_id": "T0FAR", "enterprise_id": "E0FAR"}, False, False),
+        ({"team_id": None, "enterprise_id": None, "authorizations": []}, False, False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("is_org_wide", [False, True])
+async def test_events_of_our_organisation_are_ours_as_far_as_our_token_is_good(
+    wrapper: dict[str, object], of_the_team: bool, of_the_organisation: bool, is_org_wide: bool
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack:
+        in_an_organisation(slack, is_org_wide=is_org_wide)
+        async with joined(slack) as platform, serving(platform.handler(intake)) as url:
+            told = {"type": "event_callback", "event": dm_event(slack), **wrapper}
+            status = await send_body(slack, url, json.dumps(told).encode())
+
+        assert status == 200
+        assert bool(intake.asked) == (of_the_organisation if is_org_wide else of_the_team)
+
+
+@pytest.mark.parametrize("is_org_wide", [False, True])
+async def test_a_command_in_another_workspace_of_the_organisation_needs_its_token(
+    is_org_wide: bool,
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack:
+        in_an_organisation(slack, is_org_wide=is_org_wide)
+        ann = slack.user("Ann")
+        fields = {
+            "command": "/ask",
+            "text": "why?",
+            "trigger_id": "1.2.3",
+            "user_id": ann,
+            "channel_id": slack.channel_id,
+            "team_id": "T0OTHER",
+            "enterprise_id": ORG,
+        }
+        async with joined(slack) as platform, serving(platform.handler(intake)) as url:
+            body, kind = urlencode(fields).encode(), "application/x-www-form-urlencoded"
+            status = await send_body(slack, url, body, kind=kind)
+
+        assert status == 200
+        assert bool(intake.asked) is is_org_wide
+
+
+async def test_a_press_in_an_organisation_names_no_workspace() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack:
+        in_an_organisation(slack, is_org_wide=True)
+        async with joined(slack) as platform, serving(platform.handler(intake)) as url:
+            told = {"type": "event_callback", "event": dm_event(slack), **ORG_INSTALL}
+            await send_body(slack, url, json.dumps(told).encode())
+            press = {
+                "type": "block_actions",
+                "trigger_id": "12.34.abc",
+                "team": None,
+                "enterprise": {"id": ORG, "name": "Org"},
+                "user": {"id": "U1", "team_id": ORG},
+                "container": {"channel_id": intake.last.key.channel, "message_ts": "2.1"},
+                "actions": [{"type": "button", "action_id": "stop", "value": intake.last.id}],
+            }
+            body = urlencode({"payload": json.dumps(press)}).encode()
+            await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
+
+        assert intake.stopped == [intake.last.id]
+
+
+def in_an_organisation(slack: SlackEmulator, *, is_org_wide: bool) -> None:
+    """Let Slack say that the token is of a workspace in an organisation, or of all of them."""
+    names = {"team_id": TEAM, "user_id": slack.bot_user_id, "bot_id": slack.bot_id}
+    body = {"ok": True, "user": "parley", "team": "Parley", **names, "enterprise_id": ORG}
+    slack.fail("auth.test", status=200, body={**body, "is_enterprise_install": is_org_wide})

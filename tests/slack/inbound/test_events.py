@@ -1,0 +1,759 @@
+"""What people do in Slack becomes turns and words to the intake, through the real slack-bolt."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from adapters.slack.inbound.events import Press, pressed
+from bot.domain import Person, ThreadKey
+from bot.errors import HasEnded, NotTheLast, Refused, StoreUnavailable, ThreadBusy
+from tests.emulators.slack import SlackEmulator
+from tests.support.fakes import FakeIntake
+from tests.support.slack_platform import (
+    Transport,
+    both_transports,
+    dm_event,
+    fast,
+    first,
+    hearing,
+    joined,
+    send,
+    serving,
+)
+from tests.support.waiting import until
+
+
+@both_transports
+async def test_a_mention_is_a_turn_that_is_answered_in_its_thread(transport: Transport) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake, transport):
+        ann = slack.user("Ann")
+
+        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why is the sky blue?")
+        await until(lambda: intake.turns)
+
+        turn = intake.last
+        assert turn.id == f"slack:{slack.team_id}:{slack.channel_id}:{ts}"
+        assert turn.key == ThreadKey("slack", slack.team_id, slack.channel_id, ts)
+        assert turn.person.id == ann
+        assert turn.text == "why is the sky blue?"
+        assert turn.place == {"channel": slack.channel_id, "thread": ts, "question": ts}
+        assert turn.asked_at == float(ts)
+
+
+async def test_a_mention_in_a_thread_belongs_to_the_thread() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        parent = await slack.say(slack.channel_id, ann, "lunch?")
+
+        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} where?", thread_ts=parent)
+        await until(lambda: intake.turns)
+
+        assert intake.last.id.endswith(ts)
+        assert intake.last.key.thread == parent
+        assert intake.last.place["thread"] == parent
+
+
+async def test_a_mention_that_arrives_twice_is_admitted_once() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await until(lambda: len(slack.deliveries) == 2)
+
+        assert sorted(delivery.kind for delivery in slack.deliveries) == ["app_mention", "message"]
+        assert len(intake.asked) == 1
+
+
+@both_transports
+async def test_an_event_delivered_three_times_has_one_turn_id(transport: Transport) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake, transport):
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        await slack.redeliver(ts)
+        await slack.redeliver(ts)
+
+        assert len(intake.asked) == 3
+        assert len(intake.turns) == 1
+        assert {delivery.status for delivery in slack.deliveries} == {200}
+
+
+@both_transports
+async def test_a_dm_is_answered_at_its_top_level(transport: Transport) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake, transport):
+        dm = slack.dm(slack.user("Ann"))
+
+        ts = await slack.say(dm, slack.user("Ann"), "why?")
+        await until(lambda: intake.turns)
+
+        assert intake.last.key == ThreadKey("slack", slack.team_id, dm, dm)
+        assert intake.last.place == {"channel": dm, "thread": None, "question": ts}
+
+
+async def test_a_dm_waits_for_no_name() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+
+        await slack.say(slack.dm(ann), ann, "why?")
+        await until(lambda: intake.turns)
+
+        assert intake.last.person == Person(ann, ann, slack.team_id)
+        assert not any(call.method == "users.info" for call in slack.requests)
+
+
+async def test_a_thread_of_a_dm_is_answered_there() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+        parent = await slack.say(dm, ann, "why?")
+
+        await slack.say(dm, ann, "and how?", thread_ts=parent)
+        await until(lambda: len(intake.turns) == 2)
+
+        asked = {turn.text: turn for turn in intake.turns}["and how?"]
+        assert asked.key == ThreadKey("slack", slack.team_id, dm, parent)
+        assert asked.place["thread"] == parent
+
+
+async def test_talk_without_a_mention_is_acknowledged_and_left_alone() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.say(slack.channel_id, slack.user("Ann"), "lunch?")
+        await until(lambda: slack.deliveries)
+
+        assert slack.deliveries[0].status == 200
+        assert not intake.asked
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bot_id": "B0OTHER"},
+        {"subtype": "bot_message", "bot_id": "B0OTHER", "user": None},
+        {"subtype": "channel_join"},
+        {"subtype": ["file_share"]},
+        {"subtype": "message_changed", "message": {"text": "new", "ts": "1.0"}},
+        {"user": SlackEmulator.bot_user_id},
+        {"user": "USLACKBOT"},
+        {"type": "app_home_opened"},
+        {"type": "tokens_revoked"},
+        {"type": "something_new"},
+    ],
+    ids=str,
+)
+async def test_what_no_person_said_is_acknowledged_and_left_alone(
+    change: dict[str, object],
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(intake)) as url:
+            status = await send(slack, url, {**dm_event(slack), **change})
+
+        assert status == 200
+        assert not intake.asked
+        assert not slack.screen(slack.dm(slack.user("Ann")))
+
+
+@pytest.mark.parametrize("subtype", ["file_share", "thread_broadcast"])
+async def test_files_are_named_in_brackets(subtype: str) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        files = [{"name": "report.pdf"}, {"name": "cat.png"}]
+        event = {**dm_event(slack), "subtype": subtype, "files": files}
+
+        async with serving(platform.handler(intake)) as url:
+            await send(slack, url, event)
+
+        assert intake.last.text == "why?\n[file: report.pdf]\n[file: cat.png]"
+
+
+@pytest.mark.parametrize("text", ["We got one!", ""])
+async def test_what_a_person_uploads_in_a_dm_is_a_turn(text: str) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+
+        await slack.say(slack.dm(ann), ann, text, files=("ghost.png",))
+        await until(lambda: intake.turns)
+
+        assert intake.last.text == f"{text}\n[file: ghost.png]".strip()
+
+
+async def test_a_group_dm_needs_a_mention() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        event = {**dm_event(slack), "channel": slack.channel_id, "channel_type": "mpim"}
+        text = f"{slack.bot_mention} why?"
+
+        async with serving(platform.handler(intake)) as url:
+            await send(slack, url, event)
+            await send(slack, url, {**event, "text": text, "ts": "1700000001.000100"})
+            await send(slack, url, {**event, "text": text, "type": "app_mention"})
+
+        assert [turn.text for turn in intake.turns] == ["why?", "why?"]
+        assert intake.last.key.thread == intake.last.place["thread"] == "1700000000.000100"
+
+
+async def test_people_are_called_by_their_names() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, bob = slack.user("Ann"), slack.user("Bob")
+        ts = await slack.say(slack.channel_id, ann, "lunch?")
+
+        for user, words in ((ann, f"is <@{bob}> & <b> ok?"), (bob, "am I?")):
+            said = f"{slack.bot_mention} {words}"
+            await slack.say(slack.channel_id, user, said, thread_ts=ts)
+            await until(lambda: intake.turns and intake.last.person.id == user)  # noqa: B023
+
+        assert [turn.person.name for turn in intake.turns] == ["Ann", "Bob"]
+        assert [turn.text for turn in intake.turns] == ["is @Bob & <b> ok?", "am I?"]
+        assert sum(call.method == "users.info" for call in slack.requests) == 2
+
+
+async def test_a_question_that_begins_a_thread_is_admitted_before_its_author_has_a_name() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator(latency=0.2) as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+
+        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        await until(lambda: tries(slack))
+        await until(lambda: intake.called)
+        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} and how?")
+        await until(lambda: len(intake.turns) == 2)
+
+        asked, again = intake.turns
+        assert slack.deliveries[0].seconds < 0.2
+        assert asked.person == Person(ann, ann, slack.team_id)
+        assert intake.called == [(asked.key, Person(ann, "Ann"))]
+        assert again.person == Person(ann, "Ann", slack.team_id)
+
+
+async def test_a_name_that_cannot_be_stored_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator(latency=0.1) as slack, hearing(slack, intake):
+        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await until(lambda: tries(slack))
+        intake.refuses = StoreUnavailable("no Redis")
+        await until(lambda: intake.refusals)
+
+        assert tries(slack) == [200]
+        assert "name is not remembered" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"error": "missing_scope"},
+        {"status": 500},
+        {"how": "hang"},
+        {"status": 200, "body": {"ok": True}},
+        {"status": 200, "body": {"ok": True, "user": ["Ann"]}},
+    ],
+    ids=str,
+)
+async def test_a_name_that_slack_does_not_tell_is_the_id(how: dict[str, object]) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        slack.fail("users.info", times=10, **how)  # type: ignore[arg-type]
+
+        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} hello <@U0NOBODY>")
+        await until(lambda: intake.turns)
+
+        assert intake.last.person == Person(ann, ann, slack.team_id)
+        assert intake.last.text == "hello @U0NOBODY"
+
+
+async def test_an_empty_mention_gets_a_line_of_help_in_its_thread() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
+        await until(lambda: len(slack.screen(slack.channel_id, ts)) == 2)
+
+        assert slack.screen(slack.channel_id, ts)[1].text.startswith("Ask me something")
+        assert not intake.asked
+
+
+@both_transports
+async def test_an_empty_mention_that_is_told_again_gets_one_line(transport: Transport) -> None:
+    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), transport):
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
+        await until(lambda: len(slack.screen(slack.channel_id, ts)) == 2)
+
+        await slack.redeliver(ts)
+        await slack.redeliver(ts)
+
+        assert posts(slack) == 1
+
+
+async def test_an_empty_mention_that_is_told_twice_at_once_gets_one_line() -> None:
+    async with SlackEmulator() as slack:
+        ann, place = slack.user("Ann"), slack.channel_id
+        root = await slack.say(place, ann, "Good morning")
+        said = {"user": ann, "text": slack.bot_mention, "ts": "1700000000.000100"}
+        event: dict[str, object] = {
+            "type": "app_mention",
+            "channel": place,
+            "thread_ts": root,
+            **said,
+        }
+        # Each waits for the name of one of several speakers.
+        slack.latency = 0.3
+        async with joined(slack) as platform, serving(platform.handler(FakeIntake())) as url:
+            await asyncio.gather(*(send(slack, url, event) for _ in range(2)))
+
+        # Who leaves lets the words be shown that were begun.
+        assert posts(slack) == 1
+
+
+async def test_of_words_to_people_the_last_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.slack.inbound.events._REMEMBERED", 1)
+    intake = FakeIntake()
+    intake.refuses = ThreadBusy()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, place = slack.user("Ann"), slack.channel_id
+        said = [await slack.say(place, ann, f"{slack.bot_mention} why?") for _ in range(2)]
+        await until(lambda: len(slack.ephemerals) == 2)
+
+        for ts in reversed(said):
+            await slack.redeliver(ts)
+
+        await until(lambda: len(slack.ephemerals) == 3)
+
+
+async def test_an_empty_mention_that_becomes_a_question_is_a_turn() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
+        await until(lambda: posts(slack))
+
+        await slack.edit(slack.channel_id, ts, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        assert [(turn.text, turn.place["question"]) for turn in intake.turns] == [("why?", ts)]
+        assert posts(slack) == 1
+
+
+async def test_an_edited_question_is_the_turn_that_it_was() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        await slack.edit(slack.channel_id, ts, f"{slack.bot_mention} why not?")
+        await until(lambda: len(intake.asked) == 2)
+
+        assert intake.texts == ["why?"]
+
+
+async def test_a_refused_dm_that_is_told_again_gets_one_apology() -> None:
+    intake = FakeIntake()
+    intake.refuses = ThreadBusy()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.dm(ann), ann, "why?")
+        await until(lambda: posts(slack))
+        intake.refuses = None
+
+        await slack.redeliver(ts)
+
+        assert posts(slack) == 1
+        assert not intake.turns
+
+
+async def test_a_word_that_slack_is_slow_to_show_holds_up_no_acknowledgement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.slack.errands._LAST", 0.0)
+    async with SlackEmulator(ack_within=0.3) as slack, hearing(slack, FakeIntake()):
+        slack.fail("chat.postMessage", "hang")
+
+        await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
+        await until(lambda: posts(slack) and tries(slack))
+
+        assert tries(slack) == [200]
+
+
+async def test_a_refused_mention_gets_an_apology_that_only_the_asker_sees() -> None:
+    intake = FakeIntake()
+    intake.refuses = ThreadBusy()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+
+        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        await until(lambda: slack.ephemerals)
+        await until(lambda: len(slack.deliveries) == 2)
+
+        [word] = slack.ephemerals
+        assert (word.channel_id, word.user_id) == (slack.channel_id, ann)
+        assert word.text == ThreadBusy.apology
+        assert {delivery.status for delivery in slack.deliveries} == {200}
+
+
+async def test_a_flood_of_refused_questions_is_told_once() -> None:
+    intake = FakeIntake()
+    intake.refuses = ThreadBusy()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+        await slack.say(dm, ann, "one?")
+        await until(lambda: len(slack.screen(dm)) == 2)
+
+        intake.refuses.told = True
+        await slack.say(dm, ann, "two?")
+        # The apology is an event, too.
+        await until(lambda: len(slack.deliveries) == 3)
+
+        assert posts(slack) == 1
+
+
+async def test_empty_mentions_without_end_get_one_line_of_help() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, place = slack.user("Ann"), slack.channel_id
+        for _ in range(20):
+            await slack.say(place, ann, slack.bot_mention)
+        await slack.say(place, ann, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        await until(lambda: posts(slack))
+        await slack.say(place, ann, f"{slack.bot_mention} and how?")
+        await until(lambda: len(intake.turns) == 2)
+
+        assert posts(slack) == 1
+
+
+async def test_words_that_slack_is_slow_to_take_do_not_pile_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake = FakeIntake()
+    intake.refuses = ThreadBusy()
+    caplog.set_level("INFO", "adapters.slack.inbound.events")
+    async with SlackEmulator() as slack:
+        slack.fail("chat.postEphemeral", "hang", times=1000)
+        said = {"type": "app_mention", "channel": slack.channel_id, "text": "why?"}
+        async with joined(slack) as platform, serving(platform.handler(intake)) as url:
+            for number in range(120):
+                user, ts = slack.user(f"P{number}"), f"1700000000.{number:06}"
+                await send(slack, url, {**said, "user": user, "ts": ts})
+            await until(lambda: caplog.text.count("too many are on their way") == 20)
+
+            assert len([one for one in slack.requests if one.method == "chat.postEphemeral"]) <= 100
+
+
+async def test_a_refused_dm_gets_an_apology_as_a_message() -> None:
+    intake = FakeIntake()
+    intake.refuses = ThreadBusy()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+
+        await slack.say(dm, ann, "why?")
+        await until(lambda: len(slack.screen(dm)) == 2)
+
+        assert slack.screen(dm)[1].text == ThreadBusy.apology
+
+
+@both_transports
+async def test_an_event_is_refused_while_the_store_is_away_and_comes_again(
+    transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    intake = FakeIntake()
+    intake.refuses = StoreUnavailable("no Redis")
+    async with SlackEmulator(ack_within=0.2) as slack, hearing(slack, intake, transport):
+        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        # The second try follows the first at once, the third a minute later.
+        await until(lambda: len(tries(slack)) == 2)
+        intake.refuses = None
+        slack.clock.advance(60.0)
+        await until(lambda: intake.turns)
+        await until(lambda: tries(slack)[-1] == 200)
+
+        assert tries(slack)[0] == (503 if transport == "http" else None)
+        assert len(intake.turns) == 1
+    assert not [one for one in caplog.records if one.exc_info]
+
+
+async def test_an_event_is_acknowledged_only_after_admission() -> None:
+    intake = FakeIntake()
+    intake.slow = 0.2
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await until(lambda: tries(slack))
+
+        assert intake.turns
+        assert min(d.seconds for d in slack.deliveries if d.kind == "app_mention") >= 0.2
+
+
+@both_transports
+async def test_what_is_not_admitted_before_we_leave_is_told_to_the_next(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.slack.inbound.socket._LAST", 0.1)
+    leaving, following = FakeIntake(), FakeIntake()
+    leaving.open.clear()
+    async with SlackEmulator(ack_within=1.0) as slack:
+        async with hearing(slack, leaving, transport):
+            await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+            await until(lambda: leaving.turns)
+        left_open = slack.sockets
+        leaving.open.set()
+
+        async with hearing(slack, following, transport):
+            await until(lambda: len(tries(slack)) == 2)
+            slack.clock.advance(60.0)
+            await until(lambda: tries(slack)[-1] == 200)
+
+        assert (left_open, tries(slack)[0], following.texts) == (0, None, ["why?"])
+
+
+async def test_a_failure_of_ours_is_logged_and_the_event_comes_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(intake)) as url:
+            intake.refuses = ZeroDivisionError()
+            status = await send(slack, url, dm_event(slack))
+            intake.refuses = None
+            later = await send(slack, url, dm_event(slack))
+
+        assert (status, later) == (503, 200)
+        assert "an event could not be handled" in caplog.text
+        assert "why?" not in caplog.text
+
+
+async def test_a_deleted_question_is_forgotten() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        await slack.delete(slack.channel_id, ts)
+        await until(lambda: intake.forgotten)
+
+        assert intake.forgotten == [intake.last.id]
+
+
+async def test_a_deleted_message_of_an_app_is_not_looked_for() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.last) as surface:
+            message = await surface.post(first("Because", final=True))
+
+        await slack.delete(*message.split(":"))
+        await slack.delete(slack.channel_id, ts)
+        await until(lambda: intake.forgotten)
+
+        assert intake.forgotten == [intake.last.id]
+
+
+async def test_a_deleted_question_that_has_replies_is_forgotten_too() -> None:
+    intake = FakeIntake()
+    async with fast() as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.last) as surface:
+            await surface.post(first("Because", final=True))
+
+        await slack.delete(slack.channel_id, ts)
+        await until(lambda: intake.forgotten)
+
+        assert intake.forgotten == [intake.last.id]
+
+
+async def test_a_question_deleted_while_it_is_read_is_forgotten_by_its_turns_id() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann = slack.user("Ann")
+        slack.fail("users.info", "hang")
+        root = await slack.say(slack.channel_id, ann, "lunch?")
+        secret = f"{slack.bot_mention} my password is 1234"
+        ts = await slack.say(slack.channel_id, ann, secret, thread_ts=root)
+        await until(lambda: any(call.method == "users.info" for call in slack.requests))
+
+        await slack.delete(slack.channel_id, ts)
+        await until(lambda: intake.forgotten)
+        early = list(intake.asked)
+        await until(lambda: intake.asked)
+
+        assert not early
+        assert intake.forgotten == intake.asked
+
+
+async def test_a_question_that_is_not_admitted_gets_no_reply() -> None:
+    intake = FakeIntake()
+    intake.knows_all = True
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await until(lambda: tries(slack))
+
+        assert tries(slack) == [200]
+        assert len(slack.screen(slack.channel_id, ts)) == 1
+        assert not slack.ephemerals
+
+
+@both_transports
+async def test_the_stop_button_stops_its_turn(transport: Transport) -> None:
+    intake = FakeIntake()
+    async with fast() as slack, hearing(slack, intake, transport) as platform:
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+        ts = await slack.say(dm, ann, "why?")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.last) as surface:
+            message_id = await surface.post(first("Because"))
+
+            delivery = await slack.click(dm, message_id.split(":")[1], ann, "stop")
+
+        assert delivery.status == 200
+        assert intake.stopped == [f"slack:{slack.team_id}:{dm}:{ts}"]
+
+
+@pytest.mark.parametrize("away", [None, StoreUnavailable("away")])
+async def test_a_stop_that_leads_to_nothing_is_answered_to_the_person_alone(
+    away: StoreUnavailable | None,
+) -> None:
+    intake = FakeIntake()
+    async with fast() as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+        await slack.say(dm, ann, "why?")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.last) as surface:
+            message_id = await surface.post(first("Because"))
+        intake.has_ended, intake.refuses = True, away
+
+        delivery = await slack.click(dm, message_id.split(":")[1], ann, "stop")
+        await until(lambda: slack.ephemerals, within=5)
+
+        (told,) = slack.ephemerals
+        assert delivery.status == 200
+        assert (told.channel_id, told.user_id, told.text) == (dm, ann, (away or HasEnded).apology)
+
+
+@both_transports
+async def test_slacks_own_stop_stops_a_reply_that_streams(transport: Transport) -> None:
+    intake = FakeIntake()
+    async with fast() as slack, hearing(slack, intake, transport) as platform:
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.last) as surface:
+            await surface.post(first("Because"))
+
+            await slack.stop(slack.channel_id, ts, ann)
+            await until(lambda: intake.stopped_threads)
+
+        assert intake.stopped_threads == [intake.last.key]
+
+
+async def test_slacks_own_stop_stops_what_ask_began() -> None:
+    intake = FakeIntake()
+    async with fast() as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        await slack.slash(slack.channel_id, ann, "/ask", "why?")
+        async with platform.surface(intake.last) as surface:
+            await surface.post(first("Because"))
+
+            await slack.stop(slack.channel_id, intake.last.key.thread, ann)
+            await until(lambda: intake.stopped_threads)
+
+        assert intake.stopped_threads == [intake.last.key]
+
+
+@both_transports
+async def test_the_regenerate_button_tells_who_pressed_it_and_when(transport: Transport) -> None:
+    intake = FakeIntake()
+    async with fast() as slack, hearing(slack, intake, transport) as platform:
+        ann, bob = slack.user("Ann"), slack.user("Bob")
+        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.last) as surface:
+            message_id = await surface.post(first("Because", last=True))
+        shown = message_id.split(":")[1]
+
+        deliveries = [
+            await slack.click(slack.channel_id, shown, bob, "regenerate") for _ in range(2)
+        ]
+
+        turn_id = f"slack:{slack.team_id}:{slack.channel_id}:{ts}"
+        assert [delivery.status for delivery in deliveries] == [200, 200]
+        assert [(turn, person) for turn, person, _ in intake.pressed] == [(turn_id, bob)] * 2
+        assert len({press for _, _, press in intake.pressed}) == 2
+        assert not slack.ephemerals
+
+
+def test_a_press_is_the_same_however_often_it_is_told() -> None:
+    body = {
+        "type": "block_actions",
+        "trigger_id": "12.34.abc",
+        "user": {"id": "U1"},
+        "container": {"channel_id": "C1", "message_ts": "2.1", "thread_ts": "1.1"},
+        "actions": [{"action_id": "regenerate", "value": "slack:T1:C1:1.1"}],
+    }
+
+    assert pressed(body) == Press("slack:12.34.abc", "C1", "U1", "1.1", "slack:T1:C1:1.1")
+    assert pressed({**body, "actions": [{"action_id": "regenerate"}]}) is None
+
+
+@pytest.mark.parametrize("refusal", [NotTheLast(), StoreUnavailable("away")])
+@pytest.mark.parametrize("direct", [False, True])
+async def test_a_press_that_leads_to_nothing_is_answered_to_the_person_alone(
+    direct: bool, refusal: Refused | StoreUnavailable
+) -> None:
+    intake = FakeIntake()
+    async with fast() as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        channel = slack.dm(ann) if direct else slack.channel_id
+        ts = await slack.say(channel, ann, f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns and (direct or intake.called))
+        async with platform.surface(intake.last) as surface:
+            message_id = await surface.post(first("Because", last=True))
+        intake.refuses = refusal
+
+        delivery = await slack.click(channel, message_id.split(":")[1], ann, "regenerate")
+        await until(lambda: slack.ephemerals)
+
+        (told,) = slack.ephemerals
+        assert delivery.status == 200
+        assert (told.channel_id, told.user_id, told.text) == (channel, ann, refusal.apology)
+        assert told.thread_ts == (None if direct else ts)
+
+
+async def test_slacks_own_stop_needs_no_process_that_knows_the_question() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        event = {**dm_event(slack), "thread_ts": "1600000000.000100"}
+        stop = {**event, "type": "agent_session_stopped", "streaming_message_ts": []}
+
+        async with serving(platform.handler(intake)) as url:
+            status = await send(slack, url, stop)
+
+        key = ThreadKey("slack", slack.team_id, str(event["channel"]), "1600000000.000100")
+        assert status == 200
+        assert intake.stopped_threads == [key]
+
+
+def tries(slack: SlackEmulator) -> list[int | None]:
+    """How the tries to deliver a mention ended."""
+    return [d.status for d in slack.deliveries if d.kind == "app_mention"]
+
+
+def posts(slack: SlackEmulator) -> int:
+    """How often we tried to post a message."""
+    return sum(call.method == "chat.postMessage" for call in slack.requests)

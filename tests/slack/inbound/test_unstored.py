@@ -1,0 +1,121 @@
+"""What people say in Slack while it cannot be stored is a turn later."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from bot.errors import StoreUnavailable
+from bot.store import Store
+from bot.store import connect as connect_store
+from tests.support.fakes import FakeIntake
+from tests.support.outage import line
+from tests.support.slack_outage import (
+    a_process,
+    lost,
+    missed,
+    passed,
+    quiet,
+    reads,
+    silence,
+    until_heard,
+)
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.usefixtures("short_beats")
+
+
+async def test_a_store_that_is_away_during_the_look_loses_nothing(store: Store) -> None:
+    after = FakeIntake()
+    async with quiet() as slack:
+        await missed(slack, store, "two")
+
+        after.refuses = StoreUnavailable("away")
+        async with a_process(slack, after, store):
+            await until(lambda: after.refusals > 1)
+            assert await silence(store) >= 60
+            after.refuses = None
+            await until(lambda: after.texts == ["two"], within=5)
+
+        assert len(reads(slack)) == 1
+
+
+async def test_what_is_said_while_the_store_is_away_is_a_turn_when_it_is_back(
+    store: Store, valkey_url: str, tmp_path: Path
+) -> None:
+    intake, prefix = FakeIntake(), store.key("").partition(":")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            line(valkey_url, Path(folder)) as way,
+            connect_store(url=way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
+            quiet() as slack,
+            a_process(slack, intake, cut_off),
+        ):
+            await until_heard(store)
+            await way.cut()
+            intake.refuses = StoreUnavailable("away")
+            await missed(slack, store, "two")
+
+            intake.refuses = None
+            await way.mend()
+            await until(lambda: intake.texts == ["two"], within=5)
+
+
+async def test_what_one_process_could_not_store_needs_no_word_from_slack(store: Store) -> None:
+    intake = FakeIntake()
+    async with quiet() as slack, a_process(slack, intake, store):
+        ann = slack.user("Ann")
+        await until_heard(store)
+        intake.refuses = StoreUnavailable("away")
+        ts = await slack.say(slack.dm(ann), ann, "two")
+        await lost(slack)
+        await slack.delete(slack.dm(ann), ts)
+        await lost(slack, events=2)
+        await passed(store, 4)
+        tried = intake.refusals
+        await until(lambda: intake.refusals > tried + 2)
+        kept_open = await silence(store)
+
+        intake.refuses = None
+        await until(lambda: intake.forgotten, within=5)
+        await until_heard(store)
+
+        assert (intake.texts, len(intake.forgotten), reads(slack)) == (["two"], 1, [])
+    # Another process would look, should this one end before.
+    assert kept_open >= 4
+
+
+async def test_what_waits_for_the_store_does_not_pile_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.slack.inbound.heartbeat._KEPT", 2)
+    intake = FakeIntake()
+    async with quiet() as slack, a_process(slack, intake, store):
+        ann = slack.user("Ann")
+        intake.refuses = StoreUnavailable("away")
+        for number, text in enumerate(("one", "two", "three"), start=1):
+            await slack.say(slack.dm(ann), ann, text)
+            await lost(slack, events=number)
+
+        intake.refuses = None
+        await until_heard(store)
+        await until(lambda: len(intake.turns) == 2)
+
+        assert intake.texts == ["one", "two"]
+
+
+async def test_a_question_that_cannot_be_handled_holds_up_no_other(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    after = FakeIntake()
+    async with quiet() as slack:
+        await missed(slack, store, "two")
+
+        after.refuses = RuntimeError("broken")
+        async with a_process(slack, after, store):
+            await until_heard(store)
+
+    assert after.refusals == 1
+    assert "could not be handled" in caplog.text

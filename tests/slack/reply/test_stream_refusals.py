@@ -1,0 +1,212 @@
+"""Whom Slack refuses a stream, for how long, and what a server that is not Slack answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import aiohttp
+import pytest
+from aiohttp import web
+from slack_sdk.web.async_client import AsyncWebClient
+
+from adapters.slack.errors import NotSlack, translated
+from adapters.slack.identity import identify
+from adapters.slack.refusals import Refusals
+from adapters.slack.reply.streams import Audience, Streams
+from bot.domain import Page
+from bot.errors import CannotStart, WriteFailed, WriteRefused
+from bot.store import Store
+from tests.emulators.slack import SlackEmulator
+from tests.support.fakes import FakeIntake, NoLimits
+from tests.support.slack_platform import dm_event, first, joined, send, serving
+from tests.support.slack_scene import TEXT, WORDS, a_scene
+from tests.support.waiting import until
+
+FAR = "T0FAR"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"user_team": FAR},
+        {"user_team": "E0FAR", "source_team": FAR},
+        {"team": FAR},
+        {"user_team": FAR, "source_team": "T0THIRD", "team": "T0FOURTH"},
+    ],
+    ids=str,
+)
+async def test_a_stream_is_for_the_workspace_of_the_person_who_asks(told: dict[str, str]) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")
+        place = {"channel": slack.channel_id, "channel_type": "channel"}
+        asked = {"type": "app_mention", "ts": ts, **place}
+        async with serving(platform.handler(intake)) as url:
+            await send(slack, url, {**dm_event(slack), **asked, **told})
+        slack.fail("chat.startStream", error="team_access_not_granted")
+
+        async with platform.surface(intake.last) as surface:
+            await surface.post(first("Because"))
+
+        (call,) = [call for call in slack.requests if call.method == "chat.startStream"]
+        assert intake.last.place["team"] == FAR
+        assert call.body["recipient_team_id"] == FAR
+
+
+async def test_a_team_that_may_see_no_stream_costs_nobody_else_theirs() -> None:
+    async with streams(refused_seconds=3600.0) as (slack, begun, audience):
+        far = replace(audience, team=FAR)
+        slack.fail("chat.startStream", error="team_access_not_granted")
+
+        with pytest.raises(WriteRefused):
+            await begun.begin(far, first("Because"))
+
+        assert not begun.possible(far)
+        assert begun.possible(audience)
+
+
+REFUSALS = ["team_access_not_granted", "missing_scope", "unknown_method"]
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+async def test_what_slack_has_refused_is_not_tried_at_once(error: str) -> None:
+    async with streams(refused_seconds=3600.0) as (slack, begun, audience):
+        slack.fail("chat.startStream", error=error)
+
+        with pytest.raises(WriteRefused):
+            await begun.begin(audience, first("Because"))
+
+        assert not begun.possible(audience)
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+async def test_what_slack_has_refused_is_tried_again_after_a_while(error: str) -> None:
+    async with streams(refused_seconds=0.05) as (slack, begun, audience):
+        slack.fail("chat.startStream", error=error)
+        with pytest.raises(WriteRefused):
+            await begun.begin(audience, first("Because"))
+
+        await until(lambda: begun.possible(audience))
+        stream = await begun.begin(audience, first("Because"))
+
+        assert stream.id.startswith(slack.channel_id)
+
+
+def test_of_refusals_only_so_many_are_remembered() -> None:
+    refusals = Refusals(seconds=3600.0)
+
+    for number in range(2000):
+        refusals.note(f"T{number}")
+
+    assert refusals.concern("T1999")
+    assert not refusals.concern("T1")
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 501])
+@pytest.mark.parametrize("body", ["<html>Not Found</html>", {"detail": "Not Found"}], ids=str)
+async def test_where_a_server_knows_no_streams_the_reply_is_posted_and_updated(
+    store: Store, status: int, body: object
+) -> None:
+    async with a_scene() as scene:
+        scene.slack.fail("chat.startStream", status=status, body=body, times=99)
+
+        await scene.answer(store, WORDS)
+        await scene.answer(store, WORDS)
+
+        assert [text.strip() for text in scene.texts()] == [TEXT.strip()] * 2
+        # A server without the method is not asked at every reply.
+        lacks_method = status in (404, 405, 410, 501)
+        assert scene.calls("chat.startStream") == (1 if lacks_method else 2)
+
+
+async def test_a_server_that_can_post_and_update_alone_gets_the_whole_reply(store: Store) -> None:
+    async with a_scene() as scene:
+        for method in ("Stream", "Status", "conversations"):
+            scene.slack.fail(method, status=404, body="<html>Not Found</html>", times=99)
+
+        await scene.answer(store, WORDS)
+
+        assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
+        assert scene.calls("chat.update")
+        scene.slack.heal()
+
+
+@pytest.mark.parametrize("status", [408, 425, 500, 503])
+async def test_a_start_that_may_go_well_the_next_time_is_a_passing_failure(status: int) -> None:
+    async with streams(refused_seconds=3600.0) as (slack, begun, audience):
+        slack.fail("chat.startStream", status=status, body="<html>Too early</html>")
+
+        with pytest.raises(WriteFailed) as raised:
+            await begun.begin(audience, first("Because"))
+
+        assert not isinstance(raised.value, NotSlack)
+        assert begun.possible(audience)
+
+
+@pytest.mark.parametrize("status", [200, 403, 404, 405, 501])
+async def test_an_answer_that_is_not_slacks_is_tried_again_and_names_the_address(
+    status: int,
+) -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+        scene.slack.fail("chat.postMessage", status=status, body="<html>Not Found</html>")
+
+        with pytest.raises(WriteFailed, match="SLACK_API_URL") as raised:
+            await surface.post(Page(0, "Because.", final=True, last=True))
+        await surface.post(Page(0, "Because.", final=True, last=True))
+
+        assert f"chat.postMessage was answered by HTTP {status}" in str(raised.value)
+        assert scene.texts() == ["Because."]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [("text/plain", b"OK"), ("application/json", b"[1]"), ("application/json", b'"\xff"')],
+)
+async def test_an_answer_of_another_shape_names_the_address(kind: str, body: bytes) -> None:
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type=kind)
+
+    async with serving(answer) as url, aiohttp.ClientSession() as session:
+        client = AsyncWebClient("xoxb-1", url, session=session, retry_handlers=[])
+
+        with pytest.raises(CannotStart, match="SLACK_API_URL"):
+            await identify(client)
+
+
+async def test_a_line_about_an_answer_holds_no_query() -> None:
+    async with a_scene() as scene, aiohttp.ClientSession() as session:
+        scene.slack.fail("users.info", status=404, body="<html>Not Found</html>")
+        client = AsyncWebClient(scene.slack.bot_token, scene.slack.api_url, session=session)
+
+        with pytest.raises(NotSlack, match=r"^users\.info was answered by HTTP 404"):
+            async with translated():
+                await client.users_info(user="U1")
+
+
+async def test_where_a_server_lets_nothing_be_read_a_reply_is_sent_all_the_same() -> None:
+    async with a_scene() as scene, scene.platform.surface(scene.turn, again=True) as surface:
+        scene.slack.fail("conversations.replies", status=404, body="<html>Not Found</html>")
+
+        await surface.post(Page(0, "Because.", final=True, last=True))
+
+        assert scene.texts() == ["Because."]
+
+
+@asynccontextmanager
+async def streams(
+    *, refused_seconds: float
+) -> AsyncIterator[tuple[SlackEmulator, Streams, Audience]]:
+    """What begins streams under a question of Ann's, and who sees them."""
+    async with SlackEmulator() as slack, aiohttp.ClientSession() as session:
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, "why?")
+        client = AsyncWebClient(slack.bot_token, slack.api_url, session=session, retry_handlers=[])
+        begun = Streams(
+            client,
+            identity=await identify(client),
+            budgets=NoLimits(),
+            refusals=Refusals(seconds=refused_seconds),
+        )
+        yield slack, begun, Audience(slack.channel_id, ts, ann, slack.team_id)

@@ -1,0 +1,480 @@
+"""The start, what is believed over HTTP, and the sockets, through the real slack-bolt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlencode, urlsplit
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from bot.app import http
+from bot.domain import Person, ThreadKey, Turn
+from bot.errors import CannotStart, PlaceGone
+from bot.ports import Platform
+from bot.store import Store
+from tests.emulators.faults import How
+from tests.emulators.slack import SlackEmulator
+from tests.support.fakes import FakeIntake
+from tests.support.slack_platform import (
+    Transport,
+    both_transports,
+    dm_event,
+    hearing,
+    joined,
+    send,
+    send_body,
+    serving,
+    signed,
+)
+from tests.support.waiting import until
+
+
+async def test_a_refused_bot_token_stops_the_start() -> None:
+    async with SlackEmulator() as slack:
+        slack.bot_token = "xoxb-wrong"
+
+        with pytest.raises(CannotStart, match="SLACK_BOT_TOKEN: invalid_auth"):
+            async with joined(slack):
+                pass
+
+
+async def test_a_refused_app_token_stops_listening() -> None:
+    async with SlackEmulator() as slack:
+        slack.app_token = "xapp-wrong"
+        async with joined(slack) as platform:
+            with pytest.raises(CannotStart, match="SLACK_APP_TOKEN: invalid_auth"):
+                await platform.listen(FakeIntake())
+
+
+async def test_a_token_of_a_person_stops_the_start() -> None:
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.json_response({"ok": True, "team_id": "T1", "user_id": "U1", "user": "ann"})
+
+    async with SlackEmulator() as slack, serving(answer) as url:
+        slack.api_url = url
+
+        with pytest.raises(CannotStart, match="SLACK_BOT_TOKEN is no bot's token"):
+            async with joined(slack):
+                pass
+
+
+@pytest.mark.parametrize(("how", "status"), [("status", 503), ("status", 429), ("drop", 0)])
+async def test_a_slack_in_trouble_is_not_blamed_on_the_token(how: How, status: int) -> None:
+    async with SlackEmulator() as slack:
+        slack.fail("auth.test", how, status=status)
+
+        with pytest.raises(CannotStart, match="cannot be reached"):
+            async with joined(slack):
+                pass
+
+
+async def test_a_slack_that_cannot_be_reached_stops_the_start() -> None:
+    async with SlackEmulator() as slack:
+        pass
+
+    with pytest.raises(
+        CannotStart, match=r"cannot be reached at http://127[^ ]+: Cannot connect to host 127"
+    ):
+        async with joined(slack):
+            pass
+
+
+async def test_a_proxy_that_refuses_its_login_is_told_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    monkeypatch.setenv("https_proxy", f"http://bot:s3cret@{host}:{port}")
+    async with SlackEmulator() as slack, server:
+        slack.api_url = "https://slack.invalid/api/"
+
+        with pytest.raises(CannotStart, match="HTTP 407") as caught:
+            async with joined(slack):
+                pass
+
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_http_needs_a_signing_secret() -> None:
+    async with SlackEmulator() as slack:
+        slack.signing_secret = ""
+        async with joined(slack) as platform:
+            with pytest.raises(CannotStart, match="SLACK_SIGNING_SECRET"):
+                platform.handler(FakeIntake())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Slack-Signature": "v0=0000"},
+        {"X-Slack-Signature": "v0=é"},
+        {"X-Slack-Request-Timestamp": "tomorrow"},
+        {"X-Slack-Request-Timestamp": "1"},
+        {"X-Slack-Request-Timestamp": "1" * 310},
+        {"X-Slack-Request-Timestamp": None},
+        {"X-Slack-Signature": None},
+    ],
+    ids=str,
+)
+async def test_a_request_that_slack_did_not_sign_is_refused(
+    headers: dict[str, str | None], caplog: pytest.LogCaptureFixture
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(intake)) as url:
+            status = await send(slack, url, dm_event(slack), headers=headers)
+
+        assert status == 401
+        assert not intake.asked
+        assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "headers", ["", f"X-Slack-Request-Timestamp: 1\r\nX-Slack-Signature: v0={'0' * 64}\r\n"]
+)
+async def test_a_strangers_body_is_not_waited_for(headers: str) -> None:
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(FakeIntake())) as url:
+            answer = await answer_to_half_a_request(url, headers)
+
+        assert answer.startswith("HTTP/1.1 401")
+
+
+async def test_a_body_that_does_not_end_is_given_up() -> None:
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(FakeIntake(), body_seconds=0.1)) as url:
+            answer = await answer_to_half_a_request(url, headers_of(slack))
+
+        assert answer.startswith("HTTP/1.1 408")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity, gzip"])
+async def test_a_compressed_body_is_refused_before_it_is_read(encoding: str) -> None:
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(FakeIntake())) as url:
+            headers = f"{headers_of(slack)}Content-Encoding: {encoding}\r\n"
+            answer = await answer_to_half_a_request(url, headers)
+
+        assert answer.startswith("HTTP/1.1 415")
+
+
+async def test_bodies_that_do_not_end_keep_no_event_of_slack_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        handler = platform.handler(intake, most_bodies=4, body_seconds=60.0)
+        async with serving(handler) as url:
+            begun = [
+                asyncio.create_task(answer_to_half_a_request(url, headers_of(slack)))
+                for _ in range(12)
+            ]
+            await until(lambda: sum(one.done() for one in begun) == 8)
+
+            status = await send(slack, url, dm_event(slack))
+            given_up = [one.result() for one in begun if one.done()]
+            told = [one.levelno for one in caplog.records]
+            for one in begun:
+                one.cancel()
+            await asyncio.gather(*begun, return_exceptions=True)
+
+        assert status == 200
+        assert intake.texts == ["why?"]
+    assert {one.split()[1] for one in given_up} == {"503"}
+    assert all("retry-after: 1" in one.lower() for one in given_up)
+    assert told == [logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Transfer-Encoding: chunked\r\n\r\nno number\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n",
+        "Content-Length: 100\r\n\r\nabc",
+    ],
+    ids=repr,
+)
+async def test_a_strangers_body_that_breaks_off_leaves_no_line_in_the_log(
+    body: str, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        posts = {"/slack/events": platform.handler(FakeIntake(), body_seconds=60.0)}
+        with socket.socket() as chosen:
+            chosen.bind(("127.0.0.1", 0))
+            port = chosen.getsockname()[1]
+        async with http.serve(
+            host="127.0.0.1",
+            port=port,
+            metrics_port=None,
+            store=store,
+            silences={},
+            posts=posts,
+            stopping=asyncio.Event(),
+        ):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            head = f"POST /slack/events HTTP/1.1\r\nHost: x\r\n{headers_of(slack)}"
+            writer.write(head.encode() + body.encode())
+            await writer.drain()
+            await asyncio.sleep(0.1)
+            writer.transport.abort()
+
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("kind", "bodies"),
+    [
+        ("application/json", ["", "{", "[]", "null", "5", "{}", "payload=x", "[" * 100_000]),
+        ("application/x-www-form-urlencoded", ["", "payload=x", "payload=[]", "payload=null"]),
+    ],
+)
+async def test_what_slack_signed_but_nobody_can_read_is_a_bad_request(
+    kind: str, bodies: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(FakeIntake())) as url:
+            answers = [await send_body(slack, url, body.encode(), kind=kind) for body in bodies]
+
+        assert set(answers) == {400}
+        assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ts": None},
+        {"ts": "no number"},
+        {"ts": "infinity"},
+        {"channel": None},
+        {"channel": ["D1"]},
+        {"type": None},
+        {"type": 5},
+    ],
+    ids=str,
+)
+async def test_an_event_that_cannot_be_read_is_acknowledged_with_one_line_in_the_log(
+    change: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(intake)) as url:
+            status = await send(slack, url, {**dm_event(slack), **change})
+
+        assert status == 200
+        assert not intake.asked
+        assert len(caplog.records) == 1
+        assert "why?" not in caplog.text
+
+
+OURS = {"type": "event_callback", "team_id": SlackEmulator.team_id}
+
+
+@both_transports
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**OURS, "event": None},
+        {**OURS, "event": []},
+        {**OURS, "event": "message"},
+        {**OURS, "event": None, "is_ext_shared_channel": True},
+        {**OURS, "event": {"type": "message"}, "authorizations": [None]},
+        {**OURS, "event": {"type": "message"}, "authorizations": 5},
+        {**OURS, "event": {"type": "message"}, "enterprise": 5},
+        {"type": "event_callback", "event": None},
+        {"event": None},
+        {"event": [1]},
+        {"event": "message"},
+        {"team_id": SlackEmulator.team_id},
+        {"type": "a_type_of_next_year"},
+    ],
+    ids=str,
+)
+async def test_a_body_of_another_shape_is_answered_with_one_line_in_the_log(
+    body: dict[str, object], transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake, transport):
+        delivery = await slack.deliver(body)
+
+        assert delivery.status in (200, 400)
+        assert not intake.asked
+    assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
+
+
+async def test_an_event_that_is_too_deep_for_its_readers_is_acknowledged_with_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake = FakeIntake()
+    intake.refuses = RecursionError()
+    async with SlackEmulator() as slack, hearing(slack, intake, "http"):
+        delivery = await slack.deliver({**OURS, "event": dm_event(slack)})
+
+        assert delivery.status == 200
+    assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
+
+
+async def test_a_limit_of_our_events_of_another_shape_is_told_in_short(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    long = "9" * 100_000
+    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), "http"):
+        delivery = await slack.deliver(
+            {"type": "app_rate_limited", "team_id": long, "minute_rate_limited": [long]}
+        )
+
+    assert delivery.status == 200
+    assert [one.levelno for one in caplog.records] == [logging.WARNING]
+    assert len(caplog.text) < 1000
+
+
+@both_transports
+async def test_that_slack_limits_our_events_is_a_warning_with_the_minute(
+    transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    limited = {"type": "app_rate_limited", "token": "x", "minute_rate_limited": 1518467820}
+    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), transport):
+        delivery = await slack.deliver({**limited, "team_id": slack.team_id, "api_app_id": "A1"})
+
+        assert delivery.status == 200
+    assert [one.levelno for one in caplog.records] == [logging.WARNING]
+    assert "2018-02-12T20:37" in caplog.text
+    assert SlackEmulator.team_id in caplog.text
+
+
+@pytest.mark.parametrize("missing", ["user_id", "channel_id", "trigger_id"])
+async def test_a_command_that_cannot_be_read_is_answered_with_an_apology(
+    missing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    intake = FakeIntake()
+    names = {"user_id": "U1", "channel_id": "C1", "trigger_id": "1.2.3", "command": "/ask"}
+    fields = {**names, "text": "why?", "team_id": SlackEmulator.team_id}
+    del fields[missing]
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        async with serving(platform.handler(intake)) as url:
+            body = urlencode(fields).encode()
+            status = await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
+
+        assert status == 200
+        assert not intake.asked
+        assert [missing in record.getMessage() for record in caplog.records] == [True]
+
+
+async def test_a_button_that_is_none_of_ours_is_acknowledged() -> None:
+    action = {"type": "button", "action_id": "feedback", "value": "good"}
+    pressed = {"type": "block_actions", "team": {"id": SlackEmulator.team_id}, "actions": [action]}
+    body = urlencode({"payload": json.dumps(pressed)}).encode()
+    async with (
+        SlackEmulator() as slack,
+        joined(slack) as platform,
+        serving(platform.handler(FakeIntake())) as url,
+    ):
+        status = await send_body(slack, url, body, kind="application/x-www-form-urlencoded")
+
+    assert status == 200
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "ours"),
+    [
+        ({"team_id": "T0OTHER"}, False),
+        ({"team_id": None}, False),
+        ({"team_id": "T0OTHER", "authorizations": [{"team_id": "T0OTHER"}]}, False),
+        ({"team_id": "T0OTHER", "context_team_id": SlackEmulator.team_id}, True),
+        ({"team_id": "T0OTHER", "authorizations": [{"team_id": SlackEmulator.team_id}]}, True),
+    ],
+    ids=str,
+)
+async def test_only_events_of_our_workspace_are_admitted(
+    wrapper: dict[str, object], ours: bool
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        wrapped = {"type": "event_callback", "event": dm_event(slack), **wrapper}
+        async with serving(platform.handler(intake)) as url:
+            status = await send_body(slack, url, json.dumps(wrapped).encode())
+
+        assert status == 200
+        assert bool(intake.asked) == ours
+
+
+async def test_slacks_check_of_the_address_is_answered() -> None:
+    body = json.dumps({"type": "url_verification", "challenge": "3eZbrw1a"}).encode()
+    async with (
+        SlackEmulator() as slack,
+        joined(slack) as platform,
+        serving(platform.handler(FakeIntake())) as url,
+        aiohttp.ClientSession() as session,
+        session.post(url, data=body, headers=signed(slack, body)) as answer,
+    ):
+        assert "3eZbrw1a" in await answer.text()
+
+
+@pytest.mark.parametrize("lose", [SlackEmulator.disconnect, SlackEmulator.cut])
+async def test_a_lost_socket_is_replaced_and_nothing_is_missed(
+    lose: Callable[[SlackEmulator], Awaitable[None]],
+) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator(ack_within=0.5) as slack, hearing(slack, intake):
+        await lose(slack)
+
+        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        assert intake.last.text == "why?"
+
+
+async def test_proxy_variables_do_not_reach_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+
+        assert intake.last.text == "why?"
+
+
+async def test_a_slack_platform_is_what_the_core_asks_for() -> None:
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        port: Platform = platform
+
+        assert port.name == "slack"
+
+
+def headers_of(slack: SlackEmulator) -> str:
+    """Headers that look like Slack's; the signature is of another body."""
+    return "".join(f"{name}: {value}\r\n" for name, value in signed(slack, b"x").items())
+
+
+async def answer_to_half_a_request(url: str, headers: str) -> str:
+    """The head of the answer to a request whose body stops after a few bytes of many."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+    try:
+        head = f"POST /slack/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n{headers}\r\n"
+        writer.write(head.encode() + b"abc")
+        async with asyncio.timeout(60):
+            return (await reader.readuntil(b"\r\n\r\n")).decode()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_turn_without_a_place_in_slack_has_none() -> None:
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        key = ThreadKey("slack", "T", "C", "1")
+        turn = Turn("slack:1", key, Person("U", "U"), "Hi", {"channel": 7}, 1.0)
+
+        with pytest.raises(PlaceGone):
+            async with platform.surface(turn):
+                pass

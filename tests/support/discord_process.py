@@ -1,0 +1,144 @@
+"""A process that listens to the emulated Discord, as a task of the test, and what it saves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from adapters.discord import DiscordPlatform, connect
+from adapters.discord.platform import Shards
+from bot.store import Store
+from bot.turns.intake import Intake
+from tests.emulators.discord import DiscordEmulator, GatewayRules
+from tests.support.fakes import FakeIntake, NoLimits, RefusingStore
+from tests.support.waiting import until
+
+FAST = GatewayRules(identify_seconds=0.0)
+
+
+def hasten(patch: pytest.MonkeyPatch) -> None:
+    """Let sessions begin without a pause, and be saved at once."""
+    patch.setattr("adapters.discord.gateway.shard._START_PAUSE", (0.0, 0.0))
+    patch.setattr("adapters.discord.gateway.shard._SAVE_SECONDS", 0.02)
+
+
+@asynccontextmanager
+async def a_process(
+    emulator: DiscordEmulator,
+    intake: Intake,
+    store: Store,
+    *,
+    shards: Shards | None = None,
+    gateway_url: str | None = None,
+) -> AsyncIterator[DiscordPlatform]:
+    """Listen like a process of its own, which ends as one does on SIGTERM."""
+    heard = emulator.sessions + emulator.resumes
+    async with connect(
+        token=emulator.token,
+        api_url=emulator.api_url,
+        gateway_url=gateway_url or emulator.gateway_url,
+        threads=True,
+        budgets=NoLimits(),
+    ) as platform:
+        task = asyncio.create_task(platform.listen(intake, store=store, shards=shards))
+        try:
+            await until(lambda: emulator.sessions + emulator.resumes > heard or task.done())
+            yield platform
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+class Hidden:
+    """A record in Redis that Redis cannot tell of, as if it were away, until it is `back`.
+
+    `former` is what stood there, where a session does.
+    """
+
+    def __init__(self, store: Store, emulator: DiscordEmulator, *name: str) -> None:
+        self.former: dict[str, str] = {}
+        assert isinstance(store, RefusingStore)
+        self._store = store
+        self._name = store.key("gateway", emulator.application_id, *(name or ("all", "session")))
+
+    async def hide(self) -> None:
+        self._store.refused.add(self._name)
+
+    async def spoil(self) -> None:
+        """Let it name a session that Discord has ended."""
+        await self._store.redis.execute_command("HSET", self._name, "id", "ended")  # type: ignore[no-untyped-call]
+
+    async def back(self) -> None:
+        self._store.refused.remove(self._name)
+
+
+async def saved(store: Store) -> dict[str, str]:
+    for name in await store.command("KEYS", store.key("gateway", "*", "session")):
+        return dict(await store.command("HGETALL", name))
+    return {}
+
+
+async def until_saved(store: Store, seq: int) -> None:
+    async with asyncio.timeout(60):
+        while int((await saved(store)).get("seq", 0)) < seq:
+            await asyncio.sleep(0.01)
+
+
+async def until_heard(store: Store, message: str) -> None:
+    """Wait until it is saved that this message was dealt with."""
+    async with asyncio.timeout(60):
+        while True:
+            for name in await store.command("KEYS", store.key("gateway", "*", "heard")):
+                heard = await store.command("HVALS", name)
+                if heard and max(map(int, heard)) >= int(message):
+                    return
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def after_a_session(
+    store: Store, *, rules: GatewayRules = FAST
+) -> AsyncIterator[tuple[DiscordEmulator, str]]:
+    """A Discord where a process has listened, and Ada, a person there; the session is over."""
+    async with DiscordEmulator(gateway=rules) as emulator:
+        async with a_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        emulator.clock.advance(3600)
+        yield emulator, emulator.user("Ada")
+
+
+async def a_hidden_session(emulator: DiscordEmulator, store: Store) -> tuple[str, Hidden]:
+    """Return Ada, a person, and the session of an ended process, of which Redis cannot tell.
+
+    She has told "one" since, in a DM that is new: who begins a session of its own does not hear it.
+    """
+    ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+    async with a_process(emulator, FakeIntake(), store):
+        await until_saved(store, 1)
+    hidden.former = await saved(store)
+    await emulator.say(emulator.dm(ada), ada, "one")
+    await hidden.hide()
+    return ada, hidden
+
+
+def as_if_killed(patch: pytest.MonkeyPatch) -> None:
+    """Let processes from now on save no session, neither while they listen nor at their end."""
+    patch.setattr("adapters.discord.gateway.shard._FIRST_SAVE_SECONDS", 3600.0)
+    patch.setattr("adapters.discord.gateway.shard._LAST_SAVE", 0.0)
+
+
+async def our_thread(
+    emulator: DiscordEmulator, platform: DiscordPlatform, turns: FakeIntake
+) -> str:
+    """Return a thread that the bot opened, for the last turn in a channel."""
+    turn = next(each for each in reversed(turns.turns) if each.place["opens_thread"])
+    async with platform.surface(turn):
+        return emulator.thread_of(turn.id.removeprefix("discord:")) or ""
+
+
+def said(*texts: str) -> list[str]:
+    """Return what the emulated model answers to these."""
+    return [f"You said: {text}" for text in texts]

@@ -1,0 +1,315 @@
+"""One small fake for each port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis.asyncio
+
+from bot.domain import Delta, EditBudget, Message, Page, Person, Place, Shown, ThreadKey, Turn
+from bot.errors import (
+    MessageGone,
+    ModelError,
+    NothingAsked,
+    StoreUnavailable,
+    SurfaceError,
+    WriteFailed,
+)
+from bot.ports import Surface
+from bot.reply.edit_budget import EditBudgets
+from bot.reply.writer import Reply
+from bot.store import Script, Store
+from bot.turns.intake import Intake
+
+
+@dataclass
+class FakeModel:
+    """Says `deltas`, then raises `error` if there is one."""
+
+    deltas: Sequence[Delta] = ("Hello", " world")
+    error: ModelError | None = None
+    pause: float = 0.0  # seconds before each delta
+    name: str = "fake"
+    prompts: list[list[Message]] = field(default_factory=list)
+    hung_up: int = 0
+    at_once: int = 0
+    most_at_once: int = 0
+
+    async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
+        self.prompts.append(list(prompt))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            for delta in self.deltas:
+                await asyncio.sleep(self.pause)
+                yield delta
+        except (GeneratorExit, asyncio.CancelledError):
+            self.hung_up += 1
+            raise
+        finally:
+            self.at_once -= 1
+        if self.error:
+            raise self.error
+
+
+def bucket_of(surface: Surface, page: Page, *, new: bool = False) -> str:
+    """Return the bucket whose slot a write waits for."""
+    budget = surface.budget(page, new=new)
+    assert budget
+    return budget.bucket
+
+
+class NoLimits:
+    """Edit budgets that count nothing and wait for nothing."""
+
+    def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
+        """Forget it."""
+
+    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+        """Let it go out."""
+
+    async def call(self, budget: EditBudget, *, deadline: float) -> None:
+        """Let it go out."""
+
+    async def spare(self, budget: EditBudget) -> bool:
+        return True
+
+    def covers(self, budget: EditBudget) -> bool:
+        return True
+
+    async def pause(self, budget: EditBudget, seconds: float) -> None:
+        """Go on."""
+
+
+@dataclass
+class FakeSurface:
+    """Shows pages in memory; each write takes `latency` seconds and the next of `errors`.
+
+    `states` are the texts that a message came to show, one after the other.
+    """
+
+    limit: int = 2000
+    edits: EditBudget = field(default_factory=lambda: EditBudget("edit", 1000, 1.0, refills=False))
+    posts: EditBudget = field(default_factory=lambda: EditBudget("post", 1000, 1.0, refills=False))
+    latency: float = 0.0
+    errors: Sequence[Exception | None] = ()
+    screen: dict[str, Page] = field(default_factory=dict)
+    states: list[str] = field(default_factory=list)
+    posted: int = 0
+    at_once: int = 0
+    most_at_once: int = 0
+
+    def measure(self, text: str) -> int:
+        return len(text)
+
+    def budget(self, page: Page, *, new: bool) -> EditBudget:
+        return self.posts if new else self.edits
+
+    async def post(self, page: Page) -> str:
+        await self._write()
+        self.posted += 1
+        message_id = f"m{self.posted}"
+        self._show(message_id, page)
+        return message_id
+
+    async def edit(self, message_id: str, page: Page) -> None:
+        await self._write()
+        if message_id not in self.screen:
+            raise MessageGone(message_id)
+        if page.text:
+            self._show(message_id, page)
+        else:
+            del self.screen[message_id]
+
+    @property
+    def text(self) -> str:
+        """All that stands there, oldest message first."""
+        return "\n".join(page.text for page in self.screen.values())
+
+    def _show(self, message_id: str, page: Page) -> None:
+        assert self.measure(page.text) <= self.limit
+        before = self.screen.get(message_id)
+        self.screen[message_id] = page
+        # People see no write that changes only the buttons.
+        if before is None or before.text != page.text:
+            self.states.append(page.text)
+
+    async def _write(self) -> None:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(self.latency)
+        self.at_once -= 1
+        error, self.errors = next(iter(self.errors), None), self.errors[1:]
+        if error:
+            raise error
+
+
+@dataclass
+class FakePlatform:
+    """Gives the same surface to every turn, or raises `error` instead; `left` may be strays.
+
+    The first looks for those, `unseen` of them, fail.
+    """
+
+    shown: FakeSurface = field(default_factory=FakeSurface)
+    left: Sequence[str] = ()
+    error: SurfaceError | None = None
+    unseen: int = 0
+    opened: int = 0
+    name: str = "console"
+
+    @asynccontextmanager
+    async def surface(
+        self, turn: Turn, *, again: bool = False, ended: bool = False
+    ) -> AsyncIterator[FakeSurface]:
+        self.opened += 1
+        if self.error:
+            raise self.error
+        yield self.shown
+
+    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        self.unseen -= 1
+        if self.unseen >= 0:
+            raise WriteFailed("away")
+        return [one for one in self.left if one not in but]
+
+
+class RefusingStore(Store):
+    """A store that is away for whoever uses one of the keys in `refused`."""
+
+    def __init__(self, *, client: redis.asyncio.Redis, url: str, prefix: str) -> None:
+        super().__init__(client=client, url=url, prefix=prefix)
+        self.refused: set[str] = set()
+
+    async def command(self, *words: str | int | float) -> Any:
+        self._refuse(words)
+        return await super().command(*words)
+
+    def script(self, source: str) -> Script:
+        run = super().script(source)
+
+        async def unless_refused(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+            self._refuse(keys)
+            return await run(keys=keys, args=args)
+
+        return unless_refused
+
+    def _refuse(self, words: Sequence[object]) -> None:
+        if self.refused.intersection(words):
+            raise StoreUnavailable("refused")
+
+
+class FakeIntake(Intake):
+    """Remembers what it was asked; `refuses` is raised instead, as long as it stands.
+
+    An admission takes `slow` seconds, and lasts while `open` is not set. `knows_all` is as if every
+    turn had been admitted, or forgotten, before, and `has_ended` as if every one had its outcome.
+    """
+
+    def __init__(self) -> None:
+        self.refuses: Exception | None = None
+        self.knows_all = False
+        self.has_ended = False
+        self.slow = 0.0
+        self.open = asyncio.Event()
+        self.open.set()
+        self.refusals = 0
+        self.asked: list[str] = []
+        self.turns: list[Turn] = []
+        self.stopped: list[str] = []
+        self.stopped_threads: list[ThreadKey] = []
+        self.pressed: list[tuple[str, str, str]] = []
+        self.pressed_at: list[Place | None] = []
+        self.forgotten: list[str] = []
+        self.forgets = 0
+        self.called: list[tuple[ThreadKey, Person]] = []
+        self.threads: dict[str, ThreadKey] = {}
+        self.helped: set[tuple[str, str]] = set()
+        self.is_full: Exception | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        return [turn.text for turn in self.turns]
+
+    @property
+    def last(self) -> Turn:
+        return self.turns[-1]
+
+    async def admit(self, turn: Turn) -> bool:
+        if not turn.text:
+            refused = NothingAsked()
+            refused.told = (turn.key.channel, turn.person.id) in self.helped
+            self.helped.add((turn.key.channel, turn.person.id))
+            raise refused
+        self._refuse()
+        await asyncio.sleep(self.slow)
+        self.asked.append(turn.id)
+        if self.knows_all or turn.id in [known.id for known in self.turns]:
+            return False
+        self.turns.append(turn)
+        await self.open.wait()
+        return True
+
+    async def check_room(self, platform: str, person: Person) -> None:
+        if self.is_full:
+            raise self.is_full
+
+    async def stop(self, turn_id: str) -> bool:
+        self._refuse()
+        self.stopped.append(turn_id)
+        return not self.has_ended
+
+    async def stop_thread(self, thread: ThreadKey) -> bool:
+        self._refuse()
+        self.stopped_threads.append(thread)
+        return True
+
+    async def regenerate(
+        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+    ) -> None:
+        self._refuse()
+        self.pressed.append((turn_id, person_id, press_id))
+        self.pressed_at.append(place)
+
+    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+        self._refuse()
+        self.forgets += 1
+        self.forgotten += turn_ids
+
+    async def call(self, thread: ThreadKey, person: Person) -> None:
+        self._refuse()
+        self.called.append((thread, person))
+
+    async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
+        self._refuse()
+        return next((turn.key for turn in self.turns if turn.id == turn_id), None)
+
+    async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
+        return self.threads.get(message_id) if platform == "discord" else None
+
+    def _refuse(self) -> None:
+        if self.refuses:
+            self.refusals += 1
+            raise self.refuses
+
+
+async def write_the_end(shown: Shown, *, surface: Surface, store: Store) -> None:
+    """Write an end that was stored, as the next try does."""
+
+    async def save(shown: Shown) -> None:
+        """Keep nothing."""
+
+    reply = Reply(
+        surface=surface,
+        budgets=EditBudgets(store=store),
+        left=shown,
+        former="",
+        stop=asyncio.Event(),
+        save=save,
+        patience=30.0,
+    )
+    await reply.end()

@@ -1,0 +1,288 @@
+"""The bot as a process, and the ways in which a person talks to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bot.domain import Exchange
+from bot.store import connect
+from bot.turns.history import decode
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.discord import Shown as DiscordShown
+from tests.emulators.model import ModelEmulator
+from tests.emulators.slack import Shown as SlackShown
+from tests.emulators.slack import SlackEmulator
+
+ROOT = Path(__file__).parents[2]
+LEASE = 0.6  # seconds
+
+
+@dataclass(slots=True)
+class Bot:
+    """A running process; `log` is what it wrote to stderr so far."""
+
+    process: asyncio.subprocess.Process
+    log: bytearray = field(default_factory=bytearray)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def text(self) -> str:
+        return self.log.decode()
+
+
+@asynccontextmanager
+async def bot(
+    *roles: str, data_dir: Path, variables: dict[str, str], stdin: int = asyncio.subprocess.DEVNULL
+) -> AsyncIterator[Bot]:
+    """Run `python -m bot run ROLE …` with these variables and no others; it is gone at the end."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(data_dir),
+        "PYTHONPATH": str(ROOT),
+        "DATA_DIR": str(data_dir),
+        "LEASE_SECONDS": str(LEASE),
+        "PORT": "0",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bot", "run", *roles),
+        cwd=data_dir,
+        env=environment | variables,
+        stdin=stdin,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    running = Bot(process)
+    reading = asyncio.create_task(_collect(process, running.log))
+    try:
+        yield running
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        try:
+            async with asyncio.timeout(25):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            raise
+        finally:
+            await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _collect(process: asyncio.subprocess.Process, log: bytearray) -> None:
+    assert process.stderr
+    while chunk := await process.stderr.read(65536):
+        log += chunk
+
+
+def catches(process: asyncio.subprocess.Process, number: signal.Signals) -> bool:
+    """Tell whether a process has a handler of its own for a signal; Linux alone tells."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) & 1 << number - 1)
+
+
+def discord_variables(discord: DiscordEmulator, model: ModelEmulator) -> dict[str, str]:
+    return {
+        "DISCORD_TOKEN": discord.token,
+        "DISCORD_API_URL": discord.api_url,
+        "DISCORD_GATEWAY_URL": discord.gateway_url,
+        "MODEL_URL": model.url,
+    }
+
+
+def slack_variables(slack: SlackEmulator, model: ModelEmulator) -> dict[str, str]:
+    return {
+        "SLACK_BOT_TOKEN": slack.bot_token,
+        "SLACK_APP_TOKEN": slack.app_token,
+        "SLACK_API_URL": slack.api_url,
+        "MODEL_URL": model.url,
+    }
+
+
+@asynccontextmanager
+async def discord_bot(
+    data_dir: Path, model: ModelEmulator, **variables: str
+) -> AsyncIterator[tuple[DiscordEmulator, Bot]]:
+    """An emulated Discord with the bot connected to it."""
+    async with DiscordEmulator() as discord:
+        variables = discord_variables(discord, model) | variables
+        async with bot(data_dir=data_dir, variables=variables) as running:
+            await asyncio.wait_for(discord.connected.wait(), 60)
+            yield discord, running
+
+
+async def remembered(data_dir: Path) -> list[Exchange]:
+    async with connect(url="", data_dir=data_dir) as store:
+        found: list[Exchange] = []
+        for name in await store.command("KEYS", store.key("history", "*")):
+            found += [decode(line) for line in await store.command("LRANGE", name, 0, -1)]
+    return found
+
+
+class Way:
+    """One way to talk to the bot: `ask`, then `ask` again in the same conversation."""
+
+    async def ask(self, text: str) -> None:
+        raise NotImplementedError
+
+    def answers(self) -> Sequence[tuple[str, list[str]]]:
+        """What the bot's messages in this conversation show, each with all that it has shown."""
+        raise NotImplementedError
+
+    def finals(self) -> list[str]:
+        return [text for text, _ in self.answers()]
+
+    def buttons(self) -> Sequence[tuple[str, str]]:
+        """The bot's messages in this conversation that have a button, each with its id."""
+        raise NotImplementedError
+
+    async def press(self) -> None:
+        """Press the newest button, as the person who asked."""
+        raise NotImplementedError
+
+
+def offers_another(way: Way) -> bool:
+    return any(button.startswith("regenerate") for _, button in way.buttons())
+
+
+class InDiscord(Way):
+    discord: DiscordEmulator
+    person: str
+
+    def shown(self) -> list[DiscordShown]:
+        raise NotImplementedError
+
+    def answers(self) -> list[tuple[str, list[str]]]:
+        return [(one.text, self.discord.states(one.id)) for one in self.shown()]
+
+    def buttons(self) -> list[tuple[str, str]]:
+        return [(one.id, button) for one in self.shown() for button in one.buttons]
+
+    async def press(self) -> None:
+        message, button = self.buttons()[-1]
+        await self.discord.click(message, self.person, button)
+
+
+class DiscordMention(InDiscord):
+    def __init__(self, discord: DiscordEmulator) -> None:
+        self.discord = discord
+        self.person = discord.user("Ann")
+        self.question = ""
+
+    async def ask(self, text: str) -> None:
+        if self.question:
+            await self.discord.say(self.question, self.person, text)
+            return
+        said = f"{self.discord.bot_mention} {text}"
+        self.question = await self.discord.say(self.discord.channel_id, self.person, said)
+
+    def shown(self) -> list[DiscordShown]:
+        thread = self.discord.thread_of(self.question)
+        return _of_discord(self.discord, thread) if thread else []
+
+
+class DiscordDm(InDiscord):
+    def __init__(self, discord: DiscordEmulator) -> None:
+        self.discord = discord
+        self.person = discord.user("Ben")
+        self.channel = discord.dm(self.person)
+
+    async def ask(self, text: str) -> None:
+        await self.discord.say(self.channel, self.person, text)
+
+    def shown(self) -> list[DiscordShown]:
+        return _of_discord(self.discord, self.channel)
+
+
+class DiscordSlash(InDiscord):
+    def __init__(self, discord: DiscordEmulator) -> None:
+        self.discord = discord
+        self.person = discord.user("Cleo")
+        self.interactions: list[str] = []
+
+    async def ask(self, text: str) -> None:
+        channel = self.discord.channel_id
+        interaction = await self.discord.slash(channel, self.person, "ask", prompt=text)
+        self.interactions.append(interaction)
+
+    def shown(self) -> list[DiscordShown]:
+        originals = [self.discord.original(each) for each in self.interactions]
+        return [one for one in originals if one and one.text]
+
+
+def _of_discord(discord: DiscordEmulator, channel: str) -> list[DiscordShown]:
+    return [one for one in discord.screen(channel) if one.author_id == discord.bot_id]
+
+
+class InSlack(Way):
+    slack: SlackEmulator
+    person: str
+    channel: str
+    question: str | None = None
+
+    def shown(self) -> list[SlackShown]:
+        return [
+            one
+            for one in self.slack.screen(self.channel, self.question)
+            if one.author in (self.slack.bot_id, self.slack.bot_user_id) and one.ts != self.question
+        ]
+
+    def answers(self) -> list[tuple[str, list[str]]]:
+        return [(one.text, self.slack.states(self.channel, one.ts)) for one in self.shown()]
+
+    def buttons(self) -> list[tuple[str, str]]:
+        return [(one.ts, button) for one in self.shown() for button in one.buttons]
+
+    async def press(self) -> None:
+        message, button = self.buttons()[-1]
+        await self.slack.click(self.channel, message, self.person, button)
+
+
+class SlackMention(InSlack):
+    def __init__(self, slack: SlackEmulator) -> None:
+        self.slack = slack
+        self.person = slack.user("Ann")
+        self.channel = slack.channel_id
+
+    async def ask(self, text: str) -> None:
+        said = f"{self.slack.bot_mention} {text}"
+        ts = await self.slack.say(self.channel, self.person, said, thread_ts=self.question)
+        self.question = self.question or ts
+
+    def shown(self) -> list[SlackShown]:
+        return super().shown() if self.question else []
+
+
+class SlackDm(InSlack):
+    def __init__(self, slack: SlackEmulator) -> None:
+        self.slack = slack
+        self.person = slack.user("Ben")
+        self.channel = slack.dm(self.person)
+
+    async def ask(self, text: str) -> None:
+        await self.slack.say(self.channel, self.person, text)
+
+
+class SlackSlash(SlackMention):
+    """The command posts the question; the conversation goes on in its thread."""
+
+    async def ask(self, text: str) -> None:
+        if self.question:
+            await super().ask(text)
+            return
+        await self.slack.slash(self.channel, self.person, "/ask", text)
+        self.question = self.slack.screen(self.channel)[-1].ts

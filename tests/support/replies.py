@@ -1,0 +1,91 @@
+"""Replies to test, what they save, and what is said in them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from bot.domain import Delta, EditBudget, Shown
+from bot.errors import LeaseLost
+from bot.reply.edit_budget import EditBudgets
+from bot.reply.writer import Reply
+from bot.store import Store
+from tests.support.fakes import FakeSurface
+from tests.support.waiting import until
+
+WORDS = [f"word{number} " for number in range(40)]
+TEXT = "".join(WORDS)
+
+
+class Saved:
+    """What the reply saved, last."""
+
+    def __init__(self) -> None:
+        self.last = Shown()
+        self.texts: list[str] = []
+        self.lost_after: float = math.inf  # writes
+
+    async def __call__(self, shown: Shown) -> None:
+        self.lost_after -= 1
+        if self.lost_after < 0:
+            raise LeaseLost("1")
+        self.last = shown
+        self.texts.append(shown.said)
+
+
+def a_reply(
+    store: Store,
+    surface: FakeSurface,
+    *,
+    pages: Sequence[str] = (),
+    older: str = "",
+    former: str = "",
+    left: Shown | None = None,
+    stop: asyncio.Event | None = None,
+    saved: Saved | None = None,
+    patience: float = 5.0,
+    budgets: EditBudgets | None = None,
+) -> Reply:
+    return Reply(
+        surface=surface,
+        budgets=budgets or EditBudgets(store=store),
+        left=left or Shown(tuple(pages), older, older),
+        former=former,
+        stop=stop or asyncio.Event(),
+        save=saved or Saved(),
+        patience=patience,
+    )
+
+
+async def spoken(*parts: Delta | float | Callable[[], object]) -> AsyncGenerator[Delta]:
+    """Deltas, with seconds of silence between, or silence until a condition holds."""
+    for part in parts:
+        if isinstance(part, float | int):
+            await asyncio.sleep(part)
+        elif callable(part):
+            await until(part)
+        else:
+            yield part
+
+
+class Watched(EditBudgets):
+    """Edit budgets that tell what they granted; others may add what they did with it."""
+
+    def __init__(self, *, store: Store) -> None:
+        super().__init__(store=store)
+        self.events: list[str] = []
+        self.sinces: list[float] = []
+
+    async def interim(
+        self, budget: EditBudget, *, new: bool, since: float, wrote: float, unless: asyncio.Event
+    ) -> bool:
+        self.sinces.append(since)
+        granted = await super().interim(budget, new=new, since=since, wrote=wrote, unless=unless)
+        if granted:
+            self.events.append(f"{budget.bucket} granted")
+        return granted
+
+    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+        await super().final(budget, deadline=deadline)
+        self.events.append(f"{budget.bucket} granted")

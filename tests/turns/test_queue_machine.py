@@ -1,0 +1,829 @@
+"""The queue, driven at random on a real server, against a plain model of what it promises.
+
+PARLEY_EXAMPLES=2000 makes it a long run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from bot.domain import Exchange, Outcome, Person, Shown, ThreadKey, Turn
+from bot.errors import (
+    LeaseLost,
+    NotRemembered,
+    NotTheAsker,
+    NotTheLast,
+    PersonBusy,
+    QueueFull,
+    Refused,
+    ThreadBusy,
+)
+from bot.store import Store, connect
+from bot.turns.history import History, encode
+from bot.turns.queue import Limits, Mend, Taken, Token, TurnQueue
+
+T = TypeVar("T")
+
+EXAMPLES = int(os.environ.get("PARLEY_EXAMPLES", "60"))
+PHASES = (Phase.generate, Phase.shrink)  # explaining a failure takes minutes
+STEPS = 80
+LIMITS = Limits(
+    waiting_per_thread=3,
+    waiting_per_person=4,
+    waiting=7,
+    running_per_person=1,
+    person_bytes=5000,  # three turns
+)
+RECORD = 2000  # bytes that each turn counts beside its texts
+PEOPLE = {name: Person(name, name) for name in ("ann", "ben", "cleo")}
+THREADS = {name: ThreadKey("console", "local", "c", name) for name in ("t1", "t2", "t3")}
+WORKERS = ("w1", "w2")
+LOOKS = 20
+DUE, LANDING = 0, -1
+KEEP_SECONDS = 60
+
+
+@dataclass
+class Known:
+    """What the model knows of a turn that was admitted, or forgotten before it was."""
+
+    turn: Turn | None = None
+    place: tuple[int, int] = (0, 0)  # how many others its person had open, and its number
+    state: str = "queued"
+    fence: int = 0
+    tries: int = 0
+    holder: str = ""  # the worker that has its token
+    later: bool = False  # it waits for its next try,
+    due: bool = False  # which has come
+    saved: bool = False
+    furthest: int = 0  # bytes that some try has shown
+    shown: Shown = field(default_factory=Shown)
+    former: str | None = None
+    after: str | None = None  # the exchange before it, where it left none
+    stop: bool = False
+    forgotten: bool = False
+    late: tuple[str, ...] = ()  # what those who lost it have posted
+    looks: int = 0
+    counted: int = 0  # its newest entry among what is kept of its person
+    gone: bool = False  # with its record, to make room for newer ones
+
+    @property
+    def open(self) -> bool:
+        return self.state in ("queued", "running")
+
+    def exchange(self, answer: str) -> Exchange:
+        assert self.turn
+        turn = self.turn
+        return Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer)
+
+    @property
+    def thread(self) -> str:
+        assert self.turn
+        return self.turn.key.thread
+
+    @property
+    def person(self) -> str:
+        assert self.turn
+        return self.turn.person.id
+
+
+@dataclass
+class Thread:
+    """The open turns of a thread in their order, and what it remembers."""
+
+    mailbox: list[str] = field(default_factory=list)
+    history: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def last(self) -> str:
+        return self.history[-1][0] if self.history else ""
+
+
+class Model:
+    """What has to hold, without any token."""
+
+    def __init__(self) -> None:
+        self.turns: dict[str, Known] = {}
+        self.threads = {name: Thread() for name in THREADS}
+        self.pressed: set[str] = set()
+        self.dead: list[str] = []
+        self.mend: dict[str, int] = {}  # to each turn its claim, DUE or LANDING
+        # Of each person the turns that ended, each with the number of its entry and its bytes.
+        self.kept: dict[str, list[tuple[str, int, int]]] = {name: [] for name in PEOPLE}
+        self.clock = 0
+
+    def open(self, person: str = "") -> list[Known]:
+        known = [one for one in self.turns.values() if one.open]
+        return [one for one in known if not person or one.person == person]
+
+    def running(self, person: str) -> int:
+        return sum(one.state == "running" for one in self.open(person))
+
+    def full(self, person: str) -> type[Refused] | None:
+        if len(self.open(person)) >= LIMITS.waiting_per_person:
+            return PersonBusy
+        return QueueFull if len(self.open()) >= LIMITS.waiting else None
+
+    def refusal(self, turn: Turn) -> type[Refused] | None:
+        mailbox = self.threads[turn.key.thread].mailbox
+        there = {self.turns[one].person for one in mailbox}
+        if len(mailbox) >= LIMITS.waiting_per_thread and turn.person.id in there:
+            return ThreadBusy
+        return self.full(turn.person.id)
+
+    def enqueue(self, turn_id: str) -> None:
+        known = self.turns[turn_id]
+        self.clock += 1
+        known.state, known.tries, known.furthest, known.stop = "queued", 0, 0, False
+        known.shown = Shown(known.shown.pages, cuts=known.shown.cuts)
+        known.place = (len(self.open(known.person)) - 1, self.clock)
+        self.threads[known.thread].mailbox.append(turn_id)
+
+    def next(self) -> str | None:
+        """Return the turn that has to be next: the oldest that may run now."""
+        firsts = [thread.mailbox[0] for thread in self.threads.values() if thread.mailbox]
+        return min(
+            filter(self.may_run, firsts), key=lambda one: self.turns[one].place, default=None
+        )
+
+    def may_run(self, turn_id: str) -> bool:
+        known = self.turns[turn_id]
+        if known.state == "running" or known.later:
+            return False
+        return self.running(known.person) < LIMITS.running_per_person
+
+    def press(self, turn_id: str, person: str, press_id: str) -> type[Refused] | None:
+        """Return why a turn is not answered anew; else queue it."""
+        known = self.turns.get(turn_id)
+        if press_id in self.pressed:
+            return None
+        if known is None or known.turn is None or known.forgotten or known.state == "dropped":
+            return NotRemembered
+        if person != known.person:
+            return NotTheAsker
+        thread = self.threads[known.thread]
+        if thread.mailbox[:1] == [turn_id]:
+            return ThreadBusy
+        if thread.last not in (turn_id, known.after):
+            return NotTheLast if thread.last else NotRemembered
+        if thread.mailbox:
+            return ThreadBusy
+        if full := self.full(known.person):
+            return full
+        self.pressed.add(press_id)
+        if thread.last == turn_id and known.former is None:
+            known.former = known.shown.text
+        self.enqueue(turn_id)
+        return None
+
+    def finish(
+        self, turn_id: str, outcome: Outcome, shown: Shown, answer: str, *, size: int
+    ) -> None:
+        known = self.turns[turn_id]
+        thread = self.threads[known.thread]
+        counts = bool(answer) or thread.last != turn_id
+        if not answer:
+            known.after = thread.last
+        elif not known.forgotten:
+            if thread.last == turn_id:
+                thread.history.pop()
+            thread.history.append((turn_id, answer))
+            known.former = known.after = None
+        if outcome == "dead":
+            self.dead.append(turn_id)
+            known.late += shown.pages if shown.text else ()
+        known.state, known.shown = outcome, shown
+        thread.mailbox.remove(turn_id)
+        if known.fence > 1 or outcome == "dead":
+            self.mend[turn_id], known.looks = LANDING, 0
+        if counts:
+            self.count(turn_id, size)
+
+    def count(self, turn_id: str, size: int) -> None:
+        known, self.clock = self.turns[turn_id], self.clock + 1
+        kept, known.counted = self.kept[known.person], self.clock
+        kept.append((turn_id, self.clock, size))
+        while sum(size for _, _, size in kept[1:]) >= LIMITS.person_bytes:
+            oldest, entry, _ = kept.pop(0)
+            if self.turns[oldest].counted == entry:
+                self.discard(oldest)
+
+    def discard(self, turn_id: str) -> None:
+        known = self.turns[turn_id]
+        thread = self.threads[known.thread]
+        thread.history = [one for one in thread.history if one[0] != turn_id]
+        if not known.open and turn_id not in self.mend:
+            known.state, known.gone = "dropped", True
+
+    def may_be_mended(self, turn_id: str) -> bool:
+        known = self.turns[turn_id]
+        return not known.open and self.mend[turn_id] == DUE and known.looks < LOOKS
+
+    def forget(self, turn_id: str) -> None:
+        known = self.turns.setdefault(turn_id, Known(state="dropped"))
+        if known.turn is None:
+            return
+        thread = self.threads[known.thread]
+        if known.state == "queued" and not known.saved:
+            known.state, known.later = "dropped", False
+            thread.mailbox.remove(turn_id)
+        else:
+            known.forgotten = True
+            known.stop = known.stop or known.open
+            thread.history = [one for one in thread.history if one[0] != turn_id]
+
+
+class Queue(RuleBasedStateMachine):
+    """Two workers and three people at one queue; a lease ends when the rule `expire` says so."""
+
+    store: Store
+    runner: asyncio.Runner
+
+    def __init__(self) -> None:
+        super().__init__()
+        client, url = self.store.redis, self.store.url
+        self.here = Store(client=client, url=url, prefix=f"test-{uuid4().hex}")
+        self.queues = {name: self._queue(name) for name in WORKERS}
+        self.history = History(store=self.here, keep_seconds=KEEP_SECONDS)
+        self.model = Model()
+        self.number = 0
+        self.entry: dict[str, str] = {}  # of each running turn, the token it was taken with
+        self.pending: dict[str, str] = {}  # of each token that was read, its worker
+        self.asked: list[tuple[tuple[str | int, ...], object]] = []
+        self.seen: list[Token] = []  # every token that was ever read
+        self.held: list[tuple[str, Taken]] = []  # every turn that was ever taken, with its worker
+        self.mends: list[Mend] = []  # all that were ever claimed
+        self.idle: set[str] = set()  # tokens that nobody renewed in time
+
+    def _queue(self, worker: str) -> TurnQueue:
+        return TurnQueue(
+            store=self.here,
+            worker=worker,
+            limits=LIMITS,
+            lease_seconds=3600,
+            keep_seconds=KEEP_SECONDS,
+        )
+
+    def run(self, work: Awaitable[T]) -> T:
+        async def waited() -> T:
+            return await work
+
+        return self.runner.run(waited())
+
+    def command(self, *words: str | int) -> object:
+        return self.run(self.here.command(*words))
+
+    def teardown(self) -> None:
+        """Whatever has happened: all that was admitted is answered, and nothing is left behind."""
+        try:
+            self.ends()
+        finally:
+            names = self.command("KEYS", self.here.key("*"))
+            assert isinstance(names, list)
+            if names:
+                self.command("DEL", *names)
+
+    # What happens
+
+    @rule(thread=st.sampled_from(sorted(THREADS)), person=st.sampled_from(sorted(PEOPLE)))
+    def admit(self, thread: str, person: str) -> None:
+        self.number += 1
+        turn_id = f"console:{self.number}"
+        turn = Turn(turn_id, THREADS[thread], PEOPLE[person], f"q{self.number}", {}, 1.0)
+        refusal, known = self.model.refusal(turn), self.model.turns.get(turn_id)
+
+        got = self.refused(self.queues["w1"].admit(turn))
+
+        if known:  # forgotten before it came
+            assert got is False
+        elif refusal:
+            assert got is refusal
+        else:
+            assert got is True
+            self.model.turns[turn_id] = Known(turn)
+            self.model.enqueue(turn_id)
+
+    @rule(person=st.sampled_from(sorted(PEOPLE)))
+    def ask_everywhere(self, person: str) -> None:
+        for thread in THREADS:
+            self.admit(thread, person)
+
+    @rule(back=st.integers(0, 4), other=st.booleans())
+    def admit_again(self, back: int, other: bool) -> None:
+        known = self.model.turns.get(f"console:{self.number - back}")
+        if known is None or known.turn is None:
+            return
+        turn = known.turn
+        if other:
+            turn = Turn(turn.id, THREADS["t1"], PEOPLE["ann"], "another", {}, 2.0)
+
+        got = self.refused(self.queues["w2"].admit(turn))
+
+        assert got is (not other and known.state != "dropped")
+
+    @rule(worker=st.sampled_from(WORKERS), count=st.integers(1, 3))
+    def read(self, worker: str, count: int) -> None:
+        self.reads(worker, count)
+
+    @rule(worker=st.sampled_from(WORKERS), back=st.integers(1, 6))
+    def take(self, worker: str, back: int) -> None:
+        """Take with a token that was read just now or long ago, by this worker or another."""
+        if len(self.seen) >= back:
+            self.taken(worker, self.seen[-back])
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def read_and_take(self, worker: str) -> None:
+        self.work(worker)
+
+    @rule(worker=st.sampled_from(WORKERS), answer=st.sampled_from(["", "said"]))
+    def work_through(self, worker: str, answer: str) -> None:
+        """Read, take and finish, as most turns go."""
+        if taken := self.work(worker):
+            self.end(worker, taken, answer, "done")
+
+    @rule(data=st.data())
+    def renew(self, data: st.DataObject) -> None:
+        if not self.held:
+            return
+        worker, taken = self.one_held(data)
+        known = self.model.turns[taken.turn.id]
+        holds = self.holds(taken) and known.holder == worker
+
+        got = self.lost(self.queues[worker].renew(taken))
+
+        assert got is (known.stop if holds else LeaseLost)
+        if holds:
+            self.idle.discard(self.entry[taken.turn.id])
+
+    @rule(
+        data=st.data(),
+        pages=st.integers(0, 2),
+        text=st.sampled_from(["", "half", "whole"]),
+        notice=st.sampled_from(["", "", "\n\n(Note: ü.)"]),
+        below=st.sampled_from(["", "", "(Left out.)"]),
+        cuts=st.sampled_from([(), (2,)]),
+        outcome=st.sampled_from(["", "", "done", "stopped", "failed", "dead"]),
+    )
+    def save(
+        self,
+        data: st.DataObject,
+        pages: int,
+        text: str,
+        notice: str,
+        below: str,
+        cuts: tuple[int, ...],
+        outcome: Outcome | Literal[""],
+    ) -> None:
+        if not self.held:
+            return
+        worker, taken = self.one_held(data)
+        known, holds = self.model.turns[taken.turn.id], self.holds(taken)
+        ids = tuple(f"{taken.turn.id}-{taken.fence}-{number}" for number in range(pages))
+
+        shown = Shown(ids, text + notice, text, below, cuts, outcome)
+
+        got = self.lost(self.queues[worker].save(taken, shown))
+
+        assert got is (known.stop if holds else LeaseLost)
+        if holds:
+            size = len(shown.text.encode())
+            if pages and size > known.furthest:
+                known.tries, known.furthest = 1, size
+            known.shown, known.saved = shown, True
+        for one in ids:
+            found = self.run(self.queues[worker].thread_of("console", one))
+            assert not holds or found == taken.turn.key
+
+    @rule(
+        data=st.data(),
+        answer=st.sampled_from(["", "short", "longer"]),
+        outcome=st.sampled_from(["done", "stopped", "failed", "dead"]),
+    )
+    def finish(self, data: st.DataObject, answer: str, outcome: Outcome) -> None:
+        if self.held:
+            self.end(*self.one_held(data), answer, outcome)
+
+    def end(self, worker: str, taken: Taken, answer: str, outcome: Outcome) -> None:
+        known, turn = self.model.turns[taken.turn.id], taken.turn
+        answer = answer and f"{answer} {taken.fence}"
+        holds = self.holds(taken)
+        repeated = known.fence == taken.fence and known.state == outcome
+        shown = Shown((f"{turn.id}-end",), answer, answer, outcome=outcome)
+        exchange = known.exchange(answer) if answer else None
+
+        got = self.lost(self.queues[worker].finish(taken, shown, exchange))
+
+        assert got is (None if holds or repeated else LeaseLost)
+        if holds:
+            body = self.command("HGET", self.here.key("turn", turn.id), "body")
+            assert isinstance(body, str)
+            text = encode(exchange) if exchange else body
+            size = RECORD + len(answer.encode()) + len(text.encode())
+            self.model.finish(turn.id, outcome, shown, answer, size=size)
+            in_history = self.model.threads[known.thread].last == turn.id
+            assert (turn.text not in body) == (in_history or known.forgotten)
+            known.saved = True
+            self.release(turn.id)
+        if known.state == outcome:
+            self.ended(turn.id)
+
+    @rule(data=st.data(), delay=st.sampled_from([0, 0, 600]), counts=st.booleans())
+    def back(self, data: st.DataObject, delay: int, counts: bool) -> None:
+        if not self.held:
+            return
+        worker, taken = self.one_held(data)
+        known, holds = self.model.turns[taken.turn.id], self.holds(taken)
+        repeated = known.fence == taken.fence and known.state == "queued"
+
+        got = self.lost(self.queues[worker].back(taken, delay_seconds=delay, counts=counts))
+
+        assert got is (None if holds or repeated else LeaseLost)
+        if holds:
+            known.state, known.later, known.due = "queued", delay > 0, False
+            known.tries -= not counts
+            self.release(taken.turn.id)
+
+    @rule(data=st.data(), pages=st.sampled_from([(), ("one",), ("two", "three")]))
+    def late(self, data: st.DataObject, pages: tuple[str, ...]) -> None:
+        """Somebody who had a turn may have written since he lost it."""
+        if self.held:
+            _, taken = self.one_held(data)
+            known = self.model.turns[taken.turn.id]
+            self.run(self.queues["w1"].late(taken.turn, pages))
+            if known.gone:
+                return
+            known.late, known.looks = known.late + pages, 0
+            self.model.mend[taken.turn.id] = DUE
+
+    @rule()
+    def land(self) -> None:
+        """Every write has landed, and whoever mends has had his time."""
+        for turn_id in self.model.mend:
+            self.command("ZADD", self.here.key("mend", "console"), "XX", 0, turn_id)
+        self.model.mend = dict.fromkeys(self.model.mend, DUE)
+
+    @rule()
+    def mend(self) -> None:
+        self.to_mend()
+
+    def to_mend(self) -> Mend | None:
+        model = self.model
+        due = {one for one, at in model.mend.items() if at == DUE}
+        wanted = {one for one in due if model.may_be_mended(one)}
+
+        mend = self.run(self.queues["w1"].mend("console", patience=3600))
+
+        left = self.command("ZRANGE", self.here.key("mend", "console"), 0, -1)
+        assert isinstance(left, list)
+        gone = model.mend.keys() - {*left}
+        assert gone <= due - wanted
+        model.mend = {one: at for one, at in model.mend.items() if one not in gone}
+        if mend is None:
+            assert (wanted, gone) == (set(), due)
+            return None
+        known = model.turns[mend.turn.id]
+        assert mend.turn.id in wanted
+        assert mend.late == known.late
+        known.looks += 1
+        model.mend[mend.turn.id] = mend.claim
+        self.mends.append(mend)
+        return mend
+
+    @rule(data=st.data())
+    def mended(self, data: st.DataObject) -> None:
+        if self.mends:
+            self.is_mended(data.draw(st.sampled_from(self.mends[-4:])))
+
+    def is_mended(self, mend: Mend) -> None:
+        self.run(self.queues["w2"].mended(mend))
+        turn_id = mend.turn.id
+        if self.model.mend.get(turn_id) == mend.claim:
+            del self.model.mend[turn_id]
+            self.model.turns[turn_id].late, self.model.turns[turn_id].looks = (), 0
+
+    @rule(number=st.integers(0, 5))
+    def stop(self, number: int) -> None:
+        known = self.model.turns.get(f"console:{self.number - number}")
+
+        got = self.run(self.queues["w1"].stop(f"console:{self.number - number}"))
+
+        assert got is bool(known and known.open)
+        if known and known.open:
+            known.stop = True
+
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        """Delete a question: an open one, one that is remembered, or one that comes next."""
+        known = [one for one, each in self.model.turns.items() if each.open]
+        last = [thread.last for thread in self.model.threads.values() if thread.last]
+        recent = [f"console:{self.number + ahead}" for ahead in (1, 0)]
+        turn_id = data.draw(st.sampled_from([*known, *last, *recent]))
+        self.run(self.queues["w2"].forget(turn_id))
+        self.model.forget(turn_id)
+
+    @rule(
+        data=st.data(),
+        person=st.sampled_from([*sorted(PEOPLE), *[""] * 5]),
+        press=st.integers(0, 1),
+        answer=st.sampled_from([None, "", "said"]),
+    )
+    def regenerate(self, data: st.DataObject, person: str, press: int, answer: str | None) -> None:
+        """Press the button of an answer, mostly the last of its thread, mostly as its asker."""
+        threads = [thread for thread in self.model.threads.values() if thread.last]
+        idle = [thread.last for thread in threads if not thread.mailbox]
+        recent = [f"console:{max(self.number - back, 0)}" for back in range(2)]
+        last = [thread.last for thread in threads]
+        turn_id = data.draw(st.sampled_from([*idle, *idle, *last, *recent]))
+        press_id = f"{turn_id}-{press}"
+        known = self.model.turns.get(turn_id)
+        if known and known.turn:
+            person = person or known.person
+        expected = self.model.press(turn_id, person, press_id)
+
+        pressing = self.queues["w1"].regenerate(turn_id, person_id=person, press_id=press_id)
+
+        assert self.refused(pressing) is expected
+        if answer is not None:
+            self.work_through("w1", answer)
+
+    @rule(thread=st.sampled_from(sorted(THREADS)))
+    def reset(self, thread: str) -> None:
+        self.run(self.history.forget(THREADS[thread]))
+        self.model.threads[thread].history.clear()
+
+    @rule(data=st.data())
+    def expire(self, data: st.DataObject) -> None:
+        """A worker is silent for longer than its lease."""
+        if self.pending:
+            entry = data.draw(st.sampled_from(sorted(self.pending)))
+            self.grow_idle(entry)
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def take_all(self, worker: str) -> None:
+        while self.work(worker):
+            pass
+
+    @rule(data=st.data(), at_once=st.booleans())
+    def change_hands(self, data: st.DataObject, at_once: bool) -> None:
+        """A lease runs out and the other worker claims the token, which it may take later."""
+        if self.pending:
+            entries = [*sorted(self.pending), *sorted(self.entry.values())]
+            entry = data.draw(st.sampled_from(entries))
+            (other,) = {*WORKERS} - {self.pending[entry]}
+            self.grow_idle(entry)
+            for token in self.reclaimed(other):
+                if at_once:
+                    self.taken(other, token)
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def reclaim(self, worker: str) -> None:
+        self.reclaimed(worker)
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def reclaim_and_take(self, worker: str) -> None:
+        for token in self.reclaimed(worker):
+            self.taken(worker, token)
+
+    @rule()
+    def time_goes_on(self) -> None:
+        """Every retry is due."""
+        self.make_due()
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def leave(self, worker: str) -> None:
+        self.run(self.queues[worker].leave(["console"]))
+
+    @invariant()
+    def holds_at_every_moment(self) -> None:
+        model, people = self.model, [f"console:::{person}" for person in PEOPLE]
+        keys = [str(key) for key in THREADS.values()]
+        self.ask("ZCARD", "open", expect=len(model.open()))
+        self.ask("XLEN", "dead", expect=len(model.dead))
+        for person, name in zip(PEOPLE, people, strict=True):
+            self.ask("SCARD", "open", name, expect=len(model.open(person)))
+            self.ask("SCARD", "running", name, expect=model.running(person))
+            self.ask("LLEN", "kept", name, expect=len(model.kept[person]))
+        for key, thread in zip(keys, model.threads.values(), strict=True):
+            self.ask("LRANGE", "mailbox", key, 0, -1, expect=thread.mailbox)
+            lines = [encode(model.turns[one].exchange(answer)) for one, answer in thread.history]
+            self.ask("LRANGE", "history", key, 0, -1, expect=lines)
+        for turn_id, known in model.turns.items():
+            self.ask("HGET", "turn", turn_id, "state", expect=known.state)
+        self.ask("ZCARD", "mend", "console", expect=len(model.mend))
+        self.answers_are_as_expected()
+        self.every_thread_is_in_its_place()
+        remembered = [turn_id for thread in model.threads.values() for turn_id, _ in thread.history]
+        assert len(remembered) == len(set(remembered))
+
+    def every_thread_is_in_its_place(self) -> None:
+        """A thread with work stands in one place, and for each in line there is a token."""
+        places = self.places()
+        for name, thread in self.model.threads.items():
+            assert sum(str(THREADS[name]) in place for place in places) == bool(thread.mailbox)
+        line, held, tokens = places[0], places[1], self.size("XLEN", "ready", "console")
+        assert tokens - len(held) >= len(line)
+
+    def ends(self) -> None:
+        """Let every lease end and every retry be due, and answer what is there."""
+        admitted = {turn_id for turn_id, known in self.model.turns.items() if known.open}
+        self.make_due()
+        for entry in list(self.pending):
+            self.grow_idle(entry)
+        left = [("w1", token) for token in self.reclaimed("w1")]
+        for _ in range(20):
+            for worker, token in left:
+                if taken := self.taken(worker, token):
+                    self.end(worker, taken, "short", "done")
+            left = [("w2", token) for token in self.reads("w2")]
+        assert self.model.open() == []
+        self.holds_at_every_moment()
+        for turn_id in admitted:
+            assert self.model.turns[turn_id].gone or self.ended(turn_id) == "done"
+        assert self.size("XLEN", "ready", "console") == 0
+        assert not any(self.places())
+        self.land()
+        while mend := self.to_mend():
+            self.is_mended(mend)
+        assert self.size("ZCARD", "mend", "console") == 0
+
+    # How it is done
+
+    def one_held(self, data: st.DataObject) -> tuple[str, Taken]:
+        """Draw a turn that was taken: mostly one at work, with this lease or a later one."""
+        running = [one for one in self.held if self.model.turns[one[1].turn.id].state == "running"]
+        return data.draw(st.sampled_from([*running, *running, *self.held[-2:]]))
+
+    def work(self, worker: str) -> Taken | None:
+        for token in self.reads(worker):
+            if taken := self.taken(worker, token):
+                return taken
+        return None
+
+    def reads(self, worker: str, count: int = 1) -> list[Token]:
+        unread = self.size("XLEN", "ready", "console") - len(self.pending)
+        found: list[Token] = []
+        # Where nothing stands there, Valkey would let a read wait for a tenth of a second. The
+        # first read of all only creates the group.
+        for _ in range(2 * min(unread, 1)):
+            reading = self.queues[worker].ready(["console"], count=count, block_seconds=0.001)
+            if found := self.run(reading):
+                break
+        assert not {token.entry for token in found} & self.pending.keys()
+        self.pending |= {token.entry: worker for token in found}
+        self.seen += found
+        return found
+
+    def taken(self, worker: str, token: Token) -> Taken | None:
+        """Take with a token, which must lead to the right turn, with all that is known of it."""
+        mine = self.pending.get(token.entry) == worker
+        again = next((one for one, entry in self.entry.items() if entry == token.entry), None)
+        expected = (again or self.model.next()) if mine else None
+
+        taken = self.run(self.queues[worker].take(token))
+
+        assert (taken.turn.id if taken else None) == expected
+        if taken is None or expected is None:
+            if mine:
+                del self.pending[token.entry]
+            return None
+        known = self.model.turns[expected]
+        known.state, known.holder = "running", worker
+        known.fence, known.tries = known.fence + 1, known.tries + 1
+        self.entry[expected] = token.entry
+        assert known.turn
+        assert taken == Taken(
+            turn=known.turn,
+            fence=known.fence,
+            tries=known.tries,
+            shown=known.shown,
+            stop=known.stop,
+            former=known.former or "",
+        )
+        self.held.append((worker, taken))
+        return taken
+
+    def holds(self, taken: Taken) -> bool:
+        known = self.model.turns[taken.turn.id]
+        return known.state == "running" and known.fence == taken.fence
+
+    def release(self, turn_id: str) -> None:
+        del self.pending[self.entry.pop(turn_id)]
+
+    def reclaimed(self, worker: str) -> list[Token]:
+        found = self.run(self.queues[worker].reclaim(["console"], count=100))
+        assert {token.entry for token in found} == self.idle & set(self.pending)
+        self.idle.clear()
+        for known in self.model.turns.values():
+            known.later, known.due = known.later and not known.due, False
+        for token in found:
+            self.pending[token.entry] = worker
+            for turn_id, entry in self.entry.items():
+                if entry == token.entry:
+                    self.model.turns[turn_id].holder = worker
+        return found
+
+    def grow_idle(self, entry: str) -> None:
+        self.command(
+            *("XCLAIM", self.here.key("ready", "console"), "workers", self.pending[entry], 0),
+            *(entry, "IDLE", 4_000_000, "JUSTID"),
+        )
+        self.idle.add(entry)
+
+    def make_due(self) -> None:
+        for name in THREADS.values():
+            self.command("ZADD", self.here.key("later", "console"), "XX", 0, str(name))
+        for known in self.model.turns.values():
+            known.due = known.later
+
+    def places(self) -> list[list[str]]:
+        """Return the threads in each of the places where one with work may stand."""
+        waiting = [("waiting", f"console:::{person}") for person in PEOPLE]
+        self.ask("ZRANGE", "line", "console", 0, -1)
+        self.ask("HVALS", "held", "console")
+        for kind, name in (("later", "console"), *waiting):
+            self.ask("ZRANGE", kind, name, 0, -1)
+        return self.answers_are_as_expected()
+
+    def ended(self, turn_id: str) -> str:
+        """Return the outcome that is told of a turn, with what stands on the screen."""
+        told, known = self.run(self.queues["w1"].ended(turn_id)), self.model.turns[turn_id]
+        assert told == known.shown
+        assert told.outcome == known.state
+        return known.state
+
+    def ask(self, verb: str, kind: str, *rest: str | int, expect: object = None) -> None:
+        """Ask with others, for one round trip; the last parts of a list's command are no key."""
+        names = rest[:-2] if verb in ("LRANGE", "ZRANGE") else rest[:1]
+        key = self.here.key(kind, *(str(name) for name in names))
+        self.asked.append(((verb, key, *rest[len(names) :]), expect))
+
+    def answers_are_as_expected(self) -> list[list[str]]:
+        async def answers() -> list[list[str]]:
+            async with self.here.redis.pipeline(transaction=False) as pipe:
+                for words, _ in asked:
+                    pipe.execute_command(*words)
+                return list(await pipe.execute())
+
+        asked, self.asked = self.asked, []
+        found = self.run(answers())
+        for (words, expected), answer in zip(asked, found, strict=True):
+            assert expected is None or answer == expected, words
+        return found
+
+    def size(self, verb: str, *name: str) -> int:
+        found = self.command(verb, self.here.key(*name))
+        assert isinstance(found, int)
+        return found
+
+    def refused(self, work: Awaitable[T]) -> T | type[Refused]:
+        try:
+            return self.run(work)
+        except Refused as refused:
+            return type(refused)
+
+    def lost(self, work: Awaitable[T]) -> T | type[LeaseLost]:
+        try:
+            return self.run(work)
+        except LeaseLost:
+            return LeaseLost
+
+
+@pytest.fixture
+def machine(valkey_url: str, tmp_path: Path) -> Iterator[type[Queue]]:
+    with asyncio.Runner() as runner:
+        connection = connect(url=valkey_url, data_dir=tmp_path)
+        store = runner.run(connection.__aenter__())
+        try:
+            yield type("ThisQueue", (Queue,), {"store": store, "runner": runner})
+        finally:
+            runner.run(connection.__aexit__(None, None, None))
+
+
+def test_the_queue_keeps_its_promises_whatever_happens(machine: type[Queue]) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=PHASES,
+            database=None,
+        ),
+    )

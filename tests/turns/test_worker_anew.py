@@ -1,0 +1,150 @@
+"""An answer that is written anew takes the place of the former one, or leaves it there."""
+
+from __future__ import annotations
+
+import pytest
+
+from bot.domain import Page, Shown
+from bot.errors import ModelUnavailable, PlaceGone
+from bot.reply.draft import FAILED_ANEW
+from bot.store import Store
+from tests.support.at_work import (
+    WORDS,
+    a_queue,
+    a_turn,
+    a_worker,
+    all_ended,
+    outcome,
+    press,
+    remembered,
+    running,
+    take,
+)
+from tests.support.fakes import FakeModel, FakePlatform
+
+pytestmark = pytest.mark.usefixtures("short_reads")
+
+
+async def test_an_answer_written_anew_takes_the_place_of_the_former(store: Store) -> None:
+    platform, model = FakePlatform(), FakeModel(["Hi"])
+
+    async with running(a_worker(store, platform, model)):
+        await a_queue(store).admit(a_turn(1))
+        await a_queue(store).admit(a_turn(2))
+        await all_ended(store)
+        model.deltas = ["Hello"]
+        await press(store, 2)
+        await all_ended(store)
+        await a_queue(store).admit(a_turn(3))
+        await all_ended(store)
+
+    assert model.prompts[2] == model.prompts[1]
+    assert [message.text for message in model.prompts[3]] == [
+        "Be brief.", "question 1", "Hi", "question 2", "Hello", "question 3",
+    ]  # fmt: skip
+    assert [page.text for page in platform.shown.screen.values()] == ["Hi", "Hello", "Hello"]
+    assert (await remembered(store))[1] == ("question 2", "Hello")
+
+
+async def test_an_answer_that_cannot_be_written_anew_stays(store: Store) -> None:
+    platform, model = FakePlatform(), FakeModel(["Hi"])
+
+    async with running(a_worker(store, platform, model)):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+        model.deltas, model.error = [], ModelUnavailable("cut")
+        for number in range(2):
+            await press(store, press_id=f"p{number}")
+            await all_ended(store)
+
+    notice = FAILED_ANEW.format(apology=ModelUnavailable.apology)
+    assert platform.shown.text == f"Hi\n\n{notice}"
+    assert await remembered(store) == [("question 1", "Hi")]
+
+
+async def test_a_place_that_goes_while_an_answer_is_written_anew_leaves_it_remembered(
+    store: Store,
+) -> None:
+    platform, model = FakePlatform(), FakeModel(["Hi"])
+
+    async with running(a_worker(store, platform, model)):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+        model.deltas, model.pause = ["Hello", " Ann"], 0.1
+        platform.shown.errors = [None, PlaceGone("archived")]
+        await press(store)
+        await all_ended(store)
+
+    assert await outcome(store) == "failed"
+    assert await remembered(store) == [("question 1", "Hi")]
+
+
+async def test_a_place_that_went_over_half_a_new_answer_leaves_the_former_remembered(
+    store: Store,
+) -> None:
+    platform = FakePlatform()
+    async with running(a_worker(store, platform, FakeModel(["Hi"]))):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+    dead = a_queue(store, "dead")
+    await press(store)
+    taken = await take(dead)
+    await dead.save(taken, Shown(("m1",), "Half", "Half"))
+    platform.error = PlaceGone("archived")
+
+    async with running(a_worker(store, platform, FakeModel(["Hello"]), name="next")):
+        await all_ended(store)
+
+    assert await remembered(store) == [("question 1", "Hi")]
+
+
+@pytest.mark.parametrize(
+    ("saved", "text", "said"),
+    [
+        (Shown(("m1",), "Better.", "Better.", outcome="done"), "Better.", "Better."),
+        (None, "Hi", "Hi"),
+    ],
+)
+async def test_a_place_that_went_leaves_a_whole_new_answer_or_the_former(
+    saved: Shown | None, text: str, said: str, store: Store
+) -> None:
+    platform = FakePlatform()
+    async with running(a_worker(store, platform, FakeModel(["Hi"]))):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+    dead = a_queue(store, "dead")
+    await press(store)
+    taken = await take(dead)
+    if saved:
+        await dead.save(taken, saved)
+    platform.error = PlaceGone("archived")
+
+    async with running(a_worker(store, platform, FakeModel(["Hello"]), name="next")):
+        await all_ended(store)
+
+    ended = await a_queue(store).ended("console:1")
+    assert ended
+    assert ended.text == text
+    assert await remembered(store) == [("question 1", said)]
+
+
+async def test_a_dead_workers_new_answer_is_finished_in_the_same_message(store: Store) -> None:
+    platform, text = FakePlatform(), "".join(WORDS)
+    async with running(a_worker(store, platform, FakeModel(["Hi " * 200]))):
+        await a_queue(store).admit(a_turn())
+        await all_ended(store)
+    dead = a_queue(store, "dead")
+    await press(store)
+    taken = await take(dead)
+    await dead.save(taken, Shown(("m1",), text[:50], text[:50]))
+    await platform.shown.edit("m1", Page(0, text[:50], final=False))
+    platform.shown.states.clear()
+
+    async with running(a_worker(store, platform, FakeModel(WORDS), name="next")):
+        assert await remembered(store) == [("question 1", "Hi " * 200)]
+        await all_ended(store)
+
+    assert list(platform.shown.screen) == ["m1"]
+    assert all(text.startswith(state) for state in platform.shown.states)
+    assert platform.shown.text == text
+    assert await remembered(store) == [("question 1", text)]

@@ -1,0 +1,370 @@
+"""A worker that dies after the end of an answer: the next one shows that end, and asks nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bot.domain import Page, Shown
+from bot.errors import AnswerCut, GivenUp, ModelError, ModelUnavailable, PlaceGone
+from bot.reply.draft import FAILED_ANEW, STOPPED
+from bot.store import Store, connect
+from bot.turns import worker as worker_module
+from bot.turns.queue import Token
+from tests.support.at_work import (
+    WORDS,
+    a_queue,
+    a_turn,
+    a_worker,
+    all_ended,
+    outcome,
+    press,
+    ready,
+    remembered,
+    running,
+    take,
+)
+from tests.support.fakes import FakeModel, FakePlatform, FakeSurface
+from tests.support.outage import SocketLine, line
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.usefixtures("short_reads")
+
+
+@dataclass
+class Dying(FakeSurface):
+    """Its worker dies over a final page, which it takes before that unless it `fails`.
+
+    Nothing more of the worker reaches the store, then, over its `way` there. As in Discord, a post
+    that is repeated finds its message.
+    """
+
+    known: dict[int, str] = field(default_factory=dict)  # messages by page number
+    way: SocketLine | None = None
+    fails: bool = False
+    died: bool = False
+
+    async def post(self, page: Page) -> str:
+        await self._die(page, landed=False)
+        if page.number in self.known:
+            await super().edit(self.known[page.number], page)
+        else:
+            self.known[page.number] = await super().post(page)
+        await self._die(page, landed=True)
+        return self.known[page.number]
+
+    async def edit(self, message_id: str, page: Page) -> None:
+        await self._die(page, landed=False)
+        await super().edit(message_id, page)
+        await self._die(page, landed=True)
+
+    async def _die(self, page: Page, *, landed: bool) -> None:
+        if self.way and page.last and landed is not self.fails:
+            way, self.way = self.way, None
+            await way.cut()
+            self.died = True
+            await asyncio.sleep(60)
+
+
+@dataclass
+class Deaths:
+    """Workers of one store that die over the end of a reply."""
+
+    store: Store
+    url: str
+    folder: Path
+
+    async def die(self, surface: Dying, model: FakeModel, *, stop: bool = False) -> None:
+        """Let a worker work until it is gone; the turn is stopped meanwhile where that is asked."""
+        prefix = self.store.key("").partition(":")[0]
+        with tempfile.TemporaryDirectory() as folder:
+            async with (
+                line(self.url, Path(folder)) as surface.way,
+                connect(url=surface.way.url, data_dir=self.folder, prefix=prefix) as cut_off,
+            ):
+                worker = a_worker(cut_off, FakePlatform(shown=surface), model, name="dead")
+                working = asyncio.create_task(worker.run(asyncio.Event()))
+                if stop:
+                    await until(lambda: surface.states)
+                    await a_queue(self.store).stop("console:1")
+                await until(lambda: surface.died)
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
+        surface.died = False
+
+    async def take(self, tries: int) -> None:
+        """Let so many workers more take the turn and die at once."""
+        ready = self.store.key("ready", "console")
+        for number in range(tries):
+            name = f"dead{number}"
+            ((entry, _),) = await self.store.command("XRANGE", ready, "-", "+")
+            await self.store.command("XCLAIM", ready, "workers", name, 0, entry)
+            assert await a_queue(self.store, name).take(Token("console", entry))
+
+    async def next(self, surface: FakeSurface, model: FakeModel) -> None:
+        """Let another worker end what is there."""
+        platform = FakePlatform(shown=surface)
+        async with running(a_worker(self.store, platform, model, name="next")):
+            await all_ended(self.store)
+
+
+@pytest.fixture
+def deaths(
+    store: Store, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Deaths:
+    # A worker that is dead has nothing to hand over.
+    monkeypatch.setattr(worker_module, "_HAND_OVER_SECONDS", 0.1)
+    return Deaths(store, valkey_url, tmp_path)
+
+
+CUT = ModelUnavailable("cut")
+
+
+class TestDeathBeforeTheEndIsStored:
+    """A worker dies after its last write and before the turn's end."""
+
+    @pytest.mark.parametrize(
+        ("tries", "pause"), [(0, 0), (0, 0.05), (10, 0.05), (worker_module.MAX_TRIES + 5, 0)]
+    )
+    @pytest.mark.parametrize(
+        ("error", "how", "text"),
+        [
+            (None, "done", "Hi Ann"),
+            (CUT, "failed", f"Hi Ann\n\n{CUT.apology}"),
+            (AnswerCut("long"), "done", f"Hi Ann\n\n{AnswerCut.apology}"),
+        ],
+    )
+    async def test_the_next_shows_the_same_end_and_asks_nobody(
+        self,
+        deaths: Deaths,
+        store: Store,
+        error: ModelError | None,
+        how: str,
+        text: str,
+        tries: int,
+        pause: float,
+    ) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(["Hi", " Ann"], error=error, pause=pause))
+        await deaths.take(tries)
+        await deaths.next(surface, after)
+
+        assert after.prompts == []
+        assert {name: page.text for name, page in surface.screen.items()} == {"m1": text}
+        assert surface.screen["m1"].last
+        assert await remembered(store) == [("question 1", "Hi Ann")]
+        assert await outcome(store) == how
+
+    async def test_what_was_stopped_ends_as_stopped(self, deaths: Deaths, store: Store) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(["Hi", *[" Ann"] * 200], pause=0.05), stop=True)
+        before = surface.text
+        await deaths.next(surface, after)
+
+        assert after.prompts == []
+        assert before == surface.text
+        ((_, said),) = await remembered(store)
+        assert surface.text == f"{said}\n\n{STOPPED}"
+        assert await outcome(store) == "stopped"
+
+    @pytest.mark.parametrize("tries", [0, 10])
+    async def test_an_answer_that_was_not_posted_is_posted(
+        self, deaths: Deaths, store: Store, tries: int
+    ) -> None:
+        surface, after = Dying(fails=True), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(["Hi"]))
+        nothing = dict(surface.screen)
+        await deaths.take(tries)
+        await deaths.next(surface, after)
+
+        assert nothing == {}
+        assert after.prompts == []
+        assert {name: page.text for name, page in surface.screen.items()} == {"m1": "Hi"}
+        assert await remembered(store) == [("question 1", "Hi")]
+        assert await outcome(store) == "done"
+
+    async def test_all_pages_come(self, deaths: Deaths, store: Store) -> None:
+        surface, text = Dying(limit=100, fails=True), "".join(WORDS)
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(WORDS))
+        before = list(surface.screen)
+        await deaths.next(surface, FakeModel(["Another answer."]))
+
+        assert list(surface.screen)[: len(before)] == before
+        assert len(before) > 1
+        assert surface.text.split() == text.split()
+        assert await remembered(store) == [("question 1", text)]
+
+    async def test_a_stop_after_the_end_changes_nothing(self, deaths: Deaths, store: Store) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(["Hi"]))
+        await a_queue(store).stop("console:1")
+        await deaths.next(surface, after)
+
+        assert (after.prompts, surface.text) == ([], "Hi")
+        assert await remembered(store) == [("question 1", "Hi")]
+        assert await outcome(store) == "done"
+
+    async def test_a_question_deleted_after_the_end_is_forgotten(
+        self, deaths: Deaths, store: Store
+    ) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(["Hi"]))
+        await a_queue(store).forget("console:1")
+        await deaths.next(surface, after)
+
+        assert (after.prompts, surface.text) == ([], "Hi")
+        assert await remembered(store) == []
+
+    async def test_a_reply_deleted_after_the_end_is_not_remembered(
+        self, deaths: Deaths, store: Store
+    ) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(["Hi"]))
+        surface.screen.clear()
+        await deaths.next(surface, after)
+
+        assert (after.prompts, surface.screen) == ([], {})
+        assert await remembered(store) == []
+        assert await outcome(store) == "stopped"
+
+    async def test_a_place_that_went_after_the_end_leaves_it_remembered(
+        self, deaths: Deaths, store: Store
+    ) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        await deaths.die(surface, FakeModel(["H", "i"], pause=0.05))
+        surface.errors = [PlaceGone("archived")] * 9
+        await deaths.next(surface, after)
+
+        assert (after.prompts, surface.text) == ([], "Hi")
+        assert await remembered(store) == [("question 1", "Hi")]
+
+    async def test_what_is_written_anew_begins_anew(self, deaths: Deaths, store: Store) -> None:
+        surface, after = Dying(), FakeModel(["Better."])
+        await a_queue(store).admit(a_turn())
+        await deaths.die(surface, FakeModel(["Hi"]))
+        await deaths.next(surface, after)
+
+        await press(store)
+        await deaths.next(surface, after)
+
+        assert len(after.prompts) == 1
+        assert surface.text == "Better."
+        assert await remembered(store) == [("question 1", "Better.")]
+
+    @pytest.mark.parametrize(
+        ("error", "said", "text"),
+        [
+            (None, "Better.", "Better."),
+            (CUT, "Hi", f"Hi\n\n{FAILED_ANEW.format(apology=CUT.apology)}"),
+        ],
+    )
+    async def test_an_end_that_was_written_anew_is_that_one(
+        self, deaths: Deaths, store: Store, error: ModelError | None, said: str, text: str
+    ) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+        await deaths.next(surface, FakeModel(["Hi"]))
+        await press(store)
+
+        await deaths.die(surface, FakeModel(["Better."], error=error))
+        await deaths.next(surface, after)
+
+        assert after.prompts == []
+        assert list(surface.screen) == ["m1"]
+        assert surface.text == text
+        assert await remembered(store) == [("question 1", said)]
+
+    @pytest.mark.parametrize(
+        ("fails", "screen", "history"),
+        [(False, "Hi", [("question 1", "Hi")]), (True, "", [])],
+    )
+    async def test_what_gets_through_nowhere_is_left_as_it_stands(
+        self,
+        deaths: Deaths,
+        store: Store,
+        fails: bool,
+        screen: str,
+        history: list[tuple[str, str]],
+    ) -> None:
+        surface, after = Dying(fails=fails), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+
+        deltas, pause = (["Hi"], 0.0) if fails else (["H", "i"], 0.05)
+        await deaths.die(surface, FakeModel(deltas, pause=pause))
+        await deaths.take(3 * worker_module.MAX_TRIES)
+        await deaths.next(surface, after)
+
+        assert (after.prompts, surface.text) == ([], screen)
+        assert await remembered(store) == history
+        assert await outcome(store) == "dead"
+
+    @pytest.mark.parametrize(
+        ("former", "text", "history"),
+        [
+            ([], f"Half of it\n\n{GivenUp.apology}", [("question 1", "Half of it")]),
+            (
+                ["Hi"],
+                f"Hi\n\n{FAILED_ANEW.format(apology=GivenUp.apology)}",
+                [("question 1", "Hi")],
+            ),
+        ],
+    )
+    async def test_an_apology_that_gets_through_nowhere_comes_later(
+        self,
+        deaths: Deaths,
+        store: Store,
+        former: list[str],
+        text: str,
+        history: list[tuple[str, str]],
+    ) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+        if former:
+            await deaths.next(surface, FakeModel(former))
+            await press(store)
+        dead = a_queue(store, "dead")
+        message = next(iter(surface.screen), "") or await surface.post(Page(0, "", final=False))
+        await surface.edit(message, Page(0, "Half of it", final=False))
+        await dead.save(await take(dead), Shown((message,), "Half of it", "Half of it"))
+        await deaths.take(2 * worker_module.MAX_TRIES)
+
+        async with running(a_worker(store, FakePlatform(shown=surface), after, name="next")):
+            await until(lambda: surface.text == text)
+
+        assert after.prompts == []
+        assert surface.screen[message].last
+        assert await remembered(store) == history
+        assert await outcome(store) == "dead"
+
+    async def test_a_turn_that_was_given_up_stays_so(self, deaths: Deaths, store: Store) -> None:
+        surface, after = Dying(), FakeModel(["Another answer."])
+        await a_queue(store).admit(a_turn())
+        await ready(a_queue(store, "dead"))
+        await deaths.take(worker_module.MAX_TRIES)
+
+        await deaths.die(surface, FakeModel(["Hi"]))
+        await deaths.next(surface, after)
+
+        assert (after.prompts, surface.text) == ([], GivenUp.apology)
+        assert await outcome(store) == "dead"
+        assert await store.command("XLEN", store.key("dead")) == 1

@@ -30,7 +30,7 @@ import uvloop
 from huggingface_hub import AsyncInferenceClient
 
 from bench import figures
-from bot.app.assistant import a_mind
+from bot.app.assistant import open_assistant
 from bot.domain import Message
 from bot.local import hardware
 from bot.model.client import connect
@@ -204,7 +204,7 @@ async def crowd(url: str, streams: int) -> None:
     await print_crowd("raw sockets", lambda heard: raw_times(url, heard), streams)
     settings = Settings(model_url=url, model_id=_MODEL)
     hardware.collect_garbage_seldom()
-    async with a_mind(settings, frozenset({"worker"}), asyncio.Event()) as mind:
+    async with open_assistant(settings, frozenset({"worker"}), asyncio.Event()) as mind:
         await print_crowd("this bot", lambda heard: times(mind.model, heard), streams)
     print(f"  {figures.load()}")
 

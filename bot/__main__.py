@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from bot.app.shutdown import Leaving, leave
+from bot.app.shutdown import ShutdownSignals, leave
 
 if __name__ == "__main__":
     # The imports below take half a second, in which a signal counts as well.
-    leaving = Leaving(serves=sys.argv[1:2] != ["ask"])
+    leaving = ShutdownSignals(serves=sys.argv[1:2] != ["ask"])
     leaving.heed()
 
 import argparse
@@ -27,7 +27,7 @@ from typing import Any
 
 from bot.app import http
 from bot.app.ask_command import question, reply
-from bot.app.assistant import a_mind
+from bot.app.assistant import open_assistant
 from bot.app.platforms import Job, open_doors
 from bot.errors import CannotStart, ParleyError
 from bot.local import hardware
@@ -53,7 +53,7 @@ _HEED_SECONDS = 4.0  # that a listener has to end before it is told again: Slack
 DRAIN_SECONDS = 20.0  # of the 25 in which a process must be gone after SIGTERM
 
 
-def main(leaving: Leaving) -> int:
+def main(leaving: ShutdownSignals) -> int:
     """Run the command line; returns the exit status."""
     _hold_standard_streams()
     arguments = _arguments()
@@ -104,12 +104,12 @@ def _arguments() -> argparse.Namespace:
     return found
 
 
-def _asked(settings: Settings, arguments: argparse.Namespace, leaving: Leaving) -> Job:
+def _asked(settings: Settings, arguments: argparse.Namespace, leaving: ShutdownSignals) -> Job:
     _log(settings, least=logging.WARNING)
     return _answer(settings, question(arguments.words, sys.stdin), leaving)
 
 
-def _served(settings: Settings, arguments: argparse.Namespace, leaving: Leaving) -> Job:
+def _served(settings: Settings, arguments: argparse.Namespace, leaving: ShutdownSignals) -> Job:
     roles = _roles(arguments.roles, settings)
     _log(settings, aside="console" in roles and sys.stdin.isatty())
     _allow_files(settings)
@@ -217,14 +217,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _answer(settings: Settings, asked: str, leaving: Leaving) -> None:
+async def _answer(settings: Settings, asked: str, leaving: ShutdownSignals) -> None:
     answering = asyncio.ensure_future(reply(settings, asked, sys.stdout))
     leaving.ask(partial(asyncio.get_running_loop().call_soon_threadsafe, answering.cancel))
     await answering
 
 
 async def _serve(
-    settings: Settings, roles: frozenset[str], leaving: Leaving, *, apart: bool
+    settings: Settings, roles: frozenset[str], leaving: ShutdownSignals, *, apart: bool
 ) -> None:
     soon = asyncio.get_running_loop().call_soon_threadsafe
     stopping = asyncio.Event()
@@ -247,7 +247,9 @@ async def _serve(
         # A terminal brings its own worker: somebody sits there and waits.
         answers = bool(roles & {"worker", "console"})
         mind = (
-            await stack.enter_async_context(a_mind(settings, roles, stopping)) if answers else None
+            await stack.enter_async_context(open_assistant(settings, roles, stopping))
+            if answers
+            else None
         )
         budgets = EditBudgets(store=store)
         doors = await open_doors(settings, roles, store, budgets, mind, stack, apart=apart)

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
-from bot.app.assistant import Mind, a_mind
+from bot.app.assistant import Assistant, open_assistant
 from bot.concurrency import cancelled
 from bot.domain import LeftOut, Person, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, PromptRefused
@@ -27,7 +27,7 @@ _NOBODY = Person(id="", name="")
 _NOWHERE = ThreadKey(platform="", workspace="", channel="", thread="")
 
 
-async def answer(mind: Mind, question: str) -> AsyncGenerator[str | Start]:
+async def answer(mind: Assistant, question: str) -> AsyncGenerator[str | Start]:
     """Yield the deltas of an answer, and a Start where it begins anew; raise ModelError.
 
     An answer that is cut short ends like any other. What a person has to know of it is logged.
@@ -70,10 +70,10 @@ async def asking() -> AsyncIterator[Callable[[str], Awaitable[str]]]:
         yield lambda text: whole(answer(mind, text))
 
 
-async def _open(stack: AsyncExitStack, stopping: asyncio.Event) -> Mind:
+async def _open(stack: AsyncExitStack, stopping: asyncio.Event) -> Assistant:
     try:
         settings = Settings.load(os.environ, Path(".env"))
-        return await stack.enter_async_context(a_mind(settings, frozenset(), stopping))
+        return await stack.enter_async_context(open_assistant(settings, frozenset(), stopping))
     except (SettingsError, CannotStart) as error:
         raise ModelError(str(error)) from error
 
@@ -87,7 +87,7 @@ class Kept:
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._stopping = asyncio.Event()
-        self._mind: Mind | None = None
+        self._mind: Assistant | None = None
 
     def start(self) -> None:
         """Let the loop run, until the process ends."""

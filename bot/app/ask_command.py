@@ -11,7 +11,7 @@ from contextlib import aclosing
 from typing import TextIO
 
 from bot.app.ask import answer, whole
-from bot.app.assistant import a_mind
+from bot.app.assistant import open_assistant
 from bot.domain import Start
 from bot.errors import ParleyError
 from bot.text.sanitize import strip_controls
@@ -43,7 +43,7 @@ async def reply(settings: Settings, asked: str, stdout: TextIO) -> None:
     """
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")
-    async with a_mind(settings, frozenset(), asyncio.Event()) as mind:
+    async with open_assistant(settings, frozenset(), asyncio.Event()) as mind:
         deltas = answer(mind, asked)
         try:
             if stdout.isatty():

@@ -15,11 +15,11 @@ from bot.errors import CannotStart
 from bot.local import llama_cpp, transformers_model
 from bot.model import client, huggingface, server_counter
 from bot.model.client import ChatModel
-from bot.model.context_window import FittedModel
+from bot.model.context_window import ContextWindowModel
 from bot.model.heedful import heeding
-from bot.model.retrying import Asked, Schedule, SteadyModel
+from bot.model.retrying import Asked, RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
-from bot.model.server_info import Offer, look
+from bot.model.server_info import ServerInfo, look
 from bot.ports import Model
 from bot.proxy import warn_if_readable
 from bot.tokens import tokenizers
@@ -46,7 +46,7 @@ _NAMES = 8  # of a server's models, in the log
 
 
 @dataclass(frozen=True, slots=True)
-class Mind:
+class Assistant:
     """The model that answers, and what it is told and given."""
 
     model: Model
@@ -55,9 +55,9 @@ class Mind:
 
 
 @asynccontextmanager
-async def a_mind(
+async def open_assistant(
     settings: Settings, roles: frozenset[str], stopping: asyncio.Event
-) -> AsyncIterator[Mind]:
+) -> AsyncIterator[Assistant]:
     """Connect the models that the settings name, or start the embedded one."""
     named = (
         settings.hf_token
@@ -104,7 +104,9 @@ def _told(settings: Settings, *, otherwise: str) -> str:
     return settings.system_prompt if told else otherwise
 
 
-async def _local_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack) -> Mind:
+async def _local_mind(
+    settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack
+) -> Assistant:
     if settings.model_fallbacks:
         log.warning("MODEL_FALLBACKS is for HF_TOKEN and MODEL_URL; the embedded model has none")
     server = await stack.enter_async_context(
@@ -129,7 +131,7 @@ async def _local_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncE
         idle_timeout=settings.reply_timeout,
     )
     demo = "a small demo model: set HF_TOKEN or MODEL_URL for a good one"
-    return Mind(
+    return Assistant(
         model=_steady_model(settings, stopping, models),
         label=f"{server.name}, {demo}" if server.demo else f"{server.name} on this machine",
         system_prompt=settings.system_prompt,
@@ -138,7 +140,7 @@ async def _local_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncE
 
 async def _transformers_mind(
     settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack
-) -> Mind:
+) -> Assistant:
     if settings.model_fallbacks:
         log.warning("MODEL_FALLBACKS is for HF_TOKEN and MODEL_URL; TRANSFORMERS_MODEL has none")
     name = settings.transformers_model
@@ -160,7 +162,7 @@ async def _transformers_mind(
         # Who waits for a place hears nothing, or signs of life at most.
         idle_timeout=settings.reply_timeout,
     )
-    return Mind(
+    return Assistant(
         model=_steady_model(settings, stopping, models),
         label=f"{name}, run by transformers on this machine",
         # It would only cost a dialogue model room, and come back as an answer.
@@ -170,7 +172,9 @@ async def _transformers_mind(
     )
 
 
-async def _remote_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack) -> Mind:
+async def _remote_mind(
+    settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack
+) -> Assistant:
     if settings.model_url:
         return await _own_mind(settings, stopping, stack)
     names = _names(settings)
@@ -182,14 +186,16 @@ async def _remote_mind(settings: Settings, stopping: asyncio.Event, stack: Async
     models = await _fitted_models(
         settings, stack, names, None, settings.hf_token, idle_timeout=IDLE_SECONDS
     )
-    return Mind(
+    return Assistant(
         model=_steady_model(settings, stopping, models),
         label=f"{settings.model_id} at Hugging Face",
         system_prompt=settings.system_prompt,
     )
 
 
-async def _own_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack) -> Mind:
+async def _own_mind(
+    settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack
+) -> Assistant:
     # HF_TOKEN is for Hugging Face alone.
     url, key = settings.model_url, settings.model_api_key
     if key:
@@ -207,7 +213,7 @@ async def _own_mind(settings: Settings, stopping: asyncio.Event, stack: AsyncExi
         await stack.enter_async_context(heeding(each, replace(server, model=each.name)))
         for each in models
     ]
-    return Mind(
+    return Assistant(
         model=_steady_model(settings, stopping, heedful),
         label=f"{settings.model_id} at {urlsplit(url).hostname}",
         system_prompt=settings.system_prompt,
@@ -218,7 +224,7 @@ def _names(settings: Settings) -> list[str]:
     return list(dict.fromkeys((settings.model_id, *settings.model_fallbacks)))
 
 
-def _as_offered(settings: Settings, server: ModelServer, offer: Offer) -> Settings:
+def _as_offered(settings: Settings, server: ModelServer, offer: ServerInfo) -> Settings:
     """Put what the server itself says of its model where it goes before the settings."""
     name, context = offer.name_for(settings.model_id), offer.context
     if offer.trouble:
@@ -246,9 +252,9 @@ def _as_offered(settings: Settings, server: ModelServer, offer: Offer) -> Settin
 
 
 def _steady_model(settings: Settings, stopping: asyncio.Event, models: Sequence[Asked]) -> Model:
-    return SteadyModel(
+    return RetryingModel(
         models=models,
-        schedule=Schedule(),
+        schedule=RetryPolicy(),
         total_timeout=settings.reply_timeout,
         stopping=stopping,
     )
@@ -263,7 +269,7 @@ async def _fitted_models(
     *,
     idle_timeout: float,
     written: Sequence[str] | None = None,
-) -> list[FittedModel]:
+) -> list[ContextWindowModel]:
     """Connect models; `written` are the names that the operator wrote, where not all are."""
     return [
         await _fitted_model(
@@ -284,10 +290,10 @@ async def _fitted_model(
     *,
     idle_timeout: float,
     is_written: bool,
-) -> FittedModel:
+) -> ContextWindowModel:
     chat = await _chat_model(settings, stack, name, url, key, idle_timeout=idle_timeout)
     server = ModelServer(url=url, key=key or "-", model=name, own=True) if url else None
-    fitted = FittedModel(
+    fitted = ContextWindowModel(
         model=chat,
         counter=CarefulCounter(),
         server=await stack.enter_async_context(server_counter.connect(server)) if server else None,

@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from bot.app import http
-from bot.app.assistant import IDLE_SECONDS, Mind
+from bot.app.assistant import IDLE_SECONDS, Assistant
 from bot.errors import CannotStart, Unreachable
 from bot.ports import Platform
 from bot.proxy import warn_if_readable
@@ -31,7 +31,7 @@ RETRY_SECONDS = 10.0  # between two tries to reach a platform while another one 
 
 
 @dataclass(slots=True)
-class Doors:
+class Platforms:
     """The platforms of this process: where replies are shown, and where events come in.
 
     `off` are those that should run and do not, each with the reason. One that could not be reached
@@ -51,12 +51,12 @@ async def open_doors(
     roles: frozenset[str],
     store: Store,
     budgets: EditBudgets,
-    mind: Mind | None,
+    mind: Assistant | None,
     stack: AsyncExitStack,
     *,
     apart: bool,
     retry_seconds: float = RETRY_SECONDS,
-) -> Doors:
+) -> Platforms:
     """Connect what the roles need; a process imports only the platforms that it runs.
 
     With `apart`, a platform that cannot start is off as long as another one runs. Raises
@@ -65,7 +65,7 @@ async def open_doors(
     if mistakes := list(_missing(settings, roles)):
         raise CannotStart("\n".join(mistakes))
     _warn_of_readable_tokens(settings)
-    doors = Doors()
+    doors = Platforms()
     wanted = roles | (set(settings.chat_platforms) if "worker" in roles else set())
     openers: dict[str, _Opener] = {
         "discord": partial(_open_discord, settings, store, budgets, stack),
@@ -121,7 +121,7 @@ class _Door:
     """One platform, connected again and again while it cannot be reached and others run."""
 
     def __init__(
-        self, name: str, opener: _Opener, doors: Doors, *, most: int, retry_seconds: float
+        self, name: str, opener: _Opener, doors: Platforms, *, most: int, retry_seconds: float
     ) -> None:
         self.name = name
         self._opener = opener
@@ -192,7 +192,7 @@ class _Door:
         self.tell()
 
 
-def _failure(doors: Doors) -> CannotStart:
+def _failure(doors: Platforms) -> CannotStart:
     return CannotStart("\n".join(map(str, doors.off.values())))
 
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 LEAVE_SECONDS = 24  # after the first signal, of the 25 in which the process must be gone
 
 
-class Leaving:
+class ShutdownSignals:
     """What the first SIGTERM or SIGINT leads to; any further one changes nothing.
 
     The process then ends with `status`: at once while nobody has asked to be told, and after

@@ -50,7 +50,7 @@ class Serving(Protocol):
 _S = TypeVar("_S", bound=Serving)
 
 
-class Child:
+class ChildProcess:
     """A process with which we talk, a JSON object in each line; it has to go when we stop talking.
 
     `words` are its last lines on standard error, `since` is when it served, in loop time.
@@ -143,7 +143,7 @@ async def starting(
     environment: dict[str, str] = _NOTHING,
     is_worth: Callable[[str], bool],
     heed: Callable[[Told], None] | None = None,
-) -> AsyncIterator[Child]:
+) -> AsyncIterator[ChildProcess]:
     """Start a process; it is ended when the context fails, in which it has to become ready.
 
     `environment` is added to our own, without what is a secret or looks like one. `is_worth` gets
@@ -151,7 +151,7 @@ async def starting(
     when it serves. CannotStart when this machine has no room for a process; TimeoutError when it is
     not ready.
     """
-    child = Child(await _process(module, environment), is_worth=is_worth)
+    child = ChildProcess(await _process(module, environment), is_worth=is_worth)
     try:
         async with asyncio.timeout(_READY_SECONDS):
             yield child
@@ -193,7 +193,9 @@ def _has_login(name: str, value: str) -> bool:
 
 
 @asynccontextmanager
-async def kept(name: str, start: Callable[[int], Awaitable[tuple[Child, _S]]]) -> AsyncIterator[_S]:
+async def kept(
+    name: str, start: Callable[[int], Awaitable[tuple[ChildProcess, _S]]]
+) -> AsyncIterator[_S]:
     """Keep a process while the context lasts; yields what it told when it first served.
 
     `start` gets the port to listen on, 0 for any; when the process dies it is started again on the
@@ -214,7 +216,10 @@ class _Keeper:
     """Starts the process again whenever it dies; `child` is the latest."""
 
     def __init__(
-        self, name: str, child: Child, start: Callable[[], Awaitable[tuple[Child, object]]]
+        self,
+        name: str,
+        child: ChildProcess,
+        start: Callable[[], Awaitable[tuple[ChildProcess, object]]],
     ) -> None:
         self.child = child
         self._name = name

@@ -16,7 +16,7 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class LaunchRequest:
     """What the process is to serve; it travels on its standard input, where `ps` does not look.
 
     `gpu_layers` None lets llama.cpp put on the GPU what fits.

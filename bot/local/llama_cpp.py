@@ -19,9 +19,9 @@ from typing import TypeVar
 
 from bot.errors import CannotStart
 from bot.local import gguf, hardware
-from bot.local.child_process import Child, kept, starting
+from bot.local.child_process import ChildProcess, kept, starting
 from bot.local.gguf import Gguf
-from bot.local.launch_request import Device, Order, Ready
+from bot.local.launch_request import Device, LaunchRequest, Ready
 from bot.local.llama_cpp_plan import chosen, complaint, lacking, need, shortage, uses_gpu
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ async def serve(
     model, the memory is too little, or it does not come up the first time.
     """
     found, model = await asyncio.to_thread(_find_model, path)
-    order = Order(
+    order = LaunchRequest(
         path=str(found),
         gpu_layers=None if gpu_layers is None else min(gpu_layers, model.layers),
         context_tokens=model.slot_tokens(context_tokens),
@@ -150,11 +150,13 @@ def _threads(asked: int | None) -> int:
     return asked or max(1, cores - 1)
 
 
-async def _start_somewhere(order: Order, model: Gguf) -> tuple[Child, Ready]:
+async def _start_somewhere(order: LaunchRequest, model: Gguf) -> tuple[ChildProcess, Ready]:
     return await without_gpu_at_need(order, lambda it: _start(it, model))
 
 
-async def without_gpu_at_need(order: Order, start: Callable[[Order], Awaitable[_T]]) -> _T:
+async def without_gpu_at_need(
+    order: LaunchRequest, start: Callable[[LaunchRequest], Awaitable[_T]]
+) -> _T:
     """Start on the CPU what does not load where llama.cpp may choose."""
     try:
         return await start(order)
@@ -163,7 +165,7 @@ async def without_gpu_at_need(order: Order, start: Callable[[Order], Awaitable[_
     return await start(replace(order, gpu_layers=0))
 
 
-async def _start(order: Order, model: Gguf) -> tuple[Child, Ready]:
+async def _start(order: LaunchRequest, model: Gguf) -> tuple[ChildProcess, Ready]:
     began = asyncio.get_running_loop().time()
     words = Words()
     devices: list[Device] = []
@@ -183,7 +185,7 @@ async def _start(order: Order, model: Gguf) -> tuple[Child, Ready]:
     return child, ready
 
 
-def _judge(order: Order, model: Gguf, devices: Sequence[Device]) -> None:
+def _judge(order: LaunchRequest, model: Gguf, devices: Sequence[Device]) -> None:
     """Say what is missing before anything is loaded. CannotStart when it cannot work so."""
     if sentence := lacking(order, devices, maker=hardware.gpu_maker()):
         log.warning(sentence)
@@ -194,7 +196,7 @@ def _judge(order: Order, model: Gguf, devices: Sequence[Device]) -> None:
         log.warning("Memory is short: %s", sentence)
 
 
-def _failure(order: Order, devices: Sequence[Device], words: Sequence[str]) -> CannotStart:
+def _failure(order: LaunchRequest, devices: Sequence[Device], words: Sequence[str]) -> CannotStart:
     gpu = uses_gpu(order, devices)
     text = f"{Path(order.path).name} did not start: {complaint(words, gpu=gpu)}"
     return GpuFailed(text) if gpu and order.gpu_layers is None else CannotStart(text)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bot.local.gguf import Gguf
-from bot.local.launch_request import Device, Order
+from bot.local.launch_request import Device, LaunchRequest
 
 # llama.cpp and Python, without model and contexts: SmolLM2-135M took 65 MB, by measurement.
 _BASE_BYTES = 64_000_000
@@ -51,12 +51,12 @@ class Need:
         return self.weights + self.least
 
 
-def uses_gpu(order: Order, devices: Iterable[Device]) -> bool:
+def uses_gpu(order: LaunchRequest, devices: Iterable[Device]) -> bool:
     """Say whether layers go to a GPU."""
     return order.gpu_layers != 0 and any("GPU" in device.kind for device in devices)
 
 
-def need(model: Gguf, order: Order, devices: Iterable[Device]) -> Need:
+def need(model: Gguf, order: LaunchRequest, devices: Iterable[Device]) -> Need:
     """Return what the model needs of the machine's memory; on a GPU llama.cpp takes what fits."""
     kept = model.layers
     if uses_gpu(order, devices):
@@ -70,7 +70,7 @@ def need(model: Gguf, order: Order, devices: Iterable[Device]) -> Need:
     )
 
 
-def shortage(need: Need, order: Order, *, free: int | None) -> tuple[str, bool]:
+def shortage(need: Need, order: LaunchRequest, *, free: int | None) -> tuple[str, bool]:
     """Return a sentence about memory that is missing, or "", and whether it cannot work so."""
     if free is None or need.whole <= free:
         return "", False
@@ -90,7 +90,7 @@ def _smaller_context(need: Need, free: int) -> str:
     return f"CONTEXT_TOKENS={fits}, " if fits >= 1024 else ""
 
 
-def lacking(order: Order, devices: Iterable[Device], *, maker: str | None) -> str:
+def lacking(order: LaunchRequest, devices: Iterable[Device], *, maker: str | None) -> str:
     """Return a sentence about a GPU that was asked for, or is here, and is not used; or ""."""
     if order.gpu_layers == 0 or uses_gpu(order, devices):
         return ""
@@ -112,7 +112,7 @@ def lacking(order: Order, devices: Iterable[Device], *, maker: str | None) -> st
 
 def chosen(
     model: Gguf,
-    order: Order,
+    order: LaunchRequest,
     devices: Sequence[Device],
     *,
     on_gpu: int | None,

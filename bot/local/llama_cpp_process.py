@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from bot.local.launch_request import Device, Order, Ready
+from bot.local.launch_request import Device, LaunchRequest, Ready
 
 # Kept conversations outside the slots; llama.cpp's own limit is 8 GiB.
 _CACHE_MIB = 512
@@ -30,7 +30,7 @@ def _main() -> None:
     devices = _devices()
     offer = {"devices": [asdict(device) for device in devices]}
     print(json.dumps(offer), file=answers, flush=True)
-    order = Order(**json.loads(sys.stdin.readline()))
+    order = LaunchRequest(**json.loads(sys.stdin.readline()))
     server = _load(order, talks=any("GPU" in device.kind for device in devices))
     port = urlsplit(server.listening_address).port or order.port
     ready = Ready(port, _context_tokens(port, order.api_key))
@@ -61,7 +61,7 @@ class _Listening(Protocol):
     listening_address: str
 
 
-def _load(order: Order, *, talks: bool) -> _Listening:
+def _load(order: LaunchRequest, *, talks: bool) -> _Listening:
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()

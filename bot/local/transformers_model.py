@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.errors import CannotStart
-from bot.local.child_process import Child, Told, kept, starting
+from bot.local.child_process import ChildProcess, Told, kept, starting
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def _place(name: str) -> str:
     return str(path.absolute())
 
 
-async def _start(order: Told) -> tuple[Child, _Ready]:
+async def _start(order: Told) -> tuple[ChildProcess, _Ready]:
     try:
         async with starting(
             "bot.local.transformers_process",

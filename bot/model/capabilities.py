@@ -33,7 +33,7 @@ class Request:
 Send = Callable[[Request], Awaitable[None]]
 
 
-class Wishes:
+class ServerCapabilities:
     """One server's: the name of its model, no system prompt, no `stream_options`.
 
     Each is tried once in an answer, and remembered when it led to one: a refusal may have another

@@ -16,7 +16,7 @@ _PASSING = (ModelBusy, ModelLoading, ModelSilent, ModelUnavailable)
 _LONGEST_ASKED = 300.0  # seconds; a typo in a server's Retry-After must not silence us for a day
 
 
-class Breaker:
+class CircuitBreaker:
     """Keeps all answers of a process from hammering one model that is away.
 
     Closed it lets everybody ask. It opens after `failures` in a row for `rest` seconds, and after a

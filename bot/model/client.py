@@ -22,10 +22,10 @@ from huggingface_hub import AsyncInferenceClient, ChatCompletionInputStreamOptio
 
 from bot.domain import Json, Message
 from bot.errors import AnswerCut, ModelError
-from bot.model.capabilities import Request, Wishes
-from bot.model.metrics import Numbers
+from bot.model.capabilities import Request, ServerCapabilities
+from bot.model.metrics import RequestMetrics
 from bot.model.server import ModelServer
-from bot.model.transport import Call, open_pool
+from bot.model.transport import StreamingRequest, open_pool
 
 ROUTER = "https://router.huggingface.co/v1"
 
@@ -91,7 +91,7 @@ class ChatModel:
         idle_timeout: float,
         total_timeout: float,
     ) -> None:
-        self._wishes = Wishes(server)
+        self._wishes = ServerCapabilities(server)
         self._pool = pool
         self._max_tokens = max_tokens
         self._temperature = temperature
@@ -126,10 +126,10 @@ class ChatModel:
         `told` is called with the tokens that the server found in the prompt, where it tells.
         """
         deadline = min(deadline, asyncio.get_running_loop().time() + self._total_timeout)
-        call = Call(server=self._server, pool=self._pool)
+        call = StreamingRequest(server=self._server, pool=self._pool)
         finish, unseen, begun = "", "", False
         room = longest(self._max_tokens)
-        with Numbers(self.name) as numbers:
+        with RequestMetrics(self.name) as numbers:
             async with AsyncInferenceClient(
                 base_url=self._server.url, api_key=self._server.key
             ) as client:
@@ -182,7 +182,9 @@ class ChatModel:
             return AnswerCut(f"{self._server} said {said}")
         return self._server.failure("empty", f"sent nothing but white space, {said}")
 
-    async def _send(self, client: AsyncInferenceClient, call: Call, request: Request) -> None:
+    async def _send(
+        self, client: AsyncInferenceClient, call: StreamingRequest, request: Request
+    ) -> None:
         with call.sending():
             await client.chat_completion(
                 [{"role": message.role, "content": message.text} for message in request.prompt],

@@ -55,7 +55,7 @@ class Counts(Protocol):
         ...
 
 
-class FittedModel:
+class ContextWindowModel:
     """Satisfies `bot.model.retrying.Asked`: drops and shortens until the prompt is within `budget`.
 
     `budget` and `answer`, the room that the answer needs beside it, are in tokens. `counter` may be

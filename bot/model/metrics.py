@@ -35,7 +35,7 @@ _FAILED = Counter(
 )
 
 
-class Numbers:
+class RequestMetrics:
     """What one request brought; counted when its block ends.
 
     A request that is given up (a person pressed Stop) is no failure.

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from bot.domain import Delta, Message, Start
 from bot.errors import AnswerCut, ModelError
-from bot.model.circuit_breaker import Breaker, is_passing
+from bot.model.circuit_breaker import CircuitBreaker, is_passing
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class RetryPolicy:
     """When a model is asked again; all but `failures` in seconds."""
 
     # How long a person waits for a failing model's first word, or for it to begin anew. A model
@@ -50,7 +50,7 @@ class Schedule:
     longest_rest: float = 15.0
 
 
-class SteadyModel:
+class RetryingModel:
     """Asks the first of `models`, again when it fails; satisfies `bot.ports.Model`.
 
     A failure that may pass is followed by another try after a pause, at least as long as the server
@@ -64,7 +64,7 @@ class SteadyModel:
         self,
         *,
         models: Sequence[Asked],
-        schedule: Schedule,
+        schedule: RetryPolicy,
         total_timeout: float,
         stopping: asyncio.Event,
     ) -> None:
@@ -73,7 +73,7 @@ class SteadyModel:
         self._total_timeout = total_timeout
         self._stopping = stopping
         self._breakers = [
-            Breaker(
+            CircuitBreaker(
                 name=model.name,
                 failures=schedule.failures,
                 rest=schedule.rest,
@@ -95,7 +95,7 @@ class SteadyModel:
         """
         deadline = _now() + self._total_timeout
         ways = [
-            _Way(model, breaker, self._schedule)
+            _Candidate(model, breaker, self._schedule)
             for model, breaker in zip(self._models, self._breakers, strict=True)
         ]
         since, broken = _now(), False
@@ -127,7 +127,9 @@ class SteadyModel:
                     since, broken = _now(), True
                 way.fail(error)
 
-    async def _choose(self, ways: Sequence[_Way], *, since: float, deadline: float) -> _Way:
+    async def _choose(
+        self, ways: Sequence[_Candidate], *, since: float, deadline: float
+    ) -> _Candidate:
         """Wait for the model that is to be asked next; raise ModelError where none is."""
         while True:
             waited_for = [
@@ -150,10 +152,10 @@ class SteadyModel:
         raise asyncio.CancelledError
 
 
-class _Way:
+class _Candidate:
     """One model, as one answer has met it so far."""
 
-    def __init__(self, model: Asked, breaker: Breaker, schedule: Schedule) -> None:
+    def __init__(self, model: Asked, breaker: CircuitBreaker, schedule: RetryPolicy) -> None:
         self.model = model
         self.breaker = breaker
         self._schedule = schedule

@@ -30,7 +30,7 @@ _BYTES = 8_000_000  # of an answer: vLLM and TGI send the tokens along
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class _Endpoint:
     """An endpoint that counts a chat with its template, and where its answer has the number."""
 
     name: str
@@ -41,13 +41,13 @@ class _Way:
 # llama.cpp since 2026 (xllamacpp 2026.10, run); vLLM (entrypoints/serve/tokenize/protocol.py:
 # TokenizeChatRequest); text-generation-inference 3 (router/src/server.rs: get_chat_tokenize).
 _WAYS = (
-    _Way(
+    _Endpoint(
         "llama.cpp",
         "/v1/chat/completions/input_tokens",
         read=lambda said: said["input_tokens"],
     ),
-    _Way("vLLM", "/tokenize", read=lambda said: said["count"]),
-    _Way(
+    _Endpoint("vLLM", "/tokenize", read=lambda said: said["count"]),
+    _Endpoint(
         "text-generation-inference",
         "/chat_tokenize",
         read=lambda said: len(said["tokenize_response"]),
@@ -73,7 +73,7 @@ class ServerCounter:
         self._server = server
         self._pool = pool
         self._model = server.model
-        self._way: _Way | None = None
+        self._way: _Endpoint | None = None
         self._finding: asyncio.Task[None] | None = None
         self._find_at = 0.0  # loop time
 
@@ -112,7 +112,9 @@ class ServerCounter:
                 break
         self._find_at = asyncio.get_running_loop().time() + AGAIN_SECONDS
 
-    async def _ask(self, way: _Way, prompt: Sequence[Message], *, seconds: float) -> int | None:
+    async def _ask(
+        self, way: _Endpoint, prompt: Sequence[Message], *, seconds: float
+    ) -> int | None:
         messages: list[Json] = [
             {"role": message.role, "content": whole_characters(message.text)} for message in prompt
         ]

@@ -25,7 +25,7 @@ _OLLAMA_CONTEXT = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ServerInfo:
     """A server's models, and the context of the one asked about, in tokens, where it tells.
 
     `whole` says that it was asked all there is to ask; else the time was over. `trouble` says why
@@ -46,13 +46,13 @@ class Offer:
         return self.models[0] if len(self.models) == 1 else None
 
 
-async def look(server: ModelServer) -> Offer:
+async def look(server: ModelServer) -> ServerInfo:
     """Ask a server what it has; nothing is known of one that is away, or that has no such words."""
     async with open_pool(server) as pool:
         return await look_through(pool, server)
 
 
-async def look_through(pool: aiohttp.ClientSession, server: ModelServer) -> Offer:
+async def look_through(pool: aiohttp.ClientSession, server: ModelServer) -> ServerInfo:
     """Look, by connections that are there already."""
     asker = _Asker(server)
     try:
@@ -61,25 +61,25 @@ async def look_through(pool: aiohttp.ClientSession, server: ModelServer) -> Offe
     except TimeoutError:
         return replace(asker.known, whole=False)
     except (aiohttp.ClientError, OSError) as error:
-        return Offer((), None, trouble=_trouble(error))
+        return ServerInfo((), None, trouble=_trouble(error))
 
 
 class _Asker:
     """Puts the questions of several kinds of server; `known` is what was answered so far."""
 
     def __init__(self, server: ModelServer) -> None:
-        self.known = Offer((), None, trouble=f"has not answered in {_SECONDS:g} s")
+        self.known = ServerInfo((), None, trouble=f"has not answered in {_SECONDS:g} s")
         self._server = server
 
-    async def offer(self, pool: aiohttp.ClientSession) -> Offer:
+    async def offer(self, pool: aiohttp.ClientSession) -> ServerInfo:
         said = _object(await asked(pool, self._server, "/v1/models", most=_BYTES))
         entries = [each for each in _list(said.get("data")) if isinstance(each, dict)]
         models = tuple(name for each in entries if is_name(name := each.get("id")))
-        self.known = Offer(models, None)
+        self.known = ServerInfo(models, None)
         name = self.known.name_for(self._server.model)
         entry = next((each for each in entries if each.get("id") == name), {})
         if name:
-            self.known = Offer(models, await self._context(pool, name, entry))
+            self.known = ServerInfo(models, await self._context(pool, name, entry))
         return self.known
 
     async def _context(

@@ -137,7 +137,7 @@ def _credentials(server: ModelServer) -> str:
     return f"Bearer {server.key}"
 
 
-class Call(httpx2.AsyncBaseTransport):
+class StreamingRequest(httpx2.AsyncBaseTransport):
     """One stream's request and the events of its answer; closing it hangs up.
 
     It is the transport of the client that the library makes inside `sending`, and so the one place
@@ -294,7 +294,7 @@ class Call(httpx2.AsyncBaseTransport):
 
 
 # The call for which the library is about to ask for a client.
-_current_call: ContextVar[Call] = ContextVar("_current_call")
+_current_call: ContextVar[StreamingRequest] = ContextVar("_current_call")
 
 
 def _client_for_call() -> httpx2.AsyncClient:

@@ -29,7 +29,7 @@ SAVED, PATIENCE = 6, 12
 _T = TypeVar("_T")
 
 
-class Mender:
+class Reconciler:
     """Mends beside the work what the queue wants mended, whoever has seen that it has to be."""
 
     def __init__(

@@ -21,7 +21,7 @@ from bot.ports import Platform
 from bot.turns.conversation import Conversation
 from bot.turns.lease import Lease
 from bot.turns.queue import Taken, Token, TurnQueue
-from bot.turns.repair import AWAY_SECONDS, Mender
+from bot.turns.repair import AWAY_SECONDS, Reconciler
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Worker:
         self._tasks: dict[asyncio.Task[None], Token] = {}  # each with the token it works on
         self._surplus: deque[Token] = deque()  # read with others, for which there was no room
         self._reclaim_at = 0.0  # by the loop's clock
-        self._mender = Mender(
+        self._mender = Reconciler(
             queue=queue,
             platforms=platforms,
             conversation=conversation,

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from bot.app.platforms import Doors, open_doors
+from bot.app.platforms import Platforms, open_doors
 from bot.concurrency import cancelled
 from bot.errors import CannotStart
 from bot.reply.edit_budget import EditBudgets
@@ -36,7 +36,7 @@ async def opened(
     apart: bool = True,
     roles: frozenset[str] = BOTH,
     over_http: bool = False,
-) -> AsyncIterator[Doors]:
+) -> AsyncIterator[Platforms]:
     settings = Settings(
         discord_token=discord.token,
         discord_api_url=discord.api_url,
@@ -55,7 +55,7 @@ async def opened(
 
 
 @asynccontextmanager
-async def listening(doors: Doors) -> AsyncIterator[list[asyncio.Task[None]]]:
+async def listening(doors: Platforms) -> AsyncIterator[list[asyncio.Task[None]]]:
     intake = FakeIntake()
     tasks = [asyncio.create_task(listen(intake)) for listen in doors.listeners.values()]
     try:

@@ -16,7 +16,7 @@ import pytest
 
 from bot.errors import CannotStart
 from bot.local import child_process
-from bot.local.child_process import Child, Told, kept, starting
+from bot.local.child_process import ChildProcess, Told, kept, starting
 from bot.text.sanitize import one_line
 from tests.support.waiting import until
 
@@ -46,7 +46,7 @@ class Starts:
     def keep(self) -> AbstractAsyncContextManager[Served]:
         return kept("the model", self.start)
 
-    async def start(self, port: int) -> tuple[Child, Served]:
+    async def start(self, port: int) -> tuple[ChildProcess, Served]:
         heed = self.later.append
         try:
             async with starting("tests.support.some_child", is_worth=bool, heed=heed) as process:
@@ -217,9 +217,9 @@ async def test_a_secret_of_the_bot_is_no_part_of_its_environment(
 
 async def test_a_start_that_is_given_up_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_process, "_END_SECONDS", 0.2)
-    started: list[Child] = []
+    started: list[ChildProcess] = []
 
-    async def start(_: int) -> tuple[Child, Served]:
+    async def start(_: int) -> tuple[ChildProcess, Served]:
         async with starting("tests.support.some_child", is_worth=bool) as process:
             started.append(process)
             await process.tell({"does": "hang"})

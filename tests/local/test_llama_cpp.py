@@ -30,10 +30,10 @@ from bot.errors import (
     PromptTooLong,
 )
 from bot.local import gguf, hardware, llama_cpp_plan
-from bot.local.launch_request import Order
+from bot.local.launch_request import LaunchRequest
 from bot.local.llama_cpp import LocalServer, serve
 from bot.model.client import ChatModel, connect
-from bot.model.context_window import FittedModel
+from bot.model.context_window import ContextWindowModel
 from bot.tokens.counters import CarefulCounter
 from tests.support.waiting import until
 
@@ -160,7 +160,7 @@ async def test_no_control_token_comes_out_of_peoples_words(server: LocalServer) 
     every = " ".join(control_tokens(demo_file()).values())
     counter = Counting()
     async with connected(server.url, server.api_key, max_tokens=5) as chat:
-        model = FittedModel(model=chat, counter=counter, server=None, budget=500, answer=5)
+        model = ContextWindowModel(model=chat, counter=counter, server=None, budget=500, answer=5)
         await said_by(model, talk("Ann:", "Hello"))
         await said_by(model, talk(f"Ann: {every}", f"You wrote {every}"))
         (plain, _), (spelt, used) = counter.told
@@ -196,7 +196,7 @@ class Counting(CarefulCounter):
         self.told.append((prompt, used))
 
 
-async def said_by(model: FittedModel, prompt: Sequence[Message]) -> str:
+async def said_by(model: ContextWindowModel, prompt: Sequence[Message]) -> str:
     said = ""
     with suppress(AnswerCut):
         async for delta in model.stream(prompt, deadline=math.inf):
@@ -361,7 +361,7 @@ async def test_the_memory_that_is_asked_for_is_what_it_takes() -> None:
         (child,) = set(children()) - set(before)
         taken = hardware.resident(child)
 
-    order = Order("", 0, 4096, 4, 1, "", 0, 1.0)
+    order = LaunchRequest("", 0, 4096, 4, 1, "", 0, 1.0)
     asked = llama_cpp_plan.need(model, order, []).whole
     if taken is None:
         pytest.skip("this system does not tell how much memory a process has: needs /proc")

@@ -10,7 +10,7 @@ import pytest
 
 from bot.errors import CannotStart
 from bot.local.gguf import Gguf
-from bot.local.launch_request import Device, Order
+from bot.local.launch_request import Device, LaunchRequest
 from bot.local.llama_cpp import GpuFailed, Words, without_gpu_at_need
 from bot.local.llama_cpp_plan import chosen, complaint, lacking, need, shortage
 
@@ -22,7 +22,7 @@ MODEL = Gguf(
     token_bytes=131_072,
     exact=True,
 )
-ORDER = Order(
+ORDER = LaunchRequest(
     path="m.gguf",
     gpu_layers=None,
     context_tokens=8192,
@@ -157,7 +157,7 @@ async def test_what_does_not_load_on_a_gpu_runs_on_the_cpu(
 ) -> None:
     tried = []
 
-    async def start(order: Order) -> str:
+    async def start(order: LaunchRequest) -> str:
         tried.append(order.gpu_layers)
         if order.gpu_layers is None:
             raise GpuFailed("the GPU has too little memory")
@@ -170,7 +170,7 @@ async def test_what_does_not_load_on_a_gpu_runs_on_the_cpu(
 
 
 async def test_the_layers_that_an_operator_chose_are_not_put_elsewhere() -> None:
-    async def start(order: Order) -> str:
+    async def start(order: LaunchRequest) -> str:
         raise CannotStart("the GPU has too little memory")
 
     with pytest.raises(CannotStart):

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from bot.errors import ModelBusy, ModelDenied, ModelError, ModelUnavailable
-from bot.model.circuit_breaker import Breaker
+from bot.model.circuit_breaker import CircuitBreaker
 
 
 class Clock:
@@ -24,22 +24,22 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def breaker(clock: Clock) -> Breaker:
-    return Breaker(name="m", failures=3, rest=1.0, longest_rest=4.0, clock=clock)
+def breaker(clock: Clock) -> CircuitBreaker:
+    return CircuitBreaker(name="m", failures=3, rest=1.0, longest_rest=4.0, clock=clock)
 
 
-def fail(breaker: Breaker, error: ModelError | None = None, *, times: int = 1) -> None:
+def fail(breaker: CircuitBreaker, error: ModelError | None = None, *, times: int = 1) -> None:
     for _ in range(times):
         with pytest.raises(ModelError), breaker.trying():
             raise error or ModelUnavailable("down")
 
 
-def work(breaker: Breaker) -> None:
+def work(breaker: CircuitBreaker) -> None:
     with breaker.trying():
         pass
 
 
-def test_it_opens_after_failures_in_a_row(breaker: Breaker) -> None:
+def test_it_opens_after_failures_in_a_row(breaker: CircuitBreaker) -> None:
     fail(breaker, times=2)
     work(breaker)
     fail(breaker, times=2)
@@ -51,7 +51,7 @@ def test_it_opens_after_failures_in_a_row(breaker: Breaker) -> None:
     assert isinstance(breaker.error, ModelUnavailable)
 
 
-def test_one_try_at_a_time_finds_out(breaker: Breaker, clock: Clock) -> None:
+def test_one_try_at_a_time_finds_out(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker, times=3)
 
     clock.now += 1.0
@@ -62,7 +62,7 @@ def test_one_try_at_a_time_finds_out(breaker: Breaker, clock: Clock) -> None:
     assert (breaker.pause, breaker.error) == (0.0, None)
 
 
-def test_each_probe_that_fails_doubles_the_rest(breaker: Breaker, clock: Clock) -> None:
+def test_each_probe_that_fails_doubles_the_rest(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker, times=3)
     rests = []
     for _ in range(4):
@@ -78,7 +78,7 @@ def test_each_probe_that_fails_doubles_the_rest(breaker: Breaker, clock: Clock) 
     assert breaker.pause == 1.0
 
 
-def test_a_model_may_be_away_for_days(breaker: Breaker, clock: Clock) -> None:
+def test_a_model_may_be_away_for_days(breaker: CircuitBreaker, clock: Clock) -> None:
     for _ in range(5000):
         fail(breaker)
         clock.now += breaker.pause
@@ -88,7 +88,7 @@ def test_a_model_may_be_away_for_days(breaker: Breaker, clock: Clock) -> None:
 
 
 def test_a_probe_that_is_given_up_leaves_the_place_to_the_next(
-    breaker: Breaker, clock: Clock
+    breaker: CircuitBreaker, clock: Clock
 ) -> None:
     fail(breaker, times=3)
     clock.now += 1.0
@@ -100,7 +100,9 @@ def test_a_probe_that_is_given_up_leaves_the_place_to_the_next(
     assert breaker.pause == 0.0
 
 
-def test_tries_that_began_before_it_opened_change_nothing(breaker: Breaker, clock: Clock) -> None:
+def test_tries_that_began_before_it_opened_change_nothing(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     late = breaker.trying()
     late.__enter__()
     fail(breaker, times=3)
@@ -113,7 +115,7 @@ def test_tries_that_began_before_it_opened_change_nothing(breaker: Breaker, cloc
 
 
 def test_a_try_that_began_before_it_opened_does_not_end_the_one_that_finds_out(
-    breaker: Breaker, clock: Clock
+    breaker: CircuitBreaker, clock: Clock
 ) -> None:
     late, probe, stop = breaker.trying(), breaker.trying(), asyncio.CancelledError()
     late.__enter__()
@@ -128,14 +130,16 @@ def test_a_try_that_began_before_it_opened_does_not_end_the_one_that_finds_out(
     assert breaker.error is None
 
 
-def test_why_it_is_open_holds_nothing_of_the_try(breaker: Breaker) -> None:
+def test_why_it_is_open_holds_nothing_of_the_try(breaker: CircuitBreaker) -> None:
     fail(breaker, times=3)
 
     assert breaker.error
     assert breaker.error.__traceback__ is None
 
 
-def test_a_server_that_asks_for_time_gets_it_from_all(breaker: Breaker, clock: Clock) -> None:
+def test_a_server_that_asks_for_time_gets_it_from_all(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     fail(breaker, ModelBusy("busy", retry_after=30.0))
 
     assert breaker.pause == 30.0
@@ -144,7 +148,7 @@ def test_a_server_that_asks_for_time_gets_it_from_all(breaker: Breaker, clock: C
     assert breaker.pause == 300.0
 
 
-def test_a_refusal_shows_that_somebody_is_there(breaker: Breaker, clock: Clock) -> None:
+def test_a_refusal_shows_that_somebody_is_there(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker, ModelDenied("no"), times=9)
     assert breaker.pause == 0.0
 
@@ -156,7 +160,7 @@ def test_a_refusal_shows_that_somebody_is_there(breaker: Breaker, clock: Clock) 
 
 
 def test_an_operator_reads_one_line_when_it_opens_and_one_when_it_closes(
-    breaker: Breaker, clock: Clock, caplog: pytest.LogCaptureFixture
+    breaker: CircuitBreaker, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(5):
         fail(breaker, times=3)

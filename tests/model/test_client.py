@@ -41,7 +41,7 @@ from bot.errors import (
 )
 from bot.model import transport
 from bot.model.client import ChatModel, connect
-from bot.model.transport import Call
+from bot.model.transport import StreamingRequest
 from tests.emulators.model import FAILURES, Flavour, How, ModelEmulator
 from tests.support.waiting import until
 
@@ -315,7 +315,11 @@ class TestAnswers:
         async with ModelEmulator() as emulator, connected(emulator.url) as model:
             before = await asked(20)
             after = await asked(ANSWERS)
-            kept = [it for it in gc.get_objects() if isinstance(it, aiohttp.ClientResponse | Call)]
+            kept = [
+                it
+                for it in gc.get_objects()
+                if isinstance(it, aiohttp.ClientResponse | StreamingRequest)
+            ]
 
         assert emulator.connections == 1
         # Not one for each answer; caches and the test's own server have theirs.

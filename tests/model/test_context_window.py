@@ -14,8 +14,8 @@ from bot.domain import Delta, LeftOut, Message, Start
 from bot.errors import ModelDenied, PromptTooLong
 from bot.model import server_counter
 from bot.model.client import connect
-from bot.model.context_window import FittedModel
-from bot.model.retrying import SteadyModel
+from bot.model.context_window import ContextWindowModel
+from bot.model.retrying import RetryingModel
 from bot.model.server import ModelServer
 from bot.text.truncate import CUT
 from bot.tokens.counters import CarefulCounter, Counter, MistralCounter
@@ -36,7 +36,7 @@ async def fitted(
     budget: int = 1000,
     counter: Counter | None = None,
     counts: bool = False,
-) -> AsyncIterator[FittedModel]:
+) -> AsyncIterator[ContextWindowModel]:
     emulator.models = ["emulated"]
     server = ModelServer(url=emulator.url, key="-", model="emulated", own=True)
     async with (
@@ -52,7 +52,7 @@ async def fitted(
         ) as model,
         server_counter.connect(server) as counting,
     ):
-        yield FittedModel(
+        yield ContextWindowModel(
             model=model,
             counter=counter or CarefulCounter(),
             server=counting if counts else None,
@@ -61,7 +61,7 @@ async def fitted(
         )
 
 
-async def answer(model: FittedModel, prompt: Sequence[Message]) -> list[Delta]:
+async def answer(model: ContextWindowModel, prompt: Sequence[Message]) -> list[Delta]:
     deadline = asyncio.get_running_loop().time() + 10
     return [delta async for delta in model.stream(prompt, deadline=deadline)]
 
@@ -406,7 +406,7 @@ def tokenizers() -> list[Callable[[str], int]]:
 
 async def talk(told: FakeTold, kinds: Callable[[], str], dice: random.Random, budget: int) -> None:
     """Ask 40 questions in a thread, of kinds of text, as a conversation that remembers all."""
-    model = FittedModel(
+    model = ContextWindowModel(
         model=told, counter=CarefulCounter(), server=None, budget=budget, answer=ANSWER
     )
 
@@ -529,7 +529,7 @@ class TestWithAFallback:
             fitted(chosen, budget=300) as one,
             fitted(second, budget=budget) as two,
         ):
-            steadily = SteadyModel(
+            steadily = RetryingModel(
                 models=[one, two], schedule=QUICK, total_timeout=10, stopping=asyncio.Event()
             )
             chosen.answer = second.answer = "Well."

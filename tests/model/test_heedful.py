@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from bot.app.assistant import Mind, a_mind
+from bot.app.assistant import Assistant, open_assistant
 from bot.domain import Delta, LeftOut, Message
 from bot.errors import AnswerCut, ModelError, ModelUnavailable
 from bot.model import heedful, server_info
@@ -26,7 +26,7 @@ LONG = "start " + "word, " * 1000 + "end"
 
 
 @asynccontextmanager
-async def minding(emulator: ModelEmulator, data_dir: Path) -> AsyncIterator[Mind]:
+async def minding(emulator: ModelEmulator, data_dir: Path) -> AsyncIterator[Assistant]:
     emulator.answer = "Well."
     settings = Settings(
         model_id="emulated",
@@ -35,11 +35,11 @@ async def minding(emulator: ModelEmulator, data_dir: Path) -> AsyncIterator[Mind
         context_tokens=8000,
         max_tokens=100,
     )
-    async with a_mind(settings, frozenset({"console"}), asyncio.Event()) as mind:
+    async with open_assistant(settings, frozenset({"console"}), asyncio.Event()) as mind:
         yield mind
 
 
-async def answer(mind: Mind) -> list[Delta]:
+async def answer(mind: Assistant) -> list[Delta]:
     return [delta async for delta in mind.model.stream([Message("user", LONG)])]
 
 

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from bot.app.assistant import a_mind
+from bot.app.assistant import open_assistant
 from bot.model import huggingface
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
@@ -231,7 +231,7 @@ async def test_the_start_does_not_wait_for_the_router(silent_proxy: socket.socke
     settings = Settings(hf_token=TOKEN)
     with silent_proxy:
         began = time.monotonic()
-        async with a_mind(settings, frozenset(("worker",)), asyncio.Event()) as mind:
+        async with open_assistant(settings, frozenset(("worker",)), asyncio.Event()) as mind:
             took = time.monotonic() - began
             silent_proxy.settimeout(5)
             # It is asked meanwhile.
@@ -247,7 +247,7 @@ async def test_a_server_of_ones_own_is_asked_nothing(silent_proxy: socket.socket
     async with ModelEmulator() as emulator, AsyncExitStack() as stack:
         stack.enter_context(silent_proxy)
         settings = Settings(hf_token=TOKEN, model_url=emulator.url)
-        async with a_mind(settings, frozenset(("worker",)), asyncio.Event()):
+        async with open_assistant(settings, frozenset(("worker",)), asyncio.Event()):
             silent_proxy.settimeout(0.3)
             with pytest.raises(TimeoutError):
                 await asyncio.to_thread(silent_proxy.accept)

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from bot.domain import Message
 from bot.errors import AnswerCut, ModelError, PromptRefused, PromptTooLong
 from bot.model.client import ChatModel
-from bot.model.metrics import Numbers
+from bot.model.metrics import RequestMetrics
 from bot.model.server import ModelServer
 from bot.model.transport import open_pool
 from tests.emulators.model import ModelEmulator
@@ -214,7 +214,7 @@ async def test_failures_are_counted_by_kind(status: int, kind: str) -> None:
 
 
 async def test_an_answer_that_is_stopped_or_cut_is_no_failure() -> None:
-    with pytest.raises(AnswerCut), Numbers("cut"):
+    with pytest.raises(AnswerCut), RequestMetrics("cut"):
         raise AnswerCut("MAX_TOKENS")
     async with ModelEmulator() as emulator:
         server = ModelServer(url=emulator.url, key="-", model="stopped", own=True)

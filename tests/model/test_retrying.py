@@ -28,7 +28,7 @@ from bot.errors import (
     PromptRefused,
     PromptTooLong,
 )
-from bot.model.retrying import SteadyModel
+from bot.model.retrying import RetryingModel
 from tests.emulators.model import How, ModelEmulator
 from tests.support.steady import QUICK, steady
 from tests.support.waiting import until
@@ -38,7 +38,7 @@ SAID = "You said: What is it?"
 ASK = "POST /v1/chat/completions"
 
 
-async def answer(model: SteadyModel) -> list[Delta]:
+async def answer(model: RetryingModel) -> list[Delta]:
     return [delta async for delta in model.stream(PROMPT)]
 
 
@@ -51,7 +51,7 @@ def words(said: Sequence[Delta]) -> str:
     return text
 
 
-async def failure(model: SteadyModel) -> tuple[list[Delta], ModelError]:
+async def failure(model: RetryingModel) -> tuple[list[Delta], ModelError]:
     said: list[Delta] = []
     try:
         async for delta in model.stream(PROMPT):

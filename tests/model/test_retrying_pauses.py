@@ -11,9 +11,9 @@ import pytest
 
 from bot.domain import Message
 from bot.errors import ModelUnavailable
-from bot.model.retrying import Schedule, SteadyModel
+from bot.model.retrying import RetryingModel, RetryPolicy
 
-SCHEDULE = Schedule(failures=1000)
+SCHEDULE = RetryPolicy(failures=1000)
 MOST = 1.25  # times its length, that a pause may take
 
 
@@ -55,7 +55,7 @@ class _Away:
 async def _pauses() -> list[float]:
     """Return how long each pause of one answer took."""
     model = _Away()
-    steady = SteadyModel(
+    steady = RetryingModel(
         models=[model], schedule=SCHEDULE, total_timeout=600.0, stopping=asyncio.Event()
     )
     with pytest.raises(ModelUnavailable):

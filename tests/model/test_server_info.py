@@ -24,7 +24,7 @@ from bot.errors import AnswerCut, ModelUnavailable, ModelUnknown, PromptRefused
 from bot.local.llama_cpp import serve
 from bot.model.client import ChatModel, connect
 from bot.model.server import ModelServer
-from bot.model.server_info import Offer, look
+from bot.model.server_info import ServerInfo, look
 from bot.model.transport import open_pool
 from tests.emulators.model import Flavour, ModelEmulator
 
@@ -87,7 +87,7 @@ async def a_door(answer: Handler) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def offered(url: str, model: str = MISTRAL, key: str = "-") -> Offer:
+async def offered(url: str, model: str = MISTRAL, key: str = "-") -> ServerInfo:
     return await look(ModelServer(url=url, key=key, model=model, own=True))
 
 
@@ -167,7 +167,7 @@ class TestLooking:
                 sent += 1
 
         async with a_door(flood) as url:
-            assert await offered(url) == Offer((), None)
+            assert await offered(url) == ServerInfo((), None)
 
         assert sent < 30
 
@@ -184,7 +184,7 @@ class TestLooking:
                 return web.Response(status=307, headers={"Location": other + "/models"})
 
             async with a_door(redirect) as url:
-                assert await offered(url, key="secret") == Offer((), None)
+                assert await offered(url, key="secret") == ServerInfo((), None)
 
         assert not seen
 
@@ -212,7 +212,7 @@ class TestLooking:
         async with a_door(say) as url:
             offer = await offered(url)
 
-        assert offer == Offer(("gemma3:latest",), 4096)
+        assert offer == ServerInfo(("gemma3:latest",), 4096)
 
     async def test_a_user_and_password_in_the_address_are_given_as_such(self) -> None:
         given: list[str] = []
@@ -234,7 +234,7 @@ class TestLooking:
 
             offer = await offered(url)
 
-        assert offer == Offer((), None)
+        assert offer == ServerInfo((), None)
         assert offer.trouble == "refuses the connection"
 
     async def test_a_server_that_closes_the_connection_has_its_trouble_told(self) -> None:

@@ -15,7 +15,7 @@ from bot.store import Store
 from bot.turns.conversation import Conversation
 from bot.turns.history import History
 from bot.turns.queue import Limits, Mend, Taken, Token, TurnQueue
-from bot.turns.repair import Mender
+from bot.turns.repair import Reconciler
 from bot.turns.worker import Worker
 from tests.support.fakes import FakeModel, FakePlatform
 
@@ -128,7 +128,7 @@ async def press(store: Store, number: int = 1, *, press_id: str = "p1") -> None:
 @asynccontextmanager
 async def mending(queue: TurnQueue, platform: Platform) -> AsyncIterator[None]:
     """Mend as a worker does besides its work."""
-    mender = Mender(
+    mender = Reconciler(
         queue=queue,
         platforms={platform.name: platform},
         conversation=a_conversation(queue.store, FakeModel()),

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from bot.model.client import connect
-from bot.model.retrying import Schedule, SteadyModel
+from bot.model.retrying import RetryingModel, RetryPolicy
 from tests.emulators.model import ModelEmulator
 
 NAMES = ("chosen", "second", "third")
 
-QUICK = Schedule(
+QUICK = RetryPolicy(
     wait=2.0,
     pause=0.02,
     longest_pause=0.2,
@@ -26,11 +26,11 @@ QUICK = Schedule(
 @asynccontextmanager
 async def steady(
     *emulators: ModelEmulator,
-    schedule: Schedule = QUICK,
+    schedule: RetryPolicy = QUICK,
     idle: float = 2.0,
     total: float = 5.0,
     stopping: asyncio.Event | None = None,
-) -> AsyncIterator[SteadyModel]:
+) -> AsyncIterator[RetryingModel]:
     """A model with one fallback for each emulator after the first."""
     for emulator in emulators:
         # Of a server with one model that one would be asked, whatever its name.
@@ -51,7 +51,7 @@ async def steady(
             )
             for name, emulator in zip(NAMES, emulators, strict=False)
         ]
-        yield SteadyModel(
+        yield RetryingModel(
             models=models,
             schedule=schedule,
             total_timeout=total,

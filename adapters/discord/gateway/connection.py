@@ -29,7 +29,7 @@ from adapters.discord.gateway.payload import (
     parse_event,
     parse_message,
 )
-from adapters.discord.gateway.progress import Journal
+from adapters.discord.gateway.progress import Progress
 from bot.errors import WriteRefused
 from bot.hearing import Hearing
 
@@ -81,7 +81,7 @@ class Connection:
     def __init__(
         self,
         client: discord.Client,
-        journal: Journal,
+        journal: Progress,
         *,
         hearing: Hearing,
         ready: Callable[[], None],

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bot.concurrency import cancelled
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
 
-Errand = Callable[[], Awaitable[None]]
+Job = Callable[[], Awaitable[None]]
 Done = Callable[[], None]
 
 _log = logging.getLogger(__name__)
@@ -37,11 +37,11 @@ class _Waiting:
     `places` are those of a deletion. `done` is called when it has been run, or is never to be.
     """
 
-    run: Errand
+    run: Job
     question: str | None
     done: Done
     place: int | None = None
-    look: Errand | None = None
+    look: Job | None = None
     behind: Sequence[_Waiting] = ()
     places: Collection[int] = ()
     asker: int = 0
@@ -69,11 +69,11 @@ class Backlog:
     def add_question(
         self,
         turn_id: str,
-        errand: Errand,
+        errand: Job,
         *,
         place: int,
         asker: int = 0,
-        look: Errand | None = None,
+        look: Job | None = None,
         done: Done = _nothing,
     ) -> None:
         """Put the admission of a turn behind the others; `done` is called when it needs no more.
@@ -83,7 +83,7 @@ class Backlog:
         behind = [one for one in self._deletions if place in one.places]
         self._add(_Waiting(errand, turn_id, done, place, look, behind, asker=asker))
 
-    def put_first(self, questions: Iterable[tuple[str, Errand, int, int, Done]]) -> None:
+    def put_first(self, questions: Iterable[tuple[str, Job, int, int, Done]]) -> None:
         """Put admissions, each with its place and asker, before all that wait: they are older."""
         found = [
             _Waiting(errand, turn, done, place, asker=asker)
@@ -95,7 +95,7 @@ class Backlog:
     def add_deletion(
         self,
         turn_ids: Collection[str],
-        errand: Errand,
+        errand: Job,
         *,
         places: Collection[int],
         done: Done = _nothing,
@@ -109,7 +109,7 @@ class Backlog:
         self._deletions[_Waiting(errand, None, done, places=places)] = None
         self._arrived.set()
 
-    def add(self, errand: Errand, *, done: Done = _nothing) -> None:
+    def add(self, errand: Job, *, done: Done = _nothing) -> None:
         """Put anything else behind the others."""
         self._add(_Waiting(errand, None, done))
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-_current: ContextVar[Journal | None] = ContextVar("journal", default=None)
+_current: ContextVar[Progress | None] = ContextVar("journal", default=None)
 _event: ContextVar[_Event | None] = ContextVar("event", default=None)
 
 
@@ -21,7 +21,7 @@ class _Event:
     holds: int = 0
 
 
-class Journal:
+class Progress:
     """The events of a shard that somebody still deals with; it outlives connections and sessions.
 
     `newest` is the id of the newest message before which nothing waits any more, 0 when none was

@@ -14,7 +14,7 @@ import discord
 
 from adapters.discord.gateway.catch_up import newest_id
 from adapters.discord.gateway.connection import Connection, Session
-from adapters.discord.gateway.progress import Journal
+from adapters.discord.gateway.progress import Progress
 from adapters.discord.gateway.session_store import DMS, SavedSession
 from bot.errors import StoreUnavailable, SurfaceError
 from bot.hearing import Hearing
@@ -60,7 +60,7 @@ class Shard:
         self.number = number
         self.count = count
         self.saved = saved
-        self.journal = Journal()
+        self.journal = Progress()
         self.hearing = Hearing()
         # When we began to listen, as an id, where nobody had listened before; else 0.
         self.begun = 0

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from adapters.discord.gateway.inbox import Backlog, Errand
+from adapters.discord.gateway.inbox import Backlog, Job
 from bot.errors import (
     PlaceGone,
     StoreUnavailable,
@@ -49,7 +49,7 @@ class Errands:
         self.done: list[str] = []
         self.tries = 0
 
-    def __call__(self, name: str) -> Errand:
+    def __call__(self, name: str) -> Job:
         async def run() -> None:
             self.tries += 1
             if self.away:
@@ -347,7 +347,7 @@ async def test_an_errand_waits_for_the_store_and_for_discord_as_long_as_it_takes
 async def test_a_backlog_tells_of_each_errand_that_is_over_however_it_ended() -> None:
     backlog, over, run = Backlog(), list[str](), list[str]()
 
-    def errand(name: str) -> Errand:
+    def errand(name: str) -> Job:
         async def go() -> None:
             run.append(name)
             if name == "refused":

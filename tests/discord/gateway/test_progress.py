@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tracemalloc
 
-from adapters.discord.gateway.progress import Journal, held
+from adapters.discord.gateway.progress import Progress, held
 
 
 def test_a_journal_waits_for_the_first_event_that_is_not_dealt_with() -> None:
-    journal = Journal()
+    journal = Progress()
     releases = []
     for seq in (2, 3, 5):
         with journal.heard(seq, 10 * seq) as release:
@@ -24,7 +24,7 @@ def test_a_journal_waits_for_the_first_event_that_is_not_dealt_with() -> None:
 
 
 def test_a_journal_hears_of_no_message_before_a_new_sessions_beginning_is_dealt_with() -> None:
-    journal = Journal()
+    journal = Progress()
     with journal.heard(40, 400) as release:
         pending = held()
     release()
@@ -44,7 +44,7 @@ def test_a_journal_hears_of_no_message_before_a_new_sessions_beginning_is_dealt_
 
 
 def test_a_journal_does_not_grow_while_one_event_waits() -> None:
-    journal = Journal()
+    journal = Progress()
     with journal.heard(1, 10) as release:
         pending = held()
     release()
@@ -66,7 +66,7 @@ def test_a_journal_does_not_grow_while_one_event_waits() -> None:
 
 
 def test_a_journal_forgets_no_message_for_what_is_none_or_is_older() -> None:
-    journal = Journal()
+    journal = Progress()
     with journal.heard(1) as release:
         pending = held()
     release()
@@ -85,7 +85,7 @@ def test_a_journal_forgets_no_message_for_what_is_none_or_is_older() -> None:
 
 
 def test_an_event_is_released_once_however_often_it_is_told() -> None:
-    journal = Journal()
+    journal = Progress()
     with journal.heard(2) as release:
         first, second = held(), held()
 

@@ -8,10 +8,11 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
-from aiohttp import ClientConnectionResetError, web
-from aiohttp.http import HttpProcessingError, RawRequestMessage
+from aiohttp import ClientConnectionResetError, StreamReader, web
+from aiohttp.http import HttpProcessingError, RawRequestMessage, WebSocketReader
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bot.app.connections import Connections
@@ -30,8 +31,7 @@ _MOST_HEADERS = 64
 # aiohttp 3.14 reads up to 32 requests of a connection, with all their headers, before the first one
 # is answered.
 _LARGEST_REQUEST = _LARGEST_BODY + (_MOST_HEADERS + 1) * _LONGEST_HEADER
-# Bytes that nobody has read yet. Of what comes after a request to upgrade, aiohttp 3.14 keeps as
-# much, and hands it to its parser at once.
+# Bytes that nobody has read yet.
 _READ_AHEAD = 16 * 1024
 # Requests of Slack end within three seconds. Many systems give a process 256 files.
 _MOST_CONNECTIONS = 128
@@ -161,7 +161,7 @@ async def _listening(
     await runner.setup()
     try:
         talks = cast(web.Server, runner.server)  # it is there after the setup
-        talks.request_factory = _without_host(talks.request_factory)
+        talks.request_factory = _unmoved(talks.request_factory)
         connections = Connections(
             talks,
             most=bounds.connections,
@@ -177,14 +177,35 @@ async def _listening(
         await runner.cleanup()
 
 
-def _without_host(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
-    # aiohttp 3.14 decodes the host of an address, and what fails there is logged with a traceback.
-    def request(message: RawRequestMessage, *rest: object) -> web.BaseRequest:
+def _unmoved(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    """Wrap a factory of requests: the host of an address and an upgrade are not heeded."""
+
+    def request(
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        *rest: object,
+    ) -> web.BaseRequest:
+        # aiohttp 3.14 decodes the host, and what fails there is logged with a traceback.
         if message.url.absolute:
             message = message._replace(url=message.url.relative())
-        return make(message, *rest)
+        # aiohttp 3.14 would keep what follows, and take it for more requests as it answers this
+        # one; what fails then is logged with a traceback, too.
+        if message.upgrade:
+            payload.on_eof(partial(protocol.set_parser, cast(WebSocketReader, _Nobody())))
+        return make(message, payload, protocol, *rest)
 
     return request
+
+
+class _Nobody:
+    """Reads what follows an upgrade: nothing here speaks another protocol."""
+
+    def feed_data(self, _: bytes) -> tuple[bool, bytes]:
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """Do nothing."""
 
 
 def _app(ready: _Readiness, posts: Mapping[str, Handler], *, has_metrics: bool) -> web.Application:
@@ -219,6 +240,9 @@ async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
 
 def _bounded(handler: Handler) -> Handler:
     async def within_time(request: web.Request) -> web.StreamResponse:
+        if not request.transport:
+            # Gone before this began: aiohttp 3.14 does not tell the body, and reading it fails.
+            return web.Response(status=400)
         try:
             async with asyncio.timeout(_POST_SECONDS):
                 return await handler(request)

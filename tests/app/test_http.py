@@ -14,9 +14,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 import pytest
+import uvloop
 from aiohttp import web
 
 from bot.app import http
@@ -418,6 +420,51 @@ async def test_a_host_that_is_no_name_leaves_no_line_in_the_log(
 
         assert status in answer[:12]
     gc.collect()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("body", [b"", b"Content-Length: 3\r\n\r\nabc"], ids=str)
+async def test_what_follows_an_upgrade_is_no_request(
+    body: bytes, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = POST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n" + (body or b"\r\n")
+    async with door(store) as url, raw(url) as (reader, writer):
+        writer.write(begun + b"GET http://a][@ HTTP/1.1\r\nHost: a\r\n\r\n")
+
+        answer = await everything(reader)
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"\r\n\r\n" + body[-3:])
+    assert not caplog.records
+
+
+async def test_the_body_of_a_request_to_upgrade_is_read(store: Store) -> None:
+    begun = POST + b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\n"
+    async with door(store) as url, raw(url) as (reader, writer):
+        for piece in (begun, b"ab", b"c" + b"\xff" * 100):
+            writer.write(piece)
+            await asyncio.sleep(0.05)
+
+        assert (await everything(reader)).endswith(b"\r\n\r\nabc")
+
+
+def test_who_is_gone_before_the_body_is_read_leaves_no_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def knock() -> None:
+        async with door(cast(Store, None)) as url:
+            host, port = url.removeprefix("http://").split(":")
+            with socket.create_connection((host, int(port))) as gone:
+                gone.sendall(head)
+            await asyncio.sleep(0.2)
+
+    # All that is read at once: the process's own loop then reads on at once, and finds the end.
+    head = POST + b"Content-Length: 100\r\nX-A: " + b"a" * 4000
+    head += b"\r\nX-B: " + b"b" * (4096 - len(head) - 11) + b"\r\n\r\n"
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(knock())
+
+    assert len(head) == 4096
     assert not caplog.records
 
 

@@ -42,6 +42,16 @@ async def test_ask_posts_the_question_and_is_answered_in_its_thread(transport: T
         assert turn.place["thread"] == turn.place["question"] == question.ts
 
 
+@both_transports
+async def test_any_word_may_stand_in_a_question(transport: Transport) -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake, transport):
+        delivery = await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "a payload?")
+
+        assert delivery.status == 200
+        assert intake.texts == ["a payload?"]
+
+
 async def test_ask_works_in_a_dm() -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake):

@@ -15,13 +15,17 @@ _PIPE = re.compile(r"(?<!\\)\|")
 _FENCE = "```"
 # A space of no width, so that the backticks of a cell do not end the code.
 _FENCE_BEGUN, _APART = re.compile("``(?=`)"), "``\u200b"
+# Of a text, and half of what a message has room for. Were there no end to it, short rows below a
+# wide head would fill message after message with spaces.
+_MOST_PADDING = 1000  # characters
 
 
 @lru_cache(maxsize=16)
 def tables_as_code(text: str) -> str:
     """Return Markdown with each of its tables in a code fence, the cells of a column equally wide.
 
-    It only adds characters, so that a text that grows never takes less room.
+    Rows stay as they are once the padding is used up. It only adds characters, so that a text that
+    grows never takes less room.
     """
     if "\n|" not in text and not text.startswith("|"):
         return text
@@ -30,7 +34,7 @@ def tables_as_code(text: str) -> str:
 
 def _shown(lines: list[str]) -> Iterator[str]:
     block = Block()
-    at = 0
+    at, left = 0, _MOST_PADDING
     while at < len(lines):
         block = block.after(lines[at])
         if not _begins_table(block, lines, at):
@@ -38,8 +42,11 @@ def _shown(lines: list[str]) -> Iterator[str]:
             at += 1
             continue
         end = next((n for n in range(at, len(lines)) if not is_row(lines[n])), len(lines))
-        rows = lines[at:end]
-        yield from _in_code(rows)
+        yield _FENCE
+        for row in _even(lines[at:end], left):
+            yield row.text
+            left -= row.padding
+        yield _FENCE
         block, at = Block(), end
 
 
@@ -51,14 +58,14 @@ def _begins_table(block: Block, lines: list[str], at: int) -> bool:
     return may_delimit(lines[at + 1]) and bool(block.after(lines[at + 1]).table)
 
 
-def _in_code(rows: list[str]) -> Iterator[str]:
+def _even(rows: list[str], left: int) -> Iterator[_Row]:
+    """Return the rows of a table with even columns, as far as so much padding is left for it."""
     widths = tuple(map(max, zip_longest(*(_cells(row).widths for row in rows), fillvalue=0)))
     head, ruler, *others = rows
-    yield _FENCE
-    yield _padded(head, widths)
-    yield _padded(ruler.replace(":", "-"), widths, filler="-")
-    yield from (_padded(row, widths) for row in others)
-    yield _FENCE
+    for row, filler in ((head, " "), (ruler.replace(":", "-"), "-"), *((it, " ") for it in others)):
+        padded = _padded(row, widths, filler, left)
+        left -= padded.padding
+        yield padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,14 @@ class _Cells:
 
     texts: tuple[str, ...]
     widths: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row as it is shown, and how many characters its cells were padded by."""
+
+    text: str
+    padding: int
 
 
 # A table is measured and shown again and again while it grows, and only its last row changes; so
@@ -78,12 +93,16 @@ def _cells(row: str) -> _Cells:
 
 
 @lru_cache(maxsize=1024)
-def _padded(row: str, widths: tuple[int, ...], *, filler: str = " ") -> str:
+def _padded(row: str, widths: tuple[int, ...], filler: str, most: int) -> _Row:
     cells = _cells(row)
+    padded = []
+    left = most
     # What stands behind a row's last pipe, or of a row that is not whole yet, needs no room.
-    sized = zip(cells.texts[:-1], cells.widths, widths, strict=False)
-    padded = [text + filler * (wanted - width) for text, width, wanted in sized]
-    return "|".join([*padded, cells.texts[-1]])
+    for text, width, wanted in zip(cells.texts[:-1], cells.widths, widths, strict=False):
+        padding = min(wanted - width, left)
+        left -= padding
+        padded.append(text + filler * padding)
+    return _Row("|".join([*padded, cells.texts[-1]]), padding=most - left)
 
 
 def _width(cell: str) -> int:

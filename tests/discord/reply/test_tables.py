@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -97,6 +98,26 @@ def test_a_text_that_grows_never_takes_less_room(text: str) -> None:
     lengths = [len(tables_as_code(text[:size])) for size in range(len(text) + 1)]
 
     assert lengths == sorted(lengths)
+
+
+@given(TEXTS)
+def test_nor_does_one_whose_padding_is_used_up(text: str) -> None:
+    shown = tables_as_code.__wrapped__
+
+    with patch("adapters.discord.tables._MOST_PADDING", 12):
+        lengths = [len(shown(text[:size])) for size in range(len(text) + 1)]
+
+    assert lengths == sorted(lengths)
+
+
+@pytest.mark.parametrize("row", ["||", "|b|", "| b"])
+def test_short_rows_below_a_wide_head_fill_few_pages(row: str) -> None:
+    text = f"|{'a' * 230}|\n|-|\n" + f"{row}\n" * 3000
+
+    pages = Pager(limit=2000, measure=lambda text: len(tables_as_code(text))).cut(text)
+
+    # 500 where each row took as much room as the head.
+    assert len(pages) < 3 * len(text) / 2000
 
 
 @given(st.lists(st.sampled_from(["| a | b |", "| a long cell | b |"]), min_size=30, max_size=80))

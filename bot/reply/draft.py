@@ -115,7 +115,7 @@ class Draft:
     def start(self, model: str) -> None:
         """Let the text begin anew, in the words of this model; "" is the chosen one."""
         self._keep_older()
-        self._older, self._older_below = self._text, self._below
+        self._older, self._older_below = self._sound, self._below
         self._text, self._unread = "", ""
         self._by = ANSWERED_BY.format(model=model) if model else ""
 

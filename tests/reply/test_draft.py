@@ -352,3 +352,14 @@ def test_a_record_with_a_cut_behind_each_character_makes_no_more_pages() -> None
     draft = Draft(limit=2000, measure=len, left=shortened(left, 60_000), former="")
 
     assert len(draft.pages(2)) < 10
+
+
+def test_half_a_character_before_a_new_start_is_mended_too() -> None:
+    draft = Draft(limit=LIMIT, measure=lambda text: len(text.encode()), left=Shown(), former="")
+    draft.add("Half an emoji \ud83d")
+    draft.start("")
+    draft.add("Ha")
+    draft.silent = True
+
+    assert draft.pages(1)[0].text.startswith("Half an emoji \ufffd")
+    assert draft.shown(["m1"]).said == "Half an emoji \ufffd"

@@ -36,7 +36,6 @@ _WITH_USAGE = ChatCompletionInputStreamOptions(include_usage=True)
 # of a common vocabulary is a run of 128 spaces (OpenAI's cl100k_base).
 _TOKEN_LENGTH = 16  # characters
 _RUN_LENGTH = 128  # characters
-_AT_ONCE = 50  # events that are read before others have their turn in the event loop
 
 _T = TypeVar("_T")
 
@@ -93,6 +92,7 @@ class ChatModel:
     ) -> None:
         self._wishes = ServerCapabilities(server)
         self._pool = pool
+        self._turn = asyncio.Lock()
         self._max_tokens = max_tokens
         self._temperature = temperature
         self._top_p = top_p
@@ -126,7 +126,7 @@ class ChatModel:
         `told` is called with the tokens that the server found in the prompt, where it tells.
         """
         deadline = min(deadline, asyncio.get_running_loop().time() + self._total_timeout)
-        call = StreamingRequest(server=self._server, pool=self._pool)
+        call = StreamingRequest(server=self._server, pool=self._pool, turn=self._turn)
         finish, unseen, begun = "", "", False
         room = longest(self._max_tokens)
         with RequestMetrics(self.name) as numbers:
@@ -137,11 +137,7 @@ class ChatModel:
                 await self._wait(asking, deadline=deadline)
                 late: list[bytes] = []  # what comes after the end of the text
                 while not (finish or call.ended):
-                    for number, event in enumerate(
-                        await self._wait(call.events(), deadline=deadline), start=1
-                    ):
-                        if number % _AT_ONCE == 0:
-                            await asyncio.sleep(0)
+                    for event in await self._wait(call.events(), deadline=deadline):
                         if finish:
                             late.append(event)
                             continue

@@ -35,6 +35,9 @@ _TLS_SECONDS = 2.0  # how long a look for HTTPS may take
 _TAIL_EVENTS = 100  # how many are looked at meanwhile
 _NO_STREAM = ("text/html", "application/json", "application/problem+json")
 _MARK, _DATA, _DONE = "\ufeff".encode(), b"data:", b"[DONE]"
+# That are read at once, some ten tokens of an honest server that we keep up with: others have their
+# turn in the event loop after it.
+_PART_BYTES = 4096
 _LINE_BYTES = 1_048_576  # of an event that is not complete yet
 # Of all that is sent for an answer. An event has some 300 bytes for a token, 1,000 from servers
 # that say much beside it: so it holds an answer with 60,000 tokens of thoughts.
@@ -142,11 +145,15 @@ class StreamingRequest(httpx2.AsyncBaseTransport):
 
     It is the transport of the client that the library makes inside `sending`, and so the one place
     that sees the answer itself: refusals become ModelError before the library reads them.
+    Calls that have `turn` in common read what comes in masses one after the other.
     """
 
-    def __init__(self, *, server: ModelServer, pool: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, *, server: ModelServer, pool: aiohttp.ClientSession, turn: asyncio.Lock
+    ) -> None:
         self._server = server
         self._pool = pool
+        self._turn = turn
         self._response: aiohttp.ClientResponse | None = None
         self._rest = bytearray()  # of a line that has not ended
         self._left = _STREAM_BYTES
@@ -195,6 +202,11 @@ class StreamingRequest(httpx2.AsyncBaseTransport):
         part = await self._part()
         self.ended = not part
         self._left -= len(part)
+        if len(self._rest) + len(part) >= _PART_BYTES:
+            # Not each of many such calls in the same moment; and no time-out would strike where the
+            # next part is always there.
+            async with self._turn:
+                await asyncio.sleep(0)
         first, *others = (part or b"\n").split(b"\n")
         self._rest += first
         if len(self._rest) > _LINE_BYTES:
@@ -242,7 +254,7 @@ class StreamingRequest(httpx2.AsyncBaseTransport):
             # What is decompressed comes without waiting, and time-outs would never strike.
             if "Content-Encoding" in self._response.headers:
                 await asyncio.sleep(0)
-            return await self._response.content.readany()
+            return await self._response.content.read(_PART_BYTES)
         except (aiohttp.ClientError, OSError) as error:
             raise self._server.failure("cut", "cut the answer off") from error
 

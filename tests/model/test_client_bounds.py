@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
+import time
 import zlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import pytest
 
 from bot.domain import Message
-from bot.errors import AnswerCut, EmptyAnswer, ModelError, ModelUnavailable
+from bot.errors import AnswerCut, EmptyAnswer, ModelError, ModelSilent, ModelUnavailable
 from bot.model.client import ChatModel, connect
 
 PROMPT = [Message("user", "What is a secret question?")]
@@ -51,7 +54,7 @@ async def saying(
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[ChatModel]:
+async def connected(url: str, *, seconds: float = 20.0) -> AsyncIterator[ChatModel]:
     async with connect(
         model="mistral",
         base_url=url,
@@ -59,8 +62,8 @@ async def connected(url: str) -> AsyncIterator[ChatModel]:
         max_tokens=MAX_TOKENS,
         temperature=None,
         top_p=None,
-        idle_timeout=20.0,
-        total_timeout=20.0,
+        idle_timeout=seconds,
+        total_timeout=seconds,
     ) as model:
         yield model
 
@@ -186,3 +189,54 @@ async def test_a_compressed_stream_leaves_the_loop_to_others() -> None:
 
     assert isinstance(error, ModelError)
     assert turns.times > 60
+
+
+@contextmanager
+def flooding(piece: bytes) -> Iterator[str]:
+    """Answer as `saying` does, but from a thread: more has come whenever the loop looks."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError), server.accept()[0] as client:
+            client.recv(65_536)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+            while True:
+                client.sendall(piece)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with server:
+        yield "http://{}:{}/v1".format(*server.getsockname())
+    thread.join()
+
+
+async def test_events_that_come_faster_than_they_are_read_end_in_time() -> None:
+    with flooding(b"data:\n" * 10_000) as url:
+        async with connected(url, seconds=1.0) as model:
+            began = time.monotonic()
+            _, error = await heard(model)
+            took = time.monotonic() - began
+
+    assert type(error) is ModelSilent
+    # 12 s, until it was all that is ever read, where no time-out struck.
+    assert took < 4
+
+
+async def test_large_events_of_many_answers_leave_the_loop_to_others() -> None:
+    large = b'{"choices": [], "said": [' + b"[]," * 340_000 + b"[]]}"
+    began = time.process_time()
+    json.loads(large)
+    once = time.process_time() - began
+    most = 0.0
+    async with (
+        saying([b"data: " + large + b"\n\n"], again=True) as (url, _),
+        connected(url, seconds=2.0) as model,
+    ):
+        asking = [asyncio.create_task(heard(model)) for _ in range(30)]
+        while not all(each.done() for each in asking):
+            began = time.process_time()
+            await asyncio.sleep(0)
+            most = max(most, time.process_time() - began)
+
+    # That of one; where all were read in the same moment it was that of all.
+    assert most < 6 * once

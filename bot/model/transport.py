@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -38,6 +39,7 @@ _MARK, _DATA, _DONE = "\ufeff".encode(), b"data:", b"[DONE]"
 # That are read at once, some ten tokens of an honest server that we keep up with: others have their
 # turn in the event loop after it.
 _PART_BYTES = 4096
+_WAITING_BYTES = 16_384  # at a connection; Linux doubles it
 _LINE_BYTES = 1_048_576  # of an event that is not complete yet
 # Of all that is sent for an answer. An event has some 300 bytes for a token, 1,000 from servers
 # that say much beside it: so it holds an answer with 60,000 tokens of thoughts.
@@ -65,6 +67,7 @@ async def open_pool(server: ModelServer) -> AsyncIterator[aiohttp.ClientSession]
         # aiohttp's own limit is 100; a stream beyond it would wait without a sign.
         limit=0,
         keepalive_timeout=_KEEP_SECONDS,
+        socket_factory=_socket,
         ssl=_certificates() if is_secure else False,
     )
     async with aiohttp.ClientSession(
@@ -327,6 +330,14 @@ def _address(url: str) -> SplitResult:
         if address.scheme in ("http", "https") and address.hostname:
             return address
     raise CannotStart("MODEL_URL is not an address like http://127.0.0.1:8080/v1")
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Open a socket that holds little of what has come, for the loop has it parsed at once."""
+    family, kind, protocol, _, _ = address
+    opened = socket.socket(family, kind, protocol)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _WAITING_BYTES)
+    return opened
 
 
 def _certificates() -> ssl.SSLContext:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-Payload = dict[str, Any]
+from adapters.discord.errors import located
+from adapters.discord.rest import Payload
+
 _Parsed = TypeVar("_Parsed")
 _Cut = Callable[[Payload], Payload]
 
@@ -40,12 +41,6 @@ def parse_event(name: str, parse: Callable[[Payload], _Parsed], data: Payload) -
 def parse_message(parse: Callable[[Payload], _Parsed], data: Payload) -> _Parsed:
     """Parse a message, whole if possible; raises what the whole one raised."""
     return parse_event("MESSAGE_CREATE", parse, data)
-
-
-def located(error: Exception) -> str:
-    """Name an error and the line that raised it, without its text, which may quote a message."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {frame.name}:{frame.lineno}"
 
 
 def ids_of(data: object) -> str:

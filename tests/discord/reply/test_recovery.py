@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 
 import pytest
 
+from adapters.discord.tuning import Tuning
 from bot.domain import Page, Purpose, Turn
 from bot.errors import WriteFailed
 from tests.emulators.clock import Clock
@@ -154,7 +156,7 @@ async def test_a_finished_page_that_says_something_else_is_left_alone() -> None:
 
 
 async def test_what_stands_behind_many_messages_of_others_is_found(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
     async with DiscordEmulator(clock=clock) as emulator:
@@ -172,16 +174,15 @@ async def test_what_stands_behind_many_messages_of_others_is_found(
             await surface.post(page("two", number=1, last=True))
 
         assert shown(emulator, emulator.channel_id) == ["one", "two"]
-        assert not caplog.text
+        assert not caplog.records
 
-        monkeypatch.setattr("adapters.discord.reply.recovery._PAGES", 2)
         async with (
-            logged_in(emulator) as platform,
+            logged_in(emulator, tuning=Tuning(history_pages=2)) as platform,
             platform.surface(turn, Purpose.RESUME) as surface,
         ):
             await surface.post(page("three", last=True))
 
-        assert "may stand twice" in caplog.text
+        assert [one.levelno for one in caplog.records] == [logging.WARNING]
 
 
 async def test_pages_that_are_known_or_another_turns_are_left_alone() -> None:
@@ -321,9 +322,11 @@ async def test_one_message_is_not_taken_for_two_pages_that_say_the_same() -> Non
         assert shown(emulator, str(turn.place["channel"])) == ["one", "one"]
 
 
-async def test_a_page_that_this_try_has_sent_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.discord.reply.channel._KNOWN_FOR", 0.0)
-    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+FORGETFUL = Tuning(nonce_known_for=0.0)
+
+
+async def test_a_page_that_this_try_has_sent_is_not_lost() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator, tuning=FORGETFUL) as platform:
         turn = await dm_question(emulator)
         async with platform.surface(turn) as surface:
             await surface.post(page("one"))
@@ -353,12 +356,12 @@ async def test_a_page_below_another_question_of_the_channel_is_not_ours() -> Non
         assert shown(emulator, emulator.channel_id) == ["a", "It is so"]
 
 
-async def test_a_post_whose_answer_was_lost_long_ago_is_looked_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("adapters.discord.reply.channel._KNOWN_FOR", 0.0)
+async def test_a_post_whose_answer_was_lost_long_ago_is_looked_for() -> None:
     clock = Clock()
-    async with DiscordEmulator(clock=clock) as emulator, logged_in(emulator) as platform:
+    async with (
+        DiscordEmulator(clock=clock) as emulator,
+        logged_in(emulator, tuning=FORGETFUL) as platform,
+    ):
         turn = await dm_question(emulator)
         emulator.fail("POST .*/messages", "drop", applied=True)
         async with platform.surface(turn) as surface:
@@ -425,7 +428,7 @@ async def test_where_we_may_not_look_the_reply_is_sent_and_that_is_told(
             await surface.post(page("It is so", last=True))
 
         assert shown(emulator, str(turn.place["channel"])) == ["It is so"]
-    assert "may stand twice" in caplog.text
+    assert [one.levelno for one in caplog.records] == [logging.WARNING]
 
 
 async def test_nobody_looks_while_the_nonce_is_known() -> None:

@@ -109,26 +109,24 @@ class DiscordPlatform:
         """
         return await strays(self._client, turn, but=but)
 
-    async def listen(
-        self, intake: Intake, *, store: Store | None = None, shards: Shards | None = None
-    ) -> None:
+    async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:
         """Hand what people do to the intake, until cancelled.
 
-        With a store it goes on where the process before it stopped. `shards` are the numbers of
-        this process and the count of all; None means that the bot has one shard. Registers the
-        command /ask. Raises CannotStart if the token, or the shards, are refused.
+        Goes on where the process before stopped. `shards` are the numbers of this process and the
+        count of all; None means that the bot has one shard. Registers the command /ask. Raises
+        CannotStart if the token, or the shards, are refused.
         """
         numbers, count = shards or ((None,), None)
-        holder = secrets.token_hex(8)
-        served = [
-            Shard(
-                number=number,
-                count=count,
-                saved=self._saved(store, number, count, holder),
-                tuning=self._client.tuning,
+        holder, tuning = secrets.token_hex(8), self._client.tuning
+        served = []
+        for number in numbers:
+            saved = SavedSession(
+                store=store,
+                application=str(self._client.application_id),
+                shard="all" if number is None else f"{number}/{count}",
+                holder=holder,
             )
-            for number in numbers
-        ]
+            served.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
         self._hearings = [shard.hearing for shard in served]
         async with running(self._register()):
             await together(*(asyncio.create_task(self._serve(intake, each)) for each in served))
@@ -136,15 +134,6 @@ class DiscordPlatform:
     def silence(self) -> float:
         """Return for how many seconds a shard has not been connected; 0 if all are."""
         return max((each.silence() for each in self._hearings), default=math.inf)
-
-    def _saved(
-        self, store: Store | None, number: int | None, count: int | None, holder: str
-    ) -> SavedSession | None:
-        if store is None:
-            return None
-        application = str(self._client.application_id)
-        name = "all" if number is None else f"{number}/{count}"
-        return SavedSession(store=store, application=application, shard=name, holder=holder)
 
     async def _register(self) -> None:
         try:

@@ -35,6 +35,9 @@ class Tuning:
     start_pause: tuple[float, float] = (1.0, 5.0)
     longest_start_pause: float = 90.0
     calm_after: float = 600.0  # the starts of sessions before that do not count any more
+    # Between sessions of shards that are equal modulo `max_concurrency` (Discord's documentation,
+    # "Gateway", "Rate Limiting" under "Sharding").
+    start_spacing: float = 5.1
     start_poll: float = 0.2  # between two checks whether this shard may begin
 
     # Saved sessions.

@@ -14,12 +14,12 @@ from adapters.discord.tuning import Tuning
 from bot.errors import (
     CannotStart,
 )
-from tests.emulators.discord import DiscordEmulator
+from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.support.discord_platform import (
     listening,
     logged_in,
 )
-from tests.support.fakes import FakeIntake, NoLimits
+from tests.support.fakes import EmptyStore, FakeIntake, NoLimits
 from tests.support.waiting import until
 
 
@@ -51,7 +51,7 @@ async def test_a_token_that_is_withdrawn_ends_the_listening() -> None:
         emulator.fail("GET /users/@me", status=401)
 
         with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
-            await platform.listen(FakeIntake())
+            await platform.listen(FakeIntake(), store=EmptyStore())
 
 
 async def test_a_gateway_that_refuses_us_is_told_in_a_sentence_at_each_try(
@@ -88,7 +88,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 async def warned_twice(platform: DiscordPlatform, caplog: pytest.LogCaptureFixture) -> None:
-    task = asyncio.create_task(platform.listen(FakeIntake()))
+    task = asyncio.create_task(platform.listen(FakeIntake(), store=EmptyStore()))
     try:
         await until(lambda: len(warnings(caplog)) > 1)
     finally:
@@ -99,7 +99,7 @@ async def warned_twice(platform: DiscordPlatform, caplog: pytest.LogCaptureFixtu
 async def test_discord_is_silent_until_a_session_has_begun_and_again_without_a_connection() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         at_first = platform.silence()
-        task = asyncio.create_task(platform.listen(FakeIntake()))
+        task = asyncio.create_task(platform.listen(FakeIntake(), store=EmptyStore()))
         try:
             await until(lambda: platform.silence() == 0)
             emulator.refuse_connections()
@@ -116,8 +116,10 @@ async def test_discord_is_silent_until_a_session_has_begun_and_again_without_a_c
 
 
 async def test_of_several_shards_one_that_is_not_connected_is_enough_to_be_silent() -> None:
-    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
-        task = asyncio.create_task(platform.listen(FakeIntake(), shards=((0, 1), 2)))
+    rules = GatewayRules(shards=2, max_concurrency=2)
+    async with DiscordEmulator(gateway=rules) as emulator, logged_in(emulator) as platform:
+        hearing = platform.listen(FakeIntake(), store=EmptyStore(), shards=((0, 1), 2))
+        task = asyncio.create_task(hearing)
         try:
             await until(lambda: platform.silence() == 0)
             connected = len(emulator.listeners)

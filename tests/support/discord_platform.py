@@ -15,7 +15,7 @@ from bot.domain import Page, Person, Place, ThreadKey, Turn
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
-from tests.support.fakes import FakeIntake, NoLimits
+from tests.support.fakes import EmptyStore, FakeIntake, NoLimits
 
 
 @asynccontextmanager
@@ -48,7 +48,7 @@ async def listening(
     tuning: Tuning | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
     async with logged_in(emulator, threads=threads, tuning=tuning) as platform:
-        task = asyncio.create_task(platform.listen(intake))
+        task = asyncio.create_task(platform.listen(intake, store=EmptyStore()))
         try:
             async with asyncio.timeout(60):
                 await emulator.connected.wait()

@@ -20,7 +20,7 @@ FAST = GatewayRules(identify_seconds=0.0)
 
 
 # Sessions begin without a pause, and are saved soon.
-QUICK = Tuning(start_pause=(0.0, 0.0), save_every=0.02)
+QUICK = Tuning(start_pause=(0.0, 0.0), start_spacing=0.01, save_every=0.02)
 # No second session begins within a test.
 SLOW_STARTS = replace(QUICK, start_pause=(3600.0, 3600.0), longest_start_pause=3600.0)
 # A process that saves no session, neither while it listens nor at its end.

@@ -189,6 +189,22 @@ class FakePlatform:
         return [one for one in self.left if one not in but]
 
 
+class EmptyStore(Store):
+    """Holds nothing and keeps nothing; scripts return 0."""
+
+    def __init__(self) -> None:
+        super().__init__(client=redis.asyncio.Redis(), url="", prefix="empty")
+
+    async def command(self, *words: str | int | float) -> Any:
+        return {"HMGET": [None, None], "ZRANGE": []}.get(str(words[0]), 1)
+
+    def script(self, source: str) -> Script:
+        async def run(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+            return 0
+
+        return run
+
+
 class RefusingStore(Store):
     """A store that is away for whoever uses one of the keys in `refused`."""
 

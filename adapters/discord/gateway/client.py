@@ -96,7 +96,7 @@ class Gateway(discord.Client):
                 self._start(partial(self._interactions.answer, parsed), event)
 
     def _on_message(self, message: discord.Message, event: Event) -> None:
-        if self._shard.saved and isinstance(message.channel, discord.DMChannel):
+        if isinstance(message.channel, discord.DMChannel):
             self._shard.saved.note_dm(message.channel.id, message.id)
         relevance = self._filter.classify(message)
         if relevance is Relevance.NONE:
@@ -142,7 +142,7 @@ class Gateway(discord.Client):
             self,
             heard=heard,
             began_at=shard.began_at,
-            dms=await shard.saved.dms() if shard.saved and shard.receives_dms else [],
+            dms=await shard.saved.dms() if shard.receives_dms else [],
             wanted=lambda message: self._filter.classify(message) is not Relevance.NONE,
             tuning=self._tuning,
         )

@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -39,18 +38,6 @@ _DISCORDS_OWN = ".discord.gg"
 _FIRST = DiscordWebSocket.DEFAULT_GATEWAY
 
 _Parser = Callable[[Any], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Starts:
-    """How many sessions may still begin, in how many seconds there are more, and how many at once.
-
-    Discord's documentation, "Session Start Limit Object".
-    """
-
-    left: int
-    renewed_in: float
-    at_once: int
 
 
 class Connection:
@@ -127,11 +114,10 @@ class Connection:
         finally:
             self._hearing.note(is_open=False)
 
-    async def starts(self) -> Starts:
-        """Return how many sessions the bot may still begin."""
-        limit = (await request(self._client, "GET", "/gateway/bot"))["session_start_limit"]
-        seconds = limit["reset_after"] / 1000
-        return Starts(limit["remaining"], seconds, max(1, limit["max_concurrency"]))
+    async def start_limit(self) -> Payload:
+        """Return Discord's "Session Start Limit Object": how many sessions may still begin."""
+        limit: Payload = (await request(self._client, "GET", "/gateway/bot"))["session_start_limit"]
+        return limit
 
     async def leave(self) -> None:
         """Close the connection so that the session can be resumed."""

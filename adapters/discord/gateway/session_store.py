@@ -17,9 +17,6 @@ _ID_LENGTH = 200
 # How long it matters that the bot has listened before.
 _HEARD_SECONDS = 7 * 24 * 3600
 _DMS = 20  # the last that were used: each costs two requests to catch up
-# Sessions of shards that are equal modulo `max_concurrency` begin so far apart (Discord's
-# documentation, "Gateway", "Rate Limiting" under "Sharding").
-_START_SECONDS = 5.1
 
 # A process that resumes a session takes it from its holder; only the holder may save it.
 _TAKE = """
@@ -160,10 +157,10 @@ class SavedSession:
         found = await self._store.command("ZRANGE", self._dms, 0, -1, "REV")
         return [int(channel) for channel in found if _is_number(channel)]
 
-    async def may_start(self, bucket: int) -> bool:
-        """Reserve the start of a session in this bucket; False if another has just begun."""
+    async def may_start(self, bucket: int, *, seconds: float) -> bool:
+        """Reserve the start of a session in this bucket; False if it is reserved for so long."""
         gate = self._store.key("gateway", self._application, "start", str(bucket))
-        milliseconds = int(_START_SECONDS * 1000)
+        milliseconds = int(seconds * 1000)
         return bool(await self._store.command("SET", gate, "1", "NX", "PX", milliseconds))
 
 

@@ -41,17 +41,11 @@ _DISALLOWED_INTENTS = 4014  # "Opcodes and Status Codes", gateway close event co
 class Shard:
     """`number` of `count` shards, or None for a bot that has only one; it outlives its clients.
 
-    Without `saved`, a new process begins a session of its own. `began_at` is when the bot began to
-    listen, as an id, if it never had before; else 0.
+    `began_at` is when the bot began to listen, as an id, if it never had before; else 0.
     """
 
     def __init__(
-        self,
-        *,
-        number: int | None,
-        count: int | None,
-        saved: SavedSession | None,
-        tuning: Tuning,
+        self, *, number: int | None, count: int | None, saved: SavedSession, tuning: Tuning
     ) -> None:
         self.number = number
         self.count = count
@@ -78,7 +72,7 @@ class Shard:
         if not progress.newest:
             # The moment of the first call: what comes before the store answers must not be lost.
             now = self.began_at = self.began_at or id_at()
-            before = await self.saved.heard(or_else=now) if self.saved else 0
+            before = await self.saved.heard(or_else=now)
             self.began_at = 0 if before else now
             progress.newest = before or now
         return progress.newest
@@ -168,13 +162,11 @@ class Shard:
 
         Two processes that resume the same session would take it from each other for ever.
         """
-        if self.saved is None:
-            return
         state = self._state
         if state.former is None:
             try:
                 if state.lookup is not Lookup.DONE:
-                    await self._look_up(self.saved, intents)
+                    await self._look_up(intents)
                 elif state.session and await self.saved.is_taken(state.session):
                     self._state = state.ended()
             except StoreUnavailable as error:
@@ -186,9 +178,9 @@ class Shard:
             self._state = self._state.switched()
             self._progress.new_session()
 
-    async def _look_up(self, saved: SavedSession, intents: int) -> None:
+    async def _look_up(self, intents: int) -> None:
         """Ask the store for the session of an earlier process."""
-        self._state = self._state.found(await saved.take(intents))
+        self._state = self._state.found(await self.saved.take(intents))
         if self._state.former:
             self._found.set()
 
@@ -198,14 +190,12 @@ class Shard:
         self._starts = [at for at in self._starts if clock() - at < tuning.calm_after]
         if self._starts or not self._state.is_first:
             await self._wait(start_pause(len(self._starts), tuning))
-        starts = await connection.starts()
-        if starts.left < 1:
-            _log.error(
-                "Shard %s: Discord allows no more sessions for %.0f s",
-                *(self.number, starts.renewed_in),
-            )
-            await self._wait(starts.renewed_in)
-        await self._await_other_shards(starts.at_once)
+        limit = await connection.start_limit()
+        if limit["remaining"] < 1:
+            seconds = limit["reset_after"] / 1000
+            _log.error("Shard %s: Discord allows no more sessions for %.0f s", self.number, seconds)
+            await self._wait(seconds)
+        await self._await_other_shards(limit["max_concurrency"])
         self._starts.append(clock())
 
     async def _wait(self, seconds: float) -> None:
@@ -215,12 +205,13 @@ class Shard:
 
     async def _await_other_shards(self, at_once: int) -> None:
         """Wait for the shards, of other processes too, that may not begin at the same time."""
-        if self.saved is None or self.number is None:
+        if self.number is None:
             return
         # Discord refuses an early start, which is then retried.
         with suppress(StoreUnavailable):
             while True:
-                if await self.saved.may_start(self.number % at_once):
+                bucket, seconds = self.number % max(1, at_once), self._tuning.start_spacing
+                if await self.saved.may_start(bucket, seconds=seconds):
                     return
                 await asyncio.sleep(self._tuning.start_poll)
 
@@ -233,11 +224,11 @@ class Shard:
     async def _keep_saved(self, connection: Connection, intents: int) -> None:
         clock, tuning = asyncio.get_running_loop().time, self._tuning
         saved, saved_at = None, -tuning.renew_after
-        while self.saved:
+        while True:
             await asyncio.sleep(tuning.save_every if saved else tuning.first_save_every)
             if self._state.lookup is Lookup.FAILED:
                 with suppress(StoreUnavailable):
-                    await self._look_up(self.saved, intents)
+                    await self._look_up(intents)
             if self._state.former:
                 await connection.leave()
             position = self._position(connection)
@@ -261,8 +252,6 @@ class Shard:
         return replace(session, seq=seq) if session and seq else None
 
     async def _save(self, position: Session | None, intents: int) -> None:
-        if self.saved is None:
-            return
         # At once, and whoever holds the session: Discord lists DMs to nobody.
         await self.saved.save_dms()
         if position:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import textwrap
 from collections.abc import AsyncIterator, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 import discord
 
@@ -55,9 +55,8 @@ async def open_surface(
             address = _thread_of(asked)
             if purpose is not Purpose.RESTORE:
                 address = await _in_thread(client, turn, asked, budgets)
-            async with (
-                nullcontext() if purpose.has_ended else _typing(client, address.channel, budgets)
-            ):
+            typing = None if purpose.has_ended else _type(client, address.channel, budgets)
+            async with running(typing) if typing else nullcontext():
                 yield ChannelSurface(
                     client,
                     address=address,
@@ -161,13 +160,6 @@ def _is_already_open(error: SurfaceError) -> bool:
 def _thread_name(question: str) -> str:
     line = " ".join(question.split())
     return textwrap.shorten(line, _NAME_LIMIT, placeholder="…").strip("…") or line[:_NAME_LIMIT]
-
-
-def _typing(
-    client: RestClient, channel: int, budgets: Budgets
-) -> AbstractAsyncContextManager[object]:
-    # Beside the block, which need not wait for it.
-    return running(_type(client, channel, budgets))
 
 
 async def _type(client: RestClient, channel: int, budgets: Budgets) -> None:

@@ -250,7 +250,7 @@ async def test_a_place_where_much_was_said_holds_up_no_other_and_keeps_its_order
     store: Store,
 ) -> None:
     new, clock = FakeIntake(), Clock()
-    slow = replace(QUICK, catch_up_page=1, catch_up_retry=Backoff(0.01, 0.01))
+    slow = replace(QUICK, catch_up_page=2, catch_up_retry=Backoff(0.01, 0.01))
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada = emulator.user("Ada")
         quiet = emulator.channel("quiet")
@@ -261,7 +261,7 @@ async def test_a_place_where_much_was_said_holds_up_no_other_and_keeps_its_order
             await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {number}")
         clock.advance(3600)
         pages = f"GET /channels/{emulator.channel_id}/messages"
-        emulator.fail(pages, status=503, times=1000, after=3)
+        emulator.fail(pages, status=503, times=1000, after=1)
 
         async with running_process(emulator, new, store, tuning=slow):
             await until(lambda: new.turns)
@@ -456,7 +456,7 @@ async def test_a_place_that_cannot_be_read_on_is_given_up_with_what_was_found(
         failing = emulator.fail("GET /channels/.*/messages", status=503, times=10_000, after=1)
         async with running_process(emulator, old, store, tuning=patient):
             # Many tries, and many moments at which the session could have been saved.
-            await until(lambda: failing.times < 9_950)
+            await until(lambda: failing.times < 9_995)
             assert (await saved(store))["id"] == before["id"]
         emulator.heal()
         emulator.fail("GET /channels/.*/messages", status=503, times=10_000, after=1)

@@ -316,10 +316,11 @@ async def test_a_shard_that_is_new_goes_on_where_the_slowest_other_was(store: St
 
 
 async def test_shards_that_may_not_begin_at_once_begin_one_after_the_other(store: Store) -> None:
-    rules = GatewayRules(shards=2, max_concurrency=1, identify_seconds=5.0)
+    rules = GatewayRules(shards=2, max_concurrency=1, identify_seconds=0.5)
+    tuning = replace(QUICK, start_spacing=0.6)
     async with (
         DiscordEmulator(gateway=rules) as emulator,
-        running_process(emulator, FakeIntake(), store, shards=((0, 1), 2)),
+        running_process(emulator, FakeIntake(), store, shards=((0, 1), 2), tuning=tuning),
     ):
         await until(lambda: len(emulator.listeners) == 2)
 

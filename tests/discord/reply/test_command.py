@@ -467,7 +467,8 @@ async def test_a_command_that_was_acknowledged_too_late_is_answered_in_the_chann
 
 
 async def test_a_command_that_is_never_acknowledged_is_answered_in_the_channel() -> None:
-    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+    tuning = Tuning(deferral_pauses=())
+    async with DiscordEmulator() as emulator, logged_in(emulator, tuning=tuning) as platform:
         place = CommandAddress(int(emulator.channel_id), snowflake_of(time.time()), "unknown")
 
         async with platform.surface(turn_at(place.to_json())) as surface:
@@ -477,7 +478,8 @@ async def test_a_command_that_is_never_acknowledged_is_answered_in_the_channel()
 
 
 async def test_a_command_without_channel_and_response_has_no_place() -> None:
-    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+    tuning = Tuning(deferral_pauses=())
+    async with DiscordEmulator() as emulator, logged_in(emulator, tuning=tuning) as platform:
         place = CommandAddress(1, snowflake_of(time.time()), "unknown")
         async with platform.surface(turn_at(place.to_json())) as surface:
             with pytest.raises(PlaceGone):

@@ -20,7 +20,7 @@ from adapters.discord.gateway.interactions import register_commands
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
 from adapters.discord.rate_limits import Budgets, counted
-from adapters.discord.reply.open import open_surface, strays
+from adapters.discord.reply.open import open_surface, orphaned_messages
 from adapters.discord.rest import API_URL, RestClient, use_api
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running, together
@@ -101,13 +101,13 @@ class DiscordPlatform:
         """Open the surface of a turn's reply, its Discord thread included."""
         return open_surface(self._client, turn, self._budgets, purpose)
 
-    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages that attempts at a turn may have left besides these; SurfaceError.
 
         A write that arrives late finds the message with its nonce and adds none; but an answer may
         need fewer pages than an earlier attempt had posted.
         """
-        return await strays(self._client, turn, but=but)
+        return await orphaned_messages(self._client, turn, but=but)
 
     async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:
         """Hand what people do to the intake, until cancelled.

@@ -179,7 +179,7 @@ class Gateway(discord.Client):
         try:
             await self._intake.admit(turn)
         except Refused as refused:
-            if not refused.told:
+            if not refused.repeated:
                 asked_nothing = isinstance(refused, NothingAsked)
                 text = self._help(message) if asked_nothing else refused.apology
                 self._start(partial(self._tell, message, text), event)

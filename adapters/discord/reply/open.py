@@ -67,7 +67,7 @@ async def open_surface(
                 )
 
 
-async def strays(client: RestClient, turn: Turn, *, but: Collection[str]) -> list[str]:
+async def orphaned_messages(client: RestClient, turn: Turn, *, but: Collection[str]) -> list[str]:
     """Return the messages that surely belong to a turn's reply, without some; SurfaceError.
 
     The follow-ups of a command cannot be told from those of others.

@@ -16,7 +16,7 @@ from adapters.discord.errors import fail_at_once, translated
 from adapters.discord.gateway.client import Gateway
 from adapters.discord.gateway.connection import begin_at
 from adapters.discord.gateway.inbox import Inbox
-from adapters.discord.gateway.interactions import register_commands
+from adapters.discord.gateway.interactions import make_commands
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
 from adapters.discord.rate_limits import Budgets, counted
@@ -136,10 +136,16 @@ class DiscordPlatform:
         return max((each.silence() for each in self._hearings), default=math.inf)
 
     async def _register(self) -> None:
-        try:
-            await register_commands(self._client)
-        except SurfaceError as error:
-            _log.warning("The command /ask is not registered: %s", error)
+        commands = make_commands(self._client)
+        for pause in self._client.tuning.reconnect.pauses():
+            try:
+                async with translated():
+                    await commands.sync()
+            except SurfaceError as error:
+                _log.warning("The command /ask is not registered: %s", error)
+            else:
+                return
+            await asyncio.sleep(pause)
 
     async def _serve(self, intake: Intake, shard: Shard) -> None:
         tuning = self._client.tuning

@@ -1,10 +1,10 @@
 """discord.py's client for REST, and requests that the library's public calls cannot make.
 
 All of the library's REST internals that the adapter uses stand here, and
-`tests/discord/test_rest.py` pins them. Public calls are used where they exist, but for messages:
-these calls parse each response, with the question that it quotes or a channel's whole page. A
-message that the library cannot parse would fail a write that Discord has accepted. A thread is
-opened here because the public call needs its server in the library's cache.
+`tests/discord/test_rest.py` pins them. The public calls that write and read messages parse each
+response, with the question that it quotes or a channel's whole page: a message that the library
+cannot parse would fail a write that Discord has accepted. Those that open or unarchive a thread
+need its server in the library's cache, or one more request.
 """
 
 from __future__ import annotations

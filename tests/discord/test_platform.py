@@ -11,6 +11,7 @@ import pytest
 
 from adapters.discord import DiscordPlatform, connect
 from adapters.discord.tuning import Tuning
+from bot.concurrency import Backoff
 from bot.errors import (
     CannotStart,
 )
@@ -128,6 +129,20 @@ async def test_of_several_shards_one_that_is_not_connected_is_enough_to_be_silen
             await asyncio.gather(task, return_exceptions=True)
 
         assert connected == 2
+
+
+async def test_the_command_is_registered_as_soon_as_discord_takes_it() -> None:
+    tuning = Tuning(reconnect=Backoff(0.01, 0.01))
+    async with DiscordEmulator() as emulator:
+        emulator.fail("PUT .*/commands", status=503, times=2)
+
+        async with listening(emulator, FakeIntake(), tuning=tuning):
+            await until(
+                lambda: (
+                    [one.status for one in emulator.requests if one.path.endswith("/commands")]
+                    == [503, 503, 200]
+                )
+            )
 
 
 async def test_what_is_said_while_the_gateway_is_lost_is_heard() -> None:

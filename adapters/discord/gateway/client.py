@@ -84,7 +84,13 @@ class Gateway(discord.Client):
             await self.close()
 
     def _handle(self, parsed: object, event: Event) -> None:
-        """Take what the library has parsed of an event."""
+        """Take what the library has parsed of an event; an error must not end the connection."""
+        try:
+            self._take(parsed, event)
+        except Exception:
+            _log.exception("Shard %s: an event was not handled", self._shard.number)
+
+    def _take(self, parsed: object, event: Event) -> None:
         match parsed:
             case discord.Message():
                 self._on_message(parsed, event)

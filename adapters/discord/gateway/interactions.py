@@ -26,8 +26,8 @@ _DECLINED = (
 )
 
 
-async def register_commands(client: discord.Client) -> None:
-    """Register /ask; raises SurfaceError. The client must not receive interactions itself."""
+def make_commands(client: discord.Client) -> app_commands.CommandTree:
+    """Return the command /ask for `sync`; the client must not receive interactions itself."""
     tree = app_commands.CommandTree(client)
 
     @tree.command(name="ask", description="Ask me something")
@@ -36,8 +36,7 @@ async def register_commands(client: discord.Client) -> None:
     async def ask(_: discord.Interaction, prompt: str) -> None:
         """Never called; `Interactions` answers the command."""
 
-    async with translated():
-        await tree.sync()
+    return tree
 
 
 class Interactions:

@@ -8,21 +8,20 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any
 
-import discord
-
 from adapters.discord.address import ChannelAddress
 from adapters.discord.errors import NotPermitted, OldMessage, ThreadArchived, translated
 from adapters.discord.rate_limits import edit_budget
 from adapters.discord.reply.message import LIMIT, body_of, shows
 from adapters.discord.reply.recovery import Recovery
 from adapters.discord.reply.tables import tables_as_code
-from adapters.discord.rest import RestClient, fetch_channel, request
+from adapters.discord.rest import RestClient, request
 from bot.domain import EditBudget, Page
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteFailed, WriteRefused
 
 _log = logging.getLogger(__name__)
 
-_CHANNEL = "/channels/{channel_id}/messages"
+_THREAD = "/channels/{channel_id}"
+_CHANNEL = _THREAD + "/messages"
 _MESSAGE = _CHANNEL + "/{message_id}"
 
 
@@ -112,10 +111,8 @@ class ChannelSurface:
     async def unarchive(self) -> None:
         """Unarchive the thread; raises PlaceGone if only moderators may."""
         try:
-            thread = await fetch_channel(self._client, self._address.channel)
-            if isinstance(thread, discord.Thread):
-                async with translated():
-                    await thread.edit(archived=False)
+            ids = {"channel_id": self._address.channel}
+            await request(self._client, "PATCH", _THREAD, ids, body={"archived": False})
         except WriteRefused as error:
             raise PlaceGone(f"the thread stays archived: {error}") from error
 

@@ -16,7 +16,7 @@ from adapters.discord.rate_limits import EVERYTHING, Budgets, edit_budget
 from adapters.discord.reply.channel import ChannelSurface
 from adapters.discord.reply.command import CommandSurface
 from adapters.discord.reply.recovery import of_reply, own_messages
-from adapters.discord.rest import RestClient, fetch_channel, request
+from adapters.discord.rest import RestClient, request
 from bot.concurrency import running
 from bot.domain import Json, Purpose, Turn
 from bot.errors import (
@@ -147,7 +147,7 @@ async def _open_thread(
 
 async def _exists(client: RestClient, thread: int) -> bool:
     with suppress(SurfaceError):
-        await fetch_channel(client, thread)
+        await request(client, "GET", "/channels/{channel_id}", {"channel_id": thread})
         return True
     return False
 

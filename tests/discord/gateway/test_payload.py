@@ -175,6 +175,23 @@ async def test_a_session_whose_greeting_cannot_be_parsed_is_heard_all_the_same(
     assert any(one.args and "READY" in one.args for one in caplog.records)
 
 
+async def test_an_event_that_cannot_be_handled_ends_no_session(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+
+        # Its time is beyond the calendar.
+        far: Payload = {"id": "9" * 24, "channel_id": emulator.channel_id}
+        await emulator.tell("MESSAGE_DELETE", far)
+        await emulator.say(emulator.dm(ada), ada, "hello?")
+        await until(lambda: intake.turns)
+
+        assert (emulator.sessions, emulator.resumes) == (1, 0)
+    assert [one.levelno for one in caplog.records] == [logging.ERROR]
+
+
 async def test_a_server_that_can_be_parsed_in_part_only_is_known() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake):

@@ -1,4 +1,4 @@
-"""Where a reply goes in Discord, as a turn carries it from the gateway to a worker."""
+"""Where a reply is written in Discord, in the form in which a turn carries it to a worker."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from bot.errors import PlaceGone
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelPlace:
+class ChannelAddress:
     """A channel, a DM or a Discord thread.
 
-    `question` is the message that the reply stands under, None where it simply comes next.
+    The reply is written below the message `question`, or simply next if that is None.
     `opens_thread` asks the surface to open a thread from the question and to write there.
     """
 
@@ -20,8 +20,8 @@ class ChannelPlace:
     question: int | None
     opens_thread: bool
 
-    def written(self) -> dict[str, Json]:
-        """Return the JSON that `read_place` understands."""
+    def to_json(self) -> dict[str, Json]:
+        """Return the JSON that `parse_address` reads."""
         question = None if self.question is None else str(self.question)
         return {
             "channel": str(self.channel),
@@ -31,71 +31,71 @@ class ChannelPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class Press:
-    """A press of a button on `message`, with a token as that of a command."""
+class ButtonPress:
+    """A press of a button on `message`; its token is like that of a command."""
 
     interaction: int
     token: str
     message: int
 
-    def written(self) -> dict[str, Json]:
-        """Return what it adds to the place of the command that the message answers."""
-        of_it: dict[str, Json] = {
+    def to_json(self) -> dict[str, Json]:
+        """Return what is added to the address of the command that the message answers."""
+        press: dict[str, Json] = {
             "interaction": str(self.interaction),
             "token": self.token,
             "message": str(self.message),
         }
-        return {"press": of_it}
+        return {"press": press}
 
 
 @dataclass(frozen=True, slots=True)
-class CommandPlace:
-    """The original response to a slash command, and the channel in which it was given.
+class CommandAddress:
+    """The original response to a slash command, and the channel of the command.
 
-    `token` speaks for the interaction for 15 minutes (Discord's documentation, "Receiving and
-    Responding"), so it is kept out of logs. `press` is the last one that had the answer written
-    anew.
+    `token` acts for the interaction for 15 minutes (Discord's documentation, "Receiving and
+    Responding"), so it is kept out of logs. `press` is the last one that regenerated the answer.
     """
 
     channel: int
     interaction: int
     token: str
-    press: Press | None = None
+    press: ButtonPress | None = None
 
-    def written(self) -> dict[str, Json]:
-        """Return the JSON that `read_place` understands."""
+    def to_json(self) -> dict[str, Json]:
+        """Return the JSON that `parse_address` reads."""
         return {
             "channel": str(self.channel),
             "interaction": str(self.interaction),
             "token": self.token,
-        } | (self.press.written() if self.press else {})
+        } | (self.press.to_json() if self.press else {})
 
 
-def read_place(place: Place) -> ChannelPlace | CommandPlace:
-    """Read back what `written` wrote; PlaceGone when it was something else."""
+def parse_address(place: Place) -> ChannelAddress | CommandAddress:
+    """Return the address in a turn; raises PlaceGone if it is not one of Discord's."""
     try:
-        return _read(place)
+        return _parse(place)
     except ValueError as error:
-        raise PlaceGone("the turn's place is none of Discord's") from error
+        raise PlaceGone("the turn has no address in Discord") from error
 
 
-def _read(place: Place) -> ChannelPlace | CommandPlace:
+def _parse(place: Place) -> ChannelAddress | CommandAddress:
     match place:
         case {"channel": str(channel), "interaction": str(interaction), "token": str(token)}:
-            return CommandPlace(int(channel), int(interaction), token, _press(place.get("press")))
+            press = _parse_press(place.get("press"))
+            return CommandAddress(int(channel), int(interaction), token, press)
         case {"channel": str(channel), "question": None, "opens_thread": False}:
-            return ChannelPlace(int(channel), None, opens_thread=False)
+            return ChannelAddress(int(channel), None, opens_thread=False)
         case {"channel": str(channel), "question": str(question), "opens_thread": bool(opens)}:
-            return ChannelPlace(int(channel), int(question), opens_thread=opens)
+            return ChannelAddress(int(channel), int(question), opens_thread=opens)
         case _:
             raise ValueError(sorted(place))
 
 
-def _press(written: Json) -> Press | None:
-    match written:
+def _parse_press(press: Json) -> ButtonPress | None:
+    match press:
         case None:
             return None
         case {"interaction": str(interaction), "token": str(token), "message": str(message)}:
-            return Press(int(interaction), token, int(message))
+            return ButtonPress(int(interaction), token, int(message))
         case _:
             raise ValueError("a press")

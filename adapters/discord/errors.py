@@ -1,8 +1,9 @@
-"""Discord's refusals in the words of `bot.errors`."""
+"""Translates Discord's refusals into the errors of `bot.errors`."""
 
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -22,22 +23,19 @@ from bot.errors import (
 
 # Longer than Discord's usual window of 5 s: discord.py 2.7.1 sleeps inside the call that empties a
 # bucket, but for a RestClient, and cancelling that sleep would cost another window.
-REQUEST_TIMEOUT = 15.0  # seconds
+REQUEST_SECONDS = 15.0
 
 
 class WebhookGone(WriteRefused):
-    """The interaction's webhook is not there yet, or not any more.
-
-    It was not acknowledged, or its token has expired.
-    """
+    """The interaction's webhook does not exist yet, or its token has expired."""
 
 
 class OldMessage(WriteDelayed):
-    """Discord takes no more edits of messages that old for a while; others it does."""
+    """Discord takes no more edits of messages that old for a while; it takes other edits."""
 
 
 class NotPermitted(PlaceGone):
-    """The bot may not write here; elsewhere it may."""
+    """The bot may not write in this channel; it may in others."""
 
 
 class ThreadArchived(PlaceGone):
@@ -56,26 +54,32 @@ _PLACE_GONE = {
 }
 # Unknown webhook, unknown interaction, invalid webhook token.
 _WEBHOOK_GONE = {10015, 10062, 50027}
-# No code at all, and "Cloudflare is blocking your request": pages of what stands before Discord.
-_NOT_DISCORDS = {0, 40333}
+# No code at all, and "Cloudflare is blocking your request": pages of a proxy before Discord.
+_FROM_A_PROXY = {0, 40333}
 _TOO_OLD = 30046  # "Maximum number of edits to messages older than 1 hour reached", with a 429
-_LONG = 30.0  # seconds; rather a new message than so long a wait for an edit
+_LONGEST_WAIT = 30.0  # seconds; a new message is better than a longer wait for an edit
 
 
 @asynccontextmanager
-async def translated() -> AsyncIterator[None]:
-    """Let only SurfaceError out, and nothing last longer than REQUEST_TIMEOUT."""
+async def translated(seconds: float = REQUEST_SECONDS) -> AsyncIterator[None]:
+    """Turn errors of the library and of the network into SurfaceError, and end after `seconds`."""
     try:
-        async with asyncio.timeout(REQUEST_TIMEOUT):
+        async with asyncio.timeout(seconds):
             yield
     except (discord.DiscordException, aiohttp.ClientError, OSError) as error:
         raise _surface_error(error) from error
 
 
+def located(error: Exception) -> str:
+    """Name an error and the line that raised it, without its text, which may quote a message."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {frame.name}:{frame.lineno}"
+
+
 async def retry_after(response: aiohttp.ClientResponse) -> float:
     """Return the seconds to wait.
 
-    Discord names them in the body, whole ones in a header; a proxy before it perhaps none.
+    Discord names them in the body, and whole ones in a header; a proxy may name none.
     """
     in_header = response.headers.get("Retry-After", "5")
     named = (await _body(response)).get("retry_after", in_header)
@@ -86,16 +90,16 @@ async def retry_after(response: aiohttp.ClientResponse) -> float:
 
 
 async def is_banned(response: aiohttp.ClientResponse) -> bool:
-    """Whether Cloudflare lets our address through no more: a 429 that never was in Discord's hands.
+    """Whether Cloudflare blocks this address: a 429 that did not come from Discord itself.
 
-    It has no Via header, by which discord.py 2.7.1 knows it too, and no JSON.
+    It has no Via header, by which discord.py 2.7.1 recognizes it too, and no JSON.
     """
-    unseen = response.status == 429 and "Via" not in response.headers
-    return unseen and not await _body(response)
+    from_a_proxy = response.status == 429 and "Via" not in response.headers
+    return from_a_proxy and not await _body(response)
 
 
 def fail_at_once() -> aiohttp.TraceConfig:
-    """Return a trace for `discord.Client` that makes a 429 or a 5xx an error right away.
+    """Return a trace for `discord.Client` that turns a 429 or a 5xx into an error at once.
 
     discord.py 2.7.1 would sleep and send the same body again. The core knows better: which text is
     the newest by then, and which other replies share the bucket.
@@ -114,14 +118,14 @@ async def _refuse(
     if status == 429:
         raise await _delay(params.response)
     if status >= 500:
-        raise WriteFailed(f"Discord answers {status}")
+        raise WriteFailed(f"HTTP {status} from Discord")
 
 
 async def _delay(response: aiohttp.ClientResponse) -> SurfaceError:
     wait = await retry_after(response)
     if (await _body(response)).get("code") != _TOO_OLD:
         return WriteDelayed("Discord asks to wait", retry_after=wait)
-    if wait > _LONG:
+    if wait > _LONGEST_WAIT:
         return WriteRefused("Discord takes no more edits of a message that old")
     return OldMessage("Discord takes few edits of a message that old", retry_after=wait)
 
@@ -139,17 +143,17 @@ def _surface_error(error: Exception) -> SurfaceError:
         case discord.RateLimited():
             return WriteDelayed(str(error), retry_after=error.retry_after)
         case discord.HTTPException():
-            return _answer_error(error)
+            return _response_error(error)
         case discord.DiscordException():
-            # The library itself cannot do it, and will not at the next try.
+            # The library itself cannot do it, and a retry would fail as well.
             return WriteRefused(str(error))
         case _:
             # The text of aiohttp's errors may hold an address, and with it an interaction's token.
             return WriteFailed(f"Discord could not be reached ({type(error).__name__})")
 
 
-def _answer_error(error: discord.HTTPException) -> SurfaceError:
-    detail = str(error)
+def _response_error(error: discord.HTTPException) -> SurfaceError:
+    detail, status = str(error), error.status
     if error.code == _MESSAGE_GONE:
         return MessageGone(detail)
     if error.code in _PLACE_GONE:
@@ -157,17 +161,9 @@ def _answer_error(error: discord.HTTPException) -> SurfaceError:
         return kind(f"{detail}: {cure}")
     if error.code in _WEBHOOK_GONE:
         return WebhookGone(detail)
-    if error.code in _NOT_DISCORDS and error.status in (403, 404):
-        return WriteFailed(detail)
-    return _status_error(error.status, detail)
-
-
-def _status_error(status: int, detail: str) -> SurfaceError:
+    if status in (403, 404):
+        return WriteFailed(detail) if error.code in _FROM_A_PROXY else PlaceGone(detail)
     if status == 401:
         # The turn can wait for a process with a token that works.
         return WriteFailed(f"{detail}: DISCORD_TOKEN is not valid any more")
-    if status in (403, 404):
-        return PlaceGone(detail)
-    if status == 429 or status >= 500:
-        return WriteFailed(detail)
-    return WriteRefused(detail)
+    return WriteFailed(detail) if status == 429 or status >= 500 else WriteRefused(detail)

@@ -1,23 +1,40 @@
-"""discord.py's client for REST, without the rate limits that the library keeps by itself."""
+"""discord.py's client for REST, and requests that the library's public calls cannot make.
+
+All of the library's REST internals that the adapter uses stand here, and
+`tests/discord/test_rest.py` pins them. The public calls that write and read messages parse each
+response, with the question that it quotes or a channel's whole page: a message that the library
+cannot parse would fail a write that Discord has accepted. Those that open or unarchive a thread
+need its server in the library's cache, or one more request.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import discord
-from discord.http import Ratelimit
+from discord.http import Ratelimit, Route
+
+from adapters.discord.errors import located, translated
+from adapters.discord.tuning import Tuning
+from bot.domain import Json
+from bot.errors import WriteRefused
+
+API_URL = Route.BASE
+Payload = dict[str, Any]
 
 
 class RestClient(discord.Client):
-    """A client whose calls go out at once: the core has waited for their budgets already.
+    """A client whose requests go out at once: the core has waited for their budgets already.
 
-    discord.py 2.7.1 sleeps inside the call that empties a bucket, though Discord has answered it,
-    and lets the first call into a bucket go alone. `typed_at` is when the bot last typed in a
+    discord.py 2.7.1 sleeps inside the request that empties a bucket, although Discord has answered
+    it, and sends the first request of a bucket alone. `typed_at` is when the bot last typed in a
     channel, in loop time.
     """
 
-    def __init__(self, *, intents: discord.Intents, **options: Any) -> None:
+    def __init__(self, *, tuning: Tuning, intents: discord.Intents, **options: Any) -> None:
         super().__init__(intents=intents, **options)
+        self.tuning = tuning
         self.typed_at: dict[int, float] = {}
         self._limit = _NoLimit(None)
         self.http.get_ratelimit = self._unlimited  # type: ignore[method-assign]
@@ -27,18 +44,60 @@ class RestClient(discord.Client):
         """The bot's own id; empty before the client has logged in."""
         return str(self.user.id if self.user else "")
 
+    def message(self, channel: int, message: int | str) -> discord.PartialMessage:
+        """Return a message of a channel, of which only the ids are known."""
+        return self.get_partial_messageable(channel).get_partial_message(int(message))
+
     def _unlimited(self, key: str) -> Ratelimit:
         return self._limit
 
 
 class _NoLimit(Ratelimit):
-    """Any bucket: nobody waits for it, and it learns nothing."""
+    """A bucket without limits."""
 
     async def acquire(self) -> None:
-        """Go on."""
+        """Return at once."""
 
     async def __aexit__(self, *_: object) -> None:
-        """Wake nobody."""
+        """Release nothing."""
 
     def update(self, *_: object, **__: object) -> None:
-        """Forget it."""
+        """Ignore the headers of a response."""
+
+
+def use_api(address: str) -> None:
+    """Send all requests of this process to an address; an empty one is Discord's own."""
+    Route.BASE = address or API_URL
+
+
+async def request(
+    client: discord.Client,
+    method: str,
+    path: str,
+    ids: Mapping[str, Any] | None = None,
+    *,
+    body: Mapping[str, Json] | None = None,
+    query: Mapping[str, int] | None = None,
+) -> Any:
+    """Send a request and return Discord's response unparsed; raises SurfaceError.
+
+    `ids` fill the path; their names are those of Discord's documentation.
+    """
+    options: dict[str, Any] = {"params": query} if body is None else {"json": body}
+    async with translated():
+        return await client.http.request(Route(method, path, **(ids or {})), **options)
+
+
+async def fetch_messages(client: discord.Client, channel: int, **query: int) -> list[Payload]:
+    """Return a page of a channel's messages, the newest first; raises SurfaceError."""
+    path = "/channels/{channel_id}/messages"
+    return [*await request(client, "GET", path, {"channel_id": channel}, query=query)]
+
+
+async def fetch_channel(client: discord.Client, channel: int) -> object:
+    """Return a channel; raises SurfaceError, also if the library cannot parse it."""
+    async with translated():
+        try:
+            return await client.fetch_channel(channel)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise WriteRefused(f"channel {channel} cannot be parsed: {located(error)}") from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from hypothesis import given, settings
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain import Shown
+from adapters.discord.reply.message import body_of
+from bot.domain import Page, Shown
 from bot.ports import Surface
 from bot.reply.draft import Draft
 from tests.emulators.discord import DiscordEmulator
@@ -33,7 +33,6 @@ PIECES = [
     "\n",
     "words " * 100,
 ]
-DELTAS = st.lists(st.sampled_from(PIECES) | st.text(min_size=1, max_size=5), max_size=20)
 
 
 async def show(surface: Surface, deltas: list[str]) -> None:
@@ -80,10 +79,14 @@ async def say_all(deltas: list[str], size: int) -> None:
         assert {one["flags"] for one in writes} == {4}
 
 
-@settings(max_examples=25, deadline=None)
-@given(DELTAS, st.sampled_from([1, 7, 40, 2500]))
-def test_no_text_calls_anybody_or_is_previewed(deltas: list[str], size: int) -> None:
-    # One after the other is shown as often as there are pieces.
-    size = max(size, len("".join(deltas)) // 20)
+@pytest.mark.parametrize("size", [40, 2500])
+async def test_no_text_calls_anybody_or_is_previewed(size: int) -> None:
+    await say_all(PIECES, size)
 
-    asyncio.run(say_all(deltas, size))
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=5)).map("".join), st.booleans())
+def test_every_message_is_guarded_whatever_its_text(text: str, final: bool) -> None:
+    body = body_of(Page(0, text, final=final), "discord:1")
+
+    assert body["allowed_mentions"] == {"parse": [], "replied_user": False}
+    assert body["flags"] == 4

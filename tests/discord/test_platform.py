@@ -10,15 +10,17 @@ import socket
 import pytest
 
 from adapters.discord import DiscordPlatform, connect
+from adapters.discord.tuning import Tuning
+from bot.concurrency import Backoff
 from bot.errors import (
     CannotStart,
 )
-from tests.emulators.discord import DiscordEmulator
+from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.support.discord_platform import (
     listening,
     logged_in,
 )
-from tests.support.fakes import FakeIntake, NoLimits
+from tests.support.fakes import EmptyStore, FakeIntake, NoLimits
 from tests.support.waiting import until
 
 
@@ -50,55 +52,46 @@ async def test_a_token_that_is_withdrawn_ends_the_listening() -> None:
         emulator.fail("GET /users/@me", status=401)
 
         with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
-            await platform.listen(FakeIntake())
+            await platform.listen(FakeIntake(), store=EmptyStore())
 
 
 async def test_a_gateway_that_refuses_us_is_told_in_a_sentence_at_each_try(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("adapters.discord.platform._RECONNECT_PAUSE", 0.01)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         address = f"ws://127.0.0.1:{taken.getsockname()[1]}"
         async with (
             DiscordEmulator() as emulator,
-            connect(
-                token=emulator.token,
-                api_url=emulator.api_url,
-                gateway_url=address,
-                threads=True,
-                budgets=NoLimits(),
-            ) as platform,
+            logged_in(emulator, gateway_url=address) as platform,
         ):
             await warned_twice(platform, caplog)
 
-    assert {record.levelno for record in told(caplog)} == {logging.WARNING}
-    assert all("cannot be reached: Cannot connect to host" in it.message for it in told(caplog))
+    assert {record.levelno for record in warnings(caplog)} == {logging.WARNING}
 
 
 async def test_a_login_that_is_cut_off_is_told_in_a_sentence_at_each_try(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("adapters.discord.platform._RECONNECT_PAUSE", 0.01)
-    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+    tuning = Tuning(client_pause=0.01)
+    async with DiscordEmulator() as emulator, logged_in(emulator, tuning=tuning) as platform:
         emulator.fail("GET /users/@me", "drop", times=100)
 
         await warned_twice(platform, caplog)
 
-    assert {record.levelno for record in told(caplog)} == {logging.WARNING}
-    assert all("cannot be reached: Server disconnected" in it.message for it in told(caplog))
+    assert {record.levelno for record in warnings(caplog)} == {logging.WARNING}
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     found = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert not any(record.exc_info for record in found)
     return found
 
 
 async def warned_twice(platform: DiscordPlatform, caplog: pytest.LogCaptureFixture) -> None:
-    task = asyncio.create_task(platform.listen(FakeIntake()))
+    task = asyncio.create_task(platform.listen(FakeIntake(), store=EmptyStore()))
     try:
-        await until(lambda: len(told(caplog)) > 1)
+        await until(lambda: len(warnings(caplog)) > 1)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -107,7 +100,7 @@ async def warned_twice(platform: DiscordPlatform, caplog: pytest.LogCaptureFixtu
 async def test_discord_is_silent_until_a_session_has_begun_and_again_without_a_connection() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         at_first = platform.silence()
-        task = asyncio.create_task(platform.listen(FakeIntake()))
+        task = asyncio.create_task(platform.listen(FakeIntake(), store=EmptyStore()))
         try:
             await until(lambda: platform.silence() == 0)
             emulator.refuse_connections()
@@ -124,8 +117,10 @@ async def test_discord_is_silent_until_a_session_has_begun_and_again_without_a_c
 
 
 async def test_of_several_shards_one_that_is_not_connected_is_enough_to_be_silent() -> None:
-    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
-        task = asyncio.create_task(platform.listen(FakeIntake(), shards=((0, 1), 2)))
+    rules = GatewayRules(shards=2, max_concurrency=2)
+    async with DiscordEmulator(gateway=rules) as emulator, logged_in(emulator) as platform:
+        hearing = platform.listen(FakeIntake(), store=EmptyStore(), shards=((0, 1), 2))
+        task = asyncio.create_task(hearing)
         try:
             await until(lambda: platform.silence() == 0)
             connected = len(emulator.listeners)
@@ -134,6 +129,20 @@ async def test_of_several_shards_one_that_is_not_connected_is_enough_to_be_silen
             await asyncio.gather(task, return_exceptions=True)
 
         assert connected == 2
+
+
+async def test_the_command_is_registered_as_soon_as_discord_takes_it() -> None:
+    tuning = Tuning(reconnect=Backoff(0.01, 0.01))
+    async with DiscordEmulator() as emulator:
+        emulator.fail("PUT .*/commands", status=503, times=2)
+
+        async with listening(emulator, FakeIntake(), tuning=tuning):
+            await until(
+                lambda: (
+                    [one.status for one in emulator.requests if one.path.endswith("/commands")]
+                    == [503, 503, 200]
+                )
+            )
 
 
 async def test_what_is_said_while_the_gateway_is_lost_is_heard() -> None:

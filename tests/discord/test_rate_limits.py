@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -48,12 +47,10 @@ async def test_all_processes_together_keep_to_the_global_limit(store: Store) -> 
         EditBudgets(store=store).covers(EVERYTHING)
         # A busy machine may hold a request up on its way.
         emulator.limits.everything = (most, 0.3)
-        began = time.perf_counter()
         asked = [get(session, emulator, "/users/@me") for session in (one, other) * most]
 
         assert set(await asyncio.gather(*asked)) == {200}
 
-        assert time.perf_counter() - began > 1
         assert not any(request.limited for request in emulator.requests)
 
 
@@ -103,11 +100,7 @@ async def test_requests_of_interactions_do_not_wait_for_the_others(store: Store)
     budgets = EditBudgets(store=store)
     await budgets.pause(EVERYTHING, 60)
     async with DiscordEmulator() as emulator, calling(emulator, budgets) as session:
-        began = time.perf_counter()
-
         assert await get(session, emulator, "/webhooks/1/token/messages/@original") == 404
-
-        assert time.perf_counter() - began < 1
 
 
 async def test_a_global_refusal_holds_every_request(store: Store) -> None:
@@ -116,31 +109,31 @@ async def test_a_global_refusal_holds_every_request(store: Store) -> None:
         emulator.fail(
             "GET /users/@me",
             status=429,
-            retry_after=1,
-            headers={"X-RateLimit-Global": "true", "Retry-After": "1"},
+            retry_after=3600,
+            headers={"X-RateLimit-Global": "true", "Retry-After": "3600"},
         )
         with pytest.raises(WriteDelayed):
             await get(session, emulator, "/users/@me")
-        began = time.perf_counter()
 
-        assert await get(session, emulator, f"/channels/{emulator.channel_id}") == 200
+        with pytest.raises(WriteDelayed):
+            await get(session, emulator, f"/channels/{emulator.channel_id}")
 
-        assert time.perf_counter() - began > 0.8
+        assert len(emulator.requests) == 1
 
 
 async def test_a_ban_by_cloudflare_holds_every_request(store: Store) -> None:
     budgets = EditBudgets(store=store)
     async with DiscordEmulator() as emulator, calling(emulator, budgets) as session:
         emulator.fail(
-            "GET /users/@me", via=False, status=429, body="error code: 1015", retry_after=1
+            "GET /users/@me", via=False, status=429, body="error code: 1015", retry_after=3600
         )
         with pytest.raises(WriteDelayed):
             await get(session, emulator, "/users/@me")
-        began = time.perf_counter()
 
-        assert await get(session, emulator, f"/channels/{emulator.channel_id}") == 200
+        with pytest.raises(WriteDelayed):
+            await get(session, emulator, f"/channels/{emulator.channel_id}")
 
-        assert time.perf_counter() - began > 0.8
+        assert len(emulator.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -297,18 +290,15 @@ async def test_the_time_to_wait_is_as_exact_as_it_is_told(
         assert learnt.pauses == [(EVERYTHING.bucket, seconds)]
 
 
-async def test_the_answer_that_opens_a_window_tells_how_large_it_is(store: Store) -> None:
-    budgets = EditBudgets(store=store)
-    async with DiscordEmulator() as emulator, calling(emulator, budgets) as session:
-        emulator.limits.create = (1, 0.7)
+async def test_the_answer_that_opens_a_window_tells_how_large_it_is() -> None:
+    learnt = Learnt()
+    async with DiscordEmulator() as emulator, calling(emulator, learnt) as session:
+        emulator.limits.create = (3, 3600.0)
         path = f"/channels/{emulator.channel_id}/messages"
-        async with session.post(emulator.api_url + path, json={"content": "one"}) as answer:
-            assert answer.status == 200
-        budget = edit_budget("post", emulator.channel_id)
-        deadline = asyncio.get_running_loop().time() + 5
-        await budgets.final(budget, deadline=deadline)
-        began = time.perf_counter()
+        for _ in range(2):
+            async with session.post(emulator.api_url + path, json={"content": "one"}) as answer:
+                assert answer.status == 200
 
-        await budgets.final(budget, deadline=deadline)
-
-        assert 0.5 < time.perf_counter() - began < 2
+        ((bucket, writes, seconds),) = learnt.windows
+        assert (bucket, writes) == (edit_budget("post", emulator.channel_id).bucket, 3)
+        assert seconds == pytest.approx(3600.0, abs=60)

@@ -8,36 +8,49 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from adapters.discord import DiscordPlatform, connect
-from adapters.discord.address import ChannelPlace
+from adapters.discord.address import ChannelAddress
+from adapters.discord.rate_limits import Budgets
+from adapters.discord.tuning import Tuning
 from bot.domain import Page, Person, Place, ThreadKey, Turn
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
-from tests.support.fakes import FakeIntake, NoLimits
+from tests.support.fakes import EmptyStore, FakeIntake, NoLimits
 
 
 @asynccontextmanager
 async def logged_in(
-    emulator: DiscordEmulator, *, threads: bool = True, store: Store | None = None
+    emulator: DiscordEmulator,
+    *,
+    threads: bool = True,
+    store: Store | None = None,
+    gateway_url: str = "",
+    budgets: Budgets | None = None,
+    tuning: Tuning | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
     async with connect(
         token=emulator.token,
         api_url=emulator.api_url,
-        gateway_url=emulator.gateway_url,
+        gateway_url=gateway_url or emulator.gateway_url,
         threads=threads,
-        budgets=EditBudgets(store=store) if store else NoLimits(),
+        budgets=budgets or (EditBudgets(store=store) if store else NoLimits()),
+        tuning=tuning,
     ) as platform:
         yield platform
 
 
 @asynccontextmanager
 async def listening(
-    emulator: DiscordEmulator, intake: FakeIntake, *, threads: bool = True
+    emulator: DiscordEmulator,
+    intake: FakeIntake,
+    *,
+    threads: bool = True,
+    tuning: Tuning | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
-    async with logged_in(emulator, threads=threads) as platform:
-        task = asyncio.create_task(platform.listen(intake))
+    async with logged_in(emulator, threads=threads, tuning=tuning) as platform:
+        task = asyncio.create_task(platform.listen(intake, store=EmptyStore()))
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await emulator.connected.wait()
             yield platform
         finally:
@@ -51,13 +64,13 @@ def turn_at(place: Place, *, turn_id: str = "discord:1", text: str = "why?") -> 
 
 
 def channel_turn(emulator: DiscordEmulator, question: str, *, opens_thread: bool = True) -> Turn:
-    place = ChannelPlace(int(emulator.channel_id), int(question), opens_thread=opens_thread)
-    return turn_at(place.written(), turn_id=f"discord:{question}")
+    place = ChannelAddress(int(emulator.channel_id), int(question), opens_thread=opens_thread)
+    return turn_at(place.to_json(), turn_id=f"discord:{question}")
 
 
 def dm_turn(emulator: DiscordEmulator) -> Turn:
     channel = emulator.dm(emulator.user("Ada"))
-    return turn_at(ChannelPlace(int(channel), None, opens_thread=False).written())
+    return turn_at(ChannelAddress(int(channel), None, opens_thread=False).to_json())
 
 
 def page(text: str, *, number: int = 0, final: bool = False, last: bool = False) -> Page:

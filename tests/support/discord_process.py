@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-
-import pytest
+from dataclasses import replace
 
 from adapters.discord import DiscordPlatform, connect
 from adapters.discord.platform import Shards
+from adapters.discord.tuning import Tuning
 from bot.store import Store
 from bot.turns.intake import Intake
 from tests.emulators.discord import DiscordEmulator, GatewayRules
@@ -19,20 +19,23 @@ from tests.support.waiting import until
 FAST = GatewayRules(identify_seconds=0.0)
 
 
-def hasten(patch: pytest.MonkeyPatch) -> None:
-    """Let sessions begin without a pause, and be saved at once."""
-    patch.setattr("adapters.discord.gateway.shard._START_PAUSE", (0.0, 0.0))
-    patch.setattr("adapters.discord.gateway.shard._SAVE_SECONDS", 0.02)
+# Sessions begin without a pause, and are saved soon.
+QUICK = Tuning(start_pause=(0.0, 0.0), start_spacing=0.01, save_every=0.02)
+# No second session begins within a test.
+SLOW_STARTS = replace(QUICK, start_pause=(3600.0, 3600.0), longest_start_pause=3600.0)
+# A process that saves no session, neither while it listens nor at its end.
+KILLED = replace(QUICK, first_save_every=3600.0, last_save_within=0.0)
 
 
 @asynccontextmanager
-async def a_process(
+async def running_process(
     emulator: DiscordEmulator,
     intake: Intake,
     store: Store,
     *,
     shards: Shards | None = None,
     gateway_url: str | None = None,
+    tuning: Tuning = QUICK,
 ) -> AsyncIterator[DiscordPlatform]:
     """Listen like a process of its own, which ends as one does on SIGTERM."""
     heard = emulator.sessions + emulator.resumes
@@ -42,6 +45,7 @@ async def a_process(
         gateway_url=gateway_url or emulator.gateway_url,
         threads=True,
         budgets=NoLimits(),
+        tuning=tuning,
     ) as platform:
         task = asyncio.create_task(platform.listen(intake, store=store, shards=shards))
         try:
@@ -104,30 +108,24 @@ async def after_a_session(
 ) -> AsyncIterator[tuple[DiscordEmulator, str]]:
     """A Discord where a process has listened, and Ada, a person there; the session is over."""
     async with DiscordEmulator(gateway=rules) as emulator:
-        async with a_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeIntake(), store):
             await until_saved(store, 1)
         emulator.clock.advance(3600)
         yield emulator, emulator.user("Ada")
 
 
-async def a_hidden_session(emulator: DiscordEmulator, store: Store) -> tuple[str, Hidden]:
+async def make_hidden_session(emulator: DiscordEmulator, store: Store) -> tuple[str, Hidden]:
     """Return Ada, a person, and the session of an ended process, of which Redis cannot tell.
 
     She has told "one" since, in a DM that is new: who begins a session of its own does not hear it.
     """
     ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
-    async with a_process(emulator, FakeIntake(), store):
+    async with running_process(emulator, FakeIntake(), store):
         await until_saved(store, 1)
     hidden.former = await saved(store)
     await emulator.say(emulator.dm(ada), ada, "one")
     await hidden.hide()
     return ada, hidden
-
-
-def as_if_killed(patch: pytest.MonkeyPatch) -> None:
-    """Let processes from now on save no session, neither while they listen nor at their end."""
-    patch.setattr("adapters.discord.gateway.shard._FIRST_SAVE_SECONDS", 3600.0)
-    patch.setattr("adapters.discord.gateway.shard._LAST_SAVE", 0.0)
 
 
 async def our_thread(

@@ -10,7 +10,18 @@ from typing import Any
 
 import redis.asyncio
 
-from bot.domain import Delta, EditBudget, Message, Page, Person, Place, Shown, ThreadKey, Turn
+from bot.domain import (
+    Delta,
+    EditBudget,
+    Message,
+    Page,
+    Person,
+    Place,
+    Purpose,
+    Shown,
+    ThreadKey,
+    Turn,
+)
 from bot.errors import (
     MessageGone,
     ModelError,
@@ -164,18 +175,34 @@ class FakePlatform:
 
     @asynccontextmanager
     async def surface(
-        self, turn: Turn, *, again: bool = False, ended: bool = False
+        self, turn: Turn, purpose: Purpose = Purpose.ANSWER
     ) -> AsyncIterator[FakeSurface]:
         self.opened += 1
         if self.error:
             raise self.error
         yield self.shown
 
-    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         self.unseen -= 1
         if self.unseen >= 0:
             raise WriteFailed("away")
         return [one for one in self.left if one not in but]
+
+
+class EmptyStore(Store):
+    """Holds nothing and keeps nothing; scripts return 0."""
+
+    def __init__(self) -> None:
+        super().__init__(client=redis.asyncio.Redis(), url="", prefix="empty")
+
+    async def command(self, *words: str | int | float) -> Any:
+        return {"HMGET": [None, None], "ZRANGE": []}.get(str(words[0]), 1)
+
+    def script(self, source: str) -> Script:
+        async def run(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+            return 0
+
+        return run
 
 
 class RefusingStore(Store):
@@ -242,7 +269,7 @@ class FakeIntake(Intake):
     async def admit(self, turn: Turn) -> bool:
         if not turn.text:
             refused = NothingAsked()
-            refused.told = (turn.key.channel, turn.person.id) in self.helped
+            refused.repeated = (turn.key.channel, turn.person.id) in self.helped
             self.helped.add((turn.key.channel, turn.person.id))
             raise refused
         self._refuse()

@@ -1,1 +1,1 @@
-"""What Discord tells: its gateway, and what becomes of an event."""
+"""Receives events from Discord's gateway."""

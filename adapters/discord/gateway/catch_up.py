@@ -1,58 +1,34 @@
-"""What people wrote while nobody listened, where the gateway does not tell it again."""
+"""Finds what people wrote while the bot did not listen, if the gateway does not send it again."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import suppress
 
 import discord
 
-from adapters.discord.errors import translated
-from adapters.discord.gateway.connection import fetch_channel, read_message
-from adapters.discord.reply.recovery import PAGE
+from adapters.discord.gateway.connection import read_message
+from adapters.discord.rest import fetch_channel, fetch_messages
+from adapters.discord.tuning import Tuning
+from bot.concurrency import cancelled
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
 
 _log = logging.getLogger(__name__)
 
-PATIENCE = 300.0  # seconds after which nobody waits for an answer any more
-PLACES = 50  # threads, channels and DMs that are looked through
-_TOGETHER = 20.0  # seconds for one pass
-# Of each place at most this many pages: three messages in a second for all of PATIENCE. All places
-# together then need ten seconds of the requests that Discord takes from a bot.
-_PAGES = 10
-# Messages of different channels may reach us in another order than their ids have.
-_OVERLAP = 5000 << 22  # five seconds, in ids
-# For the gateway to tell of the guilds after a session has begun: 5 seconds.
-_SHOWN_LOOKS, _SHOWN_PAUSE = 100, 0.05
-_SHOWN_WITHIN = 60.0  # seconds after which a guild that is not there has an outage: nobody writes
+_SERVERS_POLL = 0.05  # seconds
 
-_Place = discord.TextChannel | discord.VoiceChannel | discord.StageChannel | discord.Thread
+_ServerChannel = discord.TextChannel | discord.VoiceChannel | discord.StageChannel | discord.Thread
+_Found = list[discord.Message]
 
 
-@dataclass(slots=True)
-class _Reading:
-    """A place that is read from its end, page by page, so that the newest are not left out.
+class CatchUp:
+    """Searches channels for the messages after `heard`.
 
-    `found` are the messages that are for us, newest first; `place` is None until a DM is known.
-    """
-
-    id: int
-    place: _Place | discord.DMChannel | None
-    found: list[discord.Message] = field(default_factory=list)
-    pages: int = 0
-    before: int | None = None
-
-
-class Search:
-    """A look for the messages since the one that was heard last, in as many passes as it takes.
-
-    Only those of the last minutes and none before `begun`, from the places that were busiest since,
-    our own threads first. It `is_over` when each place was read or cannot be, or nobody waits any
-    more.
+    Only the last minutes are read, nothing before `began_at`, and the channels with the latest
+    messages, the bot's own threads first.
     """
 
     def __init__(
@@ -60,141 +36,140 @@ class Search:
         client: discord.Client,
         *,
         heard: int,
-        begun: int,
-        dms: Sequence[int],
+        began_at: int,
+        dms: Collection[int],
         wanted: Callable[[discord.Message], bool],
+        tuning: Tuning,
     ) -> None:
-        self.is_over = False
         self._client = client
-        self._since = max(heard - _OVERLAP, begun, _id_at(time.time() - PATIENCE))
+        self._tuning = tuning
         self._wanted = wanted
-        self._began = time.monotonic()
-        self._readings = {one: _Reading(one, None) for one in dms}  # by place
-        self._read: set[int] = set()  # places that need no further look
+        self._dms = dms
+        overlap = int(tuning.catch_up_overlap * 1000) << 22
+        oldest = id_at(time.time() - tuning.answers_wanted_for)
+        self._since = max(heard - overlap, began_at, oldest)
+        self._searched: dict[int, asyncio.Event] = {}  # by channel: set if it is read or failing
+        self._tasks: list[asyncio.Task[_Found]] = []
+        self._requests = asyncio.Semaphore(tuning.catch_up_at_once)
 
-    async def look(self) -> list[discord.Message]:
-        """Return what one more pass has found, place by place, oldest first."""
-        found: list[discord.Message] = []
+    async def messages(self) -> AsyncGenerator[_Found]:
+        """Yield what one pass finds, then what is left, channel by channel, oldest first.
+
+        A failing channel is retried, but no pass waits for it.
+        """
         try:
-            async with asyncio.timeout(_TOGETHER):
-                self.is_over = await self._has_read_all(found)
-        except TimeoutError:
-            _log.info("what was said while the bot was away takes long to look through")
-        if not self.is_over and self._lasts > PATIENCE:
-            self.is_over = True
-            _log.warning("some of what was said while the bot was away could not be read in time")
-            for one in self._unread():
-                found += reversed(one.found)
-        return found
+            if not await self._are_servers_shown(self._tuning.servers_within):
+                self._tasks.append(asyncio.create_task(self._search_late_servers()))
+            self._search_servers()
+            for channel in self._dms:
+                self._search(channel, None)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._tuning.catch_up_pass):
+                    for is_read_or_failing in [*self._searched.values()]:
+                        await is_read_or_failing.wait()
+            yield self._take_found()
+            while self._tasks:
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+                yield self._take_found()
+        finally:
+            await cancelled(*self._tasks)
 
-    @property
-    def _lasts(self) -> float:
-        return time.monotonic() - self._began  # seconds
+    def _take_found(self) -> _Found:
+        over = [task for task in self._tasks if task.done()]
+        self._tasks = [task for task in self._tasks if task not in over]
+        return [message for task in over for message in task.result()]
 
-    async def _has_read_all(self, found: list[discord.Message]) -> bool:
-        whole = await _are_shown(self._client) or self._lasts > _SHOWN_WITHIN
-        self._choose()
-        reading = self._unread()
-        # One page of each place in turn: one where much was said holds up no other.
-        while reading:
-            left = [one for one in reading if await self._is_read_on(one, found)]
-            whole &= all(one.id in self._read for one in reading if one not in left)
-            reading = left
-        return whole
-
-    def _choose(self) -> None:
-        """Add places where somebody wrote since then: our own threads first, then the latest."""
-        places = [one for one in _places(self._client, self._since) if one.id not in self._readings]
-        for one in places[: max(0, PLACES - len(self._readings))]:
-            self._readings[one.id] = _Reading(one.id, one)
-
-    def _unread(self) -> list[_Reading]:
-        """Return what is to be read on, DMs last."""
-        unread = [one for one in self._readings.values() if one.id not in self._read]
-        return sorted(unread, key=lambda one: isinstance(one.place, discord.DMChannel | None))
-
-    async def _is_read_on(self, reading: _Reading, found: list[discord.Message]) -> bool:
-        """Read one more page; False where that was the last one, or the next one has to wait."""
-        try:
-            if not await self._is_at_its_end(reading):
-                return True
-        except (WriteDelayed, WriteFailed) as error:
-            _log.info("channel %d is looked through later: %s", reading.id, error)
-            return False
-        except SurfaceError as error:
-            _log.info("channel %d cannot be looked through: %s", reading.id, error)
-        self._read.add(reading.id)
-        found += reversed(reading.found)
-        return False
-
-    async def _is_at_its_end(self, reading: _Reading) -> bool:
-        place = reading.place = reading.place or await _dm(self._client, reading.id)
-        if place is None:
-            return True
-        page = await _page(self._client, place, reading.before)
-        new = [one for one in page if int(one["id"]) > self._since]
-        messages = [read_message(place, one) for one in new]
-        reading.found += [one for one in messages if one and self._wanted(one)]
-        if len(new) < PAGE:
-            return True
-        reading.before, reading.pages = int(new[-1]["id"]), reading.pages + 1
-        if reading.pages < _PAGES:
-            return False
-        _log.warning("of channel %d only the last %d messages are read", place.id, _PAGES * PAGE)
+    async def _are_servers_shown(self, seconds: float) -> bool:
+        """Wait for the servers: a session begins with their ids only."""
+        deadline = time.monotonic() + seconds
+        while any(guild.unavailable for guild in self._client.guilds):
+            if time.monotonic() >= deadline:
+                _log.info("Discord has not shown all servers in %.0f s", seconds)
+                return False
+            await asyncio.sleep(_SERVERS_POLL)
         return True
 
+    async def _search_late_servers(self) -> _Found:
+        await self._are_servers_shown(self._tuning.late_servers_within)
+        self._search_servers()
+        return []
 
-def newest_id() -> int:
-    """Return an id like those of the messages that are written now."""
-    return _id_at(time.time())
+    def _search_servers(self) -> None:
+        """Search the channels with the latest messages, the bot's own threads first."""
+        own_id = self._client.user.id if self._client.user else 0
+        channels: list[_ServerChannel] = []
+        for guild in self._client.guilds:
+            channels += [*guild.threads, *guild.text_channels]
+            channels += [*guild.voice_channels, *guild.stage_channels]
+
+        def rank(channel: _ServerChannel) -> tuple[bool, int]:
+            is_own = isinstance(channel, discord.Thread) and channel.owner_id == own_id
+            return is_own, channel.last_message_id or 0
+
+        used = [one for one in channels if (one.last_message_id or 0) > self._since]
+        new = [one for one in used if one.id not in self._searched and _is_readable(one)]
+        room = self._tuning.catch_up_channels - len({*self._searched, *self._dms})
+        for channel in sorted(new, key=rank, reverse=True)[: max(0, room)]:
+            self._search(channel.id, channel)
+
+    def _search(self, channel_id: int, channel: _ServerChannel | None) -> None:
+        is_read_or_failing = self._searched[channel_id] = asyncio.Event()
+
+        async def read() -> _Found:
+            found: _Found = []  # newest first
+            try:
+                async with asyncio.timeout(self._tuning.catch_up_for):
+                    await self._read(channel_id, channel, found, is_read_or_failing)
+            except TimeoutError:
+                _log.warning("Channel %d could not be read in time", channel_id)
+            except SurfaceError as error:
+                _log.info("Channel %d cannot be read: %s", channel_id, error)
+            is_read_or_failing.set()
+            return found[::-1]
+
+        self._tasks.append(asyncio.create_task(read()))
+
+    async def _read(
+        self, channel_id: int, channel: object, found: _Found, failing: asyncio.Event
+    ) -> None:
+        """Read a channel backwards, so that the newest messages are not left out."""
+        tuning, failures, pages = self._tuning, 0, 0
+        size, before = tuning.catch_up_page, dict[str, int]()
+        while pages < tuning.catch_up_pages:
+            try:
+                # In turn, one page each: a busy channel delays no other.
+                async with self._requests:
+                    channel = channel or await fetch_channel(self._client, channel_id)
+                    page = await fetch_messages(self._client, channel_id, limit=size, **before)
+            except (WriteDelayed, WriteFailed) as error:
+                _log.info("Channel %d is read later: %s", channel_id, error)
+                failing.set()
+                failures += 1
+                asked_for = error.retry_after if isinstance(error, WriteDelayed) else 0.0
+                await asyncio.sleep(max(tuning.catch_up_retry.pause(failures), asked_for))
+                continue
+            if not isinstance(channel, _ServerChannel | discord.DMChannel):
+                return
+            new = [one for one in page if int(one["id"]) > self._since]
+            # One by one: the library would parse all of a page, or none.
+            messages = [read_message(channel, one) for one in new]
+            found += [one for one in messages if one and self._wanted(one)]
+            if len(new) < size:
+                return
+            pages, before = pages + 1, {"before": int(new[-1]["id"])}
+        _log.warning("Channel %d: only the last %d messages are read", channel_id, pages * size)
 
 
-def _id_at(moment: float) -> int:
+def id_at(moment: float | None = None) -> int:
+    """Return an id like those of messages that are written at that time, by default now."""
+    moment = time.time() if moment is None else moment
     return int(moment * 1000 - discord.utils.DISCORD_EPOCH) << 22
 
 
-async def _are_shown(client: discord.Client) -> bool:
-    """Wait for the guilds: a session begins with their ids only."""
-    for _ in range(_SHOWN_LOOKS):
-        if not any(guild.unavailable for guild in client.guilds):
-            return True
-        await asyncio.sleep(_SHOWN_PAUSE)
-    _log.info("not all of Discord's servers are there yet")
-    return False
-
-
-def _places(client: discord.Client, since: int) -> list[_Place]:
-    own = client.user.id if client.user else 0
-    places: list[_Place] = []
-    for guild in client.guilds:
-        places += [*guild.threads, *guild.text_channels]
-        places += [*guild.voice_channels, *guild.stage_channels]
-    found = [one for one in places if (one.last_message_id or 0) > since and _is_readable(one)]
-
-    def rank(place: _Place) -> tuple[bool, int]:
-        ours = isinstance(place, discord.Thread) and place.owner_id == own
-        return ours, place.last_message_id or 0
-
-    return sorted(found, key=rank, reverse=True)
-
-
-def _is_readable(place: _Place) -> bool:
+def _is_readable(channel: _ServerChannel) -> bool:
     try:
-        may = place.permissions_for(place.guild.me)
-    # A thread whose channel we do not see, or a server that was parsed in part.
+        permissions = channel.permissions_for(channel.guild.me)
+    # A thread whose channel is not visible, or a server that was parsed in part.
     except (discord.ClientException, AttributeError):
         return False
-    return may.read_messages and may.read_message_history
-
-
-async def _dm(client: discord.Client, channel_id: int) -> discord.DMChannel | None:
-    channel = await fetch_channel(client, channel_id)
-    return channel if isinstance(channel, discord.DMChannel) else None
-
-
-async def _page(
-    client: discord.Client, place: _Place | discord.DMChannel, before: int | None
-) -> list[Any]:
-    """Return messages as Discord tells them: the library would parse all of a page, or none."""
-    async with translated():
-        return [*await client.http.logs_from(place.id, PAGE, before=before)]
+    return permissions.read_messages and permissions.read_message_history

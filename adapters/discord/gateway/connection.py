@@ -1,6 +1,6 @@
-"""discord.py's connection to the gateway, led by us, for it has to begin with a RESUME.
+"""discord.py's connection to the gateway, led by the bot because it has to begin with a RESUME.
 
-All of the library's internals that this needs stand here, and
+All of the library's gateway internals that the adapter uses stand here, and
 `tests/discord/gateway/test_connection.py` pins them to discord.py 2.7.1. They are private, so any
 minor release may change them: requirements.txt allows the 2.7 series only. Before it allows
 another, the test's list has to be read in the new source.
@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,91 +19,67 @@ import discord
 import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
-from adapters.discord.errors import translated
-from adapters.discord.gateway.payload import (
-    Payload,
-    ids_of,
-    located,
-    message_id,
-    parse_event,
-    parse_message,
-)
-from adapters.discord.gateway.progress import Progress
-from bot.errors import WriteRefused
+from adapters.discord.errors import located
+from adapters.discord.gateway.payload import ids_of, message_id, parse_event, parse_message
+from adapters.discord.gateway.progress import Event, Progress
+from adapters.discord.gateway.session import Session
+from adapters.discord.rest import Payload, request
+from adapters.discord.tuning import Tuning
 from bot.hearing import Hearing
 
 _log = logging.getLogger(__name__)
 
-# The events that somebody waits for; all others only keep the library's picture of the guilds.
-OURS = ("MESSAGE_CREATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK", "INTERACTION_CREATE")
+# The events that the bot handles; the others only keep the library's picture of the servers.
+HANDLED = ("MESSAGE_CREATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK", "INTERACTION_CREATE")
 # With 1000 or 1001 the session would be over; with any other code it lives on for a few minutes
 # (Discord's documentation, "Gateway", "Initiating a Disconnect").
 _LEAVING = 4000
-_OPENING = 60.0  # seconds for the connection and its first frame, as in the library
-_CLOSING = 5.0  # seconds for the other side's answer, of the library's 30
 _DISCORDS_OWN = ".discord.gg"
 _FIRST = DiscordWebSocket.DEFAULT_GATEWAY
 
-_Parser = Callable[[Any], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What a RESUME needs; with the token, `id` lets anybody listen in our place.
-
-    `seq` numbers the last event that is not to be told again; an empty `url` is the first address.
-    """
-
-    id: str = field(repr=False)
-    seq: int
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Starts:
-    """How many sessions may still begin, in how many seconds there are more, and how many at once.
-
-    Discord's documentation, "Session Start Limit Object".
-    """
-
-    left: int
-    renewed_in: float
-    at_once: int
+_Parser = Callable[[Any], object]
 
 
 class Connection:
     """A logged-in client's connection to the gateway; one at a time.
 
-    `ready` is called when a session has begun, before any of its events is handled.
+    `on_session` is called when a session has begun, before any of its events. `on_event` is called
+    with what the library has parsed of a handled event. Both run within the event, and may hold it.
     """
 
     def __init__(
         self,
         client: discord.Client,
-        journal: Progress,
+        progress: Progress,
         *,
         hearing: Hearing,
-        ready: Callable[[], None],
+        tuning: Tuning,
+        on_session: Callable[[Event], None],
+        on_event: Callable[[object, Event], None],
     ) -> None:
         self._client = client
-        self._journal = journal
+        self._progress = progress
         self._hearing = hearing
-        self._ready = ready
+        self._tuning = tuning
+        self._on_session = on_session
+        self._on_event = on_event
+        self._parsed: list[object] = []
         self._socket: DiscordWebSocket | None = None
+        self._intercept()
 
-    def attend(self) -> None:
-        """Have each event parsed by itself, and the journal know of ours before they go on.
+    def _intercept(self) -> None:
+        """Parse each event by itself, and keep the library from handing it to tasks of its own.
 
-        The library lets what a parser raises end the connection: it would cost the session, and
-        what is asked elsewhere until there is another.
+        The library lets an error of a parser end the connection. That would cost the session, and
+        the questions of other channels until there is another.
         """
-        parsers = self._client._connection.parsers
-        for name, parse in parsers.items():
-            parsers[name] = partial(_parse, name, parse)
-        for name in OURS:
-            parsers[name] = partial(self._handle, parsers[name])
-        parsers["READY"] = partial(self._begin, parsers["READY"])
-        parsers["RESUMED"] = partial(self._go_on, parsers["RESUMED"])
+        state = self._client._connection
+        state.dispatch = self._collect
+        for name, parse in state.parsers.items():
+            handle: Callable[..., Any] = self._handle if name in HANDLED else self._parse
+            state.parsers[name] = partial(handle, name, parse)
+        state.parsers["READY"] = partial(self._begin, state.parsers["READY"])
+        state.parsers["RESUMED"] = partial(self._resume, state.parsers["RESUMED"])
 
     @property
     def session(self) -> Session | None:
@@ -115,26 +90,23 @@ class Connection:
         return Session(socket.session_id, socket.sequence, str(socket.gateway))
 
     async def run(self, session: Session | None) -> bool:
-        """Resume the session, or begin one; return, once the connection is over, if it goes on.
+        """Resume the session, or begin one; return at the end whether it can be resumed.
 
-        Raises discord.ConnectionClosed when Discord does not want us back as we are, and what the
-        network raises.
+        Raises discord.ConnectionClosed if Discord refuses the shard, and errors of the network.
         """
-        address = _address(session) if session else None
         self._socket = None
         try:
-            async with asyncio.timeout(_OPENING):
+            async with asyncio.timeout(self._tuning.open_within):
                 self._socket = await DiscordWebSocket.from_client(
                     self._client,
                     # The library asks for no pause before it identifies: the shard has made one.
                     initial=True,
-                    gateway=address,
+                    gateway=_address(session) if session else None,
                     shard_id=self._client.shard_id,
                     session=session.id if session else None,
                     sequence=session.seq if session else None,
                     resume=session is not None,
                 )
-            self._client.ws = self._socket
             while True:
                 await self._socket.poll_event()
         except ReconnectWebSocket as over:
@@ -142,48 +114,59 @@ class Connection:
         finally:
             self._hearing.note(is_open=False)
 
-    async def starts(self) -> Starts:
-        """Return how many sessions the bot may still begin."""
-        _, _, limit = await self._client.http.get_bot_gateway()
-        seconds = limit["reset_after"] / 1000
-        return Starts(limit["remaining"], seconds, max(1, limit["max_concurrency"]))
+    async def start_limit(self) -> Payload:
+        """Return Discord's "Session Start Limit Object": how many sessions may still begin."""
+        limit: Payload = (await request(self._client, "GET", "/gateway/bot"))["session_start_limit"]
+        return limit
 
     async def leave(self) -> None:
         """Close the connection so that the session can be resumed."""
         if self._socket is not None and self._socket.open:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_CLOSING):
+                async with asyncio.timeout(self._tuning.close_within):
                     await self._socket.close(_LEAVING)
 
-    def _handle(self, parse: _Parser, data: Any) -> None:
-        self._note(message_id(data), parse, data)
+    def _parse(self, name: str, parse: _Parser, data: Any) -> list[object]:
+        """Return what the library hands over while it parses an event; nothing if it cannot."""
+
+        def collected(data: Any) -> list[object]:
+            self._parsed = []
+            parse(data)
+            return self._parsed
+
+        try:
+            return parse_event(name, collected, data)
+        except Exception as error:
+            # READY as well: the bot knows from its login who it is, and servers are looked up.
+            _log.warning("Event %s skipped (%s): %s", name, ids_of(data), located(error))
+            return []
+
+    def _collect(self, _event: str, *parsed: object) -> None:
+        self._parsed += parsed
+
+    def _handle(self, name: str, parse: _Parser, data: Any) -> None:
+        with self._progress.handling(self._seq, message_id(data)) as event:
+            for parsed in self._parse(name, parse, data):
+                self._on_event(parsed, event)
 
     def _begin(self, parse: _Parser, data: Any) -> None:
-        def begin(data: Any) -> None:
-            parse(data)
-            self._ready()
-
         self._hearing.note(is_open=True)
-        self._journal.new_session()
-        self._note(0, begin, data)
+        self._progress.new_session()
+        with self._progress.handling(self._seq) as event:
+            parse(data)
+            self._on_session(event)
 
-    def _go_on(self, parse: _Parser, data: Any) -> None:
+    def _resume(self, parse: _Parser, data: Any) -> None:
         self._hearing.note(is_open=True)
         parse(data)
 
-    def _note(self, message_id: int, parse: _Parser, data: Any) -> None:
-        seq = self._socket.sequence if self._socket else None
-        with self._journal.heard(seq or 0, message_id) as release:
-            try:
-                parse(data)
-            finally:
-                # The library hands an event to tasks, and these have taken their holds when it is
-                # this call's turn.
-                asyncio.get_running_loop().call_soon(release)
+    @property
+    def _seq(self) -> int:
+        return (self._socket.sequence if self._socket else None) or 0
 
 
 def read_message(channel: discord.abc.Messageable, data: Payload) -> discord.Message | None:
-    """Return a message as REST tells it; None, and a line in the log, if it cannot be parsed."""
+    """Parse a message of REST; None, and a line in the log, if that fails."""
 
     def create(data: Any) -> discord.Message:
         return channel._state.create_message(channel=channel, data=data)  # type: ignore[arg-type]
@@ -191,46 +174,27 @@ def read_message(channel: discord.abc.Messageable, data: Payload) -> discord.Mes
     try:
         return parse_message(create, data)
     except Exception as error:
-        _log.warning("Message skipped (%s): parsing failed, %s", ids_of(data), located(error))
+        _log.warning("Message skipped (%s): %s", ids_of(data), located(error))
         return None
 
 
-async def fetch_channel(client: discord.Client, channel_id: int) -> object:
-    """Return a channel as REST tells it; SurfaceError, also if it cannot be parsed."""
-    async with translated():
-        try:
-            return await client.fetch_channel(channel_id)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise WriteRefused(
-                f"channel {channel_id} cannot be parsed: {located(error)}"
-            ) from error
-
-
-def _parse(name: str, parse: _Parser, data: Any) -> None:
-    try:
-        parse_event(name, parse, data)
-    except Exception as error:
-        # READY as well: who the bot is it knows from its login, and servers are looked up.
-        _log.warning(
-            "Event %s skipped, %s cannot be parsed: %s", name, ids_of(data), located(error)
-        )
-
-
 def begin_at(address: str) -> None:
-    """Have sessions of this process begin at an address; an empty one is Discord's own."""
+    """Begin the sessions of this process at an address; an empty one is Discord's own."""
     DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(address) if address else _FIRST
 
 
 def _address(session: Session) -> yarl.URL | None:
-    """Return where to resume: never at an address that is neither Discord's nor the operator's.
+    """Return where to resume; None if that is neither Discord's address nor the operator's.
 
-    The token goes there, and an address from the store may be older than the settings.
+    The token is sent there, and an address from the store may be older than the settings.
     """
     first = DiscordWebSocket.DEFAULT_GATEWAY
     try:
         url = yarl.URL(session.url)
     except ValueError:
         return None
-    theirs = f".{first.host}".endswith(_DISCORDS_OWN) and f".{url.host}".endswith(_DISCORDS_OWN)
-    known = url.scheme == first.scheme and (theirs or url.authority == first.authority)
-    return url if known else None
+    is_discords = f".{first.host}".endswith(_DISCORDS_OWN) and f".{url.host}".endswith(
+        _DISCORDS_OWN
+    )
+    is_known = is_discords or url.authority == first.authority
+    return url if is_known and url.scheme == first.scheme else None

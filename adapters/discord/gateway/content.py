@@ -1,4 +1,4 @@
-"""What a Discord message shows beside its own text, as lines for the model."""
+"""What a Discord message has beside its own text, as lines for the model."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def enclosed(message: discord.Message) -> list[str]:
 
 
 def forwarded(snapshot: discord.MessageSnapshot) -> list[str]:
-    """Return what a forwarded message says, with its components and embeds, then its files."""
-    shown = [*_component_texts(snapshot.components), *map(_embed, snapshot.embeds)]
-    rich = _bounded("\n".join(filter(None, shown)))
-    said = "\n".join(filter(None, [snapshot.content, rich]))
-    head = f"[forwarded] {said}".rstrip()
+    """Return the text of a forwarded message, with its components and embeds, then its files."""
+    parts = [*_component_texts(snapshot.components), *map(_embed, snapshot.embeds)]
+    rich = _bounded("\n".join(filter(None, parts)))
+    text = "\n".join(filter(None, [snapshot.content, rich]))
+    head = f"[forwarded] {text}".rstrip()
     return [head, *_stickers(snapshot.stickers), *_files(snapshot.attachments)]
 
 

@@ -1,4 +1,4 @@
-"""What people do in Discord, read as turns."""
+"""Turns from what people do in Discord."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import discord
 
-from adapters.discord.address import ChannelPlace, CommandPlace, Press
+from adapters.discord.address import ButtonPress, ChannelAddress, CommandAddress
 from adapters.discord.gateway.content import enclosed, forwarded
 from bot.domain import Person, Place, ThreadKey, Turn
 
@@ -28,28 +28,28 @@ def turn_id(snowflake: int) -> str:
 
 
 def is_by_a_person(message: discord.Message) -> bool:
-    """Tell messages that somebody wrote from those of bots, webhooks and Discord itself."""
+    """Whether a person wrote a message, and not a bot, a webhook or Discord itself."""
     if message.author.bot or message.webhook_id is not None:
         return False
     return message.type in (discord.MessageType.default, discord.MessageType.reply)
 
 
 def mentions(message: discord.Message, user_id: int) -> bool:
-    """Tell whether a message calls this user, by name or by a reply that notifies."""
+    """Whether a message mentions this user, by name or by a reply that notifies."""
     return any(user.id == user_id for user in message.mentions)
 
 
 def mentioned_roles(message: discord.Message) -> set[int]:
     """Return the roles that a message mentions.
 
-    The library names those of a server that the gateway has shown. The text names the others too,
+    The library knows those of a server that the gateway has shown. The text names the others too,
     and perhaps one that the person may not ping. Guess: `mention_roles` leaves such a role out.
     """
     return {role.id for role in message.role_mentions} | set(message.raw_role_mentions)
 
 
 def answered_message(message: discord.Message, author_id: int) -> int | None:
-    """Return the message of this author to which a message replies; None when there is none."""
+    """Return the message of this author to which a message replies; None if there is none."""
     answered = message.reference.resolved if message.reference else None
     if isinstance(answered, discord.Message) and answered.author.id == author_id:
         return answered.id
@@ -57,7 +57,7 @@ def answered_message(message: discord.Message, author_id: int) -> int | None:
 
 
 def has_threads(channel: Channel) -> bool:
-    """Tell whether several conversations stand side by side in this channel."""
+    """Whether a channel has several conversations side by side."""
     return not isinstance(channel, discord.Thread | discord.DMChannel)
 
 
@@ -69,13 +69,13 @@ def message_turn(
     goes_on: ThreadKey | None,
     threads: bool,
 ) -> Turn:
-    """Return the turn of a message that is for us.
+    """Return the turn of a message for the bot.
 
-    `goes_on` is the thread that a reply in a channel goes on with; without one a message in a
-    channel begins a thread of its own, in a Discord thread if `threads` says so.
+    `goes_on` is the thread that a reply in a channel continues; without one, a message in a channel
+    begins a thread of its own, in a Discord thread if `threads` says so.
     """
     side_by_side = has_threads(channel)
-    place = ChannelPlace(
+    address = ChannelAddress(
         channel.id,
         message.id if side_by_side else None,
         opens_thread=side_by_side and goes_on is None and threads,
@@ -85,13 +85,13 @@ def message_turn(
         key=goes_on or _key(message, channel),
         person=_person(message.author),
         text=text,
-        place=place.written(),
+        place=address.to_json(),
         asked_at=message.created_at.timestamp(),
     )
 
 
 def command_turn(interaction: discord.Interaction, prompt: str) -> Turn:
-    """Return the turn of `/ask`: in each channel every person has one thread of commands."""
+    """Return the turn of `/ask`: each person has one thread of commands in each channel."""
     channel = interaction.channel_id
     if channel is None:
         raise ValueError("an interaction without a channel")
@@ -101,28 +101,28 @@ def command_turn(interaction: discord.Interaction, prompt: str) -> Turn:
         key=ThreadKey(_NAME, workspace, str(channel), f"ask-{interaction.user.id}"),
         person=_person(interaction.user),
         text=prompt,
-        place=CommandPlace(channel, interaction.id, interaction.token).written(),
+        place=CommandAddress(channel, interaction.id, interaction.token).to_json(),
         asked_at=interaction.created_at.timestamp(),
     )
 
 
 def press_place(interaction: discord.Interaction) -> Place | None:
-    """Return what a press adds to the place of the answer to a command; None for any other."""
+    """Return what a press adds to the address of a command; None if it is on another answer."""
     pressed = interaction.message
     if pressed is None or pressed.interaction_metadata is None:
         return None
-    return Press(interaction.id, interaction.token, pressed.id).written()
+    return ButtonPress(interaction.id, interaction.token, pressed.id).to_json()
 
 
 def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
     """Return what a message says to this user; empty when it only mentions them or their role.
 
-    Other mentions read as names. A poll and what was forwarded are included; files and stickers are
+    Other mentions become names. A poll and a forwarded message are included; files and stickers are
     only named.
     """
-    us = rf"<@(?:!?{user_id}|&{role_id})>"
-    said = re.sub(rf"^\s*{us}[,:]?|[ ]?{us}", "", message.content)
-    parts = [said, *enclosed(message)]
+    own = rf"<@(?:!?{user_id}|&{role_id})>"
+    content = re.sub(rf"^\s*{own}[,:]?|[ ]?{own}", "", message.content)
+    parts = [content, *enclosed(message)]
     for snapshot in message.message_snapshots:
         parts += forwarded(snapshot)
     named = [_named(part, message) for part in parts]

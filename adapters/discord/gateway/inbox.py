@@ -1,238 +1,226 @@
-"""Events that wait for the store, or for Discord, in the order in which they came."""
+"""Jobs that wait for the store, or for Discord, in the order in which their events came."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass, field
 
-from bot.concurrency import cancelled
+from adapters.discord.gateway.progress import Release
+from adapters.discord.tuning import Tuning
+from bot.concurrency import cancelled, do_nothing
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
 
-Job = Callable[[], Awaitable[None]]
-Done = Callable[[], None]
+Work = Callable[[], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 
-# How many wait while the store or Discord is away. A purge deletes up to a hundred messages in one
-# event, but people and other bots delete theirs one by one.
+# How many may wait. A purge deletes up to a hundred messages in one event, but people and other
+# bots delete theirs one by one.
 _QUESTIONS, _DELETIONS = 100, 1000
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 2.0  # seconds
-# Between two looks at one place: a hundred places that Discord fails cost seven requests a second.
-_LONGEST_LOOK_PAUSE = 15.0  # seconds
-
-
-def _nothing() -> None:
-    """Tell nobody."""
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
-    """An errand; `question` is the id of the turn that it admits, None for anything else.
+class Job:
+    """Work that an event asks for; `done` is called when it has run, or is dropped."""
 
-    `place` is where the question stands, `asker` the person who asks it, `look` what Discord has to
-    tell before it is admitted, and `behind` the deletions in its place that came before it.
-    `places` are those of a deletion. `done` is called when it has been run, or is never to be.
+    run: Work
+    done: Release = do_nothing
+
+
+@dataclass(slots=True, eq=False)
+class Question(Job):
+    """The admission of a turn that a person asks for in a channel.
+
+    `lookup` asks Discord what has to be known before.
     """
 
-    run: Job
-    question: str | None
-    done: Done
-    place: int | None = None
-    look: Job | None = None
-    behind: Sequence[_Waiting] = ()
-    places: Collection[int] = ()
-    asker: int = 0
+    turn_id: str = field(kw_only=True)
+    channel: int = field(kw_only=True)
+    asker: int = field(kw_only=True)
+    lookup: Work | None = field(default=None, kw_only=True)
+    after: Collection[Job] = ()  # earlier deletions in its channel
 
 
-class Backlog:
-    """Runs errands one after the other, so that a thread's turns are admitted in their order.
+@dataclass(slots=True, eq=False)
+class Deletion(Job):
+    """The end of turns; questions that are asked later in `channels` are admitted after it."""
 
-    An errand that finds the store away is tried until it is back, and those behind it wait. A
-    question of which Discord has to tell something waits until it does, with those behind it in its
-    place; the others go on. Deletions wait until no other errand can run, for a moderator's ban may
-    bring thousands; only questions in their own places wait for them. So a deletion always comes
-    after the admission of its question.
-    One that can never succeed is dropped. Of more than a hundred questions that wait for what is
-    away the oldest of whoever asks most are dropped, of deletions the oldest at a thousand, of
-    anything else none. Each drop is a line in the log.
+    turn_ids: Collection[str] = field(kw_only=True)
+    channels: Collection[int] = field(kw_only=True)
+
+
+class Inbox:
+    """Runs jobs one after the other, so that a thread's turns are admitted in their order.
+
+    A job that finds the store unavailable is retried until it is back, and the jobs behind it wait.
+    A question with a lookup waits until that succeeds, with the questions behind it in its channel;
+    other channels go on. Deletions wait until no other job can run, because a moderator's ban may
+    bring thousands; only later questions in their own channels wait for them. So a deletion always
+    comes after the admission of its question.
+
+    A job that can never succeed is dropped. If more than a hundred questions wait for something
+    unavailable, the oldest of the people who ask most are dropped; of more than a thousand
+    deletions, the oldest; other jobs never. Each drop is logged.
     """
 
-    def __init__(self) -> None:
-        self._waiting: deque[_Waiting] = deque()  # without the deletions
-        self._deletions: OrderedDict[_Waiting, None] = OrderedDict()
+    def __init__(self, tuning: Tuning) -> None:
+        self._tuning = tuning
+        self._waiting: deque[Job] = deque()  # without the deletions
+        self._deletions: dict[Deletion, None] = {}  # a set in the order of arrival
         self._arrived = asyncio.Event()
-        self._looks: dict[int | None, asyncio.Task[None]] = {}  # by place
+        self._lookups: dict[int, asyncio.Task[None]] = {}  # by channel
 
-    def add_question(
-        self,
-        turn_id: str,
-        errand: Job,
-        *,
-        place: int,
-        asker: int = 0,
-        look: Job | None = None,
-        done: Done = _nothing,
-    ) -> None:
-        """Put the admission of a turn behind the others; `done` is called when it needs no more.
+    def add(self, job: Job) -> None:
+        """Append a job.
 
-        A `look` is taken beforehand, beside what is done for other places.
+        The questions of a deletion that still wait are dropped.
         """
-        behind = [one for one in self._deletions if place in one.places]
-        self._add(_Waiting(errand, turn_id, done, place, look, behind, asker=asker))
-
-    def put_first(self, questions: Iterable[tuple[str, Job, int, int, Done]]) -> None:
-        """Put admissions, each with its place and asker, before all that wait: they are older."""
-        found = [
-            _Waiting(errand, turn, done, place, asker=asker)
-            for turn, errand, place, asker, done in questions
-        ]
-        self._waiting.extendleft(reversed(found))
+        match job:
+            case Deletion():
+                # It runs nevertheless: a question whose admission got no response may have been
+                # stored, and an event may come twice.
+                self._drop({one for one in self._questions() if one.turn_id in job.turn_ids})
+                self._deletions[job] = None
+            case Question():
+                job.after = [one for one in self._deletions if job.channel in one.channels]
+                self._waiting.append(job)
+            case _:
+                self._waiting.append(job)
         self._arrived.set()
 
-    def add_deletion(
-        self,
-        turn_ids: Collection[str],
-        errand: Job,
-        *,
-        places: Collection[int],
-        done: Done = _nothing,
-    ) -> None:
-        """Put the end of these turns behind the others; those that still wait are not admitted.
-
-        What is asked later in `places` is admitted after it.
-        """
-        self._drop({one for one in self._waiting if one.question in turn_ids})
-        # An admission whose answer was lost may have been stored, and an event may come twice.
-        self._deletions[_Waiting(errand, None, done, places=places)] = None
+    def put_first(self, questions: Iterable[Question]) -> None:
+        """Put questions before all jobs that wait, because they are older."""
+        self._waiting.extendleft(reversed([*questions]))
         self._arrived.set()
-
-    def add(self, errand: Job, *, done: Done = _nothing) -> None:
-        """Put anything else behind the others."""
-        self._add(_Waiting(errand, None, done))
 
     async def work(self) -> None:
-        """Run errands until cancelled; called again, it goes on where it stopped."""
-        pause = _FIRST_PAUSE
+        """Run jobs until cancelled; called again, it goes on where it stopped."""
+        failures = 0
         try:
             while True:
-                waiting = await self._next()
+                job = await self._next()
                 over = False
                 try:
-                    over = await self._is_over(waiting)
+                    over = await self._is_over(job)
                 finally:
                     if not over:
-                        self._put_back(waiting)
+                        self._put_back(job)
                 if over:
-                    waiting.done()
-                    pause = _FIRST_PAUSE
+                    job.done()
+                    failures = 0
                     continue
-                self._drop_oldest(self._waiting, self._deletions)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                self._drop_oldest(self._questions(), self._deletions)
+                failures += 1
+                await asyncio.sleep(self._tuning.store_retry.pause(failures))
         finally:
-            await cancelled(*self._looks.values())
-            self._looks.clear()
+            await cancelled(*self._lookups.values())
+            self._lookups.clear()
 
-    def _add(self, waiting: _Waiting) -> None:
-        self._waiting.append(waiting)
-        self._arrived.set()
-
-    async def _next(self) -> _Waiting:
-        while (waiting := self._first()) is None:
+    async def _next(self) -> Job:
+        while (job := self._first()) is None:
             self._arrived.clear()
             await self._arrived.wait()
-        if waiting in self._deletions:
-            del self._deletions[waiting]
+        if isinstance(job, Deletion):
+            del self._deletions[job]
         else:
-            self._waiting.remove(waiting)
-        return waiting
+            self._waiting.remove(job)
+        return job
 
-    def _first(self) -> _Waiting | None:
-        """Return the first errand whose place waits for no look; begin those that come before."""
-        for one in self._waiting:
-            if one.place in self._looks:
+    def _first(self) -> Job | None:
+        """Return the first job whose channel waits for no lookup; start lookups before it."""
+        for job in self._waiting:
+            if not isinstance(job, Question):
+                return job
+            if job.channel in self._lookups:
                 continue
-            if one.look is None:
-                return next((each for each in one.behind if each in self._deletions), one)
-            self._looks[one.place] = asyncio.create_task(self._look(one))
+            if job.lookup is None:
+                return next((one for one in job.after if one in self._deletions), job)
+            self._lookups[job.channel] = asyncio.create_task(self._look_up(job))
         return next(iter(self._deletions), None)
 
-    def _put_back(self, waiting: _Waiting) -> None:
-        if waiting.places:
-            self._deletions[waiting] = None
-            self._deletions.move_to_end(waiting, last=False)
+    def _put_back(self, job: Job) -> None:
+        if isinstance(job, Deletion):
+            self._deletions = {job: None, **self._deletions}
         else:
-            self._waiting.appendleft(waiting)
+            self._waiting.appendleft(job)
 
-    async def _look(self, waiting: _Waiting) -> None:
-        pause = _FIRST_PAUSE
-        while waiting in self._waiting and (error := await self._trouble_of(waiting)):
-            if pause == _FIRST_PAUSE:
-                place = waiting.place
-                _log.warning("questions in channel %s wait for Discord: %s", place, error)
-            # What is asked elsewhere does not wait, however much it is.
-            self._drop_oldest(one for one in self._waiting if one.place in self._looks)
-            asked = error.retry_after if isinstance(error, WriteDelayed) else 0.0
-            await asyncio.sleep(max(pause, asked))
-            pause = min(pause * 2, _LONGEST_LOOK_PAUSE)
-        waiting.look = None
-        del self._looks[waiting.place]
+    async def _look_up(self, question: Question) -> None:
+        failures = 0
+        while question in self._waiting and (error := await self._failed_lookup(question)):
+            failures += 1
+            if failures == 1:
+                _log.warning(
+                    "Questions in channel %d wait for Discord: %s", question.channel, error
+                )
+            # Questions in other channels do not wait, so they are not counted.
+            self._drop_oldest(one for one in self._questions() if one.channel in self._lookups)
+            asked_for = error.retry_after if isinstance(error, WriteDelayed) else 0.0
+            await asyncio.sleep(max(self._tuning.lookup_retry.pause(failures), asked_for))
+        question.lookup = None
+        del self._lookups[question.channel]
         self._arrived.set()
 
-    async def _trouble_of(self, waiting: _Waiting) -> SurfaceError | None:
-        """Take a look, and return why it has to be taken again, if it has."""
+    async def _failed_lookup(self, question: Question) -> SurfaceError | None:
+        """Look up what a question needs; return the error if that must be retried."""
         try:
-            if waiting.look:
-                await waiting.look()
+            if question.lookup:
+                await question.lookup()
         except (WriteDelayed, WriteFailed) as error:
             return error
-        except SurfaceError as error:
-            _log.warning("an event from Discord was dropped: %s", error)
-            self._drop({waiting})
-        except Exception:
-            _log.exception("an event from Discord was not handled")
-            self._drop({waiting})
+        except Exception as error:
+            _log_dropped(question, error)
+            self._drop({question})
         return None
 
-    async def _is_over(self, waiting: _Waiting) -> bool:
+    async def _is_over(self, job: Job) -> bool:
         try:
-            await waiting.run()
+            await job.run()
         except (StoreUnavailable, WriteDelayed, WriteFailed) as error:
-            _log.warning("events from Discord wait, %d more so far: %s", len(self._waiting), error)
+            _log.warning("Events from Discord wait, %d more so far: %s", len(self._waiting), error)
             return False
-        except SurfaceError as error:
-            _log.warning("an event from Discord was dropped: %s", error)
-        except Exception:
-            _log.exception("an event from Discord was not handled")
+        except Exception as error:
+            _log_dropped(job, error)
         return True
 
-    def _drop_oldest(
-        self, waiting: Iterable[_Waiting], deletions: Collection[_Waiting] = ()
-    ) -> None:
-        questions = [one for one in waiting if one.question is not None]
-        dropped = {*_surplus(questions), *[*deletions][:-_DELETIONS]}
-        if not dropped:
-            return
-        self._drop(dropped)
-        _log.error("%d events from Discord were dropped: too many wait", len(dropped))
+    def _questions(self) -> list[Question]:
+        return [one for one in self._waiting if isinstance(one, Question)]
 
-    def _drop(self, dropped: set[_Waiting]) -> None:
+    def _drop_oldest(
+        self, questions: Iterable[Question], deletions: Collection[Deletion] = ()
+    ) -> None:
+        dropped = {*_overflow([*questions]), *[*deletions][:-_DELETIONS]}
+        if dropped:
+            self._drop(dropped)
+            _log.error("Dropped %d events from Discord: too many wait", len(dropped))
+
+    def _drop(self, dropped: Collection[Job]) -> None:
         if not dropped:
             return
         gone = [one for one in (*self._waiting, *self._deletions) if one in dropped]
         self._waiting = deque(one for one in self._waiting if one not in dropped)
-        for one in gone:
-            self._deletions.pop(one, None)
-            one.done()
+        self._deletions = {one: None for one in self._deletions if one not in dropped}
+        for job in gone:
+            job.done()
 
 
-def _surplus(questions: Sequence[_Waiting]) -> list[_Waiting]:
-    """Return the oldest questions of whoever asks most, so many that a hundred are left."""
-    askers: defaultdict[int, deque[_Waiting]] = defaultdict(deque)
-    for one in questions:
-        askers[one.asker].append(one)
+def _log_dropped(job: Job, error: Exception) -> None:
+    name = job.turn_id if isinstance(job, Question) else type(job).__name__
+    unexpected = None if isinstance(error, SurfaceError) else error
+    _log.log(
+        logging.ERROR if unexpected else logging.WARNING,
+        "Turn %s: an event from Discord was dropped: %s",
+        *(name, error),
+        exc_info=unexpected,
+    )
+
+
+def _overflow(questions: Collection[Question]) -> list[Question]:
+    """Return the oldest questions of the people who ask most, so that a hundred are left."""
+    by_asker: defaultdict[int, deque[Question]] = defaultdict(deque)
+    for question in questions:
+        by_asker[question.asker].append(question)
     excess = max(0, len(questions) - _QUESTIONS)
-    return [max(askers.values(), key=len).popleft() for _ in range(excess)]
+    return [max(by_asker.values(), key=len).popleft() for _ in range(excess)]

@@ -1,13 +1,14 @@
-"""Payloads that discord.py cannot parse, reduced to the parts that it can."""
+"""Parses payloads that discord.py cannot parse whole, reduced to parts that it can."""
 
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-Payload = dict[str, Any]
+from adapters.discord.errors import located
+from adapters.discord.rest import Payload
+
 _Parsed = TypeVar("_Parsed")
 _Cut = Callable[[Payload], Payload]
 
@@ -15,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 _IDS = ("id", "guild_id", "channel_id", "message_id", "user_id")
 _ID_DIGITS = 20
-# What a question needs of its message, beside the parts that `_core` reads one by one.
+# What a question needs of its message, besides what `_core` reads field by field.
 _CORE = ("id", "guild_id", "channel_id", "webhook_id", "flags", "message_reference")
 _RICH = ("embeds", "components", "sticker_items", "interaction_metadata")
 _FILE = ("id", "filename", "size", "url", "proxy_url", "content_type")
@@ -23,9 +24,9 @@ _PRESS = (
     *("id", "application_id", "type", "token", "guild_id", "channel", "channel_id", "locale"),
     *("context", "app_permissions", "authorizing_integration_owners", "user"),
 )
-# What the library looks for in a press and in a form.
+# What the library expects in a press and in a form.
 _NOTHING: Payload = {"custom_id": "", "component_type": 0, "components": []}
-# Parts of a guild that nobody here uses.
+# Parts of a server that the bot does not use.
 _UNUSED = (
     *("emojis", "stickers", "voice_states", "presences", "stage_instances"),
     *("guild_scheduled_events", "soundboard_sounds", "incidents_data"),
@@ -33,19 +34,13 @@ _UNUSED = (
 
 
 def parse_event(name: str, parse: Callable[[Payload], _Parsed], data: Payload) -> _Parsed:
-    """Parse a gateway event, whole if possible; raises what the whole one raised."""
+    """Parse a gateway event, whole if possible; raises the error of the whole one."""
     return _first_parsed(name, parse, data, _CUTS.get(name, (_same,)))
 
 
 def parse_message(parse: Callable[[Payload], _Parsed], data: Payload) -> _Parsed:
-    """Parse a message, whole if possible; raises what the whole one raised."""
+    """Parse a message, whole if possible; raises the error of the whole one."""
     return parse_event("MESSAGE_CREATE", parse, data)
-
-
-def located(error: Exception) -> str:
-    """Name an error and the line that raised it, without its text, which may quote a message."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {frame.name}:{frame.lineno}"
 
 
 def ids_of(data: object) -> str:
@@ -56,7 +51,7 @@ def ids_of(data: object) -> str:
 
 
 def message_id(data: object) -> int:
-    """Return the id of a message, 0 for what is none."""
+    """Return the id of a message, 0 for anything else."""
     if isinstance(data, dict) and "author" in data and _is_id(data.get("id")):
         return int(data["id"])
     return 0
@@ -78,7 +73,7 @@ def _first_parsed(
             errors.append(error)
             continue
         if errors:
-            _log.info("%s read in part (%s): %s", name, ids_of(data), located(errors[0]))
+            _log.info("Event %s parsed in part (%s): %s", name, ids_of(data), located(errors[0]))
         return found
     raise errors[0]
 
@@ -88,7 +83,7 @@ def _same(data: Payload) -> Payload:
 
 
 def _whole(data: Payload) -> Payload:
-    # discord.py 2.7.1 leaves attributes out where these are missing.
+    # discord.py 2.7.1 leaves attributes out if these are missing.
     return {"mentions": [], "mention_roles": [], "components": []} | data | _author(data)
 
 
@@ -136,7 +131,7 @@ def _snapshot(data: Payload) -> Payload:
 
 
 def _files(data: Payload) -> list[Payload]:
-    """Return attachments without what only describes how they sound or look."""
+    """Return attachments without their descriptions of sound and size."""
     missing: Payload = {"id": "0", "size": 0, "url": "", "proxy_url": ""}
     files = [one for one in _objects(data, "attachments") if "filename" in one]
     return [missing | {key: one[key] for key in _FILE if key in one} for one in files]
@@ -164,7 +159,7 @@ def _plain_interaction(data: Payload) -> Payload:
 
 
 def _unknown_interaction(data: Payload) -> Payload:
-    """Keep no more than an answer needs, so that it can be declined."""
+    """Keep no more than a response needs, so that it can be declined."""
     core = {key: data[key] for key in ("id", "application_id", "type", "token")}
     return _interaction(core) | {"data": _NOTHING}
 

@@ -1,99 +1,82 @@
-"""What was heard of the gateway, and up to where all of it has been dealt with."""
+"""How far the events of the gateway are handled, so that a new process knows where to go on."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from functools import partial
 
-_current: ContextVar[Progress | None] = ContextVar("journal", default=None)
-_event: ContextVar[_Event | None] = ContextVar("event", default=None)
+Release = Callable[[], None]
 
 
-@dataclass(slots=True, eq=False)
-class _Event:
-    """`message_id` is 0 for what is no message."""
+class Event:
+    """An event of the gateway; `message_id` is 0 if it is not a message."""
 
-    seq: int
-    message_id: int
-    holds: int = 0
+    __slots__ = ("_holds", "_progress", "message_id", "seq")
+
+    def __init__(self, progress: Progress, seq: int, message_id: int) -> None:
+        self.seq = seq
+        self.message_id = message_id
+        self._progress = progress
+        self._holds: set[object] = set()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the event is still handled."""
+        return bool(self._holds)
+
+    def hold(self) -> Release:
+        """Keep the event from being over until the result is called; again it does nothing.
+
+        If the process ends before, a new process receives the event again.
+        """
+        token = object()
+        self._holds.add(token)
+        return partial(self._release, token)
+
+    def _release(self, token: object) -> None:
+        self._holds.discard(token)
+        self._progress.advance()
 
 
 class Progress:
-    """The events of a shard that somebody still deals with; it outlives connections and sessions.
+    """The events of a shard that are still handled; it outlives connections and sessions.
 
-    `newest` is the id of the newest message before which nothing waits any more, 0 when none was
-    heard.
+    `newest` is the id of the newest message before which all is handled, 0 if there was none.
     """
 
     def __init__(self) -> None:
         self.newest = 0
-        self._events: deque[_Event] = deque()
+        self._events: deque[Event] = deque()
 
     def new_session(self) -> None:
-        """Let the numbers begin anew, and `newest` stay where it is until its first event is over.
+        """Forget the events of the session before: the numbers begin anew.
 
-        That is held until what was missed since `newest` is found, whatever of the session before
-        still waits.
+        `newest` stays until the first event of the new session is over. That is held until all is
+        found that was missed since `newest`, including what is still handled of the session before.
         """
         self._events.clear()
 
     @contextmanager
-    def heard(self, seq: int, message_id: int = 0) -> Iterator[Callable[[], None]]:
-        """Take note of an event; in the block, and in tasks begun there, `held` means this one.
-
-        Yields what to call once everybody who deals with it has asked for a hold.
-        """
-        event = _Event(seq, message_id)
-        if self._events and not self._events[-1].holds:
-            # Nobody waits for it: it is over when this one is, and takes no room until then.
+    def handling(self, seq: int, message_id: int = 0) -> Iterator[Event]:
+        """Hold an event during the block."""
+        event = Event(self, seq, message_id)
+        if self._events and not self._events[-1].is_held:
+            # It is over when this one is; merged, a long row of them takes no room.
             event.message_id = max(message_id, self._events.pop().message_id)
         self._events.append(event)
-        tokens = _current.set(self), _event.set(event)
+        release = event.hold()
         try:
-            yield self.hold(event)
+            yield event
         finally:
-            _current.reset(tokens[0])
-            _event.reset(tokens[1])
+            release()
 
-    @property
-    def waits(self) -> bool:
-        """Whether somebody still deals with an event of the session."""
-        return any(one.holds for one in self._events)
+    def handled(self, received: int) -> int:
+        """Return the number up to which all is handled; `received` is the last that came."""
+        return next((one.seq - 1 for one in self._events if one.is_held), received)
 
-    def dealt_with(self, received: int) -> int:
-        """Return the number up to which no event waits, with `received` the last one that came."""
-        return next((one.seq - 1 for one in self._events if one.holds), received)
-
-    def hold(self, event: _Event) -> Callable[[], None]:
-        """Let an event wait; calling the result ends this, once."""
-        event.holds += 1
-        waits = True
-
-        def release() -> None:
-            nonlocal waits
-            if waits:
-                waits = False
-                event.holds -= 1
-                self._advance()
-
-        return release
-
-    def _advance(self) -> None:
-        while self._events and not self._events[0].holds:
+    def advance(self) -> None:
+        """Drop the oldest events that are over."""
+        while self._events and not self._events[0].is_held:
             self.newest = max(self.newest, self._events.popleft().message_id)
-
-
-def held() -> Callable[[], None]:
-    """Let the event that is being handled wait until the result is called.
-
-    Where that never happens, because the process ends before, a new process hears it again.
-    """
-    journal, event = _current.get(), _event.get()
-    return journal.hold(event) if journal and event else _nothing
-
-
-def _nothing() -> None:
-    """Release what nobody held."""

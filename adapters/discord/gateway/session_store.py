@@ -1,11 +1,10 @@
-"""A shard's session in Redis, and how far the bot was heard, from which a new process goes on."""
+"""A shard's session in Redis, and how far it is handled, so that a new process can go on."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
-from adapters.discord.gateway.connection import Session
+from adapters.discord.gateway.session import Session
 from bot.store import Store
 
 _log = logging.getLogger(__name__)
@@ -13,21 +12,18 @@ _log = logging.getLogger(__name__)
 # Discord keeps a session without a connection for "a few minutes" (its documentation, "Gateway",
 # "Initiating a Disconnect"); and a session's id is a secret.
 SESSION_SECONDS = 300
-# Discord's have 32 characters, and a RESUME that is too long for it would be refused without end.
+# Discord's ids have 32 characters; it would refuse a RESUME that is too long without end.
 _ID_LENGTH = 200
-# How long it matters that we have listened before.
+# How long it matters that the bot has listened before.
 _HEARD_SECONDS = 7 * 24 * 3600
-DMS = 20  # that somebody used last: each costs two requests to catch up
-# Sessions of shards that are equal modulo `max_concurrency` begin so far apart (Discord's
-# documentation, "Gateway", "Rate Limiting" under "Sharding").
-_START_SECONDS = 5.1
+_DMS = 20  # the last that were used: each costs two requests to catch up
 
-# Who resumes a session takes it from whoever has it; only its holder may write it on.
+# A process that resumes a session takes it from its holder; only the holder may save it.
 _TAKE = """
-local kept = redis.call('HMGET', KEYS[1], 'intents', 'id', 'seq', 'url')
-if not kept[1] or kept[1] ~= ARGV[2] then return {} end
+local saved = redis.call('HMGET', KEYS[1], 'intents', 'id', 'seq', 'url')
+if not saved[1] or saved[1] ~= ARGV[2] then return {} end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1])
-return {kept[2], kept[3], kept[4]}
+return {saved[2], saved[3], saved[4]}
 """
 _SAVE = """
 local holder, intents, id, seq, url, newest = unpack(ARGV, 1, 6)
@@ -42,8 +38,8 @@ if newest ~= '0' then
 end
 return 1
 """
-# A shard that nobody has listened to may have the guilds of any other one. Ids are compared as
-# doubles, which are exact to less than a millisecond, and kept as they are. A value that is no id
+# A shard that never listened may have the servers of any other one. Ids are compared as doubles,
+# which are exact to less than a millisecond, and saved as they are. A value that is not an id
 # counts as missing, and so does one more than a day (in ids) ahead of `or_else`: it would stay the
 # newest for ever, and nothing missed would be found.
 _HEARD = """
@@ -62,7 +58,7 @@ redis.call('HSET', KEYS[1], shard, heard or or_else)
 redis.call('EXPIRE', KEYS[1], heard_seconds)
 return heard or '0'
 """
-_NOTE_DMS = """
+_SAVE_DMS = """
 for number = 3, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[number + 1], ARGV[number]) end
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
@@ -70,10 +66,11 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 
 
 class SavedSession:
-    """One shard's session; `holder` names the process. Every method raises StoreUnavailable.
+    """One shard's session; `holder` names the process. Coroutines raise StoreUnavailable.
 
-    `shard` is its number and how many there are: a session is of that shard alone. How far it was
-    heard, and the DMs in use, are the bot's, so that they outlive a change of how many there are.
+    `shard` is its number and how many there are: a session belongs to that shard alone. The last
+    message that was handled, and the DMs in use, belong to the bot, so that they outlive a change
+    of the number of shards.
     """
 
     def __init__(self, *, store: Store, application: str, shard: str, holder: str) -> None:
@@ -81,30 +78,31 @@ class SavedSession:
         self._application = application
         self._shard = shard
         self._holder = holder
+        self._new_dms: dict[int, int] = {}  # the newest message of each
         self._session = store.key("gateway", application, shard, "session")
         self._heard = store.key("gateway", application, "heard")
         self._dms = store.key("gateway", application, "dms")
         self._take = store.script(_TAKE)
         self._save = store.script(_SAVE)
         self._hear = store.script(_HEARD)
-        self._note_dms = store.script(_NOTE_DMS)
+        self._save_dms = store.script(_SAVE_DMS)
 
     async def take(self, intents: int) -> Session | None:
-        """Become the holder of a session with these intents; None when there is none."""
-        kept = await self._take(keys=[self._session], args=[self._holder, intents])
-        match kept:
+        """Become the holder of the session, if it has these intents; None if there is none."""
+        saved = await self._take(keys=[self._session], args=[self._holder, intents])
+        match saved:
             case [str(session), str(seq), str(url)] if (
                 _is_number(seq) and len(session) <= _ID_LENGTH
             ):
                 return Session(session, int(seq), url)
             case [_, *_]:
-                _log.warning("The saved session of shard %s cannot be read", self._shard)
+                _log.warning("Shard %s: the saved session cannot be read", self._shard)
         return None
 
     async def save(self, session: Session, *, intents: int, newest: int) -> bool:
-        """Save how far the session is dealt with; False when another process holds one.
+        """Save how far the session is handled; False if another process holds one.
 
-        `newest` is the last message that is.
+        `newest` is the last message that is handled.
         """
         written = await self._save(
             keys=[self._session, self._heard],
@@ -115,22 +113,40 @@ class SavedSession:
         )
         return bool(written == 1)
 
-    async def note_dms(self, newest: Mapping[int, int]) -> None:
-        """Save of DMs in use the newest message of each, whoever holds the session."""
-        if newest:
-            told = [number for pair in newest.items() for number in pair]
-            await self._note_dms(keys=[self._dms], args=[DMS, _HEARD_SECONDS, *told])
+    def note_dm(self, channel: int, message: int) -> None:
+        """Remember a message of a DM for `save_dms`."""
+        self._new_dms.pop(channel, None)
+        self._new_dms[channel] = message
+        if len(self._new_dms) > _DMS:
+            del self._new_dms[next(iter(self._new_dms))]
+
+    @property
+    def has_new_dms(self) -> bool:
+        """Whether `save_dms` has something to save."""
+        return bool(self._new_dms)
+
+    async def save_dms(self) -> None:
+        """Save the DMs that were noted, whoever holds the session."""
+        noted, self._new_dms = self._new_dms, {}
+        if not noted:
+            return
+        pairs = [number for pair in noted.items() for number in pair]
+        try:
+            await self._save_dms(keys=[self._dms], args=[_DMS, _HEARD_SECONDS, *pairs])
+        except BaseException:
+            self._new_dms = noted | self._new_dms
+            raise
 
     async def is_taken(self, session: Session) -> bool:
-        """Tell whether another process has taken this session."""
-        kept = await self._store.command("HMGET", self._session, "id", "holder")
-        return bool(kept[0] == session.id and kept[1] != self._holder)
+        """Whether another process has taken this session."""
+        saved = await self._store.command("HMGET", self._session, "id", "holder")
+        return bool(saved[0] == session.id and saved[1] != self._holder)
 
     async def heard(self, *, or_else: int) -> int:
-        """Return the last message that was dealt with, by any process.
+        """Return the last message that any process has handled.
 
-        Of a shard that nobody has listened to it is the earliest of the other shards'; where there
-        is none, `or_else` is saved in its place, and the answer is 0.
+        For a shard that never listened it is the earliest of the other shards. If there is none,
+        `or_else` is saved and 0 is returned.
         """
         return int(
             await self._hear(keys=[self._heard], args=[self._shard, or_else, _HEARD_SECONDS])
@@ -141,12 +157,12 @@ class SavedSession:
         found = await self._store.command("ZRANGE", self._dms, 0, -1, "REV")
         return [int(channel) for channel in found if _is_number(channel)]
 
-    async def may_start(self, bucket: int) -> bool:
-        """Let one session begin in this bucket for a while; False when another just has."""
+    async def may_start(self, bucket: int, *, seconds: float) -> bool:
+        """Reserve the start of a session in this bucket; False if it is reserved for so long."""
         gate = self._store.key("gateway", self._application, "start", str(bucket))
-        milliseconds = int(_START_SECONDS * 1000)
+        milliseconds = int(seconds * 1000)
         return bool(await self._store.command("SET", gate, "1", "NX", "PX", milliseconds))
 
 
-def _is_number(written: str) -> bool:
-    return written.isascii() and written.isdecimal() and len(written) < 20  # 64 bits
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 20  # 64 bits

@@ -12,127 +12,112 @@ from dataclasses import replace
 import aiohttp
 import discord
 
-from adapters.discord.gateway.catch_up import newest_id
-from adapters.discord.gateway.connection import Connection, Session
-from adapters.discord.gateway.progress import Progress
-from adapters.discord.gateway.session_store import DMS, SavedSession
+from adapters.discord.gateway.catch_up import id_at
+from adapters.discord.gateway.connection import Connection
+from adapters.discord.gateway.progress import Event, Progress
+from adapters.discord.gateway.session import Lookup, Session, SessionState
+from adapters.discord.gateway.session_store import SavedSession
+from adapters.discord.tuning import Tuning
+from bot.concurrency import Backoff, running
 from bot.errors import StoreUnavailable, SurfaceError
 from bot.hearing import Hearing
 
 _log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 
-# What discord.py 2.7.1 lets out when the way to Discord is the trouble.
-ON_THE_WAY = (
+# What discord.py 2.7.1 raises if the network, or Discord, is the trouble.
+CONNECTION_ERRORS = (
     OSError,
     aiohttp.ClientError,
     discord.ConnectionClosed,
-    discord.GatewayNotFound,
     discord.HTTPException,
-    SurfaceError,  # what our own trace makes of a refusal
+    SurfaceError,  # from the trace of a client, or from a request of ours
 )
-UNREACHABLE = "the gateway cannot be reached: %s"
+UNREACHABLE = "The gateway cannot be reached: %s"
 
-_SAVE_SECONDS = 1.0  # between two looks at whether there is something to save
-_FIRST_SAVE_SECONDS = 0.1  # between two before anything is: a process may die young
-_RENEW_SECONDS = 20.0  # after which a quiet session is saved again, or it would expire
-_LAST_SAVE = 1.0  # seconds for the last one
-_STEADY = 60.0  # seconds that a connection lasts where nothing is wrong
-_LONGEST_PAUSE = 60.0  # seconds between two tries to connect
-# Before a session begins after another: Discord's documentation wants 1 to 5 seconds ("Gateway",
-# "Resuming"), and 90 keep a day's sessions below the 1000 that it allows.
-_START_PAUSE = (1.0, 5.0)
-_LONGEST_START_PAUSE = 90.0
-_TURN_SECONDS = 0.2  # between two looks at whether other shards are through
-_CALM = 600.0  # seconds after which a session's beginning is long ago
 _DISALLOWED_INTENTS = 4014  # "Opcodes and Status Codes", gateway close event codes
 
 
 class Shard:
     """`number` of `count` shards, or None for a bot that has only one; it outlives its clients.
 
-    Without `saved` a new process begins a session of its own.
+    `began_at` is when the bot began to listen, as an id, if it never had before; else 0.
     """
 
     def __init__(
-        self, *, number: int | None, count: int | None, saved: SavedSession | None
+        self, *, number: int | None, count: int | None, saved: SavedSession, tuning: Tuning
     ) -> None:
         self.number = number
         self.count = count
         self.saved = saved
-        self.journal = Progress()
         self.hearing = Hearing()
-        # When we began to listen, as an id, where nobody had listened before; else 0.
-        self.begun = 0
-        self._session: Session | None = None
-        # Whether this process has had no session yet: later it goes on with its own.
-        self._fresh = True
-        # The session of an earlier process, which alone is told of a DM that is new. Where the
-        # store could not tell of it when ours began, it takes the place of ours as soon as it can.
-        self._former: Session | None = None
-        self._found = asyncio.Event()  # set while there is one to resume
-        self._unknown = False
-        # The session of ours that was left for it: Discord may have ended the former meanwhile.
-        self._left: Session | None = None
-        self._starts = 0
-        self._started_at = 0.0  # seconds of the loop's clock
-        self._dms: dict[int, int] = {}
+        self.began_at = 0
+        self._progress = Progress()
+        self._tuning = tuning
+        self._state = SessionState()
+        self._found = asyncio.Event()  # set while a former session is to be resumed
+        self._starts: list[float] = []  # when sessions began lately, in loop time
 
     @property
-    def hears_dms(self) -> bool:
+    def receives_dms(self) -> bool:
         """Whether DMs come to this shard (Discord's documentation, "Sharding")."""
         return not self.number
 
-    def note_dm(self, channel: int, message: int) -> None:
-        """Remember that a DM is in use."""
-        self._dms.pop(channel, None)
-        self._dms[channel] = message
-        if len(self._dms) > DMS:
-            del self._dms[next(iter(self._dms))]
-
     async def heard(self) -> int:
-        """Return the last message that was dealt with, by any process; StoreUnavailable.
+        """Return the last message that any process has handled; raises StoreUnavailable.
 
-        It is the present moment where nobody has listened yet, and that is kept.
+        If the bot never listened before, that is the present moment, which is saved.
         """
-        if not self.journal.newest:
-            # The first time that it was asked: what is heard until the store tells may be lost.
-            now = self.begun = self.begun or newest_id()
-            before = await self.saved.heard(or_else=now) if self.saved else 0
-            self.begun = 0 if before else now
-            self.journal.newest = before or now
-        return self.journal.newest
+        progress = self._progress
+        if not progress.newest:
+            # The moment of the first call: what comes before the store answers must not be lost.
+            now = self.began_at = self.began_at or id_at()
+            before = await self.saved.heard(or_else=now)
+            self.began_at = 0 if before else now
+            progress.newest = before or now
+        return progress.newest
 
-    async def attend(self, client: discord.Client, *, ready: Callable[[], None]) -> None:
+    async def serve(
+        self,
+        client: discord.Client,
+        *,
+        on_session: Callable[[Event], None],
+        on_event: Callable[[object, Event], None],
+    ) -> None:
         """Keep a logged-in client connected, and its session saved, until cancelled.
 
-        Raises discord.PrivilegedIntentsRequired, and discord.ConnectionClosed when Discord does not
-        want us back as we are.
+        Raises discord.PrivilegedIntentsRequired, and discord.ConnectionClosed if Discord refuses
+        the shard.
         """
 
-        def begun() -> None:
-            self._fresh = False
-            ready()
+        def begin(event: Event) -> None:
+            self._state = self._state.begun(connection.session)
+            on_session(event)
 
-        connection = Connection(client, self.journal, hearing=self.hearing, ready=begun)
-        connection.attend()
-        saving = asyncio.create_task(self._keep_saved(connection, client.intents.value))
+        connection = Connection(
+            client,
+            self._progress,
+            hearing=self.hearing,
+            tuning=self._tuning,
+            on_session=begin,
+            on_event=on_event,
+        )
+        intents = client.intents.value
         try:
-            await self._stay(connection, client.intents.value)
+            async with running(self._keep_saved(connection, intents)):
+                try:
+                    await self._stay_connected(connection, intents)
+                finally:
+                    # First of all: the process may be told again to end.
+                    await connection.leave()
         finally:
-            saving.cancel()
-            try:
-                # First of all, for we may be told again to end.
-                await connection.leave()
-            finally:
-                # A look for what was missed ends with its client: the next one begins another.
-                self._session = None
-                await asyncio.gather(saving, return_exceptions=True)
-                with suppress(TimeoutError, StoreUnavailable):
-                    async with asyncio.timeout(_LAST_SAVE):
-                        await self._save(self._position(connection), client.intents.value)
+            # A catch-up ends with its client; the next client begins a session and another.
+            self._state = self._state.ended()
+            with suppress(TimeoutError, StoreUnavailable):
+                async with asyncio.timeout(self._tuning.last_save_within):
+                    await self._save(self._position(connection), intents)
 
-    async def _stay(self, connection: Connection, intents: int) -> None:
+    async def _stay_connected(self, connection: Connection, intents: int) -> None:
         clock = asyncio.get_running_loop().time
         losses = 0
         while True:
@@ -141,152 +126,139 @@ class Shard:
                 await self._connect(connection, intents)
             except discord.ConnectionClosed as closed:
                 if closed.code != 1000:
-                    self._session = None
+                    self._state = self._state.ended()
                     raise self._refusal(closed) from closed
-            except ON_THE_WAY as error:
+            except CONNECTION_ERRORS as error:
                 _log.warning(UNREACHABLE, str(error) or type(error).__name__)
                 await connection.leave()
-                if self._session is None:
-                    self._starts = max(0, self._starts - 1)
-                else:
-                    # Perhaps the address for resumes is the trouble.
-                    self._session = replace(self._session, url="")
-            losses = 0 if clock() - began_at > _STEADY else losses + 1
-            await _pause_after(losses)
+                if self._state.session is None:
+                    del self._starts[-1:]  # it failed
+                self._state = self._state.at_first_address()
+            losses = 0 if clock() - began_at > self._tuning.steady_after else losses + 1
+            # The first lost connection is opened again at once.
+            if losses > 1:
+                pause = self._tuning.reconnect.pause(losses - 1)
+                await asyncio.sleep(pause * _random.uniform(0.5, 1.0))
 
     async def _connect(self, connection: Connection, intents: int) -> None:
-        session = await self._resumable(intents)
+        await self._choose_session(intents)
+        session = self._state.session
         if session is None:
             await self._await_start(connection)
-            if self._former:
+            if self._state.former:
                 return
-            # Whoever comes after us looks from here, should we end before we can save more.
+            # If this process ends before it saves more, the next one catches up from here.
             with suppress(StoreUnavailable):
                 await self.heard()
         try:
-            goes_on = await connection.run(session)
+            resumable = await connection.run(session)
         finally:
-            self._session = connection.session or self._session
-            self._fresh &= self._session is None
-        if not goes_on:
-            # What waits of the former one may be nowhere in ours: one that begins looks for it.
-            self._session, self._left = None if self.journal.waits else self._left, None
+            self._state = self._state.disconnected(connection.session)
+        if not resumable:
+            self._state = self._state.ended()
 
-    async def _resumable(self, intents: int) -> Session | None:
-        """Return the session to resume; not one that another process has taken meanwhile.
+    async def _choose_session(self, intents: int) -> None:
+        """Choose what to resume: not a session that another process has taken meanwhile.
 
-        Two that resume the same session would take it from each other for ever.
+        Two processes that resume the same session would take it from each other for ever.
         """
-        if self.saved is None:
-            return self._session
-        try:
-            if self._fresh:
-                await self._find_former(self.saved, intents)
-            elif self._session and await self.saved.is_taken(self._session):
-                self._session = None
-        except StoreUnavailable as error:
-            _log.warning("the gateway's session is not known: %s", error)
-            self._unknown |= self._fresh
+        state = self._state
+        if state.former is None:
+            try:
+                if state.lookup is not Lookup.DONE:
+                    await self._look_up(intents)
+                elif state.session and await self.saved.is_taken(state.session):
+                    self._state = state.ended()
+            except StoreUnavailable as error:
+                _log.warning("Shard %s: the store has no saved session: %s", self.number, error)
+                if state.lookup is not Lookup.DONE:
+                    self._state = state.not_found()
         self._found.clear()
-        if self._former:
-            self._left = self._dealt_with(self._session)
-            self.journal.new_session()
-            self._session, self._former = self._former, None
-        return self._session
+        if self._state.former:
+            self._state = self._state.switched()
+            self._progress.new_session()
 
-    async def _find_former(self, saved: SavedSession, intents: int) -> None:
-        self._former = await saved.take(intents)
-        self._unknown = False
-        if self._former:
+    async def _look_up(self, intents: int) -> None:
+        """Ask the store for the session of an earlier process."""
+        self._state = self._state.found(await self.saved.take(intents))
+        if self._state.former:
             self._found.set()
 
     async def _await_start(self, connection: Connection) -> None:
-        """Return when another session may begin, or one of an earlier process is found."""
-        now = asyncio.get_running_loop().time()
-        if now - self._started_at > _CALM:
-            self._starts = 0
-        if self._starts or not self._fresh:
-            pause = _random.uniform(*_START_PAUSE) * 2**self._starts
-            await self._wait(min(pause, _LONGEST_START_PAUSE))
-        starts = await connection.starts()
-        if starts.left < 1:
-            _log.error("Discord lets the bot begin no session for %.0f s", starts.renewed_in)
-            await self._wait(starts.renewed_in)
-        await self._await_turn(starts.at_once)
-        self._starts += 1
-        self._started_at = asyncio.get_running_loop().time()
+        """Return when another session may begin, or the one of an earlier process is found."""
+        clock, tuning = asyncio.get_running_loop().time, self._tuning
+        self._starts = [at for at in self._starts if clock() - at < tuning.calm_after]
+        if self._starts or not self._state.is_first:
+            await self._wait(start_pause(len(self._starts), tuning))
+        limit = await connection.start_limit()
+        if limit["remaining"] < 1:
+            seconds = limit["reset_after"] / 1000
+            _log.error("Shard %s: Discord allows no more sessions for %.0f s", self.number, seconds)
+            await self._wait(seconds)
+        await self._await_other_shards(limit["max_concurrency"])
+        self._starts.append(clock())
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._found.wait()
 
-    async def _await_turn(self, at_once: int) -> None:
+    async def _await_other_shards(self, at_once: int) -> None:
         """Wait for the shards, of other processes too, that may not begin at the same time."""
-        if self.saved is None or self.number is None:
+        if self.number is None:
             return
-        # Too early a start is refused and tried again.
+        # Discord refuses an early start, which is then retried.
         with suppress(StoreUnavailable):
             while True:
-                if await self.saved.may_start(self.number % at_once):
+                bucket, seconds = self.number % max(1, at_once), self._tuning.start_spacing
+                if await self.saved.may_start(bucket, seconds=seconds):
                     return
-                await asyncio.sleep(_TURN_SECONDS)
+                await asyncio.sleep(self._tuning.start_poll)
 
     def _refusal(self, closed: discord.ConnectionClosed) -> discord.ClientException:
         if closed.code != _DISALLOWED_INTENTS:
             return closed
-        self._starts = 0
+        self._starts.clear()
         return discord.PrivilegedIntentsRequired(closed.shard_id)
 
     async def _keep_saved(self, connection: Connection, intents: int) -> None:
-        clock = asyncio.get_running_loop().time
-        saved, saved_at = None, -_RENEW_SECONDS
-        while self.saved:
-            await asyncio.sleep(_SAVE_SECONDS if saved else _FIRST_SAVE_SECONDS)
-            with suppress(StoreUnavailable):
-                if self._unknown:
-                    await self._find_former(self.saved, intents)
-            if self._former:
+        clock, tuning = asyncio.get_running_loop().time, self._tuning
+        saved, saved_at = None, -tuning.renew_after
+        while True:
+            await asyncio.sleep(tuning.save_every if saved else tuning.first_save_every)
+            if self._state.lookup is Lookup.FAILED:
+                with suppress(StoreUnavailable):
+                    await self._look_up(intents)
+            if self._state.former:
                 await connection.leave()
             position = self._position(connection)
-            told = position, self.journal.newest
-            if told == saved and not self._dms and clock() - saved_at < _RENEW_SECONDS:
+            current = position, self._progress.newest
+            is_fresh = current == saved and clock() - saved_at < tuning.renew_after
+            if is_fresh and not self.saved.has_new_dms:
                 continue
             with suppress(StoreUnavailable):
                 await self._save(position, intents)
-                saved, saved_at = told if position else None, clock()
+                saved, saved_at = current if position else None, clock()
 
     def _position(self, connection: Connection) -> Session | None:
-        """Return the session as far as everything in it was dealt with.
+        """Return the session as far as all of it is handled, if it may be saved.
 
-        None while what was missed before it is still being looked for, and while the one of an
-        earlier process, which stands in the store, is to take its place or may be.
+        None while its first event is held, because what was missed before is still searched for.
         """
-        return None if self._former or self._unknown else self._dealt_with(connection.session)
+        return self._handled(connection.session) if self._state.may_be_saved else None
 
-    def _dealt_with(self, session: Session | None) -> Session | None:
-        seq = self.journal.dealt_with(session.seq) if session else 0
+    def _handled(self, session: Session | None) -> Session | None:
+        seq = self._progress.handled(session.seq) if session else 0
         return replace(session, seq=seq) if session and seq else None
 
     async def _save(self, position: Session | None, intents: int) -> None:
-        if self.saved is None:
-            return
-        await self._save_dms(self.saved)
+        # At once, and whoever holds the session: Discord lists DMs to nobody.
+        await self.saved.save_dms()
         if position:
-            await self.saved.save(position, intents=intents, newest=self.journal.newest)
-
-    async def _save_dms(self, saved: SavedSession) -> None:
-        """Save these whoever holds the session, and at once: Discord lists them to nobody."""
-        told, self._dms = self._dms, {}
-        try:
-            await saved.note_dms(told)
-        except BaseException:
-            self._dms = told | self._dms
-            raise
+            await self.saved.save(position, intents=intents, newest=self._progress.newest)
 
 
-async def _pause_after(losses: int) -> None:
-    """Wait between connections that do not last: the first is opened anew at once."""
-    if losses > 1:
-        pause = min(2.0 ** (losses - 2), _LONGEST_PAUSE)
-        await asyncio.sleep(pause * _random.uniform(0.5, 1.0))
+def start_pause(starts: int, tuning: Tuning) -> float:
+    """Return the seconds before a session begins after so many that began lately."""
+    first = _random.uniform(*tuning.start_pause)
+    return Backoff(first, tuning.longest_start_pause).pause(starts + 1)

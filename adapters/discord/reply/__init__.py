@@ -1,1 +1,1 @@
-"""What the bot writes in Discord."""
+"""Writes replies in Discord."""

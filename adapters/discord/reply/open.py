@@ -1,4 +1,4 @@
-"""Opens the surface of a turn's reply: in a thread of its question, and while the bot types."""
+"""Opens the surface of a turn's reply: opens its thread, and shows typing meanwhile."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from contextlib import asynccontextmanager, nullcontext, suppress
 
 import discord
 
-from adapters.discord.address import ChannelPlace, CommandPlace, read_place
+from adapters.discord.address import ChannelAddress, CommandAddress, parse_address
 from adapters.discord.errors import translated
 from adapters.discord.rate_limits import EVERYTHING, Budgets, edit_budget
 from adapters.discord.reply.channel import ChannelSurface
 from adapters.discord.reply.command import CommandSurface
-from adapters.discord.reply.recovery import pages_of
-from adapters.discord.rest import RestClient
-from bot.concurrency import cancelled
-from bot.domain import Turn
+from adapters.discord.reply.recovery import of_reply, own_messages
+from adapters.discord.rest import RestClient, request
+from bot.concurrency import running
+from bot.domain import Json, Purpose, Turn
 from bot.errors import (
     MessageGone,
     PlaceGone,
@@ -32,107 +32,111 @@ _log = logging.getLogger(__name__)
 
 _NAME_LIMIT = 100  # Discord's documentation, "Start Thread from Message"
 _ALREADY_OPEN = 160004  # "A thread has already been created for this message"
-_TYPING_PAUSE = 8.0  # seconds; Discord shows typing for ten
-# Replies that stand in one channel type together: it takes about five calls in five seconds.
-_TYPING_GAP = 1.0  # seconds
-# Until then nothing tells the person that we work; later the reply stands in the channel.
-_THREAD_PATIENCE = 5.0  # seconds for which a thread may wait for others
+_ARCHIVE_AFTER = 1440  # minutes without a message
+_THREADS = "/channels/{channel_id}/messages/{message_id}/threads"
 
 
 @asynccontextmanager
 async def open_surface(
-    client: RestClient, turn: Turn, budgets: Budgets, *, again: bool, ended: bool
+    client: RestClient, turn: Turn, budgets: Budgets, purpose: Purpose
 ) -> AsyncIterator[ChannelSurface | CommandSurface]:
     """Open the surface of a turn's reply through a client that has logged in.
 
-    A thread is opened where the turn asks for one and Discord takes one soon, and Discord shows
-    that we type until the end. Nobody types for a reply that has `ended`, and its thread is there,
-    unless none of its messages is known (`again`). Raises PlaceGone or WriteFailed, but where the
-    thread is there.
+    A thread is opened if the turn asks for one and Discord takes one soon. Typing is shown until
+    the end, unless the reply has ended. Its thread exists then, unless none of its messages is
+    known. Raises PlaceGone or WriteFailed, but not if the thread exists.
     """
-    tried_at = turn.asked_at if again else None
-    match read_place(turn.place):
-        case CommandPlace() as command:
-            # Discord itself shows that we work, until the first edit.
-            yield CommandSurface(client, place=command, turn_id=turn.id, tried_at=tried_at)
-        case ChannelPlace() as asked:
-            place = _thread_of(asked)
-            if again or not ended:
-                place = await _in_thread(client, asked, budgets, name=_thread_name(turn.text))
-            async with nullcontext() if ended else _typing(client, place.channel, budgets):
-                parent = None if place is asked else asked
+    tried_at = turn.asked_at if purpose.recovers else None
+    match parse_address(turn.place):
+        case CommandAddress() as command:
+            # Discord itself shows that the bot is working, until the first edit.
+            yield CommandSurface(client, address=command, turn_id=turn.id, tried_at=tried_at)
+        case ChannelAddress() as asked:
+            address = _thread_of(asked)
+            if purpose is not Purpose.RESTORE:
+                address = await _in_thread(client, turn, asked, budgets)
+            typing = None if purpose.has_ended else _type(client, address.channel, budgets)
+            async with running(typing) if typing else nullcontext():
                 yield ChannelSurface(
                     client,
-                    place=place,
-                    parent=parent,
+                    address=address,
+                    parent=None if address is asked else asked,
                     turn_id=turn.id,
                     tried_at=tried_at,
-                    alone=place.question is None,
+                    alone=address.question is None,
                 )
 
 
-async def strays(client: RestClient, turn: Turn, *, but: Collection[str]) -> list[str]:
-    """Return the messages that surely are of a turn's reply, without some; SurfaceError.
+async def orphaned_messages(client: RestClient, turn: Turn, *, but: Collection[str]) -> list[str]:
+    """Return the messages that surely belong to a turn's reply, without some; SurfaceError.
 
-    Nothing tells whose the follow-ups of a command are.
+    The follow-ups of a command cannot be told from those of others.
     """
-    asked = read_place(turn.place)
-    if isinstance(asked, CommandPlace):
+    asked = parse_address(turn.place)
+    if isinstance(asked, CommandAddress):
         return []
     found: list[str] = []
-    for place in dict.fromkeys((_thread_of(asked), asked)):
-        found += await pages_of(client.http, place, bot_id=client.bot_id, turn_id=turn.id)
+    for address in dict.fromkeys((_thread_of(asked), asked)):
+        own = await own_messages(client, address, turn_id=turn.id)
+        found += of_reply(own, address, turn_id=turn.id, alone=False)
     return [one for one in found if one not in but]
 
 
-def _thread_of(place: ChannelPlace) -> ChannelPlace:
-    """Return the thread that is to be opened from the question, or the place itself."""
-    if not place.opens_thread or place.question is None:
-        return place
+def _thread_of(address: ChannelAddress) -> ChannelAddress:
+    """Return the thread that is opened from the question, or the address itself."""
+    if not address.opens_thread or address.question is None:
+        return address
     # A thread that was opened from a message has the message's id.
-    return ChannelPlace(place.question, None, opens_thread=False)
+    return ChannelAddress(address.question, None, opens_thread=False)
 
 
 async def _in_thread(
-    client: RestClient, place: ChannelPlace, budgets: Budgets, *, name: str
-) -> ChannelPlace:
-    """Return the thread of the question; the place itself where no thread can be opened."""
-    thread = _thread_of(place)
-    if place.question is None or thread is place:
-        return place
+    client: RestClient, turn: Turn, address: ChannelAddress, budgets: Budgets
+) -> ChannelAddress:
+    """Return the thread of the question, or the address itself if no thread can be opened."""
+    thread = _thread_of(address)
+    if address.question is None or thread is address:
+        return address
+    name = _thread_name(turn.text)
     try:
-        await _open_thread(client, place.channel, place.question, budgets, name=name)
+        await _open_thread(client, address.channel, address.question, budgets, name=name)
     except MessageGone as error:
         raise PlaceGone("the question was deleted") from error
     except (WriteFailed, WriteDelayed) as error:
-        # An earlier try may have opened it: then the reply goes on, whatever new threads wait for.
-        if await _is_there(client, place.question):
+        # An earlier attempt may have opened it; the limit of new threads does not matter then.
+        if await _exists(client, address.question):
             return thread
         if isinstance(error, WriteFailed):
-            # Not in the channel now and in the thread after a restart: this is no answer yet.
+            # Else the reply could be in the channel now, and in the thread after a restart.
             raise WriteFailed(f"the thread could not be opened yet: {error}") from error
-        _log.warning("the reply stands in the channel: no thread for %.0f s", error.retry_after)
-        return place
+        _log_without_thread(turn, address.channel, error)
+        return address
     except (PlaceGone, WriteRefused) as error:
-        if not _is_open_already(error):
-            _log.warning("the reply stands in the channel, for no thread can be opened: %s", error)
-            return place
+        if not _is_already_open(error):
+            _log_without_thread(turn, address.channel, error)
+            return address
     return thread
+
+
+def _log_without_thread(turn: Turn, channel: int, error: SurfaceError) -> None:
+    _log.warning(
+        "Turn %s: the reply is posted in channel %d, because no thread can be opened: %s",
+        *(turn.id, channel, error),
+    )
 
 
 async def _open_thread(
     client: RestClient, channel: int, question: int, budgets: Budgets, *, name: str
 ) -> None:
-    """Open it as soon as Discord takes one more; WriteDelayed when that is not soon."""
+    """Open a thread as soon as Discord takes one more; raises WriteDelayed if that is not soon."""
     budget, now = edit_budget("thread", channel), asyncio.get_running_loop().time
-    deadline = now() + _THREAD_PATIENCE
+    deadline = now() + client.tuning.thread_patience
+    ids = {"channel_id": channel, "message_id": question}
+    body: dict[str, Json] = {"name": name, "auto_archive_duration": _ARCHIVE_AFTER}
     while True:
         await budgets.call(budget, deadline=deadline)
         try:
-            async with translated():
-                await client.http.start_thread_with_message(
-                    channel, question, name=name, auto_archive_duration=1440
-                )
+            await request(client, "POST", _THREADS, ids, body=body)
         except WriteDelayed as error:
             await budgets.pause(budget, error.retry_after)
             if now() + error.retry_after > deadline:
@@ -141,56 +145,46 @@ async def _open_thread(
             return
 
 
-async def _is_there(client: RestClient, thread: int) -> bool:
+async def _exists(client: RestClient, thread: int) -> bool:
     with suppress(SurfaceError):
-        async with translated():
-            await client.http.get_channel(thread)
-            return True
+        await request(client, "GET", "/channels/{channel_id}", {"channel_id": thread})
+        return True
     return False
 
 
-def _is_open_already(error: SurfaceError) -> bool:
+def _is_already_open(error: SurfaceError) -> bool:
     cause = error.__cause__
     return isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN
 
 
 def _thread_name(question: str) -> str:
-    words = " ".join(question.split())
-    return textwrap.shorten(words, _NAME_LIMIT, placeholder="…").strip("…") or words[:_NAME_LIMIT]
-
-
-@asynccontextmanager
-async def _typing(client: RestClient, channel: int, budgets: Budgets) -> AsyncIterator[None]:
-    # Beside the body, which need not wait for it.
-    task = asyncio.create_task(_type(client, channel, budgets))
-    try:
-        yield
-    finally:
-        await cancelled(task)
+    line = " ".join(question.split())
+    return textwrap.shorten(line, _NAME_LIMIT, placeholder="…").strip("…") or line[:_NAME_LIMIT]
 
 
 async def _type(client: RestClient, channel: int, budgets: Budgets) -> None:
+    tuning = client.tuning
     while True:
-        pause = _TYPING_PAUSE
+        pause = tuning.typing_every
         try:
-            if _is_due(client.typed_at, channel):
-                # Messages come first: there is none while they need the global limit.
+            if _is_due(client.typed_at, channel, tuning.typing_gap):
+                # Messages come first: no typing while they need the global limit.
                 if await budgets.spare(EVERYTHING):
                     async with translated():
-                        await client.http.send_typing(channel)
+                        await client.get_partial_messageable(channel).typing()
                 else:
-                    pause = _TYPING_GAP
+                    pause = tuning.typing_gap
         except PlaceGone:
             return
         except SurfaceError as error:
-            _log.debug("typing was not shown: %s", error)
+            _log.debug("Typing in channel %d was not shown: %s", channel, error)
         await asyncio.sleep(pause)
 
 
-def _is_due(typed_at: dict[int, float], channel: int) -> bool:
-    """Whether nobody types there just now; whoever asks is about to."""
+def _is_due(typed_at: dict[int, float], channel: int, gap: float) -> bool:
+    """Whether the bot has not typed in a channel just now; notes that it does."""
     now = asyncio.get_running_loop().time()
-    for one in [one for one, at in typed_at.items() if now - at >= _TYPING_GAP]:
+    for one in [one for one, at in typed_at.items() if now - at >= gap]:
         del typed_at[one]
     if channel in typed_at:
         return False

@@ -1,109 +1,131 @@
-"""What earlier tries at a reply have left in its channel, for when no nonce tells any more."""
+"""Finds messages that earlier attempts at a reply have left, when their nonces have expired."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from discord.http import HTTPClient
-
-from adapters.discord.address import ChannelPlace
-from adapters.discord.errors import translated
+from adapters.discord.address import ChannelAddress
+from adapters.discord.reply.message import answered_by, is_page, shows, turns_of
+from adapters.discord.rest import RestClient, fetch_messages
+from bot.domain import Page
 from bot.errors import PlaceGone
 
 _log = logging.getLogger(__name__)
 
-PAGE = 100  # messages, the most of one request: Discord's documentation, "Get Channel Messages"
-_PAGES = 10
-# Message types, for Discord itself writes in our name as well ("Message Types").
-_DEFAULT, _REPLY = 0, 19
+_PAGE = 100  # messages, the most of one request: Discord's documentation, "Get Channel Messages"
 
 
-async def standing(
-    http: HTTPClient, place: ChannelPlace, *, bot_id: str, turn_id: str
+class Recovery:
+    """What earlier attempts at a reply may have posted without its being known.
+
+    `tried_at` is the earliest time of such an attempt, None if there was none. `alone` says that no
+    other reply grows in the channel. `unknown` are the ids of messages that belong to the reply,
+    oldest first.
+    """
+
+    def __init__(
+        self, client: RestClient, *, turn_id: str, tried_at: float | None, alone: bool
+    ) -> None:
+        self.unknown: list[str] = []
+        self._client = client
+        self._turn_id = turn_id
+        self._tried_at = tried_at
+        self._alone = alone
+        self._known: set[str] = set()  # ids of messages
+        self._own: list[dict[str, Any]] = []  # all of the bot's messages after the question
+
+    def note(self, message_id: str) -> None:
+        """Note that a message of the reply is known."""
+        self._known.add(message_id)
+
+    def note_lost_response(self) -> None:
+        """Note that a message may have been posted although the request failed."""
+        self._tried_at = self._tried_at or time.time()
+
+    async def search(self, *addresses: ChannelAddress | None) -> None:
+        """Read the channels if the nonce of an attempt may have expired; raises SurfaceError."""
+        known_for = self._client.tuning.nonce_known_for
+        if self._tried_at is None or time.time() - self._tried_at < known_for:
+            return
+        self._own, self.unknown = [], []
+        for address in filter(None, addresses):
+            if self.unknown:
+                break
+            own = await own_messages(self._client, address, turn_id=self._turn_id)
+            own = [one for one in own if str(one["id"]) not in self._known]
+            self.unknown += of_reply(own, address, turn_id=self._turn_id, alone=self._alone)
+            self._own += own
+        self._tried_at = None
+
+    def take_equal(self, page: Page) -> str | None:
+        """Return a found message that already is this page, once.
+
+        A finished page has no button that names its turn. Another turn's message with the same text
+        would do as well.
+        """
+        for message in self._own:
+            message_id = str(message["id"])
+            if message_id not in self._known and shows(message, page, self._turn_id):
+                self.note(message_id)
+                self.unknown = [one for one in self.unknown if one != message_id]
+                return message_id
+        return None
+
+
+async def own_messages(
+    client: RestClient, address: ChannelAddress, *, turn_id: str
 ) -> list[dict[str, Any]]:
-    """Return our messages after a turn's question, oldest first.
+    """Return the bot's messages after a turn's question, oldest first; raises SurfaceError.
 
-    Empty where we may not read, which is logged. Raises SurfaceError.
+    Empty, with a line in the log, if the channel cannot be read.
     """
     try:
-        return await _written_by_us(http, place, bot_id=bot_id, turn_id=turn_id)
+        found = await messages_since(client, address.channel, int(turn_id.rpartition(":")[2]))
     except PlaceGone as error:
-        _log.warning("a message may stand twice, for we cannot look for the first: %s", error)
+        _log.warning(
+            "Turn %s: cannot look for earlier messages in channel %d, some may stand twice: %s",
+            *(turn_id, address.channel, error),
+        )
         return []
+    return [one for one in found if is_page(one, client.bot_id)]
 
 
-async def pages_of(
-    http: HTTPClient, place: ChannelPlace, *, bot_id: str, turn_id: str
-) -> list[str]:
-    """Return the ids of our messages that surely are of a turn's reply; SurfaceError."""
-    try:
-        ours = await _written_by_us(http, place, bot_id=bot_id, turn_id=turn_id)
-    except PlaceGone:
-        return []
-    return list(of_reply(ours, place, turn_id=turn_id, alone=False))
+async def messages_since(client: RestClient, channel: int, after: int) -> list[Any]:
+    """Return a channel's messages after a message or an interaction, oldest first.
 
-
-async def _written_by_us(
-    http: HTTPClient, place: ChannelPlace, *, bot_id: str, turn_id: str
-) -> list[dict[str, Any]]:
-    since = await written_since(http, place.channel, int(turn_id.rpartition(":")[2]))
-    return [one for one in since if _is_a_page(one, bot_id)]
-
-
-async def written_since(http: HTTPClient, channel: int, after: int) -> list[Any]:
-    """Return what stands in a channel after a message or an interaction, oldest first.
-
-    Not all where too much was said, which is logged. Raises SurfaceError.
+    Of very many only the oldest, which is logged. Raises SurfaceError.
     """
     found: list[Any] = []
-    for _ in range(_PAGES):
-        async with translated():
-            page = await http.logs_from(channel, PAGE, after=after)
-        # The oldest hundred come, the newest of them first.
+    for _ in range(client.tuning.history_pages):
+        # The oldest hundred, the newest of them first.
+        page = await fetch_messages(client, channel, limit=_PAGE, after=after)
         found += reversed(page)
-        if len(page) < PAGE:
+        if len(page) < _PAGE:
             return found
         after = int(page[0]["id"])
-    _log.warning("a message may stand twice: too much was said in channel %d since", channel)
+    _log.warning("Channel %d has too many messages to read all: some may stand twice", channel)
     return found
 
 
 def of_reply(
-    ours: Iterable[Any], place: ChannelPlace, *, turn_id: str, alone: bool
+    own: Iterable[Any], address: ChannelAddress, *, turn_id: str, alone: bool
 ) -> Iterator[str]:
-    """Yield the ids of those with the turn's button, and of the finished pages.
+    """Yield the ids of messages with the turn's button, and of the reply's finished pages.
 
-    These have no button. Below a question of a channel each names it; elsewhere what stands before
-    another turn's button is that turn's, and which reply the last ones are of nobody can tell.
-    `alone` says that no other reply grows in this place.
+    These have no button. Below a question in a channel, each of them replies to it. Elsewhere, the
+    messages before a button belong to the button's turn, and the messages after the last button
+    could belong to any reply, unless this one is `alone`.
     """
     before: list[str] = []
-    for message in ours:
-        name, turns = str(message["id"]), _turns(message)
+    for message in own:
+        message_id, turns = str(message["id"]), turns_of(message)
         if turns:
-            yield from [*before, name] if turn_id in turns else ()
+            yield from [*before, message_id] if turn_id in turns else ()
             before = []
-        elif place.question is not None:
-            yield from [name] if _answered(message) == str(place.question) else ()
-        elif alone and _answered(message) is None:
-            before.append(name)
-
-
-def _is_a_page(message: Any, bot_id: str) -> bool:
-    """Whether we wrote it, and not as the answer to an interaction."""
-    author = message.get("author") or {}
-    ours = author.get("id") == bot_id and message.get("type") in (_DEFAULT, _REPLY)
-    return ours and not message.get("interaction_metadata")
-
-
-def _answered(message: Any) -> str | None:
-    answered: str | None = (message.get("message_reference") or {}).get("message_id")
-    return answered
-
-
-def _turns(message: Any) -> set[str]:
-    """Return the ids of the turns that a message's buttons name."""
-    buttons = [one for row in message["components"] for one in row.get("components", ())]
-    return {one["custom_id"].partition(":")[2] for one in buttons}
+        elif address.question is not None:
+            yield from [message_id] if answered_by(message) == str(address.question) else ()
+        elif alone and answered_by(message) is None:
+            before.append(message_id)

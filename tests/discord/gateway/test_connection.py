@@ -13,7 +13,8 @@ from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 from packaging.requirements import Requirement
 
 from adapters.discord import DiscordPlatform
-from adapters.discord.gateway.connection import OURS, Session, _address, begin_at
+from adapters.discord.gateway.connection import HANDLED, _address, begin_at
+from adapters.discord.gateway.session import Session
 
 READ = "2.7.1"  # the version whose source was read
 ROOT = Path(__file__).parents[3]
@@ -27,18 +28,21 @@ def test_the_library_is_as_its_internals_were_read() -> None:
     opened = inspect.signature(DiscordWebSocket.from_client).parameters
     source = inspect.getsource(discord.Client.connect) + inspect.getsource(discord.Client.close)
     received = inspect.getsource(DiscordWebSocket.received_message)
-    parsers = inspect.getsource(discord.state.ConnectionState.__init__)
+    state = inspect.getsource(discord.state.ConnectionState.__init__)
 
     assert discord.__version__ == READ
     assert {"initial", "gateway", "shard_id", "session", "sequence", "resume"} <= set(opened)
     assert "DiscordWebSocket.from_client(self, **ws_params)" in source
+    # The client itself closes no connection that it has not opened.
     assert "self.ws is not None and self.ws.open" in source
     assert received.index("self.sequence = seq") < received.index("self._discord_parsers[event]")
+    assert received.index("self.session_id = data") < received.index("self._discord_parsers[event]")
     assert "self.gateway = yarl.URL(data['resume_gateway_url'])" in received
     assert inspect.signature(DiscordWebSocket.close).parameters["code"].default == 4000
     assert ReconnectWebSocket(None, resume=False).resume is False
     assert isinstance(DiscordWebSocket.DEFAULT_GATEWAY, yarl.URL)
-    assert "self.parsers: Dict[str, Callable[[Any], None]]" in parsers
+    assert "self.parsers: Dict[str, Callable[[Any], None]]" in state
+    assert "self.dispatch: Callable[..., Any] = dispatch" in state
     assert list(inspect.signature(discord.state.ConnectionState.create_message).parameters) == [
         "self",
         "channel",
@@ -57,18 +61,26 @@ def test_only_the_series_whose_internals_were_read_can_be_installed() -> None:
     assert not any(allowed.contains(one, prereleases=True) for one in ("2.7.0", "2.8.0a1", "2.8.0"))
 
 
-def test_the_librarys_connection_is_led_in_one_file() -> None:
+INTERNALS = {
+    "gateway": r"discord\.(gateway|state)\b|\b_connection\b|(?<!self)\._state\b|DiscordWebSocket",
+    "REST": r"discord\.http\b|\.http\b|\bRoute\b|HTTPClient",
+}
+
+
+@pytest.mark.parametrize(
+    ("internals", "file"), [("gateway", "gateway/connection.py"), ("REST", "rest.py")]
+)
+def test_the_librarys_internals_are_used_in_one_file(internals: str, file: str) -> None:
     folder = Path(inspect.getfile(DiscordPlatform)).parent
-    internals = re.compile(r"discord\.gateway\b|\._connection\.|DiscordWebSocket")
 
-    found = [one.name for one in folder.glob("*.py") if internals.search(own(one.read_text()))]
+    found = [
+        str(one.relative_to(folder))
+        for one in folder.rglob("*.py")
+        # Without the names of our own modules.
+        if re.search(INTERNALS[internals], one.read_text().replace("adapters.discord", ""))
+    ]
 
-    assert found == ["connection.py"]
-
-
-def own(source: str) -> str:
-    """Return a file's text without the names of our own modules."""
-    return source.replace("adapters.discord", "")
+    assert found == [file]
 
 
 @pytest.mark.parametrize(
@@ -107,4 +119,4 @@ def test_where_the_operator_names_a_gateway_the_token_goes_there_alone() -> None
 async def test_a_client_has_a_parser_for_each_event_that_somebody_waits_for() -> None:
     client = discord.Client(intents=discord.Intents.none())
 
-    assert {"READY", "RESUMED", *OURS} <= set(client._connection.parsers)
+    assert {"READY", "RESUMED", *HANDLED} <= set(client._connection.parsers)

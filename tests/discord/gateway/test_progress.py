@@ -1,98 +1,98 @@
-"""What was heard of the gateway is told again until it is dealt with."""
+"""Events of the gateway count until they are handled."""
 
 from __future__ import annotations
 
 import tracemalloc
 
-from adapters.discord.gateway.progress import Progress, held
+from adapters.discord.gateway.progress import Progress
 
 
-def test_a_journal_waits_for_the_first_event_that_is_not_dealt_with() -> None:
-    journal = Progress()
-    releases = []
+def test_progress_waits_for_the_first_event_that_is_held() -> None:
+    progress, releases = Progress(), []
     for seq in (2, 3, 5):
-        with journal.heard(seq, 10 * seq) as release:
-            releases.append(held())
-        release()
+        with progress.handling(seq, 10 * seq) as event:
+            releases.append(event.hold())
 
     releases[1]()
-    between = journal.dealt_with(7), journal.newest
+    between = progress.handled(7), progress.newest
     releases[0]()
 
     assert between == (1, 0)
-    assert (journal.dealt_with(7), journal.newest) == (4, 30)
+    assert (progress.handled(7), progress.newest) == (4, 30)
 
 
-def test_a_journal_hears_of_no_message_before_a_new_sessions_beginning_is_dealt_with() -> None:
-    journal = Progress()
-    with journal.heard(40, 400) as release:
-        pending = held()
-    release()
+def test_an_event_is_held_while_it_is_handled() -> None:
+    progress = Progress()
 
-    journal.new_session()
-    with journal.heard(1) as begun:
+    with progress.handling(2, 20):
+        during = progress.handled(2), progress.newest
+
+    assert during == (1, 0)
+    assert (progress.handled(2), progress.newest) == (2, 20)
+
+
+def test_no_message_counts_before_the_beginning_of_a_new_session_is_handled() -> None:
+    progress = Progress()
+    with progress.handling(40, 400) as event:
+        release_former = event.hold()
+
+    progress.new_session()
+    with progress.handling(1) as event:
+        release_beginning = event.hold()
+    with progress.handling(2, 500):
         pass
-    with journal.heard(2, 500) as done:
-        pass
-    done()
-    pending()
-    between = journal.dealt_with(2), journal.newest
-    begun()
+    release_former()
+    between = progress.handled(2), progress.newest
+    release_beginning()
 
     assert between == (0, 0)
-    assert (journal.dealt_with(2), journal.newest) == (2, 500)
+    assert (progress.handled(2), progress.newest) == (2, 500)
 
 
-def test_a_journal_does_not_grow_while_one_event_waits() -> None:
-    journal = Progress()
-    with journal.heard(1, 10) as release:
-        pending = held()
-    release()
+def test_progress_does_not_grow_while_one_event_is_held() -> None:
+    progress = Progress()
+    with progress.handling(1, 10) as event:
+        release = event.hold()
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
 
     for seq in range(2, 10_000):
-        with journal.heard(seq, 10 * seq) as done:
+        with progress.handling(seq, 10 * seq):
             pass
-        done()
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    between = journal.dealt_with(9_999), journal.newest
-    pending()
+    between = progress.handled(9_999), progress.newest
+    release()
 
     assert grown < 100_000
     assert between == (0, 0)
-    assert (journal.dealt_with(9_999), journal.newest) == (9_999, 99_990)
+    assert (progress.handled(9_999), progress.newest) == (9_999, 99_990)
 
 
-def test_a_journal_forgets_no_message_for_what_is_none_or_is_older() -> None:
-    journal = Progress()
-    with journal.heard(1) as release:
-        pending = held()
-    release()
+def test_an_older_message_or_another_event_does_not_take_progress_back() -> None:
+    progress = Progress()
+    with progress.handling(1) as event:
+        release = event.hold()
     for seq, message in ((2, 500), (3, 300), (4, 0)):
-        with journal.heard(seq, message) as done:
+        with progress.handling(seq, message):
             pass
-        done()
-
-    pending()
-    between = journal.newest
-    with journal.heard(5, 400) as done:
-        pass
-    done()
-
-    assert (between, journal.newest) == (500, 500)
-
-
-def test_an_event_is_released_once_however_often_it_is_told() -> None:
-    journal = Progress()
-    with journal.heard(2) as release:
-        first, second = held(), held()
 
     release()
-    first()
-    first()
+    between = progress.newest
+    with progress.handling(5, 400):
+        pass
 
-    assert journal.dealt_with(2) == 1
+    assert (between, progress.newest) == (500, 500)
+
+
+def test_a_hold_is_released_once_however_often_it_is_called() -> None:
+    progress = Progress()
+    with progress.handling(2) as event:
+        first, second = event.hold(), event.hold()
+
+    first()
+    first()
+    between = progress.handled(2)
     second()
-    assert journal.dealt_with(2) == 2
+
+    assert (between, progress.handled(2)) == (1, 2)

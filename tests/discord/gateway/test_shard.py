@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
+import math
 import tempfile
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import aiohttp
 import pytest
 
-from adapters.discord import connect
-from adapters.discord.gateway.connection import Session
+from adapters.discord.gateway.session import Session
 from adapters.discord.gateway.session_store import SavedSession
+from adapters.discord.gateway.shard import start_pause
 from adapters.discord.platform import Shards
+from adapters.discord.tuning import Tuning
+from bot.concurrency import Backoff
 from bot.domain import Turn
 from bot.errors import CannotStart
 from bot.store import Store
@@ -27,48 +32,44 @@ from bot.turns.queue import Limits, TurnQueue
 from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.emulators.model import ModelEmulator
-from tests.support.discord_platform import snowflake_of
+from tests.support.discord_platform import logged_in, snowflake_of
 from tests.support.discord_process import (
     FAST,
+    QUICK,
+    SLOW_STARTS,
     Hidden,
-    a_process,
-    hasten,
+    running_process,
     said,
     saved,
     until_heard,
     until_saved,
 )
-from tests.support.fakes import FakeIntake, NoLimits
+from tests.support.fakes import FakeIntake
 from tests.support.outage import Wire
 from tests.support.process import DiscordDm, DiscordMention, bot, discord_variables
 from tests.support.waiting import until
 
 
-@pytest.fixture(autouse=True)
-def haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    hasten(monkeypatch)
-
-
-def a_queue(store: Store, worker: str) -> TurnQueue:
+def make_queue(store: Store, worker: str) -> TurnQueue:
     limits = Limits(waiting_per_thread=9, waiting_per_person=9, waiting=9, running_per_person=9)
     return TurnQueue(
         store=store, worker=worker, limits=limits, lease_seconds=3.0, keep_seconds=60.0
     )
 
 
-def an_intake(store: Store, worker: str) -> Intake:
+def make_intake(store: Store, worker: str) -> Intake:
     history = History(store=store, keep_seconds=60.0)
-    return Intake(queue=a_queue(store, worker), history=history)
+    return Intake(queue=make_queue(store, worker), history=history)
 
 
 async def test_two_gateways_at_once_admit_each_turn_once(store: Store) -> None:
-    queue = a_queue(store, "w")
+    queue = make_queue(store, "w")
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
-        async with a_process(emulator, an_intake(store, "a"), store):
+        async with running_process(emulator, make_intake(store, "a"), store):
             await until_saved(store, 1)
-            async with a_process(emulator, an_intake(store, "b"), store):
+            async with running_process(emulator, make_intake(store, "b"), store):
                 await until(lambda: [one.connected for one in emulator.listeners] == [True, True])
 
                 for text in ("one", "two", "three"):
@@ -88,10 +89,10 @@ async def test_two_gateways_at_once_admit_each_turn_once(store: Store) -> None:
 
 async def test_two_processes_do_not_take_a_session_from_each_other_for_ever(store: Store) -> None:
     old, new = FakeIntake(), FakeIntake()
-    async with DiscordEmulator(gateway=FAST) as emulator, a_process(emulator, old, store):
+    async with DiscordEmulator(gateway=FAST) as emulator, running_process(emulator, old, store):
         ada = emulator.user("Ada")
         await until_saved(store, 1)
-        async with a_process(emulator, new, store):
+        async with running_process(emulator, new, store):
             await until(lambda: [one.connected for one in emulator.listeners] == [True, True])
             await emulator.disconnect()
             await until(lambda: [one.resumes for one in emulator.listeners] == [2, 1])
@@ -111,12 +112,12 @@ async def test_two_processes_to_which_redis_tells_late_of_a_session_come_to_rest
     intakes = [FakeIntake(), FakeIntake()]
     async with DiscordEmulator(gateway=FAST) as emulator:
         ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
-        async with a_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeIntake(), store):
             await until_saved(store, 1)
         await hidden.hide()
         async with (
-            a_process(emulator, intakes[0], store),
-            a_process(emulator, intakes[1], store),
+            running_process(emulator, intakes[0], store),
+            running_process(emulator, intakes[1], store),
         ):
             await emulator.say(emulator.dm(ada), ada, "one")
             await hidden.back()
@@ -147,7 +148,7 @@ async def test_a_shard_that_ends_first_cuts_no_other_off(store: Store) -> None:
     rules = GatewayRules(shards=2, max_concurrency=2)
     async with DiscordEmulator(gateway=rules) as emulator:
         ada = emulator.user("Ada")
-        async with a_process(emulator, intake, store, shards=((0, 1), 2)):
+        async with running_process(emulator, intake, store, shards=((0, 1), 2)):
             await until(lambda: len(emulator.listeners) == 2)
             await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
             await until(lambda: intake.turns)
@@ -157,12 +158,12 @@ async def test_a_shard_that_ends_first_cuts_no_other_off(store: Store) -> None:
         assert not [one for one in connectors if not one.closed]
 
 
-def a_holder(store: Store, name: str) -> SavedSession:
+def make_saved_session(store: Store, name: str) -> SavedSession:
     return SavedSession(store=store, application="1", shard="all", holder=name)
 
 
 async def test_an_old_process_does_not_write_over_the_session_of_the_new_one(store: Store) -> None:
-    old, new = a_holder(store, "old"), a_holder(store, "new")
+    old, new = make_saved_session(store, "old"), make_saved_session(store, "new")
     session = Session("secret", 7, "ws://here")
     await old.save(session, intents=1, newest=100)
     await new.take(1)
@@ -180,7 +181,7 @@ async def test_an_old_process_does_not_write_over_the_session_of_the_new_one(sto
 async def test_a_process_that_has_heard_nothing_yet_forgets_not_how_far_the_bot_was_heard(
     store: Store,
 ) -> None:
-    one = a_holder(store, "one")
+    one = make_saved_session(store, "one")
     await one.save(Session("secret", 7, "ws://here"), intents=1, newest=100)
 
     await one.save(Session("secret", 8, "ws://here"), intents=1, newest=0)
@@ -191,11 +192,12 @@ async def test_a_process_that_has_heard_nothing_yet_forgets_not_how_far_the_bot_
 async def test_how_far_the_bot_was_heard_and_its_dms_expire_a_week_after_their_last_use(
     store: Store,
 ) -> None:
-    one, week = a_holder(store, "one"), 7 * 24 * 3600
+    one, week = make_saved_session(store, "one"), 7 * 24 * 3600
     heard, dms = store.key("gateway", "1", "heard"), store.key("gateway", "1", "dms")
 
     await one.heard(or_else=100)
-    await one.note_dms({1: 2})
+    one.note_dm(1, 2)
+    await one.save_dms()
     first = [await store.command("TTL", name) for name in (heard, dms)]
     await store.command("EXPIRE", heard, 60)
     await one.save(Session("secret", 7, "ws://here"), intents=1, newest=100)
@@ -205,10 +207,11 @@ async def test_how_far_the_bot_was_heard_and_its_dms_expire_a_week_after_their_l
 
 
 async def test_the_dms_that_were_used_last_are_kept(store: Store) -> None:
-    one = a_holder(store, "one")
+    one = make_saved_session(store, "one")
 
     for number in range(30):
-        await one.note_dms({number: 1000 - number})
+        one.note_dm(number, 1000 - number)
+        await one.save_dms()
 
     assert await one.dms() == list(range(20))
 
@@ -219,8 +222,8 @@ async def test_the_shards_of_two_processes_hear_everything_once(store: Store) ->
     async with DiscordEmulator(gateway=rules) as emulator:
         ada = emulator.user("Ada")
         async with (
-            a_process(emulator, intakes[0], store, shards=((0, 1), 4)),
-            a_process(emulator, intakes[1], store, shards=((2, 3), 4)),
+            running_process(emulator, intakes[0], store, shards=((0, 1), 4)),
+            running_process(emulator, intakes[1], store, shards=((2, 3), 4)),
         ):
             await until(lambda: len(emulator.listeners) == 4)
             await emulator.say(emulator.dm(ada), ada, "one")
@@ -239,7 +242,7 @@ async def test_each_shard_resumes_its_own_session(store: Store) -> None:
     rules = GatewayRules(shards=2, max_concurrency=2)
     async with DiscordEmulator(gateway=rules) as emulator:
         ada = emulator.user("Ada")
-        async with a_process(emulator, FakeIntake(), store, shards=((0, 1), 2)):
+        async with running_process(emulator, FakeIntake(), store, shards=((0, 1), 2)):
             await until(lambda: len(emulator.listeners) == 2)
             async with asyncio.timeout(60):
                 while len(await store.command("KEYS", store.key("gateway", "*", "session"))) < 2:
@@ -247,7 +250,7 @@ async def test_each_shard_resumes_its_own_session(store: Store) -> None:
         await emulator.say(emulator.dm(ada), ada, "one")
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
 
-        async with a_process(emulator, new, store, shards=((0, 1), 2)):
+        async with running_process(emulator, new, store, shards=((0, 1), 2)):
             await until(lambda: len(new.turns) > 1)
 
         assert sorted(new.texts) == ["one", "two"]
@@ -265,7 +268,7 @@ async def test_another_number_of_shards_catches_up(
     async with DiscordEmulator(clock=clock, gateway=rules) as emulator:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
-        async with a_process(emulator, old, store, shards=before):
+        async with running_process(emulator, old, store, shards=before):
             await emulator.say(dm, ada, "zero")
             await until(lambda: old.turns)
             async with asyncio.timeout(60):
@@ -275,7 +278,7 @@ async def test_another_number_of_shards_catches_up(
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
         clock.advance(3600)
 
-        async with a_process(emulator, new, store, shards=after):
+        async with running_process(emulator, new, store, shards=after):
             await until(lambda: {"one", "two"} <= {*new.texts})
             shards = after[1] if after else 1
             await until(lambda: len([one for one in emulator.listeners if one.connected]) == shards)
@@ -313,10 +316,11 @@ async def test_a_shard_that_is_new_goes_on_where_the_slowest_other_was(store: St
 
 
 async def test_shards_that_may_not_begin_at_once_begin_one_after_the_other(store: Store) -> None:
-    rules = GatewayRules(shards=2, max_concurrency=1, identify_seconds=5.0)
+    rules = GatewayRules(shards=2, max_concurrency=1, identify_seconds=0.5)
+    tuning = replace(QUICK, start_spacing=0.6)
     async with (
         DiscordEmulator(gateway=rules) as emulator,
-        a_process(emulator, FakeIntake(), store, shards=((0, 1), 2)),
+        running_process(emulator, FakeIntake(), store, shards=((0, 1), 2), tuning=tuning),
     ):
         await until(lambda: len(emulator.listeners) == 2)
 
@@ -334,110 +338,116 @@ async def test_shards_that_discord_refuses_are_told_by_the_name_of_their_setting
 ) -> None:
     async with (
         DiscordEmulator(gateway=rules) as emulator,
-        connect(
-            token=emulator.token,
-            api_url=emulator.api_url,
-            gateway_url=emulator.gateway_url,
-            threads=True,
-            budgets=NoLimits(),
-        ) as platform,
+        logged_in(emulator) as platform,
     ):
         with pytest.raises(CannotStart, match=sentence):
             await platform.listen(FakeIntake(), store=store, shards=shards)
 
 
+class NotedBackoff(Backoff):
+    """Makes no pause, and notes after how many losses one was asked for."""
+
+    noted: ClassVar[list[int]] = []
+
+    def pause(self, failures: int) -> float:
+        self.noted.append(failures)
+        return 0.0
+
+
 async def test_a_gateway_that_cannot_be_reached_is_tried_after_longer_and_longer_pauses(
-    store: Store, caplog: pytest.LogCaptureFixture
+    store: Store,
 ) -> None:
-    clock = asyncio.get_running_loop().time
+    NotedBackoff.noted.clear()
+    tuning = replace(QUICK, reconnect=NotedBackoff(1.0, 1.0))
     async with DiscordEmulator() as emulator:
         emulator.refuse_connections()
-        began = clock()
 
         async def let_in() -> None:
-            await until(lambda: caplog.text.count("the gateway cannot be reached") >= 3)
+            await until(lambda: len(NotedBackoff.noted) > 2)
             emulator.accept_connections()
 
         opening = asyncio.create_task(let_in())
-        async with a_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeIntake(), store, tuning=tuning):
             await opening
 
-        # At once, at once again, and then after half a second at least.
-        assert clock() - began > 0.45
+    # The first that is lost is opened again at once.
+    assert NotedBackoff.noted[:3] == [1, 2, 3]
 
 
 async def test_a_gateway_that_takes_a_connection_and_says_nothing_is_given_up_in_time(
-    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("adapters.discord.gateway.connection._OPENING", 0.2)
+    tuning = replace(QUICK, open_within=0.5, reconnect=Backoff(0.01, 0.01))
     async with DiscordEmulator() as emulator, Wire(emulator.gateway_url) as wire:
         wire.hold()
 
         async def mend() -> None:
-            await until(lambda: "the gateway cannot be reached" in caplog.text)
-            monkeypatch.setattr("adapters.discord.gateway.connection._OPENING", 60.0)
+            await until(lambda: caplog.records)
             await wire.mend()
 
         mending = asyncio.create_task(mend())
-        async with a_process(emulator, FakeIntake(), store, gateway_url=wire.url):
+        async with running_process(
+            emulator, FakeIntake(), store, gateway_url=wire.url, tuning=tuning
+        ):
             await mending
 
         assert emulator.sessions == 1
 
 
-async def test_no_pause_before_another_session_is_without_end(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("adapters.discord.gateway.shard._START_PAUSE", (3600.0, 3600.0))
-    monkeypatch.setattr("adapters.discord.gateway.shard._LONGEST_START_PAUSE", 0.01)
+async def test_no_pause_before_another_session_is_without_end(store: Store) -> None:
+    tuning = replace(QUICK, start_pause=(3600.0, 3600.0), longest_start_pause=0.01)
     async with (
         DiscordEmulator(gateway=FAST) as emulator,
-        a_process(emulator, FakeIntake(), store),
+        running_process(emulator, FakeIntake(), store, tuning=tuning),
     ):
         await emulator.invalidate()
 
         await until(lambda: len(emulator.listeners) == 2)
 
 
+def test_sessions_that_discord_ends_begin_anew_after_longer_and_longer_pauses() -> None:
+    tuning = Tuning(start_pause=(1.0, 1.0))
+
+    pauses = [start_pause(starts, tuning) for starts in range(9)]
+
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 90.0, 90.0]
+    assert all(1 <= start_pause(0, Tuning()) <= 5 for _ in range(100))
+
+
 def has_begun(emulator: DiscordEmulator, sessions: int) -> bool:
     return len(emulator.listeners) == sessions
 
 
-@pytest.mark.parametrize(("calm", "shortest", "longest"), [(600.0, 1.2, 60.0), (0.0, 0.35, 2.5)])
-async def test_sessions_that_discord_ends_begin_anew_after_longer_and_longer_pauses(
-    store: Store, monkeypatch: pytest.MonkeyPatch, calm: float, shortest: float, longest: float
-) -> None:
-    monkeypatch.setattr("adapters.discord.gateway.shard._START_PAUSE", (0.1, 0.1))
-    monkeypatch.setattr("adapters.discord.gateway.shard._CALM", calm)
-    monkeypatch.setattr("adapters.discord.gateway.shard._STEADY", -1.0)
-    clock = asyncio.get_running_loop().time
+async def test_sessions_that_began_long_ago_lengthen_no_pause(store: Store) -> None:
+    # With all of them counted, the last pause would take days.
+    tuning = replace(
+        QUICK,
+        start_pause=(0.01, 0.01),
+        longest_start_pause=math.inf,
+        calm_after=0.0,
+        reconnect=Backoff(0.0, 0.0),
+    )
     async with (
         DiscordEmulator(gateway=FAST) as emulator,
-        a_process(emulator, FakeIntake(), store),
+        running_process(emulator, FakeIntake(), store, tuning=tuning),
     ):
-        began = clock()
-        for number in range(2, 6):
+        for number in range(2, 26):
             await emulator.invalidate()
             await until(partial(has_begun, emulator, number))
 
-        # Twice as long each time, or as long again where the one before is long ago.
-        assert shortest < clock() - began < longest
-
 
 async def test_a_session_that_could_not_begin_lets_the_next_one_wait_no_longer(
-    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("adapters.discord.gateway.shard._START_PAUSE", (3600.0, 3600.0))
-    monkeypatch.setattr("adapters.discord.gateway.shard._LONGEST_START_PAUSE", 3600.0)
     async with DiscordEmulator() as emulator:
         emulator.refuse_connections()
 
         async def let_in() -> None:
-            await until(lambda: "the gateway cannot be reached" in caplog.text)
+            await until(lambda: caplog.records)
             emulator.accept_connections()
 
         opening = asyncio.create_task(let_in())
-        async with a_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeIntake(), store, tuning=SLOW_STARTS):
             await opening
 
         assert emulator.sessions == 1
@@ -450,9 +460,9 @@ async def test_a_bot_that_may_begin_no_more_sessions_waits_and_keeps_its_token(
     rules = GatewayRules(session_starts=1, identify_seconds=0.0)
     async with DiscordEmulator(clock=clock, gateway=rules) as emulator:
         token = emulator.token
-        async with a_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeIntake(), store):
             await emulator.invalidate()
-            await until(lambda: "begin no session" in caplog.text)
+            await until(lambda: any(one.levelno == logging.ERROR for one in caplog.records))
 
         assert (emulator.token, emulator.sessions) == (token, 1)
 
@@ -514,9 +524,10 @@ async def test_processes_with_ranges_of_shards_hear_everything_once() -> None:
 async def test_a_record_of_the_gateway_that_cannot_be_read_counts_as_none(
     store: Store, wrong: str
 ) -> None:
-    holder = a_holder(store, "new")
+    holder = make_saved_session(store, "new")
     await holder.save(Session("secret", 7, "ws://here"), intents=1, newest=300)
-    await holder.note_dms({5: 6})
+    holder.note_dm(5, 6)
+    await holder.save_dms()
     (session,) = await store.command("KEYS", store.key("gateway", "*", "session"))
     await store.command("HSET", session, "seq", wrong)
     await store.command("HSET", session.replace("all:session", "heard"), "all", wrong)
@@ -529,7 +540,7 @@ async def test_a_record_of_the_gateway_that_cannot_be_read_counts_as_none(
 
 
 async def test_a_session_whose_id_is_far_too_long_counts_as_none(store: Store) -> None:
-    holder = a_holder(store, "new")
+    holder = make_saved_session(store, "new")
     await holder.save(Session("x" * 5000, 7, "ws://here"), intents=1, newest=300)
 
     assert await holder.take(1) is None
@@ -537,7 +548,7 @@ async def test_a_session_whose_id_is_far_too_long_counts_as_none(store: Store) -
 
 @pytest.mark.parametrize("days_ahead", [2, 50_000])
 async def test_a_message_of_the_future_was_not_heard(store: Store, days_ahead: int) -> None:
-    holder, now = a_holder(store, "new"), snowflake_of(time.time())
+    holder, now = make_saved_session(store, "new"), snowflake_of(time.time())
     ahead = snowflake_of(time.time() + days_ahead * 86400)
     await holder.save(Session("secret", 7, "ws://here"), intents=1, newest=ahead)
 
@@ -546,7 +557,7 @@ async def test_a_message_of_the_future_was_not_heard(store: Store, days_ahead: i
 
 
 async def test_records_of_the_gateway_of_another_type_count_as_none(store: Store) -> None:
-    holder, session = a_holder(store, "new"), Session("secret", 7, "ws://here")
+    holder, session = make_saved_session(store, "new"), Session("secret", 7, "ws://here")
     await holder.save(session, intents=1, newest=300)
     (name,) = await store.command("KEYS", store.key("gateway", "*", "session"))
     for key in (name, name.replace("all:session", "heard"), name.replace("all:session", "dms")):

@@ -11,8 +11,9 @@ from dataclasses import replace
 import pytest
 
 from adapters.discord import DiscordPlatform
-from adapters.discord.address import CommandPlace
-from bot.domain import Place, Shown, Turn
+from adapters.discord.address import CommandAddress
+from adapters.discord.tuning import Tuning
+from bot.domain import Place, Purpose, Shown, Turn
 from bot.errors import (
     MessageGone,
     PlaceGone,
@@ -95,8 +96,8 @@ async def pressed(
 def aged(turn: Turn, minutes: float) -> Turn:
     """Return the turn as if it was asked so long ago; in the emulator its token still lives."""
     asked_at = snowflake_of(time.time() - 60 * minutes)
-    place = CommandPlace(int(str(turn.place["channel"])), asked_at, str(turn.place["token"]))
-    return turn_at(place.written(), turn_id=turn.id)
+    place = CommandAddress(int(str(turn.place["channel"])), asked_at, str(turn.place["token"]))
+    return turn_at(place.to_json(), turn_id=turn.id)
 
 
 def texts(emulator: DiscordEmulator) -> list[str]:
@@ -358,7 +359,7 @@ async def test_a_finished_page_of_another_command_is_left_alone() -> None:
         emulator.clock.advance(600)
         first = replace(first, asked_at=time.time() - 600)
 
-        async with platform.surface(first, again=True) as surface:
+        async with platform.surface(first, Purpose.RESUME) as surface:
             found = await surface.post(page("It is so", number=1, last=True))
 
         assert found == left
@@ -440,18 +441,21 @@ async def test_a_first_page_that_comes_before_the_acknowledgement_waits_for_it()
 
 
 async def test_a_command_that_was_acknowledged_too_late_is_answered_in_the_channel(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("adapters.discord.reply.webhook._DEFERRAL_PAUSES", (0.01, 0.01))
+    tuning = Tuning(deferral_pauses=(0.01, 0.01))
     intake = FakeIntake()
     intake.open.clear()
-    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+    async with (
+        DiscordEmulator() as emulator,
+        listening(emulator, intake, tuning=tuning) as platform,
+    ):
         ada = emulator.user("Ada")
         asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
         await until(lambda: intake.turns)
         emulator.clock.advance(3.5)
         intake.open.set()
-        await until(lambda: "did not take an answer" in caplog.text)
+        await until(lambda: caplog.records)
 
         async with platform.surface(intake.turns[0]) as surface:
             await surface.post(page("Because", final=True))
@@ -463,18 +467,20 @@ async def test_a_command_that_was_acknowledged_too_late_is_answered_in_the_chann
 
 
 async def test_a_command_that_is_never_acknowledged_is_answered_in_the_channel() -> None:
-    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
-        place = CommandPlace(int(emulator.channel_id), snowflake_of(time.time()), "unknown")
+    tuning = Tuning(deferral_pauses=())
+    async with DiscordEmulator() as emulator, logged_in(emulator, tuning=tuning) as platform:
+        place = CommandAddress(int(emulator.channel_id), snowflake_of(time.time()), "unknown")
 
-        async with platform.surface(turn_at(place.written())) as surface:
+        async with platform.surface(turn_at(place.to_json())) as surface:
             shown = await surface.post(page("Because", final=True))
 
         assert [one.id for one in emulator.screen(emulator.channel_id)] == [shown]
 
 
 async def test_a_command_without_channel_and_response_has_no_place() -> None:
-    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
-        place = CommandPlace(1, snowflake_of(time.time()), "unknown")
-        async with platform.surface(turn_at(place.written())) as surface:
+    tuning = Tuning(deferral_pauses=())
+    async with DiscordEmulator() as emulator, logged_in(emulator, tuning=tuning) as platform:
+        place = CommandAddress(1, snowflake_of(time.time()), "unknown")
+        async with platform.surface(turn_at(place.to_json())) as surface:
             with pytest.raises(PlaceGone):
                 await surface.post(page("Because", number=1, final=True))

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from adapters.discord.tuning import Tuning
 from bot.domain import Person, ThreadKey
 from bot.errors import (
     HasEnded,
@@ -80,7 +81,8 @@ async def test_ask_that_is_not_admitted_gets_an_apology_for_the_asker_alone(
 async def test_ask_does_not_wait_longer_for_the_store_than_discord_waits_for_us() -> None:
     intake = FakeIntake()
     intake.open.clear()
-    async with DiscordEmulator() as emulator, listening(emulator, intake):
+    tuning = Tuning(answer_within=0.05)
+    async with DiscordEmulator() as emulator, listening(emulator, intake, tuning=tuning):
         asked = await emulator.slash(
             emulator.channel_id, emulator.user("Ada"), "ask", prompt="why?"
         )
@@ -266,3 +268,7 @@ async def test_a_command_in_a_place_that_the_library_does_not_know_is_declined()
         told = emulator.original(asked)
         assert told is not None
         assert told.ephemeral
+
+
+def test_an_interaction_is_answered_before_discord_gives_it_up() -> None:
+    assert Tuning().answer_within < 3

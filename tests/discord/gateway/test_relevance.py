@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import listening
 from tests.support.discord_process import (
-    a_process,
     after_a_session,
-    hasten,
     our_thread,
+    running_process,
     until_saved,
 )
 from tests.support.fakes import FakeIntake
@@ -66,10 +63,7 @@ async def test_a_role_that_was_made_while_we_listen_is_ours() -> None:
         assert not [one for one in emulator.requests if one.path.endswith("/roles")]
 
 
-async def test_after_a_resume_the_roles_of_a_server_are_asked_for_once(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hasten(monkeypatch)
+async def test_after_a_resume_the_roles_of_a_server_are_asked_for_once(store: Store) -> None:
     new = FakeIntake()
     async with DiscordEmulator() as emulator:
         ada, own, other = (
@@ -77,10 +71,10 @@ async def test_after_a_resume_the_roles_of_a_server_are_asked_for_once(
             emulator.role("parley", own=True),
             emulator.role("x"),
         )
-        async with a_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeIntake(), store):
             await until_saved(store, 1)
 
-        async with a_process(emulator, new, store):
+        async with running_process(emulator, new, store):
             for text in (f"<@&{other}> one", f"<@&{own}> two", f"<@&{other}> three"):
                 await emulator.say(emulator.channel_id, ada, text)
             await emulator.say(emulator.channel_id, ada, f"<@&{own}> four")
@@ -92,17 +86,16 @@ async def test_after_a_resume_the_roles_of_a_server_are_asked_for_once(
 
 
 async def test_a_question_to_the_role_waits_in_order_until_discord_tells_of_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store,
 ) -> None:
-    hasten(monkeypatch)
     new = FakeIntake()
     async with DiscordEmulator() as emulator:
         ada, own = emulator.user("Ada"), emulator.role("parley", own=True)
-        async with a_process(emulator, FakeIntake(), store):
+        async with running_process(emulator, FakeIntake(), store):
             await until_saved(store, 1)
         failing = emulator.fail("GET /guilds/.*/roles", status=503, times=1000)
 
-        async with a_process(emulator, new, store):
+        async with running_process(emulator, new, store):
             await emulator.say(emulator.channel_id, ada, f"<@&{own}> one")
             await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} two")
             await emulator.say(emulator.dm(ada), ada, "elsewhere")
@@ -114,17 +107,14 @@ async def test_a_question_to_the_role_waits_in_order_until_discord_tells_of_it(
         assert (early, new.texts) == (["elsewhere"], ["elsewhere", "one", "two"])
 
 
-async def test_a_question_to_the_role_that_was_missed_is_found(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hasten(monkeypatch)
+async def test_a_question_to_the_role_that_was_missed_is_found(store: Store) -> None:
     new = FakeIntake()
     async with after_a_session(store) as (emulator, ada):
         own, other = emulator.role("parley", own=True), emulator.role("x")
         await emulator.say(emulator.channel_id, ada, f"<@&{other}> one")
         await emulator.say(emulator.channel_id, ada, f"<@&{own}> two")
 
-        async with a_process(emulator, new, store):
+        async with running_process(emulator, new, store):
             await until(lambda: new.turns)
 
         assert new.texts == ["two"]

@@ -1,0 +1,149 @@
+"""The command /ask and the buttons."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+
+import discord
+from discord import app_commands
+
+from adapters.discord.errors import translated
+from adapters.discord.gateway import events
+from adapters.discord.reply.message import REGENERATE, REGENERATE_LABEL, STOP
+from bot.errors import HasEnded, Refused, StoreUnavailable, SurfaceError
+from bot.turns.intake import Intake
+
+_log = logging.getLogger(__name__)
+
+_Refusal = Refused | StoreUnavailable
+
+HELP = "Ask me something: write your question after my name."
+_DECLINED = (
+    "I do not know this command or button, perhaps it is from another version of me. "
+    "Mention me with your question instead, or use /ask."
+)
+
+
+def make_commands(client: discord.Client) -> app_commands.CommandTree:
+    """Return the command /ask for `sync`; the client must not receive interactions itself."""
+    tree = app_commands.CommandTree(client)
+
+    @tree.command(name="ask", description="Ask me something")
+    @app_commands.describe(prompt="Your question")
+    @app_commands.allowed_contexts(guilds=True, dms=True)
+    async def ask(_: discord.Interaction, prompt: str) -> None:
+        """Never called; `Interactions` answers the command."""
+
+    return tree
+
+
+class Interactions:
+    """Answers commands and presses of any process, and declines those of other versions.
+
+    `answer_within` are the seconds that the intake may take.
+    """
+
+    def __init__(self, intake: Intake, *, answer_within: float) -> None:
+        self._intake = intake
+        self._answer_within = answer_within
+
+    async def answer(self, interaction: discord.Interaction) -> None:
+        """Answer an interaction; raises SurfaceError."""
+        match interaction.type.name, interaction.data:
+            case "application_command", {"name": "ask", "options": [{"value": str(prompt)}]} if (
+                interaction.channel_id
+            ):
+                await self._ask(interaction, prompt.strip())
+            case "component", {"custom_id": str(name)} if name.startswith(STOP):
+                await self._stop(interaction, name.removeprefix(STOP))
+            case "component", {"custom_id": str(name)} if name.startswith(REGENERATE):
+                await self._regenerate(interaction, name.removeprefix(REGENERATE))
+            case _:
+                await _decline(interaction)
+
+    async def _ask(self, interaction: discord.Interaction, prompt: str) -> None:
+        if not prompt:
+            await _tell(interaction, HELP)
+            return
+        refusal = await self._refusal(self._intake.admit(events.command_turn(interaction, prompt)))
+        if refusal:
+            await _tell(interaction, refusal.apology)
+            return
+        async with translated():
+            await interaction.response.defer(thinking=True)
+
+    async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
+        refusal = await self._refusal(self._stop_turn(turn_id))
+        if isinstance(refusal, HasEnded) and await _offer_regenerate(interaction, turn_id):
+            async with translated():
+                await interaction.followup.send(refusal.apology, ephemeral=True)
+        else:
+            await _acknowledge(interaction, refusal)
+
+    async def _stop_turn(self, turn_id: str) -> None:
+        if not await self._intake.stop(turn_id):
+            raise HasEnded
+
+    async def _regenerate(self, interaction: discord.Interaction, turn_id: str) -> None:
+        regenerating = self._intake.regenerate(
+            turn_id,
+            person_id=str(interaction.user.id),
+            press_id=events.turn_id(interaction.id),
+            place=events.press_place(interaction),
+        )
+        await _acknowledge(interaction, await self._refusal(regenerating))
+
+    async def _refusal(self, asked: Awaitable[object]) -> _Refusal | None:
+        """Return the error if the intake refuses, or does not answer in time."""
+        try:
+            async with asyncio.timeout(self._answer_within):
+                await asked
+        except TimeoutError:
+            # It may be stored nevertheless: then the answer replaces the apology.
+            return StoreUnavailable("the store does not answer in time")
+        except (Refused, StoreUnavailable) as error:
+            return error
+        return None
+
+
+async def _decline(interaction: discord.Interaction) -> None:
+    """Answer what this version does not know, which would otherwise look like a failure."""
+    _log.info("Interaction %d of type %s declined", interaction.id, interaction.type)
+    if interaction.type is discord.InteractionType.autocomplete:
+        async with translated():
+            await interaction.response.autocomplete([])
+    else:
+        await _tell(interaction, _DECLINED)
+
+
+async def _acknowledge(interaction: discord.Interaction, refusal: _Refusal | None) -> None:
+    if refusal:
+        await _tell(interaction, refusal.apology)
+        return
+    async with translated():
+        await interaction.response.defer()
+
+
+async def _tell(interaction: discord.Interaction, text: str) -> None:
+    """Tell the person alone."""
+    async with translated():
+        await interaction.response.send_message(text, ephemeral=True)
+
+
+async def _offer_regenerate(interaction: discord.Interaction, turn_id: str) -> bool:
+    """Replace the Stop of a message whose final edit failed; False if that fails, too.
+
+    If the final edit is only in flight, it shows the same.
+    """
+    view = discord.ui.View(timeout=None)
+    view.add_item(discord.ui.Button(label=REGENERATE_LABEL, custom_id=REGENERATE + turn_id))
+    view.stop()  # the library need not wait for presses
+    try:
+        async with translated():
+            await interaction.response.edit_message(view=view)
+    except SurfaceError as error:
+        _log.info("Turn %s: its ended reply keeps the Stop button: %s", turn_id, error)
+        return False
+    return True

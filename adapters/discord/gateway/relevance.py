@@ -1,0 +1,144 @@
+"""Tells messages for the bot from those of others."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from enum import Enum, auto
+from typing import TypeVar
+
+import discord
+
+from adapters.discord.gateway.events import (
+    Channel,
+    answered_message,
+    is_by_a_person,
+    mentioned_roles,
+    mentions,
+)
+from adapters.discord.rest import fetch_channel, request
+
+_T = TypeVar("_T")
+
+
+class Relevance(Enum):
+    """Why a message is for the bot, or that it is not."""
+
+    NONE = auto()
+    UNKNOWN = auto()  # its channel, or the bot's role there, has to be looked up
+    DIRECT = auto()  # in a DM
+    MENTION = auto()  # of the bot or of its role
+    OWN_THREAD = auto()  # in a Discord thread that the bot opened
+    REPLY = auto()  # to a message of the bot, among other conversations
+
+
+class MessageFilter:
+    """Classifies messages.
+
+    A session that was resumed shows no servers: REST is asked once for each channel, and for the
+    bot's own role in each server. Discord makes that role when a bot is invited with permissions,
+    under the bot's name, and people mention it in place of the bot.
+    """
+
+    def __init__(self, client: discord.Client, *, remembered: int) -> None:
+        self._client = client
+        self._remembered = remembered
+        # What is asked of a channel, its kind and its owner, never changes.
+        self._channels: OrderedDict[int, Channel] = OrderedDict()
+        # By server; 0 if there is none. A role that is made later is known from the next session.
+        self._roles: OrderedDict[int, int] = OrderedDict()
+
+    @property
+    def own_id(self) -> int:
+        """The bot's id; the client has logged in."""
+        if self._client.user is None:
+            raise RuntimeError("events come after the login")
+        return self._client.user.id
+
+    def classify(self, message: discord.Message) -> Relevance:
+        """Return the relevance of a message as far as it is known."""
+        channel = self._known_channel(message)
+        if not is_by_a_person(message):
+            return Relevance.NONE
+        if isinstance(channel, discord.DMChannel):
+            return Relevance.DIRECT
+        reads_everything = self._client.intents.message_content
+        is_called = mentions(message, self.own_id) or self.mentions_role(message)
+        is_reply = answered_message(message, self.own_id) is not None
+        if isinstance(channel, discord.PartialMessageable):
+            may_be = is_called is not False or is_reply or reads_everything
+            return Relevance.UNKNOWN if may_be else Relevance.NONE
+        if is_called is None:
+            return Relevance.UNKNOWN
+        if is_called:
+            return Relevance.MENTION
+        if isinstance(channel, discord.Thread):
+            is_own = channel.owner_id == self.own_id and reads_everything
+            return Relevance.OWN_THREAD if is_own else Relevance.NONE
+        return Relevance.REPLY if is_reply else Relevance.NONE
+
+    async def resolve(self, message: discord.Message) -> tuple[Relevance, Channel | None]:
+        """Look up what is unknown; return the relevance and the channel; raises SurfaceError.
+
+        The channel is None if a message in it is not for the bot.
+        """
+        relevance = self.classify(message)
+        if relevance is Relevance.UNKNOWN:
+            await self._look_up_role(message)
+            await self._look_up_channel(message)
+            relevance = self.classify(message)
+        channel = self._known_channel(message)
+        if relevance is Relevance.UNKNOWN or not isinstance(channel, Channel):
+            return Relevance.NONE, None
+        return relevance, channel
+
+    def mentions_role(self, message: discord.Message) -> bool | None:
+        """Whether a message mentions the bot's own role; None until that is looked up."""
+        mentioned = mentioned_roles(message)
+        own = self._known_role(message) if mentioned else 0
+        return None if own is None else own > 0 and own in mentioned
+
+    def role(self, message: discord.Message) -> int:
+        """Return the id of the own role in the message's server, as far as it is known; else 0."""
+        return self._known_role(message) or 0
+
+    def _known_channel(self, message: discord.Message) -> object:
+        return self._channels.get(message.channel.id, message.channel)
+
+    def _known_role(self, message: discord.Message) -> int | None:
+        guild = message.guild
+        # The role of everybody has the server's id; it is missing until the server is shown.
+        if guild is not None and guild.get_role(guild.id):
+            return guild.self_role.id if guild.self_role else 0
+        server = _server_of(message)
+        return 0 if server is None else self._roles.get(server)
+
+    async def _look_up_role(self, message: discord.Message) -> None:
+        server = _server_of(message)
+        if self.mentions_role(message) is not None or server is None:
+            return
+        roles = await request(self._client, "GET", "/guilds/{guild_id}/roles", {"guild_id": server})
+        own = [role["id"] for role in roles if self._is_own(role.get("tags"))]
+        self._remember(self._roles, server, int(own[0]) if own else 0)
+
+    async def _look_up_channel(self, message: discord.Message) -> None:
+        channel = self._known_channel(message)
+        if isinstance(channel, discord.PartialMessageable):
+            found = await fetch_channel(self._client, channel.id)
+            if isinstance(found, Channel):
+                self._remember(self._channels, channel.id, found)
+
+    def _remember(self, known: OrderedDict[int, _T], key: int, value: _T) -> None:
+        known[key] = value
+        if len(known) > self._remembered:
+            known.popitem(last=False)
+
+    def _is_own(self, tags: object) -> bool:
+        return isinstance(tags, dict) and tags.get("bot_id") == str(self.own_id)
+
+
+def _server_of(message: discord.Message) -> int | None:
+    """Return the id of the server; None in a DM."""
+    if message.guild is not None:
+        return message.guild.id
+    channel = message.channel
+    return channel.guild_id if isinstance(channel, discord.PartialMessageable) else None

@@ -1,0 +1,79 @@
+"""Which session of the gateway a shard has, resumes next, and may save, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a RESUME needs; with the token, `id` lets anybody receive events in the bot's place.
+
+    `seq` numbers the last event that is not sent again. An empty `url` is the first address.
+    """
+
+    id: str = field(repr=False)
+    seq: int
+    url: str
+
+
+class Lookup(Enum):
+    """Whether the store has told if an earlier process left a session."""
+
+    NEEDED = auto()  # this process has had no session yet: the store is asked before each start
+    FAILED = auto()  # the store is asked until it answers
+    DONE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """A shard's sessions; each method returns the next state.
+
+    `session` is resumed next; without one another begins. `former` is the session of an earlier
+    process, which alone receives a DM that is new. It replaces `session` as soon as it is found.
+    """
+
+    lookup: Lookup = Lookup.NEEDED
+    session: Session | None = None
+    former: Session | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process has had no session yet, and the store has none, as far as known."""
+        return self.lookup is not Lookup.DONE and self.session is None
+
+    @property
+    def may_be_saved(self) -> bool:
+        """Whether `session` may replace the one in the store."""
+        return self.former is None and self.lookup is not Lookup.FAILED
+
+    def found(self, former: Session | None) -> SessionState:
+        """Take the answer of the store."""
+        needed = former is None and self.session is None
+        return replace(self, lookup=Lookup.NEEDED if needed else Lookup.DONE, former=former)
+
+    def not_found(self) -> SessionState:
+        """Note that the store is unavailable."""
+        return replace(self, lookup=Lookup.FAILED)
+
+    def begun(self, session: Session | None) -> SessionState:
+        """Note that a session has begun."""
+        needed = self.lookup is Lookup.NEEDED
+        return replace(self, lookup=Lookup.DONE if needed else self.lookup, session=session)
+
+    def switched(self) -> SessionState:
+        """Go on with the former session."""
+        return SessionState(Lookup.DONE, session=self.former)
+
+    def disconnected(self, session: Session | None) -> SessionState:
+        """Note how far a connection got that is over; None if it had no session."""
+        return replace(self, session=session or self.session)
+
+    def ended(self) -> SessionState:
+        """Note that the session cannot be resumed."""
+        return replace(self, session=None)
+
+    def at_first_address(self) -> SessionState:
+        """Resume at the first address: the session's own may be unreachable."""
+        return replace(self, session=self.session and replace(self.session, url=""))

@@ -17,6 +17,8 @@ from bot.store import Store
 # A process alone lets windows last a little longer: writes do not arrive as evenly as they leave.
 _ALONE_WINDOW = 1.05
 _MANY = 1000  # buckets to remember before idle ones are dropped
+# For which finals go before what is new; behind all of them it would wait for as long as they come.
+_YIELDS = 1.0  # seconds
 
 
 class _Kind(IntEnum):
@@ -40,7 +42,9 @@ class _Waiter:
 
     @property
     def rank(self) -> tuple[_Kind, float]:
-        """Finals first, then what is new, then the stalest."""
+        """Finals first, then what is new, which yields for a while only, then the stalest."""
+        if self.kind is _Kind.NEW:
+            return _Kind.FINAL, self.since + _YIELDS
         return self.kind, self.since
 
 

@@ -36,6 +36,8 @@ local ENDED = {done = true, stopped = true, failed = true, dead = true, dropped 
 local PRESS_MS = 3600000
 -- As many looks, and nothing helps.
 local LOOKS = 20
+-- No platform asks for a longer pause.
+local DAY_MS = 86400000
 -- About as long as an answer takes.
 local YIELD_US = 30000000
 -- Bytes that the record of a turn takes beside its texts, and the way from its message to the thread.
@@ -116,6 +118,11 @@ local function wake_waiting(person)
   if thread then make_ready(thread) end
 end
 
+-- Whether a token is somebody's, or this worker's if one is named.
+local function is_pending(platform, entry, ...)
+  return #redis.pcall('XPENDING', key('ready', platform), GROUP, entry, entry, 1, ...) > 0
+end
+
 local function spend(platform, entry)
   redis.pcall('XACK', key('ready', platform), GROUP, entry)
   redis.pcall('XDEL', key('ready', platform), entry)
@@ -193,12 +200,13 @@ local function waits_or_runs(id, turn)
 end
 
 -- How many turns of a person run. Nobody tells the end of one whose record is gone, or was changed by
--- another hand.
+-- another hand, or that its thread does not know any more.
 local function count_running(person)
   local running = key('running', person)
   for _, id in ipairs(redis.call('SMEMBERS', running)) do
     local turn = record(id)
-    if turn.state ~= 'running' or turn.person ~= person then redis.call('SREM', running, id) end
+    local runs = turn.state == 'running' and turn.person == person and waits_or_runs(id, turn)
+    if not runs then redis.call('SREM', running, id) end
   end
   return redis.call('SCARD', running)
 end
@@ -424,8 +432,8 @@ end
 -- when there is nothing for us. A token that was claimed from another worker brings the thread that was taken
 -- with it.
 function verbs.take(platform, entry, worker, person_cap)
-  local stream, held = key('ready', platform), key('held', platform)
-  if #redis.pcall('XPENDING', stream, GROUP, entry, entry, 1, worker) == 0 then return false end
+  local held = key('held', platform)
+  if not is_pending(platform, entry, worker) then return false end
 
   local thread, id, turn = redis.call('HGET', held, entry), nil, nil
   while not id do
@@ -461,11 +469,9 @@ end
 function verbs.renew(id, fence, worker)
   local turn = record(id)
   if not holds(turn, fence) then return 'lost' end
-  local stream = key('ready', platform_of(turn.thread))
-  if #redis.pcall('XPENDING', stream, GROUP, turn.entry, turn.entry, 1, worker) == 0 then
-    return 'lost'
-  end
-  redis.call('XCLAIM', stream, GROUP, worker, 0, turn.entry, 'JUSTID')
+  local platform = platform_of(turn.thread)
+  if not is_pending(platform, turn.entry, worker) then return 'lost' end
+  redis.call('XCLAIM', key('ready', platform), GROUP, worker, 0, turn.entry, 'JUSTID')
   return redis.call('HGET', key('turn', id), 'stop') or ''
 end
 
@@ -554,7 +560,7 @@ function verbs.back(id, fence, delay, counts)
   release(id, turn)
   if tonumber(delay) > 0 then
     local later = key('later', platform_of(turn.thread))
-    redis.call('ZADD', later, now_ms() + delay, turn.thread)
+    redis.call('ZADD', later, now_ms() + math.min(delay, DAY_MS), turn.thread)
     keep(later)
   else
     make_ready(turn.thread)
@@ -599,17 +605,31 @@ function verbs.mended(platform, id, claim)
   return redis.call('ZREM', mend, id)
 end
 
+-- A worker's name that another hand has deleted takes its tokens along: they stand in the stream, and
+-- nobody is given them again. The oldest of what was given are looked at; all others end.
+local function drop_lost_tokens(platform)
+  local stream = key('ready', platform)
+  for _, group in ipairs(redis.pcall('XINFO', 'GROUPS', stream)) do
+    local name, given = group[2], group[8]
+    local oldest = name == GROUP and redis.call('XRANGE', stream, '-', given, 'COUNT', 20) or {}
+    for _, token in ipairs(oldest) do
+      if not is_pending(platform, token[1]) then redis.call('XDEL', stream, token[1]) end
+    end
+  end
+end
+
 -- A stream that is lost takes its tokens along. The threads in line get others, and those that were
 -- taken stand in line again: their workers learn by it that they have lost them.
 local function replace_lost_tokens(platform)
   local line, stream, held = key('line', platform), key('ready', platform), key('held', platform)
   local taken = redis.call('HGETALL', held)
   for i = 1, #taken, 2 do
-    if #redis.pcall('XRANGE', stream, taken[i], taken[i]) == 0 then
-      redis.call('HDEL', held, taken[i])
+    if not is_pending(platform, taken[i]) then
+      spend(platform, taken[i])
       make_ready(taken[i + 1])
     end
   end
+  drop_lost_tokens(platform)
   local waiting = redis.call('ZCARD', line)
   local tokens = redis.call('XLEN', stream) - redis.call('HLEN', held)
   for _ = 1, math.min(waiting - tokens, waiting) do
@@ -628,16 +648,22 @@ function verbs.open(platform)
   return 1
 end
 
-function verbs.due(platform)
-  look_after_some()
-  replace_lost_tokens(platform)
+local function end_pauses(platform, from, to)
   local later = key('later', platform)
-  local threads = redis.call('ZRANGEBYSCORE', later, '-inf', now_ms(), 'LIMIT', 0, 100)
-  for _, thread in ipairs(threads) do
+  for _, thread in ipairs(redis.call('ZRANGEBYSCORE', later, from, to, 'LIMIT', 0, 100)) do
     redis.call('ZREM', later, thread)
     make_ready(thread)
   end
-  return #threads
+end
+
+function verbs.due(platform)
+  look_after_some()
+  replace_lost_tokens(platform)
+  local now = now_ms()
+  end_pauses(platform, '-inf', now)
+  -- Of another hand, or of a clock that was put right since.
+  end_pauses(platform, now + DAY_MS + 1, '+inf')
+  return 1
 end
 
 function verbs.stop(id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -429,6 +430,66 @@ async def test_a_thread_waits_for_no_turn_that_is_gone(store: Store) -> None:
 
     async with asyncio.timeout(10):
         assert (await take(queue)).turn.id == "console:2"
+
+
+@pytest.mark.parametrize("becomes_of_it", [("DEL",), ("LSET", 0, "another")])
+async def test_turns_that_their_threads_do_not_know_keep_their_person_from_nothing(
+    store: Store, becomes_of_it: tuple[str, ...]
+) -> None:
+    queue = a_queue(store, limits=replace(LIMITS, running_per_person=1))
+    await queue.admit(a_turn(1))
+    await take(queue)
+    verb, *words = becomes_of_it
+    await store.command(verb, store.key("mailbox", str(KEY)), *words)
+
+    await queue.admit(a_turn(2, thread="t2"))
+
+    async with asyncio.timeout(10):
+        assert (await take(queue)).turn.id == "console:2"
+
+
+@pytest.mark.parametrize("at", ["9e15", "inf", "1e300"])
+async def test_a_turn_is_tried_again_however_late_its_record_says(store: Store, at: str) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn())
+    await queue.back(await take(queue), delay_seconds=60, counts=True)
+    await store.command("ZADD", store.key("later", "console"), at, str(KEY))
+
+    await queue.reclaim(["console"], count=1)
+
+    async with asyncio.timeout(10):
+        assert (await take(queue)).tries == 2
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(60.0, 60.0), (1e300, 86400.0)])
+async def test_a_pause_is_kept_and_lasts_a_day_at_most(
+    store: Store, seconds: float, kept: float
+) -> None:
+    queue = a_queue(store)
+    await queue.admit(a_turn())
+    await queue.back(await take(queue), delay_seconds=seconds, counts=True)
+
+    await queue.reclaim(["console"], count=1)
+
+    ends = await store.command("ZSCORE", store.key("later", "console"), str(KEY))
+    assert float(ends) / 1000 - time.time() == pytest.approx(kept, abs=10)
+
+
+async def test_threads_go_on_whose_tokens_nobody_is_given_any_more(store: Store) -> None:
+    gone, turns = a_queue(store, "gone"), [a_turn(each, thread=f"t{each}") for each in (1, 2, 3)]
+    stream = store.key("ready", "console")
+    for turn in turns:
+        await gone.admit(turn)
+    await take(gone)  # the first one; the second one's token is read, the third one's is not
+    await ready(gone)
+
+    await store.command("XGROUP", "DELCONSUMER", stream, "workers", "gone")
+    async with running(a_worker(store, FakePlatform(), FakeModel(["Hi"]))):
+        for turn in turns:
+            await until_at_rest(store, turn.key)
+
+    assert all([await is_answered(store, turn) for turn in turns])
+    assert await store.command("XLEN", stream) == 0
 
 
 async def test_turns_that_are_gone_take_no_room_from_their_person(store: Store) -> None:

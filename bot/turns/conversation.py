@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import replace
 
-from bot.concurrency import prefetch
+from bot.concurrency import empty_stream, prefetch
 from bot.domain import Delta, Exchange, LeftOut, Page, Shown, Start
 from bot.errors import GivenUp, MessageGone, WriteRefused
 from bot.ports import Model, Surface
@@ -45,23 +51,19 @@ class Conversation:
         self._longest = longest
 
     async def answer(self, lease: Lease, opening: _Opening) -> None:
-        """Show the model's answer and end the turn."""
-        async with self._deltas(lease) as deltas, opening as surface:
-            reply = self._reply(lease, surface, self._left(lease))
-            await self._finish(lease, await reply.stream(deltas))
-
-    async def complete(self, lease: Lease, opening: _Opening) -> None:
-        """Show the whole text that an earlier attempt has saved and end the turn."""
-        async with opening as surface:
-            reply = self._reply(lease, surface, self._left(lease))
-            await self._finish(lease, await reply.end())
+        """Show the model's answer, or the whole text that an earlier attempt saved, and end."""
+        left = self._left(lease)
+        answer = nullcontext(empty_stream()) if left.outcome else self._deltas(lease)
+        # The model computes while the platform opens the surface.
+        async with answer as deltas, opening as surface:
+            await self._finish(lease, await self._reply(lease, surface, left).stream(deltas))
 
     async def give_up(self, lease: Lease, opening: _Opening) -> None:
         """Show an apology instead of further attempts and end the turn as dead."""
+        # A whole text that could not be shown in all its attempts is dropped.
+        left = replace(self._left(lease), outcome="")
         async with opening as surface:
-            # A whole text that could not be shown in all its attempts is dropped.
-            reply = self._reply(lease, surface, replace(self._left(lease), outcome=""))
-            await self._finish(lease, await reply.stream(_no_answer()))
+            await self._finish(lease, await self._reply(lease, surface, left).stream(_no_answer()))
 
     async def fail(self, lease: Lease) -> None:
         """End a turn as failed, with what is shown, if the platform takes no more. LeaseLost.
@@ -100,7 +102,7 @@ class Conversation:
 
     @asynccontextmanager
     async def _deltas(self, lease: Lease) -> AsyncIterator[AsyncGenerator[Delta]]:
-        """Ask the model at once: it computes while the platform opens the surface."""
+        """Ask the model at once, before the first delta is read."""
         turn = lease.turn
         prompt = compose(
             system=self._system_prompt,

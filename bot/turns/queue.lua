@@ -235,12 +235,6 @@ local function check_some_open()
   for _, id in ipairs(redis.call('ZRANDMEMBER', key('open'), 20)) do check_open(id) end
 end
 
-local function drop_ended(person)
-  for _, id in ipairs(redis.call('SMEMBERS', key('open', person))) do
-    if not is_queued(id, record(id)) then redis.call('SREM', key('open', person), id) end
-  end
-end
-
 -- A body is JSON that ends with the question. So the question can be removed and put back without decoding
 -- the rest: cjson rounds large numbers. `head` is what precedes it.
 local function with_question(head, text)
@@ -318,11 +312,15 @@ end
 
 -- '' if there is room for one more turn.
 local function refusal(person, person_limit, total_limit)
-  if redis.call('SCARD', key('open', person)) >= tonumber(person_limit) then drop_ended(person) end
+  local open = redis.call('SMEMBERS', key('open', person))
+  if #open >= tonumber(person_limit) then
+    for _, id in ipairs(open) do
+      if not is_queued(id, record(id)) then redis.call('SREM', key('open', person), id) end
+    end
+  end
   if redis.call('ZCARD', key('open')) >= tonumber(total_limit) then check_some_open() end
   if redis.call('SCARD', key('open', person)) >= tonumber(person_limit) then return 'person' end
-  if redis.call('ZCARD', key('open')) >= tonumber(total_limit) then return 'full' end
-  return ''
+  return redis.call('ZCARD', key('open')) >= tonumber(total_limit) and 'full' or ''
 end
 
 local function enqueue(id, thread, person)
@@ -368,9 +366,7 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
   return 'admitted'
 end
 
-function verbs.check_room(person, person_limit, total_limit)
-  return refusal(person, person_limit, total_limit)
-end
+verbs.check_room = refusal
 
 -- What the turn has shown, and its exchange in the history, stay until there is a new answer. A turn without
 -- an exchange is the last one as long as none has followed it (`after`). `place` is added to the turn's place;

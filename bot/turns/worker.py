@@ -214,9 +214,9 @@ class Worker:
             await self._release(lease.taken)
 
     async def _attempt(self, lease: Lease) -> None:
-        attempts, is_whole = lease.taken.attempts, bool(lease.shown.outcome)
+        attempts = lease.taken.attempts
         # A whole answer gets as many attempts again before an apology is written below it.
-        limit = self._policy.max_attempts * (2 if is_whole else 1)
+        limit = self._policy.max_attempts * (2 if lease.shown.outcome else 1)
         if attempts > limit + self._policy.max_attempts:
             # Not even the apology got through: a repair posts it later.
             await self._conversation.abandon(lease)
@@ -225,8 +225,6 @@ class Worker:
         opening = self._platforms[turn.key.platform].surface(turn, lease.taken.purpose)
         if attempts > limit:
             await self._conversation.give_up(lease, opening)
-        elif is_whole:
-            await self._conversation.complete(lease, opening)
         else:
             await self._conversation.answer(lease, opening)
 

@@ -10,8 +10,8 @@ from bot.domain import Exchange, Message, Person, Turn
 from bot.text.graphemes import cut_before
 
 _NAME_LENGTH = 40  # characters
-# Characters that look like a colon: Unicode's confusables.txt (17.0), and colons of other scripts. In
-# words of their own scripts the last two are letters.
+# Characters that look like a colon: Unicode's confusables.txt (17.0), and colons of other scripts.
+# In words of their own scripts the last two are letters.
 _COLONS = re.compile(
     r"[:\u02d0\u02f8\u0589\u05c3\u0703\u0704\u1361\u1365\u1366\u16ec\u1803\u1804\u1809\u205a"
     r"\u2236\u2237\u2982\u2a74\ua4fd\ua789\ufe13\ufe30\ufe55\uff1a]"

@@ -53,6 +53,8 @@ local STORED = {
 local ATTEMPTS, POSITION, MORE = 'tries', 'place', 'rest'
 local MAX_PROGRESS, PREVIOUS_ANSWER = 'furthest', 'former'
 local LATE_WRITES, REPAIR_ATTEMPTS = 'late', 'looks'
+-- Older versions note here where pages were ended early, which holds for the text that they saved.
+local UNUSED = 'cuts'
 
 local function key(kind, ...)
   return prefix .. table.concat({STORED[kind] or kind, ...}, ':')
@@ -423,7 +425,7 @@ local function may_run(id, person, limit)
   return count_running(person) < tonumber(limit)
 end
 
--- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, pages, shown, cuts, more, thread}, or
+-- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, pages, shown, more, thread}, or
 -- false if the token leads to no turn. A token that was reclaimed leads to the thread that was taken with it.
 function verbs.take(platform, entry, worker, person_limit)
   local tokens, claimed = key('tokens', platform), key('claimed', platform)
@@ -453,9 +455,9 @@ function verbs.take(platform, entry, worker, person_limit)
   -- An older version regenerates a turn without its question.
   if lacks_question(id) and last_remembered(thread) == id then recall_question(id, thread) end
   local known = redis.call('HMGET', key('turn', id),
-    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'pages', 'shown', 'cuts', MORE)
+    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'pages', 'shown', MORE)
   return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '',
-    known[5] or '[]', known[6] or '', known[7] or '[]', known[8] or '{}', thread}
+    known[5] or '[]', known[6] or '', known[7] or '{}', thread}
 end
 
 -- If another worker has reclaimed the token, the lease is lost, even if that worker has not taken the turn
@@ -479,21 +481,22 @@ end
 
 -- An attempt that shows more than all before it counts as the first again: a turn that kills its workers does
 -- so each time at the same point. Text without a page was shown to nobody.
-function verbs.save(id, fence, pages, shown, cuts, more)
+function verbs.save(id, fence, pages, shown, more)
   local turn = record(id)
   if not holds(turn, fence) then return 'lost' end
   local progress = tonumber(redis.call('HGET', key('turn', id), MAX_PROGRESS)) or 0
   if pages ~= '[]' and #shown > progress then
     redis.call('HSET', key('turn', id), ATTEMPTS, 1, MAX_PROGRESS, #shown)
   end
-  redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown, 'cuts', cuts, MORE, more)
+  redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown, MORE, more)
+  redis.call('HDEL', key('turn', id), UNUSED)
   note_posted(turn.thread, pages)
   return redis.call('HGET', key('turn', id), 'stop') or ''
 end
 
 -- A repeated call, whose first answer was lost, changes nothing. `late_write_ms` is the time after which a
 -- write of an earlier attempt has arrived, or never will.
-function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange,
+function verbs.finish(id, fence, outcome, pages, shown, exchange,
     late_write_ms, history_limit, history_bytes, person_bytes)
   local turn = record(id)
   if turn.fence == fence and turn.state == outcome then return 'ok' end
@@ -513,8 +516,8 @@ function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange,
     -- Without text, the turn may not have its apology yet.
     if shown ~= '' then note_late_writes(id, pages) end
   end
-  redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown, 'cuts', cuts)
-  redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop')
+  redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown)
+  redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop', UNUSED)
   -- The history has the question. Without an exchange the record keeps it, so that it can be regenerated.
   if exchange ~= '' or last == id or forgotten then drop_question(id) end
   keep(name)
@@ -540,8 +543,8 @@ function verbs.give_up(platform, entry, fence, ...)
   local thread = redis.call('HGET', key('claimed', platform), entry)
   local id = thread and redis.call('LINDEX', key('mailbox', thread), 0)
   if not id then return 'lost' end
-  local known = redis.call('HMGET', key('turn', id), 'pages', 'shown', 'cuts')
-  return verbs.finish(id, fence, 'dead', known[1] or '[]', known[2] or '', known[3] or '[]', '', ...)
+  local known = redis.call('HMGET', key('turn', id), 'pages', 'shown')
+  return verbs.finish(id, fence, 'dead', known[1] or '[]', known[2] or '', '', ...)
 end
 
 -- `counts` is '1' if the attempt counts, '' if the turn is only handed over.

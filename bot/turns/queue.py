@@ -27,8 +27,8 @@ from bot.text.sanitize import whole_characters
 from bot.turns.history import encode
 from bot.turns.records import (
     Unreadable,
-    read_list,
     read_shown,
+    read_texts,
     read_thread,
     read_turn,
     write_shown,
@@ -85,8 +85,8 @@ class Taken:
 
     `fence` proves the lease: the next worker that takes the turn gets a higher one. `attempts`
     counts this attempt and those before it that got no further than the best one. `shown` is as
-    last saved. `previous_answer` is the answer that a regenerated turn had; the pages and cuts in
-    `shown` are those of that answer until something else is shown.
+    last saved. `previous_answer` is the answer that a regenerated turn had; the pages in `shown`
+    are those of that answer until something else is shown.
     """
 
     turn: Turn
@@ -220,12 +220,12 @@ class TurnQueue:
 
     async def result(self, turn_id: str) -> Shown | None:
         """Return what an ended turn shows, all of it as text; None if it has no outcome."""
-        state, pages, text, cuts = await self._store.command(
-            "HMGET", self._store.key("turn", turn_id), "state", "pages", "shown", "cuts"
+        state, pages, text = await self._store.command(
+            "HMGET", self._store.key("turn", turn_id), "state", "pages", "shown"
         )
         if state in (None, "queued", "running", "dropped"):
             return None
-        return replace(read_shown(turn_id, pages, text or "", cuts or "[]", "{}"), outcome=state)
+        return replace(read_shown(turn_id, pages, text or "", "{}"), outcome=state)
 
     async def is_idle(self, thread: ThreadKey) -> bool:
         """Return whether every turn of a thread has its outcome."""
@@ -341,11 +341,9 @@ class TurnLeases:
         The exchange is added to the history, or replaces the one that the turn had; without one
         the history stays.
         """
-        pages, text, cuts, _ = write_shown(shown)
+        pages, text, _ = write_shown(shown)
         remembered = encode(exchange) if exchange else ""
-        await self._fenced(
-            "finish", taken, shown.outcome, pages, text, cuts, remembered, *self._ending
-        )
+        await self._fenced("finish", taken, shown.outcome, pages, text, remembered, *self._ending)
 
     async def release(self, taken: Taken, *, delay_seconds: float, counts: bool) -> None:
         """Return the turn to the queue; this attempt `counts`, or is only handed over."""
@@ -393,7 +391,7 @@ class Repairs:
         turn_id, claim, body, pressed_at, late_writes, thread = answer
         try:
             turn = read_turn(turn_id, platform, thread, body, pressed_at)
-            return Repair(turn, read_list(late_writes, str), int(claim))
+            return Repair(turn, read_texts(late_writes), int(claim))
         except Unreadable as error:
             log.warning("Turn %s cannot be repaired: its record cannot be read: %s", turn_id, error)
             await self._script.run("complete_repair", platform, turn_id, claim)

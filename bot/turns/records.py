@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import TypeVar, get_args
+from typing import get_args
 
 from bot.domain import Json, Outcome, Person, Shown, ThreadKey, Turn
 from bot.text.sanitize import whole_characters
@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 _REPLACEMENT = "\ufffd"  # what the store returns for bytes that are not UTF-8
 _LARGEST = 1e12  # no number in a record is larger: a time has ten digits
 _OUTCOMES: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
-
-_Kind = TypeVar("_Kind", str, int)
 
 
 class Unreadable(ValueError):
@@ -72,26 +70,23 @@ def read_thread(written: str, platform: str) -> ThreadKey | None:
     return key if key.platform == platform else None
 
 
-def write_shown(shown: Shown) -> tuple[str, str, str, str]:
-    """Return the four fields of a turn's record that hold what is shown."""
+def write_shown(shown: Shown) -> tuple[str, str, str]:
+    """Return the three fields of a turn's record that hold what is shown."""
     more: dict[str, str | int] = {"outcome": shown.outcome} if shown.outcome else {}
     if shown.said != shown.text:
         more["said"] = len(shown.said)
     if shown.below:
         more["below"] = shown.below
-    ids, cuts = json.dumps(shown.pages), json.dumps(shown.cuts)
-    return ids, shown.text, cuts, json.dumps(more, ensure_ascii=False)
+    return json.dumps(shown.pages), shown.text, json.dumps(more, ensure_ascii=False)
 
 
-def read_shown(turn_id: str, pages: str, text: str, cuts: str, more: str) -> Shown:
+def read_shown(turn_id: str, pages: str, text: str, more: str) -> Shown:
     """Read what `write_shown` returned, without the fields that cannot be read."""
     ids: tuple[str, ...] = ()
-    ends: tuple[int, ...] = ()
     value: dict[str, Json] = {}
     try:
-        ids = read_list(pages, str)
+        ids = read_texts(pages)
         value = read_object(more)
-        ends = read_list(cuts, int)
     except Unreadable as error:
         log.warning("Turn %s: part of what it has shown cannot be read: %s", turn_id, error)
     said, below, outcome = (value.get(name) for name in ("said", "below", "outcome"))
@@ -100,7 +95,6 @@ def read_shown(turn_id: str, pages: str, text: str, cuts: str, more: str) -> Sho
         text=text,
         said=text[:said] if isinstance(said, int) else text,
         below=whole_characters(below) if isinstance(below, str) else "",
-        cuts=ends,
         outcome=_OUTCOMES.get(outcome, "") if isinstance(outcome, str) else "",
     )
 
@@ -113,14 +107,14 @@ def read_object(written: str | None) -> dict[str, Json]:
     return value
 
 
-def read_list(written: str | None, kind: type[_Kind]) -> tuple[_Kind, ...]:
-    """Parse a JSON array of strings or of whole numbers ≥ 0. Raises Unreadable."""
+def read_texts(written: str | None) -> tuple[str, ...]:
+    """Parse a JSON array of strings. Raises Unreadable."""
     value = _parsed(written)
     if not isinstance(value, list):
         raise Unreadable("no JSON array")
-    found = tuple(one for one in value if isinstance(one, kind) and not isinstance(one, bool))
-    if len(found) < len(value) or any(isinstance(one, int) and one < 0 for one in found):
-        raise Unreadable(f"a JSON array with an item that is no {kind.__name__}")
+    found = tuple(one for one in value if isinstance(one, str))
+    if len(found) < len(value):
+        raise Unreadable("a JSON array with an item that is no string")
     return found
 
 

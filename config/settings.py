@@ -83,7 +83,7 @@ def _slack_app_token(text: str) -> str:
 
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        checked_address(text, schemes)
+        _checked_address(text, schemes)
         return text
 
     return parse
@@ -91,7 +91,7 @@ def _url(*schemes: str) -> Callable[[str], str]:
 
 def _url_beside_token(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        if checked_address(text, schemes).username is not None:
+        if _checked_address(text, schemes).username is not None:
             raise ValueError("holds a user name, which cannot be sent beside the platform's token")
         return text
 
@@ -99,7 +99,7 @@ def _url_beside_token(*schemes: str) -> Callable[[str], str]:
 
 
 def _redis_url(text: str) -> str:
-    parts = checked_address(text, ("redis", "rediss", "unix"))
+    parts = _checked_address(text, ("redis", "rediss", "unix"))
     known = _REDIS_OPTIONS + (_TLS_OPTIONS if parts.scheme == "rediss" else ())
     if any(name not in known for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         raise ValueError(f"has an option that is none of {', '.join(known)}")
@@ -109,7 +109,7 @@ def _redis_url(text: str) -> str:
     return text
 
 
-def checked_address(text: str, schemes: tuple[str, ...]) -> SplitResult:
+def _checked_address(text: str, schemes: tuple[str, ...]) -> SplitResult:
     """Return the parts of an address; ValueError says what is wrong with it, without its text."""
     try:
         parts = urlsplit(_word(text))
@@ -483,10 +483,6 @@ class Settings:
         return tuple(platform for platform, token in tokens.items() if token)
 
 
-# The variables that no log and no other process may see.
-SECRETS = tuple(variable.name.upper() for variable in fields(Settings) if not variable.repr)
-
-
 def _read(env_file: Path) -> tuple[dict[str, str], list[str]]:
     try:
         # The encoding drops the mark that some editors put before a text.
@@ -535,14 +531,14 @@ def _misspelt(name: str, file: str) -> str | None:
 def _shown(variable: Field[Any], text: str) -> str:
     name = variable.name.upper()
     if name.endswith("_URL"):
-        text = shown_url(text)
+        text = _shown_url(text)
     elif not variable.repr:
         text = ""
     text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
     return f"{name}={text!r}" if text else name
 
 
-def shown_url(url: str) -> str:
+def _shown_url(url: str) -> str:
     """Return an address without its login and the values of its options; empty if unreadable."""
     try:
         _ = urlsplit(url).port

@@ -32,11 +32,11 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 async def embedded_url(anyio_backend: str) -> AsyncIterator[str]:
-    """The address of one embedded server for all tests; it writes nothing to disk."""
+    """The address of one embedded server for all tests; it does not wait for the disk."""
     # pytest's own temporary paths are too long for a socket.
     with tempfile.TemporaryDirectory(prefix="parley-") as data_dir:
         async with connect(url="", data_dir=Path(data_dir)) as store:
-            await store.redis.config_set("appendonly", "no")
+            await store.redis.config_set("appendfsync", "no")
             yield store.url
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
@@ -40,8 +39,6 @@ log = logging.getLogger(__name__)
 GROUP = "workers"
 # Leases after which a write of an earlier attempt has arrived, or never will.
 LATE_WRITE_LEASES = 3
-
-_Answer = str | int | list[str] | None
 
 _REFUSALS: dict[str, type[Refused]] = {
     "thread": ThreadBusy,
@@ -159,16 +156,12 @@ class TurnQueue:
             limits.waiting_per_person,
             limits.waiting,
         )
-        _raise_refusal(answer)
         return answer == "admitted"
 
     async def check_room(self, platform: str, person: Person) -> None:
         """Raise Refused if a turn of this person in a new thread would be refused now."""
-        limits = self._limits
-        answer = await self._script.run(
-            "check_room", _person_key(platform, person), limits.waiting_per_person, limits.waiting
-        )
-        _raise_refusal(answer)
+        key, limits = _person_key(platform, person), self._limits
+        await self._script.run("check_room", key, limits.waiting_per_person, limits.waiting)
 
     async def regenerate(
         self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
@@ -178,17 +171,9 @@ class TurnQueue:
         Only the asker may do so, only for the last turn of a thread, and only while no turn waits
         or runs there. A repeated `press_id` changes nothing. `place` updates the turn's place.
         """
-        limits = self._limits
-        answer = await self._script.run(
-            "regenerate",
-            turn_id,
-            person_id,
-            press_id,
-            json.dumps(place, ensure_ascii=False) if place else "",
-            limits.waiting_per_person,
-            limits.waiting,
-        )
-        _raise_refusal(answer)
+        added = json.dumps(place, ensure_ascii=False) if place else ""
+        limits = self._limits.waiting_per_person, self._limits.waiting
+        await self._script.run("regenerate", turn_id, person_id, press_id, added, *limits)
 
     async def stop(self, turn_id: str) -> bool:
         """Ask the worker of a turn to end it; False if the turn has ended or is not known."""
@@ -315,8 +300,8 @@ class TurnLeases:
             turn = read_turn(turn_id, token.platform, thread, body, pressed_at)
         except Unreadable as error:
             log.warning("Turn %s is given up: its record cannot be read: %s", turn_id, error)
-            verb = "give_up"
-            await self._script.run(verb, token.platform, token.entry, fence, *self._ending)
+            end = fence, *self._ending
+            await self._script.run("give_up", token.platform, token.entry, *end)
             return None
         return Taken(
             turn=turn,
@@ -329,11 +314,12 @@ class TurnLeases:
 
     async def renew(self, taken: Taken) -> bool:
         """Extend the lease; True if a person asked for a stop."""
-        return bool(await self._fenced("renew", taken, self._worker))
+        return bool(await self._script.run("renew", taken.turn.id, taken.fence, self._worker))
 
     async def save(self, taken: Taken, shown: Shown) -> bool:
         """Save what is shown; True if a person asked for a stop."""
-        return bool(await self._fenced("save", taken, *write_shown(shown)))
+        fields = write_shown(shown)
+        return bool(await self._script.run("save", taken.turn.id, taken.fence, *fields))
 
     async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> None:
         """End the turn with its outcome, and make the thread's next turn ready.
@@ -342,21 +328,22 @@ class TurnLeases:
         the history stays.
         """
         pages, text, _ = write_shown(shown)
-        remembered = encode(exchange) if exchange else ""
-        await self._fenced("finish", taken, shown.outcome, pages, text, remembered, *self._ending)
+        end = shown.outcome, pages, text, encode(exchange) if exchange else ""
+        await self._script.run("finish", taken.turn.id, taken.fence, *end, *self._ending)
 
     async def release(self, taken: Taken, *, delay_seconds: float, counts: bool) -> None:
         """Return the turn to the queue; this attempt `counts`, or is only handed over."""
-        await self._fenced("release", taken, int(delay_seconds * 1000), "1" if counts else "")
+        delay = int(delay_seconds * 1000)
+        await self._script.run("release", taken.turn.id, taken.fence, delay, "1" if counts else "")
 
-    @asynccontextmanager
-    async def stop_requests(self) -> AsyncIterator[AsyncIterator[str]]:
-        """Subscribe to the ids of turns that are to be stopped. Missed ones come with `renew`."""
+    async def stop_requests(self) -> AsyncGenerator[str]:
+        """Yield the ids of turns that are to be stopped. Missed ones come with `renew`."""
         async with self.store.redis.pubsub() as channel:
             with store_errors():
                 await channel.subscribe(self.store.key("stops"))
-            async with aclosing(_texts(channel.listen())) as messages:
-                yield messages
+                async for message in channel.listen():
+                    if message["type"] == "message":
+                        yield message["data"]
 
     async def remove_idle_consumers(self, platforms: Sequence[str]) -> None:
         """Remove consumers without pending tokens from the streams, this worker's among them."""
@@ -365,12 +352,6 @@ class TurnLeases:
 
     def _stream(self, platform: str) -> str:
         return self.store.key("ready", platform)
-
-    async def _fenced(self, verb: str, taken: Taken, *arguments: str | int) -> str:
-        answer = await self._script.run(verb, taken.turn.id, taken.fence, *arguments)
-        if answer == "lost":
-            raise LeaseLost(taken.turn.id)
-        return str(answer) if answer != "ok" else ""
 
 
 class Repairs:
@@ -420,18 +401,20 @@ class QueueScript:
         source = files("bot.turns").joinpath("queue.lua").read_text(encoding="utf-8")
         self._run = store.script(source)
 
-    async def run(self, verb: str, *arguments: str | int) -> _Answer:
-        """Run a verb. Halves of surrogate pairs, which JSON may bring, become U+FFFD."""
+    async def run(self, verb: str, *arguments: str | int) -> str | int | list[str] | None:
+        """Run a verb and return its answer. Raises Refused and LeaseLost.
+
+        Halves of surrogate pairs, which JSON may bring, become U+FFFD.
+        """
         whole = (whole_characters(it) if isinstance(it, str) else it for it in arguments)
-        answer: _Answer = await self._run(
-            keys=[self.store.key("")], args=[verb, self._keep_ms, *whole]
-        )
+        key = self.store.key("")
+        answer: str | int | list[str] | None
+        answer = await self._run(keys=[key], args=[verb, self._keep_ms, *whole])
+        if isinstance(answer, str) and (refusal := _REFUSALS.get(answer)):
+            raise refusal
+        if answer == "lost":
+            raise LeaseLost(f"{verb}: {arguments[0]}")
         return answer
-
-
-def _raise_refusal(answer: _Answer) -> None:
-    if refusal := _REFUSALS.get(str(answer)):
-        raise refusal
 
 
 def _lacks_group(error: StoreUnavailable) -> bool:
@@ -454,10 +437,3 @@ def _thread(owner: str, written: str | None, platform: str) -> ThreadKey | None:
 def _tokens(platform: str, entries: Sequence[Any]) -> list[Token]:
     """Return the tokens of entries, whatever their fields; deleted entries have none."""
     return [Token(platform, entry) for entry, fields in entries if fields]
-
-
-async def _texts(messages: AsyncIterator[Any]) -> AsyncGenerator[str]:
-    with store_errors():
-        async for message in messages:
-            if message["type"] == "message":
-                yield message["data"]

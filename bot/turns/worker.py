@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 from bot.concurrency import cancelled, running
 from bot.errors import LeaseLost, PlaceGone, StoreUnavailable, SurfaceError, WriteRefused
@@ -129,7 +129,7 @@ class Worker:
     async def _follow_stop_requests(self) -> None:
         while True:
             with suppress(StoreUnavailable):
-                async with self._leases.stop_requests() as turn_ids:
+                async with aclosing(self._leases.stop_requests()) as turn_ids:
                     async for turn_id in turn_ids:
                         if lease := self._running.get(turn_id):
                             lease.stop.set()

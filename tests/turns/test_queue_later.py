@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -273,13 +274,14 @@ async def test_stop_is_told_by_the_channel_and_by_the_record(store: Store) -> No
     await queue.admit(make_turn(1))
     taken = await take(queue)
 
-    async with queue.leases.stop_requests() as turn_ids:
-        stopped = await queue.stop("console:1")
-        async with asyncio.timeout(3):
-            told = await anext(turn_ids)
+    async with aclosing(queue.leases.stop_requests()) as turn_ids:
+        request = asyncio.ensure_future(anext(turn_ids))
+        async with asyncio.timeout(30):
+            while not request.done():
+                assert await queue.stop("console:1")
+                await asyncio.sleep(0.01)
 
-    assert stopped
-    assert told == "console:1"
+    assert request.result() == "console:1"
     assert await queue.leases.renew(taken)
     assert await queue.leases.save(taken, grown(""))
 

@@ -152,6 +152,13 @@ async def take(queue: TurnQueue, platform: str = "console") -> Taken:
     return taken
 
 
+async def expire_all(store: Store, platform: str = "console") -> None:
+    """Let all leases of a platform expire without waiting for it."""
+    stream = store.key("ready", platform)
+    for each in await store.redis.xpending_range(stream, "workers", "-", "+", 100):
+        await expire(store, Token(platform, str(each["message_id"])), str(each["consumer"]))
+
+
 async def expire(store: Store, token: Token, worker: str) -> None:
     """Let a lease expire without waiting for it."""
     await store.command(

@@ -90,7 +90,7 @@ async def test_a_question_that_got_no_word_can_be_asked_again(store: Store) -> N
     assert (await take(queue)).turn.text == LONG
 
 
-async def test_a_question_whose_former_answer_stays_is_kept_once(store: Store) -> None:
+async def test_a_question_whose_previous_answer_stays_is_kept_once(store: Store) -> None:
     queue = make_queue(store)
     await ended(queue, replace(make_turn(1), text=LONG))
     await press(queue, 1)
@@ -228,7 +228,7 @@ async def test_an_answer_that_is_written_anew_in_vain_counts_once(store: Store) 
     assert await queue.result("console:2")
 
 
-async def test_a_turn_that_is_to_be_mended_keeps_its_record(store: Store) -> None:
+async def test_a_turn_that_is_to_be_repaired_keeps_its_record(store: Store) -> None:
     queue = make_queue(store, person_bytes=3000)
     await queue.admit(make_turn(1))
     await queue.leases.release(await take(queue), delay_seconds=0, counts=True)
@@ -238,9 +238,9 @@ async def test_a_turn_that_is_to_be_mended_keeps_its_record(store: Store) -> Non
     await answered_elsewhere(queue, 2)
     await answered_elsewhere(queue, 3)
 
-    mend = await queue.repairs.claim("console", seconds=60)
-    assert mend
-    assert (mend.turn.id, mend.late_writes) == ("console:1", ("m2",))
+    repair = await queue.repairs.claim("console", seconds=60)
+    assert repair
+    assert (repair.turn.id, repair.late_writes) == ("console:1", ("m2",))
     assert await queue.result("console:1")
 
 

@@ -24,6 +24,7 @@ from bot.errors import (
 from bot.store import Store, connect
 from bot.turns.history import History
 from bot.turns.intake import Intake
+from tests.support.at_work import expire_all
 from tests.turns.test_queue import (
     ANN,
     ELSEWHERE,
@@ -89,7 +90,7 @@ async def test_a_deleted_question_lets_the_next_of_its_thread_go_first(store: St
     assert await first_to_take(queue) == "console:3"
 
 
-async def test_a_deleted_question_makes_nobody_wait_for_its_next_try(store: Store) -> None:
+async def test_a_deleted_question_makes_nobody_wait_for_its_next_attempt(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1))
     await queue.admit(make_turn(2))
@@ -167,9 +168,9 @@ async def test_a_platform_that_nobody_has_read_hides_no_lost_token_of_another(
     await dead.admit(make_turn(1))
     await take(dead)
 
-    async with asyncio.timeout(5):
-        while not (tokens := await queue.leases.reclaim(["slack", "console"], count=1)):
-            await asyncio.sleep(0.05)
+    await expire_all(store)
+
+    tokens = await queue.leases.reclaim(["slack", "console"], count=1)
 
     assert [token.platform for token in tokens] == ["console"]
 
@@ -211,7 +212,7 @@ async def test_a_stream_that_cannot_be_made_readable_is_an_error(data_dir: Path)
         assert (await take(queue)).turn.id == "console:1"
 
 
-async def test_what_a_failed_turn_has_shown_is_no_former_answer(store: Store) -> None:
+async def test_what_a_failed_turn_has_shown_is_no_previous_answer(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1))
     sorry = Shown(("m1",), "(Sorry.)", "", outcome="failed")
@@ -237,7 +238,7 @@ async def test_a_press_and_a_posted_message_are_known_for_as_long_as_they_are_to
     assert await store.command("TTL", store.key("posted", "console", "m1")) > 50
 
 
-async def test_what_is_to_be_mended_expires_where_nobody_mends_it(store: Store) -> None:
+async def test_what_is_to_be_repaired_expires_where_nobody_repairs_it(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1))
 
@@ -421,7 +422,7 @@ async def test_an_answer_to_be_written_anew_is_queued_with_its_messages(store: S
     assert await next_token(queue) is None
 
 
-async def test_a_new_answer_takes_the_place_of_the_former(store: Store) -> None:
+async def test_a_new_answer_takes_the_place_of_the_previous(store: Store) -> None:
     queue = make_queue(store)
     await answered(queue, 1, 2)
     await press(queue, 2)
@@ -436,7 +437,7 @@ async def test_a_new_answer_takes_the_place_of_the_former(store: Store) -> None:
     assert await queue.depth() == 0
 
 
-async def test_without_a_new_answer_the_former_stays_and_can_be_had_again(store: Store) -> None:
+async def test_without_a_new_answer_the_previous_stays_and_can_be_had_again(store: Store) -> None:
     queue = make_queue(store)
     await answered(queue, 1)
     await press(queue, 1)
@@ -450,7 +451,7 @@ async def test_without_a_new_answer_the_former_stays_and_can_be_had_again(store:
     assert (await take(queue)).previous_answer == "answer"
 
 
-async def test_a_new_answer_is_the_former_of_the_next(store: Store) -> None:
+async def test_a_new_answer_is_the_previous_of_the_next(store: Store) -> None:
     queue = make_queue(store)
     await answered(queue, 1)
     await press(queue, 1)
@@ -606,7 +607,7 @@ async def test_answers_written_anew_count_for_the_limits(
     assert await queue.depth() == 1
 
 
-async def test_a_stop_of_the_former_answer_is_over(store: Store) -> None:
+async def test_a_stop_of_the_previous_answer_is_over(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1))
     taken = await take(queue)
@@ -631,7 +632,7 @@ async def test_a_question_deleted_while_it_is_answered_anew_is_forgotten(store: 
     assert await history(store) == []
 
 
-async def test_a_worker_that_dies_over_a_new_answer_leaves_the_former(store: Store) -> None:
+async def test_a_worker_that_dies_over_a_new_answer_leaves_the_previous(store: Store) -> None:
     dead, alive = make_queue(store, "dead"), make_queue(store, "alive")
     await answered(dead, 1)
     await press(dead, 1)

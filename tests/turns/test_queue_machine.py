@@ -54,7 +54,7 @@ RECORD = 2000  # bytes that each turn counts beside its texts
 PEOPLE = {name: Person(name, name) for name in ("ann", "ben", "cleo")}
 THREADS = {name: ThreadKey("console", "local", "c", name) for name in ("t1", "t2", "t3")}
 WORKERS = ("w1", "w2")
-LOOKS = 20
+REPAIR_ATTEMPTS = 20
 DUE, LANDING = 0, -1
 KEEP_SECONDS = 60
 
@@ -67,19 +67,19 @@ class Known:
     place: tuple[int, int] = (0, 0)  # how many others its person had open, and its number
     state: str = "queued"
     fence: int = 0
-    tries: int = 0
+    attempts: int = 0
     holder: str = ""  # the worker that has its token
-    later: bool = False  # it waits for its next try,
+    delayed: bool = False  # it waits for its next attempt,
     due: bool = False  # which has come
     saved: bool = False
-    furthest: int = 0  # bytes that some try has shown
+    progress: int = 0  # most bytes that an attempt has shown
     shown: Shown = field(default_factory=Shown)
     previous_answer: str | None = None
     after: str | None = None  # the exchange before it, where it left none
     stop: bool = False
     forgotten: bool = False
-    late: tuple[str, ...] = ()  # what those who lost it have posted
-    looks: int = 0
+    late_writes: tuple[str, ...] = ()
+    repair_attempts: int = 0
     counted: int = 0  # its newest entry among what is kept of its person
     gone: bool = False  # with its record, to make room for newer ones
 
@@ -123,7 +123,7 @@ class Model:
         self.threads = {name: Thread() for name in THREADS}
         self.pressed: set[str] = set()
         self.dead: list[str] = []
-        self.mend: dict[str, int] = {}  # to each turn its claim, DUE or LANDING
+        self.repairs: dict[str, int] = {}  # to each turn its claim, DUE or LANDING
         # Of each person the turns that ended, each with the number of its entry and its bytes.
         self.kept: dict[str, list[tuple[str, int, int]]] = {name: [] for name in PEOPLE}
         self.clock = 0
@@ -150,7 +150,7 @@ class Model:
     def enqueue(self, turn_id: str) -> None:
         known = self.turns[turn_id]
         self.clock += 1
-        known.state, known.tries, known.furthest, known.stop = "queued", 0, 0, False
+        known.state, known.attempts, known.progress, known.stop = "queued", 0, 0, False
         known.shown = Shown(known.shown.pages)
         known.place = (len(self.open(known.person)) - 1, self.clock)
         self.threads[known.thread].mailbox.append(turn_id)
@@ -164,7 +164,7 @@ class Model:
 
     def may_run(self, turn_id: str) -> bool:
         known = self.turns[turn_id]
-        if known.state == "running" or known.later:
+        if known.state == "running" or known.delayed:
             return False
         return self.running(known.person) < LIMITS.running_per_person
 
@@ -207,11 +207,11 @@ class Model:
             known.previous_answer = known.after = None
         if outcome == "dead":
             self.dead.append(turn_id)
-            known.late += shown.pages if shown.text else ()
+            known.late_writes += shown.pages if shown.text else ()
         known.state, known.shown = outcome, shown
         thread.mailbox.remove(turn_id)
         if known.fence > 1 or outcome == "dead":
-            self.mend[turn_id], known.looks = LANDING, 0
+            self.repairs[turn_id], known.repair_attempts = LANDING, 0
         if counts:
             self.count(turn_id, size)
 
@@ -228,12 +228,16 @@ class Model:
         known = self.turns[turn_id]
         thread = self.threads[known.thread]
         thread.history = [one for one in thread.history if one[0] != turn_id]
-        if not known.open and turn_id not in self.mend:
+        if not known.open and turn_id not in self.repairs:
             known.state, known.gone = "dropped", True
 
-    def may_be_mended(self, turn_id: str) -> bool:
+    def may_be_repaired(self, turn_id: str) -> bool:
         known = self.turns[turn_id]
-        return not known.open and self.mend[turn_id] == DUE and known.looks < LOOKS
+        return (
+            not known.open
+            and self.repairs[turn_id] == DUE
+            and known.repair_attempts < REPAIR_ATTEMPTS
+        )
 
     def forget(self, turn_id: str) -> None:
         known = self.turns.setdefault(turn_id, Known(state="dropped"))
@@ -241,7 +245,7 @@ class Model:
             return
         thread = self.threads[known.thread]
         if known.state == "queued" and not known.saved:
-            known.state, known.later = "dropped", False
+            known.state, known.delayed = "dropped", False
             thread.mailbox.remove(turn_id)
         else:
             known.forgotten = True
@@ -268,7 +272,7 @@ class Queue(RuleBasedStateMachine):
         self.asked: list[tuple[tuple[str | int, ...], object]] = []
         self.seen: list[Token] = []  # every token that was ever read
         self.held: list[tuple[str, Taken]] = []  # every turn that was ever taken, with its worker
-        self.mends: list[Repair] = []  # all that were ever claimed
+        self.claims: list[Repair] = []  # all that were ever claimed
         self.idle: set[str] = set()  # tokens that nobody renewed in time
 
     def _queue(self, worker: str) -> TurnQueue:
@@ -401,8 +405,8 @@ class Queue(RuleBasedStateMachine):
         assert got is (known.stop if holds else LeaseLost)
         if holds:
             size = len(shown.text.encode())
-            if pages and size > known.furthest:
-                known.tries, known.furthest = 1, size
+            if pages and size > known.progress:
+                known.attempts, known.progress = 1, size
             known.shown, known.saved = shown, True
         for one in ids:
             found = self.run(self.queues[worker].thread_of("console", one))
@@ -442,7 +446,7 @@ class Queue(RuleBasedStateMachine):
             self.ended(turn.id)
 
     @rule(data=st.data(), delay=st.sampled_from([0, 0, 600]), counts=st.booleans())
-    def back(self, data: st.DataObject, delay: int, counts: bool) -> None:
+    def release_turn(self, data: st.DataObject, delay: int, counts: bool) -> None:
         if not self.held:
             return
         worker, taken = self.one_held(data)
@@ -455,12 +459,12 @@ class Queue(RuleBasedStateMachine):
 
         assert got is (None if holds or repeated else LeaseLost)
         if holds:
-            known.state, known.later, known.due = "queued", delay > 0, False
-            known.tries -= not counts
+            known.state, known.delayed, known.due = "queued", delay > 0, False
+            known.attempts -= not counts
             self.release(taken.turn.id)
 
     @rule(data=st.data(), pages=st.sampled_from([(), ("one",), ("two", "three")]))
-    def late(self, data: st.DataObject, pages: tuple[str, ...]) -> None:
+    def report_late_writes(self, data: st.DataObject, pages: tuple[str, ...]) -> None:
         """Somebody who had a turn may have written since he lost it."""
         if self.held:
             _, taken = self.one_held(data)
@@ -468,54 +472,55 @@ class Queue(RuleBasedStateMachine):
             self.run(self.queues["w1"].repairs.report_late_writes(taken.turn, pages))
             if known.gone:
                 return
-            known.late, known.looks = known.late + pages, 0
-            self.model.mend[taken.turn.id] = DUE
+            known.late_writes, known.repair_attempts = known.late_writes + pages, 0
+            self.model.repairs[taken.turn.id] = DUE
 
     @rule()
     def land(self) -> None:
-        """Every write has landed, and whoever mends has had his time."""
-        for turn_id in self.model.mend:
+        """Every late write has arrived, and every claim has expired."""
+        for turn_id in self.model.repairs:
             self.command("ZADD", self.here.key("mend", "console"), "XX", 0, turn_id)
-        self.model.mend = dict.fromkeys(self.model.mend, DUE)
+        self.model.repairs = dict.fromkeys(self.model.repairs, DUE)
 
     @rule()
-    def mend(self) -> None:
-        self.to_mend()
+    def claim_repair(self) -> None:
+        self.claimed_repair()
 
-    def to_mend(self) -> Repair | None:
+    def claimed_repair(self) -> Repair | None:
         model = self.model
-        due = {one for one, at in model.mend.items() if at == DUE}
-        wanted = {one for one in due if model.may_be_mended(one)}
+        due = {one for one, at in model.repairs.items() if at == DUE}
+        wanted = {one for one in due if model.may_be_repaired(one)}
 
-        mend = self.run(self.queues["w1"].repairs.claim("console", seconds=3600))
+        repair = self.run(self.queues["w1"].repairs.claim("console", seconds=3600))
 
         left = self.command("ZRANGE", self.here.key("mend", "console"), 0, -1)
         assert isinstance(left, list)
-        gone = model.mend.keys() - {*left}
+        gone = model.repairs.keys() - {*left}
         assert gone <= due - wanted
-        model.mend = {one: at for one, at in model.mend.items() if one not in gone}
-        if mend is None:
+        model.repairs = {one: at for one, at in model.repairs.items() if one not in gone}
+        if repair is None:
             assert (wanted, gone) == (set(), due)
             return None
-        known = model.turns[mend.turn.id]
-        assert mend.turn.id in wanted
-        assert mend.late_writes == known.late
-        known.looks += 1
-        model.mend[mend.turn.id] = mend.claim
-        self.mends.append(mend)
-        return mend
+        known = model.turns[repair.turn.id]
+        assert repair.turn.id in wanted
+        assert repair.late_writes == known.late_writes
+        known.repair_attempts += 1
+        model.repairs[repair.turn.id] = repair.claim
+        self.claims.append(repair)
+        return repair
 
     @rule(data=st.data())
-    def mended(self, data: st.DataObject) -> None:
-        if self.mends:
-            self.is_mended(data.draw(st.sampled_from(self.mends[-4:])))
+    def complete_repair(self, data: st.DataObject) -> None:
+        if self.claims:
+            self.completes(data.draw(st.sampled_from(self.claims[-4:])))
 
-    def is_mended(self, mend: Repair) -> None:
-        self.run(self.queues["w2"].repairs.complete(mend))
-        turn_id = mend.turn.id
-        if self.model.mend.get(turn_id) == mend.claim:
-            del self.model.mend[turn_id]
-            self.model.turns[turn_id].late, self.model.turns[turn_id].looks = (), 0
+    def completes(self, repair: Repair) -> None:
+        self.run(self.queues["w2"].repairs.complete(repair))
+        turn_id = repair.turn.id
+        if self.model.repairs.get(turn_id) == repair.claim:
+            del self.model.repairs[turn_id]
+            known = self.model.turns[turn_id]
+            known.late_writes, known.repair_attempts = (), 0
 
     @rule(number=st.integers(0, 5))
     def stop(self, number: int) -> None:
@@ -625,7 +630,7 @@ class Queue(RuleBasedStateMachine):
             self.ask("LRANGE", "history", key, 0, -1, expect=lines)
         for turn_id, known in model.turns.items():
             self.ask("HGET", "turn", turn_id, "state", expect=known.state)
-        self.ask("ZCARD", "mend", "console", expect=len(model.mend))
+        self.ask("ZCARD", "mend", "console", expect=len(model.repairs))
         self.answers_are_as_expected()
         self.every_thread_is_in_its_place()
         remembered = [turn_id for thread in model.threads.values() for turn_id, _ in thread.history]
@@ -658,8 +663,8 @@ class Queue(RuleBasedStateMachine):
         assert self.size("XLEN", "ready", "console") == 0
         assert not any(self.places())
         self.land()
-        while mend := self.to_mend():
-            self.is_mended(mend)
+        while repair := self.claimed_repair():
+            self.completes(repair)
         assert self.size("ZCARD", "mend", "console") == 0
 
     # How it is done
@@ -706,13 +711,13 @@ class Queue(RuleBasedStateMachine):
             return None
         known = self.model.turns[expected]
         known.state, known.holder = "running", worker
-        known.fence, known.tries = known.fence + 1, known.tries + 1
+        known.fence, known.attempts = known.fence + 1, known.attempts + 1
         self.entry[expected] = token.entry
         assert known.turn
         assert taken == Taken(
             turn=known.turn,
             fence=known.fence,
-            attempts=known.tries,
+            attempts=known.attempts,
             shown=known.shown,
             stop=known.stop,
             previous_answer=known.previous_answer or "",
@@ -732,7 +737,7 @@ class Queue(RuleBasedStateMachine):
         assert {token.entry for token in found} == self.idle & set(self.pending)
         self.idle.clear()
         for known in self.model.turns.values():
-            known.later, known.due = known.later and not known.due, False
+            known.delayed, known.due = known.delayed and not known.due, False
         for token in found:
             self.pending[token.entry] = worker
             for turn_id, entry in self.entry.items():
@@ -751,7 +756,7 @@ class Queue(RuleBasedStateMachine):
         for name in THREADS.values():
             self.command("ZADD", self.here.key("later", "console"), "XX", 0, str(name))
         for known in self.model.turns.values():
-            known.due = known.later
+            known.due = known.delayed
 
     def places(self) -> list[list[str]]:
         """Return the threads in each of the places where one with work may stand."""

@@ -449,7 +449,7 @@ async def test_a_thread_waits_for_no_turn_that_is_gone(store: Store) -> None:
 
     await queue.leases.reclaim(["console"], count=1)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert (await take(queue)).turn.id == "console:2"
 
 

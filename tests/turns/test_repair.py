@@ -1,4 +1,4 @@
-"""What a worker that lost its lease leaves behind is mended: texts, and messages too many."""
+"""Repairs: late writes and orphaned messages of a worker that lost its lease."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ async def lose_the_turn(store: Store, *pages: str) -> None:
     await other.leases.finish(taken, Shown(pages, "The end.", outcome="done"), None)
 
 
-async def a_reply_begins(store: Store, platform: FakePlatform, *, within: float = 60.0) -> None:
+async def reply_begins(store: Store, platform: FakePlatform) -> None:
     """Ask, and wait until something of the answer is shown."""
     await make_queue(store).admit(make_turn())
-    await until(lambda: platform.shown.screen, within=within)
+    await until(lambda: platform.shown.screen)
 
 
 async def knows(store: Store, message: str) -> None:
@@ -71,7 +71,7 @@ async def test_a_worker_that_lost_its_lease_restores_the_final_text(store: Store
     slow = FakeModel(WORDS * 20, pause=0.02)
 
     async with working(make_worker(store, platform, slow, name="late")):
-        await a_reply_begins(store, platform, within=5)
+        await reply_begins(store, platform)
         await lose_the_turn(store, "m1")
         await until_shown(platform, {"m1": "The end."})
 
@@ -83,14 +83,14 @@ async def test_a_model_that_is_silent_when_the_lease_is_lost_is_hung_up_on(store
     platform, model = FakePlatform(), FakeModel(WORDS, pause=0.05)
 
     async with working(make_worker(store, platform, model, name="late", policy=policy)):
-        await a_reply_begins(store, platform)
+        await reply_begins(store, platform)
         model.pause = 600
         await lose_the_turn(store, "m1")
 
-        await until(lambda: model.hung_up, within=20)
+        await until(lambda: model.hung_up)
 
 
-async def test_who_lost_a_lease_before_the_first_word_has_nothing_to_mend(store: Store) -> None:
+async def test_who_lost_a_lease_before_the_first_word_has_nothing_to_repair(store: Store) -> None:
     policy = replace(POLICY, post_grace=0.1)
     platform, model = FakePlatform(), FakeModel(WORDS, pause=600)
 
@@ -98,7 +98,7 @@ async def test_who_lost_a_lease_before_the_first_word_has_nothing_to_mend(store:
         await make_queue(store).admit(make_turn())
         await until(lambda: model.prompts)
         await lose_the_turn(store)
-        await until(lambda: model.hung_up, within=20)
+        await until(lambda: model.hung_up)
         await asyncio.sleep(LEASE)
 
     assert platform.opened == 1
@@ -117,7 +117,7 @@ async def test_a_post_that_is_under_way_when_the_lease_is_lost_goes(store: Store
     platform, slow = FakePlatform(shown=LateAnswers()), FakeModel(WORDS * 20, pause=0.02)
 
     async with working(make_worker(store, platform, slow, name="late")):
-        await a_reply_begins(store, platform)
+        await reply_begins(store, platform)
         other, taken = await taken_by_another(store)
         theirs = await platform.shown.post(Page(0, "The end.", final=True))
         await other.leases.finish(taken, Shown((theirs,), "The end.", outcome="done"), None)
@@ -147,7 +147,7 @@ async def test_who_ends_a_turn_has_not_lost_it_though_a_renewal_is_refused_meanw
         await until(lambda: leases.told)
         await asyncio.sleep(LEASE)
 
-    # To mend it, it would be opened once more.
+    # A repair would open it once more.
     assert platform.opened == 1
 
 
@@ -165,7 +165,7 @@ async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
             connect(url=way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
             working(make_worker(cut_off, platform, slow, name="late")),
         ):
-            await a_reply_begins(store, platform)
+            await reply_begins(store, platform)
             other, taken = await taken_by_another(store)
             await until(lambda: slow.hung_up)
             await way.cut()
@@ -182,7 +182,7 @@ async def test_a_message_that_only_the_loser_of_a_lease_knows_goes(store: Store)
     slow = FakeModel(WORDS * 20, pause=0.02)
 
     async with working(make_worker(store, platform, slow, name="late")):
-        await a_reply_begins(store, platform, within=5)
+        await reply_begins(store, platform)
         theirs = await platform.shown.post(Page(0, "The end.", final=True))
         await lose_the_turn(store, theirs)
 
@@ -209,7 +209,7 @@ async def test_a_message_that_only_the_loser_of_a_lease_knows_goes_though_that_f
     slow = FakeModel(WORDS * 20, pause=0.02)
 
     async with working(make_worker(store, platform, slow, name="late")):
-        await a_reply_begins(store, platform)
+        await reply_begins(store, platform)
         theirs = await platform.shown.post(Page(0, "Half", final=False))
         await lose_the_turn(store, theirs)
 
@@ -221,10 +221,10 @@ async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
     slow = FakeModel(WORDS * 20, pause=0.02)
 
     async with working(make_worker(store, platform, slow, name="late")):
-        await a_reply_begins(store, platform, within=5)
-        stray = await platform.shown.post(Page(0, "Half", final=False))
+        await reply_begins(store, platform)
+        orphan = await platform.shown.post(Page(0, "Half", final=False))
         another = await platform.shown.post(Page(0, "Of the next turn.", final=False))
-        platform.left = ["m1", stray, another]
+        platform.left = ["m1", orphan, another]
         await lose_the_turn(store, "m1")
         await knows(store, another)
 
@@ -259,7 +259,7 @@ async def test_a_message_that_a_turn_under_way_has_not_saved_yet_stays(
 @pytest.mark.parametrize(
     ("error", "most"), [(WriteFailed("away"), 5), (WriteDelayed("wait", retry_after=60), 2)]
 )
-async def test_a_platform_that_is_away_is_not_hammered_to_mend(
+async def test_a_platform_that_is_away_is_not_hammered_to_repair(
     error: SurfaceError, most: int, store: Store
 ) -> None:
     policy = replace(POLICY, repair_retry=Backoff(0.1, 60.0))
@@ -278,12 +278,12 @@ async def test_a_platform_that_is_away_is_not_hammered_to_mend(
 
 async def late(store: Store, platform: FakePlatform) -> None:
     """Begin a reply that another worker is to end, and leave a message that nobody knows of."""
-    await a_reply_begins(store, platform)
+    await reply_begins(store, platform)
     platform.left = ["m1", await platform.shown.post(Page(0, "Half", final=False))]
 
 
 @pytest.mark.parametrize("error", [WriteFailed("away"), WriteDelayed("wait", retry_after=0.1)])
-async def test_a_platform_that_is_away_is_mended_later(error: SurfaceError, store: Store) -> None:
+async def test_a_platform_that_is_away_is_repaired_later(error: SurfaceError, store: Store) -> None:
     platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
 
     async with working(make_worker(store, platform, slow, name="late")):
@@ -296,7 +296,7 @@ async def test_a_platform_that_is_away_is_mended_later(error: SurfaceError, stor
         await until_shown(platform, {"m1": "The end."})
 
 
-async def test_a_text_that_cannot_be_restored_keeps_no_stray(store: Store) -> None:
+async def test_a_text_that_cannot_be_restored_keeps_no_orphan(store: Store) -> None:
     policy = replace(POLICY, save_leases=0.5)
     platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
 
@@ -307,10 +307,10 @@ async def test_a_text_that_cannot_be_restored_keeps_no_stray(store: Store) -> No
         await until(lambda: platform.opened > 1)
         platform.error = None
 
-        await until(lambda: list(platform.shown.screen) == ["m1"], within=8)
+        await until(lambda: list(platform.shown.screen) == ["m1"])
 
 
-async def test_a_look_for_strays_that_fails_is_repeated(store: Store) -> None:
+async def test_a_look_for_orphan_that_fails_is_repeated(store: Store) -> None:
     policy = replace(POLICY, save_leases=0.5)
     platform, slow = FakePlatform(unseen=2), FakeModel(WORDS * 20, pause=0.02)
 
@@ -323,14 +323,14 @@ async def test_a_look_for_strays_that_fails_is_repeated(store: Store) -> None:
         await until_shown(platform, {"m1": "The end."})
 
 
-async def test_a_message_of_an_earlier_try_that_its_answer_does_not_need_goes(
+async def test_a_message_of_an_earlier_attempt_that_its_answer_does_not_need_goes(
     store: Store,
 ) -> None:
     platform, dead = FakePlatform(), make_queue(store, "dead")
     await dead.admit(make_turn())
     await take(dead)
-    stray = await platform.shown.post(Page(1, "Half", final=False))
-    platform.left = [stray]
+    orphan = await platform.shown.post(Page(1, "Half", final=False))
+    platform.left = [orphan]
 
     async with working(make_worker(store, platform, FakeModel(WORDS))):
         await until_shown(platform, {"m2": "".join(WORDS)})
@@ -342,15 +342,15 @@ class Blinking(FakePlatform):
 
     way: SocketLine | None = None
     seconds: float = 1.0
-    mending: asyncio.Task[None] | None = None
+    returning: asyncio.Task[None] | None = None
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         assert self.way
         await self.way.cut()
-        self.mending = asyncio.create_task(self._mend(self.way))
+        self.returning = asyncio.create_task(self._restore(self.way))
         return await super().orphaned_messages(turn, but=but)
 
-    async def _mend(self, way: SocketLine) -> None:
+    async def _restore(self, way: SocketLine) -> None:
         await asyncio.sleep(self.seconds)
         await way.mend()
 
@@ -367,17 +367,17 @@ async def test_a_message_that_nobody_knows_of_goes_however_the_store_blinks(
             connect(url=platform.way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
             working(make_worker(cut_off, platform, slow, name="late", policy=policy)),
         ):
-            await a_reply_begins(store, platform)
-            stray = await platform.shown.post(Page(0, "Half", final=False))
-            platform.left = ["m1", stray]
+            await reply_begins(store, platform)
+            orphan = await platform.shown.post(Page(0, "Half", final=False))
+            platform.left = ["m1", orphan]
             await lose_the_turn(store, "m1")
 
             await until_shown(platform, {"m1": "The end."})
-            assert platform.mending
-            await platform.mending
+            assert platform.returning
+            await platform.returning
 
 
-# What is to be mended stands in the queue
+# Repairs are queued
 
 
 async def ended_by_a_second_try(queue: TurnQueue, number: int = 1) -> Taken:
@@ -388,7 +388,7 @@ async def ended_by_a_second_try(queue: TurnQueue, number: int = 1) -> Taken:
     return taken
 
 
-async def test_what_a_dead_worker_began_to_mend_is_mended_by_another(store: Store) -> None:
+async def test_what_a_dead_worker_began_to_repair_is_repaired_by_another(store: Store) -> None:
     platform, queue = FakePlatform(), make_queue(store)
     await platform.shown.post(Page(0, "The end.", final=True))
     platform.left = [await platform.shown.post(Page(0, "Half", final=False))]
@@ -423,7 +423,7 @@ async def test_an_end_that_is_written_late_is_none_that_gave_way_meanwhile(store
     assert platform.shown.text == "New"
 
 
-async def test_an_answer_that_needed_one_try_is_not_looked_at(store: Store) -> None:
+async def test_an_answer_that_needed_one_attempt_is_not_looked_at(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn())
 
@@ -432,7 +432,7 @@ async def test_an_answer_that_needed_one_try_is_not_looked_at(store: Store) -> N
     assert await pending_repairs(store) == 0
 
 
-async def test_what_was_lost_under_way_is_mended_after_its_end(store: Store) -> None:
+async def test_what_was_lost_under_way_is_repaired_after_its_end(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn())
     first = await take(queue)
@@ -446,15 +446,15 @@ async def test_what_was_lost_under_way_is_mended_after_its_end(store: Store) -> 
     await queue.repairs.report_late_writes(taken.turn, ("m3",))
     await queue.leases.finish(taken, Shown(("m1",), "The end.", outcome="done"), None)
     landing = await queue.repairs.claim("console", seconds=60)
-    mend = await due_repair(queue)
+    repair = await due_repair(queue)
 
     assert (running, waiting, landing) == (None, None, None)
-    assert (mend.turn, mend.late_writes) == (taken.turn, ("m1", "m2", "m3"))
-    await queue.repairs.complete(mend)
+    assert (repair.turn, repair.late_writes) == (taken.turn, ("m1", "m2", "m3"))
+    await queue.repairs.complete(repair)
     assert await pending_repairs(store) == 0
 
 
-async def test_what_is_mended_is_not_mended_with_the_next(store: Store) -> None:
+async def test_what_is_repaired_is_not_repaired_with_the_next(store: Store) -> None:
     queue = make_queue(store)
     taken = await ended_by_a_second_try(queue)
     await queue.repairs.report_late_writes(taken.turn, ("m2",))
@@ -465,18 +465,18 @@ async def test_what_is_mended_is_not_mended_with_the_next(store: Store) -> None:
     assert (await due_repair(queue)).late_writes == ("m3",)
 
 
-async def test_what_is_lost_while_it_is_mended_is_mended_again(store: Store) -> None:
+async def test_what_is_lost_while_it_is_repaired_is_repaired_again(store: Store) -> None:
     queue = make_queue(store)
     taken = await ended_by_a_second_try(queue)
-    mend = await due_repair(queue)
+    repair = await due_repair(queue)
 
     await queue.repairs.report_late_writes(taken.turn, ("m2",))
-    await queue.repairs.complete(mend)
+    await queue.repairs.complete(repair)
 
-    assert (mend.late_writes, (await due_repair(queue)).late_writes) == ((), ("m2",))
+    assert (repair.late_writes, (await due_repair(queue)).late_writes) == ((), ("m2",))
 
 
-async def test_what_cannot_be_mended_is_given_up(store: Store) -> None:
+async def test_what_cannot_be_repaired_is_given_up(store: Store) -> None:
     queue, looks = make_queue(store), 0
     taken = await ended_by_a_second_try(queue)
     await due_repair(queue, seconds=0.0)
@@ -498,12 +498,12 @@ async def test_a_turn_of_another_version_holds_up_no_other(
     await ended_by_a_second_try(queue, 2)
     await store.command("HSET", store.key("turn", strange.turn.id), "body", "{}")
 
-    mend = await due_repair(queue)
+    repair = await due_repair(queue)
 
-    assert mend.turn.id == "console:2"
+    assert repair.turn.id == "console:2"
     ((level, line),) = [(one.levelname, one.getMessage()) for one in caplog.records]
     assert (level, "console:1" in line) == ("WARNING", True)
-    await queue.repairs.complete(mend)
+    await queue.repairs.complete(repair)
     assert await pending_repairs(store) == 0
 
 
@@ -525,7 +525,7 @@ async def test_a_bug_over_one_turn_holds_up_no_other(
     await ended_by_a_second_try(queue, 2)
 
     async with repairing(queue, platform):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await pending_repairs(store) != 1:
                 await asyncio.sleep(0.02)
         await until(lambda: "Turn console:1" in caplog.text)

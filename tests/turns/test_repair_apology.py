@@ -1,4 +1,4 @@
-"""An apology that did not get through comes later, from whoever mends."""
+"""A repair posts an apology that did not get through."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_a_turn_that_ended_before_anything_stood_anywhere_gets_its_apology
     store: Store,
 ) -> None:
     platform, queue = Adopting(unseen=2), make_queue(store)
-    # It cannot be taken for a stray.
+    # It cannot be taken for a orphan.
     platform.left = ["m1"]
     platform.shown.errors = [WriteFailed("away")]
 
@@ -55,7 +55,7 @@ async def test_a_turn_that_ended_before_anything_stood_anywhere_gets_its_apology
     assert platform.shown.screen["m1"].last
 
 
-async def test_an_apology_whose_mender_died_stands_there_once(store: Store) -> None:
+async def test_an_apology_whose_repairer_died_stands_there_once(store: Store) -> None:
     platform, queue = Adopting(), make_queue(store)
     await given_up_unseen(queue)
     await due_repair(make_queue(store, "dead"), seconds=0.5)

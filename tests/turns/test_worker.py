@@ -18,7 +18,6 @@ from bot.store import Store
 from bot.turns.queue import Taken, Token, TurnLeases
 from tests.support.at_work import (
     KEY,
-    LEASE,
     POLICY,
     WORDS,
     all_ended,
@@ -91,11 +90,11 @@ async def test_stop_reaches_a_running_reply(store: Store) -> None:
 
     async with working(make_worker(store, platform, model)):
         await make_queue(store).admit(make_turn())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not platform.shown.states:
                 await asyncio.sleep(0.01)
         await make_queue(store).stop("console:1")
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(60):
             await all_ended(store)
 
     assert await outcome(store) == "stopped"
@@ -124,13 +123,14 @@ async def test_who_says_more_than_is_kept_is_told(
 
 
 async def test_threads_are_answered_side_by_side(store: Store) -> None:
-    model = FakeModel(WORDS, pause=0.01)
+    model = FakeModel(WORDS, pause=0.5)
 
     async with working(make_worker(store, FakePlatform(), model)):
         for number in range(6):
             await make_queue(store).admit(make_turn(number, thread=f"t{number}"))
-        async with asyncio.timeout(1.5):
-            await all_ended(store)
+        await until(lambda: model.at_once == 6)
+        model.pause = 0.0
+        await all_ended(store)
 
     assert len(model.prompts) == 6
 
@@ -188,16 +188,16 @@ async def test_a_platform_that_is_away_gets_the_turn_again(store: Store) -> None
 
 
 async def test_a_platform_that_asks_to_wait_is_given_the_time(store: Store) -> None:
-    platform = FakePlatform(error=WriteDelayed("wait", retry_after=30.0))
+    before, platform = time.time(), FakePlatform(error=WriteDelayed("wait", retry_after=30.0))
     later = store.key("later", "console")
 
     async with working(make_worker(store, platform, FakeModel(["Hi"]))):
         await make_queue(store).admit(make_turn())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (due := await store.command("ZSCORE", later, str(KEY))):
                 await asyncio.sleep(0.01)
 
-    assert due / 1000 > time.time() + 15
+    assert due / 1000 > before + 29
 
 
 async def test_a_place_that_takes_not_even_an_apology_is_not_tried_again(store: Store) -> None:
@@ -250,8 +250,7 @@ async def test_a_dead_workers_reply_is_finished_in_the_same_message(store: Store
     await dead.leases.save(taken, Shown((half,), text[:50], text[:50]))
 
     async with working(make_worker(store, platform, FakeModel(WORDS), name="next")):
-        async with asyncio.timeout(2 * LEASE):
-            await all_ended(store)
+        await all_ended(store)
 
     assert list(platform.shown.screen) == [half]
     assert platform.shown.text == text
@@ -268,7 +267,7 @@ class Waiting(FakePlatform):
     async def surface(
         self, turn: Turn, purpose: Purpose = Purpose.ANSWER
     ) -> AsyncIterator[FakeSurface]:
-        await until(lambda: self.model.prompts, within=5)
+        await until(lambda: self.model.prompts)
         async with super().surface(turn, purpose) as surface:
             yield surface
 
@@ -315,7 +314,7 @@ class Told(FakePlatform):
         return await super().orphaned_messages(turn, but=but)
 
 
-async def test_a_platform_is_told_of_a_second_try_and_of_no_other(store: Store) -> None:
+async def test_a_platform_is_told_of_a_second_attempt_and_of_no_other(store: Store) -> None:
     platform, dead = Told(), make_queue(store, "dead")
     await dead.admit(make_turn(1))
     await take(dead)
@@ -371,7 +370,7 @@ class Broken(TurnLeases):
 async def test_a_worker_that_cannot_go_on_says_so(store: Store) -> None:
     leases = make_leases(Broken, store)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(ValueError, match="a bug"):
             await make_worker(store, FakePlatform(), FakeModel(), leases=leases).run(
                 asyncio.Event()

@@ -23,7 +23,7 @@ from tests.support.at_work import (
 from tests.support.fakes import FakeModel, FakePlatform
 
 
-async def test_an_answer_written_anew_takes_the_place_of_the_former(store: Store) -> None:
+async def test_an_answer_written_anew_takes_the_place_of_the_previous(store: Store) -> None:
     platform, model = FakePlatform(), FakeModel(["Hi"])
 
     async with working(make_worker(store, platform, model)):
@@ -77,7 +77,7 @@ async def test_a_place_that_goes_while_an_answer_is_written_anew_leaves_it_remem
     assert await remembered(store) == [("question 1", "Hi")]
 
 
-async def test_a_place_that_went_over_half_a_new_answer_leaves_the_former_remembered(
+async def test_a_place_that_went_over_half_a_new_answer_leaves_the_previous_remembered(
     store: Store,
 ) -> None:
     platform = FakePlatform()
@@ -103,7 +103,7 @@ async def test_a_place_that_went_over_half_a_new_answer_leaves_the_former_rememb
         (None, "Hi", "Hi"),
     ],
 )
-async def test_a_place_that_went_leaves_a_whole_new_answer_or_the_former(
+async def test_a_place_that_went_leaves_a_whole_new_answer_or_the_previous(
     saved: Shown | None, text: str, said: str, store: Store
 ) -> None:
     platform = FakePlatform()

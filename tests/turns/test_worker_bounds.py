@@ -80,7 +80,7 @@ async def test_a_long_answer_that_was_remembered_is_no_long_prompt(store: Store)
     assert max(len(message.text) for message in prompt) == LONGEST
 
 
-async def test_a_long_former_answer_comes_back_no_longer_than_an_answer(store: Store) -> None:
+async def test_a_long_previous_answer_comes_back_no_longer_than_an_answer(store: Store) -> None:
     queue, platform = make_queue(store), FakePlatform()
     turn = make_turn(1)
     await queue.admit(turn)

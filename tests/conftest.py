@@ -36,7 +36,8 @@ async def embedded_url(anyio_backend: str) -> AsyncIterator[str]:
     # pytest's own temporary paths are too long for a socket.
     with tempfile.TemporaryDirectory(prefix="parley-") as data_dir:
         async with connect(url="", data_dir=Path(data_dir)) as store:
-            await store.redis.config_set("appendfsync", "no")
+            # Nor does it end a read, that waits in vain, at the next tenth of a second only.
+            await store.redis.config_set("appendfsync", "no", "hz", 100)
             yield store.url
 
 

@@ -33,11 +33,9 @@ def compose(*, system: str, exchanges: Sequence[Exchange], turn: Turn) -> tuple[
     of one name is "Name (2): ". Further lines that begin like a label are quoted with "> ".
     """
     answered = [one for one in exchanges if one.question.strip() and one.answer.strip()]
-    asked: list[Exchange | Turn] = [*answered, turn]
-    # A regenerated turn is older than exchanges that followed it.
-    asked.sort(key=lambda it: it.asked_at)
-    several = len({it.person.id for it in asked}) > 1
-    labels = _labels(it.person for it in asked) if several else {}
+    speakers = [*(one.person for one in answered), turn.person]
+    several = len({person.id for person in speakers}) > 1
+    labels = _labels(speakers) if several else {}
     is_label = _label_matcher(labels.values())
 
     def question(person: Person, text: str) -> Message:

@@ -55,8 +55,9 @@ def grown(text: str, *pages: str) -> Shown:
 
 
 async def next_token(queue: TurnQueue) -> Token | None:
-    for _ in range(3):
-        if tokens := await queue.leases.ready(["console"], count=1, block_seconds=0.1):
+    # The first read of all only creates the group.
+    for _ in range(2):
+        if tokens := await queue.leases.ready(["console"], count=1, block_seconds=0.02):
             return tokens[0]
     return None
 

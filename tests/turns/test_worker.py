@@ -403,8 +403,8 @@ async def test_two_workers_answer_each_turn_once(store: Store) -> None:
     models = [FakeModel(["Hi"]), FakeModel(["Hi"])]
 
     async with (
-        working(make_worker(store, platform, models[0], name="a")),
-        working(make_worker(store, platform, models[1], name="b")),
+        working(make_worker(store, platform, models[0], name="a", lease=60)),
+        working(make_worker(store, platform, models[1], name="b", lease=60)),
     ):
         for number in range(20):
             await make_queue(store).admit(make_turn(number, thread=f"t{number % 4}"))

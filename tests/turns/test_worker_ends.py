@@ -18,6 +18,7 @@ from tests.support.at_work import (
     POLICY,
     WORDS,
     all_ended,
+    expire_all,
     make_queue,
     make_turn,
     make_worker,
@@ -109,6 +110,7 @@ class Deaths:
     async def next(self, surface: FakeSurface, model: FakeModel) -> None:
         """Let another worker end what is there."""
         platform = FakePlatform(shown=surface)
+        await expire_all(self.store)
         async with working(make_worker(self.store, platform, model, name="next")):
             await all_ended(self.store)
 

@@ -1,4 +1,4 @@
-"""The terminal as a platform, answered by any worker through a Redis stream."""
+"""The terminal as a platform; any worker answers, through a Redis stream."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TextIO, TypeVar
 from uuid import uuid4
 
+from bot.concurrency import running
 from bot.domain import EditBudget, Page, Person, Purpose, ThreadKey, Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable, WriteFailed
 from bot.store import Store
@@ -33,16 +34,17 @@ HEAD = (
 FORGOTTEN = "Forgotten. We start anew."
 LEAVING = "Press Ctrl-C again to leave."
 
-_KEPT_SECONDS = 3600  # a screen that nobody looks at any more
+_SCREEN_SECONDS = 3600  # for which an unused screen is kept
 _BLOCK_MS = 1000
 _RETRY_SECONDS = 0.5
-# An open code fence is closed on a page that is not final, and goes on in the next: ends wait.
+# A page that is not final closes an open code fence, which goes on in the next one: its end is not
+# printed yet.
 _CLOSERS = "`~> \n"
-_END_OF_PASTING = "\x1b[?2004l"
+_PASTE_MODE_OFF = "\x1b[?2004l"
 
 
 class ConsoleSurface:
-    """The screen of one reply: a stream that holds the newest page, whole."""
+    """The screen of one reply: a stream that holds the newest page."""
 
     limit = sys.maxsize  # one page holds every reply
 
@@ -56,16 +58,16 @@ class ConsoleSurface:
         return len(text)
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
-        """Return what a person can follow with the eye."""
+        """Return as many writes as a person can follow."""
         return self._budget
 
     async def post(self, page: Page) -> str:
-        """Show the page to whoever follows the turn."""
+        """Show a page."""
         await self._write(page)
         return f"{self._turn_id}/{page.number}"
 
     async def edit(self, message_id: str, page: Page) -> None:
-        """Show the page instead of the one before."""
+        """Replace the page."""
         await self._write(page)
 
     async def _write(self, page: Page) -> None:
@@ -75,16 +77,16 @@ class ConsoleSurface:
             await self._store.command(
                 *("XADD", screen, "MAXLEN", 1, "*", "text", page.text, "final", final)
             )
-            await self._store.command("EXPIRE", screen, _KEPT_SECONDS)
+            await self._store.command("EXPIRE", screen, _SCREEN_SECONDS)
         except StoreUnavailable as error:
             raise WriteFailed(str(error)) from error
 
 
 class ConsolePlatform:
-    """The terminal; `surface` works in any process, `listen` in the one that has the terminal.
+    """The terminal; `surface` works in any process, `listen` in the one with the terminal.
 
-    A `stdin` that is a terminal has to be `sys.stdin`. An answer is waited for `patience` seconds,
-    which should be more than a reply may take.
+    If `stdin` is a terminal, it must be `sys.stdin`. An answer that takes longer than `patience`
+    seconds is given up, so that should be more than a reply may take.
     """
 
     name = "console"
@@ -113,29 +115,29 @@ class ConsolePlatform:
         return ()
 
     async def listen(self, intake: Intake) -> None:
-        """Ask and answer until the input ends or says `/quit`.
+        """Read questions and print answers until the end of the input or `/quit`.
 
-        At a terminal SIGINT is taken over meanwhile, and given back afterwards.
+        At a terminal, SIGINT is handled here meanwhile.
         """
         for stream in (self._stdin, self._stdout):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
         try:
-            # Windows has no terminal of this kind: lines are read there as from a pipe.
+            # Windows has no terminal of this kind: lines are read as from a pipe.
             if self._stdin.isatty() and sys.platform != "win32":
                 await self._converse(intake)
             else:
-                await self._work_off(intake)
+                await self._answer_lines(intake)
         except BrokenPipeError:
-            # Whoever read our output has left; what is buffered would fail once more at exit.
+            # The reader is gone. Flushing the buffer at exit would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())
 
     async def _converse(self, intake: Intake) -> None:
         person = _person()
-        # The same thread at every start: the conversation goes on.
+        # The same thread at each start: the conversation continues.
         key = ThreadKey(self.name, "local", person.id, "terminal")
         await self._print(f"{self._banner}\n{HEAD}\n\n")
-        with self._terminal_kept(), self._interrupts():
+        with self._restored_terminal(), self._interrupts():
             while (line := await self._prompt()) != QUIT:
                 if line is None:
                     await self._print("\n")
@@ -145,7 +147,7 @@ class ConsolePlatform:
                 elif line:
                     await self._answer(intake, _turn(key, person, line), _Growing())
 
-    async def _work_off(self, intake: Intake) -> None:
+    async def _answer_lines(self, intake: Intake) -> None:
         person = _person()
         key = ThreadKey(self.name, "local", person.id, uuid4().hex)
         while (line := await _in_thread(self._stdin.readline)) and line.strip() != QUIT:
@@ -155,51 +157,48 @@ class ConsolePlatform:
                 await self._answer(intake, _turn(key, person, line.strip()), _Whole())
 
     async def _prompt(self) -> str | None:
-        """Return a line; None at the end of input and after the second Ctrl-C."""
+        """Return a line; None at the end of the input and after a second Ctrl-C."""
         self._interruptions = 0
         reading = asyncio.ensure_future(_in_thread(_edited_line))
         try:
-            if not await self._done_first(reading):
-                # What was typed so far cannot be taken from readline, so it is shown again.
-                await self._print(f"\n{LEAVING}\n{YOU}{_being_edited()}")
-                if not await self._done_first(reading):
+            if not await self._ends_first(reading):
+                # The text typed so far cannot be taken out of readline, so it is shown again.
+                await self._print(f"\n{LEAVING}\n{YOU}{_typed_text()}")
+                if not await self._ends_first(reading):
                     return None
             return reading.result()
         finally:
             if not reading.done():
                 reading.cancel()
-                os.write(self._stdout.fileno(), _END_OF_PASTING.encode())
+                os.write(self._stdout.fileno(), _PASTE_MODE_OFF.encode())
 
     async def _answer(self, intake: Intake, turn: Turn, display: _Display) -> None:
         self._interruptions = 0
         await self._print(display.begin)
-        following = asyncio.ensure_future(self._follow(turn.id, display))
-        try:
-            await intake.admit(turn)
-            async with asyncio.timeout(self._patience):
-                if not await self._done_first(following):
-                    await intake.stop(turn.id)
-                    if not await self._done_first(following):
-                        # Nobody works on it, or its worker has died.
-                        await intake.forget(turn.id)
-                        await self._print("\n")
-                        return
-                await following
-        except (Refused, StoreUnavailable) as error:
-            await self._print(display.apology(error.apology))
-        except TimeoutError:
-            await self._print(display.apology(ParleyError.apology))
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+        async with running(self._follow(turn.id, display)) as following:
+            try:
+                await intake.admit(turn)
+                async with asyncio.timeout(self._patience):
+                    if not await self._ends_first(following):
+                        await intake.stop(turn.id)
+                        if not await self._ends_first(following):
+                            # No worker has the turn, or it has died.
+                            await intake.forget(turn.id)
+                            await self._print("\n")
+                            return
+                    await following
+            except (Refused, StoreUnavailable) as error:
+                await self._print(display.apology(error.apology))
+            except TimeoutError:
+                await self._print(display.apology(ParleyError.apology))
 
     async def _follow(self, turn_id: str, display: _Display) -> None:
         async with aclosing(_pages(self._store, turn_id)) as pages:
             async for page in pages:
                 await self._print(display.piece(page))
 
-    async def _done_first(self, work: asyncio.Future[T]) -> bool:
-        """Wait for the work or for a Ctrl-C that nobody has seen; True when the work is done."""
+    async def _ends_first(self, work: asyncio.Future[T]) -> bool:
+        """Wait for `work` or for the next Ctrl-C; returns whether the work has ended."""
         work.add_done_callback(lambda _: self._woken.set())
         while not work.done():
             if self._interruptions:
@@ -219,7 +218,7 @@ class ConsolePlatform:
             except OSError as error:
                 raise ParleyError(f"the answer cannot be written: {error.strerror}") from error
 
-        # A terminal that is held (Ctrl-S) must not hold the process.
+        # A stopped terminal (Ctrl-S) must not block the process.
         if text:
             await _in_thread(write)
 
@@ -239,7 +238,7 @@ class ConsolePlatform:
             signal.signal(signal.SIGINT, before)
 
     @contextmanager
-    def _terminal_kept(self) -> Iterator[None]:
+    def _restored_terminal(self) -> Iterator[None]:
         # Windows has no such module.
         import termios
 
@@ -247,12 +246,12 @@ class ConsolePlatform:
         try:
             yield
         finally:
-            # A thread that waits for a line has taken the echo away.
+            # A thread that waits for a line has switched off the echo.
             termios.tcsetattr(self._stdin.fileno(), termios.TCSANOW, before)
 
 
 class _Growing:
-    """An answer that grows in place, after a prompt."""
+    """An answer that grows after a prompt."""
 
     begin = BOT
 
@@ -260,7 +259,7 @@ class _Growing:
         self._shown = ""
 
     def piece(self, page: Page) -> str:
-        """Return what has to be printed to show this page."""
+        """Return the text to print for this page."""
         text = page.text
         if not page.final:
             text = text.rstrip(_CLOSERS)
@@ -271,21 +270,21 @@ class _Growing:
         return f"{new}\n" if page.final else new
 
     def apology(self, apology: str) -> str:
-        """Return what has to be printed when no more comes."""
+        """Return the text to print if the answer fails."""
         return f"\n{apology}\n" if self._shown else f"{apology}\n"
 
 
 class _Whole:
-    """An answer that is printed when it is complete, for other programs to read."""
+    """An answer that is printed when it is complete, for other programs."""
 
     begin = ""
 
     def piece(self, page: Page) -> str:
-        """Return what has to be printed to show this page."""
+        """Return the text to print for this page."""
         return f"{page.text}\n" if page.final else ""
 
     def apology(self, apology: str) -> str:
-        """Return what has to be printed when no more comes."""
+        """Return the text to print if the answer fails."""
         return f"{apology}\n"
 
 
@@ -293,18 +292,18 @@ _Display = _Growing | _Whole
 
 
 async def _pages(store: Store, turn_id: str) -> AsyncGenerator[Page]:
-    """Yield the newest state of a reply, again and again, until it is final."""
-    screen, seen = _screen(store, turn_id), "0"
+    """Yield the states of a reply, up to the final one."""
+    screen, last = _screen(store, turn_id), "0"
     while True:
         try:
-            found = await store.command("XREAD", "BLOCK", _BLOCK_MS, "STREAMS", screen, seen)
+            found = await store.command("XREAD", "BLOCK", _BLOCK_MS, "STREAMS", screen, last)
         except StoreUnavailable:
-            # The worker goes on without the store, and saves when it is back.
+            # The worker continues without the store and saves when it is back.
             await asyncio.sleep(_RETRY_SECONDS)
             continue
         for _, entries in found:
             for entry, fields in entries:
-                seen = entry
+                last = entry
                 page = Page(0, fields.get("text", ""), final=bool(fields.get("final")))
                 yield page
                 if page.final:
@@ -320,7 +319,7 @@ async def _start_anew(intake: Intake, key: ThreadKey) -> str:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Do blocking work beside the loop, in a thread for which no process waits at its end."""
+    """Run blocking work in a daemon thread, for which no process waits at its end."""
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
     future.set_running_or_notify_cancel()
 
@@ -337,11 +336,11 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 
 def _edited_line() -> str | None:
-    # Once it is imported, `input` has line editing and remembers former lines.
+    # Once this is imported, `input` has line editing and a history.
     with contextlib.suppress(ImportError):
         import readline
 
-        # CPython switches it off, and each line of a pasted text would be a question.
+        # CPython switches it off; then each line of a pasted text would be a question.
         readline.parse_and_bind("set enable-bracketed-paste on")
     try:
         return input(YOU).strip()
@@ -349,7 +348,7 @@ def _edited_line() -> str | None:
         return None
 
 
-def _being_edited() -> str:
+def _typed_text() -> str:
     with contextlib.suppress(ImportError):
         import readline
 
@@ -361,7 +360,7 @@ def _person() -> Person:
     try:
         name = whole_characters(getpass.getuser())
     except (ImportError, KeyError, OSError):
-        name = "you"  # in a container a number is all that is known of a user
+        name = "you"  # in a container a user may have a number only
     return Person(id=name, name=name)
 
 

@@ -39,7 +39,7 @@ LONGEST_WORD = 3_000
 
 _ENGLISH = "\n".join([*topics.values(), *(f.read_text() for f in REPOSITORY.glob("docs/*.md"))])
 _WORDS = sorted({word for word in _ENGLISH.split() if word.isalpha() and word.isascii()})
-_COMMON = (REPOSITORY / "bot/common_words.txt").read_text(encoding="utf-8").split()
+_COMMON = (REPOSITORY / "bot/tokens/common_words.txt").read_text(encoding="utf-8").split()
 _CODE = "\n".join(
     file.read_text(encoding="utf-8")
     for file in sorted([*REPOSITORY.glob("bot/*.*"), *Path(json.__file__).parents[1].glob("a*.py")])

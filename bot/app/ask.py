@@ -1,4 +1,4 @@
-"""Questions of a script or a shell, each by itself: no platform, no store, no history."""
+"""Questions from a script, each on its own: no platform, no store, no history."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from config.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-_CLOSE_SECONDS = 10.0  # a process of the model's has three to end by itself
-_NOBODY = Person(id="", name="")
-_NOWHERE = ThreadKey(platform="", workspace="", channel="", thread="")
+_CLOSE_SECONDS = 10.0  # a local model's process gets three to end by itself
+_NO_PERSON = Person(id="", name="")
+_NO_THREAD = ThreadKey(platform="", workspace="", channel="", thread="")
 
 
-async def answer(mind: Assistant, question: str) -> AsyncGenerator[str | Start]:
-    """Yield the deltas of an answer, and a Start where it begins anew; raise ModelError.
+async def stream_answer(assistant: Assistant, question: str) -> AsyncGenerator[str | Start]:
+    """Yield the deltas of an answer, and a Start if it begins anew; raises ModelError.
 
-    An answer that is cut short ends like any other. What a person has to know of it is logged.
+    An answer that is cut short ends without an error. Cuts of question and answer are logged.
     """
     if not question.strip():
         raise PromptRefused("there is no question")
-    turn = Turn("", _NOWHERE, _NOBODY, whole_characters(question), place={}, asked_at=0.0)
-    prompt = compose(system=mind.system_prompt, exchanges=(), turn=turn)
+    turn = Turn("", _NO_THREAD, _NO_PERSON, whole_characters(question), place={}, asked_at=0.0)
+    prompt = compose(system=assistant.system_prompt, exchanges=(), turn=turn)
     try:
-        async with aclosing(mind.model.stream(prompt)) as deltas:
+        async with aclosing(assistant.model.stream(prompt)) as deltas:
             async for delta in deltas:
                 if isinstance(delta, LeftOut):
                     log.warning(
-                        "The question is too long: %d characters of its middle were not read",
+                        "The question is too long: %d characters of its middle were left out",
                         delta.characters,
                     )
                 else:
@@ -50,114 +50,106 @@ async def answer(mind: Assistant, question: str) -> AsyncGenerator[str | Start]:
         log.warning("The answer is cut short: %s", cut)
 
 
-async def whole(deltas: AsyncGenerator[str | Start]) -> str:
-    """Return an answer when it is complete."""
-    said: list[str] = []
+async def joined(deltas: AsyncGenerator[str | Start]) -> str:
+    """Return the whole answer."""
+    pieces: list[str] = []
     async with aclosing(deltas):
         async for delta in deltas:
             if isinstance(delta, Start):
-                said.clear()
+                pieces.clear()
             else:
-                said.append(delta)
-    return whole_characters("".join(said)).strip()
+                pieces.append(delta)
+    return whole_characters("".join(pieces)).strip()
 
 
 @asynccontextmanager
 async def asking() -> AsyncIterator[Callable[[str], Awaitable[str]]]:
-    """Open the model that the settings name while the block lasts; ModelError where it cannot."""
+    """Open the configured model for the block; raises ModelError if that fails."""
     async with AsyncExitStack() as stack:
-        mind = await _open(stack, asyncio.Event())
-        yield lambda text: whole(answer(mind, text))
+        assistant = await _open(stack, asyncio.Event())
+        yield lambda text: joined(stream_answer(assistant, text))
 
 
-async def _open(stack: AsyncExitStack, stopping: asyncio.Event) -> Assistant:
+async def _open(stack: AsyncExitStack, stop: asyncio.Event) -> Assistant:
     try:
         settings = Settings.load(os.environ, Path(".env"))
-        return await stack.enter_async_context(open_assistant(settings, frozenset(), stopping))
+        return await stack.enter_async_context(open_assistant(settings, frozenset(), stop))
     except (SettingsError, CannotStart) as error:
         raise ModelError(str(error)) from error
 
 
-class Kept:
-    """A mind that is opened at the first question and kept, in a loop and a thread of its own."""
+class SharedAssistant:
+    """One assistant for all threads and loops, in an event loop and a thread of its own.
+
+    It opens with the first question and closes with the process.
+    """
+
+    # Not anyio's BlockingPortal: that cancels a task again in each step of its clean-up, and a
+    # process that the first question has just started would be left behind.
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="bot.ask", daemon=True)
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
-        self._stopping = asyncio.Event()
-        self._mind: Assistant | None = None
-
-    def start(self) -> None:
-        """Let the loop run, until the process ends."""
+        self._stop = asyncio.Event()
+        self._assistant: Assistant | None = None
         self._thread.start()
         atexit.register(self._close)
 
     def ask(self, text: str) -> str:
-        """Return the answer, in any thread; who is interrupted meanwhile hangs up."""
-        future = self._asked(text)
+        """Return the answer, in any thread; an interrupted caller ends the request."""
+        future = self._submit(text)
         try:
             return future.result()
         finally:
             future.cancel()
 
     async def ask_async(self, text: str) -> str:
-        """Return the answer, in any loop; who is cancelled meanwhile hangs up."""
-        return await asyncio.wrap_future(self._asked(text))
+        """Return the answer, in any loop; a cancelled caller ends the request."""
+        return await asyncio.wrap_future(self._submit(text))
 
-    def _asked(self, text: str) -> Future[str]:
+    def _submit(self, text: str) -> Future[str]:
         return asyncio.run_coroutine_threadsafe(self._answer(text), self._loop)
 
     async def _answer(self, text: str) -> str:
         async with self._opening:
-            # Where it cannot be opened, the next question tries anew.
-            self._mind = self._mind or await _open(self._stack, self._stopping)
-        return await whole(answer(self._mind, text))
+            # After a failure the next question tries again.
+            self._assistant = self._assistant or await _open(self._stack, self._stop)
+        return await joined(stream_answer(self._assistant, text))
 
     def _run(self) -> None:
         self._loop.run_forever()
-        self._stopping.set()
+        self._stop.set()
         self._loop.run_until_complete(self._stack.aclose())
-        # The questions of threads for which the process does not wait.
+        # Questions of daemon threads may still be open.
         self._loop.run_until_complete(cancelled(*asyncio.all_tasks(self._loop)))
         self._loop.close()
 
     def _close(self) -> None:
-        # A process that was forked meanwhile has no such thread.
+        # A forked process has inherited the object, but not the thread.
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_CLOSE_SECONDS)
 
 
-class _Keeper:
-    """Makes the one Kept of a process, whichever thread comes first."""
-
-    def __init__(self) -> None:
-        self._starting = threading.Lock()
-        self._kept: Kept | None = None
-
-    def kept(self) -> Kept:
-        with self._starting:
-            if self._kept is None:
-                self._kept = Kept()
-                self._kept.start()
-            return self._kept
+_creating = threading.Lock()
+_shared: SharedAssistant | None = None
 
 
-_keeper = _Keeper()
+def shared() -> SharedAssistant:
+    """Return the assistant of this process."""
+    global _shared
+    with _creating:
+        _shared = _shared or SharedAssistant()
+        return _shared
 
 
-def kept() -> Kept:
-    """Return the mind of this process."""
-    return _keeper.kept()
-
-
-def _begin_anew() -> None:
-    global _keeper
-    _keeper = _Keeper()
+def _forget_shared() -> None:
+    global _creating, _shared
+    _creating, _shared = threading.Lock(), None
 
 
 if hasattr(os, "register_at_fork"):
-    # The parent's loop and its locks are nobody's here, and its model answers to the parent.
-    os.register_at_fork(after_in_child=_begin_anew)
+    # A child has neither the parent's thread nor the owner of its locks.
+    os.register_at_fork(after_in_child=_forget_shared)

@@ -1,4 +1,4 @@
-"""One question from a shell, answered on standard output."""
+"""The command `ask`: one question, answered on standard output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TextIO
 
-from bot.app.ask import answer, whole
+from bot.app.ask import joined, stream_answer
 from bot.app.assistant import open_assistant
 from bot.domain import Start
 from bot.errors import ParleyError
@@ -20,58 +20,58 @@ from config.settings import Settings
 log = logging.getLogger(__name__)
 
 STDIN = "-"
-_MOST = 4_000_000  # characters of standard input: more than any model reads, and it may be endless
+_MAX_INPUT = 4_000_000  # characters; more than any model reads, and a pipe may be endless
 
 
-def question(words: Sequence[str], stdin: TextIO) -> str:
-    """Join the words; standard input, which is read once, stands for "-" and for no words."""
-    read = _text(stdin) if STDIN in words or not words else ""
-    return " ".join(read if word == STDIN else word for word in words or (STDIN,))
+def read_question(words: Sequence[str], stdin: TextIO) -> str:
+    """Join the words; "-" and no words at all stand for standard input."""
+    piped = _read(stdin) if STDIN in words or not words else ""
+    return " ".join(piped if word == STDIN else word for word in words or (STDIN,))
 
 
-def _text(stdin: TextIO) -> str:
-    # Whatever the locale says, what other programs write is mostly UTF-8.
+def _read(stdin: TextIO) -> str:
+    # Other programs mostly write UTF-8, whatever the locale says.
     if isinstance(stdin, io.TextIOWrapper):
         stdin.reconfigure(encoding="utf-8", errors="replace")
-    return stdin.read(_MOST)
+    return stdin.read(_MAX_INPUT)
 
 
-async def reply(settings: Settings, asked: str, stdout: TextIO) -> None:
-    """Answer as the settings say: in a terminal while the text grows, else when it is complete.
+async def print_answer(settings: Settings, question: str, stdout: TextIO) -> None:
+    """Print the answer as it grows in a terminal, or else when it is complete.
 
-    Raises ParleyError with a sentence for the operator. A reader that has left is no failure.
+    A reader that closes the pipe is no failure. Raises ParleyError.
     """
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")
-    async with open_assistant(settings, frozenset(), asyncio.Event()) as mind:
-        deltas = answer(mind, asked)
+    async with open_assistant(settings, frozenset(), asyncio.Event()) as assistant:
+        deltas = stream_answer(assistant, question)
         try:
             if stdout.isatty():
-                await _grow(deltas, stdout)
+                await _print_growing(deltas, stdout)
             else:
-                _write(stdout, f"{strip_controls(await whole(deltas))}\n")
+                _write(stdout, f"{strip_controls(await joined(deltas))}\n")
         except BrokenPipeError:
-            # What is buffered would fail once more at the end.
+            # Flushing the buffer at exit would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
 
 
-async def _grow(deltas: AsyncGenerator[str | Start], stdout: TextIO) -> None:
-    shown = False
+async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) -> None:
+    printed = False
     try:
         async with aclosing(deltas):
             async for delta in deltas:
                 if isinstance(delta, Start):
-                    if shown:
+                    if printed:
                         _write(stdout, "\n")
                         log.warning("The answer broke off and begins anew")
-                    shown = False
+                    printed = False
                     continue
                 text = strip_controls(delta)
-                text = text if shown else text.lstrip()
+                text = text if printed else text.lstrip()
                 _write(stdout, text)
-                shown = shown or bool(text)
+                printed = printed or bool(text)
     finally:
-        if shown:
+        if printed:
             _write(stdout, "\n")
 
 

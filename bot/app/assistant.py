@@ -1,4 +1,4 @@
-"""From settings to the model that answers, and what it is told and given."""
+"""The model that answers, with its prompt and its limits, as the settings choose it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 
 from bot.concurrency import cancelled
 from bot.errors import CannotStart
-from bot.local import llama_cpp, transformers_model
-from bot.model import client, huggingface, server_counter
+from bot.model import client, server_counter
 from bot.model.client import ChatModel
 from bot.model.context_window import ContextWindowModel
 from bot.model.heedful import heeding
@@ -31,23 +30,23 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 60.0  # the longest silence of a model within an answer
 
 DEMO = "demo"
-# SmolLM2-135M takes what it is told by the letter: of five prompts and two settings tried with 48
-# questions each, this one answered most (45) and never broke into French at the word France.
+# SmolLM2-135M is sensitive to its prompt. Of five prompts and two settings, tried with 48 questions
+# each, this pair answered most (45) and never turned to French at the word France.
 DEMO_PROMPT = (
     "You are a helpful English-speaking assistant who gives short, clear and correct answers."
 )
 DEMO_TEMPERATURE = 0.2
 DEMO_TOP_P = 0.9
 DEMO_CONTEXT = 2048  # tokens of one conversation
-DEMO_ANSWER = 512  # tokens, after which it only repeats itself
-LOCAL_SLOTS = 4  # answers that the embedded model writes at once; further ones wait their turn
+DEMO_ANSWER = 512  # tokens; after that it only repeats itself
+LOCAL_SLOTS = 4  # answers that the embedded model writes at once; further ones wait
 
-_NAMES = 8  # of a server's models, in the log
+_LOGGED_NAMES = 8  # of a server's models
 
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """The model that answers, and what it is told and given."""
+    """A model and its system prompt; `label` names it to people."""
 
     model: Model
     label: str
@@ -58,39 +57,43 @@ class Assistant:
 async def open_assistant(
     settings: Settings, roles: frozenset[str], stopping: asyncio.Event
 ) -> AsyncIterator[Assistant]:
-    """Connect the models that the settings name, or start the embedded one."""
-    named = (
+    """Connect the configured models, or start the embedded one. Raises CannotStart."""
+    chosen = (
         settings.hf_token
         or settings.model_url
         or settings.local_model_path
         or settings.transformers_model
     )
-    if settings.model_id != DEMO and not named and "worker" in roles and settings.chat_platforms:
+    if settings.model_id != DEMO and not chosen and "worker" in roles and settings.chat_platforms:
         raise CannotStart(
             "there is no model: set HF_TOKEN, MODEL_URL, LOCAL_MODEL_PATH or TRANSFORMERS_MODEL, "
             "or MODEL_ID=demo for the small embedded one"
         )
     async with AsyncExitStack() as stack:
-        if settings.model_id == DEMO or not named:
-            mind = await _local_mind(_for_the_demo(settings), stopping, stack)
+        if settings.model_id == DEMO or not chosen:
+            assistant = await _open_local(_for_demo(settings), stopping, stack)
         elif settings.local_model_path:
-            mind = await _local_mind(settings, stopping, stack)
+            assistant = await _open_local(settings, stopping, stack)
         elif settings.transformers_model:
-            mind = await _transformers_mind(settings, stopping, stack)
+            assistant = await _open_transformers(settings, stopping, stack)
         else:
-            mind = await _remote_mind(settings, stopping, stack)
-        # Nobody chose the demo model, and it is not to be taken for a good one.
-        unchosen = not named and settings.model_id != DEMO
-        log.log(logging.WARNING if unchosen else logging.INFO, "Answers come from %s", mind.label)
-        yield mind
+            assistant = await _open_remote(settings, stopping, stack)
+        # If nobody chose the demo model, it must not be taken for a good one.
+        by_default = not chosen and settings.model_id != DEMO
+        log.log(
+            logging.WARNING if by_default else logging.INFO,
+            "Answers come from %s",
+            assistant.label,
+        )
+        yield assistant
 
 
-def _for_the_demo(settings: Settings) -> Settings:
-    """Put what suits the demo model where the operator left it to us."""
+def _for_demo(settings: Settings) -> Settings:
+    """Return the settings with the demo model's values for those that the operator left out."""
     return replace(
         settings,
         local_model_path=None,
-        system_prompt=_told(settings, otherwise=DEMO_PROMPT),
+        system_prompt=_system_prompt(settings, default=DEMO_PROMPT),
         context_tokens=DEMO_CONTEXT,
         max_tokens=min(settings.max_tokens, DEMO_ANSWER),
         temperature=DEMO_TEMPERATURE if settings.temperature is None else settings.temperature,
@@ -98,17 +101,18 @@ def _for_the_demo(settings: Settings) -> Settings:
     )
 
 
-def _told(settings: Settings, *, otherwise: str) -> str:
-    """Return the operator's system prompt, where there is one."""
-    told = settings.system_prompt != Settings().system_prompt
-    return settings.system_prompt if told else otherwise
+def _system_prompt(settings: Settings, *, default: str) -> str:
+    chosen = settings.system_prompt != Settings().system_prompt
+    return settings.system_prompt if chosen else default
 
 
-async def _local_mind(
+async def _open_local(
     settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack
 ) -> Assistant:
     if settings.model_fallbacks:
         log.warning("MODEL_FALLBACKS is for HF_TOKEN and MODEL_URL; the embedded model has none")
+    from bot.local import llama_cpp
+
     server = await stack.enter_async_context(
         llama_cpp.serve(
             path=settings.local_model_path,
@@ -126,8 +130,8 @@ async def _local_mind(
     models = await _fitted_models(
         replace(settings, context_tokens=server.context_tokens),
         *(stack, [server.name], server.url, server.api_key),
-        # Its silence is no sign of trouble: it says nothing while it reads a long prompt or has no
-        # slot free, and when it dies, the connection ends.
+        # Silence is no failure: it sends nothing while it reads a long prompt or waits for a free
+        # slot. If the process dies, the connection ends.
         idle_timeout=settings.reply_timeout,
     )
     demo = "a small demo model: set HF_TOKEN or MODEL_URL for a good one"
@@ -138,11 +142,13 @@ async def _local_mind(
     )
 
 
-async def _transformers_mind(
+async def _open_transformers(
     settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack
 ) -> Assistant:
     if settings.model_fallbacks:
         log.warning("MODEL_FALLBACKS is for HF_TOKEN and MODEL_URL; TRANSFORMERS_MODEL has none")
+    from bot.local import transformers_model
+
     name = settings.transformers_model
     server = await stack.enter_async_context(
         transformers_model.serve(
@@ -159,26 +165,28 @@ async def _transformers_mind(
             context_tokens=server.prompt_tokens + server.max_tokens,
         ),
         *(stack, [name], server.url, server.api_key),
-        # Who waits for a place hears nothing, or signs of life at most.
+        # A request that waits for its turn receives keep-alives at most.
         idle_timeout=settings.reply_timeout,
     )
     return Assistant(
         model=_steady_model(settings, stopping, models),
         label=f"{name}, run by transformers on this machine",
-        # It would only cost a dialogue model room, and come back as an answer.
-        system_prompt=_told(
-            settings, otherwise="" if server.is_dialogue else settings.system_prompt
+        # A dialogue model would repeat it as an answer.
+        system_prompt=_system_prompt(
+            settings, default="" if server.is_dialogue else settings.system_prompt
         ),
     )
 
 
-async def _remote_mind(
+async def _open_remote(
     settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack
 ) -> Assistant:
     if settings.model_url:
-        return await _own_mind(settings, stopping, stack)
+        return await _open_own_server(settings, stopping, stack)
+    from bot.model import huggingface
+
     names = _names(settings)
-    # Nobody waits for it: where Hugging Face is slow or away the bot starts all the same.
+    # In the background: the bot also starts if Hugging Face is slow or away.
     asked = huggingface.foretell(
         models=names, key=settings.hf_token, router=client.ROUTER, hub=huggingface.HUB
     )
@@ -193,7 +201,7 @@ async def _remote_mind(
     )
 
 
-async def _own_mind(
+async def _open_own_server(
     settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack
 ) -> Assistant:
     # HF_TOKEN is for Hugging Face alone.
@@ -225,29 +233,29 @@ def _names(settings: Settings) -> list[str]:
 
 
 def _as_offered(settings: Settings, server: ModelServer, offer: ServerInfo) -> Settings:
-    """Put what the server itself says of its model where it goes before the settings."""
+    """Return the settings with the names and limits that the server reports."""
     name, context = offer.name_for(settings.model_id), offer.context
     if offer.trouble:
         log.warning(
-            "MODEL_URL: %s %s; questions are answered as soon as it can be asked",
+            "MODEL_URL: %s %s; questions are answered as soon as it can be reached",
             *(server, offer.trouble),
         )
     elif not offer.models:
-        log.info("%s does not tell which models it has; MODEL_ID is asked for", server)
+        log.info("%s does not list its models; MODEL_ID is used as it is", server)
     elif name is None:
         log.warning(
             "%s has no %s: set MODEL_ID to one of %s",
-            *(server, settings.model_id, ", ".join(sorted(offer.models)[:_NAMES])),
+            *(server, settings.model_id, ", ".join(sorted(offer.models)[:_LOGGED_NAMES])),
         )
     settings = replace(
         settings,
         model_id=name or settings.model_id,
-        # Under another name the only model would answer for itself.
+        # A fallback under another name of the same model would be no fallback.
         model_fallbacks=tuple(offer.name_for(each) or each for each in settings.model_fallbacks),
     )
     if context is None:
         return settings
-    # An answer may take half of a small context: a question has to fit, too.
+    # At most half of a small context is for the answer: the question must fit, too.
     return replace(settings, max_tokens=min(settings.max_tokens, max(context // 2, 1)))
 
 
@@ -270,7 +278,7 @@ async def _fitted_models(
     idle_timeout: float,
     written: Sequence[str] | None = None,
 ) -> list[ContextWindowModel]:
-    """Connect models; `written` are the names that the operator wrote, where not all are."""
+    """Connect models; `written` are the names from the settings (None: all of them)."""
     return [
         await _fitted_model(
             *(settings, stack, name, url, key),
@@ -311,8 +319,10 @@ async def _fitted_model(
             found=partial(setattr, fitted, "counter"),
         )
     else:
-        # A server does not choose what is fetched from Hugging Face, or read on this machine.
-        log.info("The length of prompts for %s is estimated, for MODEL_ID does not name it", name)
+        # A server must not choose what is downloaded from Hugging Face or read on this machine.
+        log.info(
+            "Prompts for %s are measured by an estimate, because MODEL_ID does not name it", name
+        )
     return fitted
 
 

@@ -1,4 +1,4 @@
-"""The process's small HTTP server: is it alive, is it ready, what does it count."""
+"""The HTTP server of the process: health checks, metrics, and events of platforms."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _LOOPBACK = "127.0.0.1"
-# Slack's largest event is far below; nobody else has a reason to send us anything.
+# Far more than Slack's largest event; nobody else has a reason to send anything.
 _LARGEST_BODY = 256 * 1024
 _LONGEST_HEADER = 4096  # bytes of a name and its value; Slack and the usual proxies stay below 1 kB
 _MOST_HEADERS = 64
 # aiohttp 3.14 reads up to 32 requests of a connection, with all their headers, before the first one
 # is answered.
 _LARGEST_REQUEST = _LARGEST_BODY + (_MOST_HEADERS + 1) * _LONGEST_HEADER
-# Bytes that nobody has read yet.
+# Bytes that are received but not read.
 _READ_AHEAD = 16 * 1024
 # Requests of Slack end within three seconds. Many systems give a process 256 files.
 _MOST_CONNECTIONS = 128
 _CONNECTION_SECONDS = 15.0  # for headers, body and answer together
 _POST_SECONDS = 10.0  # Slack itself gives up after three
-# For a body that nobody reads: closed at once, its sender would see no answer. aiohttp 3.14 waits
-# for it, and keeps it in memory, even if the connection is gone.
+# For a body that is not read: if the connection closed at once, its sender would see no answer.
+# aiohttp 3.14 waits for the body, and keeps it in memory, even if the connection is gone.
 _DRAIN_SECONDS = 0.2
 _END_SECONDS = 1.0  # for requests under way when the process ends
-_STORE_SECONDS = 1.0  # that an answer of the store holds
-# A platform that was heard a moment ago is about to be heard again: Discord and Slack have
-# connections replaced every few hours, and deliver afterwards what was said meanwhile.
+_STORE_SECONDS = 1.0  # for which the result of a ping of the store is used
+# Discord and Slack have connections replaced every few hours and deliver later what was sent
+# meanwhile, so a short silence is no failure.
 _RECONNECT_SECONDS = 10.0
 
 
@@ -59,16 +59,17 @@ async def serve(
     stopping: asyncio.Event,
     most_connections: int = _MOST_CONNECTIONS,
     connection_seconds: float = _CONNECTION_SECONDS,
-) -> AsyncIterator[None]:
+) -> AsyncIterator[str]:
     """Serve /livez and /readyz, and hand POSTs to the given paths to their handlers.
 
-    /metrics is on loopback alone: on `metrics_port` of 127.0.0.1 with the first two beside it, or
-    without such a port on `port`, if `host` is a loopback address. `silences` tell of each platform
-    for how many seconds it has not been heard. A connection carries one request.
+    Yields the address, or "" if the port is taken: that is a warning, or CannotStart if there are
+    `posts`. /metrics is served on loopback only: on `metrics_port` of 127.0.0.1, beside the first
+    two, or else on `port` if `host` is a loopback address. `silences` return for how many seconds
+    no events of a platform could arrive. A connection carries one request.
 
-    Once `stopping` is set nobody is to send more; what comes all the same is handed over.
-    A taken port raises CannotStart when a platform depends on it, and is a warning otherwise.
+    If `stopping` is set, /readyz fails; requests are still handed over.
     """
+    url = ""
     ready = _Readiness(store=store, silences=silences, stopping=stopping)
     bounds = _Bounds(connections=most_connections, seconds=connection_seconds)
     has_metrics = metrics_port is None and _is_loopback(host)
@@ -76,7 +77,8 @@ async def serve(
         try:
             app = _app(ready, posts, has_metrics=has_metrics)
             address = await stack.enter_async_context(_listening(app, host, port, bounds))
-            log.info("Listening on http://%s:%s", *address)
+            url = "http://{}:{}".format(*address)
+            log.info("Listening on %s", url)
         except OSError as error:
             if posts:
                 raise CannotStart(f"PORT={port} on HOST={host} cannot be used: {error}") from error
@@ -92,7 +94,7 @@ async def serve(
                 log.warning("No /metrics: METRICS_PORT=%s cannot be used: %s", metrics_port, error)
         elif not has_metrics:
             log.info("No /metrics, for HOST=%s is no loopback address: set METRICS_PORT", host)
-        yield
+        yield url
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class _Bounds:
 
 
 class _Readiness:
-    """Tells why the process is not ready, in words that are fit for strangers."""
+    """Tells why the process is not ready, in sentences that strangers may read."""
 
     def __init__(
         self,
@@ -119,15 +121,18 @@ class _Readiness:
         self._has_store = False
 
     async def reasons(self) -> list[str]:
-        """Return why the process is not ready, without any address; nothing if it is ready."""
+        """Return why the process is not ready, without any address; an empty list if it is."""
         if self._stopping.is_set():
             return ["stopping"]
-        deaf = [name for name, silence in self._silences.items() if silence() > _RECONNECT_SECONDS]
-        found = [f"{name.capitalize()} is not connected" for name in deaf]
+        found = [
+            f"{name.capitalize()} is not connected"
+            for name, silence in self._silences.items()
+            if silence() > _RECONNECT_SECONDS
+        ]
         return found if await self._reaches_store() else ["the store is not reached", *found]
 
     async def _reaches_store(self) -> bool:
-        # One ping for all who ask at once: strangers may not take the store's connections.
+        # Concurrent requests share one ping: strangers must not use up the store's connections.
         async with self._asking:
             clock = asyncio.get_running_loop().time
             if clock() >= self._ask_at:
@@ -144,7 +149,7 @@ class _Readiness:
 async def _listening(
     app: web.Application, host: str, port: int, bounds: _Bounds
 ) -> AsyncIterator[tuple[str, int]]:
-    """Serve an app, and yield the address; OSError when the port cannot be used."""
+    """Serve an app and yield the address; raises OSError if the port cannot be used."""
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -154,16 +159,16 @@ async def _listening(
         max_field_size=_LONGEST_HEADER,
         max_headers=_MOST_HEADERS,
         read_bufsize=_READ_AHEAD,
-        # aiohttp 3.14 would inflate any body, of strangers too, in the event loop.
+        # aiohttp 3.14 would decompress any body, also of strangers, in the event loop.
         auto_decompress=False,
         logger=_requests_log,
     )
     await runner.setup()
     try:
-        talks = cast(web.Server, runner.server)  # it is there after the setup
-        talks.request_factory = _unmoved(talks.request_factory)
+        protocols = cast(web.Server, runner.server)  # set by `setup`
+        protocols.request_factory = _without_host_and_upgrade(protocols.request_factory)
         connections = Connections(
-            talks,
+            protocols,
             most=bounds.connections,
             seconds=bounds.seconds,
             most_bytes=_LARGEST_REQUEST,
@@ -177,29 +182,29 @@ async def _listening(
         await runner.cleanup()
 
 
-def _unmoved(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
-    """Wrap a factory of requests: the host of an address and an upgrade are not heeded."""
-
-    def request(
+def _without_host_and_upgrade(
+    make: Callable[..., web.BaseRequest],
+) -> Callable[..., web.BaseRequest]:
+    def make_request(
         message: RawRequestMessage,
         payload: StreamReader,
         protocol: web.RequestHandler,
-        *rest: object,
+        *others: object,
     ) -> web.BaseRequest:
-        # aiohttp 3.14 decodes the host, and what fails there is logged with a traceback.
+        # aiohttp 3.14 decodes the host of an absolute URL and logs a failure with a traceback.
         if message.url.absolute:
             message = message._replace(url=message.url.relative())
-        # aiohttp 3.14 would keep what follows, and take it for more requests as it answers this
-        # one; what fails then is logged with a traceback, too.
+        # aiohttp 3.14 keeps what follows an upgrade request and parses it as further requests when
+        # it answers; a failure of that is logged with a traceback, too.
         if message.upgrade:
-            payload.on_eof(partial(protocol.set_parser, cast(WebSocketReader, _Nobody())))
-        return make(message, payload, protocol, *rest)
+            payload.on_eof(partial(protocol.set_parser, cast(WebSocketReader, _Discard())))
+        return make(message, payload, protocol, *others)
 
-    return request
+    return make_request
 
 
-class _Nobody:
-    """Reads what follows an upgrade: nothing here speaks another protocol."""
+class _Discard:
+    """Discards what follows an upgrade request: the server speaks no other protocol."""
 
     def feed_data(self, _: bytes) -> tuple[bool, bytes]:
         return False, b""
@@ -232,7 +237,8 @@ def _app(ready: _Readiness, posts: Mapping[str, Handler], *, has_metrics: bool) 
 
 
 async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
-    # One request for each connection: none is idle, and the time of one is the time of the other.
+    # One request for each connection: none is idle, and the time limit of a connection is that of
+    # its request.
     response.force_close()
     # aiohttp 3.14 has prepared the headers before it calls this.
     response.headers["Connection"] = "close"
@@ -253,7 +259,7 @@ def _bounded(handler: Handler) -> Handler:
         except ConnectionError:
             if request.transport:
                 raise
-            # The other side is gone, or was cut off: nobody reads this.
+            # The client is gone or was cut off: nobody reads this.
             return web.Response(status=400)
 
     return within_time
@@ -267,15 +273,15 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Drop what aiohttp logs, with a traceback, of strangers: no HTTP, or gone before an answer."""
+    """Drop aiohttp's tracebacks about clients that send no HTTP or leave before the answer."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, UnicodeEncodeError):
         return not error.object.startswith(_UNKNOWN_EXPECT)
-    return not isinstance(error, _STRANGERS)
+    return not isinstance(error, _CLIENT_ERRORS)
 
 
-_STRANGERS = (HttpProcessingError, ClientConnectionResetError)
-# aiohttp 3.14 quotes the header in its refusal, which fails if the header is no UTF-8.
+_CLIENT_ERRORS = (HttpProcessingError, ClientConnectionResetError)
+# aiohttp 3.14 quotes the header in its refusal, which fails if the header is not UTF-8.
 _UNKNOWN_EXPECT = "Unknown Expect: "
 _requests_log = log.getChild("requests")
 _requests_log.addFilter(_is_ours)

@@ -27,86 +27,86 @@ from config.settings import Settings
 log = logging.getLogger(__name__)
 
 Job = Coroutine[Any, Any, None]
-RETRY_SECONDS = 10.0  # between two tries to reach a platform while another one runs
+RETRY_SECONDS = 10.0  # between two attempts to reach a platform while another one runs
 
 
 @dataclass(slots=True)
 class Platforms:
-    """The platforms of this process: where replies are shown, and where events come in.
+    """The platforms of this process; `off` are those that should run but do not, each with why.
 
-    `off` are those that should run and do not, each with the reason. One that could not be reached
-    is tried again by its listener, and is among `platforms` from then on.
+    The listener of an unreachable platform retries it and adds it to `platforms` when it is up.
     """
 
     platforms: dict[str, Platform] = field(default_factory=dict)
     listeners: dict[str, Callable[[Intake], Job]] = field(default_factory=dict)
     posts: dict[str, Callable[[Intake], http.Handler]] = field(default_factory=dict)
-    # For how many seconds each platform that has a listener has not been heard.
+    # The seconds for which no events of a platform could arrive.
     silences: dict[str, Callable[[], float]] = field(default_factory=dict)
     off: dict[str, CannotStart] = field(default_factory=dict)
 
 
-async def open_doors(
+async def open_platforms(
     settings: Settings,
     roles: frozenset[str],
     store: Store,
     budgets: EditBudgets,
-    mind: Assistant | None,
+    assistant: Assistant | None,
     stack: AsyncExitStack,
     *,
-    apart: bool,
+    need_all: bool,
     retry_seconds: float = RETRY_SECONDS,
 ) -> Platforms:
-    """Connect what the roles need; a process imports only the platforms that it runs.
+    """Connect the platforms that the roles need, and import no others.
 
-    With `apart`, a platform that cannot start is off as long as another one runs. Raises
-    CannotStart, with a line for each platform that failed; so do the listeners.
+    Raises CannotStart with a line for each platform that failed, if all failed or if one did and
+    `need_all` is set; so do the listeners.
     """
-    if mistakes := list(_missing(settings, roles)):
-        raise CannotStart("\n".join(mistakes))
-    _warn_of_readable_tokens(settings)
-    doors = Platforms()
+    found = Platforms()
     wanted = roles | (set(settings.chat_platforms) if "worker" in roles else set())
-    openers: dict[str, _Opener] = {
-        "discord": partial(_open_discord, settings, store, budgets, stack),
-        "slack": partial(_open_slack, settings, store, budgets, stack),
+    connectors: dict[str, _Connector] = {
+        "discord": partial(_connect_discord, settings, store, budgets, stack),
+        "slack": partial(_connect_slack, settings, store, budgets, stack),
     }
-    names = [name for name in openers if name in wanted]
-    # How many have to be off before the process ends.
-    most = len(names) if apart else 1
-    opened = [
-        _Door(name, openers[name], doors, most=most, retry_seconds=retry_seconds) for name in names
-    ]
-    for door in opened:
-        await door.open()
-        if door.name in roles:
-            doors.listeners[door.name] = door.listen
-            doors.silences[door.name] = door.silence
-    if "slack" in roles and not settings.slack_app_token:
-        doors.posts["/slack/events"] = opened[-1].handler
-    if len(doors.off) >= max(most, 1):
-        raise _failure(doors)
-    for door in opened:
-        door.tell()
-    if mind:
+    names = [name for name in connectors if name in wanted]
+    fatal = 1 if need_all else max(len(names), 1)
+    for name in names:
+        adapter = _Adapter(name, connectors[name], found, fatal=fatal, retry_seconds=retry_seconds)
+        await adapter.open()
+        if name in roles:
+            found.listeners[name] = adapter.listen
+            found.silences[name] = adapter.silence
+        if name == "slack" and name in roles and not settings.slack_app_token:
+            found.posts["/slack/events"] = adapter.handler
+    if len(found.off) >= fatal:
+        raise _failure(found)
+    for name, error in found.off.items():
+        _log_off(name, error)
+    if assistant:
         from adapters.console import ConsolePlatform
 
         console = ConsolePlatform(
             store=store,
-            banner=f"Parley. Answers come from {mind.label}.",
+            banner=f"Parley. Answers come from {assistant.label}.",
             patience=settings.reply_timeout + IDLE_SECONDS,
             stdin=sys.stdin,
             stdout=sys.stdout,
         )
-        doors.platforms["console"] = console
+        found.platforms["console"] = console
         if "console" in roles:
-            doors.listeners["console"] = console.listen
-    return doors
+            found.listeners["console"] = console.listen
+    return found
+
+
+def check_settings(settings: Settings, roles: frozenset[str]) -> None:
+    """Raise CannotStart if the settings lack what a role needs; warn of unencrypted tokens."""
+    if mistakes := list(_missing(settings, roles)):
+        raise CannotStart("\n".join(mistakes))
+    _warn_of_readable_tokens(settings)
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
-    """A connected platform, and the ways in which it hears people; `handler` is one over HTTP."""
+class _Connected:
+    """A connected platform and how it receives events; `handler` receives them over HTTP."""
 
     platform: Platform
     listen: Callable[[Intake], Job]
@@ -114,86 +114,87 @@ class _Opened:
     handler: Callable[[Intake], http.Handler] | None = None
 
 
-_Opener = Callable[[], Awaitable[_Opened]]
+_Connector = Callable[[], Awaitable[_Connected]]
 
 
-class _Door:
-    """One platform, connected again and again while it cannot be reached and others run."""
+class _Adapter:
+    """Connects one platform, again and again if it cannot be reached while others run."""
 
     def __init__(
-        self, name: str, opener: _Opener, doors: Platforms, *, most: int, retry_seconds: float
+        self,
+        name: str,
+        connector: _Connector,
+        platforms: Platforms,
+        *,
+        fatal: int,
+        retry_seconds: float,
     ) -> None:
-        self.name = name
-        self._opener = opener
-        self._doors = doors
-        self._most = most
+        self._name = name
+        self._connector = connector
+        self._platforms = platforms
+        self._fatal = fatal  # as many platforms off end the process
         self._retry_seconds = retry_seconds
-        self._opened: _Opened | None = None
-        self._told = ""
+        self._connected: _Connected | None = None
 
     async def open(self) -> None:
-        """Connect, or note why that cannot be done."""
+        """Connect, or note why that failed."""
         try:
-            await self._connected()
+            await self._connect()
         except CannotStart as error:
-            self._doors.off[self.name] = error
+            self._platforms.off[self._name] = error
 
     async def listen(self, intake: Intake) -> None:
-        """Hear people until cancelled; CannotStart when too many platforms are off."""
+        """Listen until cancelled; raises CannotStart if too many platforms are off."""
         while True:
-            if error := self._doors.off.get(self.name):
+            error = self._platforms.off.get(self._name)
+            if error:
                 if not isinstance(error, Unreachable):
                     await asyncio.Event().wait()
                 await asyncio.sleep(self._retry_seconds)
             try:
-                opened = await self._connected()
-                await opened.listen(intake)
-            except CannotStart as error:
-                self._note(error)
+                connected, error = await self._connect(), None
+                await connected.listen(intake)
+            except CannotStart as failure:
+                self._platforms.off[self._name] = failure
+                if len(self._platforms.off) >= self._fatal:
+                    raise _failure(self._platforms) from failure
+                if str(failure) != str(error):
+                    _log_off(self._name, failure)
 
     def handler(self, intake: Intake) -> http.Handler:
-        """Return a handler that answers 503 while the platform is off: its sender tries again."""
+        """Return an HTTP handler; while the platform is off it answers 503, and Slack retries."""
         handle: http.Handler | None = None
 
-        async def handle_if_open(request: web.Request) -> web.StreamResponse:
+        async def handle_if_connected(request: web.Request) -> web.StreamResponse:
             nonlocal handle
-            if self._opened is None or self._opened.handler is None:
+            if self._connected is None or self._connected.handler is None:
                 return web.Response(status=503)
-            handle = handle or self._opened.handler(intake)
+            handle = handle or self._connected.handler(intake)
             return await handle(request)
 
-        return handle_if_open
+        return handle_if_connected
 
     def silence(self) -> float:
-        """Return for how many seconds the platform was not heard: for ever if it is off."""
-        if self._opened is None or self.name in self._doors.off:
+        """Return the seconds for which no events could arrive: infinity if the platform is off."""
+        if self._connected is None or self._name in self._platforms.off:
             return math.inf
-        return self._opened.silence()
+        return self._connected.silence()
 
-    async def _connected(self) -> _Opened:
-        self._opened = self._opened or await self._opener()
-        self._doors.platforms[self.name] = self._opened.platform
-        if self._doors.off.pop(self.name, None):
-            log.info("%s can be reached now", self.name.capitalize())
-        return self._opened
-
-    def tell(self) -> None:
-        """Log why the platform is off, if it is; the same reason is told once."""
-        error = self._doors.off.get(self.name)
-        if error and str(error) != self._told:
-            self._told = str(error)
-            again = " (another try follows)" if isinstance(error, Unreachable) else ""
-            log.error("%s is off%s: %s", self.name.capitalize(), again, error)
-
-    def _note(self, error: CannotStart) -> None:
-        self._doors.off[self.name] = error
-        if len(self._doors.off) >= self._most:
-            raise _failure(self._doors) from error
-        self.tell()
+    async def _connect(self) -> _Connected:
+        self._connected = self._connected or await self._connector()
+        self._platforms.platforms[self._name] = self._connected.platform
+        if self._platforms.off.pop(self._name, None):
+            log.info("%s can be reached again", self._name.capitalize())
+        return self._connected
 
 
-def _failure(doors: Platforms) -> CannotStart:
-    return CannotStart("\n".join(map(str, doors.off.values())))
+def _log_off(name: str, error: CannotStart) -> None:
+    retried = " (it is retried)" if isinstance(error, Unreachable) else ""
+    log.error("%s is off%s: %s", name.capitalize(), retried, error)
+
+
+def _failure(platforms: Platforms) -> CannotStart:
+    return CannotStart("\n".join(map(str, platforms.off.values())))
 
 
 def _missing(settings: Settings, roles: frozenset[str]) -> Iterator[str]:
@@ -207,17 +208,17 @@ def _missing(settings: Settings, roles: frozenset[str]) -> Iterator[str]:
 
 def _warn_of_readable_tokens(settings: Settings) -> None:
     if settings.discord_token:
-        discord = {"DISCORD_API_URL": settings.discord_api_url}
-        discord["DISCORD_GATEWAY_URL"] = settings.discord_gateway_url
-        for by, url in discord.items():
-            warn_if_readable("DISCORD_TOKEN", by=by, url=url)
+        warn_if_readable("DISCORD_TOKEN", by="DISCORD_API_URL", url=settings.discord_api_url)
+        warn_if_readable(
+            "DISCORD_TOKEN", by="DISCORD_GATEWAY_URL", url=settings.discord_gateway_url
+        )
     if settings.slack_bot_token:
         warn_if_readable("SLACK_BOT_TOKEN", by="SLACK_API_URL", url=settings.slack_api_url)
 
 
-async def _open_discord(
+async def _connect_discord(
     settings: Settings, store: Store, budgets: EditBudgets, stack: AsyncExitStack
-) -> _Opened:
+) -> _Connected:
     from adapters import discord
 
     platform = await stack.enter_async_context(
@@ -230,12 +231,12 @@ async def _open_discord(
         )
     )
     listen = partial(platform.listen, store=store, shards=settings.discord_shards)
-    return _Opened(platform, listen, platform.silence)
+    return _Connected(platform, listen, platform.silence)
 
 
-async def _open_slack(
+async def _connect_slack(
     settings: Settings, store: Store, budgets: EditBudgets, stack: AsyncExitStack
-) -> _Opened:
+) -> _Connected:
     from adapters import slack
 
     platform = await stack.enter_async_context(
@@ -248,15 +249,15 @@ async def _open_slack(
         )
     )
     if settings.slack_app_token:
-        return _Opened(platform, partial(platform.listen, store=store), platform.silence)
-    return _Opened(platform, _by_http, _never_silent, platform.handler)
+        return _Connected(platform, partial(platform.listen, store=store), platform.silence)
+    return _Connected(platform, _wait_for_posts, _never_silent, platform.handler)
 
 
-async def _by_http(_: Intake) -> None:
-    """Leave the listening to the handler of POSTs."""
+async def _wait_for_posts(_: Intake) -> None:
+    """Wait until cancelled: the HTTP handler receives the events."""
     await asyncio.Event().wait()
 
 
 def _never_silent() -> float:
-    """Over HTTP Slack comes to us whenever it has something to say."""
+    """Over HTTP, Slack connects for each event."""
     return 0.0

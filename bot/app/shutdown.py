@@ -1,4 +1,4 @@
-"""The way out of the process: in order while there is time, and in time whatever hangs."""
+"""Ends the process: in order if there is time, and by force if something hangs."""
 
 from __future__ import annotations
 
@@ -10,58 +10,59 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-LEAVE_SECONDS = 24  # after the first signal, of the 25 in which the process must be gone
+EXIT_SECONDS = 24  # after the first signal; the README promises an end within 25 seconds
 
 
 class ShutdownSignals:
-    """What the first SIGTERM or SIGINT leads to; any further one changes nothing.
+    """Handles the first SIGTERM or SIGINT and ignores all further ones.
 
-    The process then ends with `status`: at once while nobody has asked to be told, and after
-    LEAVE_SECONDS whatever it is doing. That is 0 for what `serves` until it is told to stop; what
-    is broken off before its end says by which signal, as a shell does.
+    Without a callback the first signal ends the process at once; with one, `exit_seconds` later at
+    the latest. The exit status is then `status`: 0 if the process `serves` until a signal, else
+    128 plus the signal, as in a shell.
     """
 
-    def __init__(self, *, serves: bool) -> None:
+    def __init__(self, *, serves: bool, exit_seconds: int = EXIT_SECONDS) -> None:
         self.status = 0
         self._serves = serves
-        self._tell: Callable[[], object] | None = None
-        self._told = False
+        self._exit_seconds = exit_seconds
+        self._callback: Callable[[], object] | None = None
+        self._received = False
 
-    def heed(self) -> None:
-        """Take the signals over, from now on."""
+    def install(self) -> None:
+        """Install the signal handlers."""
         if sys.platform != "win32":
-            signal.signal(signal.SIGALRM, self._vanish)
-        # Python itself catches SIGINT: whoever sees SIGTERM caught may send either.
+            signal.signal(signal.SIGALRM, self._exit)
+        # Python itself catches SIGINT: a sender that sees SIGTERM caught may send either.
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._hear)
+            signal.signal(number, self._receive)
 
-    def ask(self, tell: Callable[[], object]) -> None:
-        """Have this called at the first signal, between any two steps of the main thread."""
-        self._tell = tell
+    def on_first(self, callback: Callable[[], object]) -> None:
+        """Call `callback` at the first signal, between any two steps of the main thread."""
+        self._callback = callback
 
-    def _hear(self, number: int, _: object) -> None:
-        if self._told:
+    def _receive(self, number: int, _: object) -> None:
+        if self._received:
             return
-        self._told = True
+        self._received = True
         self.status = 0 if self._serves else 128 + number
-        if self._tell is None:
-            self._vanish()
-        # A timer's thread would want locks that whoever is interrupted here may hold.
+        if self._callback is None:
+            self._exit()
+        # A timer thread would need locks that the interrupted code may hold.
         if sys.platform != "win32":
-            signal.alarm(LEAVE_SECONDS)
-        self._tell()
+            signal.alarm(self._exit_seconds)
+        self._callback()
 
-    def _vanish(self, *_: object) -> NoReturn:
-        # Not even what was said is flushed: that may be what hangs.
+    def _exit(self, *_: object) -> NoReturn:
+        # Nothing is flushed: that may be what hangs.
         os._exit(self.status)
 
 
-def leave(status: int) -> NoReturn:
-    """End the process, whose work is done, with this status.
+def exit_process(status: int) -> NoReturn:
+    """Flush the output and end the process without waiting for its threads.
 
-    Python's own way out waits for every thread, and one that asks a resolver which is away takes
-    its time: `asyncio.Runner.close` waits for the default executor and the interpreter for its
-    threads (Python 3.11), and libuv for those that look names up (run, uvloop 0.23).
+    A normal exit waits for all threads, and a name look-up can take minutes if the resolver is
+    away: `asyncio.Runner.close` waits for the default executor, the interpreter for its threads
+    (Python 3.11), and libuv for its look-up threads (run, uvloop 0.23).
     """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

@@ -18,7 +18,6 @@ from typing import Any, Protocol, TypeVar
 
 from bot.errors import CannotStart
 from bot.text.sanitize import one_line
-from config.settings import SECRETS
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +28,9 @@ _STABLE_SECONDS = 60.0  # what served this long begins with a short pause again
 _CHUNK_BYTES = 65_536  # of what it writes to standard error, and of what is kept of a line there
 _WORDS_LENGTH = 1000  # characters that are kept of a line
 _NOTHING: dict[str, str] = {}
-# Names with one of these words; TOKENIZERS_PARALLELISM has none.
+# Names with one of these words; TOKENIZERS_PARALLELISM has none. An address may hold a password.
 _HIDDEN = re.compile(
-    r"(?i)(?<![a-z])(token|secret|pass(word|wd)?|credentials?|(api)?keys?)(?![a-z])"
+    r"(?i)(?<![a-z])(token|secret|pass(word|wd)?|credentials?|(api)?keys?|url)(?![a-z])"
 )
 _LOGIN = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -183,7 +182,7 @@ def _environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in SECRETS and not _HIDDEN.search(name) and not _has_login(name, value)
+        if not _HIDDEN.search(name) and not _has_login(name, value)
     }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from bot.app.platforms import Platforms, open_doors
+from bot.app.platforms import Platforms, open_platforms
 from bot.concurrency import cancelled
 from bot.errors import CannotStart
 from bot.reply.edit_budget import EditBudgets
@@ -33,7 +33,7 @@ async def opened(
     discord: DiscordEmulator,
     slack: SlackEmulator,
     *,
-    apart: bool = True,
+    need_all: bool = False,
     roles: frozenset[str] = BOTH,
     over_http: bool = False,
 ) -> AsyncIterator[Platforms]:
@@ -49,15 +49,15 @@ async def opened(
     )
     async with AsyncExitStack() as stack:
         budgets = EditBudgets(store=store)
-        yield await open_doors(
-            settings, roles, store, budgets, None, stack, apart=apart, retry_seconds=0.05
+        yield await open_platforms(
+            settings, roles, store, budgets, None, stack, need_all=need_all, retry_seconds=0.05
         )
 
 
 @asynccontextmanager
-async def listening(doors: Platforms) -> AsyncIterator[list[asyncio.Task[None]]]:
+async def listening(platforms: Platforms) -> AsyncIterator[list[asyncio.Task[None]]]:
     intake = FakeIntake()
-    tasks = [asyncio.create_task(listen(intake)) for listen in doors.listeners.values()]
+    tasks = [asyncio.create_task(listen(intake)) for listen in platforms.listeners.values()]
     try:
         yield tasks
     finally:
@@ -73,11 +73,11 @@ async def test_a_wrong_token_leaves_the_other_platform_running(
 ) -> None:
     async with DiscordEmulator() as discord, SlackEmulator() as slack:
         discord.fail("GET /users/@me", status=401)
-        async with opened(store, discord, slack) as doors, listening(doors) as tasks:
+        async with opened(store, discord, slack) as platforms, listening(platforms) as tasks:
             await until(slack.connected.is_set)
 
-            assert doors.platforms.keys() == {"slack"}
-            assert doors.off.keys() == {"discord"}
+            assert platforms.platforms.keys() == {"slack"}
+            assert platforms.off.keys() == {"discord"}
             assert not any(task.done() for task in tasks)
     (line,) = errors(caplog)
     assert "DISCORD_TOKEN" in line
@@ -86,19 +86,19 @@ async def test_a_wrong_token_leaves_the_other_platform_running(
 async def test_a_platform_that_is_off_is_never_heard(store: Store) -> None:
     async with DiscordEmulator() as discord, SlackEmulator() as slack:
         discord.fail("GET /users/@me", status=401)
-        async with opened(store, discord, slack) as doors, listening(doors):
-            await until(lambda: doors.silences["slack"]() == 0.0)
+        async with opened(store, discord, slack) as platforms, listening(platforms):
+            await until(lambda: platforms.silences["slack"]() == 0.0)
 
-            assert doors.silences["discord"]() == math.inf
+            assert platforms.silences["discord"]() == math.inf
 
 
-@pytest.mark.parametrize("apart", [True, False])
-async def test_wrong_tokens_are_all_told_at_once(store: Store, *, apart: bool) -> None:
+@pytest.mark.parametrize("need_all", [False, True])
+async def test_wrong_tokens_are_all_told_at_once(store: Store, *, need_all: bool) -> None:
     async with DiscordEmulator() as discord, SlackEmulator() as slack:
         discord.fail("GET /users/@me", status=401)
         slack.fail("auth.test", error="invalid_auth")
         with pytest.raises(CannotStart) as caught:
-            async with opened(store, discord, slack, apart=apart):
+            async with opened(store, discord, slack, need_all=need_all):
                 pass
 
     first, second = str(caught.value).splitlines()
@@ -110,7 +110,7 @@ async def test_a_role_that_was_asked_for_by_name_has_to_start(store: Store) -> N
     async with DiscordEmulator() as discord, SlackEmulator() as slack:
         discord.fail("GET /users/@me", status=401)
         with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
-            async with opened(store, discord, slack, apart=False):
+            async with opened(store, discord, slack, need_all=True):
                 pass
 
 
@@ -119,26 +119,26 @@ async def test_a_platform_that_was_away_comes_up_later(
 ) -> None:
     async with DiscordEmulator() as discord, SlackEmulator() as slack:
         discord.fail("GET /users/@me", status=503, times=3)
-        async with opened(store, discord, slack) as doors, listening(doors):
-            before = set(doors.platforms)
+        async with opened(store, discord, slack) as platforms, listening(platforms):
+            before = set(platforms.platforms)
             await until(discord.connected.is_set)
 
             assert before == {"slack"}
-            assert doors.platforms.keys() == BOTH
-            assert not doors.off
+            assert platforms.platforms.keys() == BOTH
+            assert not platforms.off
     assert len(errors(caplog)) == 1
 
 
 async def test_slack_over_http_has_its_events_sent_again_until_it_is_up(store: Store) -> None:
     async with DiscordEmulator() as discord, SlackEmulator() as slack:
         slack.fail("auth.test", status=503)
-        async with opened(store, discord, slack, over_http=True) as doors:
-            handler = doors.posts["/slack/events"](FakeIntake())
+        async with opened(store, discord, slack, over_http=True) as platforms:
+            handler = platforms.posts["/slack/events"](FakeIntake())
             async with serving(handler) as url, aiohttp.ClientSession() as session:
                 async with session.post(url) as answer:
                     before = answer.status
-                async with listening(doors):
-                    await until(lambda: "slack" in doors.platforms)
+                async with listening(platforms):
+                    await until(lambda: "slack" in platforms.platforms)
                 async with session.post(url) as answer:
                     after = answer.status
 
@@ -150,8 +150,8 @@ async def test_a_refused_app_token_turns_slack_alone_off(
 ) -> None:
     async with DiscordEmulator() as discord, SlackEmulator() as slack:
         slack.fail("apps.connections.open", error="invalid_auth", times=10)
-        async with opened(store, discord, slack) as doors, listening(doors) as tasks:
-            await until(lambda: "slack" in doors.off)
+        async with opened(store, discord, slack) as platforms, listening(platforms) as tasks:
+            await until(lambda: "slack" in platforms.off)
             await until(discord.connected.is_set)
 
             assert not any(task.done() for task in tasks)
@@ -165,9 +165,9 @@ async def test_the_last_platform_that_fails_ends_the_listening_with_all_reasons(
     async with DiscordEmulator() as discord, SlackEmulator() as slack:
         discord.fail("GET /users/@me", status=401)
         slack.fail("apps.connections.open", error="invalid_auth", times=10)
-        async with opened(store, discord, slack) as doors, listening(doors) as tasks:
+        async with opened(store, discord, slack) as platforms, listening(platforms) as tasks:
             await until(lambda: any(task.done() for task in tasks))
-            (over,) = [task for task in tasks if task.done()]
+            (failed,) = [task for task in tasks if task.done()]
 
             with pytest.raises(CannotStart, match=r"(?s)DISCORD_TOKEN.*SLACK_APP_TOKEN"):
-                over.result()
+                failed.result()

@@ -284,7 +284,6 @@ def main() -> None:
     asyncio.run(run())
 
 
-@pytest.mark.process
 async def test_an_answer_grows_in_place(store: Store) -> None:
     async with terminal(store) as it:
         head = await it.until_prompt()
@@ -301,7 +300,6 @@ async def test_an_answer_grows_in_place(store: Store) -> None:
     assert code.removesuffix("\x1b[?2004h") == "```py\na = 1\nb = 2\n```\nDone.\n"
 
 
-@pytest.mark.process
 async def test_pasted_lines_are_one_question(store: Store) -> None:
     async with terminal(store) as it:
         # A terminal puts brackets around what is pasted only when it is asked to.
@@ -314,7 +312,6 @@ async def test_pasted_lines_are_one_question(store: Store) -> None:
     assert answer.removesuffix("\x1b[?2004h") == "both\nlines\n"
 
 
-@pytest.mark.process
 async def test_an_answer_that_changes_is_printed_anew(store: Store) -> None:
     async with terminal(store) as it:
         await it.until_prompt()
@@ -325,7 +322,6 @@ async def test_an_answer_that_changes_is_printed_anew(store: Store) -> None:
     assert answer.removesuffix("\x1b[?2004h") == "bot> Another one\n"
 
 
-@pytest.mark.process
 async def test_the_terminal_always_goes_on_with_the_same_thread(store: Store) -> None:
     async with terminal(store) as it:
         await it.until_prompt()
@@ -343,7 +339,6 @@ async def test_the_terminal_always_goes_on_with_the_same_thread(store: Store) ->
     assert status == 0
 
 
-@pytest.mark.process
 async def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(store: Store) -> None:
     async with terminal(store) as it:
         await it.until_prompt()
@@ -357,7 +352,6 @@ async def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(store: Store
         assert await asyncio.wait_for(it.process.wait(), 5) == 0
 
 
-@pytest.mark.process
 async def test_a_second_ctrl_c_gives_up_an_answer_that_does_not_stop(store: Store) -> None:
     async with terminal(store) as it:
         await it.until_prompt()
@@ -372,7 +366,6 @@ async def test_a_second_ctrl_c_gives_up_an_answer_that_does_not_stop(store: Stor
         await it.until("forgotten: 1")
 
 
-@pytest.mark.process
 async def test_ctrl_c_twice_leaves_and_the_terminal_is_as_it_was(store: Store) -> None:
     async with terminal(store) as it:
         echoed = it.echoes()
@@ -390,7 +383,6 @@ async def test_ctrl_c_twice_leaves_and_the_terminal_is_as_it_was(store: Store) -
         assert it.echoes()
 
 
-@pytest.mark.process
 async def test_ctrl_c_and_going_on_leaves_nothing(store: Store) -> None:
     async with terminal(store) as it:
         await it.until_prompt()
@@ -425,7 +417,6 @@ async def piped_process(
         await process.communicate()
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 async def test_a_process_that_waits_for_a_piped_line_can_be_ended(
     store: Store, sign: signal.Signals
@@ -441,7 +432,6 @@ async def test_a_process_that_waits_for_a_piped_line_can_be_ended(
     assert b"Fatal" not in complaints
 
 
-@pytest.mark.process
 async def test_a_reader_that_leaves_ends_the_conversation_quietly(store: Store) -> None:
     ours, theirs = os.pipe()
     async with piped_process(store, stdout=theirs) as (process, stdin):

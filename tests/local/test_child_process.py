@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
 import pytest
@@ -18,6 +18,7 @@ from bot.errors import CannotStart
 from bot.local import child_process
 from bot.local.child_process import ChildProcess, Told, kept, starting
 from bot.text.sanitize import one_line
+from config.settings import Settings
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.process
@@ -206,13 +207,14 @@ async def test_what_a_library_needs_is_part_of_its_environment(
 async def test_a_secret_of_the_bot_is_no_part_of_its_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("HF_TOKEN", "DISCORD_TOKEN", "MODEL_API_KEY", "REDIS_URL"):
-        monkeypatch.setenv(name, "secret")
+    secrets = {variable.name.upper() for variable in fields(Settings) if not variable.repr}
+    for name in secrets:
+        monkeypatch.setenv(name, "hidden")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
 
     async with Starts().keep() as served:
         assert {"PATH", "CUDA_VISIBLE_DEVICES"} <= {*served.names}
-        assert not {"HF_TOKEN", "DISCORD_TOKEN", "MODEL_API_KEY", "REDIS_URL"} & {*served.names}
+        assert not secrets & {*served.names}
 
 
 async def test_a_start_that_is_given_up_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,18 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
 from bench.figures import resident
-from bot.__main__ import LIMITS
+from bot.app.service import LIMITS
 from bot.errors import PersonBusy
 from bot.store import connect
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.support.process import Bot, bot, discord_variables
 from tests.support.waiting import until
-
-pytestmark = pytest.mark.process
 
 QUESTIONS, PEOPLE = 200, 10  # in all, and who asks one each; all others are one person's
 ADMITTED = LIMITS.waiting_per_person

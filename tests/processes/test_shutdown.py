@@ -7,21 +7,19 @@ import os
 import random
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from bot.__main__ import DRAIN_SECONDS
+from bot.app.service import DRAIN_SECONDS
+from bot.app.shutdown import EXIT_SECONDS
 from bot.store import connect
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
-from tests.support.process import ROOT, Bot, DiscordDm, bot, catches, discord_bot, discord_variables
+from tests.support.process import ROOT, Bot, DiscordDm, bot, catches, discord_variables
 from tests.support.waiting import until
-
-pytestmark = pytest.mark.process
 
 LIMIT = 25.0  # seconds after the first signal, as README.md promises
 # asyncio's own loop asks the resolver in a thread, for which Python waits at its end.
@@ -37,9 +35,9 @@ sys.addaudithook(lambda event, words: event == "import" and words[0] == "aiohttp
 
 
 @asynccontextmanager
-async def a_bot(data_dir: Path, *, made_first: str = "") -> AsyncIterator[Bot]:
+async def running_bot(data_dir: Path, *, runs_first: str = "") -> AsyncIterator[Bot]:
     """A worker whose interpreter runs this text before anything else."""
-    (data_dir / "sitecustomize.py").write_text(made_first)
+    (data_dir / "sitecustomize.py").write_text(runs_first)
     async with ModelEmulator() as model, DiscordEmulator() as discord:
         variables = discord_variables(discord, model)
         # The resolver is not asked for an address in figures.
@@ -49,28 +47,34 @@ async def a_bot(data_dir: Path, *, made_first: str = "") -> AsyncIterator[Bot]:
             yield running
 
 
-async def ended(running: Bot) -> float:
-    """Wait for the end, which is to be in order; return when it came, in monotonic seconds."""
+async def ended(running: Bot) -> None:
+    """Wait for the end of the process, which is to be in order."""
     assert await asyncio.wait_for(running.process.wait(), LIMIT) == 0, running.text()
     assert "Traceback" not in running.text()
-    return time.monotonic()
+
+
+def test_the_limits_keep_the_promise() -> None:
+    assert DRAIN_SECONDS < EXIT_SECONDS < LIMIT
 
 
 async def test_a_resolver_that_hangs_holds_up_nothing(data_dir: Path) -> None:
-    async with a_bot(data_dir, made_first=HANGING_RESOLVER) as running:
+    async with running_bot(data_dir, runs_first=HANGING_RESOLVER) as running:
         await until(lambda: "Answers come from" in running.text(), why=running.text)
         # Nothing tells that the thread is in the resolver by now; before, the end is easy.
         await asyncio.sleep(1)
-        began = time.monotonic()
         running.process.terminate()
 
-        assert await ended(running) - began < 10
+        # Without a way around the resolver, only the limit of 24 seconds ends the process.
+        async with asyncio.timeout(LIMIT / 2):
+            await ended(running)
 
 
 @pytest.mark.parametrize("gate", ["gate", ".env"])
 async def test_a_signal_before_the_loop_runs_is_heeded(gate: str, data_dir: Path) -> None:
     os.mkfifo(data_dir / gate)
-    async with a_bot(data_dir, made_first=HANGING_IMPORT if gate == "gate" else "") as running:
+    async with running_bot(
+        data_dir, runs_first=HANGING_IMPORT if gate == "gate" else ""
+    ) as running:
         await until(lambda: _is_waited_for(data_dir / gate), why=running.text)
         running.process.terminate()
 
@@ -88,10 +92,10 @@ def _is_waited_for(fifo: Path) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells which signals are caught")
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 async def test_no_signal_is_one_too_many_at_any_moment(seed: int, data_dir: Path) -> None:
     rng = random.Random(seed)
-    async with a_bot(data_dir) as running:
+    async with running_bot(data_dir) as running:
         # From the first moment at which it catches signals until it runs.
         await until(lambda: catches(running.process, signal.SIGTERM))
         await asyncio.sleep(rng.uniform(0, 1.5))
@@ -107,49 +111,32 @@ async def test_no_signal_is_one_too_many_at_any_moment(seed: int, data_dir: Path
         await store.ping()
 
 
-async def test_a_process_is_gone_in_time_though_its_reply_and_its_own_store_hang(
-    data_dir: Path,
+async def test_a_process_ends_in_time_even_if_its_reply_and_its_own_store_hang(
+    data_dir: Path, model: ModelEmulator
 ) -> None:
-    async with ModelEmulator() as model:
-        model.delay = 3
-        async with discord_bot(data_dir, model, LEASE_SECONDS="1") as (discord, running):
+    model.delay = 3
+    start = (
+        "from bot.app.shutdown import ShutdownSignals, exit_process;"
+        " signals = ShutdownSignals(serves=True, exit_seconds=2); signals.install();"
+        " from bot.__main__ import main; exit_process(main(signals))"
+    )
+    async with DiscordEmulator() as discord:
+        variables = discord_variables(discord, model) | {"LEASE_SECONDS": "1"}
+        async with bot(data_dir=data_dir, variables=variables, start=("-c", start)) as running:
+            await until(discord.connected.is_set, why=running.text)
             way = DiscordDm(discord)
             await way.ask("What is it?")
-            await until(lambda: way.finals())
+            await until(way.finals, why=running.text)
             async with connect(url="", data_dir=data_dir) as store:
                 pid = (await store.redis.info("server"))["process_id"]
             os.kill(pid, signal.SIGSTOP)
             try:
-                began = time.monotonic()
                 running.process.terminate()
-                await asyncio.sleep(5)
-                running.process.terminate()  # the time counts from the first one
+                await asyncio.sleep(1)
+                running.process.terminate()  # the time counts from the first signal
 
-                assert await ended(running) - began < LIMIT
+                # Without the limit, only the drain of 20 seconds would end the process.
+                async with asyncio.timeout(DRAIN_SECONDS / 2):
+                    await ended(running)
             finally:
                 os.kill(pid, signal.SIGCONT)
-
-
-async def test_a_reply_that_takes_too_long_is_handed_over_and_ended_by_the_next(
-    data_dir: Path, model: ModelEmulator
-) -> None:
-    model.answer = "The quick brown fox jumps over the lazy dog. " * 20 + "The end."
-    model.delay = 60 * model.chunk / len(model.answer)
-    async with DiscordEmulator() as discord:
-        way = DiscordDm(discord)
-        # A lease so long that only what was handed over can be answered in time.
-        variables = discord_variables(discord, model) | {"LEASE_SECONDS": "60"}
-        async with bot(data_dir=data_dir, variables=variables) as old:
-            await asyncio.wait_for(discord.connected.wait(), 60)
-            await way.ask("What is it?")
-            await until(lambda: way.finals())
-            began = time.monotonic()
-            old.process.terminate()
-            lasted = await ended(old) - began
-        half_written = way.finals()
-        model.delay = 0
-        async with bot(data_dir=data_dir, variables=variables):
-            await until(lambda: way.finals() == [model.answer], within=30)
-
-    assert DRAIN_SECONDS <= lasted < LIMIT
-    assert half_written != [model.answer]

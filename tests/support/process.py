@@ -46,7 +46,11 @@ class Bot:
 
 @asynccontextmanager
 async def bot(
-    *roles: str, data_dir: Path, variables: dict[str, str], stdin: int = asyncio.subprocess.DEVNULL
+    *roles: str,
+    data_dir: Path,
+    variables: dict[str, str],
+    stdin: int = asyncio.subprocess.DEVNULL,
+    start: Sequence[str] = ("-m", "bot"),
 ) -> AsyncIterator[Bot]:
     """Run `python -m bot run ROLE …` with these variables and no others; it is gone at the end."""
     environment = {
@@ -58,7 +62,7 @@ async def bot(
         "PORT": "0",
     }
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bot", "run", *roles),
+        *(sys.executable, *start, "run", *roles),
         cwd=data_dir,
         env=environment | variables,
         stdin=stdin,
@@ -101,6 +105,8 @@ def discord_variables(discord: DiscordEmulator, model: ModelEmulator) -> dict[st
         "DISCORD_API_URL": discord.api_url,
         "DISCORD_GATEWAY_URL": discord.gateway_url,
         "MODEL_URL": model.url,
+        # No tokenizer is looked for under a name like this.
+        "MODEL_ID": model.models[0],
     }
 
 
@@ -110,6 +116,7 @@ def slack_variables(slack: SlackEmulator, model: ModelEmulator) -> dict[str, str
         "SLACK_APP_TOKEN": slack.app_token,
         "SLACK_API_URL": slack.api_url,
         "MODEL_URL": model.url,
+        "MODEL_ID": model.models[0],
     }
 
 

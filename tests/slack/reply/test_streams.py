@@ -12,14 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapters.slack.markup import markdown_block
-from adapters.slack.reply import streams
-from adapters.slack.reply.streams import addition, streamed
+from adapters.slack.reply.streams import STREAM_SECONDS, addition, streamed
 from bot.domain import Page, Purpose, Turn
-from bot.domain import Shown as Left
-from bot.errors import PageFull, WriteFailed
+from bot.errors import WriteFailed
 from bot.reply.draft import WAITING
-from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import restore
 from bot.store import Store
 from tests.emulators.slack.streams import SECONDS
 from tests.support.slack_scene import TEXT, WORDS, a_scene, growing
@@ -126,123 +122,31 @@ async def test_an_answer_that_is_lost_doubles_nothing(store: Store, method: str)
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
 
 
-def test_a_page_ends_before_slack_ends_its_stream() -> None:
-    assert streams._SECONDS < SECONDS
+def test_a_stream_is_ended_before_slack_ends_it() -> None:
+    assert STREAM_SECONDS < SECONDS
 
 
-async def test_a_reply_goes_on_in_another_stream_before_slack_ends_the_first(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("adapters.slack.reply.streams._SECONDS", 0.5)
-    async with a_scene() as scene:
-        scene.slack.streams.seconds = 1.0
-        await scene.answer(store, WORDS, pause=0.06)
+async def test_a_message_goes_on_by_update_when_its_stream_expires(store: Store) -> None:
+    async with a_scene(stream_seconds=0.0) as scene:
+        await scene.answer(store, WORDS)
 
-        assert len(scene.texts()) > 2
-        assert " ".join(text.strip() for text in scene.texts()) == TEXT.strip()
-        assert scene.calls("chat.startStream") == scene.calls("chat.stopStream")
-        assert len(scene.texts()) == scene.calls("chat.startStream")
-        assert [shown.buttons for shown in scene.replies()][:-1] == [()] * (len(scene.texts()) - 1)
+        assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
+        assert scene.calls("chat.startStream") == scene.calls("chat.stopStream") == 1
+        assert scene.calls("chat.update") > 1
+        assert not scene.calls("chat.appendStream")
 
 
-async def test_a_fence_is_closed_and_opened_where_a_stream_ends(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("adapters.slack.reply.streams._SECONDS", 0.3)
-    lines = [f"line_{number} = {number}\n" for number in range(12)]
-    async with a_scene() as scene:
-        await scene.answer(store, ["```py\n", *lines, "```"], pause=0.05)
-
-        texts = scene.texts()
-        assert len(texts) > 1
-        assert all(text.startswith("```py\n") and text.endswith("```") for text in texts)
-        assert [line + "\n" for text in texts for line in text.splitlines()[1:-1]] == lines
-
-
-async def test_nothing_rolls_over_while_the_model_is_silent(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("adapters.slack.reply.streams._SECONDS", 0.2)
-    monkeypatch.setattr("bot.reply.writer.SILENCE", 0.05)
-    heard = asyncio.Event()
-
-    async def halting() -> AsyncGenerator[str]:
-        yield "First words. And"
-        await heard.wait()
-        yield " more."
-
-    async with a_scene() as scene:
-        answering = asyncio.create_task(scene.stream(store, halting()))
-        await until(scene.status)
-        await asyncio.sleep(0.3)
-        silent = scene.texts()
-        scene.slack.clock.advance(301)
-        heard.set()
-        await answering
-
-        assert silent == ["First words. And"]
-        assert "".join("".join(scene.texts()).split()) == "Firstwords.Andmore."
-        assert len(scene.texts()) <= 2
-
-
-async def test_a_page_that_was_ended_stays_so_for_the_next_process(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("adapters.slack.reply.streams._SECONDS", 0.3)
-    async with a_scene() as scene:
-        dying = asyncio.create_task(scene.answer(store, WORDS, pause=0.06))
-        await until(lambda: len(scene.texts()) > 1)
-        dying.cancel()
-        await asyncio.gather(dying, return_exceptions=True)
-        before = scene.texts()
-
-        monkeypatch.undo()
-        await scene.answer(
-            store,
-            WORDS,
-            pages=scene.saved[-1],
-            older=scene.shown,
-            cuts=scene.cuts,
-            purpose=Purpose.RESUME,
-        )
-
-        assert scene.texts()[0] == before[0]
-        assert len(scene.texts()) == len(before)
-        assert " ".join(text.strip() for text in scene.texts()) == TEXT.strip()
-
-
-async def test_an_end_is_written_again_on_the_pages_that_it_has(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("adapters.slack.reply.streams._SECONDS", 0.3)
-    async with a_scene() as scene:
-        await scene.answer(store, WORDS, pause=0.04)
-        before = [(shown.ts, shown.text.strip()) for shown in scene.replies()]
-
-        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
-            await restore(
-                Left(tuple(scene.saved[-1]), TEXT, cuts=scene.cuts, outcome="done"),
-                surface=surface,
-                budgets=EditBudgets(store=store),
-                patience=5.0,
-            )
-
-        assert len(before) > 1
-        assert [(shown.ts, shown.text.strip()) for shown in scene.replies()] == before
-
-
-async def test_where_no_page_is_ended_its_message_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("adapters.slack.reply.streams._SECONDS", 0.0)
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+async def test_the_end_of_an_answer_needs_no_update_when_its_stream_expires() -> None:
+    async with (
+        a_scene(stream_seconds=0.0) as scene,
+        scene.platform.surface(scene.turn) as surface,
+    ):
         message_id = await surface.post(growing("Because"))
-        with pytest.raises(PageFull):
-            await surface.edit(message_id, growing("Because so"))
-        scene.slack.clock.advance(301)
-        await surface.edit(message_id, growing("Because so it"))
 
-        assert scene.texts() == ["Because so it"]
+        await surface.edit(message_id, Page(0, "Because so.", final=True))
+
+        assert scene.texts() == ["Because so."]
+        assert not scene.calls("chat.update")
 
 
 async def test_a_stream_that_cannot_grow_as_it_should_is_ended_once_and_updated() -> None:

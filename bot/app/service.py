@@ -1,0 +1,241 @@
+"""Serves people on the configured platforms until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import stat
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+from bot.app import http
+from bot.app.assistant import Assistant, open_assistant
+from bot.app.platforms import Job, check_settings, open_platforms
+from bot.concurrency import do_nothing, running
+from bot.errors import CannotStart
+from bot.local import hardware
+from bot.model.client import longest
+from bot.reply.edit_budget import EditBudgets
+from bot.store import Store, connect
+from bot.turns.conversation import Conversation
+from bot.turns.history import History
+from bot.turns.intake import Intake
+from bot.turns.queue import Limits, TurnQueue
+from bot.turns.worker import Worker
+from config.settings import Settings
+
+log = logging.getLogger("bot")
+
+LIMITS = Limits(waiting_per_thread=5, waiting_per_person=10, waiting=2000, running_per_person=3)
+DRAIN_SECONDS = 20.0  # of the 25 in which a process must end after SIGTERM
+CANCEL_SECONDS = 4.0  # before a cancellation is repeated; Slack's listener needs up to three to end
+_MIN_ANSWER = 8192  # tokens of a saved answer that are read back: MAX_TOKENS may have been larger
+_FILES, _FILES_PER_ANSWER = 500, 2  # an answer's own connect to its model and to its platform
+
+
+def choose_roles(named: Sequence[str], settings: Settings) -> frozenset[str]:
+    """Return the roles that were named, or else what is configured and a worker."""
+    if named:
+        return frozenset(named)
+    if settings.chat_platforms:
+        return frozenset((*settings.chat_platforms, "worker"))
+    if _has_stdin():
+        return frozenset(("console", "worker"))
+    raise CannotStart(
+        "there is nothing to do: set DISCORD_TOKEN or SLACK_BOT_TOKEN, "
+        "or start me in a terminal or behind a pipe"
+    )
+
+
+async def serve(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    roles: frozenset[str],
+    need_all: bool = False,
+    started: Callable[[str], object] = do_nothing,
+    drain_seconds: float = DRAIN_SECONDS,
+) -> None:
+    """Serve the roles until `stop` is set; replies get `drain_seconds` to end.
+
+    `started` is called once with the address of the HTTP server, or "". With `need_all`, each
+    platform must start; else one of them is enough. Raises CannotStart.
+    """
+    check_settings(settings, roles)
+    _raise_file_limit(settings)
+    async with AsyncExitStack() as stack:
+        try:
+            async with _interruptible(stop):
+                jobs, address = await _open(
+                    settings, stop, stack, roles, need_all=need_all, drain_seconds=drain_seconds
+                )
+        except _Stopped:
+            log.info("Stopped before the start was complete")
+            return
+        started(address)
+        await until_stopped({name: start() for name, start in jobs.items()}, stop)
+    log.info("Stopped")
+
+
+async def until_stopped(
+    jobs: Mapping[str, Job], stop: asyncio.Event, *, cancel_seconds: float = CANCEL_SECONDS
+) -> None:
+    """Run jobs until `stop` is set or one of them ends, then end them all.
+
+    The end of the console ends the others only if just a worker is left. Raises the error of a job.
+    """
+    stopping = asyncio.create_task(stop.wait())
+    tasks = {name: asyncio.create_task(job) for name, job in jobs.items()}
+    waiting: set[asyncio.Task[Any]] = {stopping, *tasks.values()}
+    try:
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if done - {tasks.get("console")} or tasks.keys() <= {"console", "worker"}:
+                break
+    finally:
+        stop.set()
+        stopping.cancel()
+        # No new turns are admitted while the worker finishes its replies.
+        listeners = [task for name, task in tasks.items() if name != "worker"]
+        await _cancel_repeatedly(listeners, cancel_seconds)
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+    for task in tasks.values():
+        if not task.cancelled():
+            task.result()
+
+
+async def _cancel_repeatedly(tasks: Sequence[asyncio.Task[Any]], seconds: float) -> None:
+    # discord.py waits by `asyncio.wait_for`, which may lose a cancellation (Python 3.11).
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=seconds)
+
+
+class _Stopped(Exception):
+    """The stop came during the start."""
+
+
+@asynccontextmanager
+async def _interruptible(stop: asyncio.Event) -> AsyncIterator[None]:
+    """Cancel the block and raise _Stopped if `stop` is set during it."""
+    now = asyncio.get_running_loop().time
+    try:
+        async with asyncio.timeout(None) as limit, running(stop.wait()) as stopping:
+            stopping.add_done_callback(
+                lambda task: None if task.cancelled() else limit.reschedule(now())
+            )
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise _Stopped from None
+        raise
+
+
+async def _open(
+    settings: Settings,
+    stop: asyncio.Event,
+    stack: AsyncExitStack,
+    roles: frozenset[str],
+    *,
+    need_all: bool,
+    drain_seconds: float,
+) -> tuple[dict[str, Callable[[], Job]], str]:
+    """Return what starts the job of each role, and the address of the HTTP server."""
+    store = await stack.enter_async_context(
+        connect(url=settings.redis_url, data_dir=settings.data_dir)
+    )
+    budgets = EditBudgets(store=store)
+    # A console brings its own worker.
+    assistant = (
+        await stack.enter_async_context(open_assistant(settings, roles, stop))
+        if roles & {"worker", "console"}
+        else None
+    )
+    platforms = await open_platforms(
+        settings, roles, store, budgets, assistant, stack, need_all=need_all
+    )
+    queue = _queue(settings, store)
+    history = History(store=store, keep_seconds=_keep_seconds(settings))
+    intake = Intake(queue=queue, history=history)
+    address = ""
+    if not {"console"} <= roles <= {"console", "worker"}:
+        address = await stack.enter_async_context(
+            http.serve(
+                host=settings.host,
+                port=settings.port,
+                metrics_port=settings.metrics_port,
+                store=store,
+                silences=platforms.silences,
+                posts={path: handler(intake) for path, handler in platforms.posts.items()},
+                stopping=stop,
+            )
+        )
+    jobs: dict[str, Callable[[], Job]] = {}
+    jobs |= {name: partial(listen, intake) for name, listen in platforms.listeners.items()}
+    if assistant:
+        worker = Worker(
+            queue=queue,
+            platforms=platforms.platforms,
+            conversation=_conversation(settings, history, assistant, budgets),
+            capacity=settings.capacity,
+            lease_seconds=settings.lease_seconds,
+            drain_seconds=drain_seconds,
+        )
+        jobs["worker"] = partial(worker.run, stop)
+    log.info("Running as %s", ", ".join(sorted(roles - platforms.off.keys())))
+    return jobs, address
+
+
+def _queue(settings: Settings, store: Store) -> TurnQueue:
+    return TurnQueue(
+        store=store,
+        worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+        limits=LIMITS,
+        lease_seconds=settings.lease_seconds,
+        keep_seconds=_keep_seconds(settings),
+    )
+
+
+def _conversation(
+    settings: Settings, history: History, assistant: Assistant, budgets: EditBudgets
+) -> Conversation:
+    return Conversation(
+        history=history,
+        model=assistant.model,
+        budgets=budgets,
+        system_prompt=assistant.system_prompt,
+        patience=settings.reply_timeout,
+        longest=longest(max(settings.max_tokens, _MIN_ANSWER)),
+    )
+
+
+def _keep_seconds(settings: Settings) -> float:
+    return settings.history_days * 24 * 3600.0
+
+
+def _has_stdin() -> bool:
+    """Whether standard input is a terminal, a pipe or a file; services get the null device."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError):
+        return False
+    return sys.stdin.isatty() or not stat.S_ISCHR(mode)
+
+
+def _raise_file_limit(settings: Settings) -> None:
+    wanted = _FILES + _FILES_PER_ANSWER * settings.capacity
+    allowed = hardware.allow_files(wanted)
+    if allowed is not None and allowed < wanted:
+        log.warning(
+            "CAPACITY=%d may need %d open files and sockets, and this process may have %d:"
+            " raise the limit (ulimit -n, LimitNOFILE) or lower CAPACITY",
+            *(settings.capacity, wanted, allowed),
+        )

@@ -1,0 +1,242 @@
+"""The command `ask`, run in the test's own process."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import os
+import pty
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from bot.__main__ import main
+from bot.app.ask_command import print_answer
+from bot.app.shutdown import ShutdownSignals
+from bot.text.sanitize import strip_controls
+from config.settings import Settings
+from tests.emulators.model import ModelEmulator
+from tests.support.waiting import until
+
+COMPLETIONS = "POST /v1/chat/completions"
+
+
+class Shell:
+    """Runs the command line with variables of its own in an empty folder."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, folder: Path) -> None:
+        self._patch = patch
+        patch.chdir(folder)
+        for variable in fields(Settings):
+            patch.delenv(variable.name.upper(), raising=False)
+
+    async def run(
+        self, *words: str, given: str | bytes = "", **variables: str
+    ) -> tuple[int, str, str]:
+        """Return the exit status and what was written to standard output and error."""
+        for name, value in variables.items():
+            self._patch.setenv(name, value)
+        stdin = io.BytesIO(given if isinstance(given, bytes) else given.encode())
+        printed, complaints = io.BytesIO(), io.StringIO()
+        stdout = io.TextIOWrapper(printed)
+        with self._patch.context() as patch:
+            patch.setattr(sys, "argv", ["bot", "ask", *words])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(stdin))
+            patch.setattr(sys, "stdout", stdout)
+            patch.setattr(sys, "stderr", complaints)
+            # In a thread, for the emulators need this one's loop.
+            status = await asyncio.to_thread(main, ShutdownSignals(serves=False))
+        stdout.flush()
+        return status, printed.getvalue().decode(), complaints.getvalue()
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shell:
+    return Shell(monkeypatch, tmp_path)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        each.getMessage()
+        for each in caplog.records
+        if each.levelno >= logging.WARNING and each.name.startswith("bot")
+    ]
+
+
+async def test_an_answer_goes_into_a_pipe_whole_and_without_controls(
+    shell: Shell, model: ModelEmulator
+) -> None:
+    model.answer = "\n one\x1b[2J two\n\nthree \n"
+
+    result = await shell.run("Hello", MODEL_URL=model.url)
+
+    assert result == (0, "one[2J two\n\nthree\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "question"),
+    [
+        (["What", "is", "it?"], "unread", "What is it?"),
+        (["Summarise this:", "-"], "a diff\n", "Summarise this: a diff\n"),
+        (["-", "or", "-"], "it", "it or it"),
+        ([], "from a pipe", "from a pipe"),
+        (["Say", "-"], b"caf\xe9", "Say caf\ufffd"),
+        (["--", "--help", "-x"], "", "--help -x"),
+    ],
+)
+async def test_words_and_standard_input_make_the_question(
+    shell: Shell, model: ModelEmulator, words: list[str], given: str | bytes, question: str
+) -> None:
+    status, _, _ = await shell.run(*words, given=given, MODEL_URL=model.url)
+
+    assert status == 0
+    assert model.requests[0].messages[-1]["content"] == question
+
+
+@pytest.mark.parametrize("words", [[], ["-"], [" "]])
+async def test_an_empty_question_is_refused(
+    shell: Shell, model: ModelEmulator, words: list[str]
+) -> None:
+    result = await shell.run(*words, MODEL_URL=model.url)
+
+    assert result == (1, "", "bot: there is no question\n")
+
+
+async def test_into_a_pipe_an_answer_that_begins_anew_goes_once(
+    shell: Shell, model: ModelEmulator
+) -> None:
+    model.answer = "one two three four five"
+    model.fail(COMPLETIONS, "drop", at_delta=1)
+
+    result = await shell.run("Hi", MODEL_URL=model.url)
+
+    assert result == (0, "one two three four five\n", "")
+
+
+async def test_an_answer_that_is_cut_short_is_an_answer(
+    shell: Shell, model: ModelEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.answer = "one two three four five six"
+
+    status, printed, _ = await shell.run("Hi", MODEL_URL=model.url, MAX_TOKENS="3")
+
+    assert status == 0
+    assert model.answer.startswith(printed.strip())
+    assert any("MAX_TOKENS=3" in line for line in warnings(caplog))
+
+
+async def test_a_failure_is_one_calm_line_with_the_cure(shell: Shell, model: ModelEmulator) -> None:
+    model.fail_as("wrong key")
+
+    status, printed, complaints = await shell.run(
+        "Hi", MODEL_URL=model.url, MODEL_API_KEY="a-secret-key"
+    )
+
+    assert (status, printed) == (1, "")
+    (line,) = complaints.splitlines()
+    assert line.startswith("bot: 127.0.0.1")
+    assert line.endswith("set MODEL_API_KEY to a key that it accepts")
+    assert "a-secret-key" not in complaints
+
+
+async def test_what_a_server_says_of_itself_drives_no_terminal(shell: Shell) -> None:
+    kind = "text/html; \x9b31m\u202elmth\u2066" + "x" * 5000
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 0\r\n"
+        writer.write(f"{head}Connection: close\r\n\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = "http://{}:{}/v1".format(*server.sockets[0].getsockname())
+        status, _, complaints = await shell.run("Hi", MODEL_URL=url)
+
+    assert status == 1
+    assert "text/html" in complaints
+    assert complaints == strip_controls(complaints)
+    assert max(map(len, complaints.splitlines())) < 500
+
+
+async def test_mistakes_in_the_settings_are_told_before_anything_is_asked(shell: Shell) -> None:
+    result = await shell.run("Hi", TOP_P="2", MAX_TOKENS="many")
+
+    assert result == (
+        1,
+        "",
+        "bot: MAX_TOKENS='many' is not a whole number\n"
+        "bot: TOP_P='2' is not above 0 and at most 1\n",
+    )
+
+
+@asynccontextmanager
+async def at_a_terminal(model: ModelEmulator) -> AsyncIterator[tuple[asyncio.Task[None], Terminal]]:
+    """Print an answer at a pseudo-terminal; cancelled at the end, as by a signal."""
+    terminal = Terminal()
+    stdout = os.fdopen(terminal.end, "w", closefd=False)
+    answering = asyncio.create_task(print_answer(Settings(model_url=model.url), "Hi", stdout))
+    try:
+        yield answering, terminal
+    finally:
+        answering.cancel()
+        await asyncio.wait({answering})
+        terminal.close()
+
+
+class Terminal:
+    """A pseudo-terminal and what it shows; `end` is for the process."""
+
+    def __init__(self) -> None:
+        self._ours, self.end = pty.openpty()
+        self._seen = b""
+        os.set_blocking(self._ours, False)
+
+    def seen(self) -> str:
+        # Reading a terminal whose last process is gone raises an error.
+        with suppress(OSError):
+            while chunk := os.read(self._ours, 65536):
+                self._seen += chunk
+        return self._seen.decode(errors="replace").replace("\r\n", "\n")
+
+    def close(self) -> None:
+        os.close(self._ours)
+        os.close(self.end)
+
+
+async def test_at_a_terminal_an_answer_grows(model: ModelEmulator) -> None:
+    model.answer = [(0, " one"), (0, "\x9b31m two"), (0, " three"), (60, " four")]
+    async with at_a_terminal(model) as (answering, terminal):
+        await until(lambda: "three" in terminal.seen())
+
+        assert terminal.seen() == "one31m two three"
+        assert not answering.done()
+
+
+async def test_an_answer_that_begins_anew_at_a_terminal_says_so(
+    model: ModelEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.answer = "one two three four five"
+    model.fail(COMPLETIONS, "drop", at_delta=1)
+    async with at_a_terminal(model) as (answering, terminal):
+        await answering
+        first, second, after = terminal.seen().split("\n")
+
+    assert model.answer.startswith(first)
+    assert (second, after) == (model.answer, "")
+    assert warnings(caplog)
+
+
+async def test_an_interruption_hangs_up_and_ends_the_line(model: ModelEmulator) -> None:
+    model.answer = [(0, "one"), (60, " two")]
+    async with at_a_terminal(model) as (answering, terminal):
+        await until(lambda: "one" in terminal.seen())
+        answering.cancel()
+        await asyncio.wait({answering})
+
+        assert terminal.seen() == "one\n"
+        await until(lambda: not model.running)

@@ -380,8 +380,8 @@ end
 verbs.check_room = refusal
 
 -- What the turn has shown, and its exchange in the history, stay until there is a new answer. A turn without
--- an exchange is the last one as long as none has followed it (`after`). `place` is added to the turn's place;
--- it may be ''.
+-- an exchange is the last one as long as none has followed it (`after`). `place`, which may be '', is added
+-- to the turn's place.
 function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
   if redis.call('EXISTS', pressed) == 1 then return 'again' end
@@ -683,8 +683,8 @@ function verbs.stop_thread(thread)
   return verbs.stop(id)
 end
 
--- The thread's next turn does not wait for what the dropped one waited for. If that one was made ready because
--- its person may run one more turn, another thread of the person is.
+-- The thread's next turn does not wait for what the dropped one waited for. If the drop leaves room for one
+-- more turn of its person, another thread of the person becomes ready.
 local function drop(id, turn)
   local mailbox, platform = key('mailbox', turn.thread), platform_of(turn.thread)
   local first = redis.call('LINDEX', mailbox, 0) == id

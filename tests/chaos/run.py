@@ -35,7 +35,7 @@ STARTING = 30.0  # seconds
 # Seconds after the last fault until every answer has to be there: Slack tells of an event for the
 # last time five minutes after it told it first.
 RESTING = 330.0
-# After that: what landed late is taken away, anew where whoever began to is gone (turns/repair.py).
+# After that: late writes are deleted, by another worker if the first is gone (turns/repair.py).
 MENDING = 40 * LEASE  # seconds
 AT_ONCE = 2  # faults
 LONG_APART = 600.0  # seconds from a fault that lasts long to the next one of that kind

@@ -325,12 +325,23 @@ local function refusal(person, person_limit, total_limit)
   return ''
 end
 
+-- The thread may wait for its first turn's person, for whom this other one need not wait.
+local function let_go_on(thread, person)
+  local first = record(redis.call('LINDEX', key('mailbox', thread), 0))
+  if first.person == person then return end
+  if redis.call('ZREM', key('waiting', first.person), thread) == 1 then make_ready(thread) end
+end
+
 local function enqueue(id, thread, person)
   local mailbox = key('mailbox', thread)
   redis.call('HSET', key('turn', id), 'place', place_for(person))
   redis.call('ZADD', key('open'), now_ms(), id)
   redis.call('SADD', key('open', person), id)
-  if redis.call('RPUSH', mailbox, id) == 1 then make_ready(thread) end
+  if redis.call('RPUSH', mailbox, id) == 1 then
+    make_ready(thread)
+  else
+    let_go_on(thread, person)
+  end
   keep(key('turn', id), mailbox, key('open'), key('open', person))
 end
 
@@ -421,11 +432,20 @@ local function first_turn(thread)
   end
 end
 
-local function may_run(id, person, cap)
-  local running = key('running', person)
+local function keeps_others_waiting(thread, person)
+  for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
+    local other = redis.call('HGET', key('turn', id), 'person')
+    if other and other ~= person then return true end
+  end
+  return false
+end
+
+-- Whoever waits in a thread waits for those before, and not for what they have asked elsewhere.
+local function may_run(id, turn, cap)
+  local person, running = turn.person, key('running', turn.person)
   if redis.call('SISMEMBER', running, id) == 1 then return true end
   if redis.call('SCARD', running) < tonumber(cap) then return true end
-  return count_running(person) < tonumber(cap)
+  return count_running(person) < tonumber(cap) or keeps_others_waiting(turn.thread, person)
 end
 
 -- Answers {id, fence, tries, body, pressed_at, stop, former, pages, shown, cuts, rest, thread}, or false
@@ -443,7 +463,7 @@ function verbs.take(platform, entry, worker, person_cap)
       return false
     end
     id, turn = first_turn(thread)
-    if id and not may_run(id, turn.person, person_cap) then
+    if id and not may_run(id, turn, person_cap) then
       redis.call('ZADD', key('waiting', turn.person), place_of(thread), thread)
       keep(key('waiting', turn.person))
       id = nil

@@ -334,12 +334,23 @@ local function refusal(person, person_limit, total_limit)
   return redis.call('ZCARD', key('open')) >= tonumber(total_limit) and 'full' or ''
 end
 
+-- If the thread is throttled for its first turn's person, another person does not wait for that.
+local function wake_for_another(thread, person)
+  local first = record(redis.call('LINDEX', key('mailbox', thread), 0))
+  if first.person == person then return end
+  if redis.call('ZREM', key('throttled', first.person), thread) == 1 then make_ready(thread) end
+end
+
 local function enqueue(id, thread, person)
   local mailbox = key('mailbox', thread)
   redis.call('HSET', key('turn', id), POSITION, next_position(person))
   redis.call('ZADD', key('open'), now_ms(), id)
   redis.call('SADD', key('open', person), id)
-  if redis.call('RPUSH', mailbox, id) == 1 then make_ready(thread) end
+  if redis.call('RPUSH', mailbox, id) == 1 then
+    make_ready(thread)
+  else
+    wake_for_another(thread, person)
+  end
   keep(key('turn', id), mailbox, key('open'), key('open', person))
 end
 
@@ -427,11 +438,20 @@ local function first_turn(thread)
   end
 end
 
-local function may_run(id, person, limit)
-  local running = key('running', person)
+local function keeps_others_waiting(thread, person)
+  for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
+    local other = redis.call('HGET', key('turn', id), 'person')
+    if other and other ~= person then return true end
+  end
+  return false
+end
+
+-- A person's turn runs beyond the limit if another person waits behind it in the thread.
+local function may_run(id, turn, limit)
+  local person, running = turn.person, key('running', turn.person)
   if redis.call('SISMEMBER', running, id) == 1 then return true end
   if redis.call('SCARD', running) < tonumber(limit) then return true end
-  return count_running(person) < tonumber(limit)
+  return count_running(person) < tonumber(limit) or keeps_others_waiting(turn.thread, person)
 end
 
 -- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, pages, shown, more, thread}, or
@@ -448,7 +468,7 @@ function verbs.take(platform, entry, worker, person_limit)
       return false
     end
     id, turn = first_turn(thread)
-    if id and not may_run(id, turn.person, person_limit) then
+    if id and not may_run(id, turn, person_limit) then
       redis.call('ZADD', key('throttled', turn.person), position_of(thread), thread)
       keep(key('throttled', turn.person))
       id = nil

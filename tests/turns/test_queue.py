@@ -244,6 +244,44 @@ async def test_a_person_runs_no_more_turns_than_the_cap(store: Store) -> None:
     assert (await take(queue)).turn.id == "console:2"
 
 
+@pytest.mark.parametrize("is_looked_at_before", [True, False])
+async def test_nobody_waits_in_a_thread_for_what_another_has_asked_elsewhere(
+    store: Store, is_looked_at_before: bool
+) -> None:
+    queue = make_queue(store, running_per_person=1)
+    await queue.admit(make_turn(1))
+    await queue.admit(make_turn(2, key=ELSEWHERE))
+    first = await take(queue)
+    if is_looked_at_before:
+        assert await nothing_to_take(queue)
+    await queue.admit(make_turn(3, key=ELSEWHERE))
+    if is_looked_at_before:
+        assert await nothing_to_take(queue)
+
+    await queue.admit(make_turn(4, key=ELSEWHERE, person=Person("u2", "Bob")))
+
+    for expected in (2, 3, 4):
+        before = await take(queue)
+        assert before.turn.id == f"console:{expected}"
+        await finish(queue, before)
+    await finish(queue, first)
+    assert await nothing_to_take(queue)
+
+
+async def test_nobody_waits_for_an_answer_anew_that_waits_for_its_person(store: Store) -> None:
+    queue = make_queue(store, running_per_person=1)
+    await queue.admit(make_turn(1, key=ELSEWHERE))
+    await finish(queue, await take(queue))
+    await queue.admit(make_turn(2))
+    await take(queue)
+    await press(queue, 1)
+    assert await nothing_to_take(queue)
+
+    await queue.admit(make_turn(3, key=ELSEWHERE, person=Person("u2", "Bob")))
+
+    assert await first_to_take(queue) == "console:1"
+
+
 async def test_a_capped_turn_wakes_when_the_running_one_goes_back(store: Store) -> None:
     queue = make_queue(store, running_per_person=1)
     await queue.admit(make_turn(1))

@@ -166,7 +166,9 @@ class Model:
         known = self.turns[turn_id]
         if known.state == "running" or known.delayed:
             return False
-        return self.running(known.person) < LIMITS.running_per_person
+        mailbox = self.threads[known.thread].mailbox
+        keeps_others_waiting = any(self.turns[one].person != known.person for one in mailbox)
+        return keeps_others_waiting or self.running(known.person) < LIMITS.running_per_person
 
     def press(self, turn_id: str, person: str, press_id: str) -> type[Refused] | None:
         """Return why a turn is not answered anew; else queue it."""

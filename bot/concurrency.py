@@ -1,28 +1,135 @@
-"""Runs tasks together, and ends them."""
+"""Starts and ends asyncio tasks, and computes the pauses between retries."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+_MOST_DOUBLINGS = 64  # 2.0 ** 1024 is an OverflowError
 
 
 async def cancelled(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks and return when they have ended, whatever came of them."""
+    """Cancel tasks and return when they have ended; their results and errors are ignored."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def together(*tasks: asyncio.Task[None]) -> None:
-    """Run tasks until one ends, and raise what it raised; each of the others is cancelled first.
+    """Run tasks until one ends, cancel the others, and raise the error of the first.
 
-    One that is cancelled alone is an end too: whoever waits for failures would run on without it.
-    Each is told once: `asyncio.gather` ends with the first that heeds a cancellation, and whoever
-    cleans up behind it would cut the others off in what they still do.
+    A task that is cancelled from outside ends the others, too. Each is cancelled only once:
+    `asyncio.gather` returns at the first cancelled task, and a clean-up behind it would cancel the
+    others a second time, in the middle of their own clean-up.
     """
     try:
-        over, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in over:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
             task.result()
     finally:
         await cancelled(*tasks)
+
+
+@asynccontextmanager
+async def running(work: Coroutine[Any, Any, _T]) -> AsyncIterator[asyncio.Task[_T]]:
+    """Run `work` beside the block and cancel it at the end of the block.
+
+    Its error is ignored unless the block awaits the task.
+    """
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        await cancelled(task)
+
+
+@asynccontextmanager
+async def prefetch(stream: AsyncGenerator[_T]) -> AsyncIterator[AsyncGenerator[_T]]:
+    """Ask `stream` for its first item at once, before the block iterates over it.
+
+    The stream is closed at the end of the block.
+    """
+
+    async def items() -> AsyncGenerator[_T]:
+        try:
+            yield await first
+        except StopAsyncIteration:
+            return
+        async for item in stream:
+            yield item
+
+    first = asyncio.create_task(_first_of(stream))
+    try:
+        yield items()
+    finally:
+        await cancelled(first)
+        await stream.aclose()
+
+
+async def _first_of(stream: AsyncGenerator[_T]) -> _T:
+    return await anext(stream)
+
+
+class BackgroundTasks:
+    """Keeps a reference to each task until it ends; each handles its own errors.
+
+    A context manager: at its end, tasks get `grace_seconds` to finish and are then cancelled.
+    """
+
+    def __init__(self, *, grace_seconds: float = 0.0) -> None:
+        self._grace_seconds = grace_seconds
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        """Return the number of tasks that have not ended."""
+        return len(self._tasks)
+
+    def start(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Start a task."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def aclose(self) -> None:
+        """Wait for `grace_seconds`, and cancel the tasks that have not ended by then."""
+        if self._tasks and self._grace_seconds:
+            await asyncio.wait(self._tasks, timeout=self._grace_seconds)
+        await cancelled(*self._tasks)
+
+    async def __aenter__(self) -> BackgroundTasks:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """The pauses between retries, in seconds: each is twice the one before, up to `longest`."""
+
+    first: float
+    longest: float
+
+    def pause(self, failures: int) -> float:
+        """Return the pause after this number of failures in a row, which is at least 1."""
+        return min(self.first * 2.0 ** min(failures - 1, _MOST_DOUBLINGS), self.longest)
+
+    def pauses(self) -> Iterator[float]:
+        """Iterate over the pauses, without end; a new iterator begins with `first` again."""
+        return map(self.pause, count(1))
+
+
+def do_nothing(*_: object) -> None:
+    """Accept any arguments: the default of an optional callback."""
+
+
+async def empty_stream() -> AsyncGenerator[Any]:
+    """Yield no items."""
+    return
+    yield

@@ -1,80 +1,188 @@
-"""Tasks that run together end together, each told once."""
+"""Tasks end together and are cancelled once; pauses between retries grow to their limit."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
+from itertools import islice
 
 import pytest
 
-from bot.concurrency import cancelled, together
+from bot.concurrency import (
+    BackgroundTasks,
+    Backoff,
+    cancelled,
+    do_nothing,
+    empty_stream,
+    prefetch,
+    running,
+    together,
+)
+from tests.support.waiting import until
 
 NEVER = 60.0  # seconds
 
 
 class Lane:
-    """Runs until it is told to end, takes `last` seconds for that, and knows how often it was."""
+    """Runs until it is cancelled, cleans up in several steps, and counts its cancellations."""
 
-    def __init__(self, *, last: float = 0.0) -> None:
-        self.told = 0
+    def __init__(self, *, steps: int = 0) -> None:
+        self.cancellations = 0
         self.ended = False
-        self._last = last
-        self.task = asyncio.create_task(self._run())
+        self._steps = steps
+        self.task = asyncio.create_task(self.run())
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
         try:
             await asyncio.sleep(NEVER)
         finally:
-            self.told += 1
-            await asyncio.sleep(self._last)
+            self.cancellations += 1
+            for _ in range(self._steps):
+                await asyncio.sleep(0)
             self.ended = True
 
 
 async def failing() -> None:
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
     raise ValueError("lost")
 
 
-async def within_a_moment(work: Awaitable[None]) -> None:
+async def soon(work: Awaitable[None]) -> None:
     async with asyncio.timeout(NEVER / 4):
         await work
 
 
-async def test_the_first_failure_is_told_when_the_others_have_ended() -> None:
-    lanes, fails = [Lane(), Lane(last=0.2)], asyncio.create_task(failing())
+async def test_together_raises_the_first_error_after_the_other_tasks_have_ended() -> None:
+    lanes, fails = [Lane(), Lane(steps=9)], asyncio.create_task(failing())
 
     with pytest.raises(ValueError, match="lost"):
-        await within_a_moment(together(lanes[0].task, fails, lanes[1].task))
+        await soon(together(lanes[0].task, fails, lanes[1].task))
 
-    assert [(lane.told, lane.ended) for lane in lanes] == [(1, True)] * 2
+    assert [(lane.cancellations, lane.ended) for lane in lanes] == [(1, True)] * 2
 
 
-async def test_whoever_is_cancelled_alone_takes_the_others_along() -> None:
+async def test_together_ends_all_tasks_if_one_is_cancelled_from_outside() -> None:
     lanes = [Lane(), Lane()]
     asyncio.get_running_loop().call_later(0.01, lanes[0].task.cancel)
 
     with pytest.raises(asyncio.CancelledError):
-        await within_a_moment(together(*(lane.task for lane in lanes)))
+        await soon(together(*(lane.task for lane in lanes)))
 
-    assert [lane.told for lane in lanes] == [1, 1]
+    assert [lane.cancellations for lane in lanes] == [1, 1]
 
 
-async def test_a_cancellation_reaches_each_once_and_is_over_when_all_have_ended() -> None:
-    lanes = [Lane(), Lane(last=0.2)]
-    running = asyncio.create_task(together(*(lane.task for lane in lanes)))
+async def test_together_passes_a_cancellation_on_once_and_waits_for_the_end() -> None:
+    lanes = [Lane(), Lane(steps=9)]
+    joined = asyncio.create_task(together(*(lane.task for lane in lanes)))
     await asyncio.sleep(0.01)
 
-    running.cancel()
+    joined.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await within_a_moment(running)
+        await soon(joined)
 
-    assert [(lane.told, lane.ended) for lane in lanes] == [(1, True)] * 2
+    assert [(lane.cancellations, lane.ended) for lane in lanes] == [(1, True)] * 2
 
 
-async def test_whatever_comes_of_a_task_that_is_cancelled_is_no_matter() -> None:
-    lane, failed = Lane(last=0.1), asyncio.create_task(failing())
-    await asyncio.sleep(0.02)
+async def test_cancelled_ignores_the_results_of_the_tasks() -> None:
+    lane, failed = Lane(steps=9), asyncio.create_task(failing())
+    await asyncio.wait({failed})
 
     await cancelled(lane.task, failed)
 
     assert lane.ended
+
+
+async def test_running_ends_its_task_with_the_block() -> None:
+    lane = Lane()
+
+    async with running(lane.run()) as task:
+        await asyncio.sleep(0)
+
+    assert task.cancelled()
+    assert lane.ended
+    await cancelled(lane.task)
+
+
+async def counting(seen: list[str], *, fails: bool = False) -> AsyncGenerator[int]:
+    try:
+        for number in range(3):
+            seen.append(f"asked for {number}")
+            yield number
+        if fails:
+            raise ValueError("broken")
+    finally:
+        seen.append("closed")
+
+
+async def test_prefetch_asks_for_the_first_item_before_anybody_iterates() -> None:
+    seen: list[str] = []
+
+    async with prefetch(counting(seen)) as items:
+        await until(lambda: seen == ["asked for 0"])
+        found = [item async for item in items]
+
+    assert found == [0, 1, 2]
+
+
+async def test_prefetch_closes_a_stream_that_was_left_early() -> None:
+    seen: list[str] = []
+
+    async with prefetch(counting(seen)) as items:
+        await anext(items)
+
+    assert seen == ["asked for 0", "closed"]
+
+
+async def test_prefetch_of_an_empty_stream_is_empty() -> None:
+    async with prefetch(empty_stream()) as items:
+        assert [item async for item in items] == []
+
+
+async def test_prefetch_passes_errors_on() -> None:
+    async with prefetch(counting([], fails=True)) as items:
+        with pytest.raises(ValueError, match="broken"):
+            [item async for item in items]
+
+
+async def test_background_tasks_may_finish_within_their_grace() -> None:
+    done: list[str] = []
+    go = asyncio.Event()
+
+    async def work() -> None:
+        await go.wait()
+        done.append("finished")
+
+    async with BackgroundTasks(grace_seconds=NEVER) as background:
+        background.start(work())
+        asyncio.get_running_loop().call_later(0.01, go.set)
+
+    assert done == ["finished"]
+
+
+async def test_background_tasks_are_cancelled_after_their_grace() -> None:
+    lane = Lane(steps=9)
+
+    async with BackgroundTasks(grace_seconds=0.01) as background:
+        task = background.start(lane.run())
+
+    assert task.cancelled()
+    await cancelled(lane.task)
+
+
+async def test_background_tasks_forgets_a_task_that_has_ended() -> None:
+    async with BackgroundTasks() as background:
+        background.start(asyncio.sleep(0))
+        assert len(background) == 1
+
+        await until(lambda: not len(background))
+
+
+def test_backoff_doubles_up_to_the_longest_pause() -> None:
+    backoff = Backoff(first=0.5, longest=3.0)
+
+    assert list(islice(backoff.pauses(), 5)) == [0.5, 1.0, 2.0, 3.0, 3.0]
+    assert backoff.pause(10**6) == 3.0
+
+
+def test_do_nothing_accepts_any_arguments() -> None:
+    do_nothing(1, "two")

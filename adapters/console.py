@@ -17,7 +17,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TextIO, TypeVar
 from uuid import uuid4
 
-from bot.domain import EditBudget, Page, Person, ThreadKey, Turn
+from bot.domain import EditBudget, Page, Person, Purpose, ThreadKey, Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable, WriteFailed
 from bot.store import Store
 from bot.text.sanitize import strip_controls, whole_characters
@@ -102,10 +102,10 @@ class ConsolePlatform:
 
     @asynccontextmanager
     async def surface(
-        self, turn: Turn, *, again: bool = False, ended: bool = False
+        self, turn: Turn, purpose: Purpose = Purpose.ANSWER
     ) -> AsyncIterator[ConsoleSurface]:
         """Open the surface of a turn's reply, which the terminal follows through the store."""
-        del again, ended  # a page's place in the store is its number
+        del purpose  # a page's place in the store is its number
         yield ConsoleSurface(store=self._store, turn=turn)
 
     async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:

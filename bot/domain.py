@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Literal
 from urllib.parse import quote, unquote
 
@@ -139,6 +140,25 @@ class Shown:
     below: str = ""
     cuts: tuple[int, ...] = ()
     outcome: Outcome | Literal[""] = ""
+
+
+class Purpose(Enum):
+    """Why the surface of a reply is opened."""
+
+    ANSWER = auto()  # write the reply; nothing of it was posted yet
+    RESUME = auto()  # write the reply; an earlier attempt may have posted pages that were not saved
+    RESTORE = auto()  # correct or delete messages of a reply that has ended
+    APOLOGIZE = auto()  # post the missing apology of a reply that has ended
+
+    @property
+    def recovers(self) -> bool:
+        """Whether the surface must look for messages that an earlier attempt did not save."""
+        return self in (Purpose.RESUME, Purpose.APOLOGIZE)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the reply has ended. Then the surface shows no sign of work."""
+        return self in (Purpose.RESTORE, Purpose.APOLOGIZE)
 
 
 @dataclass(frozen=True, slots=True)

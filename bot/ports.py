@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from bot.domain import Delta, EditBudget, Message, Page, Turn
+from bot.domain import Delta, EditBudget, Message, Page, Purpose, Turn
 
 
 class Model(Protocol):
@@ -70,16 +70,13 @@ class Platform(Protocol):
         ...
 
     def surface(
-        self, turn: Turn, *, again: bool = False, ended: bool = False
+        self, turn: Turn, purpose: Purpose = Purpose.ANSWER
     ) -> AbstractAsyncContextManager[Surface]:
-        """Open the surface of a turn's reply; while it is open the platform shows that we work.
+        """Open the surface of a turn's reply.
 
-        `again` says that somebody may have begun the reply already, and died before its message
-        was remembered; `ended` that its messages stand there and are only put right, of which
-        nothing is shown; both that it has ended with no message that is known, and that the thread
-        may have gone on since.
-        Entering raises PlaceGone when nothing can be written there, WriteDelayed when the platform
-        asks to wait, and WriteFailed when it could not be reached.
+        While it is open, the platform shows that the bot is working, unless the reply has ended.
+        Entering raises PlaceGone if nothing can be written there, WriteDelayed if the platform asks
+        to wait, and WriteFailed if it could not be reached.
         """
         ...
 

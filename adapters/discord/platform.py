@@ -23,7 +23,7 @@ from adapters.discord.rate_limits import Budgets, counted
 from adapters.discord.reply.open import open_surface, strays
 from adapters.discord.rest import RestClient
 from bot.concurrency import together
-from bot.domain import Turn
+from bot.domain import Purpose, Turn
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.hearing import Hearing
 from bot.ports import Surface
@@ -90,10 +90,10 @@ class DiscordPlatform:
         )
 
     def surface(
-        self, turn: Turn, *, again: bool = False, ended: bool = False
+        self, turn: Turn, purpose: Purpose = Purpose.ANSWER
     ) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply, its Discord thread included."""
-        return open_surface(self._client, turn, self._budgets, again=again, ended=ended)
+        return open_surface(self._client, turn, self._budgets, purpose)
 
     async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages that tries at a turn may have left besides these; SurfaceError.

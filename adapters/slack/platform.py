@@ -28,7 +28,7 @@ from adapters.slack.reply.status import Statuses
 from adapters.slack.reply.streams import Budgets, Streams
 from adapters.slack.reply.surface import open_surface
 from bot.concurrency import together
-from bot.domain import Turn
+from bot.domain import Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.hearing import Hearing
 from bot.ports import Surface
@@ -100,14 +100,13 @@ class SlackPlatform:
         )
 
     def surface(
-        self, turn: Turn, *, again: bool = False, ended: bool = False
+        self, turn: Turn, purpose: Purpose = Purpose.ANSWER
     ) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply; entering asks nothing of Slack and always works."""
         return open_surface(
             self._client,
             turn,
-            again=again,
-            ended=ended,
+            purpose,
             identity=self._identity,
             statuses=self._statuses,
             streams=self._streams,

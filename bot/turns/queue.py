@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from typing import Any, get_args
 
-from bot.domain import Exchange, Json, Outcome, Person, Place, Shown, ThreadKey, Turn
+from bot.domain import Exchange, Json, Outcome, Person, Place, Purpose, Shown, ThreadKey, Turn
 from bot.errors import (
     LeaseLost,
     NotRemembered,
@@ -99,9 +99,9 @@ class Taken:
     former: str
 
     @property
-    def again(self) -> bool:
-        """Whether the turn was taken before, however that ended."""
-        return self.fence > 1
+    def purpose(self) -> Purpose:
+        """What the surface is opened for: a turn that was taken before may have pages already."""
+        return Purpose.RESUME if self.fence > 1 else Purpose.ANSWER
 
 
 @dataclass(frozen=True, slots=True)

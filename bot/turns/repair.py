@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from bot.concurrency import cancelled
-from bot.domain import Page, Turn
+from bot.domain import Page, Purpose, Turn
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
 from bot.ports import Platform
 from bot.turns.conversation import Conversation
@@ -107,7 +107,7 @@ class Reconciler:
         """
         if not await self._queue.lacks_apology(turn.id):
             return ()
-        async with self._platform_of(turn).surface(turn, again=True, ended=True) as surface:
+        async with self._platform_of(turn).surface(turn, Purpose.APOLOGIZE) as surface:
             return (await self._conversation.apologize(surface),)
 
     async def _restore(self, turn: Turn, posted: Sequence[str]) -> None:
@@ -118,7 +118,7 @@ class Reconciler:
         ended = await self._queue.ended(turn.id)
         if ended is None:
             return
-        async with self._platform_of(turn).surface(turn, ended=True) as surface:
+        async with self._platform_of(turn).surface(turn, Purpose.RESTORE) as surface:
             await self._conversation.restore(ended, surface, posted=posted)
 
     async def _take_strays_away(self, turn: Turn, apology: Sequence[str]) -> None:
@@ -130,7 +130,7 @@ class Reconciler:
         if not strays:
             return
         log.warning("Messages that nobody knows of are taken away: %s", strays)
-        async with platform.surface(turn, ended=True) as surface:
+        async with platform.surface(turn, Purpose.RESTORE) as surface:
             for each in strays:
                 await _through(partial(surface.edit, each, Page(0, "", final=True)))
 

@@ -227,7 +227,7 @@ class Worker:
             await self._conversation.abandon(lease)
             return
         platform = self._platforms[lease.turn.key.platform]
-        opened = platform.surface(lease.turn, again=lease.taken.again)
+        opened = platform.surface(lease.turn, lease.taken.purpose)
         if tries > most:
             async with opened as surface:
                 await self._conversation.give_up(lease, surface)

@@ -10,7 +10,18 @@ from typing import Any
 
 import redis.asyncio
 
-from bot.domain import Delta, EditBudget, Message, Page, Person, Place, Shown, ThreadKey, Turn
+from bot.domain import (
+    Delta,
+    EditBudget,
+    Message,
+    Page,
+    Person,
+    Place,
+    Purpose,
+    Shown,
+    ThreadKey,
+    Turn,
+)
 from bot.errors import (
     MessageGone,
     ModelError,
@@ -164,7 +175,7 @@ class FakePlatform:
 
     @asynccontextmanager
     async def surface(
-        self, turn: Turn, *, again: bool = False, ended: bool = False
+        self, turn: Turn, purpose: Purpose = Purpose.ANSWER
     ) -> AsyncIterator[FakeSurface]:
         self.opened += 1
         if self.error:

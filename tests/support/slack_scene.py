@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from adapters.slack import SlackPlatform, connect
 from adapters.slack.reply.streams import Budgets
-from bot.domain import Delta, Page, Person, ThreadKey, Turn
+from bot.domain import Delta, Page, Person, Purpose, ThreadKey, Turn
 from bot.domain import Shown as Left
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply
@@ -73,7 +73,7 @@ class Scene:
     async def take_strays_away(self, left: Left) -> None:
         """What a worker does some time after a turn that several tries were made at."""
         strays = await self.platform.strays(self.turn, but=left.pages)
-        async with self.platform.surface(self.turn, again=True) as surface:
+        async with self.platform.surface(self.turn, Purpose.RESUME) as surface:
             for stray in strays:
                 await surface.edit(stray, Page(0, "", final=True))
 
@@ -91,11 +91,11 @@ class Scene:
         pages: Sequence[str] = (),
         older: str = "",
         patience: float = 5.0,
-        again: bool = False,
+        purpose: Purpose = Purpose.ANSWER,
         cuts: Sequence[int] = (),
     ) -> None:
         said = FakeModel(deltas, pause=pause).stream([])
-        await self.stream(store, said, pages, older, patience=patience, again=again, cuts=cuts)
+        await self.stream(store, said, pages, older, patience=patience, purpose=purpose, cuts=cuts)
 
     async def stream(
         self,
@@ -105,10 +105,10 @@ class Scene:
         older: str = "",
         *,
         patience: float = 5.0,
-        again: bool = False,
+        purpose: Purpose = Purpose.ANSWER,
         cuts: Sequence[int] = (),
     ) -> None:
-        async with self.platform.surface(self.turn, again=again) as surface:
+        async with self.platform.surface(self.turn, purpose) as surface:
             reply = Reply(
                 surface=surface,
                 budgets=EditBudgets(store=store),

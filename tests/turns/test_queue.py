@@ -14,7 +14,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from bot.domain import Exchange, Outcome, Person, Shown, ThreadKey, Turn
+from bot.domain import Exchange, Outcome, Person, Purpose, Shown, ThreadKey, Turn
 from bot.errors import (
     LeaseLost,
     PersonBusy,
@@ -443,7 +443,7 @@ async def test_a_dead_workers_turn_is_taken_with_a_higher_fence(store: Store) ->
 
     assert second
     assert (second.fence, second.tries) == (2, 2)
-    assert (first.again, second.again) == (False, True)
+    assert (first.purpose, second.purpose) == (Purpose.ANSWER, Purpose.RESUME)
     assert second.shown == grown("half", "m1")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bot.domain import Exchange, Page, Shown, Turn
+from bot.domain import Exchange, Page, Purpose, Shown, Turn
 from bot.errors import GivenUp, PlaceGone, WriteFailed
 from bot.store import Store
 from bot.turns import repair as mender_module
@@ -35,10 +35,10 @@ class Adopting(FakePlatform):
 
     @asynccontextmanager
     async def surface(
-        self, turn: Turn, *, again: bool = False, ended: bool = False
+        self, turn: Turn, purpose: Purpose = Purpose.ANSWER
     ) -> AsyncIterator[FakeSurface]:
-        async with super().surface(turn, again=again, ended=ended) as surface:
-            if again:
+        async with super().surface(turn, purpose) as surface:
+            if purpose.recovers:
                 surface.screen.clear()
                 surface.posted = 0
             yield surface

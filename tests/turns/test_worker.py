@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from bot.domain import Delta, LeftOut, Page, Shown, Start, Turn
+from bot.domain import Delta, LeftOut, Page, Purpose, Shown, Start, Turn
 from bot.errors import GivenUp, ModelUnavailable, PlaceGone, WriteDelayed, WriteFailed, WriteRefused
 from bot.reply.draft import LEFT_OUT, STOPPED
 from bot.store import Store
@@ -272,10 +272,10 @@ class Waiting(FakePlatform):
 
     @asynccontextmanager
     async def surface(
-        self, turn: Turn, *, again: bool = False, ended: bool = False
+        self, turn: Turn, purpose: Purpose = Purpose.ANSWER
     ) -> AsyncIterator[FakeSurface]:
         await until(lambda: self.model.prompts, within=5)
-        async with super().surface(turn, again=again) as surface:
+        async with super().surface(turn, purpose) as surface:
             yield surface
 
 
@@ -303,18 +303,17 @@ async def test_a_model_that_thinks_when_the_place_is_gone_is_hung_up_on(store: S
 
 @dataclass
 class Told(FakePlatform):
-    """Remembers which turns were said to be begun already, and of which strays were looked for."""
+    """Records the purpose of each turn's first surface, and the turns whose strays were read."""
 
-    begun: dict[str, bool] = field(default_factory=dict)
+    purposes: dict[str, Purpose] = field(default_factory=dict)
     looked: list[str] = field(default_factory=list)
 
     @asynccontextmanager
     async def surface(
-        self, turn: Turn, *, again: bool = False, ended: bool = False
+        self, turn: Turn, purpose: Purpose = Purpose.ANSWER
     ) -> AsyncIterator[FakeSurface]:
-        if not ended:
-            self.begun[turn.id] = again
-        async with super().surface(turn, again=again) as surface:
+        self.purposes.setdefault(turn.id, purpose)
+        async with super().surface(turn, purpose) as surface:
             yield surface
 
     async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
@@ -335,7 +334,10 @@ async def test_a_platform_is_told_of_a_second_try_and_of_no_other(
         await until(lambda: platform.looked)
         await all_ended(store)
 
-    assert platform.begun == {"console:1": True, "console:2": False}
+    assert platform.purposes == {
+        "console:1": Purpose.RESUME,
+        "console:2": Purpose.ANSWER,
+    }
     assert platform.looked == ["console:1"]
 
 

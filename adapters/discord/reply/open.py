@@ -18,7 +18,7 @@ from adapters.discord.reply.command import CommandSurface
 from adapters.discord.reply.recovery import pages_of
 from adapters.discord.rest import RestClient
 from bot.concurrency import cancelled
-from bot.domain import Turn
+from bot.domain import Purpose, Turn
 from bot.errors import (
     MessageGone,
     PlaceGone,
@@ -41,25 +41,27 @@ _THREAD_PATIENCE = 5.0  # seconds for which a thread may wait for others
 
 @asynccontextmanager
 async def open_surface(
-    client: RestClient, turn: Turn, budgets: Budgets, *, again: bool, ended: bool
+    client: RestClient, turn: Turn, budgets: Budgets, purpose: Purpose
 ) -> AsyncIterator[ChannelSurface | CommandSurface]:
     """Open the surface of a turn's reply through a client that has logged in.
 
     A thread is opened where the turn asks for one and Discord takes one soon, and Discord shows
-    that we type until the end. Nobody types for a reply that has `ended`, and its thread is there,
-    unless none of its messages is known (`again`). Raises PlaceGone or WriteFailed, but where the
-    thread is there.
+    that we type until the end. Nobody types for a reply that has ended, and its thread is there,
+    unless none of its messages is known. Raises PlaceGone or WriteFailed, but where the thread is
+    there.
     """
-    tried_at = turn.asked_at if again else None
+    tried_at = turn.asked_at if purpose.recovers else None
     match read_place(turn.place):
         case CommandPlace() as command:
             # Discord itself shows that we work, until the first edit.
             yield CommandSurface(client, place=command, turn_id=turn.id, tried_at=tried_at)
         case ChannelPlace() as asked:
             place = _thread_of(asked)
-            if again or not ended:
+            if purpose is not Purpose.RESTORE:
                 place = await _in_thread(client, asked, budgets, name=_thread_name(turn.text))
-            async with nullcontext() if ended else _typing(client, place.channel, budgets):
+            async with (
+                nullcontext() if purpose.has_ended else _typing(client, place.channel, budgets)
+            ):
                 parent = None if place is asked else asked
                 yield ChannelSurface(
                     client,

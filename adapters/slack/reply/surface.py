@@ -14,7 +14,7 @@ from adapters.slack.identity import Identity
 from adapters.slack.reply.messages import SOME_PAGE, Messages, Unreadable
 from adapters.slack.reply.status import Status, Statuses
 from adapters.slack.reply.streams import Audience, Stream, Streams
-from bot.domain import EditBudget, Page, Turn
+from bot.domain import EditBudget, Page, Purpose, Turn
 from bot.errors import PageFull, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.text.sanitize import escape_markup
 
@@ -40,9 +40,8 @@ _STREAMING = "streaming_state_conflict"  # docs: chat.update, "Errors"
 async def open_surface(
     client: AsyncWebClient,
     turn: Turn,
+    purpose: Purpose,
     *,
-    again: bool,
-    ended: bool,
     identity: Identity,
     statuses: Statuses,
     streams: Streams,
@@ -50,12 +49,11 @@ async def open_surface(
     """Open the surface of a turn's reply; in a thread Slack shows until its end that we think."""
     messages = Messages(client, turn, identity=identity)
     status = Status(statuses, channel=messages.channel, thread=messages.thread)
-    async with nullcontext() if ended else status.shown():
+    async with nullcontext() if purpose.has_ended else status.shown():
         yield SlackSurface(
             messages,
             turn,
-            again=again,
-            ended=ended,
+            purpose,
             team=identity.team,
             status=status,
             streams=streams,
@@ -84,9 +82,8 @@ class SlackSurface:
         self,
         messages: Messages,
         turn: Turn,
+        purpose: Purpose,
         *,
-        again: bool,
-        ended: bool,
         team: str,
         status: Status,
         streams: Streams,
@@ -102,9 +99,9 @@ class SlackSurface:
             self._audience = Audience(messages.channel, messages.thread, turn.person.id, asker)
         self._stream: Stream | None = None
         # Once the reply has ended a stream may be that of the turn that goes on in the thread.
-        self._takes_streams = not ended
+        self._takes_streams = not purpose.has_ended
         # Pages that stand there already, by number; None when we have to look first.
-        self._standing: dict[int, str] | None = None if again else {}
+        self._standing: dict[int, str] | None = None if purpose.recovers else {}
         # Messages that are no other page's, with their pages' numbers: known by their ids, or
         # taking no edits any more.
         self._known: dict[str, int] = {}

@@ -12,7 +12,7 @@ import pytest
 
 from adapters.discord import DiscordPlatform
 from adapters.discord.address import CommandPlace
-from bot.domain import Place, Shown, Turn
+from bot.domain import Place, Purpose, Shown, Turn
 from bot.errors import (
     MessageGone,
     PlaceGone,
@@ -358,7 +358,7 @@ async def test_a_finished_page_of_another_command_is_left_alone() -> None:
         emulator.clock.advance(600)
         first = replace(first, asked_at=time.time() - 600)
 
-        async with platform.surface(first, again=True) as surface:
+        async with platform.surface(first, Purpose.RESUME) as surface:
             found = await surface.post(page("It is so", number=1, last=True))
 
         assert found == left

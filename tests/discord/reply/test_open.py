@@ -12,7 +12,7 @@ import pytest
 from adapters.discord import connect
 from adapters.discord.address import ChannelPlace
 from adapters.discord.rate_limits import EVERYTHING
-from bot.domain import EditBudget, Page, Place
+from bot.domain import EditBudget, Page, Place, Purpose
 from bot.errors import (
     MessageGone,
     PlaceGone,
@@ -64,7 +64,7 @@ async def test_a_reply_that_ended_before_its_thread_was_opened_stands_there_and_
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
         turn = channel_turn(emulator, said)
 
-        async with platform.surface(turn, again=True, ended=True) as surface:
+        async with platform.surface(turn, Purpose.APOLOGIZE) as surface:
             await surface.post(page("Sorry.", final=True))
             await asyncio.sleep(0.1)
 

@@ -15,7 +15,7 @@ from adapters.slack.errors import NotSlack, translated
 from adapters.slack.identity import identify
 from adapters.slack.refusals import Refusals
 from adapters.slack.reply.streams import Audience, Streams
-from bot.domain import Page
+from bot.domain import Page, Purpose
 from bot.errors import CannotStart, WriteFailed, WriteRefused
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
@@ -186,7 +186,7 @@ async def test_a_line_about_an_answer_holds_no_query() -> None:
 
 
 async def test_where_a_server_lets_nothing_be_read_a_reply_is_sent_all_the_same() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn, again=True) as surface:
+    async with a_scene() as scene, scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
         scene.slack.fail("conversations.replies", status=404, body="<html>Not Found</html>")
 
         await surface.post(Page(0, "Because.", final=True, last=True))

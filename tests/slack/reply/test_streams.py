@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from adapters.slack.markup import markdown_block
 from adapters.slack.reply import streams
 from adapters.slack.reply.streams import addition, streamed
-from bot.domain import Page, Turn
+from bot.domain import Page, Purpose, Turn
 from bot.domain import Shown as Left
 from bot.errors import PageFull, WriteFailed
 from bot.reply.draft import WAITING
@@ -198,7 +198,12 @@ async def test_a_page_that_was_ended_stays_so_for_the_next_process(
 
         monkeypatch.undo()
         await scene.answer(
-            store, WORDS, pages=scene.saved[-1], older=scene.shown, cuts=scene.cuts, again=True
+            store,
+            WORDS,
+            pages=scene.saved[-1],
+            older=scene.shown,
+            cuts=scene.cuts,
+            purpose=Purpose.RESUME,
         )
 
         assert scene.texts()[0] == before[0]
@@ -214,7 +219,7 @@ async def test_an_end_is_written_again_on_the_pages_that_it_has(
         await scene.answer(store, WORDS, pause=0.04)
         before = [(shown.ts, shown.text.strip()) for shown in scene.replies()]
 
-        async with scene.platform.surface(scene.turn, again=True) as surface:
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             await restore(
                 Left(tuple(scene.saved[-1]), TEXT, cuts=scene.cuts, outcome="done"),
                 surface=surface,
@@ -267,7 +272,7 @@ async def test_a_stream_ends_where_slack_refuses_the_metadata_of_its_page() -> N
             await surface.post(growing("Because"))
         scene.slack.fail("chat.stopStream", error="invalid_arguments")
 
-        async with scene.platform.surface(scene.turn, again=True) as surface:
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             await surface.post(Page(0, "Because so.", final=True))
 
         assert scene.texts() == ["Because so."]

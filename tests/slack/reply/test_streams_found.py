@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Page
+from bot.domain import Page, Purpose
 from bot.domain import Shown as Left
 from bot.errors import GivenUp, WriteFailed, WriteRefused
 from bot.reply.edit_budget import EditBudgets
@@ -52,7 +52,7 @@ async def test_a_stream_that_nobody_knows_of_is_found_by_the_next_try() -> None:
         async with scene.platform.surface(scene.turn) as surface:
             await surface.post(growing("Because"))
 
-        async with scene.platform.surface(scene.turn, again=True) as surface:
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             await surface.post(Page(0, "Because so.", final=True))
 
         assert scene.texts() == ["Because so."]
@@ -64,11 +64,11 @@ async def test_a_stream_is_found_where_the_try_that_ended_it_died_too() -> None:
             await surface.post(growing("Because"))
         # The first update learns that the message still streams.
         scene.slack.fail("chat.update", "drop", after=1)
-        async with scene.platform.surface(scene.turn, again=True) as surface:
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             with pytest.raises(WriteFailed):
                 await surface.post(growing("Because so"))
 
-        async with scene.platform.surface(scene.turn, again=True) as surface:
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             await surface.post(Page(0, "Because so.", final=True))
 
         assert scene.texts() == ["Because so."]
@@ -80,7 +80,7 @@ async def a_try(
     answer: str,
     *,
     left: Left,
-    again: bool,
+    purpose: Purpose,
     dies_at: tuple[str, int] | None = None,
 ) -> Left:
     """Answer in a process, which may die with the answer of such a call unheard, or soon.
@@ -108,7 +108,7 @@ async def a_try(
             await asyncio.Event().wait()
 
     async def speak() -> None:
-        async with scene.platform.surface(scene.turn, again=again) as surface:
+        async with scene.platform.surface(scene.turn, purpose) as surface:
             reply = Reply(
                 surface=surface,
                 budgets=EditBudgets(store=store),
@@ -150,11 +150,11 @@ async def test_wherever_processes_die_one_answer_stands_there_alone(
 ) -> None:
     async with a_scene() as scene:
         left = Left((), "", "")
-        left = await a_try(scene, store, LONG, left=left, again=False, dies_at=first)
+        left = await a_try(scene, store, LONG, left=left, purpose=Purpose.ANSWER, dies_at=first)
         another = "Another answer. " * 100
-        left = await a_try(scene, store, another, left=left, again=True, dies_at=second)
+        left = await a_try(scene, store, another, left=left, purpose=Purpose.RESUME, dies_at=second)
 
-        left = await a_try(scene, store, "The last answer.", left=left, again=True)
+        left = await a_try(scene, store, "The last answer.", left=left, purpose=Purpose.RESUME)
         await scene.take_strays_away(left)
 
         assert left.outcome
@@ -169,7 +169,7 @@ async def test_what_an_earlier_try_has_begun_gives_way_where_it_takes_no_edits(
             await surface.post(growing("Because"))
         scene.slack.fail("chat.update", error="edit_window_closed", times=99)
 
-        await scene.answer(store, ["Because so."], again=True)
+        await scene.answer(store, ["Because so."], purpose=Purpose.RESUME)
         scene.slack.heal()
 
         assert scene.texts() == ["Because so."]
@@ -182,7 +182,7 @@ async def test_what_cannot_be_taken_away_holds_up_no_answer(store: Store) -> Non
         scene.slack.fail("chat.update", error="edit_window_closed")
         scene.slack.fail("chat.delete", error="cant_delete_message", times=99)
 
-        await scene.answer(store, ["Because so."], again=True)
+        await scene.answer(store, ["Because so."], purpose=Purpose.RESUME)
         scene.slack.heal()
 
         assert scene.texts() == ["Because", "Because so."]
@@ -197,7 +197,7 @@ async def test_a_page_that_is_found_where_it_stood_is_not_taken_away(store: Stor
             ]
         scene.slack.fail("chat.update", error="edit_window_closed")
 
-        await scene.answer(store, [LONG], pages=ids, again=True)
+        await scene.answer(store, [LONG], pages=ids, purpose=Purpose.RESUME)
 
         assert sorted("".join(scene.texts()).split()) == sorted(LONG.split())
 
@@ -207,7 +207,7 @@ async def test_a_stream_that_is_found_is_one_page() -> None:
         async with scene.platform.surface(scene.turn) as surface:
             await surface.post(growing("First"))
 
-        async with scene.platform.surface(scene.turn, again=True) as surface:
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             await surface.post(Page(0, "First page.", final=True))
             await surface.post(Page(1, "Second page.", final=True))
 
@@ -219,7 +219,7 @@ async def test_the_stream_of_a_page_that_is_known_is_no_other_pages() -> None:
         async with scene.platform.surface(scene.turn) as surface:
             message_id = await surface.post(growing("First"))
 
-        async with scene.platform.surface(scene.turn, again=True) as surface:
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             await surface.edit(message_id, Page(0, "First page.", final=True))
             await surface.post(Page(1, "Second page.", final=True))
 
@@ -235,7 +235,7 @@ async def test_a_turn_takes_no_finished_answer_for_its_own(store: Store) -> None
         await answering
 
         scene.turn = following
-        await scene.answer(store, ["Second."], again=True)
+        await scene.answer(store, ["Second."], purpose=Purpose.RESUME)
 
         assert [text.strip() for text in scene.texts()] == ["and?", TEXT.strip(), "Second."]
 
@@ -246,7 +246,7 @@ async def test_a_stream_that_is_over_is_no_unsaved_page() -> None:
             await surface.post(growing("Because"))
         scene.slack.clock.advance(301)
 
-        async with scene.platform.surface(scene.turn, again=True) as surface:
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             await surface.post(Page(0, "Because so.", final=True))
 
         assert scene.texts() == ["Because", "Because so."]
@@ -257,7 +257,7 @@ async def test_the_stream_of_another_app_is_no_page_of_ours() -> None:
         thread = str(scene.turn.place["thread"])
         scene.slack.stream_of_another(scene.slack.channel_id, thread, "Mine.")
 
-        async with scene.platform.surface(scene.turn, again=True) as surface:
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             await surface.post(Page(0, "Because so.", final=True))
 
         assert scene.texts() == ["Mine.", "Because so."]
@@ -271,7 +271,7 @@ async def test_a_stream_above_the_answer_of_another_turn_is_no_page_of_this_one(
                 await surface.post(page)
 
         # Slack told of the first question again, after an outage.
-        async with scene.platform.surface(scene.turn, again=True) as surface:
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             await surface.post(Page(0, "First.", final=True))
 
         assert scene.texts() == ["and?", "Lost", "Second.", "First."]
@@ -283,7 +283,7 @@ async def test_a_page_that_is_sent_anew_takes_no_other_pages_stream() -> None:
             first = await surface.post(Page(0, "First", final=True))
             await surface.post(Page(1, "Sec", final=False, said="Sec"))
 
-        async with scene.platform.surface(scene.turn, again=True) as surface:
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             scene.slack.fail("chat.update", error="edit_window_closed")
             with pytest.raises(WriteRefused):
                 await surface.edit(first, Page(0, "First page.", final=True))
@@ -318,7 +318,7 @@ async def test_a_stream_that_ended_is_found_as_its_page(end: str) -> None:
             page = growing("Or so" if end == "left" else "Because so")
             await surface.edit(message_id, replace(page, final=end == "finished"))
 
-        async with scene.platform.surface(scene.turn, again=True) as surface:
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             found = await surface.post(Page(0, "Because so.", final=True))
 
         assert found == message_id
@@ -361,7 +361,7 @@ async def test_a_stray_stream_is_taken_away() -> None:
         async with scene.platform.surface(scene.turn) as surface:
             stray = await surface.post(growing("And"))
 
-        async with scene.platform.surface(scene.turn, again=True) as surface:
+        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             await surface.edit(stray, Page(0, "", final=True))
 
         assert scene.texts() == []

@@ -14,7 +14,7 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 
 from adapters.slack.history import PAGES
-from bot.domain import Page, Person, ThreadKey, Turn
+from bot.domain import Page, Person, Purpose, ThreadKey, Turn
 from bot.errors import (
     MessageGone,
     PlaceGone,
@@ -49,7 +49,7 @@ def turn_in(slack: SlackEmulator, *, channel: str = "", thread: str | None = Non
 
 @asynccontextmanager
 async def open_thread(
-    slack: SlackEmulator, *, again: bool = False
+    slack: SlackEmulator, *, purpose: Purpose = Purpose.ANSWER
 ) -> AsyncIterator[tuple[Surface, Turn, Callable[[], list[Shown]]]]:
     """The surface of a turn in a fresh thread, and its replies as people see them."""
     ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")
@@ -58,7 +58,7 @@ async def open_thread(
     def replies() -> list[Shown]:
         return slack.screen(slack.channel_id, ts)[1:]
 
-    async with joined(slack) as platform, platform.surface(turn, again=again) as surface:
+    async with joined(slack) as platform, platform.surface(turn, purpose) as surface:
         yield surface, turn, replies
 
 
@@ -187,7 +187,7 @@ async def test_what_is_put_right_after_its_end_shows_no_status() -> None:
             message_id = await surface.post(first("late", final=True))
         calls = len(slack.requests)
 
-        async with platform.surface(turn, ended=True) as surface:
+        async with platform.surface(turn, Purpose.RESTORE) as surface:
             await asyncio.sleep(0.05)  # time for a status
             await surface.edit(message_id, first("Because.", final=True))
 
@@ -373,7 +373,7 @@ async def test_what_another_try_has_just_sent_is_found() -> None:
     async with fast() as slack, open_thread(slack) as (surface, turn, replies):
         sent = await surface.post(first("Be"))
 
-        async with joined(slack) as platform, platform.surface(turn, again=True) as other:
+        async with joined(slack) as platform, platform.surface(turn, Purpose.RESUME) as other:
             found = await other.post(first("Because"))
 
         assert found == sent
@@ -390,7 +390,7 @@ async def test_a_message_of_a_process_that_died_is_taken_over(direct: bool) -> N
         async with platform.surface(turn) as surface:
             unsaved = await surface.post(first("Be"))
 
-        async with platform.surface(turn, again=True) as surface:
+        async with platform.surface(turn, Purpose.RESUME) as surface:
             message_id = await surface.post(first("Because", final=True))
             await surface.post(Page(1, "and so on", final=True))
 
@@ -417,7 +417,7 @@ async def test_a_message_is_taken_over_however_much_was_said(
         for number in range(since):
             await slack.say(channel, ann, str(number), thread_ts=thread)
 
-        async with platform.surface(turn, again=True) as surface:
+        async with platform.surface(turn, Purpose.RESUME) as surface:
             message_id = await surface.post(first("Because", final=True))
 
         assert message_id == unsaved
@@ -441,7 +441,7 @@ async def test_what_is_found_counts_though_no_more_may_be_read(how: dict[str, ob
             )
         slack.fail("conversations.replies", after=1, **how)  # type: ignore[arg-type]
 
-        async with joined(slack) as platform, platform.surface(turn, again=True) as other:
+        async with joined(slack) as platform, platform.surface(turn, Purpose.RESUME) as other:
             found = await other.post(first("Because"))
 
     assert (found, unseen_posts()) == (sent, before)
@@ -452,7 +452,7 @@ async def test_a_second_message_where_too_much_was_said_is_counted() -> None:
     before = unseen_posts()
     async with (
         SlackEmulator(rates=rates, unlisted=True) as slack,
-        open_thread(slack, again=True) as (surface, turn, replies),
+        open_thread(slack, purpose=Purpose.RESUME) as (surface, turn, replies),
     ):
         for number in range(PAGES * UNLISTED_MOST + 1):
             await slack.say(
@@ -476,7 +476,7 @@ async def test_nothing_is_sent_beside_a_message_that_a_failing_slack_does_not_sh
             unsaved = await surface.post(first("Be"))
         slack.fail("conversations.replies", status=500)
 
-        async with platform.surface(turn, again=True) as surface:
+        async with platform.surface(turn, Purpose.RESUME) as surface:
             with pytest.raises(WriteFailed):
                 await surface.post(first("Because", final=True))
             message_id = await surface.post(first("Because", final=True))
@@ -492,7 +492,7 @@ async def test_a_message_of_another_turn_is_not_taken_over() -> None:
         async with platform.surface(replace(turn, id="slack:another")) as surface:
             await surface.post(first("Something else", final=True))
 
-        async with platform.surface(turn, again=True) as surface:
+        async with platform.surface(turn, Purpose.RESUME) as surface:
             await surface.post(first("Because", final=True))
 
         shown = [shown.text for shown in slack.screen(slack.channel_id, ts)]
@@ -519,7 +519,7 @@ async def test_a_second_message_where_nothing_may_be_read_is_counted(
     how: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     before = unseen_posts()
-    async with fast() as slack, open_thread(slack, again=True) as (surface, _, replies):
+    async with fast() as slack, open_thread(slack, purpose=Purpose.RESUME) as (surface, _, replies):
         slack.fail("conversations.replies", **how)  # type: ignore[arg-type]
 
         await surface.post(first("Because", final=True))
@@ -535,7 +535,7 @@ def unseen_posts() -> float:
 
 
 async def test_a_page_that_takes_no_edits_any_more_is_sent_anew() -> None:
-    async with fast() as slack, open_thread(slack, again=True) as (surface, _, replies):
+    async with fast() as slack, open_thread(slack, purpose=Purpose.RESUME) as (surface, _, replies):
         message_id = await surface.post(first("Be"))
         slack.fail("chat.update", error="edit_window_closed")
         slack.fail("chat.postMessage", status=500)

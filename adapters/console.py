@@ -108,7 +108,7 @@ class ConsolePlatform:
         del purpose  # a page's place in the store is its number
         yield ConsoleSurface(store=self._store, turn=turn)
 
-    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return nothing: a page's place in the store is its number."""
         return ()
 

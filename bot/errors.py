@@ -67,13 +67,13 @@ class LeaseLost(ParleyError):
 
 
 class Refused(ParleyError):
-    """What a person asked for and does not get; nothing of it is stored.
+    """A request of a person that is not accepted; nothing of it is stored.
 
-    `told` is true when the same person has just read this apology in the same channel: a flood of
-    questions is not answered by a flood of apologies, which would hold up what others wait for.
+    `repeated` is true if the same person has just read this apology in the same channel. It is not
+    posted again: a flood of apologies would use up the edit budget that others wait for.
     """
 
-    told = False
+    repeated = False
 
 
 class NothingAsked(Refused):

@@ -80,9 +80,9 @@ class Platform(Protocol):
         """
         ...
 
-    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
-        """Return the messages that tries at a turn may have left besides these; SurfaceError.
+    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        """Return the messages, except these, that attempts at a turn may have left behind.
 
-        Among them may be one that another turn of the thread has just posted.
+        Among them may be one that another turn of the thread has just posted. Raises SurfaceError.
         """
         ...

@@ -95,7 +95,7 @@ class DiscordPlatform:
         """Open the surface of a turn's reply, its Discord thread included."""
         return open_surface(self._client, turn, self._budgets, purpose)
 
-    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages that tries at a turn may have left besides these; SurfaceError.
 
         What lands late has the nonce of a message that is there, and is none; but an answer may

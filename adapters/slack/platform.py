@@ -112,7 +112,7 @@ class SlackPlatform:
             streams=self._streams,
         )
 
-    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages that tries at a turn may have left besides these; SurfaceError."""
         return await Messages(self._client, turn, identity=self._identity).strays(but=but)
 

@@ -39,7 +39,7 @@ class Intake:
                 raise NothingAsked
             return await self._queue.admit(_whole(_bounded(turn)))
         except Refused as refused:
-            refused.told = self._has_told(turn, refused)
+            refused.repeated = self._has_told(turn, refused)
             raise
 
     async def check_room(self, platform: str, person: Person) -> None:

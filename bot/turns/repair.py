@@ -125,7 +125,7 @@ class Reconciler:
         ended, platform = await self._queue.ended(turn.id), self._platform_of(turn)
         if ended is None:
             return
-        found = await platform.strays(turn, but=(*ended.pages, *apology))
+        found = await platform.orphaned_messages(turn, but=(*ended.pages, *apology))
         strays = await self._unknown(turn, found)
         if not strays:
             return

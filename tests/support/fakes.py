@@ -182,7 +182,7 @@ class FakePlatform:
             raise self.error
         yield self.shown
 
-    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         self.unseen -= 1
         if self.unseen >= 0:
             raise WriteFailed("away")
@@ -253,7 +253,7 @@ class FakeIntake(Intake):
     async def admit(self, turn: Turn) -> bool:
         if not turn.text:
             refused = NothingAsked()
-            refused.told = (turn.key.channel, turn.person.id) in self.helped
+            refused.repeated = (turn.key.channel, turn.person.id) in self.helped
             self.helped.add((turn.key.channel, turn.person.id))
             raise refused
         self._refuse()

@@ -72,7 +72,7 @@ class Scene:
 
     async def take_strays_away(self, left: Left) -> None:
         """What a worker does some time after a turn that several tries were made at."""
-        strays = await self.platform.strays(self.turn, but=left.pages)
+        strays = await self.platform.orphaned_messages(self.turn, but=left.pages)
         async with self.platform.surface(self.turn, Purpose.RESUME) as surface:
             for stray in strays:
                 await surface.edit(stray, Page(0, "", final=True))

@@ -123,4 +123,4 @@ async def test_who_asks_nothing_again_and_again_is_told_once(store: Store) -> No
 async def asked_nothing(intake: Intake, turn: Turn) -> bool:
     with pytest.raises(NothingAsked) as caught:
         await intake.admit(turn)
-    return caught.value.told
+    return caught.value.repeated

@@ -735,7 +735,7 @@ async def admit_as_before(store: Store, turn: Turn, *, person: str) -> None:
 async def refused(intake: Intake, turn: Turn) -> bool:
     with pytest.raises(PersonBusy) as caught:
         await intake.admit(turn)
-    return caught.value.told
+    return caught.value.repeated
 
 
 async def test_who_is_refused_again_at_once_has_been_told(

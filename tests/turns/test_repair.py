@@ -363,11 +363,11 @@ class Blinking(FakePlatform):
     seconds: float = 1.0
     mending: asyncio.Task[None] | None = None
 
-    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         assert self.way
         await self.way.cut()
         self.mending = asyncio.create_task(self._mend(self.way))
-        return await super().strays(turn, but=but)
+        return await super().orphaned_messages(turn, but=but)
 
     async def _mend(self, way: SocketLine) -> None:
         await asyncio.sleep(self.seconds)
@@ -533,10 +533,10 @@ async def test_a_turn_of_another_version_holds_up_no_other(
 class Buggy(FakePlatform):
     """Fails over the first turn with an error of its own."""
 
-    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         if turn.id == "console:1":
             raise ValueError("a bug")
-        return await super().strays(turn, but=but)
+        return await super().orphaned_messages(turn, but=but)
 
 
 async def test_a_bug_over_one_turn_holds_up_no_other(

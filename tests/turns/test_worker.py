@@ -316,9 +316,9 @@ class Told(FakePlatform):
         async with super().surface(turn, purpose) as surface:
             yield surface
 
-    async def strays(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         self.looked.append(turn.id)
-        return await super().strays(turn, but=but)
+        return await super().orphaned_messages(turn, but=but)
 
 
 async def test_a_platform_is_told_of_a_second_try_and_of_no_other(

@@ -264,7 +264,7 @@ class Gateway(discord.Client):
         try:
             await self._intake.admit(turn)
         except Refused as refused:
-            if not refused.told:
+            if not refused.repeated:
                 asked_nothing = isinstance(refused, NothingAsked)
                 words = self._help(message) if asked_nothing else refused.apology
                 self._start(self._tell(message, words))

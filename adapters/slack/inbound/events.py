@@ -197,7 +197,7 @@ class Inbound:
         try:
             await self._intake.admit(turn)
         except Refused as refused:
-            if refused.told:
+            if refused.repeated:
                 return
             if isinstance(refused, NothingAsked):
                 self._tell(spoken, HELP)

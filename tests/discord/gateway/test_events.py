@@ -302,7 +302,7 @@ async def test_a_refused_turn_is_answered_with_its_apology() -> None:
 async def test_who_has_just_read_an_apology_is_not_told_it_again() -> None:
     intake = FakeIntake()
     intake.refuses = ThreadBusy()
-    intake.refuses.told = True
+    intake.refuses.repeated = True
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
 

@@ -456,7 +456,7 @@ async def test_what_an_answer_does_not_need_of_an_earlier_try_is_found(where: st
         await left_by(emulator, other, page("another answer"), page("its end", number=1, last=True))
 
         async with logged_in(emulator) as platform:
-            found = await platform.strays(turn, but=[first])
+            found = await platform.orphaned_messages(turn, but=[first])
             async with platform.surface(turn, Purpose.RESTORE) as surface:
                 await surface.edit(second, Page(1, "", final=True))
 
@@ -487,7 +487,7 @@ async def test_nothing_is_left_where_the_place_is_gone() -> None:
         turn = await mention(emulator, opens_thread=True)
 
         async with logged_in(emulator) as platform:
-            assert await platform.strays(turn, but=[]) == []
+            assert await platform.orphaned_messages(turn, but=[]) == []
 
 
 async def test_a_message_of_an_unknown_shape_hides_none_of_ours() -> None:
@@ -499,6 +499,6 @@ async def test_a_message_of_an_unknown_shape_hides_none_of_ours() -> None:
         emulator.fail(f"GET /channels/{emulator.channel_id}/messages", status=200, body=listed)
 
         async with logged_in(emulator) as platform:
-            found = await platform.strays(turn, but=())
+            found = await platform.orphaned_messages(turn, but=())
 
         assert list(found) == left

@@ -408,7 +408,7 @@ async def test_a_flood_of_refused_questions_is_told_once() -> None:
         await slack.say(dm, ann, "one?")
         await until(lambda: len(slack.screen(dm)) == 2)
 
-        intake.refuses.told = True
+        intake.refuses.repeated = True
         await slack.say(dm, ann, "two?")
         # The apology is an event, too.
         await until(lambda: len(slack.deliveries) == 3)

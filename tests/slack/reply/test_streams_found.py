@@ -351,7 +351,7 @@ async def test_strays_are_what_stands_for_the_turn_besides_its_pages() -> None:
             await surface.post(Page(0, "Another answer.", final=True))
         scene.slack.stream_of_another(scene.slack.channel_id, thread, "Mine.")
 
-        strays = await scene.platform.strays(scene.turn, but=[page])
+        strays = await scene.platform.orphaned_messages(scene.turn, but=[page])
 
         assert strays == [twice, running]
 

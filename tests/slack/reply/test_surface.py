@@ -509,7 +509,7 @@ async def test_a_message_of_another_app_is_never_ours_whatever_turn_it_names() -
         metadata: dict[str, object] = {"event_type": "parley_turn", "event_payload": payload}
         slack.message_of_another(slack.channel_id, ts, "Mine.", metadata=metadata)
 
-        strays = await platform.strays(turn, but=[])
+        strays = await platform.orphaned_messages(turn, but=[])
 
         assert strays == [ours]
 

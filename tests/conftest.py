@@ -71,9 +71,3 @@ async def model() -> AsyncIterator[ModelEmulator]:
 def short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers look up often, so that they end soon."""
     monkeypatch.setattr("bot.turns.worker.BLOCK_SECONDS", 0.1)
-
-
-@pytest.fixture
-def short_beats(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What listens to Slack looks up often."""
-    monkeypatch.setattr("adapters.slack.inbound.heartbeat._BEAT_SECONDS", 0.02)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
-from adapters.slack import connect
-from adapters.slack.inbound.outage import Listening
-from adapters.slack.reply.streams import Budgets
+from adapters.slack.inbound.outage import OutageRecord
+from adapters.slack.limits import Limits
+from adapters.slack.workspace import Budgets
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.rates import Rate
 from tests.support.fakes import FakeIntake
+from tests.support.slack_platform import LIMITS, hearing
 from tests.support.waiting import until
 
 TEAM = SlackEmulator.team_id
@@ -24,33 +25,29 @@ def quiet(*, unlisted: bool = False, rates: dict[str, Rate] | None = None) -> Sl
     return SlackEmulator(ack_within=0.05, retry_after=(0.0,), unlisted=unlisted, rates=rates)
 
 
-@asynccontextmanager
-async def a_process(
-    slack: SlackEmulator, intake: FakeIntake, store: Store, *, budgets: Budgets | None = None
-) -> AsyncIterator[None]:
-    """Listen like a process of its own, which ends as one does on SIGTERM."""
-    async with connect(
-        bot_token=slack.bot_token,
-        app_token=slack.app_token,
-        signing_secret=slack.signing_secret,
-        api_url=slack.api_url,
-        budgets=budgets or EditBudgets(store=store),
-    ) as platform:
-        task = asyncio.create_task(platform.listen(intake, store=store))
-        try:
-            await until(lambda: slack.sockets == 2 or task.done())
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+def listening(
+    slack: SlackEmulator,
+    intake: FakeIntake,
+    store: Store,
+    *,
+    budgets: Budgets | None = None,
+    limits: Limits = LIMITS,
+) -> AbstractAsyncContextManager[object]:
+    """Listen like a process of its own, with budgets that all processes share."""
+    budgets = budgets or EditBudgets(store=store)
+    return hearing(slack, intake, store=store, budgets=budgets, limits=limits)
 
 
-async def used(store: Store, *places: tuple[str, str]) -> None:
+async def used(store: Store, *conversations: tuple[str, str]) -> None:
     """Let people have talked with the bot there, the last one last."""
-    listening = Listening(store, team=TEAM)
-    for channel, thread in places:
-        listening.note(channel, thread)
-        await listening.beat()
+    record = make_record(store)
+    for channel, thread in conversations:
+        record.note(channel, thread)
+        await record.heartbeat()
+
+
+def make_record(store: Store) -> OutageRecord:
+    return OutageRecord(store, team=TEAM, limits=LIMITS)
 
 
 async def missed(slack: SlackEmulator, store: Store, *texts: str, name: str = "Ann") -> str:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from adapters.slack import SlackPlatform, connect
-from adapters.slack.reply.streams import Budgets
+from adapters.slack.workspace import Budgets
 from bot.domain import Delta, Page, Person, Purpose, ThreadKey, Turn
 from bot.domain import Shown as Left
 from bot.reply.edit_budget import EditBudgets

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Collection, Mapping
 
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.directory import Identity
 from adapters.slack.errors import NotSlack, translated
-from adapters.slack.history import PAGES, read_page
-from adapters.slack.identity import Identity
+from adapters.slack.history import MOST_PAGES, read_page
 from adapters.slack.markup import markdown_block
 from bot.domain import Page, Turn
 from bot.errors import PlaceGone, SurfaceError, WriteFailed
@@ -131,7 +131,7 @@ class Messages:
 
     async def _since_question(self) -> AsyncIterator[dict[str, object]]:
         cursor = ""
-        for _ in range(PAGES):
+        for _ in range(MOST_PAGES):
             messages, cursor = await read_page(
                 self._client,
                 channel=self.channel,

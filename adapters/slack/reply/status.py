@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import NotSlack, code_of, translated
-from adapters.slack.refusals import APP, APP_CODES, Refusals
+from adapters.slack.errors import translated
+from adapters.slack.refusals import Refusals, refuses_app
 from bot.errors import SurfaceError
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Statuses:
 
     async def set(self, *, channel: str, thread: str, status: str) -> None:
         """Show the line, or take it away with an empty one; a failure is only logged."""
-        if self._refusals.concern(APP):
+        if self._refusals.cover():
             return
         try:
             async with translated(_TIMEOUT):
@@ -37,11 +37,10 @@ class Statuses:
                     channel_id=channel, thread_ts=thread, status=status
                 )
         except SurfaceError as error:
-            lacks_method = isinstance(error, NotSlack) and error.lacks_method
-            if code_of(error) not in APP_CODES and not lacks_method:
+            if not refuses_app(error):
                 log.debug("the status was not shown: %s", error)
                 return
-            self._refusals.note(APP)
+            self._refusals.add()
             log.info("No status is shown while we think: %s", error)
 
     async def rest(self, *, channel: str, thread: str) -> None:

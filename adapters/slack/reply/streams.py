@@ -8,14 +8,14 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.directory import Identity
 from adapters.slack.errors import NotSlack, code_of, translated
-from adapters.slack.identity import Identity
-from adapters.slack.markup import markdown_block, without_half_entity
-from adapters.slack.refusals import APP, APP_CODES, Refusals
+from adapters.slack.markup import markdown_block, without_partial_entity
+from adapters.slack.refusals import Refusals, refuses_app
+from adapters.slack.workspace import Budgets
 from bot.domain import EditBudget, Page
 from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.text.markdown import settled
@@ -36,16 +36,6 @@ _PATIENCE = 0.5  # seconds
 _TEAM_CODE = "team_access_not_granted"
 # docs: chat.appendStream and chat.stopStream, "Errors".
 _OVER = {"message_not_in_streaming_state", "stopped_by_user"}
-
-
-class Budgets(Protocol):
-    """Counts writes with all other processes; what `bot.reply.edit_budget.EditBudgets` does."""
-
-    async def final(self, budget: EditBudget, *, deadline: float) -> None:
-        """Wait until one more may go out; WriteDelayed when that is not before `deadline`."""
-
-    async def pause(self, budget: EditBudget, seconds: float) -> None:
-        """Let none go out for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +67,7 @@ class Streams:
 
     def possible(self, audience: Audience) -> bool:
         """Whether one may be begun now."""
-        if self._refusals.concern(audience.team):
+        if self._refusals.cover(audience.team):
             return False
         return asyncio.get_running_loop().time() >= self._possible_at
 
@@ -115,11 +105,10 @@ class Streams:
         )
 
     def _note(self, error: SurfaceError, audience: Audience) -> None:
-        code = code_of(error)
-        if code in APP_CODES or (isinstance(error, NotSlack) and error.lacks_method):
-            self._refusals.note(APP)
-        elif code == _TEAM_CODE:
-            self._refusals.note(audience.team)
+        if refuses_app(error):
+            self._refusals.add()
+        elif code_of(error) == _TEAM_CODE:
+            self._refusals.add(audience.team)
         log.info(
             "A reply in %s to a person of %s goes without a stream: %s",
             audience.channel,
@@ -236,7 +225,7 @@ async def _translated() -> AsyncIterator[None]:
 
 def streamed(page: Page) -> str:
     """Return the Markdown of a page in a stream, without what the next delta may change."""
-    words = page.text if page.final else without_half_entity(settled(page.said))
+    words = page.text if page.final else without_partial_entity(settled(page.said))
     return markdown_block(words)["text"]
 
 

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext, suppres
 from prometheus_client import Counter
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.directory import Identity
 from adapters.slack.errors import code_of, method_of
-from adapters.slack.identity import Identity
 from adapters.slack.reply.messages import SOME_PAGE, Messages, Unreadable
 from adapters.slack.reply.status import Status, Statuses
 from adapters.slack.reply.streams import Audience, Stream, Streams

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from dataclasses import replace
 
 import pytest
 
-from adapters.slack.inbound.events import Press, pressed
+from adapters.slack.inbound.events import Press, to_press
 from bot.domain import Person, ThreadKey
 from bot.errors import HasEnded, NotTheLast, Refused, StoreUnavailable, ThreadBusy
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeIntake
 from tests.support.slack_platform import (
+    LIMITS,
     Transport,
     both_transports,
     dm_event,
@@ -219,17 +222,18 @@ async def test_people_are_called_by_their_names() -> None:
 
 async def test_a_question_that_begins_a_thread_is_admitted_before_its_author_has_a_name() -> None:
     intake = FakeIntake()
-    async with SlackEmulator(latency=0.2) as slack, hearing(slack, intake):
-        ann = slack.user("Ann")
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, named = slack.user("Ann"), asyncio.Event()
+        slack.fail("users.info", "late", gate=named)
 
         await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: tries(slack))
+        named.set()
         await until(lambda: intake.called)
         await slack.say(slack.channel_id, ann, f"{slack.bot_mention} and how?")
         await until(lambda: len(intake.turns) == 2)
 
         asked, again = intake.turns
-        assert slack.deliveries[0].seconds < 0.2
         assert asked.person == Person(ann, ann, slack.team_id)
         assert intake.called == [(asked.key, Person(ann, "Ann"))]
         assert again.person == Person(ann, "Ann", slack.team_id)
@@ -237,14 +241,18 @@ async def test_a_question_that_begins_a_thread_is_admitted_before_its_author_has
 
 async def test_a_name_that_cannot_be_stored_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     intake = FakeIntake()
-    async with SlackEmulator(latency=0.1) as slack, hearing(slack, intake):
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        named = asyncio.Event()
+        slack.fail("users.info", "late", gate=named)
         await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
         await until(lambda: tries(slack))
         intake.refuses = StoreUnavailable("no Redis")
-        await until(lambda: intake.refusals)
+        named.set()
+        await until(lambda: caplog.records)
 
         assert tries(slack) == [200]
-        assert "name is not remembered" in caplog.text
+        assert [one.levelno for one in caplog.records] == [logging.WARNING]
+        assert intake.last.id in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -313,13 +321,11 @@ async def test_an_empty_mention_that_is_told_twice_at_once_gets_one_line() -> No
         assert posts(slack) == 1
 
 
-async def test_of_words_to_people_the_last_are_remembered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("adapters.slack.inbound.events._REMEMBERED", 1)
+async def test_only_the_last_notices_are_remembered() -> None:
     intake = FakeIntake()
     intake.refuses = ThreadBusy()
-    async with SlackEmulator() as slack, hearing(slack, intake):
+    limits = replace(LIMITS, notices_remembered=1)
+    async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
         ann, place = slack.user("Ann"), slack.channel_id
         said = [await slack.say(place, ann, f"{slack.bot_mention} why?") for _ in range(2)]
         await until(lambda: len(slack.ephemerals) == 2)
@@ -370,11 +376,9 @@ async def test_a_refused_dm_that_is_told_again_gets_one_apology() -> None:
         assert not intake.turns
 
 
-async def test_a_word_that_slack_is_slow_to_show_holds_up_no_acknowledgement(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("adapters.slack.errands._LAST", 0.0)
-    async with SlackEmulator(ack_within=0.3) as slack, hearing(slack, FakeIntake()):
+async def test_a_notice_that_slack_is_slow_to_post_delays_no_acknowledgement() -> None:
+    limits = replace(LIMITS, job_grace=0.0)
+    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), limits=limits):
         slack.fail("chat.postMessage", "hang")
 
         await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
@@ -432,22 +436,27 @@ async def test_empty_mentions_without_end_get_one_line_of_help() -> None:
         assert posts(slack) == 1
 
 
-async def test_words_that_slack_is_slow_to_take_do_not_pile_up(
+async def test_notices_that_slack_is_slow_to_post_do_not_pile_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     intake = FakeIntake()
     intake.refuses = ThreadBusy()
-    caplog.set_level("INFO", "adapters.slack.inbound.events")
+    limits = replace(LIMITS, notices_in_flight=2, job_grace=0.0)
+    caplog.set_level(logging.INFO, "adapters.slack.inbound.events")
     async with SlackEmulator() as slack:
         slack.fail("chat.postEphemeral", "hang", times=1000)
-        said = {"type": "app_mention", "channel": slack.channel_id, "text": "why?"}
-        async with joined(slack) as platform, serving(platform.handler(intake)) as url:
-            for number in range(120):
+        event = {"type": "app_mention", "channel": slack.channel_id, "text": "why?"}
+        async with (
+            joined(slack, limits=limits) as platform,
+            serving(platform.handler(intake)) as url,
+        ):
+            for number in range(5):
                 user, ts = slack.user(f"P{number}"), f"1700000000.{number:06}"
-                await send(slack, url, {**said, "user": user, "ts": ts})
-            await until(lambda: caplog.text.count("too many are on their way") == 20)
+                await send(slack, url, {**event, "user": user, "ts": ts})
+            await until(lambda: len(caplog.records) == 3)
 
-            assert len([one for one in slack.requests if one.method == "chat.postEphemeral"]) <= 100
+            assert {one.levelno for one in caplog.records} == {logging.INFO}
+            assert [one.method for one in slack.requests].count("chat.postEphemeral") <= 2
 
 
 async def test_a_refused_dm_gets_an_apology_as_a_message() -> None:
@@ -485,24 +494,28 @@ async def test_an_event_is_refused_while_the_store_is_away_and_comes_again(
 
 async def test_an_event_is_acknowledged_only_after_admission() -> None:
     intake = FakeIntake()
-    intake.slow = 0.2
+    intake.open.clear()
     async with SlackEmulator() as slack, hearing(slack, intake):
         await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
+        await until(lambda: intake.turns)
+        # Its delivery as a message is acknowledged meanwhile.
+        await until(lambda: slack.deliveries)
+        early = tries(slack)
+        intake.open.set()
         await until(lambda: tries(slack))
 
-        assert intake.turns
-        assert min(d.seconds for d in slack.deliveries if d.kind == "app_mention") >= 0.2
+        assert (early, tries(slack)) == ([], [200])
 
 
 @both_transports
 async def test_what_is_not_admitted_before_we_leave_is_told_to_the_next(
-    transport: Transport, monkeypatch: pytest.MonkeyPatch
+    transport: Transport,
 ) -> None:
-    monkeypatch.setattr("adapters.slack.inbound.socket._LAST", 0.1)
+    limits = replace(LIMITS, job_grace=0.1)
     leaving, following = FakeIntake(), FakeIntake()
     leaving.open.clear()
     async with SlackEmulator(ack_within=1.0) as slack:
-        async with hearing(slack, leaving, transport):
+        async with hearing(slack, leaving, transport, limits=limits):
             await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
             await until(lambda: leaving.turns)
         left_open = slack.sockets
@@ -528,7 +541,7 @@ async def test_a_failure_of_ours_is_logged_and_the_event_comes_again(
             later = await send(slack, url, dm_event(slack))
 
         assert (status, later) == (503, 200)
-        assert "an event could not be handled" in caplog.text
+        assert [one.levelno for one in caplog.records] == [logging.ERROR]
         assert "why?" not in caplog.text
 
 
@@ -707,8 +720,10 @@ def test_a_press_is_the_same_however_often_it_is_told() -> None:
         "actions": [{"action_id": "regenerate", "value": "slack:T1:C1:1.1"}],
     }
 
-    assert pressed(body) == Press("slack:12.34.abc", "C1", "U1", "1.1", "slack:T1:C1:1.1")
-    assert pressed({**body, "actions": [{"action_id": "regenerate"}]}) is None
+    assert to_press(body) == Press(
+        "slack:12.34.abc", "regenerate", "C1", "U1", "1.1", "slack:T1:C1:1.1"
+    )
+    assert to_press({**body, "actions": [{"action_id": "regenerate"}]}) is None
 
 
 @pytest.mark.parametrize("refusal", [NotTheLast(), StoreUnavailable("away")])

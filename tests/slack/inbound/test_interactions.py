@@ -9,9 +9,6 @@ import pytest
 
 from bot.domain import Person, ThreadKey, Turn
 from bot.store import Store
-from bot.turns.history import History
-from bot.turns.intake import Intake
-from bot.turns.queue import Limits, TurnQueue
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeIntake
 from tests.support.slack_platform import (
@@ -19,6 +16,7 @@ from tests.support.slack_platform import (
     both_transports,
     hearing,
     joined,
+    make_intake,
     send_body,
     serving,
 )
@@ -76,11 +74,7 @@ async def test_a_press_in_another_workspace_reaches_no_turn(
 
 
 async def test_the_thread_of_a_turn_is_known_by_the_turns_id(store: Store) -> None:
-    queue = TurnQueue(
-        store=store, worker="w1", limits=Limits(1, 1, 1, 1), lease_seconds=1, keep_seconds=60
-    )
-    intake = Intake(queue=queue, history=History(store=store, keep_seconds=60))
-    key = ThreadKey("slack", "T1", "C1", "1.1")
+    intake, key = make_intake(store), ThreadKey("slack", "T1", "C1", "1.1")
 
     await intake.admit(Turn("slack:T1:cmd:1.2.3", key, Person("U1", "Ann"), "why?", {}, 1.0))
 

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.directory import identify
 from adapters.slack.errors import NotSlack, translated
-from adapters.slack.identity import identify
 from adapters.slack.refusals import Refusals
 from adapters.slack.reply.streams import Audience, Streams
 from bot.domain import Page, Purpose
@@ -95,13 +95,13 @@ async def test_what_slack_has_refused_is_tried_again_after_a_while(error: str) -
 
 
 def test_of_refusals_only_so_many_are_remembered() -> None:
-    refusals = Refusals(seconds=3600.0)
+    refusals = Refusals()
 
     for number in range(2000):
-        refusals.note(f"T{number}")
+        refusals.add(f"T{number}")
 
-    assert refusals.concern("T1999")
-    assert not refusals.concern("T1")
+    assert refusals.cover("T1999")
+    assert not refusals.cover("T1")
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 501])

@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
 
-from adapters.slack.history import PAGES
+from adapters.slack.history import MOST_PAGES
+from adapters.slack.limits import Limits
 from bot.domain import Page, Person, Purpose, ThreadKey, Turn
 from bot.errors import (
     MessageGone,
@@ -28,7 +29,15 @@ from tests.emulators.faults import How
 from tests.emulators.slack import Shown, SlackEmulator
 from tests.emulators.slack.conversations import UNLISTED_MOST
 from tests.support.fakes import bucket_of
-from tests.support.slack_platform import SHORT_PAGES, UNLIMITED, fast, first, joined, serving
+from tests.support.slack_platform import (
+    LIMITS,
+    SHORT_PAGES,
+    UNLIMITED,
+    fast,
+    first,
+    joined,
+    serving,
+)
 from tests.support.waiting import until
 
 NASTY = "<!channel> <@U0PERSON001> https://example.com <https://evil.example|safe> &lt;!here&gt;"
@@ -49,7 +58,7 @@ def turn_in(slack: SlackEmulator, *, channel: str = "", thread: str | None = Non
 
 @asynccontextmanager
 async def open_thread(
-    slack: SlackEmulator, *, purpose: Purpose = Purpose.ANSWER
+    slack: SlackEmulator, *, purpose: Purpose = Purpose.ANSWER, limits: Limits = LIMITS
 ) -> AsyncIterator[tuple[Surface, Turn, Callable[[], list[Shown]]]]:
     """The surface of a turn in a fresh thread, and its replies as people see them."""
     ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")
@@ -58,7 +67,7 @@ async def open_thread(
     def replies() -> list[Shown]:
         return slack.screen(slack.channel_id, ts)[1:]
 
-    async with joined(slack) as platform, platform.surface(turn, purpose) as surface:
+    async with joined(slack, limits=limits) as platform, platform.surface(turn, purpose) as surface:
         yield surface, turn, replies
 
 
@@ -306,9 +315,9 @@ async def test_a_failing_slack_is_a_passing_failure(how: How, status: int) -> No
             await surface.post(first("Be"))
 
 
-async def test_a_silent_slack_is_a_passing_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.slack.platform.REQUEST_TIMEOUT", 0.2)
-    async with fast() as slack, open_thread(slack) as (surface, _, _):
+async def test_a_silent_slack_is_a_passing_failure() -> None:
+    limits = replace(LIMITS, request_timeout=0.2)
+    async with fast() as slack, open_thread(slack, limits=limits) as (surface, _, _):
         slack.fail("chat.postMessage", "hang")
 
         with pytest.raises(WriteFailed, match="Slack did not answer in"):
@@ -454,7 +463,7 @@ async def test_a_second_message_where_too_much_was_said_is_counted() -> None:
         SlackEmulator(rates=rates, unlisted=True) as slack,
         open_thread(slack, purpose=Purpose.RESUME) as (surface, turn, replies),
     ):
-        for number in range(PAGES * UNLISTED_MOST + 1):
+        for number in range(MOST_PAGES * UNLISTED_MOST + 1):
             await slack.say(
                 slack.channel_id,
                 slack.user("Ann"),

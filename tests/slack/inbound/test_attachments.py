@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.slack.inbound.brought import brought
+from adapters.slack.inbound.attachments import attached_text
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.methods import SCOPES
 from tests.support.fakes import FakeIntake
@@ -147,7 +147,7 @@ def test_rich_text_is_read_with_its_lists_links_and_names() -> None:
     ]
     message = {"attachments": [shared(message_blocks=[{"message": {"blocks": blocks}}])]}
 
-    read = brought(message)
+    read = attached_text(message)
 
     assert read == (
         "[forwarded from Bob] See this (https://a.example/?x&amp;y)\n"
@@ -158,7 +158,7 @@ def test_rich_text_is_read_with_its_lists_links_and_names() -> None:
 def test_what_is_brought_along_is_read_up_to_a_bound() -> None:
     rows = [[{"type": "raw_text", "text": "x" * 100}] * 20] * 1000
 
-    read = brought({"attachments": [{"blocks": [{"type": "table", "rows": rows}]}] * 50})
+    read = attached_text({"attachments": [{"blocks": [{"type": "table", "rows": rows}]}] * 50})
 
     assert 60_000 < len(read) <= 64_100
 
@@ -193,8 +193,8 @@ ANYTHING = st.recursive(
 def test_no_shape_of_what_is_brought_along_raises(attachments: object, blocks: object) -> None:
     message = {"attachments": [{"is_share": True, "blocks": blocks}, attachments], "blocks": blocks}
 
-    assert isinstance(brought(message), str)
-    assert isinstance(brought({"attachments": attachments, "blocks": blocks}), str)
+    assert isinstance(attached_text(message), str)
+    assert isinstance(attached_text({"attachments": attachments, "blocks": blocks}), str)
 
 
 async def test_slash_me_in_a_dm_is_a_question() -> None:

@@ -130,15 +130,13 @@ class Shown:
     `pages` are its message ids, and `text` is all that stands there. It begins with what the model
     `said`, which is empty when there is nothing to remember: not a word came, a person deleted it,
     or the former answer is back. `below` is what a person has to know of the answer at its end.
-    `cuts` tell where in the text pages were ended before they were full. `outcome` is empty as long
-    as the text grows: with one it is whole, and stays so.
+    `outcome` is empty as long as the text grows: with one it is whole, and stays so.
     """
 
     pages: tuple[str, ...] = ()
     text: str = ""
     said: str = ""
     below: str = ""
-    cuts: tuple[int, ...] = ()
     outcome: Outcome | Literal[""] = ""
 
 

@@ -34,7 +34,6 @@ ParleyError
     ├── WriteDelayed        429: the same write may come through later
     ├── WriteFailed         passing: time-out, 5xx, connection lost
     ├── WriteRefused        this message takes no such write any more; a new one may
-    ├── PageFull            no write was made: the page is to end with what it has
     ├── MessageGone         a person deleted the message
     └── PlaceGone           nothing more of ours can be written here
 """
@@ -275,13 +274,6 @@ class WriteRefused(SurfaceError):
     """This message takes no such write any more (too old, too long, expired); a new one may."""
 
     apology = "I cannot show the rest of my answer here. Please put the question another way."
-
-
-class PageFull(SurfaceError):
-    """No write was made: a page that grows is to end with what it has, and another to follow.
-
-    A surface says so once of a message; where there is no good place to end it, the page goes on.
-    """
 
 
 class MessageGone(SurfaceError):

@@ -53,3 +53,7 @@ class Limits:
     catch_up_window: float = 60.0
     catch_up_age: float = 300.0  # older questions are not answered any more
     catch_up_timeout: float = 300.0
+
+    # A stream expires about five minutes after its start, even while it grows (field). It is ended
+    # before that, and its message goes on by update.
+    stream_seconds: float = 240.0

@@ -85,6 +85,7 @@ class SlackPlatform:
             identity=workspace.identity,
             budgets=workspace.budgets,
             refusals=Refusals(),
+            stream_seconds=workspace.limits.stream_seconds,
         )
 
     def surface(

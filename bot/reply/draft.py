@@ -58,7 +58,6 @@ class Draft:
         self._known = left.text if left.outcome else ""  # the whole text, from an earlier try
         self._is_back = False  # the former answer
         self._is_left = False  # by the person who deleted some of it
-        self._pager.recall(self._known or self._older or former, left.cuts)
 
     @property
     def said(self) -> str:
@@ -84,7 +83,6 @@ class Draft:
             text=self.whole if self.ended else said,
             said=said,
             below=self._older_below if older else self._below,
-            cuts=self._cuts,
             outcome=self.outcome if self.ended else "",
         )
 
@@ -107,10 +105,6 @@ class Draft:
         """Let the text grow."""
         self._deltas.append(delta)
         self.silent = False
-
-    def end_page(self) -> None:
-        """Let the page that grows end with what it has by now, and another follow."""
-        self._pager.end_page(self._stands or self.said)
 
     def start(self, model: str) -> None:
         """Let the text begin anew, in the words of this model; "" is the chosen one."""
@@ -231,10 +225,6 @@ class Draft:
     def _below(self) -> str:
         return with_notice(self._by, self._unread)
 
-    @property
-    def _cuts(self) -> tuple[int, ...]:
-        return self._pager.cuts(self.whole if self.ended else self._stands or self.said)
-
     def _keep_older(self) -> None:
         # What people have read already stays.
         if len(self._older) > len(self._text):
@@ -270,11 +260,8 @@ def given_up(left: Shown, former: str) -> Shown:
 def shortened(shown: Shown, longest: int) -> Shown:
     """Return what was shown, without what goes beyond the longest answer, in characters.
 
-    Another version may have left any length, and each page of it would be written once more. A page
-    that was ended has a message, so there are no more cuts than messages.
+    Another version may have left any length, and each page of it would be written once more.
     """
-    cuts = sorted({cut for cut in shown.cuts if 0 < cut < longest})[: len(shown.pages)]
-    shown = replace(shown, cuts=tuple(cuts))
     if len(shown.text) <= longest:
         return shown
     text = shown.text[:longest]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 
 from bot.text.inline_markdown import inside_spans
@@ -21,7 +21,6 @@ from bot.text.markdown import (
     open_fence,
     opened,
     says_nothing,
-    settled,
     tidy,
 )
 
@@ -49,7 +48,6 @@ class Pager:
     out.
 
     `measure` may not shrink when a text grows, nor give two texts joined more than both alone.
-    A page that was ended ends there in every text that is the same up to it.
     Raises ValueError when the limit is below SMALLEST_LIMIT.
     """
 
@@ -59,7 +57,6 @@ class Pager:
         self._limit = limit
         self._measure = measure
         self._reserve = measure(LONGEST_CLOSING)
-        self._ended: list[str] = []  # texts up to where pages end that are known to
         self._settled: str
         self._block: Block
         self._restart()
@@ -68,48 +65,22 @@ class Pager:
         """Return the pages of a text; quick where it begins with the one before."""
         if not text.startswith(self._settled):
             self._restart()
-        visible, cuts = len(text.rstrip()), self.cuts(text)
+        visible = len(text.rstrip())
         start = len(self._settled)
         while start < visible:
             opening, instead = self._opening(text, start)
             begin = start + instead
             size = self._fitting(text, start=begin, opening=opening)
-            cut = next((at for at in cuts if begin < at <= begin + size), None)
-            if cut is None and begin + size >= visible:
+            if begin + size >= visible:
                 self._settled = text[:start]
                 return [*self._done, opening + text[begin : begin + size]]
             # The cut may depend on the first character that does not fit, but on none behind it:
             # so it does not move when the text grows.
             block = behind(text[start:begin], self._block)
-            end = cut or begin + _cut(text[begin : begin + size + 1], block)
+            end = begin + _cut(text[begin : begin + size + 1], block)
             start = self._settle(text, begin, end, opening, block)
         self._settled = text[:start]
         return list(self._done)
-
-    def end_page(self, text: str) -> None:
-        """End the last page of a text at the best place there is in it, though more would fit.
-
-        Where there is no good one, and behind markup that is not finished, it does not end.
-        """
-        self.cut(text)
-        start = len(self._settled)
-        opening, instead = self._opening(text, start)
-        begin = start + instead
-        size = len(settled(opening + text[begin:].rstrip())) - len(opening)
-        end = _good_cut(
-            text[begin : begin + size + 1].rstrip(), behind(text[start:begin], self._block)
-        )
-        if end and text[begin : begin + end].strip():
-            # With the pages before it: where full ones end may not be found again behind its end.
-            self._ended = [text[:at] for at in (*self._ends, begin + end)]
-
-    def cuts(self, text: str) -> tuple[int, ...]:
-        """Return where pages of a text end, in order, up to the last one that was ended so."""
-        return tuple(len(ended) for ended in self._ended if text.startswith(ended))
-
-    def recall(self, text: str, cuts: Sequence[int]) -> None:
-        """Know where another pager has ended pages of a text."""
-        self._ended = [text[:cut] for cut in cuts]
 
     def tidied(self, page: str) -> str:
         """Return the last page of a text that still grows without unfinished markup; may be blank.
@@ -122,7 +93,6 @@ class Pager:
     def _restart(self) -> None:
         self._settled = ""  # the text on the pages that are done
         self._done: list[str] = []
-        self._ends: list[int] = []  # where they end in it
         self._block = Block()
 
     def _opening(self, text: str, start: int) -> tuple[str, int]:
@@ -139,7 +109,6 @@ class Pager:
         All work for a page is on the text of a page, for the text may have thousands of them.
         """
         body, next_one = text[begin:end], text[end : end + 1]
-        self._ends.append(end)
         if body.strip():
             self._done.append(close(opening + body))
         self._block = behind(body + "\n" if next_one == "\n" else body, block)

@@ -16,7 +16,6 @@ from bot.errors import (
     GivenUp,
     MessageGone,
     ModelError,
-    PageFull,
     PlaceGone,
     WriteDelayed,
     WriteFailed,
@@ -204,9 +203,6 @@ class Reply:
         since, self._stale_since = self._stale_since, None
         try:
             await self._write_page(page)
-        except PageFull:
-            self._draft.end_page()
-            self._stale_since = since
         except (WriteDelayed, WriteFailed) as error:
             log.info("An interim write is to be repeated: %s", error)
             self._stale_since = since

@@ -246,7 +246,7 @@ class TurnQueue:
         )
         if not isinstance(answer, list):
             return None
-        turn_id, fence, tries, body, pressed_at, stop, former, pages, text, cuts, rest, key = answer
+        turn_id, fence, tries, body, pressed_at, stop, former, pages, text, _, rest, key = answer
         try:
             turn = _turn(turn_id, token.platform, key, body, pressed_at)
         except Unreadable as error:
@@ -257,7 +257,7 @@ class TurnQueue:
             turn=turn,
             fence=int(fence),
             tries=int(tries),
-            shown=_read(turn_id, pages, text, cuts, rest),
+            shown=_read(turn_id, pages, text, rest),
             stop=bool(stop),
             former=former,
         )
@@ -340,12 +340,12 @@ class TurnQueue:
 
     async def ended(self, turn_id: str) -> Shown | None:
         """Return what a turn left on the screen, all of it as text; None without an outcome."""
-        state, pages, text, cuts = await self.store.command(
-            "HMGET", self.store.key("turn", turn_id), "state", "pages", "shown", "cuts"
+        state, pages, text = await self.store.command(
+            "HMGET", self.store.key("turn", turn_id), "state", "pages", "shown"
         )
         if state in (None, "queued", "running", "dropped"):
             return None
-        return replace(_read(turn_id, pages, text or "", cuts or "[]", "{}"), outcome=state)
+        return replace(_read(turn_id, pages, text or "", "{}"), outcome=state)
 
     async def lacks_apology(self, turn_id: str) -> bool:
         """Tell whether a turn was given up of which nothing was shown, and is not forgotten."""
@@ -466,19 +466,17 @@ def _written(shown: Shown) -> tuple[str, str, str, str]:
         rest["said"] = len(shown.said)
     if shown.below:
         rest["below"] = shown.below
-    ids, cuts = json.dumps(shown.pages), json.dumps(shown.cuts)
-    return ids, shown.text, cuts, json.dumps(rest, ensure_ascii=False)
+    # An older version reads `cuts`, where pages were ended early, and needs a list.
+    return json.dumps(shown.pages), shown.text, "[]", json.dumps(rest, ensure_ascii=False)
 
 
-def _read(turn_id: str, pages: str, text: str, cuts: str, rest: str) -> Shown:
+def _read(turn_id: str, pages: str, text: str, rest: str) -> Shown:
     """Read back what `_written` wrote, as far as it can be read."""
     ids: tuple[str, ...] = ()
-    ends: tuple[int, ...] = ()
     more: dict[str, Json] = {}
     try:
         ids = read_list(pages, str)
         more = read_object(rest)
-        ends = read_list(cuts, int)
     except Unreadable as error:
         log.warning("Turn %s: not all of what it has shown can be read: %s", turn_id, error)
     said, below, outcome = (more.get(name) for name in ("said", "below", "outcome"))
@@ -487,7 +485,6 @@ def _read(turn_id: str, pages: str, text: str, cuts: str, rest: str) -> Shown:
         text=text,
         said=text[:said] if isinstance(said, int) else text,
         below=whole_characters(below) if isinstance(below, str) else "",
-        cuts=ends,
         outcome=_OUTCOMES.get(outcome, "") if isinstance(outcome, str) else "",
     )
 

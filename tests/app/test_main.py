@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from adapters.slack.inbound import socket
+from adapters.slack.limits import Limits
 from bot import __main__ as main
 from bot.__main__ import until_stopped
 from bot.app.platforms import Job
@@ -106,7 +106,7 @@ async def test_the_end_of_a_terminal_that_is_alone_lets_its_replies_end() -> Non
 
 
 def test_no_listener_is_told_again_while_it_ends_what_it_began() -> None:
-    assert socket._LAST < main._HEED_SECONDS
+    assert Limits().job_grace < main._HEED_SECONDS
 
 
 EVIL = "\x1b[2J\x9b31m\u202ebad\u2066\x00\x85\u2028\n2026-11-22 12:00:00,000 INFO bot: Stopped\r\n"

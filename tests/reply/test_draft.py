@@ -18,7 +18,6 @@ from bot.reply.draft import (
     WAITING,
     Draft,
     is_needed,
-    shortened,
     with_notice,
 )
 from bot.text.markdown import open_fence
@@ -343,12 +342,3 @@ def test_halves_of_characters_are_mended_once() -> None:
     # 0.1 s when this was measured; some seconds where they are mended each time.
     assert time.process_time() - began < 0.8
     assert draft.said == "\ufffd" * 60_000
-
-
-def test_a_record_with_a_cut_behind_each_character_makes_no_more_pages() -> None:
-    text = "word " * 2000
-    left = Shown(("m1", "m2"), text, text, cuts=(9000, *range(1, 9000)), outcome="done")
-
-    draft = Draft(limit=2000, measure=len, left=shortened(left, 60_000), former="")
-
-    assert len(draft.pages(2)) < 10

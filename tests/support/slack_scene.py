@@ -8,18 +8,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from adapters.slack import SlackPlatform, connect
+from adapters.slack import SlackPlatform
+from adapters.slack.limits import Limits
 from adapters.slack.workspace import Budgets
 from bot.domain import Delta, Page, Person, Purpose, ThreadKey, Turn
 from bot.domain import Shown as Left
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply
 from bot.store import Store
-from tests.emulators.slack import Rate, Shown, SlackEmulator
-from tests.support.fakes import FakeModel, NoLimits
-
-UNLIMITED = Rate(calls=1000, seconds=1.0, burst=1000)
-
+from tests.emulators.slack import Shown, SlackEmulator
+from tests.support.fakes import FakeModel
+from tests.support.slack_platform import LIMITS, UNLIMITED, joined
 
 WORDS = [f"word{number} " for number in range(30)]
 
@@ -39,7 +38,6 @@ class Scene:
     turn: Turn
     saved: list[Sequence[str]] = field(default_factory=list)
     shown: str = ""
-    cuts: tuple[int, ...] = ()
 
     def replies(self) -> list[Shown]:
         return self.slack.screen(self.slack.channel_id, str(self.turn.place["thread"]))[1:]
@@ -52,7 +50,7 @@ class Scene:
 
     async def save(self, shown: Left) -> None:
         self.saved.append(list(shown.pages))
-        self.shown, self.cuts = shown.text, shown.cuts
+        self.shown = shown.text
 
     def session(self) -> list[str]:
         return self.slack.session(self.slack.channel_id, str(self.turn.place["thread"]))
@@ -92,10 +90,9 @@ class Scene:
         older: str = "",
         patience: float = 5.0,
         purpose: Purpose = Purpose.ANSWER,
-        cuts: Sequence[int] = (),
     ) -> None:
         said = FakeModel(deltas, pause=pause).stream([])
-        await self.stream(store, said, pages, older, patience=patience, purpose=purpose, cuts=cuts)
+        await self.stream(store, said, pages, older, patience=patience, purpose=purpose)
 
     async def stream(
         self,
@@ -106,13 +103,12 @@ class Scene:
         *,
         patience: float = 5.0,
         purpose: Purpose = Purpose.ANSWER,
-        cuts: Sequence[int] = (),
     ) -> None:
         async with self.platform.surface(self.turn, purpose) as surface:
             reply = Reply(
                 surface=surface,
                 budgets=EditBudgets(store=store),
-                left=Left(tuple(pages), older, older, cuts=tuple(cuts)),
+                left=Left(tuple(pages), older, older),
                 former="",
                 stop=asyncio.Event(),
                 save=self.save,
@@ -122,7 +118,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def a_scene(budgets: Budgets | None = None) -> AsyncIterator[Scene]:
+async def make_scene(
+    budgets: Budgets | None = None, *, limits: Limits = LIMITS
+) -> AsyncIterator[Scene]:
     quick = dict.fromkeys(
         ("chat.startStream", "chat.appendStream", "chat.stopStream", "chat.update"), UNLIMITED
     )
@@ -137,20 +135,8 @@ async def a_scene(budgets: Budgets | None = None) -> AsyncIterator[Scene]:
             place={"channel": slack.channel_id, "thread": ts, "question": ts},
             asked_at=time.time(),
         )
-        async with a_process(slack, budgets or NoLimits()) as platform:
+        async with joined(slack, budgets=budgets, limits=limits) as platform:
             yield Scene(slack, platform, turn)
-
-
-@asynccontextmanager
-async def a_process(slack: SlackEmulator, budgets: Budgets) -> AsyncIterator[SlackPlatform]:
-    async with connect(
-        bot_token=slack.bot_token,
-        app_token=slack.app_token,
-        signing_secret=slack.signing_secret,
-        api_url=slack.api_url,
-        budgets=budgets,
-    ) as platform:
-        yield platform
 
 
 def growing(said: str) -> Page:

@@ -266,22 +266,6 @@ async def test_the_oldest_of_those_that_wait_for_their_person_is_next(store: Sto
     assert await first_to_take(queue) == "console:2"
 
 
-async def test_where_pages_were_ended_early_is_kept_with_the_text(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    first = await take(queue)
-    await queue.save(first, replace(grown("One. Two", "m1", "m2"), cuts=(4,)))
-    await queue.back(first, delay_seconds=0, counts=False)
-
-    taken = await take(queue)
-    await queue.finish(taken, replace(taken.shown, text="One. Two.", outcome="done"), None)
-    ended = await queue.ended("console:1")
-
-    assert taken.shown.cuts == (4,)
-    assert ended
-    assert ended.cuts == (4,)
-
-
 async def test_who_asks_once_does_not_wait_for_all_that_another_asks(store: Store) -> None:
     queue = a_queue(store)
     for number in (1, 2, 3, 4):
@@ -779,7 +763,6 @@ WHOLE = Shown(
     "Whole ü.\n\n(Left out.)\n\n(Stopped.)",
     "Whole ü.",
     "(Left out.)",
-    (3,),
     "stopped",
 )
 
@@ -790,7 +773,7 @@ WHOLE = Shown(
         WHOLE,
         replace(WHOLE, pages=()),
         replace(WHOLE, said=""),
-        replace(WHOLE, text="Whole ü.", below="", cuts=(), outcome="done"),
+        replace(WHOLE, text="Whole ü.", below="", outcome="done"),
         Shown(("m1",), "Half", "Half", "(Left out.)"),
     ],
 )

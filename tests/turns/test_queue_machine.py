@@ -151,7 +151,7 @@ class Model:
         known = self.turns[turn_id]
         self.clock += 1
         known.state, known.tries, known.furthest, known.stop = "queued", 0, 0, False
-        known.shown = Shown(known.shown.pages, cuts=known.shown.cuts)
+        known.shown = Shown(known.shown.pages)
         known.place = (len(self.open(known.person)) - 1, self.clock)
         self.threads[known.thread].mailbox.append(turn_id)
 
@@ -377,7 +377,6 @@ class Queue(RuleBasedStateMachine):
         text=st.sampled_from(["", "half", "whole"]),
         notice=st.sampled_from(["", "", "\n\n(Note: ü.)"]),
         below=st.sampled_from(["", "", "(Left out.)"]),
-        cuts=st.sampled_from([(), (2,)]),
         outcome=st.sampled_from(["", "", "done", "stopped", "failed", "dead"]),
     )
     def save(
@@ -387,7 +386,6 @@ class Queue(RuleBasedStateMachine):
         text: str,
         notice: str,
         below: str,
-        cuts: tuple[int, ...],
         outcome: Outcome | Literal[""],
     ) -> None:
         if not self.held:
@@ -396,7 +394,7 @@ class Queue(RuleBasedStateMachine):
         known, holds = self.model.turns[taken.turn.id], self.holds(taken)
         ids = tuple(f"{taken.turn.id}-{taken.fence}-{number}" for number in range(pages))
 
-        shown = Shown(ids, text + notice, text, below, cuts, outcome)
+        shown = Shown(ids, text + notice, text, below, outcome)
 
         got = self.lost(self.queues[worker].save(taken, shown))
 

@@ -47,7 +47,7 @@ async def left(store: Store, shown: Shown, *, error: ModelError | None = None) -
 async def test_a_whole_text_that_was_left_ends_where_the_longest_answer_does(
     store: Store, said: Outcome
 ) -> None:
-    whole = Shown(text=f"{LONG}\n\n{STOPPED}", said=LONG, cuts=(50, 3 * LONGEST), outcome=said)
+    whole = Shown(text=f"{LONG}\n\n{STOPPED}", said=LONG, outcome=said)
 
     platform = await left(store, whole)
 
@@ -58,7 +58,7 @@ async def test_a_whole_text_that_was_left_ends_where_the_longest_answer_does(
 
 
 async def test_a_half_text_that_was_left_ends_where_the_longest_answer_does(store: Store) -> None:
-    half = Shown(text=LONG, said=LONG, cuts=(50, 3 * LONGEST))
+    half = Shown(text=LONG, said=LONG)
 
     platform = await left(store, half, error=ModelDenied("no"))
 

@@ -25,9 +25,6 @@ log = logging.getLogger(__name__)
 Blocks = Sequence[dict[str, object]]
 Metadata = dict[str, object]
 
-# A stream dies about five minutes after its start, even while it grows (field): its page is to end
-# before that.
-_SECONDS = 240.0
 # docs, "Rate limits": tier 2 and tier 4, at least so many a minute for each workspace and app.
 _STARTS, _APPENDS, _MINUTE = 20, 100, 60.0
 # A start that would wait for longer is worth a post.
@@ -56,13 +53,20 @@ class Streams:
     """
 
     def __init__(
-        self, client: AsyncWebClient, *, identity: Identity, budgets: Budgets, refusals: Refusals
+        self,
+        client: AsyncWebClient,
+        *,
+        identity: Identity,
+        budgets: Budgets,
+        refusals: Refusals,
+        stream_seconds: float,
     ) -> None:
         self._client = client
         self._team = identity.team
         self._budgets = budgets
         self._starts = EditBudget(f"slack:start:{self._team}", _STARTS, _MINUTE, refills=True)
         self._refusals = refusals
+        self._stream_seconds = stream_seconds
         self._possible_at = -math.inf  # loop time before which there is no slot
 
     def possible(self, audience: Audience) -> bool:
@@ -102,6 +106,7 @@ class Streams:
             channel=str(answer["channel"]),
             ts=str(answer["ts"]),
             page=page,
+            seconds=self._stream_seconds,
         )
 
     def _note(self, error: SurfaceError, audience: Audience) -> None:
@@ -146,7 +151,14 @@ class Stream:
     """One message that grows; where it cannot grow as asked it is over, and can be updated."""
 
     def __init__(
-        self, client: AsyncWebClient, *, team: str, channel: str, ts: str, page: Page
+        self,
+        client: AsyncWebClient,
+        *,
+        team: str,
+        channel: str,
+        ts: str,
+        page: Page,
+        seconds: float,
     ) -> None:
         self.id = f"{channel}:{ts}"
         self._client = client
@@ -155,7 +167,7 @@ class Stream:
         self._ts = ts
         self._said = page.said
         self._stands = streamed(page)
-        self._tells_at = asyncio.get_running_loop().time() + _SECONDS
+        self._expires_at = asyncio.get_running_loop().time() + seconds
 
     def budget(self, page: Page) -> EditBudget:
         """Return the budget of the method that shows the page next."""
@@ -164,19 +176,13 @@ class Stream:
         return EditBudget(f"slack:append:{self._team}", _APPENDS, _MINUTE, refills=True)
 
     def takes(self, page: Page) -> bool:
-        """Whether the page can be shown by adding to what stands there."""
-        return bool(page.text) and addition(self._stands, page) is not None
+        """Whether the page can be shown by adding to the message, while Slack still takes that."""
+        expired = not page.final and asyncio.get_running_loop().time() >= self._expires_at
+        return bool(page.text) and not expired and addition(self._stands, page) is not None
 
     def is_silent(self, page: Page) -> bool:
         """Whether the model has said no more than before: new is at most a sign of life."""
         return page.said == self._said
-
-    def expires(self) -> bool:
-        """Tell, once, that Slack is about to end the stream."""
-        if asyncio.get_running_loop().time() < self._tells_at:
-            return False
-        self._tells_at = math.inf
-        return True
 
     async def append(self, page: Page) -> None:
         """Add what is new and will not change its meaning any more; SurfaceError."""

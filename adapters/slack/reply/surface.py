@@ -15,7 +15,7 @@ from adapters.slack.reply.messages import SOME_PAGE, Messages, Unreadable
 from adapters.slack.reply.status import Status, Statuses
 from adapters.slack.reply.streams import Audience, Stream, Streams
 from bot.domain import EditBudget, Page, Purpose, Turn
-from bot.errors import PageFull, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
+from bot.errors import SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.text.sanitize import escape_markup
 
 log = logging.getLogger(__name__)
@@ -244,8 +244,6 @@ class SlackSurface:
             self._stream, self._status.processing = None, False
         elif stream.is_silent(page):
             await self._status.again()
-        elif stream.expires():
-            raise PageFull("a stream is about to expire")
         else:
             await stream.append(page)
 

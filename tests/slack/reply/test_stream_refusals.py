@@ -21,7 +21,7 @@ from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeIntake, NoLimits
 from tests.support.slack_platform import dm_event, first, joined, send, serving
-from tests.support.slack_scene import TEXT, WORDS, a_scene
+from tests.support.slack_scene import TEXT, WORDS, make_scene
 from tests.support.waiting import until
 
 FAR = "T0FAR"
@@ -109,7 +109,7 @@ def test_of_refusals_only_so_many_are_remembered() -> None:
 async def test_where_a_server_knows_no_streams_the_reply_is_posted_and_updated(
     store: Store, status: int, body: object
 ) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         scene.slack.fail("chat.startStream", status=status, body=body, times=99)
 
         await scene.answer(store, WORDS)
@@ -122,7 +122,7 @@ async def test_where_a_server_knows_no_streams_the_reply_is_posted_and_updated(
 
 
 async def test_a_server_that_can_post_and_update_alone_gets_the_whole_reply(store: Store) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         for method in ("Stream", "Status", "conversations"):
             scene.slack.fail(method, status=404, body="<html>Not Found</html>", times=99)
 
@@ -149,7 +149,7 @@ async def test_a_start_that_may_go_well_the_next_time_is_a_passing_failure(statu
 async def test_an_answer_that_is_not_slacks_is_tried_again_and_names_the_address(
     status: int,
 ) -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         scene.slack.fail("chat.postMessage", status=status, body="<html>Not Found</html>")
 
         with pytest.raises(WriteFailed, match="SLACK_API_URL") as raised:
@@ -176,7 +176,7 @@ async def test_an_answer_of_another_shape_names_the_address(kind: str, body: byt
 
 
 async def test_a_line_about_an_answer_holds_no_query() -> None:
-    async with a_scene() as scene, aiohttp.ClientSession() as session:
+    async with make_scene() as scene, aiohttp.ClientSession() as session:
         scene.slack.fail("users.info", status=404, body="<html>Not Found</html>")
         client = AsyncWebClient(scene.slack.bot_token, scene.slack.api_url, session=session)
 
@@ -186,7 +186,7 @@ async def test_a_line_about_an_answer_holds_no_query() -> None:
 
 
 async def test_where_a_server_lets_nothing_be_read_a_reply_is_sent_all_the_same() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
         scene.slack.fail("conversations.replies", status=404, body="<html>Not Found</html>")
 
         await surface.post(Page(0, "Because.", final=True, last=True))
@@ -208,5 +208,6 @@ async def streams(
             identity=await identify(client),
             budgets=NoLimits(),
             refusals=Refusals(seconds=refused_seconds),
+            stream_seconds=240.0,
         )
         yield slack, begun, Audience(slack.channel_id, ts, ann, slack.team_id)

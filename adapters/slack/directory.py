@@ -14,13 +14,12 @@ from adapters.slack.errors import (
     missing_scopes,
     translated,
 )
+from adapters.slack.limits import Limits
 from adapters.slack.markup import channels_in, people_in, readable
 from adapters.slack.refusals import Refusals
 from bot.domain import Json
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 
-# An event waits for names, and Slack waits 3 s for the event's acknowledgement.
-_TIMEOUT = 0.7  # seconds
 _KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0
 _MOST_NAMES = 20  # of people, and of channels, mentioned in one message
 _CHANNEL_SCOPE = "channels:read"  # docs: conversations.info; the manifest leaves it out
@@ -82,10 +81,11 @@ class Directory:
     lacks the scope channels:read.
     """
 
-    def __init__(self, client: AsyncWebClient) -> None:
+    def __init__(self, client: AsyncWebClient, *, limits: Limits) -> None:
         self._client = client
+        self._timeout = limits.name_timeout
         self._names: ExpiringCache[str] = ExpiringCache()
-        self._channels_refused = Refusals()
+        self._channels_refused = Refusals(seconds=limits.refusals_remembered)
 
     def cached(self, id_: str) -> str:
         """Return a name from the cache; empty if Slack has to be asked."""
@@ -96,7 +96,7 @@ class Directory:
         if name := self.cached(user):
             return name
         try:
-            async with translated(_TIMEOUT):
+            async with translated(self._timeout):
                 answer = await self._client.users_info(user=user)
                 name = _display_name(answer["user"])
         except SurfaceError:
@@ -115,7 +115,7 @@ class Directory:
         if name or self._channels_refused.cover():
             return name or channel
         try:
-            async with translated(_TIMEOUT):
+            async with translated(self._timeout):
                 answer = await self._client.conversations_info(channel=channel)
                 name = _public_name(answer["channel"])
         except SurfaceError as error:

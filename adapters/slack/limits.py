@@ -16,9 +16,11 @@ class Limits:
     """The production values; tests hand in others. All times are in seconds."""
 
     request_timeout: float = REQUEST_TIMEOUT
+    refusals_remembered: float = 3600.0  # an operator may have added the scope by then
     job_grace: float = 3.0  # for background jobs and events in progress at shutdown
 
     # Events. Slack waits 3 s for an acknowledgement, and for the answer to a command.
+    name_timeout: float = 0.7  # an event waits for names
     notices_remembered: int = 1000
     notices_in_flight: int = 100  # further ones are dropped
     question_posted_within: float = 2.0  # after the command arrived

@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import aiohttp
 from slack_bolt.async_app import AsyncApp
-from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.directory import Directory, cannot_start, identify
+from adapters.slack.directory import cannot_start
 from adapters.slack.errors import translated
 from adapters.slack.inbound.app import build_app
 from adapters.slack.inbound.ask_command import AskCommand
@@ -20,18 +18,16 @@ from adapters.slack.inbound.http import Handler, signed_handler
 from adapters.slack.inbound.outage import OutageRecord
 from adapters.slack.inbound.socket_mode import SocketMode
 from adapters.slack.limits import Limits
-from adapters.slack.refusals import Refusals
 from adapters.slack.reply.messages import Messages
 from adapters.slack.reply.status import Statuses
 from adapters.slack.reply.streams import Streams
 from adapters.slack.reply.surface import open_surface
-from adapters.slack.workspace import Budgets, Workspace
-from bot.concurrency import BackgroundTasks, together
+from adapters.slack.workspace import Budgets, Workspace, open_workspace
+from bot.concurrency import together
 from bot.domain import Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.hearing import Hearing
 from bot.ports import Surface
-from bot.proxy import proxy_for
 from bot.store import Store
 from bot.turns.intake import Intake
 
@@ -53,20 +49,9 @@ async def connect(
     `budgets` limit the start of streams, and the requests after an outage. Raises CannotStart if
     Slack refuses the token or cannot be reached.
     """
-    url = api_url or AsyncWebClient.BASE_URL
-    # slack-sdk 3.47 ignores its own timeout if it is given a session.
-    timeout = aiohttp.ClientTimeout(total=limits.request_timeout)
-    # The default limit is 100; a further request would wait, and its timeout would run.
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-        # The default handler would send a message again that may have arrived.
-        client = AsyncWebClient(bot_token, url, session=session, retry_handlers=[])
-        # slack-sdk 3.47 takes any proxy variable, for loopback too, and ignores NO_PROXY.
-        client.proxy = proxy_for(url)
-        identity = await identify(client)
-        async with BackgroundTasks(grace_seconds=limits.job_grace) as jobs:
-            workspace = Workspace(client, identity, Directory(client), budgets, jobs, limits)
-            yield SlackPlatform(workspace, app_token=app_token, signing_secret=signing_secret)
+    opened = open_workspace(bot_token=bot_token, api_url=api_url, budgets=budgets, limits=limits)
+    async with opened as workspace:
+        yield SlackPlatform(workspace, app_token=app_token, signing_secret=signing_secret)
 
 
 class SlackPlatform:
@@ -79,26 +64,15 @@ class SlackPlatform:
         self._app_token = app_token
         self._signing_secret = signing_secret
         self._hearing = Hearing()
-        self._statuses = Statuses(workspace.client, refusals=Refusals())
-        self._streams = Streams(
-            workspace.client,
-            identity=workspace.identity,
-            budgets=workspace.budgets,
-            refusals=Refusals(),
-            stream_seconds=workspace.limits.stream_seconds,
-        )
+        self._statuses = Statuses(workspace)
+        self._streams = Streams(workspace)
 
     def surface(
         self, turn: Turn, purpose: Purpose = Purpose.ANSWER
     ) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply; this makes no request and always succeeds."""
         return open_surface(
-            self._workspace.client,
-            turn,
-            purpose,
-            identity=self._workspace.identity,
-            statuses=self._statuses,
-            streams=self._streams,
+            self._workspace, turn, purpose, statuses=self._statuses, streams=self._streams
         )
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
@@ -106,8 +80,7 @@ class SlackPlatform:
 
         Raises SurfaceError.
         """
-        messages = Messages(self._workspace.client, turn, identity=self._workspace.identity)
-        return await messages.strays(but=but)
+        return await Messages(self._workspace, turn).orphaned(but=but)
 
     async def listen(self, intake: Intake, *, store: Store | None = None) -> None:
         """Receive events by Socket Mode until cancelled.

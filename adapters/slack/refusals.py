@@ -28,7 +28,7 @@ def refuses_app(error: SurfaceError) -> bool:
 class Refusals:
     """Remembers for a while that Slack refuses something to the app, or to people of a team."""
 
-    def __init__(self, *, seconds: float = 3600.0) -> None:
+    def __init__(self, *, seconds: float) -> None:
         self._seconds = seconds
         self._refused: ExpiringCache[bool] = ExpiringCache()
 

@@ -232,13 +232,14 @@ async def test_an_acknowledgement_that_is_too_late_is_no_error(
     caplog.set_level(logging.INFO)
     intake = FakeIntake()
     intake.open.clear()
-    async with SlackEmulator(ack_within=0.5) as slack, hearing(slack, intake):
+    async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         await slack.say(slack.dm(ann), ann, "why?")
         await until(lambda: intake.turns)
 
         await slack.cut()
         await until(lambda: opened(slack) == 4)
+        slack.clock.advance(3.0)
         intake.open.set()
         await until(lambda: [one.status for one in slack.deliveries] == [None, 200])
 

@@ -15,12 +15,13 @@ from adapters.slack.directory import identify
 from adapters.slack.errors import NotSlack, translated
 from adapters.slack.refusals import Refusals
 from adapters.slack.reply.streams import Audience, Streams
+from adapters.slack.workspace import open_workspace
 from bot.domain import Page, Purpose
 from bot.errors import CannotStart, WriteFailed, WriteRefused
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeIntake, NoLimits
-from tests.support.slack_platform import dm_event, first, joined, send, serving
+from tests.support.slack_platform import LIMITS, dm_event, first, joined, send, serving
 from tests.support.slack_scene import TEXT, WORDS, make_scene
 from tests.support.waiting import until
 
@@ -56,15 +57,15 @@ async def test_a_stream_is_for_the_workspace_of_the_person_who_asks(told: dict[s
 
 
 async def test_a_team_that_may_see_no_stream_costs_nobody_else_theirs() -> None:
-    async with streams(refused_seconds=3600.0) as (slack, begun, audience):
+    async with make_streams() as (slack, streams, audience):
         far = replace(audience, team=FAR)
         slack.fail("chat.startStream", error="team_access_not_granted")
 
         with pytest.raises(WriteRefused):
-            await begun.begin(far, first("Because"))
+            await streams.start(far, first("Because"))
 
-        assert not begun.possible(far)
-        assert begun.possible(audience)
+        assert not streams.are_possible(far)
+        assert streams.are_possible(audience)
 
 
 REFUSALS = ["team_access_not_granted", "missing_scope", "unknown_method"]
@@ -72,30 +73,30 @@ REFUSALS = ["team_access_not_granted", "missing_scope", "unknown_method"]
 
 @pytest.mark.parametrize("error", REFUSALS)
 async def test_what_slack_has_refused_is_not_tried_at_once(error: str) -> None:
-    async with streams(refused_seconds=3600.0) as (slack, begun, audience):
+    async with make_streams() as (slack, streams, audience):
         slack.fail("chat.startStream", error=error)
 
         with pytest.raises(WriteRefused):
-            await begun.begin(audience, first("Because"))
+            await streams.start(audience, first("Because"))
 
-        assert not begun.possible(audience)
+        assert not streams.are_possible(audience)
 
 
 @pytest.mark.parametrize("error", REFUSALS)
 async def test_what_slack_has_refused_is_tried_again_after_a_while(error: str) -> None:
-    async with streams(refused_seconds=0.05) as (slack, begun, audience):
+    async with make_streams(refused_seconds=0.05) as (slack, streams, audience):
         slack.fail("chat.startStream", error=error)
         with pytest.raises(WriteRefused):
-            await begun.begin(audience, first("Because"))
+            await streams.start(audience, first("Because"))
 
-        await until(lambda: begun.possible(audience))
-        stream = await begun.begin(audience, first("Because"))
+        await until(lambda: streams.are_possible(audience))
+        stream = await streams.start(audience, first("Because"))
 
         assert stream.id.startswith(slack.channel_id)
 
 
 def test_of_refusals_only_so_many_are_remembered() -> None:
-    refusals = Refusals()
+    refusals = Refusals(seconds=3600.0)
 
     for number in range(2000):
         refusals.add(f"T{number}")
@@ -135,14 +136,14 @@ async def test_a_server_that_can_post_and_update_alone_gets_the_whole_reply(stor
 
 @pytest.mark.parametrize("status", [408, 425, 500, 503])
 async def test_a_start_that_may_go_well_the_next_time_is_a_passing_failure(status: int) -> None:
-    async with streams(refused_seconds=3600.0) as (slack, begun, audience):
+    async with make_streams() as (slack, streams, audience):
         slack.fail("chat.startStream", status=status, body="<html>Too early</html>")
 
         with pytest.raises(WriteFailed) as raised:
-            await begun.begin(audience, first("Because"))
+            await streams.start(audience, first("Because"))
 
         assert not isinstance(raised.value, NotSlack)
-        assert begun.possible(audience)
+        assert streams.are_possible(audience)
 
 
 @pytest.mark.parametrize("status", [200, 403, 404, 405, 501])
@@ -195,19 +196,15 @@ async def test_where_a_server_lets_nothing_be_read_a_reply_is_sent_all_the_same(
 
 
 @asynccontextmanager
-async def streams(
-    *, refused_seconds: float
+async def make_streams(
+    *, refused_seconds: float = 3600.0
 ) -> AsyncIterator[tuple[SlackEmulator, Streams, Audience]]:
-    """What begins streams under a question of Ann's, and who sees them."""
-    async with SlackEmulator() as slack, aiohttp.ClientSession() as session:
+    """Streams below a question of Ann's, and their audience."""
+    limits = replace(LIMITS, refusals_remembered=refused_seconds)
+    async with SlackEmulator() as slack:
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, "why?")
-        client = AsyncWebClient(slack.bot_token, slack.api_url, session=session, retry_handlers=[])
-        begun = Streams(
-            client,
-            identity=await identify(client),
-            budgets=NoLimits(),
-            refusals=Refusals(seconds=refused_seconds),
-            stream_seconds=240.0,
-        )
-        yield slack, begun, Audience(slack.channel_id, ts, ann, slack.team_id)
+        async with open_workspace(
+            bot_token=slack.bot_token, api_url=slack.api_url, budgets=NoLimits(), limits=limits
+        ) as workspace:
+            yield slack, Streams(workspace), Audience(slack.channel_id, ts, ann, slack.team_id)

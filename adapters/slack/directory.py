@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from slack_sdk.web.async_client import AsyncWebClient
@@ -93,15 +94,7 @@ class Directory:
 
     async def name(self, user: str) -> str:
         """Return a person's display name; the id if Slack does not answer in time."""
-        if name := self.cached(user):
-            return name
-        try:
-            async with translated(self._timeout):
-                answer = await self._client.users_info(user=user)
-                name = _display_name(answer["user"])
-        except SurfaceError:
-            return self._cache(user, user, seconds=_UNKNOWN_SECONDS)
-        return self._cache(user, name or user)
+        return await self._resolve(user, self._person_name)
 
     async def readable(self, text: str, *, bot: str) -> str:
         """Return a message as its author typed it, without mentions of the user `bot`."""
@@ -111,22 +104,31 @@ class Directory:
         return readable(text, bot=bot, names=dict(zip([*users, *channels], names, strict=True)))
 
     async def _channel(self, channel: str) -> str:
-        name = self.cached(channel)
-        if name or self._channels_refused.cover():
-            return name or channel
+        if self._channels_refused.cover():
+            return self.cached(channel) or channel
+        return await self._resolve(channel, self._channel_name)
+
+    async def _resolve(self, id_: str, request: Callable[[str], Awaitable[str]]) -> str:
+        if name := self.cached(id_):
+            return name
+        seconds = _KNOWN_SECONDS
         try:
             async with translated(self._timeout):
-                answer = await self._client.conversations_info(channel=channel)
-                name = _public_name(answer["channel"])
+                name = await request(id_)
         except SurfaceError as error:
+            seconds = _UNKNOWN_SECONDS
             if _CHANNEL_SCOPE in missing_scopes(error):
                 self._channels_refused.add()
-            return self._cache(channel, channel, seconds=_UNKNOWN_SECONDS)
-        return self._cache(channel, name or channel)
+        self._names.put(id_, name or id_, seconds=seconds)
+        return name or id_
 
-    def _cache(self, id_: str, name: str, *, seconds: float = _KNOWN_SECONDS) -> str:
-        self._names.put(id_, name, seconds=seconds)
-        return name
+    async def _person_name(self, user: str) -> str:
+        answer = await self._client.users_info(user=user)
+        return _display_name(answer["user"])
+
+    async def _channel_name(self, channel: str) -> str:
+        answer = await self._client.conversations_info(channel=channel)
+        return _public_name(answer["channel"])
 
 
 def _public_name(channel: dict[str, object]) -> str:

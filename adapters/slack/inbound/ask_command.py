@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from typing import TypeVar
 
 from adapters.slack.errors import NotInvited, translated
 from adapters.slack.workspace import Workspace
@@ -16,6 +17,7 @@ from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
 _REQUIRED = ("user_id", "channel_id", "trigger_id")
 # Slack splits a message of more than 4000 characters (slackapi/java-slack-sdk, issue 704).
 _MOST_SHOWN = 3000  # characters of the question in the channel
@@ -49,7 +51,8 @@ class AskCommand:
         person = Person(command["user_id"], name, self._identity.team)
         channel = command["channel_id"]
         try:
-            await self._check_room(person, by=posted_by)
+            # A question that is posted and deleted again would use up writes of the channel.
+            await _stored(self._intake.check_room("slack", person), by=posted_by)
         except ParleyError as error:
             log.info("A command in %s was not admitted: %r", channel, error)
             return error.apology
@@ -59,7 +62,7 @@ class AskCommand:
         try:
             ts = await self._posted(posting, by=posted_by)
             turn = self._turn(person, text, command=command, ts=ts)
-            admitted = await self._admit(turn, by=admitted_by)
+            admitted = await _stored(self._intake.admit(turn), by=admitted_by)
         except NotInvited:
             notice = (
                 f"I am not a member here. Invite me with `/invite @{self._identity.name}` and ask "
@@ -72,14 +75,6 @@ class AskCommand:
             if not admitted:
                 self._jobs.start(self._withdraw(posting, channel=channel))
         return notice
-
-    async def _check_room(self, person: Person, *, by: float) -> None:
-        # A question that is posted and deleted again would use up writes of the channel.
-        try:
-            async with asyncio.timeout_at(by):
-                await self._intake.check_room("slack", person)
-        except TimeoutError as error:
-            raise StoreUnavailable("the store did not answer in time") from error
 
     async def _posted(self, posting: asyncio.Task[str], *, by: float) -> str:
         try:
@@ -124,9 +119,10 @@ class AskCommand:
             asked_at=time.time(),
         )
 
-    async def _admit(self, turn: Turn, *, by: float) -> bool:
-        try:
-            async with asyncio.timeout_at(by):
-                return await self._intake.admit(turn)
-        except TimeoutError as error:
-            raise StoreUnavailable("the turn was not admitted in time") from error
+
+async def _stored(request: Awaitable[_T], *, by: float) -> _T:
+    try:
+        async with asyncio.timeout_at(by):
+            return await request
+    except TimeoutError as error:
+        raise StoreUnavailable("the store did not answer in time") from error

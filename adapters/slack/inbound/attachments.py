@@ -25,10 +25,10 @@ def attached_text(message: Json) -> str:
     return _bounded(_parts(message))
 
 
-def file_names(files: object) -> tuple[str, ...]:
-    """Return the names of the files that Slack lists."""
-    names = (file.get("name") for file in _objects(files))
-    return tuple(name for name in names if isinstance(name, str))
+def files_in(message: Json) -> list[str]:
+    """Return the names of the files of a message, in brackets."""
+    names = (file.get("name") for file in _objects(message.get("files")))
+    return [f"[file: {escape_markup(name)}]" for name in names if isinstance(name, str)]
 
 
 def string_field(values: object, name: str) -> str:
@@ -56,8 +56,7 @@ def _forwarded(attachment: Json) -> str:
     text = string_field(attachment, "text")
     # The text has everything except the tables.
     content = [text, *_tables(blocks)] if text else map(_block, blocks)
-    files = [f"[file: {escape_markup(name)}]" for name in file_names(attachment.get("files"))]
-    lines = _bounded([*content, *files, *_tables(attachment.get("blocks"))])
+    lines = _bounded([*content, *files_in(attachment), *_tables(attachment.get("blocks"))])
     return f"[forwarded from {_author(attachment)}] {lines or string_field(attachment, 'fallback')}"
 
 

@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 from adapters.slack.cache import ExpiringCache
 from adapters.slack.errors import translated
-from adapters.slack.inbound.attachments import attached_text, file_names, string_field
+from adapters.slack.inbound.attachments import attached_text, files_in, string_field
 from adapters.slack.reply.messages import REGENERATE, STOP
 from adapters.slack.workspace import Workspace
 from bot.concurrency import do_nothing
@@ -60,7 +60,6 @@ class Question:
     text: str
     ts: str
     thread: str
-    files: tuple[str, ...]
     direct: bool
     edited: str = ""
     team: str = ""
@@ -187,7 +186,9 @@ class EventHandler:
     async def _on_question(self, question: Question) -> None:
         if self._notified.get(question.id):
             return
-        text, name = await asyncio.gather(self._text(question), self._name(question))
+        text, name = await asyncio.gather(
+            self._directory.readable(question.text, bot=self._identity.user), self._name(question)
+        )
         turn = Turn(
             id=self._turn_id(question.channel, question.ts),
             key=self._key(question.channel, question.reply_thread),
@@ -229,11 +230,6 @@ class EventHandler:
             await self._intake.call(turn.key, Person(turn.person.id, name))
         except StoreUnavailable as error:
             log.warning("Turn %s: cannot store the person's name: %s", turn.id, error)
-
-    async def _text(self, question: Question) -> str:
-        text = await self._directory.readable(question.text, bot=self._identity.user)
-        files = [f"[file: {name}]" for name in question.files]
-        return "\n".join(part for part in (text, *files) if part)
 
     def _notify(self, question: Question, notice: str, *, only_person: bool = False) -> None:
         """Post a notice once; with `only_person` others in the channel do not see it."""
@@ -304,14 +300,13 @@ def to_question(event: Event, *, bot: str) -> Question | None:
         # It is acknowledged all the same: it would be the same the next time.
         log.warning("Cannot read a message: its channel or ts is missing")
         return None
-    parts = (string_field(event, "text"), attached_text(event))
+    parts = (string_field(event, "text"), attached_text(event), *files_in(event))
     return Question(
         channel=channel,
         user=string_field(event, "user"),
         text="\n".join(part for part in parts if part),
         ts=ts,
         thread=string_field(event, "thread_ts"),
-        files=file_names(event.get("files")),
         direct=relevant is Relevance.DIRECT,
         edited=string_field(event.get("edited"), "ts"),
         team=_team(event),

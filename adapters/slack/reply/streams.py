@@ -64,11 +64,10 @@ class Streams:
     """
 
     def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self._client = workspace.client
-        self._team = workspace.identity.team
         self._budgets = workspace.budgets
-        self._seconds = workspace.limits.stream_seconds
-        self._starts = method_budget("chat.startStream", team=self._team)
+        self._starts = method_budget("chat.startStream", team=workspace.identity.team)
         self._refusals = Refusals(seconds=workspace.limits.refusals_remembered)
         self._possible_at = -math.inf  # loop time of the next slot
 
@@ -102,14 +101,8 @@ class Streams:
                 raise
             self._remember(error, audience)
             raise WriteRefused(str(error)) from error
-        return Stream(
-            self._client,
-            team=self._team,
-            channel=str(answer["channel"]),
-            ts=str(answer["ts"]),
-            page=page,
-            seconds=self._seconds,
-        )
+        message_id = f"{answer['channel']}:{answer['ts']}"
+        return Stream(self._workspace, message_id=message_id, page=page)
 
     async def end(self, stream_id: str, *, metadata: Metadata | None = None) -> None:
         """End a stream that this or another process started. Raises SurfaceError.
@@ -152,24 +145,14 @@ class Streams:
 class Stream:
     """One message that grows by appends; if a page does not fit, it is ended and updated."""
 
-    def __init__(
-        self,
-        client: AsyncWebClient,
-        *,
-        team: str,
-        channel: str,
-        ts: str,
-        page: Page,
-        seconds: float,
-    ) -> None:
-        self.id = f"{channel}:{ts}"
-        self._client = client
-        self._team = team
-        self._channel = channel
-        self._ts = ts
+    def __init__(self, workspace: Workspace, *, message_id: str, page: Page) -> None:
+        self.id = message_id
+        self._client = workspace.client
+        self._team = workspace.identity.team
         self._said = page.said
         self._markdown = streamed(page)
-        self._expires_at = asyncio.get_running_loop().time() + seconds
+        now = asyncio.get_running_loop().time()
+        self._expires_at = now + workspace.limits.stream_seconds
 
     def budget(self, page: Page) -> EditBudget:
         """Return the budget of the method that shows the page."""
@@ -189,10 +172,9 @@ class Stream:
     async def append(self, page: Page) -> None:
         """Append what the message lacks and the next delta cannot change. Raises SurfaceError."""
         if more := addition(self._markdown, page):
+            channel, _, ts = self.id.rpartition(":")
             async with _translated():
-                await self._client.chat_appendStream(
-                    channel=self._channel, ts=self._ts, markdown_text=more
-                )
+                await self._client.chat_appendStream(channel=channel, ts=ts, markdown_text=more)
             self._markdown += more
         self._said = page.said
 

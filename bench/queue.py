@@ -58,11 +58,11 @@ async def _starts(store: Store, count: int) -> list[float]:
 
     async def work() -> None:
         while len(started) < count:
-            for token in await queue.ready(["console"], count=1, block_seconds=1):
-                taken = await queue.take(token)
+            for token in await queue.leases.ready(["console"], count=1, block_seconds=1):
+                taken = await queue.leases.take(token)
                 started.append(time.perf_counter())
                 if taken:
-                    await queue.finish(taken, Shown(outcome="done"), None)
+                    await queue.leases.finish(taken, Shown(outcome="done"), None)
 
     working = asyncio.create_task(work())
     for number in range(count):

@@ -136,16 +136,16 @@ async def whole_turn(store: Store, number: int, threads: int = 1_000_000) -> Non
     """Bring one turn through the queue, with the writes of a short answer."""
     queue, turn = a_queue(store), a_turn(number, threads)
     await queue.admit(turn)
-    while not (tokens := await queue.ready(["console"], count=1, block_seconds=1)):
+    while not (tokens := await queue.leases.ready(["console"], count=1, block_seconds=1)):
         pass
-    if not (taken := await queue.take(tokens[0])):
+    if not (taken := await queue.leases.take(tokens[0])):
         return
     turn = taken.turn
     pages, answer = (f"m{turn.id}",), "a" * ANSWER
     for text in ("a", answer):
-        await queue.save(taken, Shown(pages, text, text))
+        await queue.leases.save(taken, Shown(pages, text, text))
     exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer)
-    await queue.finish(taken, Shown(pages, answer, answer, outcome="done"), exchange)
+    await queue.leases.finish(taken, Shown(pages, answer, answer, outcome="done"), exchange)
 
 
 async def at_once(jobs: Sequence[Callable[[], Awaitable[object]]]) -> None:

@@ -25,7 +25,8 @@ class ThreadKey:
 
     def __str__(self) -> str:
         parts = (self.platform, self.workspace, self.channel, self.thread)
-        return ":".join(quote(part, safe="") for part in parts)
+        # JSON may bring half a surrogate pair, which cannot be encoded.
+        return ":".join(quote(part, safe="", errors="replace") for part in parts)
 
     @classmethod
     def parse(cls, text: str) -> ThreadKey:

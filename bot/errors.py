@@ -251,7 +251,9 @@ class GivenUp(ModelError):
 
 
 class SurfaceError(ParleyError):
-    """A write that the platform did not take; `str` is for the operator's log."""
+    """The platform did not accept a write; `str` is for the operator's log."""
+
+    retry_after = 0.0  # seconds
 
 
 class WriteDelayed(SurfaceError):

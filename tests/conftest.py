@@ -39,6 +39,8 @@ async def valkey_url(anyio_backend: str) -> AsyncIterator[str]:
     # pytest's own temporary paths are too long for a socket.
     with tempfile.TemporaryDirectory(prefix="parley-") as data_dir:
         async with connect(url="", data_dir=Path(data_dir)) as store:
+            # No test that shares it kills it.
+            await store.redis.config_set("appendfsync", "no")
             yield store.url
 
 
@@ -65,9 +67,3 @@ async def model() -> AsyncIterator[ModelEmulator]:
     """An emulated model server."""
     async with ModelEmulator() as emulator:
         yield emulator
-
-
-@pytest.fixture
-def short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers look up often, so that they end soon."""
-    monkeypatch.setattr("bot.turns.worker.BLOCK_SECONDS", 0.1)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import replace
 
-from bot.concurrency import cancelled
+from bot.concurrency import empty_stream, prefetch
 from bot.domain import Delta, Exchange, LeftOut, Page, Shown, Start
 from bot.errors import GivenUp, MessageGone, WriteRefused
 from bot.ports import Model, Surface
@@ -18,11 +23,14 @@ from bot.turns.history import History
 from bot.turns.lease import Lease
 from bot.turns.prompt import compose
 
+_Opening = AbstractAsyncContextManager[Surface]
+
 
 class Conversation:
     """Answers turns that a worker has taken.
 
-    What was saved is taken up to `longest` characters, which is more than an answer has.
+    Saved texts are read up to `longest` characters, which is more than an answer has. Methods that
+    open a surface raise what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost.
     """
 
     def __init__(
@@ -42,88 +50,82 @@ class Conversation:
         self._patience = patience
         self._longest = longest
 
-    @asynccontextmanager
-    async def asking(self, lease: Lease) -> AsyncIterator[AsyncGenerator[Delta]]:
-        """Ask the model at once: it thinks while the platform opens the surface.
+    async def answer(self, lease: Lease, opening: _Opening) -> None:
+        """Show the model's answer, or the whole text that an earlier attempt saved, and end."""
+        left = self._left(lease)
+        answer = nullcontext(empty_stream()) if left.outcome else self._deltas(lease)
+        # The model computes while the platform opens the surface.
+        async with answer as deltas, opening as surface:
+            await self._finish(lease, await self._reply(lease, surface, left).stream(deltas))
 
-        Yields what it says. Raises StoreUnavailable.
+    async def give_up(self, lease: Lease, opening: _Opening) -> None:
+        """Show an apology instead of further attempts and end the turn as dead."""
+        # A whole text that could not be shown in all its attempts is dropped.
+        left = replace(self._left(lease), outcome="")
+        async with opening as surface:
+            await self._finish(lease, await self._reply(lease, surface, left).stream(_no_answer()))
+
+    async def fail(self, lease: Lease) -> None:
+        """End a turn as failed, with what is shown, if the platform takes no more. LeaseLost.
+
+        The previous answer stays remembered unless a whole new one has replaced it.
         """
-        remembered = await self._history.read(lease.turn.key)
-        prompt = compose(
-            system=self._system_prompt,
-            # Its own is there when the turn is answered anew.
-            exchanges=[
-                replace(one, answer=one.answer[: self._longest])
-                for one in remembered
-                if one.turn_id != lease.turn.id
-            ],
-            turn=lease.turn,
-        )
-        said = self._model.stream(prompt)
-        if lease.turn.left_out:
-            said = _short_of(said, lease.turn.left_out)
-        async with _begun(said) as deltas:
-            yield deltas
-
-    async def answer(self, lease: Lease, surface: Surface, deltas: AsyncGenerator[Delta]) -> None:
-        """Show the model's answer on the surface and end the turn.
-
-        Raises what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost.
-        """
-        reply = self._reply(lease, surface, self._left(lease))
-        await self._finish(lease, await reply.stream(deltas))
-
-    async def end(self, lease: Lease, surface: Surface) -> None:
-        """Show the end that an earlier try had come to, asking nobody; raises as `answer`."""
-        await self._finish(lease, await self._reply(lease, surface, self._left(lease)).end())
-
-    async def give_up(self, lease: Lease, surface: Surface) -> None:
-        """Show an apology instead of an answer and end the turn as dead. Raises as `answer`."""
-        # An end that could not be shown in all its tries is none.
-        reply = self._reply(lease, surface, replace(self._left(lease), outcome=""))
-        await self._finish(lease, await reply.stream(_no_answer()))
-
-    async def leave(self, lease: Lease) -> None:
-        """End a turn as failed whose reply can go no further, with what it has shown. LeaseLost.
-
-        A former answer stays remembered, unless a whole new one is in its place.
-        """
-        shown, former = self._left(lease), self._former(lease)
-        if former and not shown.outcome:
-            shown = replace(shown, text=shown.text or former, said="")
-        await self._leave(lease, replace(shown, outcome="failed"))
+        shown, previous = self._left(lease), self._previous_answer(lease)
+        if previous and not shown.outcome:
+            shown = replace(shown, text=shown.text or previous, said="")
+        await self._finish_unseen(lease, replace(shown, outcome="failed"))
 
     async def abandon(self, lease: Lease) -> None:
-        """End a turn as dead with the end that its messages have yet to show. LeaseLost.
+        """End a turn as dead, with a text that a repair will show. Raises LeaseLost.
 
-        That is the one it had come to, or an apology.
+        That is the whole text if an earlier attempt has saved it, or an apology.
         """
         left = self._left(lease)
-        shown = left if left.outcome else given_up(left, self._former(lease))
-        await self._leave(lease, replace(shown, outcome="dead"))
+        shown = left if left.outcome else given_up(left, self._previous_answer(lease))
+        await self._finish_unseen(lease, replace(shown, outcome="dead"))
 
     async def apologize(self, surface: Surface) -> str:
         """Post an apology alone and return its message id. Raises SurfaceError."""
         return await apologize(surface=surface, budgets=self._budgets, patience=self._patience)
 
-    async def restore(self, ended: Shown, surface: Surface, *, posted: Sequence[str]) -> None:
-        """Write an ended reply once more, over what may have landed late. Raises SurfaceError.
+    async def restore(self, result: Shown, surface: Surface, *, late_writes: Sequence[str]) -> None:
+        """Write an ended reply again and delete late messages that are no pages of it.
 
-        Of what was `posted`, messages that are no pages of it go.
+        Raises SurfaceError.
         """
-        for message_id in posted:
-            if message_id not in ended.pages:
+        for message_id in late_writes:
+            if message_id not in result.pages:
                 with suppress(MessageGone, WriteRefused):
                     await surface.edit(message_id, Page(0, "", final=True))
-        ended = shortened(ended, self._longest)
-        await restore(ended, surface=surface, budgets=self._budgets, patience=self._patience)
+        result = shortened(result, self._longest)
+        await restore(result, surface=surface, budgets=self._budgets, patience=self._patience)
+
+    @asynccontextmanager
+    async def _deltas(self, lease: Lease) -> AsyncIterator[AsyncGenerator[Delta]]:
+        """Ask the model at once, before the first delta is read."""
+        turn = lease.turn
+        prompt = compose(
+            system=self._system_prompt,
+            # A regenerated turn is in the history.
+            exchanges=[
+                replace(one, answer=one.answer[: self._longest])
+                for one in await self._history.read(turn.key)
+                if one.turn_id != turn.id
+            ],
+            turn=turn,
+        )
+        stream = self._model.stream(prompt)
+        if turn.left_out:
+            stream = _add_left_out(stream, turn.left_out)
+        async with prefetch(stream) as deltas:
+            yield deltas
 
     def _reply(self, lease: Lease, surface: Surface, left: Shown) -> Reply:
         return Reply(
             surface=surface,
             budgets=self._budgets,
             left=left,
-            former=self._former(lease),
+            former=self._previous_answer(lease),
             stop=lease.stop,
             save=lease.save,
             patience=self._patience,
@@ -132,12 +134,12 @@ class Conversation:
     def _left(self, lease: Lease) -> Shown:
         return shortened(lease.shown, self._longest)
 
-    def _former(self, lease: Lease) -> str:
-        return lease.taken.former[: self._longest]
+    def _previous_answer(self, lease: Lease) -> str:
+        return lease.taken.previous_answer[: self._longest]
 
-    async def _leave(self, lease: Lease, shown: Shown) -> None:
+    async def _finish_unseen(self, lease: Lease, shown: Shown) -> None:
         if not shown.pages:
-            # What was saved before a first post that failed stands nowhere.
+            # The first post failed after its text was saved: nothing is shown.
             shown = replace(shown, text="", said="")
         await self._finish(lease, shown)
 
@@ -147,44 +149,19 @@ class Conversation:
         await lease.finish(shown, exchange if shown.said.strip() else None)
 
 
-@asynccontextmanager
-async def _begun(stream: AsyncGenerator[Delta]) -> AsyncIterator[AsyncGenerator[Delta]]:
-    first = asyncio.create_task(_next(stream))
-    try:
-        yield _from(first, stream)
-    finally:
-        await cancelled(first)
-        await stream.aclose()
-
-
-async def _from(
-    first: asyncio.Task[Delta | None], stream: AsyncGenerator[Delta]
-) -> AsyncGenerator[Delta]:
-    delta = await first
-    while delta is not None:
-        yield delta
-        delta = await _next(stream)
-
-
-async def _next(stream: AsyncGenerator[Delta]) -> Delta | None:
-    return await anext(stream, None)
-
-
-async def _short_of(stream: AsyncGenerator[Delta], left_out: int) -> AsyncGenerator[Delta]:
-    """Count what had been left out of the question before the model shortened it."""
-    told = False
+async def _add_left_out(stream: AsyncGenerator[Delta], left_out: int) -> AsyncGenerator[Delta]:
+    """Add what the intake has left out of the question to what the model leaves out."""
+    reported = False
     async with aclosing(stream) as deltas:
         async for delta in deltas:
-            if isinstance(delta, Start):
-                told = False
-            elif isinstance(delta, LeftOut):
-                told, delta = True, LeftOut(delta.characters + left_out)
-            elif not told:
-                told = True
+            if isinstance(delta, LeftOut):
+                delta = LeftOut(delta.characters + left_out)
+            elif not isinstance(delta, Start) and not reported:
                 yield LeftOut(left_out)
+            reported = not isinstance(delta, Start)
             yield delta
 
 
 async def _no_answer() -> AsyncGenerator[Delta]:
-    raise GivenUp("every try at this turn failed")
+    raise GivenUp("every attempt at this turn failed")
     yield ""

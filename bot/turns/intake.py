@@ -1,85 +1,83 @@
-"""The one door for every event."""
+"""The entrance for what people do; adapters acknowledge an event after the call has returned."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from bot.domain import Json, Person, Place, ThreadKey, Turn
+from bot.domain import Person, Place, ThreadKey, Turn
 from bot.errors import NothingAsked, Refused, ThreadBusy
-from bot.text.sanitize import whole_characters
 from bot.text.truncate import CUT, left_out, without_middle
 from bot.turns.history import History
 from bot.turns.queue import TurnQueue
 
 MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
-TOLD_SECONDS = 10.0  # for which a person who was refused need not be told again
-_TOLD = 1000  # refusals that are remembered for that
-_ENDING = 0.5  # seconds; people see the end of a reply a little before it is stored
+REPEAT_SECONDS = 10.0  # in which a person is not refused twice with the same words
+_MOST_REFUSALS = 1000  # remembered for that
+_ENDING_SECONDS = 0.5  # a reply's last write is seen a little before its end is stored
 
 
 class Intake:
-    """Admits turns; adapters acknowledge a platform's event only after `admit` returned."""
+    """Admits turns and changes them later. Every method raises StoreUnavailable."""
 
-    def __init__(self, *, queue: TurnQueue, history: History) -> None:
+    def __init__(
+        self, *, queue: TurnQueue, history: History, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._queue = queue
         self._history = history
-        # Who was refused what and in which channel, and when, in monotonic seconds, oldest first.
-        self._told: dict[tuple[str, ...], float] = {}
+        self._clock = clock
+        # When a person was refused in a channel, by the clock, oldest first.
+        self._refused_at: dict[tuple[str, ...], float] = {}
 
     async def admit(self, turn: Turn) -> bool:
-        """Store the turn and return True; False when another with its id is known.
+        """Store the turn and return True; False if another turn has its id.
 
-        Raises Refused (its `apology` is for the person) and StoreUnavailable.
+        Raises Refused, whose `apology` is for the person.
         """
         try:
             if not turn.text.strip():
                 raise NothingAsked
-            return await self._queue.admit(_whole(_bounded(turn)))
+            return await self._queue.admit(_bounded(turn))
         except Refused as refused:
-            refused.repeated = self._has_told(turn, refused)
+            refused.repeated = self._is_repeated(turn, refused)
             raise
 
     async def check_room(self, platform: str, person: Person) -> None:
         """Raise Refused if a turn of this person in a new thread would be refused now.
 
-        For a question that is posted before it is admitted. Raises StoreUnavailable, too.
+        For a question that is posted before it is admitted.
         """
-        await self._queue.check_room(platform, _whole_person(person))
+        await self._queue.check_room(platform, person)
 
     async def stop(self, turn_id: str) -> bool:
-        """Ask for the end of a turn's reply; False when it is not being worked on (any more)."""
-        return await self._queue.stop(whole_characters(turn_id))
+        """Ask for the end of a turn's reply; False if the turn has ended or is not known."""
+        return await self._queue.stop(turn_id)
 
     async def stop_thread(self, thread: ThreadKey) -> bool:
-        """Ask for the end of the reply that a thread's people see grow; False when there is none.
+        """Ask for the end of the reply that grows in a thread; False if there is none.
 
-        Turns that wait there keep waiting.
+        Turns that wait in the thread keep waiting.
         """
-        return await self._queue.stop_thread(_whole_key(thread))
+        return await self._queue.stop_thread(thread)
 
     async def regenerate(
         self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
     ) -> None:
-        """Have a thread's last answer written anew, in its messages, for the person who asked.
+        """Queue a thread's last turn again, to replace its answer in its messages.
 
-        `press_id` names what the person did: told twice, it is done once. The keys of `place` stand
-        in the turn's place from now on. Raises Refused (its `apology` is for the person) and
-        StoreUnavailable.
+        `press_id` names the event: if it is delivered twice, it counts once. The keys of `place`
+        update the turn's place. Raises Refused, whose `apology` is for the person.
         """
         again = partial(
-            self._queue.regenerate,
-            whole_characters(turn_id),
-            person_id=whole_characters(person_id),
-            press_id=whole_characters(press_id),
-            place=place and _whole_place(place),
+            self._queue.regenerate, turn_id, person_id=person_id, press_id=press_id, place=place
         )
         try:
             await again()
         except ThreadBusy:
-            await asyncio.sleep(_ENDING)
+            await asyncio.sleep(_ENDING_SECONDS)
             await again()
 
     async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
@@ -88,37 +86,35 @@ class Intake:
         `asked_at` is when the last of them was asked, in seconds since the epoch; None if that is
         not known.
         """
-        await self._queue.forget(*map(whole_characters, turn_ids), asked_at=asked_at)
+        await self._queue.forget(*turn_ids, asked_at=asked_at)
 
     async def call(self, thread: ThreadKey, person: Person) -> None:
-        """Tell a person's name that came later than the question; raises StoreUnavailable."""
-        await self._history.call(thread, _whole_person(person))
+        """Save a person's name that was not known when the turn was admitted."""
+        await self._history.call(thread, person)
 
     async def reset(self, thread: ThreadKey) -> None:
-        """Drop all that a thread remembers."""
+        """Drop the history of a thread."""
         await self._history.forget(thread)
 
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
-        """Return the thread of a turn; None when the turn is not known (any more)."""
-        return await self._queue.thread_of_turn(whole_characters(turn_id))
+        """Return the thread of a turn; None if the turn is not known."""
+        return await self._queue.thread_of_turn(turn_id)
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
-        """Return the thread in which a surface posted this message; None when it is not ours."""
+        """Return the thread in which a surface posted this message; None if none did."""
         return await self._queue.thread_of(platform, message_id)
 
-    def _has_told(self, turn: Turn, refused: Refused) -> bool:
-        now, key = time.monotonic(), turn.key
-        while self._told and (self._oldest <= now - TOLD_SECONDS or len(self._told) >= _TOLD):
-            del self._told[next(iter(self._told))]
-        who = (type(refused).__name__, key.platform, key.workspace, key.channel, turn.person.id)
-        if who in self._told:
-            return True
-        self._told[who] = now
-        return False
-
-    @property
-    def _oldest(self) -> float:
-        return next(iter(self._told.values()))
+    def _is_repeated(self, turn: Turn, refused: Refused) -> bool:
+        now, key, known = self._clock(), turn.key, self._refused_at
+        while known:
+            oldest, at = next(iter(known.items()))
+            if at > now - REPEAT_SECONDS and len(known) < _MOST_REFUSALS:
+                break
+            del known[oldest]
+        refusal = type(refused).__name__, key.platform, key.workspace, key.channel, turn.person.id
+        is_repeated = refusal in known
+        known.setdefault(refusal, now)
+        return is_repeated
 
 
 def _bounded(turn: Turn) -> Turn:
@@ -127,40 +123,3 @@ def _bounded(turn: Turn) -> Turn:
     if len(text) > MAX_QUESTION:
         text = without_middle(text, MAX_QUESTION - len(CUT))
     return replace(turn, text=text, left_out=left_out(turn.text, text))
-
-
-def _whole(turn: Turn) -> Turn:
-    """Return a turn that can be written in UTF-8: JSON may bring half a character anywhere."""
-    return replace(
-        turn,
-        id=whole_characters(turn.id),
-        key=_whole_key(turn.key),
-        person=_whole_person(turn.person),
-        text=whole_characters(turn.text),
-        place=_whole_place(turn.place),
-    )
-
-
-def _whole_key(key: ThreadKey) -> ThreadKey:
-    parts = (key.platform, key.workspace, key.channel, key.thread)
-    return ThreadKey(*map(whole_characters, parts))
-
-
-def _whole_person(person: Person) -> Person:
-    return replace(person, id=whole_characters(person.id), name=whole_characters(person.name))
-
-
-def _whole_place(place: Place) -> Place:
-    return {whole_characters(name): _whole_json(value) for name, value in place.items()}
-
-
-def _whole_json(value: Json) -> Json:
-    match value:
-        case str():
-            return whole_characters(value)
-        case list():
-            return [_whole_json(each) for each in value]
-        case dict():
-            return {**_whole_place(value)}
-        case _:
-            return value

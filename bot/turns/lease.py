@@ -3,82 +3,85 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from prometheus_client import Counter
 
+from bot.concurrency import Backoff
 from bot.domain import Exchange, Shown, Turn
 from bot.errors import StoreUnavailable
-from bot.turns.queue import Taken, TurnQueue
+from bot.turns.queue import Taken, TurnLeases
 
 _ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
 
-# Seconds before a finish is repeated while the store is away; doubles up to the longest.
-_PAUSE = 0.2
-_LONGEST_PAUSE = 2.0
-
 
 class Lease:
-    """A taken turn as its worker sees it.
+    """A taken turn, for its worker.
 
-    Only a fence that the store refuses ends the work, as LeaseLost: while the store is away the
-    reply goes on, and is saved afterwards.
-    `stop` is set when a person asked for the end; `wrote` tells that a write may have gone out, and
-    `ending` that the end is being stored.
-    `shown` is as last saved, at first by an earlier try.
+    Only a fence that the store refuses ends the work, with LeaseLost. While the store is away, the
+    reply goes on and is saved afterwards.
+    `stop` is set if a person asked for the end. `wrote` tells that a write may have gone out, and
+    `ending` that the end is being stored. `shown` is as last saved, at first by an earlier attempt.
     """
 
-    def __init__(self, *, queue: TurnQueue, taken: Taken, seconds: float) -> None:
-        self._queue = queue
-        self._store = queue.store
+    def __init__(
+        self,
+        *,
+        leases: TurnLeases,
+        taken: Taken,
+        seconds: float,
+        finish_retry: Backoff,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._leases = leases
         self._seconds = seconds
+        self._finish_retry = finish_retry
+        self._sleep = sleep
         self.taken = taken
         self.stop = asyncio.Event()
         self.wrote = False
         self.ending = False
         self.shown = taken.shown
-        if taken.stop:
-            self.stop.set()
+        self._set_stop(taken.stop)
 
     @property
     def turn(self) -> Turn:
-        """The turn that this lease is about."""
+        """The turn that is leased."""
         return self.taken.turn
 
-    async def keep(self) -> None:
-        """Renew until cancelled, three times in each lease. Raises LeaseLost."""
+    async def renew_until_cancelled(self) -> None:
+        """Renew three times per lease. Raises LeaseLost."""
         while True:
-            await asyncio.sleep(self._seconds / 3)
+            await self._sleep(self._seconds / 3)
             try:
-                self._heed(await self._queue.renew(self.taken))
+                self._set_stop(await self._leases.renew(self.taken))
             except StoreUnavailable as error:
-                self._store.note_away(error)
+                self._leases.store.note_away(error)
 
     async def save(self, shown: Shown) -> None:
-        """Remember what is on the screen, and prove that we may still write. Raises LeaseLost."""
+        """Save what is shown and check that this worker may still write. Raises LeaseLost."""
         self.wrote = True
         self.shown = shown
-        if self._store.is_away:
+        if self._leases.store.is_away:
             return
         try:
-            self._heed(await self._queue.save(self.taken, shown))
+            self._set_stop(await self._leases.save(self.taken, shown))
         except StoreUnavailable as error:
-            self._store.note_away(error)
+            self._leases.store.note_away(error)
 
     async def finish(self, shown: Shown, exchange: Exchange | None) -> None:
-        """End the turn, however long the store is away. Raises LeaseLost."""
+        """End the turn; retries for as long as the store is away. Raises LeaseLost."""
         self.ending = True
-        pause = _PAUSE
-        while True:
+        for pause in self._finish_retry.pauses():
             try:
-                await self._queue.finish(self.taken, shown, exchange)
+                await self._leases.finish(self.taken, shown, exchange)
             except StoreUnavailable as error:
-                self._store.note_away(error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                self._leases.store.note_away(error)
+                await self._sleep(pause)
             else:
                 _ENDED.labels(self.turn.key.platform, shown.outcome).inc()
                 return
 
-    def _heed(self, stop: bool) -> None:
+    def _set_stop(self, stop: bool) -> None:
         if stop:
             self.stop.set()

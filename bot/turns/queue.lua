@@ -1,50 +1,63 @@
 -- The durable queue: one verb per call, each atomic.
 --
--- Older and newer versions may be at work beside this one: fields that are not known here stay as they
--- are, and a value that cannot be read counts as missing. No value may end a script halfway, for what
--- it has done by then stays done.
+-- Older and newer versions may run beside this one. So unknown fields stay as they are, and a value that
+-- cannot be read counts as missing. No value may raise an error: what a script has written by then stays.
 --
--- KEYS[1] is the prefix of all keys, with the hash tag that keeps them in one partition.
--- ARGV[1] is the verb, ARGV[2] how long keys are kept (ms), the rest the verb's arguments in the
--- order of its function below.
+-- KEYS[1] is the prefix of all keys, with the hash tag that keeps them in one slot.
+-- ARGV[1] is the verb, ARGV[2] how long keys are kept (ms), the rest the verb's arguments in the order of
+-- its function below.
 --
--- A thread with work stands in exactly one place: in line, in later, in waiting or in held.
---
---   line:<platform>      sorted set of threads that a worker may have, by the place of their first turn
---   ready:<platform>     stream of tokens, at least one for each thread in line; whoever has one may
---                        take the thread that is first in line then
---   held:<platform>      hash: the thread that was taken with a token
---   later:<platform>     sorted set of threads by the time (ms) at which they are in line again
---   waiting:<person>     sorted set of threads, by place, whose person has enough turns running
---   mailbox:<thread>     list of turn ids, the running or next one first
---   turn:<id>            hash: what is known of the turn
---   open, open:<person>  sets of turns that are admitted and have no outcome yet
---   running:<person>     set of turns that workers are busy with
---   history:<thread>     list of exchanges
---   kept:<person>        list of turns that have ended, oldest first, each behind the bytes of all up to it
---   posted:<message>     the thread in which a surface posted a message
---   pressed:<press>      a press of Regenerate that was heeded
---   mend:<platform>      sorted set of turns that have ended, by the time (ms) at which somebody looks
---                        for what an earlier try has left
---   dead                 stream of turns that were given up
+-- A thread with work is in exactly one of: ready_threads, delayed, throttled, claimed.
 
 local prefix = KEYS[1]
 local GROUP = 'workers'
 local LATE_ADMISSION_MS = 600000
 local ENDED = {done = true, stopped = true, failed = true, dead = true, dropped = true}
--- Longer than any platform tells of a press again.
+-- Longer than any platform delivers a press again.
 local PRESS_MS = 3600000
--- As many looks, and nothing helps.
-local LOOKS = 20
+local MOST_REPAIR_ATTEMPTS = 20
 -- About as long as an answer takes.
 local YIELD_US = 30000000
--- Bytes that the record of a turn takes beside its texts, and the way from its message to the thread.
-local RECORD = 2000
--- How many times its places a thread takes when many people ask there.
+-- Bytes of a turn's record beside its texts, and of the keys that lead from its messages to the thread.
+local RECORD_BYTES = 2000
+-- A thread in which many people ask has this many times its places.
 local CROWD = 4
 
-local function key(...)
-  return prefix .. table.concat({...}, ':')
+-- Stored names are those of the first version. Keys without a line here are stored under their own name:
+--   mailbox:<thread>     list of turn ids, the running or next one first
+--   turn:<id>            hash: the record of a turn
+--   open, open:<person>  sets of turns that are admitted and have no outcome yet
+--   running:<person>     set of turns that workers have taken
+--   history:<thread>     list of exchanges
+--   kept:<person>        list of ended turns, oldest first, each behind the bytes of all up to it
+--   posted:<message>     the thread in which a surface posted a message
+--   pressed:<press>      a press of Regenerate that was accepted
+--   dead                 stream of turns that were given up
+local STORED = {
+  -- <platform>: sorted set of threads that may be taken, by the position of their first turn
+  ready_threads = 'line',
+  -- <platform>: stream of tokens, at least one for each ready thread; a token gives the right to take the
+  -- thread that is first at that moment
+  tokens = 'ready',
+  -- <platform>: hash of the threads that were taken, by token
+  claimed = 'held',
+  -- <platform>: sorted set of threads by the time (ms) at which they are ready again
+  delayed = 'later',
+  -- <person>: sorted set of threads, by position, whose person has enough turns running
+  throttled = 'waiting',
+  -- <platform>: sorted set of ended turns by the time (ms) at which their reply is repaired
+  repairs = 'mend',
+}
+
+-- Fields of a turn's record that are stored under another name.
+local ATTEMPTS, POSITION, MORE = 'tries', 'place', 'rest'
+local MAX_PROGRESS, PREVIOUS_ANSWER = 'furthest', 'former'
+local LATE_WRITES, REPAIR_ATTEMPTS = 'late', 'looks'
+-- Older versions note here where pages were ended early, which holds for the text that they saved.
+local UNUSED = 'cuts'
+
+local function key(kind, ...)
+  return prefix .. table.concat({STORED[kind] or kind, ...}, ':')
 end
 
 local function keep(...)
@@ -64,26 +77,25 @@ local function platform_of(thread)
   return string.match(thread, '^[^:]*')
 end
 
--- Whoever has waited longest comes first. Each turn that its person has open besides counts as half
--- a minute, so that nobody waits for all that somebody else asks at once.
-local function place_for(person)
+-- Turns are taken in the order of their admission. Each further open turn of the same person counts as half a
+-- minute, so that others do not wait for all that one person asks at once.
+local function next_position(person)
   return now_us() + redis.call('SCARD', key('open', person)) * YIELD_US
 end
 
--- The place stays a turn's own: what was given back, or stood behind others in its thread, is
--- before those who came since.
-local function place_of(thread)
+-- A turn keeps its position when it is released, or while others of its thread run.
+local function position_of(thread)
   local first = redis.call('LINDEX', key('mailbox', thread), 0)
-  local place = first and tonumber(redis.call('HGET', key('turn', first), 'place'))
-  return place == place and place or now_us()
+  local position = first and tonumber(redis.call('HGET', key('turn', first), POSITION))
+  return position == position and position or now_us()
 end
 
 local function make_ready(thread)
   local platform = platform_of(thread)
-  local line, stream = key('line', platform), key('ready', platform)
-  redis.call('ZADD', line, place_of(thread), thread)
-  redis.call('XADD', stream, '*', 'platform', platform)
-  keep(line, stream)
+  local ready, tokens = key('ready_threads', platform), key('tokens', platform)
+  redis.call('ZADD', ready, position_of(thread), thread)
+  redis.call('XADD', tokens, '*', 'platform', platform)
+  keep(ready, tokens)
 end
 
 -- The JSON object or array; {} if it is none.
@@ -101,7 +113,7 @@ local function messages(json)
   return found
 end
 
--- HINCRBY fails if the field is no number.
+-- HINCRBY raises an error if the field is no number.
 local function count(name, field, by)
   local value = tonumber(redis.call('HGET', name, field)) or 0
   if not (value >= 0 and value < 2 ^ 52) then value = 0 end
@@ -110,16 +122,16 @@ local function count(name, field, by)
   return value
 end
 
--- The person may now run one turn more.
-local function wake_waiting(person)
-  local thread = redis.call('ZPOPMIN', key('waiting', person))[1]
+-- The person may run one more turn.
+local function wake_throttled(person)
+  local thread = redis.call('ZPOPMIN', key('throttled', person))[1]
   if thread then make_ready(thread) end
 end
 
 local function spend(platform, entry)
-  redis.pcall('XACK', key('ready', platform), GROUP, entry)
-  redis.pcall('XDEL', key('ready', platform), entry)
-  redis.call('HDEL', key('held', platform), entry)
+  redis.pcall('XACK', key('tokens', platform), GROUP, entry)
+  redis.pcall('XDEL', key('tokens', platform), entry)
+  redis.call('HDEL', key('claimed', platform), entry)
 end
 
 local function release(id, turn)
@@ -140,23 +152,26 @@ local function record(id)
   }
 end
 
+local function is_open(turn)
+  return turn.state == 'queued' or turn.state == 'running'
+end
+
 local function holds(turn, fence)
   return turn.state == 'running' and turn.fence == fence and turn.thread
 end
 
--- The id of the turn that an exchange (JSON) is of; '' if it cannot be read. Lines are long: most tell
--- it at their beginning.
+-- The id of an exchange's turn; '' if it cannot be read. Lines are long, and most begin with the id.
 local function turn_of(line)
   local id = string.match(line, '^{"turn_id": "([^"\\]*)"') or decoded(line).turn_id
   return type(id) == 'string' and id or ''
 end
 
--- The id of the thread's last remembered turn; '' when there is none.
+-- The id of the thread's last remembered turn; '' if there is none.
 local function last_remembered(thread)
   return turn_of(redis.call('LINDEX', key('history', thread), -1) or '')
 end
 
--- The oldest exchanges go; the newest stays, however long it is.
+-- Drops the oldest exchanges. The newest stays, however long it is.
 local function shorten(history, limit, most_bytes)
   local lines, kept, size = redis.call('LRANGE', history, -limit, -1), 0, 0
   for at = #lines, 1, -1 do
@@ -167,7 +182,7 @@ local function shorten(history, limit, most_bytes)
   redis.call('LTRIM', history, -kept, -1)
 end
 
--- A turn that is answered anew is still the last one: nothing else was at work in its thread.
+-- A regenerated turn is still the last one, for nothing else ran in its thread.
 local function remember(thread, id, exchange, limit, most_bytes)
   local history = key('history', thread)
   if last_remembered(thread) == id then
@@ -187,13 +202,11 @@ local function forget_exchanges(thread, ids)
   end
 end
 
-local function waits_or_runs(id, turn)
-  return (turn.state == 'queued' or turn.state == 'running') and turn.thread
-    and redis.call('LPOS', key('mailbox', turn.thread), id)
+local function is_queued(id, turn)
+  return is_open(turn) and turn.thread and redis.call('LPOS', key('mailbox', turn.thread), id)
 end
 
--- How many turns of a person run. Nobody tells the end of one whose record is gone, or was changed by
--- another hand.
+-- Removes the turns of which nobody would report the end, because their record is lost or was changed.
 local function count_running(person)
   local running = key('running', person)
   for _, id in ipairs(redis.call('SMEMBERS', running)) do
@@ -203,43 +216,36 @@ local function count_running(person)
   return redis.call('SCARD', running)
 end
 
--- Keys may be lost, moved away or changed by another hand. An id of no turn that waits or runs is
--- dropped. A thread that stands nowhere, or waits for a person of whom nothing runs, would wait for
--- ever: it stands in line again.
-local function look_after(id)
+-- Repairs what lost or changed keys leave behind. The id of a turn that is not queued is dropped. A thread
+-- that is nowhere, or throttled while nothing of its person runs, would wait forever: it is made ready.
+local function check_open(id)
   local turn = record(id)
-  if not waits_or_runs(id, turn) then return close(id, turn.person) end
+  if not is_queued(id, turn) then return close(id, turn.person) end
   local thread, platform = turn.thread, platform_of(turn.thread)
   local first = record(redis.call('LINDEX', key('mailbox', thread), 0))
-  if redis.call('ZSCORE', key('waiting', first.person), thread) then
-    if count_running(first.person) == 0 then wake_waiting(first.person) end
+  if redis.call('ZSCORE', key('throttled', first.person), thread) then
+    if count_running(first.person) == 0 then wake_throttled(first.person) end
     return
   end
-  local stands = redis.call('ZSCORE', key('line', platform), thread)
-    or redis.call('ZSCORE', key('later', platform), thread)
-    or redis.call('HGET', key('held', platform), first.entry) == thread
-  if not stands then make_ready(thread) end
+  local found = redis.call('ZSCORE', key('ready_threads', platform), thread)
+    or redis.call('ZSCORE', key('delayed', platform), thread)
+    or redis.call('HGET', key('claimed', platform), first.entry) == thread
+  if not found then make_ready(thread) end
 end
 
-local function look_after_some()
-  for _, id in ipairs(redis.call('ZRANDMEMBER', key('open'), 20)) do look_after(id) end
+local function check_some_open()
+  for _, id in ipairs(redis.call('ZRANDMEMBER', key('open'), 20)) do check_open(id) end
 end
 
-local function drop_ended(person)
-  for _, id in ipairs(redis.call('SMEMBERS', key('open', person))) do
-    if not waits_or_runs(id, record(id)) then redis.call('SREM', key('open', person), id) end
-  end
-end
-
--- A record is JSON that ends with the question. So it can be taken out and put back without reading
--- the rest: cjson rounds large numbers. `head` is what stands before it.
+-- A body is JSON that ends with the question. So the question can be removed and put back without decoding
+-- the rest: cjson rounds large numbers. `head` is what precedes it.
 local function with_question(head, text)
   return head .. ', "text": ' .. text .. '}'
 end
 
 local NO_QUESTION = with_question('', '""')
 
--- Replace the question in a turn's record. One that an older version wrote stays as it is.
+-- Bodies of older versions, without a `head_size`, stay as they are.
 local function put_question(id, text)
   local body, size = unpack(redis.call('HMGET', key('turn', id), 'body', 'head_size'))
   if not (body and tonumber(size)) then return end
@@ -255,20 +261,20 @@ local function lacks_question(id)
   return string.sub(body, -#NO_QUESTION) == NO_QUESTION
 end
 
--- The thread's last exchange is this turn's.
+-- The thread's last exchange must be this turn's.
 local function recall_question(id, thread)
   local question = decoded(redis.call('LINDEX', key('history', thread), -1)).question
   if type(question) == 'string' then put_question(id, cjson.encode(question)) end
 end
 
--- For a while the turn is still known, so that it is not admitted again. One that is to be mended
--- needs its record, and one that is answered anew is counted again at its end.
+-- The id stays known for a while, so that the turn is not admitted again. The record of a turn that has to be
+-- repaired is still needed, and a regenerated one is counted again at its end.
 local function discard(id)
   local name, turn = key('turn', id), record(id)
   if not turn.thread then return end
   forget_exchanges(turn.thread, {[id] = true})
-  local mended = redis.call('ZSCORE', key('mend', platform_of(turn.thread)), id)
-  if mended or turn.state == 'queued' or turn.state == 'running' then return end
+  local has_repair = redis.call('ZSCORE', key('repairs', platform_of(turn.thread)), id)
+  if has_repair or is_open(turn) then return end
   for _, message in ipairs(messages(redis.call('HGET', name, 'pages'))) do
     redis.call('DEL', key('posted', platform_of(turn.thread), message))
   end
@@ -277,8 +283,7 @@ local function discard(id)
   redis.call('PEXPIRE', name, LATE_ADMISSION_MS)
 end
 
--- Count what is kept of a turn that has ended, and discard the oldest turns of its person beyond
--- `most_bytes`.
+-- Adds an ended turn to what is kept of its person, and discards the oldest beyond `most_bytes`.
 local function count_kept(id, person, size, most_bytes)
   local list = key('kept', person)
   local last = redis.call('LINDEX', list, -1) or '0'
@@ -291,13 +296,12 @@ local function count_kept(id, person, size, most_bytes)
     local upto, oldest = string.match(redis.call('LINDEX', list, 0), '^(%d+) (.*)$')
     if upto and total - upto < tonumber(most_bytes) then return end
     redis.call('LPOP', list)
-    -- One that was answered anew since is counted there.
+    -- A turn that was regenerated has a later entry.
     if upto and redis.call('HGET', key('turn', oldest), 'kept') == upto then discard(oldest) end
   end
 end
 
--- One person fills the thread's places at most: a question beyond them is taken from somebody who has
--- none there.
+-- One person can fill a thread's places; then further places are for those who have none there.
 local function is_thread_full(thread, person, limit)
   local ids = redis.call('LRANGE', key('mailbox', thread), 0, -1)
   if #ids < tonumber(limit) then return false end
@@ -308,37 +312,41 @@ local function is_thread_full(thread, person, limit)
   return false
 end
 
--- '' when there is room for one more.
+-- '' if there is room for one more turn.
 local function refusal(person, person_limit, total_limit)
-  if redis.call('SCARD', key('open', person)) >= tonumber(person_limit) then drop_ended(person) end
-  if redis.call('ZCARD', key('open')) >= tonumber(total_limit) then look_after_some() end
+  local open = redis.call('SMEMBERS', key('open', person))
+  if #open >= tonumber(person_limit) then
+    for _, id in ipairs(open) do
+      if not is_queued(id, record(id)) then redis.call('SREM', key('open', person), id) end
+    end
+  end
+  if redis.call('ZCARD', key('open')) >= tonumber(total_limit) then check_some_open() end
   if redis.call('SCARD', key('open', person)) >= tonumber(person_limit) then return 'person' end
-  if redis.call('ZCARD', key('open')) >= tonumber(total_limit) then return 'full' end
-  return ''
+  return redis.call('ZCARD', key('open')) >= tonumber(total_limit) and 'full' or ''
 end
 
 local function enqueue(id, thread, person)
   local mailbox = key('mailbox', thread)
-  redis.call('HSET', key('turn', id), 'place', place_for(person))
+  redis.call('HSET', key('turn', id), POSITION, next_position(person))
   redis.call('ZADD', key('open'), now_ms(), id)
   redis.call('SADD', key('open', person), id)
   if redis.call('RPUSH', mailbox, id) == 1 then make_ready(thread) end
   keep(key('turn', id), mailbox, key('open'), key('open', person))
 end
 
-local function mend_later(id, thread, delay)
-  local mend = key('mend', platform_of(thread))
-  redis.call('HDEL', key('turn', id), 'looks')
-  redis.call('ZADD', mend, now_ms() + delay, id)
-  keep(mend)
+local function schedule_repair(id, thread, delay)
+  local repairs = key('repairs', platform_of(thread))
+  redis.call('HDEL', key('turn', id), REPAIR_ATTEMPTS)
+  redis.call('ZADD', repairs, now_ms() + delay, id)
+  keep(repairs)
 end
 
--- What stands on these messages (JSON) may not be what the turn has ended with.
-local function note_late(id, pages)
+-- These messages (JSON) may show something else than the turn ended with.
+local function note_late_writes(id, pages)
   local name = key('turn', id)
-  local late = messages(redis.call('HGET', name, 'late'))
+  local late = messages(redis.call('HGET', name, LATE_WRITES))
   for _, message in ipairs(messages(pages)) do table.insert(late, message) end
-  if #late > 0 then redis.call('HSET', name, 'late', cjson.encode(late)) end
+  if #late > 0 then redis.call('HSET', name, LATE_WRITES, cjson.encode(late)) end
 end
 
 local verbs = {}
@@ -346,7 +354,7 @@ local verbs = {}
 function verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit)
   local known = redis.call('HMGET', key('turn', id), 'state', 'body')
   if known[1] then
-    -- The same turn may be the same call, sent again because its answer was lost.
+    -- It may be the same call, sent again because its answer was lost.
     local same = known[2] and string.sub(known[2], 1, #head) == head
     return known[1] ~= 'dropped' and same and 'admitted' or 'duplicate'
   end
@@ -354,48 +362,45 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
   local full = refusal(person, person_limit, total_limit)
   if full ~= '' then return full end
 
-  redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, 'tries', 0,
+  redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, ATTEMPTS, 0,
     'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
   enqueue(id, thread, person)
   return 'admitted'
 end
 
--- Whether a turn of this person would be taken now, in a thread of its own.
-function verbs.room(person, person_limit, total_limit)
-  return refusal(person, person_limit, total_limit)
-end
+verbs.check_room = refusal
 
--- What the turn has shown stays on the screen, and its exchange in the history, until there is a
--- new one. One that left no exchange is the last as long as none has followed it (`after`). `place`
--- is what the press adds to the turn's place, '' when that is nothing.
+-- What the turn has shown, and its exchange in the history, stay until there is a new answer. A turn without
+-- an exchange is the last one as long as none has followed it (`after`). `place` is added to the turn's place;
+-- it may be ''.
 function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
   if redis.call('EXISTS', pressed) == 1 then return 'again' end
-  local kept = redis.call('HMGET', name, 'forget', 'body', 'after', 'shown')
-  if kept[1] or not kept[2] or not turn.thread or turn.state == 'dropped' then return 'gone' end
-  local person = decoded(kept[2]).person
+  local known = redis.call('HMGET', name, 'forget', 'body', 'after', 'shown')
+  if known[1] or not known[2] or not turn.thread or turn.state == 'dropped' then return 'gone' end
+  local person = decoded(known[2]).person
   if type(person) ~= 'table' then return 'gone' end
   if person.id ~= asker then return 'asker' end
   if redis.call('LINDEX', key('mailbox', turn.thread), 0) == id then return 'thread' end
   local last = last_remembered(turn.thread)
-  if last ~= id and last ~= kept[3] then return last == '' and 'gone' or 'older' end
+  if last ~= id and last ~= known[3] then return last == '' and 'gone' or 'older' end
   if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'thread' end
   local full = refusal(turn.person, person_limit, total_limit)
   if full ~= '' then return full end
 
   redis.call('SET', pressed, id, 'PX', PRESS_MS)
   if last == id then
-    redis.call('HSETNX', name, 'former', kept[4] or '')
+    redis.call('HSETNX', name, PREVIOUS_ANSWER, known[4] or '')
     recall_question(id, turn.thread)
   end
-  redis.call('HSET', name, 'state', 'queued', 'tries', 0, 'shown', '')
+  redis.call('HSET', name, 'state', 'queued', ATTEMPTS, 0, 'shown', '')
   if place ~= '' then redis.call('HSET', name, 'pressed_at', place) end
-  redis.call('HDEL', name, 'stop', 'furthest', 'rest')
+  redis.call('HDEL', name, 'stop', MAX_PROGRESS, MORE)
   enqueue(id, turn.thread, turn.person)
   return 'again'
 end
 
--- The thread's first turn and its record; nothing where none is left.
+-- The thread's first turn and its record; nothing if none is left.
 local function first_turn(thread)
   while true do
     local id = redis.call('LINDEX', key('mailbox', thread), 0)
@@ -406,66 +411,65 @@ local function first_turn(thread)
       turn.thread = thread
       return id, turn
     end
-    -- Its record has expired, or was changed by another hand.
+    -- Its record has expired or was changed.
     redis.call('LPOP', key('mailbox', thread))
     close(id, turn.person)
     redis.call('SREM', key('running', turn.person), id)
   end
 end
 
-local function may_run(id, person, cap)
+local function may_run(id, person, limit)
   local running = key('running', person)
   if redis.call('SISMEMBER', running, id) == 1 then return true end
-  if redis.call('SCARD', running) < tonumber(cap) then return true end
-  return count_running(person) < tonumber(cap)
+  if redis.call('SCARD', running) < tonumber(limit) then return true end
+  return count_running(person) < tonumber(limit)
 end
 
--- Answers {id, fence, tries, body, pressed_at, stop, former, pages, shown, cuts, rest, thread}, or false
--- when there is nothing for us. A token that was claimed from another worker brings the thread that was taken
--- with it.
-function verbs.take(platform, entry, worker, person_cap)
-  local stream, held = key('ready', platform), key('held', platform)
-  if #redis.pcall('XPENDING', stream, GROUP, entry, entry, 1, worker) == 0 then return false end
+-- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, pages, shown, more, thread}, or
+-- false if the token leads to no turn. A token that was reclaimed leads to the thread that was taken with it.
+function verbs.take(platform, entry, worker, person_limit)
+  local tokens, claimed = key('tokens', platform), key('claimed', platform)
+  if #redis.pcall('XPENDING', tokens, GROUP, entry, entry, 1, worker) == 0 then return false end
 
-  local thread, id, turn = redis.call('HGET', held, entry), nil, nil
+  local thread, id, turn = redis.call('HGET', claimed, entry), nil, nil
   while not id do
-    thread = thread or redis.call('ZPOPMIN', key('line', platform))[1]
+    thread = thread or redis.call('ZPOPMIN', key('ready_threads', platform))[1]
     if not thread then
       spend(platform, entry)
       return false
     end
     id, turn = first_turn(thread)
-    if id and not may_run(id, turn.person, person_cap) then
-      redis.call('ZADD', key('waiting', turn.person), place_of(thread), thread)
-      keep(key('waiting', turn.person))
+    if id and not may_run(id, turn.person, person_limit) then
+      redis.call('ZADD', key('throttled', turn.person), position_of(thread), thread)
+      keep(key('throttled', turn.person))
       id = nil
     end
     if not id then thread = nil end
   end
-  redis.call('HSET', held, entry, thread)
+  redis.call('HSET', claimed, entry, thread)
   redis.call('SADD', key('running', turn.person), id)
-  keep(held, key('running', turn.person))
-  -- Who has it is for whoever looks at Redis.
+  keep(claimed, key('running', turn.person))
+  -- `worker` is only for operators.
   redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
-  local fence, tries = count(key('turn', id), 'fence', 1), count(key('turn', id), 'tries', 1)
-  -- An older version queues a turn anew without its question.
+  local fence, attempts = count(key('turn', id), 'fence', 1), count(key('turn', id), ATTEMPTS, 1)
+  -- An older version regenerates a turn without its question.
   if lacks_question(id) and last_remembered(thread) == id then recall_question(id, thread) end
   local known = redis.call('HMGET', key('turn', id),
-    'body', 'pressed_at', 'stop', 'former', 'pages', 'shown', 'cuts', 'rest')
-  return {id, fence, tries, known[1], known[2] or '{}', known[3] or '', known[4] or '',
-    known[5] or '[]', known[6] or '', known[7] or '[]', known[8] or '{}', thread}
+    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'pages', 'shown', MORE)
+  return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '',
+    known[5] or '[]', known[6] or '', known[7] or '{}', thread}
 end
 
--- A token that another worker has claimed, but not taken yet, is lost too: claiming it back would
--- leave both of them at work.
+-- If another worker has reclaimed the token, the lease is lost, even if that worker has not taken the turn
+-- yet: if this one claimed it back, both would work on the turn.
 function verbs.renew(id, fence, worker)
   local turn = record(id)
   if not holds(turn, fence) then return 'lost' end
-  local stream = key('ready', platform_of(turn.thread))
-  if #redis.pcall('XPENDING', stream, GROUP, turn.entry, turn.entry, 1, worker) == 0 then
+  local tokens = key('tokens', platform_of(turn.thread))
+  if #redis.pcall('XPENDING', tokens, GROUP, turn.entry, turn.entry, 1, worker) == 0 then
     return 'lost'
   end
-  redis.call('XCLAIM', stream, GROUP, worker, 0, turn.entry, 'JUSTID')
+  redis.call('XCLAIM', tokens, GROUP, worker, 0, turn.entry, 'JUSTID')
   return redis.call('HGET', key('turn', id), 'stop') or ''
 end
 
@@ -475,26 +479,25 @@ local function note_posted(thread, pages)
   end
 end
 
--- A try that shows more than all before it (`furthest`, in bytes) is the first again: what kills its
--- worker each time does so at the same point. Text of which no page was posted was shown to nobody.
--- `rest` is what else is known of the text: the outcome of one that is whole, for whoever takes the
--- turn after us, has only to show it.
-function verbs.save(id, fence, pages, shown, cuts, rest)
+-- An attempt that shows more than all before it counts as the first again: a turn that kills its workers does
+-- so each time at the same point. Text without a page was shown to nobody.
+function verbs.save(id, fence, pages, shown, more)
   local turn = record(id)
   if not holds(turn, fence) then return 'lost' end
-  local furthest = tonumber(redis.call('HGET', key('turn', id), 'furthest')) or 0
-  if pages ~= '[]' and #shown > furthest then
-    redis.call('HSET', key('turn', id), 'tries', 1, 'furthest', #shown)
+  local progress = tonumber(redis.call('HGET', key('turn', id), MAX_PROGRESS)) or 0
+  if pages ~= '[]' and #shown > progress then
+    redis.call('HSET', key('turn', id), ATTEMPTS, 1, MAX_PROGRESS, #shown)
   end
-  redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown, 'cuts', cuts, 'rest', rest)
+  redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown, MORE, more)
+  redis.call('HDEL', key('turn', id), UNUSED)
   note_posted(turn.thread, pages)
   return redis.call('HGET', key('turn', id), 'stop') or ''
 end
 
--- Repeating it, because its answer was lost, changes nothing. `landed` is the time (ms) after which a
--- write of an earlier try has arrived, or never will.
-function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange,
-    landed, history_limit, history_bytes, person_bytes)
+-- A repeated call, whose first answer was lost, changes nothing. `late_write_ms` is the time after which a
+-- write of an earlier attempt has arrived, or never will.
+function verbs.finish(id, fence, outcome, pages, shown, exchange,
+    late_write_ms, history_limit, history_bytes, person_bytes)
   local turn = record(id)
   if turn.fence == fence and turn.state == outcome then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
@@ -505,158 +508,156 @@ function verbs.finish(id, fence, outcome, pages, shown, cuts, exchange,
     redis.call('HSET', name, 'after', last)
   elseif not forgotten then
     remember(turn.thread, id, exchange, history_limit, history_bytes)
-    redis.call('HDEL', name, 'former', 'after')
+    redis.call('HDEL', name, PREVIOUS_ANSWER, 'after')
   end
   if outcome == 'dead' then
     redis.call('XADD', key('dead'), 'MAXLEN', '~', 1000, '*', 'turn', id)
     keep(key('dead'))
-    -- Of a turn that could not be read nobody knows the end: it may have no word of its own yet.
-    if shown ~= '' then note_late(id, pages) end
+    -- Without text, the turn may not have its apology yet.
+    if shown ~= '' then note_late_writes(id, pages) end
   end
-  redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown, 'cuts', cuts)
-  redis.call('HDEL', name, 'entry', 'worker', 'place', 'tries', 'furthest', 'rest', 'stop')
-  -- The history has the question. Without an exchange the record keeps it, to be answered anew.
+  redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown)
+  redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop', UNUSED)
+  -- The history has the question. Without an exchange the record keeps it, so that it can be regenerated.
   if exchange ~= '' or last == id or forgotten then drop_question(id) end
   keep(name)
-  -- What was posted while the store was away was not saved before.
+  -- Messages that were posted while the store was away are new here.
   note_posted(turn.thread, pages)
-  if tonumber(fence) > 1 or outcome == 'dead' then mend_later(id, turn.thread, landed) end
+  if tonumber(fence) > 1 or outcome == 'dead' then schedule_repair(id, turn.thread, late_write_ms) end
   redis.call('LREM', key('mailbox', turn.thread), 1, id)
   close(id, turn.person)
   release(id, turn)
   if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then make_ready(turn.thread) end
-  wake_waiting(turn.person)
-  -- A former answer that stays is counted already.
+  wake_throttled(turn.person)
+  -- A previous answer that stays is counted already.
   if exchange ~= '' or last ~= id then
     local text = exchange ~= '' and #exchange or redis.call('HSTRLEN', name, 'body')
-    count_kept(id, turn.person, RECORD + #shown + text, person_bytes)
+    count_kept(id, turn.person, RECORD_BYTES + #shown + text, person_bytes)
   end
   return 'ok'
 end
 
--- Ends as dead the turn that was taken with a token and cannot be read. Its id may be one that no client
--- can write, so it is not asked for.
+-- Ends a turn whose record cannot be read as dead. It is found by its token, for no client may be able to
+-- write its id.
 function verbs.give_up(platform, entry, fence, ...)
-  local thread = redis.call('HGET', key('held', platform), entry)
+  local thread = redis.call('HGET', key('claimed', platform), entry)
   local id = thread and redis.call('LINDEX', key('mailbox', thread), 0)
   if not id then return 'lost' end
-  local known = redis.call('HMGET', key('turn', id), 'pages', 'shown', 'cuts')
-  return verbs.finish(id, fence, 'dead', known[1] or '[]', known[2] or '', known[3] or '[]', '', ...)
+  local known = redis.call('HMGET', key('turn', id), 'pages', 'shown')
+  return verbs.finish(id, fence, 'dead', known[1] or '[]', known[2] or '', '', ...)
 end
 
--- `counts` is '1' when this try was spent, '' when the turn is only handed over.
-function verbs.back(id, fence, delay, counts)
+-- `counts` is '1' if the attempt counts, '' if the turn is only handed over.
+function verbs.release(id, fence, delay, counts)
   local turn = record(id)
   if turn.fence == fence and turn.state == 'queued' then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
   redis.call('HSET', key('turn', id), 'state', 'queued')
-  if counts == '' then count(key('turn', id), 'tries', -1) end
+  if counts == '' then count(key('turn', id), ATTEMPTS, -1) end
   release(id, turn)
   if tonumber(delay) > 0 then
-    local later = key('later', platform_of(turn.thread))
-    redis.call('ZADD', later, now_ms() + delay, turn.thread)
-    keep(later)
+    local delayed = key('delayed', platform_of(turn.thread))
+    redis.call('ZADD', delayed, now_ms() + delay, turn.thread)
+    keep(delayed)
   else
     make_ready(turn.thread)
   end
-  wake_waiting(turn.person)
+  wake_throttled(turn.person)
   return 'ok'
 end
 
--- A try that has lost the turn tells what it may have written since; `pages` are all of its messages.
-function verbs.late(id, pages)
+function verbs.report_late_writes(id, pages)
   local thread = record(id).thread
   if not thread then return 0 end
-  note_late(id, pages)
-  mend_later(id, thread, 0)
+  note_late_writes(id, pages)
+  schedule_repair(id, thread, 0)
   return 1
 end
 
--- Answers {id, claim, body, pressed_at, late, thread} of a turn that is due, or false when none is. Somebody
--- else has it `patience` ms later, unless it was mended. The end of one that is under way asks anew.
-function verbs.mend(platform, patience)
-  local mend = key('mend', platform)
+-- Returns {id, claim, body, pressed_at, late writes, thread} of a due repair, or false if there is none. The
+-- claim expires after `duration` ms. A turn that runs again schedules its repair when it ends.
+function verbs.claim_repair(platform, duration)
+  local repairs = key('repairs', platform)
   while true do
-    local id = redis.call('ZRANGEBYSCORE', mend, '-inf', now_ms(), 'LIMIT', 0, 1)[1]
+    local id = redis.call('ZRANGEBYSCORE', repairs, '-inf', now_ms(), 'LIMIT', 0, 1)[1]
     if not id then return false end
     local name = key('turn', id)
-    local known = redis.call('HMGET', name, 'state', 'body', 'pressed_at', 'late', 'thread')
+    local known = redis.call('HMGET', name, 'state', 'body', 'pressed_at', LATE_WRITES, 'thread')
     local ended = known[1] and known[1] ~= 'queued' and known[1] ~= 'running'
-    if ended and count(name, 'looks', 1) <= LOOKS then
-      local claim = now_ms() + patience
-      redis.call('ZADD', mend, claim, id)
+    if ended and count(name, REPAIR_ATTEMPTS, 1) <= MOST_REPAIR_ATTEMPTS then
+      local claim = now_ms() + duration
+      redis.call('ZADD', repairs, claim, id)
       return {id, claim, known[2], known[3] or '{}', known[4] or '[]', known[5] or ''}
     end
-    redis.call('ZREM', mend, id)
+    redis.call('ZREM', repairs, id)
   end
 end
 
--- Unless it was asked for anew meanwhile.
-function verbs.mended(platform, id, claim)
-  local mend = key('mend', platform)
-  if redis.call('ZSCORE', mend, id) ~= claim then return 0 end
-  redis.call('HDEL', key('turn', id), 'late', 'looks')
-  return redis.call('ZREM', mend, id)
+-- Changes nothing if the repair was scheduled again, or claimed by another worker, meanwhile.
+function verbs.complete_repair(platform, id, claim)
+  local repairs = key('repairs', platform)
+  if redis.call('ZSCORE', repairs, id) ~= claim then return 0 end
+  redis.call('HDEL', key('turn', id), LATE_WRITES, REPAIR_ATTEMPTS)
+  return redis.call('ZREM', repairs, id)
 end
 
--- A stream that is lost takes its tokens along. The threads in line get others, and those that were
--- taken stand in line again: their workers learn by it that they have lost them.
+-- If a stream is lost, its tokens are, too. Ready threads get new ones. Threads that were taken become ready
+-- again, and their workers learn from it that they have lost the lease.
 local function replace_lost_tokens(platform)
-  local line, stream, held = key('line', platform), key('ready', platform), key('held', platform)
-  local taken = redis.call('HGETALL', held)
+  local tokens, claimed = key('tokens', platform), key('claimed', platform)
+  local taken = redis.call('HGETALL', claimed)
   for i = 1, #taken, 2 do
-    if #redis.pcall('XRANGE', stream, taken[i], taken[i]) == 0 then
-      redis.call('HDEL', held, taken[i])
+    if #redis.pcall('XRANGE', tokens, taken[i], taken[i]) == 0 then
+      redis.call('HDEL', claimed, taken[i])
       make_ready(taken[i + 1])
     end
   end
-  local waiting = redis.call('ZCARD', line)
-  local tokens = redis.call('XLEN', stream) - redis.call('HLEN', held)
-  for _ = 1, math.min(waiting - tokens, waiting) do
-    redis.call('XADD', stream, '*', 'platform', platform)
-    keep(stream)
+  local ready = redis.call('ZCARD', key('ready_threads', platform))
+  local free = redis.call('XLEN', tokens) - redis.call('HLEN', claimed)
+  for _ = 1, math.min(ready - free, ready) do
+    redis.call('XADD', tokens, '*', 'platform', platform)
+    keep(tokens)
   end
 end
 
--- Makes sure that the platform's stream can be read. One that nobody wrote to would not expire.
+-- Creates the platform's stream. Without `keep`, a stream that is never written would not expire.
 function verbs.open(platform)
-  local stream = key('ready', platform)
-  local made = redis.pcall('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
-  -- Whoever reads would ask without end in a store that is full.
+  local tokens = key('tokens', platform)
+  local made = redis.pcall('XGROUP', 'CREATE', tokens, GROUP, '0', 'MKSTREAM')
+  -- In a store that is full, a worker would otherwise repeat its read without a pause.
   if made.err and not string.find(made.err, '^BUSYGROUP') then error(made) end
-  keep(stream)
+  keep(tokens)
   return 1
 end
 
-function verbs.due(platform)
-  look_after_some()
+function verbs.wake_delayed(platform)
+  check_some_open()
   replace_lost_tokens(platform)
-  local later = key('later', platform)
-  local threads = redis.call('ZRANGEBYSCORE', later, '-inf', now_ms(), 'LIMIT', 0, 100)
+  local delayed = key('delayed', platform)
+  local threads = redis.call('ZRANGEBYSCORE', delayed, '-inf', now_ms(), 'LIMIT', 0, 100)
   for _, thread in ipairs(threads) do
-    redis.call('ZREM', later, thread)
+    redis.call('ZREM', delayed, thread)
     make_ready(thread)
   end
   return #threads
 end
 
 function verbs.stop(id)
-  local state = record(id).state
-  if state ~= 'queued' and state ~= 'running' then return 0 end
+  if not is_open(record(id)) then return 0 end
   redis.call('HSET', key('turn', id), 'stop', '1')
   redis.call('PUBLISH', key('stops'), id)
   return 1
 end
 
--- The first turn of the mailbox, unless nobody has taken it yet: then people see nothing of it.
+-- Stops the first turn of the mailbox if it was taken before: people see nothing of any other.
 function verbs.stop_thread(thread)
   local id = redis.call('LINDEX', key('mailbox', thread), 0)
   if not id or record(id).fence == '0' then return 0 end
   return verbs.stop(id)
 end
 
--- The thread's next turn does not wait for what the dropped one has waited for; the place that it
--- may have been woken for is another one's.
+-- The thread's next turn does not wait for what the dropped one waited for. If that one was made ready because
+-- its person may run one more turn, another thread of the person is.
 local function drop(id, turn)
   local mailbox, platform = key('mailbox', turn.thread), platform_of(turn.thread)
   local first = redis.call('LINDEX', mailbox, 0) == id
@@ -665,16 +666,16 @@ local function drop(id, turn)
   redis.call('LREM', mailbox, 1, id)
   close(id, turn.person)
   if not first then return end
-  for _, name in ipairs({key('line', platform), key('later', platform), key('waiting', turn.person)}) do
-    redis.call('ZREM', name, turn.thread)
-  end
+  redis.call('ZREM', key('ready_threads', platform), turn.thread)
+  redis.call('ZREM', key('delayed', platform), turn.thread)
+  redis.call('ZREM', key('throttled', turn.person), turn.thread)
   if redis.call('LLEN', mailbox) > 0 then make_ready(turn.thread) end
-  wake_waiting(turn.person)
+  wake_throttled(turn.person)
 end
 
--- Forgets turns, of which the last was asked at `asked` (ms; '' if that is not known), in the past or
--- within the next ten minutes: the admission of a question that was asked just now may be on its way.
--- One that was given back in mid-reply is taken once more, to end what stands on the screen.
+-- `asked` is when the last of the turns was asked (ms; '' if that is not known). If that is less than ten
+-- minutes ago, its admission may still come. A turn that was released in mid-reply is taken once more, to end
+-- what is shown.
 function verbs.forget(asked, ...)
   local may_come = now_ms() - (tonumber(asked) or now_ms()) < LATE_ADMISSION_MS
   local remembered = {}
@@ -695,16 +696,16 @@ function verbs.forget(asked, ...)
   for thread, ids in pairs(remembered) do forget_exchanges(thread, ids) end
 end
 
--- A name with pending tokens stays: they are reclaimed from it. Any other goes, for nobody else ends
--- that of a worker that was killed; whoever reads has its name again.
-function verbs.leave(platform)
-  local stream = key('ready', platform)
-  -- There are none where nobody has read it yet, which is an error.
-  local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, GROUP)
+-- A consumer with pending tokens stays: they are reclaimed from it. Nobody else removes that of a worker that
+-- was killed, and a worker that reads creates its own again.
+function verbs.remove_idle_consumers(platform)
+  local tokens = key('tokens', platform)
+  -- An error if the stream was never read.
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', tokens, GROUP)
   for _, consumer in ipairs(consumers) do
     local name, pending = consumer[2], consumer[4]
     if pending == 0 then
-      redis.call('XGROUP', 'DELCONSUMER', stream, GROUP, name)
+      redis.call('XGROUP', 'DELCONSUMER', tokens, GROUP, name)
     end
   end
   return 1

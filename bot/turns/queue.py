@@ -1,4 +1,4 @@
-"""The durable queue of turns: one Lua script, one method per verb."""
+"""The durable queue of turns: three classes over the verbs of one Lua script."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Any, get_args
+from typing import Any
 
-from bot.domain import Exchange, Json, Outcome, Person, Place, Purpose, Shown, ThreadKey, Turn
+from bot.domain import Exchange, Person, Place, Purpose, Shown, ThreadKey, Turn
 from bot.errors import (
     LeaseLost,
     NotRemembered,
@@ -26,24 +26,22 @@ from bot.store import Store, store_errors
 from bot.text.sanitize import whole_characters
 from bot.turns.history import encode
 from bot.turns.records import (
-    UNKNOWN_CHARACTER,
     Unreadable,
-    read_list,
-    read_number,
-    read_object,
-    read_person,
-    read_text,
+    read_shown,
+    read_texts,
+    read_thread,
+    read_turn,
+    write_shown,
+    write_turn,
 )
 
 log = logging.getLogger(__name__)
 
 GROUP = "workers"
-# Leases after which a write whose answer was lost has landed, or will not.
-LANDED = 3
+# Leases after which a write of an earlier attempt has arrived, or never will.
+LATE_WRITE_LEASES = 3
 
 _Answer = str | int | list[str] | None
-
-_OUTCOMES: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
 
 _REFUSALS: dict[str, type[Refused]] = {
     "thread": ThreadBusy,
@@ -59,9 +57,9 @@ _REFUSALS: dict[str, type[Refused]] = {
 class Limits:
     """How many turns may wait, how many of one person may run at once, and how much is kept.
 
-    `history` and `history_bytes` are what a thread remembers, the newest exchange in any case:
-    more than a prompt holds. `person_bytes` is what is kept of the ended turns of a person: some
-    2,000 turns of usual length.
+    `history` and `history_bytes` limit what a thread remembers, which is more than a prompt holds;
+    the newest exchange is always kept. `person_bytes` limits the ended turns of one person to some
+    2,000 of usual length.
     """
 
     waiting_per_thread: int
@@ -75,7 +73,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The right to work on one thread, as it stands in a platform's stream."""
+    """The right to work on one thread: an entry of a platform's stream."""
 
     platform: str
     entry: str
@@ -83,20 +81,20 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A turn that this worker has, with what an earlier try left behind.
+    """A turn that a worker has taken, with what earlier attempts left behind.
 
-    `fence` proves it: the next taker gets a higher one. `tries` counts this one and those before it
-    that got no further than the one that had shown most. `shown` is as last saved. `former` is the
-    whole answer that the turn had before it was to be answered anew; the pages and cuts that are
-    shown are its, as long as nothing else is.
+    `fence` proves the lease: the next worker that takes the turn gets a higher one. `attempts`
+    counts this attempt and those before it that got no further than the best one. `shown` is as
+    last saved. `previous_answer` is the answer that a regenerated turn had; the pages in `shown`
+    are those of that answer until something else is shown.
     """
 
     turn: Turn
     fence: int
-    tries: int
+    attempts: int
     shown: Shown
     stop: bool
-    former: str
+    previous_answer: str
 
     @property
     def purpose(self) -> Purpose:
@@ -105,23 +103,22 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Mend:
-    """A turn that has ended, and of which an earlier try may have left something.
+class Repair:
+    """A turn that has ended and of which an earlier attempt may have left messages.
 
-    `late` are the messages of those who have lost it, as far as they have told. `claim` is the
-    time, in ms of Redis's clock, at which somebody else may have it.
+    `late_writes` are the messages that attempts reported after they had lost the turn. `claim` is
+    the time, in ms of Redis's clock, at which the claim expires.
     """
 
     turn: Turn
-    late: tuple[str, ...]
+    late_writes: tuple[str, ...]
     claim: int
 
 
 class TurnQueue:
-    """Every turn that was admitted, until it has an outcome.
+    """Every admitted turn, until it has an outcome; `leases` and `repairs` serve the workers.
 
-    Every method raises StoreUnavailable. Those that take a `Taken` raise LeaseLost when a higher
-    fence exists or the turn has ended.
+    Every method, of all three classes, raises StoreUnavailable.
     """
 
     def __init__(
@@ -132,29 +129,32 @@ class TurnQueue:
         limits: Limits,
         lease_seconds: float,
         keep_seconds: float,
+        late_write_leases: float = LATE_WRITE_LEASES,
     ) -> None:
-        self.store = store
-        self._worker = worker
+        self._store = store
+        self._script = QueueScript(store, keep_seconds=keep_seconds)
         self._limits = limits
-        self._lease_ms = int(lease_seconds * 1000)
-        self._keep_ms = int(keep_seconds * 1000)
-        kept = limits.history, limits.history_bytes, limits.person_bytes
-        self._ending = LANDED * self._lease_ms, *kept
-        source = files("bot.turns").joinpath("queue.lua").read_text(encoding="utf-8")
-        self._script = store.script(source)
+        self.leases = TurnLeases(
+            self._script,
+            worker=worker,
+            limits=limits,
+            lease_seconds=lease_seconds,
+            late_write_seconds=late_write_leases * lease_seconds,
+        )
+        self.repairs = Repairs(self._script)
 
     async def admit(self, turn: Turn) -> bool:
-        """Store the turn and return True; False when another with its id is known. Raises Refused.
+        """Store the turn and return True; False if another turn has its id. Raises Refused.
 
-        The very same turn, admitted again, is stored once and answers True.
+        If the same turn is admitted again, it is stored once and the answer is True again.
         """
         limits = self._limits
-        answer = await self._call(
+        answer = await self._script.run(
             "admit",
             turn.id,
             str(turn.key),
             _person_key(turn.key.platform, turn.person),
-            *_body(turn),
+            *write_turn(turn),
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
@@ -165,36 +165,104 @@ class TurnQueue:
     async def check_room(self, platform: str, person: Person) -> None:
         """Raise Refused if a turn of this person in a new thread would be refused now."""
         limits = self._limits
-        answer = await self._call(
-            "room", _person_key(platform, person), limits.waiting_per_person, limits.waiting
+        answer = await self._script.run(
+            "check_room", _person_key(platform, person), limits.waiting_per_person, limits.waiting
         )
         _raise_refusal(answer)
 
     async def regenerate(
         self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
     ) -> None:
-        """Queue an ended turn once more, with the messages it has; raises Refused.
+        """Queue an ended turn again, with the messages that it has. Raises Refused.
 
-        The person has to be its asker, it the last of its thread, and nothing else at work there.
-        The same press, told again, changes nothing. The keys of `place` stand in the turn's place
-        from now on.
+        Only the asker may do so, only for the last turn of a thread, and only while no turn waits
+        or runs there. A repeated `press_id` changes nothing. `place` updates the turn's place.
         """
         limits = self._limits
-        answer = await self._call(
+        answer = await self._script.run(
             "regenerate",
             turn_id,
             person_id,
             press_id,
-            json.dumps(place) if place else "",
+            json.dumps(place, ensure_ascii=False) if place else "",
             limits.waiting_per_person,
             limits.waiting,
         )
         _raise_refusal(answer)
 
+    async def stop(self, turn_id: str) -> bool:
+        """Ask the worker of a turn to end it; False if the turn has ended or is not known."""
+        return bool(await self._script.run("stop", turn_id))
+
+    async def stop_thread(self, thread: ThreadKey) -> bool:
+        """Ask for the end of the turn that runs in a thread; False if none does."""
+        return bool(await self._script.run("stop_thread", str(thread)))
+
+    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+        """Drop turns that wait, run or are remembered, or are admitted in the next ten minutes.
+
+        `asked_at` is when the last of them was asked, in seconds since the epoch; None if that is
+        not known. If it is more than ten minutes ago, unknown ids are ignored.
+        """
+        asked = "" if asked_at is None else int(asked_at * 1000)
+        await self._script.run("forget", asked, *turn_ids)
+
+    async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
+        """Return the thread in which a reply was posted as this message."""
+        key = self._store.key("posted", platform, message_id)
+        return _thread(f"message {message_id}", await self._store.command("GET", key), platform)
+
+    async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
+        """Return the thread of a turn; None if the turn is not known."""
+        key = self._store.key("turn", whole_characters(turn_id))
+        thread = await self._store.command("HGET", key, "thread")
+        return _thread(f"turn {turn_id}", thread, turn_id.partition(":")[0])
+
+    async def result(self, turn_id: str) -> Shown | None:
+        """Return what an ended turn shows, all of it as text; None if it has no outcome."""
+        state, pages, text = await self._store.command(
+            "HMGET", self._store.key("turn", turn_id), "state", "pages", "shown"
+        )
+        if state in (None, "queued", "running", "dropped"):
+            return None
+        return replace(read_shown(turn_id, pages, text or "", "{}"), outcome=state)
+
+    async def is_idle(self, thread: ThreadKey) -> bool:
+        """Return whether every turn of a thread has its outcome."""
+        return not await self._store.command("LLEN", self._store.key("mailbox", str(thread)))
+
+    async def depth(self) -> int:
+        """Return the number of admitted turns without an outcome."""
+        return int(await self._store.command("ZCARD", self._store.key("open")))
+
+
+class TurnLeases:
+    """The turns that one worker takes, and what it reports about them.
+
+    Methods that take a `Taken` raise LeaseLost if a higher fence exists or the turn has ended.
+    """
+
+    def __init__(
+        self,
+        script: QueueScript,
+        *,
+        worker: str,
+        limits: Limits,
+        lease_seconds: float,
+        late_write_seconds: float,
+    ) -> None:
+        self.store = script.store
+        self._script = script
+        self._worker = worker
+        self._running_per_person = limits.running_per_person
+        self._lease_ms = int(lease_seconds * 1000)
+        kept = limits.history, limits.history_bytes, limits.person_bytes
+        self._ending = int(late_write_seconds * 1000), *kept
+
     async def ready(
         self, platforms: Sequence[str], *, count: int, block_seconds: float
     ) -> list[Token]:
-        """Wait for tokens; empty when none came in time."""
+        """Wait for tokens; up to `count` for each platform, or none if the time is up."""
         streams = {self._stream(name): name for name in platforms}
         try:
             answer = await self.store.command(
@@ -206,17 +274,17 @@ class TurnQueue:
             if not _lacks_group(error):
                 raise
             for name in platforms:
-                await self._call("open", name)
+                await self._script.run("open", name)
             return []
         # RESP3 answers {stream: [entries]}, RESP2 [[stream, entries]].
         found = answer.items() if isinstance(answer, Mapping) else answer or ()
         return [token for stream, entries in found for token in _tokens(streams[stream], entries)]
 
     async def reclaim(self, platforms: Sequence[str], *, count: int) -> list[Token]:
-        """Return tokens whose worker let its lease run out, and make due retries ready."""
+        """Return tokens whose lease has expired, and make turns ready whose retry is due."""
         tokens: list[Token] = []
         for name in platforms:
-            await self._call("due", name)
+            await self._script.run("wake_delayed", name)
             cursor = "0-0"
             while len(tokens) < count:
                 try:
@@ -229,165 +297,134 @@ class TurnQueue:
                         raise
                     break
                 tokens += _tokens(name, answer[1])
-                # One call looks through a part of what is pending and tells where it stopped.
+                # One call scans a part of the pending entries and returns where it stopped.
                 cursor = answer[0]
                 if cursor == "0-0":
                     break
         return tokens
 
     async def take(self, token: Token) -> Taken | None:
-        """Become the worker of the turn that is next in line; None when there is nothing for us."""
-        answer = await self._call(
-            "take",
-            token.platform,
-            token.entry,
-            self._worker,
-            self._limits.running_per_person,
+        """Lease the turn that is next; None if the token leads to none."""
+        answer = await self._script.run(
+            "take", token.platform, token.entry, self._worker, self._running_per_person
         )
         if not isinstance(answer, list):
             return None
-        turn_id, fence, tries, body, pressed_at, stop, former, pages, text, _, rest, key = answer
+        turn_id, fence, attempts, body, pressed_at, stop, previous, *shown, thread = answer
         try:
-            turn = _turn(turn_id, token.platform, key, body, pressed_at)
+            turn = read_turn(turn_id, token.platform, thread, body, pressed_at)
         except Unreadable as error:
             log.warning("Turn %s is given up: its record cannot be read: %s", turn_id, error)
-            await self._call("give_up", token.platform, token.entry, fence, *self._ending)
+            verb = "give_up"
+            await self._script.run(verb, token.platform, token.entry, fence, *self._ending)
             return None
         return Taken(
             turn=turn,
             fence=int(fence),
-            tries=int(tries),
-            shown=_read(turn_id, pages, text, rest),
+            attempts=int(attempts),
+            shown=read_shown(turn_id, *shown),
             stop=bool(stop),
-            former=former,
+            previous_answer=previous,
         )
 
     async def renew(self, taken: Taken) -> bool:
-        """Keep the lease for another while; True when somebody asked for a stop."""
+        """Extend the lease; True if a person asked for a stop."""
         return bool(await self._fenced("renew", taken, self._worker))
 
     async def save(self, taken: Taken, shown: Shown) -> bool:
-        """Remember what is shown; True when somebody asked for a stop."""
-        return bool(await self._fenced("save", taken, *_written(shown)))
+        """Save what is shown; True if a person asked for a stop."""
+        return bool(await self._fenced("save", taken, *write_shown(shown)))
 
     async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> None:
-        """End the turn with its outcome: the exchange enters the history, the thread's next wakes.
+        """End the turn with its outcome, and make the thread's next turn ready.
 
-        The exchange takes the place of the one that the turn had; without one the history stays.
+        The exchange is added to the history, or replaces the one that the turn had; without one
+        the history stays.
         """
-        pages, text, cuts, _ = _written(shown)
+        pages, text, _ = write_shown(shown)
         remembered = encode(exchange) if exchange else ""
-        await self._fenced(
-            "finish", taken, shown.outcome, pages, text, cuts, remembered, *self._ending
-        )
+        await self._fenced("finish", taken, shown.outcome, pages, text, remembered, *self._ending)
 
-    async def back(self, taken: Taken, *, delay_seconds: float, counts: bool) -> None:
-        """Give the turn back, for a later try or (not counted) for another worker."""
-        await self._fenced("back", taken, int(delay_seconds * 1000), "1" if counts else "")
-
-    async def late(self, turn: Turn, pages: Sequence[str]) -> None:
-        """Have a turn mended that we have lost, for we may have written after its end.
-
-        `pages` are all messages that we have posted.
-        """
-        await self._call("late", turn.id, json.dumps(list(pages)))
-
-    async def mend(self, platform: str, *, patience: float) -> Mend | None:
-        """Claim a turn that is to be mended, for so many seconds; None when there is none."""
-        answer = await self._call("mend", platform, int(patience * 1000))
-        if not isinstance(answer, list):
-            return None
-        turn_id, claim, body, pressed_at, late, key = answer
-        try:
-            turn = _turn(turn_id, platform, key, body, pressed_at)
-            return Mend(turn, read_list(late, str), int(claim))
-        except Unreadable as error:
-            log.warning("Turn %s cannot be mended: its record cannot be read: %s", turn_id, error)
-            await self._call("mended", platform, turn_id, claim)
-            return None
-
-    async def mended(self, mend: Mend) -> None:
-        """Let nobody mend the turn again, unless that was asked for meanwhile."""
-        await self._call("mended", mend.turn.key.platform, mend.turn.id, mend.claim)
-
-    async def stop(self, turn_id: str) -> bool:
-        """Ask whoever works on the turn to end it; False when it has ended or is not known."""
-        return bool(await self._call("stop", turn_id))
-
-    async def stop_thread(self, thread: ThreadKey) -> bool:
-        """Ask for the end of the turn that was begun in a thread; False when none was."""
-        return bool(await self._call("stop_thread", str(thread)))
-
-    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
-        """Drop turns: waiting, running or remembered, or admitted within the next ten minutes.
-
-        `asked_at` is when the last of them was asked, in seconds since the epoch, None if that is
-        not known. Ten minutes later an admission is no longer expected, and an unknown id costs one
-        look.
-        """
-        asked = "" if asked_at is None else int(asked_at * 1000)
-        await self._call("forget", asked, *turn_ids)
-
-    async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
-        """Return the thread in which a reply was posted as this message."""
-        thread = await self.store.command("GET", self.store.key("posted", platform, message_id))
-        return _thread(f"message {message_id}", thread, platform)
-
-    async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
-        """Return the thread of a turn; None when the turn is not known (any more)."""
-        thread = await self.store.command("HGET", self.store.key("turn", turn_id), "thread")
-        return _thread(f"turn {turn_id}", thread, turn_id.partition(":")[0])
-
-    async def ended(self, turn_id: str) -> Shown | None:
-        """Return what a turn left on the screen, all of it as text; None without an outcome."""
-        state, pages, text = await self.store.command(
-            "HMGET", self.store.key("turn", turn_id), "state", "pages", "shown"
-        )
-        if state in (None, "queued", "running", "dropped"):
-            return None
-        return replace(_read(turn_id, pages, text or "", "{}"), outcome=state)
-
-    async def lacks_apology(self, turn_id: str) -> bool:
-        """Tell whether a turn was given up of which nothing was shown, and is not forgotten."""
-        state, pages, forgotten = await self.store.command(
-            "HMGET", self.store.key("turn", turn_id), "state", "pages", "forget"
-        )
-        return state == "dead" and pages == "[]" and not forgotten
-
-    async def is_at_rest(self, thread: ThreadKey) -> bool:
-        """Tell whether each turn of a thread has its outcome."""
-        return not await self.store.command("LLEN", self.store.key("mailbox", str(thread)))
-
-    async def depth(self) -> int:
-        """Return how many turns are admitted and have no outcome yet."""
-        return int(await self.store.command("ZCARD", self.store.key("open")))
+    async def release(self, taken: Taken, *, delay_seconds: float, counts: bool) -> None:
+        """Return the turn to the queue; this attempt `counts`, or is only handed over."""
+        await self._fenced("release", taken, int(delay_seconds * 1000), "1" if counts else "")
 
     @asynccontextmanager
-    async def stops(self) -> AsyncIterator[AsyncIterator[str]]:
-        """Follow the ids of turns that somebody asked to stop; the record tells it too, later."""
+    async def stop_requests(self) -> AsyncIterator[AsyncIterator[str]]:
+        """Subscribe to the ids of turns that are to be stopped. Missed ones come with `renew`."""
         async with self.store.redis.pubsub() as channel:
             with store_errors():
                 await channel.subscribe(self.store.key("stops"))
             async with aclosing(_texts(channel.listen())) as messages:
                 yield messages
 
-    async def leave(self, platforms: Sequence[str]) -> None:
-        """Forget the names of workers in the streams that have no tokens there."""
+    async def remove_idle_consumers(self, platforms: Sequence[str]) -> None:
+        """Remove consumers without pending tokens from the streams, this worker's among them."""
         for name in platforms:
-            await self._call("leave", name)
+            await self._script.run("remove_idle_consumers", name)
 
     def _stream(self, platform: str) -> str:
         return self.store.key("ready", platform)
 
     async def _fenced(self, verb: str, taken: Taken, *arguments: str | int) -> str:
-        answer = await self._call(verb, taken.turn.id, taken.fence, *arguments)
+        answer = await self._script.run(verb, taken.turn.id, taken.fence, *arguments)
         if answer == "lost":
             raise LeaseLost(taken.turn.id)
         return str(answer) if answer != "ok" else ""
 
-    async def _call(self, verb: str, *arguments: str | int) -> _Answer:
-        answer: _Answer = await self._script(
-            keys=[self.store.key("")], args=[verb, self._keep_ms, *arguments]
+
+class Repairs:
+    """Ended turns of which an earlier attempt may have left messages."""
+
+    def __init__(self, script: QueueScript) -> None:
+        self._script = script
+
+    async def report_late_writes(self, turn: Turn, pages: Sequence[str]) -> None:
+        """Queue the repair of a turn whose lease was lost; `pages` are all messages posted."""
+        await self._script.run("report_late_writes", turn.id, json.dumps(list(pages)))
+
+    async def claim(self, platform: str, *, seconds: float) -> Repair | None:
+        """Claim a turn to repair, for some seconds; None if there is none."""
+        answer = await self._script.run("claim_repair", platform, int(seconds * 1000))
+        if not isinstance(answer, list):
+            return None
+        turn_id, claim, body, pressed_at, late_writes, thread = answer
+        try:
+            turn = read_turn(turn_id, platform, thread, body, pressed_at)
+            return Repair(turn, read_texts(late_writes), int(claim))
+        except Unreadable as error:
+            log.warning("Turn %s cannot be repaired: its record cannot be read: %s", turn_id, error)
+            await self._script.run("complete_repair", platform, turn_id, claim)
+            return None
+
+    async def complete(self, repair: Repair) -> None:
+        """Drop a repair, unless another one of the turn was queued meanwhile."""
+        turn = repair.turn
+        await self._script.run("complete_repair", turn.key.platform, turn.id, repair.claim)
+
+    async def lacks_apology(self, turn_id: str) -> bool:
+        """Return whether a turn was given up with nothing shown, and was not forgotten."""
+        store = self._script.store
+        state, pages, forgotten = await store.command(
+            "HMGET", store.key("turn", turn_id), "state", "pages", "forget"
+        )
+        return state == "dead" and pages == "[]" and not forgotten
+
+
+class QueueScript:
+    """Runs the verbs of queue.lua."""
+
+    def __init__(self, store: Store, *, keep_seconds: float) -> None:
+        self.store = store
+        self._keep_ms = int(keep_seconds * 1000)
+        source = files("bot.turns").joinpath("queue.lua").read_text(encoding="utf-8")
+        self._run = store.script(source)
+
+    async def run(self, verb: str, *arguments: str | int) -> _Answer:
+        """Run a verb. Halves of surrogate pairs, which JSON may bring, become U+FFFD."""
+        whole = (whole_characters(it) if isinstance(it, str) else it for it in arguments)
+        answer: _Answer = await self._run(
+            keys=[self.store.key("")], args=[verb, self._keep_ms, *whole]
         )
         return answer
 
@@ -398,7 +435,7 @@ def _raise_refusal(answer: _Answer) -> None:
 
 
 def _lacks_group(error: StoreUnavailable) -> bool:
-    # Nobody has read this stream yet, or it expired while somebody waited for it.
+    # The stream was never read, or it expired during a read.
     return "NOGROUP" in str(error) or "UNBLOCKED" in str(error)
 
 
@@ -406,91 +443,16 @@ def _person_key(platform: str, person: Person) -> str:
     return str(ThreadKey(platform, person.workspace, "", person.id))
 
 
-def _body(turn: Turn) -> tuple[str, str]:
-    """Write a turn as a JSON object without its text and its last brace, and the text."""
-    value = asdict(turn)
-    text = value.pop("text")
-    # Older versions cannot read a person with another field.
-    value["person_workspace"] = value["person"].pop("workspace")
-    head = json.dumps(value, ensure_ascii=False).removesuffix("}")
-    return head, json.dumps(text, ensure_ascii=False)
-
-
-def _turn(turn_id: str, platform: str, key: str, body: str, pressed_at: str) -> Turn:
-    """Read what `admit` wrote; Unreadable. The queue knows best who and where the turn is."""
-    value = read_object(body)
-    place = value.get("place", {})
-    if not isinstance(place, dict):
-        raise Unreadable("its place is no object")
-    try:
-        thread = ThreadKey.parse(key)
-    except ValueError as error:
-        raise Unreadable(f"thread {key!r}") from error
-    # U+FFFD: bytes that are no text, with which no verb would find it.
-    if thread.platform != platform or UNKNOWN_CHARACTER in turn_id:
-        raise Unreadable(f"it stands in the line of {platform}")
-    return Turn(
-        id=turn_id,
-        key=thread,
-        person=_person(value, thread),
-        text=read_text(value, "text"),
-        place=place | read_object(pressed_at),
-        asked_at=read_number(value, "asked_at"),
-        left_out=int(read_number(value, "left_out")),
-    )
-
-
-def _thread(of: str, written: str | None, platform: str) -> ThreadKey | None:
-    try:
-        key = ThreadKey.parse(written) if written else None
-    except ValueError:
-        key = None
-    if written and (key is None or key.platform != platform):
-        log.warning("The thread of %s cannot be read: %r", of, written)
+def _thread(owner: str, written: str | None, platform: str) -> ThreadKey | None:
+    if not written:
         return None
+    if (key := read_thread(written, platform)) is None:
+        log.warning("The thread of %s cannot be read: %r", owner, written)
     return key
 
 
-def _person(value: Mapping[str, Json], thread: ThreadKey) -> Person:
-    # Older records count a person in each workspace.
-    workspace = value.get("person_workspace")
-    if not isinstance(workspace, str):
-        workspace = thread.workspace
-    return replace(read_person(value), workspace=workspace)
-
-
-def _written(shown: Shown) -> tuple[str, str, str, str]:
-    """Write what is shown as the four fields of a turn's record that hold it."""
-    rest: dict[str, str | int] = {"outcome": shown.outcome} if shown.outcome else {}
-    if shown.said != shown.text:
-        rest["said"] = len(shown.said)
-    if shown.below:
-        rest["below"] = shown.below
-    # An older version reads `cuts`, where pages were ended early, and needs a list.
-    return json.dumps(shown.pages), shown.text, "[]", json.dumps(rest, ensure_ascii=False)
-
-
-def _read(turn_id: str, pages: str, text: str, rest: str) -> Shown:
-    """Read back what `_written` wrote, as far as it can be read."""
-    ids: tuple[str, ...] = ()
-    more: dict[str, Json] = {}
-    try:
-        ids = read_list(pages, str)
-        more = read_object(rest)
-    except Unreadable as error:
-        log.warning("Turn %s: not all of what it has shown can be read: %s", turn_id, error)
-    said, below, outcome = (more.get(name) for name in ("said", "below", "outcome"))
-    return Shown(
-        pages=ids,
-        text=text,
-        said=text[:said] if isinstance(said, int) else text,
-        below=whole_characters(below) if isinstance(below, str) else "",
-        outcome=_OUTCOMES.get(outcome, "") if isinstance(outcome, str) else "",
-    )
-
-
 def _tokens(platform: str, entries: Sequence[Any]) -> list[Token]:
-    """Return an entry's token, whatever stands in it; a deleted one stands without fields."""
+    """Return the tokens of entries, whatever their fields; deleted entries have none."""
     return [Token(platform, entry) for entry, fields in entries if fields]
 
 

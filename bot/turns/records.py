@@ -1,4 +1,4 @@
-"""Reads JSON from Redis that an older or a newer version may have written.
+"""The JSON records of turns in Redis, which an older or a newer version may have written.
 
 Unknown fields are ignored, and fields that older versions did not write have a default.
 """
@@ -6,43 +6,120 @@ Unknown fields are ignored, and fields that older versions did not write have a 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
-from typing import TypeVar
+from dataclasses import asdict, replace
+from typing import get_args
 
-from bot.domain import Json, Person
+from bot.domain import Json, Outcome, Person, Shown, ThreadKey, Turn
 from bot.text.sanitize import whole_characters
 
-UNKNOWN_CHARACTER = "\ufffd"  # what the store returns for bytes that are no text
-_LARGEST = 1e12  # no number in a record is larger: a time has ten digits
+log = logging.getLogger(__name__)
 
-_Kind = TypeVar("_Kind", str, int)
+_REPLACEMENT = "\ufffd"  # what the store returns for bytes that are not UTF-8
+_LARGEST = 1e12  # no number in a record is larger: a time has ten digits
+_OUTCOMES: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
 
 
 class Unreadable(ValueError):
-    """A record that this version cannot read."""
+    """This version cannot read a record."""
+
+
+def write_turn(turn: Turn) -> tuple[str, str]:
+    """Return a JSON object without its text and its closing brace, and the text as JSON."""
+    value = asdict(turn)
+    text = value.pop("text")
+    # Older versions cannot read a person with another field.
+    value["person_workspace"] = value["person"].pop("workspace")
+    head = json.dumps(value, ensure_ascii=False).removesuffix("}")
+    return head, json.dumps(text, ensure_ascii=False)
+
+
+def read_turn(turn_id: str, platform: str, thread: str, body: str, pressed_at: str) -> Turn:
+    """Read a turn's record. Its id and thread come from the queue. Raises Unreadable."""
+    value = read_object(body)
+    place = value.get("place", {})
+    if not isinstance(place, dict):
+        raise Unreadable("its place is no object")
+    key = read_thread(thread, platform)
+    # No verb would find the turn under such an id.
+    if key is None or _REPLACEMENT in turn_id:
+        raise Unreadable(f"its thread is {thread!r}, in the queue of {platform}")
+    person = read_person(value)
+    # Older records count a person in each workspace.
+    workspace = value.get("person_workspace")
+    return Turn(
+        id=turn_id,
+        key=key,
+        person=replace(
+            person, workspace=workspace if isinstance(workspace, str) else key.workspace
+        ),
+        text=read_text(value, "text"),
+        place=place | read_object(pressed_at),
+        asked_at=read_number(value, "asked_at"),
+        left_out=int(read_number(value, "left_out")),
+    )
+
+
+def read_thread(written: str, platform: str) -> ThreadKey | None:
+    """Parse the key of a thread; None if it is none of this platform."""
+    try:
+        key = ThreadKey.parse(written)
+    except ValueError:
+        return None
+    return key if key.platform == platform else None
+
+
+def write_shown(shown: Shown) -> tuple[str, str, str]:
+    """Return the three fields of a turn's record that hold what is shown."""
+    more: dict[str, str | int] = {"outcome": shown.outcome} if shown.outcome else {}
+    if shown.said != shown.text:
+        more["said"] = len(shown.said)
+    if shown.below:
+        more["below"] = shown.below
+    return json.dumps(shown.pages), shown.text, json.dumps(more, ensure_ascii=False)
+
+
+def read_shown(turn_id: str, pages: str, text: str, more: str) -> Shown:
+    """Read what `write_shown` returned, without the fields that cannot be read."""
+    ids: tuple[str, ...] = ()
+    value: dict[str, Json] = {}
+    try:
+        ids = read_texts(pages)
+        value = read_object(more)
+    except Unreadable as error:
+        log.warning("Turn %s: part of what it has shown cannot be read: %s", turn_id, error)
+    said, below, outcome = (value.get(name) for name in ("said", "below", "outcome"))
+    return Shown(
+        pages=ids,
+        text=text,
+        said=text[:said] if isinstance(said, int) else text,
+        below=whole_characters(below) if isinstance(below, str) else "",
+        outcome=_OUTCOMES.get(outcome, "") if isinstance(outcome, str) else "",
+    )
 
 
 def read_object(written: str | None) -> dict[str, Json]:
-    """Parse a JSON object; Unreadable."""
+    """Parse a JSON object. Raises Unreadable."""
     value = _parsed(written)
     if not isinstance(value, dict):
         raise Unreadable("no JSON object")
     return value
 
 
-def read_list(written: str | None, kind: type[_Kind]) -> tuple[_Kind, ...]:
-    """Parse a JSON array of texts or of whole numbers that are not negative; Unreadable."""
+def read_texts(written: str | None) -> tuple[str, ...]:
+    """Parse a JSON array of strings. Raises Unreadable."""
     value = _parsed(written)
     if not isinstance(value, list):
         raise Unreadable("no JSON array")
-    found = tuple(one for one in value if isinstance(one, kind) and not isinstance(one, bool))
-    if len(found) < len(value) or any(isinstance(one, int) and one < 0 for one in found):
-        raise Unreadable("a JSON array of something else")
+    found = tuple(one for one in value if isinstance(one, str))
+    if len(found) < len(value):
+        raise Unreadable("a JSON array with an item that is no string")
     return found
 
 
 def read_text(value: Mapping[str, Json], name: str) -> str:
-    """Return a field's text; Unreadable if there is none."""
+    """Return a text field. Raises Unreadable if there is none."""
     text = value.get(name)
     if not isinstance(text, str):
         raise Unreadable(f"no {name}")
@@ -50,18 +127,18 @@ def read_text(value: Mapping[str, Json], name: str) -> str:
 
 
 def read_number(value: Mapping[str, Json], name: str) -> float:
-    """Return a field's number; 0 if there is none, or one that is negative or absurdly large."""
+    """Return a number field; 0 if it is missing, negative or absurdly large."""
     number = value.get(name)
     return number if isinstance(number, int | float) and 0 <= number < _LARGEST else 0
 
 
 def read_person(value: Mapping[str, Json]) -> Person:
-    """Return the person in a record; Unreadable. Who has no name there is called by the id."""
+    """Return the person in a record, with the id as name if there is none. Raises Unreadable."""
     person = value.get("person")
     if not isinstance(person, dict):
         raise Unreadable("no person")
-    who, name = read_text(person, "id"), person.get("name")
-    return Person(who, whole_characters(name) if isinstance(name, str) else who)
+    person_id, name = read_text(person, "id"), person.get("name")
+    return Person(person_id, whole_characters(name) if isinstance(name, str) else person_id)
 
 
 def _parsed(written: str | None) -> Json:

@@ -1,36 +1,30 @@
-"""Puts right what a try of a turn left behind: late writes, and messages that nobody knows of."""
+"""Repairs replies of which an earlier attempt left late writes or orphaned messages."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from bot.concurrency import cancelled
+from bot.concurrency import BackgroundTasks
 from bot.domain import Page, Purpose, Turn
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
 from bot.ports import Platform
 from bot.turns.conversation import Conversation
 from bot.turns.lease import Lease
-from bot.turns.queue import Mend, TurnQueue
+from bot.turns.policy import WorkPolicy
+from bot.turns.queue import Repair, TurnQueue
 
 log = logging.getLogger(__name__)
-
-AWAY_SECONDS = 0.5  # pause while the store is away, or before a late write is mended again
-_LONGEST_PAUSE = 60.0  # seconds
-_AT_ONCE = 16
-# Leases after which whoever posted a message has saved its id, though the answer was lost; and
-# after which a turn is mended anew, for whoever began to is gone, or the platform was away.
-SAVED, PATIENCE = 6, 12
 
 _T = TypeVar("_T")
 
 
 class Reconciler:
-    """Mends beside the work what the queue wants mended, whoever has seen that it has to be."""
+    """Background task that repairs replies after a lost lease."""
 
     def __init__(
         self,
@@ -39,136 +33,123 @@ class Reconciler:
         platforms: Mapping[str, Platform],
         conversation: Conversation,
         lease_seconds: float,
+        policy: WorkPolicy,
     ) -> None:
         self._queue = queue
         self._platforms = platforms
         self._conversation = conversation
         self._lease_seconds = lease_seconds
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._claim_seconds = policy.repair_leases * lease_seconds
+        self._policy = policy
+        self._tasks = BackgroundTasks()
 
     async def run(self) -> None:
-        """Mend until cancelled."""
-        try:
+        """Repair until cancelled."""
+        async with self._tasks:
             while True:
                 with suppress(StoreUnavailable):
-                    await self._take_what_is_due()
+                    await self._start_due_repairs()
                 await asyncio.sleep(self._lease_seconds / 3)
-        finally:
-            await cancelled(*self._tasks)
 
-    def lost(self, lease: Lease) -> None:
-        """Have the turn mended: our last write may land after its end."""
-        self._begin(self._tell(lease))
+    def report(self, lease: Lease) -> None:
+        """Queue a repair of the turn, whose last write may arrive after its end."""
+        self._tasks.start(self._report(lease))
 
-    async def _tell(self, lease: Lease) -> None:
+    async def _report(self, lease: Lease) -> None:
         while True:
             with suppress(StoreUnavailable):
-                return await self._queue.late(lease.turn, lease.shown.pages)
-            await asyncio.sleep(AWAY_SECONDS)
+                return await self._queue.repairs.report_late_writes(lease.turn, lease.shown.pages)
+            await asyncio.sleep(self._policy.store_pause)
 
-    async def _take_what_is_due(self) -> None:
-        # One that was unreachable may join them meanwhile.
+    async def _start_due_repairs(self) -> None:
+        # A platform that could not be reached may be added meanwhile.
         for name in list(self._platforms):
-            while len(self._tasks) < _AT_ONCE:
-                mend = await self._queue.mend(name, patience=self._patience)
-                if mend is None:
+            while len(self._tasks) < self._policy.repairs_at_once:
+                repair = await self._queue.repairs.claim(name, seconds=self._claim_seconds)
+                if repair is None:
                     break
-                self._begin(self._mend(mend))
+                self._tasks.start(self._reconcile(repair))
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _mend(self, mend: Mend) -> None:
-        """The outermost handler of a turn that is mended; what does not succeed is tried anew."""
+    async def _reconcile(self, repair: Repair) -> None:
+        """Repair a turn. If that fails, the claim expires and another worker tries."""
+        turn_id = repair.turn.id
         try:
-            async with asyncio.timeout(self._patience):
-                await self._put_right(mend)
-                await self._queue.mended(mend)
-        except (TimeoutError, StoreUnavailable):
-            log.info("What an earlier try at a turn has left is looked at again later")
+            async with asyncio.timeout(self._claim_seconds):
+                await self._repair(repair)
+                await self._queue.repairs.complete(repair)
+        except (TimeoutError, StoreUnavailable) as error:
+            log.info("Turn %s: the repair of its reply is retried later: %r", turn_id, error)
         except Exception:
-            log.exception("Turn %s could not be mended", mend.turn.id)
+            log.exception("Turn %s: cannot repair its reply", turn_id)
 
-    # Each step asks anew how the turn has ended: a person may have it answered anew meanwhile.
-    async def _put_right(self, mend: Mend) -> None:
-        turn = mend.turn
-        # Not after each new try: a platform takes few writes, and others wait for them.
-        if mend.late:
-            await _through(partial(self._restore, turn, mend.late))
-        apology = await _through(partial(self._apologize, turn)) or ()
-        await _through(partial(self._take_strays_away, turn, apology))
+    # Each step reads the turn's result anew: a person may have regenerated the answer meanwhile.
+    async def _repair(self, repair: Repair) -> None:
+        turn = repair.turn
+        # Not after each further attempt: platforms take few writes, and other replies need them.
+        if repair.late_writes:
+            await self._retried(turn, partial(self._restore, turn, repair.late_writes))
+        apology = await self._retried(turn, partial(self._apologize, turn))
+        orphans = partial(self._delete_orphans, turn, [apology] if apology else [])
+        await self._retried(turn, orphans)
 
-    async def _apologize(self, turn: Turn) -> tuple[str, ...]:
-        """Return the message that tells of the end of a turn that lacks its apology.
-
-        The surface knows what an earlier look, or try, has posted: that becomes the apology.
-        """
-        if not await self._queue.lacks_apology(turn.id):
-            return ()
-        async with self._platform_of(turn).surface(turn, Purpose.APOLOGIZE) as surface:
-            return (await self._conversation.apologize(surface),)
-
-    async def _restore(self, turn: Turn, posted: Sequence[str]) -> None:
-        """Put the final text back where a late write may have landed after it.
-
-        A message that only its writer knows of is taken away.
-        """
-        ended = await self._queue.ended(turn.id)
-        if ended is None:
+    async def _restore(self, turn: Turn, late_writes: Sequence[str]) -> None:
+        """Write the final text again, and delete late messages that are no pages of it."""
+        result = await self._queue.result(turn.id)
+        if result is None:
             return
         async with self._platform_of(turn).surface(turn, Purpose.RESTORE) as surface:
-            await self._conversation.restore(ended, surface, posted=posted)
+            await self._conversation.restore(result, surface, late_writes=late_writes)
 
-    async def _take_strays_away(self, turn: Turn, apology: Sequence[str]) -> None:
-        ended, platform = await self._queue.ended(turn.id), self._platform_of(turn)
-        if ended is None:
-            return
-        found = await platform.orphaned_messages(turn, but=(*ended.pages, *apology))
-        strays = await self._unknown(turn, found)
-        if not strays:
-            return
-        log.warning("Messages that nobody knows of are taken away: %s", strays)
-        async with platform.surface(turn, Purpose.RESTORE) as surface:
-            for each in strays:
-                await _through(partial(surface.edit, each, Page(0, "", final=True)))
+    async def _apologize(self, turn: Turn) -> str:
+        """Post the apology that a turn lacks and return its message id.
 
-    async def _unknown(self, turn: Turn, found: Sequence[str]) -> list[str]:
-        """Return those that nobody has saved when the thread is at rest.
-
-        Before, they may be those of a turn that goes on: while the store is away, or out of its
-        reach, a reply grows in a message that stands nowhere else, and is saved at its end.
+        If an earlier attempt has posted a message, the surface edits that one.
         """
+        if not await self._queue.repairs.lacks_apology(turn.id):
+            return ""
+        async with self._platform_of(turn).surface(turn, Purpose.APOLOGIZE) as surface:
+            return await self._conversation.apologize(surface)
+
+    async def _delete_orphans(self, turn: Turn, known: Sequence[str]) -> None:
+        result, platform = await self._queue.result(turn.id), self._platform_of(turn)
+        if result is None:
+            return
+        found = await platform.orphaned_messages(turn, but=(*result.pages, *known))
+        orphans = await self._unsaved(turn, found)
+        if not orphans:
+            return
+        log.warning("Turn %s: deleting orphaned messages in %s: %s", turn.id, turn.key, orphans)
+        async with platform.surface(turn, Purpose.RESTORE) as surface:
+            for message_id in orphans:
+                deletion = Page(0, "", final=True)
+                await self._retried(turn, partial(surface.edit, message_id, deletion))
+
+    async def _unsaved(self, turn: Turn, found: Sequence[str]) -> list[str]:
+        """Wait until the thread is idle and return the messages that no turn has saved.
+
+        Before that they may belong to a running turn, which saves its messages only at its end if
+        it cannot reach the store.
+        """
+        platform = turn.key.platform
         while found:
-            await asyncio.sleep(SAVED * self._lease_seconds)
+            await asyncio.sleep(self._policy.save_leases * self._lease_seconds)
             with suppress(StoreUnavailable):
-                if await self._queue.is_at_rest(turn.key):
-                    return [each for each in found if not await self._is_known(turn, each)]
+                if await self._queue.is_idle(turn.key):
+                    return [it for it in found if not await self._queue.thread_of(platform, it)]
         return []
 
-    async def _is_known(self, turn: Turn, message_id: str) -> bool:
-        return bool(await self._queue.thread_of(turn.key.platform, message_id))
-
-    @property
-    def _patience(self) -> float:
-        return PATIENCE * self._lease_seconds
+    async def _retried(self, turn: Turn, step: Callable[[], Awaitable[_T]]) -> _T | None:
+        """Repeat a step until the platform accepts it or refuses it for good."""
+        pauses = self._policy.repair_retry.pauses()
+        while True:
+            try:
+                return await step()
+            except (WriteDelayed, WriteFailed) as error:
+                log.info("Turn %s: a repair in %s is retried: %s", turn.id, turn.key, error)
+                await asyncio.sleep(max(error.retry_after, next(pauses)))
+            except SurfaceError as error:
+                log.info("Turn %s: a repair in %s is refused: %s", turn.id, turn.key, error)
+                return None
 
     def _platform_of(self, turn: Turn) -> Platform:
         return self._platforms[turn.key.platform]
-
-
-async def _through(step: Callable[[], Awaitable[_T]]) -> _T | None:
-    """Repeat a step, later each time, until the platform has taken it, or refused it for good."""
-    pause = AWAY_SECONDS
-    while True:
-        try:
-            return await step()
-        except (WriteDelayed, WriteFailed) as error:
-            log.info("What may have landed late is looked at again: %s", error)
-            asked = error.retry_after if isinstance(error, WriteDelayed) else 0.0
-            await asyncio.sleep(max(asked, pause))
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        except SurfaceError as error:
-            log.info("What may have landed late stays: %s", error)
-            return None

@@ -1,4 +1,4 @@
-"""Takes turns, has them answered, and lets none go unfinished."""
+"""Takes turns, answers them, and leaves none unfinished."""
 
 from __future__ import annotations
 
@@ -8,36 +8,25 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from bot.concurrency import cancelled
-from bot.errors import (
-    LeaseLost,
-    PlaceGone,
-    StoreUnavailable,
-    SurfaceError,
-    WriteDelayed,
-    WriteRefused,
-)
+from bot.concurrency import cancelled, running
+from bot.errors import LeaseLost, PlaceGone, StoreUnavailable, SurfaceError, WriteRefused
 from bot.ports import Platform
 from bot.turns.conversation import Conversation
 from bot.turns.lease import Lease
+from bot.turns.policy import WorkPolicy
 from bot.turns.queue import Taken, Token, TurnQueue
-from bot.turns.repair import AWAY_SECONDS, Reconciler
+from bot.turns.repair import Reconciler
 
 log = logging.getLogger(__name__)
 
-BLOCK_SECONDS = 1.0  # the longest read of the queue, and so the longest that a stop goes unseen
-_SHORTEST_BLOCK = 0.001
-MAX_TRIES = 10
-LONGEST_BACK = 60.0  # seconds before a failed turn is tried again; doubles from one second
-_MARGIN = 0.5
-_HAND_OVER_SECONDS = 2.0  # for all that did not end, together
-POST_SECONDS = 2.0  # for a post that is under way when the lease is lost
+_SHORTEST_BLOCK = 0.001  # seconds: Redis takes 0 for a read without an end
+_MARGIN = 0.5  # seconds
 
 
 class Worker:
     """Works on the turns of the given platforms, up to `capacity` at once.
 
-    A turn ends with an outcome here, goes back to the queue, or is left to whoever reclaims it.
+    Each turn gets an outcome, goes back to the queue, or is left for another worker to reclaim.
     """
 
     def __init__(
@@ -49,57 +38,61 @@ class Worker:
         capacity: int,
         lease_seconds: float,
         drain_seconds: float,
+        policy: WorkPolicy | None = None,
     ) -> None:
-        self._queue = queue
+        self._leases = queue.leases
         self._platforms = platforms
         self._conversation = conversation
         self._capacity = capacity
         self._lease_seconds = lease_seconds
         self._drain_seconds = drain_seconds
-        self._tasks: dict[asyncio.Task[None], Token] = {}  # each with the token it works on
-        self._surplus: deque[Token] = deque()  # read with others, for which there was no room
+        self._policy = policy = policy or WorkPolicy()
+        self._tasks: dict[asyncio.Task[None], Token] = {}
+        self._overflow: deque[Token] = deque()  # tokens beyond the capacity
         self._reclaim_at = 0.0  # by the loop's clock
-        self._mender = Reconciler(
+        self._reconciler = Reconciler(
             queue=queue,
             platforms=platforms,
             conversation=conversation,
             lease_seconds=lease_seconds,
+            policy=policy,
         )
-        self._leases: dict[str, Lease] = {}  # by turn id
+        self._running: dict[str, Lease] = {}  # by turn id
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Work until `stopping` is set; then let replies end and hand over what does not.
+        """Work until `stopping` is set; then let replies end, and release those that do not.
 
-        Returns within `drain_seconds` and three more, whatever the store does.
+        Returns within `drain_seconds` and three more, even if the store hangs.
         """
-        loop = asyncio.get_running_loop()
-        told = asyncio.create_task(stopping.wait())
-        taking = asyncio.create_task(self._take_what_is_ready(stopping))
-        following = asyncio.create_task(self._follow_stops())
-        mending = asyncio.create_task(self._mender.run())
+        now = asyncio.get_running_loop().time
+        stop = asyncio.create_task(stopping.wait())
+        taking = asyncio.create_task(self._take_turns(stopping))
+        loops = [
+            taking,
+            asyncio.create_task(self._follow_stop_requests()),
+            asyncio.create_task(self._reconciler.run()),
+        ]
         try:
-            await asyncio.wait(
-                (told, taking, following, mending), return_when=asyncio.FIRST_COMPLETED
-            )
-            deadline = loop.time() + self._drain_seconds
-            # A token that was read and not taken would have to wait for its lease to end.
-            await asyncio.wait((taking,), timeout=BLOCK_SECONDS + _MARGIN)
+            await asyncio.wait((stop, *loops), return_when=asyncio.FIRST_COMPLETED)
+            deadline = now() + self._drain_seconds
+            # A token that is read and not taken would wait until its lease expires.
+            await asyncio.wait((taking,), timeout=self._policy.longest_read + _MARGIN)
             taking.cancel()
             if self._tasks:
-                await asyncio.wait(self._tasks, timeout=deadline - loop.time())
+                await asyncio.wait(self._tasks, timeout=deadline - now())
         finally:
-            others = [told, taking, following, mending, *self._tasks]
-            for task in others:
+            tasks = [stop, *loops, *self._tasks]
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait(others, timeout=_HAND_OVER_SECONDS)
+            await asyncio.wait(tasks, timeout=self._policy.release_grace)
         with suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(_MARGIN):
-                await self._queue.leave(list(self._platforms))
-        for task in (taking, following, mending):
+                await self._leases.remove_idle_consumers(list(self._platforms))
+        for task in loops:
             if task.done() and not task.cancelled():
                 task.result()
 
-    async def _take_what_is_ready(self, stopping: asyncio.Event) -> None:
+    async def _take_turns(self, stopping: asyncio.Event) -> None:
         now, away = asyncio.get_running_loop().time, False
         while not stopping.is_set():
             free = self._capacity - len(self._tasks)
@@ -107,137 +100,134 @@ class Worker:
                 await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
                 continue
             try:
-                self._start(await self._next(free))
+                self._start(await self._next_tokens(free))
                 away = False
             except StoreUnavailable as error:
                 if not away:
-                    log.warning("No turns can be taken, until the store is back: %s", error)
+                    log.warning("No turns can be taken until the store is back: %s", error)
                 away = True
-                # Whoever was at work all the while renews the lease first, and goes on.
+                # Workers that kept their turns during the outage get time to renew the leases.
                 self._reclaim_at = now() + self._lease_seconds
-                await asyncio.sleep(AWAY_SECONDS)
+                await asyncio.sleep(self._policy.store_pause)
 
-    async def _next(self, free: int) -> list[Token]:
-        """Return tokens to work on; what others left comes first, however many turns are new."""
+    async def _next_tokens(self, free: int) -> list[Token]:
+        """Return tokens to work on; expired ones come first, however many turns are new."""
         now, platforms = asyncio.get_running_loop().time, list(self._platforms)
         if now() >= self._reclaim_at:
-            if tokens := await self._queue.reclaim(platforms, count=free):
+            if tokens := await self._leases.reclaim(platforms, count=free):
                 return tokens
             self._reclaim_at = now() + self._lease_seconds / 3
-        if self._surplus:
-            return [self._surplus.popleft()]
-        # Each platform's stream may answer with as many.
-        return await self._queue.ready(
+        if self._overflow:
+            return [self._overflow.popleft()]
+        block = min(self._policy.longest_read, self._reclaim_at - now())
+        return await self._leases.ready(
             platforms,
             count=max(free // len(platforms), 1),
-            # To Redis, no time at all would mean to wait for ever.
-            block_seconds=max(min(BLOCK_SECONDS, self._reclaim_at - now()), _SHORTEST_BLOCK),
+            block_seconds=max(block, _SHORTEST_BLOCK),
         )
 
-    async def _follow_stops(self) -> None:
+    async def _follow_stop_requests(self) -> None:
         while True:
             with suppress(StoreUnavailable):
-                async with self._queue.stops() as turn_ids:
+                async with self._leases.stop_requests() as turn_ids:
                     async for turn_id in turn_ids:
-                        if lease := self._leases.get(turn_id):
+                        if lease := self._running.get(turn_id):
                             lease.stop.set()
-            await asyncio.sleep(AWAY_SECONDS)
+            await asyncio.sleep(self._policy.store_pause)
 
     def _start(self, tokens: Sequence[Token]) -> None:
-        held = set(self._tasks.values())
+        claimed = set(self._tasks.values())
         for token in tokens:
-            # After an outage we may have reclaimed what we are still working on: that renewed it.
-            if token in held:
+            # After an outage, the worker may reclaim its own tokens, which renews them.
+            if token in claimed:
                 continue
             if len(self._tasks) >= self._capacity:
-                self._surplus.append(token)
+                self._overflow.append(token)
                 continue
             task = asyncio.create_task(self._work(token))
             self._tasks[task] = token
             task.add_done_callback(self._tasks.pop)
 
     async def _work(self, token: Token) -> None:
-        """The outermost handler of a turn: nothing that happens in it reaches another turn."""
+        """Work on one turn. No error in it reaches another turn."""
+        turn_id = f"of token {token.entry}"
         try:
-            taken = await self._queue.take(token)
+            taken = await self._leases.take(token)
             if taken is None:
                 return
-            lease = Lease(queue=self._queue, taken=taken, seconds=self._lease_seconds)
-            self._leases[taken.turn.id] = lease
+            turn_id = taken.turn.id
+            lease = Lease(
+                leases=self._leases,
+                taken=taken,
+                seconds=self._lease_seconds,
+                finish_retry=self._policy.finish_retry,
+            )
+            self._running[turn_id] = lease
             try:
-                await self._hold(lease)
+                await self._run_leased(lease)
             finally:
-                self._leases.pop(taken.turn.id, None)
+                self._running.pop(turn_id, None)
         except StoreUnavailable as error:
-            log.warning("A turn is left until the store is back: %s", error)
+            log.warning("Turn %s is left until the store is back: %s", turn_id, error)
         except LeaseLost:
-            log.info("A turn went to another worker")
+            log.info("Turn %s went to another worker", turn_id)
         except Exception:
-            log.exception("A turn could not be given back")
+            log.exception("Turn %s could not be released", turn_id)
 
-    async def _hold(self, lease: Lease) -> None:
-        keeping = asyncio.create_task(lease.keep())
+    async def _run_leased(self, lease: Lease) -> None:
         answering = asyncio.create_task(self._answer(lease))
-        try:
-            await asyncio.wait((keeping, answering), return_when=asyncio.FIRST_COMPLETED)
-            # A renewal that met the end of the turn is refused; the end itself knows better.
-            if not answering.done() and not lease.ending:
-                # A post that is under way tells its id, and saving that is refused.
-                await asyncio.wait((answering,), timeout=POST_SECONDS)
+        async with running(lease.renew_until_cancelled()) as renewing:
+            try:
+                await asyncio.wait((renewing, answering), return_when=asyncio.FIRST_COMPLETED)
+                # If a renewal is refused while the turn is finished, the finish decides.
+                if not answering.done() and not lease.ending:
+                    # A post under way returns the id of a message that a repair has to delete.
+                    await asyncio.wait((answering,), timeout=self._policy.post_grace)
+                    await cancelled(answering)
+                    await renewing
+                await answering
+            except LeaseLost:
+                if lease.wrote:
+                    # The turn may come back to this worker if its new worker dies.
+                    self._reconciler.report(lease)
+                raise
+            except asyncio.CancelledError:
+                # Shutdown: the reply did not end in time, and another process goes on with it.
                 await cancelled(answering)
-                await keeping
-            await answering
-        except LeaseLost:
-            if lease.wrote:
-                # The turn may well come back to us, if its new owner dies.
-                self._mender.lost(lease)
-            raise
-        except asyncio.CancelledError:
-            # Shutdown: the reply did not end in time, so another process goes on with it.
-            await cancelled(answering)
-            await self._queue.back(lease.taken, delay_seconds=0, counts=False)
-            raise
-        finally:
-            await cancelled(keeping)
+                await self._leases.release(lease.taken, delay_seconds=0, counts=False)
+                raise
 
     async def _answer(self, lease: Lease) -> None:
+        turn = lease.turn
         try:
-            await self._answer_or_give_up(lease)
+            await self._attempt(lease)
         except (LeaseLost, StoreUnavailable):
             raise
         except (PlaceGone, WriteRefused) as error:
-            log.warning("A reply has no place: %s", error)
-            await self._conversation.leave(lease)
-        except WriteDelayed as error:
-            log.warning("A reply is tried again later: %s", error)
-            await self._back(lease.taken, at_least=error.retry_after)
+            log.warning("Turn %s: cannot post the reply in %s: %s", turn.id, turn.key, error)
+            await self._conversation.fail(lease)
         except SurfaceError as error:
-            log.warning("A reply is tried again later: %s", error)
-            await self._back(lease.taken)
+            log.warning("Turn %s: the reply in %s is retried later: %s", turn.id, turn.key, error)
+            await self._release(lease.taken, at_least=error.retry_after)
         except Exception:
-            log.exception("Turn %s failed and is tried again later", lease.turn.id)
-            await self._back(lease.taken)
+            log.exception("Turn %s: the reply in %s failed and is retried later", turn.id, turn.key)
+            await self._release(lease.taken)
 
-    async def _answer_or_give_up(self, lease: Lease) -> None:
-        tries, whole = lease.taken.tries, bool(lease.shown.outcome)
-        # An apology below an answer that is whole would be wrong: it gets as many tries again.
-        most = 2 * MAX_TRIES if whole else MAX_TRIES
-        if tries > most + MAX_TRIES:
-            # Not even the apology got through: that is left to whoever mends.
+    async def _attempt(self, lease: Lease) -> None:
+        attempts = lease.taken.attempts
+        # A whole answer gets as many attempts again before an apology is written below it.
+        limit = self._policy.max_attempts * (2 if lease.shown.outcome else 1)
+        if attempts > limit + self._policy.max_attempts:
+            # Not even the apology got through: a repair posts it later.
             await self._conversation.abandon(lease)
             return
-        platform = self._platforms[lease.turn.key.platform]
-        opened = platform.surface(lease.turn, lease.taken.purpose)
-        if tries > most:
-            async with opened as surface:
-                await self._conversation.give_up(lease, surface)
-        elif whole:
-            async with opened as surface:
-                await self._conversation.end(lease, surface)
+        turn = lease.turn
+        opening = self._platforms[turn.key.platform].surface(turn, lease.taken.purpose)
+        if attempts > limit:
+            await self._conversation.give_up(lease, opening)
         else:
-            async with self._conversation.asking(lease) as deltas, opened as surface:
-                await self._conversation.answer(lease, surface, deltas)
+            await self._conversation.answer(lease, opening)
 
-    async def _back(self, taken: Taken, *, at_least: float = 0.0) -> None:
-        delay = min(2.0 ** min(taken.tries - 1, MAX_TRIES), LONGEST_BACK)
-        await self._queue.back(taken, delay_seconds=max(delay, at_least), counts=True)
+    async def _release(self, taken: Taken, *, at_least: float = 0.0) -> None:
+        delay = max(self._policy.retry.pause(taken.attempts), at_least)
+        await self._leases.release(taken, delay_seconds=delay, counts=True)

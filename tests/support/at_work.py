@@ -6,41 +6,74 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import TypeVar
 
-from bot.concurrency import cancelled
-from bot.domain import Person, Shown, ThreadKey, Turn
+from bot.concurrency import Backoff, cancelled
+from bot.domain import Person, Place, Shown, ThreadKey, Turn
 from bot.ports import Platform
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from bot.turns.conversation import Conversation
 from bot.turns.history import History
-from bot.turns.queue import Limits, Mend, Taken, Token, TurnQueue
+from bot.turns.policy import WorkPolicy
+from bot.turns.queue import Limits, QueueScript, Repair, Taken, Token, TurnLeases, TurnQueue
 from bot.turns.repair import Reconciler
 from bot.turns.worker import Worker
 from tests.support.fakes import FakeModel, FakePlatform
+from tests.support.waiting import until
 
 KEY = ThreadKey("console", "local", "ann", "t1")
+ANN, BOB = Person("u1", "Ann"), Person("u2", "Bob")
 LEASE = 0.3  # seconds
+KEEP = 60.0  # seconds
 LONGEST = 20_000  # characters of an answer
 LIMITS = Limits(waiting_per_thread=50, waiting_per_person=50, waiting=100, running_per_person=10)
+POLICY = WorkPolicy(longest_read=0.1, store_pause=0.05, repair_retry=Backoff(0.05, 60.0))
 WORDS = [f"word{number} " for number in range(30)]
 
-
-def a_turn(number: int = 1, *, thread: str = "t1", text: str = "") -> Turn:
-    key = replace(KEY, thread=thread)
-    question = text or f"question {number}"
-    return Turn(f"console:{number}", key, Person("u1", "Ann"), question, {}, 1000.0)
+_Leases = TypeVar("_Leases", bound=TurnLeases)
 
 
-def a_queue(
-    store: Store, name: str = "w1", *, lease: float = LEASE, limits: Limits = LIMITS
+def make_turn(
+    number: int = 1,
+    *,
+    thread: str = "t1",
+    key: ThreadKey | None = None,
+    person: Person = ANN,
+    text: str = "",
+    place: Place | None = None,
+) -> Turn:
+    key = key or replace(KEY, thread=thread)
+    return Turn(f"console:{number}", key, person, text or f"question {number}", place or {}, 1000.0)
+
+
+def make_queue(
+    store: Store,
+    worker: str = "w1",
+    *,
+    lease: float = LEASE,
+    limits: Limits = LIMITS,
+    late_write_leases: float = 0.2,
 ) -> TurnQueue:
-    return TurnQueue(store=store, worker=name, limits=limits, lease_seconds=lease, keep_seconds=60)
+    return TurnQueue(
+        store=store,
+        worker=worker,
+        limits=limits,
+        lease_seconds=lease,
+        keep_seconds=KEEP,
+        late_write_leases=late_write_leases,
+    )
 
 
-def a_conversation(store: Store, model: FakeModel) -> Conversation:
+def make_leases(kind: type[_Leases], store: Store, *, lease: float = LEASE) -> _Leases:
+    """Make leases of another class; to be handed to a worker."""
+    script = QueueScript(store, keep_seconds=KEEP)
+    return kind(script, worker="w1", limits=LIMITS, lease_seconds=lease, late_write_seconds=0.0)
+
+
+def make_conversation(store: Store, model: FakeModel) -> Conversation:
     return Conversation(
-        history=History(store=store, keep_seconds=60),
+        history=History(store=store, keep_seconds=KEEP),
         model=model,
         budgets=EditBudgets(store=store),
         system_prompt="Be brief.",
@@ -49,7 +82,7 @@ def a_conversation(store: Store, model: FakeModel) -> Conversation:
     )
 
 
-def a_worker(
+def make_worker(
     store: Store,
     platform: FakePlatform,
     model: FakeModel,
@@ -58,63 +91,69 @@ def a_worker(
     capacity: int = 8,
     drain: float = 5.0,
     lease: float = LEASE,
-    queue: TurnQueue | None = None,
+    late_write_leases: float = 3,
+    leases: TurnLeases | None = None,
+    policy: WorkPolicy = POLICY,
 ) -> Worker:
+    queue = make_queue(store, name, lease=lease, late_write_leases=late_write_leases)
+    queue.leases = leases or queue.leases
     return Worker(
-        queue=queue or a_queue(store, name, lease=lease),
+        queue=queue,
         platforms={"console": platform, "slack": platform},
-        conversation=a_conversation(store, model),
+        conversation=make_conversation(store, model),
         capacity=capacity,
         lease_seconds=lease,
         drain_seconds=drain,
+        policy=policy,
     )
 
 
 @asynccontextmanager
-async def running(worker: Worker) -> AsyncIterator[asyncio.Event]:
+async def working(worker: Worker) -> AsyncIterator[asyncio.Event]:
+    """Run a worker; yields what stops it."""
     stopping = asyncio.Event()
     task = asyncio.create_task(worker.run(stopping))
     try:
         yield stopping
     finally:
         stopping.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await task
 
 
 async def all_ended(store: Store) -> None:
-    queue = a_queue(store, "watcher")
-    async with asyncio.timeout(10):
+    queue = make_queue(store, "watcher")
+    async with asyncio.timeout(60):
         while await queue.depth():
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.01)
 
 
 async def outcome(store: Store, number: int = 1) -> str:
-    ended = await a_queue(store).ended(f"console:{number}")
-    assert ended
-    return ended.outcome
+    result = await make_queue(store).result(f"console:{number}")
+    assert result
+    return result.outcome
 
 
 async def remembered(store: Store) -> list[tuple[str, str]]:
-    exchanges = await History(store=store, keep_seconds=60).read(KEY)
+    exchanges = await History(store=store, keep_seconds=KEEP).read(KEY)
     return [(exchange.question, exchange.answer) for exchange in exchanges]
 
 
 async def ready(queue: TurnQueue, platform: str = "console") -> list[Token]:
-    while not (tokens := await queue.ready([platform], count=1, block_seconds=0.1)):
+    while not (tokens := await queue.leases.ready([platform], count=1, block_seconds=0.1)):
         pass
     return tokens
 
 
 async def take(queue: TurnQueue, platform: str = "console") -> Taken:
     (token,) = await ready(queue, platform)
-    taken = await queue.take(token)
+    taken = await queue.leases.take(token)
     assert taken
     return taken
 
 
 async def expire(store: Store, token: Token, worker: str) -> None:
-    """Let a lease run out without waiting for it."""
+    """Let a lease expire without waiting for it."""
     await store.command(
         *("XCLAIM", store.key("ready", token.platform), "workers", worker),
         *(0, token.entry, "IDLE", 600_000, "JUSTID"),
@@ -122,19 +161,22 @@ async def expire(store: Store, token: Token, worker: str) -> None:
 
 
 async def press(store: Store, number: int = 1, *, press_id: str = "p1") -> None:
-    await a_queue(store).regenerate(f"console:{number}", person_id="u1", press_id=press_id)
+    await make_queue(store).regenerate(f"console:{number}", person_id="u1", press_id=press_id)
 
 
 @asynccontextmanager
-async def mending(queue: TurnQueue, platform: Platform) -> AsyncIterator[None]:
-    """Mend as a worker does besides its work."""
-    mender = Reconciler(
+async def repairing(
+    queue: TurnQueue, platform: Platform, policy: WorkPolicy = POLICY
+) -> AsyncIterator[None]:
+    """Repair as a worker does beside its work."""
+    reconciler = Reconciler(
         queue=queue,
         platforms={platform.name: platform},
-        conversation=a_conversation(queue.store, FakeModel()),
+        conversation=make_conversation(queue.leases.store, FakeModel()),
         lease_seconds=LEASE,
+        policy=policy,
     )
-    task = asyncio.create_task(mender.run())
+    task = asyncio.create_task(reconciler.run())
     try:
         yield
     finally:
@@ -142,30 +184,33 @@ async def mending(queue: TurnQueue, platform: Platform) -> AsyncIterator[None]:
 
 
 async def given_up_unseen(queue: TurnQueue, turn: Turn | None = None) -> None:
-    turn = turn or a_turn()
+    turn = turn or make_turn()
     await queue.admit(turn)
-    await queue.back(await take(queue, turn.key.platform), delay_seconds=0, counts=True)
-    await queue.finish(await take(queue, turn.key.platform), Shown(outcome="dead"), None)
+    first = await take(queue, turn.key.platform)
+    await queue.leases.release(first, delay_seconds=0, counts=True)
+    second = await take(queue, turn.key.platform)
+    await queue.leases.finish(second, Shown(outcome="dead"), None)
 
 
-async def shows(platform: FakePlatform, screen: dict[str, str]) -> None:
-    async with asyncio.timeout(8):
-        while {name: page.text for name, page in platform.shown.screen.items()} != screen:
-            await asyncio.sleep(0.02)
+async def until_shown(platform: FakePlatform, screen: dict[str, str]) -> None:
+    def texts() -> dict[str, str]:
+        return {name: page.text for name, page in platform.shown.screen.items()}
+
+    await until(lambda: texts() == screen, why=lambda: str(texts()))
 
 
-async def to_mend(store: Store) -> int:
+async def pending_repairs(store: Store) -> int:
     return int(await store.command("ZCARD", store.key("mend", "console")))
 
 
-async def all_mended(store: Store) -> None:
-    async with asyncio.timeout(10):
-        while await to_mend(store):
-            await asyncio.sleep(0.02)
+async def all_repaired(store: Store) -> None:
+    async with asyncio.timeout(60):
+        while await pending_repairs(store):
+            await asyncio.sleep(0.01)
 
 
-async def due(queue: TurnQueue, *, patience: float = 60.0) -> Mend:
-    async with asyncio.timeout(10):
-        while not (mend := await queue.mend("console", patience=patience)):
-            await asyncio.sleep(0.02)
-    return mend
+async def due_repair(queue: TurnQueue, *, seconds: float = 60.0) -> Repair:
+    async with asyncio.timeout(60):
+        while not (repair := await queue.repairs.claim("console", seconds=seconds)):
+            await asyncio.sleep(0.01)
+    return repair

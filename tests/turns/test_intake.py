@@ -17,23 +17,23 @@ from bot.turns.queue import Limits, TurnQueue
 KEY = ThreadKey("console", "local", "ann", "t1")
 
 
-def a_queue(store: Store) -> TurnQueue:
+def make_queue(store: Store) -> TurnQueue:
     return TurnQueue(
         store=store, worker="w1", limits=Limits(1, 1, 1, 1), lease_seconds=1, keep_seconds=60
     )
 
 
-def an_intake(store: Store, queue: TurnQueue) -> Intake:
+def make_intake(store: Store, queue: TurnQueue) -> Intake:
     return Intake(queue=queue, history=History(store=store, keep_seconds=60))
 
 
 async def admitted(store: Store, turn: Turn) -> Turn:
     """Admit a turn, and return it as a worker takes it."""
-    queue = a_queue(store)
-    await queue.ready(["console"], count=1, block_seconds=0.1)  # listens from now on
-    await an_intake(store, queue).admit(turn)
-    (token,) = await queue.ready(["console"], count=1, block_seconds=5)
-    taken = await queue.take(token)
+    queue = make_queue(store)
+    await queue.leases.ready(["console"], count=1, block_seconds=0.1)  # listens from now on
+    await make_intake(store, queue).admit(turn)
+    (token,) = await queue.leases.ready(["console"], count=1, block_seconds=5)
+    taken = await queue.leases.take(token)
     assert taken
     return taken.turn
 
@@ -64,7 +64,7 @@ async def test_a_turn_with_halves_of_characters_is_kept_whole(store: Store) -> N
 
     assert turn == Turn(
         "console:1",
-        ThreadKey("console", "local", WHOLE, "t1"),
+        ThreadKey("console", "local", "A?", "t1"),
         Person(WHOLE, WHOLE, "T1"),
         f"{WHOLE}?",
         {"names": [WHOLE, {WHOLE: "\U0001f600"}], "count": 3, "is_dm": True, "none": None},
@@ -75,7 +75,7 @@ async def test_a_turn_with_halves_of_characters_is_kept_whole(store: Store) -> N
 async def test_an_id_with_half_a_character_can_be_stored(store: Store) -> None:
     turn = Turn(HALF, KEY, Person("u1", "Ann"), "question", {}, 1000.0)
 
-    assert await an_intake(store, a_queue(store)).admit(turn)
+    assert await make_intake(store, make_queue(store)).admit(turn)
 
 
 async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> None:
@@ -83,13 +83,13 @@ async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> 
     nameless = Exchange("console:1", Person("u1", "u1"), 1000.5, "question", "answer")
     await store.command("RPUSH", store.key("history", str(KEY)), encode(nameless))
 
-    await an_intake(store, a_queue(store)).call(KEY, Person("u1", HALF))
+    await make_intake(store, make_queue(store)).call(KEY, Person("u1", HALF))
 
     assert [each.person.name for each in await history.read(KEY)] == [WHOLE]
 
 
 async def test_what_names_a_turn_with_half_a_character_finds_none(store: Store) -> None:
-    intake = an_intake(store, a_queue(store))
+    intake = make_intake(store, make_queue(store))
     place = ThreadKey("slack", "T1", HALF, HALF)
 
     await intake.forget(HALF)

@@ -3,65 +3,120 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
-from bot.domain import Shown
+import pytest
+
+from bot.concurrency import cancelled
+from bot.domain import Exchange, Shown
+from bot.errors import StoreUnavailable
 from bot.store import Store
 from bot.turns.lease import Lease
-from bot.turns.queue import Taken, TurnQueue
-from tests.support.at_work import LIMITS, a_queue, a_turn, take
+from bot.turns.policy import WorkPolicy
+from bot.turns.queue import Taken, TurnLeases
+from tests.support.at_work import make_leases, make_queue, make_turn, take
 from tests.support.waiting import until
 
 
-async def a_lease(queue: TurnQueue, *, seconds: float) -> Lease:
-    await queue.admit(a_turn())
-    return Lease(queue=queue, taken=await take(queue), seconds=seconds)
-
-
-class Counting(TurnQueue):
-    """Knows how often a lease was renewed."""
+class Unreliable(TurnLeases):
+    """Counts what it does, and fails to store the end of a turn for some times."""
 
     renewed = 0
+    saves = 0
+    refuses_saves = False
+    failures = 12
 
     async def renew(self, taken: Taken) -> bool:
         self.renewed += 1
         return await super().renew(taken)
 
+    async def save(self, taken: Taken, shown: Shown) -> bool:
+        self.saves += 1
+        if self.refuses_saves:
+            raise StoreUnavailable("out of memory")
+        return await super().save(taken, shown)
+
+    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> None:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise StoreUnavailable("out of memory")
+        await super().finish(taken, shown, exchange)
+
+
+class Clock:
+    """Passes the time of a lease without waiting for it."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await asyncio.sleep(0)
+
+
+async def make_lease(store: Store, *, clock: Clock | None = None) -> tuple[Lease, Unreliable]:
+    queue, leases = make_queue(store), make_leases(Unreliable, store)
+    await queue.admit(make_turn())
+    lease = Lease(
+        leases=leases,
+        taken=await take(queue),
+        seconds=60,
+        finish_retry=WorkPolicy().finish_retry,
+        sleep=(clock or Clock()).sleep,
+    )
+    return lease, leases
+
 
 async def test_a_lease_is_renewed_three_times_before_it_would_end(store: Store) -> None:
-    queue = Counting(store=store, worker="w1", limits=LIMITS, lease_seconds=0.6, keep_seconds=60)
-    lease = await a_lease(queue, seconds=0.6)
-    began = time.monotonic()
+    clock = Clock()
+    lease, leases = await make_lease(store, clock=clock)
 
-    keeping = asyncio.create_task(lease.keep())
-    await until(lambda: queue.renewed == 6)
-    lasted = time.monotonic() - began
-    keeping.cancel()
-    await asyncio.gather(keeping, return_exceptions=True)
+    renewing = asyncio.create_task(lease.renew_until_cancelled())
+    await until(lambda: leases.renewed >= 6)
+    await cancelled(renewing)
 
-    # As often as it would end, it would take 3.6 seconds.
-    assert 1.0 < lasted < 3.0
+    assert clock.pauses[:6] == [20.0] * 6
 
 
 async def test_a_renewal_tells_of_a_stop(store: Store) -> None:
-    queue = a_queue(store)
-    lease = await a_lease(queue, seconds=0.1)
+    lease, _ = await make_lease(store)
 
-    await queue.stop(lease.turn.id)
-    keeping = asyncio.create_task(lease.keep())
-    async with asyncio.timeout(10):
-        await lease.stop.wait()
-    keeping.cancel()
-    await asyncio.gather(keeping, return_exceptions=True)
+    await make_queue(store).stop(lease.turn.id)
+    renewing = asyncio.create_task(lease.renew_until_cancelled())
+    await until(lease.stop.is_set)
+    await cancelled(renewing)
 
 
 async def test_a_save_tells_of_a_stop(store: Store) -> None:
-    queue = a_queue(store)
-    lease = await a_lease(queue, seconds=60)
+    lease, _ = await make_lease(store)
     await lease.save(Shown(("m1",), "Half", "Half"))
     before = lease.stop.is_set()
 
-    await queue.stop(lease.turn.id)
+    await make_queue(store).stop(lease.turn.id)
     await lease.save(Shown(("m1",), "Half of", "Half of"))
 
     assert (before, lease.stop.is_set()) == (False, True)
+
+
+async def test_an_end_is_stored_later_if_the_store_refuses_it(store: Store) -> None:
+    clock = Clock()
+    lease, _ = await make_lease(store, clock=clock)
+
+    await lease.finish(Shown(("m1",), "Hi", "Hi", outcome="done"), None)
+
+    assert clock.pauses[:4] == pytest.approx([0.2, 0.4, 0.8, 1.6])
+    assert set(clock.pauses[4:]) == {2.0}
+    assert len(clock.pauses) == 12
+    assert await make_queue(store).depth() == 0
+
+
+async def test_a_store_that_is_away_is_not_asked_to_save(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.store.PING_PAUSE", 60)
+    lease, leases = await make_lease(store)
+    leases.refuses_saves = True
+
+    for number in range(20):
+        await lease.save(Shown(("m1",), f"Hi {number}", f"Hi {number}"))
+
+    assert (leases.saves, lease.shown.text) == (1, "Hi 19")

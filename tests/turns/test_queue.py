@@ -24,7 +24,7 @@ from bot.errors import (
 )
 from bot.store import Store
 from bot.turns.history import History
-from bot.turns.intake import Intake
+from bot.turns.intake import REPEAT_SECONDS, Intake
 from bot.turns.queue import GROUP, Limits, Taken, Token, TurnQueue
 
 KEY = ThreadKey("console", "local", "ann", "t1")
@@ -34,11 +34,11 @@ LEASE = 0.2  # seconds
 LIMITS = Limits(waiting_per_thread=5, waiting_per_person=8, waiting=20, running_per_person=2)
 
 
-def a_turn(number: int, *, key: ThreadKey = KEY, person: Person = ANN) -> Turn:
+def make_turn(number: int, *, key: ThreadKey = KEY, person: Person = ANN) -> Turn:
     return Turn(f"console:{number}", key, person, f"question {number}", {"n": number}, 1000.0)
 
 
-def a_queue(store: Store, worker: str = "w1", /, **limits: int) -> TurnQueue:
+def make_queue(store: Store, worker: str = "w1", /, **limits: int) -> TurnQueue:
     return TurnQueue(
         store=store,
         worker=worker,
@@ -55,7 +55,7 @@ def grown(text: str, *pages: str) -> Shown:
 
 async def next_token(queue: TurnQueue) -> Token | None:
     for _ in range(3):
-        if tokens := await queue.ready(["console"], count=1, block_seconds=0.1):
+        if tokens := await queue.leases.ready(["console"], count=1, block_seconds=0.1):
             return tokens[0]
     return None
 
@@ -63,7 +63,7 @@ async def next_token(queue: TurnQueue) -> Token | None:
 async def take(queue: TurnQueue) -> Taken:
     token = await next_token(queue)
     assert token is not None
-    taken = await queue.take(token)
+    taken = await queue.leases.take(token)
     assert taken is not None
     return taken
 
@@ -71,7 +71,7 @@ async def take(queue: TurnQueue) -> Taken:
 async def nothing_to_take(queue: TurnQueue) -> bool:
     """Whether no token that stands there leads to a turn."""
     while token := await next_token(queue):
-        if await queue.take(token):
+        if await queue.leases.take(token):
             return False
     return True
 
@@ -79,7 +79,7 @@ async def nothing_to_take(queue: TurnQueue) -> bool:
 async def first_to_take(queue: TurnQueue) -> str:
     """Take the first turn that there is, with whatever token leads to one."""
     while token := await next_token(queue):
-        if taken := await queue.take(token):
+        if taken := await queue.leases.take(token):
             return taken.turn.id
     return ""
 
@@ -90,7 +90,7 @@ async def finish(
     turn = taken.turn
     exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer)
     shown = Shown(("m1",), answer, answer, outcome=outcome)
-    await queue.finish(taken, shown, exchange if answer else None)
+    await queue.leases.finish(taken, shown, exchange if answer else None)
 
 
 async def taken_and_ended(queue: TurnQueue) -> str:
@@ -101,7 +101,7 @@ async def taken_and_ended(queue: TurnQueue) -> str:
 
 async def reclaim(queue: TurnQueue) -> list[Token]:
     async with asyncio.timeout(5):
-        while not (tokens := await queue.reclaim(["console"], count=10)):
+        while not (tokens := await queue.leases.reclaim(["console"], count=10)):
             await asyncio.sleep(LEASE / 4)
     return tokens
 
@@ -117,7 +117,7 @@ async def exchanges(store: Store) -> list[tuple[str, str]]:
 
 async def answered(queue: TurnQueue, *numbers: int, answer: str = "answer") -> None:
     for number in numbers:
-        await queue.admit(a_turn(number))
+        await queue.admit(make_turn(number))
         await finish(queue, await take(queue), answer=answer)
 
 
@@ -128,19 +128,21 @@ async def press(
 
 
 async def test_a_turn_comes_out_as_it_went_in(store: Store) -> None:
-    queue = a_queue(store)
-    turn = replace(a_turn(1), place={"a": ["ü", 1, None, True], "b": {}})
+    queue = make_queue(store)
+    turn = replace(make_turn(1), place={"a": ["ü", 1, None, True], "b": {}})
 
     await queue.admit(turn)
     taken = await take(queue)
 
-    assert taken == Taken(turn=turn, fence=1, tries=1, shown=Shown(), stop=False, former="")
+    assert taken == Taken(
+        turn=turn, fence=1, attempts=1, shown=Shown(), stop=False, previous_answer=""
+    )
 
 
 async def test_a_turn_admitted_twice_at_once_is_one_turn(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
 
-    answers = await asyncio.gather(*(queue.admit(a_turn(1)) for _ in range(10)))
+    answers = await asyncio.gather(*(queue.admit(make_turn(1)) for _ in range(10)))
 
     # Each may be the one whose answer was lost.
     assert answers == [True] * 10
@@ -148,35 +150,35 @@ async def test_a_turn_admitted_twice_at_once_is_one_turn(store: Store) -> None:
 
 
 async def test_another_turn_of_the_same_id_is_refused(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
 
-    admitted = await queue.admit(replace(a_turn(1), place={"elsewhere": True}))
+    admitted = await queue.admit(replace(make_turn(1), place={"elsewhere": True}))
 
     assert not admitted
-    assert (await take(queue)).turn == a_turn(1)
+    assert (await take(queue)).turn == make_turn(1)
 
 
 async def test_a_turn_that_ended_is_still_known(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     await finish(queue, await take(queue))
 
-    await queue.admit(a_turn(1))
+    await queue.admit(make_turn(1))
 
     assert await queue.depth() == 0
     assert await next_token(queue) is None
 
 
 async def test_a_thread_has_one_turn_at_work_and_keeps_its_order(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     for number in (1, 2, 3):
-        await queue.admit(a_turn(number))
+        await queue.admit(make_turn(number))
 
     order = []
     while token := await next_token(queue):
         assert await next_token(queue) is None
-        taken = await queue.take(token)
+        taken = await queue.leases.take(token)
         assert taken
         order.append(taken.turn.id)
         await finish(queue, taken)
@@ -196,16 +198,16 @@ async def test_a_thread_has_one_turn_at_work_and_keeps_its_order(store: Store) -
 async def test_a_limit_refuses_and_stores_nothing(
     store: Store, limits: dict[str, int], refusal: type[Exception]
 ) -> None:
-    queue = a_queue(store, **limits)
-    await queue.admit(a_turn(1))
-    await queue.admit(a_turn(2))
+    queue = make_queue(store, **limits)
+    await queue.admit(make_turn(1))
+    await queue.admit(make_turn(2))
 
     with pytest.raises(refusal):
-        await queue.admit(a_turn(3))
+        await queue.admit(make_turn(3))
 
     assert await queue.depth() == 2
     await finish(queue, await take(queue))
-    assert await queue.admit(a_turn(3))
+    assert await queue.admit(make_turn(3))
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ async def test_a_limit_refuses_and_stores_nothing(
 async def test_a_limit_is_told_before_there_is_a_turn(
     store: Store, limits: dict[str, int], refusal: type[Exception]
 ) -> None:
-    queue, turn = a_queue(store, **limits), a_turn(1)
+    queue, turn = make_queue(store, **limits), make_turn(1)
     await queue.check_room(KEY.platform, turn.person)
     await queue.admit(turn)
 
@@ -227,11 +229,11 @@ async def test_a_limit_is_told_before_there_is_a_turn(
 
 
 async def test_a_person_runs_no_more_turns_than_the_cap(store: Store) -> None:
-    queue = a_queue(store, running_per_person=1)
+    queue = make_queue(store, running_per_person=1)
     other = replace(KEY, thread="t2")
-    await queue.admit(a_turn(1))
-    await queue.admit(a_turn(2, key=other))
-    await queue.admit(a_turn(3, key=replace(KEY, thread="t3"), person=Person("u2", "Bob")))
+    await queue.admit(make_turn(1))
+    await queue.admit(make_turn(2, key=other))
+    await queue.admit(make_turn(3, key=replace(KEY, thread="t3"), person=Person("u2", "Bob")))
 
     first = await take(queue)
     of_somebody_else = await take(queue)
@@ -243,21 +245,21 @@ async def test_a_person_runs_no_more_turns_than_the_cap(store: Store) -> None:
 
 
 async def test_a_capped_turn_wakes_when_the_running_one_goes_back(store: Store) -> None:
-    queue = a_queue(store, running_per_person=1)
-    await queue.admit(a_turn(1))
-    await queue.admit(a_turn(2, key=replace(KEY, thread="t2")))
+    queue = make_queue(store, running_per_person=1)
+    await queue.admit(make_turn(1))
+    await queue.admit(make_turn(2, key=replace(KEY, thread="t2")))
     first = await take(queue)
     assert await nothing_to_take(queue)
 
-    await queue.back(first, delay_seconds=30, counts=True)
+    await queue.leases.release(first, delay_seconds=30, counts=True)
 
     assert (await take(queue)).turn.id == "console:2"
 
 
 async def test_the_oldest_of_those_that_wait_for_their_person_is_next(store: Store) -> None:
-    queue = a_queue(store, running_per_person=1)
+    queue = make_queue(store, running_per_person=1)
     for number in (1, 2, 3):
-        await queue.admit(a_turn(number, key=replace(KEY, thread=f"t{number}")))
+        await queue.admit(make_turn(number, key=replace(KEY, thread=f"t{number}")))
     first = await take(queue)
     assert await nothing_to_take(queue)
 
@@ -267,11 +269,11 @@ async def test_the_oldest_of_those_that_wait_for_their_person_is_next(store: Sto
 
 
 async def test_who_asks_once_does_not_wait_for_all_that_another_asks(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     for number in (1, 2, 3, 4):
-        await queue.admit(a_turn(number, key=replace(KEY, thread=f"t{number}")))
+        await queue.admit(make_turn(number, key=replace(KEY, thread=f"t{number}")))
     bob = Person("u2", "Bob")
-    await queue.admit(a_turn(5, key=replace(KEY, thread="t5"), person=bob))
+    await queue.admit(make_turn(5, key=replace(KEY, thread="t5"), person=bob))
 
     order = [await taken_and_ended(queue) for _ in range(5)]
 
@@ -281,12 +283,12 @@ async def test_who_asks_once_does_not_wait_for_all_that_another_asks(store: Stor
 async def test_whose_turn_stood_behind_another_in_its_thread_has_not_lost_its_place(
     store: Store,
 ) -> None:
-    queue, people = a_queue(store), [Person(f"u{number}", "P") for number in range(4)]
-    await queue.admit(a_turn(1, person=people[0]))
-    await queue.admit(a_turn(2, person=people[1]))
+    queue, people = make_queue(store), [Person(f"u{number}", "P") for number in range(4)]
+    await queue.admit(make_turn(1, person=people[0]))
+    await queue.admit(make_turn(2, person=people[1]))
     for number in (3, 4):
         key = replace(KEY, thread=f"t{number}")
-        await queue.admit(a_turn(number, key=key, person=people[number - 1]))
+        await queue.admit(make_turn(number, key=key, person=people[number - 1]))
 
     order = [await taken_and_ended(queue) for _ in range(4)]
 
@@ -294,21 +296,27 @@ async def test_whose_turn_stood_behind_another_in_its_thread_has_not_lost_its_pl
 
 
 async def test_a_turn_that_was_handed_over_is_first_again(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     taken = await take(queue)
-    await queue.admit(a_turn(2, key=ELSEWHERE, person=Person("u2", "Bob")))
+    await queue.admit(make_turn(2, key=ELSEWHERE, person=Person("u2", "Bob")))
 
-    await queue.back(taken, delay_seconds=0, counts=False)
+    await queue.leases.release(taken, delay_seconds=0, counts=False)
 
     assert await first_to_take(queue) == "console:1"
 
 
 async def test_reclaiming_looks_past_what_others_still_hold(store: Store) -> None:
-    owner, dead, finder = a_queue(store, "owner"), a_queue(store, "dead"), a_queue(store, "finder")
+    owner, dead, finder = (
+        make_queue(store, "owner"),
+        make_queue(store, "dead"),
+        make_queue(store, "finder"),
+    )
     for number in range(16):
         await owner.admit(
-            a_turn(number, key=replace(KEY, thread=f"t{number}"), person=Person(f"{number}", "P"))
+            make_turn(
+                number, key=replace(KEY, thread=f"t{number}"), person=Person(f"{number}", "P")
+            )
         )
     held = [await take(owner) for _ in range(15)]
     lost = await take(dead)
@@ -317,50 +325,50 @@ async def test_reclaiming_looks_past_what_others_still_hold(store: Store) -> Non
     async with asyncio.timeout(5):
         while not found:
             for taken in held:
-                await owner.renew(taken)
-            found = await finder.reclaim(["console"], count=1)
+                await owner.leases.renew(taken)
+            found = await finder.leases.reclaim(["console"], count=1)
 
-    again = await finder.take(found[0])
+    again = await finder.leases.take(found[0])
     assert again
     assert (len(found), again.turn) == (1, lost.turn)
 
 
 async def test_where_nobody_has_read_yet_nothing_is_reclaimed(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
 
-    assert await queue.reclaim(["slack", "console"], count=1) == []
-    assert (await take(queue)).turn == a_turn(1)
+    assert await queue.leases.reclaim(["slack", "console"], count=1) == []
+    assert (await take(queue)).turn == make_turn(1)
 
 
 async def test_a_platform_that_is_new_is_read_beside_one_that_is_not(store: Store) -> None:
-    queue, platforms = a_queue(store), ["console", "slack"]
+    queue, platforms = make_queue(store), ["console", "slack"]
     assert await next_token(queue) is None
-    await queue.admit(a_turn(1, key=replace(KEY, platform="slack")))
+    await queue.admit(make_turn(1, key=replace(KEY, platform="slack")))
 
-    found = [await queue.ready(platforms, count=1, block_seconds=0.1) for _ in range(2)]
+    found = [await queue.leases.ready(platforms, count=1, block_seconds=0.1) for _ in range(2)]
 
     assert found[0] == []
     assert [token.platform for token in found[1]] == ["slack"]
 
 
 async def test_a_stream_that_expires_while_it_is_read_is_empty(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     assert await next_token(queue) is None
-    reading = asyncio.create_task(queue.ready(["console"], count=1, block_seconds=2))
+    reading = asyncio.create_task(queue.leases.ready(["console"], count=1, block_seconds=2))
     await asyncio.sleep(0.2)
 
     await store.command("DEL", store.key("ready", "console"))
 
     assert await reading == []
-    await queue.admit(a_turn(1))
-    assert (await take(queue)).turn == a_turn(1)
+    await queue.admit(make_turn(1))
+    assert (await take(queue)).turn == make_turn(1)
 
 
 async def test_a_token_that_is_no_more_is_not_reclaimed(store: Store) -> None:
-    dead, queue = a_queue(store, "dead"), a_queue(store)
+    dead, queue = make_queue(store, "dead"), make_queue(store)
     for number in (1, 2):
-        await dead.admit(a_turn(number, key=replace(KEY, thread=f"t{number}")))
+        await dead.admit(make_turn(number, key=replace(KEY, thread=f"t{number}")))
     gone, left = [await next_token(dead) for _ in range(2)]
     assert gone
     await store.command("XDEL", store.key("ready", "console"), gone.entry)
@@ -369,47 +377,47 @@ async def test_a_token_that_is_no_more_is_not_reclaimed(store: Store) -> None:
 
 
 async def test_no_more_is_reclaimed_than_there_is_room_for(store: Store) -> None:
-    dead, queue, platforms = a_queue(store, "dead"), a_queue(store), ["console", "slack"]
+    dead, queue, platforms = make_queue(store, "dead"), make_queue(store), ["console", "slack"]
     for number in range(6):
         key = replace(KEY, platform=platforms[number % 2], thread=f"t{number}")
-        await dead.admit(a_turn(number, key=key))
+        await dead.admit(make_turn(number, key=key))
     # The first read finds out that nobody has read yet.
     for _ in range(2):
-        await dead.ready(platforms, count=3, block_seconds=0.1)
+        await dead.leases.ready(platforms, count=3, block_seconds=0.1)
     await asyncio.sleep(LEASE)
 
-    found = await queue.reclaim(platforms, count=4)
+    found = await queue.leases.reclaim(platforms, count=4)
 
     assert [token.platform for token in found] == ["console"] * 3 + ["slack"]
 
 
 async def test_a_turn_that_cannot_be_read_makes_way_for_the_next(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    await queue.admit(a_turn(2))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    await queue.admit(make_turn(2))
     await store.command("HSET", store.key("turn", "console:1"), "body", '{"of": "the future"}')
     token = await next_token(queue)
     assert token
 
-    assert await queue.take(token) is None
+    assert await queue.leases.take(token) is None
     assert (await take(queue)).turn.id == "console:2"
 
 
 async def test_back_repeated_after_a_lost_answer_changes_nothing(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     taken = await take(queue)
 
-    await queue.back(taken, delay_seconds=0, counts=False)
-    await queue.back(taken, delay_seconds=0, counts=False)
+    await queue.leases.release(taken, delay_seconds=0, counts=False)
+    await queue.leases.release(taken, delay_seconds=0, counts=False)
 
-    assert (await take(queue)).tries == 1
+    assert (await take(queue)).attempts == 1
     assert await next_token(queue) is None
 
 
 async def test_who_has_a_turn_stands_in_its_record(store: Store) -> None:
-    queue = a_queue(store, "ours")
-    await queue.admit(a_turn(1))
+    queue = make_queue(store, "ours")
+    await queue.admit(make_turn(1))
 
     await take(queue)
 
@@ -417,33 +425,33 @@ async def test_who_has_a_turn_stands_in_its_record(store: Store) -> None:
 
 
 async def test_a_dead_workers_turn_is_taken_with_a_higher_fence(store: Store) -> None:
-    dead, alive = a_queue(store, "dead"), a_queue(store, "alive")
-    await dead.admit(a_turn(1))
+    dead, alive = make_queue(store, "dead"), make_queue(store, "alive")
+    await dead.admit(make_turn(1))
     first = await take(dead)
-    await dead.save(first, grown("half", "m1"))
+    await dead.leases.save(first, grown("half", "m1"))
 
     (token,) = await reclaim(alive)
-    second = await alive.take(token)
+    second = await alive.leases.take(token)
 
     assert second
-    assert (second.fence, second.tries) == (2, 2)
+    assert (second.fence, second.attempts) == (2, 2)
     assert (first.purpose, second.purpose) == (Purpose.ANSWER, Purpose.RESUME)
     assert second.shown == grown("half", "m1")
 
 
 async def test_a_turn_that_gets_further_each_time_is_not_given_up(store: Store) -> None:
-    queue, tries = a_queue(store), []
-    await queue.admit(a_turn(1))
+    queue, tries = make_queue(store), []
+    await queue.admit(make_turn(1))
 
     taken = await take(queue)
     for shown in ("One", "One", "One two", "Uno dos", "One two three"):
-        await queue.save(taken, grown(shown, "m1"))
+        await queue.leases.save(taken, grown(shown, "m1"))
         # Its worker is killed here.
         (token,) = await reclaim(queue)
-        again = await queue.take(token)
+        again = await queue.leases.take(token)
         assert again
         taken = again
-        tries.append(taken.tries)
+        tries.append(taken.attempts)
 
     assert tries == [2, 3, 2, 3, 2]
 
@@ -460,45 +468,45 @@ async def test_a_turn_that_gets_further_each_time_is_not_given_up(store: Store) 
 async def test_a_turn_that_gets_no_further_is_given_up_however_its_answers_differ(
     store: Store, pages: list[str], tries: list[int]
 ) -> None:
-    queue, counted = a_queue(store), []
-    await queue.admit(a_turn(1))
+    queue, counted = make_queue(store), []
+    await queue.admit(make_turn(1))
 
     taken = await take(queue)
     for page, shown in zip(pages, ("One", "One two three", "One", "One two"), strict=True):
         for length in (1, len(shown)):
             ids = [page] if page else []
-            await queue.save(taken, grown(shown[:length], *ids))
+            await queue.leases.save(taken, grown(shown[:length], *ids))
         (token,) = await reclaim(queue)
-        again = await queue.take(token)
+        again = await queue.leases.take(token)
         assert again
         taken = again
-        counted.append(taken.tries)
+        counted.append(taken.attempts)
 
     assert counted == tries
 
 
 async def taken_over(late: TurnQueue, owner: TurnQueue) -> tuple[Taken, Taken]:
     """Return a turn as the first worker had it, and as the second has it now."""
-    await late.admit(a_turn(1))
+    await late.admit(make_turn(1))
     lost = await take(late)
     (token,) = await reclaim(owner)
-    held = await owner.take(token)
+    held = await owner.leases.take(token)
     assert held
     return lost, held
 
 
 async def test_a_lost_fence_refuses_every_write(store: Store) -> None:
-    late, owner = a_queue(store, "late"), a_queue(store, "owner")
+    late, owner = make_queue(store, "late"), make_queue(store, "owner")
     lost, held = await taken_over(late, owner)
 
     with pytest.raises(LeaseLost):
-        await late.renew(lost)
+        await late.leases.renew(lost)
     with pytest.raises(LeaseLost):
-        await late.save(lost, grown(""))
+        await late.leases.save(lost, grown(""))
     with pytest.raises(LeaseLost):
         await finish(late, lost)
     with pytest.raises(LeaseLost):
-        await late.back(lost, delay_seconds=0, counts=True)
+        await late.leases.release(lost, delay_seconds=0, counts=True)
 
     await finish(owner, held)
     assert await history(store) == ["console:1"]
@@ -507,21 +515,21 @@ async def test_a_lost_fence_refuses_every_write(store: Store) -> None:
 async def test_who_is_late_does_not_take_the_end_that_another_stored_for_its_own(
     store: Store,
 ) -> None:
-    late, owner = a_queue(store, "late"), a_queue(store, "owner")
+    late, owner = make_queue(store, "late"), make_queue(store, "owner")
     lost, held = await taken_over(late, owner)
 
-    await owner.back(held, delay_seconds=0, counts=True)
+    await owner.leases.release(held, delay_seconds=0, counts=True)
     with pytest.raises(LeaseLost):
-        await late.back(lost, delay_seconds=0, counts=True)
+        await late.leases.release(lost, delay_seconds=0, counts=True)
     await finish(owner, await take(owner))
     with pytest.raises(LeaseLost):
         await finish(late, lost)
 
 
 async def test_a_turn_whose_record_has_expired_makes_way_for_the_next(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    await queue.admit(a_turn(2))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    await queue.admit(make_turn(2))
     await store.command("DEL", store.key("turn", "console:1"))
 
     assert await first_to_take(queue) == "console:2"
@@ -529,45 +537,45 @@ async def test_a_turn_whose_record_has_expired_makes_way_for_the_next(store: Sto
 
 
 async def test_a_worker_does_not_renew_what_another_has_claimed(store: Store) -> None:
-    woken, claimer = a_queue(store, "woken"), a_queue(store, "claimer")
-    await woken.admit(a_turn(1))
+    woken, claimer = make_queue(store, "woken"), make_queue(store, "claimer")
+    await woken.admit(make_turn(1))
     mine = await take(woken)
     (token,) = await reclaim(claimer)
 
     with pytest.raises(LeaseLost):
-        await woken.renew(mine)
+        await woken.leases.renew(mine)
 
-    assert await claimer.take(token)
+    assert await claimer.leases.take(token)
 
 
 async def test_a_renewed_lease_is_not_reclaimed(store: Store) -> None:
-    owner, other = a_queue(store, "owner"), a_queue(store, "other")
-    await owner.admit(a_turn(1))
+    owner, other = make_queue(store, "owner"), make_queue(store, "other")
+    await owner.admit(make_turn(1))
     taken = await take(owner)
 
     claimed = []
     for _ in range(8):
-        await owner.renew(taken)
+        await owner.leases.renew(taken)
         await asyncio.sleep(LEASE / 3)
-        claimed += await other.reclaim(["console"], count=10)
+        claimed += await other.leases.reclaim(["console"], count=10)
 
     assert claimed == []
 
 
 async def test_a_token_that_is_not_ours_takes_nothing(store: Store) -> None:
-    owner, other = a_queue(store, "owner"), a_queue(store, "other")
-    await owner.admit(a_turn(1))
+    owner, other = make_queue(store, "owner"), make_queue(store, "other")
+    await owner.admit(make_turn(1))
     token = await next_token(owner)
     assert token
 
-    assert await other.take(token) is None
-    assert await owner.take(token)
+    assert await other.leases.take(token) is None
+    assert await owner.leases.take(token)
 
 
 async def test_finish_repeated_after_a_lost_answer_changes_nothing(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    await queue.admit(a_turn(2))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    await queue.admit(make_turn(2))
     taken = await take(queue)
 
     await finish(queue, taken)
@@ -579,30 +587,30 @@ async def test_finish_repeated_after_a_lost_answer_changes_nothing(store: Store)
 
 
 async def test_a_turn_given_back_comes_again_when_it_is_due(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     taken = await take(queue)
 
-    await queue.back(taken, delay_seconds=0.2, counts=True)
+    await queue.leases.release(taken, delay_seconds=0.2, counts=True)
 
     assert await next_token(queue) is None
     async with asyncio.timeout(3):
-        await queue.reclaim(["console"], count=1)
+        await queue.leases.reclaim(["console"], count=1)
         while not (token := await next_token(queue)):
-            await queue.reclaim(["console"], count=1)
-    again = await queue.take(token)
+            await queue.leases.reclaim(["console"], count=1)
+    again = await queue.leases.take(token)
     assert again
-    assert again.tries == 2
+    assert again.attempts == 2
 
 
 async def test_a_turn_handed_over_at_shutdown_spends_no_try(store: Store) -> None:
-    old, new = a_queue(store, "old"), a_queue(store, "new")
-    await old.admit(a_turn(1))
+    old, new = make_queue(store, "old"), make_queue(store, "new")
+    await old.admit(make_turn(1))
 
-    await old.back(await take(old), delay_seconds=0, counts=False)
+    await old.leases.release(await take(old), delay_seconds=0, counts=False)
     taken = await take(new)
 
-    assert (taken.tries, taken.fence) == (1, 2)
+    assert (taken.attempts, taken.fence) == (1, 2)
 
 
 BOB, CLEO = Person("u2", "Bob"), Person("u3", "Cleo")
@@ -611,36 +619,38 @@ BOB, CLEO = Person("u2", "Bob"), Person("u3", "Cleo")
 async def test_a_thread_that_one_person_fills_still_takes_a_question_of_each_other(
     store: Store,
 ) -> None:
-    queue = a_queue(store, waiting_per_thread=2)
+    queue = make_queue(store, waiting_per_thread=2)
     asked = [(ANN, 1), (ANN, 2), (BOB, 3), (CLEO, 4)]
 
     for person, number in asked:
-        await queue.admit(a_turn(number, person=person))
+        await queue.admit(make_turn(number, person=person))
     for person in (ANN, BOB):
         with pytest.raises(ThreadBusy):
-            await queue.admit(a_turn(5, person=person))
+            await queue.admit(make_turn(5, person=person))
 
     order = [await taken_and_ended(queue) for _ in asked]
     assert order == [f"console:{number}" for _, number in asked]
 
 
 async def test_a_thread_takes_no_crowd_without_end(store: Store) -> None:
-    queue = a_queue(store, waiting_per_thread=2)
+    queue = make_queue(store, waiting_per_thread=2)
     for number in range(8):
-        await queue.admit(a_turn(number, person=Person(f"u{number}", "")))
+        await queue.admit(make_turn(number, person=Person(f"u{number}", "")))
 
     with pytest.raises(ThreadBusy):
-        await queue.admit(a_turn(8, person=BOB))
+        await queue.admit(make_turn(8, person=BOB))
 
 
 async def in_servers(queue: TurnQueue, *numbers: int, person: Person = ANN) -> None:
     """Ask in a server for each number."""
     for number in numbers:
-        await queue.admit(a_turn(number, key=replace(KEY, workspace=f"s{number}"), person=person))
+        await queue.admit(
+            make_turn(number, key=replace(KEY, workspace=f"s{number}"), person=person)
+        )
 
 
 async def test_a_person_fills_the_queue_from_no_number_of_servers(store: Store) -> None:
-    queue = a_queue(store, waiting_per_person=2)
+    queue = make_queue(store, waiting_per_person=2)
     await in_servers(queue, 1, 2)
 
     with pytest.raises(PersonBusy):
@@ -650,7 +660,7 @@ async def test_a_person_fills_the_queue_from_no_number_of_servers(store: Store) 
 
 
 async def test_a_person_takes_no_more_workers_from_several_servers(store: Store) -> None:
-    queue = a_queue(store, running_per_person=1)
+    queue = make_queue(store, running_per_person=1)
     await in_servers(queue, 1, 2)
     first = await take(queue)
 
@@ -662,7 +672,7 @@ async def test_a_person_takes_no_more_workers_from_several_servers(store: Store)
 
 
 async def test_nobody_waits_for_what_another_asks_in_many_servers(store: Store) -> None:
-    queue = a_queue(store, running_per_person=9)
+    queue = make_queue(store, running_per_person=9)
     await in_servers(queue, 1, 2, 3)
     await in_servers(queue, 4, person=BOB)
 
@@ -672,7 +682,7 @@ async def test_nobody_waits_for_what_another_asks_in_many_servers(store: Store) 
 
 
 async def test_people_of_one_id_in_two_workspaces_are_two(store: Store) -> None:
-    queue = a_queue(store, waiting_per_person=1)
+    queue = make_queue(store, waiting_per_person=1)
     here, there = replace(ANN, workspace="T1"), replace(ANN, workspace="T2")
 
     await in_servers(queue, 1, person=here)
@@ -685,14 +695,14 @@ async def test_people_of_one_id_in_two_workspaces_are_two(store: Store) -> None:
 async def test_a_turn_that_an_older_version_admitted_ends_where_that_counted_it(
     store: Store,
 ) -> None:
-    queue, old = a_queue(store), "console:local::u1"
-    await admit_as_before(store, a_turn(1), person=old)
+    queue, old = make_queue(store), "console:local::u1"
+    await admit_as_before(store, make_turn(1), person=old)
 
     taken = await take(queue)
     at_work = await store.command("SMEMBERS", store.key("running", old))
     await finish(queue, taken)
 
-    assert taken.turn == replace(a_turn(1), person=replace(ANN, workspace="local"))
+    assert taken.turn == replace(make_turn(1), person=replace(ANN, workspace="local"))
     assert at_work == {"console:1"}
     for name in ("open", "running"):
         assert await store.command("EXISTS", store.key(name, old)) == 0
@@ -722,22 +732,21 @@ async def refused(intake: Intake, turn: Turn) -> bool:
     return caught.value.repeated
 
 
-async def test_who_is_refused_again_at_once_has_been_told(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue = a_queue(store, waiting_per_person=1)
-    intake = Intake(queue=queue, history=History(store=store, keep_seconds=60))
+async def test_who_is_refused_again_at_once_has_been_told(store: Store) -> None:
+    now, queue = 1000.0, make_queue(store, waiting_per_person=1)
+    history = History(store=store, keep_seconds=60)
+    intake = Intake(queue=queue, history=history, clock=lambda: now)
     bob, elsewhere = Person("u2", "Bob"), replace(KEY, channel="elsewhere")
-    await intake.admit(a_turn(1))
-    await intake.admit(a_turn(2, person=bob))
+    await intake.admit(make_turn(1))
+    await intake.admit(make_turn(2, person=bob))
 
-    of_ann = [await refused(intake, a_turn(number)) for number in (3, 4, 5)]
+    of_ann = [await refused(intake, make_turn(number)) for number in (3, 4, 5)]
     others = [
-        await refused(intake, a_turn(6, person=bob)),
-        await refused(intake, a_turn(7, key=elsewhere)),
+        await refused(intake, make_turn(6, person=bob)),
+        await refused(intake, make_turn(7, key=elsewhere)),
     ]
-    monkeypatch.setattr("bot.turns.intake.TOLD_SECONDS", 0.0)
-    later = await refused(intake, a_turn(8))
+    now += REPEAT_SECONDS
+    later = await refused(intake, make_turn(8))
 
     assert of_ann == [False, True, True]
     assert others == [False, False]
@@ -745,13 +754,13 @@ async def test_who_is_refused_again_at_once_has_been_told(
 
 
 async def test_an_ended_turn_tells_what_stands_on_the_screen(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     taken = await take(queue)
-    before = await queue.ended("console:1")
+    before = await queue.result("console:1")
 
     await finish(queue, taken, answer="the end")
-    after = await queue.ended("console:1")
+    after = await queue.result("console:1")
 
     assert before is None
     assert after
@@ -778,35 +787,35 @@ WHOLE = Shown(
     ],
 )
 async def test_what_was_saved_is_what_the_next_has(store: Store, shown: Shown) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     taken = await take(queue)
 
-    await queue.save(taken, grown("Wh", "m1"))
-    await queue.save(taken, shown)
-    await queue.back(taken, delay_seconds=0, counts=True)
+    await queue.leases.save(taken, grown("Wh", "m1"))
+    await queue.leases.save(taken, shown)
+    await queue.leases.release(taken, delay_seconds=0, counts=True)
 
     assert (await take(queue)).shown == shown
 
 
 async def test_a_text_that_grows_again_has_no_end(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     taken = await take(queue)
 
-    await queue.save(taken, WHOLE)
-    await queue.save(taken, grown("Half", "m1"))
-    await queue.back(taken, delay_seconds=0, counts=True)
+    await queue.leases.save(taken, WHOLE)
+    await queue.leases.save(taken, grown("Half", "m1"))
+    await queue.leases.release(taken, delay_seconds=0, counts=True)
 
     assert (await take(queue)).shown == grown("Half", "m1")
 
 
 async def test_a_posted_message_leads_to_its_thread(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     taken = await take(queue)
 
-    await queue.save(taken, grown("", "m7"))
+    await queue.leases.save(taken, grown("", "m7"))
 
     assert await queue.thread_of("console", "m7") == KEY
     assert await queue.thread_of("console", "m8") is None
@@ -815,8 +824,8 @@ async def test_a_posted_message_leads_to_its_thread(store: Store) -> None:
 async def test_a_message_that_was_posted_while_the_store_was_away_leads_to_its_thread(
     store: Store,
 ) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
 
     await finish(queue, await take(queue))
 
@@ -824,8 +833,8 @@ async def test_a_message_that_was_posted_while_the_store_was_away_leads_to_its_t
 
 
 async def test_a_dead_turn_is_kept_for_the_operator(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
 
     await finish(queue, await take(queue), answer="", outcome="dead")
 
@@ -835,12 +844,12 @@ async def test_a_dead_turn_is_kept_for_the_operator(store: Store) -> None:
 
 
 async def test_no_more_dead_turns_are_kept_than_an_operator_reads(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     async with store.redis.pipeline(transaction=False) as pipe:
         for number in range(1500):
             pipe.xadd(store.key("dead"), {"turn": f"console:old{number}"})
         await pipe.execute()
-    await queue.admit(a_turn(1))
+    await queue.admit(make_turn(1))
 
     await finish(queue, await take(queue), answer="", outcome="dead")
 
@@ -849,15 +858,15 @@ async def test_no_more_dead_turns_are_kept_than_an_operator_reads(store: Store) 
 
 
 async def test_every_key_expires(store: Store) -> None:
-    queue = a_queue(store, running_per_person=1)
-    await queue.admit(a_turn(1))
-    await queue.admit(a_turn(2))
-    await queue.admit(a_turn(3, key=replace(KEY, thread="t2")))
+    queue = make_queue(store, running_per_person=1)
+    await queue.admit(make_turn(1))
+    await queue.admit(make_turn(2))
+    await queue.admit(make_turn(3, key=replace(KEY, thread="t2")))
     taken = await take(queue)
-    await queue.save(taken, grown("x", "m1"))
+    await queue.leases.save(taken, grown("x", "m1"))
     token = await next_token(queue)
     assert token
-    assert await queue.take(token) is None
+    assert await queue.leases.take(token) is None
 
     async def lasting() -> list[str]:
         names = await store.command("KEYS", store.key("*"))
@@ -872,10 +881,10 @@ async def test_every_key_expires(store: Store) -> None:
 
 
 async def test_what_is_tried_later_and_what_was_given_up_expire_too(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    await queue.admit(a_turn(2, key=ELSEWHERE))
-    await queue.back(await take(queue), delay_seconds=30, counts=True)
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    await queue.admit(make_turn(2, key=ELSEWHERE))
+    await queue.leases.release(await take(queue), delay_seconds=30, counts=True)
     taken = await take(queue)
     # As if it had waited for long.
     await store.command("PEXPIRE", store.key("turn", "console:2"), 5000)
@@ -887,7 +896,7 @@ async def test_what_is_tried_later_and_what_was_given_up_expire_too(store: Store
 
 
 async def test_a_thread_remembers_its_last_exchanges_only(store: Store) -> None:
-    queue = a_queue(store, history=2)
+    queue = make_queue(store, history=2)
 
     await answered(queue, 1, 2, 3)
 
@@ -895,7 +904,7 @@ async def test_a_thread_remembers_its_last_exchanges_only(store: Store) -> None:
 
 
 async def test_a_thread_remembers_no_more_than_so_many_bytes(store: Store) -> None:
-    queue = a_queue(store, history_bytes=1000)
+    queue = make_queue(store, history_bytes=1000)
 
     await answered(queue, 1, 2, answer="ü" * 150)
     two = await history(store)
@@ -916,15 +925,15 @@ async def names(store: Store) -> list[str]:
 async def test_a_worker_that_leaves_is_no_consumer_any_more_nor_is_one_that_was_killed(
     store: Store,
 ) -> None:
-    queue, killed, dead = a_queue(store), a_queue(store, "killed"), a_queue(store, "dead")
-    await queue.admit(a_turn(1))
+    queue, killed, dead = make_queue(store), make_queue(store, "killed"), make_queue(store, "dead")
+    await queue.admit(make_turn(1))
     await finish(queue, await take(queue))
     assert await next_token(killed) is None
-    await queue.admit(a_turn(2))
+    await queue.admit(make_turn(2))
     await take(dead)
     before = await names(store)
 
-    await queue.leave(["console"])
+    await queue.leases.remove_idle_consumers(["console"])
 
     assert sorted(before) == ["dead", "killed", "w1"]
     # What it had is reclaimed from it.
@@ -933,26 +942,26 @@ async def test_a_worker_that_leaves_is_no_consumer_any_more_nor_is_one_that_was_
 
 
 async def test_a_worker_whose_name_went_while_it_read_has_what_comes(store: Store) -> None:
-    queue, leaving = a_queue(store), a_queue(store, "leaving")
+    queue, leaving = make_queue(store), make_queue(store, "leaving")
     assert await next_token(queue) is None
-    reading = asyncio.create_task(queue.ready(["console"], count=1, block_seconds=2))
+    reading = asyncio.create_task(queue.leases.ready(["console"], count=1, block_seconds=2))
     await asyncio.sleep(0.2)
 
-    await leaving.leave(["console"])
-    await queue.admit(a_turn(1))
+    await leaving.leases.remove_idle_consumers(["console"])
+    await queue.admit(make_turn(1))
     (token,) = await reading
 
-    assert await queue.take(token)
+    assert await queue.leases.take(token)
 
 
 async def test_the_queue_survives_a_wiped_store(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     await take(queue)
     for name in await store.command("KEYS", store.key("*")):
         await store.command("DEL", name)
 
-    await queue.admit(a_turn(2))
+    await queue.admit(make_turn(2))
 
     assert (await take(queue)).turn.id == "console:2"
 
@@ -961,8 +970,8 @@ async def test_the_queue_survives_a_wiped_store(store: Store) -> None:
 async def working(queue: TurnQueue, started: list[float]) -> AsyncIterator[None]:
     async def work() -> None:
         while True:
-            for token in await queue.ready(["console"], count=4, block_seconds=0.5):
-                taken = await queue.take(token)
+            for token in await queue.leases.ready(["console"], count=4, block_seconds=0.5):
+                taken = await queue.leases.take(token)
                 started.append(time.perf_counter())
                 if taken:
                     await finish(queue, taken)
@@ -976,7 +985,7 @@ async def working(queue: TurnQueue, started: list[float]) -> AsyncIterator[None]
 
 
 async def test_many_workers_end_every_turn_once_and_in_order(store: Store) -> None:
-    queues = [a_queue(store, f"w{n}", waiting_per_thread=50, waiting_per_person=200, waiting=500)
+    queues = [make_queue(store, f"w{n}", waiting_per_thread=50, waiting_per_person=200, waiting=500)
               for n in range(4)]  # fmt: skip
     threads = [replace(KEY, thread=f"t{n}") for n in range(5)]
 
@@ -984,7 +993,7 @@ async def test_many_workers_end_every_turn_once_and_in_order(store: Store) -> No
         for queue in queues:
             await stack.enter_async_context(working(queue, []))
         for number in range(60):
-            await queues[0].admit(a_turn(number, key=threads[number % 5]))
+            await queues[0].admit(make_turn(number, key=threads[number % 5]))
         async with asyncio.timeout(10):
             while await queues[0].depth():
                 await asyncio.sleep(0.02)
@@ -997,7 +1006,7 @@ async def test_many_workers_end_every_turn_once_and_in_order(store: Store) -> No
 
 async def test_an_unreachable_store_is_told_as_such() -> None:
     client = redis.asyncio.Redis.from_url("unix:///nowhere/socket", retry=Retry(NoBackoff(), 0))
-    queue = a_queue(Store(client=client, url="unix:///nowhere/socket", prefix="none"))
+    queue = make_queue(Store(client=client, url="unix:///nowhere/socket", prefix="none"))
 
     with pytest.raises(StoreUnavailable, match="REDIS_URL"):
-        await queue.admit(a_turn(1))
+        await queue.admit(make_turn(1))

@@ -14,13 +14,13 @@ from tests.turns.test_queue import (
     BOB,
     ELSEWHERE,
     KEY,
-    a_queue,
-    a_turn,
     answered,
     exchanges,
     finish,
     grown,
     history,
+    make_queue,
+    make_turn,
     press,
     take,
 )
@@ -59,17 +59,17 @@ async def size(store: Store, kind: str, name: str) -> int:
 
 
 async def test_a_question_that_was_answered_stands_in_the_history_alone(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
 
-    await ended(queue, replace(a_turn(1), text=LONG))
+    await ended(queue, replace(make_turn(1), text=LONG))
 
     assert await places_of(store, LONG) == ["history"]
     assert await size(store, "turn", "console:1") < OUTLINE
 
 
 async def test_a_question_that_is_answered_anew_is_the_same_to_the_last_bit(store: Store) -> None:
-    queue = a_queue(store)
-    turn = replace(a_turn(1), text=STRANGE, place=PLACE, asked_at=1763800000.123456, left_out=7)
+    queue = make_queue(store)
+    turn = replace(make_turn(1), text=STRANGE, place=PLACE, asked_at=1763800000.123456, left_out=7)
     await ended(queue, turn)
 
     await press(queue, 1)
@@ -82,8 +82,8 @@ async def test_a_question_that_is_answered_anew_is_the_same_to_the_last_bit(stor
 
 
 async def test_a_question_that_got_no_word_can_be_asked_again(store: Store) -> None:
-    queue = a_queue(store)
-    await ended(queue, replace(a_turn(1), text=LONG), answer="")
+    queue = make_queue(store)
+    await ended(queue, replace(make_turn(1), text=LONG), answer="")
 
     await press(queue, 1)
 
@@ -91,11 +91,11 @@ async def test_a_question_that_got_no_word_can_be_asked_again(store: Store) -> N
 
 
 async def test_a_question_whose_former_answer_stays_is_kept_once(store: Store) -> None:
-    queue = a_queue(store)
-    await ended(queue, replace(a_turn(1), text=LONG))
+    queue = make_queue(store)
+    await ended(queue, replace(make_turn(1), text=LONG))
     await press(queue, 1)
 
-    await queue.finish(await take(queue), Shown(("m1",), "Sorry.", outcome="failed"), None)
+    await queue.leases.finish(await take(queue), Shown(("m1",), "Sorry.", outcome="failed"), None)
 
     assert await places_of(store, LONG) == ["history"]
     await press(queue, 1, press_id="p2")
@@ -104,8 +104,8 @@ async def test_a_question_whose_former_answer_stays_is_kept_once(store: Store) -
 
 @pytest.mark.parametrize("when", ["waiting", "running", "answered", "without a word"])
 async def test_a_deleted_question_is_nowhere(store: Store, when: str) -> None:
-    queue = a_queue(store)
-    await queue.admit(replace(a_turn(1), text=LONG))
+    queue = make_queue(store)
+    await queue.admit(replace(make_turn(1), text=LONG))
     taken = await take(queue) if when != "waiting" else None
     if taken and when != "running":
         await finish(queue, taken, answer="answer" if when == "answered" else "")
@@ -118,8 +118,8 @@ async def test_a_deleted_question_is_nowhere(store: Store, when: str) -> None:
 
 
 async def test_a_turn_is_told_again_after_its_end_and_changes_nothing(store: Store) -> None:
-    queue = a_queue(store)
-    turn = replace(a_turn(1), text=STRANGE, place=PLACE)
+    queue = make_queue(store)
+    turn = replace(make_turn(1), text=STRANGE, place=PLACE)
     await ended(queue, turn)
 
     assert await queue.admit(turn)
@@ -128,7 +128,7 @@ async def test_a_turn_is_told_again_after_its_end_and_changes_nothing(store: Sto
 
 
 async def test_a_turn_that_an_older_version_queues_anew_has_its_question(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1)
 
     # That leaves the record's body as it is.
@@ -137,13 +137,13 @@ async def test_a_turn_that_an_older_version_queues_anew_has_its_question(store: 
     await store.command("ZADD", store.key("line", "console"), 1, str(KEY))
     await store.command("XADD", store.key("ready", "console"), "*", "platform", "console")
 
-    assert (await take(queue)).turn == a_turn(1)
+    assert (await take(queue)).turn == make_turn(1)
 
 
 async def test_of_a_person_who_asks_without_end_the_last_turns_are_kept(store: Store) -> None:
-    queue = a_queue(store, person_bytes=10_000)
-    await ended(queue, a_turn(1, person=BOB))
-    await ended(queue, a_turn(2, key=ELSEWHERE), answer="")
+    queue = make_queue(store, person_bytes=10_000)
+    await ended(queue, make_turn(1, person=BOB))
+    await ended(queue, make_turn(2, key=ELSEWHERE), answer="")
     await answered(queue, *range(3, 8))
     before = await history(store)
 
@@ -155,17 +155,17 @@ async def test_of_a_person_who_asks_without_end_the_last_turns_are_kept(store: S
     with pytest.raises(NotRemembered):
         await press(queue, 2)
     assert await size(store, "turn", "console:3") < 200
-    assert not await queue.admit(a_turn(3))
-    assert await queue.ended("console:3") is None
+    assert not await queue.admit(make_turn(3))
+    assert await queue.result("console:3") is None
 
 
 async def test_what_one_person_has_kept_is_bounded_however_long_the_questions_are(
     store: Store,
 ) -> None:
-    queue = a_queue(store, person_bytes=200_000, history_bytes=100_000)
+    queue = make_queue(store, person_bytes=200_000, history_bytes=100_000)
 
     for number in range(30):
-        turn = replace(a_turn(number, key=replace(KEY, thread=f"t{number}")), text=LONG)
+        turn = replace(make_turn(number, key=replace(KEY, thread=f"t{number}")), text=LONG)
         # Every third fails.
         await ended(queue, turn, answer="answer" if number % 3 else "")
 
@@ -176,20 +176,20 @@ async def test_what_one_person_has_kept_is_bounded_however_long_the_questions_ar
 
 
 async def test_the_messages_of_turns_that_are_no_longer_kept_lead_nowhere(store: Store) -> None:
-    queue = a_queue(store, person_bytes=5000)
+    queue = make_queue(store, person_bytes=5000)
 
     for number in range(1, 5):
-        await queue.admit(a_turn(number))
+        await queue.admit(make_turn(number))
         shown = Shown((f"m{number}", f"n{number}"), "answer", "answer", outcome="done")
-        await queue.finish(await take(queue), shown, None)
+        await queue.leases.finish(await take(queue), shown, None)
 
     threads = [await queue.thread_of("console", f"{kind}{n}") for n in (1, 4) for kind in "mn"]
     assert threads == [None, None, KEY, KEY]
 
 
 async def test_an_answer_written_anew_is_as_new_as_that(store: Store) -> None:
-    queue = a_queue(store, person_bytes=7000)
-    await ended(queue, a_turn(1))
+    queue = make_queue(store, person_bytes=7000)
+    await ended(queue, make_turn(1))
     await answered_elsewhere(queue, 2)
     await press(queue, 1)
     await finish(queue, await take(queue), answer="new")
@@ -201,46 +201,48 @@ async def test_an_answer_written_anew_is_as_new_as_that(store: Store) -> None:
 
 
 async def test_an_answer_that_is_being_written_anew_keeps_its_record(store: Store) -> None:
-    queue = a_queue(store, person_bytes=4000)
-    await ended(queue, replace(a_turn(1), text=LONG))
+    queue = make_queue(store, person_bytes=4000)
+    await ended(queue, replace(make_turn(1), text=LONG))
     await press(queue, 1)
     taken = await take(queue)
 
     await answered_elsewhere(queue, 2)
-    await queue.save(taken, grown("new", "m1"))
+    await queue.leases.save(taken, grown("new", "m1"))
     await finish(queue, taken, answer="new")
 
-    assert taken.former == "answer"
+    assert taken.previous_answer == "answer"
     assert await exchanges(store) == [("console:1", "new")]
 
 
 async def test_an_answer_that_is_written_anew_in_vain_counts_once(store: Store) -> None:
-    queue = a_queue(store, person_bytes=7000)
+    queue = make_queue(store, person_bytes=7000)
     await answered_elsewhere(queue, 2)
-    await ended(queue, a_turn(1))
+    await ended(queue, make_turn(1))
 
     for number in range(5):
         await press(queue, 1, press_id=f"p{number}")
-        await queue.finish(await take(queue), Shown(("m1",), "Sorry.", outcome="failed"), None)
+        await queue.leases.finish(
+            await take(queue), Shown(("m1",), "Sorry.", outcome="failed"), None
+        )
 
-    assert await queue.ended("console:2")
+    assert await queue.result("console:2")
 
 
 async def test_a_turn_that_is_to_be_mended_keeps_its_record(store: Store) -> None:
-    queue = a_queue(store, person_bytes=3000)
-    await queue.admit(a_turn(1))
-    await queue.back(await take(queue), delay_seconds=0, counts=True)
+    queue = make_queue(store, person_bytes=3000)
+    await queue.admit(make_turn(1))
+    await queue.leases.release(await take(queue), delay_seconds=0, counts=True)
     await finish(queue, await take(queue))
-    await queue.late(a_turn(1), ["m2"])
+    await queue.repairs.report_late_writes(make_turn(1), ["m2"])
 
     await answered_elsewhere(queue, 2)
     await answered_elsewhere(queue, 3)
 
-    mend = await queue.mend("console", patience=60)
+    mend = await queue.repairs.claim("console", seconds=60)
     assert mend
-    assert (mend.turn.id, mend.late) == ("console:1", ("m2",))
-    assert await queue.ended("console:1")
+    assert (mend.turn.id, mend.late_writes) == ("console:1", ("m2",))
+    assert await queue.result("console:1")
 
 
 async def answered_elsewhere(queue: TurnQueue, number: int) -> None:
-    await ended(queue, a_turn(number, key=replace(KEY, thread=f"t{number}")))
+    await ended(queue, make_turn(number, key=replace(KEY, thread=f"t{number}")))

@@ -28,14 +28,14 @@ from tests.turns.test_queue import (
     ELSEWHERE,
     KEY,
     WHOLE,
-    a_queue,
-    a_turn,
     answered,
     exchanges,
     finish,
     first_to_take,
     grown,
     history,
+    make_queue,
+    make_turn,
     next_token,
     nothing_to_take,
     press,
@@ -45,9 +45,9 @@ from tests.turns.test_queue import (
 
 
 async def test_a_deleted_question_passes_its_place_on_to_the_next_that_waits(store: Store) -> None:
-    queue = a_queue(store, running_per_person=1)
+    queue = make_queue(store, running_per_person=1)
     for number in (1, 2, 3):
-        await queue.admit(a_turn(number, key=replace(KEY, thread=f"t{number}")))
+        await queue.admit(make_turn(number, key=replace(KEY, thread=f"t{number}")))
     first = await take(queue)
     assert await nothing_to_take(queue)
 
@@ -60,11 +60,11 @@ async def test_a_deleted_question_passes_its_place_on_to_the_next_that_waits(sto
 async def test_a_deleted_question_whose_reply_was_handed_over_is_taken_once_more(
     store: Store,
 ) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     taken = await take(queue)
-    await queue.save(taken, grown("half", "m1"))
-    await queue.back(taken, delay_seconds=0, counts=False)
+    await queue.leases.save(taken, grown("half", "m1"))
+    await queue.leases.release(taken, delay_seconds=0, counts=False)
 
     await queue.forget("console:1")
     again = await take(queue)
@@ -75,11 +75,11 @@ async def test_a_deleted_question_whose_reply_was_handed_over_is_taken_once_more
 
 
 async def test_a_deleted_question_lets_the_next_of_its_thread_go_first(store: Store) -> None:
-    queue = a_queue(store, running_per_person=1)
+    queue = make_queue(store, running_per_person=1)
     bob = Person("u2", "Bob")
-    await queue.admit(a_turn(1))
-    await queue.admit(a_turn(2, key=ELSEWHERE))
-    await queue.admit(a_turn(3, key=ELSEWHERE, person=bob))
+    await queue.admit(make_turn(1))
+    await queue.admit(make_turn(2, key=ELSEWHERE))
+    await queue.admit(make_turn(3, key=ELSEWHERE, person=bob))
     await take(queue)
     assert await nothing_to_take(queue)
 
@@ -89,10 +89,10 @@ async def test_a_deleted_question_lets_the_next_of_its_thread_go_first(store: St
 
 
 async def test_a_deleted_question_makes_nobody_wait_for_its_next_try(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    await queue.admit(a_turn(2))
-    await queue.back(await take(queue), delay_seconds=60, counts=True)
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    await queue.admit(make_turn(2))
+    await queue.leases.release(await take(queue), delay_seconds=60, counts=True)
 
     await queue.forget("console:1")
 
@@ -102,15 +102,15 @@ async def test_a_deleted_question_makes_nobody_wait_for_its_next_try(store: Stor
 async def test_what_a_deleted_question_has_waited_for_wakes_its_thread_no_more(
     store: Store,
 ) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
-    await queue.admit(a_turn(2))
-    await queue.back(await take(queue), delay_seconds=60, counts=True)
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    await queue.admit(make_turn(2))
+    await queue.leases.release(await take(queue), delay_seconds=60, counts=True)
     await queue.forget("console:1")
     await take(queue)
 
     await store.command("ZADD", store.key("later", "console"), "XX", 0, str(KEY))
-    await queue.reclaim(["console"], count=1)
+    await queue.leases.reclaim(["console"], count=1)
 
     assert await nothing_to_take(queue)
 
@@ -118,11 +118,11 @@ async def test_what_a_deleted_question_has_waited_for_wakes_its_thread_no_more(
 async def test_whom_a_deleted_question_has_waited_for_wakes_its_thread_no_more(
     store: Store,
 ) -> None:
-    queue = a_queue(store, running_per_person=1)
-    await queue.admit(a_turn(1))
-    await queue.admit(a_turn(2, key=replace(KEY, thread="t3")))
-    await queue.admit(a_turn(3, key=ELSEWHERE))
-    await queue.admit(a_turn(4, key=ELSEWHERE, person=Person("u2", "Bob")))
+    queue = make_queue(store, running_per_person=1)
+    await queue.admit(make_turn(1))
+    await queue.admit(make_turn(2, key=replace(KEY, thread="t3")))
+    await queue.admit(make_turn(3, key=ELSEWHERE))
+    await queue.admit(make_turn(4, key=ELSEWHERE, person=Person("u2", "Bob")))
     first = await take(queue)
     assert await nothing_to_take(queue)
     await queue.forget("console:3")
@@ -136,12 +136,12 @@ async def test_whom_a_deleted_question_has_waited_for_wakes_its_thread_no_more(
 
 
 async def test_who_waits_again_for_its_person_has_not_lost_its_place(store: Store) -> None:
-    queue = a_queue(store, running_per_person=1)
+    queue = make_queue(store, running_per_person=1)
     for number in (1, 2, 3):
-        await queue.admit(a_turn(number, key=replace(KEY, thread=f"t{number}")))
+        await queue.admit(make_turn(number, key=replace(KEY, thread=f"t{number}")))
     first = await take(queue)
     assert await nothing_to_take(queue)
-    await queue.back(first, delay_seconds=0, counts=False)
+    await queue.leases.release(first, delay_seconds=0, counts=False)
     first = await take(queue)
     assert await nothing_to_take(queue)
 
@@ -153,81 +153,81 @@ async def test_who_waits_again_for_its_person_has_not_lost_its_place(store: Stor
 async def test_a_turn_that_waits_in_a_full_thread_is_not_refused_when_it_is_told_again(
     store: Store,
 ) -> None:
-    queue = a_queue(store, waiting_per_thread=1)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store, waiting_per_thread=1)
+    await queue.admit(make_turn(1))
 
-    assert await queue.admit(a_turn(1))
+    assert await queue.admit(make_turn(1))
 
 
 async def test_a_platform_that_nobody_has_read_hides_no_lost_token_of_another(
     store: Store,
 ) -> None:
-    dead, queue = a_queue(store, "dead"), a_queue(store)
-    await dead.admit(a_turn(1))
+    dead, queue = make_queue(store, "dead"), make_queue(store)
+    await dead.admit(make_turn(1))
     await take(dead)
 
     async with asyncio.timeout(5):
-        while not (tokens := await queue.reclaim(["slack", "console"], count=1)):
+        while not (tokens := await queue.leases.reclaim(["slack", "console"], count=1)):
             await asyncio.sleep(0.05)
 
     assert [token.platform for token in tokens] == ["console"]
 
 
 async def test_all_that_is_due_is_ready_at_once(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     for number in (1, 2):
-        await queue.admit(a_turn(number, key=replace(KEY, thread=f"t{number}")))
-        await queue.back(await take(queue), delay_seconds=60, counts=True)
+        await queue.admit(make_turn(number, key=replace(KEY, thread=f"t{number}")))
+        await queue.leases.release(await take(queue), delay_seconds=60, counts=True)
     for thread in ("t1", "t2"):
         key = replace(KEY, thread=thread)
         await store.command("ZADD", store.key("later", "console"), "XX", 0, str(key))
 
-    await queue.reclaim(["console"], count=1)
+    await queue.leases.reclaim(["console"], count=1)
 
     assert [(await take(queue)).turn.id for _ in range(2)] == ["console:1", "console:2"]
 
 
 async def test_a_stream_that_nobody_has_read_is_left_without_trouble(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
 
-    await queue.leave(["console"])
-    await queue.admit(a_turn(1))
+    await queue.leases.remove_idle_consumers(["console"])
+    await queue.admit(make_turn(1))
 
     assert (await take(queue)).turn.id == "console:1"
 
 
 async def test_a_stream_that_cannot_be_made_readable_is_an_error(data_dir: Path) -> None:
     async with connect(url="", data_dir=data_dir) as full:
-        queue = a_queue(full)
+        queue = make_queue(full)
         await full.redis.config_set("maxmemory", "1")
 
         with pytest.raises(StoreUnavailable, match="maxmemory"):
-            await queue.ready(["console"], count=1, block_seconds=0.01)
+            await queue.leases.ready(["console"], count=1, block_seconds=0.01)
 
         await full.redis.config_set("maxmemory", "0")
-        assert await queue.ready(["console"], count=1, block_seconds=0.01) == []
-        await queue.admit(a_turn(1))
+        assert await queue.leases.ready(["console"], count=1, block_seconds=0.01) == []
+        await queue.admit(make_turn(1))
         assert (await take(queue)).turn.id == "console:1"
 
 
 async def test_what_a_failed_turn_has_shown_is_no_former_answer(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     sorry = Shown(("m1",), "(Sorry.)", "", outcome="failed")
-    await queue.finish(await take(queue), sorry, None)
+    await queue.leases.finish(await take(queue), sorry, None)
     await answered(queue, 2)
-    await queue.admit(a_turn(3))
-    await queue.finish(await take(queue), sorry, None)
+    await queue.admit(make_turn(3))
+    await queue.leases.finish(await take(queue), sorry, None)
 
     await press(queue, 3)
 
-    assert (await take(queue)).former == ""
+    assert (await take(queue)).previous_answer == ""
 
 
 async def test_a_press_and_a_posted_message_are_known_for_as_long_as_they_are_told_of(
     store: Store,
 ) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1)
 
     await press(queue, 1)
@@ -237,56 +237,56 @@ async def test_a_press_and_a_posted_message_are_known_for_as_long_as_they_are_to
 
 
 async def test_what_is_to_be_mended_expires_where_nobody_mends_it(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
 
-    await queue.late((await take(queue)).turn, ["m1"])
+    await queue.repairs.report_late_writes((await take(queue)).turn, ["m1"])
 
     assert await store.command("TTL", store.key("mend", "console")) > 50
 
 
 async def test_an_answer_that_is_written_anew_has_its_own_furthest_point(store: Store) -> None:
-    queue, turn = a_queue(store), a_turn(1)
+    queue, turn = make_queue(store), make_turn(1)
     await queue.admit(turn)
     taken = await take(queue)
-    await queue.save(taken, grown("A long answer", "m1"))
+    await queue.leases.save(taken, grown("A long answer", "m1"))
     await finish(queue, taken, answer="A long answer")
     await press(queue, 1)
     taken = await take(queue)
     for _ in range(2):
         (token,) = await reclaim(queue)
-        again = await queue.take(token)
+        again = await queue.leases.take(token)
         assert again
         taken = again
 
-    await queue.save(taken, grown("Short", "m1"))
+    await queue.leases.save(taken, grown("Short", "m1"))
     (token,) = await reclaim(queue)
-    again = await queue.take(token)
+    again = await queue.leases.take(token)
 
-    assert taken.tries == 3
+    assert taken.attempts == 3
     assert again
-    assert again.tries == 2
+    assert again.attempts == 2
 
 
 async def test_stop_is_told_by_the_channel_and_by_the_record(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     taken = await take(queue)
 
-    async with queue.stops() as turn_ids:
+    async with queue.leases.stop_requests() as turn_ids:
         stopped = await queue.stop("console:1")
         async with asyncio.timeout(3):
             told = await anext(turn_ids)
 
     assert stopped
     assert told == "console:1"
-    assert await queue.renew(taken)
-    assert await queue.save(taken, grown(""))
+    assert await queue.leases.renew(taken)
+    assert await queue.leases.save(taken, grown(""))
 
 
 async def test_stop_of_what_is_not_at_work_says_so(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     await finish(queue, await take(queue))
 
     assert not await queue.stop("console:1")
@@ -294,15 +294,15 @@ async def test_stop_of_what_is_not_at_work_says_so(store: Store) -> None:
 
 
 async def test_stopping_a_thread_stops_its_first_turn_and_none_that_waits(store: Store) -> None:
-    queue, other = a_queue(store), a_queue(store, "w2")
+    queue, other = make_queue(store), make_queue(store, "w2")
     for number in (1, 2):
-        await queue.admit(a_turn(number))
+        await queue.admit(make_turn(number))
     taken = await take(queue)
 
     stopped = await other.stop_thread(KEY)
 
     assert stopped
-    assert await queue.renew(taken)
+    assert await queue.leases.renew(taken)
     await finish(queue, taken, outcome="stopped")
     assert not (await take(queue)).stop
 
@@ -310,11 +310,11 @@ async def test_stopping_a_thread_stops_its_first_turn_and_none_that_waits(store:
 async def test_a_turn_that_was_given_back_in_mid_reply_is_stopped_with_its_thread(
     store: Store,
 ) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     taken = await take(queue)
-    await queue.save(taken, grown("Because", "m1"))
-    await queue.back(taken, delay_seconds=0, counts=True)
+    await queue.leases.save(taken, grown("Because", "m1"))
+    await queue.leases.release(taken, delay_seconds=0, counts=True)
 
     stopped = await queue.stop_thread(KEY)
 
@@ -323,9 +323,9 @@ async def test_a_turn_that_was_given_back_in_mid_reply_is_stopped_with_its_threa
 
 
 async def test_a_thread_where_nothing_was_begun_is_not_stopped(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     unknown = await queue.stop_thread(KEY)
-    await queue.admit(a_turn(1))
+    await queue.admit(make_turn(1))
 
     waiting = await queue.stop_thread(KEY)
     taken = await take(queue)
@@ -335,9 +335,9 @@ async def test_a_thread_where_nothing_was_begun_is_not_stopped(store: Store) -> 
 
 
 async def test_forgetting_a_waiting_turn_drops_it(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     for number in (1, 2, 3):
-        await queue.admit(a_turn(number))
+        await queue.admit(make_turn(number))
     first = await take(queue)
 
     await queue.forget("console:2")
@@ -348,58 +348,58 @@ async def test_forgetting_a_waiting_turn_drops_it(store: Store) -> None:
 
 
 async def test_what_was_dropped_has_left_nothing_on_the_screen(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
 
     await queue.forget("console:1")
 
-    assert await queue.ended("console:1") is None
+    assert await queue.result("console:1") is None
 
 
 async def test_what_waits_has_left_nothing_on_the_screen_yet(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
 
-    assert await queue.ended("console:1") is None
+    assert await queue.result("console:1") is None
 
 
 async def test_forgetting_the_only_waiting_turn_leaves_the_thread_usable(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
 
     await queue.forget("console:1")
-    await queue.admit(a_turn(2))
+    await queue.admit(make_turn(2))
 
     assert (await take(queue)).turn.id == "console:2"
     assert await nothing_to_take(queue)
 
 
 async def test_a_question_deleted_before_its_admission_is_not_answered(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
 
     await queue.forget("console:1")
 
-    assert not await queue.admit(a_turn(1))
+    assert not await queue.admit(make_turn(1))
     assert await queue.depth() == 0
     assert 0 < await store.command("TTL", store.key("turn", "console:1")) <= 600
 
 
 async def test_forgetting_a_running_turn_stops_it_and_remembers_nothing(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     taken = await take(queue)
 
     await queue.forget("console:1")
 
-    assert await queue.renew(taken)
+    assert await queue.leases.renew(taken)
     await finish(queue, taken, outcome="stopped")
     assert await history(store) == []
 
 
 async def test_forgetting_an_ended_turn_removes_its_exchange_only(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     for number in (1, 2):
-        await queue.admit(a_turn(number))
+        await queue.admit(make_turn(number))
         await finish(queue, await take(queue))
 
     await queue.forget("console:1")
@@ -408,19 +408,19 @@ async def test_forgetting_an_ended_turn_removes_its_exchange_only(store: Store) 
 
 
 async def test_an_answer_to_be_written_anew_is_queued_with_its_messages(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1, 2)
 
     await press(queue, 2)
     taken = await take(queue)
 
-    assert (taken.turn, taken.fence, taken.tries, taken.stop) == (a_turn(2), 2, 1, False)
-    assert (taken.shown, taken.former) == (grown("", "m1"), "answer")
+    assert (taken.turn, taken.fence, taken.attempts, taken.stop) == (make_turn(2), 2, 1, False)
+    assert (taken.shown, taken.previous_answer) == (grown("", "m1"), "answer")
     assert await next_token(queue) is None
 
 
 async def test_a_new_answer_takes_the_place_of_the_former(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1, 2)
     await press(queue, 2)
     taken = await take(queue)
@@ -435,32 +435,32 @@ async def test_a_new_answer_takes_the_place_of_the_former(store: Store) -> None:
 
 
 async def test_without_a_new_answer_the_former_stays_and_can_be_had_again(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1)
     await press(queue, 1)
     taken = await take(queue)
 
     back = Shown(("m1",), "answer\n\n(Sorry.)", "", outcome="failed")
-    await queue.finish(taken, back, None)
+    await queue.leases.finish(taken, back, None)
     await press(queue, 1, press_id="p2")
 
     assert await exchanges(store) == [("console:1", "answer")]
-    assert (await take(queue)).former == "answer"
+    assert (await take(queue)).previous_answer == "answer"
 
 
 async def test_a_new_answer_is_the_former_of_the_next(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1)
     await press(queue, 1)
     await finish(queue, await take(queue), answer="second")
 
     await press(queue, 1, press_id="p2")
 
-    assert (await take(queue)).former == "second"
+    assert (await take(queue)).previous_answer == "second"
 
 
 async def test_only_the_asker_has_an_answer_written_anew(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1)
 
     with pytest.raises(NotTheAsker):
@@ -470,7 +470,7 @@ async def test_only_the_asker_has_an_answer_written_anew(store: Store) -> None:
 
 
 async def test_only_the_last_answer_is_written_anew(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1, 2)
 
     with pytest.raises(NotTheLast):
@@ -481,7 +481,7 @@ async def test_only_the_last_answer_is_written_anew(store: Store) -> None:
 
 
 async def test_what_is_forgotten_is_not_written_anew(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1, 2)
     await queue.forget("console:2")
 
@@ -497,9 +497,9 @@ async def test_what_is_forgotten_is_not_written_anew(store: Store) -> None:
 
 
 async def test_a_thread_at_work_writes_nothing_anew(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1)
-    await queue.admit(a_turn(2))
+    await queue.admit(make_turn(2))
 
     with pytest.raises(ThreadBusy):
         await press(queue, 1)
@@ -514,8 +514,8 @@ async def test_a_thread_at_work_writes_nothing_anew(store: Store) -> None:
 
 
 async def test_a_press_adds_to_the_place_of_its_turn(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(replace(a_turn(1), place={"channel": "7", "token": "old"}))
+    queue = make_queue(store)
+    await queue.admit(replace(make_turn(1), place={"channel": "7", "token": "old"}))
     await finish(queue, await take(queue))
     added: list[Place | None] = [{"press": {"token": "ü"}}, {"press": {"token": "new"}}, None]
 
@@ -531,9 +531,9 @@ async def test_a_press_adds_to_the_place_of_its_turn(store: Store) -> None:
 
 
 async def test_a_press_on_what_is_just_being_stored_is_heeded(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     intake = Intake(queue=queue, history=History(store=store, keep_seconds=60))
-    await queue.admit(a_turn(1))
+    await queue.admit(make_turn(1))
     taken = await take(queue)
 
     pressing = asyncio.create_task(intake.regenerate("console:1", person_id=ANN.id, press_id="p1"))
@@ -541,11 +541,11 @@ async def test_a_press_on_what_is_just_being_stored_is_heeded(store: Store) -> N
     await finish(queue, taken)
     await pressing
 
-    assert (await take(queue)).former == "answer"
+    assert (await take(queue)).previous_answer == "answer"
 
 
 async def test_of_two_presses_at_once_one_is_heeded(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1)
 
     outcomes = await asyncio.gather(
@@ -558,7 +558,7 @@ async def test_of_two_presses_at_once_one_is_heeded(store: Store) -> None:
 
 
 async def test_a_press_told_again_changes_nothing(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1)
 
     await asyncio.gather(press(queue, 1), press(queue, 1))
@@ -572,7 +572,7 @@ async def test_a_press_told_again_changes_nothing(store: Store) -> None:
 async def test_a_turn_without_a_word_can_be_answered_anew_until_another_follows(
     store: Store,
 ) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1)
     await answered(queue, 2, answer="")
 
@@ -583,7 +583,7 @@ async def test_a_turn_without_a_word_can_be_answered_anew_until_another_follows(
     with pytest.raises(NotTheLast):
         await press(queue, 2, press_id="p2")
 
-    assert (taken.shown, taken.former) == (grown("", "m1"), "")
+    assert (taken.shown, taken.previous_answer) == (grown("", "m1"), "")
     assert await history(store) == ["console:1", "console:3"]
 
 
@@ -594,9 +594,9 @@ async def test_a_turn_without_a_word_can_be_answered_anew_until_another_follows(
 async def test_answers_written_anew_count_for_the_limits(
     store: Store, limits: dict[str, int], refusal: type[Exception]
 ) -> None:
-    queue = a_queue(store, **limits)
+    queue = make_queue(store, **limits)
     await answered(queue, 1)
-    await queue.admit(a_turn(2, key=replace(KEY, thread="t2")))
+    await queue.admit(make_turn(2, key=replace(KEY, thread="t2")))
 
     with pytest.raises(refusal):
         await press(queue, 1)
@@ -605,8 +605,8 @@ async def test_answers_written_anew_count_for_the_limits(
 
 
 async def test_a_stop_of_the_former_answer_is_over(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     taken = await take(queue)
     await queue.stop("console:1")
     await finish(queue, taken, outcome="stopped")
@@ -617,30 +617,30 @@ async def test_a_stop_of_the_former_answer_is_over(store: Store) -> None:
 
 
 async def test_a_question_deleted_while_it_is_answered_anew_is_forgotten(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1)
     await press(queue, 1)
     taken = await take(queue)
 
     await queue.forget("console:1")
 
-    assert await queue.renew(taken)
+    assert await queue.leases.renew(taken)
     await finish(queue, taken, answer="new", outcome="stopped")
     assert await history(store) == []
 
 
 async def test_a_worker_that_dies_over_a_new_answer_leaves_the_former(store: Store) -> None:
-    dead, alive = a_queue(store, "dead"), a_queue(store, "alive")
+    dead, alive = make_queue(store, "dead"), make_queue(store, "alive")
     await answered(dead, 1)
     await press(dead, 1)
     first = await take(dead)
-    await dead.save(first, grown("half", "m1", "m2"))
+    await dead.leases.save(first, grown("half", "m1", "m2"))
 
     (token,) = await reclaim(alive)
-    second = await alive.take(token)
+    second = await alive.leases.take(token)
 
     assert second
-    assert (second.shown, second.former) == (grown("half", "m1", "m2"), "answer")
+    assert (second.shown, second.previous_answer) == (grown("half", "m1", "m2"), "answer")
     assert await exchanges(store) == [("console:1", "answer")]
     with pytest.raises(LeaseLost):
         await finish(dead, first, answer="late")
@@ -649,10 +649,10 @@ async def test_a_worker_that_dies_over_a_new_answer_leaves_the_former(store: Sto
 
 
 async def test_what_is_written_anew_has_no_end(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn(1))
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
     taken = await take(queue)
-    await queue.save(taken, WHOLE)
+    await queue.leases.save(taken, WHOLE)
     await finish(queue, taken)
 
     await press(queue, 1)
@@ -661,7 +661,7 @@ async def test_what_is_written_anew_has_no_end(store: Store) -> None:
 
 
 async def test_forgetting_what_is_unknown_and_old_leaves_nothing(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
 
     await queue.forget("console:1", "console:2", asked_at=time.time() - 3600)
 
@@ -669,24 +669,24 @@ async def test_forgetting_what_is_unknown_and_old_leaves_nothing(store: Store) -
 
 
 async def test_a_question_deleted_before_it_came_is_not_admitted(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await queue.forget("console:1", "console:2", asked_at=time.time() - 60)
 
-    admitted = [await queue.admit(a_turn(number)) for number in (1, 2, 3)]
+    admitted = [await queue.admit(make_turn(number)) for number in (1, 2, 3)]
 
     assert admitted == [False, False, True]
 
 
 async def test_one_call_forgets_waiting_running_and_ended_turns_of_all_ages(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     await answered(queue, 1)
-    await queue.admit(a_turn(2))
+    await queue.admit(make_turn(2))
     at_work = await take(queue)
-    await queue.admit(a_turn(3))
+    await queue.admit(make_turn(3))
 
     await queue.forget("console:1", "console:2", "console:3", "console:4", asked_at=1.0)
 
-    assert await queue.renew(at_work)
+    assert await queue.leases.renew(at_work)
     await finish(queue, at_work)
     assert await exchanges(store) == []
     assert await nothing_to_take(queue)

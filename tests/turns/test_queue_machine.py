@@ -1,6 +1,6 @@
 """The queue, driven at random on a real server, against a plain model of what it promises.
 
-PARLEY_EXAMPLES=2000 makes it a long run.
+Few examples by default; PARLEY_EXAMPLES=2000 makes it a long run.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from bot.errors import (
 )
 from bot.store import Store, connect
 from bot.turns.history import History, encode
-from bot.turns.queue import Limits, Mend, Taken, Token, TurnQueue
+from bot.turns.queue import Limits, Repair, Taken, Token, TurnQueue
 
 T = TypeVar("T")
 
-EXAMPLES = int(os.environ.get("PARLEY_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("PARLEY_EXAMPLES", "12"))
 PHASES = (Phase.generate, Phase.shrink)  # explaining a failure takes minutes
 STEPS = 80
 LIMITS = Limits(
@@ -74,7 +74,7 @@ class Known:
     saved: bool = False
     furthest: int = 0  # bytes that some try has shown
     shown: Shown = field(default_factory=Shown)
-    former: str | None = None
+    previous_answer: str | None = None
     after: str | None = None  # the exchange before it, where it left none
     stop: bool = False
     forgotten: bool = False
@@ -187,8 +187,8 @@ class Model:
         if full := self.full(known.person):
             return full
         self.pressed.add(press_id)
-        if thread.last == turn_id and known.former is None:
-            known.former = known.shown.text
+        if thread.last == turn_id and known.previous_answer is None:
+            known.previous_answer = known.shown.text
         self.enqueue(turn_id)
         return None
 
@@ -204,7 +204,7 @@ class Model:
             if thread.last == turn_id:
                 thread.history.pop()
             thread.history.append((turn_id, answer))
-            known.former = known.after = None
+            known.previous_answer = known.after = None
         if outcome == "dead":
             self.dead.append(turn_id)
             known.late += shown.pages if shown.text else ()
@@ -268,7 +268,7 @@ class Queue(RuleBasedStateMachine):
         self.asked: list[tuple[tuple[str | int, ...], object]] = []
         self.seen: list[Token] = []  # every token that was ever read
         self.held: list[tuple[str, Taken]] = []  # every turn that was ever taken, with its worker
-        self.mends: list[Mend] = []  # all that were ever claimed
+        self.mends: list[Repair] = []  # all that were ever claimed
         self.idle: set[str] = set()  # tokens that nobody renewed in time
 
     def _queue(self, worker: str) -> TurnQueue:
@@ -365,7 +365,7 @@ class Queue(RuleBasedStateMachine):
         known = self.model.turns[taken.turn.id]
         holds = self.holds(taken) and known.holder == worker
 
-        got = self.lost(self.queues[worker].renew(taken))
+        got = self.lost(self.queues[worker].leases.renew(taken))
 
         assert got is (known.stop if holds else LeaseLost)
         if holds:
@@ -396,7 +396,7 @@ class Queue(RuleBasedStateMachine):
 
         shown = Shown(ids, text + notice, text, below, outcome)
 
-        got = self.lost(self.queues[worker].save(taken, shown))
+        got = self.lost(self.queues[worker].leases.save(taken, shown))
 
         assert got is (known.stop if holds else LeaseLost)
         if holds:
@@ -425,7 +425,7 @@ class Queue(RuleBasedStateMachine):
         shown = Shown((f"{turn.id}-end",), answer, answer, outcome=outcome)
         exchange = known.exchange(answer) if answer else None
 
-        got = self.lost(self.queues[worker].finish(taken, shown, exchange))
+        got = self.lost(self.queues[worker].leases.finish(taken, shown, exchange))
 
         assert got is (None if holds or repeated else LeaseLost)
         if holds:
@@ -449,7 +449,9 @@ class Queue(RuleBasedStateMachine):
         known, holds = self.model.turns[taken.turn.id], self.holds(taken)
         repeated = known.fence == taken.fence and known.state == "queued"
 
-        got = self.lost(self.queues[worker].back(taken, delay_seconds=delay, counts=counts))
+        got = self.lost(
+            self.queues[worker].leases.release(taken, delay_seconds=delay, counts=counts)
+        )
 
         assert got is (None if holds or repeated else LeaseLost)
         if holds:
@@ -463,7 +465,7 @@ class Queue(RuleBasedStateMachine):
         if self.held:
             _, taken = self.one_held(data)
             known = self.model.turns[taken.turn.id]
-            self.run(self.queues["w1"].late(taken.turn, pages))
+            self.run(self.queues["w1"].repairs.report_late_writes(taken.turn, pages))
             if known.gone:
                 return
             known.late, known.looks = known.late + pages, 0
@@ -480,12 +482,12 @@ class Queue(RuleBasedStateMachine):
     def mend(self) -> None:
         self.to_mend()
 
-    def to_mend(self) -> Mend | None:
+    def to_mend(self) -> Repair | None:
         model = self.model
         due = {one for one, at in model.mend.items() if at == DUE}
         wanted = {one for one in due if model.may_be_mended(one)}
 
-        mend = self.run(self.queues["w1"].mend("console", patience=3600))
+        mend = self.run(self.queues["w1"].repairs.claim("console", seconds=3600))
 
         left = self.command("ZRANGE", self.here.key("mend", "console"), 0, -1)
         assert isinstance(left, list)
@@ -497,7 +499,7 @@ class Queue(RuleBasedStateMachine):
             return None
         known = model.turns[mend.turn.id]
         assert mend.turn.id in wanted
-        assert mend.late == known.late
+        assert mend.late_writes == known.late
         known.looks += 1
         model.mend[mend.turn.id] = mend.claim
         self.mends.append(mend)
@@ -508,8 +510,8 @@ class Queue(RuleBasedStateMachine):
         if self.mends:
             self.is_mended(data.draw(st.sampled_from(self.mends[-4:])))
 
-    def is_mended(self, mend: Mend) -> None:
-        self.run(self.queues["w2"].mended(mend))
+    def is_mended(self, mend: Repair) -> None:
+        self.run(self.queues["w2"].repairs.complete(mend))
         turn_id = mend.turn.id
         if self.model.mend.get(turn_id) == mend.claim:
             del self.model.mend[turn_id]
@@ -605,7 +607,7 @@ class Queue(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(WORKERS))
     def leave(self, worker: str) -> None:
-        self.run(self.queues[worker].leave(["console"]))
+        self.run(self.queues[worker].leases.remove_idle_consumers(["console"]))
 
     @invariant()
     def holds_at_every_moment(self) -> None:
@@ -679,7 +681,9 @@ class Queue(RuleBasedStateMachine):
         # Where nothing stands there, Valkey would let a read wait for a tenth of a second. The
         # first read of all only creates the group.
         for _ in range(2 * min(unread, 1)):
-            reading = self.queues[worker].ready(["console"], count=count, block_seconds=0.001)
+            reading = self.queues[worker].leases.ready(
+                ["console"], count=count, block_seconds=0.001
+            )
             if found := self.run(reading):
                 break
         assert not {token.entry for token in found} & self.pending.keys()
@@ -693,7 +697,7 @@ class Queue(RuleBasedStateMachine):
         again = next((one for one, entry in self.entry.items() if entry == token.entry), None)
         expected = (again or self.model.next()) if mine else None
 
-        taken = self.run(self.queues[worker].take(token))
+        taken = self.run(self.queues[worker].leases.take(token))
 
         assert (taken.turn.id if taken else None) == expected
         if taken is None or expected is None:
@@ -708,10 +712,10 @@ class Queue(RuleBasedStateMachine):
         assert taken == Taken(
             turn=known.turn,
             fence=known.fence,
-            tries=known.tries,
+            attempts=known.tries,
             shown=known.shown,
             stop=known.stop,
-            former=known.former or "",
+            previous_answer=known.previous_answer or "",
         )
         self.held.append((worker, taken))
         return taken
@@ -724,7 +728,7 @@ class Queue(RuleBasedStateMachine):
         del self.pending[self.entry.pop(turn_id)]
 
     def reclaimed(self, worker: str) -> list[Token]:
-        found = self.run(self.queues[worker].reclaim(["console"], count=100))
+        found = self.run(self.queues[worker].leases.reclaim(["console"], count=100))
         assert {token.entry for token in found} == self.idle & set(self.pending)
         self.idle.clear()
         for known in self.model.turns.values():
@@ -760,7 +764,7 @@ class Queue(RuleBasedStateMachine):
 
     def ended(self, turn_id: str) -> str:
         """Return the outcome that is told of a turn, with what stands on the screen."""
-        told, known = self.run(self.queues["w1"].ended(turn_id)), self.model.turns[turn_id]
+        told, known = self.run(self.queues["w1"].result(turn_id)), self.model.turns[turn_id]
         assert told == known.shown
         assert told.outcome == known.state
         return known.state

@@ -5,49 +5,46 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from bot.concurrency import Backoff
 from bot.domain import Exchange, Page, Shown, Turn
 from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteFailed
 from bot.store import Store, connect
-from bot.turns import queue as turns_module
-from bot.turns import repair as mender_module
-from bot.turns import worker as worker_module
-from bot.turns.queue import Taken, Token, TurnQueue
+from bot.turns.queue import Taken, Token, TurnLeases, TurnQueue
 from tests.support.at_work import (
     KEY,
     LEASE,
-    LIMITS,
+    POLICY,
     WORDS,
-    a_queue,
-    a_turn,
-    a_worker,
-    all_mended,
-    due,
-    mending,
+    all_repaired,
+    due_repair,
+    make_leases,
+    make_queue,
+    make_turn,
+    make_worker,
+    pending_repairs,
     press,
-    running,
-    shows,
+    repairing,
     take,
-    to_mend,
+    until_shown,
+    working,
 )
 from tests.support.fakes import FakeModel, FakePlatform, FakeSurface
 from tests.support.outage import SocketLine, line
 from tests.support.waiting import until
-
-pytestmark = pytest.mark.usefixtures("short_reads")
 
 
 async def taken_by_another(store: Store) -> tuple[TurnQueue, Taken]:
     """Let another worker claim the token, as after a pause of the first."""
     ready = store.key("ready", "console")
     (entry,) = await store.command("XRANGE", ready, "-", "+", "COUNT", 1)
-    other = a_queue(store, "other")
+    other = make_queue(store, "other")
     await store.command("XCLAIM", ready, "workers", "other", 0, entry[0])
-    taken = await other.take(Token("console", entry[0]))
+    taken = await other.leases.take(Token("console", entry[0]))
     assert taken
     return other, taken
 
@@ -55,12 +52,12 @@ async def taken_by_another(store: Store) -> tuple[TurnQueue, Taken]:
 async def lose_the_turn(store: Store, *pages: str) -> None:
     """Let another worker take the turn and end it."""
     other, taken = await taken_by_another(store)
-    await other.finish(taken, Shown(pages, "The end.", outcome="done"), None)
+    await other.leases.finish(taken, Shown(pages, "The end.", outcome="done"), None)
 
 
 async def a_reply_begins(store: Store, platform: FakePlatform, *, within: float = 60.0) -> None:
     """Ask, and wait until something of the answer is shown."""
-    await a_queue(store).admit(a_turn())
+    await make_queue(store).admit(make_turn())
     await until(lambda: platform.shown.screen, within=within)
 
 
@@ -73,21 +70,19 @@ async def test_a_worker_that_lost_its_lease_restores_the_final_text(store: Store
     platform = FakePlatform()
     slow = FakeModel(WORDS * 20, pause=0.02)
 
-    async with running(a_worker(store, platform, slow, name="late")):
+    async with working(make_worker(store, platform, slow, name="late")):
         await a_reply_begins(store, platform, within=5)
         await lose_the_turn(store, "m1")
-        await shows(platform, {"m1": "The end."})
+        await until_shown(platform, {"m1": "The end."})
 
     assert slow.hung_up == 1
 
 
-async def test_a_model_that_is_silent_when_the_lease_is_lost_is_hung_up_on(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_module, "POST_SECONDS", 0.1)
+async def test_a_model_that_is_silent_when_the_lease_is_lost_is_hung_up_on(store: Store) -> None:
+    policy = replace(POLICY, post_grace=0.1)
     platform, model = FakePlatform(), FakeModel(WORDS, pause=0.05)
 
-    async with running(a_worker(store, platform, model, name="late")):
+    async with working(make_worker(store, platform, model, name="late", policy=policy)):
         await a_reply_begins(store, platform)
         model.pause = 600
         await lose_the_turn(store, "m1")
@@ -95,14 +90,12 @@ async def test_a_model_that_is_silent_when_the_lease_is_lost_is_hung_up_on(
         await until(lambda: model.hung_up, within=20)
 
 
-async def test_who_lost_a_lease_before_the_first_word_has_nothing_to_mend(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_module, "POST_SECONDS", 0.1)
+async def test_who_lost_a_lease_before_the_first_word_has_nothing_to_mend(store: Store) -> None:
+    policy = replace(POLICY, post_grace=0.1)
     platform, model = FakePlatform(), FakeModel(WORDS, pause=600)
 
-    async with running(a_worker(store, platform, model, name="late")):
-        await a_queue(store).admit(a_turn())
+    async with working(make_worker(store, platform, model, name="late", policy=policy)):
+        await make_queue(store).admit(make_turn())
         await until(lambda: model.prompts)
         await lose_the_turn(store)
         await until(lambda: model.hung_up, within=20)
@@ -123,16 +116,16 @@ class LateAnswers(FakeSurface):
 async def test_a_post_that_is_under_way_when_the_lease_is_lost_goes(store: Store) -> None:
     platform, slow = FakePlatform(shown=LateAnswers()), FakeModel(WORDS * 20, pause=0.02)
 
-    async with running(a_worker(store, platform, slow, name="late")):
+    async with working(make_worker(store, platform, slow, name="late")):
         await a_reply_begins(store, platform)
         other, taken = await taken_by_another(store)
         theirs = await platform.shown.post(Page(0, "The end.", final=True))
-        await other.finish(taken, Shown((theirs,), "The end.", outcome="done"), None)
+        await other.leases.finish(taken, Shown((theirs,), "The end.", outcome="done"), None)
 
-        await shows(platform, {theirs: "The end."})
+        await until_shown(platform, {theirs: "The end."})
 
 
-class LateEnds(TurnQueue):
+class LateEnds(TurnLeases):
     """Tells that the end of a turn is stored a lease after it was."""
 
     told = False
@@ -147,11 +140,11 @@ async def test_who_ends_a_turn_has_not_lost_it_though_a_renewal_is_refused_meanw
     store: Store,
 ) -> None:
     platform = FakePlatform()
-    queue = LateEnds(store=store, worker="w1", limits=LIMITS, lease_seconds=LEASE, keep_seconds=60)
+    leases = make_leases(LateEnds, store)
 
-    async with running(a_worker(store, platform, FakeModel(["Hi"]), queue=queue)):
-        await a_queue(store).admit(a_turn())
-        await until(lambda: queue.told)
+    async with working(make_worker(store, platform, FakeModel(["Hi"]), leases=leases)):
+        await make_queue(store).admit(make_turn())
+        await until(lambda: leases.told)
         await asyncio.sleep(LEASE)
 
     # To mend it, it would be opened once more.
@@ -162,17 +155,15 @@ async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
     store: Store,
     valkey_url: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
     platform, prefix = FakePlatform(), store.key("").partition(":")[0]
     slow = FakeModel(WORDS * 20, pause=0.02)
     with tempfile.TemporaryDirectory() as folder:
         async with (
             line(valkey_url, Path(folder)) as way,
             connect(url=way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
-            running(a_worker(cut_off, platform, slow, name="late")),
+            working(make_worker(cut_off, platform, slow, name="late")),
         ):
             await a_reply_begins(store, platform)
             other, taken = await taken_by_another(store)
@@ -180,22 +171,22 @@ async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
             await way.cut()
             await until(lambda: "No turns can be taken" in caplog.text)
             await asyncio.sleep(1)
-            await other.finish(taken, Shown(("m1",), "The end.", outcome="done"), None)
+            await other.leases.finish(taken, Shown(("m1",), "The end.", outcome="done"), None)
             await way.mend()
 
-            await shows(platform, {"m1": "The end."})
+            await until_shown(platform, {"m1": "The end."})
 
 
 async def test_a_message_that_only_the_loser_of_a_lease_knows_goes(store: Store) -> None:
     platform = FakePlatform()
     slow = FakeModel(WORDS * 20, pause=0.02)
 
-    async with running(a_worker(store, platform, slow, name="late")):
+    async with working(make_worker(store, platform, slow, name="late")):
         await a_reply_begins(store, platform, within=5)
         theirs = await platform.shown.post(Page(0, "The end.", final=True))
         await lose_the_turn(store, theirs)
 
-        await shows(platform, {theirs: "The end."})
+        await until_shown(platform, {theirs: "The end."})
 
 
 @dataclass
@@ -212,25 +203,24 @@ class Reluctant(FakeSurface):
 
 
 async def test_a_message_that_only_the_loser_of_a_lease_knows_goes_though_that_fails_once(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store,
 ) -> None:
-    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
     platform = FakePlatform(shown=Reluctant())
     slow = FakeModel(WORDS * 20, pause=0.02)
 
-    async with running(a_worker(store, platform, slow, name="late")):
+    async with working(make_worker(store, platform, slow, name="late")):
         await a_reply_begins(store, platform)
         theirs = await platform.shown.post(Page(0, "Half", final=False))
         await lose_the_turn(store, theirs)
 
-        await shows(platform, {theirs: "The end."})
+        await until_shown(platform, {theirs: "The end."})
 
 
 async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
     platform = FakePlatform()
     slow = FakeModel(WORDS * 20, pause=0.02)
 
-    async with running(a_worker(store, platform, slow, name="late")):
+    async with working(make_worker(store, platform, slow, name="late")):
         await a_reply_begins(store, platform, within=5)
         stray = await platform.shown.post(Page(0, "Half", final=False))
         another = await platform.shown.post(Page(0, "Of the next turn.", final=False))
@@ -238,29 +228,29 @@ async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
         await lose_the_turn(store, "m1")
         await knows(store, another)
 
-        await shows(platform, {"m1": "The end.", another: "Of the next turn."})
+        await until_shown(platform, {"m1": "The end.", another: "Of the next turn."})
 
 
 @pytest.mark.parametrize("saves", [True, False])
 async def test_a_message_that_a_turn_under_way_has_not_saved_yet_stays(
-    saves: bool, store: Store, monkeypatch: pytest.MonkeyPatch
+    saves: bool, store: Store
 ) -> None:
-    monkeypatch.setattr(mender_module, "SAVED", 0.1)
-    platform, queue = FakePlatform(left=["m1"]), a_queue(store, lease=60)
+    policy = replace(POLICY, save_leases=0.1)
+    platform, queue = FakePlatform(left=["m1"]), make_queue(store, lease=60)
     for number in (1, 2):
-        await queue.admit(a_turn(number))
+        await queue.admit(make_turn(number))
     first = await take(queue)
-    await queue.finish(first, Shown((), outcome="done"), None)
+    await queue.leases.finish(first, Shown((), outcome="done"), None)
     second = await take(queue)
     # Posted while the worker of the second turn does not reach the store.
     await platform.shown.post(Page(0, "Half", final=False))
 
-    async with mending(queue, platform):
-        await queue.late(first.turn, ())
+    async with repairing(queue, platform, policy):
+        await queue.repairs.report_late_writes(first.turn, ())
         await asyncio.sleep(LEASE)
         shown = list(platform.shown.screen)
-        await queue.finish(second, Shown(("m1",) if saves else (), outcome="done"), None)
-        await all_mended(store)
+        await queue.leases.finish(second, Shown(("m1",) if saves else (), outcome="done"), None)
+        await all_repaired(store)
 
     assert shown == ["m1"]
     assert list(platform.shown.screen) == (["m1"] if saves else [])
@@ -270,12 +260,12 @@ async def test_a_message_that_a_turn_under_way_has_not_saved_yet_stays(
     ("error", "most"), [(WriteFailed("away"), 5), (WriteDelayed("wait", retry_after=60), 2)]
 )
 async def test_a_platform_that_is_away_is_not_hammered_to_mend(
-    error: SurfaceError, most: int, store: Store, monkeypatch: pytest.MonkeyPatch
+    error: SurfaceError, most: int, store: Store
 ) -> None:
-    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.1)
+    policy = replace(POLICY, repair_retry=Backoff(0.1, 60.0))
     platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
 
-    async with running(a_worker(store, platform, slow, name="late")):
+    async with working(make_worker(store, platform, slow, name="late", policy=policy)):
         await late(store, platform)
         platform.error = error
         await lose_the_turn(store, "m1")
@@ -293,30 +283,24 @@ async def late(store: Store, platform: FakePlatform) -> None:
 
 
 @pytest.mark.parametrize("error", [WriteFailed("away"), WriteDelayed("wait", retry_after=0.1)])
-async def test_a_platform_that_is_away_is_mended_later(
-    error: SurfaceError, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
+async def test_a_platform_that_is_away_is_mended_later(error: SurfaceError, store: Store) -> None:
     platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
 
-    async with running(a_worker(store, platform, slow, name="late")):
+    async with working(make_worker(store, platform, slow, name="late")):
         await late(store, platform)
         platform.error = error
         await lose_the_turn(store, "m1")
         await until(lambda: platform.opened > 2)
         platform.error = None
 
-        await shows(platform, {"m1": "The end."})
+        await until_shown(platform, {"m1": "The end."})
 
 
-async def test_a_text_that_cannot_be_restored_keeps_no_stray(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(turns_module, "LANDED", 1)
-    monkeypatch.setattr(mender_module, "SAVED", 1)
+async def test_a_text_that_cannot_be_restored_keeps_no_stray(store: Store) -> None:
+    policy = replace(POLICY, save_leases=0.5)
     platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
 
-    async with running(a_worker(store, platform, slow, name="late")):
+    async with working(make_worker(store, platform, slow, name="late", policy=policy)):
         await late(store, platform)
         platform.error = PlaceGone("locked")
         await lose_the_turn(store, "m1")
@@ -326,33 +310,30 @@ async def test_a_text_that_cannot_be_restored_keeps_no_stray(
         await until(lambda: list(platform.shown.screen) == ["m1"], within=8)
 
 
-async def test_a_look_for_strays_that_fails_is_repeated(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(turns_module, "LANDED", 1)
-    monkeypatch.setattr(mender_module, "SAVED", 1)
+async def test_a_look_for_strays_that_fails_is_repeated(store: Store) -> None:
+    policy = replace(POLICY, save_leases=0.5)
     platform, slow = FakePlatform(unseen=2), FakeModel(WORDS * 20, pause=0.02)
 
-    async with running(a_worker(store, platform, slow, name="late")):
+    async with working(make_worker(store, platform, slow, name="late", policy=policy)):
         await late(store, platform)
         # One that a person has deleted meanwhile.
         platform.left = ["m1", "gone", "m2"]
         await lose_the_turn(store, "m1")
 
-        await shows(platform, {"m1": "The end."})
+        await until_shown(platform, {"m1": "The end."})
 
 
 async def test_a_message_of_an_earlier_try_that_its_answer_does_not_need_goes(
     store: Store,
 ) -> None:
-    platform, dead = FakePlatform(), a_queue(store, "dead")
-    await dead.admit(a_turn())
+    platform, dead = FakePlatform(), make_queue(store, "dead")
+    await dead.admit(make_turn())
     await take(dead)
     stray = await platform.shown.post(Page(1, "Half", final=False))
     platform.left = [stray]
 
-    async with running(a_worker(store, platform, FakeModel(WORDS))):
-        await shows(platform, {"m2": "".join(WORDS)})
+    async with working(make_worker(store, platform, FakeModel(WORDS))):
+        await until_shown(platform, {"m2": "".join(WORDS)})
 
 
 @dataclass
@@ -375,25 +356,23 @@ class Blinking(FakePlatform):
 
 
 async def test_a_message_that_nobody_knows_of_goes_however_the_store_blinks(
-    store: Store, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, valkey_url: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
-    monkeypatch.setattr(turns_module, "LANDED", 1)
-    monkeypatch.setattr(mender_module, "SAVED", 1)
+    policy = replace(POLICY, save_leases=0.5)
     platform, prefix = Blinking(), store.key("").partition(":")[0]
     slow = FakeModel(WORDS * 20, pause=0.02)
     with tempfile.TemporaryDirectory() as folder:
         async with (
             line(valkey_url, Path(folder)) as platform.way,
             connect(url=platform.way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
-            running(a_worker(cut_off, platform, slow, name="late")),
+            working(make_worker(cut_off, platform, slow, name="late", policy=policy)),
         ):
             await a_reply_begins(store, platform)
             stray = await platform.shown.post(Page(0, "Half", final=False))
             platform.left = ["m1", stray]
             await lose_the_turn(store, "m1")
 
-            await shows(platform, {"m1": "The end."})
+            await until_shown(platform, {"m1": "The end."})
             assert platform.mending
             await platform.mending
 
@@ -402,37 +381,35 @@ async def test_a_message_that_nobody_knows_of_goes_however_the_store_blinks(
 
 
 async def ended_by_a_second_try(queue: TurnQueue, number: int = 1) -> Taken:
-    await queue.admit(a_turn(number, thread=f"t{number}"))
-    await queue.back(await take(queue), delay_seconds=0, counts=True)
+    await queue.admit(make_turn(number, thread=f"t{number}"))
+    await queue.leases.release(await take(queue), delay_seconds=0, counts=True)
     taken = await take(queue)
-    await queue.finish(taken, Shown(("m1",), "The end.", outcome="done"), None)
+    await queue.leases.finish(taken, Shown(("m1",), "The end.", outcome="done"), None)
     return taken
 
 
 async def test_what_a_dead_worker_began_to_mend_is_mended_by_another(store: Store) -> None:
-    platform, queue = FakePlatform(), a_queue(store)
+    platform, queue = FakePlatform(), make_queue(store)
     await platform.shown.post(Page(0, "The end.", final=True))
     platform.left = [await platform.shown.post(Page(0, "Half", final=False))]
     await ended_by_a_second_try(queue)
-    await due(a_queue(store, "dead"), patience=0.5)
+    await due_repair(make_queue(store, "dead"), seconds=0.5)
 
-    async with mending(queue, platform):
-        await shows(platform, {"m1": "The end."})
-        await all_mended(store)
+    async with repairing(queue, platform):
+        await until_shown(platform, {"m1": "The end."})
+        await all_repaired(store)
 
 
-async def test_an_end_that_is_written_late_is_none_that_gave_way_meanwhile(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mender_module, "AWAY_SECONDS", LEASE)
-    platform, queue = FakePlatform(), a_queue(store)
+async def test_an_end_that_is_written_late_is_none_that_gave_way_meanwhile(store: Store) -> None:
+    policy = replace(POLICY, repair_retry=Backoff(LEASE, LEASE))
+    platform, queue = FakePlatform(), make_queue(store)
     platform.shown.screen["m1"] = Page(0, "Half", final=True, last=True)
     platform.shown.errors = [WriteFailed("away")]
-    await queue.admit(a_turn())
-    await queue.back(await take(queue), delay_seconds=0, counts=True)
-    await queue.finish(await take(queue), Shown(("m1",), "Sorry.", outcome="dead"), None)
+    await queue.admit(make_turn())
+    await queue.leases.release(await take(queue), delay_seconds=0, counts=True)
+    await queue.leases.finish(await take(queue), Shown(("m1",), "Sorry.", outcome="dead"), None)
 
-    async with mending(queue, platform):
+    async with repairing(queue, platform, policy):
         await until(lambda: not platform.shown.errors)
         await press(store)
         anew = await take(queue)
@@ -440,73 +417,73 @@ async def test_an_end_that_is_written_late_is_none_that_gave_way_meanwhile(
         await asyncio.sleep(3 * LEASE)
         assert platform.shown.text == "New"
 
-        await queue.finish(anew, Shown(("m1",), "New", outcome="done"), None)
-        await all_mended(store)
+        await queue.leases.finish(anew, Shown(("m1",), "New", outcome="done"), None)
+        await all_repaired(store)
 
     assert platform.shown.text == "New"
 
 
 async def test_an_answer_that_needed_one_try_is_not_looked_at(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn())
+    queue = make_queue(store)
+    await queue.admit(make_turn())
 
-    await queue.finish(await take(queue), Shown(("m1",), "The end.", outcome="done"), None)
+    await queue.leases.finish(await take(queue), Shown(("m1",), "The end.", outcome="done"), None)
 
-    assert await to_mend(store) == 0
+    assert await pending_repairs(store) == 0
 
 
 async def test_what_was_lost_under_way_is_mended_after_its_end(store: Store) -> None:
-    queue = a_queue(store)
-    await queue.admit(a_turn())
+    queue = make_queue(store)
+    await queue.admit(make_turn())
     first = await take(queue)
-    await queue.late(first.turn, ("m1", "m2"))
-    running = await queue.mend("console", patience=60)
-    await queue.back(first, delay_seconds=0, counts=True)
-    await queue.late(first.turn, ())
-    waiting = await queue.mend("console", patience=60)
+    await queue.repairs.report_late_writes(first.turn, ("m1", "m2"))
+    running = await queue.repairs.claim("console", seconds=60)
+    await queue.leases.release(first, delay_seconds=0, counts=True)
+    await queue.repairs.report_late_writes(first.turn, ())
+    waiting = await queue.repairs.claim("console", seconds=60)
 
     taken = await take(queue)
-    await queue.late(taken.turn, ("m3",))
-    await queue.finish(taken, Shown(("m1",), "The end.", outcome="done"), None)
-    landing = await queue.mend("console", patience=60)
-    mend = await due(queue)
+    await queue.repairs.report_late_writes(taken.turn, ("m3",))
+    await queue.leases.finish(taken, Shown(("m1",), "The end.", outcome="done"), None)
+    landing = await queue.repairs.claim("console", seconds=60)
+    mend = await due_repair(queue)
 
     assert (running, waiting, landing) == (None, None, None)
-    assert (mend.turn, mend.late) == (taken.turn, ("m1", "m2", "m3"))
-    await queue.mended(mend)
-    assert await to_mend(store) == 0
+    assert (mend.turn, mend.late_writes) == (taken.turn, ("m1", "m2", "m3"))
+    await queue.repairs.complete(mend)
+    assert await pending_repairs(store) == 0
 
 
 async def test_what_is_mended_is_not_mended_with_the_next(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     taken = await ended_by_a_second_try(queue)
-    await queue.late(taken.turn, ("m2",))
-    await queue.mended(await due(queue))
+    await queue.repairs.report_late_writes(taken.turn, ("m2",))
+    await queue.repairs.complete(await due_repair(queue))
 
-    await queue.late(taken.turn, ("m3",))
+    await queue.repairs.report_late_writes(taken.turn, ("m3",))
 
-    assert (await due(queue)).late == ("m3",)
+    assert (await due_repair(queue)).late_writes == ("m3",)
 
 
 async def test_what_is_lost_while_it_is_mended_is_mended_again(store: Store) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     taken = await ended_by_a_second_try(queue)
-    mend = await due(queue)
+    mend = await due_repair(queue)
 
-    await queue.late(taken.turn, ("m2",))
-    await queue.mended(mend)
+    await queue.repairs.report_late_writes(taken.turn, ("m2",))
+    await queue.repairs.complete(mend)
 
-    assert (mend.late, (await due(queue)).late) == ((), ("m2",))
+    assert (mend.late_writes, (await due_repair(queue)).late_writes) == ((), ("m2",))
 
 
 async def test_what_cannot_be_mended_is_given_up(store: Store) -> None:
-    queue, looks = a_queue(store), 0
+    queue, looks = make_queue(store), 0
     taken = await ended_by_a_second_try(queue)
-    await due(queue, patience=0.0)
+    await due_repair(queue, seconds=0.0)
     # It begins anew with what is told later.
-    await queue.late(taken.turn, ())
-    while await to_mend(store):
-        if await queue.mend("console", patience=0.0):
+    await queue.repairs.report_late_writes(taken.turn, ())
+    while await pending_repairs(store):
+        if await queue.repairs.claim("console", seconds=0.0):
             looks += 1
         await asyncio.sleep(0.002)
 
@@ -516,17 +493,18 @@ async def test_what_cannot_be_mended_is_given_up(store: Store) -> None:
 async def test_a_turn_of_another_version_holds_up_no_other(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     strange = await ended_by_a_second_try(queue, 1)
     await ended_by_a_second_try(queue, 2)
     await store.command("HSET", store.key("turn", strange.turn.id), "body", "{}")
 
-    mend = await due(queue)
+    mend = await due_repair(queue)
 
     assert mend.turn.id == "console:2"
-    assert "Turn console:1 cannot be mended" in caplog.text
-    await queue.mended(mend)
-    assert await to_mend(store) == 0
+    ((level, line),) = [(one.levelname, one.getMessage()) for one in caplog.records]
+    assert (level, "console:1" in line) == ("WARNING", True)
+    await queue.repairs.complete(mend)
+    assert await pending_repairs(store) == 0
 
 
 @dataclass
@@ -542,12 +520,14 @@ class Buggy(FakePlatform):
 async def test_a_bug_over_one_turn_holds_up_no_other(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    platform, queue = Buggy(), a_queue(store)
+    platform, queue = Buggy(), make_queue(store)
     await ended_by_a_second_try(queue, 1)
     await ended_by_a_second_try(queue, 2)
 
-    async with mending(queue, platform):
+    async with repairing(queue, platform):
         async with asyncio.timeout(10):
-            while await to_mend(store) != 1:
+            while await pending_repairs(store) != 1:
                 await asyncio.sleep(0.02)
-        await until(lambda: "Turn console:1 could not be mended" in caplog.text)
+        await until(lambda: "Turn console:1" in caplog.text)
+
+    assert {one.levelname for one in caplog.records if one.exc_info} == {"ERROR"}

@@ -6,27 +6,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import pytest
-
 from bot.domain import Exchange, Page, Purpose, Shown, Turn
 from bot.errors import GivenUp, PlaceGone, WriteFailed
 from bot.store import Store
-from bot.turns import repair as mender_module
 from tests.support.at_work import (
-    a_queue,
-    a_turn,
-    all_mended,
-    due,
+    all_repaired,
+    due_repair,
     given_up_unseen,
-    mending,
+    make_queue,
+    make_turn,
     press,
     ready,
-    shows,
+    repairing,
     take,
+    until_shown,
 )
 from tests.support.fakes import FakePlatform, FakeSurface
-
-pytestmark = pytest.mark.usefixtures("short_reads")
 
 
 @dataclass
@@ -45,70 +40,69 @@ class Adopting(FakePlatform):
 
 
 async def test_a_turn_that_ended_before_anything_stood_anywhere_gets_its_apology(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store,
 ) -> None:
-    monkeypatch.setattr(mender_module, "AWAY_SECONDS", 0.05)
-    platform, queue = Adopting(unseen=2), a_queue(store)
+    platform, queue = Adopting(unseen=2), make_queue(store)
     # It cannot be taken for a stray.
     platform.left = ["m1"]
     platform.shown.errors = [WriteFailed("away")]
 
     await given_up_unseen(queue)
-    async with mending(queue, platform):
-        await shows(platform, {"m1": GivenUp.apology})
-        await all_mended(store)
+    async with repairing(queue, platform):
+        await until_shown(platform, {"m1": GivenUp.apology})
+        await all_repaired(store)
 
     assert platform.shown.screen["m1"].last
 
 
 async def test_an_apology_whose_mender_died_stands_there_once(store: Store) -> None:
-    platform, queue = Adopting(), a_queue(store)
+    platform, queue = Adopting(), make_queue(store)
     await given_up_unseen(queue)
-    await due(a_queue(store, "dead"), patience=0.5)
+    await due_repair(make_queue(store, "dead"), seconds=0.5)
     await platform.shown.post(Page(0, GivenUp.apology, final=True, last=True))
 
-    async with mending(queue, platform):
-        await all_mended(store)
+    async with repairing(queue, platform):
+        await all_repaired(store)
 
     assert platform.shown.text == GivenUp.apology
 
 
 async def test_an_apology_that_no_place_takes_is_given_up(store: Store) -> None:
-    platform, queue = FakePlatform(error=PlaceGone("archived")), a_queue(store)
+    platform, queue = FakePlatform(error=PlaceGone("archived")), make_queue(store)
     await given_up_unseen(queue)
 
-    async with mending(queue, platform):
-        await all_mended(store)
+    async with repairing(queue, platform):
+        await all_repaired(store)
 
     assert platform.shown.screen == {}
 
 
 async def test_a_question_that_was_taken_back_gets_no_apology(store: Store) -> None:
-    platform, queue = Adopting(), a_queue(store)
+    platform, queue = Adopting(), make_queue(store)
     await given_up_unseen(queue)
-    await queue.forget(a_turn().id)
+    await queue.forget(make_turn().id)
 
-    async with mending(queue, platform):
-        await all_mended(store)
+    async with repairing(queue, platform):
+        await all_repaired(store)
 
     assert platform.shown.screen == {}
 
 
 async def test_what_another_version_asked_leaves_the_answer_that_stands(store: Store) -> None:
-    platform, queue = FakePlatform(), a_queue(store)
-    await queue.admit(a_turn())
-    said = Exchange("console:1", a_turn().person, 1000.0, "question 1", "Hi")
-    await queue.finish(await take(queue), Shown(("m1",), "Hi", "Hi", outcome="done"), said)
+    platform, queue = FakePlatform(), make_queue(store)
+    await queue.admit(make_turn())
+    said = Exchange("console:1", make_turn().person, 1000.0, "question 1", "Hi")
+    await queue.leases.finish(await take(queue), Shown(("m1",), "Hi", "Hi", outcome="done"), said)
     platform.shown.screen["m1"] = Page(0, "Hi", final=True, last=True)
     await press(store)
     name, (token,) = store.key("turn", "console:1"), await ready(queue)
     body = await store.command("HGET", name, "body")
     await store.command("HSET", name, "body", "{}")
-    assert await queue.take(token) is None
+    assert await queue.leases.take(token) is None
     await store.command("HSET", name, "body", body)
 
-    async with mending(queue, platform):
-        await all_mended(store)
+    async with repairing(queue, platform):
+        await all_repaired(store)
 
     assert platform.shown.text == "Hi"
 
@@ -116,16 +110,16 @@ async def test_what_another_version_asked_leaves_the_answer_that_stands(store: S
 async def test_a_question_that_the_first_to_take_it_could_not_read_gets_an_apology(
     store: Store,
 ) -> None:
-    platform, queue = Adopting(), a_queue(store)
-    await queue.admit(a_turn())
+    platform, queue = Adopting(), make_queue(store)
+    await queue.admit(make_turn())
     name, (token,) = store.key("turn", "console:1"), await ready(queue)
     body = await store.command("HGET", name, "body")
     await store.command("HSET", name, "body", "{}")
-    assert await queue.take(token) is None
+    assert await queue.leases.take(token) is None
     await store.command("HSET", name, "body", body)
 
-    async with mending(queue, platform):
-        await all_mended(store)
+    async with repairing(queue, platform):
+        await all_repaired(store)
 
     assert platform.shown.text == GivenUp.apology
 
@@ -133,16 +127,16 @@ async def test_a_question_that_the_first_to_take_it_could_not_read_gets_an_apolo
 async def test_an_apology_that_does_not_fit_below_the_text_stands_there_all_the_same(
     store: Store,
 ) -> None:
-    platform, queue = FakePlatform(), a_queue(store)
+    platform, queue = FakePlatform(), make_queue(store)
     words = "w" * platform.shown.limit
     platform.shown.screen["m1"] = Page(0, words, final=False)
     platform.shown.posted = 1
-    await queue.admit(a_turn())
-    await queue.back(await take(queue), delay_seconds=0, counts=True)
+    await queue.admit(make_turn())
+    await queue.leases.release(await take(queue), delay_seconds=0, counts=True)
     text = f"{words}\n\n{GivenUp.apology}"
-    await queue.finish(await take(queue), Shown(("m1",), text, words, outcome="dead"), None)
+    await queue.leases.finish(await take(queue), Shown(("m1",), text, words, outcome="dead"), None)
 
-    async with mending(queue, platform):
-        await all_mended(store)
+    async with repairing(queue, platform):
+        await all_repaired(store)
 
     assert GivenUp.apology in platform.shown.text

@@ -10,32 +10,30 @@ from bot.reply.draft import FAILED_ANEW
 from bot.store import Store
 from tests.support.at_work import (
     WORDS,
-    a_queue,
-    a_turn,
-    a_worker,
     all_ended,
+    make_queue,
+    make_turn,
+    make_worker,
     outcome,
     press,
     remembered,
-    running,
     take,
+    working,
 )
 from tests.support.fakes import FakeModel, FakePlatform
-
-pytestmark = pytest.mark.usefixtures("short_reads")
 
 
 async def test_an_answer_written_anew_takes_the_place_of_the_former(store: Store) -> None:
     platform, model = FakePlatform(), FakeModel(["Hi"])
 
-    async with running(a_worker(store, platform, model)):
-        await a_queue(store).admit(a_turn(1))
-        await a_queue(store).admit(a_turn(2))
+    async with working(make_worker(store, platform, model)):
+        await make_queue(store).admit(make_turn(1))
+        await make_queue(store).admit(make_turn(2))
         await all_ended(store)
         model.deltas = ["Hello"]
         await press(store, 2)
         await all_ended(store)
-        await a_queue(store).admit(a_turn(3))
+        await make_queue(store).admit(make_turn(3))
         await all_ended(store)
 
     assert model.prompts[2] == model.prompts[1]
@@ -49,8 +47,8 @@ async def test_an_answer_written_anew_takes_the_place_of_the_former(store: Store
 async def test_an_answer_that_cannot_be_written_anew_stays(store: Store) -> None:
     platform, model = FakePlatform(), FakeModel(["Hi"])
 
-    async with running(a_worker(store, platform, model)):
-        await a_queue(store).admit(a_turn())
+    async with working(make_worker(store, platform, model)):
+        await make_queue(store).admit(make_turn())
         await all_ended(store)
         model.deltas, model.error = [], ModelUnavailable("cut")
         for number in range(2):
@@ -67,8 +65,8 @@ async def test_a_place_that_goes_while_an_answer_is_written_anew_leaves_it_remem
 ) -> None:
     platform, model = FakePlatform(), FakeModel(["Hi"])
 
-    async with running(a_worker(store, platform, model)):
-        await a_queue(store).admit(a_turn())
+    async with working(make_worker(store, platform, model)):
+        await make_queue(store).admit(make_turn())
         await all_ended(store)
         model.deltas, model.pause = ["Hello", " Ann"], 0.1
         platform.shown.errors = [None, PlaceGone("archived")]
@@ -83,16 +81,16 @@ async def test_a_place_that_went_over_half_a_new_answer_leaves_the_former_rememb
     store: Store,
 ) -> None:
     platform = FakePlatform()
-    async with running(a_worker(store, platform, FakeModel(["Hi"]))):
-        await a_queue(store).admit(a_turn())
+    async with working(make_worker(store, platform, FakeModel(["Hi"]))):
+        await make_queue(store).admit(make_turn())
         await all_ended(store)
-    dead = a_queue(store, "dead")
+    dead = make_queue(store, "dead")
     await press(store)
     taken = await take(dead)
-    await dead.save(taken, Shown(("m1",), "Half", "Half"))
+    await dead.leases.save(taken, Shown(("m1",), "Half", "Half"))
     platform.error = PlaceGone("archived")
 
-    async with running(a_worker(store, platform, FakeModel(["Hello"]), name="next")):
+    async with working(make_worker(store, platform, FakeModel(["Hello"]), name="next")):
         await all_ended(store)
 
     assert await remembered(store) == [("question 1", "Hi")]
@@ -109,20 +107,20 @@ async def test_a_place_that_went_leaves_a_whole_new_answer_or_the_former(
     saved: Shown | None, text: str, said: str, store: Store
 ) -> None:
     platform = FakePlatform()
-    async with running(a_worker(store, platform, FakeModel(["Hi"]))):
-        await a_queue(store).admit(a_turn())
+    async with working(make_worker(store, platform, FakeModel(["Hi"]))):
+        await make_queue(store).admit(make_turn())
         await all_ended(store)
-    dead = a_queue(store, "dead")
+    dead = make_queue(store, "dead")
     await press(store)
     taken = await take(dead)
     if saved:
-        await dead.save(taken, saved)
+        await dead.leases.save(taken, saved)
     platform.error = PlaceGone("archived")
 
-    async with running(a_worker(store, platform, FakeModel(["Hello"]), name="next")):
+    async with working(make_worker(store, platform, FakeModel(["Hello"]), name="next")):
         await all_ended(store)
 
-    ended = await a_queue(store).ended("console:1")
+    ended = await make_queue(store).result("console:1")
     assert ended
     assert ended.text == text
     assert await remembered(store) == [("question 1", said)]
@@ -130,17 +128,17 @@ async def test_a_place_that_went_leaves_a_whole_new_answer_or_the_former(
 
 async def test_a_dead_workers_new_answer_is_finished_in_the_same_message(store: Store) -> None:
     platform, text = FakePlatform(), "".join(WORDS)
-    async with running(a_worker(store, platform, FakeModel(["Hi " * 200]))):
-        await a_queue(store).admit(a_turn())
+    async with working(make_worker(store, platform, FakeModel(["Hi " * 200]))):
+        await make_queue(store).admit(make_turn())
         await all_ended(store)
-    dead = a_queue(store, "dead")
+    dead = make_queue(store, "dead")
     await press(store)
     taken = await take(dead)
-    await dead.save(taken, Shown(("m1",), text[:50], text[:50]))
+    await dead.leases.save(taken, Shown(("m1",), text[:50], text[:50]))
     await platform.shown.edit("m1", Page(0, text[:50], final=False))
     platform.shown.states.clear()
 
-    async with running(a_worker(store, platform, FakeModel(WORDS), name="next")):
+    async with working(make_worker(store, platform, FakeModel(WORDS), name="next")):
         assert await remembered(store) == [("question 1", "Hi " * 200)]
         await all_ended(store)
 

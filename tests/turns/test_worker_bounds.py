@@ -12,19 +12,17 @@ from bot.reply.draft import STOPPED
 from bot.store import Store
 from tests.support.at_work import (
     LONGEST,
-    a_queue,
-    a_turn,
-    a_worker,
     all_ended,
+    make_queue,
+    make_turn,
+    make_worker,
     outcome,
     press,
     remembered,
-    running,
     take,
+    working,
 )
 from tests.support.fakes import FakeModel, FakePlatform
-
-pytestmark = pytest.mark.usefixtures("short_reads")
 
 LONG = "word " * LONGEST  # five times as long
 NOTICES = 500  # characters of what stands below an answer
@@ -33,12 +31,12 @@ NOTICES = 500  # characters of what stands below an answer
 async def left(store: Store, shown: Shown, *, error: ModelError | None = None) -> FakePlatform:
     """Let a worker find what another has left, of which one page stands there."""
     platform = FakePlatform()
-    dead = a_queue(store, "dead")
-    await dead.admit(a_turn())
+    dead = make_queue(store, "dead")
+    await dead.admit(make_turn())
     message = await platform.shown.post(Page(0, shown.text[:50], final=False))
-    await dead.save(await take(dead), replace(shown, pages=(message,)))
+    await dead.leases.save(await take(dead), replace(shown, pages=(message,)))
     model = FakeModel((), error=error)
-    async with running(a_worker(store, platform, model, name="next")):
+    async with working(make_worker(store, platform, model, name="next")):
         await all_ended(store)
     return platform
 
@@ -67,15 +65,15 @@ async def test_a_half_text_that_was_left_ends_where_the_longest_answer_does(stor
 
 
 async def test_a_long_answer_that_was_remembered_is_no_long_prompt(store: Store) -> None:
-    queue = a_queue(store)
-    turn = a_turn(1)
+    queue = make_queue(store)
+    turn = make_turn(1)
     await queue.admit(turn)
     exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, LONG)
-    await queue.finish(await take(queue), Shown(outcome="done"), exchange)
+    await queue.leases.finish(await take(queue), Shown(outcome="done"), exchange)
     model = FakeModel(["Hi"])
 
-    await queue.admit(a_turn(2))
-    async with running(a_worker(store, FakePlatform(), model)):
+    await queue.admit(make_turn(2))
+    async with working(make_worker(store, FakePlatform(), model)):
         await all_ended(store)
 
     (prompt,) = model.prompts
@@ -83,14 +81,16 @@ async def test_a_long_answer_that_was_remembered_is_no_long_prompt(store: Store)
 
 
 async def test_a_long_former_answer_comes_back_no_longer_than_an_answer(store: Store) -> None:
-    queue, platform = a_queue(store), FakePlatform()
-    turn = a_turn(1)
+    queue, platform = make_queue(store), FakePlatform()
+    turn = make_turn(1)
     await queue.admit(turn)
     exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, LONG)
-    await queue.finish(await take(queue), Shown(text=LONG, said=LONG, outcome="done"), exchange)
+    await queue.leases.finish(
+        await take(queue), Shown(text=LONG, said=LONG, outcome="done"), exchange
+    )
 
     await press(store)
-    async with running(a_worker(store, platform, FakeModel(error=ModelDenied("no")))):
+    async with working(make_worker(store, platform, FakeModel(error=ModelDenied("no")))):
         await all_ended(store)
 
     assert platform.shown.text.startswith("word ")
@@ -99,17 +99,17 @@ async def test_a_long_former_answer_comes_back_no_longer_than_an_answer(store: S
 
 async def test_a_long_text_that_nobody_can_finish_is_abandoned_short(store: Store) -> None:
     half = Shown(pages=("m1",), text=LONG, said=LONG)
-    dead, platform = a_queue(store, "dead"), FakePlatform()
-    await dead.admit(a_turn())
+    dead, platform = make_queue(store, "dead"), FakePlatform()
+    await dead.admit(make_turn())
     for _ in range(35):
         taken = await take(dead)
-        await dead.save(taken, half)
-        await dead.back(taken, delay_seconds=0, counts=True)
+        await dead.leases.save(taken, half)
+        await dead.leases.release(taken, delay_seconds=0, counts=True)
 
-    async with running(a_worker(store, platform, FakeModel())):
+    async with working(make_worker(store, platform, FakeModel())):
         await all_ended(store)
 
-    ended = await dead.ended(a_turn().id)
+    ended = await dead.result(make_turn().id)
     assert ended
     assert len(ended.text) <= LONGEST + NOTICES
     assert ended.text.endswith(GivenUp.apology)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -13,26 +13,24 @@ from bot.domain import Page, Shown
 from bot.errors import AnswerCut, GivenUp, ModelError, ModelUnavailable, PlaceGone
 from bot.reply.draft import FAILED_ANEW, STOPPED
 from bot.store import Store, connect
-from bot.turns import worker as worker_module
 from bot.turns.queue import Token
 from tests.support.at_work import (
+    POLICY,
     WORDS,
-    a_queue,
-    a_turn,
-    a_worker,
     all_ended,
+    make_queue,
+    make_turn,
+    make_worker,
     outcome,
     press,
     ready,
     remembered,
-    running,
     take,
+    working,
 )
 from tests.support.fakes import FakeModel, FakePlatform, FakeSurface
 from tests.support.outage import SocketLine, line
 from tests.support.waiting import until
-
-pytestmark = pytest.mark.usefixtures("short_reads")
 
 
 @dataclass
@@ -86,11 +84,14 @@ class Deaths:
                 line(self.url, Path(folder)) as surface.way,
                 connect(url=surface.way.url, data_dir=self.folder, prefix=prefix) as cut_off,
             ):
-                worker = a_worker(cut_off, FakePlatform(shown=surface), model, name="dead")
+                # A worker that is dead has nothing to release.
+                policy = replace(POLICY, release_grace=0.1)
+                platform = FakePlatform(shown=surface)
+                worker = make_worker(cut_off, platform, model, name="dead", policy=policy)
                 working = asyncio.create_task(worker.run(asyncio.Event()))
                 if stop:
                     await until(lambda: surface.states)
-                    await a_queue(self.store).stop("console:1")
+                    await make_queue(self.store).stop("console:1")
                 await until(lambda: surface.died)
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
@@ -103,21 +104,17 @@ class Deaths:
             name = f"dead{number}"
             ((entry, _),) = await self.store.command("XRANGE", ready, "-", "+")
             await self.store.command("XCLAIM", ready, "workers", name, 0, entry)
-            assert await a_queue(self.store, name).take(Token("console", entry))
+            assert await make_queue(self.store, name).leases.take(Token("console", entry))
 
     async def next(self, surface: FakeSurface, model: FakeModel) -> None:
         """Let another worker end what is there."""
         platform = FakePlatform(shown=surface)
-        async with running(a_worker(self.store, platform, model, name="next")):
+        async with working(make_worker(self.store, platform, model, name="next")):
             await all_ended(self.store)
 
 
 @pytest.fixture
-def deaths(
-    store: Store, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Deaths:
-    # A worker that is dead has nothing to hand over.
-    monkeypatch.setattr(worker_module, "_HAND_OVER_SECONDS", 0.1)
+def deaths(store: Store, valkey_url: str, tmp_path: Path) -> Deaths:
     return Deaths(store, valkey_url, tmp_path)
 
 
@@ -128,7 +125,7 @@ class TestDeathBeforeTheEndIsStored:
     """A worker dies after its last write and before the turn's end."""
 
     @pytest.mark.parametrize(
-        ("tries", "pause"), [(0, 0), (0, 0.05), (10, 0.05), (worker_module.MAX_TRIES + 5, 0)]
+        ("tries", "pause"), [(0, 0), (0, 0.05), (10, 0.05), (POLICY.max_attempts + 5, 0)]
     )
     @pytest.mark.parametrize(
         ("error", "how", "text"),
@@ -149,7 +146,7 @@ class TestDeathBeforeTheEndIsStored:
         pause: float,
     ) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
-        await a_queue(store).admit(a_turn())
+        await make_queue(store).admit(make_turn())
 
         await deaths.die(surface, FakeModel(["Hi", " Ann"], error=error, pause=pause))
         await deaths.take(tries)
@@ -163,7 +160,7 @@ class TestDeathBeforeTheEndIsStored:
 
     async def test_what_was_stopped_ends_as_stopped(self, deaths: Deaths, store: Store) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
-        await a_queue(store).admit(a_turn())
+        await make_queue(store).admit(make_turn())
 
         await deaths.die(surface, FakeModel(["Hi", *[" Ann"] * 200], pause=0.05), stop=True)
         before = surface.text
@@ -180,7 +177,7 @@ class TestDeathBeforeTheEndIsStored:
         self, deaths: Deaths, store: Store, tries: int
     ) -> None:
         surface, after = Dying(fails=True), FakeModel(["Another answer."])
-        await a_queue(store).admit(a_turn())
+        await make_queue(store).admit(make_turn())
 
         await deaths.die(surface, FakeModel(["Hi"]))
         nothing = dict(surface.screen)
@@ -195,7 +192,7 @@ class TestDeathBeforeTheEndIsStored:
 
     async def test_all_pages_come(self, deaths: Deaths, store: Store) -> None:
         surface, text = Dying(limit=100, fails=True), "".join(WORDS)
-        await a_queue(store).admit(a_turn())
+        await make_queue(store).admit(make_turn())
 
         await deaths.die(surface, FakeModel(WORDS))
         before = list(surface.screen)
@@ -208,10 +205,10 @@ class TestDeathBeforeTheEndIsStored:
 
     async def test_a_stop_after_the_end_changes_nothing(self, deaths: Deaths, store: Store) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
-        await a_queue(store).admit(a_turn())
+        await make_queue(store).admit(make_turn())
 
         await deaths.die(surface, FakeModel(["Hi"]))
-        await a_queue(store).stop("console:1")
+        await make_queue(store).stop("console:1")
         await deaths.next(surface, after)
 
         assert (after.prompts, surface.text) == ([], "Hi")
@@ -222,10 +219,10 @@ class TestDeathBeforeTheEndIsStored:
         self, deaths: Deaths, store: Store
     ) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
-        await a_queue(store).admit(a_turn())
+        await make_queue(store).admit(make_turn())
 
         await deaths.die(surface, FakeModel(["Hi"]))
-        await a_queue(store).forget("console:1")
+        await make_queue(store).forget("console:1")
         await deaths.next(surface, after)
 
         assert (after.prompts, surface.text) == ([], "Hi")
@@ -235,7 +232,7 @@ class TestDeathBeforeTheEndIsStored:
         self, deaths: Deaths, store: Store
     ) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
-        await a_queue(store).admit(a_turn())
+        await make_queue(store).admit(make_turn())
 
         await deaths.die(surface, FakeModel(["Hi"]))
         surface.screen.clear()
@@ -249,7 +246,7 @@ class TestDeathBeforeTheEndIsStored:
         self, deaths: Deaths, store: Store
     ) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
-        await a_queue(store).admit(a_turn())
+        await make_queue(store).admit(make_turn())
 
         await deaths.die(surface, FakeModel(["H", "i"], pause=0.05))
         surface.errors = [PlaceGone("archived")] * 9
@@ -260,7 +257,7 @@ class TestDeathBeforeTheEndIsStored:
 
     async def test_what_is_written_anew_begins_anew(self, deaths: Deaths, store: Store) -> None:
         surface, after = Dying(), FakeModel(["Better."])
-        await a_queue(store).admit(a_turn())
+        await make_queue(store).admit(make_turn())
         await deaths.die(surface, FakeModel(["Hi"]))
         await deaths.next(surface, after)
 
@@ -282,7 +279,7 @@ class TestDeathBeforeTheEndIsStored:
         self, deaths: Deaths, store: Store, error: ModelError | None, said: str, text: str
     ) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
-        await a_queue(store).admit(a_turn())
+        await make_queue(store).admit(make_turn())
         await deaths.next(surface, FakeModel(["Hi"]))
         await press(store)
 
@@ -307,11 +304,11 @@ class TestDeathBeforeTheEndIsStored:
         history: list[tuple[str, str]],
     ) -> None:
         surface, after = Dying(fails=fails), FakeModel(["Another answer."])
-        await a_queue(store).admit(a_turn())
+        await make_queue(store).admit(make_turn())
 
         deltas, pause = (["Hi"], 0.0) if fails else (["H", "i"], 0.05)
         await deaths.die(surface, FakeModel(deltas, pause=pause))
-        await deaths.take(3 * worker_module.MAX_TRIES)
+        await deaths.take(3 * POLICY.max_attempts)
         await deaths.next(surface, after)
 
         assert (after.prompts, surface.text) == ([], screen)
@@ -338,17 +335,17 @@ class TestDeathBeforeTheEndIsStored:
         history: list[tuple[str, str]],
     ) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
-        await a_queue(store).admit(a_turn())
+        await make_queue(store).admit(make_turn())
         if former:
             await deaths.next(surface, FakeModel(former))
             await press(store)
-        dead = a_queue(store, "dead")
+        dead = make_queue(store, "dead")
         message = next(iter(surface.screen), "") or await surface.post(Page(0, "", final=False))
         await surface.edit(message, Page(0, "Half of it", final=False))
-        await dead.save(await take(dead), Shown((message,), "Half of it", "Half of it"))
-        await deaths.take(2 * worker_module.MAX_TRIES)
+        await dead.leases.save(await take(dead), Shown((message,), "Half of it", "Half of it"))
+        await deaths.take(2 * POLICY.max_attempts)
 
-        async with running(a_worker(store, FakePlatform(shown=surface), after, name="next")):
+        async with working(make_worker(store, FakePlatform(shown=surface), after, name="next")):
             await until(lambda: surface.text == text)
 
         assert after.prompts == []
@@ -358,9 +355,9 @@ class TestDeathBeforeTheEndIsStored:
 
     async def test_a_turn_that_was_given_up_stays_so(self, deaths: Deaths, store: Store) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
-        await a_queue(store).admit(a_turn())
-        await ready(a_queue(store, "dead"))
-        await deaths.take(worker_module.MAX_TRIES)
+        await make_queue(store).admit(make_turn())
+        await ready(make_queue(store, "dead"))
+        await deaths.take(POLICY.max_attempts)
 
         await deaths.die(surface, FakeModel(["Hi"]))
         await deaths.next(surface, after)

@@ -16,7 +16,7 @@ from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply
 from bot.store import Store
 from tests.emulators.slack import Call
-from tests.support.at_work import a_queue, given_up_unseen, mending
+from tests.support.at_work import given_up_unseen, make_queue, repairing
 from tests.support.slack_scene import LONG, TEXT, WORDS, Scene, growing, make_scene
 from tests.support.waiting import until
 
@@ -380,14 +380,14 @@ async def test_what_is_over_and_not_needed_is_taken_away_at_once() -> None:
 async def test_an_apology_that_comes_late_takes_no_stream_of_a_turn_that_goes_on(
     store: Store,
 ) -> None:
-    queue = a_queue(store)
+    queue = make_queue(store)
     async with make_scene() as scene:
         await given_up_unseen(queue, scene.turn)
         following = await scene.asks_on()
         async with scene.platform.surface(following) as surface:
             message_id = await surface.post(growing("Because"))
 
-            async with mending(queue, scene.platform):
+            async with repairing(queue, scene.platform):
                 await until(lambda: GivenUp.apology in scene.texts())
                 await surface.edit(message_id, growing("Because so"))
 

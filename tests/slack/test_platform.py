@@ -87,7 +87,7 @@ async def test_a_slack_that_cannot_be_reached_stops_the_start() -> None:
             pass
 
 
-async def test_a_proxy_that_refuses_its_login_is_told_without_it(
+async def test_a_proxy_that_refuses_its_login_is_named_without_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -187,7 +187,7 @@ async def test_bodies_that_do_not_end_keep_no_event_of_slack_away(
 
             status = await send(slack, url, dm_event(slack))
             given_up = [one.result() for one in begun if one.done()]
-            told = [one.levelno for one in caplog.records]
+            levels = [one.levelno for one in caplog.records]
             for one in begun:
                 one.cancel()
             await asyncio.gather(*begun, return_exceptions=True)
@@ -196,7 +196,7 @@ async def test_bodies_that_do_not_end_keep_no_event_of_slack_away(
         assert intake.texts == ["why?"]
     assert {one.split()[1] for one in given_up} == {"503"}
     assert all("retry-after: 1" in one.lower() for one in given_up)
-    assert told == [logging.WARNING]
+    assert levels == [logging.WARNING]
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ async def test_an_event_that_is_too_deep_for_its_readers_is_acknowledged_with_on
     assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
 
 
-async def test_a_limit_of_our_events_of_another_shape_is_told_in_short(
+async def test_a_rate_limit_notice_of_another_shape_is_logged_in_short(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     long = "9" * 100_000
@@ -343,7 +343,7 @@ async def test_a_limit_of_our_events_of_another_shape_is_told_in_short(
 
 
 @both_transports
-async def test_that_slack_limits_our_events_is_a_warning_with_the_minute(
+async def test_a_rate_limit_notice_is_a_warning_with_the_minute(
     transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
     limited = {"type": "app_rate_limited", "token": "x", "minute_rate_limited": 1518467820}

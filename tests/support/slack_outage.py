@@ -84,7 +84,7 @@ async def missed_in_thread(
         await slack.say(place, ann, "not for the bot", thread_ts=root)
     for text in texts:
         await slack.say(place, ann, f"{slack.bot_mention} {text}", thread_ts=root)
-    # A mention is told as what it is and as a message.
+    # A mention arrives as a mention and as a message.
     await lost(slack, events=1 + talk + 2 * len(texts))
     await passed(store, 60)
 

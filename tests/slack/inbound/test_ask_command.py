@@ -45,7 +45,7 @@ async def test_ask_posts_the_question_and_is_answered_in_its_thread(transport: T
 
 
 @both_transports
-async def test_any_word_may_stand_in_a_question(transport: Transport) -> None:
+async def test_a_question_may_contain_the_word_payload(transport: Transport) -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake, transport):
         delivery = await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "a payload?")
@@ -100,7 +100,7 @@ async def test_ask_without_a_question_gets_a_line_of_help(transport: Transport) 
         assert not slack.screen(slack.channel_id)
 
 
-async def test_ask_where_the_bot_is_no_member_tells_how_to_invite_it() -> None:
+async def test_ask_without_membership_explains_how_to_invite_the_bot() -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake):
         elsewhere = slack.channel("elsewhere", member=False)
@@ -150,7 +150,7 @@ async def test_ask_takes_a_question_back_whose_turn_is_known() -> None:
         assert not slack.ephemerals
 
 
-async def test_a_command_that_is_told_again_is_one_turn() -> None:
+async def test_a_command_that_is_sent_again_is_one_turn() -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, joined(slack) as platform:
         names = {"user_id": slack.user("Ann"), "channel_id": slack.channel_id, "command": "/ask"}

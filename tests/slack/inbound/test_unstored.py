@@ -28,7 +28,7 @@ from tests.support.slack_platform import LIMITS
 from tests.support.waiting import until
 
 
-async def test_a_store_that_is_away_during_the_look_loses_nothing(store: Store) -> None:
+async def test_a_store_outage_while_catching_up_loses_nothing(store: Store) -> None:
     after = FakeIntake()
     async with quiet() as slack:
         await missed(slack, store, "two")
@@ -64,7 +64,7 @@ async def test_what_is_said_while_the_store_is_away_is_a_turn_when_it_is_back(
             await until(lambda: intake.texts == ["two"], within=5)
 
 
-async def test_what_one_process_could_not_store_needs_no_word_from_slack(store: Store) -> None:
+async def test_what_one_process_could_not_store_is_retried_without_slack(store: Store) -> None:
     intake = FakeIntake()
     async with quiet() as slack, listening(slack, intake, store):
         ann = slack.user("Ann")

@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("method", ["chat.appendStream", "chat.stopStream"])
-async def test_a_pause_that_slack_asks_for_costs_no_word(store: Store, method: str) -> None:
+async def test_a_pause_that_slack_asks_for_loses_no_text(store: Store, method: str) -> None:
     async with make_scene() as scene:
         scene.slack.fail(method, status=429, retry_after=1)
 

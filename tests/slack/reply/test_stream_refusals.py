@@ -29,7 +29,7 @@ FAR = "T0FAR"
 
 
 @pytest.mark.parametrize(
-    "told",
+    "fields",
     [
         {"user_team": FAR},
         {"user_team": "E0FAR", "source_team": FAR},
@@ -38,14 +38,14 @@ FAR = "T0FAR"
     ],
     ids=str,
 )
-async def test_a_stream_is_for_the_workspace_of_the_person_who_asks(told: dict[str, str]) -> None:
+async def test_a_stream_is_for_the_workspace_of_the_person_who_asks(fields: dict[str, str]) -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, joined(slack) as platform:
         ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")
         place = {"channel": slack.channel_id, "channel_type": "channel"}
         asked = {"type": "app_mention", "ts": ts, **place}
         async with serving(platform.handler(intake)) as url:
-            await send(slack, url, {**dm_event(slack), **asked, **told})
+            await send(slack, url, {**dm_event(slack), **asked, **fields})
         slack.fail("chat.startStream", error="team_access_not_granted")
 
         async with platform.surface(intake.last) as surface:

@@ -165,7 +165,7 @@ async def test_a_stream_that_cannot_grow_as_it_should_is_ended_once_and_updated(
         assert [scene.calls(method) for method in methods] == [1, 2, 0]
 
 
-async def test_a_stream_without_a_word_is_taken_away() -> None:
+async def test_a_stream_without_text_is_deleted() -> None:
     async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(growing("&"))
 
@@ -208,7 +208,7 @@ async def test_after_slacks_own_stop_nothing_says_that_we_are_at_work(store: Sto
         assert scene.calls("agents.sessions.setStatus") == 1
 
 
-async def test_an_ordinary_end_needs_no_word_about_the_session(store: Store) -> None:
+async def test_an_ordinary_end_needs_no_session_request(store: Store) -> None:
     async with make_scene() as scene:
         await scene.answer(store, WORDS)
 
@@ -216,7 +216,7 @@ async def test_an_ordinary_end_needs_no_word_about_the_session(store: Store) -> 
         assert not scene.calls("agents.sessions.setStatus")
 
 
-async def test_a_stream_that_goes_silent_shows_the_status_and_no_word_more(
+async def test_a_stream_that_stalls_shows_the_status_and_no_more_text(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bot.reply.writer.SILENCE", 0.05)
@@ -355,7 +355,7 @@ async def test_a_page_that_stands_is_changed_while_another_streams() -> None:
         assert scene.texts() == ["Red and blue", "Red"]
 
 
-async def test_words_that_came_too_early_stay_and_the_stream_goes_on() -> None:
+async def test_text_that_came_too_early_stays_and_the_stream_goes_on() -> None:
     async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(growing("Because so"))
 
@@ -387,7 +387,7 @@ async def test_a_deleted_stream_ends_the_turn(store: Store) -> None:
         assert scene.texts() == []
 
 
-async def test_a_failure_within_a_stream_is_told() -> None:
+async def test_a_failure_within_a_stream_is_raised() -> None:
     async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(growing("Because "))
         scene.slack.fail("chat.appendStream")

@@ -175,7 +175,7 @@ async def test_what_an_earlier_try_has_begun_gives_way_where_it_takes_no_edits(
         assert scene.texts() == ["Because so."]
 
 
-async def test_what_cannot_be_taken_away_holds_up_no_answer(store: Store) -> None:
+async def test_a_message_that_cannot_be_deleted_delays_no_answer(store: Store) -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             await surface.post(growing("Because"))
@@ -188,7 +188,7 @@ async def test_what_cannot_be_taken_away_holds_up_no_answer(store: Store) -> Non
         assert scene.texts() == ["Because", "Because so."]
 
 
-async def test_a_page_that_is_found_where_it_stood_is_not_taken_away(store: Store) -> None:
+async def test_a_page_that_is_found_in_its_message_is_not_deleted(store: Store) -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             ids = [
@@ -270,7 +270,7 @@ async def test_a_stream_above_the_answer_of_another_turn_is_no_page_of_this_one(
             async with scene.platform.surface(following) as surface:
                 await surface.post(page)
 
-        # Slack told of the first question again, after an outage.
+        # Slack sent the first question again, after an outage.
         async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             await surface.post(Page(0, "First.", final=True))
 
@@ -325,7 +325,7 @@ async def test_a_stream_that_ended_is_found_as_its_page(end: str) -> None:
         assert scene.texts() == ["Because so."]
 
 
-async def test_a_page_that_the_answer_does_not_need_is_taken_away_while_it_streams(
+async def test_a_streaming_page_that_the_answer_does_not_need_is_deleted(
     store: Store,
 ) -> None:
     async with make_scene() as scene:
@@ -340,7 +340,7 @@ async def test_a_page_that_the_answer_does_not_need_is_taken_away_while_it_strea
         assert scene.texts() == ["An answer that is short."]
 
 
-async def test_strays_are_what_stands_for_the_turn_besides_its_pages() -> None:
+async def test_orphaned_messages_are_those_of_the_turn_except_its_pages() -> None:
     async with make_scene() as scene:
         thread = str(scene.turn.place["thread"])
         async with scene.platform.surface(scene.turn) as surface:
@@ -356,7 +356,7 @@ async def test_strays_are_what_stands_for_the_turn_besides_its_pages() -> None:
         assert strays == [twice, running]
 
 
-async def test_a_stray_stream_is_taken_away() -> None:
+async def test_an_orphaned_stream_is_deleted() -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             stray = await surface.post(growing("And"))
@@ -367,7 +367,7 @@ async def test_a_stray_stream_is_taken_away() -> None:
         assert scene.texts() == []
 
 
-async def test_what_is_over_and_not_needed_is_taken_away_at_once() -> None:
+async def test_a_finished_page_that_is_not_needed_is_deleted_at_once() -> None:
     async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(Page(0, "First page.", final=True))
 

@@ -152,7 +152,7 @@ async def test_a_page_at_the_limit_is_taken_and_one_beyond_is_refused() -> None:
         assert replies()[0].text == page
 
 
-async def test_a_page_without_text_is_taken_away() -> None:
+async def test_a_page_without_text_is_deleted() -> None:
     async with fast() as slack, open_thread(slack) as (surface, _, replies):
         message_id = await surface.post(first("Be"))
 
@@ -270,7 +270,7 @@ async def test_a_status_that_one_channel_refuses_is_shown_in_others(error: str) 
         ("internal_error", WriteFailed, ""),
     ],
 )
-async def test_refusals_are_told_in_our_own_words(
+async def test_slacks_errors_are_translated(
     error: str, kind: type[SurfaceError], word: str
 ) -> None:
     async with fast() as slack, open_thread(slack) as (surface, _, _):

@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from bot.store import connect
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.process import SlackMention, bot, slack_variables
 from tests.support.waiting import until
-
-pytestmark = pytest.mark.process
 
 
 async def test_what_a_stopped_process_has_posted_late_is_deleted(data_dir: Path) -> None:

@@ -18,7 +18,8 @@ from adapters.slack import SlackPlatform, connect
 from adapters.slack.limits import Limits
 from adapters.slack.workspace import Budgets
 from bot.concurrency import running
-from bot.domain import Page
+from bot.domain import EditBudget, Page
+from bot.errors import WriteDelayed
 from bot.store import Store
 from bot.turns.history import History
 from bot.turns.intake import Intake
@@ -35,6 +36,21 @@ UNLIMITED = Rate(calls=1000, seconds=1.0, burst=1000)
 # Of these 15 messages are a page, and Slack is as patient as with others.
 SHORT_PAGES = {"conversations.history": per_minute(50), "conversations.replies": per_minute(50)}
 both_transports = pytest.mark.parametrize("transport", ["socket", "http"])
+
+
+class Slots(NoLimits):
+    """Edit budgets with so many slots left, and none after Slack asked for a pause."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+        if not self.left:
+            raise WriteDelayed("no slot", retry_after=1.0)
+        self.left -= 1
+
+    async def pause(self, budget: EditBudget, seconds: float) -> None:
+        self.left = 0
 
 
 @asynccontextmanager

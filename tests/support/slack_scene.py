@@ -68,12 +68,12 @@ class Scene:
         id_ = f"slack:{self.slack.team_id}:{self.slack.channel_id}:{ts}"
         return replace(self.turn, id=id_, place=place)
 
-    async def take_strays_away(self, left: Left) -> None:
-        """What a worker does some time after a turn that several tries were made at."""
-        strays = await self.platform.orphaned_messages(self.turn, but=left.pages)
+    async def delete_orphans(self, left: Left) -> None:
+        """Delete messages of other attempts, as the repair of a turn does."""
+        orphans = await self.platform.orphaned_messages(self.turn, but=left.pages)
         async with self.platform.surface(self.turn, Purpose.RESUME) as surface:
-            for stray in strays:
-                await surface.edit(stray, Page(0, "", final=True))
+            for orphan in orphans:
+                await surface.edit(orphan, Page(0, "", final=True))
 
     async def stop(self) -> None:
         """Let the person press Slack's own Stop."""

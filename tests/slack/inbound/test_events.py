@@ -659,7 +659,7 @@ async def test_a_stop_without_effect_is_explained_to_the_person_only(
         intake.has_ended, intake.refuses = True, away
 
         delivery = await slack.click(dm, message_id.split(":")[1], ann, "stop")
-        await until(lambda: slack.ephemerals, within=5)
+        await until(lambda: slack.ephemerals)
 
         (notice,) = slack.ephemerals
         assert delivery.status == 200

@@ -38,7 +38,7 @@ async def test_a_store_outage_while_catching_up_loses_nothing(store: Store) -> N
             await until(lambda: after.refusals > 1)
             assert await silence(store) >= 60
             after.refuses = None
-            await until(lambda: after.texts == ["two"], within=5)
+            await until(lambda: after.texts == ["two"])
 
         assert len(reads(slack)) == 1
 
@@ -61,7 +61,7 @@ async def test_what_is_said_while_the_store_is_away_is_a_turn_when_it_is_back(
 
             intake.refuses = None
             await way.mend()
-            await until(lambda: intake.texts == ["two"], within=5)
+            await until(lambda: intake.texts == ["two"])
 
 
 async def test_what_one_process_could_not_store_is_retried_without_slack(store: Store) -> None:
@@ -80,7 +80,7 @@ async def test_what_one_process_could_not_store_is_retried_without_slack(store: 
         kept_open = await silence(store)
 
         intake.refuses = None
-        await until(lambda: intake.forgotten, within=5)
+        await until(lambda: intake.forgotten)
         await until_heard(store)
 
         assert (intake.texts, len(intake.forgotten), reads(slack)) == (["two"], 1, [])

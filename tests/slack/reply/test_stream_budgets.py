@@ -13,7 +13,7 @@ from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.slack.rates import CHANNEL, TIER_2, TIER_3, TIER_4
 from tests.support.fakes import bucket_of
-from tests.support.slack_platform import joined
+from tests.support.slack_platform import Slots, joined
 from tests.support.slack_scene import TEXT, WORDS, growing, make_scene
 from tests.support.waiting import until
 
@@ -33,7 +33,7 @@ async def test_while_slack_wants_no_stream_begun_a_page_is_posted_at_once(store:
     async with make_scene() as scene:
         scene.slack.fail("chat.startStream", status=429, retry_after=60)
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(50):
             await scene.answer(store, WORDS)
             assert scene.calls("chat.update") > 2
             await scene.answer(store, WORDS)
@@ -49,7 +49,7 @@ async def test_a_pause_of_starts_is_known_to_all_processes(store: Store) -> None
         await scene.answer(store, WORDS)
 
         async with joined(scene.slack, budgets=EditBudgets(store=store)) as scene.platform:
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(50):
                 await scene.answer(store, WORDS)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()] * 2
@@ -66,7 +66,7 @@ async def test_where_as_many_streams_were_begun_as_may_be_a_page_is_posted_at_on
             await budgets.final(starts, deadline=math.inf)
 
         answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.03))
-        await until(scene.texts, within=2)
+        await until(scene.texts)
         await answering
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
@@ -90,12 +90,8 @@ async def test_what_is_posted_instead_of_a_stream_takes_a_slot_for_it(store: Sto
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
 
 
-async def test_twenty_streams_begin_at_once_and_no_more(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # So that no slot comes back meanwhile.
-    monkeypatch.setattr("adapters.slack.reply.streams._MINUTE", 6000.0)
-    async with make_scene(EditBudgets(store=store)) as scene:
+async def test_each_stream_takes_a_slot_and_none_starts_without() -> None:
+    async with make_scene(Slots(20)) as scene:
         async with scene.platform.surface(scene.turn) as surface:
             await asyncio.gather(*(surface.post(growing("Because")) for _ in range(20)))
             begun = scene.calls("chat.startStream"), scene.calls("chat.postMessage")

@@ -74,7 +74,7 @@ async def test_a_stream_is_found_where_the_try_that_ended_it_died_too() -> None:
         assert scene.texts() == ["Because so."]
 
 
-async def a_try(
+async def make_attempt(
     scene: Scene,
     store: Store,
     answer: str,
@@ -150,12 +150,18 @@ async def test_wherever_processes_die_one_answer_stands_there_alone(
 ) -> None:
     async with make_scene() as scene:
         left = Left((), "", "")
-        left = await a_try(scene, store, LONG, left=left, purpose=Purpose.ANSWER, dies_at=first)
+        left = await make_attempt(
+            scene, store, LONG, left=left, purpose=Purpose.ANSWER, dies_at=first
+        )
         another = "Another answer. " * 100
-        left = await a_try(scene, store, another, left=left, purpose=Purpose.RESUME, dies_at=second)
+        left = await make_attempt(
+            scene, store, another, left=left, purpose=Purpose.RESUME, dies_at=second
+        )
 
-        left = await a_try(scene, store, "The last answer.", left=left, purpose=Purpose.RESUME)
-        await scene.take_strays_away(left)
+        left = await make_attempt(
+            scene, store, "The last answer.", left=left, purpose=Purpose.RESUME
+        )
+        await scene.delete_orphans(left)
 
         assert left.outcome
         assert " ".join(scene.texts()).split() == left.text.split()
@@ -351,18 +357,18 @@ async def test_orphaned_messages_are_those_of_the_turn_except_its_pages() -> Non
             await surface.post(Page(0, "Another answer.", final=True))
         scene.slack.stream_of_another(scene.slack.channel_id, thread, "Mine.")
 
-        strays = await scene.platform.orphaned_messages(scene.turn, but=[page])
+        orphans = await scene.platform.orphaned_messages(scene.turn, but=[page])
 
-        assert strays == [twice, running]
+        assert orphans == [twice, running]
 
 
 async def test_an_orphaned_stream_is_deleted() -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
-            stray = await surface.post(growing("And"))
+            orphan = await surface.post(growing("And"))
 
         async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
-            await surface.edit(stray, Page(0, "", final=True))
+            await surface.edit(orphan, Page(0, "", final=True))
 
         assert scene.texts() == []
 

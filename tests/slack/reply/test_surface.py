@@ -204,13 +204,18 @@ async def test_what_is_put_right_after_its_end_shows_no_status() -> None:
 
 
 async def test_a_status_never_follows_the_reply() -> None:
-    async with SlackEmulator(latency=0.1) as slack, open_thread(slack) as (surface, _, _):
-        await asyncio.sleep(0.02)  # the status is on its way
-        await surface.post(first("Because.", final=True))
+    answered = asyncio.Event()
+    async with fast() as slack:
+        slack.fail("assistant.threads.setStatus", "late", gate=answered)
+        async with open_thread(slack) as (surface, _, _):
+            await until(lambda: not slack.pending_faults)
+            posting = asyncio.create_task(surface.post(first("Because.", final=True)))
+            await asyncio.sleep(0.05)  # time for a post
+            early = posts(slack)
+            answered.set()
+            await posting
 
-        status, post = slack.requests[-2:]
-        assert [status.method, post.method] == ["assistant.threads.setStatus", "chat.postMessage"]
-        assert post.at - status.at > 0.09
+        assert (early, posts(slack)) == (0, 1)
 
 
 async def test_a_refused_status_is_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -518,9 +523,9 @@ async def test_a_message_of_another_app_is_never_ours_whatever_turn_it_names() -
         metadata: dict[str, object] = {"event_type": "parley_turn", "event_payload": payload}
         slack.message_of_another(slack.channel_id, ts, "Mine.", metadata=metadata)
 
-        strays = await platform.orphaned_messages(turn, but=[])
+        orphans = await platform.orphaned_messages(turn, but=[])
 
-        assert strays == [ours]
+        assert orphans == [ours]
 
 
 @pytest.mark.parametrize("how", [{"error": "missing_scope"}, {"status": 429, "retry_after": 60}])
@@ -589,3 +594,7 @@ async def test_as_many_replies_as_there_are_write_at_once() -> None:
             posted = await asyncio.gather(*(each.post(first("Hi")) for each in surfaces))
 
     assert len(set(posted)) == replies
+
+
+def posts(slack: SlackEmulator) -> int:
+    return sum(call.method == "chat.postMessage" for call in slack.requests)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _UNSEEN = Counter(
     "parley_slack_unseen_posts_total",
-    "Messages sent where nobody could look whether an earlier try had sent them",
+    "Messages sent without a check whether an earlier attempt had sent them",
 )
 
 # chat.update takes a `text` of 4000 bytes after escaping and else fails with msg_too_long (field);

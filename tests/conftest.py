@@ -78,9 +78,3 @@ async def model() -> AsyncIterator[ModelEmulator]:
     """An emulated model server."""
     async with ModelEmulator() as emulator:
         yield emulator
-
-
-@pytest.fixture
-def short_beats(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What listens to Slack looks up often."""
-    monkeypatch.setattr("adapters.slack.inbound.heartbeat._BEAT_SECONDS", 0.02)

@@ -1,4 +1,4 @@
-"""Slack's refusals in the words of `bot.errors`."""
+"""Translates Slack's errors into `bot.errors`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bot.errors import (
 REQUEST_TIMEOUT = 10.0  # seconds
 
 # Codes from Slack's documentation of chat.postMessage and chat.update, "Errors".
-_PASSING = {
+_TRANSIENT = {
     "fatal_error",
     "internal_error",
     "request_timeout",
@@ -38,6 +38,7 @@ _PLACE_GONE = {
     "is_archived": "the channel is archived",
     "messages_tab_disabled": "the app needs its Messages tab, under App Home",
     "no_permission": "the bot needs the scope chat:write",
+    "not_allowed_token_type": "SLACK_BOT_TOKEN is not a bot token",
     "thread_locked": "the thread is locked",
     "thread_not_found": "the thread is gone",
 }
@@ -48,17 +49,16 @@ _BAD_TOKEN = {
     "token_expired",
     "token_revoked",
 }
-# Answers without a code that may be others at the next try: a time-out, "Too Early".
-_PASSING_STATUS = {408, 425}
-# What is asked for is not there, and will not be at the next try.
+# Statuses without a code of Slack's: Request Timeout and Too Early may be retried, ...
+_TRANSIENT_STATUS = {408, 425}
+# ... these mean that the method does not exist.
 _NO_METHOD = {404, 405, 410, 501}
 _ADDRESS = "does SLACK_API_URL lead to Slack?"
-# What Slack asks for is in the Retry-After header; this is for an answer without one.
-_DEFAULT_DELAY = 5.0  # seconds
+_DEFAULT_DELAY = 5.0  # seconds, if an answer has no Retry-After header
 
 
 class NotInvited(PlaceGone):
-    """The bot is no member of the channel, or cannot even see it."""
+    """The bot is not a member of the channel, or cannot even see it."""
 
 
 class TokenRefused(WriteFailed):
@@ -66,9 +66,9 @@ class TokenRefused(WriteFailed):
 
 
 class NotSlack(WriteFailed):
-    """Something else answered: a proxy, or a server that is like Slack and does not know a method.
+    """The answer is not Slack's: it comes from a proxy, or a server that lacks the method.
 
-    `lacks_method` says that it would answer the same the next time.
+    If it `lacks_method`, it would answer the same the next time.
     """
 
     def __init__(self, detail: str, *, lacks_method: bool) -> None:
@@ -78,43 +78,47 @@ class NotSlack(WriteFailed):
 
 @asynccontextmanager
 async def translated(timeout: float = REQUEST_TIMEOUT) -> AsyncIterator[None]:
-    """Let only SurfaceError out, and nothing last longer than `timeout` seconds."""
+    """Raise only SurfaceError, after `timeout` seconds at the latest."""
     try:
         async with asyncio.timeout(timeout):
             yield
     except SlackApiError as error:
         raise _surface_error(error) from error
     except (AttributeError, ValueError) as error:
-        # slack-sdk 3.47 takes for granted that what comes with a 200 is an object, in UTF-8.
+        # slack-sdk 3.47 assumes that the body of a 200 is an object, in UTF-8.
         raise NotSlack(
-            f"An answer is none of Slack's ({error}): {_ADDRESS}", lacks_method=False
+            f"The answer is not from Slack ({error}): {_ADDRESS}", lacks_method=False
         ) from error
     except (aiohttp.ClientError, OSError) as error:
-        # That of a time-out has no text.
+        # A timeout has no text.
         raise WriteFailed(_text(error) or f"Slack did not answer in {timeout:g} s") from error
 
 
+def is_transient(error: SurfaceError) -> bool:
+    """Whether the same request may succeed later, without a pause that Slack asks for."""
+    return isinstance(error, WriteFailed) and not isinstance(error, NotSlack)
+
+
 def code_of(error: BaseException | None) -> str:
-    """Return Slack's code for an error, or its cause's; empty where Slack named none."""
-    return _told(error, "error")
+    """Return Slack's code for an error or its cause; empty if Slack named none."""
+    return _field(_api_error(error), "error")
 
 
-def scopes_missing(error: BaseException | None) -> list[str]:
-    """Return the scopes that Slack named as missing with an error, or with its cause."""
-    return _told(error, "needed").split(",")
+def missing_scopes(error: BaseException | None) -> list[str]:
+    """Return the scopes that Slack named as missing with an error or its cause."""
+    return _field(_api_error(error), "needed").split(",")
 
 
 def method_of(error: BaseException | None) -> str:
-    """Return the method that Slack answered with this error, or with its cause."""
-    if not isinstance(error, SlackApiError):
-        return method_of(error.__cause__) if error else ""
-    # slack-sdk 3.47 hands over aiohttp's own response where a body is no JSON and says it is.
-    url = getattr(error.response, "api_url", "") or getattr(error.response, "url", "")
+    """Return the method that Slack answered with this error or its cause."""
+    response = getattr(_api_error(error), "response", None)
+    # slack-sdk 3.47 hands over aiohttp's own response if a body is not JSON but says it is.
+    url = getattr(response, "api_url", "") or getattr(response, "url", "")
     return str(url).partition("?")[0].rpartition("/")[2]
 
 
 def _text(error: Exception) -> str:
-    # With its text goes the address, which is a proxy's with its password when that one refuses.
+    # Its own text has the URL; if a proxy refuses, that is the proxy's, with its password.
     if isinstance(error, aiohttp.ClientResponseError):
         return f"HTTP {error.status} {error.message}"
     return str(error)
@@ -130,10 +134,10 @@ def _surface_error(error: SlackApiError) -> SurfaceError:
         return MessageGone(detail)
     if code in _BAD_TOKEN:
         return TokenRefused(f"{detail}: SLACK_BOT_TOKEN is not valid any more")
-    if not code and (status == 501 or (status < 500 and status not in _PASSING_STATUS)):
-        asked = f"{method_of(error)} was answered by HTTP {status} without a code of Slack's"
-        return NotSlack(f"{asked}: {_ADDRESS}", lacks_method=status in _NO_METHOD)
-    if not code or code in _PASSING or status >= 500:
+    if not code and (status == 501 or (status < 500 and status not in _TRANSIENT_STATUS)):
+        request = f"{method_of(error)} was answered by HTTP {status} without a code of Slack's"
+        return NotSlack(f"{request}: {_ADDRESS}", lacks_method=status in _NO_METHOD)
+    if not code or code in _TRANSIENT or status >= 500:
         return WriteFailed(detail)
     return _place_gone(error, detail) or WriteRefused(detail)
 
@@ -142,26 +146,24 @@ def _place_gone(error: SlackApiError, detail: str) -> PlaceGone | None:
     code = code_of(error)
     if code in _NOT_INVITED:
         return NotInvited(f"{detail}: invite the bot with /invite")
-    if code == "not_allowed_token_type":
-        return PlaceGone(f"{detail}: SLACK_BOT_TOKEN is no bot's token")
     if code == "missing_scope":
         return PlaceGone(f"{detail}: the app needs the scope {_field(error, 'needed')}")
     if code.startswith("restricted_action"):
-        return PlaceGone(f"{detail}: the workspace lets the bot write nothing here")
+        return PlaceGone(f"{detail}: the workspace does not let the bot write here")
     if code in _PLACE_GONE:
         return PlaceGone(f"{detail}: {_PLACE_GONE[code]}")
     return None
 
 
-def _told(error: BaseException | None, name: str) -> str:
-    if not isinstance(error, SlackApiError):
-        return _told(error.__cause__, name) if error else ""
-    return _field(error, name)
+def _api_error(error: BaseException | None) -> SlackApiError | None:
+    if error is None or isinstance(error, SlackApiError):
+        return error
+    return _api_error(error.__cause__)
 
 
-def _field(error: SlackApiError, name: str) -> str:
-    # slack-sdk 3.47 hands over a string where a proxy answered with text instead of JSON.
-    data = getattr(error.response, "data", None)
+def _field(error: SlackApiError | None, name: str) -> str:
+    # slack-sdk 3.47 hands over a string if a proxy answered with text instead of JSON.
+    data = getattr(getattr(error, "response", None), "data", None)
     value = data.get(name) if isinstance(data, Mapping) else None
     return value if isinstance(value, str) else ""
 

@@ -1,4 +1,4 @@
-"""What was said in a channel or a thread, page by page."""
+"""Reads the messages of a channel or a thread, page by page."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from slack_sdk.web.async_client import AsyncWebClient
 from adapters.slack.errors import translated
 
 _PAGE = 200  # messages, as Slack recommends (docs: conversations.history, "Pagination")
-# Pages after which nobody reads on: where more than a thousand messages came since a question, or
-# in five minutes, is no conversation.
-PAGES = 5
+# A place with more than a thousand messages since a question, or in five minutes, is not a
+# conversation: the rest is not read.
+MOST_PAGES = 5
 
 
 async def read_page(
     client: AsyncWebClient, *, channel: str, thread: str, since: str, cursor: str
 ) -> tuple[list[dict[str, object]], str]:
-    """Return what was said there since, and where to read on; SurfaceError.
+    """Return the messages since then, and the cursor of the next page. Raises SurfaceError.
 
-    `thread` is empty at the top level, `cursor` for the first page and after the last. Slack's
-    documentation has the newest first, and Slack begins with what is closest to `since`
-    (slackhq/slack-api-docs issue 4): nobody may rely on either.
+    `thread` is empty for the top level, `cursor` for the first page and after the last. Do not rely
+    on an order: Slack's documentation has the newest first, but Slack begins with the messages
+    closest to `since` (slackhq/slack-api-docs issue 4).
     """
     read = client.conversations_history
     if thread:

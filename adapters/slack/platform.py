@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import aiohttp
 from slack_bolt.async_app import AsyncApp
-from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errands import Errands
-from adapters.slack.errors import REQUEST_TIMEOUT, translated
-from adapters.slack.identity import Identity, cannot_start, identify
+from adapters.slack.directory import cannot_start
+from adapters.slack.errors import translated
 from adapters.slack.inbound.app import build_app
 from adapters.slack.inbound.ask_command import AskCommand
-from adapters.slack.inbound.catch_up import Event
-from adapters.slack.inbound.events import Inbound
-from adapters.slack.inbound.heartbeat import Watch
-from adapters.slack.inbound.http import BODY_SECONDS, MOST_BODIES, Handler, signed_handler
-from adapters.slack.inbound.outage import Listening
-from adapters.slack.inbound.sockets import Sockets
-from adapters.slack.people import People
-from adapters.slack.refusals import REFUSED_SECONDS, Refusals
+from adapters.slack.inbound.events import EventHandler
+from adapters.slack.inbound.heartbeat import Heartbeat
+from adapters.slack.inbound.http import Handler, signed_handler
+from adapters.slack.inbound.outage import OutageRecord
+from adapters.slack.inbound.socket_mode import SocketMode
+from adapters.slack.limits import Limits
 from adapters.slack.reply.messages import Messages
 from adapters.slack.reply.status import Statuses
-from adapters.slack.reply.streams import STREAM_SECONDS, Budgets, Streams
+from adapters.slack.reply.streams import Streams
 from adapters.slack.reply.surface import open_surface
+from adapters.slack.workspace import Budgets, Workspace, open_workspace
 from bot.concurrency import together
 from bot.domain import Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.hearing import Hearing
 from bot.ports import Surface
-from bot.proxy import proxy_for
 from bot.store import Store
 from bot.turns.intake import Intake
+
+_LIMITS = Limits()
 
 
 @asynccontextmanager
@@ -45,178 +42,108 @@ async def connect(
     signing_secret: str,
     api_url: str,
     budgets: Budgets,
-    stream_seconds: float = STREAM_SECONDS,
+    limits: Limits = _LIMITS,
 ) -> AsyncIterator[SlackPlatform]:
     """Join the workspace of a bot token; an empty `api_url` is Slack's own.
 
-    `budgets` count the streams that are begun, and what is read after an outage. Raises CannotStart
-    when Slack refuses the token or cannot be reached.
+    `budgets` limit the start of streams, and the requests after an outage. Raises CannotStart if
+    Slack refuses the token or cannot be reached.
     """
-    url = api_url or AsyncWebClient.BASE_URL
-    # slack-sdk 3.47 heeds its own timeout only without a session of ours.
-    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT)
-    # aiohttp's own limit is 100; a call beyond it would wait, and the time-out counts that.
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-        # Its default retry would send a message again that may have arrived.
-        client = AsyncWebClient(bot_token, url, session=session, retry_handlers=[])
-        # slack-sdk 3.47 takes any proxy variable, for loopback too, and never heeds NO_PROXY.
-        client.proxy = proxy_for(url)
-        identity = await identify(client)
-        async with Errands().open() as errands:
-            yield SlackPlatform(
-                client,
-                identity=identity,
-                errands=errands,
-                app_token=app_token,
-                signing_secret=signing_secret,
-                budgets=budgets,
-                stream_seconds=stream_seconds,
-            )
+    opened = open_workspace(bot_token=bot_token, api_url=api_url, budgets=budgets, limits=limits)
+    async with opened as workspace:
+        yield SlackPlatform(workspace, app_token=app_token, signing_secret=signing_secret)
 
 
 class SlackPlatform:
-    """Shows replies through the Web API, and hears people by Socket Mode or HTTP."""
+    """Shows replies through the Web API, and receives events by Socket Mode or HTTP."""
 
     name = "slack"
 
-    def __init__(
-        self,
-        client: AsyncWebClient,
-        *,
-        identity: Identity,
-        errands: Errands,
-        app_token: str,
-        signing_secret: str,
-        budgets: Budgets,
-        stream_seconds: float = STREAM_SECONDS,
-    ) -> None:
-        self._client = client
-        self._identity = identity
-        self._errands = errands
+    def __init__(self, workspace: Workspace, *, app_token: str, signing_secret: str) -> None:
+        self._workspace = workspace
         self._app_token = app_token
         self._signing_secret = signing_secret
-        self._people = People(client, refusals=Refusals(seconds=REFUSED_SECONDS))
-        self._statuses = Statuses(client, refusals=Refusals(seconds=REFUSED_SECONDS))
-        self._budgets = budgets
         self._hearing = Hearing()
-        self._streams = Streams(
-            client,
-            identity=identity,
-            budgets=budgets,
-            refusals=Refusals(seconds=REFUSED_SECONDS),
-            stream_seconds=stream_seconds,
-        )
+        self._statuses = Statuses(workspace)
+        self._streams = Streams(workspace)
 
     def surface(
         self, turn: Turn, purpose: Purpose = Purpose.ANSWER
     ) -> AbstractAsyncContextManager[Surface]:
-        """Open the surface of a turn's reply; entering asks nothing of Slack and always works."""
+        """Open the surface of a turn's reply; this makes no request and always succeeds."""
         return open_surface(
-            self._client,
-            turn,
-            purpose,
-            identity=self._identity,
-            statuses=self._statuses,
-            streams=self._streams,
+            self._workspace, turn, purpose, statuses=self._statuses, streams=self._streams
         )
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
-        """Return the messages that tries at a turn may have left besides these; SurfaceError."""
-        return await Messages(self._client, turn, identity=self._identity).strays(but=but)
+        """Return the messages, except these, that attempts at a turn may have left behind.
+
+        Raises SurfaceError.
+        """
+        return await Messages(self._workspace, turn).orphaned(but=but)
 
     async def listen(self, intake: Intake, *, store: Store | None = None) -> None:
-        """Hear by Socket Mode until cancelled, through reconnects.
+        """Receive events by Socket Mode until cancelled.
 
-        With a store it asks for what was said while no process heard Slack. Raises CannotStart when
-        Slack refuses the app token or cannot be reached.
+        With a store, it catches up on outages. Raises CannotStart if Slack refuses the app token or
+        cannot be reached.
         """
-        fetched = [await self._first_address()]
+        workspace, urls = self._workspace, [await self._first_socket_url()]
 
-        async def address() -> str:
-            return fetched.pop() if fetched else await self._address()
+        async def request_url() -> str:
+            return urls.pop() if urls else await self._socket_url()
 
-        listening = Listening(store, team=self._identity.team) if store else None
-        inbound = self._inbound(intake, note=listening.note if listening else _nothing)
-        watch = self._watch(listening, inbound) if listening else None
-        app = self._app(intake, inbound, on_event=(watch or inbound).on_event)
-        sockets = Sockets(app, address=address, hearing=self._hearing, proxy=self._client.proxy)
-        jobs = [asyncio.create_task(sockets.keep())]
-        if watch:
-            jobs.append(asyncio.create_task(watch.keep(lambda: sockets.are_open)))
-        await together(*jobs)
+        heartbeat, handler = None, EventHandler(workspace, intake)
+        if store:
+            record = OutageRecord(store, team=workspace.identity.team, limits=workspace.limits)
+            handler = EventHandler(workspace, intake, on_conversation=record.note)
+            heartbeat = Heartbeat(workspace, record=record, handler=handler)
+        sockets = SocketMode(
+            self._app(intake, handler, heartbeat),
+            request_url=request_url,
+            hearing=self._hearing,
+            proxy=workspace.client.proxy,
+            limits=workspace.limits,
+        )
+        tasks = [asyncio.create_task(sockets.run())]
+        if heartbeat:
+            tasks.append(asyncio.create_task(heartbeat.run(lambda: sockets.is_connected)))
+        await together(*tasks)
 
     def silence(self) -> float:
-        """Return for how many seconds no socket has been open; 0 while one is."""
+        """Return for how many seconds no connection has been open; 0 while one is."""
         return self._hearing.silence()
 
-    def handler(
-        self,
-        intake: Intake,
-        *,
-        most_bodies: int = MOST_BODIES,
-        body_seconds: float = BODY_SECONDS,
-    ) -> Handler:
-        """Return the handler of POST /slack/events, for events, commands and buttons alike.
+    def handler(self, intake: Intake) -> Handler:
+        """Return the handler of POST /slack/events, for events, commands and buttons.
 
-        It reads `most_bodies` at once, whose signatures are not known yet, each for `body_seconds`.
         Raises CannotStart without a signing secret.
         """
         if not self._signing_secret.strip():
-            raise CannotStart("SLACK_SIGNING_SECRET is needed to hear Slack over HTTP")
-        inbound = self._inbound(intake, note=_nothing)
-        app = self._app(intake, inbound, on_event=inbound.on_event)
+            raise CannotStart("SLACK_SIGNING_SECRET is required to receive events over HTTP")
         return signed_handler(
-            app,
+            self._app(intake, EventHandler(self._workspace, intake)),
             signing_secret=self._signing_secret,
-            most_bodies=most_bodies,
-            body_seconds=body_seconds,
-        )
-
-    def _inbound(self, intake: Intake, *, note: Callable[[str, str], None]) -> Inbound:
-        return Inbound(
-            self._client,
-            identity=self._identity,
-            people=self._people,
-            intake=intake,
-            errands=self._errands,
-            note=note,
-        )
-
-    def _watch(self, listening: Listening, inbound: Inbound) -> Watch:
-        return Watch(
-            self._client,
-            identity=self._identity,
-            budgets=self._budgets,
-            listening=listening,
-            inbound=inbound,
+            limits=self._workspace.limits,
         )
 
     def _app(
-        self, intake: Intake, inbound: Inbound, *, on_event: Callable[[Event], Awaitable[None]]
+        self, intake: Intake, handler: EventHandler, heartbeat: Heartbeat | None = None
     ) -> AsyncApp:
-        ask = AskCommand(
-            self._client,
-            identity=self._identity,
-            people=self._people,
-            intake=intake,
-            errands=self._errands,
-        )
         return build_app(
-            self._client, identity=self._identity, on_event=on_event, inbound=inbound, ask=ask
+            self._workspace,
+            on_event=(heartbeat or handler).on_event,
+            on_press=handler.on_press,
+            on_command=AskCommand(self._workspace, intake).on_command,
         )
 
-    async def _first_address(self) -> str:
+    async def _first_socket_url(self) -> str:
         try:
-            return await self._address()
+            return await self._socket_url()
         except SurfaceError as error:
-            raise cannot_start("SLACK_APP_TOKEN", self._client, error) from error
+            raise cannot_start("SLACK_APP_TOKEN", self._workspace.client, error) from error
 
-    async def _address(self) -> str:
+    async def _socket_url(self) -> str:
         async with translated():
-            answer = await self._client.apps_connections_open(app_token=self._app_token)
+            answer = await self._workspace.client.apps_connections_open(app_token=self._app_token)
         return str(answer["url"])
-
-
-def _nothing(_channel: str, _thread: str) -> None:
-    """Remember no place."""

@@ -1,17 +1,16 @@
-"""What Slack has refused lately, so that it is not asked for at every reply."""
+"""Refusals by Slack, remembered so that it is not asked again for every reply."""
 
 from __future__ import annotations
 
-import time
+from adapters.slack.cache import ExpiringCache
+from adapters.slack.errors import NotSlack, code_of
+from bot.errors import SurfaceError
 
-REFUSED_SECONDS = 3600.0  # an operator may have mended it by then
-_CAPACITY = 1000
+_APP = ""  # in place of a team
 
-APP = ""  # everybody: the app itself may not
-
-# Codes that mean the app, not a place or a person (docs: chat.startStream and
+# Codes that concern the app, not a channel or a person (docs: chat.startStream and
 # assistant.threads.setStatus, "Errors").
-APP_CODES = {
+_APP_CODES = {
     "deprecated_endpoint",
     "feature_not_enabled",
     "method_deprecated",
@@ -21,21 +20,22 @@ APP_CODES = {
 }
 
 
+def refuses_app(error: SurfaceError) -> bool:
+    """Whether Slack would refuse this app the same method everywhere."""
+    return code_of(error) in _APP_CODES or (isinstance(error, NotSlack) and error.lacks_method)
+
+
 class Refusals:
-    """Knows for so many seconds whom Slack refuses something: the app, or people of a team."""
+    """Remembers for a while that Slack refuses something to the app, or to people of a team."""
 
     def __init__(self, *, seconds: float) -> None:
         self._seconds = seconds
-        self._until: dict[str, float] = {}  # monotonic
+        self._refused: ExpiringCache[bool] = ExpiringCache()
 
-    def note(self, whom: str) -> None:
-        """Remember that Slack refuses it to the people of this team, or to the APP."""
-        self._until.pop(whom, None)
-        while len(self._until) >= _CAPACITY:
-            del self._until[next(iter(self._until))]
-        self._until[whom] = time.monotonic() + self._seconds
+    def add(self, team: str = _APP) -> None:
+        """Remember a refusal to the people of this team, or else to the app."""
+        self._refused.put(team, True, seconds=self._seconds)
 
-    def concern(self, whom: str) -> bool:
-        """Whether it is refused to the people of this team, or to the app itself."""
-        now = time.monotonic()
-        return any(now < self._until.get(one, 0.0) for one in (APP, whom))
+    def cover(self, team: str = _APP) -> bool:
+        """Whether Slack refuses it to the people of this team, or to the app."""
+        return any(self._refused.get(one) for one in (_APP, team))

@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
@@ -22,6 +23,7 @@ from tests.emulators.faults import How
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeIntake
 from tests.support.slack_platform import (
+    LIMITS,
     Transport,
     both_transports,
     dm_event,
@@ -59,7 +61,7 @@ async def test_a_token_of_a_person_stops_the_start() -> None:
     async with SlackEmulator() as slack, serving(answer) as url:
         slack.api_url = url
 
-        with pytest.raises(CannotStart, match="SLACK_BOT_TOKEN is no bot's token"):
+        with pytest.raises(CannotStart, match="SLACK_BOT_TOKEN is not a bot token"):
             async with joined(slack):
                 pass
 
@@ -85,7 +87,7 @@ async def test_a_slack_that_cannot_be_reached_stops_the_start() -> None:
             pass
 
 
-async def test_a_proxy_that_refuses_its_login_is_told_without_it(
+async def test_a_proxy_that_refuses_its_login_is_named_without_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -152,8 +154,9 @@ async def test_a_strangers_body_is_not_waited_for(headers: str) -> None:
 
 
 async def test_a_body_that_does_not_end_is_given_up() -> None:
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving(platform.handler(FakeIntake(), body_seconds=0.1)) as url:
+    limits = replace(LIMITS, body_timeout=0.1)
+    async with SlackEmulator() as slack, joined(slack, limits=limits) as platform:
+        async with serving(platform.handler(FakeIntake())) as url:
             answer = await answer_to_half_a_request(url, headers_of(slack))
 
         assert answer.startswith("HTTP/1.1 408")
@@ -173,9 +176,9 @@ async def test_bodies_that_do_not_end_keep_no_event_of_slack_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     intake = FakeIntake()
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        handler = platform.handler(intake, most_bodies=4, body_seconds=60.0)
-        async with serving(handler) as url:
+    limits = replace(LIMITS, bodies_at_once=4, body_timeout=60.0)
+    async with SlackEmulator() as slack, joined(slack, limits=limits) as platform:
+        async with serving(platform.handler(intake)) as url:
             begun = [
                 asyncio.create_task(answer_to_half_a_request(url, headers_of(slack)))
                 for _ in range(12)
@@ -184,7 +187,7 @@ async def test_bodies_that_do_not_end_keep_no_event_of_slack_away(
 
             status = await send(slack, url, dm_event(slack))
             given_up = [one.result() for one in begun if one.done()]
-            told = [one.levelno for one in caplog.records]
+            levels = [one.levelno for one in caplog.records]
             for one in begun:
                 one.cancel()
             await asyncio.gather(*begun, return_exceptions=True)
@@ -193,7 +196,7 @@ async def test_bodies_that_do_not_end_keep_no_event_of_slack_away(
         assert intake.texts == ["why?"]
     assert {one.split()[1] for one in given_up} == {"503"}
     assert all("retry-after: 1" in one.lower() for one in given_up)
-    assert told == [logging.WARNING]
+    assert levels == [logging.WARNING]
 
 
 @pytest.mark.parametrize(
@@ -208,8 +211,9 @@ async def test_bodies_that_do_not_end_keep_no_event_of_slack_away(
 async def test_a_strangers_body_that_breaks_off_leaves_no_line_in_the_log(
     body: str, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        posts = {"/slack/events": platform.handler(FakeIntake(), body_seconds=60.0)}
+    limits = replace(LIMITS, body_timeout=60.0)
+    async with SlackEmulator() as slack, joined(slack, limits=limits) as platform:
+        posts = {"/slack/events": platform.handler(FakeIntake())}
         with socket.socket() as chosen:
             chosen.bind(("127.0.0.1", 0))
             port = chosen.getsockname()[1]
@@ -324,7 +328,7 @@ async def test_an_event_that_is_too_deep_for_its_readers_is_acknowledged_with_on
     assert [(one.levelno, one.exc_info) for one in caplog.records] == [(logging.WARNING, None)]
 
 
-async def test_a_limit_of_our_events_of_another_shape_is_told_in_short(
+async def test_a_rate_limit_notice_of_another_shape_is_logged_in_short(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     long = "9" * 100_000
@@ -339,7 +343,7 @@ async def test_a_limit_of_our_events_of_another_shape_is_told_in_short(
 
 
 @both_transports
-async def test_that_slack_limits_our_events_is_a_warning_with_the_minute(
+async def test_a_rate_limit_notice_is_a_warning_with_the_minute(
     transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
     limited = {"type": "app_rate_limited", "token": "x", "minute_rate_limited": 1518467820}

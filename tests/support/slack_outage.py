@@ -3,54 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
-from adapters.slack import connect
-from adapters.slack.inbound.outage import Listening
-from adapters.slack.reply.streams import Budgets
+from adapters.slack.inbound.outage import OutageRecord
+from adapters.slack.limits import Limits
+from adapters.slack.workspace import Budgets
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.rates import Rate
 from tests.support.fakes import FakeIntake
-from tests.support.waiting import until
+from tests.support.slack_platform import LIMITS, hearing
 
+ACK_SECONDS = 30.0  # by the emulator's clock, which is advanced past it
 TEAM = SlackEmulator.team_id
 
 
 def quiet(*, unlisted: bool = False, rates: dict[str, Rate] | None = None) -> SlackEmulator:
-    """Slack, which tells what nobody heard twice at once and never again."""
-    return SlackEmulator(ack_within=0.05, retry_after=(0.0,), unlisted=unlisted, rates=rates)
+    """Slack, which sends an event that is not acknowledged twice at once and never again."""
+    return SlackEmulator(ack_within=ACK_SECONDS, retry_after=(0.0,), unlisted=unlisted, rates=rates)
 
 
-@asynccontextmanager
-async def a_process(
-    slack: SlackEmulator, intake: FakeIntake, store: Store, *, budgets: Budgets | None = None
-) -> AsyncIterator[None]:
-    """Listen like a process of its own, which ends as one does on SIGTERM."""
-    async with connect(
-        bot_token=slack.bot_token,
-        app_token=slack.app_token,
-        signing_secret=slack.signing_secret,
-        api_url=slack.api_url,
-        budgets=budgets or EditBudgets(store=store),
-    ) as platform:
-        task = asyncio.create_task(platform.listen(intake, store=store))
-        try:
-            await until(lambda: slack.sockets == 2 or task.done())
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+def listening(
+    slack: SlackEmulator,
+    intake: FakeIntake,
+    store: Store,
+    *,
+    budgets: Budgets | None = None,
+    limits: Limits = LIMITS,
+) -> AbstractAsyncContextManager[object]:
+    """Listen like a process of its own, with budgets that all processes share."""
+    budgets = budgets or EditBudgets(store=store)
+    return hearing(slack, intake, store=store, budgets=budgets, limits=limits)
 
 
-async def used(store: Store, *places: tuple[str, str]) -> None:
+async def used(store: Store, *conversations: tuple[str, str]) -> None:
     """Let people have talked with the bot there, the last one last."""
-    listening = Listening(store, team=TEAM)
-    for channel, thread in places:
-        listening.note(channel, thread)
-        await listening.beat()
+    record = make_record(store)
+    for channel, thread in conversations:
+        record.note(channel, thread)
+        await record.heartbeat()
+
+
+def make_record(store: Store) -> OutageRecord:
+    return OutageRecord(store, team=TEAM, limits=LIMITS)
 
 
 async def missed(slack: SlackEmulator, store: Store, *texts: str, name: str = "Ann") -> str:
@@ -87,7 +84,7 @@ async def missed_in_thread(
         await slack.say(place, ann, "not for the bot", thread_ts=root)
     for text in texts:
         await slack.say(place, ann, f"{slack.bot_mention} {text}", thread_ts=root)
-    # A mention is told as what it is and as a message.
+    # A mention arrives as a mention and as a message.
     await lost(slack, events=1 + talk + 2 * len(texts))
     await passed(store, 60)
 
@@ -124,5 +121,12 @@ def reads(slack: SlackEmulator) -> list[str]:
 
 
 async def lost(slack: SlackEmulator, *, events: int = 1) -> None:
-    """Wait until Slack has told in vain, twice, of what was said."""
-    await until(lambda: [one.status for one in slack.deliveries].count(None) == 2 * events)
+    """Let Slack's retries of so many events end in vain; nothing else may be in flight."""
+
+    def given_up() -> set[str]:
+        return {one.event_id for one in slack.deliveries if one.attempt == 1 and one.status is None}
+
+    async with asyncio.timeout(60):
+        while len(given_up()) < events:
+            slack.clock.advance(ACK_SECONDS)
+            await asyncio.sleep(0.005)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import json
@@ -16,27 +15,55 @@ import pytest
 from aiohttp import web
 
 from adapters.slack import SlackPlatform, connect
-from bot.domain import Page
+from adapters.slack.limits import Limits
+from adapters.slack.workspace import Budgets
+from bot.concurrency import running
+from bot.domain import EditBudget, Page
+from bot.errors import WriteDelayed
 from bot.store import Store
+from bot.turns.history import History
+from bot.turns.intake import Intake
+from bot.turns.queue import Limits as QueueLimits
+from bot.turns.queue import TurnQueue
 from tests.emulators.slack import Rate, SlackEmulator
 from tests.emulators.slack.rates import per_minute
-from tests.support.fakes import FakeIntake, NoLimits
+from tests.support.fakes import NoLimits
+from tests.support.waiting import until
 
 Transport = Literal["socket", "http"]
+LIMITS = Limits(heartbeat_interval=0.02)
 UNLIMITED = Rate(calls=1000, seconds=1.0, burst=1000)
 # Of these 15 messages are a page, and Slack is as patient as with others.
 SHORT_PAGES = {"conversations.history": per_minute(50), "conversations.replies": per_minute(50)}
 both_transports = pytest.mark.parametrize("transport", ["socket", "http"])
 
 
+class Slots(NoLimits):
+    """Edit budgets with so many slots left, and none after Slack asked for a pause."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    async def final(self, budget: EditBudget, *, deadline: float) -> None:
+        if not self.left:
+            raise WriteDelayed("no slot", retry_after=1.0)
+        self.left -= 1
+
+    async def pause(self, budget: EditBudget, seconds: float) -> None:
+        self.left = 0
+
+
 @asynccontextmanager
-async def joined(slack: SlackEmulator) -> AsyncIterator[SlackPlatform]:
+async def joined(
+    slack: SlackEmulator, *, budgets: Budgets | None = None, limits: Limits = LIMITS
+) -> AsyncIterator[SlackPlatform]:
     async with connect(
         bot_token=slack.bot_token,
         app_token=slack.app_token,
         signing_secret=slack.signing_secret,
         api_url=slack.api_url,
-        budgets=NoLimits(),
+        budgets=budgets or NoLimits(),
+        limits=limits,
     ) as platform:
         yield platform
 
@@ -44,25 +71,25 @@ async def joined(slack: SlackEmulator) -> AsyncIterator[SlackPlatform]:
 @asynccontextmanager
 async def hearing(
     slack: SlackEmulator,
-    intake: FakeIntake,
+    intake: Intake,
     transport: Transport = "socket",
     *,
     store: Store | None = None,
+    budgets: Budgets | None = None,
+    limits: Limits = LIMITS,
+    sockets: int = 2,
 ) -> AsyncIterator[SlackPlatform]:
-    async with joined(slack) as platform:
+    """Receive events, by so many sockets, until the block ends like a process at SIGTERM."""
+    async with joined(slack, budgets=budgets, limits=limits) as platform:
         if transport == "http":
             async with serving(platform.handler(intake)) as url:
                 await slack.verify(url)
                 yield platform
             return
-        task = asyncio.create_task(platform.listen(intake, store=store))
-        try:
-            async with asyncio.timeout(5):
-                await slack.connected.wait()
+        before = slack.sockets
+        async with running(platform.listen(intake, store=store)) as task:
+            await until(lambda: slack.sockets == before + sockets or task.done())
             yield platform
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -79,6 +106,18 @@ async def serving(
         yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
     finally:
         await runner.cleanup()
+
+
+def make_intake(store: Store) -> Intake:
+    """The intake of one process."""
+    queue = TurnQueue(
+        store=store,
+        worker="w1",
+        limits=QueueLimits(100, 100, 100, 100),
+        lease_seconds=1,
+        keep_seconds=60,
+    )
+    return Intake(queue=queue, history=History(store=store, keep_seconds=60))
 
 
 def fast() -> SlackEmulator:

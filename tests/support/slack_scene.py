@@ -8,18 +8,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from adapters.slack import SlackPlatform, connect
-from adapters.slack.reply.streams import STREAM_SECONDS, Budgets
+from adapters.slack import SlackPlatform
+from adapters.slack.limits import Limits
+from adapters.slack.workspace import Budgets
 from bot.domain import Delta, Page, Person, Purpose, ThreadKey, Turn
 from bot.domain import Shown as Left
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply
 from bot.store import Store
-from tests.emulators.slack import Rate, Shown, SlackEmulator
-from tests.support.fakes import FakeModel, NoLimits
-
-UNLIMITED = Rate(calls=1000, seconds=1.0, burst=1000)
-
+from tests.emulators.slack import Shown, SlackEmulator
+from tests.support.fakes import FakeModel
+from tests.support.slack_platform import LIMITS, UNLIMITED, joined
 
 WORDS = [f"word{number} " for number in range(30)]
 
@@ -69,12 +68,12 @@ class Scene:
         id_ = f"slack:{self.slack.team_id}:{self.slack.channel_id}:{ts}"
         return replace(self.turn, id=id_, place=place)
 
-    async def take_strays_away(self, left: Left) -> None:
-        """What a worker does some time after a turn that several tries were made at."""
-        strays = await self.platform.orphaned_messages(self.turn, but=left.pages)
+    async def delete_orphans(self, left: Left) -> None:
+        """Delete messages of other attempts, as the repair of a turn does."""
+        orphans = await self.platform.orphaned_messages(self.turn, but=left.pages)
         async with self.platform.surface(self.turn, Purpose.RESUME) as surface:
-            for stray in strays:
-                await surface.edit(stray, Page(0, "", final=True))
+            for orphan in orphans:
+                await surface.edit(orphan, Page(0, "", final=True))
 
     async def stop(self) -> None:
         """Let the person press Slack's own Stop."""
@@ -119,8 +118,8 @@ class Scene:
 
 
 @asynccontextmanager
-async def a_scene(
-    budgets: Budgets | None = None, *, stream_seconds: float = STREAM_SECONDS
+async def make_scene(
+    budgets: Budgets | None = None, *, limits: Limits = LIMITS
 ) -> AsyncIterator[Scene]:
     quick = dict.fromkeys(
         ("chat.startStream", "chat.appendStream", "chat.stopStream", "chat.update"), UNLIMITED
@@ -136,24 +135,8 @@ async def a_scene(
             place={"channel": slack.channel_id, "thread": ts, "question": ts},
             asked_at=time.time(),
         )
-        process = a_process(slack, budgets or NoLimits(), stream_seconds=stream_seconds)
-        async with process as platform:
+        async with joined(slack, budgets=budgets, limits=limits) as platform:
             yield Scene(slack, platform, turn)
-
-
-@asynccontextmanager
-async def a_process(
-    slack: SlackEmulator, budgets: Budgets, *, stream_seconds: float = STREAM_SECONDS
-) -> AsyncIterator[SlackPlatform]:
-    async with connect(
-        bot_token=slack.bot_token,
-        app_token=slack.app_token,
-        signing_secret=slack.signing_secret,
-        api_url=slack.api_url,
-        budgets=budgets,
-        stream_seconds=stream_seconds,
-    ) as platform:
-        yield platform
 
 
 def growing(said: str) -> Page:

@@ -1,1 +1,1 @@
-"""What Slack tells: its events, and what becomes of them."""
+"""Receives what Slack sends: events, button presses and commands."""

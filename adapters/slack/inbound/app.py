@@ -1,4 +1,4 @@
-"""The bolt app: what Slack sends, handed to whom it concerns."""
+"""The bolt app: checks what Slack sends and passes it on."""
 
 from __future__ import annotations
 
@@ -15,101 +15,103 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.identity import Identity
-from adapters.slack.inbound.ask_command import AskCommand
-from adapters.slack.inbound.events import Inbound, Press, pressed
-from adapters.slack.reply.messages import REGENERATE, STOP
+from adapters.slack.directory import Identity
+from adapters.slack.workspace import Workspace
 from bot.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-COMMAND = "/ask"
+_COMMAND = "/ask"
 
 _ANY = re.compile("")
 
-# What bolt 1.30 raises before its own error handler can, for a body of a shape that it does not
-# expect, and Python for one that is nested too deeply.
-UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+# Bolt 1.30 raises these before its own error handler can, for a body of an unexpected shape; Python
+# raises RecursionError for a body that is nested too deeply.
+_UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 Body = Mapping[str, object]
 
 
 def build_app(
-    client: AsyncWebClient,
+    workspace: Workspace,
     *,
-    identity: Identity,
     on_event: Callable[[dict[str, object]], Awaitable[None]],
-    inbound: Inbound,
-    ask: AskCommand,
+    on_press: Callable[[Body], Awaitable[None]],
+    on_command: Callable[[Mapping[str, str]], Awaitable[str]],
 ) -> AsyncApp:
-    """Return an app that acknowledges what was stored, and has Slack send the rest again.
+    """Return an app that acknowledges an event only after it was stored.
 
-    It checks no signatures.
+    `on_command` returns a notice for the person who asked; empty for none. The app checks no
+    signatures.
     """
-    # Bolt 1.30 warns, about itself, when SLACK_BOT_TOKEN stands in the environment.
+    client, identity = workspace.client, workspace.identity
+    # Bolt 1.30 logs a warning about itself if SLACK_BOT_TOKEN is in the environment.
     quiet = log.getChild("bolt")
     quiet.setLevel(logging.ERROR)
+
+    async def authorize() -> AuthorizeResult:
+        return AuthorizeResult(
+            enterprise_id=None,
+            team_id=identity.team,
+            bot_user_id=identity.user,
+            bot_id=identity.bot,
+            bot_token=client.token,
+        )
+
     app = AsyncApp(
         name="parley",
         logger=quiet,
-        # Bolt calls nobody: it is told who we are, and `inbound` and `ask` have their own client.
+        # Bolt makes no requests: `authorize` has the answer, and the handlers have their client.
         client=AsyncWebClient(base_url=client.base_url, session=client.session),
-        authorize=_authorization(client, identity),
+        authorize=authorize,
         before_authorize=_OursOnly(identity),
-        # An event is acknowledged after its listener, so that a failed admission comes again.
+        # Acknowledge after the listener, so that Slack sends an event again that was not stored.
         process_before_response=True,
-        # Bolt would log the body of a request with a bad signature, and answer 500 to one whose
-        # timestamp is no number.
+        # Bolt would log the body of a request with a bad signature, and answer 500 if a timestamp
+        # is not a number.
         request_verification_enabled=False,
-        # Bolt would answer 404 and log nothing: `_on_error` is told instead.
+        # Bolt would answer 404 without a log line; `_on_error` logs one.
         raise_error_for_unhandled_request=True,
         attaching_conversation_kwargs_enabled=False,
     )
 
-    async def on_any_event(event: dict[str, object]) -> None:
+    # Bolt passes arguments by name.
+    async def handle_event(event: dict[str, object]) -> None:
         await on_event(event)
 
-    async def on_command(command: dict[str, str], ack: AsyncAck) -> None:
-        if words := await ask.on_command(command):
-            await ack(text=words, response_type="ephemeral")
+    async def handle_command(command: dict[str, str], ack: AsyncAck) -> None:
+        if notice := await on_command(command):
+            await ack(text=notice, response_type="ephemeral")
         else:
             await ack()
 
-    async def on_stop(body: dict[str, object], ack: AsyncAck) -> None:
-        if press := _read(body):
-            await inbound.on_stop(press)
+    async def handle_press(body: dict[str, object], ack: AsyncAck) -> None:
+        await on_press(body)
         await ack()
 
-    async def on_regenerate(body: dict[str, object], ack: AsyncAck) -> None:
-        if press := _read(body):
-            await inbound.on_regenerate(press)
-        await ack()
-
-    async def on_nothing_of_ours(ack: AsyncAck) -> None:
-        await ack()
-
-    # One listener for every event: one that nobody listens to would not be acknowledged.
-    app.event(_ANY)(on_any_event)
-    app.command(COMMAND)(on_command)
-    app.action(STOP)(on_stop)
-    app.action(REGENERATE)(on_regenerate)
-    app.action(_ANY)(on_nothing_of_ours)
+    # One listener for all events: without a listener an event would not be acknowledged.
+    app.event(_ANY)(handle_event)
+    app.command(_COMMAND)(handle_command)
+    app.action(_ANY)(handle_press)
     app.error(_on_error)
     return app
 
 
-def _read(body: Body) -> Press | None:
-    press = pressed(body)
-    if press is None:
-        log.warning("Slack told of a press that cannot be read: it has no person, place or turn")
-    return press
+async def dispatch(app: AsyncApp, body: dict[str, object]) -> BoltResponse | None:
+    """Return the app's answer to a body, or None if the body cannot be read."""
+    try:
+        # Bolt 1.30 takes a parsed body only in this mode, from HTTP too.
+        return await app.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode"))
+    except _UNREADABLE as error:
+        log.warning("Slack sent a body that cannot be read: %s", type(error).__name__)
+        return None
 
 
 class _OursOnly(AsyncMiddleware):
-    """Acknowledges what is not for us, with one line in the log.
+    """Acknowledges what is not for us, with a line in the log.
 
-    A function in its place would be handed what bolt 1.30 reads in the body, which raises where the
-    body has another shape.
+    It is not a function, because bolt 1.30 would read arguments for it from the body, and fail if
+    the body has another shape.
     """
 
     def __init__(self, identity: Identity) -> None:
@@ -122,7 +124,7 @@ class _OursOnly(AsyncMiddleware):
         resp: BoltResponse,
         next: Callable[[], Awaitable[BoltResponse]],  # noqa: A002 - bolt's name
     ) -> BoltResponse | None:
-        """Go on where the body is for us."""
+        """Continue if the body is for us."""
         if req.body.get("type") == "app_rate_limited":
             # A type of its own, not an event (docs: Events API, "Rate limiting").
             log.warning(
@@ -130,76 +132,57 @@ class _OursOnly(AsyncMiddleware):
                 req.body.get("team_id"),
                 _moment(req.body.get("minute_rate_limited")),
             )
-            return BoltResponse(status=200, body="")
-        reason = _why_not(req.body, self._identity)
-        if not reason:
+        elif reason := _reason_to_ignore(req.body, self._identity):
+            log.warning("Slack sent something that is ignored: %s", reason)
+        else:
             return await next()
-        # Acknowledged, for it would be the same if Slack told it again.
-        log.warning("Slack told something that is left alone: %s", reason)
+        # Acknowledged, because it would be the same the next time.
         return BoltResponse(status=200, body="")
 
 
-def _why_not(body: Body, identity: Identity) -> str:
+def _reason_to_ignore(body: Body, identity: Identity) -> str:
     match body:
         case {"type": "event_callback", "event": {"type": str()}} | {"command": str()}:
-            # One signing secret and one app may serve many workspaces, we one of them.
-            return "" if _is_ours(body, identity) else "it is of another workspace"
+            # One signing secret and one app may serve many workspaces; this process serves one.
+            return "" if _is_ours(body, identity) else "it is from another workspace"
         case {"type": "event_callback"} | {"event": _}:
-            return "it is no event that can be read"
-        # Bolt 1.30 takes their shape for granted.
+            return "its event cannot be read"
+        # Bolt 1.30 relies on this shape.
         case {"type": "block_actions", "actions": [{"action_id": str(), "value": str()}, *_]}:
             return "" if _is_ours(body, identity) else "it was pressed in another workspace"
         case {"type": "url_verification"}:
             return ""
         case {"type": str(kind)}:
-            return f"{kind[:80]!r} is nothing that Parley has asked for"
+            return f"{kind[:80]!r} is not a type that Parley handles"
     return "it has no type"
 
 
 def _is_ours(body: Body, identity: Identity) -> bool:
-    """Whether it happened where our token is installed.
+    """Whether it happened in a workspace for which our token is valid.
 
-    The token of an installation in a whole organisation is good in each of its workspaces. What
-    names no workspace but our organisation concerns us in any case.
+    A body that names only our organization, and no workspace, is ours too.
     """
-    teams = list(_named(body, "team"))
+    teams = list(_ids(body, "team"))
     if identity.team in teams:
         return True
-    in_organisation = identity.enterprise != "" and identity.enterprise in _named(
-        body, "enterprise"
-    )
-    return in_organisation and (identity.is_org_wide or not any(teams))
+    in_organization = identity.enterprise != "" and identity.enterprise in _ids(body, "enterprise")
+    return in_organization and (identity.is_org_wide or not any(teams))
 
 
-def _named(body: Body, kind: str) -> Iterator[object]:
-    """Yield the workspaces ("team") or organisations ("enterprise") that this concerns.
+def _ids(body: Body, kind: str) -> Iterator[object]:
+    """Yield the ids of the workspaces ("team") or organizations ("enterprise") that it concerns.
 
     In a channel that workspaces share, the `team_id` of an event may be the one where it happened;
     `authorizations` has ours (docs: Events API). The `team` of a press is where the app is
     installed, whoever presses (field report: slackapi/java-slack-sdk, issue 1041).
     """
     yield from (body.get(f"{kind}_id"), body.get(f"context_{kind}_id"))
-    if isinstance(place := body.get(kind), dict):
-        yield place.get("id")
+    if isinstance(group := body.get(kind), dict):
+        yield group.get("id")
     authorizations = body.get("authorizations")
     for authorization in authorizations if isinstance(authorizations, list) else ():
         if isinstance(authorization, dict):
             yield authorization.get(f"{kind}_id")
-
-
-def _authorization(
-    client: AsyncWebClient, identity: Identity
-) -> Callable[[], Awaitable[AuthorizeResult]]:
-    async def authorize() -> AuthorizeResult:
-        return AuthorizeResult(
-            enterprise_id=None,
-            team_id=identity.team,
-            bot_user_id=identity.user,
-            bot_id=identity.bot,
-            bot_token=client.token,
-        )
-
-    return authorize
 
 
 def _moment(seconds: object) -> str:
@@ -209,16 +192,16 @@ def _moment(seconds: object) -> str:
 
 
 async def _on_error(error: Exception) -> BoltResponse:
-    # These two are acknowledged, for they would fail in the same way if Slack sent them again.
+    # The first two are acknowledged: they would fail in the same way again.
     if isinstance(error, BoltUnhandledRequestError):
         kind = error.body.get("type") or error.body.get("command")
-        log.warning("Slack sent something that nothing listens to: type %.80r", kind)
+        log.warning("No handler for what Slack sent: type %.80r", kind)
         return BoltResponse(status=200, body="")
     if isinstance(error, RecursionError):
         log.warning("Slack sent something that is nested too deeply to be read")
         return BoltResponse(status=200, body="")
     if isinstance(error, StoreUnavailable):
-        log.warning("the store is away, so Slack is to send an event again: %s", error)
+        log.warning("Cannot store an event, Slack will send it again: %s", error)
     else:
-        log.error("an event could not be handled", exc_info=error)
+        log.error("Cannot handle an event", exc_info=error)
     return BoltResponse(status=503)

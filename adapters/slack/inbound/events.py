@@ -1,4 +1,4 @@
-"""Slack's events, as turns."""
+"""Turns Slack's events and button presses into calls of the intake."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import logging
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 
-from slack_sdk.web.async_client import AsyncWebClient
-
-from adapters.slack.errands import Errands
+from adapters.slack.cache import ExpiringCache
 from adapters.slack.errors import translated
-from adapters.slack.identity import Identity
-from adapters.slack.inbound.brought import brought, file_names
-from adapters.slack.people import People
-from bot.domain import Json, Person, ThreadKey, Turn
+from adapters.slack.inbound.attachments import attached_text, files_in, string_field
+from adapters.slack.reply.messages import REGENERATE, STOP
+from adapters.slack.workspace import Workspace
+from bot.concurrency import do_nothing
+from bot.domain import Person, ThreadKey, Turn
 from bot.errors import (
     HasEnded,
     NothingAsked,
@@ -31,22 +31,28 @@ log = logging.getLogger(__name__)
 
 HELP = "Ask me something: I read what you write in the message that mentions me, or in a DM."
 
-# The subtypes in which somebody says something; "me_message" is what /me makes.
-_SPOKEN = (None, "file_share", "me_message", "thread_broadcast")
+# The subtypes of messages that people write; "me_message" is what /me makes.
+_WRITTEN = (None, "file_share", "me_message", "thread_broadcast")
 _SLACK_ITSELF = ("USLACKBOT", "USLACK")  # the latter writes notices into DMs (field)
-_REMEMBERED = 1000  # words to people
-_TELLING = 100  # of them that are on their way at once; further ones are dropped
 _TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 
 Event = Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What somebody said to us; `thread` is empty at the top level of a channel or DM.
+class Relevance(Enum):
+    """What a message is to the bot."""
 
-    `edited` tells when the message was changed last, and is empty where it never was. `team` is the
-    person's workspace, empty if Slack names none.
+    NONE = auto()
+    MENTION = auto()  # in a channel or a group DM
+    DIRECT = auto()  # in a DM with the bot
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A message to the bot; `thread` is empty at the top level of a channel or DM.
+
+    `edited` is when the message was last edited, empty for never. `team` is the person's
+    workspace, empty if Slack names none.
     """
 
     channel: str
@@ -54,72 +60,71 @@ class Said:
     text: str
     ts: str
     thread: str
-    files: tuple[str, ...]
     direct: bool
     edited: str = ""
     team: str = ""
 
     @property
     def id(self) -> str:
-        """The message as it reads now, unique in the workspace."""
+        """The message in its current version, unique in the workspace."""
         return f"{self.channel}:{self.ts}:{self.edited}"
 
     @property
-    def place(self) -> str:
-        """The thread that takes the reply: empty at the top level of a DM."""
+    def reply_thread(self) -> str:
+        """The thread of the reply; empty for the top level of a DM."""
         return self.thread or ("" if self.direct else self.ts)
 
 
 @dataclass(frozen=True, slots=True)
 class Press:
-    """A button that somebody pressed; `thread` is empty at the top level of a DM.
+    """A press of a button; `thread` is empty at the top level of a DM.
 
-    `id` is the same however often Slack tells of the press.
+    `id` is the same each time that Slack sends the press.
     """
 
     id: str
+    action: str
     channel: str
     user: str
     thread: str
     turn_id: str
 
 
-class Inbound:
-    """Turns what people do in Slack into calls of the intake.
+class EventHandler:
+    """Passes on what people do in Slack to the intake.
 
-    A method that returns has stored what there was to store. Raises StoreUnavailable. `note` is
-    told the channel of each question that was taken, and the thread, empty at the top level of a
-    DM.
+    If a method returns, everything is stored. Each raises StoreUnavailable. `on_conversation` is
+    called with the channel and the thread of each admitted question; the thread is empty at the top
+    level of a DM.
     """
 
     def __init__(
         self,
-        client: AsyncWebClient,
-        *,
-        identity: Identity,
-        people: People,
+        workspace: Workspace,
         intake: Intake,
-        errands: Errands,
-        note: Callable[[str, str], None],
+        *,
+        on_conversation: Callable[[str, str], None] = do_nothing,
     ) -> None:
-        self._client = client
-        self._identity = identity
-        self._people = people
+        self._client = workspace.client
+        self._identity = workspace.identity
+        self._directory = workspace.directory
+        self._jobs = workspace.jobs
         self._intake = intake
-        self._errands = errands
-        self._note = note
-        # The messages, as they then read, whose authors got a word instead of a turn: Slack tells
-        # of an edited mention anew, and by then it may be a question. Another process knows nothing
-        # of them: an event that Slack tells there again gets its word again.
-        self._told: dict[str, None] = {}
-        self._telling = asyncio.Semaphore(_TELLING)
+        self._on_conversation = on_conversation
+        # The versions of messages that were answered by a notice instead of a turn. Slack sends an
+        # edited mention again, which may be a question by then. Other processes do not know them:
+        # if Slack sends an event again there, its notice is repeated.
+        self._notified: ExpiringCache[bool] = ExpiringCache(
+            capacity=workspace.limits.notices_remembered
+        )
+        self._notices = asyncio.Semaphore(workspace.limits.notices_in_flight)
 
     async def on_event(self, event: Event) -> None:
-        """Take an event of the Events API, subscribed to or not."""
+        """Handle any event of the Events API."""
         match event:
             case {"type": "message", "subtype": "message_deleted", "deleted_ts": str(ts)}:
                 await self._forget(event, ts)
-            # What has replies is not deleted but buried under a tombstone.
+            # A message with replies is not deleted but replaced by a tombstone.
             case {
                 "type": "message",
                 "subtype": "message_changed",
@@ -127,227 +132,207 @@ class Inbound:
             }:
                 await self._forget(event, ts)
             case {"type": "app_mention" | "message"}:
-                if spoken := said(event, identity=self._identity):
-                    await self._on_said(spoken)
+                if question := to_question(event, bot=self._identity.user):
+                    await self._on_question(question)
             case {"type": "agent_session_stopped"}:
-                # Slack tells the thread, and no message where nothing streamed yet.
-                thread = self._key(_word(event, "channel"), _word(event, "thread_ts"))
-                await self._intake.stop_thread(thread)
-            case {"type": "app_uninstalled" | "tokens_revoked" as happened}:
-                log.warning("Slack says %s: this workspace gets no more replies", happened)
+                # It names the thread, and no message if nothing was streamed yet.
+                channel, thread = string_field(event, "channel"), string_field(event, "thread_ts")
+                await self._intake.stop_thread(self._key(channel, thread))
+            case {"type": "app_uninstalled" | "tokens_revoked" as reason}:
+                log.warning("Workspace %s gets no more replies: %s", self._identity.team, reason)
 
-    async def on_stop(self, press: Press) -> None:
-        """Take a press of the Stop button; where it leads to nothing, say why."""
-        await self._answered(press, self._end(press))
-
-    async def on_regenerate(self, press: Press) -> None:
-        """Take a press of the Regenerate button; where it leads to nothing, say why."""
-        await self._answered(press, self._begin_anew(press))
+    async def on_press(self, body: Event) -> None:
+        """Handle a press of a button; if it has no effect, tell the person why."""
+        press = to_press(body)
+        if press is None:
+            log.warning("Cannot read a button press: its person, channel or turn is missing")
+            return
+        try:
+            if press.action == STOP:
+                await self._stop(press)
+            elif press.action == REGENERATE:
+                await self._regenerate(press)
+        except (Refused, StoreUnavailable) as error:
+            notice = self._post_to_person(press, escape_markup(error.apology))
+            self._jobs.start(self._deliver(notice))
 
     async def _forget(self, event: Event, ts: str) -> None:
         before = event.get("previous_message")
-        # No question is ours, or anybody's app's. An upload of a person has a `bot_id` of null.
+        # A message of a bot is never a question. An upload of a person has a `bot_id` of null.
         if not _TS.fullmatch(ts) or (isinstance(before, dict) and before.get("bot_id")):
             return
-        turn_id = self._turn_id(_word(event, "channel"), ts)
+        turn_id = self._turn_id(string_field(event, "channel"), ts)
         await self._intake.forget(turn_id, asked_at=float(ts))
 
-    async def _end(self, press: Press) -> None:
-        if not (await self._is_of_its_place(press) and await self._intake.stop(press.turn_id)):
+    async def _stop(self, press: Press) -> None:
+        if not (await self._is_of_its_channel(press) and await self._intake.stop(press.turn_id)):
             raise HasEnded
 
-    async def _begin_anew(self, press: Press) -> None:
-        if not await self._is_of_its_place(press):
+    async def _regenerate(self, press: Press) -> None:
+        if not await self._is_of_its_channel(press):
             raise NotRemembered
         await self._intake.regenerate(press.turn_id, person_id=press.user, press_id=press.id)
 
-    async def _is_of_its_place(self, press: Press) -> bool:
-        """Whether the turn is one of the channel in which the button was pressed.
+    async def _is_of_its_channel(self, press: Press) -> bool:
+        """Whether the turn belongs to the channel in which the button was pressed.
 
-        Slack vouches for the channel and for the person, who sees what is said there. Which turn
-        the button names is for the person's client to say.
+        Slack vouches for the channel, and for the person, who may read it. The turn id comes from
+        the person's client.
         """
         thread = await self._intake.thread_of_turn(press.turn_id)
-        place = ("slack", self._identity.team, press.channel)
-        return thread is not None and (thread.platform, thread.workspace, thread.channel) == place
+        channel = ("slack", self._identity.team, press.channel)
+        return thread is not None and (thread.platform, thread.workspace, thread.channel) == channel
 
-    async def _answered(self, press: Press, asked: Coroutine[None, None, None]) -> None:
-        try:
-            await asked
-        except (Refused, StoreUnavailable) as error:
-            self._errands.start(self._shown(self._whisper(press, escape_markup(error.apology))))
-
-    async def _on_said(self, spoken: Said) -> None:
-        if spoken.id in self._told:
+    async def _on_question(self, question: Question) -> None:
+        if self._notified.get(question.id):
             return
-        text, name = await asyncio.gather(self._question(spoken), self._name(spoken))
+        text, name = await asyncio.gather(
+            self._directory.readable(question.text, bot=self._identity.user), self._name(question)
+        )
         turn = Turn(
-            id=self._turn_id(spoken.channel, spoken.ts),
-            key=self._key(spoken.channel, spoken.place),
-            person=Person(spoken.user, name or spoken.user, self._identity.team),
+            id=self._turn_id(question.channel, question.ts),
+            key=self._key(question.channel, question.reply_thread),
+            person=Person(question.user, name or question.user, self._identity.team),
             text=text,
             place={
-                "channel": spoken.channel,
-                "thread": spoken.place or None,
-                "question": spoken.ts,
-                **team_in_place(spoken.team, identity=self._identity),
+                "channel": question.channel,
+                "thread": question.reply_thread or None,
+                "question": question.ts,
+                **self._identity.place_of(question.team),
             },
-            asked_at=float(spoken.ts),
+            asked_at=float(question.ts),
         )
         try:
             await self._intake.admit(turn)
+        except NothingAsked as refused:
+            if not refused.repeated:
+                self._notify(question, HELP)
         except Refused as refused:
-            if refused.repeated:
-                return
-            if isinstance(refused, NothingAsked):
-                self._tell(spoken, HELP)
-            else:
-                self._tell(spoken, refused.apology, alone=True)
+            if not refused.repeated:
+                self._notify(question, refused.apology, only_person=True)
         else:
-            self._note(spoken.channel, spoken.place)
-            if not name and not spoken.direct:
-                self._errands.start(self._call(turn))
+            self._on_conversation(question.channel, question.reply_thread)
+            if not name and not question.direct:
+                self._jobs.start(self._store_name(turn))
 
-    async def _name(self, spoken: Said) -> str:
-        """Return what the person is called; empty where that is not known and may come later.
+    async def _name(self, question: Question) -> str:
+        """Return the person's name; empty if it is not cached and may be stored later.
 
-        Names tell several speakers apart: nobody waits for one where only one person has spoken.
+        Names tell several speakers apart; at the beginning of a thread there is only one.
         """
-        if spoken.direct or not spoken.thread:
-            return self._people.known(spoken.user)
-        return await self._people.name(spoken.user)
+        if question.direct or not question.thread:
+            return self._directory.cached(question.user)
+        return await self._directory.name(question.user)
 
-    async def _call(self, turn: Turn) -> None:
-        name = await self._people.name(turn.person.id)
+    async def _store_name(self, turn: Turn) -> None:
+        name = await self._directory.name(turn.person.id)
         try:
             await self._intake.call(turn.key, Person(turn.person.id, name))
         except StoreUnavailable as error:
-            log.warning("a person's name is not remembered: %s", error)
+            log.warning("Turn %s: cannot store the person's name: %s", turn.id, error)
 
-    async def _question(self, spoken: Said) -> str:
-        text = await self._people.readable(spoken.text, bot=self._identity.user)
-        files = [f"[file: {name}]" for name in spoken.files]
-        return "\n".join(part for part in (text, *files) if part)
-
-    def _tell(self, spoken: Said, words: str, *, alone: bool = False) -> None:
-        """Say something once to who wrote, and to nobody else if `alone` and in a channel."""
-        if spoken.id in self._told:
+    def _notify(self, question: Question, notice: str, *, only_person: bool = False) -> None:
+        """Post a notice once; with `only_person` others in the channel do not see it."""
+        if self._notified.get(question.id):
             return
-        while len(self._told) >= _REMEMBERED:
-            del self._told[next(iter(self._told))]
-        self._told[spoken.id] = None
-        post = self._whisper if alone and not spoken.direct else self._post
-        # Beside the acknowledgement: a slow post would be reason enough to tell us again.
-        self._errands.start(self._shown(post(spoken, escape_markup(words))))
+        self._notified.put(question.id, True)
+        post = self._post_to_person if only_person and not question.direct else self._post
+        # Not before the acknowledgement: if the post were slow, Slack would send the event again.
+        self._jobs.start(self._deliver(post(question, escape_markup(notice))))
 
-    async def _shown(self, post: Coroutine[None, None, None]) -> None:
-        if self._telling.locked():
+    async def _deliver(self, post: Coroutine[None, None, None]) -> None:
+        if self._notices.locked():
             post.close()
-            log.info("A word to a person is dropped: too many are on their way")
+            log.info("Dropped a notice to a person: too many are in flight")
             return
         try:
-            async with self._telling, translated():
+            async with self._notices, translated():
                 await post
         except SurfaceError as error:
-            log.warning("a word to a person was not shown: %s", error)
+            log.warning("Cannot post a notice to a person: %s", error)
 
-    async def _whisper(self, to: Said | Press, text: str) -> None:
+    async def _post_to_person(self, to: Question | Press, text: str) -> None:
         await self._client.chat_postEphemeral(
             channel=to.channel,
             user=to.user,
-            # In a thread that nobody has opened yet an ephemeral message is not shown.
+            # An ephemeral message is not shown in a thread that has no replies yet.
             thread_ts=to.thread or None,
             text=text,
         )
 
-    async def _post(self, spoken: Said, text: str) -> None:
+    async def _post(self, question: Question, text: str) -> None:
         await self._client.chat_postMessage(
-            channel=spoken.channel, thread_ts=spoken.place or None, text=text
+            channel=question.channel, thread_ts=question.reply_thread or None, text=text
         )
 
-    def _key(self, channel: str, place: str) -> ThreadKey:
-        return ThreadKey("slack", self._identity.team, channel, place or channel)
+    def _key(self, channel: str, thread: str) -> ThreadKey:
+        return ThreadKey("slack", self._identity.team, channel, thread or channel)
 
     def _turn_id(self, channel: str, ts: str) -> str:
         return f"slack:{self._identity.team}:{channel}:{ts}"
 
 
-def said(event: Event, *, identity: Identity) -> Said | None:
-    """Return what a person said to us with an app_mention or message event; None if nothing.
+def relevance(event: Event, *, bot: str) -> Relevance:
+    """Classify an app_mention or message event; `bot` is the user id of the bot.
 
-    A mention in a channel arrives as both, with one `ts`: there the `message` is left alone. It
-    arrives again, as a mention alone, when it is edited (slackapi/bolt-js issue 960).
-    A person's upload has a `bot_id` too, which is null (docs: file_share).
+    A mention in a channel arrives as both, with the same `ts`; the `message` is ignored. It arrives
+    again, only as a mention, if it is edited (slackapi/bolt-js issue 960). A person's upload has a
+    `bot_id` too, which is null (docs: file_share).
     """
-    user = _word(event, "user")
-    if event.get("subtype") not in _SPOKEN or event.get("bot_id"):
-        return None
-    if user in ("", *_SLACK_ITSELF, identity.user):
-        return None
-    text = _word(event, "text")
-    channel = _word(event, "channel")
-    kind = _word(event, "channel_type")
-    direct = kind == "im" or channel.startswith("D")
+    is_written = event.get("subtype") in _WRITTEN and not event.get("bot_id")
+    if not is_written or string_field(event, "user") in ("", *_SLACK_ITSELF, bot):
+        return Relevance.NONE
+    kind = string_field(event, "channel_type")
+    if kind == "im" or string_field(event, "channel").startswith("D"):
+        return Relevance.DIRECT
     # Slack's documentation leaves open whether a mention in a group DM is an app_mention too.
-    mentioned = event["type"] == "app_mention" or (kind == "mpim" and f"<@{identity.user}" in text)
-    if not direct and not mentioned:
+    in_group = kind == "mpim" and f"<@{bot}" in string_field(event, "text")
+    return Relevance.MENTION if in_group or event["type"] == "app_mention" else Relevance.NONE
+
+
+def to_question(event: Event, *, bot: str) -> Question | None:
+    """Return the question of an app_mention or message event; None if it is not one."""
+    relevant = relevance(event, bot=bot)
+    if relevant is Relevance.NONE:
         return None
-    ts = _word(event, "ts")
+    channel, ts = string_field(event, "channel"), string_field(event, "ts")
     if not channel or not _TS.fullmatch(ts):
-        # It would not read better if Slack told it again.
-        log.warning("a message cannot be read: it has no channel or no ts")
+        # It is acknowledged all the same: it would be the same the next time.
+        log.warning("Cannot read a message: its channel or ts is missing")
         return None
-    return Said(
+    parts = (string_field(event, "text"), attached_text(event), *files_in(event))
+    return Question(
         channel=channel,
-        user=user,
-        text="\n".join(part for part in (text, brought(event)) if part),
+        user=string_field(event, "user"),
+        text="\n".join(part for part in parts if part),
         ts=ts,
-        thread=_word(event, "thread_ts"),
-        files=file_names(event.get("files")),
-        direct=direct,
-        edited=_edited(event),
+        thread=string_field(event, "thread_ts"),
+        direct=relevant is Relevance.DIRECT,
+        edited=string_field(event.get("edited"), "ts"),
         team=_team(event),
     )
 
 
-def pressed(body: Event) -> Press | None:
-    """Return what a block_actions payload tells of a button of a reply; None if nothing."""
+def to_press(body: Event) -> Press | None:
+    """Return the press of a block_actions payload; None if something is missing."""
     match body:
         case {
             "trigger_id": str(trigger),
             "user": {"id": str(user)},
             "container": {"channel_id": str(channel), **container},
-            "actions": [{"value": str(turn_id)}],
+            "actions": [{"action_id": str(action), "value": str(turn_id)}],
         }:
-            thread = container.get("thread_ts")
-            place = thread if isinstance(thread, str) else ""
-            return Press(f"slack:{trigger}", channel, user, place, turn_id)
+            thread = string_field(container, "thread_ts")
+            return Press(f"slack:{trigger}", action, channel, user, thread, turn_id)
         case _:
             return None
 
 
-def team_in_place(team: str, *, identity: Identity) -> dict[str, Json]:
-    """Return what a turn's place says of the workspace of its person: nothing if it is ours."""
-    return {"team": team} if team not in ("", identity.team) else {}
-
-
 def _team(event: Event) -> str:
-    """Return the workspace of who speaks, in a channel that workspaces share.
+    """Return the workspace of the author, in a channel that workspaces share.
 
-    `user_team` may be an organisation (slack-bolt 1.30, `extract_actor_team_id`), which no stream
-    takes for a team.
+    `user_team` may be an organization (slack-bolt 1.30, `extract_actor_team_id`), which streams do
+    not accept as a team.
     """
-    teams = (_word(event, name) for name in ("user_team", "source_team", "team"))
+    teams = (string_field(event, name) for name in ("user_team", "source_team", "team"))
     return next((team for team in teams if team.startswith("T")), "")
-
-
-def _edited(event: Event) -> str:
-    match event:
-        case {"edited": {"ts": str(ts)}}:
-            return ts
-    return ""
-
-
-def _word(event: Event, name: str) -> str:
-    value = event.get(name)
-    return value if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""Slack's signed HTTP requests, as bolt's."""
+"""Checks Slack's signed HTTP requests and passes them to bolt."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from slack_bolt.adapter.aiohttp import to_aiohttp_response
 from slack_bolt.async_app import AsyncApp
-from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_sdk.signature import SignatureVerifier
 
-from adapters.slack.inbound.app import UNREADABLE
+from adapters.slack.inbound.app import dispatch
+from adapters.slack.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -23,27 +23,19 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _TIMESTAMP, _SIGNATURE = "X-Slack-Request-Timestamp", "X-Slack-Signature"
 _FRESH = 300.0  # seconds (docs: "Verifying requests from Slack")
-_PLAIN = ("", "identity")  # Slack compresses nothing
-BODY_SECONDS = 3.0  # Slack itself waits no longer for the answer
-MOST_BODIES = 32  # Slack's arrive with their headers: what is read for long is a stranger's
+_UNCOMPRESSED = ("", "identity")  # Slack compresses nothing
 _RETRY_SECONDS = "1"
-_TOLD_SECONDS = 60.0  # between two lines that tell of too many
+_WARNING_SECONDS = 60.0  # between two warnings of too many bodies
 
 
-def signed_handler(
-    app: AsyncApp,
-    *,
-    signing_secret: str,
-    most_bodies: int = MOST_BODIES,
-    body_seconds: float = BODY_SECONDS,
-) -> Handler:
-    """Return a handler that lets only what Slack signed, lately and readably, reach the app."""
+def signed_handler(app: AsyncApp, *, signing_secret: str, limits: Limits) -> Handler:
+    """Return a handler that passes on only bodies that Slack has signed a short time ago."""
     verifier = SignatureVerifier(signing_secret)
-    bodies = _Bodies(most=most_bodies, seconds=body_seconds)
+    bodies = _Bodies(most=limits.bodies_at_once, seconds=limits.body_timeout)
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        # Before anything is read: a stranger's body may be long, or never end.
-        if request.headers.get("Content-Encoding", "").strip().lower() not in _PLAIN:
+        # Before the body is read: a stranger's may be long, or never end.
+        if request.headers.get("Content-Encoding", "").strip().lower() not in _UNCOMPRESSED:
             return web.Response(status=415)
         if not _is_fresh(request):
             return web.Response(status=401)
@@ -52,30 +44,29 @@ def signed_handler(
             return body
         if not _is_signed(verifier, request, body):
             return web.Response(status=401)
-        try:
-            answer = await app.async_dispatch(_bolt_request(request, body))
-        except UNREADABLE as error:
-            log.warning("Slack sent a body that cannot be read: %s", type(error).__name__)
+        if not (parsed := _parse(request, body.decode())):
+            log.warning("Slack sent a body that is not an object")
             return web.Response(status=400)
-        return await to_aiohttp_response(answer)
+        response = await dispatch(app, parsed)
+        return await to_aiohttp_response(response) if response else web.Response(status=400)
 
     return handle
 
 
 class _Bodies:
-    """Reads bodies before it is known who sent them: a bounded number, each for a bounded time.
+    """Reads bodies whose sender is not known yet: a bounded number, each for a bounded time.
 
-    Of too many, the one that has been read for longest is given up.
+    If there are too many, the oldest one is dropped.
     """
 
     def __init__(self, *, most: int, seconds: float) -> None:
         self._most = most
         self._seconds = seconds
         self._reading: dict[asyncio.Timeout, None] = {}  # the oldest first
-        self._tell_at = 0.0  # by the loop's clock
+        self._warn_at = 0.0  # by the loop's clock
 
     async def read(self, request: web.Request) -> bytes | web.Response:
-        """Return the body, or the refusal if it takes too long or there are too many."""
+        """Return the body, or a refusal if it takes too long or there are too many."""
         self._make_room(asyncio.get_running_loop().time())
         limit = asyncio.timeout(self._seconds)
         try:
@@ -88,7 +79,7 @@ class _Bodies:
             # Slack sends it again.
             return web.Response(status=503, headers={"Retry-After": _RETRY_SECONDS})
         except web.HTTPRequestEntityTooLarge:
-            # Returned and not raised: with its traceback the body would stay in memory for long.
+            # Returned, not raised: the traceback would keep the body in memory.
             return web.Response(status=413)
         finally:
             self._reading.pop(limit, None)
@@ -100,10 +91,10 @@ class _Bodies:
         del self._reading[oldest]
         if not oldest.expired():
             oldest.reschedule(now)
-        if now >= self._tell_at:
-            self._tell_at = now + _TOLD_SECONDS
+        if now >= self._warn_at:
+            self._warn_at = now + _WARNING_SECONDS
             log.warning(
-                "Slack's address gets more than %d bodies at once: the oldest ones are given up",
+                "More than %d requests at once on Slack's address: the oldest are dropped",
                 self._most,
             )
 
@@ -113,7 +104,7 @@ def _is_fresh(request: web.Request) -> bool:
         sent_at = int(request.headers[_TIMESTAMP])
     except (KeyError, ValueError):
         return False
-    # Whole numbers alone: a float cannot hold what 310 digits say.
+    # An int, because a number of 310 digits overflows a float.
     return _SIGNATURE in request.headers and abs(int(time.time()) - sent_at) <= _FRESH
 
 
@@ -121,21 +112,19 @@ def _is_signed(verifier: SignatureVerifier, request: web.Request, body: bytes) -
     try:
         return verifier.is_valid(body, request.headers[_TIMESTAMP], request.headers[_SIGNATURE])
     except (ValueError, TypeError):
-        # slack-sdk 3.47: a body that is no UTF-8, a signature that is no ASCII.
+        # slack-sdk 3.47: the body is not UTF-8, or the signature not ASCII.
         return False
 
 
-def _bolt_request(request: web.Request, body: bytes) -> AsyncBoltRequest:
-    told = _read(request, body.decode())
-    if not isinstance(told, dict) or not told:
-        raise ValueError("the body is no object, or an empty one")
-    # Bolt 1.30 takes a body that has been read from sockets only.
-    return AsyncBoltRequest(body=told, mode="socket_mode")
-
-
-def _read(request: web.Request, text: str) -> object:
-    # Bolt 1.30 finds nothing in a form where anybody says "payload", but no field has this name.
-    if request.content_type == "application/json" or text.startswith("{"):
-        return json.loads(text)
-    form = dict(parse_qsl(text, keep_blank_values=True))
-    return json.loads(form["payload"]) if "payload" in form else form
+def _parse(request: web.Request, text: str) -> dict[str, object]:
+    """Return the object in a body, or the fields of a form; empty if there are none."""
+    # Bolt 1.30 searches the raw body for "payload", which may stand in a question.
+    try:
+        if request.content_type == "application/json" or text.startswith("{"):
+            parsed = json.loads(text)
+        else:
+            form = dict(parse_qsl(text, keep_blank_values=True))
+            parsed = json.loads(form["payload"]) if "payload" in form else form
+    except (RecursionError, ValueError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}

@@ -1,1 +1,1 @@
-"""What the bot writes in Slack."""
+"""Shows replies in Slack."""

@@ -1,48 +1,46 @@
-"""Our messages in Slack: sent, changed, and found again."""
+"""The bot's messages in Slack: sends, changes and finds them."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
 
-from slack_sdk.web.async_client import AsyncWebClient
-
-from adapters.slack.errors import NotSlack, translated
-from adapters.slack.history import PAGES, read_page
-from adapters.slack.identity import Identity
+from adapters.slack.errors import is_transient, translated
+from adapters.slack.history import MOST_PAGES, read_page
 from adapters.slack.markup import markdown_block
+from adapters.slack.workspace import Workspace
 from bot.domain import Page, Turn
-from bot.errors import PlaceGone, SurfaceError, WriteFailed
+from bot.errors import PlaceGone, SurfaceError
 from bot.text.sanitize import escape_markup
 
 # The action_ids of buttons; a button's value is the turn's id.
 STOP, REGENERATE = "stop", "regenerate"
 
-SOME_PAGE = -1  # instead of a page's number, where the message does not tell
+UNNUMBERED = -1  # in place of a page's number: a running stream does not have one yet
 
 _EVENT = "parley_turn"
 
 
 class Unreadable(SurfaceError):
-    """What stands there may not be read."""
+    """The bot cannot read the messages of the thread."""
 
 
 class Messages:
     """The messages that are the pages of one reply; their ids are `channel:ts`."""
 
-    def __init__(self, client: AsyncWebClient, turn: Turn, *, identity: Identity) -> None:
+    def __init__(self, workspace: Workspace, turn: Turn) -> None:
         channel, thread = turn.place.get("channel"), turn.place.get("thread")
         question = turn.place.get("question")
         if not isinstance(channel, str) or not isinstance(question, str):
             raise PlaceGone(f"turn {turn.id} has no place in Slack")
         self.channel = channel
         self.thread = thread if isinstance(thread, str) else None
-        self._client = client
-        self._identity = identity
+        self._client = workspace.client
+        self._bot = workspace.identity.user
         self._turn_id = turn.id
         self._question = question
 
     async def send(self, page: Page) -> str:
-        """Send a page and return its id; SurfaceError."""
+        """Send a page and return its id. Raises SurfaceError."""
         async with translated():
             answer = await self._client.chat_postMessage(
                 channel=self.channel,
@@ -57,7 +55,7 @@ class Messages:
         return f"{answer['channel']}:{answer['ts']}"
 
     async def change(self, message_id: str, page: Page) -> None:
-        """Make a message show a page; one without text takes it away. SurfaceError."""
+        """Make a message show a page; delete it if the page has no text. Raises SurfaceError."""
         channel, _, ts = message_id.rpartition(":")
         async with translated():
             if page.text:
@@ -66,7 +64,7 @@ class Messages:
                     ts=ts,
                     text=escape_markup(page.text),
                     blocks=self._blocks(page),
-                    # A stream that did not end by us has none.
+                    # A stream that Slack ended has no metadata.
                     metadata=self.metadata(page),
                     parse="none",
                 )
@@ -74,20 +72,22 @@ class Messages:
                 await self._client.chat_delete(channel=channel, ts=ts)
 
     async def find(self, *, but: Collection[str], streams: bool) -> dict[int, str]:
-        """Return the pages that stand there already, by number or SOME_PAGE, without some.
+        """Return the messages of this reply, except some, by page number or UNNUMBERED.
 
-        None is SOME_PAGE without `streams`. Raises WriteFailed, and Unreadable where none was
-        found and not all may be read.
+        Without `streams` none is UNNUMBERED. Raises WriteFailed, or Unreadable if no message was
+        found and not all can be read.
         """
-        ours, last = await self._ours(but)
+        found, last_of_another = await self._find(but)
         return {
-            number: one for number, one in ours if number != SOME_PAGE or (streams and one > last)
+            number: message_id
+            for number, message_id in found
+            if number != UNNUMBERED or (streams and message_id > last_of_another)
         }
 
-    async def strays(self, *, but: Collection[str]) -> list[str]:
-        """Return the messages of this reply, and streams that run, without some; as `find`."""
-        ours, _ = await self._ours(but)
-        return [message_id for _, message_id in ours]
+    async def orphaned(self, *, but: Collection[str]) -> list[str]:
+        """Return the messages of this reply and running streams, except some. Raises as `find`."""
+        found, _ = await self._find(but)
+        return [message_id for _, message_id in found]
 
     def controls(self, page: Page) -> list[dict[str, object]]:
         """Return the blocks below the text."""
@@ -96,7 +96,7 @@ class Messages:
         return [self._button(REGENERATE, "Regenerate")] if page.last else []
 
     def metadata(self, page: Page) -> dict[str, object]:
-        """Return what tells other tries at this turn that the message is this page."""
+        """Return the metadata by which other attempts at this turn find the page."""
         return {
             "event_type": _EVENT,
             "event_payload": {"turn": self._turn_id, "page": page.number},
@@ -110,28 +110,28 @@ class Messages:
     def _blocks(self, page: Page) -> list[dict[str, object]]:
         return [{**markdown_block(page.text)}, *self.controls(page)]
 
-    async def _ours(self, but: Collection[str]) -> tuple[list[tuple[int, str]], str]:
-        """Return our pages, and the last message of another turn."""
+    async def _find(self, but: Collection[str]) -> tuple[list[tuple[int, str]], str]:
+        """Return the messages of this reply, and the id of the last message of another turn."""
         found: list[tuple[int, str]] = []
-        last = ""
+        last_of_another = ""
         try:
             async for message in self._since_question():
                 page = self._page_of(message)
                 if page and page[1] not in but:
                     found.append(page)
-                last = max(last, self._of_another(message))
+                last_of_another = max(last_of_another, self._of_another(message))
         except SurfaceError as error:
-            if isinstance(error, WriteFailed) and not isinstance(error, NotSlack):
+            if is_transient(error):
                 raise
-            # No scope or no method to read, or reading's own rate limit, which is down to once a
-            # minute for some apps (docs).
+            # The scope or the method is missing, or the rate limit of reading was reached, which is
+            # one request a minute for some apps (docs).
             if not found:
                 raise Unreadable(str(error)) from error
-        return found, last
+        return found, last_of_another
 
     async def _since_question(self) -> AsyncIterator[dict[str, object]]:
         cursor = ""
-        for _ in range(PAGES):
+        for _ in range(MOST_PAGES):
             messages, cursor = await read_page(
                 self._client,
                 channel=self.channel,
@@ -143,12 +143,12 @@ class Messages:
                 yield message
             if not cursor:
                 return
-        raise Unreadable("more was said since the question than is looked through")
+        raise Unreadable("there are too many messages since the question")
 
     def _of_another(self, message: Mapping[str, object]) -> str:
         match message:
             case {
-                "user": self._identity.user,
+                "user": self._bot,
                 "ts": str(ts),
                 "metadata": {"event_payload": {"turn": str(turn)}},
             } if turn != self._turn_id:
@@ -156,19 +156,19 @@ class Messages:
         return ""
 
     def _page_of(self, message: Mapping[str, object]) -> tuple[int, str] | None:
-        # Any app may send such metadata, so the author counts too.
+        # Other apps may send the same metadata, so the author is compared too.
         match message:
             case {
-                "user": self._identity.user,
+                "user": self._bot,
                 "ts": str(ts),
                 "metadata": {"event_payload": {"turn": self._turn_id, "page": int(number)}},
             }:
                 return number, self._id_of(ts)
-            # A stream takes no metadata before its end. A thread's turns are answered one after the
-            # other, so one that still runs was begun for this turn, unless an answer of another
-            # stands below it; one that is over may be an answer that people have read.
-            case {"user": self._identity.user, "ts": str(ts), "streaming_state": "in_progress"}:
-                return SOME_PAGE, self._id_of(ts)
+            # A stream gets its metadata at its end. The turns of a thread are answered one after
+            # the other, so a running stream belongs to this turn, unless an answer of another turn
+            # is below it. A stream that has ended may be an answer that people have read.
+            case {"user": self._bot, "ts": str(ts), "streaming_state": "in_progress"}:
+                return UNNUMBERED, self._id_of(ts)
             case _:
                 return None
 

@@ -1,4 +1,4 @@
-"""The signs under a thread that we are at work."""
+"""The status line of a thread: "is thinking..."."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from slack_sdk.web.async_client import AsyncWebClient
-
-from adapters.slack.errors import NotSlack, code_of, translated
-from adapters.slack.refusals import APP, APP_CODES, Refusals
+from adapters.slack.errors import translated
+from adapters.slack.refusals import Refusals, refuses_app
+from adapters.slack.workspace import Workspace
+from bot.concurrency import running
 from bot.errors import SurfaceError
 
 log = logging.getLogger(__name__)
 
 _WORKING = "is thinking..."
-_TIMEOUT = 1.5  # seconds; the first text waits for a status that is on its way
-_REFRESH = 100.0  # seconds; Slack takes the line away after two minutes
+_TIMEOUT = 1.5  # seconds; the first text waits for a status request in progress
+_REFRESH = 100.0  # seconds; Slack removes the line after two minutes
 
 
 class Statuses:
-    """Sets status lines, unless Slack has said lately that this app may set none."""
+    """Sets status lines, unless Slack refused them to this app a short time ago."""
 
-    def __init__(self, client: AsyncWebClient, *, refusals: Refusals) -> None:
-        self._client = client
-        self._refusals = refusals
+    def __init__(self, workspace: Workspace) -> None:
+        self._client = workspace.client
+        self._refusals = Refusals(seconds=workspace.limits.refusals_remembered)
 
     async def set(self, *, channel: str, thread: str, status: str) -> None:
-        """Show the line, or take it away with an empty one; a failure is only logged."""
-        if self._refusals.concern(APP):
+        """Show the line; remove it if it is empty. Failures are only logged."""
+        if self._refusals.cover():
             return
         try:
             async with translated(_TIMEOUT):
@@ -37,29 +37,28 @@ class Statuses:
                     channel_id=channel, thread_ts=thread, status=status
                 )
         except SurfaceError as error:
-            lacks_method = isinstance(error, NotSlack) and error.lacks_method
-            if code_of(error) not in APP_CODES and not lacks_method:
-                log.debug("the status was not shown: %s", error)
-                return
-            self._refusals.note(APP)
-            log.info("No status is shown while we think: %s", error)
+            if refuses_app(error):
+                self._refusals.add()
+                log.info("No more status lines for a while: %s", error)
+            else:
+                log.debug("Cannot set the status of thread %s in %s: %s", thread, channel, error)
 
-    async def rest(self, *, channel: str, thread: str) -> None:
-        """Tell Slack that we are no longer at work in a thread; a failure is only logged."""
+    async def end_session(self, *, channel: str, thread: str) -> None:
+        """Tell Slack that the bot no longer works in a thread. Failures are only logged."""
         try:
             async with translated(_TIMEOUT):
                 await self._client.agents_sessions_setStatus(
                     channel_id=channel, thread_ts=thread, status="active"
                 )
         except SurfaceError as error:
-            log.debug("the thread still says that we are at work: %s", error)
+            log.debug("Cannot end the session of thread %s in %s: %s", thread, channel, error)
 
 
 class Status:
-    """The line of one reply: Slack itself takes it away when a message of ours follows.
+    """The status line of one reply; Slack removes it when a message of the bot follows.
 
-    `processing` tells that a stream was begun, and not ended by us: then Slack goes on showing that
-    we are at work until it is told otherwise (docs: agent_session_stopped).
+    `processing` means that a stream was started and not ended by us: Slack shows that the bot is
+    working until it is told otherwise (docs: agent_session_stopped).
     """
 
     def __init__(self, statuses: Statuses, *, channel: str, thread: str | None) -> None:
@@ -67,43 +66,39 @@ class Status:
         self._statuses = statuses
         self._channel = channel
         self._thread = thread
-        self._needed = asyncio.Lock()
-        self._stands = True  # until a reply is posted
+        self._lock = asyncio.Lock()
+        self._is_needed = True  # until a page is posted
 
     @asynccontextmanager
     async def shown(self) -> AsyncIterator[None]:
-        """Show the line beside the body, until a reply is posted or the body ends."""
+        """Show the line until a page is posted or the block ends."""
         if self._thread is None:
             yield
             return
-        task = asyncio.create_task(self._keep(self._thread))
-        try:
+        async with running(self._refresh(self._thread)):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        if self._stands:
+        if self._is_needed:
             await self._statuses.set(channel=self._channel, thread=self._thread, status="")
         if self.processing:
-            await self._statuses.rest(channel=self._channel, thread=self._thread)
+            await self._statuses.end_session(channel=self._channel, thread=self._thread)
 
     @asynccontextmanager
-    async def replying(self) -> AsyncIterator[None]:
-        """Keep the line from being set while, or after, the body posts a message."""
-        async with self._needed:
+    async def posting(self) -> AsyncIterator[None]:
+        """Do not set the line while the block posts a page, or after it."""
+        async with self._lock:
             yield
-            self._stands = False
+            self._is_needed = False
 
-    async def again(self) -> None:
-        """Show the line once more, below a reply that has gone silent, until the body ends."""
+    async def show_again(self) -> None:
+        """Show the line below a reply that has stalled."""
         if self._thread is not None:
-            self._stands = True
+            self._is_needed = True
             await self._statuses.set(channel=self._channel, thread=self._thread, status=_WORKING)
 
-    async def _keep(self, thread: str) -> None:
+    async def _refresh(self, thread: str) -> None:
         while True:
-            async with self._needed:
-                if not self._stands:
+            async with self._lock:
+                if not self._is_needed:
                     return
                 await self._statuses.set(channel=self._channel, thread=thread, status=_WORKING)
             await asyncio.sleep(_REFRESH)

@@ -1,4 +1,4 @@
-"""Slack's native streams: a message that grows by appends."""
+"""Slack's native streams: messages that grow by appends."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import NotSlack, code_of, translated
-from adapters.slack.identity import Identity
-from adapters.slack.markup import markdown_block, without_half_entity
-from adapters.slack.refusals import APP, APP_CODES, Refusals
+from adapters.slack.errors import code_of, is_transient, translated
+from adapters.slack.markup import markdown_block, without_partial_entity
+from adapters.slack.refusals import Refusals, refuses_app
+from adapters.slack.workspace import Workspace
 from bot.domain import EditBudget, Page
-from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
+from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteRefused
 from bot.text.markdown import settled
 
 log = logging.getLogger(__name__)
@@ -25,32 +24,32 @@ log = logging.getLogger(__name__)
 Blocks = Sequence[dict[str, object]]
 Metadata = dict[str, object]
 
-# A stream expires about five minutes after its start, even while it grows (field). It is ended
-# before that, and its message goes on by update.
-STREAM_SECONDS = 240.0
-# docs, "Rate limits": tier 2 and tier 4, at least so many a minute for each workspace and app.
-_STARTS, _APPENDS, _MINUTE = 20, 100, 60.0
-# A start that would wait for longer is worth a post.
-_PATIENCE = 0.5  # seconds
-# The reader's workspace lets the app not in (docs: chat.startStream, "Errors").
+# Requests a minute of each method, for each workspace and app, at least (docs, "Rate limits": tiers
+# 3, 2, 4 and 2).
+PER_MINUTE = {
+    "chat.update": 50,
+    "chat.startStream": 20,
+    "chat.appendStream": 100,
+    "chat.stopStream": 20,
+}
+_MINUTE = 60.0
+# If a start has to wait longer for its slot, the page is posted.
+_SLOT_TIMEOUT = 0.5  # seconds
+# The workspace of the reader does not let the app in (docs: chat.startStream, "Errors").
 _TEAM_CODE = "team_access_not_granted"
 # docs: chat.appendStream and chat.stopStream, "Errors".
-_OVER = {"message_not_in_streaming_state", "stopped_by_user"}
+_ENDED = {"message_not_in_streaming_state", "stopped_by_user"}
 
 
-class Budgets(Protocol):
-    """Counts writes with all other processes; what `bot.reply.edit_budget.EditBudgets` does."""
-
-    async def final(self, budget: EditBudget, *, deadline: float) -> None:
-        """Wait until one more may go out; WriteDelayed when that is not before `deadline`."""
-
-    async def pause(self, budget: EditBudget, seconds: float) -> None:
-        """Let none go out for so long."""
+def method_budget(method: str, *, team: str) -> EditBudget:
+    """Return the budget of a method that Slack limits for each workspace."""
+    kind = method.removeprefix("chat.").removesuffix("Stream")
+    return EditBudget(f"slack:{kind}:{team}", PER_MINUTE[method], _MINUTE, refills=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """The thread that a stream stands in, and the person who sees it grow, of that team."""
+    """The thread of a stream, and the person of that team for whom it grows."""
 
     channel: str
     thread: str
@@ -59,40 +58,29 @@ class Audience:
 
 
 class Streams:
-    """Begins streams, unless Slack has refused them lately: to this app, or to a reader's team.
+    """Starts streams, unless Slack refused them a short time ago, or there is no slot.
 
-    Then replies go without. While there is no slot for one, for Slack wants none or so many were
-    begun, they go without too.
+    Slack may refuse them to this app, or to a reader's team.
     """
 
-    def __init__(
-        self,
-        client: AsyncWebClient,
-        *,
-        identity: Identity,
-        budgets: Budgets,
-        refusals: Refusals,
-        stream_seconds: float = STREAM_SECONDS,
-    ) -> None:
-        self._client = client
-        self._team = identity.team
-        self._budgets = budgets
-        self._starts = EditBudget(f"slack:start:{self._team}", _STARTS, _MINUTE, refills=True)
-        self._refusals = refusals
-        self._stream_seconds = stream_seconds
-        self._possible_at = -math.inf  # loop time before which there is no slot
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._client = workspace.client
+        self._budgets = workspace.budgets
+        self._starts = method_budget("chat.startStream", team=workspace.identity.team)
+        self._refusals = Refusals(seconds=workspace.limits.refusals_remembered)
+        self._possible_at = -math.inf  # loop time of the next slot
 
-    def possible(self, audience: Audience) -> bool:
-        """Whether one may be begun now."""
-        if self._refusals.concern(audience.team):
-            return False
-        return asyncio.get_running_loop().time() >= self._possible_at
+    def are_possible(self, audience: Audience) -> bool:
+        """Whether a stream may be started now."""
+        is_refused = self._refusals.cover(audience.team)
+        return not is_refused and asyncio.get_running_loop().time() >= self._possible_at
 
-    async def begin(self, audience: Audience, page: Page) -> Stream:
-        """Show a page in a stream of its own.
+    async def start(self, audience: Audience, page: Page) -> Stream:
+        """Show a page in a new stream.
 
-        Raises WriteRefused where the place, or the app, takes no streams, WriteDelayed where none
-        may be begun now, by any process, and WriteFailed.
+        Raises WriteRefused if the thread or the app may have no streams, WriteDelayed if no process
+        may start one now, and WriteFailed.
         """
         await self._take_slot()
         try:
@@ -109,116 +97,116 @@ class Streams:
             self._possible_at = asyncio.get_running_loop().time() + error.retry_after
             raise
         except SurfaceError as error:
-            if isinstance(error, WriteFailed) and not isinstance(error, NotSlack):
+            if is_transient(error):
                 raise
-            self._note(error, audience)
+            self._remember(error, audience)
             raise WriteRefused(str(error)) from error
-        return Stream(
-            self._client,
-            team=self._team,
-            channel=str(answer["channel"]),
-            ts=str(answer["ts"]),
-            page=page,
-            seconds=self._stream_seconds,
-        )
-
-    def _note(self, error: SurfaceError, audience: Audience) -> None:
-        code = code_of(error)
-        if code in APP_CODES or (isinstance(error, NotSlack) and error.lacks_method):
-            self._refusals.note(APP)
-        elif code == _TEAM_CODE:
-            self._refusals.note(audience.team)
-        log.info(
-            "A reply in %s to a person of %s goes without a stream: %s",
-            audience.channel,
-            audience.team,
-            error,
-        )
-
-    async def _take_slot(self) -> None:
-        now = asyncio.get_running_loop().time()
-        try:
-            await self._budgets.final(self._starts, deadline=now + _PATIENCE)
-        except WriteDelayed as error:
-            # Unless Slack wants none begun, the next slot comes soon.
-            self._possible_at = now + min(error.retry_after, _MINUTE / _STARTS)
-            raise
+        message_id = f"{answer['channel']}:{answer['ts']}"
+        return Stream(self._workspace, message_id=message_id, page=page)
 
     async def end(self, stream_id: str, *, metadata: Metadata | None = None) -> None:
-        """End a stream as it stands, whoever began it, if it is not over; SurfaceError.
+        """End a stream that this or another process started. Raises SurfaceError.
 
-        The update that follows brings the words that the message lacks. Whoever dies before it
-        leaves what the next try finds by the metadata; where Slack refuses that, the stream ends
-        without: then there is nothing to refuse.
+        The caller then updates the message with the text that it lacks. If the process dies before
+        that, the next attempt finds the message by the metadata. If Slack refuses the metadata, the
+        stream ends without.
         """
         try:
             await _stop(self._client, stream_id, metadata=metadata)
         except WriteRefused as error:
-            if code_of(error) in _OVER:
+            if code_of(error) in _ENDED:
                 return
             if metadata is None:
                 raise
             await self.end(stream_id)
 
+    async def _take_slot(self) -> None:
+        now = asyncio.get_running_loop().time()
+        try:
+            await self._budgets.final(self._starts, deadline=now + _SLOT_TIMEOUT)
+        except WriteDelayed as error:
+            # Unless Slack asked for a pause, the next slot comes soon.
+            self._possible_at = now + min(error.retry_after, _MINUTE / self._starts.writes)
+            raise
+
+    def _remember(self, error: SurfaceError, audience: Audience) -> None:
+        if refuses_app(error):
+            self._refusals.add()
+        elif code_of(error) == _TEAM_CODE:
+            self._refusals.add(audience.team)
+        log.info(
+            "No stream for a reply in %s to a person of %s: %s",
+            audience.channel,
+            audience.team,
+            error,
+        )
+
 
 class Stream:
-    """One message that grows; where it cannot grow as asked it is over, and can be updated."""
+    """One message that grows by appends; if a page does not fit, it is ended and updated."""
 
-    def __init__(
-        self,
-        client: AsyncWebClient,
-        *,
-        team: str,
-        channel: str,
-        ts: str,
-        page: Page,
-        seconds: float,
-    ) -> None:
-        self.id = f"{channel}:{ts}"
-        self._client = client
-        self._team = team
-        self._channel = channel
-        self._ts = ts
+    def __init__(self, workspace: Workspace, *, message_id: str, page: Page) -> None:
+        self.id = message_id
+        self._client = workspace.client
+        self._team = workspace.identity.team
         self._said = page.said
-        self._stands = streamed(page)
-        self._expires_at = asyncio.get_running_loop().time() + seconds
+        self._markdown = streamed(page)
+        now = asyncio.get_running_loop().time()
+        self._expires_at = now + workspace.limits.stream_seconds
 
     def budget(self, page: Page) -> EditBudget:
-        """Return the budget of the method that shows the page next."""
-        if page.final or not self.takes(page):
-            return EditBudget(f"slack:stop:{self._team}", _STARTS, _MINUTE, refills=True)
-        return EditBudget(f"slack:append:{self._team}", _APPENDS, _MINUTE, refills=True)
+        """Return the budget of the method that shows the page."""
+        ends = page.final or not self.takes(page)
+        method = "chat.stopStream" if ends else "chat.appendStream"
+        return method_budget(method, team=self._team)
 
     def takes(self, page: Page) -> bool:
-        """Whether the page can be shown by adding to the message, while Slack still takes that."""
+        """Whether the page can be shown by appending to the message, before the stream expires."""
         expired = not page.final and asyncio.get_running_loop().time() >= self._expires_at
-        return bool(page.text) and not expired and addition(self._stands, page) is not None
+        return bool(page.text) and not expired and addition(self._markdown, page) is not None
 
     def is_silent(self, page: Page) -> bool:
-        """Whether the model has said no more than before: new is at most a sign of life."""
+        """Whether the page has no more of the answer than the message."""
         return page.said == self._said
 
     async def append(self, page: Page) -> None:
-        """Add what is new and will not change its meaning any more; SurfaceError."""
-        if more := addition(self._stands, page):
+        """Append what the message lacks and the next delta cannot change. Raises SurfaceError."""
+        if more := addition(self._markdown, page):
+            channel, _, ts = self.id.rpartition(":")
             async with _translated():
-                await self._client.chat_appendStream(
-                    channel=self._channel, ts=self._ts, markdown_text=more
-                )
-            self._stands += more
+                await self._client.chat_appendStream(channel=channel, ts=ts, markdown_text=more)
+            self._markdown += more
         self._said = page.said
 
     async def finish(self, page: Page, *, blocks: Blocks, metadata: Metadata) -> None:
-        """Add what is missing of the page, with blocks below, and end the stream; SurfaceError."""
-        more = addition(self._stands, page) or ""
-        await _stop(self._client, self.id, words=more, blocks=blocks, metadata=metadata)
+        """Append what the message lacks, and the blocks, and end it. Raises SurfaceError."""
+        more = addition(self._markdown, page) or ""
+        await _stop(self._client, self.id, markdown=more, blocks=blocks, metadata=metadata)
+
+
+def streamed(page: Page) -> str:
+    """Return the Markdown of a page in a stream, without what the next delta may change."""
+    text = page.text if page.final else without_partial_entity(settled(page.said))
+    return markdown_block(text)["text"]
+
+
+def addition(markdown: str, page: Page) -> str | None:
+    """Return what to append to this Markdown to show the page; None if it would have to change.
+
+    The whole page is escaped each time, because what is an address depends on the text before it.
+    """
+    wanted = streamed(page)
+    if wanted.startswith(markdown):
+        return wanted[len(markdown) :]
+    # Text that came too early may stay while the page grows.
+    return "" if not page.final and markdown.startswith(wanted) else None
 
 
 async def _stop(
     client: AsyncWebClient,
     stream_id: str,
     *,
-    words: str = "",
+    markdown: str = "",
     blocks: Blocks = (),
     metadata: Metadata | None = None,
 ) -> None:
@@ -227,7 +215,7 @@ async def _stop(
         await client.chat_stopStream(
             channel=channel,
             ts=ts,
-            markdown_text=words or None,
+            markdown_text=markdown or None,
             blocks=list(blocks) or None,
             metadata=metadata,
         )
@@ -235,27 +223,9 @@ async def _stop(
 
 @asynccontextmanager
 async def _translated() -> AsyncIterator[None]:
-    """Let only SurfaceError out: what a stream may not, a post or an update still may."""
+    """Raise only SurfaceError, and not PlaceGone: a post or an update may still be allowed."""
     try:
         async with translated():
             yield
     except PlaceGone as error:
         raise WriteRefused(str(error)) from error
-
-
-def streamed(page: Page) -> str:
-    """Return the Markdown of a page in a stream, without what the next delta may change."""
-    words = page.text if page.final else without_half_entity(settled(page.said))
-    return markdown_block(words)["text"]
-
-
-def addition(stands: str, page: Page) -> str | None:
-    """Return what a stream needs so that it shows the page; None if words would have to change.
-
-    The whole page is escaped each time: what is an address depends on the words before it.
-    """
-    markdown = streamed(page)
-    if markdown.startswith(stands):
-        return markdown[len(stands) :]
-    # Words that have come too early may stay while the page grows.
-    return "" if not page.final and stands.startswith(markdown) else None

@@ -39,8 +39,8 @@ async def test_events_of_our_organisation_are_ours_as_far_as_our_token_is_good(
     async with SlackEmulator() as slack:
         in_an_organisation(slack, is_org_wide=is_org_wide)
         async with joined(slack) as platform, serving(platform.handler(intake)) as url:
-            told = {"type": "event_callback", "event": dm_event(slack), **wrapper}
-            status = await send_body(slack, url, json.dumps(told).encode())
+            wrapped = {"type": "event_callback", "event": dm_event(slack), **wrapper}
+            status = await send_body(slack, url, json.dumps(wrapped).encode())
 
         assert status == 200
         assert bool(intake.asked) == (of_the_organisation if is_org_wide else of_the_team)
@@ -76,8 +76,8 @@ async def test_a_press_in_an_organisation_names_no_workspace() -> None:
     async with SlackEmulator() as slack:
         in_an_organisation(slack, is_org_wide=True)
         async with joined(slack) as platform, serving(platform.handler(intake)) as url:
-            told = {"type": "event_callback", "event": dm_event(slack), **ORG_INSTALL}
-            await send_body(slack, url, json.dumps(told).encode())
+            wrapped = {"type": "event_callback", "event": dm_event(slack), **ORG_INSTALL}
+            await send_body(slack, url, json.dumps(wrapped).encode())
             press = {
                 "type": "block_actions",
                 "trigger_id": "12.34.abc",

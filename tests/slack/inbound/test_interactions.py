@@ -9,9 +9,6 @@ import pytest
 
 from bot.domain import Person, ThreadKey, Turn
 from bot.store import Store
-from bot.turns.history import History
-from bot.turns.intake import Intake
-from bot.turns.queue import Limits, TurnQueue
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeIntake
 from tests.support.slack_platform import (
@@ -19,6 +16,7 @@ from tests.support.slack_platform import (
     both_transports,
     hearing,
     joined,
+    make_intake,
     send_body,
     serving,
 )
@@ -65,9 +63,9 @@ async def test_a_press_in_another_workspace_reaches_no_turn(
         intake = FakeIntake()
         async with hearing(slack, intake):
             await asks(slack, intake)
-            told = press(intake.last.id, action, channel=slack.channel_id, user="U0FAR")
+            payload = press(intake.last.id, action, channel=slack.channel_id, user="U0FAR")
 
-            delivery = await slack.interact({**told, **place})
+            delivery = await slack.interact({**payload, **place})
 
             assert delivery.status == 200
             assert not intake.stopped
@@ -76,11 +74,7 @@ async def test_a_press_in_another_workspace_reaches_no_turn(
 
 
 async def test_the_thread_of_a_turn_is_known_by_the_turns_id(store: Store) -> None:
-    queue = TurnQueue(
-        store=store, worker="w1", limits=Limits(1, 1, 1, 1), lease_seconds=1, keep_seconds=60
-    )
-    intake = Intake(queue=queue, history=History(store=store, keep_seconds=60))
-    key = ThreadKey("slack", "T1", "C1", "1.1")
+    intake, key = make_intake(store), ThreadKey("slack", "T1", "C1", "1.1")
 
     await intake.admit(Turn("slack:T1:cmd:1.2.3", key, Person("U1", "Ann"), "why?", {}, 1.0))
 
@@ -96,9 +90,9 @@ async def test_somebody_of_another_workspace_may_press_in_a_channel_that_both_sh
         intake = FakeIntake()
         async with hearing(slack, intake):
             await asks(slack, intake, way)
-            told = press(intake.last.id, "stop", channel=slack.channel_id, user="U0FAR")
+            payload = press(intake.last.id, "stop", channel=slack.channel_id, user="U0FAR")
 
-            await slack.interact({**told, "user": {"id": "U0FAR", "team_id": "T0OTHER"}})
+            await slack.interact({**payload, "user": {"id": "U0FAR", "team_id": "T0OTHER"}})
 
             assert intake.stopped == [intake.last.id]
 
@@ -123,9 +117,9 @@ async def test_what_happens_in_another_workspace_ends_and_forgets_nothing_here(
     async with SlackEmulator() as slack, joined(slack) as platform:
         there = {"channel": slack.channel_id, "user": "U1", "ts": "1700000001.000100"}
         event = {**there, **happened}
-        told = {"type": "event_callback", "team_id": "T0OTHER", "event": event}
+        payload = {"type": "event_callback", "team_id": "T0OTHER", "event": event}
         async with serving(platform.handler(intake)) as url:
-            status = await send_body(slack, url, json.dumps(told).encode())
+            status = await send_body(slack, url, json.dumps(payload).encode())
 
         assert status == 200
         assert not intake.stopped_threads
@@ -175,9 +169,9 @@ async def test_an_interaction_that_is_none_of_ours_is_acknowledged_with_one_line
     body: dict[str, object], transport: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
     intake = FakeIntake()
-    told = {"team": {"id": SlackEmulator.team_id}, "user": {"id": "U1"}, **body}
+    payload = {"team": {"id": SlackEmulator.team_id}, "user": {"id": "U1"}, **body}
     async with SlackEmulator() as slack, hearing(slack, intake, transport):
-        delivery = await slack.interact(told)
+        delivery = await slack.interact(payload)
 
         assert delivery.status == 200
         assert not intake.stopped

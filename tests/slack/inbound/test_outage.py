@@ -6,14 +6,15 @@ import asyncio
 
 import pytest
 
-from adapters.slack.inbound.catch_up import _TOGETHER
-from adapters.slack.inbound.outage import _LOOK_SECONDS, PLACES, Listening
+from adapters.slack.inbound.outage import MOST_CONVERSATIONS
+from adapters.slack.limits import Limits
 from bot.errors import StoreUnavailable
 from bot.store import Store
 from tests.support.fakes import FakeIntake, RefusingStore
 from tests.support.slack_outage import (
     TEAM,
-    a_process,
+    listening,
+    make_record,
     passed,
     quiet,
     reads,
@@ -22,35 +23,33 @@ from tests.support.slack_outage import (
     used,
 )
 
-pytestmark = pytest.mark.usefixtures("short_beats")
 
-
-async def test_fifty_places_are_read_once_and_no_more(store: Store) -> None:
-    for number in range(PLACES + 5):
+async def test_fifty_conversations_are_read_once_and_no_more(store: Store) -> None:
+    for number in range(MOST_CONVERSATIONS + 5):
         await used(store, (f"D{number:03d}", ""), (f"C{number:03d}", "1700000000.000100"))
     await passed(store, 60)
 
-    async with quiet() as slack, a_process(slack, FakeIntake(), store):
+    async with quiet() as slack, listening(slack, FakeIntake(), store):
         await until_heard(store)
         await passed(store, 60)
         await asyncio.sleep(0.1)
 
         counts = [reads(slack).count(method) for method in sorted(set(reads(slack)))]
-        assert counts == [PLACES, PLACES]
-    assert 2 * PLACES == 50
+        assert counts == [MOST_CONVERSATIONS, MOST_CONVERSATIONS]
+    assert 2 * MOST_CONVERSATIONS == 50
 
 
-async def test_the_latest_places_come_first_and_old_ones_are_forgotten(store: Store) -> None:
-    listening = Listening(store, team=TEAM)
-    for number in range(PLACES + 5):
+async def test_the_latest_conversations_come_first_and_old_ones_are_dropped(store: Store) -> None:
+    record = make_record(store)
+    for number in range(MOST_CONVERSATIONS + 5):
         await used(store, (f"D{number:03d}", ""))
     await used(store, ("D007", ""))
 
-    dms, threads = await listening.places()
+    dms, threads = await record.conversations()
 
-    newest = [f"D{number:03d}" for number in (7, *range(PLACES + 4, 7, -1))]
+    newest = [f"D{number:03d}" for number in (7, *range(MOST_CONVERSATIONS + 4, 7, -1))]
     assert [channel for channel, _ in dms][:5] == newest[:5]
-    assert (len(dms), threads) == (PLACES, [])
+    assert (len(dms), threads) == (MOST_CONVERSATIONS, [])
 
 
 async def test_no_record_outlives_its_use(store: Store) -> None:
@@ -62,116 +61,123 @@ async def test_no_record_outlives_its_use(store: Store) -> None:
     assert [0 < seconds <= 7 * 24 * 3600 for seconds in left] == [True] * 3
 
 
-async def test_places_that_nobody_saves_do_not_pile_up(store: Store) -> None:
-    listening = Listening(store, team=TEAM)
+async def test_conversations_that_are_not_saved_do_not_pile_up(store: Store) -> None:
+    record = make_record(store)
+    record.note("D0", "")
+    for number in range(2 * MOST_CONVERSATIONS):
+        record.note(f"C{number}", "1.0")
 
-    for number in range(10_000):
-        listening.note(f"D{number}", "")
+    await record.heartbeat()
 
-    assert len(listening._noted) == 2 * PLACES
+    # The DM was dropped for the threads that came later.
+    assert (await record.conversations())[0] == []
 
 
-async def test_a_place_that_is_used_again_is_dropped_after_those_that_are_not(
+async def test_a_conversation_that_goes_on_is_kept_longer(
     store: Store,
 ) -> None:
-    listening, last = Listening(store, team=TEAM), 2 * PLACES
+    record, last = make_record(store), 2 * MOST_CONVERSATIONS
     for number in (*range(last - 1), 0, last - 1, last):
-        listening.note(f"D{number}", "")
+        record.note(f"D{number}", "")
 
-    await listening.beat()
+    await record.heartbeat()
 
-    dms, _ = await listening.places()
+    dms, _ = await record.conversations()
     assert dms[:3] == [(f"D{number}", "") for number in (last, last - 1, 0)]
 
 
-async def test_a_place_that_is_used_while_it_is_saved_is_saved_once_more(store: Store) -> None:
-    listening = Listening(store, team=TEAM)
+async def test_a_conversation_that_goes_on_during_a_save_is_saved_again(store: Store) -> None:
+    record = make_record(store)
     for channel in ("D1", "D2"):
-        listening.note(channel, "")
-    saving = asyncio.create_task(listening.beat())
+        record.note(channel, "")
+    saving = asyncio.create_task(record.heartbeat())
     await asyncio.sleep(0)
 
-    listening.note("D1", "")
+    record.note("D1", "")
     await saving
-    await listening.beat()
+    await record.heartbeat()
 
-    dms, _ = await listening.places()
+    dms, _ = await record.conversations()
     assert dms == [("D1", ""), ("D2", "")]
 
 
-async def test_a_place_that_could_not_be_saved_is_saved_later(store: Store) -> None:
-    listening = Listening(store, team=TEAM)
-    listening.note("D1", "")
+async def test_a_conversation_that_could_not_be_saved_is_saved_later(store: Store) -> None:
+    record = make_record(store)
+    record.note("D1", "")
     assert isinstance(store, RefusingStore)
     store.refused = {store.key("slack", TEAM, "dms")}
     with pytest.raises(StoreUnavailable):
-        await listening.beat()
+        await record.heartbeat()
 
     store.refused = set()
-    await listening.beat()
+    await record.heartbeat()
 
-    assert await listening.places() == ([("D1", "")], [])
+    assert await record.conversations() == ([("D1", "")], [])
 
 
-async def test_what_was_saved_does_not_hide_what_another_process_saves(store: Store) -> None:
-    one, other = Listening(store, team=TEAM), Listening(store, team=TEAM)
+async def test_a_process_does_not_overwrite_later_conversations_of_another(store: Store) -> None:
+    one, other = make_record(store), make_record(store)
     one.note("D1", "")
-    await one.beat()
+    await one.heartbeat()
     for channel in ("D2", "D1"):
         other.note(channel, "")
-    await other.beat()
+    await other.heartbeat()
 
-    await one.beat()
+    await one.heartbeat()
 
-    assert await one.places() == ([("D1", ""), ("D2", "")], [])
+    assert await one.conversations() == ([("D1", ""), ("D2", "")], [])
 
 
-async def test_one_of_several_processes_looks(store: Store) -> None:
-    several = [Listening(store, team=TEAM) for _ in range(5)]
-    await several[0].beat()
+async def test_one_of_several_processes_catches_up(store: Store) -> None:
+    several = [make_record(store) for _ in range(5)]
+    await several[0].heartbeat()
     await passed(store, 60)
 
-    told = await asyncio.gather(*(one.beat() for one in several))
-    again = await asyncio.gather(*(one.beat() for one in several))
-    looks = told.index(max(told))
+    outages = await asyncio.gather(*(one.heartbeat() for one in several))
+    again = await asyncio.gather(*(one.heartbeat() for one in several))
+    reader = outages.index(max(outages))
     for one in several:
-        if one is not several[looks]:
-            await one.begin()
+        if one is not several[reader]:
+            await one.end()
     meanwhile = await silence(store)
-    await several[looks].begin()
-    then = await asyncio.gather(*(one.beat() for one in several))
+    await several[reader].end()
+    then = await asyncio.gather(*(one.heartbeat() for one in several))
     await passed(store, 60)
-    later = await several[looks - 1].beat()
+    later = await several[reader - 1].heartbeat()
 
-    assert sorted(told)[:4] == sorted(again)[:4] == [0, 0, 0, 0]
-    assert 60 <= told[looks] <= again[looks] <= 62
+    assert sorted(outages)[:4] == sorted(again)[:4] == [0, 0, 0, 0]
+    assert 60 <= outages[reader] <= again[reader]
     assert meanwhile >= 60
     assert then == [0] * 5
-    # Whose look is over leaves the next to anybody.
+    # The next outage may be read by any process.
     assert later >= 60
 
 
-def test_a_pass_ends_before_another_process_may_look() -> None:
-    assert _TOGETHER < _LOOK_SECONDS
+def test_a_pass_ends_before_another_process_may_catch_up() -> None:
+    assert Limits().catch_up_pass < Limits().claim_seconds
+
+
+def test_one_pass_reads_each_conversation() -> None:
+    assert Limits().catch_up_requests >= MOST_CONVERSATIONS
 
 
 @pytest.mark.parametrize("wrong", ["garbage", "", "nan"])
-async def test_a_beat_that_cannot_be_read_is_written_anew(store: Store, wrong: str) -> None:
-    listening = Listening(store, team=TEAM)
+async def test_an_unreadable_heartbeat_is_replaced(store: Store, wrong: str) -> None:
+    record = make_record(store)
     await store.command("SET", store.key("slack", TEAM, "heard"), wrong)
 
-    await listening.beat()
+    await record.heartbeat()
 
     assert int(await store.command("GET", store.key("slack", TEAM, "heard"))) > 0
 
 
-async def test_records_of_another_type_are_written_anew(store: Store) -> None:
-    listening = Listening(store, team=TEAM)
+async def test_records_of_another_type_are_replaced(store: Store) -> None:
+    record = make_record(store)
     for name in ("heard", "looking", "dms", "threads"):
         await store.command("HSET", store.key("slack", TEAM, name), "a", "b")
-    listening.note("D1", "")
-    listening.note("C1", "1.0")
+    record.note("D1", "")
+    record.note("C1", "1.0")
 
-    await listening.beat()
+    await record.heartbeat()
 
-    assert await listening.places() == ([("D1", "")], [("C1", "1.0")])
+    assert await record.conversations() == ([("D1", "")], [("C1", "1.0")])

@@ -1,60 +1,32 @@
-"""Slack's sockets: one is always open, and deployments may overlap, through the real slack-bolt."""
+"""Socket Mode: a connection is always open, and deployments may overlap, with the real bolt."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import math
-import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
-import aiohttp
 import pytest
 from aiohttp import web
-from slack_bolt.adapter.socket_mode.async_internals import run_async_bolt_app, send_async_response
-from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
-from slack_sdk.socket_mode.request import SocketModeRequest
+from slack_bolt.async_app import AsyncApp
 
-from adapters.slack.inbound.socket import greeted
-from bot.errors import WriteFailed
+from adapters.slack.inbound.socket_mode import SocketMode
+from bot.concurrency import Backoff, running
+from bot.errors import SurfaceError, WriteDelayed, WriteFailed
+from bot.hearing import Hearing
 from bot.store import Store
-from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.socket import Reason
 from tests.support.fakes import FakeIntake
-from tests.support.process import SlackDm, SlackMention, bot, slack_variables
 from tests.support.slack_app import StillClock, served, socket
-from tests.support.slack_platform import hearing, joined
+from tests.support.slack_platform import LIMITS, hearing, joined
 from tests.support.waiting import until
 
-
-@asynccontextmanager
-async def listening(
-    slack: SlackEmulator, intake: FakeIntake, *, store: Store | None = None
-) -> AsyncIterator[None]:
-    """Hear Slack with both sockets."""
-    async with hearing(slack, intake, store=store):
-        await until(lambda: slack.sockets == 2)
-        yield
-
-
-async def fewest(slack: SlackEmulator) -> int:
-    """Return how many sockets there were at least, when this is cancelled."""
-    least = slack.sockets
-    try:
-        while True:
-            least = min(least, slack.sockets)
-            await asyncio.sleep(0)
-    except asyncio.CancelledError:
-        return least
-
-
-def opened(slack: SlackEmulator) -> int:
-    return sum(call.method == "apps.connections.open" for call in slack.requests)
+NEVER = Backoff(1000.0, 1000.0)
 
 
 # One is always open
@@ -62,7 +34,7 @@ def opened(slack: SlackEmulator) -> int:
 
 @pytest.mark.parametrize("reason", ["refresh_requested", "warning", "link_disabled"])
 async def test_a_refresh_leaves_no_moment_without_a_socket(reason: Reason) -> None:
-    async with SlackEmulator(clock=StillClock()) as slack, listening(slack, FakeIntake()):
+    async with SlackEmulator(clock=StillClock()) as slack, hearing(slack, FakeIntake()):
         counting = asyncio.create_task(fewest(slack))
 
         closing = asyncio.create_task(slack.disconnect(reason))
@@ -77,7 +49,7 @@ async def test_a_refresh_leaves_no_moment_without_a_socket(reason: Reason) -> No
 
 async def test_a_socket_that_is_being_replaced_is_heard_until_slack_closes_it() -> None:
     intake = FakeIntake()
-    async with SlackEmulator() as slack, listening(slack, intake):
+    async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         closing = asyncio.create_task(slack.disconnect("warning"))
         await until(lambda: slack.sockets == 4)
@@ -95,7 +67,7 @@ async def test_a_socket_that_is_being_replaced_is_heard_until_slack_closes_it() 
 async def test_what_is_said_during_a_refresh_is_heard() -> None:
     intake = FakeIntake()
     questions = [f"question {number}" for number in range(30)]
-    async with SlackEmulator(ack_within=0.2) as slack, listening(slack, intake):
+    async with SlackEmulator(ack_within=0.2) as slack, hearing(slack, intake):
         ann = slack.user("Ann")
 
         closing = asyncio.create_task(slack.disconnect())
@@ -108,11 +80,12 @@ async def test_what_is_said_during_a_refresh_is_heard() -> None:
         assert sorted(intake.texts) == sorted(questions)
 
 
-async def test_a_socket_that_slack_does_not_close_is_left_after_a_while(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("adapters.slack.inbound.socket._LINGER", 0.05)
-    async with SlackEmulator(clock=StillClock()) as slack, listening(slack, FakeIntake()):
+async def test_a_socket_that_slack_does_not_close_is_closed_after_a_while() -> None:
+    limits = replace(LIMITS, replaced_timeout=0.05)
+    async with (
+        SlackEmulator(clock=StillClock()) as slack,
+        hearing(slack, FakeIntake(), limits=limits),
+    ):
         closing = asyncio.create_task(slack.disconnect("warning"))
 
         await until(lambda: (slack.sockets, opened(slack)) == (2, 4))
@@ -142,7 +115,7 @@ async def test_slack_is_silent_while_no_socket_is_open() -> None:
 
 async def test_sockets_that_are_cut_off_are_replaced() -> None:
     intake = FakeIntake()
-    async with SlackEmulator(ack_within=0.5) as slack, listening(slack, intake):
+    async with SlackEmulator(ack_within=0.5) as slack, hearing(slack, intake):
         await slack.cut()
         await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
@@ -150,10 +123,9 @@ async def test_sockets_that_are_cut_off_are_replaced() -> None:
         await until(lambda: (slack.sockets, opened(slack)) == (2, 4))
 
 
-async def test_sockets_that_fall_silent_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.slack.inbound.sockets._PING_INTERVAL", 0.2)
-    intake = FakeIntake()
-    async with SlackEmulator(ack_within=0.5) as slack, listening(slack, intake):
+async def test_sockets_that_fall_silent_are_replaced() -> None:
+    intake, limits = FakeIntake(), replace(LIMITS, ping_interval=0.2)
+    async with SlackEmulator(ack_within=0.5) as slack, hearing(slack, intake, limits=limits):
         await slack.stall()
         await until(lambda: opened(slack) >= 4)
         await slack.say(slack.channel_id, slack.user("Ann"), f"{slack.bot_mention} why?")
@@ -162,42 +134,74 @@ async def test_sockets_that_fall_silent_are_replaced(monkeypatch: pytest.MonkeyP
         await slack.cut()
 
 
-async def test_a_socket_that_cannot_be_opened_is_tried_again_calmly(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_a_socket_that_cannot_be_opened_is_tried_again_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("adapters.slack.inbound.sockets._PAUSES", (0.0, 0.0, 0.01))
-    async with SlackEmulator() as slack, listening(slack, FakeIntake()):
+    limits = replace(LIMITS, reconnect=Backoff(0.01, 0.01))
+    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), limits=limits):
         slack.fail("apps.connections.open", status=500, times=6)
 
         await slack.cut()
         await until(lambda: opened(slack) == 10)
 
         await until(lambda: slack.sockets == 2)
-    told = [one for one in caplog.records if one.name.startswith("adapters.slack")]
-    assert any("cannot be opened, and will be tried again" in one.message for one in told)
-    assert not [one for one in told if one.exc_info or one.levelno > logging.WARNING]
+    assert max(one.levelno for one in records(caplog)) == logging.WARNING
+    assert not [one for one in records(caplog) if one.exc_info]
 
 
+@pytest.mark.parametrize(
+    ("error", "tries"), [(WriteFailed("away"), 2), (WriteDelayed("wait", retry_after=1000.0), 1)]
+)
 async def test_slack_is_not_hammered_while_no_socket_can_be_opened(
-    monkeypatch: pytest.MonkeyPatch,
+    error: SurfaceError, tries: int
 ) -> None:
-    monkeypatch.setattr("adapters.slack.inbound.sockets._PAUSES", (0.0, 0.0, 1000.0))
-    async with SlackEmulator() as slack, listening(slack, FakeIntake()):
-        slack.fail("apps.connections.open", status=500, times=1000)
+    requests: list[None] = []
 
-        await slack.cut()
-        await until(lambda: opened(slack) == 4)
-        await asyncio.sleep(0.3)
+    async def request_url() -> str:
+        requests.append(None)
+        raise error
 
-        assert opened(slack) == 4
+    sockets = make_sockets(request_url)
+    async with running(sockets.run()):
+        await until(lambda: len(requests) >= 2 * tries)
+        await many_turns_of_the_loop()
+
+        assert len(requests) == 2 * tries
+    assert not sockets.is_connected
 
 
-async def test_a_socket_that_has_lasted_is_replaced_at_once(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("frame", "tries"),
+    [
+        (None, 2),
+        ({"type": "disconnect", "reason": "link_disabled"}, 2),
+        # The app has ten connections: another process may need a while to close one.
+        ({"type": "disconnect", "reason": "too_many_websockets"}, 1),
+    ],
+    ids=str,
+)
+async def test_a_socket_that_slack_refuses_is_not_asked_for_again_at_once(
+    frame: dict[str, object] | None, tries: int
 ) -> None:
-    monkeypatch.setattr("adapters.slack.inbound.sockets._PAUSES", (0.0, 1000.0))
-    monkeypatch.setattr("adapters.slack.inbound.sockets._LASTING", 0.0)
-    async with SlackEmulator() as slack, listening(slack, FakeIntake()):
+    async with refusing_server(frame) as server:
+        requests: list[None] = []
+
+        async def request_url() -> str:
+            requests.append(None)
+            return server.url
+
+        sockets = make_sockets(request_url)
+        async with running(sockets.run()):
+            await until(lambda: server.closed >= 2 * tries)
+            await many_turns_of_the_loop()
+
+            assert len(requests) == 2 * tries
+        assert not sockets.is_connected
+
+
+async def test_a_socket_that_has_lasted_is_replaced_at_once() -> None:
+    limits = replace(LIMITS, reconnect=NEVER, stable_after=0.0)
+    async with SlackEmulator() as slack, hearing(slack, FakeIntake(), limits=limits):
         for _ in range(3):
             before = opened(slack)
             await slack.disconnect()
@@ -209,33 +213,12 @@ def both_are_new(slack: SlackEmulator, before: int) -> bool:
     return (slack.sockets, opened(slack)) == (2, before + 2)
 
 
-async def test_a_socket_that_is_closed_before_a_greeting_is_not_taken() -> None:
-    async def close(request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
-        await socket.close()
-        return socket
-
-    app = web.Application()
-    app.router.add_get("/", close)
-    async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(aiohttp.ClientSession())
-        connection = await stack.enter_async_context(session.ws_connect(await served(app, stack)))
-
-        with pytest.raises(WriteFailed, match="it was closed"):
-            await greeted(connection)
-
-
-async def test_an_app_with_ten_sockets_waits_for_one_to_be_closed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("adapters.slack.inbound.socket._CROWDED", 0.05)
-    intake = FakeIntake()
+async def test_an_app_with_ten_sockets_waits_for_one_to_be_closed() -> None:
+    limits = replace(LIMITS, crowded_pause=0.05)
     async with SlackEmulator() as slack, AsyncExitStack() as stack:
         for _ in range(9):
             await stack.enter_async_context(socket(slack))
-        async with hearing(slack, intake):
-            await until(lambda: slack.sockets == 10)
+        async with hearing(slack, FakeIntake(), limits=limits, sockets=1):
             await until(lambda: opened(slack) >= 12)
 
             await stack.aclose()
@@ -243,46 +226,32 @@ async def test_an_app_with_ten_sockets_waits_for_one_to_be_closed(
             await until(lambda: slack.sockets == 2)
 
 
-async def test_an_app_with_ten_sockets_is_not_asked_for_more_at_once() -> None:
-    async with SlackEmulator() as slack, AsyncExitStack() as stack:
-        for _ in range(9):
-            await stack.enter_async_context(socket(slack))
-        async with hearing(slack, FakeIntake()):
-            await until(lambda: opened(slack) == 11)
-
-            await asyncio.sleep(0.3)
-
-            assert (slack.sockets, opened(slack)) == (10, 11)
-
-
-async def test_an_acknowledgement_that_is_too_late_is_one_calm_line(
+async def test_an_acknowledgement_that_is_too_late_is_no_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
     intake = FakeIntake()
     intake.open.clear()
-    async with SlackEmulator(ack_within=0.5) as slack, listening(slack, intake):
+    async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
         await slack.say(slack.dm(ann), ann, "why?")
         await until(lambda: intake.turns)
 
         await slack.cut()
         await until(lambda: opened(slack) == 4)
+        slack.clock.advance(3.0)
         intake.open.set()
         await until(lambda: [one.status for one in slack.deliveries] == [None, 200])
 
         assert intake.texts == ["why?"]
-    told = [one for one in caplog.records if one.name.startswith("adapters.slack")]
-    assert [one.message for one in told if "it comes again" in one.message] == [
-        "a socket closed before Slack heard that an event was taken: it comes again"
-    ]
-    assert not [one for one in told if one.exc_info or one.levelno > logging.INFO]
+    assert logging.INFO in {one.levelno for one in records(caplog)}
+    assert not [one for one in records(caplog) if one.exc_info or one.levelno > logging.INFO]
 
 
 async def test_what_is_being_admitted_when_we_leave_is_acknowledged(store: Store) -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack:
-        async with listening(slack, intake, store=store):
+        async with hearing(slack, intake, store=store):
             ann = slack.user("Ann")
             held, passable = asyncio.Event(), intake.open
             for gate, admitted in ((held, 2), (passable, 4)):
@@ -305,7 +274,7 @@ def has_heard(intake: FakeIntake, count: int) -> bool:
 
 async def test_a_frame_that_cannot_be_read_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     intake = FakeIntake()
-    async with SlackEmulator() as slack, listening(slack, intake):
+    async with SlackEmulator() as slack, hearing(slack, intake):
         await slack.send_frame("no JSON")
         await slack.send_frame('["no object"]')
         await slack.send_frame("[" * 100_000)
@@ -318,52 +287,95 @@ async def test_a_frame_that_cannot_be_read_ends_nothing(caplog: pytest.LogCaptur
         assert {(one.levelno, one.exc_info) for one in caplog.records} == {(logging.WARNING, None)}
 
 
-def test_the_libraries_are_as_their_internals_were_read() -> None:
-    told = inspect.signature(SocketModeRequest.__init__).parameters
-
-    assert list(inspect.signature(run_async_bolt_app).parameters) == ["app", "req"]
-    assert list(inspect.signature(send_async_response).parameters) == [
-        *("client", "req", "bolt_resp", "start_time")
-    ]
-    assert "__init__" not in vars(AsyncBaseSocketModeClient)
-    assert {"retry_attempt", "retry_reason", "accepts_response_payload"} <= told.keys()
+# Deployments
 
 
-# As processes
+async def test_deployments_overlap_and_hear_each_question_as_one_turn() -> None:
+    old, new = FakeIntake(), FakeIntake()
+    async with SlackEmulator() as slack:
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+
+        async def ask(*texts: str) -> None:
+            for text in texts:
+                await slack.say(dm, ann, text)
+            await until(lambda: set(texts) <= {*old.texts, *new.texts})
+
+        async with hearing(slack, new):
+            async with hearing(slack, old):
+                await ask("1", "2", "3", "4")
+                # Four times, so that each process receives it again.
+                for _ in range(4):
+                    await slack.redeliver(slack.screen(dm)[0].ts)
+                await ask("5", "6")
+            await ask("7", "8")
+
+        assert {turn.text for turn in old.turns} & {turn.text for turn in new.turns} == {"1"}
+        assert len({turn.id for turn in (*old.turns, *new.turns)}) == 8
+        assert {"7", "8"} <= set(new.texts)
 
 
-@pytest.mark.process
-async def test_an_old_and_a_new_deployment_overlap_without_a_double_answer() -> None:
-    async with SlackEmulator() as slack, ModelEmulator() as model:
-        variables = slack_variables(slack, model)
-        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-            data_dir, way, other = Path(folder), SlackDm(slack), SlackMention(slack)
-            async with bot(data_dir=data_dir, variables=variables) as old:
-                await until(lambda: slack.sockets == 2)
-                await way.ask("one")
-                await until(lambda: way.finals() == said("one"))
-                async with bot(data_dir=data_dir, variables=variables):
-                    await until(lambda: slack.sockets == 4)
-                    await way.ask("two")
-                    await other.ask("three")
-                    await until(lambda: way.finals() == said("one", "two"))
-                    await until(lambda: other.finals() == said("three"))
-                    # Four times, so that each process hears it again.
-                    for _ in range(4):
-                        await slack.redeliver(str(other.question))
-                    old.process.terminate()
-                    await way.ask("four")
-                    await old.process.wait()
-                    await other.ask("five")
-                    await until(lambda: other.finals() == said("three", "five"))
-                    await until(lambda: way.finals() == said("one", "two", "four"))
-
-    asked = [one.messages[-1]["content"] for one in model.requests]
-    assert sorted(asked) == ["five", "four", "one", "three", "two"]
-    assert old.process.returncode == 0
-    assert "Traceback" not in old.text()
+# Helpers
 
 
-def said(*texts: str) -> list[str]:
-    """Return what the emulated model answers to these."""
-    return [f"You said: {text}" for text in texts]
+async def fewest(slack: SlackEmulator) -> int:
+    """Return how many sockets there were at least, when this is cancelled."""
+    least = slack.sockets
+    try:
+        while True:
+            least = min(least, slack.sockets)
+            await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        return least
+
+
+def opened(slack: SlackEmulator) -> int:
+    return sum(call.method == "apps.connections.open" for call in slack.requests)
+
+
+def records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [one for one in caplog.records if one.name.startswith("adapters.slack")]
+
+
+def make_sockets(request_url: Callable[[], Awaitable[str]]) -> SocketMode:
+    """A SocketMode that tries again at once after one failure, and then never."""
+    limits = replace(LIMITS, reconnect=NEVER, crowded_pause=1000.0)
+    return SocketMode(
+        AsyncApp(token="xoxb-1", signing_secret="x", request_verification_enabled=False),
+        request_url=request_url,
+        hearing=Hearing(),
+        proxy=None,
+        limits=limits,
+    )
+
+
+async def many_turns_of_the_loop() -> None:
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+@dataclass
+class RefusingServer:
+    url: str
+    closed: int = 0
+
+
+@asynccontextmanager
+async def refusing_server(frame: dict[str, object] | None) -> AsyncIterator[RefusingServer]:
+    """A server that closes each WebSocket after one frame, or after none."""
+    server = RefusingServer("")
+
+    async def close(request: web.Request) -> web.WebSocketResponse:
+        websocket = web.WebSocketResponse()
+        await websocket.prepare(request)
+        if frame:
+            await websocket.send_json(frame)
+        await websocket.close()
+        server.closed += 1
+        return websocket
+
+    app = web.Application()
+    app.router.add_get("/", close)
+    async with AsyncExitStack() as stack:
+        server.url = await served(app, stack)
+        yield server

@@ -13,13 +13,14 @@ from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.slack.rates import CHANNEL, TIER_2, TIER_3, TIER_4
 from tests.support.fakes import bucket_of
-from tests.support.slack_scene import TEXT, WORDS, a_process, a_scene, growing
+from tests.support.slack_platform import Slots, joined
+from tests.support.slack_scene import TEXT, WORDS, growing, make_scene
 from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("method", ["chat.appendStream", "chat.stopStream"])
-async def test_a_pause_that_slack_asks_for_costs_no_word(store: Store, method: str) -> None:
-    async with a_scene() as scene:
+async def test_a_pause_that_slack_asks_for_loses_no_text(store: Store, method: str) -> None:
+    async with make_scene() as scene:
         scene.slack.fail(method, status=429, retry_after=1)
 
         await scene.answer(store, WORDS)
@@ -29,10 +30,10 @@ async def test_a_pause_that_slack_asks_for_costs_no_word(store: Store, method: s
 
 
 async def test_while_slack_wants_no_stream_begun_a_page_is_posted_at_once(store: Store) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         scene.slack.fail("chat.startStream", status=429, retry_after=60)
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(50):
             await scene.answer(store, WORDS)
             assert scene.calls("chat.update") > 2
             await scene.answer(store, WORDS)
@@ -43,12 +44,12 @@ async def test_while_slack_wants_no_stream_begun_a_page_is_posted_at_once(store:
 
 
 async def test_a_pause_of_starts_is_known_to_all_processes(store: Store) -> None:
-    async with a_scene(EditBudgets(store=store)) as scene:
+    async with make_scene(EditBudgets(store=store)) as scene:
         scene.slack.fail("chat.startStream", status=429, retry_after=60)
         await scene.answer(store, WORDS)
 
-        async with a_process(scene.slack, EditBudgets(store=store)) as scene.platform:
-            async with asyncio.timeout(3):
+        async with joined(scene.slack, budgets=EditBudgets(store=store)) as scene.platform:
+            async with asyncio.timeout(50):
                 await scene.answer(store, WORDS)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()] * 2
@@ -59,13 +60,13 @@ async def test_where_as_many_streams_were_begun_as_may_be_a_page_is_posted_at_on
     store: Store,
 ) -> None:
     budgets = EditBudgets(store=store)
-    async with a_scene(budgets) as scene:
+    async with make_scene(budgets) as scene:
         starts = EditBudget(f"slack:start:{scene.slack.team_id}", 20, 60.0, refills=True)
         for _ in range(20):
             await budgets.final(starts, deadline=math.inf)
 
         answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.03))
-        await until(scene.texts, within=2)
+        await until(scene.texts)
         await answering
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
@@ -74,7 +75,7 @@ async def test_where_as_many_streams_were_begun_as_may_be_a_page_is_posted_at_on
 
 async def test_what_is_posted_instead_of_a_stream_takes_a_slot_for_it(store: Store) -> None:
     budgets = EditBudgets(store=store)
-    async with a_scene(budgets) as scene:
+    async with make_scene(budgets) as scene:
         scene.slack.fail("chat.startStream", status=429, retry_after=60)
         posts = f"slack:post:{scene.slack.channel_id}"
         await budgets.pause(EditBudget(posts, 5, 5.2, refills=True), 0.5)
@@ -89,12 +90,8 @@ async def test_what_is_posted_instead_of_a_stream_takes_a_slot_for_it(store: Sto
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
 
 
-async def test_twenty_streams_begin_at_once_and_no_more(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # So that no slot comes back meanwhile.
-    monkeypatch.setattr("adapters.slack.reply.streams._MINUTE", 6000.0)
-    async with a_scene(EditBudgets(store=store)) as scene:
+async def test_each_stream_takes_a_slot_and_none_starts_without() -> None:
+    async with make_scene(Slots(20)) as scene:
         async with scene.platform.surface(scene.turn) as surface:
             await asyncio.gather(*(surface.post(growing("Because")) for _ in range(20)))
             begun = scene.calls("chat.startStream"), scene.calls("chat.postMessage")
@@ -106,7 +103,7 @@ async def test_twenty_streams_begin_at_once_and_no_more(
 
 
 async def test_each_kind_of_write_has_the_budget_of_its_method() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         grows, other = growing("Because so"), growing("Or not")
         ends, empty = Page(0, "Because so.", final=True), Page(0, "", final=True)
         start = surface.budget(grows, new=True)
@@ -128,7 +125,7 @@ async def test_each_kind_of_write_has_the_budget_of_its_method() -> None:
     ],
 )
 async def test_what_a_pause_holds_back_is_added_after_it(method: str, page: Page) -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(growing("Because"))
         bucket = bucket_of(surface, page)
         scene.slack.fail(method, status=429, retry_after=7)
@@ -142,7 +139,7 @@ async def test_what_a_pause_holds_back_is_added_after_it(method: str, page: Page
 
 
 async def test_a_pause_of_starts_holds_up_nothing_else() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         scene.slack.fail("chat.startStream", status=429, retry_after=7)
 
         with pytest.raises(WriteDelayed) as raised:
@@ -152,7 +149,7 @@ async def test_a_pause_of_starts_holds_up_nothing_else() -> None:
 
 
 async def test_no_budget_is_larger_than_what_slack_allows() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         ends, empty = Page(0, "Because so.", final=True), Page(0, "", final=True)
         post = surface.budget(ends, new=True)
         await surface.post(growing("Because"))

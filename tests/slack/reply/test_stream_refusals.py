@@ -11,24 +11,25 @@ import pytest
 from aiohttp import web
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.directory import identify
 from adapters.slack.errors import NotSlack, translated
-from adapters.slack.identity import identify
 from adapters.slack.refusals import Refusals
 from adapters.slack.reply.streams import Audience, Streams
+from adapters.slack.workspace import open_workspace
 from bot.domain import Page, Purpose
 from bot.errors import CannotStart, WriteFailed, WriteRefused
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeIntake, NoLimits
-from tests.support.slack_platform import dm_event, first, joined, send, serving
-from tests.support.slack_scene import TEXT, WORDS, a_scene
+from tests.support.slack_platform import LIMITS, dm_event, first, joined, send, serving
+from tests.support.slack_scene import TEXT, WORDS, make_scene
 from tests.support.waiting import until
 
 FAR = "T0FAR"
 
 
 @pytest.mark.parametrize(
-    "told",
+    "fields",
     [
         {"user_team": FAR},
         {"user_team": "E0FAR", "source_team": FAR},
@@ -37,14 +38,14 @@ FAR = "T0FAR"
     ],
     ids=str,
 )
-async def test_a_stream_is_for_the_workspace_of_the_person_who_asks(told: dict[str, str]) -> None:
+async def test_a_stream_is_for_the_workspace_of_the_person_who_asks(fields: dict[str, str]) -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, joined(slack) as platform:
         ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")
         place = {"channel": slack.channel_id, "channel_type": "channel"}
         asked = {"type": "app_mention", "ts": ts, **place}
         async with serving(platform.handler(intake)) as url:
-            await send(slack, url, {**dm_event(slack), **asked, **told})
+            await send(slack, url, {**dm_event(slack), **asked, **fields})
         slack.fail("chat.startStream", error="team_access_not_granted")
 
         async with platform.surface(intake.last) as surface:
@@ -56,15 +57,15 @@ async def test_a_stream_is_for_the_workspace_of_the_person_who_asks(told: dict[s
 
 
 async def test_a_team_that_may_see_no_stream_costs_nobody_else_theirs() -> None:
-    async with streams(refused_seconds=3600.0) as (slack, begun, audience):
+    async with make_streams() as (slack, streams, audience):
         far = replace(audience, team=FAR)
         slack.fail("chat.startStream", error="team_access_not_granted")
 
         with pytest.raises(WriteRefused):
-            await begun.begin(far, first("Because"))
+            await streams.start(far, first("Because"))
 
-        assert not begun.possible(far)
-        assert begun.possible(audience)
+        assert not streams.are_possible(far)
+        assert streams.are_possible(audience)
 
 
 REFUSALS = ["team_access_not_granted", "missing_scope", "unknown_method"]
@@ -72,24 +73,24 @@ REFUSALS = ["team_access_not_granted", "missing_scope", "unknown_method"]
 
 @pytest.mark.parametrize("error", REFUSALS)
 async def test_what_slack_has_refused_is_not_tried_at_once(error: str) -> None:
-    async with streams(refused_seconds=3600.0) as (slack, begun, audience):
+    async with make_streams() as (slack, streams, audience):
         slack.fail("chat.startStream", error=error)
 
         with pytest.raises(WriteRefused):
-            await begun.begin(audience, first("Because"))
+            await streams.start(audience, first("Because"))
 
-        assert not begun.possible(audience)
+        assert not streams.are_possible(audience)
 
 
 @pytest.mark.parametrize("error", REFUSALS)
 async def test_what_slack_has_refused_is_tried_again_after_a_while(error: str) -> None:
-    async with streams(refused_seconds=0.05) as (slack, begun, audience):
+    async with make_streams(refused_seconds=0.05) as (slack, streams, audience):
         slack.fail("chat.startStream", error=error)
         with pytest.raises(WriteRefused):
-            await begun.begin(audience, first("Because"))
+            await streams.start(audience, first("Because"))
 
-        await until(lambda: begun.possible(audience))
-        stream = await begun.begin(audience, first("Because"))
+        await until(lambda: streams.are_possible(audience))
+        stream = await streams.start(audience, first("Because"))
 
         assert stream.id.startswith(slack.channel_id)
 
@@ -98,10 +99,10 @@ def test_of_refusals_only_so_many_are_remembered() -> None:
     refusals = Refusals(seconds=3600.0)
 
     for number in range(2000):
-        refusals.note(f"T{number}")
+        refusals.add(f"T{number}")
 
-    assert refusals.concern("T1999")
-    assert not refusals.concern("T1")
+    assert refusals.cover("T1999")
+    assert not refusals.cover("T1")
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 501])
@@ -109,7 +110,7 @@ def test_of_refusals_only_so_many_are_remembered() -> None:
 async def test_where_a_server_knows_no_streams_the_reply_is_posted_and_updated(
     store: Store, status: int, body: object
 ) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         scene.slack.fail("chat.startStream", status=status, body=body, times=99)
 
         await scene.answer(store, WORDS)
@@ -122,7 +123,7 @@ async def test_where_a_server_knows_no_streams_the_reply_is_posted_and_updated(
 
 
 async def test_a_server_that_can_post_and_update_alone_gets_the_whole_reply(store: Store) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         for method in ("Stream", "Status", "conversations"):
             scene.slack.fail(method, status=404, body="<html>Not Found</html>", times=99)
 
@@ -135,21 +136,21 @@ async def test_a_server_that_can_post_and_update_alone_gets_the_whole_reply(stor
 
 @pytest.mark.parametrize("status", [408, 425, 500, 503])
 async def test_a_start_that_may_go_well_the_next_time_is_a_passing_failure(status: int) -> None:
-    async with streams(refused_seconds=3600.0) as (slack, begun, audience):
+    async with make_streams() as (slack, streams, audience):
         slack.fail("chat.startStream", status=status, body="<html>Too early</html>")
 
         with pytest.raises(WriteFailed) as raised:
-            await begun.begin(audience, first("Because"))
+            await streams.start(audience, first("Because"))
 
         assert not isinstance(raised.value, NotSlack)
-        assert begun.possible(audience)
+        assert streams.are_possible(audience)
 
 
 @pytest.mark.parametrize("status", [200, 403, 404, 405, 501])
 async def test_an_answer_that_is_not_slacks_is_tried_again_and_names_the_address(
     status: int,
 ) -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         scene.slack.fail("chat.postMessage", status=status, body="<html>Not Found</html>")
 
         with pytest.raises(WriteFailed, match="SLACK_API_URL") as raised:
@@ -176,7 +177,7 @@ async def test_an_answer_of_another_shape_names_the_address(kind: str, body: byt
 
 
 async def test_a_line_about_an_answer_holds_no_query() -> None:
-    async with a_scene() as scene, aiohttp.ClientSession() as session:
+    async with make_scene() as scene, aiohttp.ClientSession() as session:
         scene.slack.fail("users.info", status=404, body="<html>Not Found</html>")
         client = AsyncWebClient(scene.slack.bot_token, scene.slack.api_url, session=session)
 
@@ -186,7 +187,7 @@ async def test_a_line_about_an_answer_holds_no_query() -> None:
 
 
 async def test_where_a_server_lets_nothing_be_read_a_reply_is_sent_all_the_same() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
         scene.slack.fail("conversations.replies", status=404, body="<html>Not Found</html>")
 
         await surface.post(Page(0, "Because.", final=True, last=True))
@@ -195,18 +196,15 @@ async def test_where_a_server_lets_nothing_be_read_a_reply_is_sent_all_the_same(
 
 
 @asynccontextmanager
-async def streams(
-    *, refused_seconds: float
+async def make_streams(
+    *, refused_seconds: float = 3600.0
 ) -> AsyncIterator[tuple[SlackEmulator, Streams, Audience]]:
-    """What begins streams under a question of Ann's, and who sees them."""
-    async with SlackEmulator() as slack, aiohttp.ClientSession() as session:
+    """Streams below a question of Ann's, and their audience."""
+    limits = replace(LIMITS, refusals_remembered=refused_seconds)
+    async with SlackEmulator() as slack:
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, "why?")
-        client = AsyncWebClient(slack.bot_token, slack.api_url, session=session, retry_handlers=[])
-        begun = Streams(
-            client,
-            identity=await identify(client),
-            budgets=NoLimits(),
-            refusals=Refusals(seconds=refused_seconds),
-        )
-        yield slack, begun, Audience(slack.channel_id, ts, ann, slack.team_id)
+        async with open_workspace(
+            bot_token=slack.bot_token, api_url=slack.api_url, budgets=NoLimits(), limits=limits
+        ) as workspace:
+            yield slack, Streams(workspace), Audience(slack.channel_id, ts, ann, slack.team_id)

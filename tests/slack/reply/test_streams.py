@@ -11,15 +11,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from adapters.slack.limits import Limits
 from adapters.slack.markup import markdown_block
-from adapters.slack.reply.streams import STREAM_SECONDS, addition, streamed
+from adapters.slack.reply.streams import addition, streamed
 from bot.domain import Page, Purpose, Turn
 from bot.errors import WriteFailed
 from bot.reply.draft import WAITING
 from bot.store import Store
 from tests.emulators.slack.streams import SECONDS
-from tests.support.slack_scene import TEXT, WORDS, a_scene, growing
+from tests.support.slack_platform import LIMITS
+from tests.support.slack_scene import TEXT, WORDS, growing, make_scene
 from tests.support.waiting import until
+
+EXPIRED = replace(LIMITS, stream_seconds=0.0)
 
 MARKUP = [
     *(
@@ -36,7 +40,7 @@ MARKUP = [
 
 
 async def test_a_reply_in_a_thread_grows_in_one_stream(store: Store) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         await scene.answer(store, WORDS)
 
         (shown,) = scene.replies()
@@ -52,7 +56,7 @@ async def test_a_reply_in_a_thread_grows_in_one_stream(store: Store) -> None:
 async def test_any_markup_in_any_pieces_stands_there_exactly(store: Store, chunk: int) -> None:
     text = "".join(MARKUP)
     pieces = [text[at : at + chunk] for at in range(0, len(text), chunk)]
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         await scene.answer(store, pieces, pause=0.001)
 
         assert scene.texts() == [text]
@@ -60,7 +64,7 @@ async def test_any_markup_in_any_pieces_stands_there_exactly(store: Store, chunk
 
 
 async def test_no_half_written_markup_is_ever_added(store: Store) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         await scene.answer(store, MARKUP, pause=0.02)
 
         (shown,) = scene.replies()
@@ -71,7 +75,7 @@ async def test_no_half_written_markup_is_ever_added(store: Store) -> None:
 
 
 async def test_at_the_top_level_of_a_dm_a_reply_is_posted_and_updated(store: Store) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         dm = scene.slack.dm(scene.turn.person.id)
         place = {"channel": dm, "thread": None, "question": scene.turn.place["question"]}
         scene.turn = Turn(
@@ -88,7 +92,7 @@ async def test_at_the_top_level_of_a_dm_a_reply_is_posted_and_updated(store: Sto
 async def test_where_slack_wants_no_stream_the_reply_is_posted_and_updated(
     store: Store, error: str
 ) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         scene.slack.fail("chat.startStream", error=error, times=9)
 
         await scene.answer(store, WORDS)
@@ -101,7 +105,7 @@ async def test_where_slack_wants_no_stream_the_reply_is_posted_and_updated(
 
 @pytest.mark.parametrize("error", ["message_not_in_streaming_state", "msg_too_long"])
 async def test_a_stream_that_takes_no_more_goes_on_by_update(store: Store, error: str) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         scene.slack.fail("chat.appendStream", error=error, times=99, after=1)
         if error == "message_not_in_streaming_state":
             scene.slack.streams.seconds = 0.1
@@ -114,7 +118,7 @@ async def test_a_stream_that_takes_no_more_goes_on_by_update(store: Store, error
 
 @pytest.mark.parametrize("method", ["chat.startStream", "chat.appendStream", "chat.stopStream"])
 async def test_an_answer_that_is_lost_doubles_nothing(store: Store, method: str) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         scene.slack.fail(method, "drop", applied=True)
 
         await scene.answer(store, WORDS)
@@ -123,11 +127,11 @@ async def test_an_answer_that_is_lost_doubles_nothing(store: Store, method: str)
 
 
 def test_a_stream_is_ended_before_slack_ends_it() -> None:
-    assert STREAM_SECONDS < SECONDS
+    assert Limits().stream_seconds < SECONDS
 
 
 async def test_a_message_goes_on_by_update_when_its_stream_expires(store: Store) -> None:
-    async with a_scene(stream_seconds=0.0) as scene:
+    async with make_scene(limits=EXPIRED) as scene:
         await scene.answer(store, WORDS)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
@@ -138,7 +142,7 @@ async def test_a_message_goes_on_by_update_when_its_stream_expires(store: Store)
 
 async def test_the_end_of_an_answer_needs_no_update_when_its_stream_expires() -> None:
     async with (
-        a_scene(stream_seconds=0.0) as scene,
+        make_scene(limits=EXPIRED) as scene,
         scene.platform.surface(scene.turn) as surface,
     ):
         message_id = await surface.post(growing("Because"))
@@ -150,7 +154,7 @@ async def test_the_end_of_an_answer_needs_no_update_when_its_stream_expires() ->
 
 
 async def test_a_stream_that_cannot_grow_as_it_should_is_ended_once_and_updated() -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message_id = await surface.post(growing("Because"))
             await surface.edit(message_id, growing("Or so"))
@@ -161,8 +165,8 @@ async def test_a_stream_that_cannot_grow_as_it_should_is_ended_once_and_updated(
         assert [scene.calls(method) for method in methods] == [1, 2, 0]
 
 
-async def test_a_stream_without_a_word_is_taken_away() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+async def test_a_stream_without_text_is_deleted() -> None:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(growing("&"))
 
         await surface.edit(message_id, Page(0, "", final=True))
@@ -171,7 +175,7 @@ async def test_a_stream_without_a_word_is_taken_away() -> None:
 
 
 async def test_a_stream_ends_where_slack_refuses_the_metadata_of_its_page() -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             await surface.post(growing("Because"))
         scene.slack.fail("chat.stopStream", error="invalid_arguments")
@@ -184,7 +188,7 @@ async def test_a_stream_ends_where_slack_refuses_the_metadata_of_its_page() -> N
 
 async def test_a_page_that_is_cut_shorter_than_it_stood_there_is_updated(store: Store) -> None:
     long = ("A sentence of some words. " * 12 + "\n\n") * 40
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         await scene.answer(store, [long[at : at + 200] for at in range(0, len(long), 200)])
 
         assert len(scene.texts()) > 2
@@ -192,7 +196,7 @@ async def test_a_page_that_is_cut_shorter_than_it_stood_there_is_updated(store: 
 
 
 async def test_after_slacks_own_stop_nothing_says_that_we_are_at_work(store: Store) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.03))
         await until(lambda: scene.calls("chat.appendStream"))
 
@@ -204,15 +208,15 @@ async def test_after_slacks_own_stop_nothing_says_that_we_are_at_work(store: Sto
         assert scene.calls("agents.sessions.setStatus") == 1
 
 
-async def test_an_ordinary_end_needs_no_word_about_the_session(store: Store) -> None:
-    async with a_scene() as scene:
+async def test_an_ordinary_end_needs_no_session_request(store: Store) -> None:
+    async with make_scene() as scene:
         await scene.answer(store, WORDS)
 
         assert scene.session()[-1] == "active"
         assert not scene.calls("agents.sessions.setStatus")
 
 
-async def test_a_stream_that_goes_silent_shows_the_status_and_no_word_more(
+async def test_a_stream_that_stalls_shows_the_status_and_no_more_text(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bot.reply.writer.SILENCE", 0.05)
@@ -223,7 +227,7 @@ async def test_a_stream_that_goes_silent_shows_the_status_and_no_word_more(
         await heard.wait()
         yield "so."
 
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         answering = asyncio.create_task(scene.stream(store, halting()))
         await until(scene.replies)
         await until(scene.status)
@@ -238,7 +242,7 @@ async def test_a_stream_that_goes_silent_shows_the_status_and_no_word_more(
 
 
 async def test_a_stream_that_goes_silent_after_it_grew_shows_the_status() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(growing("Because"))
         await surface.edit(message_id, growing("Because so"))
         before = scene.status()
@@ -259,7 +263,7 @@ async def test_a_sign_of_life_alone_begins_no_stream(
         await heard.wait()
         yield "Because so."
 
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         answering = asyncio.create_task(scene.stream(store, late()))
         await until(scene.replies)
         sign = scene.texts()
@@ -272,7 +276,7 @@ async def test_a_sign_of_life_alone_begins_no_stream(
 
 
 async def test_a_stop_that_slack_refuses_doubles_nothing(store: Store) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         scene.slack.fail("chat.stopStream", error="invalid_blocks")
 
         await scene.answer(store, WORDS)
@@ -284,7 +288,7 @@ async def test_a_stop_that_slack_refuses_doubles_nothing(store: Store) -> None:
 
 
 async def test_a_stream_that_slack_does_not_let_end_is_tried_again_later(store: Store) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         scene.slack.fail("chat.stopStream", error="invalid_arguments", times=99)
 
         with pytest.raises(WriteFailed):
@@ -298,7 +302,7 @@ async def test_a_stream_that_slack_does_not_let_end_is_tried_again_later(store: 
 )
 @pytest.mark.parametrize("method", ["chat.appendStream", "chat.stopStream"])
 async def test_what_a_stream_may_not_an_update_may(store: Store, method: str, error: str) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         scene.slack.fail(method, error=error)
 
         await scene.answer(store, WORDS)
@@ -307,7 +311,7 @@ async def test_what_a_stream_may_not_an_update_may(store: Store, method: str, er
 
 
 async def test_a_question_that_slack_does_not_find_is_answered_by_a_post(store: Store) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         scene.slack.fail("chat.startStream", error="message_not_found")
 
         await scene.answer(store, WORDS)
@@ -316,14 +320,14 @@ async def test_a_question_that_slack_does_not_find_is_answered_by_a_post(store: 
 
 
 async def test_only_what_was_said_stands_in_a_stream() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         await surface.post(Page(0, f"Because\n\n{WAITING}", final=False, said="Because"))
 
         assert scene.texts() == ["Because"]
 
 
 async def test_a_page_that_is_whole_at_once_begins_no_stream() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         await surface.post(Page(0, "Because so.", final=True, last=True, said="Because so."))
 
         assert [shown.buttons for shown in scene.replies()] == [("regenerate",)]
@@ -331,7 +335,7 @@ async def test_a_page_that_is_whole_at_once_begins_no_stream() -> None:
 
 
 async def test_a_page_whose_stream_has_ended_is_updated_at_once() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(growing("Because"))
         await surface.edit(message_id, Page(0, "Because so.", final=True))
 
@@ -342,7 +346,7 @@ async def test_a_page_whose_stream_has_ended_is_updated_at_once() -> None:
 
 
 async def test_a_page_that_stands_is_changed_while_another_streams() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         first = await surface.post(Page(0, "Red", final=True))
         await surface.post(Page(1, "Red", final=False, said="Red"))
 
@@ -351,8 +355,8 @@ async def test_a_page_that_stands_is_changed_while_another_streams() -> None:
         assert scene.texts() == ["Red and blue", "Red"]
 
 
-async def test_words_that_came_too_early_stay_and_the_stream_goes_on() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+async def test_text_that_came_too_early_stays_and_the_stream_goes_on() -> None:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(growing("Because so"))
 
         await surface.edit(message_id, growing("Because"))
@@ -363,7 +367,7 @@ async def test_words_that_came_too_early_stay_and_the_stream_goes_on() -> None:
 
 
 async def test_the_last_page_keeps_its_button_where_it_was_streamed() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(growing("Because"))
 
         await surface.edit(message_id, replace(growing("Because"), final=True, last=True))
@@ -373,7 +377,7 @@ async def test_the_last_page_keeps_its_button_where_it_was_streamed() -> None:
 
 
 async def test_a_deleted_stream_ends_the_turn(store: Store) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.05))
         await until(scene.replies)
 
@@ -383,8 +387,8 @@ async def test_a_deleted_stream_ends_the_turn(store: Store) -> None:
         assert scene.texts() == []
 
 
-async def test_a_failure_within_a_stream_is_told() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+async def test_a_failure_within_a_stream_is_raised() -> None:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(growing("Because "))
         scene.slack.fail("chat.appendStream")
 

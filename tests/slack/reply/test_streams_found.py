@@ -17,12 +17,12 @@ from bot.reply.writer import Reply
 from bot.store import Store
 from tests.emulators.slack import Call
 from tests.support.at_work import given_up_unseen, make_queue, repairing
-from tests.support.slack_scene import LONG, TEXT, WORDS, Scene, a_scene, growing
+from tests.support.slack_scene import LONG, TEXT, WORDS, Scene, growing, make_scene
 from tests.support.waiting import until
 
 
 async def test_a_stream_whose_beginner_died_is_ended_and_updated() -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message_id = await surface.post(growing("Because"))
 
@@ -34,7 +34,7 @@ async def test_a_stream_whose_beginner_died_is_ended_and_updated() -> None:
 
 @pytest.mark.parametrize("error", ["message_not_in_streaming_state", "stopped_by_user"])
 async def test_a_stream_that_ends_before_it_could_be_ended_is_updated(error: str) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message_id = await surface.post(growing("Because"))
         scene.slack.clock.advance(301)
@@ -48,7 +48,7 @@ async def test_a_stream_that_ends_before_it_could_be_ended_is_updated(error: str
 
 
 async def test_a_stream_that_nobody_knows_of_is_found_by_the_next_try() -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             await surface.post(growing("Because"))
 
@@ -59,7 +59,7 @@ async def test_a_stream_that_nobody_knows_of_is_found_by_the_next_try() -> None:
 
 
 async def test_a_stream_is_found_where_the_try_that_ended_it_died_too() -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             await surface.post(growing("Because"))
         # The first update learns that the message still streams.
@@ -74,7 +74,7 @@ async def test_a_stream_is_found_where_the_try_that_ended_it_died_too() -> None:
         assert scene.texts() == ["Because so."]
 
 
-async def a_try(
+async def make_attempt(
     scene: Scene,
     store: Store,
     answer: str,
@@ -148,14 +148,20 @@ async def a_try(
 async def test_wherever_processes_die_one_answer_stands_there_alone(
     store: Store, first: tuple[str, int], second: tuple[str, int]
 ) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         left = Left((), "", "")
-        left = await a_try(scene, store, LONG, left=left, purpose=Purpose.ANSWER, dies_at=first)
+        left = await make_attempt(
+            scene, store, LONG, left=left, purpose=Purpose.ANSWER, dies_at=first
+        )
         another = "Another answer. " * 100
-        left = await a_try(scene, store, another, left=left, purpose=Purpose.RESUME, dies_at=second)
+        left = await make_attempt(
+            scene, store, another, left=left, purpose=Purpose.RESUME, dies_at=second
+        )
 
-        left = await a_try(scene, store, "The last answer.", left=left, purpose=Purpose.RESUME)
-        await scene.take_strays_away(left)
+        left = await make_attempt(
+            scene, store, "The last answer.", left=left, purpose=Purpose.RESUME
+        )
+        await scene.delete_orphans(left)
 
         assert left.outcome
         assert " ".join(scene.texts()).split() == left.text.split()
@@ -164,7 +170,7 @@ async def test_wherever_processes_die_one_answer_stands_there_alone(
 async def test_what_an_earlier_try_has_begun_gives_way_where_it_takes_no_edits(
     store: Store,
 ) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             await surface.post(growing("Because"))
         scene.slack.fail("chat.update", error="edit_window_closed", times=99)
@@ -175,8 +181,8 @@ async def test_what_an_earlier_try_has_begun_gives_way_where_it_takes_no_edits(
         assert scene.texts() == ["Because so."]
 
 
-async def test_what_cannot_be_taken_away_holds_up_no_answer(store: Store) -> None:
-    async with a_scene() as scene:
+async def test_a_message_that_cannot_be_deleted_delays_no_answer(store: Store) -> None:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             await surface.post(growing("Because"))
         scene.slack.fail("chat.update", error="edit_window_closed")
@@ -188,8 +194,8 @@ async def test_what_cannot_be_taken_away_holds_up_no_answer(store: Store) -> Non
         assert scene.texts() == ["Because", "Because so."]
 
 
-async def test_a_page_that_is_found_where_it_stood_is_not_taken_away(store: Store) -> None:
-    async with a_scene() as scene:
+async def test_a_page_that_is_found_in_its_message_is_not_deleted(store: Store) -> None:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             ids = [
                 await surface.post(Page(number, text, final=True))
@@ -203,7 +209,7 @@ async def test_a_page_that_is_found_where_it_stood_is_not_taken_away(store: Stor
 
 
 async def test_a_stream_that_is_found_is_one_page() -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             await surface.post(growing("First"))
 
@@ -215,7 +221,7 @@ async def test_a_stream_that_is_found_is_one_page() -> None:
 
 
 async def test_the_stream_of_a_page_that_is_known_is_no_other_pages() -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message_id = await surface.post(growing("First"))
 
@@ -227,7 +233,7 @@ async def test_the_stream_of_a_page_that_is_known_is_no_other_pages() -> None:
 
 
 async def test_a_turn_takes_no_finished_answer_for_its_own(store: Store) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.03))
         following = await scene.asks_on()
         await until(lambda: scene.calls("chat.appendStream"))
@@ -241,7 +247,7 @@ async def test_a_turn_takes_no_finished_answer_for_its_own(store: Store) -> None
 
 
 async def test_a_stream_that_is_over_is_no_unsaved_page() -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             await surface.post(growing("Because"))
         scene.slack.clock.advance(301)
@@ -253,7 +259,7 @@ async def test_a_stream_that_is_over_is_no_unsaved_page() -> None:
 
 
 async def test_the_stream_of_another_app_is_no_page_of_ours() -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         thread = str(scene.turn.place["thread"])
         scene.slack.stream_of_another(scene.slack.channel_id, thread, "Mine.")
 
@@ -264,13 +270,13 @@ async def test_the_stream_of_another_app_is_no_page_of_ours() -> None:
 
 
 async def test_a_stream_above_the_answer_of_another_turn_is_no_page_of_this_one() -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         following = await scene.asks_on()
         for page in (growing("Lost"), Page(0, "Second.", final=True)):
             async with scene.platform.surface(following) as surface:
                 await surface.post(page)
 
-        # Slack told of the first question again, after an outage.
+        # Slack sent the first question again, after an outage.
         async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
             await surface.post(Page(0, "First.", final=True))
 
@@ -278,7 +284,7 @@ async def test_a_stream_above_the_answer_of_another_turn_is_no_page_of_this_one(
 
 
 async def test_a_page_that_is_sent_anew_takes_no_other_pages_stream() -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             first = await surface.post(Page(0, "First", final=True))
             await surface.post(Page(1, "Sec", final=False, said="Sec"))
@@ -293,7 +299,7 @@ async def test_a_page_that_is_sent_anew_takes_no_other_pages_stream() -> None:
 
 
 async def test_a_page_that_is_sent_anew_is_found_by_its_number() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         first = await surface.post(Page(0, "First", final=True))
         scene.slack.fail("chat.update", error="edit_window_closed")
         with pytest.raises(WriteRefused):
@@ -310,7 +316,7 @@ async def test_a_page_that_is_sent_anew_is_found_by_its_number() -> None:
 
 @pytest.mark.parametrize("end", ["finished", "left", "stopped"])
 async def test_a_stream_that_ended_is_found_as_its_page(end: str) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message_id = await surface.post(growing("Because"))
             if end == "stopped":
@@ -325,10 +331,10 @@ async def test_a_stream_that_ended_is_found_as_its_page(end: str) -> None:
         assert scene.texts() == ["Because so."]
 
 
-async def test_a_page_that_the_answer_does_not_need_is_taken_away_while_it_streams(
+async def test_a_streaming_page_that_the_answer_does_not_need_is_deleted(
     store: Store,
 ) -> None:
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             pages = [
                 await surface.post(Page(0, "First page.", final=True)),
@@ -340,8 +346,8 @@ async def test_a_page_that_the_answer_does_not_need_is_taken_away_while_it_strea
         assert scene.texts() == ["An answer that is short."]
 
 
-async def test_strays_are_what_stands_for_the_turn_besides_its_pages() -> None:
-    async with a_scene() as scene:
+async def test_orphaned_messages_are_those_of_the_turn_except_its_pages() -> None:
+    async with make_scene() as scene:
         thread = str(scene.turn.place["thread"])
         async with scene.platform.surface(scene.turn) as surface:
             page = await surface.post(Page(0, "Because so.", final=True))
@@ -351,24 +357,24 @@ async def test_strays_are_what_stands_for_the_turn_besides_its_pages() -> None:
             await surface.post(Page(0, "Another answer.", final=True))
         scene.slack.stream_of_another(scene.slack.channel_id, thread, "Mine.")
 
-        strays = await scene.platform.orphaned_messages(scene.turn, but=[page])
+        orphans = await scene.platform.orphaned_messages(scene.turn, but=[page])
 
-        assert strays == [twice, running]
+        assert orphans == [twice, running]
 
 
-async def test_a_stray_stream_is_taken_away() -> None:
-    async with a_scene() as scene:
+async def test_an_orphaned_stream_is_deleted() -> None:
+    async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
-            stray = await surface.post(growing("And"))
+            orphan = await surface.post(growing("And"))
 
         async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
-            await surface.edit(stray, Page(0, "", final=True))
+            await surface.edit(orphan, Page(0, "", final=True))
 
         assert scene.texts() == []
 
 
-async def test_what_is_over_and_not_needed_is_taken_away_at_once() -> None:
-    async with a_scene() as scene, scene.platform.surface(scene.turn) as surface:
+async def test_a_finished_page_that_is_not_needed_is_deleted_at_once() -> None:
+    async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         message_id = await surface.post(Page(0, "First page.", final=True))
 
         await surface.edit(message_id, Page(0, "", final=True))
@@ -381,7 +387,7 @@ async def test_an_apology_that_comes_late_takes_no_stream_of_a_turn_that_goes_on
     store: Store,
 ) -> None:
     queue = make_queue(store)
-    async with a_scene() as scene:
+    async with make_scene() as scene:
         await given_up_unseen(queue, scene.turn)
         following = await scene.asks_on()
         async with scene.platform.surface(following) as surface:

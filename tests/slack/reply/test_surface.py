@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
 
-from adapters.slack.history import PAGES
+from adapters.slack.history import MOST_PAGES
+from adapters.slack.limits import Limits
 from bot.domain import Page, Person, Purpose, ThreadKey, Turn
 from bot.errors import (
     MessageGone,
@@ -28,7 +29,15 @@ from tests.emulators.faults import How
 from tests.emulators.slack import Shown, SlackEmulator
 from tests.emulators.slack.conversations import UNLISTED_MOST
 from tests.support.fakes import bucket_of
-from tests.support.slack_platform import SHORT_PAGES, UNLIMITED, fast, first, joined, serving
+from tests.support.slack_platform import (
+    LIMITS,
+    SHORT_PAGES,
+    UNLIMITED,
+    fast,
+    first,
+    joined,
+    serving,
+)
 from tests.support.waiting import until
 
 NASTY = "<!channel> <@U0PERSON001> https://example.com <https://evil.example|safe> &lt;!here&gt;"
@@ -49,7 +58,7 @@ def turn_in(slack: SlackEmulator, *, channel: str = "", thread: str | None = Non
 
 @asynccontextmanager
 async def open_thread(
-    slack: SlackEmulator, *, purpose: Purpose = Purpose.ANSWER
+    slack: SlackEmulator, *, purpose: Purpose = Purpose.ANSWER, limits: Limits = LIMITS
 ) -> AsyncIterator[tuple[Surface, Turn, Callable[[], list[Shown]]]]:
     """The surface of a turn in a fresh thread, and its replies as people see them."""
     ts = await slack.say(slack.channel_id, slack.user("Ann"), "why?")
@@ -58,7 +67,7 @@ async def open_thread(
     def replies() -> list[Shown]:
         return slack.screen(slack.channel_id, ts)[1:]
 
-    async with joined(slack) as platform, platform.surface(turn, purpose) as surface:
+    async with joined(slack, limits=limits) as platform, platform.surface(turn, purpose) as surface:
         yield surface, turn, replies
 
 
@@ -143,7 +152,7 @@ async def test_a_page_at_the_limit_is_taken_and_one_beyond_is_refused() -> None:
         assert replies()[0].text == page
 
 
-async def test_a_page_without_text_is_taken_away() -> None:
+async def test_a_page_without_text_is_deleted() -> None:
     async with fast() as slack, open_thread(slack) as (surface, _, replies):
         message_id = await surface.post(first("Be"))
 
@@ -195,13 +204,18 @@ async def test_what_is_put_right_after_its_end_shows_no_status() -> None:
 
 
 async def test_a_status_never_follows_the_reply() -> None:
-    async with SlackEmulator(latency=0.1) as slack, open_thread(slack) as (surface, _, _):
-        await asyncio.sleep(0.02)  # the status is on its way
-        await surface.post(first("Because.", final=True))
+    answered = asyncio.Event()
+    async with fast() as slack:
+        slack.fail("assistant.threads.setStatus", "late", gate=answered)
+        async with open_thread(slack) as (surface, _, _):
+            await until(lambda: not slack.pending_faults)
+            posting = asyncio.create_task(surface.post(first("Because.", final=True)))
+            await asyncio.sleep(0.05)  # time for a post
+            early = posts(slack)
+            answered.set()
+            await posting
 
-        status, post = slack.requests[-2:]
-        assert [status.method, post.method] == ["assistant.threads.setStatus", "chat.postMessage"]
-        assert post.at - status.at > 0.09
+        assert (early, posts(slack)) == (0, 1)
 
 
 async def test_a_refused_status_is_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -217,7 +231,7 @@ async def test_a_refused_status_is_not_tried_again(caplog: pytest.LogCaptureFixt
 
         calls = [call for call in slack.requests if "setStatus" in call.method]
         assert len(calls) == 1
-        assert caplog.text.count("missing_scope") == 1
+        assert ["missing_scope" in one for one in caplog.messages] == [True]
 
 
 @pytest.mark.parametrize("error", ["is_archived", "channel_not_found", "something_new"])
@@ -261,7 +275,7 @@ async def test_a_status_that_one_channel_refuses_is_shown_in_others(error: str) 
         ("internal_error", WriteFailed, ""),
     ],
 )
-async def test_refusals_are_told_in_our_own_words(
+async def test_slacks_errors_are_translated(
     error: str, kind: type[SurfaceError], word: str
 ) -> None:
     async with fast() as slack, open_thread(slack) as (surface, _, _):
@@ -306,9 +320,9 @@ async def test_a_failing_slack_is_a_passing_failure(how: How, status: int) -> No
             await surface.post(first("Be"))
 
 
-async def test_a_silent_slack_is_a_passing_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.slack.platform.REQUEST_TIMEOUT", 0.2)
-    async with fast() as slack, open_thread(slack) as (surface, _, _):
+async def test_a_silent_slack_is_a_passing_failure() -> None:
+    limits = replace(LIMITS, request_timeout=0.2)
+    async with fast() as slack, open_thread(slack, limits=limits) as (surface, _, _):
         slack.fail("chat.postMessage", "hang")
 
         with pytest.raises(WriteFailed, match="Slack did not answer in"):
@@ -454,7 +468,7 @@ async def test_a_second_message_where_too_much_was_said_is_counted() -> None:
         SlackEmulator(rates=rates, unlisted=True) as slack,
         open_thread(slack, purpose=Purpose.RESUME) as (surface, turn, replies),
     ):
-        for number in range(PAGES * UNLISTED_MOST + 1):
+        for number in range(MOST_PAGES * UNLISTED_MOST + 1):
             await slack.say(
                 slack.channel_id,
                 slack.user("Ann"),
@@ -509,9 +523,9 @@ async def test_a_message_of_another_app_is_never_ours_whatever_turn_it_names() -
         metadata: dict[str, object] = {"event_type": "parley_turn", "event_payload": payload}
         slack.message_of_another(slack.channel_id, ts, "Mine.", metadata=metadata)
 
-        strays = await platform.orphaned_messages(turn, but=[])
+        orphans = await platform.orphaned_messages(turn, but=[])
 
-        assert strays == [ours]
+        assert orphans == [ours]
 
 
 @pytest.mark.parametrize("how", [{"error": "missing_scope"}, {"status": 429, "retry_after": 60}])
@@ -527,7 +541,7 @@ async def test_a_second_message_where_nothing_may_be_read_is_counted(
 
         assert [shown.text for shown in replies()] == ["Because", "and so on"]
         assert unseen_posts() - before == 1
-        assert len([one for one in caplog.messages if "may stand twice" in one]) == 1
+        assert [one.levelno for one in caplog.records] == [logging.WARNING]
 
 
 def unseen_posts() -> float:
@@ -580,3 +594,7 @@ async def test_as_many_replies_as_there_are_write_at_once() -> None:
             posted = await asyncio.gather(*(each.post(first("Hi")) for each in surfaces))
 
     assert len(set(posted)) == replies
+
+
+def posts(slack: SlackEmulator) -> int:
+    return sum(call.method == "chat.postMessage" for call in slack.requests)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.slack.inbound.brought import brought
+from adapters.slack.inbound.attachments import attached_text
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.methods import SCOPES
 from tests.support.fakes import FakeIntake
@@ -147,7 +147,7 @@ def test_rich_text_is_read_with_its_lists_links_and_names() -> None:
     ]
     message = {"attachments": [shared(message_blocks=[{"message": {"blocks": blocks}}])]}
 
-    read = brought(message)
+    read = attached_text(message)
 
     assert read == (
         "[forwarded from Bob] See this (https://a.example/?x&amp;y)\n"
@@ -155,10 +155,10 @@ def test_rich_text_is_read_with_its_lists_links_and_names() -> None:
     )
 
 
-def test_what_is_brought_along_is_read_up_to_a_bound() -> None:
+def test_attachments_are_read_up_to_a_bound() -> None:
     rows = [[{"type": "raw_text", "text": "x" * 100}] * 20] * 1000
 
-    read = brought({"attachments": [{"blocks": [{"type": "table", "rows": rows}]}] * 50})
+    read = attached_text({"attachments": [{"blocks": [{"type": "table", "rows": rows}]}] * 50})
 
     assert 60_000 < len(read) <= 64_100
 
@@ -190,11 +190,11 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING, ANYTHING)
-def test_no_shape_of_what_is_brought_along_raises(attachments: object, blocks: object) -> None:
+def test_no_shape_of_attachments_raises(attachments: object, blocks: object) -> None:
     message = {"attachments": [{"is_share": True, "blocks": blocks}, attachments], "blocks": blocks}
 
-    assert isinstance(brought(message), str)
-    assert isinstance(brought({"attachments": attachments, "blocks": blocks}), str)
+    assert isinstance(attached_text(message), str)
+    assert isinstance(attached_text({"attachments": attachments, "blocks": blocks}), str)
 
 
 async def test_slash_me_in_a_dm_is_a_question() -> None:
@@ -218,8 +218,8 @@ async def test_a_notice_of_slack_itself_is_no_question() -> None:
         assert not slack.screen(slack.dm(slack.user("Ann")))
 
 
-@pytest.mark.parametrize("told", ["<#{}>", "<#{}|>"])
-async def test_a_public_channel_is_called_by_its_name(told: str) -> None:
+@pytest.mark.parametrize("markup", ["<#{}>", "<#{}|>"])
+async def test_a_public_channel_is_called_by_its_name(markup: str) -> None:
     intake = FakeIntake()
     scopes = {*SCOPES, "channels:read"}
     async with SlackEmulator(scopes=scopes) as slack, hearing(slack, intake):
@@ -227,7 +227,7 @@ async def test_a_public_channel_is_called_by_its_name(told: str) -> None:
         secret = slack.channel("secret", private=True)
 
         for where in (secret, news, news):
-            await slack.say(slack.dm(ann), ann, f"what is {told.format(where)}?")
+            await slack.say(slack.dm(ann), ann, f"what is {markup.format(where)}?")
         await until(lambda: len(intake.turns) == 3)
 
         assert sorted(intake.texts) == sorted(

@@ -1,0 +1,184 @@
+"""Socket Mode: at least one of two connections to Slack is open at each moment.
+
+The client of slack-sdk 3.47, which bolt wraps, cannot promise that. It closes a connection before
+it opens the next one, retries an address that was used already forever (each is good for one
+connection), asks for new addresses without a pause while the app has too many connections, does not
+report a refused token, and does not wait for events in progress when it closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+from slack_bolt.async_app import AsyncApp
+
+from adapters.slack.errors import translated
+from adapters.slack.inbound.app import dispatch
+from adapters.slack.limits import Limits
+from bot.concurrency import BackgroundTasks, together
+from bot.errors import SurfaceError, WriteDelayed, WriteFailed
+from bot.hearing import Hearing
+
+log = logging.getLogger(__name__)
+
+# An app may have ten (docs: Using Socket Mode, "Using multiple connections"); one that is being
+# replaced counts until Slack closes it.
+_CONNECTIONS = 2
+
+Frame = dict[str, object]
+
+
+class SocketMode:
+    """Keeps two connections, and replaces each before Slack closes it.
+
+    `request_url` asks Slack for the address of one more connection; it raises SurfaceError.
+    """
+
+    def __init__(
+        self,
+        app: AsyncApp,
+        *,
+        request_url: Callable[[], Awaitable[str]],
+        hearing: Hearing,
+        proxy: str | None,
+        limits: Limits,
+    ) -> None:
+        self._app = app
+        self._request_url = request_url
+        self._hearing = hearing
+        self._proxy = proxy
+        self._limits = limits
+        self._open: set[aiohttp.ClientWebSocketResponse] = set()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether Slack has a connection on which it can send events."""
+        return bool(self._open)
+
+    async def run(self) -> None:
+        """Receive events until cancelled, through all failures of the connections."""
+        # The session of the Web API has a timeout for each request; a connection has to last.
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout()) as session,
+            BackgroundTasks() as serving,
+        ):
+            lanes = (self._stay_connected(session, serving) for _ in range(_CONNECTIONS))
+            await together(*map(asyncio.create_task, lanes))
+
+    async def _stay_connected(
+        self, session: aiohttp.ClientSession, serving: BackgroundTasks
+    ) -> None:
+        loop, limits = asyncio.get_running_loop(), self._limits
+        short_lived = 0  # connections in a row that failed or did not last
+        while True:
+            await asyncio.sleep(limits.reconnect.pause(short_lived - 1) if short_lived > 1 else 0)
+            began = loop.time()
+            try:
+                connection = await self._connect(session)
+            except SurfaceError as error:
+                level = logging.INFO if self.is_connected else logging.WARNING
+                log.log(level, "Cannot open a Socket Mode connection, will retry: %s", error)
+                await asyncio.sleep(error.retry_after if isinstance(error, WriteDelayed) else 0)
+            else:
+                ending = asyncio.Event()
+                serving.start(self._serve(connection, ending))
+                await ending.wait()
+            short_lived = 0 if loop.time() - began > limits.stable_after else short_lived + 1
+
+    async def _connect(self, session: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
+        async with translated():
+            connection = await session.ws_connect(
+                await self._request_url(),
+                heartbeat=self._limits.ping_interval,
+                proxy=self._proxy,
+                timeout=aiohttp.ClientWSTimeout(ws_close=self._limits.close_timeout),
+            )
+            try:
+                self._check_greeting(_parse(await connection.receive()))
+            except BaseException:
+                await connection.close()
+                raise
+        self._open.add(connection)
+        self._hearing.note(is_open=True)
+        return connection
+
+    def _check_greeting(self, frame: Frame) -> None:
+        reason = frame.get("reason")
+        if reason == "too_many_websockets":
+            # docs: Using Socket Mode, "Using multiple connections".
+            pause = self._limits.crowded_pause
+            raise WriteDelayed("the app has ten connections already", retry_after=pause)
+        if frame.get("type") != "hello":
+            raise WriteFailed(f"Slack refused the connection: {reason or 'it was closed'}")
+
+    async def _serve(
+        self, connection: aiohttp.ClientWebSocketResponse, ending: asyncio.Event
+    ) -> None:
+        """Receive until either side closes the connection.
+
+        Sets `ending` as soon as Slack wants the connection replaced; Slack may still send events
+        on it until it closes it.
+        """
+        try:
+            async with BackgroundTasks(grace_seconds=self._limits.job_grace) as events:
+                try:
+                    await self._receive(connection, events, ending)
+                finally:
+                    ending.set()
+                    self._open.discard(connection)
+                    self._hearing.note(is_open=self.is_connected)
+        finally:
+            await connection.close()
+
+    async def _receive(
+        self,
+        connection: aiohttp.ClientWebSocketResponse,
+        events: BackgroundTasks,
+        ending: asyncio.Event,
+    ) -> None:
+        try:
+            async with asyncio.timeout(None) as deadline:
+                async for message in connection:
+                    frame = _parse(message)
+                    if frame.get("type") == "disconnect":
+                        log.debug("Slack wants a connection replaced: %s", frame.get("reason"))
+                        ending.set()
+                        now = asyncio.get_running_loop().time()
+                        deadline.reschedule(now + self._limits.replaced_timeout)
+                    elif "envelope_id" in frame:
+                        events.start(self._handle(connection, frame))
+        except TimeoutError:
+            log.debug("Slack did not close a connection that it wanted replaced")
+
+    async def _handle(self, connection: aiohttp.ClientWebSocketResponse, frame: Frame) -> None:
+        payload = frame.get("payload")
+        if not isinstance(payload, dict):
+            log.warning("Slack sent an envelope whose payload is not an object")
+            return
+        try:
+            response = await dispatch(self._app, payload)
+            # A body that cannot be read is acknowledged: it would be the same the next time.
+            if response is None or response.status == 200:
+                answer = (
+                    {"payload": json.loads(response.body)} if response and response.body else {}
+                )
+                await connection.send_json({"envelope_id": frame["envelope_id"], **answer})
+        except ConnectionError:
+            log.info("A connection closed before an event was acknowledged, Slack sends it again")
+        except Exception:
+            log.exception("Cannot handle an event")
+
+
+def _parse(message: aiohttp.WSMessage) -> Frame:
+    if message.type is not aiohttp.WSMsgType.TEXT:
+        return {}
+    try:
+        frame = json.loads(message.data)
+    except (RecursionError, ValueError) as error:
+        log.warning("Slack sent a frame that cannot be read: %s", type(error).__name__)
+        return {}
+    return frame if isinstance(frame, dict) else {}

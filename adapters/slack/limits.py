@@ -1,0 +1,61 @@
+"""Timings and limits of the Slack adapter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adapters.slack.errors import REQUEST_TIMEOUT
+from bot.concurrency import Backoff
+
+# A reconnect after the first short-lived connection is immediate; these are the later pauses.
+_RECONNECT = Backoff(first=1.0, longest=30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The production values; tests hand in others. All times are in seconds."""
+
+    request_timeout: float = REQUEST_TIMEOUT
+    refusals_remembered: float = 3600.0  # an operator may have added the scope by then
+    job_grace: float = 3.0  # for background jobs and events in progress at shutdown
+
+    # Events. Slack waits 3 s for an acknowledgement, and for the answer to a command.
+    name_timeout: float = 0.7  # an event waits for names
+    notices_remembered: int = 1000
+    notices_in_flight: int = 100  # further ones are dropped
+    question_posted_within: float = 2.0  # after the command arrived
+    command_answered_within: float = 2.6
+
+    # HTTP
+    bodies_at_once: int = 32  # Slack sends body and headers together: a slow body is not Slack's
+    body_timeout: float = 3.0  # Slack itself waits no longer for the answer
+
+    # Socket Mode
+    ping_interval: float = 5.0  # a connection that does not answer in half of it is closed
+    close_timeout: float = 1.0
+    reconnect: Backoff = _RECONNECT
+    stable_after: float = 60.0  # a connection that lasts this long resets the back-off
+    # If an app has ten connections, another process has to close one first.
+    crowded_pause: float = 30.0
+    # Slack closes a connection about ten seconds after its warning (docs: Using Socket Mode,
+    # "Disconnecting").
+    replaced_timeout: float = 15.0
+
+    # Outages
+    heartbeat_interval: float = 1.0
+    outage_after: int = 5  # seconds without a heartbeat
+    claim_seconds: int = (
+        30  # without a heartbeat of the process that catches up: longer than a pass
+    )
+    unstored_events: int = 100  # kept in memory; Slack sends the others again
+    catch_up_pass: float = 20.0
+    # Each method allows 50 requests a minute (docs: Tier 3); the other half is for finding our own
+    # messages.
+    catch_up_requests: int = 25
+    catch_up_window: float = 60.0
+    catch_up_age: float = 300.0  # older questions are not answered any more
+    catch_up_timeout: float = 300.0
+
+    # A stream expires about five minutes after its start, even while it grows (field). It is ended
+    # before that, and its message goes on by update.
+    stream_seconds: float = 240.0

@@ -137,7 +137,7 @@ class DiscordPlatform:
 
     async def _register(self) -> None:
         commands = make_commands(self._client)
-        for pause in self._client.tuning.reconnect.pauses():
+        for pause in self._client.tuning.register_retry.pauses():
             try:
                 async with translated():
                     await commands.sync()

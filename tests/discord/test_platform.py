@@ -132,7 +132,7 @@ async def test_of_several_shards_one_that_is_not_connected_is_enough_to_be_silen
 
 
 async def test_the_command_is_registered_as_soon_as_discord_takes_it() -> None:
-    tuning = Tuning(reconnect=Backoff(0.01, 0.01))
+    tuning = Tuning(register_retry=Backoff(0.01, 0.01))
     async with DiscordEmulator() as emulator:
         emulator.fail("PUT .*/commands", status=503, times=2)
 

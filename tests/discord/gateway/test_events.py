@@ -18,6 +18,7 @@ from tests.emulators.discord import Call, DiscordEmulator
 from tests.support.discord_platform import (
     channel_turn,
     listening,
+    logged_in,
     page,
 )
 from tests.support.fakes import FakeIntake
@@ -188,6 +189,45 @@ async def test_a_reply_to_us_in_a_channel_goes_on_with_its_thread(threads: bool)
         assert intake.turns[0].key == turn.key
         expected = ChannelAddress(int(emulator.channel_id), int(said), opens_thread=False)
         assert intake.turns[0].place == expected.to_json()
+
+
+async def test_a_reply_that_pings_nobody_is_a_question_only_in_a_known_thread() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator:
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, "one")
+        turn = channel_turn(emulator, said, opens_thread=False)
+        async with logged_in(emulator) as platform, platform.surface(turn) as surface:
+            answers = [
+                await surface.post(page(f"{number}", number=number, final=True))
+                for number in range(2)
+            ]
+        intake.threads[answers[1]] = turn.key
+        replies = [
+            emulator.event_of(await emulator.say(emulator.channel_id, ada, text, reply_to=answer))
+            for text, answer in zip(("unknown", "known"), answers, strict=True)
+        ]
+
+        async with listening(emulator, intake):
+            for reply in replies:
+                await emulator.tell("MESSAGE_CREATE", reply | {"mentions": []})
+            await until(lambda: intake.turns)
+
+        assert [(one.text, one.key) for one in intake.turns] == [("known", turn.key)]
+
+
+async def test_a_message_in_a_thread_of_other_people_is_no_question() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+        said = await emulator.say(emulator.channel_id, ada, "among people")
+        thread = await emulator.open_thread(said, bob, "ours")
+
+        await emulator.say(thread, ada, "not for the bot")
+        await emulator.say(thread, ada, f"{emulator.bot_mention} hello?")
+        await until(lambda: intake.turns)
+
+        assert intake.texts == ["hello?"]
 
 
 async def test_without_threads_a_mention_is_answered_where_it_stands() -> None:

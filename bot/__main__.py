@@ -31,7 +31,7 @@ from bot.app.assistant import open_assistant
 from bot.app.platforms import Job, open_doors
 from bot.errors import CannotStart, ParleyError
 from bot.local import hardware
-from bot.model.client import longest
+from bot.model.client import max_characters
 from bot.reply.edit_budget import EditBudgets
 from bot.store import connect
 from bot.text.sanitize import one_line, strip_controls
@@ -277,7 +277,7 @@ async def _serve(
                     budgets=budgets,
                     system_prompt=mind.system_prompt,
                     patience=settings.reply_timeout,
-                    longest=longest(max(settings.max_tokens, _LEAST_KEPT)),
+                    longest=max_characters(max(settings.max_tokens, _LEAST_KEPT)),
                 ),
                 capacity=settings.capacity,
                 lease_seconds=settings.lease_seconds,

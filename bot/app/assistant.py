@@ -13,17 +13,19 @@ from urllib.parse import urlsplit
 from bot.concurrency import cancelled
 from bot.errors import CannotStart
 from bot.local import llama_cpp, transformers_model
-from bot.model import client, huggingface, server_counter
-from bot.model.client import ChatModel
+from bot.model import huggingface
+from bot.model.client import ROUTER, ModelClient
 from bot.model.context_window import ContextWindowModel
-from bot.model.heedful import heeding
-from bot.model.retrying import Asked, RetryingModel, RetryPolicy
+from bot.model.endpoint import Endpoint
+from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
-from bot.model.server_info import ServerInfo, look
+from bot.model.server_counter import open_counter
+from bot.model.server_info import ServerInfo, fetch_server_info, watch_server
+from bot.model.transport import ServerConnection, connect
 from bot.ports import Model
 from bot.proxy import warn_if_readable
 from bot.tokens import tokenizers
-from bot.tokens.counters import CarefulCounter
+from bot.tokens.counters import TokenEstimator
 from config.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -123,16 +125,17 @@ async def _local_mind(
             f"MAX_TOKENS={settings.max_tokens} leaves no room for a question in the "
             f"{server.context_tokens} tokens of {server.name}"
         )
-    models = await _fitted_models(
+    connection = await _connect(server.url, server.api_key, server.name, stack)
+    model = await _fitted_model(
         replace(settings, context_tokens=server.context_tokens),
-        *(stack, [server.name], server.url, server.api_key),
+        *(stack, connection),
         # Its silence is no sign of trouble: it says nothing while it reads a long prompt or has no
         # slot free, and when it dies, the connection ends.
         idle_timeout=settings.reply_timeout,
     )
     demo = "a small demo model: set HF_TOKEN or MODEL_URL for a good one"
     return Assistant(
-        model=_steady_model(settings, stopping, models),
+        model=_retrying_model(settings, stopping, [model]),
         label=f"{server.name}, {demo}" if server.demo else f"{server.name} on this machine",
         system_prompt=settings.system_prompt,
     )
@@ -152,18 +155,19 @@ async def _transformers_mind(
             max_tokens=settings.max_tokens,
         )
     )
-    models = await _fitted_models(
+    connection = await _connect(server.url, server.api_key, name, stack)
+    model = await _fitted_model(
         replace(
             settings,
             max_tokens=server.max_tokens,
             context_tokens=server.prompt_tokens + server.max_tokens,
         ),
-        *(stack, [name], server.url, server.api_key),
-        # Who waits for a place hears nothing, or signs of life at most.
+        *(stack, connection),
+        # An answer that waits for a slot is silent, or has signs of life at most.
         idle_timeout=settings.reply_timeout,
     )
     return Assistant(
-        model=_steady_model(settings, stopping, models),
+        model=_retrying_model(settings, stopping, [model]),
         label=f"{name}, run by transformers on this machine",
         # It would only cost a dialogue model room, and come back as an answer.
         system_prompt=_told(
@@ -177,17 +181,20 @@ async def _remote_mind(
 ) -> Assistant:
     if settings.model_url:
         return await _own_mind(settings, stopping, stack)
-    names = _names(settings)
-    # Nobody waits for it: where Hugging Face is slow or away the bot starts all the same.
-    asked = huggingface.foretell(
-        models=names, key=settings.hf_token, router=client.ROUTER, hub=huggingface.HUB
+    names, server = (
+        _names(settings),
+        ModelServer(ROUTER, settings.hf_token, settings.model_id, own=False),
     )
-    stack.push_async_callback(cancelled, asyncio.create_task(asked))
-    models = await _fitted_models(
-        settings, stack, names, None, settings.hf_token, idle_timeout=IDLE_SECONDS
-    )
+    connection = await stack.enter_async_context(connect(server))
+    # Nobody waits for it: the bot starts even if Hugging Face is slow or away.
+    report = huggingface.log_availability(connection, names)
+    stack.push_async_callback(cancelled, asyncio.create_task(report))
+    models = [
+        await _fitted_model(settings, stack, connection.for_model(name), idle_timeout=IDLE_SECONDS)
+        for name in names
+    ]
     return Assistant(
-        model=_steady_model(settings, stopping, models),
+        model=_retrying_model(settings, stopping, models),
         label=f"{settings.model_id} at Hugging Face",
         system_prompt=settings.system_prompt,
     )
@@ -200,24 +207,29 @@ async def _own_mind(
     url, key = settings.model_url, settings.model_api_key
     if key:
         warn_if_readable("MODEL_API_KEY", by="MODEL_URL", url=url)
-    server = ModelServer(url=url, key=key or "-", model=settings.model_id, own=True)
-    offer, written = await look(server), _names(settings)
-    settings = _as_offered(settings, server, offer)
-    models = await _fitted_models(
-        settings, stack, _names(settings), url, key, idle_timeout=IDLE_SECONDS, written=written
-    )
-    if offer.context:
-        for each in models:
-            each.limit(offer.context)
-    heedful = [
-        await stack.enter_async_context(heeding(each, replace(server, model=each.name)))
-        for each in models
+    connection = await _connect(url, key, settings.model_id, stack)
+    chosen = _names(settings)
+    settings = _as_offered(settings, connection.server, await fetch_server_info(connection))
+    models = [
+        await _fitted_model(
+            *(settings, stack, connection.for_model(name)),
+            idle_timeout=IDLE_SECONDS,
+            is_chosen=name.removesuffix(":latest") in chosen,
+            is_watched=True,
+        )
+        for name in _names(settings)
     ]
     return Assistant(
-        model=_steady_model(settings, stopping, heedful),
+        model=_retrying_model(settings, stopping, models),
         label=f"{settings.model_id} at {urlsplit(url).hostname}",
         system_prompt=settings.system_prompt,
     )
+
+
+async def _connect(url: str, key: str, model: str, stack: AsyncExitStack) -> ServerConnection:
+    # With an empty key huggingface_hub would use the saved HF_TOKEN, for any address.
+    server = ModelServer(url=url, key=key or "-", model=model, own=True)
+    return await stack.enter_async_context(connect(server))
 
 
 def _names(settings: Settings) -> list[str]:
@@ -251,89 +263,59 @@ def _as_offered(settings: Settings, server: ModelServer, offer: ServerInfo) -> S
     return replace(settings, max_tokens=min(settings.max_tokens, max(context // 2, 1)))
 
 
-def _steady_model(settings: Settings, stopping: asyncio.Event, models: Sequence[Asked]) -> Model:
+def _retrying_model(
+    settings: Settings, stopping: asyncio.Event, models: Sequence[Endpoint]
+) -> Model:
     return RetryingModel(
         models=models,
-        schedule=RetryPolicy(),
+        policy=RetryPolicy(),
         total_timeout=settings.reply_timeout,
         stopping=stopping,
     )
 
 
-async def _fitted_models(
-    settings: Settings,
-    stack: AsyncExitStack,
-    names: Sequence[str],
-    url: str | None,
-    key: str,
-    *,
-    idle_timeout: float,
-    written: Sequence[str] | None = None,
-) -> list[ContextWindowModel]:
-    """Connect models; `written` are the names that the operator wrote, where not all are."""
-    return [
-        await _fitted_model(
-            *(settings, stack, name, url, key),
-            idle_timeout=idle_timeout,
-            is_written=written is None or name.removesuffix(":latest") in written,
-        )
-        for name in names
-    ]
-
-
 async def _fitted_model(
     settings: Settings,
     stack: AsyncExitStack,
-    name: str,
-    url: str | None,
-    key: str,
+    connection: ServerConnection,
     *,
     idle_timeout: float,
-    is_written: bool,
+    is_chosen: bool = True,
+    is_watched: bool = False,
 ) -> ContextWindowModel:
-    chat = await _chat_model(settings, stack, name, url, key, idle_timeout=idle_timeout)
-    server = ModelServer(url=url, key=key or "-", model=name, own=True) if url else None
-    fitted = ContextWindowModel(
-        model=chat,
-        counter=CarefulCounter(),
-        server=await stack.enter_async_context(server_counter.connect(server)) if server else None,
-        budget=settings.context_tokens - settings.max_tokens,
-        answer=settings.max_tokens,
-    )
-    if not tokenizers.may_be_had(name):
-        return fitted
-    if is_written:
-        tokenizers.find(
-            name,
-            token=settings.hf_token,
-            data_dir=settings.data_dir,
-            endpoint=None,
-            found=partial(setattr, fitted, "counter"),
-        )
-    else:
-        # A server does not choose what is fetched from Hugging Face, or read on this machine.
-        log.info("The length of prompts for %s is estimated, for MODEL_ID does not name it", name)
-    return fitted
+    """Open a model; `is_chosen` says that its name is the operator's and not the server's.
 
-
-async def _chat_model(
-    settings: Settings,
-    stack: AsyncExitStack,
-    name: str,
-    url: str | None,
-    key: str,
-    *,
-    idle_timeout: float,
-) -> ChatModel:
-    return await stack.enter_async_context(
-        client.connect(
-            model=name,
-            base_url=url,
-            api_key=key,
+    If it `is_watched`, its server is asked for its context size, which may change.
+    """
+    name, own = connection.server.model, connection.server.own
+    counting_server = await stack.enter_async_context(open_counter(connection)) if own else None
+    watch = await stack.enter_async_context(watch_server(connection)) if is_watched else None
+    model = ContextWindowModel(
+        model=ModelClient(
+            connection,
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             top_p=settings.top_p,
             idle_timeout=idle_timeout,
             total_timeout=settings.reply_timeout,
-        )
+        ),
+        counter=TokenEstimator(),
+        counting_server=counting_server,
+        watch=watch,
+        budget=settings.context_tokens - settings.max_tokens,
+        answer=settings.max_tokens,
     )
+    if not tokenizers.may_be_had(name):
+        return model
+    if is_chosen:
+        tokenizers.find(
+            name,
+            token=settings.hf_token,
+            data_dir=settings.data_dir,
+            endpoint=None,
+            found=partial(setattr, model, "counter"),
+        )
+    else:
+        # A server does not choose what is fetched from Hugging Face, or read on this machine.
+        log.info("Prompt lengths for %s are estimated: MODEL_ID does not name it", name)
+    return model

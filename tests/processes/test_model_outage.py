@@ -171,7 +171,7 @@ async def test_a_model_that_is_away_for_good_is_told_calmly_and_asked_again_by_a
         await until(lambda: other.finals() == [AWAY, "You said: four"], why=running.text)
 
     text = running.text()
-    assert (text.count("is left alone until"), text.count("is back")) == (1, 1)
+    assert (text.count("gets no requests until"), text.count("is back")) == (1, 1)
     assert "Traceback" not in text
 
 

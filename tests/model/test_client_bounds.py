@@ -12,7 +12,7 @@ import pytest
 
 from bot.domain import Message
 from bot.errors import AnswerCut, EmptyAnswer, ModelError, ModelUnavailable
-from bot.model.client import ChatModel, connect
+from tests.support.model import OneAttempt, open_model
 
 PROMPT = [Message("user", "What is a secret question?")]
 MAX_TOKENS = 50
@@ -51,8 +51,8 @@ async def saying(
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[ChatModel]:
-    async with connect(
+async def connected(url: str) -> AsyncIterator[OneAttempt]:
+    async with open_model(
         model="mistral",
         base_url=url,
         api_key="",
@@ -65,7 +65,7 @@ async def connected(url: str) -> AsyncIterator[ChatModel]:
         yield model
 
 
-async def heard(model: ChatModel) -> tuple[str, ModelError | None]:
+async def heard(model: OneAttempt) -> tuple[str, ModelError | None]:
     """Return all that was said, and how it ended."""
     said = ""
     try:

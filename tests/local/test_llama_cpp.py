@@ -36,8 +36,6 @@ from bot.tokens.counters import TokenEstimator
 from tests.support.model import OneAttempt, open_model
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.process
-
 PROMPT = [
     Message("system", "You are a helpful assistant."),
     Message("user", "What is the capital of France?"),

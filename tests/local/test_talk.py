@@ -26,8 +26,6 @@ from tests.local.test_llama_cpp import demo_file
 from tests.support.process import Bot, DiscordDm, SlackDm, Way, bot
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.process
-
 QUESTION = "What is the capital of France?"
 STORY = "Tell me a very long story about a king, with many details."
 

@@ -60,8 +60,6 @@ from safetensors.torch import load_file
 
 from tests.support.tiny_models import MARKS, NO_SYSTEM, tiny_blenderbot, tiny_llama
 
-pytestmark = pytest.mark.process
-
 PROMPT = [Message("system", "Be brief."), Message("user", "Hello")]
 LONG = 1_000_000  # tokens: an answer that takes for ever
 

@@ -954,7 +954,6 @@ class TestAddresses:
 
         assert asked == [b"CONNECT router.huggingface.co:443 HTTP/1.1\r\n"]
 
-    @pytest.mark.process
     async def test_no_token_of_this_machine_reaches_a_server_of_ones_own(
         self, tmp_path: Path
     ) -> None:

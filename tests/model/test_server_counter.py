@@ -128,7 +128,6 @@ async def test_no_count_is_too_strange(said: str) -> None:
             await counted(counter, seconds=0.5)
 
 
-@pytest.mark.process
 async def test_llama_cpp_counts_as_its_usage_does() -> None:
     prompt = [*PROMPT[:3], Message("user", "Name one colour. 🙂 " * 20)]
     async with serve(

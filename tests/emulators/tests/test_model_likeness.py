@@ -220,7 +220,6 @@ CALLS: dict[str, tuple[str, Json]] = {
 }
 
 
-@pytest.mark.process
 class TestLlamaCpp:
     """The emulator answers as the real server does, leaving out what nobody reads."""
 

@@ -508,7 +508,6 @@ async def test_a_look_that_another_process_has_ended_serves_no_later_outage(
 # As processes
 
 
-@pytest.mark.process
 async def test_what_is_said_while_a_killed_process_is_away_is_answered() -> None:
     async with quiet() as slack, ModelEmulator() as model:
         variables = slack_variables(slack, model)

@@ -332,7 +332,6 @@ def test_the_libraries_are_as_their_internals_were_read() -> None:
 # As processes
 
 
-@pytest.mark.process
 async def test_an_old_and_a_new_deployment_overlap_without_a_double_answer() -> None:
     async with SlackEmulator() as slack, ModelEmulator() as model:
         variables = slack_variables(slack, model)

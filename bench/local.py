@@ -19,7 +19,7 @@ from bot.app.assistant import LOCAL_SLOTS
 from bot.domain import Message
 from bot.errors import AnswerCut
 from bot.local import llama_cpp
-from bot.model.client import ChatModel, connect
+from tests.support.model import OneAttempt, open_model
 
 TOKENS = 200
 PROMPT = "Tell me a very long story about a king, with many details."
@@ -35,7 +35,7 @@ async def main(file: Path | None, *, threads: int | None, context: int) -> None:
             context_tokens=context,
             parallel=LOCAL_SLOTS,
         ) as server,
-        connect(
+        open_model(
             model=server.name,
             base_url=server.url,
             api_key=server.api_key,
@@ -50,7 +50,7 @@ async def main(file: Path | None, *, threads: int | None, context: int) -> None:
             await measure(model, count)
 
 
-async def measure(model: ChatModel, count: int) -> None:
+async def measure(model: OneAttempt, count: int) -> None:
     began = time.monotonic()
     answers = await asyncio.gather(*(answer(model, number) for number in range(count)))
     seconds = time.monotonic() - began
@@ -62,7 +62,7 @@ async def measure(model: ChatModel, count: int) -> None:
     )
 
 
-async def answer(model: ChatModel, number: int) -> tuple[float, int]:
+async def answer(model: OneAttempt, number: int) -> tuple[float, int]:
     first, deltas = 0.0, 0
     with suppress(AnswerCut):
         # Each its own, so that no conversation is kept of another.

@@ -33,10 +33,10 @@ from bench import figures
 from bot.app.assistant import open_assistant
 from bot.domain import Message
 from bot.local import hardware
-from bot.model.client import connect
 from bot.ports import Model
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
+from tests.support.model import open_model
 
 TOKENS, PAUSE = 200, 0.02  # of an answer, and the seconds between two
 SHORT = 20  # tokens of an answer where streams count and tokens do not
@@ -165,7 +165,6 @@ async def compare(url: str, streams: int) -> None:
     print(f"cost: {streams} streams of {TOKENS} tokens at once, {figures.load()}")
     bare = await cost(raw, url, streams)
     print(f"  raw socket                      {bare:4.0f} µs a token")
-    # First: from then on the bot's connections stand in for the library's.
     print_beside("AsyncInferenceClient itself", await cost(library, url, streams), bare)
     async with parley(url) as model:
 
@@ -313,7 +312,7 @@ async def parts(url: str) -> AsyncIterator[bytes]:
 
 @asynccontextmanager
 async def parley(url: str) -> AsyncIterator[Model]:
-    async with connect(
+    async with open_model(
         model=_MODEL,
         base_url=url,
         api_key="",

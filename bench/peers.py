@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.stage import DiscordStage, SlackStage, Stage
-from tests.support.process import ROOT, Bot, bot
+from tests.support.process import ROOT, BotProcess, bot
 
 CHAT_SDK = Path(__file__).parent / "chat_sdk"
 INSTALLING = 180.0  # seconds
@@ -22,7 +22,7 @@ ENDING = 5.0  # seconds
 
 
 @asynccontextmanager
-async def parley(stage: Stage, platform: str, folder: Path) -> AsyncIterator[Bot]:
+async def parley(stage: Stage, platform: str, folder: Path) -> AsyncIterator[BotProcess]:
     """Run our bot as an operator does, with its own store."""
     del platform
     variables = stage.variables() | {"LEASE_SECONDS": "3"}
@@ -31,7 +31,7 @@ async def parley(stage: Stage, platform: str, folder: Path) -> AsyncIterator[Bot
 
 
 @asynccontextmanager
-async def naive(stage: Stage, platform: str, folder: Path) -> AsyncIterator[Bot]:
+async def naive(stage: Stage, platform: str, folder: Path) -> AsyncIterator[BotProcess]:
     """Run the bot of bench/naive.py."""
     del folder
     command = (sys.executable, "-m", "bench.naive", platform)
@@ -42,7 +42,7 @@ async def naive(stage: Stage, platform: str, folder: Path) -> AsyncIterator[Bot]
 @asynccontextmanager
 async def chat_sdk(
     stage: Stage, platform: str, folder: Path, *, update_ms: str = ""
-) -> AsyncIterator[Bot]:
+) -> AsyncIterator[BotProcess]:
     """Run Vercel's Chat SDK, as in bench/chat_sdk/index.mjs."""
     del folder
     variables = stage.variables() | {"UPDATE_MS": update_ms}
@@ -56,7 +56,7 @@ async def chat_sdk(
         yield one
 
 
-Peer = Callable[[Stage, str, Path], AbstractAsyncContextManager[Bot]]
+Peer = Callable[[Stage, str, Path], AbstractAsyncContextManager[BotProcess]]
 PEERS: dict[str, Peer] = {
     "parley": parley,
     "naive": naive,
@@ -81,7 +81,7 @@ def missing(peer: str) -> str:
 
 
 @asynccontextmanager
-async def _child(*command: str, variables: dict[str, str]) -> AsyncIterator[Bot]:
+async def _child(*command: str, variables: dict[str, str]) -> AsyncIterator[BotProcess]:
     """Run a command with these variables and no others; it is gone at the end."""
     with tempfile.TemporaryDirectory() as home, tempfile.TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
@@ -92,7 +92,7 @@ async def _child(*command: str, variables: dict[str, str]) -> AsyncIterator[Bot]
             stdout=log,
             stderr=log,
         )
-        running = Bot(process)
+        running = BotProcess(process)
         try:
             yield running
         finally:

@@ -27,7 +27,7 @@ from bench.plot import drawing
 from bench.scene import Scene, play, settled
 from bench.stage import LATENCY, PLACES, Place, Stage, a_stage
 from bench.table import Row, table
-from tests.support.process import Bot
+from tests.support.process import BotProcess
 
 IDLE = 1.5  # seconds for which a bot that has nothing to do is watched
 LIMITED = 5  # replies at once, of which one earns a 429
@@ -97,7 +97,7 @@ async def _try(
     found: Found, platform: str, place: Place, peer: str, replies: Sequence[int]
 ) -> None:
     """Start one bot at one place and let it answer; tell what it said when that goes wrong."""
-    running: Bot | None = None
+    running: BotProcess | None = None
     try:
         with tempfile.TemporaryDirectory(prefix="parley-") as folder:
             async with a_stage(platform, place) as stage:

@@ -25,7 +25,7 @@ from bot.domain import Exchange, Person, Place, Shown, ThreadKey, Turn
 from bot.store import Store, connect
 from bot.turns.queue import Limits, TurnQueue
 from tests.emulators.model import ModelEmulator
-from tests.support.process import Bot, bot
+from tests.support.process import BotProcess, bot
 from tests.support.waiting import until
 
 CAPACITY = 64  # turns at once in each worker
@@ -92,11 +92,11 @@ async def with_workers(number: int) -> Run:
             return await measured(store, bots, turns)
 
 
-def runs(one: Bot) -> bool:
+def runs(one: BotProcess) -> bool:
     return "Running as" in one.text()
 
 
-async def measured(store: Store, bots: Sequence[Bot], turns: int) -> Run:
+async def measured(store: Store, bots: Sequence[BotProcess], turns: int) -> Run:
     queue = a_queue(store)
     used, spent = sum(figures.processor(one.process.pid) for one in bots), await processor(store)
     began = time.perf_counter()

@@ -22,7 +22,7 @@ import uvloop
 from bot.domain import Message
 from bot.errors import AnswerCut
 from bot.local.transformers_model import serve
-from bot.model.client import ChatModel, connect
+from tests.support.model import OneAttempt, open_model
 from tests.support.tiny_models import tiny_llama
 
 TOKENS = 300  # of an answer
@@ -35,7 +35,7 @@ async def compare(folder: Path, most: int) -> None:
     began = time.perf_counter()
     async with (
         serve(name=str(folder), token="", context_tokens=1000, max_tokens=TOKENS) as server,
-        connect(
+        open_model(
             model="tiny",
             base_url=server.url,
             api_key=server.api_key,
@@ -72,7 +72,7 @@ async def watch(worst: list[float]) -> None:
         worst[0] = max(worst[0], time.perf_counter() - began - _TICK)
 
 
-async def answer(model: ChatModel) -> float:
+async def answer(model: OneAttempt) -> float:
     """Return the seconds to the first delta."""
     began, first = time.perf_counter(), 0.0
     with suppress(AnswerCut):

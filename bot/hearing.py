@@ -1,4 +1,4 @@
-"""Whether a platform can reach us: the time since it last could."""
+"""Measures for how long events of a platform could not arrive."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import time
 
 
 class Hearing:
-    """Counts the seconds of a platform's silence; it begins as one that was never heard."""
+    """The silence of one platform; it is infinite until the first connection."""
 
     def __init__(self) -> None:
         self._is_open = False
-        self._heard_at = -math.inf  # by the monotonic clock
+        self._last_open = -math.inf  # by the monotonic clock
 
     def note(self, *, is_open: bool) -> None:
-        """Note that a connection has begun, or that none is left."""
+        """Note that a connection has opened, or that none is left."""
         if self._is_open:
-            self._heard_at = time.monotonic()
+            self._last_open = time.monotonic()
         self._is_open = is_open
 
     def silence(self) -> float:
-        """Return for how many seconds nothing could be heard: 0 while a connection is open."""
-        return 0.0 if self._is_open else time.monotonic() - self._heard_at
+        """Return the seconds since a connection was open: 0 while one is."""
+        return 0.0 if self._is_open else time.monotonic() - self._last_open

@@ -98,10 +98,18 @@ class Store:
     is sent again, so it may run twice.
     """
 
-    def __init__(self, *, client: redis.asyncio.Redis, url: str, prefix: str) -> None:
+    def __init__(
+        self,
+        *,
+        client: redis.asyncio.Redis,
+        url: str,
+        prefix: str,
+        ping_pause: float = PING_PAUSE,
+    ) -> None:
         self.redis = client
         self.url = url
         self._prefix = prefix
+        self._ping_pause = ping_pause
         self._returning: asyncio.Task[None] | None = None
         self._warn_at = 0.0  # by the loop's clock
 
@@ -183,7 +191,7 @@ class Store:
     async def _await_return(self) -> None:
         try:
             while True:
-                await asyncio.sleep(PING_PAUSE)
+                await asyncio.sleep(self._ping_pause)
                 with contextlib.suppress(StoreUnavailable):
                     return await self.ping()
         finally:

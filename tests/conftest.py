@@ -21,8 +21,8 @@ settings.load_profile("parley")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores: most tests wait for something."""
-    return (os.cpu_count() or 1) + 1
+    """Two workers more than there are cores: most tests wait for something."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture(scope="session")

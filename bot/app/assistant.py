@@ -1,4 +1,4 @@
-"""The model that answers, with its prompt and its limits, as the settings choose it."""
+"""The model that answers, with its system prompt, as the settings choose them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import urlsplit
 
-from bot.concurrency import cancelled
+from bot.concurrency import running
 from bot.errors import CannotStart
-from bot.model import client, server_counter
-from bot.model.client import ChatModel
+from bot.model.client import ROUTER, ModelClient
 from bot.model.context_window import ContextWindowModel
-from bot.model.heedful import heeding
-from bot.model.retrying import Asked, RetryingModel, RetryPolicy
+from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
-from bot.model.server_info import ServerInfo, look
+from bot.model.server_counter import open_counter
+from bot.model.server_info import ServerInfo, fetch_server_info, watch_server
+from bot.model.transport import ServerConnection, connect
 from bot.ports import Model
 from bot.proxy import warn_if_readable
 from bot.tokens import tokenizers
-from bot.tokens.counters import CarefulCounter
+from bot.tokens.counters import TokenEstimator
 from config.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,18 @@ _LOGGED_NAMES = 8  # of a server's models
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """A model and its system prompt; `label` names it to people."""
+    """A model and its system prompt; `label` names the model to people."""
 
     model: Model
+    label: str
+    system_prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The models to ask, in their order."""
+
+    models: Sequence[ContextWindowModel]
     label: str
     system_prompt: str
 
@@ -58,38 +67,42 @@ async def open_assistant(
     settings: Settings, roles: frozenset[str], stopping: asyncio.Event
 ) -> AsyncIterator[Assistant]:
     """Connect the configured models, or start the embedded one. Raises CannotStart."""
-    chosen = (
+    named = (
         settings.hf_token
         or settings.model_url
         or settings.local_model_path
         or settings.transformers_model
     )
-    if settings.model_id != DEMO and not chosen and "worker" in roles and settings.chat_platforms:
+    if settings.model_id != DEMO and not named and "worker" in roles and settings.chat_platforms:
         raise CannotStart(
             "there is no model: set HF_TOKEN, MODEL_URL, LOCAL_MODEL_PATH or TRANSFORMERS_MODEL, "
             "or MODEL_ID=demo for the small embedded one"
         )
     async with AsyncExitStack() as stack:
-        if settings.model_id == DEMO or not chosen:
-            assistant = await _open_local(_for_demo(settings), stopping, stack)
+        if settings.model_id == DEMO or not named:
+            choice = await _open_local(_for_demo(settings), stack)
         elif settings.local_model_path:
-            assistant = await _open_local(settings, stopping, stack)
+            choice = await _open_local(settings, stack)
         elif settings.transformers_model:
-            assistant = await _open_transformers(settings, stopping, stack)
+            choice = await _open_transformers(settings, stack)
+        elif settings.model_url:
+            choice = await _open_server(settings, stack)
         else:
-            assistant = await _open_remote(settings, stopping, stack)
+            choice = await _open_hugging_face(settings, stack)
         # If nobody chose the demo model, it must not be taken for a good one.
-        by_default = not chosen and settings.model_id != DEMO
-        log.log(
-            logging.WARNING if by_default else logging.INFO,
-            "Answers come from %s",
-            assistant.label,
+        level = logging.INFO if named or settings.model_id == DEMO else logging.WARNING
+        log.log(level, "Answers come from %s", choice.label)
+        model = RetryingModel(
+            models=choice.models,
+            policy=RetryPolicy(),
+            total_timeout=settings.reply_timeout,
+            stopping=stopping,
         )
-        yield assistant
+        yield Assistant(model, choice.label, choice.system_prompt)
 
 
 def _for_demo(settings: Settings) -> Settings:
-    """Return the settings with the demo model's values for those that the operator left out."""
+    """Return the settings with the demo model's own values for what the operator left out."""
     return replace(
         settings,
         local_model_path=None,
@@ -102,17 +115,14 @@ def _for_demo(settings: Settings) -> Settings:
 
 
 def _system_prompt(settings: Settings, *, default: str) -> str:
-    chosen = settings.system_prompt != Settings().system_prompt
-    return settings.system_prompt if chosen else default
+    is_chosen = settings.system_prompt != Settings().system_prompt
+    return settings.system_prompt if is_chosen else default
 
 
-async def _open_local(
-    settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack
-) -> Assistant:
-    if settings.model_fallbacks:
-        log.warning("MODEL_FALLBACKS is for HF_TOKEN and MODEL_URL; the embedded model has none")
+async def _open_local(settings: Settings, stack: AsyncExitStack) -> _Choice:
     from bot.local import llama_cpp
 
+    _warn_of_fallbacks(settings, "the embedded model")
     server = await stack.enter_async_context(
         llama_cpp.serve(
             path=settings.local_model_path,
@@ -127,28 +137,23 @@ async def _open_local(
             f"MAX_TOKENS={settings.max_tokens} leaves no room for a question in the "
             f"{server.context_tokens} tokens of {server.name}"
         )
-    models = await _fitted_models(
+    model = await _open_model(
         replace(settings, context_tokens=server.context_tokens),
-        *(stack, [server.name], server.url, server.api_key),
+        stack,
+        await _connect(server.url, server.api_key, server.name, stack),
         # Silence is no failure: it sends nothing while it reads a long prompt or waits for a free
         # slot. If the process dies, the connection ends.
         idle_timeout=settings.reply_timeout,
     )
     demo = "a small demo model: set HF_TOKEN or MODEL_URL for a good one"
-    return Assistant(
-        model=_steady_model(settings, stopping, models),
-        label=f"{server.name}, {demo}" if server.demo else f"{server.name} on this machine",
-        system_prompt=settings.system_prompt,
-    )
+    label = f"{server.name}, {demo}" if server.demo else f"{server.name} on this machine"
+    return _Choice([model], label, settings.system_prompt)
 
 
-async def _open_transformers(
-    settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack
-) -> Assistant:
-    if settings.model_fallbacks:
-        log.warning("MODEL_FALLBACKS is for HF_TOKEN and MODEL_URL; TRANSFORMERS_MODEL has none")
+async def _open_transformers(settings: Settings, stack: AsyncExitStack) -> _Choice:
     from bot.local import transformers_model
 
+    _warn_of_fallbacks(settings, "TRANSFORMERS_MODEL")
     name = settings.transformers_model
     server = await stack.enter_async_context(
         transformers_model.serve(
@@ -158,100 +163,94 @@ async def _open_transformers(
             max_tokens=settings.max_tokens,
         )
     )
-    models = await _fitted_models(
+    model = await _open_model(
         replace(
             settings,
             max_tokens=server.max_tokens,
             context_tokens=server.prompt_tokens + server.max_tokens,
         ),
-        *(stack, [name], server.url, server.api_key),
-        # A request that waits for its turn receives keep-alives at most.
+        stack,
+        await _connect(server.url, server.api_key, name, stack),
+        # An answer that waits for a slot sends keep-alives at most.
         idle_timeout=settings.reply_timeout,
     )
-    return Assistant(
-        model=_steady_model(settings, stopping, models),
-        label=f"{name}, run by transformers on this machine",
-        # A dialogue model would repeat it as an answer.
-        system_prompt=_system_prompt(
-            settings, default="" if server.is_dialogue else settings.system_prompt
-        ),
-    )
+    # A dialogue model would repeat the system prompt as its answer.
+    default = "" if server.is_dialogue else settings.system_prompt
+    label = f"{name}, run by transformers on this machine"
+    return _Choice([model], label, _system_prompt(settings, default=default))
 
 
-async def _open_remote(
-    settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack
-) -> Assistant:
-    if settings.model_url:
-        return await _open_own_server(settings, stopping, stack)
+def _warn_of_fallbacks(settings: Settings, model: str) -> None:
+    if settings.model_fallbacks:
+        log.warning("MODEL_FALLBACKS is for HF_TOKEN and MODEL_URL; %s has none", model)
+
+
+async def _open_hugging_face(settings: Settings, stack: AsyncExitStack) -> _Choice:
     from bot.model import huggingface
 
     names = _names(settings)
+    server = ModelServer(ROUTER, settings.hf_token, settings.model_id, own=False)
+    connection = await stack.enter_async_context(connect(server))
     # In the background: the bot also starts if Hugging Face is slow or away.
-    asked = huggingface.foretell(
-        models=names, key=settings.hf_token, router=client.ROUTER, hub=huggingface.HUB
-    )
-    stack.push_async_callback(cancelled, asyncio.create_task(asked))
-    models = await _fitted_models(
-        settings, stack, names, None, settings.hf_token, idle_timeout=IDLE_SECONDS
-    )
-    return Assistant(
-        model=_steady_model(settings, stopping, models),
-        label=f"{settings.model_id} at Hugging Face",
-        system_prompt=settings.system_prompt,
-    )
+    await stack.enter_async_context(running(huggingface.log_availability(connection, names)))
+    models = [
+        await _open_model(settings, stack, connection.for_model(name), idle_timeout=IDLE_SECONDS)
+        for name in names
+    ]
+    return _Choice(models, f"{settings.model_id} at Hugging Face", settings.system_prompt)
 
 
-async def _open_own_server(
-    settings: Settings, stopping: asyncio.Event, stack: AsyncExitStack
-) -> Assistant:
+async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
     # HF_TOKEN is for Hugging Face alone.
     url, key = settings.model_url, settings.model_api_key
     if key:
         warn_if_readable("MODEL_API_KEY", by="MODEL_URL", url=url)
-    server = ModelServer(url=url, key=key or "-", model=settings.model_id, own=True)
-    offer, written = await look(server), _names(settings)
-    settings = _as_offered(settings, server, offer)
-    models = await _fitted_models(
-        settings, stack, _names(settings), url, key, idle_timeout=IDLE_SECONDS, written=written
-    )
-    if offer.context:
-        for each in models:
-            each.limit(offer.context)
-    heedful = [
-        await stack.enter_async_context(heeding(each, replace(server, model=each.name)))
-        for each in models
+    connection = await _connect(url, key, settings.model_id, stack)
+    chosen = _names(settings)
+    settings = _adapted(settings, connection.server, await fetch_server_info(connection))
+    models = [
+        await _open_model(
+            *(settings, stack, connection.for_model(name)),
+            idle_timeout=IDLE_SECONDS,
+            is_chosen=name.removesuffix(":latest") in chosen,
+            is_watched=True,
+        )
+        for name in _names(settings)
     ]
-    return Assistant(
-        model=_steady_model(settings, stopping, heedful),
-        label=f"{settings.model_id} at {urlsplit(url).hostname}",
-        system_prompt=settings.system_prompt,
-    )
+    label = f"{settings.model_id} at {urlsplit(url).hostname}"
+    return _Choice(models, label, settings.system_prompt)
+
+
+async def _connect(url: str, key: str, model: str, stack: AsyncExitStack) -> ServerConnection:
+    # With an empty key huggingface_hub would use the saved HF_TOKEN, for any address.
+    server = ModelServer(url=url, key=key or "-", model=model, own=True)
+    return await stack.enter_async_context(connect(server))
 
 
 def _names(settings: Settings) -> list[str]:
     return list(dict.fromkeys((settings.model_id, *settings.model_fallbacks)))
 
 
-def _as_offered(settings: Settings, server: ModelServer, offer: ServerInfo) -> Settings:
+def _adapted(settings: Settings, server: ModelServer, info: ServerInfo) -> Settings:
     """Return the settings with the names and limits that the server reports."""
-    name, context = offer.name_for(settings.model_id), offer.context
-    if offer.trouble:
+    name, context = info.name_for(settings.model_id), info.context
+    if info.trouble:
         log.warning(
             "MODEL_URL: %s %s; questions are answered as soon as it can be reached",
-            *(server, offer.trouble),
+            *(server, info.trouble),
         )
-    elif not offer.models:
+    elif not info.models:
         log.info("%s does not list its models; MODEL_ID is used as it is", server)
     elif name is None:
         log.warning(
             "%s has no %s: set MODEL_ID to one of %s",
-            *(server, settings.model_id, ", ".join(sorted(offer.models)[:_LOGGED_NAMES])),
+            *(server, settings.model_id, ", ".join(sorted(info.models)[:_LOGGED_NAMES])),
         )
     settings = replace(
         settings,
         model_id=name or settings.model_id,
-        # A fallback under another name of the same model would be no fallback.
-        model_fallbacks=tuple(offer.name_for(each) or each for each in settings.model_fallbacks),
+        # A second name of the same model would be no fallback.
+        model_fallbacks=tuple(info.name_for(each) or each for each in settings.model_fallbacks),
     )
     if context is None:
         return settings
@@ -259,91 +258,48 @@ def _as_offered(settings: Settings, server: ModelServer, offer: ServerInfo) -> S
     return replace(settings, max_tokens=min(settings.max_tokens, max(context // 2, 1)))
 
 
-def _steady_model(settings: Settings, stopping: asyncio.Event, models: Sequence[Asked]) -> Model:
-    return RetryingModel(
-        models=models,
-        schedule=RetryPolicy(),
-        total_timeout=settings.reply_timeout,
-        stopping=stopping,
-    )
-
-
-async def _fitted_models(
+async def _open_model(
     settings: Settings,
     stack: AsyncExitStack,
-    names: Sequence[str],
-    url: str | None,
-    key: str,
+    connection: ServerConnection,
     *,
     idle_timeout: float,
-    written: Sequence[str] | None = None,
-) -> list[ContextWindowModel]:
-    """Connect models; `written` are the names from the settings (None: all of them)."""
-    return [
-        await _fitted_model(
-            *(settings, stack, name, url, key),
-            idle_timeout=idle_timeout,
-            is_written=written is None or name.removesuffix(":latest") in written,
-        )
-        for name in names
-    ]
-
-
-async def _fitted_model(
-    settings: Settings,
-    stack: AsyncExitStack,
-    name: str,
-    url: str | None,
-    key: str,
-    *,
-    idle_timeout: float,
-    is_written: bool,
+    is_chosen: bool = True,
+    is_watched: bool = False,
 ) -> ContextWindowModel:
-    chat = await _chat_model(settings, stack, name, url, key, idle_timeout=idle_timeout)
-    server = ModelServer(url=url, key=key or "-", model=name, own=True) if url else None
-    fitted = ContextWindowModel(
-        model=chat,
-        counter=CarefulCounter(),
-        server=await stack.enter_async_context(server_counter.connect(server)) if server else None,
-        budget=settings.context_tokens - settings.max_tokens,
-        answer=settings.max_tokens,
-    )
-    if not tokenizers.may_be_had(name):
-        return fitted
-    if is_written:
-        tokenizers.find(
-            name,
-            token=settings.hf_token,
-            data_dir=settings.data_dir,
-            endpoint=None,
-            found=partial(setattr, fitted, "counter"),
-        )
-    else:
-        # A server must not choose what is downloaded from Hugging Face or read on this machine.
-        log.info(
-            "Prompts for %s are measured by an estimate, because MODEL_ID does not name it", name
-        )
-    return fitted
+    """Open a model; `is_chosen` means that the operator named it, not the server.
 
-
-async def _chat_model(
-    settings: Settings,
-    stack: AsyncExitStack,
-    name: str,
-    url: str | None,
-    key: str,
-    *,
-    idle_timeout: float,
-) -> ChatModel:
-    return await stack.enter_async_context(
-        client.connect(
-            model=name,
-            base_url=url,
-            api_key=key,
+    If it `is_watched`, its server is asked for its context size, which may change.
+    """
+    name, own = connection.server.model, connection.server.own
+    counting_server = await stack.enter_async_context(open_counter(connection)) if own else None
+    watch = await stack.enter_async_context(watch_server(connection)) if is_watched else None
+    model = ContextWindowModel(
+        model=ModelClient(
+            connection,
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             top_p=settings.top_p,
             idle_timeout=idle_timeout,
             total_timeout=settings.reply_timeout,
-        )
+        ),
+        counter=TokenEstimator(),
+        counting_server=counting_server,
+        watch=watch,
+        budget=settings.context_tokens - settings.max_tokens,
+        answer=settings.max_tokens,
     )
+    if not tokenizers.may_be_had(name):
+        return model
+    if is_chosen:
+        tokenizers.find(
+            name,
+            token=settings.hf_token,
+            data_dir=settings.data_dir,
+            endpoint=None,
+            found=partial(setattr, model, "counter"),
+        )
+    else:
+        # A server must not choose what is downloaded from Hugging Face or read on this machine.
+        log.info("Prompt lengths for %s are estimated: MODEL_ID does not name it", name)
+    return model

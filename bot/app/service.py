@@ -20,7 +20,7 @@ from bot.app.platforms import Job, check_settings, open_platforms
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
 from bot.local import hardware
-from bot.model.client import longest
+from bot.model.client import max_characters
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store, connect
 from bot.turns.conversation import Conversation
@@ -213,7 +213,7 @@ def _conversation(
         budgets=budgets,
         system_prompt=assistant.system_prompt,
         patience=settings.reply_timeout,
-        longest=longest(max(settings.max_tokens, _MIN_ANSWER)),
+        longest=max_characters(max(settings.max_tokens, _MIN_ANSWER)),
     )
 
 

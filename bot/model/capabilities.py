@@ -1,13 +1,15 @@
-"""What a model server wants of its requests, learnt from what it refuses."""
+"""What a model server accepts in a request, learned from what it refuses."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from bot.domain import Message
 from bot.errors import (
+    ModelError,
     ModelUnavailable,
     ModelUnknown,
     PromptRefused,
@@ -15,107 +17,113 @@ from bot.errors import (
     UsageRefused,
 )
 from bot.model.fit import without_system
-from bot.model.server import ModelServer
-from bot.model.server_info import look
+from bot.model.server_info import fetch_server_info
+from bot.model.transport import ServerConnection
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent: `counts` asks the server to count tokens (`stream_options`)."""
+    """What is sent: `with_usage` asks the server to count tokens (`stream_options`)."""
 
     model: str
     prompt: Sequence[Message]
-    counts: bool
+    with_usage: bool
 
 
-Send = Callable[[Request], Awaitable[None]]
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a request is put; `folds_system` puts the system prompt into the first question."""
+
+    model: str
+    with_usage: bool
+    folds_system: bool
 
 
 class ServerCapabilities:
-    """One server's: the name of its model, no system prompt, no `stream_options`.
+    """One server's: the name of its model, whether it takes a system prompt, and `stream_options`.
 
-    Each is tried once in an answer, and remembered when it led to one: a refusal may have another
-    reason, or repeat a person's words. What a server has once taken it is given again.
+    If a refusal may mean one of them, the request is adjusted and sent again, once for each. An
+    adjustment is remembered only if it led to an answer: a refusal may have another reason, or
+    repeat a person's words.
     """
 
-    def __init__(self, server: ModelServer) -> None:
-        self.server = server  # with the name by which its model is asked for now
-        self._name = server.model
-        # None: not known yet.
-        self._folds: bool | None = None  # the system prompt has to stand in the first question
-        self._counts: bool | None = None  # it takes it well to be asked for a count of tokens
+    def __init__(self, connection: ServerConnection) -> None:
+        self._connection = connection
+        self._server = connection.server
+        self._model = connection.server.model
+        self._takes_usage: bool | None = None  # None: not known yet
+        self._takes_system: bool | None = None
 
-    async def ask(self, send: Send, prompt: Sequence[Message]) -> None:
-        """Send a prompt as the server wants it; raise ModelError when it refuses all the same."""
-        server = self.server  # other answers learn its name meanwhile, too
-        try:
-            await self._ask_in_order(send, prompt)
-        except ModelUnknown as error:
-            await self._learn_name(server, error)
-            if (learnt := self.server) == server:
-                raise
+    async def send(self, send: Callable[[Request], Awaitable[_T]], prompt: Sequence[Message]) -> _T:
+        """Send a prompt as the server takes it. Raises the last ModelError if it refuses all."""
+        first = form = _Form(
+            model=self._model,
+            with_usage=self._takes_usage is not False,
+            folds_system=self._takes_system is False,
+        )
+        has_system = prompt[0].role == "system"
+        while True:
+            sent = without_system(prompt) if form.folds_system else prompt
             try:
-                await self._ask_in_order(send, prompt)
-            except ModelUnknown:
-                if self.server == learnt:
-                    self.server = server
-                raise
+                result = await send(Request(form.model, sent, form.with_usage))
+            except ModelError as error:
+                may_rename = form.model == first.model
+                adjusted = await self._adjust(
+                    form, error, may_rename=may_rename, may_fold=has_system
+                )
+                if adjusted is None:
+                    raise
+                form = adjusted
+            else:
+                self._learn(form, has_system=has_system)
+                return result
 
-    async def _learn_name(self, server: ModelServer, error: ModelUnknown) -> None:
-        """Ask for MODEL_ID, or the only model, of a server from now on; else nothing is learnt."""
-        name = server.own and (error.offered or (await look(server)).name_for(self._name))
-        if name and name != server.model and self.server is server:
-            if name == self._name:
-                log.warning("%s has MODEL_ID=%s again", server, name)
+    async def _adjust(
+        self, form: _Form, error: ModelError, *, may_rename: bool, may_fold: bool
+    ) -> _Form | None:
+        """Return the form to try next; None if the error stands."""
+        may_fold = may_fold and not form.folds_system
+        match error:
+            case ModelUnknown() if may_rename and (name := await self._find_model(error)):
+                return replace(form, model=name) if name != form.model else None
+            case UsageRefused() if form.with_usage:
+                return replace(form, with_usage=False)
+            case SystemRefused() if may_fold:
+                return replace(form, folds_system=True)
+            # `transformers serve` 5.23 fails so if a template refuses a system prompt. From a
+            # server that has taken one, and from Hugging Face, it is a failure like any other.
+            case ModelUnavailable(wordless=True) if (
+                may_fold and self._server.own and self._takes_system is not True
+            ):
+                return replace(form, folds_system=True)
+            # Some servers do not say which field they do not know.
+            case PromptRefused(status=400 | 422) if (
+                type(error) is PromptRefused and form.with_usage and self._takes_usage is not True
+            ):
+                return replace(form, with_usage=False)
+            case _:
+                return None
+
+    async def _find_model(self, error: ModelUnknown) -> str | None:
+        """Return MODEL_ID's name at the server, or that of its only model."""
+        if not self._server.own or error.offered:
+            return error.offered
+        return (await fetch_server_info(self._connection)).name_for(self._server.model)
+
+    def _learn(self, form: _Form, *, has_system: bool) -> None:
+        if form.model != self._model:
+            if form.model == self._server.model:
+                log.warning("%s has MODEL_ID=%s again", self._server, form.model)
             else:
                 log.warning(
-                    "%s has %s and not MODEL_ID=%s: that is asked", server, name, self._name
+                    "%s does not have MODEL_ID=%s; requests go to %s",
+                    *(self._server, self._server.model, form.model),
                 )
-            self.server = replace(server, model=name)
-
-    async def _ask_in_order(self, send: Send, prompt: Sequence[Message]) -> None:
-        """Ask, and once again without a system prompt where the model's template knows none."""
-        folds = self._folds
-        try:
-            await self._ask_for_count(send, prompt)
-        except (SystemRefused, ModelUnavailable) as error:
-            if folds or prompt[0].role != "system" or not self._may_fold(error, folds):
-                raise
-            await self._ask_for_count(send, without_system(prompt))
-            if self._folds is None:
-                self._folds = True
-        else:
-            if prompt[0].role == "system":
-                self._folds = self._folds or False
-
-    def _may_fold(self, error: SystemRefused | ModelUnavailable, folds: bool | None) -> bool:
-        # `transformers serve` 5.23 fails so where a template refuses a system prompt; of a server
-        # that has taken one, and of Hugging Face's, it is a failure like any other.
-        if isinstance(error, ModelUnavailable):
-            return error.wordless and folds is None and self.server.own
-        return True
-
-    async def _ask_for_count(self, send: Send, prompt: Sequence[Message]) -> None:
-        """Ask, and once again without the count of tokens, where that may be what is refused."""
-        counts = self._counts
-        try:
-            await self._send(send, prompt, counts=counts is not False)
-        except PromptRefused as refusal:
-            if not _may_mean_the_count(refusal, counts):
-                raise
-            await self._send(send, prompt, counts=False)
-            self._counts = False
-        else:
-            self._counts = counts is not False
-
-    async def _send(self, send: Send, prompt: Sequence[Message], *, counts: bool) -> None:
-        folded = without_system(prompt) if self._folds else prompt
-        await send(Request(self.server.model, folded, counts))
-
-
-def _may_mean_the_count(refusal: PromptRefused, counts: bool | None) -> bool:
-    # Some servers do not say which field they do not know.
-    unclear = type(refusal) is PromptRefused and refusal.status in (400, 422)
-    return isinstance(refusal, UsageRefused) or (unclear and counts is None)
+        self._model, self._takes_usage = form.model, form.with_usage
+        # A server that has once taken a system prompt is given the next one, too.
+        if has_system and self._takes_system is None:
+            self._takes_system = not form.folds_system

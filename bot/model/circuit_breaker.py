@@ -1,4 +1,4 @@
-"""What a process knows of a model that is away."""
+"""A circuit breaker for one model."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from bot.errors import ModelBusy, ModelError, ModelLoading, ModelSilent, ModelUn
 
 log = logging.getLogger(__name__)
 
-# Another try may find it gone. The other failures need an operator, or another question.
-_PASSING = (ModelBusy, ModelLoading, ModelSilent, ModelUnavailable)
-_LONGEST_ASKED = 300.0  # seconds; a typo in a server's Retry-After must not silence us for a day
+# The other failures need an operator, or another question.
+_TRANSIENT = (ModelBusy, ModelLoading, ModelSilent, ModelUnavailable)
+_LONGEST_RETRY_AFTER = 300.0  # seconds; a typo in a header must not silence the bot for a day
 
 
 class CircuitBreaker:
-    """Keeps all answers of a process from hammering one model that is away.
+    """Keeps the answers of a process from hammering a model that is away.
 
-    Closed it lets everybody ask. It opens after `failures` in a row for `rest` seconds, and after a
-    single one for the time that the server asked for (Retry-After, RFC 9110, 10.2.3). Then it lets
-    one answer at a time find out, and each that fails doubles the rest up to `longest_rest`; the
-    first delta closes it.
+    Closed, it lets every attempt pass. It opens after `failures` in a row for `open_for` seconds,
+    and after a single one for the time that the server asked for (Retry-After, RFC 9110, 10.2.3).
+    Then it lets one attempt at a time pass as a probe; each that fails doubles the time up to
+    `longest_open`, and the first delta closes it.
 
-    Each process has its own: whether a model can be reached depends on where one stands, a probe of
-    each process is no hammering, and a breaker in Redis would be one more thing that can be away.
+    Each process has its own: whether a model can be reached depends on where a process runs, and a
+    breaker in Redis would be one more thing that can be away.
     """
 
     def __init__(
@@ -33,72 +33,72 @@ class CircuitBreaker:
         *,
         name: str,
         failures: int,
-        rest: float,
-        longest_rest: float,
+        open_for: float,
+        longest_open: float,
         clock: Callable[[], float],
     ) -> None:
-        self.error: ModelError | None = None  # while it is open: why
+        self.error: ModelError | None = None  # why it is open; None: it is closed
         self.opened_at = 0.0
         self._name = name
         self._limit = failures
-        self._rest = rest
-        self._longest_rest = longest_rest
+        self._open_for = open_for
+        self._longest_open = longest_open
         self._clock = clock
         self._failures = 0  # in a row
-        self._next_rest = rest
-        self._rests_until = 0.0
-        self._probing = False
+        self._next_open_for = open_for
+        self._open_until = 0.0
+        self._is_probing = False
 
     @property
     def pause(self) -> float:
-        """Seconds until one may ask, or look again; 0 is now."""
+        """Seconds until an attempt may pass, or until one should look again; 0 is now."""
         if not self.error:
             return 0.0
-        return self._rest if self._probing else max(self._rests_until - self._clock(), 0.0)
+        return self._open_for if self._is_probing else max(self._open_until - self._clock(), 0.0)
 
     @contextmanager
-    def trying(self) -> Iterator[None]:
-        """Learn from a try that lasts until its first delta; one that is given up teaches nothing.
+    def attempt(self) -> Iterator[None]:
+        """Record one attempt, up to its first delta. Call only if `pause` is 0.
 
-        Only who has seen no `pause` may try.
+        Cancelled attempts are ignored.
         """
-        probing = self.error is not None
-        self._probing = self._probing or probing
+        is_probe = self.error is not None
+        self._is_probing = self._is_probing or is_probe
         try:
             yield
         except ModelError as error:
-            if is_passing(error):
-                self._fail(error, probing=probing)
+            if is_transient(error):
+                self._fail(error, is_probe=is_probe)
             else:
                 self._close()
             raise
         else:
             self._close()
         finally:
-            if probing:
-                self._probing = False
+            if is_probe:
+                self._is_probing = False
 
-    def _fail(self, error: ModelError, *, probing: bool) -> None:
+    def _fail(self, error: ModelError, *, is_probe: bool) -> None:
         self._failures += 1
-        asked = min(error.retry_after or 0.0, _LONGEST_ASKED)
-        if self.error and not probing:
+        retry_after = min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER)
+        if self.error and not is_probe:
             return  # it began before the breaker opened
-        if not (self.error or asked or self._failures >= self._limit):
+        if not (self.error or retry_after or self._failures >= self._limit):
             return
         if not self.error:
             self.opened_at = self._clock()
-            log.warning("The model %s is left alone until it answers again: %s", self._name, error)
+            log.warning("Model %s gets no requests until it answers again: %s", self._name, error)
         # A copy holds no traceback, and so no prompt.
         self.error = copy(error)
-        self._rests_until = self._clock() + max(self._next_rest, asked)
-        self._next_rest = min(2 * self._next_rest, self._longest_rest)
+        self._open_until = self._clock() + max(self._next_open_for, retry_after)
+        self._next_open_for = min(2 * self._next_open_for, self._longest_open)
 
     def _close(self) -> None:
         if self.error:
-            log.warning("The model %s is back", self._name)
-        self.error, self._failures, self._next_rest = None, 0, self._rest
+            log.warning("Model %s is back", self._name)
+        self.error, self._failures, self._next_open_for = None, 0, self._open_for
 
 
-def is_passing(error: ModelError) -> bool:
-    """Tell a failure that another try may find gone."""
-    return isinstance(error, _PASSING)
+def is_transient(error: ModelError) -> bool:
+    """Whether another attempt may succeed."""
+    return isinstance(error, _TRANSIENT)

@@ -1,9 +1,8 @@
-"""The model behind an OpenAI-compatible address: streams of deltas, and one tree of failures.
+"""The client of one model behind an OpenAI-compatible address.
 
-Each stream has an `AsyncInferenceClient` of its own, for that class keeps every response until it
-is closed; it costs 20 microseconds. What is dear, connections and TLS, lies in one pool for the
-process. The events of an answer are read here: with the library's objects of them a token costs 250
-microseconds instead of 46 (bench/model.py, huggingface_hub 2.4).
+huggingface_hub composes the requests; this room sends them and reads the answers. A token costs 46
+microseconds so, and 250 with the library's own sending and reading (bench/model.py,
+huggingface_hub 2.4).
 """
 
 from __future__ import annotations
@@ -11,21 +10,25 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from typing import Any, TypeVar
 from unicodedata import category
 
-import aiohttp
-from huggingface_hub import AsyncInferenceClient, ChatCompletionInputStreamOptions
+from huggingface_hub import (
+    AsyncInferenceClient,
+    ChatCompletionInputStreamOptions,
+    is_offline_mode,
+)
 
 from bot.domain import Json, Message
 from bot.errors import AnswerCut, ModelError
 from bot.model.capabilities import Request, ServerCapabilities
+from bot.model.endpoint import Answer
+from bot.model.event_stream import EventStream
 from bot.model.metrics import RequestMetrics
-from bot.model.server import ModelServer
-from bot.model.transport import StreamingRequest, open_pool
+from bot.model.transport import ServerConnection
+from bot.text.control_tokens import without_marks
 
 ROUTER = "https://router.huggingface.co/v1"
 
@@ -36,175 +39,147 @@ _WITH_USAGE = ChatCompletionInputStreamOptions(include_usage=True)
 # of a common vocabulary is a run of 128 spaces (OpenAI's cl100k_base).
 _TOKEN_LENGTH = 16  # characters
 _RUN_LENGTH = 128  # characters
+_EVENTS_AT_ONCE = 50  # then the event loop runs others
 
 _T = TypeVar("_T")
 
 
-@asynccontextmanager
-async def connect(
-    *,
-    model: str,
-    base_url: str | None,
-    api_key: str,
-    max_tokens: int,
-    temperature: float | None,
-    top_p: float | None,
-    idle_timeout: float,
-    total_timeout: float,
-) -> AsyncIterator[ChatModel]:
-    """Open the connections to a model; without `base_url` to Hugging Face's router.
+class ModelClient:
+    """Streams the answers of a server's model; satisfies `bot.model.endpoint.Endpoint`.
 
-    The time-outs are in seconds: `idle_timeout` between two signs of life, `total_timeout` for an
-    answer. Nothing is sent before the first stream. CannotStart when `base_url` is no web address.
+    `idle_timeout` bounds the wait between two signs of life, `total_timeout` an answer; both are in
+    seconds. Time that the caller spends between two deltas counts for the total only.
     """
-    server = ModelServer(
-        # With an empty key the library would send the saved HF_TOKEN, to any address.
-        url=base_url or ROUTER,
-        key=api_key or "-",
-        model=model,
-        own=base_url is not None,
-    )
-    async with open_pool(server) as pool:
-        yield ChatModel(
-            server=server,
-            pool=pool,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            idle_timeout=idle_timeout,
-            total_timeout=total_timeout,
-        )
-
-
-class ChatModel:
-    """Streams answers; satisfies `bot.ports.Model` for as long as `connect` is open."""
 
     def __init__(
         self,
+        connection: ServerConnection,
         *,
-        server: ModelServer,
-        pool: aiohttp.ClientSession,
         max_tokens: int,
         temperature: float | None,
         top_p: float | None,
         idle_timeout: float,
         total_timeout: float,
     ) -> None:
-        self._wishes = ServerCapabilities(server)
-        self._pool = pool
-        self._turn = asyncio.Lock()
+        self._connection = connection
+        self._server = connection.server
+        self._capabilities = ServerCapabilities(connection)
         self._max_tokens = max_tokens
         self._temperature = temperature
         self._top_p = top_p
         self._idle_timeout = idle_timeout
         self._total_timeout = total_timeout
-        self._name = server.model
 
     @property
     def name(self) -> str:
         """The model's name as the operator wrote it."""
-        return self._name
+        return self._server.model
 
-    @property
-    def _server(self) -> ModelServer:
-        return self._wishes.server
-
+    @asynccontextmanager
     async def stream(
-        self,
-        prompt: Sequence[Message],
-        *,
-        deadline: float = math.inf,
-        told: Callable[[int], object] | None = None,
-    ) -> AsyncGenerator[str, None]:
-        """Yield deltas, never empty, until the answer is complete; raise ModelError otherwise.
+        self, prompt: Sequence[Message], *, deadline: float = math.inf
+    ) -> AsyncIterator[Answer]:
+        """Send a prompt and wait for the first visible delta. Raises ModelError.
 
-        An answer begins with its first visible character; white space before it comes with it.
-        AnswerCut comes after all that MAX_TOKENS, or the model's context, left room for, and also
-        when more characters come than so many tokens can be. Closing the iterator early hangs up on
-        the server. Time that the caller spends between two deltas counts for the total time-out
-        only; `deadline`, in loop time, may end the answer before.
-        `told` is called with the tokens that the server found in the prompt, where it tells.
+        The deltas end with AnswerCut after as many tokens as MAX_TOKENS or the model's context
+        allows, and after more characters than MAX_TOKENS tokens can have.
         """
         deadline = min(deadline, asyncio.get_running_loop().time() + self._total_timeout)
-        call = StreamingRequest(server=self._server, pool=self._pool, turn=self._turn)
-        finish, unseen, begun = "", "", False
-        room = longest(self._max_tokens)
-        with RequestMetrics(self.name) as numbers:
-            async with AsyncInferenceClient(
-                base_url=self._server.url, api_key=self._server.key
-            ) as client:
-                asking = self._wishes.ask(partial(self._send, client, call), prompt)
-                await self._wait(asking, deadline=deadline)
-                late: list[bytes] = []  # what comes after the end of the text
-                while not (finish or call.ended):
-                    for event in await self._wait(call.events(), deadline=deadline):
-                        if finish:
-                            late.append(event)
-                            continue
-                        delta, finish, usage = self._read(event)
-                        numbers.counted(usage)
-                        is_over = len(delta) > room
-                        delta = delta[:room]
-                        room -= len(delta)
-                        if not begun:
-                            unseen += delta
-                            begun = _can_be_seen(delta)
-                            delta = unseen if begun else ""
-                        if delta:
-                            numbers.heard()
-                            yield delta
-                        if is_over:
-                            raise self._endless(begun=begun)
-                for event in late + await call.tail():
-                    numbers.counted(_usage(event))
-            if told is not None and numbers.read:
-                told(numbers.read)
-            self._judge(finish, done=call.done, begun=begun)
+        with RequestMetrics(self.name) as metrics:
+            sending = self._capabilities.send(self._send, prompt)
+            events = await self._before(deadline, sending)
+            with closing(events):
+                async with aclosing(self._deltas(events, metrics, deadline)) as deltas:
+                    answer = Answer(await anext(deltas), deltas)
+                    try:
+                        yield answer
+                    finally:
+                        answer.prompt_tokens = metrics.prompt_tokens
 
-    def _judge(self, finish: str, *, done: bool, begun: bool) -> None:
-        """Raise what an answer's end says."""
+    async def _send(self, request: Request) -> EventStream:
+        if not self._server.own and is_offline_mode():
+            raise self._server.failure("offline", "is not asked offline")
+        composer = _Composer(base_url=self._server.url, api_key=self._server.key)
+        await composer.chat_completion(
+            [{"role": message.role, "content": message.text} for message in request.prompt],
+            model=request.model,
+            stream=True,
+            stream_options=_WITH_USAGE if request.with_usage else None,
+            max_tokens=self._max_tokens,
+            temperature=self._temperature,
+            top_p=self._top_p,
+        )
+        composed = composer.request
+        return await self._connection.open_stream(
+            composed.url, headers=composed.headers, body=composed.json
+        )
+
+    async def _deltas(
+        self, stream: EventStream, metrics: RequestMetrics, deadline: float
+    ) -> AsyncGenerator[str, None]:
+        """Yield deltas that are never empty; white space comes with the first visible one."""
+        unseen = finish = last = ""
+        has_begun = False
+        room = max_characters(self._max_tokens)
+        while not (finish or stream.ended):
+            events = await self._before(deadline, stream.read_events())
+            for number, event in enumerate(events, start=1):
+                if number % _EVENTS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                if finish:
+                    metrics.add_usage(_usage(event))
+                    continue
+                delta, finish, usage = self._read(event)
+                metrics.add_usage(usage)
+                is_endless = len(delta) > room
+                delta = delta[:room]
+                room -= len(delta)
+                if not has_begun:
+                    unseen += delta
+                    has_begun = _is_visible(delta)
+                    delta = unseen if has_begun else ""
+                if delta:
+                    metrics.add_text()
+                    if clean := without_marks(delta, last=last):
+                        yield clean
+                    last = delta
+                if is_endless:
+                    raise self._endless(has_begun=has_begun)
+        for event in await stream.read_tail():
+            metrics.add_usage(_usage(event))
+        self._raise_for(finish, done=stream.done, has_begun=has_begun)
+
+    def _raise_for(self, finish: str, *, done: bool, has_begun: bool) -> None:
+        """Raise the error that an answer's end stands for, if it does."""
         if finish == "error" or not (finish or done):
             raise self._server.failure("endless", "broke the answer off")
-        if not begun:
+        if not has_begun:
             name = "thought" if finish == "length" else "empty"
             raise self._server.failure(name, "ended its answer without a word")
         if finish == "length":
             raise AnswerCut(f"{self._server} reached MAX_TOKENS={self._max_tokens}")
 
-    def _endless(self, *, begun: bool) -> ModelError:
-        """Return the end of an answer that has none."""
-        said = f"more than MAX_TOKENS={self._max_tokens} tokens can be"
-        if begun:
-            return AnswerCut(f"{self._server} said {said}")
-        return self._server.failure("empty", f"sent nothing but white space, {said}")
-
-    async def _send(
-        self, client: AsyncInferenceClient, call: StreamingRequest, request: Request
-    ) -> None:
-        with call.sending():
-            await client.chat_completion(
-                [{"role": message.role, "content": message.text} for message in request.prompt],
-                model=request.model,
-                stream=True,
-                stream_options=_WITH_USAGE if request.counts else None,
-                max_tokens=self._max_tokens,
-                temperature=self._temperature,
-                top_p=self._top_p,
-            )
+    def _endless(self, *, has_begun: bool) -> ModelError:
+        """Return the error for more characters than MAX_TOKENS tokens can have."""
+        limit = f"more than MAX_TOKENS={self._max_tokens} tokens can have"
+        if has_begun:
+            return AnswerCut(f"{self._server} sent {limit}")
+        return self._server.failure("empty", f"sent nothing but white space, {limit}")
 
     def _read(self, event: bytes) -> tuple[str, str, Json]:
-        """Return an event's text and finish reason, "" where there is none, and its usage."""
+        """Return an event's text and finish reason, "" if it has none, and its usage."""
         if not event:
             return "", "", None
         try:
-            said = json.loads(event)
-            if said.get("error") is not None or said.get("object") == "error":
-                raise self._server.event(said)
-            return *_text_and_finish(said), said.get("usage")
+            chunk = json.loads(event)
+            if chunk.get("error") is not None or chunk.get("object") == "error":
+                raise self._server.event(chunk)
+            return *_text_and_finish(chunk), chunk.get("usage")
         except (ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
             raise self._server.failure("garbage", "sent a line that cannot be read") from error
 
-    async def _wait(self, waiting: Awaitable[_T], *, deadline: float) -> _T:
+    async def _before(self, deadline: float, waiting: Awaitable[_T]) -> _T:
+        """Wait until the deadline or the end of the idle time-out. Raises ModelSilent."""
         idle_until = asyncio.get_running_loop().time() + self._idle_timeout
         try:
             async with asyncio.timeout_at(min(idle_until, deadline)):
@@ -217,29 +192,42 @@ class ChatModel:
             raise self._server.failure("slow", happened) from error
 
 
-def longest(max_tokens: int) -> int:
+class _Composer(AsyncInferenceClient):
+    """Composes one request and keeps it, where the library would send it.
+
+    Nothing of the library's process-wide state changes, so others may use it as it is.
+    """
+
+    request: Any  # huggingface_hub.inference._common.RequestParameters
+
+    async def _inner_post(self, request_parameters: Any, *, stream: bool = False) -> bytes:  # type: ignore[override]
+        self.request = request_parameters
+        return b""
+
+
+def max_characters(max_tokens: int) -> int:
     """Return a number of characters that no honest answer of so many tokens exceeds."""
     return _RUN_LENGTH + _TOKEN_LENGTH * max_tokens
 
 
-def _can_be_seen(text: str) -> bool:
-    """Whether a text has more than white space, and signs that steer others or do nothing."""
+def _is_visible(text: str) -> bool:
+    """Whether a text has more than white space and control or format characters."""
     return any(not it.isspace() and category(it) not in ("Cc", "Cf") for it in text)
 
 
 def _usage(event: bytes) -> Json:
-    """Return what an event after the end of the text says of tokens; it may say anything."""
+    """Return the token counts in an event after the end of the text, which may be anything."""
     with suppress(ValueError, AttributeError, RecursionError):
         usage: Json = json.loads(event).get("usage")
         return usage
     return None
 
 
-def _text_and_finish(said: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what a `chat.completion.chunk` says."""
-    choices = said.get("choices")
+def _text_and_finish(chunk: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the text and the finish reason of a `chat.completion.chunk`."""
+    choices = chunk.get("choices")
     if not choices:  # token counts, or a sign of life
         return "", ""
     text = (choices[0].get("delta") or {}).get("content")
-    # Content that is not text (a list of parts) is reasoning: no word of the answer.
+    # Content that is not text (a list of parts) is reasoning, and no part of the answer.
     return text if isinstance(text, str) else "", choices[0].get("finish_reason") or ""

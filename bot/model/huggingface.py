@@ -1,4 +1,4 @@
-"""What Hugging Face says of the chosen models before the first question."""
+"""Reports at the start whether Hugging Face serves the chosen models."""
 
 from __future__ import annotations
 
@@ -7,30 +7,28 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 from huggingface_hub import is_offline_mode
 
 from bot.domain import Json
-from bot.errors import CannotStart
 from bot.model.failures import CALLS, FAILURES, SERVED, TOKENS
-from bot.model.server import ModelServer
 from bot.model.server_info import is_name
-from bot.model.transport import open_pool, read
+from bot.model.transport import ServerConnection, read_body
 
 log = logging.getLogger(__name__)
 
 HUB = "https://huggingface.co"
 
-_SECONDS = 10.0  # for all that is asked
-_BYTES = 1_000_000  # of an answer that is about one model, or one token
+_SECONDS = 10.0  # for all requests together
+_MAX_BYTES = 1_000_000  # of a response about one model, or one token
 _POLICIES = ("", "fastest", "cheapest", "preferred")  # behind a colon; else a provider's name
-_CALL = "inference.serverless.write"  # what CALLS is called in the answers
+_CALL = "inference.serverless.write"  # the name of CALLS in responses
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class Availability:
     """Who runs a model: the providers that answer, and those that failed their last check."""
 
     name: str
@@ -38,126 +36,120 @@ class Served:
     failing: tuple[str, ...]
 
 
-async def foretell(*, models: Sequence[str], key: str, router: str, hub: str) -> None:
-    """Log one line that says which of the models will answer, or what to mend; never raises.
+async def log_availability(
+    router: ServerConnection, models: Sequence[str], *, hub: str = HUB, seconds: float = _SECONDS
+) -> None:
+    """Log one line that says which of the models will answer, or what to change; never raises.
 
     The Hub is asked what the token may do, and the router for one model after the other until one
-    is served; it all ends within ten seconds.
+    is served.
 
     Sources: huggingface.co/docs/inference-providers/hub-api ("List OpenAI-compatible models": GET
     /v1/models/MODEL has the providers with their status `live` or `error`, and needs no token);
-    huggingface_hub 2.4, `HfApi.whoami` (GET /api/whoami-v2 answers 401 to a token that is none).
-    Where that answer names the permissions of a fine-grained token is not documented, but known
-    from others' captures: what looks otherwise is no trouble.
+    huggingface_hub 2.4, `HfApi.whoami` (GET /api/whoami-v2 answers 401 to an invalid token). Where
+    a response has the permissions of a fine-grained token is not documented, but known from
+    others' captures: responses of another shape are accepted.
     """
-    server = ModelServer(url=router, key=key, model=models[0], own=False)
-    host = urlsplit(router).hostname
+    host = router.server
     if is_offline_mode():
         log.warning("%s is not asked offline: %s", host, FAILURES["offline"].cure)
         return
     try:
-        async with asyncio.timeout(_SECONDS), open_pool(server) as pool:
-            level, line = await _forecast(pool, models=models, key=key, router=router, hub=hub)
-    except _Unclear as unclear:
-        level, line = logging.WARNING, f"{host} does not say who serves {models[0]}: {unclear}"
-    except (aiohttp.ClientError, OSError, ValueError, CannotStart) as error:
+        async with asyncio.timeout(seconds):
+            level, line = await _report(router, models, hub)
+    except _NoReport as error:
+        level, line = logging.WARNING, f"{host} does not say who serves {models[0]}: {error}"
+    except (aiohttp.ClientError, OSError, ValueError) as error:
         is_trusted = not isinstance(error, aiohttp.ClientConnectorCertificateError)
         cure = FAILURES["unreachable" if is_trusted else "certificate"].router
-        why = f"({type(error).__name__}): {cure}"
-        level, line = logging.WARNING, f"{host} cannot be asked who serves {models[0]} {why}"
+        reason = f"({type(error).__name__}): {cure}"
+        level, line = logging.WARNING, f"{host} cannot be asked who serves {models[0]} {reason}"
     log.log(level, "%s", line)
 
 
-async def _forecast(
-    pool: aiohttp.ClientSession, *, models: Sequence[str], key: str, router: str, hub: str
-) -> tuple[int, str]:
-    if trouble := await _token_trouble(pool, hub, key):
+class _NoReport(Exception):
+    """A response that says nothing about the model."""
+
+
+async def _report(router: ServerConnection, models: Sequence[str], hub: str) -> tuple[int, str]:
+    if trouble := await _token_trouble(router, hub):
         return logging.WARNING, trouble
-    found: list[Served] = []
+    found: list[Availability] = []
     for name in models:
-        found.append(await _served(pool, router, key, name))
+        found.append(await _availability(router, name))
         if found[-1].live:
             break
-    return forecast(found)
+    return summary(found)
 
 
-class _Unclear(Exception):
-    """An answer that says nothing of the model."""
-
-
-def forecast(found: Sequence[Served]) -> tuple[int, str]:
-    """Return how serious it is that the models are served so, and the line that says so."""
-    chosen, others = found[0], [one for one in found[1:] if one.live]
+def summary(found: Sequence[Availability]) -> tuple[int, str]:
+    """Return the log level and the line for what was found about the models, in their order."""
+    chosen, others = found[0], [each for each in found[1:] if each.live]
     if chosen.live:
         return logging.INFO, f"{chosen.name} is served by {', '.join(chosen.live)}"
-    why = f"Nobody serves {chosen.name} at Hugging Face"
+    reason = f"Nobody serves {chosen.name} at Hugging Face"
     if chosen.failing:
-        why = f"{chosen.name} failed the last check at {', '.join(chosen.failing)}"
+        reason = f"{chosen.name} failed the last check at {', '.join(chosen.failing)}"
     if others:
         by = ", ".join(others[0].live)
-        return logging.WARNING, f"{why}: {others[0].name} answers for it, served by {by}"
+        return logging.WARNING, f"{reason}: {others[0].name} answers for it, served by {by}"
     fallbacks = ", and none of MODEL_FALLBACKS is served" if found[1:] else ""
     return (
         logging.WARNING,
-        f"{why}{fallbacks}: set MODEL_ID or MODEL_FALLBACKS to a model that somebody serves "
+        f"{reason}{fallbacks}: set MODEL_ID or MODEL_FALLBACKS to a model that somebody serves "
         f"({SERVED}), or set MODEL_URL",
     )
 
 
-async def _served(pool: aiohttp.ClientSession, router: str, key: str, name: str) -> Served:
+async def _availability(router: ServerConnection, name: str) -> Availability:
     model, _, provider = name.partition(":")
-    status, said = await _get(pool, f"{router}/models/{quote(model)}", key)
+    status, entry = await _get(router, f"{router.server.url}/models/{quote(model)}")
     if status not in (200, 400, 404):
-        raise _Unclear(f"it answers HTTP {status}; the first question will tell")
-    every = [
-        (who, one.get("status"))
-        for one in _list(said.get("providers"))
-        if is_name(who := one.get("provider")) and (provider in _POLICIES or who == provider)
+        raise _NoReport(f"it answers HTTP {status}; the first question will tell")
+    providers = [
+        (who, each.get("status"))
+        for each in _objects(entry.get("providers"))
+        if is_name(who := each.get("provider")) and (provider in _POLICIES or who == provider)
     ]
-    return Served(
+    return Availability(
         name,
-        live=tuple(who for who, status in every if status == "live"),
-        failing=tuple(who for who, status in every if status != "live"),
+        live=tuple(who for who, status in providers if status == "live"),
+        failing=tuple(who for who, status in providers if status != "live"),
     )
 
 
-async def _token_trouble(pool: aiohttp.ClientSession, hub: str, key: str) -> str:
-    """Return what is wrong with the token; "" where nothing is, or it cannot be known."""
+async def _token_trouble(router: ServerConnection, hub: str) -> str:
+    """Return what is wrong with the token; "" if nothing is, or it cannot be known."""
     try:
-        status, said = await _get(pool, f"{hub}/api/whoami-v2", key)
+        status, account = await _get(router, f"{hub}/api/whoami-v2")
     except aiohttp.ClientError:
         return ""
     if status == 401:
         return f"Hugging Face does not accept the token: {FAILURES['401'].router}"
-    match said:
+    match account:
         case {"auth": {"accessToken": {"role": "fineGrained", "fineGrained": {} as granted}}}:
-            permissions = [*_texts(granted.get("global"))]
-            for scope in _list(granted.get("scoped")):
-                permissions += _texts(scope.get("permissions"))
-            if _CALL not in permissions:
-                return f"HF_TOKEN may not ask any model: allow it {CALLS} at {TOKENS}"
+            scopes = [granted.get("global")]
+            scopes += [each.get("permissions") for each in _objects(granted.get("scoped"))]
+            if not any(isinstance(each, list) and _CALL in each for each in scopes):
+                return f"HF_TOKEN may not call any model: allow it {CALLS} at {TOKENS}"
         case _:
             pass
     return ""
 
 
-async def _get(pool: aiohttp.ClientSession, url: str, key: str) -> tuple[int, Mapping[str, Json]]:
-    headers = {"Authorization": f"Bearer {key}"}
-    async with pool.get(url, headers=headers, allow_redirects=False) as response:
+async def _get(router: ServerConnection, url: str) -> tuple[int, Mapping[str, Json]]:
+    headers = {"Authorization": f"Bearer {router.server.key}"}
+    async with router.pool.get(url, headers=headers, allow_redirects=False) as response:
         try:
-            said = json.loads(await read(response, most=_BYTES))
+            found = json.loads(await read_body(response, max_bytes=_MAX_BYTES))
         except (ValueError, RecursionError):
-            said = None
-        if not isinstance(said, dict):
-            said = {}
-        # One model is told as it stands in the list, or within `data`.
-        data = said.get("data")
-        return response.status, data if isinstance(data, dict) else said
+            found = None
+        if not isinstance(found, dict):
+            found = {}
+        # A single model comes as it stands in the list, or within `data`.
+        data = found.get("data")
+        return response.status, data if isinstance(data, dict) else found
 
 
-def _list(value: Json) -> list[dict[str, Json]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _texts(value: Json) -> list[str]:
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+def _objects(value: Json) -> list[dict[str, Json]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

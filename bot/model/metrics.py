@@ -59,19 +59,19 @@ class RequestMetrics:
             self._count(*self._tokens)
 
     @property
-    def read(self) -> int:
-        """The tokens of the prompt; 0 where the server does not tell."""
-        return self._tokens[0] if self._tokens else 0
+    def prompt_tokens(self) -> int | None:
+        """The tokens of the prompt; None if the server does not report them."""
+        return self._tokens[0] if self._tokens else None
 
-    def heard(self) -> None:
-        """Note that text came."""
+    def add_text(self) -> None:
+        """Record that text came."""
         self._last_at = time.monotonic()
         if not self._first_at:
             self._first_at = self._last_at
             _FIRST.labels(self._model).observe(self._first_at - self._asked_at)
 
-    def counted(self, usage: Json) -> None:
-        """Note what the server says of tokens; some say it with every event, the last is right."""
+    def add_usage(self, usage: Json) -> None:
+        """Record reported token counts; if they come with every event, the last are right."""
         match usage:
             case {"prompt_tokens": read, **more} if is_count(read):
                 written = more.get("completion_tokens")

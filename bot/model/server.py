@@ -90,11 +90,11 @@ class ModelServer:
         return failure.error(text, status=status, retry_after=retry_after)
 
     def refusal(
-        self, *, status: int, headers: Mapping[str, str], body: bytes, counts: bool
+        self, *, status: int, headers: Mapping[str, str], body: bytes, has_stream_options: bool
     ) -> ModelError:
-        """Return the error for an HTTP response that is not a success, or none but for its status.
+        """Return the error for a response that is no stream, whatever its status.
 
-        `counts` says that the request had `stream_options`.
+        `has_stream_options` says that the request had that field.
         """
         said = _fields(_loaded(body))
         happened = f"answered HTTP {status}{_code(said)}"
@@ -104,7 +104,7 @@ class ModelServer:
                 kind = one_line(headers.get("Content-Type", "nothing"))[:_KIND_LENGTH]
                 return self.failure("page", f"answers with {kind} and not with a stream")
             status, happened = meant, f"{happened} and the error {meant} in it"
-        if counts and status in (400, 422) and b"stream_options" in body:
+        if has_stream_options and status in (400, 422) and b"stream_options" in body:
             return UsageRefused(f"{self} {happened}: it does not know stream_options")
         if status in (400, 422, 424, 500) and _mentions(said, _NO_SYSTEM):
             text = f"{self} {happened}: the model's template knows no system prompt"

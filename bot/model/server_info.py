@@ -1,44 +1,51 @@
-"""What a model server of one's own has, in its own words: which models, and how much they see."""
+"""What a model server reports about itself: its models and the context of one of them."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import logging
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
 import aiohttp
 
+from bot.concurrency import cancelled
 from bot.domain import Json
-from bot.model.server import ModelServer
-from bot.model.transport import asked, open_pool, told
+from bot.errors import AnswerCut, ModelError
+from bot.model.transport import ServerConnection
 from bot.tokens.estimate import is_count
 
-_SECONDS = 5.0  # for all questions together; a server that is away is not waited for
+log = logging.getLogger(__name__)
+
+PROBE_SECONDS = 5.0  # for all requests of a probe together
+_VALID_SECONDS = 10.0  # for which a server's report is not asked for again
 _NAME_LENGTH = 200  # characters
-_BYTES = 4_000_000  # of an answer: Ollama tells a licence along
-# What Ollama gives a model where nobody chose, on a machine with little video memory; it cuts
-# longer prompts without a word (ollama/ollama, docs/context-length.mdx).
+_MAX_BYTES = 4_000_000  # of a response: Ollama sends a licence along
+# What Ollama gives a model by default on a machine with little video memory; it cuts longer
+# prompts without a word (ollama/ollama, docs/context-length.mdx).
 _OLLAMA_CONTEXT = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """A server's models, and the context of the one asked about, in tokens, where it tells.
+    """A server's models, and the context of the one asked about in tokens, if it reports them.
 
-    `whole` says that it was asked all there is to ask; else the time was over. `trouble` says why
-    it could not be asked, and is empty if it answered.
+    `is_complete` is False if the time was over before all was asked. `trouble` says why the server
+    could not be asked; it is empty if it answered.
     """
 
     models: tuple[str, ...]
     context: int | None
-    whole: bool = True
+    is_complete: bool = True
     trouble: str = field(default="", compare=False)
 
     def name_for(self, model: str) -> str | None:
-        """Return what the server calls this model, or its only one; None where one must choose."""
+        """Return the server's name for this model, or its only model; None if one must choose."""
         if model in self.models:
             return model
         if f"{model}:latest" in self.models:  # Ollama
@@ -46,98 +53,168 @@ class ServerInfo:
         return self.models[0] if len(self.models) == 1 else None
 
 
-async def look(server: ModelServer) -> ServerInfo:
-    """Ask a server what it has; nothing is known of one that is away, or that has no such words."""
-    async with open_pool(server) as pool:
-        return await look_through(pool, server)
-
-
-async def look_through(pool: aiohttp.ClientSession, server: ModelServer) -> ServerInfo:
-    """Look, by connections that are there already."""
-    asker = _Asker(server)
+async def fetch_server_info(
+    connection: ServerConnection, *, seconds: float = PROBE_SECONDS
+) -> ServerInfo:
+    """Ask a server of one's own what it has; nothing is known if it is away or does not report."""
+    probe = _Probe(connection, seconds)
     try:
-        async with asyncio.timeout(_SECONDS):
-            return await asker.offer(pool)
+        async with asyncio.timeout(seconds):
+            return await probe.run()
     except TimeoutError:
-        return replace(asker.known, whole=False)
+        return replace(probe.info, is_complete=False)
     except (aiohttp.ClientError, OSError) as error:
         return ServerInfo((), None, trouble=_trouble(error))
 
 
-class _Asker:
-    """Puts the questions of several kinds of server; `known` is what was answered so far."""
+@dataclass(frozen=True, slots=True)
+class ProbeTimings:
+    """How long a probe may take, and for how long its result is used; in seconds."""
 
-    def __init__(self, server: ModelServer) -> None:
-        self.known = ServerInfo((), None, trouble=f"has not answered in {_SECONDS:g} s")
-        self._server = server
+    probe: float = PROBE_SECONDS
+    valid: float = _VALID_SECONDS
 
-    async def offer(self, pool: aiohttp.ClientSession) -> ServerInfo:
-        said = _object(await asked(pool, self._server, "/v1/models", most=_BYTES))
-        entries = [each for each in _list(said.get("data")) if isinstance(each, dict)]
+
+@asynccontextmanager
+async def watch_server(
+    connection: ServerConnection, timings: ProbeTimings = ProbeTimings()
+) -> AsyncIterator[ServerWatch]:
+    """Open a watch on a server; nothing is sent before its first refresh."""
+    watch = ServerWatch(connection, timings)
+    try:
+        yield watch
+    finally:
+        await watch.aclose()
+
+
+class ServerWatch:
+    """Keeps the context size that a server reports.
+
+    A report is valid for ten seconds, and never after a failed request: a server that was away may
+    have another context or model now, and Ollama would cut a longer prompt without a word. If the
+    server does not report its context size, it stays None. A probe that timed out is not waited for
+    again until a request fails.
+    """
+
+    def __init__(self, connection: ServerConnection, timings: ProbeTimings) -> None:
+        self.context: int | None = None  # tokens
+        self._connection = connection
+        self._timings = timings
+        self._probe: asyncio.Task[None] | None = None  # shared by all who wait
+        self._valid_until = self._failed_at = -math.inf  # loop time
+        self._has_timed_out = False
+
+    async def refresh(self, *, deadline: float) -> None:
+        """Probe the server again unless its last report is valid; wait until `deadline` at most."""
+        if _now() < self._valid_until:
+            return
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._run_probe())
+        if not self._has_timed_out:
+            # Not awaited itself: a caller that is cancelled leaves the probe to the others.
+            await asyncio.wait([self._probe], timeout=max(deadline - _now(), 0.0))
+
+    @contextmanager
+    def expiring(self) -> Iterator[None]:
+        """Drop the server's report if the block fails with a ModelError."""
+        try:
+            yield
+        except AnswerCut:
+            raise
+        except ModelError:
+            self._failed_at, self._valid_until, self._has_timed_out = _now(), -math.inf, False
+            raise
+
+    async def aclose(self) -> None:
+        """End a probe that is under way."""
+        if self._probe is not None:
+            await cancelled(self._probe)
+
+    async def _run_probe(self) -> None:
+        began = _now()
+        info = await fetch_server_info(self._connection, seconds=self._timings.probe)
+        self._has_timed_out = not info.is_complete
+        if info.models and info.is_complete and self._failed_at <= began:
+            self._valid_until = began + self._timings.valid
+        if info.context and info.context != self.context:
+            server = self._connection.server
+            log.info("%s has a context of %d tokens for %s", server, info.context, server.model)
+            self.context = info.context
+
+
+class _Probe:
+    """Asks in the ways of several kinds of server; `info` is what was answered so far."""
+
+    def __init__(self, connection: ServerConnection, seconds: float) -> None:
+        self.info = ServerInfo((), None, trouble=f"has not answered in {seconds:g} s")
+        self._connection = connection
+
+    async def run(self) -> ServerInfo:
+        listed = _object(await self._connection.get_json("/v1/models", max_bytes=_MAX_BYTES))
+        entries = [each for each in _list(listed.get("data")) if isinstance(each, dict)]
         models = tuple(name for each in entries if is_name(name := each.get("id")))
-        self.known = ServerInfo(models, None)
-        name = self.known.name_for(self._server.model)
+        self.info = ServerInfo(models, None)
+        name = self.info.name_for(self._connection.server.model)
         entry = next((each for each in entries if each.get("id") == name), {})
         if name:
-            self.known = ServerInfo(models, await self._context(pool, name, entry))
-        return self.known
+            self.info = ServerInfo(models, await self._context(name, entry))
+        return self.info
 
-    async def _context(
-        self, pool: aiohttp.ClientSession, name: str, entry: Mapping[str, Json]
-    ) -> int | None:
-        """Return the tokens that a conversation may have, wherever this kind of server says so."""
+    async def _context(self, name: str, entry: Mapping[str, Json]) -> int | None:
+        """Return the tokens that a conversation may have, from wherever the server reports them."""
         # vLLM (entrypoints/openai/models/protocol.py: ModelCard).
-        if found := _whole(entry.get("max_model_len")):
+        if found := _positive(entry.get("max_model_len")):
             return found
         # llama.cpp (tools/server/README.md: GET /props), of one of its slots.
-        props = await self._get(pool, "/props")
-        if found := _whole(_object(props.get("default_generation_settings")).get("n_ctx")):
+        props = await self._get("/props")
+        if found := _positive(_object(props.get("default_generation_settings")).get("n_ctx")):
             return found
         # text-generation-inference (docs/openapi.json: Info).
-        if found := _whole((await self._get(pool, "/info")).get("max_total_tokens")):
+        if found := _positive((await self._get("/info")).get("max_total_tokens")):
             return found
-        return await self._ollama_context(pool, name)
+        return await self._ollama_context(name)
 
-    async def _ollama_context(self, pool: aiohttp.ClientSession, name: str) -> int | None:
-        """Return what Ollama gives the model now, or will give it when it loads it.
+    async def _ollama_context(self, name: str) -> int | None:
+        """Return the context that Ollama gives the model now, or when it loads it.
 
         Source: ollama/ollama, docs/openapi.yaml: /api/ps, /api/show.
         """
-        running = _list((await self._get(pool, "/api/ps")).get("models"))
+        running = _list((await self._get("/api/ps")).get("models"))
         for each in map(_object, running):
-            if each.get("name") == name and (found := _whole(each.get("context_length"))):
+            if each.get("name") == name and (found := _positive(each.get("context_length"))):
                 return found
-        shown = await self._get(pool, "/api/show", {"model": name})
-        parameters = str(shown.get("parameters"))
+        details = await self._get("/api/show", {"model": name})
+        parameters = str(details.get("parameters"))
         chosen = re.search(r"^num_ctx\s+(\d{1,12})\b", parameters, re.MULTILINE)
-        if chosen and (found := _whole(int(chosen[1]))):
+        if chosen and (found := _positive(int(chosen[1]))):
             return found
         lengths = (
-            _whole(value)
-            for key, value in _object(shown.get("model_info")).items()
+            _positive(value)
+            for key, value in _object(details.get("model_info")).items()
             if key.endswith(".context_length")
         )
         return next((min(each, _OLLAMA_CONTEXT) for each in lengths if each), None)
 
-    async def _get(
-        self, pool: aiohttp.ClientSession, path: str, question: Json = None
-    ) -> Mapping[str, Json]:
-        """Return an answer's object; {} where there is none."""
-        return _object(await told(pool, self._server, path, question, most=_BYTES))
+    async def _get(self, path: str, body: Json = None) -> Mapping[str, Json]:
+        """Return a response's object; {} if there is none."""
+        try:
+            return _object(await self._connection.get_json(path, body, max_bytes=_MAX_BYTES))
+        except (aiohttp.ClientError, OSError):
+            return {}
 
 
 def is_name(value: Json) -> TypeGuard[str]:
-    """Whether a name may stand in the log, and in the terminal's head."""
+    """Whether a name may stand in the log and in the terminal's head."""
     return isinstance(value, str) and value.isprintable() and 0 < len(value) <= _NAME_LENGTH
 
 
 def _trouble(error: aiohttp.ClientError | OSError) -> str:
-    """Say in words, without an address, why a server cannot be asked."""
+    """Say, without an address, why a server cannot be asked."""
     match error:
         case aiohttp.ClientProxyConnectionError():
             return "is behind a proxy that cannot be reached (HTTP_PROXY, HTTPS_PROXY)"
         case aiohttp.ClientConnectorDNSError():
-            return "has a name that is unknown"
+            return "has an unknown host name"
         case OSError(errno=errno.ECONNREFUSED):
             return "refuses the connection"
         case _:
@@ -152,5 +229,9 @@ def _list(value: Json) -> list[Json]:
     return value if isinstance(value, list) else []
 
 
-def _whole(value: Json) -> int | None:
+def _positive(value: Json) -> int | None:
     return value if is_count(value) and value else None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

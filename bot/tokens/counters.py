@@ -158,7 +158,7 @@ class Template:
         self.once = min(self.once, left)
 
 
-class CarefulCounter:
+class TokenEstimator:
     """Counts by a count of texts that may miss, and corrects it by what servers tell.
 
     The texts' count is corrected upwards only, for the next text may be in another language; what
@@ -302,7 +302,7 @@ def mistral(path: Path) -> MistralCounter:
 
 def of_file(
     path: Path, *, failed: Callable[[str], object], seconds: float = COUNT_SECONDS
-) -> CarefulCounter:
+) -> TokenEstimator:
     """Read another model's `tokenizer.json`; takes a moment and blocks.
 
     If it raises or takes more than so many `seconds` for a text, `failed` is told why, once, and
@@ -332,7 +332,7 @@ def of_file(
         return len(tokenizer.encode_batch([_encodable(text)], add_special_tokens=False)[0].ids)
 
     count = _Tried(tokens, seconds=seconds, failed=failed)
-    return CarefulCounter(count, least=count)
+    return TokenEstimator(count, least=count)
 
 
 def _growth_in(part: Any) -> float:

@@ -18,7 +18,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from bot.tokens.counters import CarefulCounter, Counter, mistral, of_file
+from bot.tokens.counters import Counter, TokenEstimator, mistral, of_file
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def _find(
     file = _file_of(model)
 
     def failed(why: str) -> None:
-        found(CarefulCounter())
+        found(TokenEstimator())
         _tell(model, why)
 
     try:

@@ -8,7 +8,6 @@ import gzip
 import logging
 import math
 import socket
-import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -117,10 +116,8 @@ async def test_a_post_that_never_ends_does_not_hold_up_the_end(store: Store) -> 
             writer.write(POST + b"Content-Length: 100\r\n\r\n")
             await writer.drain()
             await asyncio.sleep(0.1)
-            began = time.perf_counter()
-        took = time.perf_counter() - began
-
-    assert took < 5
+            end = await stack.enter_async_context(asyncio.timeout(30))
+        assert not end.expired()
 
 
 async def test_a_taken_port_is_fatal_only_for_what_depends_on_it(store: Store) -> None:

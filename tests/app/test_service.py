@@ -22,7 +22,7 @@ from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.process import (
-    LEASE,
+    PROCESS_LEASE,
     DiscordDm,
     DiscordMention,
     DiscordSlash,
@@ -226,7 +226,11 @@ async def test_as_many_questions_are_answered_at_once_as_the_capacity(
     variables = {"MODEL_URL": model.url, "MODEL_ID": "emulated", "CAPACITY": str(capacity)}
     async with serving(own_store, "worker", variables=variables):
         queue = TurnQueue(
-            store=own_store, worker="test", limits=LIMITS, lease_seconds=LEASE, keep_seconds=60
+            store=own_store,
+            worker="test",
+            limits=LIMITS,
+            lease_seconds=PROCESS_LEASE,
+            keep_seconds=60,
         )
         for number in range(capacity + 5):
             key = ThreadKey("console", "", "", str(number))

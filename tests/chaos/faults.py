@@ -24,7 +24,7 @@ from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.web import Call as SlackCall
 from tests.support.outage import Line
-from tests.support.process import LEASE, Bot
+from tests.support.process import PROCESS_LEASE, BotProcess
 
 _WRITES_DISCORD = "(POST|PATCH) /channels/"
 _WRITES_SLACK = "chat\\."
@@ -77,7 +77,7 @@ class World:
             planted[name] += times - fault.times
         return self._effects + planted
 
-    async def kill(self, *victims: Bot) -> int:
+    async def kill(self, *victims: BotProcess) -> int:
         """Kill processes that run, all at once, and remember what they were at work on."""
         at = time.monotonic()
         for victim in victims:
@@ -85,7 +85,7 @@ class World:
         await self.remember(at, *victims)
         return len(victims)
 
-    async def remember(self, at: float, *victims: Bot) -> None:
+    async def remember(self, at: float, *victims: BotProcess) -> None:
         gone = {one.process.pid for one in victims}
         up = frozenset(one.process.pid for one in self.fleet.up()) - gone
         for pid in gone:
@@ -164,7 +164,7 @@ async def freeze(world: World) -> int:
     if victim is None:
         return 0
     victim.pause()
-    await asyncio.sleep(world.between(1.5, 4) * LEASE)
+    await asyncio.sleep(world.between(1.5, 4) * PROCESS_LEASE)
     if victim.process.returncode is None:
         victim.wake()
     return 1

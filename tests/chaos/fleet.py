@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.outage import Line, Wire
-from tests.support.process import Bot, bot
+from tests.support.process import BotProcess, bot
 from tests.support.waiting import until
 
 
@@ -29,16 +29,16 @@ class Fleet:
     def __init__(self, folder: Path, crews: Sequence[Crew]) -> None:
         self._folder = folder
         self._crews = crews
-        self._running: dict[int, Bot] = {}
+        self._running: dict[int, BotProcess] = {}
         self.logs: list[str] = []
         self.exits: list[int] = []  # of those that ended by themselves or by SIGTERM
 
-    def victim(self, rng: random.Random) -> Bot | None:
+    def victim(self, rng: random.Random) -> BotProcess | None:
         """Return one that runs, if any does."""
         ready = [one for one in self._running.values() if one.process.returncode is None]
         return rng.choice(ready) if ready else None
 
-    def behind(self, port: int) -> Bot | None:
+    def behind(self, port: int) -> BotProcess | None:
         """Return the one whose call came from this port, if it still runs."""
         for number, crew in enumerate(self._crews):
             if any(isinstance(w, Wire) and w.carries(port) for w in crew.wires.values()):
@@ -46,11 +46,11 @@ class Fleet:
                 return one if one and one.process.returncode is None else None
         return None
 
-    def up(self) -> list[Bot]:
+    def up(self) -> list[BotProcess]:
         """Return those that have come up."""
         return [one for one in self._running.values() if _is_up(one)]
 
-    def hearing(self) -> list[Bot]:
+    def hearing(self) -> list[BotProcess]:
         """Return those that hear the platforms."""
         return [one for one in self._running.values() if _hears(one)]
 
@@ -83,11 +83,11 @@ class Fleet:
         return [*self.logs, *(one.text() for one in self._running.values())]
 
 
-def _is_up(one: Bot) -> bool:
+def _is_up(one: BotProcess) -> bool:
     return one.process.returncode is None and "Running as" in one.text()
 
 
-def _hears(one: Bot) -> bool:
+def _hears(one: BotProcess) -> bool:
     return one.process.returncode is None and "Running as discord" in one.text()
 
 

@@ -27,7 +27,7 @@ from tests.emulators.discord.limits import Limits
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.outage import Line, SocketLine, Wire
-from tests.support.process import LEASE, discord_variables, slack_variables
+from tests.support.process import PROCESS_LEASE, discord_variables, slack_variables
 
 ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
 TALKS = 4  # of each kind on each platform, unless told otherwise
@@ -36,7 +36,7 @@ STARTING = 30.0  # seconds
 # last time five minutes after it told it first.
 RESTING = 330.0
 # After that: late writes are deleted, by another worker if the first is gone (turns/repair.py).
-MENDING = 40 * LEASE  # seconds
+MENDING = 40 * PROCESS_LEASE  # seconds
 AT_ONCE = 2  # faults
 LONG_APART = 600.0  # seconds from a fault that lasts long to the next one of that kind
 # A fault that has struck so often and had no effect tests nothing.
@@ -63,14 +63,15 @@ class Report:
         counts = self.verdict.counts
         alone = [one.seconds for one in self.recoveries if not one.others]
         attended = [one.seconds for one in self.recoveries if one.attended]
+        long = 2 * PROCESS_LEASE
         lines = [
             f"turns {self.turns} · events delivered twice {self.doubled}",
             " · ".join(f"{end} {counts[end]}" for end in ENDS),
             "besides: " + " · ".join(f"{extra} {counts[extra]}" for extra in EXTRAS),
             *(self._line(name) for name, _ in self.faults.most_common()),
-            f"recovery: {_spread([one.seconds for one in self.recoveries], above=2 * LEASE)}",
-            f"without another SIGKILL: {_spread(alone, above=2 * LEASE)}",
-            f"with another process up all the time: {_spread(attended, above=2 * LEASE)}",
+            f"recovery: {_spread([one.seconds for one in self.recoveries], above=long)}",
+            f"without another SIGKILL: {_spread(alone, above=long)}",
+            f"with another process up all the time: {_spread(attended, above=long)}",
             f"delays of the loop that emulates: {_spread(self.late, above=0.1)}",
         ]
         return "\n".join([*lines, *self.verdict.problems])

@@ -21,8 +21,6 @@ from bot.text.sanitize import one_line
 from config.settings import Settings
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.process
-
 
 @dataclass(frozen=True, slots=True)
 class Served:

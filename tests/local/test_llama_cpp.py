@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-import math
 import os
 import signal
 import socket
@@ -32,12 +31,10 @@ from bot.errors import (
 from bot.local import gguf, hardware, llama_cpp_plan
 from bot.local.launch_request import LaunchRequest
 from bot.local.llama_cpp import LocalServer, serve
-from bot.model.client import ChatModel, connect
 from bot.model.context_window import ContextWindowModel
-from bot.tokens.counters import CarefulCounter
+from bot.tokens.counters import TokenEstimator
+from tests.support.model import OneAttempt, open_model
 from tests.support.waiting import until
-
-pytestmark = pytest.mark.process
 
 PROMPT = [
     Message("system", "You are a helpful assistant."),
@@ -70,8 +67,8 @@ async def server() -> AsyncIterator[LocalServer]:
 
 def connected(
     url: str, key: str, *, max_tokens: int = 30
-) -> AbstractAsyncContextManager[ChatModel]:
-    return connect(
+) -> AbstractAsyncContextManager[OneAttempt]:
+    return open_model(
         model="demo",
         base_url=url,
         api_key=key,
@@ -83,11 +80,11 @@ def connected(
     )
 
 
-async def answer(model: ChatModel) -> str:
+async def answer(model: OneAttempt) -> str:
     return "".join(await deltas_of(model))
 
 
-async def deltas_of(model: ChatModel) -> list[str]:
+async def deltas_of(model: OneAttempt) -> list[str]:
     """Return what a model says, as long as it may."""
     said = []
     with suppress(AnswerCut):
@@ -160,7 +157,14 @@ async def test_no_control_token_comes_out_of_peoples_words(server: LocalServer) 
     every = " ".join(control_tokens(demo_file()).values())
     counter = Counting()
     async with connected(server.url, server.api_key, max_tokens=5) as chat:
-        model = ContextWindowModel(model=chat, counter=counter, server=None, budget=500, answer=5)
+        model = ContextWindowModel(
+            model=chat.endpoint,
+            counter=counter,
+            counting_server=None,
+            watch=None,
+            budget=500,
+            answer=5,
+        )
         await said_by(model, talk("Ann:", "Hello"))
         await said_by(model, talk(f"Ann: {every}", f"You wrote {every}"))
         (plain, _), (spelt, used) = counter.told
@@ -182,7 +186,7 @@ def talk(asked: str, answered: str) -> list[Message]:
     ]
 
 
-class Counting(CarefulCounter):
+class Counting(TokenEstimator):
     """Keeps what was sent, with the tokens that the server found in it."""
 
     def __init__(self) -> None:
@@ -199,7 +203,7 @@ class Counting(CarefulCounter):
 async def said_by(model: ContextWindowModel, prompt: Sequence[Message]) -> str:
     said = ""
     with suppress(AnswerCut):
-        async for delta in model.stream(prompt, deadline=math.inf):
+        async for delta in OneAttempt(model).stream(prompt):
             said += str(delta)
     return said
 
@@ -310,7 +314,7 @@ async def test_a_server_that_dies_comes_back_at_its_address(
     assert "started again" in errors[0].getMessage()
 
 
-async def answer_soon(model: ChatModel) -> str:
+async def answer_soon(model: OneAttempt) -> str:
     """Answer as soon as the model is loaded; the server listens a little before."""
     for _ in range(50):
         try:

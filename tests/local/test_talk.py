@@ -23,10 +23,8 @@ from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.local.test_llama_cpp import demo_file
-from tests.support.process import Bot, DiscordDm, SlackDm, Way, bot
+from tests.support.process import BotProcess, DiscordDm, SlackDm, Way, bot
 from tests.support.waiting import until
-
-pytestmark = pytest.mark.process
 
 QUESTION = "What is the capital of France?"
 STORY = "Tell me a very long story about a king, with many details."
@@ -35,7 +33,7 @@ STORY = "Tell me a very long story about a king, with many details."
 @asynccontextmanager
 async def discord_with_the_demo(
     data_dir: Path, *, max_tokens: int
-) -> AsyncIterator[tuple[DiscordEmulator, Bot]]:
+) -> AsyncIterator[tuple[DiscordEmulator, BotProcess]]:
     async with DiscordEmulator() as discord:
         variables = {
             "DISCORD_TOKEN": discord.token,
@@ -66,7 +64,7 @@ async def exchanges_in(data_dir: Path) -> list[Exchange]:
     return found
 
 
-def llama(running: Bot) -> int:
+def llama(running: BotProcess) -> int:
     """Return the process id of the embedded server of a bot."""
     (pid,) = [
         int(pid)

@@ -33,11 +33,11 @@ from bot.errors import (
     PromptTooLong,
 )
 from bot.local.transformers_model import TransformersServer, serve
-from bot.model.client import ChatModel, connect
 from bot.text.control_tokens import as_words
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
+from tests.support.model import OneAttempt, open_model
 from tests.support.process import (
     DiscordDm,
     SlackMention,
@@ -59,8 +59,6 @@ import torch
 from safetensors.torch import load_file
 
 from tests.support.tiny_models import MARKS, NO_SYSTEM, tiny_blenderbot, tiny_llama
-
-pytestmark = pytest.mark.process
 
 PROMPT = [Message("system", "Be brief."), Message("user", "Hello")]
 LONG = 1_000_000  # tokens: an answer that takes for ever
@@ -106,8 +104,8 @@ def connected(
     max_tokens: int | None = None,
     temperature: float | None = 0.0,
     total: float = 60.0,
-) -> AbstractAsyncContextManager[ChatModel]:
-    return connect(
+) -> AbstractAsyncContextManager[OneAttempt]:
+    return open_model(
         model="tiny",
         base_url=server.url,
         api_key=key or server.api_key,
@@ -119,7 +117,7 @@ def connected(
     )
 
 
-async def deltas_of(model: ChatModel, prompt: list[Message] = PROMPT) -> tuple[list[str], bool]:
+async def deltas_of(model: OneAttempt, prompt: list[Message] = PROMPT) -> tuple[list[str], bool]:
     """Return what a model says, and whether it was cut."""
     said = []
     try:
@@ -260,7 +258,7 @@ class TestLeaving:
         assert "started again" in errors[0].getMessage()
 
 
-async def deltas_soon(model: ChatModel) -> list[str]:
+async def deltas_soon(model: OneAttempt) -> list[str]:
     for _ in range(600):
         try:
             return (await deltas_of(model))[0]

@@ -29,8 +29,6 @@ if any(importlib.util.find_spec(each) is None for each in ("torch", "transformer
 from tests.model.test_server_info import connected
 from tests.support.tiny_models import NO_SYSTEM, tiny_llama
 
-pytestmark = pytest.mark.process
-
 PROMPT = [Message("system", "Be brief."), Message("user", "Hello")]
 
 

@@ -19,6 +19,7 @@ from typing import Self
 
 import aiohttp
 import pytest
+from huggingface_hub import AsyncInferenceClient
 
 from bench import figures
 from bot.concurrency import cancelled
@@ -39,10 +40,9 @@ from bot.errors import (
     PromptRefused,
     PromptTooLong,
 )
-from bot.model import transport
-from bot.model.client import ChatModel, connect
-from bot.model.transport import StreamingRequest
+from bot.model.event_stream import EventStream
 from tests.emulators.model import FAILURES, Flavour, How, ModelEmulator
+from tests.support.model import OneAttempt, open_model
 from tests.support.waiting import until
 
 SEVERAL = ("one", "another")  # of a server with one model that one is asked, whatever its name
@@ -60,8 +60,8 @@ async def connected(
     idle: float = 2.0,
     total: float = 5.0,
     temperature: float | None = None,
-) -> AsyncIterator[ChatModel]:
-    async with connect(
+) -> AsyncIterator[OneAttempt]:
+    async with open_model(
         model="mistral",
         base_url=url,
         api_key=key,
@@ -74,7 +74,7 @@ async def connected(
         yield model
 
 
-async def answer(model: ChatModel) -> str:
+async def answer(model: OneAttempt) -> str:
     return "".join([delta async for delta in model.stream(PROMPT)])
 
 
@@ -262,7 +262,7 @@ class TestAnswers:
         begun = 0
         all_begun = asyncio.Event()
 
-        async def answered(model: ChatModel) -> str:
+        async def answered(model: OneAttempt) -> str:
             nonlocal begun
             said = ""
             async for delta in model.stream(PROMPT):
@@ -318,13 +318,30 @@ class TestAnswers:
             kept = [
                 it
                 for it in gc.get_objects()
-                if isinstance(it, aiohttp.ClientResponse | StreamingRequest)
+                if isinstance(it, aiohttp.ClientResponse | EventStream)
             ]
 
         assert emulator.connections == 1
         # Not one for each answer; caches and the test's own server have theirs.
         assert after - before < ANSWERS
         assert len(kept) < 5
+
+    async def test_another_user_of_the_library_in_the_process_is_not_disturbed(self) -> None:
+        async def ask_library(url: str) -> str:
+            async with AsyncInferenceClient(base_url=url, api_key="theirs") as client:
+                stream = await client.chat_completion(
+                    [{"role": "user", "content": "Hi"}], model="emulated", stream=True
+                )
+                return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+        async with ModelEmulator() as ours, ModelEmulator() as theirs, connected(ours.url) as model:
+            ours.answer, theirs.answer = "ours", "theirs"
+            both = await asyncio.gather(answer(model), ask_library(theirs.url))
+            after = await ask_library(theirs.url)
+
+        assert (*both, after) == ("ours", "theirs", "theirs")
+        keys = {asked.headers["Authorization"] for asked in theirs.requests}
+        assert (len(ours.requests), keys) == (1, {"Bearer theirs"})
 
     async def test_two_models_do_not_disturb_each_other(self) -> None:
         async with ModelEmulator() as one, ModelEmulator() as two, connected(one.url) as first:
@@ -436,17 +453,14 @@ class TestTails:
 
 
 class TestUsage:
-    async def used(self, model: ChatModel) -> list[int]:
-        """Return what the model tells of the prompt's tokens."""
-        told: list[int] = []
-        assert [delta async for delta in model.stream(PROMPT, told=told.append)]
-        return told
+    async def used(self, model: OneAttempt) -> int | None:
+        """Return the prompt's tokens as the server reports them."""
+        assert await answer(model)
+        return model.prompt_tokens
 
     async def test_the_prompts_tokens_are_told_at_the_end(self) -> None:
         async with ModelEmulator() as emulator, connected(emulator.url) as model:
-            told = await self.used(model)
-
-        assert told == [18]
+            assert await self.used(model) == 18
 
     @pytest.mark.parametrize(
         "end",
@@ -460,7 +474,7 @@ class TestUsage:
         body = 'data: {"choices": [{"delta": {"content": "word"}}]}\n\n' + f"data: {end}\n\n"
 
         async with saying(body + "data: [DONE]\n\n") as url, connected(url) as model:
-            assert await self.used(model) == [7]
+            assert await self.used(model) == 7
 
     @pytest.mark.parametrize("usage", ["null", "[]", '{"prompt_tokens": null}', '{"prompt_tokens"'])
     async def test_strange_usage_is_nothing(self, usage: str) -> None:
@@ -470,7 +484,7 @@ class TestUsage:
         )
 
         async with saying(body) as url, connected(url) as model:
-            assert await self.used(model) == []
+            assert await self.used(model) is None
 
     async def test_a_server_that_takes_no_stream_options_is_asked_without(self) -> None:
         refusal: Json = {"detail": [{"loc": ["body", "stream_options"], "msg": "extra fields"}]}
@@ -697,16 +711,18 @@ class TestFailures:
         assert "said nothing for 0.2 s" in str(error)
 
     async def test_a_server_that_takes_no_connection_is_not_waited_for(
-        self, monkeypatch: pytest.MonkeyPatch
+        self,
     ) -> None:
-        monkeypatch.setattr(transport, "_CONNECT_SECONDS", 0.2)
         with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
             for _ in range(4):  # nobody takes them, and so nobody's handshake is answered any more
                 other = stack.enter_context(socket.socket())
                 other.setblocking(False)
                 other.connect_ex(full.getsockname())
             url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
-            async with connected(url, idle=5.0) as model, asyncio.timeout(3):
+            async with (
+                open_model(base_url=url, connect_timeout=0.2) as model,
+                asyncio.timeout(3),
+            ):
                 with pytest.raises(ModelUnavailable, match="cannot be reached"):
                     await answer(model)
 
@@ -938,7 +954,6 @@ class TestAddresses:
 
         assert asked == [b"CONNECT router.huggingface.co:443 HTTP/1.1\r\n"]
 
-    @pytest.mark.process
     async def test_no_token_of_this_machine_reaches_a_server_of_ones_own(
         self, tmp_path: Path
     ) -> None:
@@ -946,14 +961,11 @@ class TestAddresses:
         script = f"""
 import asyncio, json, sys
 import huggingface_hub
-from bot.model.client import connect
 from bot.domain import Message
+from tests.support.model import open_model
 
 async def main():
-    async with connect(
-        model="m", base_url=sys.argv[1], api_key="", max_tokens=9, temperature=None, top_p=None,
-        idle_timeout=5, total_timeout=5,
-    ) as model:
+    async with open_model(base_url=sys.argv[1]) as model:
         print("".join([delta async for delta in model.stream([Message("user", "Hello")])]))
 
 assert huggingface_hub.get_token() == {TOKEN!r}

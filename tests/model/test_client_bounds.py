@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import threading
-import time
 import zlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 
 from bot.domain import Message
-from bot.errors import AnswerCut, EmptyAnswer, ModelError, ModelSilent, ModelUnavailable
-from bot.model.client import ChatModel, connect
+from bot.errors import AnswerCut, EmptyAnswer, ModelError, ModelUnavailable
+from tests.support.model import OneAttempt, open_model
 
 PROMPT = [Message("user", "What is a secret question?")]
 MAX_TOKENS = 50
@@ -54,21 +51,21 @@ async def saying(
 
 
 @asynccontextmanager
-async def connected(url: str, *, seconds: float = 20.0) -> AsyncIterator[ChatModel]:
-    async with connect(
+async def connected(url: str) -> AsyncIterator[OneAttempt]:
+    async with open_model(
         model="mistral",
         base_url=url,
         api_key="",
         max_tokens=MAX_TOKENS,
         temperature=None,
         top_p=None,
-        idle_timeout=seconds,
-        total_timeout=seconds,
+        idle_timeout=20.0,
+        total_timeout=20.0,
     ) as model:
         yield model
 
 
-async def heard(model: ChatModel) -> tuple[str, ModelError | None]:
+async def heard(model: OneAttempt) -> tuple[str, ModelError | None]:
     """Return all that was said, and how it ended."""
     said = ""
     try:
@@ -189,71 +186,3 @@ async def test_a_compressed_stream_leaves_the_loop_to_others() -> None:
 
     assert isinstance(error, ModelError)
     assert turns.times > 60
-
-
-@contextmanager
-def flooding(piece: bytes, *, head: bytes, calls: int) -> Iterator[str]:
-    """Answer as `saying` does, but from threads: more has come whenever the loop looks."""
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        with suppress(OSError), server.accept()[0] as client:
-            client.recv(65_536)
-            client.sendall(head)
-            while True:
-                client.sendall(piece)
-
-    threads = [threading.Thread(target=serve) for _ in range(calls)]
-    for thread in threads:
-        thread.start()
-    with server:
-        yield "http://{}:{}/v1".format(*server.getsockname())
-    for thread in threads:
-        thread.join()
-
-
-async def busiest(asking: Sequence[asyncio.Task[object]]) -> float:
-    """Return the most CPU time, in seconds, that the loop left nobody else while these ran."""
-    most = 0.0
-    while not all(each.done() for each in asking):
-        began = time.thread_time()
-        await asyncio.sleep(0)
-        most = max(most, time.thread_time() - began)
-    return most
-
-
-async def test_events_that_come_faster_than_they_are_read_end_in_time() -> None:
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
-    with flooding(b"data:\n" * 10_000, head=head, calls=1) as url:
-        async with connected(url, seconds=1.0) as model:
-            began = time.monotonic()
-            _, error = await heard(model)
-            took = time.monotonic() - began
-
-    assert type(error) is ModelSilent
-    # 12 s, until it was all that is ever read, where no time-out struck.
-    assert took < 4
-
-
-async def test_large_events_of_many_answers_leave_the_loop_to_others() -> None:
-    large = b'{"choices": [], "said": [' + b"[]," * 340_000 + b"[]]}"
-    began = time.thread_time()
-    json.loads(large)
-    once = time.thread_time() - began
-    async with (
-        saying([b"data: " + large + b"\n\n"], again=True) as (url, _),
-        connected(url, seconds=2.0) as model,
-    ):
-        most = await busiest([asyncio.create_task(heard(model)) for _ in range(30)])
-
-    # That of one; where all were read in the same moment it was that of all.
-    assert most < 6 * once
-
-
-async def test_headers_without_an_end_leave_the_loop_to_others() -> None:
-    with flooding(b"HTTP/1.1 102 Processing\r\n\r\n" * 4000, head=b"", calls=10) as url:
-        async with connected(url, seconds=1.5) as model:
-            most = await busiest([asyncio.create_task(heard(model)) for _ in range(10)])
-
-    # 0.1 s when this was measured; 1 s where each connection held as much as it could.
-    assert most < 0.4

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
 from bot.domain import Delta, LeftOut, Message, Start
 from bot.errors import ModelDenied, PromptTooLong
-from bot.model import server_counter
-from bot.model.client import connect
+from bot.model.client import ModelClient
 from bot.model.context_window import ContextWindowModel
+from bot.model.endpoint import Answer
 from bot.model.retrying import RetryingModel
 from bot.model.server import ModelServer
+from bot.model.server_counter import CountTimings, open_counter
+from bot.model.server_info import ServerWatch
+from bot.model.transport import connect
 from bot.text.truncate import CUT
-from bot.tokens.counters import CarefulCounter, Counter, MistralCounter
+from bot.tokens.counters import Counter, MistralCounter, TokenEstimator
 from tests.emulators.model import Flavour, ModelEmulator
 from tests.support.steady import QUICK
 from tests.tokens.test_counters import v3
@@ -29,6 +32,24 @@ COUNT = "input_tokens|/tokenize|/chat_tokenize"
 ANSWER = 20  # tokens
 
 
+# On a busy machine a count takes longer than a person is to wait for it.
+PATIENT = CountTimings(count=20.0)
+
+
+class FakeWatch(ServerWatch):
+    """A server that reports what a test sets as `context`."""
+
+    def __init__(self) -> None:
+        self.context = None
+
+    async def refresh(self, *, deadline: float) -> None:
+        pass
+
+    @contextmanager
+    def expiring(self) -> Iterator[None]:
+        yield
+
+
 @asynccontextmanager
 async def fitted(
     emulator: ModelEmulator,
@@ -36,37 +57,41 @@ async def fitted(
     budget: int = 1000,
     counter: Counter | None = None,
     counts: bool = False,
+    timings: CountTimings = PATIENT,
+    watch: ServerWatch | None = None,
 ) -> AsyncIterator[ContextWindowModel]:
     emulator.models = ["emulated"]
     server = ModelServer(url=emulator.url, key="-", model="emulated", own=True)
     async with (
-        connect(
-            model="emulated",
-            base_url=emulator.url,
-            api_key="",
-            max_tokens=ANSWER,
-            temperature=None,
-            top_p=None,
-            idle_timeout=5,
-            total_timeout=10,
-        ) as model,
-        server_counter.connect(server) as counting,
+        connect(server) as connection,
+        open_counter(connection, timings) as counting_server,
     ):
         yield ContextWindowModel(
-            model=model,
-            counter=counter or CarefulCounter(),
-            server=counting if counts else None,
+            model=ModelClient(
+                connection,
+                max_tokens=ANSWER,
+                temperature=None,
+                top_p=None,
+                idle_timeout=5,
+                total_timeout=10,
+            ),
+            counter=counter or TokenEstimator(),
+            counting_server=counting_server if counts else None,
+            watch=watch,
             budget=budget,
             answer=ANSWER,
         )
 
 
 async def answer(model: ContextWindowModel, prompt: Sequence[Message]) -> list[Delta]:
+    """Return the deltas, with a LeftOut before them if the last message was shortened."""
     deadline = asyncio.get_running_loop().time() + 10
-    return [delta async for delta in model.stream(prompt, deadline=deadline)]
+    async with model.stream(prompt, deadline=deadline) as answer:
+        left_out: list[Delta] = [LeftOut(answer.left_out)] if answer.left_out else []
+        return [*left_out, answer.first, *[delta async for delta in answer.deltas]]
 
 
-def a_talk(exchanges: int, words: int = 20) -> list[Message]:
+def make_talk(exchanges: int, words: int = 20) -> list[Message]:
     said = [
         message
         for n in range(exchanges)
@@ -89,7 +114,7 @@ def left_out(said: Sequence[Delta]) -> list[int]:
 async def test_the_oldest_exchanges_make_room() -> None:
     async with ModelEmulator() as emulator, fitted(emulator, budget=300) as model:
         emulator.context = 300 + ANSWER
-        said = await answer(model, a_talk(30))
+        said = await answer(model, make_talk(30))
 
     assert len(emulator.requests) == 1
     assert texts(emulator)[0] == "Be brief."
@@ -187,7 +212,7 @@ class TestRefusals:
     async def test_a_refused_prompt_is_sent_shorter_once(self, flavour: Flavour) -> None:
         async with ModelEmulator(flavour=flavour) as emulator, fitted(emulator) as model:
             emulator.context = 300
-            said = await answer(model, a_talk(15))
+            said = await answer(model, make_talk(15))
 
         assert len(emulator.requests) == 2
         assert "".join(map(str, said)) == "You said: And now?"
@@ -198,15 +223,15 @@ class TestRefusals:
     async def test_the_next_prompt_knows_the_room(self, flavour: Flavour) -> None:
         async with ModelEmulator(flavour=flavour) as emulator, fitted(emulator) as model:
             emulator.context = 300
-            await answer(model, a_talk(15))
-            await answer(model, a_talk(16))
+            await answer(model, make_talk(15))
+            await answer(model, make_talk(16))
 
         assert len(emulator.requests) == 3
 
     async def test_the_figures_leave_no_more_out_than_needed(self) -> None:
         async with ModelEmulator() as emulator, fitted(emulator) as model:
             emulator.context = 300
-            await answer(model, a_talk(15))
+            await answer(model, make_talk(15))
 
         # Of 280 tokens a pair takes about 50.
         assert len(texts(emulator)) >= 1 + 2 * 4 + 1
@@ -216,7 +241,7 @@ class TestRefusals:
         body = {"error": {"message": "Please reduce the length of the messages or completion."}}
         async with ModelEmulator() as emulator, fitted(emulator) as model:
             emulator.fail(ASK, status=status, body=body)
-            await answer(model, a_talk(15))
+            await answer(model, make_talk(15))
 
         assert len(emulator.requests) == 2
         assert len(texts(emulator, 0)) * 0.3 < len(texts(emulator)) < len(texts(emulator, 0)) * 0.6
@@ -235,7 +260,7 @@ class TestRefusals:
         async with ModelEmulator() as emulator, fitted(emulator) as model:
             emulator.fail(ASK, status=413, times=2)
             with pytest.raises(PromptTooLong):
-                await answer(model, a_talk(15))
+                await answer(model, make_talk(15))
 
         assert len(emulator.requests) == 2
 
@@ -251,7 +276,7 @@ class TestRefusals:
         async with ModelEmulator() as emulator, fitted(emulator) as model:
             emulator.fail(ASK, status=403)
             with pytest.raises(ModelDenied):
-                await answer(model, a_talk(15))
+                await answer(model, make_talk(15))
 
         assert len(emulator.requests) == 1
 
@@ -260,8 +285,8 @@ class TestRefusals:
         text = f"maximum context length is {context} tokens, 0 in the messages"
         async with ModelEmulator() as emulator, fitted(emulator) as model:
             emulator.fail(ASK, status=400, body={"error": {"message": text}})
-            await answer(model, a_talk(15))
-            await answer(model, a_talk(15))
+            await answer(model, make_talk(15))
+            await answer(model, make_talk(15))
 
         assert len(texts(emulator, 1)) > 2
         assert len(texts(emulator, 2)) > 2
@@ -272,8 +297,8 @@ class TestRefusals:
         async with ModelEmulator() as emulator, fitted(emulator) as model:
             emulator.fail(ASK, status=400, body={"error": {"message": text}}, times=2)
             with pytest.raises(PromptTooLong):
-                await answer(model, a_talk(15))
-            await answer(model, a_talk(15))
+                await answer(model, make_talk(15))
+            await answer(model, make_talk(15))
 
         assert texts(emulator) == texts(emulator, 0)
 
@@ -282,33 +307,33 @@ class TestRefusals:
         body += '"n_prompt_tokens": 1}}'
         async with ModelEmulator() as emulator, fitted(emulator) as model:
             emulator.fail(ASK, status=400, body=body)
-            said = await answer(model, a_talk(15))
+            said = await answer(model, make_talk(15))
 
         assert said
 
 
 class TestRoom:
     async def test_it_follows_the_server_up_to_what_was_chosen(self) -> None:
-        async with ModelEmulator() as emulator, fitted(emulator, budget=1000) as model:
+        watch = FakeWatch()
+        async with ModelEmulator() as emulator, fitted(emulator, watch=watch) as model:
             for context in (300, 600, 9000):
                 emulator.context = min(context, 1000 + ANSWER)
-                model.limit(context)
-                await answer(model, a_talk(40))
+                watch.context = context
+                await answer(model, make_talk(40))
 
         sent = [len(texts(emulator, place)) for place in range(3)]
         assert sent[0] < sent[1] < sent[2]
         assert {asked.status for asked in emulator.requests} == {200}
 
     async def test_a_refusals_figure_outlives_the_same_word_and_not_another(self) -> None:
-        async with ModelEmulator() as emulator, fitted(emulator, budget=1000) as model:
-            model.limit(1000 + ANSWER)
+        watch = FakeWatch()
+        async with ModelEmulator() as emulator, fitted(emulator, watch=watch) as model:
+            watch.context = 1000 + ANSWER
             emulator.context = 300
-            await answer(model, a_talk(40))
-            model.limit(1000 + ANSWER)
-            await answer(model, a_talk(40))
-            emulator.context = 900
-            model.limit(900)
-            await answer(model, a_talk(40))
+            await answer(model, make_talk(40))
+            await answer(model, make_talk(40))
+            emulator.context = watch.context = 900
+            await answer(model, make_talk(40))
 
         assert [asked.status for asked in emulator.requests] == [400, 200, 200, 200]
         assert len(texts(emulator, 3)) > len(texts(emulator, 2))
@@ -325,12 +350,12 @@ async def test_no_chat_is_refused_whatever_the_template_says(once: int, each: in
             emulator.context = budget + ANSWER
             async with fitted(emulator, budget=budget) as model:
                 for _ in range(6):
-                    await answer(model, a_chat(dice))
+                    await answer(model, make_chat(dice))
 
     assert {asked.status for asked in emulator.requests} == {200}
 
 
-def a_chat(dice: random.Random) -> list[Message]:
+def make_chat(dice: random.Random) -> list[Message]:
     """Return a chat of some shape, often of nothing but marks, where the estimate is exact."""
     kind = dice.choice(["+", "+", "+", "word ", "x=1;", "世界", "f(a)\n  "])
 
@@ -347,10 +372,10 @@ def a_chat(dice: random.Random) -> list[Message]:
 
 class TestUsage:
     async def test_what_the_server_found_more_is_counted_from_then_on(self) -> None:
-        counter = CarefulCounter(lambda text: len(text) // 12)
+        counter = TokenEstimator(lambda text: len(text) // 12)
         async with ModelEmulator() as emulator, fitted(emulator, counter=counter) as model:
-            await answer(model, a_talk(5))
-            used = counter.count(a_talk(5))
+            await answer(model, make_talk(5))
+            used = counter.count(make_talk(5))
             told = emulator.requests[0]
 
         assert told.body["stream_options"] == {"include_usage": True}
@@ -359,9 +384,9 @@ class TestUsage:
     async def test_a_model_that_is_another_than_it_is_called_is_noticed(self) -> None:
         counter = MistralCounter(lambda text: 10)
         async with ModelEmulator() as emulator, fitted(emulator, counter=counter) as model:
-            await answer(model, a_talk(5))
+            await answer(model, make_talk(5))
 
-        assert counter.count(a_talk(5)) >= 5 * 2 * 22
+        assert counter.count(make_talk(5)) >= 5 * 2 * 22
 
     async def test_a_count_that_cannot_be_is_no_obstacle(self) -> None:
         async with ModelEmulator() as emulator, fitted(emulator) as model:
@@ -369,26 +394,29 @@ class TestUsage:
             emulator.answer = "Well."
             usage = f'{{"prompt_tokens": {"9" * 400}, "completion_tokens": {"9" * 400}}}'
             emulator.done = f'data: {{"choices": [], "usage": {usage}}}\n\ndata: [DONE]'
-            said = await answer(model, a_talk(5))
+            said = await answer(model, make_talk(5))
 
         assert said == ["Well."]
 
 
 @dataclass
-class FakeTold:
-    """Tells what a real tokenizer finds in a prompt, with a template of its own, and a word."""
+class FakeEndpoint:
+    """Answers with a word, and reports what a real tokenizer finds in a prompt and its template."""
 
     count: Callable[[str], int]
     each: int = 4
     used: list[int] = field(default_factory=list)
-    name: str = "told"
+    name: str = "fake"
 
-    async def stream(
-        self, prompt: Sequence[Message], *, deadline: float, told: Callable[[int], object]
-    ) -> AsyncGenerator[str]:
+    @asynccontextmanager
+    async def stream(self, prompt: Sequence[Message], *, deadline: float) -> AsyncIterator[Answer]:
         self.used.append(20 + sum(self.each + self.count(message.text) for message in prompt))
-        yield "Well."
-        told(self.used[-1])
+        yield Answer("Well.", no_more(), prompt_tokens=self.used[-1])
+
+
+async def no_more() -> AsyncGenerator[str, None]:
+    return
+    yield
 
 
 def tokenizers() -> list[Callable[[str], int]]:
@@ -404,10 +432,17 @@ def tokenizers() -> list[Callable[[str], int]]:
     ]
 
 
-async def talk(told: FakeTold, kinds: Callable[[], str], dice: random.Random, budget: int) -> None:
+async def talk(
+    endpoint: FakeEndpoint, kinds: Callable[[], str], dice: random.Random, budget: int
+) -> None:
     """Ask 40 questions in a thread, of kinds of text, as a conversation that remembers all."""
     model = ContextWindowModel(
-        model=told, counter=CarefulCounter(), server=None, budget=budget, answer=ANSWER
+        model=endpoint,
+        counter=TokenEstimator(),
+        counting_server=None,
+        watch=None,
+        budget=budget,
+        answer=ANSWER,
     )
 
     def some() -> str:
@@ -427,7 +462,7 @@ class TestTalks:
         dice = random.Random(5)
         for count in tokenizers():
             for each in (1, 4, 18):
-                told, budget = FakeTold(count, each), dice.choice([1000, 2000, 7000])
+                endpoint, budget = FakeEndpoint(count, each), dice.choice([1000, 2000, 7000])
                 for stay in (0.0, 0.8, 0.97):
                     kind = dice.choice(list(TEXTS))
 
@@ -436,9 +471,9 @@ class TestTalks:
                         kind = kind if dice.random() < stay else dice.choice(list(TEXTS))
                         return kind
 
-                    await talk(told, kinds, dice, budget)
+                    await talk(endpoint, kinds, dice, budget)
 
-                assert max(told.used) <= budget
+                assert max(endpoint.used) <= budget
 
     # By the estimate alone they are 0.53, 0.28, 0.27 and 0.36.
     @pytest.mark.parametrize(
@@ -447,72 +482,69 @@ class TestTalks:
     )
     async def test_a_talk_in_one_language_fills_the_budget(self, kind: str, share: float) -> None:
         for count in tokenizers():
-            told = FakeTold(count)
-            await talk(told, lambda: kind, random.Random(2), 2000)
+            endpoint = FakeEndpoint(count)
+            await talk(endpoint, lambda: kind, random.Random(2), 2000)
 
-            assert sum(told.used[-10:]) > share * 10 * 2000
+            assert sum(endpoint.used[-10:]) > share * 10 * 2000
 
 
 class TestServersOwnCount:
     @pytest.mark.parametrize("flavour", ["llama.cpp", "vllm", "tgi"])
-    async def test_a_server_that_counts_lets_more_fit(
-        self, flavour: Flavour, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        # On a busy machine a count takes longer than a person is to wait for it.
-        monkeypatch.setattr(server_counter, "COUNT_SECONDS", 5.0)
+    async def test_a_server_that_counts_lets_more_fit(self, flavour: Flavour) -> None:
         async with ModelEmulator(flavour=flavour) as emulator:
             async with fitted(emulator, budget=500, counts=True) as model:
                 emulator.context = 500 + ANSWER
-                await answer(model, a_talk(40))
+                await answer(model, make_talk(40))
                 async with asyncio.timeout(20):
                     # The careful count has 8 tokens for what takes 3 around a message.
                     while len(texts(emulator)) <= len(texts(emulator, 0)):
                         await asyncio.sleep(0.01)
-                        await answer(model, a_talk(40))
+                        await answer(model, make_talk(40))
 
             emulator.unknown.clear()
         assert {asked.status for asked in emulator.requests} == {200}
 
     async def test_what_the_server_finds_too_long_is_never_sent(
-        self, monkeypatch: pytest.MonkeyPatch
+        self,
     ) -> None:
-        monkeypatch.setattr(server_counter, "COUNT_SECONDS", 5.0)
         async with ModelEmulator() as emulator:
-            counter = CarefulCounter(lambda text: len(text) // 15)  # too few
+            counter = TokenEstimator(lambda text: len(text) // 15)  # too few
             async with fitted(emulator, budget=500, counter=counter, counts=True) as model:
                 emulator.context = 500 + ANSWER
                 await answer(model, [Message("user", "Hi")])
                 async with asyncio.timeout(20):
                     while not emulator.counted:
-                        await answer(model, a_talk(8))
+                        await answer(model, make_talk(8))
                         await asyncio.sleep(0.01)
                 before = len(emulator.requests)
-                model.counter = CarefulCounter(lambda text: len(text) // 15)
-                await answer(model, a_talk(4, words=100))
+                model.counter = TokenEstimator(lambda text: len(text) // 15)
+                await answer(model, make_talk(4, words=100))
             emulator.unknown.clear()
 
         assert [asked.status for asked in emulator.requests[before:]] == [200]
 
     async def test_a_server_that_counts_slowly_is_not_waited_for(self) -> None:
+        timings = CountTimings(count=0.1)
         async with (
             ModelEmulator() as emulator,
-            fitted(emulator, budget=500, counts=True) as model,
+            fitted(emulator, budget=500, counts=True, timings=timings) as model,
         ):
-            await answer(model, a_talk(40))
-            await asyncio.sleep(0.1)
+            while emulator.counted < 2:  # a sample, and a prompt
+                await answer(model, make_talk(40))
+            before = len(emulator.requests)
             emulator.fail(COUNT, "hang")
-            async with asyncio.timeout(2):
-                await answer(model, a_talk(40))
+            async with asyncio.timeout(60):
+                await answer(model, make_talk(40))
 
-        assert len(emulator.requests) == 2
+        assert len(emulator.requests) == before + 1
 
     async def test_nothing_is_asked_where_everything_fits(self) -> None:
         async with (
             ModelEmulator() as emulator,
             fitted(emulator, budget=5000, counts=True) as model,
         ):
-            await answer(model, a_talk(5))
-            await asyncio.sleep(0.05)
+            await answer(model, make_talk(5))
+            await answer(model, make_talk(5))
 
         assert emulator.counted == 0
 
@@ -530,7 +562,7 @@ class TestWithAFallback:
             fitted(second, budget=budget) as two,
         ):
             steadily = RetryingModel(
-                models=[one, two], schedule=QUICK, total_timeout=10, stopping=asyncio.Event()
+                models=[one, two], policy=QUICK, total_timeout=10, stopping=asyncio.Event()
             )
             chosen.answer = second.answer = "Well."
             chosen.chunk = second.chunk = 3

@@ -19,12 +19,12 @@ import pytest
 from bot.domain import Message
 from bot.errors import CannotStart, ModelError
 from bot.model import huggingface
-from bot.model.circuit_breaker import is_passing
-from bot.model.client import ChatModel
+from bot.model.circuit_breaker import is_transient
 from bot.model.failures import FAILURES, Failure
 from bot.model.server import ModelServer
-from bot.model.transport import open_pool
+from bot.model.transport import connect
 from tests.emulators.model import ModelEmulator
+from tests.support.model import open_model
 
 ASK = "POST /v1/chat/completions"
 KEY = "hf_thisMustNotBeTold"  # made up
@@ -87,17 +87,14 @@ WAYS: dict[str, Callable[[ModelEmulator], object] | None] = {
 
 
 async def told(url: str, *, own: bool) -> ModelError:
-    server = ModelServer(url=url, key=KEY, model="org/model:fast", own=own)
-    async with open_pool(server) as pool:
-        model = ChatModel(
-            server=server,
-            pool=pool,
-            max_tokens=50,
-            temperature=None,
-            top_p=None,
-            idle_timeout=0.3,
-            total_timeout=1.0,
-        )
+    async with open_model(
+        base_url=url,
+        model="org/model:fast",
+        api_key=KEY,
+        own=own,
+        idle_timeout=0.3,
+        total_timeout=1.0,
+    ) as model:
         with pytest.raises(ModelError) as raised:
             _ = [delta async for delta in model.stream(PROMPT)]
     return raised.value
@@ -169,7 +166,7 @@ async def test_a_certificate_that_is_not_trusted_is_told_with_its_cure(
 
     is_told(error, "certificate", own=own)
     assert "(self-signed certificate)" in str(error)
-    assert not is_passing(error), "nobody waits for what an operator has to mend"
+    assert not is_transient(error), "nobody waits for what an operator has to mend"
     assert asked == []
     is_told(cured, "empty", own=own)
 
@@ -179,9 +176,9 @@ async def test_the_start_names_a_certificate_that_is_not_trusted(
 ) -> None:
     caplog.set_level(logging.INFO, "bot.model.huggingface")
     async with ModelEmulator(flavour="router", tls=a_certificate(tmp_path)) as emulator:
-        await huggingface.foretell(
-            models=["org/model"], key=KEY, router=emulator.url, hub=emulator.root
-        )
+        server = ModelServer(url=emulator.url, key=KEY, model="org/model", own=False)
+        async with connect(server) as router:
+            await huggingface.log_availability(router, ["org/model"], hub=emulator.root)
 
     assert FAILURES["certificate"].router in caplog.text
 
@@ -204,7 +201,7 @@ async def test_https_where_http_is_spoken_is_told_with_its_cure(own: bool) -> No
         error = await told(emulator.url.replace("http:", "https:"), own=own)
 
     is_told(error, "plain", own=own)
-    assert not is_passing(error), "nobody waits for what an operator has to mend"
+    assert not is_transient(error), "nobody waits for what an operator has to mend"
 
 
 async def test_http_where_https_is_spoken_is_told_with_its_cure(tmp_path: Path) -> None:
@@ -214,7 +211,7 @@ async def test_http_where_https_is_spoken_is_told_with_its_cure(tmp_path: Path) 
         emulator.unknown.clear()
 
     is_told(error, "tls", own=True)
-    assert not is_passing(error), "nobody waits for what an operator has to mend"
+    assert not is_transient(error), "nobody waits for what an operator has to mend"
     assert asked == []
 
 
@@ -287,7 +284,7 @@ async def test_offline_mode_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatc
         error = await told(emulator.url, own=False)
 
     is_told(error, "offline", own=False)
-    assert not is_passing(error), "nobody waits for what an operator has to mend"
+    assert not is_transient(error), "nobody waits for what an operator has to mend"
     assert emulator.requests == []
 
 
@@ -312,7 +309,7 @@ def test_each_cure_names_what_can_be_set_or_done() -> None:
 
 def row(failure: Failure) -> str:
     """Return a failure's line in the docs."""
-    again = "yes" if is_passing(failure.error("")) else "no"
+    again = "yes" if is_transient(failure.error("")) else "no"
     cells = (
         failure.when,
         f"`{failure.error.__name__}`",

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 
-import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 
 from bot.domain import Message
 from bot.errors import AnswerCut, ModelError, PromptRefused, PromptTooLong
-from bot.model.client import ChatModel
 from bot.model.metrics import RequestMetrics
-from bot.model.server import ModelServer
-from bot.model.transport import open_pool
 from tests.emulators.model import ModelEmulator
+from tests.support.model import OneAttempt, open_model
 
 ASK = "POST /v1/chat/completions"
 PROMPT = [Message("user", "What is it?")]
@@ -31,27 +28,18 @@ def tokens(model: str) -> tuple[float, float]:
     return read, written
 
 
-def a_model(server: ModelServer, pool: aiohttp.ClientSession) -> ChatModel:
-    return ChatModel(
-        server=server,
-        pool=pool,
-        max_tokens=50,
-        temperature=None,
-        top_p=None,
-        idle_timeout=2.0,
-        total_timeout=5.0,
-    )
+def open_named(emulator: ModelEmulator, name: str) -> AbstractAsyncContextManager[OneAttempt]:
+    """Open a model of the test's own name, for counters only rise."""
+    return open_model(base_url=emulator.url, model=name, idle_timeout=2.0, total_timeout=5.0)
 
 
-async def words(model: ChatModel) -> str:
+async def words(model: OneAttempt) -> str:
     return "".join([delta async for delta in model.stream(PROMPT)])
 
 
 async def answer(emulator: ModelEmulator, name: str, *, times: int = 1) -> str:
-    """Return what a model of this name says; the name is the test's own, for counters only rise."""
-    server = ModelServer(url=emulator.url, key="-", model=name, own=True)
-    async with open_pool(server) as pool:
-        model = a_model(server, pool)
+    """Return the last answer of a model of this name."""
+    async with open_named(emulator, name) as model:
         return [await words(model) for _ in range(times)][-1]
 
 
@@ -102,15 +90,12 @@ async def test_a_refusal_of_the_plain_request_is_told_as_what_it_is(status: int)
 
 
 async def test_a_server_that_has_taken_the_field_is_asked_once() -> None:
-    async with ModelEmulator() as emulator:
-        server = ModelServer(url=emulator.url, key="-", model="taken", own=True)
-        async with open_pool(server) as pool:
-            model = a_model(server, pool)
-            assert await words(model) == SAID
-            emulator.fail(ASK, status=422)
-            with pytest.raises(PromptRefused):
-                await words(model)
-            assert await words(model) == SAID
+    async with ModelEmulator() as emulator, open_named(emulator, "taken") as model:
+        assert await words(model) == SAID
+        emulator.fail(ASK, status=422)
+        with pytest.raises(PromptRefused):
+            await words(model)
+        assert await words(model) == SAID
 
     assert ["stream_options" in asked.body for asked in emulator.requests] == [True] * 3
 
@@ -141,9 +126,7 @@ async def test_a_refusal_that_repeats_the_question_changes_nothing() -> None:
     echo = {"detail": [{"msg": "bad", "input": '{"stream_options": 1}'}]}
     async with ModelEmulator() as emulator:
         emulator.fail(ASK, status=422, body=echo, times=2)
-        server = ModelServer(url=emulator.url, key="-", model="echoed", own=True)
-        async with open_pool(server) as pool:
-            model = a_model(server, pool)
+        async with open_named(emulator, "echoed") as model:
             with pytest.raises(PromptRefused) as refused:
                 await words(model)
             assert await words(model) == SAID
@@ -216,12 +199,12 @@ async def test_failures_are_counted_by_kind(status: int, kind: str) -> None:
 async def test_an_answer_that_is_stopped_or_cut_is_no_failure() -> None:
     with pytest.raises(AnswerCut), RequestMetrics("cut"):
         raise AnswerCut("MAX_TOKENS")
-    async with ModelEmulator() as emulator:
-        server = ModelServer(url=emulator.url, key="-", model="stopped", own=True)
-        async with open_pool(server) as pool:
-            model = a_model(server, pool)
-            async with aclosing(model.stream(PROMPT)) as stream:
-                await anext(stream)
+    async with (
+        ModelEmulator() as emulator,
+        open_named(emulator, "stopped") as model,
+        aclosing(model.stream(PROMPT)) as stream,
+    ):
+        await anext(stream)
 
     failed = [
         sample

@@ -171,8 +171,8 @@ class TestAgain:
         assert len(emulator.requests) == 1
 
     async def test_the_pauses_grow(self) -> None:
-        schedule = replace(QUICK, pause=0.1, longest_pause=0.4)
-        async with ModelEmulator() as emulator, steady(emulator, schedule=schedule) as model:
+        policy = replace(QUICK, pause=0.1, longest_pause=0.4)
+        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
             emulator.fail(ASK, times=5)
             await answer(model)
 
@@ -203,8 +203,8 @@ class TestAgain:
         assert 0.69 <= second.at - first.at < 1.4
 
     async def test_the_hour_that_a_server_names_is_heeded(self) -> None:
-        schedule = replace(QUICK, wait=6.0)
-        async with ModelEmulator() as emulator, steady(emulator, schedule=schedule) as model:
+        policy = replace(QUICK, wait=6.0)
+        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
             # Whole seconds: between one and two from now.
             hour = formatdate(time.time() + 2, usegmt=True)
             emulator.fail(ASK, status=429, headers={"Retry-After": hour})
@@ -229,8 +229,8 @@ class TestAgain:
 
     async def test_a_pause_that_may_take_too_long_is_not_begun(self) -> None:
         # Pauses take up to a quarter longer.
-        schedule = replace(QUICK, wait=2.4)
-        async with ModelEmulator() as emulator, steady(emulator, schedule=schedule) as model:
+        policy = replace(QUICK, wait=2.4)
+        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
             emulator.fail(ASK, status=503, retry_after=2)
             _, told = await failure(model)
 
@@ -238,8 +238,8 @@ class TestAgain:
         assert len(emulator.requests) == 1
 
     async def test_after_a_while_it_is_told(self) -> None:
-        schedule = replace(QUICK, wait=0.6)
-        async with ModelEmulator() as emulator, steady(emulator, schedule=schedule) as model:
+        policy = replace(QUICK, wait=0.6)
+        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
             await emulator.refuse_connections()
             began = time.monotonic()
             said, told = await failure(model)
@@ -250,7 +250,7 @@ class TestAgain:
     async def test_nothing_outlasts_the_time_of_a_reply(self) -> None:
         async with (
             ModelEmulator() as emulator,
-            steady(emulator, schedule=replace(QUICK, wait=60), idle=0.3, total=0.8) as model,
+            steady(emulator, policy=replace(QUICK, wait=60), idle=0.3, total=0.8) as model,
         ):
             emulator.fail(ASK, "hang", times=9)
             began = time.monotonic()
@@ -261,8 +261,8 @@ class TestAgain:
         assert 2 <= len(emulator.requests) <= 3
 
     async def test_a_pause_that_outlasts_the_time_of_a_reply_is_not_begun(self) -> None:
-        schedule = replace(QUICK, wait=60)
-        async with ModelEmulator() as one, steady(one, schedule=schedule, total=0.8) as model:
+        policy = replace(QUICK, wait=60)
+        async with ModelEmulator() as one, steady(one, policy=policy, total=0.8) as model:
             one.fail(ASK, status=503, retry_after=1)
             began = time.monotonic()
             _, told = await failure(model)
@@ -307,8 +307,8 @@ class TestBroken:
         assert len(emulator.requests) == 6
 
     async def test_a_model_that_stays_dead_is_told(self) -> None:
-        schedule = replace(QUICK, wait=0.4)
-        async with ModelEmulator() as emulator, steady(emulator, schedule=schedule) as model:
+        policy = replace(QUICK, wait=0.4)
+        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
             emulator.fail(ASK, "drop", at_delta=2)
             emulator.fail(ASK, status=503, times=99)
             said, told = await failure(model)
@@ -327,8 +327,8 @@ class TestBroken:
         assert time.monotonic() - began < 1.6
 
     async def test_a_break_after_a_long_while_is_asked_anew_as_well(self) -> None:
-        schedule = replace(QUICK, wait=0.2)
-        async with ModelEmulator() as emulator, steady(emulator, schedule=schedule) as model:
+        policy = replace(QUICK, wait=0.2)
+        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
             emulator.delay = 0.1
             emulator.chunk = 4
             emulator.fail(ASK, "drop", at_delta=5)
@@ -446,7 +446,7 @@ class TestFallbacks:
         async with (
             ModelEmulator() as one,
             ModelEmulator() as two,
-            steady(one, two, schedule=replace(QUICK, wait=0.3), idle=0.5) as model,
+            steady(one, two, policy=replace(QUICK, wait=0.3), idle=0.5) as model,
         ):
             one.fail(ASK, "hang")
             said = await answer(model)
@@ -456,11 +456,11 @@ class TestFallbacks:
     async def test_no_model_is_asked_when_the_time_of_a_reply_is_over(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        schedule = replace(QUICK, failures=1)
+        policy = replace(QUICK, failures=1)
         async with (
             ModelEmulator() as one,
             ModelEmulator() as two,
-            steady(one, two, schedule=schedule, total=0.4) as model,
+            steady(one, two, policy=policy, total=0.4) as model,
         ):
             one.fail(ASK, "hang")
             _, told = await failure(model)
@@ -520,8 +520,8 @@ FRAGILE = replace(QUICK, failures=4)
 
 class TestBreaker:
     async def test_a_dead_model_is_not_hammered(self) -> None:
-        schedule = replace(FRAGILE, wait=1.5)
-        async with ModelEmulator() as emulator, steady(emulator, schedule=schedule) as model:
+        policy = replace(FRAGILE, wait=1.5)
+        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
             emulator.fail(ASK, times=1000)
             told = await asyncio.gather(*(failure(model) for _ in range(50)))
             asked = len(emulator.requests)
@@ -532,15 +532,15 @@ class TestBreaker:
         assert asked <= 58
 
     async def test_all_who_wait_are_answered_when_it_is_back(self) -> None:
-        async with ModelEmulator() as emulator, steady(emulator, schedule=FRAGILE) as model:
+        async with ModelEmulator() as emulator, steady(emulator, policy=FRAGILE) as model:
             emulator.fail(ASK, times=12)
             said = await asyncio.gather(*(answer(model) for _ in range(10)))
 
         assert [words(one) for one in said] == [SAID] * 10
 
     async def test_nobody_waits_for_a_model_that_was_away_before_they_came(self) -> None:
-        schedule = replace(FRAGILE, wait=1.0, rest=0.7, longest_rest=0.7)
-        async with ModelEmulator() as emulator, steady(emulator, schedule=schedule) as model:
+        policy = replace(FRAGILE, wait=1.0, open_for=0.7, longest_open=0.7)
+        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
             emulator.fail(ASK, times=1000)
             await asyncio.gather(*(failure(model) for _ in range(4)))
             await asyncio.sleep(1.0)
@@ -554,8 +554,8 @@ class TestBreaker:
         assert len(emulator.requests) == asked
 
     async def test_each_answer_is_told_in_an_error_of_its_own(self) -> None:
-        schedule = replace(FRAGILE, failures=1, wait=0.1, rest=30)
-        async with ModelEmulator() as emulator, steady(emulator, schedule=schedule) as model:
+        policy = replace(FRAGILE, failures=1, wait=0.1, open_for=30)
+        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
             emulator.fail(ASK)
             await failure(model)
             told = [error for _, error in (await failure(model), await failure(model))]
@@ -565,8 +565,8 @@ class TestBreaker:
         assert len(emulator.requests) == 1
 
     async def test_the_next_question_after_a_rest_finds_the_model_back(self) -> None:
-        schedule = replace(FRAGILE, wait=0.3, rest=0.6)
-        async with ModelEmulator() as emulator, steady(emulator, schedule=schedule) as model:
+        policy = replace(FRAGILE, wait=0.3, open_for=0.6)
+        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
             emulator.fail(ASK, times=1000)
             await asyncio.gather(*(failure(model) for _ in range(4)))
             emulator.heal()
@@ -575,8 +575,8 @@ class TestBreaker:
             assert words(await answer(model)) == SAID
 
     async def test_a_person_who_stops_a_probe_leaves_it_to_the_next(self) -> None:
-        schedule = replace(FRAGILE, failures=1, rest=0.1)
-        async with ModelEmulator() as emulator, steady(emulator, schedule=schedule) as model:
+        policy = replace(FRAGILE, failures=1, open_for=0.1)
+        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
             emulator.fail(ASK)
             emulator.fail(ASK, "hang")
             impatient = asyncio.create_task(answer(model))
@@ -589,11 +589,11 @@ class TestBreaker:
             assert words(await patient) == SAID
 
     async def test_a_resting_model_is_not_in_the_way_of_the_next(self) -> None:
-        schedule = replace(FRAGILE, failures=3, rest=30, longest_rest=30)
+        policy = replace(FRAGILE, failures=3, open_for=30, longest_open=30)
         async with (
             ModelEmulator() as one,
             ModelEmulator() as two,
-            steady(one, two, schedule=schedule) as model,
+            steady(one, two, policy=policy) as model,
         ):
             one.fail(ASK, times=3)
             first, second = await answer(model), await answer(model)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
 
 from bot.domain import Message
 from bot.errors import ModelUnavailable
+from bot.model.endpoint import Answer
 from bot.model.retrying import RetryingModel, RetryPolicy
 
-SCHEDULE = RetryPolicy(failures=1000)
+POLICY = RetryPolicy(failures=1000)
 MOST = 1.25  # times its length, that a pause may take
 
 
@@ -46,17 +48,18 @@ class _Away:
     def __init__(self) -> None:
         self.asked_at: list[float] = []
 
-    async def stream(self, prompt: Sequence[Message], *, deadline: float) -> AsyncGenerator[str]:
+    @asynccontextmanager
+    async def stream(self, prompt: Sequence[Message], *, deadline: float) -> AsyncIterator[Answer]:
         self.asked_at.append(asyncio.get_running_loop().time())
         raise ModelUnavailable("nobody is there")
-        yield ""
+        yield
 
 
 async def _pauses() -> list[float]:
     """Return how long each pause of one answer took."""
     model = _Away()
     steady = RetryingModel(
-        models=[model], schedule=SCHEDULE, total_timeout=600.0, stopping=asyncio.Event()
+        models=[model], policy=POLICY, total_timeout=600.0, stopping=asyncio.Event()
     )
     with pytest.raises(ModelUnavailable):
         async for _ in steady.stream([Message("user", "What is it?")]):
@@ -68,7 +71,7 @@ def test_those_who_wait_do_not_come_back_at_the_same_moment() -> None:
     with asyncio.Runner(loop_factory=_HastyLoop) as runner:
         answers = [runner.run(_pauses()) for _ in range(20)]
 
-    planned = [min(SCHEDULE.pause * 2**n, SCHEDULE.longest_pause) for n in range(20)]
+    planned = [min(POLICY.pause * 2**n, POLICY.longest_pause) for n in range(20)]
     longer = [pause / plan for took in answers for pause, plan in zip(took, planned, strict=False)]
     assert min(longer) >= 1
     # What the computer takes for a try comes on top.

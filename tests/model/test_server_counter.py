@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,12 +12,12 @@ from aiohttp import web
 
 from bot.domain import Message
 from bot.local.llama_cpp import serve
-from bot.model import server_counter
-from bot.model.client import connect as connect_model
 from bot.model.server import ModelServer
-from bot.model.server_counter import ServerCounter, connect
+from bot.model.server_counter import CountTimings, ServerCounter, open_counter
+from bot.model.transport import connect
 from tests.emulators.model import Flavour, ModelEmulator
-from tests.model.test_server_info import a_door
+from tests.model.test_server_info import serve_with
+from tests.support.model import open_model
 
 PROMPT = [
     Message("system", "Be brief."),
@@ -26,12 +25,16 @@ PROMPT = [
     Message("assistant", "Hello!"),
     Message("user", "And \ud83d half a pair?"),
 ]
+PATIENT = CountTimings(count=20.0)
+EAGER = CountTimings(count=20.0, retry=0.0)
 
 
 @asynccontextmanager
-async def counting(url: str, key: str = "-") -> AsyncIterator[ServerCounter]:
+async def counting(
+    url: str, key: str = "-", timings: CountTimings = PATIENT
+) -> AsyncIterator[ServerCounter]:
     server = ModelServer(url=url, key=key, model="emulated", own=True)
-    async with connect(server) as counter:
+    async with connect(server) as connection, open_counter(connection, timings) as counter:
         yield counter
 
 
@@ -64,11 +67,11 @@ async def test_a_server_that_does_not_count_is_not_asked_again() -> None:
         emulator.unknown.clear()
 
 
-async def test_a_server_that_was_away_when_it_was_asked_first_counts_later(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(server_counter, "AGAIN_SECONDS", 0.0)
-    async with ModelEmulator() as emulator, counting(emulator.url) as counter:
+async def test_a_server_that_was_away_when_it_was_asked_first_counts_later() -> None:
+    async with (
+        ModelEmulator() as emulator,
+        counting(emulator.url, timings=EAGER) as counter,
+    ):
         await emulator.refuse_connections()
         with pytest.raises(TimeoutError):
             await counted(counter, seconds=0.3)
@@ -79,13 +82,12 @@ async def test_a_server_that_was_away_when_it_was_asked_first_counts_later(
 
 
 async def test_a_slow_count_is_not_waited_for() -> None:
-    async with ModelEmulator() as emulator, counting(emulator.url) as counter:
-        await counted(counter)
-        emulator.latency = 2.0
-        since = time.monotonic()
-
-        assert await counter.count(PROMPT) is None
-        assert time.monotonic() - since < 1.0
+    timings = CountTimings(count=0.2)
+    async with ModelEmulator() as emulator, counting(emulator.url, timings=timings) as counter:
+        await counted(counter, seconds=60)
+        emulator.fail("input_tokens", "hang")
+        async with asyncio.timeout(60):
+            assert await counter.count(PROMPT) is None
 
 
 async def test_a_server_that_has_gone_counts_nothing() -> None:
@@ -109,7 +111,7 @@ async def test_a_long_prompts_tokens_may_come_in_parts() -> None:
             await asyncio.sleep(0.01)
         return response
 
-    async with a_door(say) as url, counting(url) as counter:
+    async with serve_with(say) as url, counting(url) as counter:
         assert await counted(counter) == 30_000
 
 
@@ -120,23 +122,21 @@ async def test_no_count_is_too_strange(said: str) -> None:
     async def say(_: web.Request) -> web.Response:
         return web.Response(text=said)
 
-    async with a_door(say) as url, counting(url) as counter:
+    async with serve_with(say) as url, counting(url) as counter:
         await counter.count(PROMPT)
         with pytest.raises(TimeoutError):
             await counted(counter, seconds=0.5)
 
 
-@pytest.mark.process
 async def test_llama_cpp_counts_as_its_usage_does() -> None:
     prompt = [*PROMPT[:3], Message("user", "Name one colour. 🙂 " * 20)]
-    used: list[int] = []
     async with serve(
         path=None, gpu_layers=0, threads=None, context_tokens=1024, parallel=1
     ) as server:
         async with counting(server.url, server.api_key) as counter:
             await counted(counter)
             found = await counter.count(prompt)
-        async with connect_model(
+        async with open_model(
             model="demo",
             base_url=server.url,
             api_key=server.api_key,
@@ -147,17 +147,17 @@ async def test_llama_cpp_counts_as_its_usage_does() -> None:
             total_timeout=40,
         ) as model:
             with pytest.raises(Exception, match="MAX_TOKENS"):
-                async for _ in model.stream(prompt, told=used.append):
+                async for _ in model.stream(prompt):
                     pass
 
-    assert [found] == used
+    assert found == model.prompt_tokens
 
 
-async def test_a_server_is_asked_for_the_model_that_it_has_now(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(server_counter, "AGAIN_SECONDS", 0.0)
-    async with ModelEmulator(flavour="vllm") as emulator, counting(emulator.url) as counter:
+async def test_a_server_is_asked_for_the_model_that_it_has_now() -> None:
+    async with (
+        ModelEmulator(flavour="vllm") as emulator,
+        counting(emulator.url, timings=EAGER) as counter,
+    ):
         emulator.models = ["another"]
         assert await counted(counter) == 27
         emulator.models = ["a third"]

@@ -14,7 +14,7 @@ from bot.errors import PersonBusy
 from bot.store import connect
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
-from tests.support.process import Bot, bot, discord_variables
+from tests.support.process import BotProcess, bot, discord_variables
 from tests.support.waiting import until
 
 QUESTIONS, PEOPLE = 200, 10  # in all, and who asks one each; all others are one person's
@@ -24,7 +24,9 @@ COMPLETIONS = "POST /v1/chat/completions"
 
 
 @asynccontextmanager
-async def a_slow_bot(folder: Path) -> AsyncIterator[tuple[DiscordEmulator, ModelEmulator, Bot]]:
+async def slow_bot(
+    folder: Path,
+) -> AsyncIterator[tuple[DiscordEmulator, ModelEmulator, BotProcess]]:
     async with ModelEmulator() as model, DiscordEmulator() as discord:
         model.delay = 0.3
         variables = discord_variables(discord, model)
@@ -44,7 +46,7 @@ def said(discord: DiscordEmulator, channel: str) -> list[str]:
 
 async def test_a_flood_is_held_back_and_whoever_asks_once_is_answered() -> None:
     with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-        async with a_slow_bot(Path(folder)) as (discord, model, running):
+        async with slow_bot(Path(folder)) as (discord, model, running):
             before, place = resident(running.process.pid), discord.channel_id
             flooder, heard_all = discord.user("Flo"), asyncio.Event()
             # On a busy machine people speak slowly: nothing is answered before all have spoken.

@@ -1,4 +1,4 @@
-"""The main job, with the bot as a process: asked, answered in one growing message, remembered."""
+"""The bot as a process: killed, paused, split over machines, and configured by its environment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.process import (
     ROOT,
-    Bot,
+    BotProcess,
     DiscordDm,
     DiscordMention,
     DiscordSlash,
@@ -35,7 +35,7 @@ from tests.support.process import (
     discord_bot,
     discord_variables,
     offers_another,
-    remembered,
+    remembered_in,
     slack_variables,
 )
 from tests.support.waiting import until
@@ -108,13 +108,13 @@ async def test_tokens_in_the_env_file_are_enough(data_dir: Path, model: ModelEmu
     assert "Running as discord, slack, worker" in running.text()
 
 
-async def have_worked(running: Bot, turns: int) -> None:
+async def have_worked(running: BotProcess, turns: int) -> None:
     async with asyncio.timeout(30):
         while await worked(running) != turns:
             await asyncio.sleep(0.05)
 
 
-async def worked(running: Bot) -> float:
+async def worked(running: BotProcess) -> float:
     """Return how many turns have ended in a process."""
     found = re.search(r"http://127\.0\.0\.1:\d+", running.text())
     assert found
@@ -143,7 +143,7 @@ async def test_a_paused_worker_that_wakes_up_spoils_nothing(
         await until(lambda: "went to another worker" in first.text(), why=first.text)
 
         assert way.finals() == [ANSWER]
-    assert len(await remembered(data_dir)) == 1
+    assert len(await remembered_in(data_dir)) == 1
 
 
 async def test_sigterm_lets_a_reply_end_and_leaves_with_0(
@@ -241,7 +241,7 @@ async def test_a_killed_process_is_followed_by_one_that_finishes_its_messages(
                 await until(partial(shows, way, ANSWER), why=second.text)
             await until(partial(offers_another, anew), why=second.text)
 
-    exchanges = await remembered(data_dir)
+    exchanges = await remembered_in(data_dir)
     assert sorted(each.question for each in exchanges) == [
         *["What is it?"] * 2,
         "What was it?",
@@ -262,7 +262,7 @@ async def test_gateways_and_workers_share_nothing_but_redis(
         store = await stack.enter_async_context(connect(url="", data_dir=data_dir))
         variables = discord_variables(discord, model) | slack_variables(slack, model)
 
-        async def elsewhere(*roles: str) -> Bot:
+        async def elsewhere(*roles: str) -> BotProcess:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="parley-"))
             there = variables | {"REDIS_URL": store.url}
             return await stack.enter_async_context(
@@ -286,7 +286,7 @@ async def test_gateways_and_workers_share_nothing_but_redis(
     assert len(model.requests) == len(early) + len(late)
 
 
-async def are_answered(ways: Sequence[Way], running: Bot) -> None:
+async def are_answered(ways: Sequence[Way], running: BotProcess) -> None:
     for way in ways:
         await way.ask("What is it?")
     for way in ways:
@@ -311,6 +311,6 @@ async def test_a_killed_worker_is_replaced_by_another(data_dir: Path, model: Mod
         first.kill()
         await until(partial(shows, way, ANSWER), why=second.text)
 
-    (exchange,) = await remembered(data_dir)
+    (exchange,) = await remembered_in(data_dir)
     assert exchange.answer == ANSWER
     assert len(model.requests) == 2

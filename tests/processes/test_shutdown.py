@@ -18,7 +18,7 @@ from bot.app.shutdown import EXIT_SECONDS
 from bot.store import connect
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
-from tests.support.process import ROOT, Bot, DiscordDm, bot, catches, discord_variables
+from tests.support.process import ROOT, BotProcess, DiscordDm, bot, catches, discord_variables
 from tests.support.waiting import until
 
 LIMIT = 25.0  # seconds after the first signal, as README.md promises
@@ -35,7 +35,7 @@ sys.addaudithook(lambda event, words: event == "import" and words[0] == "aiohttp
 
 
 @asynccontextmanager
-async def running_bot(data_dir: Path, *, runs_first: str = "") -> AsyncIterator[Bot]:
+async def running_bot(data_dir: Path, *, runs_first: str = "") -> AsyncIterator[BotProcess]:
     """A worker whose interpreter runs this text before anything else."""
     (data_dir / "sitecustomize.py").write_text(runs_first)
     async with ModelEmulator() as model, DiscordEmulator() as discord:
@@ -47,7 +47,7 @@ async def running_bot(data_dir: Path, *, runs_first: str = "") -> AsyncIterator[
             yield running
 
 
-async def ended(running: Bot) -> None:
+async def ended(running: BotProcess) -> None:
     """Wait for the end of the process, which is to be in order."""
     assert await asyncio.wait_for(running.process.wait(), LIMIT) == 0, running.text()
     assert "Traceback" not in running.text()

@@ -21,7 +21,7 @@ READABLE = discord.Intents.default() | discord.Intents(message_content=True)
 BLIND = discord.Intents.default()
 
 
-class Bot(discord.Client):
+class DiscordBot(discord.Client):
     """A bot that only listens: what it heard waits in `messages` and `interactions`."""
 
     def __init__(self, *, intents: discord.Intents, heartbeat_timeout: float = 60.0) -> None:
@@ -29,14 +29,14 @@ class Bot(discord.Client):
             intents=intents, guild_ready_timeout=0.05, heartbeat_timeout=heartbeat_timeout
         )
         self.messages: asyncio.Queue[discord.Message] = asyncio.Queue()
-        self.interactions: asyncio.Queue[discord.Interaction[Bot]] = asyncio.Queue()
+        self.interactions: asyncio.Queue[discord.Interaction[DiscordBot]] = asyncio.Queue()
         self.heard: list[str] = []
         self.tree = discord.app_commands.CommandTree(self)
 
     async def on_message(self, message: discord.Message) -> None:
         self.messages.put_nowait(message)
 
-    async def on_interaction(self, interaction: discord.Interaction[Bot]) -> None:
+    async def on_interaction(self, interaction: discord.Interaction[DiscordBot]) -> None:
         self.interactions.put_nowait(interaction)
 
     async def on_socket_event_type(self, name: str) -> None:
@@ -48,16 +48,16 @@ class Bot(discord.Client):
     async def next_message(self) -> discord.Message:
         return await asyncio.wait_for(self.messages.get(), WAIT)
 
-    async def next_interaction(self) -> discord.Interaction[Bot]:
+    async def next_interaction(self) -> discord.Interaction[DiscordBot]:
         return await asyncio.wait_for(self.interactions.get(), WAIT)
 
 
 @contextlib.asynccontextmanager
 async def bot_of(
     emulator: DiscordEmulator, *, intents: discord.Intents = READABLE, listens: bool = False
-) -> AsyncIterator[Bot]:
-    """A Bot that is logged in and pointed at the emulator while this is open."""
-    async with client_of(emulator, Bot(intents=intents), listens=listens) as bot:
+) -> AsyncIterator[DiscordBot]:
+    """A DiscordBot that is logged in and pointed at the emulator while this is open."""
+    async with client_of(emulator, DiscordBot(intents=intents), listens=listens) as bot:
         yield bot
 
 
@@ -93,10 +93,10 @@ async def http_of(emulator: DiscordEmulator) -> AsyncIterator[aiohttp.ClientSess
         yield session
 
 
-async def register(bot: Bot) -> None:
+async def register(bot: DiscordBot) -> None:
     """Register /ask, which does nothing."""
 
-    async def ask(interaction: discord.Interaction[Bot], prompt: str) -> None:
+    async def ask(interaction: discord.Interaction[DiscordBot], prompt: str) -> None:
         del interaction, prompt
 
     bot.tree.add_command(
@@ -105,7 +105,9 @@ async def register(bot: Bot) -> None:
     await bot.tree.sync()
 
 
-async def ask_and_defer(emulator: DiscordEmulator, bot: Bot) -> discord.Interaction[Bot]:
+async def ask_and_defer(
+    emulator: DiscordEmulator, bot: DiscordBot
+) -> discord.Interaction[DiscordBot]:
     """Return an interaction of /ask that says "thinking" to everybody."""
     await register(bot)
     await emulator.slash(emulator.channel_id, emulator.user("ann"), "ask", prompt="why")

@@ -21,11 +21,11 @@ from tests.emulators.slack import Shown as SlackShown
 from tests.emulators.slack import SlackEmulator
 
 ROOT = Path(__file__).parents[2]
-LEASE = 0.6  # seconds
+PROCESS_LEASE = 0.6  # seconds
 
 
 @dataclass(slots=True)
-class Bot:
+class BotProcess:
     """A running process; `log` is what it wrote to stderr so far."""
 
     process: asyncio.subprocess.Process
@@ -51,14 +51,14 @@ async def bot(
     variables: dict[str, str],
     stdin: int = asyncio.subprocess.DEVNULL,
     start: Sequence[str] = ("-m", "bot"),
-) -> AsyncIterator[Bot]:
+) -> AsyncIterator[BotProcess]:
     """Run `python -m bot run ROLE …` with these variables and no others; it is gone at the end."""
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(data_dir),
         "PYTHONPATH": str(ROOT),
         "DATA_DIR": str(data_dir),
-        "LEASE_SECONDS": str(LEASE),
+        "LEASE_SECONDS": str(PROCESS_LEASE),
         "PORT": "0",
     }
     process = await asyncio.create_subprocess_exec(
@@ -69,7 +69,7 @@ async def bot(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    running = Bot(process)
+    running = BotProcess(process)
     reading = asyncio.create_task(_collect(process, running.log))
     try:
         yield running
@@ -123,7 +123,7 @@ def slack_variables(slack: SlackEmulator, model: ModelEmulator) -> dict[str, str
 @asynccontextmanager
 async def discord_bot(
     data_dir: Path, model: ModelEmulator, **variables: str
-) -> AsyncIterator[tuple[DiscordEmulator, Bot]]:
+) -> AsyncIterator[tuple[DiscordEmulator, BotProcess]]:
     """An emulated Discord with the bot connected to it."""
     async with DiscordEmulator() as discord:
         variables = discord_variables(discord, model) | variables
@@ -132,7 +132,7 @@ async def discord_bot(
             yield discord, running
 
 
-async def remembered(data_dir: Path) -> list[Exchange]:
+async def remembered_in(data_dir: Path) -> list[Exchange]:
     async with connect(url="", data_dir=data_dir) as store:
         found: list[Exchange] = []
         for name in await store.command("KEYS", store.key("history", "*")):

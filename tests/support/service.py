@@ -17,7 +17,7 @@ from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
-from tests.support.process import LEASE, discord_variables, slack_variables
+from tests.support.process import PROCESS_LEASE, discord_variables, slack_variables
 from tests.support.waiting import until
 
 NO_FILE = Path("no such file")
@@ -51,7 +51,7 @@ class _Collector(logging.Handler):
 
 def make_settings(store: Store, variables: Mapping[str, str]) -> Settings:
     """Return settings as a process would read them; several services share the store's server."""
-    defaults = {"LEASE_SECONDS": str(LEASE), "PORT": "0", "REDIS_URL": store.url}
+    defaults = {"LEASE_SECONDS": str(PROCESS_LEASE), "PORT": "0", "REDIS_URL": store.url}
     return Settings.load({**defaults, **variables}, NO_FILE)
 
 

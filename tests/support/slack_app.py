@@ -42,7 +42,7 @@ class StillClock(Clock):
 
 
 @dataclass
-class Bot:
+class SlackBot:
     """A bolt app that keeps what it hears; with `deaf` it refuses every event."""
 
     app: AsyncApp
@@ -58,7 +58,7 @@ class Bot:
 
 
 @asynccontextmanager
-async def bolt(slack: SlackEmulator, transport: str = "socket") -> AsyncIterator[Bot]:
+async def bolt(slack: SlackEmulator, transport: str = "socket") -> AsyncIterator[SlackBot]:
     """Run an unmodified bolt app against the emulator."""
     client = AsyncWebClient(slack.bot_token, base_url=slack.api_url)
     app = AsyncApp(
@@ -67,7 +67,7 @@ async def bolt(slack: SlackEmulator, transport: str = "socket") -> AsyncIterator
         process_before_response=True,
         ignoring_self_events_enabled=False,
     )
-    bot = Bot(app)
+    bot = SlackBot(app)
 
     @app.event(re.compile(".*"))
     async def hear(body: Payload) -> None:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from bot.model.client import connect
 from bot.model.retrying import RetryingModel, RetryPolicy
 from tests.emulators.model import ModelEmulator
+from tests.support.model import open_model
 
 NAMES = ("chosen", "second", "third")
 
@@ -16,17 +16,17 @@ QUICK = RetryPolicy(
     wait=2.0,
     pause=0.02,
     longest_pause=0.2,
-    moment=0.05,
+    patience=0.05,
     failures=1000,
-    rest=0.1,
-    longest_rest=0.4,
+    open_for=0.1,
+    longest_open=0.4,
 )
 
 
 @asynccontextmanager
 async def steady(
     *emulators: ModelEmulator,
-    schedule: RetryPolicy = QUICK,
+    policy: RetryPolicy = QUICK,
     idle: float = 2.0,
     total: float = 5.0,
     stopping: asyncio.Event | None = None,
@@ -36,24 +36,15 @@ async def steady(
         # Of a server with one model that one would be asked, whatever its name.
         emulator.models = NAMES
     async with AsyncExitStack() as stack:
-        models = [
-            await stack.enter_async_context(
-                connect(
-                    model=name,
-                    base_url=emulator.url,
-                    api_key="",
-                    max_tokens=50,
-                    temperature=None,
-                    top_p=None,
-                    idle_timeout=idle,
-                    total_timeout=total,
-                )
+        models = []
+        for name, emulator in zip(NAMES, emulators, strict=False):
+            opening = open_model(
+                model=name, base_url=emulator.url, idle_timeout=idle, total_timeout=total
             )
-            for name, emulator in zip(NAMES, emulators, strict=False)
-        ]
+            models.append((await stack.enter_async_context(opening)).endpoint)
         yield RetryingModel(
             models=models,
-            schedule=schedule,
+            policy=policy,
             total_timeout=total,
             stopping=stopping or asyncio.Event(),
         )

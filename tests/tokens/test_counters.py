@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain import Message
-from bot.tokens.counters import CarefulCounter, MistralCounter, Texts, mistral
+from bot.tokens.counters import MistralCounter, Texts, TokenEstimator, mistral
 from bot.tokens.estimate import TEMPLATE_ONCE, estimate
 
 CHATS = 3000
@@ -142,7 +142,7 @@ def test_half_a_surrogate_pair_is_counted(counter: MistralCounter) -> None:
 
 def test_the_careful_counter_does_not_count_less_than_mistral(counter: MistralCounter) -> None:
     dice = random.Random(7)
-    careful = CarefulCounter()
+    careful = TokenEstimator()
     chats = [[Message("user", " ".join(dice.choices(WORDS, k=200)))] for _ in range(100)]
 
     assert all(careful.count(chat) >= counter.count(chat) for chat in chats)
@@ -184,13 +184,13 @@ def test_a_text_is_counted_once() -> None:
 PROMPT = [Message("user", "word " * 100)]
 
 
-def room_for(counter: CarefulCounter | MistralCounter, prompt: Sequence[Message]) -> int:
+def room_for(counter: TokenEstimator | MistralCounter, prompt: Sequence[Message]) -> int:
     """Return the tokens that are kept free for a prompt."""
     return counter.count(prompt) + counter.reserve
 
 
 def test_what_a_server_found_beyond_a_count_is_added_from_then_on() -> None:
-    counter = CarefulCounter(lambda text: len(text) // 8)
+    counter = TokenEstimator(lambda text: len(text) // 8)
     counter.learn([Message("user", "Hi")], 10)
 
     counter.learn(PROMPT, 108)
@@ -208,7 +208,7 @@ def test_a_few_tokens_more_are_the_templates() -> None:
 
 
 def test_the_templates_reserve_comes_down_with_the_first_answer_to_a_short_prompt() -> None:
-    counter = CarefulCounter()
+    counter = TokenEstimator()
     before = room_for(counter, PROMPT)
 
     counter.learn([Message("system", "Be brief."), Message("user", "Hi")], 14)
@@ -218,7 +218,7 @@ def test_the_templates_reserve_comes_down_with_the_first_answer_to_a_short_promp
 
 
 def test_a_template_that_says_much_keeps_its_reserve() -> None:
-    counter, short = CarefulCounter(), [Message("user", "Hi")]
+    counter, short = TokenEstimator(), [Message("user", "Hi")]
 
     for _ in range(3):
         counter.learn(short, 600)
@@ -229,7 +229,7 @@ def test_a_template_that_says_much_keeps_its_reserve() -> None:
 
 @pytest.mark.parametrize("used", [0, 1, 50])
 def test_a_server_that_counts_fewer_tokens_than_words_lowers_nothing(used: int) -> None:
-    counter = CarefulCounter()
+    counter = TokenEstimator()
     before = room_for(counter, PROMPT)
 
     counter.learn(PROMPT, used)
@@ -237,9 +237,9 @@ def test_a_server_that_counts_fewer_tokens_than_words_lowers_nothing(used: int) 
     assert room_for(counter, PROMPT) == before
 
 
-@pytest.mark.parametrize("counter", [CarefulCounter(), MistralCounter(lambda text: len(text))])
+@pytest.mark.parametrize("counter", [TokenEstimator(), MistralCounter(lambda text: len(text))])
 def test_what_a_template_says_once_is_not_taken_for_more_in_every_text(
-    counter: CarefulCounter | MistralCounter,
+    counter: TokenEstimator | MistralCounter,
 ) -> None:
     short, long = [Message("user", "Hi")], [Message("user", "word " * 2000)]
     before = room_for(counter, long)
@@ -276,14 +276,14 @@ PROSE = "It is easier to balance at speed: a small turn of the handlebar moves t
 
 
 def test_a_prompt_that_goes_on_from_a_counted_one_is_estimated_for_what_is_new_alone() -> None:
-    counter, talk = CarefulCounter(), a_talk(20)
+    counter, talk = TokenEstimator(), a_talk(20)
     used = 2 * 20 * 95
     before = counter.count(talk)
     counter.learn(talk, used)
 
     more = [*talk, Message("assistant", "世界 " * 100), Message("user", "Why?")]
 
-    fresh = CarefulCounter().count(more[-2:])
+    fresh = TokenEstimator().count(more[-2:])
     assert used <= counter.count(talk) <= used + 10 < before
     assert used + 300 <= counter.count(more) <= used + fresh + 10
     # What went had a token for each of its words at least.
@@ -291,7 +291,7 @@ def test_a_prompt_that_goes_on_from_a_counted_one_is_estimated_for_what_is_new_a
 
 
 def test_what_another_talk_has_in_common_with_a_counted_one_makes_no_difference() -> None:
-    counter, other = CarefulCounter(), [Message("user", "世界 " * 300), Message("user", "And now?")]
+    counter, other = TokenEstimator(), [Message("user", "世界 " * 300), Message("user", "And now?")]
     before = room_for(counter, other)
 
     counter.learn(a_talk(20), 4000)
@@ -303,7 +303,7 @@ def test_what_another_talk_has_in_common_with_a_counted_one_makes_no_difference(
 def test_thoughts_that_a_template_leaves_out_are_not_taken_off() -> None:
     thought = Message("assistant", "<think>" + "so " * 400 + "</think>Well.")
     talk = [Message("user", "Hi"), thought, Message("user", "世界 " * 200), *a_talk(1)]
-    counter = CarefulCounter()
+    counter = TokenEstimator()
 
     counter.learn(talk, 900)
 
@@ -311,7 +311,7 @@ def test_thoughts_that_a_template_leaves_out_are_not_taken_off() -> None:
 
 
 def test_only_so_many_prompts_are_remembered() -> None:
-    counter = CarefulCounter()
+    counter = TokenEstimator()
     first, last = ([Message("user", f"{n} {PROSE}")] for n in (0, 2000))
     before = counter.count(first)
     for n in range(2001):
@@ -326,7 +326,7 @@ def test_only_so_many_prompts_are_remembered() -> None:
 )
 def test_a_correction_is_bounded(heard: list[tuple[int, int]], words: int) -> None:
     prompt = [Message("user", "word " * words)]
-    counter = CarefulCounter()
+    counter = TokenEstimator()
     plain = counter.count(prompt)
 
     for said, used in heard:

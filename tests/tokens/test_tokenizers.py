@@ -16,7 +16,7 @@ import pytest
 
 from bot.domain import Json, Message
 from bot.tokens import tokenizers
-from bot.tokens.counters import CarefulCounter, Counter, MistralCounter, of_file
+from bot.tokens.counters import Counter, MistralCounter, TokenEstimator, of_file
 from tests.emulators.hub import HubEmulator, hub
 from tests.tokens.test_counters import v3
 
@@ -121,7 +121,7 @@ async def test_a_models_folder_has_its_tokenizer_and_is_no_name_at_the_hub(
         found = await looked_for(name, tmp_path, emulator)
         none = await looked_for("org/bare", tmp_path, emulator)
 
-    assert [type(each) for each in found] == [CarefulCounter]
+    assert [type(each) for each in found] == [TokenEstimator]
     assert none == []
     assert emulator.asked == []
 
@@ -154,7 +154,7 @@ async def test_another_models_tokenizer_counts_carefully(tmp_path: Path) -> None
         emulator.files["org/model/tokenizer.json"] = a_tokenizer()
         (counter,) = await looked_for("org/model", tmp_path, emulator)
 
-    assert isinstance(counter, CarefulCounter)
+    assert isinstance(counter, TokenEstimator)
     assert counter.count(PROMPT) >= 2 + 8
     assert counter.count([Message("user", "Hello " * 100)]) - counter.count(PROMPT) == 98
 
@@ -297,9 +297,9 @@ async def test_the_estimate_takes_over_from_a_tokenizer_that_fails(
 
     counted = [found[0].count(prompt), found[0].count([Message("user", text * 2)])]
 
-    assert counted[0] == CarefulCounter().count(prompt)
+    assert counted[0] == TokenEstimator().count(prompt)
     assert counted[1] > counted[0]
-    assert [type(each) for each in found] == [CarefulCounter, CarefulCounter]
+    assert [type(each) for each in found] == [TokenEstimator, TokenEstimator]
     assert found[1].count(prompt) == counted[0]
     (line,) = [each for each in caplog.messages if "is estimated" in each]
     assert "org/model" in line
@@ -316,5 +316,5 @@ async def test_the_estimate_takes_over_from_a_tokenizer_that_takes_too_long(
 
     counted = counter.count(prompt)
 
-    assert counted == CarefulCounter().count(prompt)
+    assert counted == TokenEstimator().count(prompt)
     assert len(told) == 1

@@ -5,8 +5,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import pytest
-
 from tests.chaos.run import run
 
 SECONDS = 8.0
@@ -21,8 +19,6 @@ FAULTS = (
     "way to Redis cut",
     "Redis killed",
 )
-
-pytestmark = pytest.mark.process
 
 
 async def test_nothing_is_lost_doubled_or_half_written() -> None:

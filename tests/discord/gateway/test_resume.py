@@ -679,7 +679,6 @@ async def test_where_no_session_was_left_a_redis_that_was_away_changes_nothing(
         assert (emulator.sessions, emulator.resumes) == (1, 0)
 
 
-@pytest.mark.process
 async def test_what_is_said_while_a_killed_process_is_away_is_answered() -> None:
     async with DiscordEmulator() as emulator, ModelEmulator() as model:
         variables = discord_variables(emulator, model)
@@ -701,7 +700,6 @@ async def test_what_is_said_while_a_killed_process_is_away_is_answered() -> None
     assert (emulator.sessions, emulator.resumes) == (1, 1)
 
 
-@pytest.mark.process
 async def test_a_command_outlives_the_process_that_heard_it() -> None:
     text = "a b c d e f g h i j k l m n o p q r s t"
     async with DiscordEmulator() as emulator, ModelEmulator() as model:

@@ -467,7 +467,6 @@ async def test_a_bot_that_may_begin_no_more_sessions_waits_and_keeps_its_token(
         assert (emulator.token, emulator.sessions) == (token, 1)
 
 
-@pytest.mark.process
 async def test_an_old_and_a_new_deployment_overlap_without_a_double_answer() -> None:
     async with DiscordEmulator(gateway=FAST) as emulator, ModelEmulator() as model:
         variables = discord_variables(emulator, model)
@@ -496,7 +495,6 @@ async def test_an_old_and_a_new_deployment_overlap_without_a_double_answer() -> 
     assert old.process.returncode == 0
 
 
-@pytest.mark.process
 async def test_processes_with_ranges_of_shards_hear_everything_once() -> None:
     rules = GatewayRules(shards=4, max_concurrency=4, needs_sharding=True)
     async with DiscordEmulator(gateway=rules) as emulator, ModelEmulator() as model:

@@ -16,7 +16,7 @@ import discord
 import pytest
 
 from tests.emulators.discord import DiscordEmulator, GatewayRules
-from tests.support.discord_bot import BLIND, READABLE, WAIT, Bot, bot_of, client_of, http_of
+from tests.support.discord_bot import BLIND, READABLE, WAIT, DiscordBot, bot_of, client_of, http_of
 from tests.support.waiting import until
 
 HEARTBEAT, IDENTIFY, PRESENCE, RESUME, RECONNECT, INVALID, HELLO, ACK = 1, 2, 3, 6, 7, 9, 10, 11
@@ -101,7 +101,7 @@ def shard_of(emulator: DiscordEmulator, count: int) -> int:
     return (int(emulator.guild_id) >> 22) % count
 
 
-class HastyBot(Bot):
+class HastyBot(DiscordBot):
     """Does not wait 5 seconds before it identifies anew, as the library would."""
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
@@ -190,7 +190,7 @@ async def test_a_silenced_connection_acknowledges_nothing() -> None:
 async def test_a_bot_leaves_a_dead_connection_and_misses_nothing() -> None:
     rules = GatewayRules(heartbeat_interval=0.1)
     async with DiscordEmulator(gateway=rules) as emulator:
-        patient = Bot(intents=READABLE, heartbeat_timeout=0.2)
+        patient = DiscordBot(intents=READABLE, heartbeat_timeout=0.2)
         async with client_of(emulator, patient) as bot:
             await until(lambda: "GUILD_CREATE" in bot.heard)
             emulator.silence(acks=True, events=True)

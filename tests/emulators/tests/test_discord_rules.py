@@ -13,7 +13,7 @@ from tests.emulators import specs
 from tests.emulators.discord import DiscordEmulator, Limits
 from tests.support.discord_bot import (
     BLIND,
-    Bot,
+    DiscordBot,
     ask_and_defer,
     bot_of,
     http_of,
@@ -33,7 +33,7 @@ async def sent(
         return answer.status, {} if answer.status == 204 else await answer.json()
 
 
-async def used(emulator: DiscordEmulator, bot: Bot) -> discord.Interaction[Bot]:
+async def used(emulator: DiscordEmulator, bot: DiscordBot) -> discord.Interaction[DiscordBot]:
     """Return an interaction of /ask that nobody answered yet."""
     await register(bot)
     await emulator.slash(emulator.channel_id, emulator.user("ann"), "ask", prompt="why")

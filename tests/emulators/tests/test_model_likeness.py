@@ -10,7 +10,7 @@ from json import JSONDecodeError
 import aiohttp
 import httpx2
 import pytest
-from huggingface_hub import AsyncInferenceClient, set_async_client_factory
+from huggingface_hub import AsyncInferenceClient
 from huggingface_hub.errors import (
     BadRequestError,
     GatedRepoError,
@@ -22,7 +22,6 @@ from huggingface_hub.errors import (
     UnknownError,
     ValidationError,
 )
-from huggingface_hub.utils._http import default_async_client_factory
 
 from bot.domain import Json
 from bot.local.llama_cpp import LocalServer, serve
@@ -31,12 +30,6 @@ from tests.emulators.model import FAILURES, ModelEmulator
 QUESTION: list[Json] = [{"role": "user", "content": "How are you?"}]
 ASK = "POST /v1/chat/completions"
 CONTEXT = 256
-
-
-@pytest.fixture
-def library() -> None:
-    """The library as it comes: bot.model puts a client of its own into it, and leaves it there."""
-    set_async_client_factory(default_async_client_factory)
 
 
 async def answer(emulator: ModelEmulator) -> tuple[str, str | None, Exception | None]:
@@ -90,7 +83,6 @@ RAISED: dict[str, type[Exception]] = {
 }
 
 
-@pytest.mark.usefixtures("library")
 class TestTheClient:
     """What huggingface_hub 2.4 raises, so that the table of failures is known to be true."""
 
@@ -228,7 +220,6 @@ CALLS: dict[str, tuple[str, Json]] = {
 }
 
 
-@pytest.mark.process
 class TestLlamaCpp:
     """The emulator answers as the real server does, leaving out what nobody reads."""
 

@@ -402,7 +402,6 @@ def scenes(printed: str) -> dict[str, str]:
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-@pytest.mark.process
 async def test_a_piped_play_shows_the_bot_in_every_place(tmp_path: Path) -> None:
     lines = [
         *("/model All *is* well, so far.", "/speed 300", "/channel", "@bot one", "/wait"),
@@ -430,7 +429,6 @@ async def test_a_piped_play_shows_the_bot_in_every_place(tmp_path: Path) -> None
     assert "Traceback" not in printed
 
 
-@pytest.mark.process
 async def test_a_private_script_leads_a_bot_there(tmp_path: Path) -> None:
     script = tmp_path / "emulators" / "bot.sh"
     async with playing(tmp_path) as play:
@@ -446,7 +444,6 @@ async def test_a_private_script_leads_a_bot_there(tmp_path: Path) -> None:
     assert mode == 0o600
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_ends_the_play_in_good_order(number: signal.Signals, tmp_path: Path) -> None:
     async with playing(tmp_path) as play:
@@ -461,7 +458,6 @@ async def test_a_signal_ends_the_play_in_good_order(number: signal.Signals, tmp_
     assert b"Traceback" not in rest
 
 
-@pytest.mark.process
 async def test_a_broken_rule_is_told_at_the_end(tmp_path: Path) -> None:
     async with playing(tmp_path) as play:
         await printed_until(play, "You are Ann")
@@ -477,7 +473,6 @@ async def test_a_broken_rule_is_told_at_the_end(tmp_path: Path) -> None:
     assert "/moon" in printed.decode()
 
 
-@pytest.mark.process
 async def test_two_plays_have_a_script_each(tmp_path: Path) -> None:
     async with playing(tmp_path) as one, playing(tmp_path) as two:
         told = {(await printed_until(play, "sh .*bot.sh")).split()[-1] for play in (one, two)}
@@ -515,7 +510,6 @@ def is_running(pid: int) -> bool:
     return True
 
 
-@pytest.mark.process
 async def test_the_first_line_tells_what_answers(tmp_path: Path) -> None:
     printed, status = await piped(
         tmp_path, "--model", "http://127.0.0.1:9/v1", lines=["/fail moon 500", "/quit"]
@@ -528,7 +522,6 @@ async def test_the_first_line_tells_what_answers(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.process
 async def test_a_bot_that_cannot_start_is_told_with_its_last_words(tmp_path: Path) -> None:
     printed, status = await piped(tmp_path, "--bot", "--model", "ftp://here", lines=["hello"])
 
@@ -536,7 +529,6 @@ async def test_a_bot_that_cannot_start_is_told_with_its_last_words(tmp_path: Pat
     assert "The bot did not come:\nbot: MODEL_URL='ftp://here' does not begin with" in printed
 
 
-@pytest.mark.process
 async def test_at_a_terminal_an_answer_grows_and_ctrl_c_leaves_nothing_but_logs(
     tmp_path: Path,
 ) -> None:

@@ -18,7 +18,7 @@ from tests.emulators.slack import Reason, SlackEmulator
 from tests.support.slack_app import (
     STOP,
     TRANSPORTS,
-    Bot,
+    SlackBot,
     bolt,
     endpoint,
     post,
@@ -46,7 +46,7 @@ async def test_an_event_that_is_refused_comes_three_times_more(transport: str) -
         assert len({body["event_id"] for body in bot.heard}) == 1
 
 
-async def refused(slack: SlackEmulator, bot: Bot, transport: str, tries: int) -> None:
+async def refused(slack: SlackEmulator, bot: SlackBot, transport: str, tries: int) -> None:
     """Return when so many tries have failed; over a socket the app just does not acknowledge."""
     await until(lambda: len(bot.heard) >= tries)
     if transport == "socket":

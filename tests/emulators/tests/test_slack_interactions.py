@@ -13,7 +13,7 @@ from tests.emulators.slack.payload import Payload
 from tests.support.slack_app import (
     STOP,
     TRANSPORTS,
-    Bot,
+    SlackBot,
     bolt,
     post,
     refusal,
@@ -140,7 +140,7 @@ async def test_a_command_needs_its_scope() -> None:
             await slack.slash(slack.channel_id, slack.user("Ann"), "/ask", "why?")
 
 
-async def button_url(slack: SlackEmulator, bot: Bot, ts: str) -> str:
+async def button_url(slack: SlackEmulator, bot: SlackBot, ts: str) -> str:
     """Press the button of a message and return its response_url."""
     urls: list[str] = []
 
@@ -153,7 +153,7 @@ async def button_url(slack: SlackEmulator, bot: Bot, ts: str) -> str:
     return urls[0]
 
 
-async def command_url(slack: SlackEmulator, bot: Bot) -> str:
+async def command_url(slack: SlackEmulator, bot: SlackBot) -> str:
     """Use a command and return its response_url."""
     urls: list[str] = []
 

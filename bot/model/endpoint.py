@@ -1,0 +1,42 @@
+"""The port of one model on one server, asked once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from bot.domain import Message
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer that has begun; read `deltas` to their end, which may raise ModelError.
+
+    `first` is text with a visible character. `left_out` counts the characters that the last message
+    of the prompt lost. `prompt_tokens` is set at the end if the server reports its count.
+    """
+
+    first: str
+    deltas: AsyncGenerator[str, None]
+    left_out: int = 0
+    prompt_tokens: int | None = None
+
+
+class Endpoint(Protocol):
+    """One model on one server."""
+
+    @property
+    def name(self) -> str:
+        """The model's name as the operator knows it."""
+        ...
+
+    def stream(
+        self, prompt: Sequence[Message], *, deadline: float
+    ) -> AbstractAsyncContextManager[Answer]:
+        """Send a prompt and wait for the first delta; leaving the block hangs up.
+
+        Raises ModelError, and ModelSilent at `deadline`, in loop time.
+        """
+        ...

@@ -1,0 +1,254 @@
+"""The context size that a server reports, before each prompt and after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from bot.app.assistant import Assistant, open_assistant
+from bot.domain import Delta, LeftOut, Message
+from bot.errors import AnswerCut, ModelError, ModelUnavailable
+from bot.model.server import ModelServer
+from bot.model.server_info import ProbeTimings, ServerWatch, watch_server
+from bot.model.transport import connect
+from config.settings import Settings
+from tests.emulators.model import Flavour, ModelEmulator
+from tests.model.test_server_info import serve_with
+from tests.support.waiting import until
+
+LONG = "start " + "word, " * 1000 + "end"
+
+
+@asynccontextmanager
+async def assisting(emulator: ModelEmulator, data_dir: Path) -> AsyncIterator[Assistant]:
+    emulator.answer = "Well."
+    settings = Settings(
+        model_id="emulated",
+        model_url=emulator.url,
+        data_dir=data_dir,
+        context_tokens=8000,
+        max_tokens=100,
+    )
+    async with open_assistant(settings, frozenset({"console"}), asyncio.Event()) as mind:
+        yield mind
+
+
+async def answer(mind: Assistant) -> list[Delta]:
+    return [delta async for delta in mind.model.stream([Message("user", LONG)])]
+
+
+@pytest.mark.parametrize("flavour", ["ollama", "llama.cpp", "vllm", "tgi"])
+async def test_a_server_that_was_away_at_the_start_is_asked_before_its_first_prompt(
+    flavour: Flavour, tmp_path: Path
+) -> None:
+    async with ModelEmulator(flavour=flavour) as emulator:
+        emulator.context = 600
+        await emulator.refuse_connections()
+        async with assisting(emulator, tmp_path) as mind:
+            await emulator.accept_connections()
+            said = await answer(mind)
+        emulator.unknown.clear()  # other servers' ways to count
+
+    assert isinstance(said[0], LeftOut)
+    assert [(asked.status, asked.unread) for asked in emulator.requests] == [(200, 0)]
+
+
+@pytest.mark.parametrize("flavour", ["ollama", "llama.cpp"])
+async def test_a_server_that_comes_back_to_who_waits_is_asked_before_the_prompt(
+    flavour: Flavour, tmp_path: Path
+) -> None:
+    async with ModelEmulator(flavour=flavour) as emulator:
+        async with assisting(emulator, tmp_path) as mind:
+            whole = await answer(mind)
+            await emulator.refuse_connections()
+            asking = asyncio.create_task(answer(mind))
+            await asyncio.sleep(0.3)
+            emulator.context = 600
+            await emulator.accept_connections()
+            said = await asking
+        emulator.unknown.clear()
+
+    assert (isinstance(whole[0], LeftOut), isinstance(said[0], LeftOut)) == (False, True)
+    assert [(asked.status, asked.unread) for asked in emulator.requests] == [(200, 0)] * 2
+
+
+@dataclass
+class FakeServer:
+    """Reports `context`, and counts how often it was asked; it answers while `open` is set."""
+
+    context: int = 900
+    asked: int = 0
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+    details: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if request.path == "/v1/models":
+            self.asked += 1
+            await self.open.wait()
+            return web.json_response({"data": [{"id": "fake"}]})
+        if request.path == "/props":
+            await self.details.wait()
+            return web.json_response({"default_generation_settings": {"n_ctx": self.context}})
+        return web.Response(status=404)
+
+
+def make_server(*, silent: bool = False) -> FakeServer:
+    server = FakeServer()
+    server.details.set()
+    if not silent:
+        server.open.set()
+    return server
+
+
+@asynccontextmanager
+async def watched(
+    server: FakeServer, *, probe: float = 60.0, valid: float = 60.0
+) -> AsyncIterator[ServerWatch]:
+    async with serve_with(server.answer) as url:
+        address = ModelServer(url=url, key="-", model="fake", own=True)
+        timings = ProbeTimings(probe=probe, valid=valid)
+        try:
+            async with connect(address) as connection, watch_server(connection, timings) as watch:
+                yield watch
+        finally:
+            server.open.set()
+            server.details.set()
+
+
+async def refresh(watch: ServerWatch) -> int | None:
+    """Refresh, and return the context."""
+    async with asyncio.timeout(60):
+        await watch.refresh(deadline=math.inf)
+    return watch.context
+
+
+def fail(watch: ServerWatch, error: ModelError) -> None:
+    with pytest.raises(type(error)), watch.expiring():
+        raise error
+
+
+async def test_all_who_wait_share_a_probe_and_its_report_stays_valid() -> None:
+    server = make_server()
+    async with watched(server) as watch:
+        assert await asyncio.gather(*(refresh(watch) for _ in range(20))) == [900] * 20
+        server.context = 600
+        assert await refresh(watch) == 900
+
+    assert server.asked == 1
+
+
+async def test_a_report_expires() -> None:
+    server = make_server()
+    async with watched(server, valid=0.0) as watch:
+        assert await refresh(watch) == 900
+        server.context = 600
+        assert await refresh(watch) == 600
+
+
+@pytest.mark.parametrize(
+    ("error", "probes"), [(ModelUnavailable("away"), 2), (AnswerCut("long"), 1)]
+)
+async def test_a_failure_ends_the_validity_of_a_report(error: ModelError, probes: int) -> None:
+    server = make_server()
+    async with watched(server) as watch:
+        await refresh(watch)
+        fail(watch, error)
+        await refresh(watch)
+
+    assert server.asked == probes
+
+
+async def test_a_report_that_a_failure_overtook_is_not_valid() -> None:
+    server = make_server(silent=True)
+    async with watched(server) as watch:
+        refreshing = asyncio.create_task(refresh(watch))
+        await until(lambda: server.asked == 1)
+        fail(watch, ModelUnavailable("away"))
+        server.open.set()
+        await refreshing
+        await refresh(watch)
+
+    assert server.asked == 2
+
+
+async def test_a_server_that_reports_nothing_is_probed_and_limits_nothing() -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=404)
+
+    async with serve_with(answer) as url:
+        address = ModelServer(url=url, key="-", model="fake", own=True)
+        async with connect(address) as connection, watch_server(connection) as watch:
+            assert await refresh(watch) is None
+
+
+async def test_a_probe_that_timed_out_is_not_waited_for_again() -> None:
+    server = make_server(silent=True)
+    async with watched(server, probe=0.05) as watch:
+        assert await refresh(watch) is None
+        # Now it runs beside the prompts.
+        assert await refresh(watch) is None
+        server.open.set()
+        await until(lambda: watch.context)
+        server.context = 600
+
+    assert server.asked >= 2
+
+
+async def test_after_a_failure_a_probe_is_waited_for_again() -> None:
+    server = make_server(silent=True)
+    async with watched(server, probe=0.05) as watch:
+        await refresh(watch)
+        fail(watch, ModelUnavailable("away"))
+        server.open.set()
+        assert await refresh(watch) == 900
+
+
+async def test_a_probe_is_not_waited_for_beyond_the_deadline() -> None:
+    server = make_server(silent=True)
+    async with watched(server) as watch:
+        async with asyncio.timeout(30):
+            await watch.refresh(deadline=asyncio.get_running_loop().time() + 0.05)
+        assert watch.context is None
+
+
+async def test_who_gives_up_leaves_the_probe_to_the_others() -> None:
+    server = make_server(silent=True)
+    async with watched(server) as watch:
+        impatient = asyncio.create_task(refresh(watch))
+        await until(lambda: server.asked == 1)
+        patient = asyncio.create_task(refresh(watch))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        server.open.set()
+        assert await patient == 900
+
+    assert server.asked == 1
+
+
+async def test_a_probe_that_is_under_way_ends_with_the_watch() -> None:
+    server = make_server(silent=True)
+    before = asyncio.all_tasks()
+    async with asyncio.timeout(60):
+        async with watched(server, probe=0.05) as watch:
+            await refresh(watch)
+            await refresh(watch)
+            await until(lambda: server.asked == 2)
+
+    assert asyncio.all_tasks() == before
+
+
+async def test_half_a_report_does_not_stay_valid() -> None:
+    server = make_server()
+    server.details.clear()
+    async with watched(server, probe=0.05) as watch:
+        assert await refresh(watch) is None
+        server.details.set()
+        await refresh(watch)
+        await until(lambda: watch.context == 900)

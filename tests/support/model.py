@@ -1,0 +1,72 @@
+"""One model behind an emulated or a real server, without retries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from bot.domain import Message
+from bot.model.client import ROUTER, ModelClient
+from bot.model.endpoint import Endpoint
+from bot.model.server import ModelServer
+from bot.model.transport import connect
+
+
+class OneAttempt:
+    """Satisfies `bot.ports.Model` by one attempt at an endpoint.
+
+    `prompt_tokens` is what the server reported of the last prompt.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.prompt_tokens: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.endpoint.name
+
+    async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
+        answer = None
+        try:
+            async with self.endpoint.stream(prompt, deadline=math.inf) as answer:
+                yield answer.first
+                async for delta in answer.deltas:
+                    yield delta
+        finally:
+            self.prompt_tokens = answer.prompt_tokens if answer else None
+
+
+@asynccontextmanager
+async def open_model(
+    *,
+    base_url: str | None,
+    model: str = "emulated",
+    api_key: str = "",
+    own: bool = True,
+    connect_timeout: float = 10.0,
+    max_tokens: int = 50,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    idle_timeout: float = 5.0,
+    total_timeout: float = 10.0,
+) -> AsyncIterator[OneAttempt]:
+    """Open a model; without `base_url` at Hugging Face's router."""
+    server = ModelServer(
+        url=base_url or ROUTER,
+        key=api_key or "-",
+        model=model,
+        own=own and base_url is not None,
+    )
+    async with connect(server, connect_timeout=connect_timeout) as connection:
+        yield OneAttempt(
+            ModelClient(
+                connection,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                idle_timeout=idle_timeout,
+                total_timeout=total_timeout,
+            )
+        )

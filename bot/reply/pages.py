@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from bot.text.graphemes import boundaries
 from bot.text.inline_markdown import inside_spans
 from bot.text.markdown import (
     LONGEST_CLOSING,
@@ -32,7 +32,7 @@ _LARGEST_HEAD = 4  # of a table, as a part of a page: a larger one is not repeat
 
 _SENTENCE_END = re.compile("[.!?…][\"'”’)\\]*_]*(?=[^\\S\\n])|[\u3002\uff01\uff1f]")  # noqa: RUF001
 _SPACE = re.compile(r"(?=[^\S\n])")
-_REGIONAL = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # two of these are one flag
+_MARKS = "`~*_|\\"  # a run of one of these is one mark
 _NO_CUT, _BELOW_HEADING, _BETWEEN_LINES, _BETWEEN_ITEMS, _BETWEEN_BLOCKS = range(-1, 4)
 
 
@@ -147,18 +147,14 @@ class Pager:
 def _cut(chunk: str, block: Block) -> int:
     """Return where the page ends; the last character does not fit."""
     last = len(chunk) - 1
-    whole = (end for end in range(last, last // 2, -1) if not _is_joined(chunk, end))
-    return _good_cut(chunk, block) or next(whole, last)
-
-
-def _good_cut(chunk: str, block: Block) -> int | None:
-    """Return where the page reads well to its end, before the last character."""
-    last = len(chunk) - 1
+    whole = _whole_ends(chunk)
     for least in (last // 2, last // 8):
-        for cut in (_line_cut, _inner_cut):
-            if (end := cut(chunk, block, least=least)) is not None:
-                return end
-    return None
+        end = _line_cut(chunk, block, least=least)
+        if end is None:
+            end = _inner_cut(chunk, block, whole, least=least)
+        if end is not None:
+            return end
+    return whole[0] if whole and whole[0] > last // 2 else last
 
 
 def _line_cut(chunk: str, block: Block, *, least: int) -> int | None:
@@ -202,18 +198,19 @@ def _rank(line: str, following: str, before: Block, block: Block) -> int:
     return _BETWEEN_ITEMS if is_item(following) else _BETWEEN_LINES
 
 
-def _inner_cut(chunk: str, block: Block, *, least: int) -> int | None:
+def _inner_cut(chunk: str, block: Block, whole: Sequence[int], *, least: int) -> int | None:
     """Return the last sentence's end, else space, else place between characters, that is free."""
     block = behind(chunk, block)
     fence, line = block.fence, chunk.rfind("\n") + 1
     # Spans that take more than half of a page would leave it to few words.
     torn = inside_spans(chunk, line, longest=len(chunk) // 2) if not fence else set()
     kinds = (_SENTENCE_END, _SPACE) if not fence else (_SPACE,)
-    for ends in (*(_positions(kind, chunk) for kind in kinds), range(len(chunk) - 1, 0, -1)):
+    whole_set = set(whole)
+    for ends in (*(_positions(kind, chunk) for kind in kinds), whole):
         for end in ends:
             if end < max(least, 1):
                 break
-            if end in torn or _is_joined(chunk, end):
+            if end in torn or end not in whole_set:
                 continue
             if may_open(chunk, end + chunk[end].isspace()):
                 continue
@@ -228,20 +225,7 @@ def _positions(pattern: re.Pattern[str], chunk: str) -> list[int]:
     return [found.end() for found in pattern.finditer(chunk) if found.end() < len(chunk)][::-1]
 
 
-def _is_joined(text: str, at: int) -> bool:
-    """Whether a cut here would tear a character, as a reader sees it, or a run of marks."""
-    before, after = text[at - 1], text[at]
-    if after.isascii():
-        return (before == after and after in "`~*_|\\") or before + after == "\r\n"
-    if after in _REGIONAL:
-        flags = at - len(text[:at].rstrip(_REGIONAL))
-        return flags % 2 == 1
-    return (
-        before == "\u200d"
-        or unicodedata.category(after) in ("Mn", "Me", "Mc")
-        or after in "\u200c\u200d"
-        or "\U0001f3fb" <= after <= "\U0001f3ff"  # skin tones
-        or "\U000e0020" <= after <= "\U000e007f"  # tags, which spell some flags
-        or "\u1160" <= after <= "\u11ff"  # vowels and finals of Hangul
-        or ("\udc00" <= after <= "\udfff" and "\ud800" <= before <= "\udbff")
-    )
+def _whole_ends(chunk: str) -> list[int]:
+    """Return where a cut tears neither a character nor a run of marks, the last place first."""
+    ends = boundaries(chunk)[-2::-1]
+    return [end for end in ends if chunk[end] not in _MARKS or chunk[end] != chunk[end - 1]]

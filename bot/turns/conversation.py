@@ -120,10 +120,11 @@ class Conversation:
 
     def _reply(self, lease: Lease, surface: Surface, left: Shown) -> Reply:
         return Reply(
+            turn_id=lease.turn.id,
             surface=surface,
             budgets=self._budgets,
             left=left,
-            former=self._former(lease),
+            replaced_answer=self._former(lease),
             stop=lease.stop,
             save=lease.save,
             patience=self._patience,

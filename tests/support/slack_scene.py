@@ -13,7 +13,7 @@ from adapters.slack.reply.streams import STREAM_SECONDS, Budgets
 from bot.domain import Delta, Page, Person, ThreadKey, Turn
 from bot.domain import Shown as Left
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import Reply
+from bot.reply.writer import Reply, ReplyTiming
 from bot.store import Store
 from tests.emulators.slack import Rate, Shown, SlackEmulator
 from tests.support.fakes import FakeModel, NoLimits
@@ -104,16 +104,19 @@ class Scene:
         *,
         patience: float = 5.0,
         again: bool = False,
+        timing: ReplyTiming | None = None,
     ) -> None:
         async with self.platform.surface(self.turn, again=again) as surface:
             reply = Reply(
+                turn_id="console:1",
                 surface=surface,
                 budgets=EditBudgets(store=store),
                 left=Left(tuple(pages), older, older),
-                former="",
+                replaced_answer="",
                 stop=asyncio.Event(),
                 save=self.save,
                 patience=patience,
+                timing=timing or ReplyTiming(),
             )
             await reply.stream(deltas)
 

@@ -16,6 +16,7 @@ from adapters.slack.reply.streams import STREAM_SECONDS, addition, streamed
 from bot.domain import Page, Turn
 from bot.errors import WriteFailed
 from bot.reply.draft import WAITING
+from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.emulators.slack.streams import SECONDS
 from tests.support.slack_scene import TEXT, WORDS, a_scene, growing
@@ -213,9 +214,9 @@ async def test_an_ordinary_end_needs_no_word_about_the_session(store: Store) -> 
 
 
 async def test_a_stream_that_goes_silent_shows_the_status_and_no_word_more(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store,
 ) -> None:
-    monkeypatch.setattr("bot.reply.writer.SILENCE", 0.05)
+    timing = ReplyTiming(silence=0.05)
     heard = asyncio.Event()
 
     async def halting() -> AsyncGenerator[str]:
@@ -224,7 +225,7 @@ async def test_a_stream_that_goes_silent_shows_the_status_and_no_word_more(
         yield "so."
 
     async with a_scene() as scene:
-        answering = asyncio.create_task(scene.stream(store, halting()))
+        answering = asyncio.create_task(scene.stream(store, halting(), timing=timing))
         await until(scene.replies)
         await until(scene.status)
         heard.set()
@@ -250,9 +251,9 @@ async def test_a_stream_that_goes_silent_after_it_grew_shows_the_status() -> Non
 
 
 async def test_a_sign_of_life_alone_begins_no_stream(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store,
 ) -> None:
-    monkeypatch.setattr("bot.reply.writer.FIRST_SILENCE", 0.05)
+    timing = ReplyTiming(first_silence=0.05)
     heard = asyncio.Event()
 
     async def late() -> AsyncGenerator[str]:
@@ -260,7 +261,7 @@ async def test_a_sign_of_life_alone_begins_no_stream(
         yield "Because so."
 
     async with a_scene() as scene:
-        answering = asyncio.create_task(scene.stream(store, late()))
+        answering = asyncio.create_task(scene.stream(store, late(), timing=timing))
         await until(scene.replies)
         sign = scene.texts()
         heard.set()

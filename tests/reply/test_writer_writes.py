@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 
 from bot.concurrency import cancelled
-from bot.domain import Delta, EditBudget, Page
+from bot.domain import Delta, EditBudget, Page, Shown
 from bot.errors import WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import ReplyTiming
@@ -119,14 +119,13 @@ class Timed(FakeSurface):
 
 async def test_the_repeated_final_write_comes_later_each_time(store: Store) -> None:
     surface = Timed(errors=[WriteFailed("down")] * 4)
-    timing = ReplyTiming(first_pause=0.02)
+    left, timing = Shown(text=TEXT, said=TEXT, outcome="done"), ReplyTiming(first_pause=0.02)
 
-    await make_reply(store, surface, patience=60.0, timing=timing).stream(
-        FakeModel([TEXT]).stream([])
-    )
+    await make_reply(store, surface, left=left, patience=60.0, timing=timing).end()
 
     least = [0.02, 0.04, 0.08, 0.16]
-    assert all(gap > pause for gap, pause in zip(surface.gaps(), least, strict=True))
+    # A timer may go off a little early.
+    assert all(gap > 0.9 * pause for gap, pause in zip(surface.gaps(), least, strict=True))
 
 
 async def test_no_write_is_repeated_much_later_than_it_could_be(store: Store) -> None:

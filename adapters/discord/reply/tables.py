@@ -1,4 +1,4 @@
-"""Tables for Discord, which shows none: as code, in columns."""
+"""Tables for Discord, which displays none: as code, in columns."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bot.text.markdown import Block, is_row, may_delimit
 
 _PIPE = re.compile(r"(?<!\\)\|")
 _FENCE = "```"
-# A space of no width, so that the backticks of a cell do not end the code.
+# A zero-width space keeps the backticks of a cell from ending the code.
 _FENCE_BEGUN, _APART = re.compile("``(?=`)"), "``\u200b"
 
-# It alone would make a cell narrower as the text grows.
+# The only character that makes a cell narrower as the text grows (text presentation).
 _NARROW = "\ufe0e"
 
 

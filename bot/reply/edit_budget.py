@@ -9,20 +9,39 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from importlib.resources import files
+from typing import Any
 
 from bot.domain import EditBudget
 from bot.errors import StoreUnavailable, WriteDelayed
 from bot.store import Store
 
-# A process alone lets windows last a little longer: writes do not arrive as evenly as they leave.
-_ALONE_WINDOW = 1.05
+# A process alone makes windows a little longer: writes do not arrive as evenly as they leave.
+_ALONE = 1.05
 _MANY = 1000  # buckets to remember before idle ones are dropped
-# For which finals go before what is new; behind all of them it would wait for as long as they come.
-_YIELDS = 1.0  # seconds
+# How long finals go before a new page, which would otherwise wait as long as finals keep coming.
+_NEW_YIELDS = 1.0  # seconds
+
+
+class Clock:
+    """The time in which budgets are counted."""
+
+    def now(self) -> float:
+        """Return loop time, in seconds."""
+        return asyncio.get_running_loop().time()
+
+    def shared_now(self) -> int | str:
+        """Return the time that all processes share, in milliseconds; "" is the store's own."""
+        return ""
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> None:
+        """Wait for an event, but no longer than so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
+                await event.wait()
 
 
 class _Kind(IntEnum):
-    """What a write is, in the order in which they go."""
+    """The kinds of writes, in the order in which they go out."""
 
     FINAL, NEW, INTERIM, SPARE = range(4)
 
@@ -42,19 +61,19 @@ class _Waiter:
 
     @property
     def rank(self) -> tuple[_Kind, float]:
-        """Finals first, then what is new, which yields for a while only, then the stalest."""
+        """Finals first, then new pages, then the stalest. A new page is not overtaken for long."""
         if self.kind is _Kind.NEW:
-            return _Kind.FINAL, self.since + _YIELDS
+            return _Kind.FINAL, self.since + _NEW_YIELDS
         return self.kind, self.since
 
 
 @dataclass(slots=True)
 class _Queue:
-    """Those who wait in this process for one bucket; the first of them asks for its slot.
+    """The writes that wait in this process for one bucket; the first of them asks for its slot.
 
-    The rest is in loop time. Before the next spaced write is due, or while the platform wants none,
-    nobody needs to ask. The last writes that this process was granted count while the store is
-    away, and until `uncounted_until` too, for of some of them the store does not know.
+    Times are in loop time. The store is not asked before the next spaced write is due, or during a
+    pause. While the store is away, the writes granted last are counted here. They are counted until
+    `uncounted_until` afterwards, because the store does not know all of them.
     """
 
     waiting: list[_Waiter] = field(default_factory=list)
@@ -63,45 +82,44 @@ class _Queue:
     paused_until: float = 0.0
     uncounted_until: float = 0.0
 
-    def is_turn_of(self, waiter: _Waiter) -> bool:
-        """Whether nobody goes before this one; who asks stands in the queue from then on."""
+    def enqueue(self, waiter: _Waiter) -> bool:
+        """Enqueue the waiter if needed. True if it is first."""
         if waiter not in self.waiting:
             self.waiting.append(waiter)
         return self._first() is waiter
 
     def leave(self, waiter: _Waiter) -> None:
+        """Remove the waiter, and wake the first of the others."""
         if waiter in self.waiting:
             self.waiting.remove(waiter)
             if following := self._first():
                 following.woken.set()
 
-    def alone(self, draw: _Draw, now: float) -> float:
-        """Return the seconds to wait so that no time of a window's length sees too many writes."""
+    def wait_alone(self, draw: _Draw, now: float) -> float:
+        """Return the seconds until a window of this process alone takes the write."""
         free_at = self.next_spaced if draw.spaced else 0.0
         if len(self.granted) >= (most := draw.budget.writes - draw.kept):
-            free_at = max(free_at, self.granted[-most] + _ALONE_WINDOW * draw.budget.seconds)
+            free_at = max(free_at, self.granted[-most] + _ALONE * draw.budget.seconds)
         return max(free_at - now, 0.0)
 
-    def known(self, draw: _Draw, now: float) -> float:
-        """Return the seconds to wait, where the store need not be asked."""
+    def wait_unasked(self, draw: _Draw, now: float) -> float:
+        """Return the seconds before which the store need not be asked."""
         if now < self.uncounted_until:
-            return max(self.alone(draw, now), self.paused_until - now)
+            return max(self.wait_alone(draw, now), self.paused_until - now)
         return max(self.paused_until, self.next_spaced if draw.spaced else now, now) - now
 
     def grant(self, draw: _Draw, now: float, *, spacing: float | None) -> None:
-        """Remember a write, after which the store wants so many seconds until a spaced one.
-
-        None: it has not counted it.
-        """
+        """Note a write. `spacing` is the time until a spaced one, None if the store is away."""
         budget = draw.budget
         self.granted = [*self.granted, now][-budget.writes :]
         if spacing is None:
-            self.uncounted_until = now + _ALONE_WINDOW * budget.seconds
-            spacing = _ALONE_WINDOW * budget.seconds / budget.writes
+            self.uncounted_until = now + _ALONE * budget.seconds
+            spacing = _ALONE * budget.seconds / budget.writes
         if draw.spaced:
             self.next_spaced = now + spacing
 
     def is_idle(self, now: float) -> bool:
+        """Whether nothing would be lost with the queue."""
         ends = max(self.next_spaced, self.paused_until, self.uncounted_until)
         return not self.waiting and ends <= now
 
@@ -111,7 +129,7 @@ class _Queue:
 
 @dataclass(frozen=True, slots=True)
 class _Draw:
-    """What a write draws on, of which so many writes are kept from it."""
+    """A write's claim on a bucket, of which so many writes are kept from it."""
 
     budget: EditBudget
     queue: _Queue
@@ -119,89 +137,75 @@ class _Draw:
     kept: int
 
     @property
-    def words(self) -> tuple[int | str, ...]:
-        """What the script is told."""
+    def arguments(self) -> tuple[int | str, ...]:
+        """The arguments of the script for this bucket."""
         budget = self.budget
         shape = "refills" if budget.refills else "slides" if budget.slides else "fixed"
         return budget.writes, int(budget.seconds * 1000), shape, int(self.spaced), self.kept
 
 
-# The outermost bucket in which this task's last slot was booked, until somebody asks: tasks that it
-# begins have the same list, so that one slot covers one of all their requests.
+# The outermost bucket of this task's last slot, until `covers` is called. Tasks that this task
+# begins share the list, so that one slot covers one of all their requests.
 _booked: ContextVar[list[str]] = ContextVar("_booked")
 
 
 class EditBudgets:
     """Says when a write may go out.
 
-    All processes together count and space their writes in the store; whose write is the next is
-    decided in each process: finals first, then what is new, then the stalest, and nobody has a slot
-    before the moment of writing. Where a budget is within another, a slot is one of both or of
-    neither. While the store is away each process counts and spaces its own writes.
+    All processes together count and space their writes in the store. The order is decided in each
+    process: finals first, then new pages, then the stalest text, and a slot is granted only at the
+    moment of writing. A slot of a budget within another is one of both or of neither. While the
+    store is away, each process counts and spaces its own writes.
     """
 
-    def __init__(self, *, store: Store) -> None:
+    def __init__(self, *, store: Store, clock: Clock | None = None) -> None:
         self._store = store
+        self._clock = clock or Clock()
         source = files("bot.reply").joinpath("edit_budget.lua").read_text(encoding="utf-8")
         self._script = store.script(source)
         self._queues: dict[str, _Queue] = {}
         self._learned: dict[str, tuple[int, float]] = {}
 
     async def interim(
-        self,
-        budget: EditBudget,
-        *,
-        new: bool,
-        since: float,
-        wrote: float,
-        unless: asyncio.Event,
+        self, budget: EditBudget, *, new: bool, since: float, wrote: float, unless: asyncio.Event
     ) -> bool:
         """Wait for a slot; False as soon as `unless` is set.
 
-        `since` is the loop time since when the screen has not shown the newest text, and `wrote`
-        that of the reply's last write. What is `new` on the screen goes without regard for spacing:
-        people wait for it.
+        `since` is when the screen stopped showing the newest text, and `wrote` when the reply was
+        last written, in loop time. A `new` page is not spaced: people wait for it.
         """
         waiter = _Waiter(_Kind.NEW if new else _Kind.INTERIM, since, wrote)
-        ended: asyncio.Task[bool] | None = None
+        ended = asyncio.create_task(unless.wait())
+        ended.add_done_callback(lambda _: waiter.woken.set())
         try:
-            while not unless.is_set():
-                pause = await self._wait(budget, waiter)
-                if not pause:
-                    return True
-                if not ended:
-                    ended = asyncio.create_task(unless.wait())
-                    ended.add_done_callback(lambda _: waiter.woken.set())
-                await _woken(waiter, within=pause)
-            return False
+            return await self._acquire(budget, waiter, unless=unless)
         finally:
-            if ended:
-                ended.cancel()
-            self._leave(budget, waiter)
+            ended.cancel()
 
     async def final(self, budget: EditBudget, *, deadline: float) -> None:
-        """Wait for a slot without regard for spacing: the whole budget may be used.
+        """Wait for a slot that is not spaced: the whole budget may be used.
 
-        Raises WriteDelayed when there will be none before `deadline` (loop time).
+        Raises WriteDelayed if there is none before `deadline` (loop time).
         """
-        await self._before(deadline, budget, _Kind.FINAL)
+        await self._acquire(budget, self._waiter(_Kind.FINAL), deadline=deadline)
 
     async def call(self, budget: EditBudget, *, deadline: float) -> None:
-        """Wait as `final` does, but behind the finals, for what shows no text."""
-        await self._before(deadline, budget, _Kind.NEW)
+        """Wait as `final` does, but behind the finals, for a request that shows no text."""
+        await self._acquire(budget, self._waiter(_Kind.NEW), deadline=deadline)
 
     async def spare(self, budget: EditBudget) -> bool:
-        """Take a slot for what nobody would miss; False, at once, where others may need it.
+        """Take a slot for what nobody would miss; False, at once, if others may need it.
 
-        That is when somebody waits, or half of the budget is used up.
+        That is if a write waits, or half of the budget is used up.
         """
         if any(self._queue(each).waiting for each in _all_of(budget)):
             return False
-        waiter = _Waiter(_Kind.SPARE, since=0.0)
-        return not (await self._slot(self._draws(budget, waiter), waiter))[0]
+        waiter = self._waiter(_Kind.SPARE)
+        pause, _ = await self._book(self._draws(budget, waiter), waiter)
+        return not pause
 
     def covers(self, budget: EditBudget) -> bool:
-        """Whether the slot that this task got last was one of this budget, too; says so once."""
+        """Whether this task's last slot was one of this budget, too. True once for each slot."""
         booked = _booked.get([])
         covered = budget.bucket in booked
         booked.clear()
@@ -210,117 +214,111 @@ class EditBudgets:
     async def pause(self, budget: EditBudget, seconds: float) -> None:
         """Let no process write into this bucket for so long, because the platform said so."""
         queue = self._queue(budget)
-        until = asyncio.get_running_loop().time() + seconds
-        queue.paused_until = max(queue.paused_until, until)
-        if self._store.is_away:
-            return
-        try:
-            await self._script(keys=[self._key(budget)], args=["pause", int(seconds * 1000)])
-        except StoreUnavailable as error:
-            self._store.note_away(error)
+        queue.paused_until = max(queue.paused_until, self._clock.now() + seconds)
+        await self._run("pause", int(seconds * 1000), keys=[budget])
 
     def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
-        """Take what the platform says of a bucket for truer than what the surface knows."""
+        """Prefer what the platform says of a bucket to what the surface knows."""
         if len(self._learned) >= _MANY:
             self._learned.pop(next(iter(self._learned)))
         self._learned[bucket] = (max(writes, 1), seconds)
 
-    async def _before(self, deadline: float, budget: EditBudget, kind: _Kind) -> None:
-        now = asyncio.get_running_loop().time
-        waiter = _Waiter(kind, since=now())
+    def _waiter(self, kind: _Kind) -> _Waiter:
+        return _Waiter(kind, since=self._clock.now())
+
+    async def _acquire(
+        self,
+        budget: EditBudget,
+        waiter: _Waiter,
+        *,
+        deadline: float = math.inf,
+        unless: asyncio.Event | None = None,
+    ) -> bool:
         try:
-            while pause := await self._wait(budget, waiter):
-                left = deadline - now()
+            while not (unless and unless.is_set()):
+                pause = await self._try(budget, waiter)
+                if not pause:
+                    return True
+                left = deadline - self._clock.now()
                 if left <= 0 or left < pause < math.inf:
                     wait = pause if pause < math.inf else budget.seconds
                     raise WriteDelayed("the platform wants no write for long", retry_after=wait)
-                await _woken(waiter, within=min(pause, left))
+                await self._clock.wait(waiter.woken, min(pause, left))
+            return False
         finally:
-            self._leave(budget, waiter)
+            for each in _all_of(budget):
+                self._queue(each).leave(waiter)
 
     def _queue(self, budget: EditBudget) -> _Queue:
         if len(self._queues) > _MANY:
-            now = asyncio.get_running_loop().time()
+            now = self._clock.now()
             idle = [name for name, queue in self._queues.items() if queue.is_idle(now)]
             for name in idle:
                 del self._queues[name]
         return self._queues.setdefault(budget.bucket, _Queue())
 
-    def _leave(self, budget: EditBudget, waiter: _Waiter) -> None:
-        for each in _all_of(budget):
-            self._queue(each).leave(waiter)
+    async def _try(self, budget: EditBudget, waiter: _Waiter) -> float:
+        """Return the seconds to wait before the next try; 0 grants the write.
 
-    async def _wait(self, budget: EditBudget, waiter: _Waiter) -> float:
-        """Return the seconds to wait before asking again; 0 grants the write.
-
-        Infinity: it is another's turn, and whoever leaves the queue wakes the next.
+        Infinity: another write is first, and wakes this one when it leaves the queue.
         """
         waiter.woken.clear()
         around = budget.within and self._queue(budget.within)
-        if not self._queue(budget).is_turn_of(waiter):
-            # Nobody has to wait behind one who could not go.
+        if not self._queue(budget).enqueue(waiter):
+            # Nothing may wait in the outer queue behind a write that could not go out.
             if around:
                 around.leave(waiter)
             return math.inf
-        if around and not around.is_turn_of(waiter):
+        if around and not around.enqueue(waiter):
             return math.inf
-        pause, wanting = await self._slot(self._draws(budget, waiter), waiter)
-        if around and wanting.queue is not around:
+        pause, full = await self._book(self._draws(budget, waiter), waiter)
+        if around and full.queue is not around:
             around.leave(waiter)
         return pause
 
     def _draws(self, budget: EditBudget, waiter: _Waiter) -> list[_Draw]:
         draws = []
         for each in _all_of(budget):
-            known = self._as_learned(each)
+            writes, seconds = self._learned.get(each.bucket, (each.writes, each.seconds))
+            known = replace(each, writes=writes, seconds=seconds)
             spaced = waiter.kind is _Kind.INTERIM and each is budget
             draws.append(_Draw(known, self._queue(each), spaced, _kept(known, waiter.kind)))
         return draws
 
-    async def _slot(self, draws: list[_Draw], waiter: _Waiter) -> tuple[float, _Draw]:
-        """Return the seconds to wait, and for what; 0 books the write everywhere."""
-        now = asyncio.get_running_loop().time
+    async def _book(self, draws: list[_Draw], waiter: _Waiter) -> tuple[float, _Draw]:
+        """Return the seconds to wait, and the bucket that wants it; 0 books the write in all."""
+        now = self._clock.now
         for draw in draws:
-            if pause := draw.queue.known(draw, now()):
+            if pause := draw.queue.wait_unasked(draw, now()):
                 return pause, draw
-        answer = await self._ask(draws, age=now() - waiter.wrote)
-        pause, draw, spacing = answer or self._alone(draws)
+        age = min(now() - waiter.wrote, draws[0].budget.seconds)
+        arguments = [argument for draw in draws for argument in draw.arguments]
+        answer = await self._run(
+            "take", int(age * 1000), *arguments, keys=[draw.budget for draw in draws]
+        )
+        if answer is None:
+            waits = [(draw.queue.wait_alone(draw, now()), draw) for draw in draws]
+            (pause, draw), spacing = max(waits, key=lambda wait: wait[0]), None
+        elif answer[0]:
+            return answer[0] / 1000, draws[answer[1]]
+        else:
+            pause, draw, spacing = 0.0, draws[0], answer[1] / 1000
         if not pause:
             for each in draws:
                 each.queue.grant(each, now(), spacing=spacing)
             _booked.set([draws[-1].budget.bucket])
         return pause, draw
 
-    def _alone(self, draws: list[_Draw]) -> tuple[float, _Draw, None]:
-        now = asyncio.get_running_loop().time()
-        waits = [(draw.queue.alone(draw, now), draw) for draw in draws]
-        return *max(waits, key=lambda wait: wait[0]), None
-
-    async def _ask(
-        self, draws: list[_Draw], *, age: float
-    ) -> tuple[float, _Draw, float | None] | None:
-        """Return the seconds that the store has us wait, and for what; None while it is away.
-
-        With them come those until another spaced write. `age` is since the reply's last write.
-        """
+    async def _run(self, verb: str, *arguments: int | str, keys: list[EditBudget]) -> Any:
+        """Run a verb of the script; None while the store is away."""
         if self._store.is_away:
             return None
-        since = int(min(age, draws[0].budget.seconds) * 1000)
-        words = ["take", since, *(word for draw in draws for word in draw.words)]
+        names = [self._store.key("budget", budget.bucket) for budget in keys]
         try:
-            answer = await self._script(keys=[self._key(it.budget) for it in draws], args=words)
+            return await self._script(keys=names, args=[verb, self._clock.shared_now(), *arguments])
         except StoreUnavailable as error:
             self._store.note_away(error)
             return None
-        wait, other = answer
-        return (wait / 1000, draws[other], None) if wait else (0.0, draws[0], other / 1000)
-
-    def _as_learned(self, budget: EditBudget) -> EditBudget:
-        writes, seconds = self._learned.get(budget.bucket, (budget.writes, budget.seconds))
-        return replace(budget, writes=writes, seconds=seconds)
-
-    def _key(self, budget: EditBudget) -> str:
-        return self._store.key("budget", budget.bucket)
 
 
 def _all_of(budget: EditBudget) -> list[EditBudget]:
@@ -328,14 +326,7 @@ def _all_of(budget: EditBudget) -> list[EditBudget]:
 
 
 def _kept(budget: EditBudget, kind: _Kind) -> int:
-    """Return how many writes of a window are not for this one."""
+    """Return how many writes of a window are kept from this kind."""
     if kind is _Kind.SPARE:
         return budget.writes // 2
     return min(budget.kept, budget.writes - 1) if kind is _Kind.INTERIM else 0
-
-
-async def _woken(waiter: _Waiter, *, within: float) -> None:
-    """Wait until the waiter is woken, but no longer than so many seconds."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(None if within == math.inf else within):
-            await waiter.woken.wait()

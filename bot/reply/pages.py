@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from bot.text.graphemes import boundaries
 from bot.text.inline_markdown import inside_spans
 from bot.text.markdown import (
     LONGEST_CLOSING,
@@ -26,29 +26,28 @@ from bot.text.markdown import (
 
 Measure = Callable[[str], int]
 
-# What is added to a page for a fence takes up to 73, and an escaped character up to 6.
+# The lines added for a fence take up to 73, and an escaped character up to 6.
 SMALLEST_LIMIT = 80
 _LARGEST_HEAD = 4  # of a table, as a part of a page: a larger one is not repeated
 
 _SENTENCE_END = re.compile("[.!?…][\"'”’)\\]*_]*(?=[^\\S\\n])|[\u3002\uff01\uff1f]")  # noqa: RUF001
 _SPACE = re.compile(r"(?=[^\S\n])")
-_REGIONAL = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # two of these are one flag
+_MARKS = "`~*_|\\"  # a run of one of these is one mark
 _NO_CUT, _BELOW_HEADING, _BETWEEN_LINES, _BETWEEN_ITEMS, _BETWEEN_BLOCKS = range(-1, 4)
 
 
 class Pager:
-    """Cuts one text again and again while it grows; a page that another follows is cut once.
+    """Cuts a growing text into pages; all pages but the last are cut only once.
 
-    Each page is at most `limit` as `measure` has it, and none is blank. A page that another follows
-    stays as it is however the text grows. The last page, too, still fits after `close`. A text that
-    needs no cut is returned as it is. Pages one after the other are the text, but for what is added
-    so that each reads well alone (lines that close and open a code fence, the head of a table, the
-    number of a list's item), that one whitespace character may be missing at each cut, and that a
-    page of nothing but whitespace, and whitespace at the end that does not fit any more, are left
-    out.
+    No page is blank, or larger than `limit` by `measure`; the last one fits after `close`, too. All
+    pages but the last stay unchanged while the text grows. A text that needs no cut is returned
+    unchanged. The pages joined are the text, except that lines are added so that each page reads
+    well alone (they close and open a code fence, repeat the head of a table, or number an item),
+    that one whitespace character may be missing at each cut, and that blank pages, and whitespace
+    at the end that does not fit, are left out.
 
-    `measure` may not shrink when a text grows, nor give two texts joined more than both alone.
-    Raises ValueError when the limit is below SMALLEST_LIMIT.
+    `measure` must not shrink when a text grows, or be larger for two joined texts than for both
+    alone. Raises ValueError if the limit is below SMALLEST_LIMIT.
     """
 
     def __init__(self, *, limit: int, measure: Measure) -> None:
@@ -62,7 +61,7 @@ class Pager:
         self._restart()
 
     def cut(self, text: str) -> list[str]:
-        """Return the pages of a text; quick where it begins with the one before."""
+        """Return the pages of a text; quick if it continues the text before."""
         if not text.startswith(self._settled):
             self._restart()
         visible = len(text.rstrip())
@@ -74,8 +73,8 @@ class Pager:
             if begin + size >= visible:
                 self._settled = text[:start]
                 return [*self._done, opening + text[begin : begin + size]]
-            # The cut may depend on the first character that does not fit, but on none behind it:
-            # so it does not move when the text grows.
+            # The cut depends on the first character that does not fit, but on none behind it, so it
+            # does not move when the text grows.
             block = behind(text[start:begin], self._block)
             end = begin + _cut(text[begin : begin + size + 1], block)
             start = self._settle(text, begin, end, opening, block)
@@ -83,7 +82,7 @@ class Pager:
         return list(self._done)
 
     def tidied(self, page: str) -> str:
-        """Return the last page of a text that still grows without unfinished markup; may be blank.
+        """Return the last page of a growing text without unfinished markup; may be blank.
 
         It fits, too.
         """
@@ -98,15 +97,15 @@ class Pager:
     def _opening(self, text: str, start: int) -> tuple[str, int]:
         if not start:
             return "", 0
-        # What is beyond a page is too large.
+        # An opening of more than a page is too large.
         opening, instead = self._block.opening(text[start : start + self._limit])
         too_large = self._measure(opening) > self._limit // _LARGEST_HEAD
         return ("", 0) if too_large and not self._block.fence else (opening, instead)
 
     def _settle(self, text: str, begin: int, end: int, opening: str, block: Block) -> int:
-        """Finish the page that is this part of the text, behind an opening; return where it ends.
+        """Finish a page with this part of the text behind an opening; return its end in the text.
 
-        All work for a page is on the text of a page, for the text may have thousands of them.
+        The work is proportional to the page, because the text may have thousands of pages.
         """
         body, next_one = text[begin:end], text[end : end + 1]
         if body.strip():
@@ -115,20 +114,20 @@ class Pager:
         return end + next_one.isspace()
 
     def _fitting(self, text: str, *, start: int, opening: str) -> int:
-        """Return how many characters fit a page, at least 1, so that each fewer, closed, fit."""
-        limit, rest = self._limit, len(text) - start
+        """Return the most characters, at least 1, that fit a page as any fewer do, closed."""
+        limit, remaining = self._limit, len(text) - start
 
         def surely_fits(size: int) -> bool:
             page = opening + text[start : start + size]
             fenced = opening or "```" in page or "~~~" in page
             return self._measure(page) + (self._reserve if fenced else 0) <= limit
 
-        if rest <= limit and surely_fits(rest):
-            return rest
+        if remaining <= limit and surely_fits(remaining):
+            return remaining
         size, too_many = 0, limit
-        while too_many < rest and surely_fits(too_many):
+        while too_many < remaining and surely_fits(too_many):
             size, too_many = too_many, 2 * too_many
-        too_many = min(too_many, rest + 1)
+        too_many = min(too_many, remaining + 1)
         while too_many - size > 1:
             middle = (size + too_many) // 2
             size, too_many = (middle, too_many) if surely_fits(middle) else (size, middle)
@@ -136,7 +135,7 @@ class Pager:
         page = opening + text[start : start + size]
         line = page.rfind("\n") + 1
         fence = open_fence(page[:line])
-        while size < rest:
+        while size < remaining:
             page += text[start + size]
             if self._measure(page + closing(page[line:], fence)) > limit:
                 break
@@ -145,24 +144,20 @@ class Pager:
 
 
 def _cut(chunk: str, block: Block) -> int:
-    """Return where the page ends; the last character does not fit."""
+    """Return the best end of a page; the chunk's last character does not fit."""
     last = len(chunk) - 1
-    whole = (end for end in range(last, last // 2, -1) if not _is_joined(chunk, end))
-    return _good_cut(chunk, block) or next(whole, last)
-
-
-def _good_cut(chunk: str, block: Block) -> int | None:
-    """Return where the page reads well to its end, before the last character."""
-    last = len(chunk) - 1
+    whole = _whole_ends(chunk)
     for least in (last // 2, last // 8):
-        for cut in (_line_cut, _inner_cut):
-            if (end := cut(chunk, block, least=least)) is not None:
-                return end
-    return None
+        end = _line_cut(chunk, block, least=least)
+        if end is None:
+            end = _inner_cut(chunk, block, whole, least=least)
+        if end is not None:
+            return end
+    return whole[0] if whole and whole[0] > last // 2 else last
 
 
 def _line_cut(chunk: str, block: Block, *, least: int) -> int | None:
-    """Return the best newline: the last between blocks, else between items, else between lines."""
+    """Return the last newline between blocks, else between items, else between lines."""
     best: tuple[int, int] | None = None
     newline = -1
     heading = False
@@ -182,10 +177,10 @@ def _line_cut(chunk: str, block: Block, *, least: int) -> int | None:
 
 
 def _rank(line: str, following: str, before: Block, block: Block) -> int:
-    """Return how good a cut is between two lines.
+    """Return how good a cut between two lines is.
 
-    A heading rather stays with what follows it, no fence or table is left empty, and no line of
-    code is taken for the fence's end.
+    A heading preferably stays with what follows it, no fence or table is left empty, and no line of
+    code becomes the end of its fence.
     """
     if block.fence:
         opens = not before.fence
@@ -202,18 +197,19 @@ def _rank(line: str, following: str, before: Block, block: Block) -> int:
     return _BETWEEN_ITEMS if is_item(following) else _BETWEEN_LINES
 
 
-def _inner_cut(chunk: str, block: Block, *, least: int) -> int | None:
-    """Return the last sentence's end, else space, else place between characters, that is free."""
+def _inner_cut(chunk: str, block: Block, whole: Sequence[int], *, least: int) -> int | None:
+    """Return the last possible end of a sentence, else space, else end of a character."""
     block = behind(chunk, block)
     fence, line = block.fence, chunk.rfind("\n") + 1
-    # Spans that take more than half of a page would leave it to few words.
+    # A span of more than half a page would leave few words on it.
     torn = inside_spans(chunk, line, longest=len(chunk) // 2) if not fence else set()
     kinds = (_SENTENCE_END, _SPACE) if not fence else (_SPACE,)
-    for ends in (*(_positions(kind, chunk) for kind in kinds), range(len(chunk) - 1, 0, -1)):
+    whole_set = set(whole)
+    for ends in (*(_positions(kind, chunk) for kind in kinds), whole):
         for end in ends:
             if end < max(least, 1):
                 break
-            if end in torn or _is_joined(chunk, end):
+            if end in torn or end not in whole_set:
                 continue
             if may_open(chunk, end + chunk[end].isspace()):
                 continue
@@ -228,20 +224,7 @@ def _positions(pattern: re.Pattern[str], chunk: str) -> list[int]:
     return [found.end() for found in pattern.finditer(chunk) if found.end() < len(chunk)][::-1]
 
 
-def _is_joined(text: str, at: int) -> bool:
-    """Whether a cut here would tear a character, as a reader sees it, or a run of marks."""
-    before, after = text[at - 1], text[at]
-    if after.isascii():
-        return (before == after and after in "`~*_|\\") or before + after == "\r\n"
-    if after in _REGIONAL:
-        flags = at - len(text[:at].rstrip(_REGIONAL))
-        return flags % 2 == 1
-    return (
-        before == "\u200d"
-        or unicodedata.category(after) in ("Mn", "Me", "Mc")
-        or after in "\u200c\u200d"
-        or "\U0001f3fb" <= after <= "\U0001f3ff"  # skin tones
-        or "\U000e0020" <= after <= "\U000e007f"  # tags, which spell some flags
-        or "\u1160" <= after <= "\u11ff"  # vowels and finals of Hangul
-        or ("\udc00" <= after <= "\udfff" and "\ud800" <= before <= "\udbff")
-    )
+def _whole_ends(chunk: str) -> list[int]:
+    """Return where a cut tears neither a character nor a run of marks, last first."""
+    ends = boundaries(chunk)[-2::-1]
+    return [end for end in ends if chunk[end] not in _MARKS or chunk[end] != chunk[end - 1]]

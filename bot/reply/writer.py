@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bot.concurrency import cancelled
 from bot.domain import Delta, EditBudget, LeftOut, Page, Shown, Start
@@ -17,126 +17,139 @@ from bot.errors import (
     MessageGone,
     ModelError,
     PlaceGone,
+    SurfaceError,
     WriteDelayed,
     WriteFailed,
     WriteRefused,
 )
 from bot.ports import Surface
-from bot.reply.draft import Draft
+from bot.reply.draft import Deleted, Done, Draft, Ending, Failed, Stopped, is_needed
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.screen import Screen
 
 log = logging.getLogger(__name__)
 
-# Nobody waits longer than about ten seconds without wondering (Nielsen, "Response Times: The 3
-# Important Limits"). Before the first word the platform shows that we work: a message that begins
-# with a sign is for what is slow indeed.
-SILENCE = 10.0  # seconds without a delta
-FIRST_SILENCE = 20.0  # seconds without the first one
-_FIRST_PAUSE = 0.5  # seconds before a failed write is repeated; doubles up to the longest
-_LONGEST_PAUSE = 30.0
-
 Save = Callable[[Shown], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTiming:
+    """How long a reply waits, in seconds.
+
+    People wait for about ten seconds without wondering (Nielsen, "Response Times: The 3 Important
+    Limits"). Before the first word the platform shows that we work, so a message that begins with a
+    sign of life is for slow models only.
+    """
+
+    silence: float = 10.0  # without a delta, until a sign of life
+    first_silence: float = 20.0  # without the first delta
+    first_pause: float = 0.5  # before a failed write is repeated; doubles up to the longest
+    longest_pause: float = 30.0
 
 
 class Reply:
     """The text growing from deltas, on its surface.
 
-    `left` is what an earlier try has shown: its messages are edited, and the old text stays until
-    the new one is longer, or for good when that never comes. `former` is the answer that the pages
-    held before that: it gives way to the first new word, and comes back where the new answer fails.
-    `save` is called before each write and after each post: it raises LeaseLost when somebody else
-    writes this reply now, and otherwise remembers what is shown. So the end is known before the
-    first write that shows it, and whoever finds it in what was left has only to write it (`end`).
+    `left` is what an earlier attempt has shown, and `replaced_answer` what its messages held before
+    (see Draft). `save` is called before each write and after each post. It raises LeaseLost if
+    another process writes this reply now, and otherwise saves what is shown. So the end is saved
+    before the first write that shows it, and an attempt that finds an end only writes it (`end`).
     """
 
     def __init__(
         self,
         *,
+        turn_id: str,
         surface: Surface,
         budgets: EditBudgets,
         left: Shown,
-        former: str,
+        replaced_answer: str,
         stop: asyncio.Event,
         save: Save,
         patience: float,
+        timing: ReplyTiming = ReplyTiming(),
     ) -> None:
+        self._turn_id = turn_id
+        self._surface = surface
         self._budgets = budgets
-        self._screen = Screen(surface=surface, pages=left.pages, save=self._remember)
+        self._screen = Screen(left.pages)
         self._draft = Draft(
             limit=surface.limit,
             measure=surface.measure,
             left=left,
-            former=former,
+            replaced_answer=replaced_answer,
         )
         self._stop = stop
         self._save = save
         self._patience = patience  # seconds for which final writes are repeated
+        self._timing = timing
         self._heard_at = 0.0  # loop time of the last delta, or of the beginning
         self._stale_since: float | None = None  # loop time of the first news not on the screen
         self._wrote_at = -math.inf  # loop time of the last write
-        self._pause = _FIRST_PAUSE  # seconds after the next failed write
+        self._pause = timing.first_pause  # after the next failed write
         self._news = asyncio.Event()
         self._ended = asyncio.Event()
 
     async def stream(self, deltas: AsyncGenerator[Delta]) -> Shown:
-        """Show deltas as they arrive, then the end, whole.
+        """Show deltas as they arrive, then the whole text.
 
-        A ModelError among the deltas ends the reply with its apology; anything else is raised, and
-        what stands there stays for the next try.
-        Raises LeaseLost, WriteFailed or WriteDelayed when the final text did not get through in
-        time, and PlaceGone or WriteRefused when not even an apology is taken.
+        A ModelError among the deltas ends the reply with its apology. Any other error is raised,
+        and what is shown stays for the next attempt. Raises LeaseLost, WriteFailed or WriteDelayed
+        if the final text was not written in time, and PlaceGone or WriteRefused if not even an
+        apology is taken.
         """
         self._heard_at = asyncio.get_running_loop().time()
         collecting = asyncio.create_task(self._collect(deltas))
         try:
-            try:
-                await self._write_interims()
-                # Whatever is no end of the answer ends here, before a final page can tell of one.
-                await collecting
-                await self._write_final()
-            except (PlaceGone, WriteRefused) as refusal:
-                await cancelled(collecting)
-                await self._end_refused(refusal)
+            await self._write(collecting)
         except MessageGone:
             await cancelled(collecting)
-            self._draft.leave()
-            await self._end_deleted()
+            self._draft.end(Deleted())
+            await self._close_messages()
         finally:
             await cancelled(collecting)
         return self._draft.shown(self._screen.standing)
 
     async def end(self) -> Shown:
-        """Write the whole text that was left, whatever stands there; raises as `stream`."""
-        return await self.stream(_nothing())
+        """Write the whole text that an earlier attempt left; raises as `stream`."""
+        return await self.stream(_no_deltas())
+
+    async def _write(self, collecting: asyncio.Task[None]) -> None:
+        try:
+            await self._write_interims()
+            # An error that is no end of the answer is raised here, before a final page is written.
+            await collecting
+            await self._write_final()
+        except (PlaceGone, WriteRefused) as refusal:
+            await cancelled(collecting)
+            await self._end_refused(refusal)
 
     async def _collect(self, deltas: AsyncGenerator[Delta]) -> None:
         try:
             if not self._draft.ended:
-                await self._hear_out(deltas)
-                # Here alone: what is cancelled, or crashes, has no end that may be saved or shown.
-                self._draft.ended = True
+                # An answer that is cancelled, or crashes, has no end to be saved or shown.
+                self._draft.end(await self._read_until_end(deltas))
         finally:
             self._ended.set()
             self._news.set()
 
-    async def _hear_out(self, deltas: AsyncGenerator[Delta]) -> None:
+    async def _read_until_end(self, deltas: AsyncGenerator[Delta]) -> Ending:
         reading = asyncio.create_task(self._read(deltas))
         stopping = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                reading.result()
-            else:
-                self._draft.stop()
+            if not reading.done():
+                return Stopped()
+            reading.result()
         except AnswerCut as cut:
-            log.info("The answer is cut: %s", cut)
-            self._draft.cut(cut.apology)
+            log.info("Turn %s: the answer was cut: %s", self._turn_id, cut)
+            return Done(cut.apology)
         except ModelError as error:
-            log.warning("The model failed: %s", error)
-            self._draft.fail(error.apology, "dead" if isinstance(error, GivenUp) else "failed")
+            log.warning("Turn %s: the model failed: %s", self._turn_id, error)
+            return Failed(error.apology, "dead" if isinstance(error, GivenUp) else "failed")
         finally:
             await cancelled(reading, stopping)
+        return Done()
 
     async def _read(self, deltas: AsyncGenerator[Delta]) -> None:
         now = asyncio.get_running_loop().time
@@ -144,171 +157,213 @@ class Reply:
             async for delta in deltas:
                 if isinstance(delta, Start):
                     self._draft.start(delta.model)
-                    continue
-                if isinstance(delta, LeftOut):
+                elif isinstance(delta, LeftOut):
                     self._draft.leave_out(delta.characters)
-                    continue
-                self._draft.add(delta)
-                self._heard_at = now()
-                self._tell()
+                else:
+                    self._draft.add(delta)
+                    self._heard_at = now()
+                    self._note_news()
 
-    def _tell(self) -> None:
+    def _note_news(self) -> None:
         self._stale_since = self._stale_since or asyncio.get_running_loop().time()
         self._news.set()
 
     # Only this coroutine calls the platform, so writes can neither overlap nor overtake.
     async def _write_interims(self) -> None:
         while True:
-            await self._listen()
+            await self._wait_for_news()
             if self._ended.is_set():
                 return
-            page = self._stale()
-            if page and await self._granted(budget := self._screen.budget(page), page):
-                # The text is chosen when the write may go out, not when it was asked for.
+            page = self._next_page()
+            if page and await self._granted(budget := self._budget(page), page):
+                # The text is chosen when the write may go out, not when the slot was requested.
                 await self._write_interim(budget)
 
-    async def _listen(self) -> None:
-        """Wait for news, and take a long silence for one."""
-        patience = SILENCE if self._draft.begun else FIRST_SILENCE
+    async def _wait_for_news(self) -> None:
+        """Wait for a delta, the end, or a silence that is long enough for a sign of life."""
+        timing = self._timing
+        silence = timing.silence if self._draft.begun else timing.first_silence
         try:
-            async with asyncio.timeout_at(
-                None if self._draft.silent else self._heard_at + patience
-            ):
+            async with asyncio.timeout_at(None if self._draft.silent else self._heard_at + silence):
                 await self._news.wait()
         except TimeoutError:
             # A delta may have come in the same moment.
             if not self._news.is_set():
                 self._draft.silent = True
-                self._tell()
+                self._note_news()
         self._news.clear()
 
     async def _granted(self, budget: EditBudget | None, page: Page) -> bool:
         return budget is None or await self._budgets.interim(
             budget,
-            new=self._screen.is_new(page),
+            new=self._screen.needs_post(page),
             since=self._stale_since or 0.0,
             wrote=self._wrote_at,
             unless=self._ended,
         )
 
     async def _write_interim(self, budget: EditBudget | None) -> None:
-        page = self._stale()
-        # Where it has ended in the same moment, its end may be none that a page can tell of.
+        page = self._next_page()
+        # If the answer has just ended, its end may be one that no page may show.
         if page is None or self._ended.is_set():
             return
-        if self._screen.budget(page) != budget:
-            # The slot is another bucket's. What asks again keeps its place in the order.
-            self._tell()
+        if self._budget(page) != budget:
+            # The slot is another bucket's. The next request keeps its place in the order.
+            self._note_news()
             return
         since, self._stale_since = self._stale_since, None
         try:
             await self._write_page(page)
         except (WriteDelayed, WriteFailed) as error:
-            log.info("An interim write is to be repeated: %s", error)
+            log.info("Turn %s: an interim write will be repeated: %s", self._turn_id, error)
             self._stale_since = since
-            wait = await self._held_up(error, budget)
-            # Where the surface has another way now, nobody waits for this one.
-            if self._screen.budget(page) == budget:
-                await self._rest(wait)
-        if self._stale() is not None:
-            self._tell()
+            pause = await self._pause_after(error, budget)
+            # If the surface now writes the page in another way, the pause is not for that.
+            if self._budget(page) == budget:
+                await self._sleep_until_end(pause)
+        if self._next_page():
+            self._note_news()
 
     async def _write_final(self) -> None:
         now = asyncio.get_running_loop().time
         deadline = now() + self._patience
-        self._pause = _FIRST_PAUSE
-        while page := self._stale():
-            budget = self._screen.budget(page)
-            await self._final_slot(budget, deadline)
+        self._pause = self._timing.first_pause
+        while page := self._next_page():
+            budget = self._budget(page)
+            await _final_slot(budget, self._budgets, deadline=deadline)
             try:
                 await self._write_page(page)
             except (WriteDelayed, WriteFailed) as error:
-                wait = await self._held_up(error, budget)
-                if now() + wait > deadline:
+                pause = await self._pause_after(error, budget)
+                if now() + pause > deadline:
                     raise
-                await asyncio.sleep(wait)
+                await asyncio.sleep(pause)
 
     async def _end_refused(self, refusal: PlaceGone | WriteRefused) -> None:
-        """Close what stands on the screen when the platform takes no more of the text."""
-        nothing_stands = isinstance(refusal, PlaceGone) and not self._screen.pages
-        if nothing_stands or self._draft.is_notice:
+        """Say on the screen that the platform takes no more of the text."""
+        nowhere = isinstance(refusal, PlaceGone) and not self._screen.message_ids
+        if nowhere or self._draft.is_apology:
             raise refusal
-        log.warning("The platform takes no more of a reply: %s", refusal)
+        log.warning("Turn %s: the platform takes no more of the reply: %s", self._turn_id, refusal)
         if self._draft.replaces:
-            self._draft.fail(refusal.apology)
-            self._draft.ended = True
+            self._draft.end(Failed(refusal.apology))
             await self._write_final()
             return
-        last = len(self._screen.pages) - 1
-        closed, alone = self._draft.refuse(self._screen.words, last, refusal.apology)
-        if last >= 0:
+        last = len(self._screen.message_ids) - 1
+        *edits, post = self._draft.refuse(refusal.apology, visible=self._screen.answer, last=last)
+        deadline = asyncio.get_running_loop().time() + self._patience
+        for page in edits:
             with suppress(WriteRefused):
-                await self._write_end(Page(last, closed, final=True, last=True))
+                await self._write_end(page, deadline)
                 return
-        await self._write_end(Page(last + 1, alone, final=True, last=True))
+        await self._write_end(post, deadline)
 
-    async def _write_end(self, page: Page) -> None:
+    async def _write_end(self, page: Page, deadline: float) -> None:
+        message_id = self._screen.message_of(page)
+        budget = self._surface.budget(page, new=message_id is None)
+        await _final_slot(budget, self._budgets, deadline=deadline)
+        await self._save_shown()
+        if message_id:
+            await self._surface.edit(message_id, page)
+        else:
+            await self._post(page)
+
+    async def _close_messages(self) -> None:
+        """Leave no sign of life, Stop or page that waits in the messages that were not deleted."""
         deadline = asyncio.get_running_loop().time() + self._patience
-        await self._final_slot(self._screen.budget(page), deadline)
-        await self._screen.end(page)
-
-    async def _end_deleted(self) -> None:
-        """Leave no sign, no Stop and no page that waits on what a person left standing."""
-        deadline = asyncio.get_running_loop().time() + self._patience
-        final = self._draft.pages(len(self._screen.pages))
-        for page in self._screen.unclosed(final):
-            with suppress(WriteDelayed):
-                await self._final_slot(self._screen.budget(page), deadline)
-                await self._screen.close(page)
-
-    async def _final_slot(self, budget: EditBudget | None, deadline: float) -> None:
-        if budget:
-            await self._budgets.final(budget, deadline=deadline)
-
-    def _stale(self) -> Page | None:
-        return self._screen.stale(self._draft.pages(len(self._screen.pages)))
+        for page in self._screen.unclosed(self._draft.pages(len(self._screen.message_ids))):
+            with suppress(SurfaceError):
+                await _final_slot(self._budget(page), self._budgets, deadline=deadline)
+                await self._save_shown()
+                await self._surface.edit(self._screen.message_ids[page.number], page)
 
     async def _write_page(self, page: Page) -> None:
         self._wrote_at = asyncio.get_running_loop().time()
-        await self._screen.write(page)
-        self._pause = _FIRST_PAUSE
+        await self._save_shown()
+        if self._screen.needs_post(page):
+            await self._post(page)
+        else:
+            await self._edit(page)
+        self._pause = self._timing.first_pause
 
-    async def _remember(self, pages: Sequence[str]) -> None:
-        await self._save(self._draft.shown(pages))
+    async def _edit(self, page: Page) -> None:
+        """Edit a page's message. If it turns out to be read-only, the page is still to be written.
 
-    async def _held_up(self, error: WriteDelayed | WriteFailed, budget: EditBudget | None) -> float:
-        """Return the seconds before a write is repeated; what is paused is so for everybody."""
+        Raises SurfaceError.
+        """
+        self._screen.unknown(page)
+        try:
+            await self._surface.edit(self._screen.message_ids[page.number], page)
+        except (MessageGone, WriteRefused) as error:
+            if not is_needed(page):
+                log.info("Turn %s: an old message stays as it is: %s", self._turn_id, error)
+            elif isinstance(error, MessageGone):
+                self._screen.deleted(page)
+                raise
+            else:
+                log.info("Turn %s: a message takes no edits: %s", self._turn_id, error)
+                self._screen.read_only(page)
+                return
+        self._screen.edited(page)
+
+    async def _post(self, page: Page) -> None:
+        """Post a page, and try to take its read-only message away. Raises SurfaceError."""
+        old = self._screen.message_of(page)
+        self._screen.posted(page, await self._surface.post(page))
+        await self._save_shown()
+        # A post that finds a message of a page behind it writes there.
+        if old and old not in self._screen.message_ids:
+            with suppress(SurfaceError):
+                await self._surface.edit(old, Page(page.number, "", final=True))
+
+    def _next_page(self) -> Page | None:
+        return self._screen.next_write(self._draft.pages(len(self._screen.message_ids)))
+
+    def _budget(self, page: Page) -> EditBudget | None:
+        return self._surface.budget(page, new=self._screen.needs_post(page))
+
+    async def _save_shown(self) -> None:
+        await self._save(self._draft.shown(self._screen.message_ids))
+
+    async def _pause_after(
+        self, error: WriteDelayed | WriteFailed, budget: EditBudget | None
+    ) -> float:
+        """Return the seconds until a write is repeated. A delay holds the bucket for everybody."""
         if isinstance(error, WriteDelayed):
             if budget:
                 paused = replace(budget, bucket=error.bucket or budget.bucket)
                 await self._budgets.pause(paused, error.retry_after)
             return error.retry_after
-        pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
+        pause, self._pause = self._pause, min(2 * self._pause, self._timing.longest_pause)
         return pause
 
-    async def _rest(self, seconds: float) -> None:
-        """Wait, but no longer than until the reply ends."""
+    async def _sleep_until_end(self, seconds: float) -> None:
+        """Sleep, but no longer than until the answer ends."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._ended.wait()
 
 
-async def _nothing() -> AsyncGenerator[Delta]:
+async def _no_deltas() -> AsyncGenerator[Delta]:
     return
     yield
 
 
 async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patience: float) -> None:
-    """Write what an ended reply shows once more, in the messages that it has; SurfaceError.
+    """Write what an ended reply shows once more, in its messages; SurfaceError.
 
-    One that is gone, or takes no edits any more, stays as it is: nobody would know of another.
+    A message that is gone or takes no edits is skipped: a new one would be known to nobody.
     """
-    draft = Draft(limit=surface.limit, measure=surface.measure, left=shown, former="")
+    draft = Draft(limit=surface.limit, measure=surface.measure, left=shown, replaced_answer="")
     pages = draft.pages(len(shown.pages))
     if shown.outcome == "dead" and 0 < len(shown.pages) < len(pages):
-        pages = _closed(draft, pages[: len(shown.pages)])
+        # The pages behind the last message cannot be shown, so that one says so.
+        visible = {page.number: page.text for page in pages[: len(shown.pages)]}
+        last = len(shown.pages) - 1
+        pages[last] = draft.refuse(GivenUp.apology, visible=visible, last=last)[0]
     for message_id, page in zip(shown.pages, pages, strict=False):
-        await _final_slot(surface.budget(page, new=False), budgets, patience)
+        deadline = asyncio.get_running_loop().time() + patience
+        await _final_slot(surface.budget(page, new=False), budgets, deadline=deadline)
         with suppress(MessageGone, WriteRefused):
             await surface.edit(message_id, page)
 
@@ -316,19 +371,11 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
 async def apologize(*, surface: Surface, budgets: EditBudgets, patience: float) -> str:
     """Post an apology alone and return its message id; SurfaceError."""
     page = Page(0, GivenUp.apology, final=True, last=True)
-    await _final_slot(surface.budget(page, new=True), budgets, patience)
+    deadline = asyncio.get_running_loop().time() + patience
+    await _final_slot(surface.budget(page, new=True), budgets, deadline=deadline)
     return await surface.post(page)
 
 
-async def _final_slot(budget: EditBudget | None, budgets: EditBudgets, patience: float) -> None:
+async def _final_slot(budget: EditBudget | None, budgets: EditBudgets, *, deadline: float) -> None:
     if budget:
-        deadline = asyncio.get_running_loop().time() + patience
         await budgets.final(budget, deadline=deadline)
-
-
-def _closed(draft: Draft, pages: Sequence[Page]) -> list[Page]:
-    """Return the pages with an apology at their end, for those behind them have no message."""
-    *others, last = pages
-    stands = {page.number: page.text for page in pages}
-    text, _ = draft.refuse(stands, last.number, GivenUp.apology)
-    return [*others, Page(last.number, text, final=True, last=True)]

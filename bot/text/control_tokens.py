@@ -1,8 +1,8 @@
-"""Control tokens that a text spells reach the model as words.
+"""Passes control tokens that a text spells to the model as words.
 
 Servers and tokenizers read the spelling of a control token in a message as the token itself:
-llama.cpp does so on its chat endpoint, and so does transformers after `apply_chat_template`. An
-invisible character within the spelling prevents it.
+llama.cpp on its chat endpoint, and transformers after `apply_chat_template`. An invisible character
+within the spelling prevents that.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _MARK = "\u2060"
 
 # The spellings of chat templates in use and of the tokens of type control in the vocabularies of
 # SmolLM2, Mistral, Llama, Gemma, Qwen, DeepSeek (whose bar is U+FF5C), Phi, Command R, GLM, EXAONE,
-# MiniMax and Falcon. A mark follows what is matched; HTML and most code spell none. MiniMax's begin
-# or end with a bracket that may be one of a cut's "[…]".
+# MiniMax and Falcon. The mark is inserted behind the match. HTML and most code spell none.
+# MiniMax's begin or end with a bracket that may belong to the "[…]" of a cut.
 _SPELLED = re.compile(
     r"""
     <(?=
@@ -42,8 +42,8 @@ _SPELLED = re.compile(
     """,
     re.VERBOSE,
 )
-# Templates look for these in earlier answers, to leave out what the model thought (Qwen 3,
-# DeepSeek R1); within an answer they end nobody's message.
+# Templates search earlier answers for these, to leave out the model's thoughts (Qwen 3,
+# DeepSeek R1). Within an answer they end no message.
 _THOUGHTS = re.compile(r"</?think>")
 _MARKED = re.compile(rf"(?<=[<>~\[]){_MARK}")
 
@@ -51,7 +51,7 @@ _MARKED = re.compile(rf"(?<=[<>~\[]){_MARK}")
 def as_words(prompt: Sequence[Message]) -> list[Message]:
     """Return the prompt with a mark in each control token that a question or an answer spells.
 
-    The system prompt is the operator's and stays as it is.
+    The system prompt comes from the operator and stays unchanged.
     """
     return [
         message if message.role == "system" else Message(message.role, _marked(message))
@@ -60,7 +60,7 @@ def as_words(prompt: Sequence[Message]) -> list[Message]:
 
 
 def without_marks(delta: str, *, last: str) -> str:
-    """Return a delta without the marks that the model repeats; `last` came before it."""
+    """Return a delta without the marks that the model repeats. `last` is the delta before it."""
     return _MARKED.sub("", last[-1:] + delta)[len(last[-1:]) :]
 
 

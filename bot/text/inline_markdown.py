@@ -1,4 +1,4 @@
-"""Spans of inline Markdown: links, addresses, code and emphasis, whole or still open."""
+"""Spans of inline Markdown: links, addresses, code and emphasis, complete or still open."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
-# In a text; it may hold parentheses in pairs, and ends where a link's target does.
+# May contain pairs of parentheses, and ends where a link's target ends.
 ADDRESS = r"(?i:https?)://(?:[^\s<>()`\"]++|\([^\s<>()]*+\))*+"
-# CommonMark 0.31, section 6.3: words in brackets, then where they lead; brackets and parentheses
-# in them are in pairs, here one within another at most.
+# CommonMark 0.31, section 6.3: words in brackets, then the target. Brackets and parentheses within
+# are in pairs, here nested once at most.
 _WORDS = r"(?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+"
 _TARGET = r"\((?:[^()\n]++|\([^()\n]*+\))*+"
 _TARGET_BEGUN = rf"{_TARGET}(?:\([^()\n]*+)?\Z"
@@ -17,11 +17,11 @@ _LINK = rf"!?\[{_WORDS}\](?:{_TARGET}\)|\[[^\[\]\n]*+\])"
 _LINK_BEGUN = rf"!?\[{_WORDS}(?:(?:\[[^\[\]\n]*+)?\Z|\](?:\Z|\[[^\[\]\n]*+\Z|{_TARGET_BEGUN}))"
 _UNFINISHED_LINK = re.compile(rf"!?\[({_WORDS})\]{_TARGET_BEGUN}")
 _OPEN_LINK = re.compile(rf"{_LINK_BEGUN}|!\Z")
-# One that is longer is shown as it grows.
+# A longer address is shown while it grows.
 _UNFINISHED_ADDRESS = re.compile(
     rf"<?(?=(?i:https?)://\S{{0,2000}}+\Z){ADDRESS}(?:\([^\s<>()]*+)?\Z"
 )
-# Mentions, emoji and addresses in angle brackets are one word.
+# Mentions, emoji and addresses in angle brackets count as one word.
 _SPAN = re.compile(
     r"(?<!`)(`+)(?!`).*?(?:(?<!`)\1(?!`)|\Z)"
     rf"|{_LINK}|{_LINK_BEGUN}"
@@ -33,9 +33,9 @@ _MARKS = re.compile(r"\\.|`+|\*+|_+|~~", re.DOTALL)
 
 
 def inside_spans(text: str, start: int, *, longest: int) -> set[int]:
-    """Return the places from `start` on where a cut would tear a span.
+    """Return the positions from `start` on where a cut would tear a span.
 
-    What is still open after so many characters is taken for words, but for a word that long.
+    A span that is open for longer than so many characters counts as text, unless it is one word.
     """
     inside: set[int] = set()
     while found := _SPAN.search(text, start):
@@ -48,23 +48,23 @@ def inside_spans(text: str, start: int, *, longest: int) -> set[int]:
 
 
 def without_half_address(text: str) -> str:
-    """Return a text that still grows without the address at its end, which may be half of one."""
+    """Return a growing text without the address at its end, which may be incomplete."""
     return _UNFINISHED_ADDRESS.sub("", text) if "://" in text else text
 
 
 def tidy_spans(block: str) -> str:
-    """Return a block that still grows with its spans closed, and of a half link the words alone."""
+    """Return a growing block with its spans closed, and only the words of an incomplete link."""
     block = _UNFINISHED_LINK.sub(r"\1", block).rstrip()
     open_marks = _open_marks(block)
-    # What was opened last, and has no word in it yet, is left out instead.
+    # A mark that was opened last, and has no word behind it yet, is removed instead.
     while open_marks and not block[open_marks[-1].end :].strip():
-        # It may have stood in an address.
+        # The mark may be part of an address.
         block = without_half_address(block[: open_marks.pop().start]).rstrip()
     return block + "".join(mark.run for mark in reversed(open_marks))
 
 
 def settled_spans(block: str) -> int:
-    """Return how many characters of a block that still grows stand before its first open span."""
+    """Return how many characters of a growing block precede its first open span."""
     found = [mark.start for mark in _open_marks(block)[:1]]
     if link := _OPEN_LINK.search(block):
         found.append(link.start())
@@ -73,7 +73,7 @@ def settled_spans(block: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """A run of marks that opens a span, and where it stands; `run` is what is not closed yet."""
+    """A run of marks that opens a span, and its position. `run` is the part not closed yet."""
 
     run: str
     start: int
@@ -100,7 +100,7 @@ def _open_marks(block: str) -> list[_Mark]:
 
 
 def _close_marks(marks: list[_Mark], kinds: Counter[str], found: re.Match[str]) -> int:
-    """Let a run close what it can; return how many of its marks are left over."""
+    """Close the open marks that a run closes; return how many of its own marks are left."""
     kind, left = found[0][0], len(found[0])
     if not _before(found).strip() or (kind == "_" and _is_inside_word(found)):
         return left

@@ -1,4 +1,4 @@
-"""What Markdown is open at a place in a text: fences, tables and lists."""
+"""The Markdown blocks that are open at a position in a text: fences, tables and lists."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _ITEM = re.compile(rf" *{_MARKER}")
 _FIRST_ITEM = re.compile(rf"\n*( *){_MARKER}")
 _NEW_BLOCK = re.compile(r" {0,3}(?:#{1,6}(?:\s|$)|>)")
 
-# What quotes and items put before a fence. One quote and so many columns at most, so that what
-# closes and opens a fence fits small pages; for the same reason no run is longer than 8.
+# The prefix that quotes and items put before a fence. It has one quote and so many columns at
+# most, and no run is longer than 8, so that the lines added to a page fit small pages.
 _QUOTE = re.compile(r" *>")
 _BEFORE = r"(?: {0,10}(?:>|(?:[-*+]|\d{1,9}[.)])(?=\s|$))){0,5}+ {0,10}+"
 _DEEPEST = 10
@@ -21,16 +21,16 @@ _DEEPEST = 10
 _OPENER = re.compile(rf"({_BEFORE})(`{{3,8}}(?=[^`]*$)|~{{3,8}}(?!~))(.*)")
 _LANGUAGE = re.compile(r"\s*([\w+#.-]{1,16})(?!\S)", re.ASCII)
 LONGEST_CLOSING = "\n" + ">".rjust(_DEEPEST) + 8 * "`"
-# What opens a fence at the beginning of a page, or may turn out to.
+# Text that opens a fence at the beginning of a page, or may become one.
 _MAY_OPEN = re.compile(rf"{_BEFORE}(?:```|~~~|`{{0,2}}$|~{{0,2}}$)")
 
-# GitHub Flavored Markdown 0.29, section 4.10; only rows that begin with a pipe, as models write
-# them, so that the first character of a line tells.
+# GitHub Flavored Markdown 0.29, section 4.10. Only rows that begin with a pipe, as models write
+# them, so that the first character of a line decides.
 _ROW = re.compile(r" *\|")
 _PIPE = re.compile(r"(?<!\\)\|")
 _DELIMITER_ROW = re.compile(r" *\|(?:\s*:?-+:?\s*\|)*\s*:?-+:?\s*\|?\s*")
 _DELIMITER_BEGUN = re.compile(r"[\s|:-]*")
-# A line that says nothing yet: the beginning of a heading, an item, a quote, a rule or a fence.
+# A line without text yet: the beginning of a heading, an item, a quote, a rule or a fence.
 _MARKER_ONLY = re.compile(
     rf"\s*+{_BEFORE}(?:#{{1,6}}|[-*+=]+|\d{{1,9}}[.)]?|>|`{{1,2}}|~{{1,2}})?\s*"
 )
@@ -40,7 +40,7 @@ _LONG_OPEN = 200  # characters
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """A code fence that has been opened; `prefix` is what a line of its code has before it."""
+    """An open code fence. `prefix` precedes each line of its code."""
 
     prefix: str
     run: str
@@ -48,16 +48,16 @@ class Fence:
 
     @property
     def opening(self) -> str:
-        """The line that opens such a fence again."""
+        """The line that opens the fence again."""
         return f"{self.prefix}{self.run}{self.language}\n"
 
     @property
     def quote(self) -> str:
-        """The prefix where it has a quote, which no line of the code can do without."""
+        """The prefix if it has a quote, which every line of the code needs."""
         return self.prefix if ">" in self.prefix else ""
 
     def left_by(self, line: str) -> bool:
-        """Whether the line is none of the fence's because it is outside of the quote."""
+        """Whether the line ends the fence because it is outside of the quote."""
         return bool(self.quote) and not _QUOTE.match(line)
 
     def closed_by(self, line: str) -> bool:
@@ -66,16 +66,16 @@ class Fence:
         return len(mark) >= len(self.run) and self._ends(mark, line)
 
     def begun_by(self, line: str) -> bool:
-        """Whether the line may become the one that closes the fence."""
+        """Whether the line may become one that closes the fence."""
         return line != "" and self._ends(self._code(line).lstrip(" "), line)
 
     def holds(self, line: str) -> bool:
-        """Whether the fence is open behind a line that may still grow."""
+        """Whether the fence stays open behind a line that may still grow."""
         left = self.left_by(line) and line.strip()
         return not left and not self.closed_by(line)
 
     def closing_after(self, line: str) -> str:
-        """Return what closes the fence behind its last line, which may have begun to do so."""
+        """Return the text that closes the fence behind its last line, which may be half a mark."""
         if not line:
             return self.prefix + self.run
         if not self.begun_by(line):
@@ -92,7 +92,7 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class _List:
-    """An ordered list that is open; `number` is what all its items have, -1 where they differ."""
+    """An open ordered list. `number` is the number of all its items, -1 if they differ."""
 
     indent: int
     delimiter: str
@@ -100,7 +100,7 @@ class _List:
     items: int = 1
 
     def goes_on(self, indent: int, delimiter: str) -> bool:
-        """Whether an item that stands so is one of the list's."""
+        """Whether an item with this indent and delimiter belongs to the list."""
         return (self.indent, self.delimiter) == (indent, delimiter)
 
     def after(self, number: int) -> _List:
@@ -110,10 +110,10 @@ class _List:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What is open behind a line: a fence, a table, ordered lists.
+    """The blocks that are open behind a line: a fence, a table, ordered lists.
 
-    `table` is the head of the table, both lines of it; `lists` has the outermost first. `begun` is
-    the beginning of the next line, where that was cut.
+    `table` is the two lines of the table's head. `lists` has the outermost first. `begun` is the
+    beginning of the next line, if that was cut.
     """
 
     fence: Fence | None = None
@@ -123,7 +123,7 @@ class Block:
     begun: str = ""
 
     def after(self, rest: str) -> Block:
-        """Return what is open when one more line has ended, of which `rest` was missing."""
+        """Return the blocks that are open after one more line. `rest` is what `begun` lacks."""
         line = self.begun + rest
         fence = _fence_after(line, self.fence)
         if self.fence and not self.fence.left_by(line):
@@ -134,15 +134,15 @@ class Block:
         return Block(fence=fence, table=self._table_after(line), lists=lists, line=line)
 
     def opening(self, text: str) -> tuple[str, int]:
-        """Return what a page of this text begins with, and how much that takes the place of.
+        """Return the opening of a page with this text, and how many characters that replaces.
 
-        Platforms show the first number of a list as it stands and count on from there. So numbers
-        stay as they are, but for a list that has the same everywhere.
+        Platforms show the first number of a list as written and count on from there. So numbers
+        stay unchanged, except in a list whose items all have the same.
         """
         if self.fence and (self.begun or not self.fence.left_by(text[:_DEEPEST])):
             return self.fence.opening + (self.fence.quote if self.begun else ""), 0
         if self.table and (_ROW.match(self.begun) if self.begun else _ROW.match(text)):
-            # The rest of a cell stays in its column.
+            # The remainder of a cell stays in its column.
             return self.table + "| " * len(_PIPE.findall(self.begun)), 0
         item = None if self.begun else _FIRST_ITEM.match(text)
         for it in self.lists:
@@ -163,7 +163,7 @@ class Block:
             return (*outer, self._list_of(item, indent)) if item[1] else outer
         if not self.lists:
             return ()
-        # A line right below an item goes on with it, even where it is not indented.
+        # A line right below an item continues it, even if it is not indented.
         lazy = self.line.strip() and not _NEW_BLOCK.match(line) and not fence
         if lazy or not line.strip():
             return self.lists
@@ -189,12 +189,12 @@ def opened(line: str) -> Fence | None:
 
 
 def may_open(text: str, start: int) -> bool:
-    """Whether what begins here opens a fence, were it a line, or may turn out to."""
+    """Whether the text from here on would open a fence on a line of its own, or may become one."""
     return _MAY_OPEN.match(text, start) is not None
 
 
 def says_nothing(line: str) -> bool:
-    """Whether the line is a lone marker, of an item or a heading, say; a long one is words."""
+    """Whether the line is only a marker, such as of an item; a long one counts as text."""
     return len(line) <= _LONG_OPEN and _MARKER_ONLY.fullmatch(line) is not None
 
 
@@ -209,12 +209,12 @@ def is_item(line: str) -> bool:
 
 
 def may_delimit(line: str) -> bool:
-    """Whether the line may become the one below a table's head."""
+    """Whether the line may become the delimiter row below a table's head."""
     return _DELIMITER_BEGUN.fullmatch(line) is not None
 
 
 def behind(text: str, block: Block) -> Block:
-    """Return what is open behind a text, whose last line may have been cut."""
+    """Return the blocks that are open behind a text whose last line may have been cut."""
     *lines, last = text.split("\n")
     for line in lines:
         block = block.after(line)
@@ -225,7 +225,7 @@ def behind(text: str, block: Block) -> Block:
 
 
 def open_fence(text: str, fence: Fence | None = None) -> Fence | None:
-    """Return the fence that is open at the end of a text, which `fence` was at its beginning."""
+    """Return the fence that is open at the end of a text; `fence` is open at its beginning."""
     if not fence and "```" not in text and "~~~" not in text:
         return None
     *lines, last = text.split("\n")
@@ -235,7 +235,7 @@ def open_fence(text: str, fence: Fence | None = None) -> Fence | None:
 
 
 def close(text: str) -> str:
-    """Return the text with its code fence closed, where one is open, so that it shows well alone.
+    """Return the text with its open code fence closed, so that it displays well alone.
 
     A fence is open once the line that opens it has ended.
     """
@@ -243,19 +243,19 @@ def close(text: str) -> str:
 
 
 def closing(text: str, fence: Fence | None) -> str:
-    """Return what closes the fence of a text, which `fence` was at its beginning."""
+    """Return the text that closes a text's fence; `fence` is open at its beginning."""
     fence = open_fence(text, fence)
     return fence.closing_after(text.rpartition("\n")[2]) if fence else ""
 
 
 def tidy(text: str) -> str:
-    """Return a text that still grows as it may be shown: nothing of its markup half written.
+    """Return a growing text as it may be shown, without half-written markup.
 
-    What is open is closed; what cannot be told yet, a lone marker or the head of a table, is left
-    out; of a link without an end only the words are there, and an address waits for its end, since
-    half of it leads elsewhere. May be blank.
+    Open markup is closed. A lone marker or the head of a table is left out, because it may become
+    something else. An incomplete link is reduced to its words, and an incomplete address is left
+    out, because half of it leads elsewhere. May be blank.
     """
-    # In code too: platforms differ over what opens and closes a fence.
+    # In code, too: platforms differ in what opens and closes a fence.
     text = without_half_address(text)
     if open_fence(text):
         return close(text)
@@ -264,21 +264,21 @@ def tidy(text: str) -> str:
 
 
 def settled(text: str) -> str:
-    """Return the beginning of a text that still grows, as far as its markup cannot change any more.
+    """Return the beginning of a growing text whose markup cannot change any more.
 
-    For surfaces that can add and not replace. What has been open for long is taken for words.
+    For surfaces that can append but not replace. A span that is open for long counts as text.
     """
     text = without_half_address(text)
     if open_fence(text):
         return text
     start = _last_block(text)
     end = start + _settled_block(text[start:])
-    # What opens a span may stand in an address.
+    # The mark that opens a span may be part of an address.
     return without_half_address(text[:end]) if len(text) - end <= _LONG_OPEN else text
 
 
 def _last_block(text: str) -> int:
-    """Return where the last stretch of text begins that inline markup cannot leave."""
+    """Return the start of the last stretch of text that inline markup cannot cross."""
     start = at = 0
     fence: Fence | None = None
     row = False
@@ -316,7 +316,7 @@ def _settled_block(block: str) -> int:
 
 
 def _tidy_table(block: str) -> str:
-    """Return a table once its head is there; before, nothing: it would show as pipes."""
+    """Return a table once its head is complete, else nothing: it would be shown as pipes."""
     head, *rows = block.split("\n")
     if not rows or (len(rows) == 1 and _is_unfinished_delimiter(rows[0], head)):
         return ""

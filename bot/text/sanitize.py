@@ -1,4 +1,4 @@
-"""Nothing that a model or a person writes can ping, hide or drive a terminal."""
+"""Makes text harmless: it can neither ping people, nor hide, nor control a terminal."""
 
 from __future__ import annotations
 
@@ -18,39 +18,38 @@ _REMOVED = dict.fromkeys(code for code in _UNSEEN if chr(code) not in "\n\t")
 def escape_markup(text: str) -> str:
     """Write `& < >` as entities, so that no text becomes `<!channel>`, `<@U…>` or `<url|label>`.
 
-    For platforms whose markup lives in angle brackets. It is to be applied once: escaping again
-    escapes the entities, and `unescape` takes back exactly one time.
+    For platforms whose markup is in angle brackets. Apply it once: escaping again escapes the
+    entities, and `unescape` reverts one application.
     """
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def unescape(text: str) -> str:
-    """Take back what `escape_markup`, or a platform that escapes as it does, wrote."""
+    """Revert `escape_markup`, or the same escaping by a platform."""
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
 def strip_controls(text: str) -> str:
-    """Remove what drives a terminal or hides text: control characters and direction overrides.
+    """Remove what controls a terminal or hides text: control characters, direction overrides.
 
-    Newlines and tabs stay, and a `\\r\\n` becomes `\\n`. What stood behind an escape character
-    stays too, as plain text. Each character is judged alone, so deltas may be stripped one by one.
+    Newlines and tabs stay, and a `\\r\\n` becomes `\\n`. The text behind an escape character stays,
+    too. Each character is checked alone, so deltas may be stripped one by one.
     """
     return text.translate(_REMOVED)
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line that drives no terminal, for a log line or an error.
+    """Return a text as one line without control characters, for a log line or an error.
 
-    Whatever a program may take for a line break or a tab becomes a space, so that no text passes
-    for a line of ours.
+    Line breaks of all kinds and tabs become spaces, so that no text looks like a line of ours.
     """
     return strip_controls(_BREAKS.sub(" ", text)).strip()
 
 
 def whole_characters(text: str) -> str:
-    """Join the halves of surrogate pairs; a half alone, which nothing can encode, becomes U+FFFD.
+    """Join the halves of surrogate pairs. A lone half, which cannot be encoded, becomes U+FFFD.
 
-    JSON may bring halves: an emoji that is cut between two deltas, say.
+    JSON may contain halves, for example of an emoji that is cut between two deltas.
     """
     try:
         text.encode()

@@ -1,4 +1,4 @@
-"""Shortens a text by its middle."""
+"""Shortens a text by removing its middle."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ CUT = "[…]"
 
 
 def without_middle(text: str, kept: int) -> str:
-    """Return a text of which at most so many characters are left, and a mark for its middle."""
+    """Return at most so many characters of a text, with a mark in place of its middle."""
     tail = kept // 2
     head = cut_before(text, kept - tail)
     return text[:head] + CUT + text[cut_after(text, len(text) - tail) :]
 
 
 def left_out(text: str, shorter: str) -> int:
-    """Return how many characters of a text the mark in a shorter one stands for."""
+    """Return how many characters of a text the mark in its shorter version replaces."""
     return len(text) - len(shorter) + len(CUT) if shorter != text else 0

@@ -122,10 +122,11 @@ class Conversation:
 
     def _reply(self, lease: Lease, surface: Surface, left: Shown) -> Reply:
         return Reply(
+            turn_id=lease.turn.id,
             surface=surface,
             budgets=self._budgets,
             left=left,
-            former=self._previous_answer(lease),
+            replaced_answer=self._previous_answer(lease),
             stop=lease.stop,
             save=lease.save,
             patience=self._patience,

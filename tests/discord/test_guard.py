@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from adapters.discord.reply.message import body_of
 from bot.domain import Page, Shown
 from bot.ports import Surface
-from bot.reply.draft import Draft
+from bot.reply.draft import Done, Draft
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import channel_turn, dm_turn, listening
 from tests.support.fakes import FakeIntake
@@ -37,11 +37,11 @@ PIECES = [
 
 async def show(surface: Surface, deltas: list[str]) -> None:
     """Post and edit what a reply would show after each delta, and at its end."""
-    draft = Draft(limit=surface.limit, measure=surface.measure, left=Shown(), former="")
+    draft = Draft(limit=surface.limit, measure=surface.measure, left=Shown(), replaced_answer="")
     ids: list[str] = []
     for delta in [*deltas, None]:
         if delta is None:
-            draft.ended = True
+            draft.end(Done())
         else:
             draft.add(delta)
         for page in draft.pages(len(ids)):

@@ -10,7 +10,6 @@ import pytest
 
 from bot.domain import Delta, EditBudget, LeftOut, Page, Shown, Start
 from bot.errors import GivenUp, ModelUnavailable, PlaceGone, WriteFailed, WriteRefused
-from bot.reply import writer as reply_module
 from bot.reply.draft import (
     ANSWERED_BY,
     FAILED_ANEW,
@@ -20,19 +19,20 @@ from bot.reply.draft import (
     STOPPED_ANEW,
     WAITING,
 )
+from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.support.fakes import FakeModel, FakeSurface
-from tests.support.replies import TEXT, WORDS, Saved, a_reply, spoken
+from tests.support.replies import TEXT, WORDS, Saved, make_reply, spoken
 from tests.support.waiting import until
 
 
 async def test_a_second_try_goes_on_in_the_same_message(store: Store) -> None:
     surface = FakeSurface()
     older = TEXT[:200]
-    await a_reply(store, surface).stream(FakeModel([older]).stream([]))
+    await make_reply(store, surface).stream(FakeModel([older]).stream([]))
     surface.states.clear()
 
-    shown = await a_reply(store, surface, pages=["m1"], older=older).stream(
+    shown = await make_reply(store, surface, pages=["m1"], older=older).stream(
         FakeModel(WORDS, pause=0.005).stream([])
     )
 
@@ -42,9 +42,9 @@ async def test_a_second_try_goes_on_in_the_same_message(store: Store) -> None:
 
 async def test_a_second_try_that_is_shorter_leaves_no_old_page(store: Store) -> None:
     surface = FakeSurface(limit=100)
-    first = await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    first = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
 
-    await a_reply(store, surface, pages=first.pages, older=first.text).stream(
+    await make_reply(store, surface, pages=first.pages, older=first.text).stream(
         FakeModel(["Short."]).stream([])
     )
 
@@ -55,9 +55,9 @@ async def test_a_second_try_that_is_shorter_leaves_no_old_page(store: Store) -> 
 @pytest.mark.parametrize("said", ["", TEXT[:20]])
 async def test_a_second_try_that_fails_keeps_what_people_have_read(store: Store, said: str) -> None:
     surface, older = FakeSurface(), TEXT[:100]
-    await a_reply(store, surface).stream(FakeModel([older]).stream([]))
+    await make_reply(store, surface).stream(FakeModel([older]).stream([]))
 
-    shown = await a_reply(store, surface, pages=["m1"], older=older).stream(
+    shown = await make_reply(store, surface, pages=["m1"], older=older).stream(
         FakeModel([said] if said else [], error=ModelUnavailable("cut")).stream([])
     )
 
@@ -67,10 +67,10 @@ async def test_a_second_try_that_fails_keeps_what_people_have_read(store: Store,
 
 async def test_a_second_try_that_is_stopped_keeps_what_people_have_read(store: Store) -> None:
     surface, older, stop = FakeSurface(), TEXT[:100], asyncio.Event()
-    await a_reply(store, surface).stream(FakeModel([older]).stream([]))
+    await make_reply(store, surface).stream(FakeModel([older]).stream([]))
     stop.set()
 
-    shown = await a_reply(store, surface, pages=["m1"], older=older, stop=stop).stream(
+    shown = await make_reply(store, surface, pages=["m1"], older=older, stop=stop).stream(
         FakeModel(WORDS, pause=1).stream([])
     )
 
@@ -82,7 +82,7 @@ class TestWrittenAnew:
     """A reply whose pages hold a former answer."""
 
     async def former(self, store: Store, surface: FakeSurface, text: str) -> Sequence[str]:
-        shown = await a_reply(store, surface).stream(FakeModel([text]).stream([]))
+        shown = await make_reply(store, surface).stream(FakeModel([text]).stream([]))
         surface.states.clear()
         return shown.pages
 
@@ -92,7 +92,7 @@ class TestWrittenAnew:
         surface, former = FakeSurface(), "A former answer. " * 20
         pages = await self.former(store, surface, former)
 
-        shown = await a_reply(store, surface, pages=pages, former=former).stream(
+        shown = await make_reply(store, surface, pages=pages, replaced=former).stream(
             FakeModel(WORDS, pause=0.005).stream([])
         )
 
@@ -105,7 +105,7 @@ class TestWrittenAnew:
         surface = FakeSurface(limit=100)
         pages = await self.former(store, surface, TEXT)
 
-        shown = await a_reply(store, surface, pages=pages, former=TEXT).stream(
+        shown = await make_reply(store, surface, pages=pages, replaced=TEXT).stream(
             spoken("A new", lambda: len(surface.states) == len(pages), " one.")
         )
 
@@ -120,7 +120,7 @@ class TestWrittenAnew:
         pages = await self.former(store, surface, "A former answer. " * 30)
         surface.edits = EditBudget("slow", 10, 1.0, refills=False)
 
-        await a_reply(store, surface, pages=pages, former="A former").stream(
+        await make_reply(store, surface, pages=pages, replaced="A former").stream(
             FakeModel(WORDS, pause=0.02).stream([])
         )
 
@@ -131,7 +131,7 @@ class TestWrittenAnew:
         surface = FakeSurface(limit=100)
         pages = await self.former(store, surface, "A former answer. " * 8)
 
-        shown = await a_reply(store, surface, pages=pages, former="A former").stream(
+        shown = await make_reply(store, surface, pages=pages, replaced="A former").stream(
             FakeModel(WORDS, pause=0.005).stream([])
         )
 
@@ -147,7 +147,7 @@ class TestWrittenAnew:
         pages = await self.former(store, surface, former)
         model = FakeModel([said] if said else [], error=ModelUnavailable("cut"), pause=0.05)
 
-        shown = await a_reply(store, surface, pages=pages, former=former, saved=saved).stream(
+        shown = await make_reply(store, surface, pages=pages, replaced=former, saved=saved).stream(
             model.stream([])
         )
 
@@ -164,7 +164,7 @@ class TestWrittenAnew:
         pages = await self.former(store, surface, TEXT)
         stop.set()
 
-        shown = await a_reply(store, surface, pages=pages, former=TEXT, stop=stop).stream(
+        shown = await make_reply(store, surface, pages=pages, replaced=TEXT, stop=stop).stream(
             FakeModel(pause=5).stream([])
         )
 
@@ -176,7 +176,7 @@ class TestWrittenAnew:
         pages = await self.former(store, surface, TEXT)
 
         asyncio.get_running_loop().call_later(0.1, stop.set)
-        shown = await a_reply(store, surface, pages=pages, former=TEXT, stop=stop).stream(
+        shown = await make_reply(store, surface, pages=pages, replaced=TEXT, stop=stop).stream(
             spoken("New words", 5.0)
         )
 
@@ -189,8 +189,8 @@ class TestWrittenAnew:
         surface = FakeSurface()
         pages = await self.former(store, surface, "Half a new one")
 
-        shown = await a_reply(
-            store, surface, pages=pages, older="Half a new one", former="The former."
+        shown = await make_reply(
+            store, surface, pages=pages, older="Half a new one", replaced="The former."
         ).stream(FakeModel([], error=ModelUnavailable("cut")).stream([]))
 
         assert surface.text.startswith("The former.\n\n")
@@ -201,7 +201,7 @@ class TestWrittenAnew:
         pages = await self.former(store, surface, "The former.")
         surface.errors = [WriteRefused("moderated"), WriteRefused("moderated")]
 
-        shown = await a_reply(store, surface, pages=pages, former="The former.").stream(
+        shown = await make_reply(store, surface, pages=pages, replaced="The former.").stream(
             FakeModel(["An oath"]).stream([])
         )
 
@@ -216,7 +216,7 @@ class TestWrittenAnew:
         pages = await self.former(store, surface, "The former.")
         surface.errors = [None, PlaceGone("no permission")]
 
-        shown = await a_reply(store, surface, pages=pages, former="The former.").stream(
+        shown = await make_reply(store, surface, pages=pages, replaced="The former.").stream(
             FakeModel([TEXT]).stream([])
         )
 
@@ -228,7 +228,7 @@ class TestWrittenAnew:
         surface = FakeSurface(limit=100)
         pages = await self.former(store, surface, TEXT)
         writing = asyncio.create_task(
-            a_reply(store, surface, pages=pages, former=TEXT).stream(
+            make_reply(store, surface, pages=pages, replaced=TEXT).stream(
                 spoken("New", lambda: "m1" not in surface.screen, " words")
             )
         )
@@ -240,19 +240,15 @@ class TestWrittenAnew:
         assert (shown.outcome, shown.said) == ("stopped", "")
         assert surface.screen == {}
 
-    async def test_deleting_a_page_leaves_no_sign_of_life(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(reply_module, "FIRST_SILENCE", 0.1)
+    async def test_deleting_a_page_leaves_no_sign_of_life(self, store: Store) -> None:
         surface = FakeSurface(limit=100)
         pages = await self.former(store, surface, TEXT)
-        writing = asyncio.create_task(
-            a_reply(store, surface, pages=pages, former=TEXT).stream(spoken(0.4, "New", 0.2, "."))
-        )
-        await until(lambda: WAITING in surface.text)
+        timing = ReplyTiming(first_silence=0.02)
+        reply = make_reply(store, surface, pages=pages, replaced=TEXT, timing=timing)
 
-        del surface.screen["m1"]
-        shown = await writing
+        shown = await reply.stream(
+            spoken(lambda: WAITING in surface.text, lambda: surface.screen.pop("m1"), "New", 60.0)
+        )
 
         assert shown.outcome == "stopped"
         assert WAITING not in surface.text
@@ -263,7 +259,7 @@ class TestWrittenAnew:
         pages = await self.former(store, surface, TEXT)
         del surface.screen["m2"]
 
-        await a_reply(store, surface, pages=pages, former=TEXT).stream(
+        await make_reply(store, surface, pages=pages, replaced=TEXT).stream(
             spoken("A new", 0.2, " one.")
         )
 
@@ -276,7 +272,7 @@ class TestStarts:
     async def test_the_shown_text_stays_until_the_new_one_is_longer(self, store: Store) -> None:
         surface, saved = FakeSurface(), Saved()
 
-        shown = await a_reply(store, surface, saved=saved).stream(
+        shown = await make_reply(store, surface, saved=saved).stream(
             spoken(
                 "Well, it is",
                 lambda: surface.states,
@@ -301,7 +297,7 @@ class TestStarts:
                 yield part
             raise ModelUnavailable("cut")
 
-        shown = await a_reply(store, surface).stream(broken())
+        shown = await make_reply(store, surface).stream(broken())
 
         assert surface.text == f"Well, it is\n\n{ModelUnavailable.apology}"
         assert (shown.outcome, shown.said) == ("failed", "Well, it is")
@@ -310,7 +306,7 @@ class TestStarts:
     async def test_another_model_is_named_below_its_answer(self, store: Store) -> None:
         surface = FakeSurface()
 
-        shown = await a_reply(store, surface).stream(spoken(Start("other"), "Yes."))
+        shown = await make_reply(store, surface).stream(spoken(Start("other"), "Yes."))
 
         assert surface.text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
         assert shown.said == "Yes."
@@ -320,7 +316,7 @@ class TestStarts:
     ) -> None:
         surface = FakeSurface()
 
-        shown = await a_reply(store, surface).stream(spoken(LeftOut(12345), "Yes."))
+        shown = await make_reply(store, surface).stream(spoken(LeftOut(12345), "Yes."))
 
         assert surface.text == f"Yes.\n\n{LEFT_OUT.format(characters=12345)}"
         assert "12,345" in surface.text
@@ -329,7 +325,7 @@ class TestStarts:
     async def test_a_model_that_read_it_all_says_so_by_saying_nothing(self, store: Store) -> None:
         surface = FakeSurface()
 
-        await a_reply(store, surface).stream(spoken(LeftOut(5), "Y", Start("other"), "Yes."))
+        await make_reply(store, surface).stream(spoken(LeftOut(5), "Y", Start("other"), "Yes."))
 
         assert surface.text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
 
@@ -341,7 +337,7 @@ class TestStarts:
                 yield part
             raise ModelUnavailable("cut")
 
-        await a_reply(store, surface).stream(broken())
+        await make_reply(store, surface).stream(broken())
 
         notices = f"{LEFT_OUT.format(characters=5)}\n\n{ModelUnavailable.apology}"
         assert surface.text == f"Well, it is\n\n{notices}"
@@ -350,7 +346,7 @@ class TestStarts:
         surface, stop = FakeSurface(), asyncio.Event()
 
         asyncio.get_running_loop().call_later(0.2, stop.set)
-        shown = await a_reply(store, surface, stop=stop).stream(
+        shown = await make_reply(store, surface, stop=stop).stream(
             spoken("Well, it is", 0.1, Start(""), "Well", 5.0)
         )
 
@@ -366,7 +362,7 @@ class TestStarts:
             raise asyncio.CancelledError
 
         with pytest.raises(asyncio.CancelledError):
-            await a_reply(store, surface).stream(handed_over())
+            await make_reply(store, surface).stream(handed_over())
 
         assert surface.text == "Half an"
         assert not surface.screen["m1"].final
@@ -389,14 +385,14 @@ class TestLeftOut:
             raise ValueError("a bug")
 
         with pytest.raises(ValueError, match="a bug"):
-            await a_reply(store, surface, saved=saved).stream(crashes())
+            await make_reply(store, surface, saved=saved).stream(crashes())
         return saved.last
 
     async def test_where_the_rest_is_refused(self, store: Store) -> None:
         refused = WriteRefused("moderated")
         surface = FakeSurface(limit=self.ROOM, errors=[None, None, refused, refused])
 
-        shown = await a_reply(store, surface).stream(spoken(LeftOut(5), TEXT, 0.1, " An oath"))
+        shown = await make_reply(store, surface).stream(spoken(LeftOut(5), TEXT, 0.1, " An oath"))
 
         assert surface.text.endswith(f"\n\n{self.NOTICE}\n\n{WriteRefused.apology}")
         assert surface.text.count(self.NOTICE) == 1
@@ -407,7 +403,7 @@ class TestLeftOut:
         refused = WriteRefused("moderated")
         surface = FakeSurface(errors=[None, refused, refused, refused])
 
-        await a_reply(store, surface).stream(spoken(LeftOut(5), "Half", 0.1, " an oath"))
+        await make_reply(store, surface).stream(spoken(LeftOut(5), "Half", 0.1, " an oath"))
 
         apology = f"{self.NOTICE}\n\n{WriteRefused.apology}"
         assert [page.text for page in surface.screen.values()] == ["Half", apology]
@@ -415,7 +411,7 @@ class TestLeftOut:
     async def test_where_nothing_was_answered_it_is_no_matter(self, store: Store) -> None:
         surface = FakeSurface(errors=[WriteRefused("moderated")])
 
-        await a_reply(store, surface).stream(spoken(LeftOut(5), "An oath"))
+        await make_reply(store, surface).stream(spoken(LeftOut(5), "An oath"))
 
         assert surface.text == WriteRefused.apology
 
@@ -423,7 +419,7 @@ class TestLeftOut:
         refused = WriteRefused("moderated")
         surface = FakeSurface(limit=100, errors=[None, refused, refused])
 
-        await a_reply(store, surface).stream(spoken(LeftOut(5), "Half", 0.1, " an oath"))
+        await make_reply(store, surface).stream(spoken(LeftOut(5), "Half", 0.1, " an oath"))
 
         assert surface.text == f"Half\n\n{WriteRefused.apology}"
 
@@ -439,7 +435,7 @@ class TestLeftOut:
             yield said
             raise GivenUp("") if apology == GivenUp.apology else ModelUnavailable("cut")
 
-        shown = await a_reply(store, surface, left=left).stream(fails())
+        shown = await make_reply(store, surface, left=left).stream(fails())
 
         assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{apology}"
         assert shown.said == "Well, it is"
@@ -450,17 +446,17 @@ class TestLeftOut:
         left = await self.died(store, surface)
         surface.errors = [WriteRefused("moderated")] * 2
 
-        await a_reply(store, surface, left=left).stream(spoken("Well, it is an oath"))
+        await make_reply(store, surface, left=left).stream(spoken("Well, it is an oath"))
 
         assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{WriteRefused.apology}"
 
     async def test_what_stands_below_the_answer_was_not_said(self, store: Store) -> None:
         surface = FakeSurface(limit=100)
-        first = await a_reply(store, surface).stream(spoken(TEXT))
+        first = await make_reply(store, surface).stream(spoken(TEXT))
         surface.errors = [None, PlaceGone("archived")]
 
         left = replace(first, outcome="")
-        shown = await a_reply(store, surface, left=left).stream(spoken(Start("other"), "Yes."))
+        shown = await make_reply(store, surface, left=left).stream(spoken(Start("other"), "Yes."))
 
         assert surface.screen["m1"].text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
         assert (shown.outcome, shown.said) == ("failed", "Yes.")
@@ -469,7 +465,7 @@ class TestLeftOut:
         surface = FakeSurface()
         left = await self.died(store, surface)
 
-        await a_reply(store, surface, left=left).stream(spoken("Well, it is so."))
+        await make_reply(store, surface, left=left).stream(spoken("Well, it is so."))
 
         assert surface.text == "Well, it is so."
 
@@ -482,7 +478,7 @@ class TestKnownEnd:
         surface = FakeSurface(errors=[None, WriteFailed("lost")])
 
         with pytest.raises(WriteFailed):
-            await a_reply(store, surface, saved=saved, patience=0.1).stream(
+            await make_reply(store, surface, saved=saved, patience=0.1).stream(
                 spoken("H", lambda: surface.screen, "i")
             )
 
@@ -498,14 +494,14 @@ class TestKnownEnd:
             raise ValueError("a bug")
 
         with pytest.raises(ValueError, match="a bug"):
-            await a_reply(store, surface, saved=saved).stream(crashes())
+            await make_reply(store, surface, saved=saved).stream(crashes())
 
         assert saved.last == Shown(("m1",), "Half", "Half")
 
     async def test_a_shutdown_beside_a_post_is_none(self, store: Store) -> None:
         surface, saved = FakeSurface(latency=0.3), Saved()
         reply = asyncio.create_task(
-            a_reply(store, surface, saved=saved).stream(spoken("Half", 9.0))
+            make_reply(store, surface, saved=saved).stream(spoken("Half", 9.0))
         )
         await until(lambda: surface.at_once)
 
@@ -520,7 +516,7 @@ class TestKnownEnd:
         left = Shown((message_id,), f"Whole\n\n{STOPPED}", "Whole", outcome="stopped")
         stop.set()
 
-        again = a_reply(store, surface, left=left, stop=stop)
+        again = make_reply(store, surface, left=left, stop=stop)
         shown = await again.stream(spoken("Another"))
 
         assert shown == left
@@ -532,7 +528,7 @@ class TestKnownEnd:
         left = Shown((message_id,), f"Half\n\n{STOPPED}", "Half", outcome="stopped")
         surface.errors = [WriteRefused("moderated")] * 2
 
-        shown = await a_reply(store, surface, left=left).end()
+        shown = await make_reply(store, surface, left=left).end()
 
         assert surface.text == f"Half\n\n{WriteRefused.apology}"
         assert (shown.outcome, shown.said) == ("failed", "Half")
@@ -544,6 +540,6 @@ class TestKnownEnd:
         surface.errors = [WriteRefused("moderated")] * 2
 
         with pytest.raises(WriteRefused):
-            await a_reply(store, surface, left=left).end()
+            await make_reply(store, surface, left=left).end()
 
         assert surface.text == "Sorry."

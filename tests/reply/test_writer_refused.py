@@ -14,14 +14,14 @@ from bot.errors import LeaseLost, MessageGone, PlaceGone, WriteFailed, WriteRefu
 from bot.reply.draft import STOPPED
 from bot.store import Store
 from tests.support.fakes import FakeModel, FakeSurface
-from tests.support.replies import TEXT, WORDS, Saved, Watched, a_reply, spoken
+from tests.support.replies import TEXT, WORDS, Saved, Watched, make_reply, spoken
 
 
 async def test_a_message_that_takes_no_edits_is_followed_by_a_new_one(store: Store) -> None:
     surface = FakeSurface(errors=[None, WriteRefused("too old")])
     saved = Saved()
 
-    shown = await a_reply(store, surface, saved=saved).stream(
+    shown = await make_reply(store, surface, saved=saved).stream(
         FakeModel([TEXT[:50], TEXT[50:]], pause=0.1).stream([])
     )
 
@@ -36,7 +36,7 @@ class TestTakesNoEdits:
     async def test_its_page_is_posted_once_though_the_answer_is_lost(self, store: Store) -> None:
         surface, saved = Stubborn(lost={2}), Saved()
 
-        shown = await a_reply(store, surface, saved=saved).stream(surface.speaking())
+        shown = await make_reply(store, surface, saved=saved).stream(surface.speaking())
 
         assert surface.text == Stubborn.SAID
         assert list(surface.screen) == ["m2"] == list(shown.pages) == list(saved.last.pages)
@@ -45,10 +45,10 @@ class TestTakesNoEdits:
     async def test_its_page_is_posted_once_though_the_process_dies(self, store: Store) -> None:
         surface, saved = Stubborn(lost={2}), Saved()
         with pytest.raises(WriteFailed):
-            await a_reply(store, surface, saved=saved, patience=0.1).stream(surface.speaking())
+            await make_reply(store, surface, saved=saved, patience=0.1).stream(surface.speaking())
         surface.refusals = 0
 
-        shown = await a_reply(store, surface, left=saved.last).stream(surface.speaking())
+        shown = await make_reply(store, surface, left=saved.last).stream(surface.speaking())
 
         assert surface.text == Stubborn.SAID
         assert shown.pages == ("m2",)
@@ -56,7 +56,7 @@ class TestTakesNoEdits:
     async def test_it_stays_where_it_cannot_be_taken_away_either(self, store: Store) -> None:
         surface = Stubborn(stays=True)
 
-        shown = await a_reply(store, surface).stream(surface.speaking())
+        shown = await make_reply(store, surface).stream(surface.speaking())
 
         assert [page.text for page in surface.screen.values()] == ["Half of", Stubborn.SAID]
         assert (shown.outcome, shown.pages) == ("done", ("m2",))
@@ -65,7 +65,7 @@ class TestTakesNoEdits:
         budgets = Watched(store=store)
         surface = Stubborn(watched=budgets)
 
-        await a_reply(store, surface, budgets=budgets).stream(surface.speaking())
+        await make_reply(store, surface, budgets=budgets).stream(surface.speaking())
 
         # Where the answer ends in the moment of a slot, the final write takes one of its own.
         events = [event for event, _ in itertools.groupby(budgets.events)]
@@ -147,7 +147,9 @@ async def test_every_write_has_a_slot_of_its_own_bucket(store: Store) -> None:
     budgets = Watched(store=store)
     surface = ByState(limit=80, watched=budgets)
 
-    await a_reply(store, surface, budgets=budgets).stream(FakeModel(WORDS, pause=0.03).stream([]))
+    await make_reply(store, surface, budgets=budgets).stream(
+        FakeModel(WORDS, pause=0.03).stream([])
+    )
 
     events = budgets.events
     writes = [at for at, event in enumerate(events) if not event.endswith("granted")]
@@ -161,7 +163,7 @@ async def test_what_closes_a_refused_reply_has_a_slot_too(store: Store) -> None:
     budgets, refused = Watched(store=store), WriteRefused("moderated")
     surface = ByState(limit=80, watched=budgets, errors=[None, refused, refused, refused])
 
-    await a_reply(store, surface, budgets=budgets).stream(
+    await make_reply(store, surface, budgets=budgets).stream(
         spoken("Half", lambda: surface.screen, " an oath")
     )
 
@@ -174,7 +176,9 @@ async def test_what_closes_a_refused_reply_has_a_slot_too(store: Store) -> None:
 async def test_a_text_that_is_refused_altogether_ends_with_an_apology(store: Store) -> None:
     surface = FakeSurface(errors=[None, WriteRefused("moderated"), WriteRefused("moderated")])
 
-    shown = await a_reply(store, surface).stream(spoken("Half", lambda: surface.screen, " an oath"))
+    shown = await make_reply(store, surface).stream(
+        spoken("Half", lambda: surface.screen, " an oath")
+    )
 
     assert surface.text == f"Half\n\n{WriteRefused.apology}"
     assert surface.screen["m1"].final
@@ -184,7 +188,7 @@ async def test_a_text_that_is_refused_altogether_ends_with_an_apology(store: Sto
 async def test_a_first_text_that_is_refused_is_an_apology_alone(store: Store) -> None:
     surface = FakeSurface(errors=[WriteRefused("moderated")])
 
-    shown = await a_reply(store, surface).stream(FakeModel(["An oath"]).stream([]))
+    shown = await make_reply(store, surface).stream(FakeModel(["An oath"]).stream([]))
 
     assert surface.text == WriteRefused.apology
     assert (shown.outcome, shown.said, shown.pages) == ("failed", "", ("m1",))
@@ -193,7 +197,7 @@ async def test_a_first_text_that_is_refused_is_an_apology_alone(store: Store) ->
 async def test_a_second_page_that_is_refused_is_followed_by_an_apology(store: Store) -> None:
     surface = FakeSurface(limit=100, errors=[None, WriteRefused("moderated")])
 
-    shown = await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    shown = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
 
     assert surface.text.endswith(WriteRefused.apology)
     assert all(page.final for page in surface.screen.values())
@@ -206,7 +210,7 @@ async def test_a_page_that_cannot_be_followed_says_so(
 ) -> None:
     surface, saved = FakeSurface(limit=150, errors=[None, refusal]), Saved()
 
-    shown = await a_reply(store, surface, saved=saved).stream(FakeModel([TEXT]).stream([]))
+    shown = await make_reply(store, surface, saved=saved).stream(FakeModel([TEXT]).stream([]))
 
     (page,) = surface.screen.values()
     words, _, apology = page.text.partition("\n\n")
@@ -222,17 +226,17 @@ async def test_a_page_that_takes_no_edit_is_followed_by_an_apology(store: Store)
     refused = WriteRefused("moderated")
     surface = FakeSurface(errors=[None, refused, refused, refused])
 
-    await a_reply(store, surface).stream(spoken("Half", lambda: surface.screen, " an oath"))
+    await make_reply(store, surface).stream(spoken("Half", lambda: surface.screen, " an oath"))
 
     assert [page.text for page in surface.screen.values()] == ["Half", WriteRefused.apology]
 
 
 async def test_an_apology_stands_below_code_and_not_in_it(store: Store) -> None:
     surface, older = FakeSurface(), "```py\nx = 1"
-    first = await a_reply(store, surface).stream(FakeModel([older]).stream([]))
+    first = await make_reply(store, surface).stream(FakeModel([older]).stream([]))
     surface.errors = [WriteRefused("moderated"), WriteRefused("moderated")]
 
-    await a_reply(store, surface, pages=first.pages, older=older).stream(
+    await make_reply(store, surface, pages=first.pages, older=older).stream(
         FakeModel(["```py\nx = 1; an_oath()"]).stream([])
     )
 
@@ -243,7 +247,7 @@ async def test_a_deleted_reply_stays_deleted_and_is_not_remembered(store: Store)
     surface = FakeSurface(errors=[None, MessageGone("m1")])
     model = FakeModel(WORDS, pause=0.01)
 
-    shown = await a_reply(store, surface).stream(model.stream([]))
+    shown = await make_reply(store, surface).stream(model.stream([]))
 
     assert (shown.outcome, shown.said) == ("stopped", "")
     assert len(surface.states) == 1
@@ -253,11 +257,11 @@ async def test_a_deleted_reply_stays_deleted_and_is_not_remembered(store: Store)
 async def test_a_deleted_page_leaves_no_stop_on_the_others(store: Store) -> None:
     # A process died, and left its Stop on the last page.
     surface = FakeSurface(limit=100)
-    first = await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    first = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
     surface.screen[first.pages[-1]] = Page(2, "its words", final=False)
     del surface.screen["m1"]
 
-    shown = await a_reply(store, surface, pages=first.pages, older=TEXT).stream(
+    shown = await make_reply(store, surface, pages=first.pages, older=TEXT).stream(
         spoken(TEXT, 0.05, " more", 5.0)
     )
 
@@ -276,7 +280,7 @@ async def test_who_lost_the_lease_closes_no_page(store: Store) -> None:
     saved.lost_after = 1
 
     with pytest.raises(LeaseLost):
-        await a_reply(store, surface, pages=ids, older="words", saved=saved).stream(
+        await make_reply(store, surface, pages=ids, older="words", saved=saved).stream(
             spoken(TEXT, 0.05, " more")
         )
 
@@ -291,7 +295,7 @@ async def test_a_deleted_page_is_the_end_though_no_other_may_be_written_for_long
     ids = [await surface.post(Page(number, "words", final=False)) for number in range(3)]
     del surface.screen["m1"]
 
-    shown = await a_reply(store, surface, pages=ids, older="words", patience=0.2).stream(
+    shown = await make_reply(store, surface, pages=ids, older="words", patience=0.2).stream(
         spoken(TEXT, 0.05, " more")
     )
 
@@ -303,7 +307,7 @@ async def test_a_place_that_is_gone_ends_the_reading(store: Store) -> None:
 
     surface = FakeSurface(errors=[PlaceGone("no")])
     with pytest.raises(PlaceGone):
-        await a_reply(store, surface).stream(model.stream([]))
+        await make_reply(store, surface).stream(model.stream([]))
 
     assert model.hung_up == 1
     assert not surface.screen
@@ -314,6 +318,6 @@ async def test_a_place_that_takes_no_last_edit_either_is_told(store: Store) -> N
     surface = FakeSurface(limit=100, errors=[None, gone, gone])
 
     with pytest.raises(PlaceGone):
-        await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+        await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
 
     assert len(surface.screen) == 1

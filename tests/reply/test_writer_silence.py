@@ -3,207 +3,236 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 
 import pytest
 
-from bot.domain import Message, Page
+from bot.domain import EditBudget, Message, Page
 from bot.errors import ModelUnavailable, WriteFailed, WriteRefused
-from bot.reply import writer as reply_module
 from bot.reply.draft import PENDING, STOPPED, WAITING
+from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.fakes import FakeModel, FakeSurface
-from tests.support.replies import TEXT, WORDS, Saved, a_reply, spoken
+from tests.support.replies import TEXT, WORDS, Saved, make_reply, spoken
 from tests.support.steady import steady
-from tests.support.waiting import until
+
+SOON = ReplyTiming(silence=0.02, first_silence=0.02)
 
 
-class TestSilence:
-    """A model that says nothing for long: 0.2 s here, 0.4 s before the first word."""
+@dataclass
+class Watched(FakeSurface):
+    """Tells whether it shows a sign of life, and counts how often the writer looks at a page."""
 
-    @pytest.fixture(autouse=True)
-    def _soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(reply_module, "SILENCE", 0.2)
-        monkeypatch.setattr(reply_module, "FIRST_SILENCE", 0.4)
+    looks: int = 0
 
-    async def test_a_sign_stands_below_the_words_until_the_next(self, store: Store) -> None:
-        surface, saved = FakeSurface(), Saved()
+    def signed(self) -> bool:
+        return WAITING in self.text
 
-        shown = await a_reply(store, surface, saved=saved).stream(
-            spoken("Well", 0.6, ", yes", 0.6, ".")
-        )
+    def budget(self, page: Page, *, new: bool) -> EditBudget:
+        self.looks += 1
+        return super().budget(page, new=new)
 
-        assert surface.states == [
-            "Well",
-            f"Well\n\n{WAITING}",
-            "Well, yes",
-            f"Well, yes\n\n{WAITING}",
-            "Well, yes.",
-        ]
-        assert shown.said == shown.text == "Well, yes."
-        assert not any(WAITING in text for text in saved.texts)
 
-    async def test_a_silence_costs_one_write_and_no_time(self, store: Store) -> None:
-        surface = FakeSurface()
-        began = time.process_time()
+async def test_a_sign_stands_below_the_words_until_the_next(store: Store) -> None:
+    surface, saved = Watched(), Saved()
 
-        await a_reply(store, surface).stream(spoken("Well", 1.5))
+    shown = await make_reply(store, surface, saved=saved, timing=SOON).stream(
+        spoken("Well", surface.signed, ", yes", lambda: "yes\n\n" in surface.text, ".")
+    )
 
-        assert surface.states == ["Well", f"Well\n\n{WAITING}", "Well"]
-        assert time.process_time() - began < 0.5
+    assert surface.states == [
+        "Well",
+        f"Well\n\n{WAITING}",
+        "Well, yes",
+        f"Well, yes\n\n{WAITING}",
+        "Well, yes.",
+    ]
+    assert shown.said == shown.text == "Well, yes."
+    assert not any(WAITING in text for text in saved.texts)
 
-    async def test_a_model_that_goes_on_gets_no_sign(self, store: Store) -> None:
-        surface = FakeSurface()
 
-        await a_reply(store, surface).stream(FakeModel(WORDS, pause=0.02).stream([]))
+async def test_a_silence_costs_one_write_and_no_time(store: Store) -> None:
+    surface = Watched()
 
-        assert not any(WAITING in state for state in surface.states)
+    await make_reply(store, surface, timing=SOON).stream(spoken("Well", surface.signed, 0.3))
 
-    async def test_before_the_first_word_the_sign_takes_longer(self, store: Store) -> None:
-        surface, saved = FakeSurface(), Saved()
+    assert surface.states == ["Well", f"Well\n\n{WAITING}", "Well"]
+    assert surface.looks < 20
 
-        await a_reply(store, surface).stream(spoken(0.3, "Quick."))
-        shown = await a_reply(store, surface, saved=saved).stream(spoken(0.6, "Slow."))
 
-        assert surface.states == ["Quick.", WAITING, "Slow."]
-        assert (shown.said, shown.pages) == ("Slow.", ("m2",))
-        assert not any(WAITING in text for text in saved.texts)
+async def test_a_model_that_goes_on_gets_no_sign(store: Store) -> None:
+    surface = FakeSurface()
 
-    @pytest.mark.parametrize("estimated", [None, 0.8])
-    async def test_a_model_that_loads_is_waited_for_with_a_sign(
-        self, estimated: float | None, store: Store
-    ) -> None:
-        surface = FakeSurface()
-        async with ModelEmulator() as emulator, steady(emulator) as model:
-            if estimated:
-                body = {"error": "Model mistral is currently loading", "estimated_time": estimated}
-                emulator.fail("completions", status=503, body=body)
-            else:
-                emulator.fail("completions", status=503, retry_after=1)
-            prompt = [Message("user", "What is it?")]
+    # It speaks for longer than the silence, but is never silent for so long.
+    await make_reply(store, surface, timing=ReplyTiming(silence=0.8)).stream(
+        FakeModel(WORDS, pause=0.025).stream([])
+    )
 
-            shown = await a_reply(store, surface).stream(model.stream(prompt))
+    assert not any(WAITING in state for state in surface.states)
 
-        assert surface.states[0] == WAITING
-        assert surface.text == shown.said == "You said: What is it?"
 
-    async def test_a_sign_stands_below_a_broken_answer_until_it_is_there_anew(
-        self, store: Store
-    ) -> None:
-        surface = FakeSurface()
-        async with ModelEmulator() as emulator, steady(emulator) as model:
-            emulator.fail("completions", "drop", at_delta=2)
+async def test_before_the_first_word_the_silence_is_another(store: Store) -> None:
+    quick, slow, saved = Watched(), Watched(), Saved()
+
+    await make_reply(store, quick, timing=ReplyTiming(silence=0.02)).stream(spoken(0.1, "Quick."))
+    shown = await make_reply(
+        store, slow, saved=saved, timing=ReplyTiming(first_silence=0.02)
+    ).stream(spoken(slow.signed, "Slow.", 0.1))
+
+    assert quick.states == ["Quick."]
+    assert slow.states == [WAITING, "Slow."]
+    assert (shown.said, shown.pages) == ("Slow.", ("m1",))
+    assert not any(WAITING in text for text in saved.texts)
+
+
+@pytest.mark.parametrize("estimated", [None, 0.2])
+async def test_a_model_that_loads_is_waited_for_with_a_sign(
+    estimated: float | None, store: Store
+) -> None:
+    surface = FakeSurface()
+    async with ModelEmulator() as emulator, steady(emulator) as model:
+        if estimated:
+            body = {"error": "Model mistral is currently loading", "estimated_time": estimated}
+            emulator.fail("completions", status=503, body=body)
+        else:
             emulator.fail("completions", status=503, retry_after=1)
-            prompt = [Message("user", "What is it?")]
+        prompt = [Message("user", "What is it?")]
 
-            shown = await a_reply(store, surface).stream(model.stream(prompt))
+        shown = await make_reply(store, surface, timing=SOON).stream(model.stream(prompt))
 
-        assert f"You said: What i\n\n{WAITING}" in surface.states
-        assert surface.text == shown.said == "You said: What is it?"
+    assert surface.states[0] == WAITING
+    assert surface.text == shown.said == "You said: What is it?"
 
-    async def test_a_sign_gives_way_to_the_apology(self, store: Store) -> None:
-        surface = FakeSurface()
 
-        shown = await a_reply(store, surface).stream(
-            FakeModel([""], error=ModelUnavailable("cut"), pause=0.6).stream([])
-        )
+async def test_a_sign_stands_below_a_broken_answer_until_it_is_there_anew(store: Store) -> None:
+    surface = FakeSurface()
+    async with ModelEmulator() as emulator, steady(emulator) as model:
+        emulator.fail("completions", "drop", at_delta=2)
+        emulator.fail("completions", status=503, retry_after=1)
+        prompt = [Message("user", "What is it?")]
 
-        assert surface.states == [WAITING, ModelUnavailable.apology]
-        assert (shown.said, surface.text) == ("", ModelUnavailable.apology)
+        shown = await make_reply(store, surface, timing=SOON).stream(model.stream(prompt))
 
-    async def test_a_sign_gives_way_to_the_stop(self, store: Store) -> None:
-        surface, stop = FakeSurface(), asyncio.Event()
+    assert f"You said: What i\n\n{WAITING}" in surface.states
+    assert surface.text == shown.said == "You said: What is it?"
 
-        asyncio.get_running_loop().call_later(0.4, stop.set)
-        shown = await a_reply(store, surface, stop=stop).stream(spoken("Well", 5.0))
 
-        assert surface.states == ["Well", f"Well\n\n{WAITING}", f"Well\n\n{STOPPED}"]
-        assert shown.said == "Well"
+async def test_a_sign_gives_way_to_the_apology(store: Store) -> None:
+    surface = Watched()
 
-    async def test_a_sign_that_does_not_fit_is_left_out(self, store: Store) -> None:
-        surface = FakeSurface(limit=100)
+    shown = await make_reply(store, surface, timing=SOON).stream(
+        spoken(surface.signed, ModelUnavailable("cut"))
+    )
 
-        await a_reply(store, surface).stream(spoken("x" * 95, 0.5, "yz"))
+    assert surface.states == [WAITING, ModelUnavailable.apology]
+    assert (shown.said, surface.text) == ("", ModelUnavailable.apology)
 
-        assert surface.states == ["x" * 95, "x" * 95 + "yz"]
 
-    async def test_a_sign_stands_below_a_block_of_code(self, store: Store) -> None:
-        surface = FakeSurface()
+async def test_a_sign_gives_way_to_the_stop(store: Store) -> None:
+    surface, stop = Watched(), asyncio.Event()
 
-        await a_reply(store, surface).stream(spoken("```\none\n", 0.5, "two\n```"))
+    shown = await make_reply(store, surface, stop=stop, timing=SOON).stream(
+        spoken("Well", surface.signed, stop.set)
+    )
 
-        assert surface.states[1] == f"{surface.states[0]}\n\n{WAITING}"
-        assert surface.states[0].endswith("```")
-        assert surface.text == "```\none\ntwo\n```"
+    assert surface.states == ["Well", f"Well\n\n{WAITING}", f"Well\n\n{STOPPED}"]
+    assert shown.said == "Well"
 
-    async def test_a_second_try_shows_its_silence_in_one_write(self, store: Store) -> None:
-        surface, saved = FakeSurface(limit=100), Saved()
-        older = TEXT[:150]
-        first = await a_reply(store, surface).stream(FakeModel([older]).stream([]))
-        stood = list(surface.states)
-        surface.states.clear()
 
-        await a_reply(store, surface, pages=first.pages, older=older, saved=saved).stream(
-            spoken(0.6, TEXT)
-        )
+async def test_a_sign_that_does_not_fit_is_left_out(store: Store) -> None:
+    surface = FakeSurface(limit=100)
 
-        assert len(stood) == 2
-        assert saved.texts[0] == older
-        assert surface.states[0] == f"{stood[1]}\n\n{WAITING}"
-        assert surface.text.split() == TEXT.split()
+    await make_reply(store, surface, timing=SOON).stream(spoken("x" * 95, 0.2, "yz"))
 
-    async def test_a_former_answer_stands_above_the_sign(self, store: Store) -> None:
-        surface = FakeSurface(limit=100)
-        first = await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
-        stood = [page.text for page in surface.screen.values()]
-        surface.states.clear()
+    assert surface.states == ["x" * 95, "x" * 95 + "yz"]
 
-        shown = await a_reply(store, surface, pages=first.pages, former=TEXT).stream(
-            spoken(0.6, "New", 0.1, ".")
-        )
 
-        waiting = [PENDING] * (len(stood) - 1)
-        assert surface.states == [f"{stood[-1].rstrip()}\n\n{WAITING}", "New", *waiting, "New."]
-        assert shown.said == "New."
+async def test_a_sign_stands_below_a_block_of_code(store: Store) -> None:
+    surface = Watched()
 
-    async def test_what_is_refused_after_a_sign_leaves_the_words_alone(self, store: Store) -> None:
-        refused = WriteRefused("moderated")
-        surface = FakeSurface(errors=[None, None, refused, refused])
+    await make_reply(store, surface, timing=SOON).stream(
+        spoken("```\none\n", surface.signed, "two\n```")
+    )
 
-        shown = await a_reply(store, surface).stream(spoken("Half", 0.4, " an oath"))
+    assert surface.states[1] == f"{surface.states[0]}\n\n{WAITING}"
+    assert surface.states[0].endswith("```")
+    assert surface.text == "```\none\ntwo\n```"
 
-        assert surface.text == f"Half\n\n{WriteRefused.apology}"
-        assert shown.said == "Half"
 
-    async def test_a_sign_whose_answer_was_lost_is_taken_back(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(reply_module, "_FIRST_PAUSE", 0.02)
+async def test_a_second_try_shows_its_silence_in_one_write(store: Store) -> None:
+    surface, saved = Watched(limit=100), Saved()
+    older = TEXT[:150]
+    first = await make_reply(store, surface).stream(FakeModel([older]).stream([]))
+    before = list(surface.states)
+    surface.states.clear()
 
-        @dataclass
-        class LosesTheSign(FakeSurface):
-            async def edit(self, message_id: str, page: Page) -> None:
-                await super().edit(message_id, page)
-                if WAITING in page.text:
-                    raise WriteFailed("the answer is lost")
+    reply = make_reply(store, surface, pages=first.pages, older=older, saved=saved, timing=SOON)
+    await reply.stream(spoken(surface.signed, TEXT))
 
-        surface = LosesTheSign()
-        writing = asyncio.create_task(
-            a_reply(store, surface).stream(spoken("Well", 0.3, "\n", 1.0, "so"))
-        )
-        await until(lambda: WAITING in surface.text)
+    assert len(before) == 2
+    assert saved.texts[0] == older
+    assert surface.states[0] == f"{before[1]}\n\n{WAITING}"
+    assert surface.text.split() == TEXT.split()
 
-        await until(lambda: surface.text == "Well", within=2)
 
-        await writing
+async def test_a_former_answer_stands_above_the_sign(store: Store) -> None:
+    surface = Watched(limit=100)
+    first = await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    before = [page.text for page in surface.screen.values()]
+    pending = [PENDING] * (len(before) - 1)
+    surface.states.clear()
 
-    async def test_a_notice_stands_below_an_unfinished_block_of_code(self, store: Store) -> None:
-        surface, stop = FakeSurface(), asyncio.Event()
-        asyncio.get_running_loop().call_later(0.1, stop.set)
+    reply = make_reply(
+        store, surface, pages=first.pages, replaced=TEXT, timing=ReplyTiming(first_silence=0.02)
+    )
+    shown = await reply.stream(
+        spoken(surface.signed, "New", lambda: surface.states[2:] == pending, ".")
+    )
 
-        shown = await a_reply(store, surface, stop=stop).stream(spoken("```py\nx = 1", 5.0))
+    assert surface.states == [f"{before[-1].rstrip()}\n\n{WAITING}", "New", *pending, "New."]
+    assert shown.said == "New."
 
-        assert surface.text == f"```py\nx = 1\n```\n\n{STOPPED}" == shown.text
-        assert shown.said == "```py\nx = 1"
+
+async def test_what_is_refused_after_a_sign_leaves_the_words_alone(store: Store) -> None:
+    refused = WriteRefused("moderated")
+    surface = Watched(errors=[None, None, refused, refused])
+
+    shown = await make_reply(store, surface, timing=SOON).stream(
+        spoken("Half", surface.signed, " an oath")
+    )
+
+    assert surface.text == f"Half\n\n{WriteRefused.apology}"
+    assert shown.said == "Half"
+
+
+@dataclass
+class LosesTheSign(Watched):
+    """Shows a sign of life, and loses the answer to that write."""
+
+    async def edit(self, message_id: str, page: Page) -> None:
+        await super().edit(message_id, page)
+        if WAITING in page.text:
+            raise WriteFailed("the answer is lost")
+
+
+async def test_a_sign_whose_answer_was_lost_is_taken_back(store: Store) -> None:
+    surface = LosesTheSign()
+    timing = ReplyTiming(silence=0.02, first_pause=0.02)
+
+    await make_reply(store, surface, timing=timing).stream(
+        spoken("Well", surface.signed, "\n", lambda: surface.states.count("Well") == 2, "so")
+    )
+
+    assert surface.text == "Well\nso"
+
+
+async def test_a_notice_stands_below_an_unfinished_block_of_code(store: Store) -> None:
+    surface, stop = FakeSurface(), asyncio.Event()
+
+    shown = await make_reply(store, surface, stop=stop).stream(
+        spoken("```py\nx = 1", lambda: surface.states, stop.set)
+    )
+
+    assert surface.text == f"```py\nx = 1\n```\n\n{STOPPED}" == shown.text
+    assert shown.said == "```py\nx = 1"

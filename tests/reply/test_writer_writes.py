@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
-from bot.domain import Delta, EditBudget, Page
+from bot.concurrency import cancelled
+from bot.domain import Delta, EditBudget, Page, Shown
 from bot.errors import WriteDelayed, WriteFailed
-from bot.reply import writer as reply_module
 from bot.reply.edit_budget import EditBudgets
+from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.support.fakes import FakeModel, FakeSurface
-from tests.support.replies import TEXT, WORDS, Watched, a_reply, spoken
+from tests.support.replies import TEXT, WORDS, Watched, make_reply, spoken
 from tests.support.waiting import until
 
 
 async def test_interim_writes_keep_to_the_budget(store: Store) -> None:
-    surface = FakeSurface(edits=EditBudget("a", 5, 1.0, refills=False))
+    surface = FakeSurface(edits=EditBudget("a", 5, 3600.0, refills=False))
 
-    await a_reply(store, surface).stream(FakeModel(WORDS, pause=0.015).stream([]))
+    await make_reply(store, surface).stream(FakeModel(WORDS, pause=0.005).stream([]))
 
-    # 0.6 s at four interim writes a second, one at the start, one at the end.
-    assert 3 <= len(surface.states) <= 5
+    # The post, no edit for some minutes, then the end.
+    assert len(surface.states) == 2
 
 
 async def test_two_replies_share_one_budget(store: Store) -> None:
-    budget = EditBudget("a", 10, 1.0, refills=False)
+    budget = EditBudget("a", 10, 3600.0, refills=False)
     surfaces = [FakeSurface(edits=budget, posts=budget), FakeSurface(edits=budget, posts=budget)]
 
     # Two objects that know nothing of each other, as in two processes.
     await asyncio.gather(
         *(
-            a_reply(store, surface).stream(FakeModel(WORDS, pause=0.01).stream([]))
+            make_reply(store, surface).stream(FakeModel(WORDS, pause=0.01).stream([]))
             for surface in surfaces
         )
     )
@@ -48,7 +49,7 @@ async def test_two_replies_share_one_budget(store: Store) -> None:
 async def test_interim_writes_that_fail_do_not_end_a_reply(store: Store) -> None:
     surface = FakeSurface(errors=[None, WriteFailed("lost"), WriteDelayed("slow", retry_after=0.1)])
 
-    shown = await a_reply(store, surface).stream(FakeModel(WORDS, pause=0.01).stream([]))
+    shown = await make_reply(store, surface).stream(FakeModel(WORDS, pause=0.01).stream([]))
 
     assert shown.outcome == "done"
     assert surface.text == TEXT
@@ -57,27 +58,29 @@ async def test_interim_writes_that_fail_do_not_end_a_reply(store: Store) -> None
 async def test_the_final_write_is_repeated_until_it_is_through(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("1"), WriteDelayed("2", retry_after=0.1), None])
 
-    await a_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
+    await make_reply(store, surface).stream(FakeModel([TEXT]).stream([]))
 
     assert surface.text == TEXT
 
 
 async def test_a_failed_interim_write_is_repeated_while_the_model_is_silent(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("lost")])
-    writing = asyncio.create_task(a_reply(store, surface).stream(spoken("An answer.", 3.0)))
 
-    await until(lambda: surface.states, within=2)
+    await make_reply(store, surface, timing=ReplyTiming(first_pause=0.02)).stream(
+        spoken("An answer.", lambda: surface.states)
+    )
 
     assert surface.states == ["An answer."]
-    writing.cancel()
-    await asyncio.gather(writing, return_exceptions=True)
 
 
 async def test_a_failed_interim_write_keeps_its_place_in_the_order(store: Store) -> None:
     budgets = Watched(store=store)
     surface = FakeSurface(errors=[WriteFailed("lost"), WriteDelayed("429", retry_after=0.1)])
+    timing = ReplyTiming(first_pause=0.1)
 
-    await a_reply(store, surface, budgets=budgets).stream(spoken("An", 0.2, " answer.", 1.0))
+    await make_reply(store, surface, budgets=budgets, timing=timing).stream(
+        spoken("An", lambda: len(surface.errors) == 1, " answer.", lambda: surface.states)
+    )
 
     assert surface.states == ["An answer."]
     assert len(set(budgets.sinces)) == 1
@@ -85,125 +88,137 @@ async def test_a_failed_interim_write_keeps_its_place_in_the_order(store: Store)
 
 async def test_an_interim_write_is_not_repeated_at_once(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("down")] * 50)
+    timing = ReplyTiming(first_pause=60.0)
 
     with pytest.raises(WriteFailed):
-        await a_reply(store, surface, patience=0.1).stream(FakeModel(WORDS, pause=0.02).stream([]))
+        await make_reply(store, surface, patience=0.1, timing=timing).stream(
+            FakeModel(WORDS, pause=0.005).stream([])
+        )
 
-    # One at the first word, one half a second later, one at the end.
-    assert 50 - len(surface.errors) <= 4
-
-
-async def test_the_repeated_final_write_comes_later_each_time(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reply_module, "_FIRST_PAUSE", 0.02)
-    surface = FakeSurface(errors=[WriteFailed("down")] * 50)
-    began = time.perf_counter()
-
-    with pytest.raises(WriteFailed):
-        await a_reply(store, surface, patience=0.5).stream(FakeModel([TEXT]).stream([]))
-
-    # After 0.02, 0.06, 0.14 and 0.3 seconds.
-    assert 3 <= 50 - len(surface.errors) <= 6
-    assert time.perf_counter() - began > 0.25
+    # One at the first word and one at the end.
+    assert 50 - len(surface.errors) == 2
 
 
-async def test_no_write_is_repeated_much_later_than_it_could_be(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reply_module, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(reply_module, "_LONGEST_PAUSE", 0.02)
+@dataclass
+class Timed(FakeSurface):
+    """Knows when each write was tried."""
+
+    tried_at: list[float] = field(default_factory=list)
+
+    async def post(self, page: Page) -> str:
+        self.tried_at.append(time.perf_counter())
+        return await super().post(page)
+
+    async def edit(self, message_id: str, page: Page) -> None:
+        self.tried_at.append(time.perf_counter())
+        await super().edit(message_id, page)
+
+    def gaps(self) -> list[float]:
+        return [later - earlier for earlier, later in pairwise(self.tried_at)]
+
+
+async def test_the_repeated_final_write_comes_later_each_time(store: Store) -> None:
+    surface = Timed(errors=[WriteFailed("down")] * 4)
+    left, timing = Shown(text=TEXT, said=TEXT, outcome="done"), ReplyTiming(first_pause=0.02)
+
+    await make_reply(store, surface, left=left, patience=60.0, timing=timing).end()
+
+    least = [0.02, 0.04, 0.08, 0.16]
+    # A timer may go off a little early.
+    assert all(gap > 0.9 * pause for gap, pause in zip(surface.gaps(), least, strict=True))
+
+
+async def test_no_write_is_repeated_much_later_than_it_could_be(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("down")] * 12)
+    timing = ReplyTiming(first_pause=0.01, longest_pause=0.02)
 
-    await a_reply(store, surface, patience=10).stream(FakeModel([TEXT]).stream([]))
+    # Without a longest pause the last one would take 20 seconds.
+    await make_reply(store, surface, patience=10, timing=timing).stream(
+        FakeModel([TEXT]).stream([])
+    )
 
     assert surface.text == TEXT
 
 
-async def test_a_write_that_fails_after_one_that_was_taken_is_soon_repeated(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reply_module, "_FIRST_PAUSE", 0.02)
-    surface, took = FakeSurface(errors=[WriteFailed("down")] * 6), 0.0
+async def test_a_write_that_fails_after_one_that_was_taken_is_soon_repeated(store: Store) -> None:
+    surface = Timed(errors=[WriteFailed("down")] * 5)
 
     async def deltas() -> AsyncGenerator[Delta]:
-        nonlocal took
         yield "H"
         await until(lambda: surface.states)
-        surface.errors, began = [WriteFailed("down")], time.perf_counter()
+        surface.errors = [WriteFailed("down")]
         yield "i"
         await until(lambda: surface.text == "Hi")
-        took = time.perf_counter() - began
 
-    await a_reply(store, surface).stream(deltas())
+    await make_reply(store, surface, timing=ReplyTiming(first_pause=0.03)).stream(deltas())
 
-    # After six failures in a row it would be 1.3 seconds.
-    assert took < 1
+    # The fifth pause is 16 times as long as the first one.
+    assert surface.gaps()[-1] < surface.gaps()[4]
 
 
 @dataclass
 class Unwilling(FakeSurface):
     """Takes nothing but the end, and that at the second time."""
 
-    refused: bool = False
+    refusals: int = 0
+    has_refused_the_end: bool = False
 
     async def post(self, page: Page) -> str:
-        if page.last and self.refused:
+        if page.last and self.has_refused_the_end:
             return await super().post(page)
-        self.refused = page.last
+        self.refusals += 1
+        self.has_refused_the_end = page.last
         raise WriteFailed("down")
 
 
-async def test_an_end_does_not_wait_for_as_long_as_what_failed_before_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reply_module, "_FIRST_PAUSE", 0.05)
+async def test_an_end_does_not_wait_for_as_long_as_what_failed_before_it(store: Store) -> None:
     surface = Unwilling()
 
-    # By then a write waits for 1.6 seconds after its fifth failure.
-    await a_reply(store, surface, patience=1.0).stream(spoken("H", 1.2, "i"))
+    # By then a write waits for 1.6 seconds after its next failure, and would be given up.
+    await make_reply(store, surface, patience=1.0, timing=ReplyTiming(first_pause=0.05)).stream(
+        spoken("H", lambda: surface.refusals == 5, "i")
+    )
 
     assert surface.text == "Hi"
 
 
 async def test_an_end_does_not_wait_for_the_next_try_at_what_failed_before_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store,
 ) -> None:
-    monkeypatch.setattr(reply_module, "_FIRST_PAUSE", 8.0)
-    surface, began = FakeSurface(errors=[WriteFailed("down")]), time.perf_counter()
+    surface = FakeSurface(errors=[WriteFailed("down")])
 
-    await a_reply(store, surface).stream(spoken("H", 0.3, "i"))
+    async with asyncio.timeout(60):
+        await make_reply(store, surface, timing=ReplyTiming(first_pause=3600.0)).stream(
+            spoken("H", lambda: not surface.errors, "i")
+        )
 
     assert surface.text == "Hi"
-    assert time.perf_counter() - began < 6
 
 
 async def test_a_final_write_that_has_to_wait_holds_all_processes(store: Store) -> None:
     surface = FakeSurface(errors=[WriteDelayed("429", retry_after=3600)])
     with pytest.raises(WriteDelayed):
-        await a_reply(store, surface, patience=0.1).stream(FakeModel([TEXT]).stream([]))
+        await make_reply(store, surface, patience=0.1).stream(FakeModel([TEXT]).stream([]))
 
     with pytest.raises(WriteDelayed):
         await EditBudgets(store=store).final(surface.posts, deadline=0.0)
 
 
 async def test_a_delay_holds_the_bucket_that_it_names(store: Store) -> None:
-    surface = FakeSurface(errors=[WriteDelayed("429", retry_after=0.6, bucket="another")])
-    another = EditBudget("another", 100, 1.0, refills=False)
-    began = time.perf_counter()
-    writing = asyncio.create_task(a_reply(store, surface).stream(FakeModel([TEXT]).stream([])))
-    await asyncio.sleep(0.1)
+    surface = Timed(errors=[WriteDelayed("429", retry_after=3600.0, bucket="another")])
+    another = EditBudget("another", 10**9, 1.0, refills=False)
+    writing = asyncio.create_task(
+        make_reply(store, surface, patience=7200.0).stream(FakeModel([TEXT]).stream([]))
+    )
+    await until(lambda: surface.tried_at)
 
-    await EditBudgets(store=store).final(surface.posts, deadline=math.inf)
-    free_after = time.perf_counter() - began
-    await EditBudgets(store=store).final(another, deadline=math.inf)
-    paused_for = time.perf_counter() - began
+    with pytest.raises(WriteDelayed):
+        await until_delayed(EditBudgets(store=store), another)
+    await EditBudgets(store=store).final(surface.posts, deadline=0.0)
 
-    assert free_after < 0.5 < paused_for
-    await writing
-    # Its own slots were free: without waiting it would have been told so again and again.
-    assert surface.states == [TEXT]
-    assert time.perf_counter() - began > 0.55
+    # Its own slots are free: without waiting it would be told so again and again.
+    assert len(surface.tried_at) == 1
+    await cancelled(writing)
 
 
 async def test_replies_that_wait_for_one_bucket_take_turns(store: Store) -> None:
@@ -213,7 +228,7 @@ async def test_replies_that_wait_for_one_bucket_take_turns(store: Store) -> None
 
     await asyncio.gather(
         *(
-            a_reply(store, surface, budgets=budgets).stream(
+            make_reply(store, surface, budgets=budgets).stream(
                 FakeModel(deltas, pause=0.01).stream([])
             )
             for surface in surfaces
@@ -223,10 +238,17 @@ async def test_replies_that_wait_for_one_bucket_take_turns(store: Store) -> None
     assert min(len(surface.states) for surface in surfaces) >= 4
 
 
+async def until_delayed(budgets: EditBudgets, budget: EditBudget) -> None:
+    """Take slots until there are none. Raises WriteDelayed."""
+    async with asyncio.timeout(60):
+        while True:
+            await budgets.final(budget, deadline=0.0)
+
+
 async def test_what_an_earlier_try_saved_without_a_message_is_not_waited_for(store: Store) -> None:
     surface = FakeSurface()
 
-    await a_reply(store, surface, pages=(), older="Much longer words").stream(
+    await make_reply(store, surface, pages=(), older="Much longer words").stream(
         spoken("New", lambda: surface.states, " words")
     )
 
@@ -237,11 +259,11 @@ async def test_a_final_write_that_never_gets_through_is_told(store: Store) -> No
     surface = FakeSurface(errors=[WriteFailed("down")] * 50)
 
     with pytest.raises(WriteFailed, match="down"):
-        await a_reply(store, surface, patience=0.2).stream(FakeModel([TEXT]).stream([]))
+        await make_reply(store, surface, patience=0.2).stream(FakeModel([TEXT]).stream([]))
 
 
 async def test_a_final_write_that_has_to_wait_too_long_is_given_back(store: Store) -> None:
     surface = FakeSurface(errors=[WriteDelayed("an hour", retry_after=3600)])
 
     with pytest.raises(WriteDelayed):
-        await a_reply(store, surface, patience=1).stream(FakeModel([TEXT]).stream([]))
+        await make_reply(store, surface, patience=1).stream(FakeModel([TEXT]).stream([]))

@@ -331,10 +331,11 @@ async def write_the_end(shown: Shown, *, surface: Surface, store: Store) -> None
         """Keep nothing."""
 
     reply = Reply(
+        turn_id="console:1",
         surface=surface,
         budgets=EditBudgets(store=store),
         left=shown,
-        former="",
+        replaced_answer="",
         stop=asyncio.Event(),
         save=save,
         patience=30.0,

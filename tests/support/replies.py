@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from bot.domain import Delta, EditBudget, Shown
 from bot.errors import LeaseLost
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import Reply
+from bot.reply.writer import Reply, ReplyTiming
 from bot.store import Store
 from tests.support.fakes import FakeSurface
 from tests.support.waiting import until
@@ -34,33 +34,40 @@ class Saved:
         self.texts.append(shown.said)
 
 
-def a_reply(
+def make_reply(
     store: Store,
     surface: FakeSurface,
     *,
     pages: Sequence[str] = (),
     older: str = "",
-    former: str = "",
+    replaced: str = "",
     left: Shown | None = None,
     stop: asyncio.Event | None = None,
     saved: Saved | None = None,
     patience: float = 5.0,
     budgets: EditBudgets | None = None,
+    timing: ReplyTiming | None = None,
 ) -> Reply:
     return Reply(
+        turn_id="console:1",
         surface=surface,
         budgets=budgets or EditBudgets(store=store),
         left=left or Shown(tuple(pages), older, older),
-        former=former,
+        replaced_answer=replaced,
         stop=stop or asyncio.Event(),
         save=saved or Saved(),
         patience=patience,
+        timing=timing or ReplyTiming(),
     )
 
 
-async def spoken(*parts: Delta | float | Callable[[], object]) -> AsyncGenerator[Delta]:
-    """Deltas, with seconds of silence between, or silence until a condition holds."""
+async def spoken(
+    *parts: Delta | float | Callable[[], object] | Exception,
+) -> AsyncGenerator[Delta]:
+    """Yield deltas, with seconds of silence between, or silence until a condition holds."""
     for part in parts:
+        if isinstance(part, Exception):
+            raise part
         if isinstance(part, float | int):
             await asyncio.sleep(part)
         elif callable(part):

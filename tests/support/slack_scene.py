@@ -14,7 +14,7 @@ from adapters.slack.workspace import Budgets
 from bot.domain import Delta, Page, Person, Purpose, ThreadKey, Turn
 from bot.domain import Shown as Left
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import Reply
+from bot.reply.writer import Reply, ReplyTiming
 from bot.store import Store
 from tests.emulators.slack import Shown, SlackEmulator
 from tests.support.fakes import FakeModel
@@ -103,16 +103,19 @@ class Scene:
         *,
         patience: float = 5.0,
         purpose: Purpose = Purpose.ANSWER,
+        timing: ReplyTiming | None = None,
     ) -> None:
         async with self.platform.surface(self.turn, purpose) as surface:
             reply = Reply(
+                turn_id="console:1",
                 surface=surface,
                 budgets=EditBudgets(store=store),
                 left=Left(tuple(pages), older, older),
-                former="",
+                replaced_answer="",
                 stop=asyncio.Event(),
                 save=self.save,
                 patience=patience,
+                timing=timing or ReplyTiming(),
             )
             await reply.stream(deltas)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.text.graphemes import cut_after, cut_before
+from bot.text.graphemes import boundaries, cut_after, cut_before
 
 WHOLE = {
     "an accent": "e\u0301",
@@ -20,7 +20,7 @@ WHOLE = {
     "Thai with marks": "\u0e01\u0e33",
     "Korean letters": "\u1112\u1161\u11ab",
     "a Korean syllable and a letter": "\ud558\u11ab",
-    "a surrogate pair": "\ud83d\ude00",
+    "half-width kana with a mark": "\uff76\uff9e",
 }
 
 
@@ -39,6 +39,13 @@ def test_two_characters_come_apart(text: str) -> None:
     middle = 2 if len(text) == 4 else 1
 
     assert cut_before(text, middle) == cut_after(text, middle) == middle
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_all_boundaries_of_a_text(kind: str) -> None:
+    whole = WHOLE[kind]
+
+    assert boundaries(f"a{whole}b") == [1, 1 + len(whole), 2 + len(whole)]
 
 
 @pytest.mark.parametrize("sign", ["\u0301", "\u200d", "\u1100"])

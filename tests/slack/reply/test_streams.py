@@ -17,6 +17,7 @@ from adapters.slack.reply.streams import addition, streamed
 from bot.domain import Page, Purpose, Turn
 from bot.errors import WriteFailed
 from bot.reply.draft import WAITING
+from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.emulators.slack.streams import SECONDS
 from tests.support.slack_platform import LIMITS
@@ -217,9 +218,9 @@ async def test_an_ordinary_end_needs_no_session_request(store: Store) -> None:
 
 
 async def test_a_stream_that_stalls_shows_the_status_and_no_more_text(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store,
 ) -> None:
-    monkeypatch.setattr("bot.reply.writer.SILENCE", 0.05)
+    timing = ReplyTiming(silence=0.05)
     heard = asyncio.Event()
 
     async def halting() -> AsyncGenerator[str]:
@@ -228,7 +229,7 @@ async def test_a_stream_that_stalls_shows_the_status_and_no_more_text(
         yield "so."
 
     async with make_scene() as scene:
-        answering = asyncio.create_task(scene.stream(store, halting()))
+        answering = asyncio.create_task(scene.stream(store, halting(), timing=timing))
         await until(scene.replies)
         await until(scene.status)
         heard.set()
@@ -254,9 +255,9 @@ async def test_a_stream_that_goes_silent_after_it_grew_shows_the_status() -> Non
 
 
 async def test_a_sign_of_life_alone_begins_no_stream(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store,
 ) -> None:
-    monkeypatch.setattr("bot.reply.writer.FIRST_SILENCE", 0.05)
+    timing = ReplyTiming(first_silence=0.05)
     heard = asyncio.Event()
 
     async def late() -> AsyncGenerator[str]:
@@ -264,7 +265,7 @@ async def test_a_sign_of_life_alone_begins_no_stream(
         yield "Because so."
 
     async with make_scene() as scene:
-        answering = asyncio.create_task(scene.stream(store, late()))
+        answering = asyncio.create_task(scene.stream(store, late(), timing=timing))
         await until(scene.replies)
         sign = scene.texts()
         heard.set()

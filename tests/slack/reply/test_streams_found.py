@@ -110,10 +110,11 @@ async def make_attempt(
     async def speak() -> None:
         async with scene.platform.surface(scene.turn, purpose) as surface:
             reply = Reply(
+                turn_id="console:1",
                 surface=surface,
                 budgets=EditBudgets(store=store),
                 left=left,
-                former="",
+                replaced_answer="",
                 stop=asyncio.Event(),
                 save=save,
                 patience=5.0,

@@ -204,7 +204,7 @@ class Reply:
 
     async def _write_interim(self, budget: EditBudget | None) -> None:
         page = self._next_page()
-        # If the answer has just ended, its end may be one that no page may show.
+        # If the answer has just ended, its pages are written with the patience of final ones.
         if page is None or self._ended.is_set():
             return
         if self._budget(page) != budget:

@@ -241,14 +241,18 @@ def test_a_text_that_needs_no_cut_is_one_page_as_it_is(text: str) -> None:
         *("👨\u200d👩\u200d👧", "🇩🇪", "👍🏽", "e\u0301\u0323", "❤\ufe0f", "\u1112\u1161\u11ab"),
         # An Indic conjunct, a vowel that stands behind its consonant, half-width kana.
         *("\u0915\u094d\u0937", "\u0e01\u0e33", "\uff76\uff9e"),
+        # A sentence's end with a variation selector.
+        "\u3002\ufe00",
     ],
 )
 @pytest.mark.parametrize("limit", range(80, 87))
-def test_no_character_is_torn(cluster: str, limit: int) -> None:
-    cut = pages(cluster * 60, limit=limit, measure=len)
+@pytest.mark.parametrize("before", ["", "https://example.org/"])
+def test_no_character_is_torn(cluster: str, limit: int, before: str) -> None:
+    cut = pages(before + cluster * 60, limit=limit, measure=len)
 
-    assert all(page == cluster * (len(page) // len(cluster)) for page in cut)
-    assert "".join(cut) == cluster * 60
+    bodies = [page.removeprefix(before) for page in cut]
+    assert all(body == cluster * (len(body) // len(cluster)) for body in bodies)
+    assert "".join(cut) == before + cluster * 60
 
 
 @pytest.mark.parametrize(

@@ -207,9 +207,8 @@ async def test_a_final_write_that_has_to_wait_holds_all_processes(store: Store) 
 async def test_a_delay_holds_the_bucket_that_it_names(store: Store) -> None:
     surface = Timed(errors=[WriteDelayed("429", retry_after=3600.0, bucket="another")])
     another = EditBudget("another", 10**9, 1.0, refills=False)
-    writing = asyncio.create_task(
-        make_reply(store, surface, patience=7200.0).stream(FakeModel([TEXT]).stream([]))
-    )
+    left = Shown(text=TEXT, said=TEXT, outcome="done")
+    writing = asyncio.create_task(make_reply(store, surface, left=left, patience=7200.0).end())
     await until(lambda: surface.tried_at)
 
     with pytest.raises(WriteDelayed):

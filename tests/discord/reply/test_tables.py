@@ -6,7 +6,7 @@ import time
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapters.discord.reply.tables import tables_as_code
@@ -116,6 +116,7 @@ def test_code_between_rows_costs_little() -> None:
 
 
 @given(TEXTS)
+@example("| a |\n|---|\n| b |\n| ⌚⌚⌚⌚\ufe0e |\n\n")
 def test_a_text_that_grows_never_takes_less_room(text: str) -> None:
     lengths = [len(tables_as_code(text[:size])) for size in range(len(text) + 1)]
 

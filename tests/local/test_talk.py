@@ -169,7 +169,7 @@ async def test_an_answer_that_llama_cpp_dies_in_is_asked_for_again(data_dir: Pat
         (exchange,) = await remembered(data_dir, at_least=1)
 
     (final,) = way.finals()
-    assert "it is started again" in running.text()
+    assert "it is restarted" in running.text()
     # It went on for as long as it may, and stands there once.
     assert final.endswith(AnswerCut.apology)
     assert final.count(exchange.answer.strip()[:60]) == 1

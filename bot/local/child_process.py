@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from asyncio import StreamReader, StreamWriter
+from asyncio import StreamReader
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from bot.errors import CannotStart
 from bot.text.sanitize import one_line
@@ -57,21 +57,11 @@ class Timings:
 _TIMINGS = Timings()
 
 
-class Serving(Protocol):
-    """What a process reports when it serves."""
-
-    @property
-    def port(self) -> int:
-        """The port on loopback."""
-
-
-_S = TypeVar("_S", bound=Serving)
-
-
 class ChildProcess:
     """A process that exchanges JSON objects with us, one in each line, until its input is closed.
 
-    `errors` holds its last lines on standard error; `served_at` is a time of the event loop.
+    `report` is what it sent when it served, with its `port`; `errors` are its last lines on
+    standard error; `served_at` is a time of the event loop.
     """
 
     def __init__(
@@ -82,14 +72,18 @@ class ChildProcess:
         memory_hint: str,
         timings: Timings,
     ) -> None:
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise AssertionError("the process was started without pipes")
         self.process = process
+        self.report: JsonObject = {}
         self.errors: deque[str] = deque(maxlen=50)
         self.served_at = 0.0
+        self._stdin, self._stdout = process.stdin, process.stdout
         self._is_error = is_error
         self._memory_hint = memory_hint
         self._end_seconds = timings.end
         self._is_killed_by_us = False
-        self._readers = [asyncio.create_task(self._read_errors())]
+        self._readers = [asyncio.create_task(self._read_errors(process.stderr))]
 
     @property
     def is_out_of_memory(self) -> bool:
@@ -105,17 +99,17 @@ class ChildProcess:
 
     async def send(self, message: JsonObject) -> None:
         """Write a message to standard input, which `ps` does not show. OSError if it has ended."""
-        stdin, _, _ = _pipes(self.process)
-        stdin.write(json.dumps(message).encode() + b"\n")
-        await stdin.drain()
+        self._stdin.write(json.dumps(message).encode() + b"\n")
+        await self._stdin.drain()
 
     async def receive(self) -> JsonObject:
         """Wait for the next message. OSError if the process ends without one."""
-        _, stdout, _ = _pipes(self.process)
-        while line := await _next_line(stdout):
-            # Libraries print lines while they are imported; these are not objects.
+        line = None
+        while line != b"":
+            # Libraries print lines while they are imported; these are no objects, or too long.
             with suppress(ValueError):
-                if isinstance(message := json.loads(line), dict):
+                line = await self._stdout.readline()
+                if isinstance(message := json.loads(line or "0"), dict):
                     return message
         raise BrokenPipeError("it has ended")
 
@@ -127,8 +121,7 @@ class ChildProcess:
 
     async def end(self) -> None:
         """End the process; returns when it is gone and its last lines are read."""
-        stdin, _, _ = _pipes(self.process)
-        stdin.close()
+        self._stdin.close()
         try:
             async with asyncio.timeout(self._end_seconds):
                 await self.process.wait()
@@ -146,8 +139,7 @@ class ChildProcess:
             while True:
                 on_message(await self.receive())
 
-    async def _read_errors(self) -> None:
-        _, _, stderr = _pipes(self.process)
+    async def _read_errors(self, stderr: StreamReader) -> None:
         unfinished = b""
         while chunk := await stderr.read(_CHUNK_BYTES):
             # A progress bar ends its lines with a carriage return.
@@ -162,14 +154,6 @@ class ChildProcess:
         text = one_line(line.decode(errors="replace"))
         if text and self._is_error(text):
             self.errors.append(text[:_LINE_LENGTH])
-
-
-async def _next_line(stdout: StreamReader) -> bytes:
-    """Return the next line: b"" at the end, and a blank line in place of one that is too long."""
-    try:
-        return await stdout.readline()
-    except ValueError:
-        return b"\n"
 
 
 @asynccontextmanager
@@ -234,16 +218,17 @@ def _has_login(name: str, value: str) -> bool:
 @asynccontextmanager
 async def supervised(
     name: str,
-    start: Callable[[int], Awaitable[tuple[ChildProcess, _S]]],
+    start: Callable[[int], Awaitable[ChildProcess]],
     *,
     timings: Timings = _TIMINGS,
-) -> AsyncIterator[_S]:
-    """Run a process while the context lasts; yields what it first reported when it served.
+) -> AsyncIterator[JsonObject]:
+    """Run a process while the context lasts; yields its first report.
 
     `start` gets the port to listen on, 0 for any. If the process dies, it is restarted on the same
     port. `name` names it in the log. Raises CannotStart if the first start fails.
     """
-    child, serving = await start(0)
+    child = await start(0)
+    report = child.report
 
     async def supervise() -> None:
         nonlocal child
@@ -255,11 +240,11 @@ async def supervised(
             log.error("%s ended (%s: %s); it is restarted", name, status, child.reason)
             if served_seconds > timings.stable:
                 pauses = timings.pauses()
-            child = await _restart(name, partial(start, serving.port), pauses)
+            child = await _restart(name, partial(start, report["port"]), pauses)
 
     supervisor = asyncio.create_task(supervise())
     try:
-        yield serving
+        yield report
     finally:
         supervisor.cancel()
         await asyncio.wait([supervisor])
@@ -267,21 +252,11 @@ async def supervised(
 
 
 async def _restart(
-    name: str,
-    start: Callable[[], Awaitable[tuple[ChildProcess, object]]],
-    pauses: Iterator[float],
+    name: str, start: Callable[[], Awaitable[ChildProcess]], pauses: Iterator[float]
 ) -> ChildProcess:
     while True:
         await asyncio.sleep(next(pauses))
         try:
-            child, _ = await start()
+            return await start()
         except CannotStart as error:
             log.warning("%s cannot be restarted yet: %s", name, error)
-        else:
-            return child
-
-
-def _pipes(process: Process) -> tuple[StreamWriter, StreamReader, StreamReader]:
-    if process.stdin is None or process.stdout is None or process.stderr is None:
-        raise AssertionError("the process was started without pipes")
-    return process.stdin, process.stdout, process.stderr

@@ -20,7 +20,7 @@ from typing import TypeVar
 from bot.errors import CannotStart
 from bot.local import gguf, hardware
 from bot.local.child_process import ChildProcess, starting, supervised
-from bot.local.llama_cpp_process import Device, LaunchRequest, Ready
+from bot.local.llama_cpp_process import Device, LaunchRequest
 from bot.local.llama_cpp_report import (
     MEMORY_HINT,
     load_error,
@@ -101,17 +101,17 @@ async def serve(
         repeat_penalty=1.0 if path else _DEMO_REPEAT_PENALTY,
     )
 
-    async def start(port: int) -> tuple[ChildProcess, Ready]:
+    async def start(port: int) -> ChildProcess:
         return await with_cpu_fallback(replace(request, port=port), _start)
 
     name = file.name.removesuffix(".gguf")
-    async with supervised(name, start) as ready:
+    async with supervised(name, start) as report:
         yield LocalServer(
-            url=f"http://127.0.0.1:{ready.port}/v1",
+            url=f"http://127.0.0.1:{report['port']}/v1",
             api_key=request.api_key,
             name=name,
             demo=path is None,
-            context_tokens=ready.context_tokens,
+            context_tokens=report["context_tokens"],
         )
 
 
@@ -170,7 +170,7 @@ async def with_cpu_fallback(
     return await start(replace(request, gpu_layers=0))
 
 
-async def _start(request: LaunchRequest) -> tuple[ChildProcess, Ready]:
+async def _start(request: LaunchRequest) -> ChildProcess:
     began = asyncio.get_running_loop().time()
     llama_log = LlamaLog()
     devices: list[Device] = []
@@ -182,7 +182,7 @@ async def _start(request: LaunchRequest) -> tuple[ChildProcess, Ready]:
             if warning := missing_gpu_build(request, devices, maker=hardware.gpu_maker()):
                 log.warning(warning)
             await child.send(asdict(request))
-            ready = Ready(**await child.receive())
+            child.report = await child.receive()
             seconds = asyncio.get_running_loop().time() - began
             if uses_gpu(request, devices):
                 # llama.cpp logs from a thread of its own.
@@ -199,10 +199,10 @@ async def _start(request: LaunchRequest) -> tuple[ChildProcess, Ready]:
         startup_summary(
             request,
             devices,
-            context_tokens=ready.context_tokens,
+            context_tokens=child.report["context_tokens"],
             gpu_layers=llama_log.gpu_layers,
             memory=hardware.resident_memory(child.process.pid),
             seconds=seconds,
         )
     )
-    return child, ready
+    return child

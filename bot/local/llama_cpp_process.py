@@ -52,28 +52,19 @@ class LaunchRequest:
     repeat_penalty: float
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The report that the process serves: its port, and the context of one conversation."""
-
-    port: int
-    context_tokens: int
-
-
 def _main() -> None:
     """Serve what the first line of standard input asks for, until standard input ends."""
     # llama.cpp prints to standard output, which is for our messages only.
     messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     devices = _devices()
-    report = {"devices": [asdict(device) for device in devices]}
-    print(json.dumps(report), file=messages, flush=True)
+    print(json.dumps({"devices": [asdict(each) for each in devices]}), file=messages, flush=True)
     request = LaunchRequest(**json.loads(sys.stdin.readline()))
     is_verbose = any(device.is_gpu for device in devices)
     server = _load(request, verbosity=_EVERYTHING if is_verbose else _ERRORS)
     port = urlsplit(server.listening_address).port or request.port
-    ready = Ready(port, _context_tokens(port, request.api_key))
-    print(json.dumps(asdict(ready)), file=messages, flush=True)
+    report = {"port": port, "context_tokens": _context_tokens(port, request.api_key)}
+    print(json.dumps(report), file=messages, flush=True)
     # The kernel closes the pipe when our parent dies, for whatever reason, on every system.
     sys.stdin.read()
     # Without llama.cpp's cleanup, which can hang on an open stream.

@@ -39,16 +39,6 @@ class TransformersServer:
     is_dialogue: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """The report of the process that it listens; the weights are not read yet."""
-
-    port: int
-    prompt_tokens: int
-    max_tokens: int
-    is_dialogue: bool
-
-
 @asynccontextmanager
 async def serve(
     *, name: str, token: str, context_tokens: int, max_tokens: int
@@ -72,13 +62,13 @@ async def serve(
         "api_key": key,
     }
     log.info("Examining %s", name)
-    async with supervised(name, lambda port: _start({**request, "port": port})) as ready:
+    async with supervised(name, lambda port: _start({**request, "port": port})) as report:
         yield TransformersServer(
-            url=f"http://127.0.0.1:{ready.port}/v1",
+            url=f"http://127.0.0.1:{report['port']}/v1",
             api_key=key,
-            prompt_tokens=ready.prompt_tokens,
-            max_tokens=ready.max_tokens,
-            is_dialogue=ready.is_dialogue,
+            prompt_tokens=report["prompt_tokens"],
+            max_tokens=report["max_tokens"],
+            is_dialogue=report["is_dialogue"],
         )
 
 
@@ -98,7 +88,7 @@ def _absolute(name: str) -> str:
     return str(path.absolute())
 
 
-async def _start(request: JsonObject) -> tuple[ChildProcess, _Ready]:
+async def _start(request: JsonObject) -> ChildProcess:
     try:
         async with starting(
             "bot.local.transformers_process",
@@ -108,10 +98,11 @@ async def _start(request: JsonObject) -> tuple[ChildProcess, _Ready]:
             memory_hint=_MEMORY_HINT,
         ) as child:
             await child.send(request)
-            answer = await child.receive()
-            if "error" in answer:
-                raise CannotStart(answer["error"])
-            return child, _Ready(**answer)
+            # The weights are not read yet.
+            child.report = await child.receive()
+            if "error" in child.report:
+                raise CannotStart(child.report["error"])
+            return child
     # It was not ready in time, or closed the pipe without an answer.
     except OSError as error:
         raise CannotStart(f"{request['name']} did not start: {child.reason}") from error

@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 
 import pytest
@@ -29,26 +29,19 @@ QUICK = Timings(first_pause=0.01, longest_pause=0.3)
 IMPATIENT = Timings(ready=0.2, end=0.2)
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    port: int
-    pid: int
-    variables: list[str]
-
-
 class Starter:
     """Starts processes; `later` gets what they send after they serve."""
 
     def __init__(self, *, does: str = "serve", errors: str = "", timings: Timings = QUICK) -> None:
         self.later: list[JsonObject] = []
-        self.started: list[Served] = []
+        self.started: list[JsonObject] = []
         self._request = {"does": does, "errors": errors}
         self._timings = timings
 
-    def supervise(self) -> AbstractAsyncContextManager[Served]:
+    def supervise(self) -> AbstractAsyncContextManager[JsonObject]:
         return supervised("the model", self.start, timings=self._timings)
 
-    async def start(self, port: int) -> tuple[ChildProcess, Served]:
+    async def start(self, port: int) -> ChildProcess:
         try:
             async with starting(
                 CHILD,
@@ -58,16 +51,16 @@ class Starter:
                 timings=self._timings,
             ) as child:
                 await child.send({**self._request, "port": port})
-                served = Served(**await child.receive())
+                child.report = await child.receive()
         except OSError as error:
             raise CannotStart(f"it did not start: {child.reason}") from error
-        self.started.append(served)
-        return child, served
+        self.started.append(child.report)
+        return child
 
     async def kill(self) -> None:
         """Kill the latest process, and wait for the next one."""
         count = len(self.started)
-        os.kill(self.started[-1].pid, signal.SIGKILL)
+        os.kill(self.started[-1]["pid"], signal.SIGKILL)
         await until(lambda: len(self.started) > count)
 
 
@@ -84,9 +77,9 @@ async def test_lines_of_libraries_on_standard_output_are_ignored() -> None:
     async with starter.supervise() as served:
         await until(lambda: starter.later)
 
-        assert served.port
+        assert served["port"]
     assert starter.later == [{"later": "message"}]
-    assert is_gone(served.pid)
+    assert is_gone(served["pid"])
 
 
 async def test_a_process_that_dies_during_the_start_is_refused_with_its_last_line() -> None:
@@ -115,9 +108,9 @@ async def test_a_process_that_is_killed_again_and_again_restarts_at_its_port(
         await starter.kill()
         await starter.kill()
 
-    assert len({served.pid for served in starter.started}) == 3
-    assert len({served.port for served in starter.started}) == 1
-    assert all(is_gone(served.pid) for served in starter.started)
+    assert len({served["pid"] for served in starter.started}) == 3
+    assert len({served["port"] for served in starter.started}) == 1
+    assert all(is_gone(served["pid"]) for served in starter.started)
     errors = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
     assert len(errors) == 2
     assert HINT in errors[0]
@@ -135,7 +128,7 @@ async def test_a_port_that_another_program_has_taken_is_waited_for(
     starter = Starter()
     attempts = 0
 
-    async def start(port: int) -> tuple[ChildProcess, Served]:
+    async def start(port: int) -> ChildProcess:
         nonlocal attempts
         attempts += 1
         with socket.socket() as other:
@@ -160,7 +153,7 @@ async def test_a_restart_that_fails_is_tried_again(caplog: pytest.LogCaptureFixt
     starter = Starter()
     async with starter.supervise() as served:
         with no_more_files():
-            os.kill(served.pid, signal.SIGKILL)
+            os.kill(served["pid"], signal.SIGKILL)
             await until(partial(has_warned, caplog))
         await until(lambda: len(starter.started) == 2)
 
@@ -179,7 +172,7 @@ def no_more_files() -> Iterator[None]:
 
 async def test_a_line_without_an_end_blocks_nothing() -> None:
     async with Starter(errors="x" * 1_000_000).supervise() as served:
-        assert served.port
+        assert served["port"]
 
 
 async def test_variables_that_look_like_secrets_are_not_passed_on(
@@ -203,8 +196,8 @@ async def test_variables_that_look_like_secrets_are_not_passed_on(
         monkeypatch.setenv(name, value)
 
     async with Starter().supervise() as served:
-        assert not secrets.keys() & {*served.variables}
-        assert {*needed, "PATH"} <= {*served.variables}
+        assert not secrets.keys() & {*served["variables"]}
+        assert {*needed, "PATH"} <= {*served["variables"]}
 
 
 async def test_secrets_of_the_bot_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,17 +207,18 @@ async def test_secrets_of_the_bot_are_not_passed_on(monkeypatch: pytest.MonkeyPa
 
     async with Starter().supervise() as served:
         assert secrets
-        assert not secrets & {*served.variables}
+        assert not secrets & {*served["variables"]}
 
 
 async def test_a_canceled_start_leaves_no_process() -> None:
     started: list[ChildProcess] = []
 
-    async def start(_: int) -> tuple[ChildProcess, Served]:
+    async def start(_: int) -> ChildProcess:
         async with starting(CHILD, is_error=bool, memory_hint="", timings=IMPATIENT) as child:
             started.append(child)
             await child.send({"does": "hang"})
-            return child, Served(**await child.receive())
+            child.report = await child.receive()
+            return child
 
     async def supervise() -> None:
         async with supervised("the model", start):

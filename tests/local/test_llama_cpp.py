@@ -270,17 +270,6 @@ async def test_leaving_ends_the_server_even_in_the_middle_of_an_answer() -> None
                 pass
 
 
-async def test_leaving_at_once_ends_the_server_too() -> None:
-    before = children()
-    async with serve(
-        path=None, gpu_layers=0, threads=None, context_tokens=512, parallel=1
-    ) as server:
-        pass
-
-    assert children() == before
-    assert not is_open(server.url)
-
-
 async def test_a_server_that_dies_comes_back_at_its_address(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -339,8 +328,11 @@ async def test_a_killed_parent_leaves_no_server_and_ctrl_c_does_not_reach_it() -
     await until(lambda: not is_open(url))
 
 
-async def test_the_start_logs_what_runs_where(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_start_logs_what_runs_where_and_leaving_ends_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
+    before = children()
     async with serve(path=None, gpu_layers=999, threads=2, context_tokens=9999, parallel=3) as it:
         pass
 
@@ -349,6 +341,8 @@ async def test_the_start_logs_what_runs_where(caplog: pytest.LogCaptureFixture) 
     # The model's own limit.
     assert "8192 tokens each" in summaries[0]
     assert it.context_tokens == 8192
+    assert children() == before
+    assert not is_open(it.url)
 
 
 class TestRefusals:

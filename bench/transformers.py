@@ -84,7 +84,7 @@ async def answer(model: OneAttempt) -> float:
 def memory() -> float:
     table = subprocess.run(["ps", "-A", "-o", "ppid=,rss=,args="], capture_output=True, text=True)
     rows = [line.split(None, 2) for line in table.stdout.splitlines()]
-    ours = [row for row in rows if int(row[0]) == os.getpid() and "transformers_server" in row[2]]
+    ours = [row for row in rows if int(row[0]) == os.getpid() and "transformers_process" in row[2]]
     return int(ours[0][1]) / 1000
 
 

@@ -1,4 +1,4 @@
-"""A process of our own that serves on loopback for as long as we need it."""
+"""Supervised processes of our own that serve on loopback."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ import logging
 import os
 import re
 import sys
-from asyncio import StreamReader, StreamWriter
+from asyncio import StreamReader
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from bot.errors import CannotStart
 from bot.text.sanitize import one_line
 
 log = logging.getLogger(__name__)
 
-_READY_SECONDS = 600.0  # a large model from a slow disk
-_END_SECONDS = 3.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before it is started again
-_STABLE_SECONDS = 60.0  # what served this long begins with a short pause again
-_CHUNK_BYTES = 65_536  # of what it writes to standard error, and of what is kept of a line there
-_WORDS_LENGTH = 1000  # characters that are kept of a line
+_CHUNK_BYTES = 65_536  # of standard error; also the most that is kept of a line while it is read
+_LINE_LENGTH = 1000  # characters that are kept of a line
 _NOTHING: dict[str, str] = {}
 # Names with one of these words; TOKENIZERS_PARALLELISM has none. An address may hold a password.
 _HIDDEN = re.compile(
@@ -35,104 +33,127 @@ _HIDDEN = re.compile(
 _LOGIN = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
-Told = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 
 
-class Serving(Protocol):
-    """What a process tells when it serves."""
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How long a process may take, and the pauses before it is restarted, in seconds."""
 
-    @property
-    def port(self) -> int:
-        """Where it listens, on loopback."""
+    ready: float = 600.0  # a large model from a slow disk
+    end: float = 3.0
+    first_pause: float = 1.0
+    longest_pause: float = 30.0
+    stable: float = 60.0  # after serving this long, the pauses begin with the first again
+
+    def pauses(self) -> Iterator[float]:
+        """Yield the pauses before restarts: each is twice the one before, up to the longest."""
+        pause = self.first_pause
+        while True:
+            yield pause
+            pause = min(2 * pause, self.longest_pause)
 
 
-_S = TypeVar("_S", bound=Serving)
+_TIMINGS = Timings()
 
 
 class ChildProcess:
-    """A process with which we talk, a JSON object in each line; it has to go when we stop talking.
+    """A process that exchanges JSON objects with us, one in each line, until its input is closed.
 
-    `words` are its last lines on standard error, `since` is when it served, in loop time.
+    `report` is what it sent when it served, with its `port`; `errors` are its last lines on
+    standard error; `served_at` is a time of the event loop.
     """
 
-    def __init__(self, process: Process, *, is_worth: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        process: Process,
+        *,
+        is_error: Callable[[str], bool],
+        memory_hint: str,
+        timings: Timings,
+    ) -> None:
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise AssertionError("the process was started without pipes")
         self.process = process
-        self.words: deque[str] = deque(maxlen=50)
-        self.since = 0.0
-        self._is_worth = is_worth
-        self._listening = [asyncio.create_task(self._listen())]
+        self.report: JsonObject = {}
+        self.errors: deque[str] = deque(maxlen=50)
+        self.served_at = 0.0
+        self._stdin, self._stdout = process.stdin, process.stdout
+        self._is_error = is_error
+        self._memory_hint = memory_hint
+        self._end_seconds = timings.end
+        self._is_killed_by_us = False
+        self._readers = [asyncio.create_task(self._read_errors(process.stderr))]
 
     @property
-    def last_words(self) -> str:
-        """Why it ended, if it said so."""
-        return self.words[-1] if self.words else "it gave no reason"
+    def is_out_of_memory(self) -> bool:
+        """Whether somebody else killed it: mostly the kernel, which had no memory left."""
+        return self.process.returncode == -9 and not self._is_killed_by_us
 
-    async def tell(self, told: Told) -> None:
-        """Tell it something over standard input, where `ps` does not look; OSError when it ends."""
-        stdin, _, _ = _pipes(self.process)
-        stdin.write(json.dumps(told).encode() + b"\n")
-        await stdin.drain()
+    @property
+    def reason(self) -> str:
+        """Why it ended, as far as is known."""
+        if self.is_out_of_memory:
+            return f"it was killed, probably for lack of memory: {self._memory_hint}"
+        return self.errors[-1] if self.errors else "it gave no reason"
 
-    async def hear(self) -> Told:
-        """Wait for what it tells next; OSError when it ends without."""
-        _, stdout, _ = _pipes(self.process)
-        while line := await _line(stdout):
-            # What a library prints while it is imported stands between, and is no object.
+    async def send(self, message: JsonObject) -> None:
+        """Write a message to standard input, which `ps` does not show. OSError if it has ended."""
+        self._stdin.write(json.dumps(message).encode() + b"\n")
+        await self._stdin.drain()
+
+    async def receive(self) -> JsonObject:
+        """Wait for the next message. OSError if the process ends without one."""
+        line = None
+        while line != b"":
+            # Libraries print lines while they are imported; these are no objects, or too long.
             with suppress(ValueError):
-                if isinstance(told := json.loads(line), dict):
-                    return told
+                line = await self._stdout.readline()
+                if isinstance(message := json.loads(line or "0"), dict):
+                    return message
         raise BrokenPipeError("it has ended")
 
-    def serves(self, heed: Callable[[Told], None] | None) -> None:
-        """Take note that it serves; `heed` gets what it tells from now on."""
-        self.since = asyncio.get_running_loop().time()
-        if heed:
-            self._listening.append(asyncio.create_task(self._heed(heed)))
+    def mark_serving(self, on_message: Callable[[JsonObject], None] | None) -> None:
+        """Record that it serves, and pass later messages to `on_message`."""
+        self.served_at = asyncio.get_running_loop().time()
+        if on_message:
+            self._readers.append(asyncio.create_task(self._receive_all(on_message)))
 
     async def end(self) -> None:
-        """End it, and return when it is gone and all that it has said is heard."""
-        stdin, _, _ = _pipes(self.process)
-        stdin.close()
+        """End the process; returns when it is gone and its last lines are read."""
+        self._stdin.close()
         try:
-            async with asyncio.timeout(_END_SECONDS):
+            async with asyncio.timeout(self._end_seconds):
                 await self.process.wait()
         except TimeoutError:
+            self._is_killed_by_us = True
             with suppress(ProcessLookupError):
                 self.process.kill()
             await self.process.wait()
-        await asyncio.wait(self._listening, timeout=_END_SECONDS)
-        for task in self._listening:
+        await asyncio.wait(self._readers, timeout=self._end_seconds)
+        for task in self._readers:
             task.cancel()
 
-    async def _heed(self, heed: Callable[[Told], None]) -> None:
+    async def _receive_all(self, on_message: Callable[[JsonObject], None]) -> None:
         with suppress(OSError):
             while True:
-                heed(await self.hear())
+                on_message(await self.receive())
 
-    async def _listen(self) -> None:
-        _, _, stderr = _pipes(self.process)
-        rest = b""
+    async def _read_errors(self, stderr: StreamReader) -> None:
+        unfinished = b""
         while chunk := await stderr.read(_CHUNK_BYTES):
-            # A progress bar's lines end without a new one.
-            *lines, rest = re.split(rb"[\r\n]+", rest + chunk)
-            rest = rest[-_CHUNK_BYTES:]
+            # A progress bar ends its lines with a carriage return.
+            *lines, unfinished = re.split(rb"[\r\n]+", unfinished + chunk)
+            unfinished = unfinished[-_CHUNK_BYTES:]
             for line in lines:
-                self._note(line)
-        self._note(rest)
+                self._keep_error(line)
+        self._keep_error(unfinished)
 
-    def _note(self, line: bytes) -> None:
-        words = one_line(line.decode(errors="replace"))
-        if words and self._is_worth(words):
-            # It may repeat what a model's file has.
-            self.words.append(words[:_WORDS_LENGTH])
-
-
-async def _line(stdout: StreamReader) -> bytes:
-    """Return the next line; nothing at the end, and a blank one for a line that is no order."""
-    try:
-        return await stdout.readline()
-    except ValueError:  # too long
-        return b"\n"
+    def _keep_error(self, line: bytes) -> None:
+        # A line may repeat parts of a model's file, which strangers wrote.
+        text = one_line(line.decode(errors="replace"))
+        if text and self._is_error(text):
+            self.errors.append(text[:_LINE_LENGTH])
 
 
 @asynccontextmanager
@@ -140,27 +161,30 @@ async def starting(
     module: str,
     *,
     environment: dict[str, str] = _NOTHING,
-    is_worth: Callable[[str], bool],
-    heed: Callable[[Told], None] | None = None,
+    is_error: Callable[[str], bool],
+    on_message: Callable[[JsonObject], None] | None = None,
+    memory_hint: str,
+    timings: Timings = _TIMINGS,
 ) -> AsyncIterator[ChildProcess]:
-    """Start a process; it is ended when the context fails, in which it has to become ready.
+    """Start a process that becomes ready within the context; if that fails, the process is ended.
 
-    `environment` is added to our own, without what is a secret or looks like one. `is_worth` gets
-    each line that it writes to standard error and says whether it is kept, `heed` what it tells
-    when it serves. CannotStart when this machine has no room for a process; TimeoutError when it is
-    not ready.
+    The process gets our environment without secrets, and `environment`. `is_error` selects the
+    lines of standard error that are kept. `on_message` gets the messages that come after the
+    context. `memory_hint` says how an operator can save memory. Raises CannotStart if no process
+    can be started here, and TimeoutError if it is not ready in time.
     """
-    child = ChildProcess(await _process(module, environment), is_worth=is_worth)
+    process = await _start_process(module, environment)
+    child = ChildProcess(process, is_error=is_error, memory_hint=memory_hint, timings=timings)
     try:
-        async with asyncio.timeout(_READY_SECONDS):
+        async with asyncio.timeout(timings.ready):
             yield child
     except BaseException:
         await child.end()
         raise
-    child.serves(heed)
+    child.mark_serving(on_message)
 
 
-async def _process(module: str, environment: dict[str, str]) -> Process:
+async def _start_process(module: str, environment: dict[str, str]) -> Process:
     try:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module),
@@ -177,8 +201,8 @@ async def _process(module: str, environment: dict[str, str]) -> Process:
 
 
 def _environment() -> dict[str, str]:
-    # It is told the secrets that it needs. Of the rest, what looks like a secret stays here: no
-    # list could name all that CUDA, PyTorch and the Hub's library read.
+    # The process is sent the secrets that it needs. All else that looks like a secret is left out:
+    # no list could name all variables that CUDA, PyTorch and huggingface_hub read.
     return {
         name: value
         for name, value in os.environ.items()
@@ -192,65 +216,47 @@ def _has_login(name: str, value: str) -> bool:
 
 
 @asynccontextmanager
-async def kept(
-    name: str, start: Callable[[int], Awaitable[tuple[ChildProcess, _S]]]
-) -> AsyncIterator[_S]:
-    """Keep a process while the context lasts; yields what it told when it first served.
+async def supervised(
+    name: str,
+    start: Callable[[int], Awaitable[ChildProcess]],
+    *,
+    timings: Timings = _TIMINGS,
+) -> AsyncIterator[JsonObject]:
+    """Run a process while the context lasts; yields its first report.
 
-    `start` gets the port to listen on, 0 for any; when the process dies it is started again on the
-    same one. `name` is what an operator calls it. CannotStart when it does not come up at first.
+    `start` gets the port to listen on, 0 for any. If the process dies, it is restarted on the same
+    port. `name` names it in the log. Raises CannotStart if the first start fails.
     """
-    child, serving = await start(0)
-    keeper = _Keeper(name, child, lambda: start(serving.port))
-    keeping = asyncio.create_task(keeper.keep())
+    child = await start(0)
+    report = child.report
+
+    async def supervise() -> None:
+        nonlocal child
+        pauses = timings.pauses()
+        while True:
+            status = await child.process.wait()
+            served_seconds = asyncio.get_running_loop().time() - child.served_at
+            await child.end()
+            log.error("%s ended (%s: %s); it is restarted", name, status, child.reason)
+            if served_seconds > timings.stable:
+                pauses = timings.pauses()
+            child = await _restart(name, partial(start, report["port"]), pauses)
+
+    supervisor = asyncio.create_task(supervise())
     try:
-        yield serving
+        yield report
     finally:
-        keeping.cancel()
-        await asyncio.wait([keeping])
-        await keeper.child.end()
+        supervisor.cancel()
+        await asyncio.wait([supervisor])
+        await child.end()
 
 
-class _Keeper:
-    """Starts the process again whenever it dies; `child` is the latest."""
-
-    def __init__(
-        self,
-        name: str,
-        child: ChildProcess,
-        start: Callable[[], Awaitable[tuple[ChildProcess, object]]],
-    ) -> None:
-        self.child = child
-        self._name = name
-        self._start = start
-
-    async def keep(self) -> None:
-        pause = _FIRST_PAUSE
-        while True:
-            code = await self.child.process.wait()
-            ended = asyncio.get_running_loop().time()
-            await self.child.end()
-            log.error(
-                "%s ended (%s: %s); it is started again.", self._name, code, self.child.last_words
-            )
-            if ended - self.child.since > _STABLE_SECONDS:
-                pause = _FIRST_PAUSE
-            pause = await self._start_again(pause)
-
-    async def _start_again(self, pause: float) -> float:
-        """Put a new process into `child`; return the pause before another one, in seconds."""
-        while True:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            try:
-                self.child, _ = await self._start()
-            except CannotStart as error:
-                log.warning("%s is still not there: %s.", self._name, error)
-            else:
-                return pause
-
-
-def _pipes(process: Process) -> tuple[StreamWriter, StreamReader, StreamReader]:
-    if process.stdin is None or process.stdout is None or process.stderr is None:
-        raise AssertionError("the process was started without pipes")
-    return process.stdin, process.stdout, process.stderr
+async def _restart(
+    name: str, start: Callable[[], Awaitable[ChildProcess]], pauses: Iterator[float]
+) -> ChildProcess:
+    while True:
+        await asyncio.sleep(next(pauses))
+        try:
+            return await start()
+        except CannotStart as error:
+            log.warning("%s cannot be restarted yet: %s", name, error)

@@ -1,6 +1,7 @@
 """The process of the embedded model: llama.cpp's own server, which ends with its parent.
 
-It says what the build offers, hears on its standard input what to serve, and says when it is ready.
+It reports the devices that its build can compute on, reads what to serve from standard input, and
+reports when it is ready: a line of JSON each.
 """
 
 from __future__ import annotations
@@ -9,35 +10,64 @@ import http.client
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from bot.local.launch_request import Device, LaunchRequest, Ready
-
-# Kept conversations outside the slots; llama.cpp's own limit is 8 GiB.
+# The cache of idle conversations; llama.cpp's default is 8 GiB.
 _CACHE_MIB = 512
-_ASK_SECONDS = 3.0
-# llama.cpp tells how many layers it has put on a GPU only when it tells everything but prompts.
+_PROPERTIES_SECONDS = 3.0
+# Levels of llama.cpp's log. The number of layers on a GPU is logged at the higher one only.
 _ERRORS, _EVERYTHING = 1, 4
 
 
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that llama.cpp can compute on; `kind` is its own word, such as CPU, GPU or IGPU."""
+
+    name: str
+    description: str
+    kind: str
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is a GPU, integrated or not."""
+        return "GPU" in self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """What the process is to serve; if `gpu_layers` is None, llama.cpp puts on the GPU what fits.
+
+    It travels on standard input, which `ps` does not show.
+    """
+
+    path: str
+    gpu_layers: int | None
+    context_tokens: int
+    parallel: int
+    threads: int
+    api_key: str = field(repr=False)
+    port: int
+    repeat_penalty: float
+
+
 def _main() -> None:
-    """Serve what the first line of standard input orders, until standard input ends."""
-    # Nothing that llama.cpp prints may come between: from here on its standard output is ours.
-    answers = os.fdopen(os.dup(1), "w")
+    """Serve what the first line of standard input asks for, until standard input ends."""
+    # llama.cpp prints to standard output, which is for our messages only.
+    messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     devices = _devices()
-    offer = {"devices": [asdict(device) for device in devices]}
-    print(json.dumps(offer), file=answers, flush=True)
-    order = LaunchRequest(**json.loads(sys.stdin.readline()))
-    server = _load(order, talks=any("GPU" in device.kind for device in devices))
-    port = urlsplit(server.listening_address).port or order.port
-    ready = Ready(port, _context_tokens(port, order.api_key))
-    print(json.dumps(asdict(ready)), file=answers, flush=True)
-    # The end of file comes from the kernel when our parent dies, of whatever, on every system.
+    print(json.dumps({"devices": [asdict(each) for each in devices]}), file=messages, flush=True)
+    request = LaunchRequest(**json.loads(sys.stdin.readline()))
+    is_verbose = any(device.is_gpu for device in devices)
+    server = _load(request, verbosity=_EVERYTHING if is_verbose else _ERRORS)
+    port = urlsplit(server.listening_address).port or request.port
+    report = {"port": port, "context_tokens": _context_tokens(port, request.api_key)}
+    print(json.dumps(report), file=messages, flush=True)
+    # The kernel closes the pipe when our parent dies, for whatever reason, on every system.
     sys.stdin.read()
-    # Without llama.cpp's tidying up, which can hang on a stream that is still open.
+    # Without llama.cpp's cleanup, which can hang on an open stream.
     os._exit(0)
 
 
@@ -49,46 +79,45 @@ def _devices() -> list[Device]:
             name=found["name"],
             description=found["description"],
             kind=found["type"].name.rpartition("_")[2],
-            free=found["memory_free"],
         )
         for found in xllamacpp.get_device_info()
     ]
 
 
-class _Listening(Protocol):
-    """What we use of xllamacpp's untyped Server, which serves for as long as it is referenced."""
+class _Server(Protocol):
+    """The used part of xllamacpp's untyped Server, which serves as long as it is referenced."""
 
     listening_address: str
 
 
-def _load(order: LaunchRequest, *, talks: bool) -> _Listening:
+def _load(request: LaunchRequest, *, verbosity: int) -> _Server:
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
-    parameters.model.path = order.path
-    parameters.n_ctx = order.context_tokens * order.parallel
-    parameters.n_parallel = order.parallel
-    if order.gpu_layers is not None:
-        parameters.n_gpu_layers = order.gpu_layers
-    parameters.cpuparams.n_threads = order.threads
-    parameters.sampling.penalty_repeat = order.repeat_penalty
-    parameters.cpuparams_batch.n_threads = order.threads
+    parameters.model.path = request.path
+    parameters.n_ctx = request.context_tokens * request.parallel
+    parameters.n_parallel = request.parallel
+    if request.gpu_layers is not None:
+        parameters.n_gpu_layers = request.gpu_layers
+    parameters.cpuparams.n_threads = request.threads
+    parameters.sampling.penalty_repeat = request.repeat_penalty
+    parameters.cpuparams_batch.n_threads = request.threads
     parameters.cache_ram_mib = _CACHE_MIB
     parameters.hostnames = ["127.0.0.1"]
-    parameters.port = order.port
-    parameters.api_keys = [order.api_key]
+    parameters.port = request.port
+    parameters.api_keys = [request.api_key]
     parameters.ui = False
     parameters.endpoint_slots = False
     parameters.cors_origins = ""
     parameters.cors_credentials = False
-    parameters.verbosity = _EVERYTHING if talks else _ERRORS
-    server: _Listening = xllamacpp.Server(parameters)
+    parameters.verbosity = verbosity
+    server: _Server = xllamacpp.Server(parameters)
     return server
 
 
 def _context_tokens(port: int, key: str) -> int:
-    """Ask the server what one conversation may use: a model's own limit goes before ours."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ASK_SECONDS)
+    """Ask the server for the context of one conversation."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PROPERTIES_SECONDS)
     connection.request("GET", "/props", headers={"Authorization": f"Bearer {key}"})
     properties = json.load(connection.getresponse())
     return int(properties["default_generation_settings"]["n_ctx"])

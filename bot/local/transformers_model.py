@@ -1,4 +1,4 @@
-"""A model in Hugging Face's own format, run on this machine by a process that ends with ours."""
+"""A model in Hugging Face's own format, run on this machine in a supervised process."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.errors import CannotStart
-from bot.local.child_process import ChildProcess, Told, kept, starting
+from bot.local.child_process import ChildProcess, JsonObject, starting, supervised
 
 log = logging.getLogger(__name__)
 
 _ENVIRONMENT = {
-    # A token that lies on the machine is not used: who means it sets HF_TOKEN.
+    # A token that is saved on the machine is not used, only HF_TOKEN.
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
-    # For weights that are pickled transformers would have somebody else make a better file, and
-    # hand the token to them (transformers 5.23, safetensors_conversion.py).
+    # For pickled weights transformers would ask a service to convert them, and send it the token
+    # (transformers 5.23, safetensors_conversion.py).
     "DISABLE_SAFETENSORS_CONVERSION": "1",
 }
+_MEMORY_HINT = "choose a smaller model, or a GGUF file of it (LOCAL_MODEL_PATH)"
 
 
 @dataclass(frozen=True, slots=True)
 class TransformersServer:
-    """An OpenAI-compatible server on loopback, and how many tokens a prompt and an answer may have.
+    """An OpenAI-compatible server on loopback, with its limits in tokens.
 
-    `is_dialogue` says that the model goes on a conversation and takes no orders, as Blenderbot.
+    `is_dialogue` means that the model continues a conversation and takes no orders (Blenderbot).
     """
 
     url: str
@@ -38,24 +39,14 @@ class TransformersServer:
     is_dialogue: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """What the process tells before it reads the weights."""
-
-    port: int
-    prompt_tokens: int
-    max_tokens: int
-    is_dialogue: bool
-
-
 @asynccontextmanager
 async def serve(
     *, name: str, token: str, context_tokens: int, max_tokens: int
 ) -> AsyncIterator[TransformersServer]:
-    """Run a model, by its name at Hugging Face or its folder, while the context lasts.
+    """Run a model, given by its name at Hugging Face or its folder, while the context lasts.
 
-    It takes questions at once and answers them when its weights are read. CannotStart when it is
-    plain before that it cannot be run: not installed, no such model, gated, too large.
+    Requests are accepted at once and answered when the weights are read. Raises CannotStart if it
+    cannot be run for a reason known before that: not installed, not found, gated, too large.
     """
     if any(importlib.util.find_spec(each) is None for each in ("torch", "transformers")):
         raise CannotStart(
@@ -63,28 +54,28 @@ async def serve(
             " install requirements-transformers.txt as the README says"
         )
     key = secrets.token_urlsafe(24)
-    order: Told = {
-        "name": _place(name),
+    request: JsonObject = {
+        "name": _absolute(name),
         "token": token,
         "context_tokens": context_tokens,
         "max_tokens": max_tokens,
         "api_key": key,
     }
-    log.info("Looking at %s", name)
-    async with kept(name, lambda port: _start({**order, "port": port})) as ready:
+    log.info("Examining %s", name)
+    async with supervised(name, lambda port: _start({**request, "port": port})) as report:
         yield TransformersServer(
-            url=f"http://127.0.0.1:{ready.port}/v1",
+            url=f"http://127.0.0.1:{report['port']}/v1",
             api_key=key,
-            prompt_tokens=ready.prompt_tokens,
-            max_tokens=ready.max_tokens,
-            is_dialogue=ready.is_dialogue,
+            prompt_tokens=report["prompt_tokens"],
+            max_tokens=report["max_tokens"],
+            is_dialogue=report["is_dialogue"],
         )
 
 
-def _place(name: str) -> str:
-    """Return a folder's whole path, for the process stands elsewhere, and other names as they are.
+def _absolute(name: str) -> str:
+    """Return a folder's absolute path, since the process has another one, or the name as it is.
 
-    CannotStart when a path leads to no folder, or to one that we may not read.
+    Raises CannotStart if a path leads to no readable folder.
     """
     try:
         path = Path(name).expanduser()
@@ -97,23 +88,21 @@ def _place(name: str) -> str:
     return str(path.absolute())
 
 
-async def _start(order: Told) -> tuple[ChildProcess, _Ready]:
+async def _start(request: JsonObject) -> ChildProcess:
     try:
         async with starting(
             "bot.local.transformers_process",
             environment=_ENVIRONMENT,
-            is_worth=lambda _: True,
-            heed=_heed,
+            is_error=bool,
+            on_message=lambda message: log.info("%s", message["loaded"]),
+            memory_hint=_MEMORY_HINT,
         ) as child:
-            await child.tell(order)
-            told = await child.hear()
-            if "error" in told:
-                raise CannotStart(told["error"])
-            return child, _Ready(**told)
-    # Not ready in time, or a closed pipe where an answer should stand.
+            await child.send(request)
+            # The weights are not read yet.
+            child.report = await child.receive()
+            if "error" in child.report:
+                raise CannotStart(child.report["error"])
+            return child
+    # It was not ready in time, or closed the pipe without an answer.
     except OSError as error:
-        raise CannotStart(f"{order['name']} did not start: {child.last_words}") from error
-
-
-def _heed(told: Told) -> None:
-    log.info("%s", told["loaded"])
+        raise CannotStart(f"{request['name']} did not start: {child.reason}") from error

@@ -1,8 +1,8 @@
-"""The process that runs a model with transformers: its door, in the words of OpenAI's API.
+"""The process that runs a model with transformers, behind an OpenAI-compatible API.
 
-A process of its own, because importing torch and loading weights hold Python's lock for longer than
-a chat can wait, because a prompt that is being read can only be stopped by killing it, and because
-memory that runs out takes nothing else along. `bot/local/transformers_model.py` starts it.
+It has a process of its own because importing torch and loading weights hold Python's lock for
+longer than a chat can wait, because only killing it stops the reading of a prompt, and because
+running out of memory must not end the bot. `bot/local/transformers_model.py` starts it.
 """
 
 from __future__ import annotations
@@ -23,79 +23,79 @@ from aiohttp import web
 from bot.domain import Json, Message
 from bot.errors import CannotStart, PromptRefused, PromptTooLong
 from bot.local import hardware
-from bot.local.transformers_generation import Answer, Plan, TorchModel, plan
+from bot.local.transformers_generation import AnswerStreamer, Plan, TorchModel, make_plan
 
-_SIGN_SECONDS = 15.0  # between two signs of life while a prompt is read; the bot waits for 60
-_MOST_SLOTS = 4  # answers that are written at once; further ones wait their turn
-_LARGEST_BODY = 16 * 2**20
+_KEEP_ALIVE_SECONDS = 15.0  # between keep-alives while a prompt is read; the bot waits for 60
+_MAX_SLOTS = 4  # answers that are generated at once; further ones wait
+_MAX_BODY_BYTES = 16 * 2**20
 
 Event = Mapping[str, Json]
 
 
 def main() -> None:
-    """Serve what the first line of standard input orders, until standard input ends."""
-    # Nothing that a library prints may come between: from here on standard output is ours.
-    answers = os.fdopen(os.dup(1), "w")
+    """Serve what the first line of standard input asks for, until standard input ends."""
+    # Libraries print to standard output, which is for our messages only.
+    messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    order = json.loads(sys.stdin.readline())
+    request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        found = plan(
-            name=order["name"],
-            token=order["token"] or None,
-            context_tokens=order["context_tokens"],
-            max_tokens=order["max_tokens"],
+        plan = make_plan(
+            name=request["name"],
+            token=request["token"] or None,
+            context_tokens=request["context_tokens"],
+            max_tokens=request["max_tokens"],
         )
     except CannotStart as error:
-        _tell(answers, error=str(error))
+        _send(messages, error=str(error))
         os._exit(1)
-    asyncio.run(_serve(found, order, answers))
+    asyncio.run(_serve(plan, request, messages))
 
 
 def _end_with_parent() -> None:
-    # The end of file comes from the kernel when our parent dies, of whatever, on every system.
+    # The kernel closes the pipe when our parent dies, for whatever reason, on every system.
     sys.stdin.read()
-    # Without waiting for threads that compute.
+    # Without waiting for computing threads.
     os._exit(0)
 
 
-def _tell(answers: IO[str], **told: Json) -> None:
-    print(json.dumps(told), file=answers, flush=True)
+def _send(messages: IO[str], **message: Json) -> None:
+    print(json.dumps(message), file=messages, flush=True)
 
 
-async def _serve(found: Plan, order: Mapping[str, Any], answers: IO[str]) -> None:
+async def _serve(plan: Plan, request: Mapping[str, Any], messages: IO[str]) -> None:
     cores = hardware.cores()
-    slots = min(cores, _MOST_SLOTS)
-    # Each answer on its own core: more threads for each were slower in all (bench/transformers.py).
+    slots = min(cores, _MAX_SLOTS)
+    # One core for each answer: more threads for each were slower in all (bench/transformers.py).
     torch.set_num_threads(max(1, cores // slots))
-    door = _Door(found, key=order["api_key"], slots=slots)
-    app = web.Application(client_max_size=_LARGEST_BODY)
-    app.router.add_post("/v1/chat/completions", door.answer)
+    endpoint = _Endpoint(plan, key=request["api_key"], slots=slots)
+    app = web.Application(client_max_size=_MAX_BODY_BYTES)
+    app.router.add_post("/v1/chat/completions", endpoint.answer)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", order["port"]).start()
-    _tell(
-        answers,
+    await web.TCPSite(runner, "127.0.0.1", request["port"]).start()
+    _send(
+        messages,
         port=runner.addresses[0][1],
-        prompt_tokens=found.prompt_tokens,
-        max_tokens=found.max_tokens,
-        is_dialogue=found.is_dialogue,
+        prompt_tokens=plan.prompt_tokens,
+        max_tokens=plan.max_tokens,
+        is_dialogue=plan.is_dialogue,
     )
     try:
-        await door.load()
+        await endpoint.load()
     except CannotStart as error:
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
         os._exit(1)
-    _tell(answers, loaded=str(found))
+    _send(messages, loaded=str(plan))
     await asyncio.Event().wait()
 
 
-class _Door:
-    """Takes requests at once; those that come before the weights wait for them."""
+class _Endpoint:
+    """Accepts requests at once; those that come before the weights are read wait for them."""
 
-    def __init__(self, found: Plan, *, key: str, slots: int) -> None:
-        self._plan = found
+    def __init__(self, plan: Plan, *, key: str, slots: int) -> None:
+        self._plan = plan
         self._key = key
         # First come, first served: it has a queue.
         self._pool = ThreadPoolExecutor(slots)
@@ -106,74 +106,76 @@ class _Door:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {self._key}":
-            return _refusal(401, "authentication_error", "wrong key")
+            return _error_response(401, "authentication_error", "wrong key")
         body = await request.json()
         messages = [Message(each["role"], each["content"]) for each in body["messages"]]
         try:
-            prompt = self._plan.tokens(messages)
+            prompt = self._plan.encode(messages)
         except PromptTooLong as error:
-            return _refusal(400, "exceed_context_size_error", str(error))
+            return _error_response(400, "exceed_context_size_error", str(error))
         except PromptRefused as error:
-            return _refusal(400, "invalid_request_error", str(error))
+            return _error_response(400, "invalid_request_error", str(error))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        async with aclosing(self._parts(prompt, body)) as parts:
-            async for part in parts:
-                await response.write(part)
+        async with aclosing(self._events(prompt, body)) as events:
+            async for event in events:
+                await response.write(event)
         return response
 
-    async def _parts(
+    async def _events(
         self, prompt: list[int], body: Mapping[str, Any]
     ) -> AsyncGenerator[bytes, None]:
-        """Yield what goes out; left early, it has the answer stopped."""
-        said: asyncio.Queue[str | None] = asyncio.Queue()
+        """Yield an answer's events; closing the generator cancels the answer."""
+        texts: asyncio.Queue[str | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
-        def say(words: str) -> None:
-            loop.call_soon_threadsafe(said.put_nowait, words)
+        def on_text(text: str) -> None:
+            loop.call_soon_threadsafe(texts.put_nowait, text)
 
-        answer = Answer(self._plan, limit=body["max_tokens"], say=say)
-        writing = asyncio.create_task(self._write(prompt, answer, body))
-        writing.add_done_callback(lambda _: said.put_nowait(None))
+        answer = AnswerStreamer(self._plan, limit=body["max_tokens"], on_text=on_text)
+        generating = asyncio.create_task(self._generate(prompt, answer, body))
+        generating.add_done_callback(lambda _: texts.put_nowait(None))
         try:
-            while (words := await _soon(said)) is not None:
-                yield _event(_chunk(words)) if words else b": still thinking\n\n"
-            yield _event(_last(writing, answer, len(prompt)))
+            while (text := await _next_text(texts)) is not None:
+                yield _event(_chunk(text)) if text else b": still thinking\n\n"
+            yield _event(_last_event(generating, answer, len(prompt)))
             yield b"data: [DONE]\n\n"
         finally:
-            answer.leave()
-            writing.cancel()
+            answer.cancel()
+            generating.cancel()
 
-    async def _write(self, prompt: list[int], answer: Answer, body: Mapping[str, Any]) -> str:
+    async def _generate(
+        self, prompt: list[int], answer: AnswerStreamer, body: Mapping[str, Any]
+    ) -> str:
         model = await asyncio.shield(self._model)
         temperature, top_p = body.get("temperature"), body.get("top_p")
         return await asyncio.get_running_loop().run_in_executor(
             self._pool,
-            lambda: model.write(prompt, answer, temperature=temperature, top_p=top_p),
+            lambda: model.generate(prompt, answer, temperature=temperature, top_p=top_p),
         )
 
 
-async def _soon(said: asyncio.Queue[str | None]) -> str | None:
-    """Return the next words; "" when none come soon, None at the end."""
+async def _next_text(texts: asyncio.Queue[str | None]) -> str | None:
+    """Return the next text: "" if a keep-alive is due first, None at the end."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(_SIGN_SECONDS):
-            return await said.get()
+        async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
+            return await texts.get()
     return ""
 
 
-def _chunk(words: str) -> Event:
-    return {"choices": [{"index": 0, "delta": {"content": words}, "finish_reason": None}]}
+def _chunk(text: str) -> Event:
+    return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
 
 
-def _last(writing: asyncio.Task[str], answer: Answer, prompt_tokens: int) -> Event:
-    if error := writing.exception():
+def _last_event(generating: asyncio.Task[str], answer: AnswerStreamer, prompt_tokens: int) -> Event:
+    if error := generating.exception():
         sys.stderr.write(f"{error}\n")
         is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
         kind = "out_of_memory" if is_memory else type(error).__name__
         return {"error": {"type": kind, "message": "the answer could not be computed"}}
     return {
-        "choices": [{"index": 0, "delta": {}, "finish_reason": writing.result()}],
-        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": answer.written},
+        "choices": [{"index": 0, "delta": {}, "finish_reason": generating.result()}],
+        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": answer.token_count},
     }
 
 
@@ -181,7 +183,7 @@ def _event(event: Event) -> bytes:
     return b"data: " + json.dumps(event).encode() + b"\n\n"
 
 
-def _refusal(status: int, kind: str, message: str) -> web.Response:
+def _error_response(status: int, kind: str, message: str) -> web.Response:
     return web.json_response({"error": {"type": kind, "message": message}}, status=status)
 
 

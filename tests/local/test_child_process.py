@@ -1,71 +1,65 @@
-"""Processes of our own, with one that does what it is told."""
+"""Supervised processes, with one that does what it is asked for."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 
 import pytest
 
 from bot.errors import CannotStart
-from bot.local import child_process
-from bot.local.child_process import ChildProcess, Told, kept, starting
+from bot.local.child_process import ChildProcess, JsonObject, Timings, starting, supervised
 from bot.text.sanitize import one_line
 from config.settings import Settings
 from tests.support.waiting import until
 
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    port: int
-    pid: int
-    names: list[str]
+CHILD = "tests.support.some_child"
+HINT = "use less"
+QUICK = Timings(first_pause=0.01, longest_pause=0.3)
+IMPATIENT = Timings(ready=0.2, end=0.2)
 
 
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_process, "_FIRST_PAUSE", 0.01)
+class Starter:
+    """Starts processes; `later` gets what they send after they serve."""
 
+    def __init__(self, *, does: str = "serve", errors: str = "", timings: Timings = QUICK) -> None:
+        self.later: list[JsonObject] = []
+        self.started: list[JsonObject] = []
+        self._request = {"does": does, "errors": errors}
+        self._timings = timings
 
-class Starts:
-    """Starts processes; the latest is `latest`, and `later` is what they told when they served."""
+    def supervise(self) -> AbstractAsyncContextManager[JsonObject]:
+        return supervised("the model", self.start, timings=self._timings)
 
-    def __init__(self, *, does: str = "serve", words: str = "") -> None:
-        self.latest: Served | None = None
-        self.later: list[Told] = []
-        self._order = {"does": does, "words": words}
-
-    def keep(self) -> AbstractAsyncContextManager[Served]:
-        return kept("the model", self.start)
-
-    async def start(self, port: int) -> tuple[ChildProcess, Served]:
-        heed = self.later.append
+    async def start(self, port: int) -> ChildProcess:
         try:
-            async with starting("tests.support.some_child", is_worth=bool, heed=heed) as process:
-                await process.tell({**self._order, "port": port})
-                self.latest = Served(**await process.hear())
-                return process, self.latest
+            async with starting(
+                CHILD,
+                is_error=bool,
+                on_message=self.later.append,
+                memory_hint=HINT,
+                timings=self._timings,
+            ) as child:
+                await child.send({**self._request, "port": port})
+                child.report = await child.receive()
         except OSError as error:
-            raise CannotStart(f"it did not start: {process.last_words}") from error
+            raise CannotStart(f"it did not start: {child.reason}") from error
+        self.started.append(child.report)
+        return child
 
-    @property
-    def pid(self) -> int:
-        assert self.latest
-        return self.latest.pid
-
-    async def killed(self) -> int:
-        """Kill the latest; return the process id of the next."""
-        before = self.pid
-        os.kill(before, signal.SIGKILL)
-        await until(lambda: self.pid != before)
-        return self.pid
+    async def kill(self) -> None:
+        """Kill the latest process, and wait for the next one."""
+        count = len(self.started)
+        os.kill(self.started[-1]["pid"], signal.SIGKILL)
+        await until(lambda: len(self.started) > count)
 
 
 def is_gone(pid: int) -> bool:
@@ -76,79 +70,92 @@ def is_gone(pid: int) -> bool:
     return False
 
 
-async def test_what_stands_between_on_standard_output_is_passed_over() -> None:
-    starts = Starts()
-    async with starts.keep() as served:
-        await until(lambda: starts.later)
+async def test_lines_of_libraries_on_standard_output_are_ignored() -> None:
+    starter = Starter()
+    async with starter.supervise() as served:
+        await until(lambda: starter.later)
 
-        assert served.port
-    assert starts.later == [{"later": "word"}]
-    assert is_gone(served.pid)
+        assert served["port"]
+    assert starter.later == [{"later": "message"}]
+    assert is_gone(served["pid"])
 
 
-async def test_one_that_dies_during_the_start_is_refused_in_its_own_words() -> None:
+async def test_a_process_that_dies_during_the_start_is_refused_with_its_last_line() -> None:
     with pytest.raises(CannotStart, match="did not start: this machine is too old"):
-        async with Starts(does="die").keep():
+        async with Starter(does="die").supervise():
             pass
 
 
-async def test_one_that_never_gets_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_process, "_READY_SECONDS", 0.2)
-    monkeypatch.setattr(child_process, "_END_SECONDS", 0.2)
+async def test_a_process_that_is_killed_during_the_start_is_refused_with_the_hint() -> None:
+    with pytest.raises(CannotStart, match=f"memory: {HINT}"):
+        async with Starter(does="run out of memory").supervise():
+            pass
 
+
+async def test_a_process_that_is_not_ready_in_time_is_ended() -> None:
     with pytest.raises(CannotStart, match="gave no reason"):
-        async with Starts(does="hang").keep():
+        async with Starter(does="hang", timings=IMPATIENT).supervise():
             pass
 
 
-async def test_one_that_is_killed_again_and_again_comes_back_at_its_port() -> None:
-    starts = Starts()
-    async with starts.keep() as served:
-        seen = [served.pid, await starts.killed(), await starts.killed()]
-
-        assert starts.latest
-        assert starts.latest.port == served.port
-
-    assert len(set(seen)) == 3
-    assert all(map(is_gone, seen))
-
-
-async def test_a_port_that_was_taken_meanwhile_is_waited_for(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+async def test_a_process_that_is_killed_again_and_again_restarts_at_its_port(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(child_process, "_FIRST_PAUSE", 0.3)
-    starts = Starts()
-    async with starts.keep() as served:
-        os.kill(served.pid, signal.SIGKILL)
-        with socket.socket() as other:
-            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            await until(partial(is_taken_by, other, served.port))
-            await until(lambda: "still not there" in caplog.text)
-        await until(lambda: starts.pid != served.pid)
+    starter = Starter()
+    async with starter.supervise():
+        await starter.kill()
+        await starter.kill()
 
+    assert len({served["pid"] for served in starter.started}) == 3
+    assert len({served["port"] for served in starter.started}) == 1
+    assert all(is_gone(served["pid"]) for served in starter.started)
+    errors = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+    assert len(errors) == 2
+    assert HINT in errors[0]
+
+
+def test_the_pauses_before_restarts_double_up_to_the_longest() -> None:
+    pauses = Timings(first_pause=1.0, longest_pause=5.0).pauses()
+
+    assert [next(pauses) for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
+
+
+async def test_a_port_that_another_program_has_taken_is_waited_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    starter = Starter()
+    attempts = 0
+
+    async def start(port: int) -> ChildProcess:
+        nonlocal attempts
+        attempts += 1
+        with socket.socket() as other:
+            if attempts == 2:
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                other.bind(("127.0.0.1", port))
+                other.listen()
+            return await starter.start(port)
+
+    async with supervised("the model", start, timings=QUICK):
+        await starter.kill()
+
+    assert attempts == 3
     assert "Address already in use" in caplog.text
 
 
-def is_taken_by(other: socket.socket, port: int) -> bool:
-    try:
-        other.bind(("127.0.0.1", port))
-    except OSError:
-        return False
-    other.listen()
-    return True
+def has_warned(caplog: pytest.LogCaptureFixture) -> bool:
+    return any(record.levelno == logging.WARNING for record in caplog.records)
 
 
-async def test_a_machine_without_room_for_a_process_is_asked_again(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    starts = Starts()
-    async with starts.keep() as served:
+async def test_a_restart_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    starter = Starter()
+    async with starter.supervise() as served:
         with no_more_files():
-            os.kill(served.pid, signal.SIGKILL)
-            await until(lambda: "still not there" in caplog.text)
-        await until(lambda: starts.pid != served.pid)
+            os.kill(served["pid"], signal.SIGKILL)
+            await until(partial(has_warned, caplog))
+        await until(lambda: len(starter.started) == 2)
 
-    assert "no process can be started here: Too many open files" in caplog.text
+    assert "Too many open files" in caplog.text
 
 
 @contextmanager
@@ -161,92 +168,79 @@ def no_more_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_a_line_without_an_end_blocks_nobody() -> None:
-    async with Starts(words="x" * 1_000_000).keep() as served:
-        assert served.port
+async def test_a_line_without_an_end_blocks_nothing() -> None:
+    async with Starter(errors="x" * 1_000_000).supervise() as served:
+        assert served["port"]
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("HUGGING_FACE_HUB_TOKEN", "hf_1"),
-        ("AWS_SECRET_ACCESS_KEY", "1"),
-        ("POSTGRES_PASSWORD", "1"),
-        ("my-api-key", "1"),
-        ("OpenAI_ApiKey", "1"),
-        ("SOME_DATABASE", "postgres://bot:1@here/db"),
-    ],
-)
-async def test_what_looks_like_a_secret_is_no_part_of_its_environment(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(name, value)
-
-    async with Starts().keep() as served:
-        assert name not in served.names
-
-
-async def test_what_a_library_needs_is_part_of_its_environment(
+async def test_variables_that_look_like_secrets_are_not_passed_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    secrets = {
+        "HUGGING_FACE_HUB_TOKEN": "hf_1",
+        "AWS_SECRET_ACCESS_KEY": "1",
+        "POSTGRES_PASSWORD": "1",
+        "my-api-key": "1",
+        "OpenAI_ApiKey": "1",
+        "SOME_DATABASE": "postgres://bot:1@here/db",
+    }
     needed = {
         "HTTPS_PROXY": "http://bot:1@proxy:1",
         "CUDA_VISIBLE_DEVICES": "0",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HOME": "/models",
     }
-    for name, value in needed.items():
+    for name, value in (secrets | needed).items():
         monkeypatch.setenv(name, value)
 
-    async with Starts().keep() as served:
-        assert needed.keys() <= set(served.names)
+    async with Starter().supervise() as served:
+        assert not secrets.keys() & {*served["variables"]}
+        assert {*needed, "PATH"} <= {*served["variables"]}
 
 
-async def test_a_secret_of_the_bot_is_no_part_of_its_environment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_secrets_of_the_bot_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {variable.name.upper() for variable in fields(Settings) if not variable.repr}
     for name in secrets:
         monkeypatch.setenv(name, "hidden")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
 
-    async with Starts().keep() as served:
-        assert {"PATH", "CUDA_VISIBLE_DEVICES"} <= {*served.names}
-        assert not secrets & {*served.names}
+    async with Starter().supervise() as served:
+        assert secrets
+        assert not secrets & {*served["variables"]}
 
 
-async def test_a_start_that_is_given_up_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_process, "_END_SECONDS", 0.2)
+async def test_a_canceled_start_leaves_no_process() -> None:
     started: list[ChildProcess] = []
 
-    async def start(_: int) -> tuple[ChildProcess, Served]:
-        async with starting("tests.support.some_child", is_worth=bool) as process:
-            started.append(process)
-            await process.tell({"does": "hang"})
-            return process, Served(**await process.hear())
+    async def start(_: int) -> ChildProcess:
+        async with starting(CHILD, is_error=bool, memory_hint="", timings=IMPATIENT) as child:
+            started.append(child)
+            await child.send({"does": "hang"})
+            child.report = await child.receive()
+            return child
 
-    async def keep() -> None:
-        async with kept("the model", start):
+    async def supervise() -> None:
+        async with supervised("the model", start):
             pass
 
-    keeping = asyncio.create_task(keep())
+    supervising = asyncio.create_task(supervise())
     await until(lambda: started)
-    keeping.cancel()
-    await asyncio.wait([keeping])
+    supervising.cancel()
+    await asyncio.wait([supervising])
 
-    assert keeping.cancelled()
+    assert supervising.cancelled()
     assert started[0].process.returncode is not None
 
 
-async def test_what_it_says_last_is_one_line_of_bounded_length(
+async def test_what_a_process_wrote_last_is_logged_as_one_line_of_bounded_length(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    starts = Starts(words="\x1b[31m\x9bunknown architecture\u202e \u2028" + "x" * 50_000)
-    async with starts.keep():
-        os.kill(starts.pid, signal.SIGKILL)
-        await until(lambda: caplog.messages)
+    errors = "\x1b[31m\x9bunknown architecture\u202e \u2028" + "x" * 50_000
+    starter = Starter(does="fail", errors=errors)
 
-    line = caplog.messages[0]
+    with pytest.raises(CannotStart) as caught:
+        await starter.start(0)
+
+    line = str(caught.value)
     assert "unknown architecture" in line
     assert line == one_line(line)
     assert len(line) < 2000

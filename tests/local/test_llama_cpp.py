@@ -1,4 +1,4 @@
-"""The real llama.cpp with the real demo model, and how its process ends."""
+"""The real llama.cpp with the demo model, and how its process ends."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ from bot.errors import (
     ModelUnavailable,
     PromptTooLong,
 )
-from bot.local import gguf, hardware, llama_cpp_plan
-from bot.local.launch_request import LaunchRequest
 from bot.local.llama_cpp import LocalServer, serve
 from bot.model.context_window import ContextWindowModel
 from bot.tokens.counters import TokenEstimator
@@ -75,8 +73,8 @@ def connected(
         max_tokens=max_tokens,
         temperature=0.0,
         top_p=None,
-        idle_timeout=10,
-        total_timeout=20,
+        idle_timeout=60,
+        total_timeout=120,
     )
 
 
@@ -276,17 +274,6 @@ async def test_leaving_ends_the_server_even_in_the_middle_of_an_answer() -> None
                 pass
 
 
-async def test_leaving_at_once_ends_the_server_too() -> None:
-    before = children()
-    async with serve(
-        path=None, gpu_layers=0, threads=None, context_tokens=512, parallel=1
-    ) as server:
-        pass
-
-    assert children() == before
-    assert not is_open(server.url)
-
-
 async def test_a_server_that_dies_comes_back_at_its_address(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -311,7 +298,6 @@ async def test_a_server_that_dies_comes_back_at_its_address(
 
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 1
-    assert "started again" in errors[0].getMessage()
 
 
 async def answer_soon(model: OneAttempt) -> str:
@@ -346,30 +332,21 @@ async def test_a_killed_parent_leaves_no_server_and_ctrl_c_does_not_reach_it() -
     await until(lambda: not is_open(url))
 
 
-async def test_one_line_at_the_start_says_what_runs_where(
+async def test_the_start_logs_what_runs_where_and_leaving_ends_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with serve(path=None, gpu_layers=None, threads=2, context_tokens=9999, parallel=3):
+    before = children()
+    async with serve(path=None, gpu_layers=999, threads=2, context_tokens=9999, parallel=3) as it:
         pass
 
-    (line,) = [it.getMessage() for it in caplog.records if "runs on" in it.getMessage()]
-    assert "0 of 31 layers on a GPU, 2 threads, 3 conversations at once with 8192 tokens" in line
-    assert "of memory; loaded in" in line
-
-
-async def test_the_memory_that_is_asked_for_is_what_it_takes() -> None:
-    before = children()
-    model = gguf.read(demo_file())
-    async with serve(path=None, gpu_layers=0, threads=1, context_tokens=4096, parallel=4):
-        (child,) = set(children()) - set(before)
-        taken = hardware.resident(child)
-
-    order = LaunchRequest("", 0, 4096, 4, 1, "", 0, 1.0)
-    asked = llama_cpp_plan.need(model, order, []).whole
-    if taken is None:
-        pytest.skip("this system does not tell how much memory a process has: needs /proc")
-    assert 0.9 * taken < asked < 1.1 * taken
+    summaries = [each for each in caplog.messages if "2 threads, 3 conversations" in each]
+    assert len(summaries) == 1
+    # The model's own limit.
+    assert "8192 tokens each" in summaries[0]
+    assert it.context_tokens == 8192
+    assert children() == before
+    assert not is_open(it.url)
 
 
 class TestRefusals:
@@ -409,16 +386,6 @@ class TestRefusals:
         assert "`pip install --upgrade xllamacpp`" in text
         assert "'lemur'" in text
 
-    async def test_memory_that_is_missing_is_told_before_anything_is_loaded(self) -> None:
-        before = children()
-        with pytest.raises(CannotStart, match=r"needs [\d.]+ GB of memory .* are free: take"):
-            async with serve(
-                path=None, gpu_layers=0, threads=None, context_tokens=8192, parallel=100_000
-            ):
-                pass
-
-        assert children() == before
-
     async def test_a_model_without_a_chat_template_names_the_variable(self, tmp_path: Path) -> None:
         path = tmp_path / "base.gguf"
         path.write_bytes(
@@ -426,7 +393,7 @@ class TestRefusals:
         )
 
         assert await self.refusal(path) == (
-            f"LOCAL_MODEL_PATH={path} has no chat template, so it is no chat model:"
+            f"LOCAL_MODEL_PATH={path} has no chat template, so it is not a chat model:"
             " take one that was made for chats (its name mostly says Instruct or Chat)"
         )
 

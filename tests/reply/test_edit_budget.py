@@ -511,7 +511,7 @@ class TestWithin:
             interim("fresh", 3.0),
             interim("stale", 1.0),
             call(),
-            interim("new", clock.now() - 1, new=True),
+            interim("new", clock.now() - 0.5, new=True),
             final(),
         )
 

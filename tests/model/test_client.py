@@ -6,10 +6,7 @@ import asyncio
 import base64
 import gc
 import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, aclosing, asynccontextmanager, closing, suppress
 from email.utils import formatdate
@@ -18,10 +15,12 @@ from time import time
 from typing import Self
 
 import aiohttp
+import huggingface_hub.constants
 import pytest
 from huggingface_hub import AsyncInferenceClient
 
 from bench import figures
+from bot.app.assistant import open_assistant
 from bot.concurrency import cancelled
 from bot.domain import Json, Message
 from bot.errors import (
@@ -41,6 +40,7 @@ from bot.errors import (
     PromptTooLong,
 )
 from bot.model.event_stream import EventStream
+from config.settings import Settings
 from tests.emulators.model import FAILURES, Flavour, How, ModelEmulator
 from tests.support.model import OneAttempt, open_model
 from tests.support.waiting import until
@@ -954,38 +954,23 @@ class TestAddresses:
 
         assert asked == [b"CONNECT router.huggingface.co:443 HTTP/1.1\r\n"]
 
-    @pytest.mark.process
+    @pytest.mark.parametrize("is_saved", [True, False])
     async def test_no_token_of_this_machine_reaches_a_server_of_ones_own(
-        self, tmp_path: Path
+        self, is_saved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (tmp_path / "token").write_text(TOKEN)
-        script = f"""
-import asyncio, json, sys
-import huggingface_hub
-from bot.domain import Message
-from tests.support.model import open_model
-
-async def main():
-    async with open_model(base_url=sys.argv[1]) as model:
-        print("".join([delta async for delta in model.stream([Message("user", "Hello")])]))
-
-assert huggingface_hub.get_token() == {TOKEN!r}
-asyncio.run(main())
-"""
-        variables = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-        variables.pop("HF_TOKEN", None)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        # A server of one's own is asked in offline mode, too.
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        if is_saved:
+            (tmp_path / "token").write_text(TOKEN)
+        else:
+            monkeypatch.setenv("HF_TOKEN", TOKEN)
+        assert huggingface_hub.get_token() == TOKEN
         async with ModelEmulator() as emulator:
-            for added in ({}, {"HF_TOKEN": TOKEN}):
-                done = await asyncio.to_thread(
-                    subprocess.run,
-                    [sys.executable, "-c", script, emulator.url],
-                    env={**variables, **added},
-                    capture_output=True,
-                    text=True,
-                    timeout=10,
-                    check=False,
-                )
-                assert done.stdout == "You said: Hello\n", done.stderr
+            settings = Settings(model_url=emulator.url, data_dir=tmp_path)
+            async with open_assistant(settings, frozenset({"console"}), asyncio.Event()) as opened:
+                assert [delta async for delta in opened.model.stream(PROMPT)]
 
         for asked in emulator.requests:
             assert asked.headers["Authorization"] == "Bearer -"

@@ -213,7 +213,7 @@ class _GuardedTokenizer:
             self._failed(reason)
 
 
-def mistral(path: Path) -> MistralCounter:
+def read_mistral(path: Path) -> MistralCounter:
     """Read the tokenizer's file `tokenizer.model.v3`; takes a moment and blocks.
 
     Raises ImportError without the package sentencepiece, ValueError for another file.
@@ -229,7 +229,7 @@ def mistral(path: Path) -> MistralCounter:
     return MistralCounter(lambda text: len(processor.encode(_encodable(text))))
 
 
-def of_file(
+def read_tokenizer(
     path: Path, *, failed: Callable[[str], object], seconds: float = COUNT_SECONDS
 ) -> TokenEstimator:
     """Read another model's `tokenizer.json`; takes a moment and blocks.

@@ -13,7 +13,7 @@ import pytest
 from bot.app.assistant import Assistant, open_assistant
 from bot.domain import Delta, LeftOut, Message
 from bot.text.truncate import CUT
-from bot.tokens.counters import mistral
+from bot.tokens.counters import read_mistral
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 from tests.support.waiting import until
@@ -69,7 +69,7 @@ async def test_a_folder_counts_by_the_tokenizer_in_it(
 
 
 async def test_mistrals_tokenizer_leaves_no_more_out_than_it_must(tmp_path: Path) -> None:
-    exactly = mistral(v3())
+    exactly = read_mistral(v3())
     async with ModelEmulator() as emulator:
         emulator.answer, emulator.models = "Well.", (MISTRAL,)
         settings = Settings(

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain import Message
-from bot.tokens.counters import MistralCounter, TokenEstimator, mistral
+from bot.tokens.counters import MistralCounter, TokenEstimator, read_mistral
 from bot.tokens.estimate import TEMPLATE_ONCE, estimate
 
 CHATS = 500
@@ -104,7 +104,7 @@ def v3() -> Path:
 
 @pytest.fixture(scope="module")
 def counter() -> MistralCounter:
-    return mistral(v3())
+    return read_mistral(v3())
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
     with pytest.raises(ValueError, match=r"tokenizer\.model\.v3"):
-        mistral(path)
+        read_mistral(path)
 
 
 def test_a_text_is_counted_once() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from bot.domain import Json, Message
 from bot.tokens import tokenizers
-from bot.tokens.counters import Counter, MistralCounter, TokenEstimator, of_file
+from bot.tokens.counters import Counter, MistralCounter, TokenEstimator, read_tokenizer
 from tests.emulators.hub import HubEmulator, hub
 from tests.tokens.test_counters import v3
 
@@ -312,7 +312,7 @@ async def test_the_estimate_takes_over_from_a_tokenizer_that_takes_too_long(
     path.write_bytes(a_tokenizer_with(SLOW))
     prompt = [Message("user", ("a" * 26 + "b") * 40)]
     told: list[str] = []
-    counter = of_file(path, seconds=0.05, failed=told.append)
+    counter = read_tokenizer(path, seconds=0.05, failed=told.append)
 
     counted = counter.count(prompt)
 

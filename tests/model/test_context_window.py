@@ -23,7 +23,7 @@ from bot.model.transport import connect
 from bot.text.truncate import CUT
 from bot.tokens.counters import Counter, MistralCounter, TokenEstimator
 from tests.emulators.model import Flavour, ModelEmulator
-from tests.support.steady import QUICK
+from tests.support.model import QUICK
 from tests.tokens.test_counters import v3
 from tests.tokens.test_estimate import TEXTS
 

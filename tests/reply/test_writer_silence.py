@@ -15,8 +15,8 @@ from bot.reply.draft import PENDING, STOPPED, WAITING
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.fakes import FakeModel, FakeSurface
+from tests.support.model import open_retrying
 from tests.support.replies import TEXT, WORDS, Saved, a_reply, spoken
-from tests.support.steady import steady
 from tests.support.waiting import until
 
 
@@ -76,7 +76,7 @@ class TestSilence:
         self, estimated: float | None, store: Store
     ) -> None:
         surface = FakeSurface()
-        async with ModelEmulator() as emulator, steady(emulator) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             if estimated:
                 body = {"error": "Model mistral is currently loading", "estimated_time": estimated}
                 emulator.fail("completions", status=503, body=body)
@@ -93,7 +93,7 @@ class TestSilence:
         self, store: Store
     ) -> None:
         surface = FakeSurface()
-        async with ModelEmulator() as emulator, steady(emulator) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             emulator.fail("completions", "drop", at_delta=2)
             emulator.fail("completions", status=503, retry_after=1)
             prompt = [Message("user", "What is it?")]

@@ -141,7 +141,7 @@ def test_no_text_takes_long_to_estimate(text: str) -> None:
     estimate(hostile)
 
     # About 0.05 s on an idle machine; sorting 64,000 marks at once takes 5 s and more.
-    assert time.process_time() - began < 1.0
+    assert time.process_time() - began < 2.5
 
 
 @given(st.text(st.characters(codec=None)))

@@ -39,10 +39,37 @@ LONGEST_WORD = 3_000
 
 _ENGLISH = "\n".join([*topics.values(), *(f.read_text() for f in REPOSITORY.glob("docs/*.md"))])
 _WORDS = sorted({word for word in _ENGLISH.split() if word.isalpha() and word.isascii()})
-_COMMON = (REPOSITORY / "bot/tokens/common_words.txt").read_text(encoding="utf-8").split()
+_COMMON = [
+    "the",
+    "in",
+    "to",
+    "re",
+    "and",
+    "of",
+    "de",
+    "is",
+    "for",
+    "on",
+    "be",
+    "an",
+    "com",
+    "as",
+    "it",
+    "you",
+    "with",
+    "that",
+    "this",
+    "he",
+    "or",
+    "if",
+    "at",
+    "we",
+]
 _CODE = "\n".join(
     file.read_text(encoding="utf-8")
-    for file in sorted([*REPOSITORY.glob("bot/*.*"), *Path(json.__file__).parents[1].glob("a*.py")])
+    for file in sorted(
+        [*REPOSITORY.glob("bot/*/*.*"), *Path(json.__file__).parents[1].glob("a*.py")]
+    )
     if file.suffix in {".py", ".lua"}
 )
 _RANGES = (
@@ -217,7 +244,7 @@ def _names(dice: random.Random, size: int) -> str:
 
 def _salted(dice: random.Random, size: int) -> str:
     odd = ["".join(dice.choices(string.ascii_lowercase, k=dice.randrange(2, 10))) for _ in range(9)]
-    return " ".join(dice.choices([*_COMMON[:30], *odd], k=size // 5 + 1))
+    return " ".join(dice.choices([*_COMMON, *odd], k=size // 5 + 1))
 
 
 def _odd_capitals(dice: random.Random, size: int) -> str:

@@ -289,7 +289,7 @@ async def _open_model(
         budget=settings.context_tokens - settings.max_tokens,
         answer=settings.max_tokens,
     )
-    if not tokenizers.may_be_had(name):
+    if not tokenizers.can_be_found(name):
         return model
     if is_chosen:
         tokenizers.find(

@@ -27,20 +27,25 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent: `with_usage` asks the server to count tokens (`stream_options`)."""
+    """What is sent: `with_usage` asks the server to count tokens (`stream_options`).
 
-    model: str
+    `folds_system` puts the system prompt into the first question.
+    """
+
     prompt: Sequence[Message]
-    with_usage: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How a request is put; `folds_system` puts the system prompt into the first question."""
-
     model: str
     with_usage: bool
     folds_system: bool
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """The prompt as the server takes it."""
+        return without_system(self.prompt) if self.folds_system else self.prompt
+
+    @property
+    def has_system(self) -> bool:
+        """Whether a refusal may be of the system prompt."""
+        return self.prompt[0].role == "system" and not self.folds_system
 
 
 class ServerCapabilities:
@@ -60,70 +65,71 @@ class ServerCapabilities:
 
     async def send(self, send: Callable[[Request], Awaitable[_T]], prompt: Sequence[Message]) -> _T:
         """Send a prompt as the server takes it. Raises the last ModelError if it refuses all."""
-        first = form = _Form(
+        request = Request(
+            prompt,
             model=self._model,
             with_usage=self._takes_usage is not False,
             folds_system=self._takes_system is False,
         )
-        has_system = prompt[0].role == "system"
+        first_model = request.model
         while True:
-            sent = without_system(prompt) if form.folds_system else prompt
             try:
-                result = await send(Request(form.model, sent, form.with_usage))
+                result = await send(request)
             except ModelError as error:
-                may_rename = form.model == first.model
-                adjusted = await self._adjust(
-                    form, error, may_rename=may_rename, may_fold=has_system
-                )
+                may_rename = request.model == first_model
+                adjusted = await self._adjust(request, error, may_rename=may_rename)
                 if adjusted is None:
                     raise
-                form = adjusted
+                request = adjusted
             else:
-                self._learn(form, has_system=has_system)
+                self._learn(request)
                 return result
 
     async def _adjust(
-        self, form: _Form, error: ModelError, *, may_rename: bool, may_fold: bool
-    ) -> _Form | None:
-        """Return the form to try next; None if the error stands."""
-        may_fold = may_fold and not form.folds_system
+        self, request: Request, error: ModelError, *, may_rename: bool
+    ) -> Request | None:
+        """Return the request to try next; None if the error stands."""
         match error:
             case ModelUnknown() if may_rename and (name := await self._find_model(error)):
-                return replace(form, model=name) if name != form.model else None
-            case UsageRefused() if form.with_usage:
-                return replace(form, with_usage=False)
-            case SystemRefused() if may_fold:
-                return replace(form, folds_system=True)
+                return replace(request, model=name) if name != request.model else None
+            case UsageRefused() if request.with_usage:
+                return replace(request, with_usage=False)
+            case SystemRefused() if request.has_system:
+                return replace(request, folds_system=True)
             # `transformers serve` 5.23 fails so if a template refuses a system prompt. From a
             # server that has taken one, and from Hugging Face, it is a failure like any other.
             case ModelUnavailable(wordless=True) if (
-                may_fold and self._server.own and self._takes_system is not True
+                request.has_system and self._server.own and self._takes_system is not True
             ):
-                return replace(form, folds_system=True)
+                return replace(request, folds_system=True)
             # Some servers do not say which field they do not know.
             case PromptRefused(status=400 | 422) if (
-                type(error) is PromptRefused and form.with_usage and self._takes_usage is not True
+                type(error) is PromptRefused
+                and request.with_usage
+                and self._takes_usage is not True
             ):
-                return replace(form, with_usage=False)
+                return replace(request, with_usage=False)
             case _:
                 return None
 
     async def _find_model(self, error: ModelUnknown) -> str | None:
         """Return MODEL_ID's name at the server, or that of its only model."""
-        if not self._server.own or error.offered:
+        if not self._server.own:
+            return None
+        if error.offered:
             return error.offered
         return (await fetch_server_info(self._connection)).name_for(self._server.model)
 
-    def _learn(self, form: _Form, *, has_system: bool) -> None:
-        if form.model != self._model:
-            if form.model == self._server.model:
-                log.warning("%s has MODEL_ID=%s again", self._server, form.model)
+    def _learn(self, request: Request) -> None:
+        if request.model != self._model:
+            if request.model == self._server.model:
+                log.warning("%s has MODEL_ID=%s again", self._server, request.model)
             else:
                 log.warning(
                     "%s does not have MODEL_ID=%s; requests go to %s",
-                    *(self._server, self._server.model, form.model),
+                    *(self._server, self._server.model, request.model),
                 )
-        self._model, self._takes_usage = form.model, form.with_usage
+        self._model, self._takes_usage = request.model, request.with_usage
         # A server that has once taken a system prompt is given the next one, too.
-        if has_system and self._takes_system is None:
-            self._takes_system = not form.folds_system
+        if request.prompt[0].role == "system" and self._takes_system is None:
+            self._takes_system = request.has_system

@@ -101,7 +101,7 @@ class ModelClient:
             raise self._server.failure("offline", "is not asked offline")
         composer = _Composer(base_url=self._server.url, api_key=self._server.key)
         await composer.chat_completion(
-            [{"role": message.role, "content": message.text} for message in request.prompt],
+            [{"role": message.role, "content": message.text} for message in request.messages],
             model=request.model,
             stream=True,
             stream_options=_WITH_USAGE if request.with_usage else None,

@@ -1,4 +1,4 @@
-"""How servers say that a prompt is too long for the model's context, and by how much.
+"""Reads from a server's error that a prompt is too long, and by how much.
 
 Their texts are from llama.cpp (xllamacpp 2026.10, run), vLLM (renderers/params.py and
 entrypoints/openai of 0.4 to 0.16), SGLang (managers/tokenizer_manager.py),
@@ -66,9 +66,9 @@ _ANSWER = (
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Tokens that a refusal tells of: the context, what the prompt needs, and the answer's share.
+    """Tokens in a refusal: the context, what the prompt needs, and what the answer has reserved.
 
-    None is what it does not tell.
+    None stands for what it does not contain.
     """
 
     context: int | None = None
@@ -76,12 +76,12 @@ class Figures:
     answer: int | None = None
 
 
-def figures(said: Mapping[str, Json]) -> Figures:
-    """Read the fields of an error that says that a prompt is too long."""
-    context, used = said.get("n_ctx"), said.get("n_prompt_tokens")
+def figures(error: Mapping[str, Json]) -> Figures:
+    """Return the figures in an error about a prompt that is too long."""
+    context, used = error.get("n_ctx"), error.get("n_prompt_tokens")
     if is_count(context) and is_count(used):
         return Figures(context, used)
-    text = str(said.get("message")).lower()[:1000]
+    text = str(error.get("message")).lower()[:1000]
     return Figures(_number(_CONTEXT, text), _number(_USED, text), _number(_ANSWER, text))
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from bot.domain import Message
 from bot.errors import PromptTooLong
 from bot.model.endpoint import Answer, Endpoint
-from bot.model.fit import Prompt, fit
+from bot.model.fit import Count, Prompt, fit
 from bot.model.server_info import ServerWatch
 from bot.text.control_tokens import as_words
 from bot.tokens.counters import Counter
@@ -120,12 +120,12 @@ class ContextWindowModel:
 
     async def _fit(self, prompt: Sequence[Message], counter: Counter) -> Prompt:
         room = self._room(counter)
-        safe = await _fitted(prompt, room, counter)
+        safe = await _fitted(prompt, room, counter.count)
         if self._counting_server is None or counter.exact:
             return safe
         if not (safe.dropped or safe.left_out) and counter.count(safe.messages) <= room * _NEAR:
             return safe
-        larger = await _fitted(prompt, int(room * self._optimism), counter)
+        larger = await _fitted(prompt, int(room * self._optimism), counter.count)
         used = await self._counting_server.count(larger.messages)
         if used is None:
             return safe
@@ -135,7 +135,7 @@ class ContextWindowModel:
         self._optimism = min(max(estimated / used * _SAFETY, 1.0), _MOST_OPTIMISM)
         if used <= self._budget:
             return larger
-        return await _fitted(prompt, self._room(counter), counter)
+        return await _fitted(prompt, self._room(counter), counter.count)
 
     def _room(self, counter: Counter) -> int:
         return self._budget - min(counter.reserve, int(self._budget * _MOST_RESERVE))
@@ -148,14 +148,16 @@ class ContextWindowModel:
         refusal: PromptTooLong,
     ) -> Prompt | None:
         """Return less of a prompt than was refused, by the refusal's figures; None: nothing is."""
-        counted = counter.count(refused.messages)
+        # By the plain estimate: what servers counted of some texts says nothing of their parts.
+        counted = counter.estimate(refused.messages)
         room = refusal.room(answer=self._answer)
         share = _SHARE
         if room is not None and room >= _LEAST_ROOM:
             used = refusal.used or counted
-            # Relative to the counter's own figure for this prompt; the template cannot be dropped.
+            # Relative to the estimate of this prompt; the template cannot be dropped.
             share = min(room / used, 1 - (used - room) / counted, 1.0) * _SAFETY
-        shorter = await _fitted(prompt, int(counted * max(share, _LEAST_SHARE)), counter)
+        budget = int(counted * max(share, _LEAST_SHARE))
+        shorter = await _fitted(prompt, budget, counter.estimate)
         return None if shorter.messages == refused.messages else shorter
 
     def _learn(self, refusal: PromptTooLong, refused: Prompt, counter: Counter) -> None:
@@ -169,8 +171,8 @@ class ContextWindowModel:
         self._budget = min(self._budget, room)
 
 
-async def _fitted(prompt: Sequence[Message], budget: int, counter: Counter) -> Prompt:
+async def _fitted(prompt: Sequence[Message], budget: int, count: Count) -> Prompt:
     if sum(len(message.text) for message in prompt) <= _INLINE_CHARACTERS:
-        return fit(prompt, budget=budget, count=counter.count)
+        return fit(prompt, budget=budget, count=count)
     # The event loop runs others meanwhile.
-    return await asyncio.to_thread(fit, prompt, budget=budget, count=counter.count)
+    return await asyncio.to_thread(fit, prompt, budget=budget, count=count)

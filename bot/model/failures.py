@@ -1,4 +1,4 @@
-"""Every way in which a model server fails: the error that it becomes, and the operator's cure."""
+"""Every way in which a model server fails, with its error and the operator's cure."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _PROVIDER = (
     "Hugging Face or its provider failed; name another provider in MODEL_ID ({model}:PROVIDER), "
     "or set MODEL_FALLBACKS"
 )
-_NO_API = "set MODEL_URL to the address of an OpenAI-compatible server, which mostly ends in /v1"
+_NO_API = "set MODEL_URL to the address of an OpenAI-compatible server, which usually ends in /v1"
 _BETWEEN = "something stands between this machine and it; check HTTPS_PROXY"
-# That file takes the place of the usual one.
+# That file replaces the usual one.
 _TRUST = "a certificate of your own goes, beside the usual ones, into the file at SSL_CERT_FILE"
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What one failure becomes; `router` is its cure where Hugging Face needs another."""
+    """One failure; `router` is the cure at Hugging Face if it differs."""
 
     when: str
     error: type[ModelError]
@@ -45,7 +45,7 @@ class Failure:
     router: str = ""
 
 
-# By HTTP status where there is one; 3xx, 4xx and 5xx stand for all others of their hundred.
+# By HTTP status if there is one; 3xx, 4xx and 5xx stand for all others of their hundred.
 # docs/operating.md has the same table, and a test keeps the two the same.
 FAILURES: Mapping[str, Failure] = {
     "401": Failure(
@@ -75,16 +75,16 @@ FAILURES: Mapping[str, Failure] = {
     "404": Failure(
         "HTTP 404, or a 400 that names the model: nobody serves it",
         ModelUnknown,
-        "{model} is not to be had there; check MODEL_ID and MODEL_URL",
+        "it does not serve {model}; check MODEL_ID and MODEL_URL",
         f"set MODEL_ID to a model that somebody serves ({SERVED}), or set MODEL_FALLBACKS",
     ),
     "413": Failure(
-        "HTTP 413, or another that says so: the prompt is too long",
+        "HTTP 413, or another with that message: the prompt is too long",
         PromptTooLong,
         "the prompt is too long; lower CONTEXT_TOKENS or MAX_TOKENS",
     ),
     "422": Failure(
-        "HTTP 422: the request does not please",
+        "HTTP 422: the server rejected the request",
         PromptRefused,
         "check MODEL_ID, MAX_TOKENS, TEMPERATURE and TOP_P",
     ),
@@ -135,7 +135,9 @@ FAILURES: Mapping[str, Failure] = {
     ),
     "closed": Failure("cut before the headers, twice", ModelUnavailable, _LOG, _PROVIDER),
     "cut": Failure("cut after the headers", ModelUnavailable, _LOG, _PROVIDER),
-    "endless": Failure("a stream that ends without its end", ModelUnavailable, _LOG, _PROVIDER),
+    "endless": Failure(
+        "a stream that ends without [DONE] or a finish reason", ModelUnavailable, _LOG, _PROVIDER
+    ),
     "event": Failure(
         "an error within the stream", ModelUnavailable, f"it failed; {_LOG}", _PROVIDER
     ),
@@ -146,18 +148,16 @@ FAILURES: Mapping[str, Failure] = {
         _PROVIDER,
     ),
     "silence": Failure(
-        "no word in time",
+        "no delta in time",
         ModelSilent,
         "is it overloaded? set MODEL_FALLBACKS, or MODEL_URL to a faster server",
         "set MODEL_ID to a faster model or provider ({model}:fastest), or set MODEL_FALLBACKS",
     ),
     "slow": Failure("no end in time", ModelSilent, "raise REPLY_TIMEOUT, or lower MAX_TOKENS"),
     "empty": Failure(
-        "an answer without a word", EmptyAnswer, "set MODEL_ID to a model that is made for chats"
+        "an empty answer", EmptyAnswer, "set MODEL_ID to a model that is made for chats"
     ),
-    "thought": Failure(
-        "an answer that reached MAX_TOKENS without a word", EmptyAnswer, "raise MAX_TOKENS"
-    ),
+    "thought": Failure("an empty answer that reached MAX_TOKENS", EmptyAnswer, "raise MAX_TOKENS"),
     "offline": Failure(
         "HF_HUB_OFFLINE",
         ModelElsewhere,

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from urllib.parse import quote
 
 import aiohttp
@@ -25,15 +24,6 @@ _SECONDS = 10.0  # for all requests together
 _MAX_BYTES = 1_000_000  # of a response about one model, or one token
 _POLICIES = ("", "fastest", "cheapest", "preferred")  # behind a colon; else a provider's name
 _CALL = "inference.serverless.write"  # the name of CALLS in responses
-
-
-@dataclass(frozen=True, slots=True)
-class Availability:
-    """Who runs a model: the providers that answer, and those that failed their last check."""
-
-    name: str
-    live: tuple[str, ...]
-    failing: tuple[str, ...]
 
 
 async def log_availability(
@@ -72,50 +62,42 @@ class _NoReport(Exception):
 
 
 async def _report(router: ServerConnection, models: Sequence[str], hub: str) -> tuple[int, str]:
+    """Return the log level and the line."""
     if trouble := await _token_trouble(router, hub):
         return logging.WARNING, trouble
-    found: list[Availability] = []
-    for name in models:
-        found.append(await _availability(router, name))
-        if found[-1].live:
-            break
-    return summary(found)
-
-
-def summary(found: Sequence[Availability]) -> tuple[int, str]:
-    """Return the log level and the line for what was found about the models, in their order."""
-    chosen, others = found[0], [each for each in found[1:] if each.live]
-    if chosen.live:
-        return logging.INFO, f"{chosen.name} is served by {', '.join(chosen.live)}"
-    reason = f"Nobody serves {chosen.name} at Hugging Face"
-    if chosen.failing:
-        reason = f"{chosen.name} failed the last check at {', '.join(chosen.failing)}"
-    if others:
-        by = ", ".join(others[0].live)
-        return logging.WARNING, f"{reason}: {others[0].name} answers for it, served by {by}"
-    fallbacks = ", and none of MODEL_FALLBACKS is served" if found[1:] else ""
+    chosen, *fallbacks = models
+    live, failing = await _providers(router, chosen)
+    if live:
+        return logging.INFO, f"{chosen} is served by {', '.join(live)}"
+    reason = f"Nobody serves {chosen} at Hugging Face"
+    if failing:
+        reason = f"{chosen} failed the last check at {', '.join(failing)}"
+    for name in fallbacks:
+        live, _ = await _providers(router, name)
+        if live:
+            by = ", ".join(live)
+            return logging.WARNING, f"{reason}: {name} answers for it, served by {by}"
+    if fallbacks:
+        reason += ", and none of MODEL_FALLBACKS is served"
     return (
         logging.WARNING,
-        f"{reason}{fallbacks}: set MODEL_ID or MODEL_FALLBACKS to a model that somebody serves "
+        f"{reason}: set MODEL_ID or MODEL_FALLBACKS to a model that somebody serves "
         f"({SERVED}), or set MODEL_URL",
     )
 
 
-async def _availability(router: ServerConnection, name: str) -> Availability:
+async def _providers(router: ServerConnection, name: str) -> tuple[list[str], list[str]]:
+    """Return the providers of a model that answer, and those that failed their last check."""
     model, _, provider = name.partition(":")
     status, entry = await _get(router, f"{router.server.url}/models/{quote(model)}")
     if status not in (200, 400, 404):
         raise _NoReport(f"it answers HTTP {status}; the first question will tell")
-    providers = [
-        (who, each.get("status"))
-        for each in _objects(entry.get("providers"))
-        if is_name(who := each.get("provider")) and (provider in _POLICIES or who == provider)
-    ]
-    return Availability(
-        name,
-        live=tuple(who for who, status in providers if status == "live"),
-        failing=tuple(who for who, status in providers if status != "live"),
-    )
+    live: list[str] = []
+    failing: list[str] = []
+    for each in _objects(entry.get("providers")):
+        if is_name(who := each.get("provider")) and (provider in _POLICIES or who == provider):
+            (live if each.get("status") == "live" else failing).append(who)
+    return live, failing
 
 
 async def _token_trouble(router: ServerConnection, hub: str) -> str:

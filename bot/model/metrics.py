@@ -1,4 +1,4 @@
-"""What the models of this process did, as Prometheus asks for it: the one place that counts it."""
+"""The models' metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bot.domain import Json
 from bot.errors import AnswerCut, ModelError
 from bot.tokens.estimate import is_count
 
-# Only what a server has counted itself; of an answer that was stopped or broke off it tells none.
+# As the servers report them; there are none for an answer that was stopped or broke off.
 _TOKENS = Counter(
     "parley_model_tokens_total",
     "Tokens that the model read (in) and wrote (out), as its server counted them",
@@ -36,18 +36,18 @@ _FAILED = Counter(
 
 
 class RequestMetrics:
-    """What one request brought; counted when its block ends.
+    """The metrics of one request, recorded when its block ends.
 
-    A request that is given up (a person pressed Stop) is no failure.
+    A request that is cancelled (a person pressed Stop) is no failure.
     """
 
     def __init__(self, model: str) -> None:
         self._model = model
-        self._asked_at = self._first_at = self._last_at = 0.0
+        self._sent_at = self._first_at = self._last_at = 0.0
         self._tokens: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
-        self._asked_at = time.monotonic()
+        self._sent_at = time.monotonic()
         return self
 
     def __exit__(
@@ -68,7 +68,7 @@ class RequestMetrics:
         self._last_at = time.monotonic()
         if not self._first_at:
             self._first_at = self._last_at
-            _FIRST.labels(self._model).observe(self._first_at - self._asked_at)
+            _FIRST.labels(self._model).observe(self._first_at - self._sent_at)
 
     def add_usage(self, usage: Json) -> None:
         """Record reported token counts; if they come with every event, the last are right."""
@@ -83,6 +83,6 @@ class RequestMetrics:
         _TOKENS.labels(self._model, "in").inc(read)
         _TOKENS.labels(self._model, "out").inc(written)
         seconds = self._last_at - self._first_at
-        # The first token came with the first text, when the time began.
+        # The time begins with the first token.
         if written > 1 and seconds > 0:
             _SPEED.labels(self._model).observe((written - 1) / seconds)

@@ -1,4 +1,4 @@
-"""A model server's address, and what its refusals mean to an operator."""
+"""A model server's address, and the errors that its responses stand for."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from bot.model import context_errors
 from bot.model.failures import FAILURES
 from bot.text.sanitize import one_line
 
-# Of the 4xx, those that another try may find gone.
-_PASSING = (408, 409, 424, 425)
+# Of the 4xx, those that are transient.
+_TRANSIENT = (408, 409, 424, 425)
 
-# How servers say that they do not know the model: Hugging Face's router, with or without a code.
+# An unknown model, as Hugging Face's router says it, with or without a code.
 _UNKNOWN = ("model_not_supported", "model_not_found", "not supported by any provider")
-# And what they say of themselves where an error has no status of its own.
-_BY_WORDS = (
+# What an error without a status of its own means.
+_STATUS_BY_MARKS = (
     (401, ("invalid_api_key", "invalid api key", "authentication_error")),
     (404, _UNKNOWN),
     (413, context_errors.MARKS),
     (429, ("rate limit", "rate_limit", "too many requests", "quota", "overloaded")),
     (503, ("is loading", "currently loading", "loading model")),
 )
-# And that a licence was not accepted: the Hub's header X-Error-Code, and its words.
+# A licence that was not accepted: the Hub's header X-Error-Code, and its words.
 _GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
 
-# And that a model's template knows no system prompt: Gemma's by name, older Mistrals' because it
-# breaks the order. The servers repeat the template's words (vLLM, TGI, transformers serve).
+# A template that knows no system prompt: Gemma's names it, older Mistrals' because it breaks the
+# order of roles. The servers repeat the template's words (vLLM, TGI, transformers serve).
 _NO_SYSTEM = ("system role not supported", "system role is not supported", "roles must alternate")
-# `transformers serve MODEL` lists what lies in its cache, and tells what it runs in a refusal alone
-# (transformers 5.23, cli/serving/utils.py). Nothing may stand around it: what a person wrote, and a
-# refusal repeats, chooses no model.
+# `transformers serve MODEL` lists what is in its cache, and names what it runs in a refusal only
+# (transformers 5.23, cli/serving/utils.py). Nothing may stand around it: a refusal may repeat what
+# a person wrote, who may not choose the model.
 _PINNED = re.compile(r"Server is pinned to '([^'\n]{1,200})'; requested '[^']*'\.")
 
-# All that Starlette, and so `transformers serve`, says of an error of its own.
+# The body of Starlette's, and so `transformers serve`'s, own errors.
 _WORDLESS = b"Internal Server Error"
 
-_KIND_LENGTH = 100  # characters of a content type; a header's value may have thousands
+_KIND_LENGTH = 100  # characters of a content type in the log
 # An error's type or code goes into the log; a message does not, for it may repeat the prompt.
 _IDENTIFIER = re.compile(r"[A-Za-z][\w.-]{0,63}")
 
@@ -96,67 +96,67 @@ class ModelServer:
 
         `has_stream_options` says that the request had that field.
         """
-        said = _fields(_loaded(body))
-        happened = f"answered HTTP {status}{_code(said)}"
+        error = _fields(_loaded(body))
+        happened = f"answered HTTP {status}{_code(error)}"
         if 200 <= status < 300:
-            meant = _meant(said)
+            meant = _meant_status(error)
             if meant is None:
                 kind = one_line(headers.get("Content-Type", "nothing"))[:_KIND_LENGTH]
                 return self.failure("page", f"answers with {kind} and not with a stream")
             status, happened = meant, f"{happened} and the error {meant} in it"
         if has_stream_options and status in (400, 422) and b"stream_options" in body:
             return UsageRefused(f"{self} {happened}: it does not know stream_options")
-        if status in (400, 422, 424, 500) and _mentions(said, _NO_SYSTEM):
+        if status in (400, 422, 424, 500) and _mentions(error, _NO_SYSTEM):
             text = f"{self} {happened}: the model's template knows no system prompt"
             return SystemRefused(text, status=status)
-        pinned = _PINNED.fullmatch(str(said.get("message")))
+        pinned = _PINNED.fullmatch(str(error.get("message")))
         if status == 400 and pinned and pinned[1].isprintable():
             unknown = ModelUnknown(f"{self} has {pinned[1]} and not MODEL_ID={self.model}")
             unknown.offered = pinned[1]
             return unknown
-        error = self.failure(
-            _name(status, headers, said),
+        failure = self.failure(
+            _failure_name(status, headers, error),
             happened,
             status=status,
-            retry_after=_retry_after(headers, said),
-            more=_tokens(said),
+            retry_after=_retry_after(headers, error),
+            more=_tokens(error),
         )
-        if isinstance(error, ModelUnavailable):
-            error.wordless = status == 500 and body.strip() == _WORDLESS
-        return _with_figures(error, said)
+        if isinstance(failure, ModelUnavailable):
+            failure.wordless = status == 500 and body.strip() == _WORDLESS
+        return _with_figures(failure, error)
 
     def event(self, event: Mapping[str, Json]) -> ModelError:
-        """Return the error for an event of a stream that tells of one."""
-        said = _fields(event)
-        status = _meant(said)
-        name = _name(status, {}, said) if status else "event"
+        """Return the error for an error event within a stream."""
+        error = _fields(event)
+        status = _meant_status(error)
+        name = _failure_name(status, {}, error) if status else "event"
         if name in ("4xx", "422"):
-            # It has begun to answer this request; vLLM says 400 of all that happens from then on.
+            # It has taken this request; vLLM sends 400 for all that happens from then on.
             name = "event"
-        error = self.failure(name, f"broke the answer off{_code(said)}", more=_tokens(said))
-        return _with_figures(error, said)
+        failure = self.failure(name, f"broke the answer off{_code(error)}", more=_tokens(error))
+        return _with_figures(failure, error)
 
 
-def _meant(said: Mapping[str, Json]) -> int | None:
-    """Return the HTTP status that an error stands for by its code or its words; None: nobody knows.
+def _meant_status(error: Mapping[str, Json]) -> int | None:
+    """Return the HTTP status that an error's code or message stands for; None if it is unknown.
 
-    Routers tell so what their providers answer (OpenRouter, docs: Errors and Debugging).
+    Routers report so what their providers answer (OpenRouter, docs: Errors and Debugging).
     """
     for field_name in ("code", "status", "status_code"):
-        told = said.get(field_name)
-        if isinstance(told, int | str) and re.fullmatch("[45][0-9][0-9]", str(told)):
-            return int(told)
-    return next((status for status, words in _BY_WORDS if _mentions(said, words)), None)
+        value = error.get(field_name)
+        if isinstance(value, int | str) and re.fullmatch("[45][0-9][0-9]", str(value)):
+            return int(value)
+    return next((status for status, marks in _STATUS_BY_MARKS if _mentions(error, marks)), None)
 
 
-def _name(status: int, headers: Mapping[str, str], said: Mapping[str, Json]) -> str:
-    if status in _PASSING:
+def _failure_name(status: int, headers: Mapping[str, str], error: Mapping[str, Json]) -> str:
+    if status in _TRANSIENT:
         return "5xx"
-    if status in (400, 422, 500) and _mentions(said, context_errors.MARKS):
+    if status in (400, 422, 500) and _mentions(error, context_errors.MARKS):
         return "413"
-    if status == 400 and _mentions(said, _UNKNOWN):
+    if status == 400 and _mentions(error, _UNKNOWN):
         return "404"
-    if status == 403 and _mentions({**said, "code": headers.get("X-Error-Code", "")}, _GATED):
+    if status == 403 and _mentions({**error, "code": headers.get("X-Error-Code", "")}, _GATED):
         return "gated"
     if status == 405:
         return "page"
@@ -183,34 +183,34 @@ def _fields(data: Mapping[str, Json]) -> Mapping[str, Json]:
     return {**data, "message": text} if isinstance(text, str) else data
 
 
-def _mentions(said: Mapping[str, Json], marks: tuple[str, ...]) -> bool:
-    words = " ".join(str(said.get(name)) for name in ("message", "type", "code", "error_type"))
-    return any(mark in words.lower() for mark in marks)
+def _mentions(error: Mapping[str, Json], marks: tuple[str, ...]) -> bool:
+    text = " ".join(str(error.get(name)) for name in ("message", "type", "code", "error_type"))
+    return any(mark in text.lower() for mark in marks)
 
 
-def _code(said: Mapping[str, Json]) -> str:
+def _code(error: Mapping[str, Json]) -> str:
     for name in ("code", "type", "error_type"):
-        value = said.get(name)
+        value = error.get(name)
         if isinstance(value, str) and _IDENTIFIER.fullmatch(value):
             return f" ({value})"
     return ""
 
 
-def _tokens(said: Mapping[str, Json]) -> str:
-    told = context_errors.figures(said)
-    return f" ({told.used} tokens, {told.context} fit)" if told.used and told.context else ""
+def _tokens(error: Mapping[str, Json]) -> str:
+    found = context_errors.figures(error)
+    return f" ({found.used} tokens, {found.context} fit)" if found.used and found.context else ""
 
 
-def _with_figures(error: ModelError, said: Mapping[str, Json]) -> ModelError:
-    if isinstance(error, PromptTooLong):
-        told = context_errors.figures(said)
-        error.context, error.used, error.reserved = told.context, told.used, told.answer
-    return error
+def _with_figures(failure: ModelError, error: Mapping[str, Json]) -> ModelError:
+    if isinstance(failure, PromptTooLong):
+        found = context_errors.figures(error)
+        failure.context, failure.used, failure.reserved = found.context, found.used, found.answer
+    return failure
 
 
-def _retry_after(headers: Mapping[str, str], said: Mapping[str, Json]) -> float | None:
+def _retry_after(headers: Mapping[str, str], error: Mapping[str, Json]) -> float | None:
     """Return the seconds to wait, from the header or from Hugging Face's `estimated_time`."""
-    header, estimate = headers.get("Retry-After"), said.get("estimated_time")
+    header, estimate = headers.get("Retry-After"), error.get("estimated_time")
     for read in (float, _until):
         with suppress(ValueError, OverflowError):
             seconds = read(str(estimate) if header is None else header)

@@ -1,4 +1,4 @@
-"""Where a model's own tokenizer comes from: its repository, or a package that brings it."""
+"""Finds a model's own tokenizer: in its repository, or in an installed package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from bot.tokens.counters import Counter, TokenEstimator, mistral, of_file
+from bot.tokens.counters import Counter, TokenEstimator, read_mistral, read_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ _ANY_FILE = "tokenizer.json"
 # As the Hub names models; a provider may stand behind a colon.
 _AT_THE_HUB = re.compile(r"\w[\w.-]*/[\w.-]+(:[\w.-]+)?")
 _ETAG_SECONDS = 10.0
-_READ_SECONDS = 5.0  # that the process waits at its end for a file that is being read
-_WHY_LENGTH = 200  # characters, for a library may repeat the file or a text
+_READ_SECONDS = 5.0  # that the process waits at its end for a reader
+_REASON_LENGTH = 200  # characters, for a library may repeat the file or a text
 _MOST_BYTES = 40_000_000  # of a tokenizer.json; the largest in use have 35 MB
 
 # Python aborts when it ends while a thread is within a reader's C++ code.
@@ -39,9 +39,9 @@ _reading = threading.Lock()
 atexit.register(_reading.acquire, timeout=_READ_SECONDS)
 
 
-def may_be_had(model: str) -> bool:
-    """Whether there is one to look for: in a model's folder here, or by a name of the Hub's."""
-    # A folder may be named as the Hub names models, and is none of the Hub's.
+def can_be_found(model: str) -> bool:
+    """Whether a tokenizer can be looked for, in a model's folder or by its name at the Hub."""
+    # A folder's path may look like a name at the Hub.
     if _is_folder(model):
         return (Path(model) / _file_of(model)).is_file()
     return bool(_AT_THE_HUB.fullmatch(model))
@@ -57,11 +57,11 @@ def find(
 ) -> threading.Thread:
     """Look for the model's tokenizer in a thread of its own, and hand it to `found`.
 
-    A folder has its own; else it may be fetched from the Hub (or from `endpoint`), into `data_dir`,
-    for the next start. No failure matters: one line in the log says that lengths are estimated, and
-    `found` gets a counter that does so if the tokenizer fails while it counts.
+    A model's folder has its own. Any other tokenizer may be fetched from the Hub (or `endpoint`)
+    into `data_dir`. After a failure one log line says that lengths are estimated; if the tokenizer
+    fails while it counts, `found` gets an estimator.
     """
-    # A daemon: a download that hangs keeps no process from its end.
+    # A daemon: a download that hangs must not keep the process from ending.
     thread = threading.Thread(
         target=_find,
         args=(_without_provider(model), token, data_dir / "hub", endpoint, found),
@@ -78,9 +78,9 @@ def _find(
     exact = _is_mistral(model)
     file = _file_of(model)
 
-    def failed(why: str) -> None:
+    def failed(reason: str) -> None:
         found(TokenEstimator())
-        _tell(model, why)
+        _log_estimated(model, reason)
 
     try:
         path = (
@@ -90,13 +90,13 @@ def _find(
             or _fetch(model, file, token=token, cache=cache, endpoint=endpoint)
         )
         with _reading:
-            counter: Counter = mistral(path) if exact else of_file(path, failed=failed)
+            counter: Counter = read_mistral(path) if exact else read_tokenizer(path, failed=failed)
         found(counter)
     except ImportError as error:
-        _tell(model, f"pip install {error.name}")
+        _log_estimated(model, f"pip install {error.name}")
     except BaseException as error:
-        # Whatever the Hub, the disk or a library has against it, be it a panic: it is not needed.
-        _tell(model, str(error) or type(error).__name__)
+        # Any failure of the Hub, the disk or a library, even a panic in Rust: it is not needed.
+        _log_estimated(model, str(error) or type(error).__name__)
     else:
         log.info("Prompts for %s are counted by its own tokenizer (%s)", model, path.name)
 
@@ -121,18 +121,18 @@ def _file_of(model: str) -> str:
     return _MISTRAL_FILE if _is_mistral(model) else _ANY_FILE
 
 
-def _tell(model: str, why: str) -> None:
-    why = why.strip().partition("\n")[0][:_WHY_LENGTH]
-    log.info("The length of prompts for %s is estimated, without its tokenizer: %s", model, why)
+def _log_estimated(model: str, reason: str) -> None:
+    reason = reason.strip().partition("\n")[0][:_REASON_LENGTH]
+    log.info("The length of prompts for %s is estimated, without its tokenizer: %s", model, reason)
 
 
 def _in_folder(model: str, file: str) -> Path | None:
-    """Return the file of a model that is a folder here: its path is no name at the Hub."""
+    """Return the file in the model's folder; None if the model is no folder."""
     return Path(model) / file if _is_folder(model) else None
 
 
 def _installed() -> Path | None:
-    """Return the file that an installed mistral-common brings; the package is not imported."""
+    """Return the file in an installed mistral-common; the package is not imported."""
     spec = importlib.util.find_spec("mistral_common")
     for folder in (spec and spec.submodule_search_locations) or ():
         path = Path(folder) / "data" / _IN_MISTRAL_COMMON
@@ -147,14 +147,14 @@ def _fetched(model: str, file: str, *, cache: Path) -> Path | None:
 
 
 def _fetch(model: str, file: str, *, token: str, cache: Path, endpoint: str | None) -> Path:
-    """Fetch the file from the Hub; raise whatever it has against that."""
-    # False and not "": with that the library would send a token that it finds on the machine.
+    """Fetch the file from the Hub. Raises whatever the library raises."""
+    # False and not "": the library would send a token that it finds on the machine.
     secret = token or False
     url = hf_hub_url(model, file, endpoint=endpoint)
     size = get_hf_file_metadata(url, token=secret, timeout=_ETAG_SECONDS).size
     if size is None or size > _MOST_BYTES:
         raise ValueError(f"{file} has {size} bytes")
-    # A bar would stand in the terminal's conversation.
+    # A progress bar would disturb the terminal's conversation.
     disable_progress_bars()
     path = hf_hub_download(
         model,

@@ -13,12 +13,12 @@ import pytest
 from bot.app.assistant import Assistant, open_assistant
 from bot.domain import Delta, LeftOut, Message
 from bot.text.truncate import CUT
-from bot.tokens.counters import mistral
+from bot.tokens.counters import read_mistral
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 from tests.support.waiting import until
 from tests.tokens.test_counters import v3
-from tests.tokens.test_tokenizers import a_tokenizer, a_tokenizer_with
+from tests.tokens.test_tokenizers import make_tokenizer, make_tokenizer_with
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
 LONG = "start " + "Straßenbahnhaltestelle, " * 2000 + "end"
@@ -60,7 +60,7 @@ async def test_a_folder_counts_by_the_tokenizer_in_it(
     caplog.set_level(logging.INFO)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models/tiny").mkdir(parents=True)
-    (tmp_path / "models/tiny/tokenizer.json").write_bytes(a_tokenizer())
+    (tmp_path / "models/tiny/tokenizer.json").write_bytes(make_tokenizer())
     async with ModelEmulator() as emulator:
         emulator.models = ("models/tiny",)
         settings = Settings(model_id="models/tiny", model_url=emulator.url, data_dir=tmp_path)
@@ -69,7 +69,7 @@ async def test_a_folder_counts_by_the_tokenizer_in_it(
 
 
 async def test_mistrals_tokenizer_leaves_no_more_out_than_it_must(tmp_path: Path) -> None:
-    exactly = mistral(v3())
+    exactly = read_mistral(v3())
     async with ModelEmulator() as emulator:
         emulator.answer, emulator.models = "Well.", (MISTRAL,)
         settings = Settings(
@@ -164,7 +164,7 @@ async def test_a_tokenizer_that_fails_costs_no_answer(
     caplog.set_level(logging.INFO)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models/tiny").mkdir(parents=True)
-    (tmp_path / "models/tiny/tokenizer.json").write_bytes(a_tokenizer_with("x"))
+    (tmp_path / "models/tiny/tokenizer.json").write_bytes(make_tokenizer_with("x"))
     async with ModelEmulator() as emulator:
         emulator.models, emulator.answer = ("models/tiny",), "Well."
         settings = Settings(model_id="models/tiny", model_url=emulator.url, data_dir=tmp_path)

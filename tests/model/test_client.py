@@ -6,10 +6,7 @@ import asyncio
 import base64
 import gc
 import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, aclosing, asynccontextmanager, closing, suppress
 from email.utils import formatdate
@@ -18,10 +15,12 @@ from time import time
 from typing import Self
 
 import aiohttp
+import huggingface_hub.constants
 import pytest
 from huggingface_hub import AsyncInferenceClient
 
 from bench import figures
+from bot.app.assistant import open_assistant
 from bot.concurrency import cancelled
 from bot.domain import Json, Message
 from bot.errors import (
@@ -41,6 +40,7 @@ from bot.errors import (
     PromptTooLong,
 )
 from bot.model.event_stream import EventStream
+from config.settings import Settings
 from tests.emulators.model import FAILURES, Flavour, How, ModelEmulator
 from tests.support.model import OneAttempt, open_model
 from tests.support.waiting import until
@@ -57,8 +57,8 @@ async def connected(
     url: str | None,
     *,
     key: str = "",
-    idle: float = 2.0,
-    total: float = 5.0,
+    idle: float = 30.0,
+    total: float = 60.0,
     temperature: float | None = None,
 ) -> AsyncIterator[OneAttempt]:
     async with open_model(
@@ -79,7 +79,7 @@ async def answer(model: OneAttempt) -> str:
 
 
 @asynccontextmanager
-async def saying(body: str, *, at_once: int = 100_000) -> AsyncIterator[str]:
+async def serve_body(body: str, *, at_once: int = 100_000) -> AsyncIterator[str]:
     """Answer every request with these bytes, so many at once; yields the address."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -98,7 +98,7 @@ async def saying(body: str, *, at_once: int = 100_000) -> AsyncIterator[str]:
 
 
 async def failure(
-    emulator: ModelEmulator, *, idle: float = 2.0, total: float = 5.0
+    emulator: ModelEmulator, *, idle: float = 30.0, total: float = 60.0
 ) -> tuple[str, ModelError]:
     """Return what was said until the failure, and the failure."""
     said = ""
@@ -155,7 +155,7 @@ class TestAnswers:
         word = 'data: {"choices": [{"delta": {"content": "word "}}]}'
         body = "\n\n".join([word, line, word, "data: [DONE]", ""])
 
-        async with saying(body) as url, connected(url) as model:
+        async with serve_body(body) as url, connected(url) as model:
             assert await answer(model) == "word word "
 
     @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -163,14 +163,14 @@ class TestAnswers:
         word = 'data: {"choices": [{"delta": {"content": "word "}}]}'
         body = end.join(["\ufeff" + word, "", word, "", "data: [DONE]", "", ""])
 
-        async with saying(body) as url, connected(url) as model:
+        async with serve_body(body) as url, connected(url) as model:
             assert await answer(model) == "word word "
 
     async def test_the_bytes_of_a_stream_may_come_one_by_one(self) -> None:
         word = 'data: {"choices": [{"delta": {"content": "wörd 🦜"}}]}'
         body = "\n\n".join(["\ufeff" + word, word, "data: [DONE]"])
 
-        async with saying(body, at_once=1) as url, connected(url) as model:
+        async with serve_body(body, at_once=1) as url, connected(url) as model:
             assert await answer(model) == "wörd 🦜wörd 🦜"
 
     @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ class TestAnswers:
     async def test_the_last_line_needs_no_end(self, last: str) -> None:
         word = 'data: {"choices": [{"delta": {"content": "word"}}]}'
 
-        async with saying(f"{word}\n\n{last}") as url, connected(url) as model:
+        async with serve_body(f"{word}\n\n{last}") as url, connected(url) as model:
             assert await answer(model) == "word."
 
     async def test_a_line_without_an_end_is_a_broken_answer(self) -> None:
@@ -435,7 +435,7 @@ class TestTails:
             await asyncio.sleep(60)
 
         async with Stub(never) as server, connected(server.url) as model:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 said = [await answer(model), await answer(model)]
 
         assert (said, server.connections) == (["Yes.", "Yes."], 2)
@@ -447,7 +447,7 @@ class TestTails:
                 await writer.drain()
 
         async with Stub(flood) as server, connected(server.url) as model:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 assert await answer(model) == "Yes."
             await asyncio.wait_for(server.left.wait(), 5)
 
@@ -473,7 +473,7 @@ class TestUsage:
     async def test_usage_is_found_wherever_a_server_puts_it(self, end: str) -> None:
         body = 'data: {"choices": [{"delta": {"content": "word"}}]}\n\n' + f"data: {end}\n\n"
 
-        async with saying(body + "data: [DONE]\n\n") as url, connected(url) as model:
+        async with serve_body(body + "data: [DONE]\n\n") as url, connected(url) as model:
             assert await self.used(model) == 7
 
     @pytest.mark.parametrize("usage", ["null", "[]", '{"prompt_tokens": null}', '{"prompt_tokens"'])
@@ -483,7 +483,7 @@ class TestUsage:
             f'data: {{"prompt_tokens": 0, "usage": {usage}}}\n\ndata: [DONE]\n\n'
         )
 
-        async with saying(body) as url, connected(url) as model:
+        async with serve_body(body) as url, connected(url) as model:
             assert await self.used(model) is None
 
     async def test_a_server_that_takes_no_stream_options_is_asked_without(self) -> None:
@@ -703,7 +703,7 @@ class TestFailures:
     async def test_silence_ends_after_the_idle_time(self, at_delta: int | None) -> None:
         async with ModelEmulator() as emulator:
             emulator.fail(ASK, "hang", at_delta=at_delta)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 _, error = await failure(emulator, idle=0.2, total=60)
             await until(lambda: emulator.requests[0].hung_up_at)
 
@@ -721,7 +721,7 @@ class TestFailures:
             url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
             async with (
                 open_model(base_url=url, connect_timeout=0.2) as model,
-                asyncio.timeout(3),
+                asyncio.timeout(30),
             ):
                 with pytest.raises(ModelUnavailable, match="cannot be reached"):
                     await answer(model)
@@ -770,7 +770,10 @@ class TestFailures:
             for half in ("\\ud83e", "\\udd9c")
         ]
 
-        async with saying("\n\n".join([*halves, "data: [DONE]"])) as url, connected(url) as model:
+        async with (
+            serve_body("\n\n".join([*halves, "data: [DONE]"])) as url,
+            connected(url) as model,
+        ):
             assert await answer(model) == "\ud83e\udd9c"
 
     async def test_an_answer_cut_to_nothing_tells_the_cure(self) -> None:
@@ -885,7 +888,7 @@ class TestFailures:
             "data: [DONE]",
         ]
 
-        async with saying("\n\n".join(events)) as url, connected(url) as model:
+        async with serve_body("\n\n".join(events)) as url, connected(url) as model:
             with pytest.raises(ModelUnavailable):
                 await answer(model)
 
@@ -954,37 +957,23 @@ class TestAddresses:
 
         assert asked == [b"CONNECT router.huggingface.co:443 HTTP/1.1\r\n"]
 
+    @pytest.mark.parametrize("is_saved", [True, False])
     async def test_no_token_of_this_machine_reaches_a_server_of_ones_own(
-        self, tmp_path: Path
+        self, is_saved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (tmp_path / "token").write_text(TOKEN)
-        script = f"""
-import asyncio, json, sys
-import huggingface_hub
-from bot.domain import Message
-from tests.support.model import open_model
-
-async def main():
-    async with open_model(base_url=sys.argv[1]) as model:
-        print("".join([delta async for delta in model.stream([Message("user", "Hello")])]))
-
-assert huggingface_hub.get_token() == {TOKEN!r}
-asyncio.run(main())
-"""
-        variables = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-        variables.pop("HF_TOKEN", None)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        # A server of one's own is asked in offline mode, too.
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        if is_saved:
+            (tmp_path / "token").write_text(TOKEN)
+        else:
+            monkeypatch.setenv("HF_TOKEN", TOKEN)
+        assert huggingface_hub.get_token() == TOKEN
         async with ModelEmulator() as emulator:
-            for added in ({}, {"HF_TOKEN": TOKEN}):
-                done = await asyncio.to_thread(
-                    subprocess.run,
-                    [sys.executable, "-c", script, emulator.url],
-                    env={**variables, **added},
-                    capture_output=True,
-                    text=True,
-                    timeout=10,
-                    check=False,
-                )
-                assert done.stdout == "You said: Hello\n", done.stderr
+            settings = Settings(model_url=emulator.url, data_dir=tmp_path)
+            async with open_assistant(settings, frozenset({"console"}), asyncio.Event()) as opened:
+                assert [delta async for delta in opened.model.stream(PROMPT)]
 
         for asked in emulator.requests:
             assert asked.headers["Authorization"] == "Bearer -"

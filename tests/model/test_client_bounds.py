@@ -20,12 +20,12 @@ MOST = 2000  # characters; many more than 50 tokens can be
 END = b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
 
 
-def an_event(text: str, *, field: str = "content") -> bytes:
+def make_event(text: str, *, field: str = "content") -> bytes:
     return b"data: " + json.dumps({"choices": [{"delta": {field: text}}]}).encode() + b"\n\n"
 
 
 @asynccontextmanager
-async def saying(
+async def serve_pieces(
     pieces: Sequence[bytes], *, again: bool, encoding: str = "identity"
 ) -> AsyncIterator[tuple[str, asyncio.Event]]:
     """Answer with these pieces, `again` and again; yields the address, and who has hung up."""
@@ -65,7 +65,7 @@ async def connected(url: str) -> AsyncIterator[OneAttempt]:
         yield model
 
 
-async def heard(model: OneAttempt) -> tuple[str, ModelError | None]:
+async def read_all(model: OneAttempt) -> tuple[str, ModelError | None]:
     """Return all that was said, and how it ended."""
     said = ""
     try:
@@ -97,14 +97,14 @@ class Turns:
 
 @pytest.mark.parametrize(
     "piece",
-    [an_event("word "), an_event("x") * 1000, an_event("x" * 900_000), an_event("\n\n.")],
+    [make_event("word "), make_event("x") * 1000, make_event("x" * 900_000), make_event("\n\n.")],
     ids=["words", "letters", "one large event", "lines"],
 )
 async def test_an_answer_without_an_end_is_cut_like_one_that_reached_max_tokens(
     piece: bytes,
 ) -> None:
-    async with saying([piece], again=True) as (url, hung_up), connected(url) as model:
-        said, error = await heard(model)
+    async with serve_pieces([piece], again=True) as (url, hung_up), connected(url) as model:
+        said, error = await read_all(model)
         async with asyncio.timeout(20):
             await hung_up.wait()
 
@@ -114,8 +114,11 @@ async def test_an_answer_without_an_end_is_cut_like_one_that_reached_max_tokens(
 
 @pytest.mark.parametrize("text", [" ", "\n" * 9000, "\u200b", "\x00"])
 async def test_white_space_without_an_end_is_no_answer(text: str) -> None:
-    async with saying([an_event(text)], again=True) as (url, hung_up), connected(url) as model:
-        said, error = await heard(model)
+    async with (
+        serve_pieces([make_event(text)], again=True) as (url, hung_up),
+        connected(url) as model,
+    ):
+        said, error = await read_all(model)
         async with asyncio.timeout(20):
             await hung_up.wait()
 
@@ -125,7 +128,7 @@ async def test_white_space_without_an_end_is_no_answer(text: str) -> None:
 @pytest.mark.parametrize(
     "piece",
     [
-        an_event("hm" * 30_000, field="reasoning_content"),
+        make_event("hm" * 30_000, field="reasoning_content"),
         b": still at work " + b"." * 60_000 + b"\n\n",
         b'data: {"choices": [], "said": "' + b"." * 60_000 + b'"}\n\n',
     ],
@@ -133,11 +136,14 @@ async def test_white_space_without_an_end_is_no_answer(text: str) -> None:
 )
 @pytest.mark.parametrize("begun", [False, True])
 async def test_a_stream_without_text_is_not_read_for_ever(piece: bytes, begun: bool) -> None:
-    pieces = [an_event("Well, ")] if begun else []
-    async with saying([*pieces, piece * 300], again=False) as (url, _), connected(url) as model:
-        short = await heard(model)
-    async with saying([piece], again=True) as (url, hung_up), connected(url) as model:
-        _, error = await heard(model)
+    pieces = [make_event("Well, ")] if begun else []
+    async with (
+        serve_pieces([*pieces, piece * 300], again=False) as (url, _),
+        connected(url) as model,
+    ):
+        short = await read_all(model)
+    async with serve_pieces([piece], again=True) as (url, hung_up), connected(url) as model:
+        _, error = await read_all(model)
         async with asyncio.timeout(20):
             await hung_up.wait()
 
@@ -155,15 +161,21 @@ async def test_a_stream_without_text_is_not_read_for_ever(piece: bytes, begun: b
     ids=["long words", "a diagram", "a run"],
 )
 async def test_no_text_that_so_many_tokens_may_be_is_cut(text: str) -> None:
-    async with saying([an_event(text), END], again=False) as (url, _), connected(url) as model:
-        said, error = await heard(model)
+    async with (
+        serve_pieces([make_event(text), END], again=False) as (url, _),
+        connected(url) as model,
+    ):
+        said, error = await read_all(model)
 
     assert (said, error) == (text, None)
 
 
 async def test_many_small_events_leave_the_loop_to_others() -> None:
     turns = Turns()
-    async with saying([an_event("x") * 800, END], again=False) as (url, _), connected(url) as model:
+    async with (
+        serve_pieces([make_event("x") * 800, END], again=False) as (url, _),
+        connected(url) as model,
+    ):
         ticking = asyncio.create_task(turns.tick())
         async for _ in model.stream(PROMPT):
             turns.count()
@@ -176,10 +188,10 @@ async def test_a_compressed_stream_leaves_the_loop_to_others() -> None:
     turns = Turns()
     small = zlib.compress((b":" + b"." * 1000 + b"\n") * 60_000)
     async with (
-        saying([small, END], again=False, encoding="deflate") as (url, _),
+        serve_pieces([small, END], again=False, encoding="deflate") as (url, _),
         connected(url) as model,
     ):
-        asking = asyncio.create_task(heard(model))
+        asking = asyncio.create_task(read_all(model))
         ticking = asyncio.create_task(turns.tick())
         _, error = await asking
         ticking.cancel()

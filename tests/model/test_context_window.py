@@ -23,7 +23,7 @@ from bot.model.transport import connect
 from bot.text.truncate import CUT
 from bot.tokens.counters import Counter, MistralCounter, TokenEstimator
 from tests.emulators.model import Flavour, ModelEmulator
-from tests.support.steady import QUICK
+from tests.support.model import QUICK
 from tests.tokens.test_counters import v3
 from tests.tokens.test_estimate import TEXTS
 
@@ -210,7 +210,10 @@ async def test_an_answer_that_repeats_a_control_token_is_clean(chunk: int) -> No
 class TestRefusals:
     @pytest.mark.parametrize("flavour", ["llama.cpp", "vllm", "tgi", "router"])
     async def test_a_refused_prompt_is_sent_shorter_once(self, flavour: Flavour) -> None:
-        async with ModelEmulator(flavour=flavour) as emulator, fitted(emulator) as model:
+        async with (
+            ModelEmulator(flavour=flavour) as emulator,
+            fitted(emulator, budget=2000) as model,
+        ):
             emulator.context = 300
             said = await answer(model, make_talk(15))
 
@@ -222,19 +225,20 @@ class TestRefusals:
     @pytest.mark.parametrize("flavour", ["llama.cpp", "vllm", "tgi"])
     async def test_the_next_prompt_knows_the_room(self, flavour: Flavour) -> None:
         async with ModelEmulator(flavour=flavour) as emulator, fitted(emulator) as model:
-            emulator.context = 300
+            emulator.context = 200
             await answer(model, make_talk(15))
             await answer(model, make_talk(16))
 
         assert len(emulator.requests) == 3
 
     async def test_the_figures_leave_no_more_out_than_needed(self) -> None:
-        async with ModelEmulator() as emulator, fitted(emulator) as model:
-            emulator.context = 300
+        async with ModelEmulator() as emulator, fitted(emulator, budget=3000) as model:
+            emulator.context = 500
             await answer(model, make_talk(15))
 
-        # Of 280 tokens a pair takes about 50.
-        assert len(texts(emulator)) >= 1 + 2 * 4 + 1
+        # Of 480 tokens a pair takes about 50.
+        assert len(emulator.requests) == 2
+        assert len(texts(emulator)) >= 1 + 2 * 8 + 1
 
     @pytest.mark.parametrize("status", [400, 413, 422])
     async def test_without_figures_half_is_tried(self, status: int) -> None:
@@ -329,7 +333,7 @@ class TestRoom:
         watch = FakeWatch()
         async with ModelEmulator() as emulator, fitted(emulator, watch=watch) as model:
             watch.context = 1000 + ANSWER
-            emulator.context = 300
+            emulator.context = 200
             await answer(model, make_talk(40))
             await answer(model, make_talk(40))
             emulator.context = watch.context = 900
@@ -386,7 +390,7 @@ class TestUsage:
         async with ModelEmulator() as emulator, fitted(emulator, counter=counter) as model:
             await answer(model, make_talk(5))
 
-        assert counter.count(make_talk(5)) >= 5 * 2 * 22
+        assert counter.count(make_talk(5)) + counter.reserve >= 5 * 2 * 22
 
     async def test_a_count_that_cannot_be_is_no_obstacle(self) -> None:
         async with ModelEmulator() as emulator, fitted(emulator) as model:
@@ -461,9 +465,9 @@ class TestTalks:
     async def test_no_change_of_language_takes_a_prompt_beyond_its_budget(self) -> None:
         dice = random.Random(5)
         for count in tokenizers():
-            for each in (1, 4, 18):
+            for each in (1, 18):
                 endpoint, budget = FakeEndpoint(count, each), dice.choice([1000, 2000, 7000])
-                for stay in (0.0, 0.8, 0.97):
+                for stay in (0.0, 0.9):
                     kind = dice.choice(list(TEXTS))
 
                     def kinds(stay: float = stay) -> str:

@@ -55,7 +55,7 @@ def _slow(emulator: ModelEmulator) -> None:
 
 
 # How the emulated server fails so; nothing where it is not even asked.
-WAYS: dict[str, Callable[[ModelEmulator], object] | None] = {
+FAULTS: dict[str, Callable[[ModelEmulator], object] | None] = {
     "401": lambda it: it.fail_as("wrong key"),
     "402": lambda it: it.fail_as("no credit"),
     "403": lambda it: it.fail_as("forbidden token"),
@@ -86,7 +86,7 @@ WAYS: dict[str, Callable[[ModelEmulator], object] | None] = {
 }
 
 
-async def told(url: str, *, own: bool) -> ModelError:
+async def failure_at(url: str, *, own: bool) -> ModelError:
     async with open_model(
         base_url=url,
         model="org/model:fast",
@@ -105,7 +105,7 @@ def cure(failure: Failure, *, own: bool) -> str:
     return text.format(model="org/model")
 
 
-def is_told(error: ModelError, name: str, *, own: bool) -> None:
+def assert_reported(error: ModelError, name: str, *, own: bool) -> None:
     """Check an error and its line for the operator against the table."""
     assert type(error) is FAILURES[name].error
     assert error.apology != ModelError.apology
@@ -116,16 +116,16 @@ def is_told(error: ModelError, name: str, *, own: bool) -> None:
 
 
 @pytest.mark.parametrize("own", [True, False])
-@pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way])
+@pytest.mark.parametrize("name", [name for name, way in FAULTS.items() if way])
 async def test_a_server_that_fails_so_is_told_with_its_cure(name: str, own: bool) -> None:
     flavour = "llama.cpp" if name == "413" else "router"
     async with ModelEmulator(flavour=flavour) as emulator:  # type: ignore[arg-type]
         emulator.models = ["org/model"]
-        way = WAYS[name]
+        way = FAULTS[name]
         assert way is not None
         way(emulator)
 
-        is_told(await told(emulator.url, own=own), name, own=own)
+        assert_reported(await failure_at(emulator.url, own=own), name, own=own)
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -134,10 +134,10 @@ async def test_a_server_that_is_not_there_is_told_with_its_cure(own: bool) -> No
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
 
-        is_told(await told(url, own=own), "unreachable", own=own)
+        assert_reported(await failure_at(url, own=own), "unreachable", own=own)
 
 
-def a_certificate(folder: Path) -> ssl.SSLContext:
+def make_certificate(folder: Path) -> ssl.SSLContext:
     """Return what a server with a certificate of its own speaks, which is at folder/own.pem."""
     if not shutil.which("openssl"):
         pytest.skip("the program openssl, which makes a certificate, is not installed")
@@ -156,26 +156,26 @@ def a_certificate(folder: Path) -> ssl.SSLContext:
 async def test_a_certificate_that_is_not_trusted_is_told_with_its_cure(
     own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with ModelEmulator(flavour="router", tls=a_certificate(tmp_path)) as emulator:
+    async with ModelEmulator(flavour="router", tls=make_certificate(tmp_path)) as emulator:
         emulator.models, emulator.answer = ["org/model"], ""
-        error = await told(emulator.url, own=own)
+        error = await failure_at(emulator.url, own=own)
         asked = list(emulator.requests)
         # The cure cures.
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "own.pem"))
-        cured = await told(emulator.url, own=own)
+        cured = await failure_at(emulator.url, own=own)
 
-    is_told(error, "certificate", own=own)
+    assert_reported(error, "certificate", own=own)
     assert "(self-signed certificate)" in str(error)
     assert not is_transient(error), "nobody waits for what an operator has to mend"
     assert asked == []
-    is_told(cured, "empty", own=own)
+    assert_reported(cured, "empty", own=own)
 
 
 async def test_the_start_names_a_certificate_that_is_not_trusted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "bot.model.huggingface")
-    async with ModelEmulator(flavour="router", tls=a_certificate(tmp_path)) as emulator:
+    async with ModelEmulator(flavour="router", tls=make_certificate(tmp_path)) as emulator:
         server = ModelServer(url=emulator.url, key=KEY, model="org/model", own=False)
         async with connect(server) as router:
             await huggingface.log_availability(router, ["org/model"], hub=emulator.root)
@@ -192,31 +192,31 @@ async def test_a_file_without_certificates_stops_the_start(
         file.write_text("no certificate")
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     with pytest.raises(CannotStart, match="SSL_CERT_FILE"):
-        await told("https://127.0.0.1:1/v1", own=True)
+        await failure_at("https://127.0.0.1:1/v1", own=True)
 
 
 @pytest.mark.parametrize("own", [True, False])
 async def test_https_where_http_is_spoken_is_told_with_its_cure(own: bool) -> None:
     async with ModelEmulator(flavour="router") as emulator:
-        error = await told(emulator.url.replace("http:", "https:"), own=own)
+        error = await failure_at(emulator.url.replace("http:", "https:"), own=own)
 
-    is_told(error, "plain", own=own)
+    assert_reported(error, "plain", own=own)
     assert not is_transient(error), "nobody waits for what an operator has to mend"
 
 
 async def test_http_where_https_is_spoken_is_told_with_its_cure(tmp_path: Path) -> None:
-    async with ModelEmulator(flavour="router", tls=a_certificate(tmp_path)) as emulator:
-        error = await told(emulator.url.replace("https:", "http:"), own=True)
+    async with ModelEmulator(flavour="router", tls=make_certificate(tmp_path)) as emulator:
+        error = await failure_at(emulator.url.replace("https:", "http:"), own=True)
         asked = list(emulator.requests)
         emulator.unknown.clear()
 
-    is_told(error, "tls", own=True)
+    assert_reported(error, "tls", own=True)
     assert not is_transient(error), "nobody waits for what an operator has to mend"
     assert asked == []
 
 
 @contextmanager
-def saying(said: bytes, *, tls: ssl.SSLContext | None) -> Iterator[str]:
+def serve_bytes(said: bytes, *, tls: ssl.SSLContext | None) -> Iterator[str]:
     """Say these bytes to who speaks no TLS, and speak it, where it can be spoken, to who does."""
 
     def serve() -> None:
@@ -252,16 +252,16 @@ SPEAK_TLS = (
 async def test_who_says_that_it_speaks_tls_and_does_is_believed(
     said: bytes, tmp_path: Path
 ) -> None:
-    with saying(said, tls=a_certificate(tmp_path)) as url:
-        is_told(await told(url, own=True), "tls", own=True)
+    with serve_bytes(said, tls=make_certificate(tmp_path)) as url:
+        assert_reported(await failure_at(url, own=True), "tls", own=True)
 
 
 @pytest.mark.parametrize(
     ("said", "name"), list(zip(SPEAK_TLS, ("garbage", "4xx", "4xx"), strict=True))
 )
 async def test_who_only_says_that_it_speaks_tls_is_not_believed(said: bytes, name: str) -> None:
-    with saying(said, tls=None) as url:
-        is_told(await told(url, own=True), name, own=True)
+    with serve_bytes(said, tls=None) as url:
+        assert_reported(await failure_at(url, own=True), name, own=True)
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -274,22 +274,22 @@ async def test_who_only_says_that_it_speaks_tls_is_not_believed(said: bytes, nam
     ],
 )
 async def test_what_is_no_http_is_told_with_its_cure(said: bytes, own: bool) -> None:
-    with saying(said, tls=None) as url:
-        is_told(await told(url, own=own), "garbage", own=own)
+    with serve_bytes(said, tls=None) as url:
+        assert_reported(await failure_at(url, own=own), "garbage", own=own)
 
 
 async def test_offline_mode_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     async with ModelEmulator(flavour="router") as emulator:
-        error = await told(emulator.url, own=False)
+        error = await failure_at(emulator.url, own=False)
 
-    is_told(error, "offline", own=False)
+    assert_reported(error, "offline", own=False)
     assert not is_transient(error), "nobody waits for what an operator has to mend"
     assert emulator.requests == []
 
 
 def test_each_failure_of_the_table_has_its_way() -> None:
-    assert WAYS.keys() == FAILURES.keys()
+    assert FAULTS.keys() == FAILURES.keys()
 
 
 def test_each_cure_names_what_can_be_set_or_done() -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from email.utils import formatdate
-from itertools import pairwise
 
 import pytest
 
@@ -21,7 +18,6 @@ from bot.errors import (
     ModelElsewhere,
     ModelError,
     ModelLoading,
-    ModelSilent,
     ModelUnavailable,
     ModelUnknown,
     ModelUnpaid,
@@ -30,7 +26,7 @@ from bot.errors import (
 )
 from bot.model.retrying import RetryingModel
 from tests.emulators.model import How, ModelEmulator
-from tests.support.steady import QUICK, steady
+from tests.support.model import QUICK, open_retrying
 from tests.support.waiting import until
 
 PROMPT = [Message("user", "What is it?")]
@@ -71,7 +67,7 @@ class TestAgain:
         [("status", 500), ("status", 502), ("status", 429), ("status", 503), ("error_event", 500)],
     )
     async def test_a_failure_that_passes_is_not_seen(self, how: How, status: int) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             emulator.fail(ASK, how, status=status, times=2)
             said = await answer(model)
 
@@ -80,24 +76,24 @@ class TestAgain:
 
     @pytest.mark.parametrize("how", ["drop", "reset"])
     async def test_a_connection_that_is_lost_is_opened_again(self, how: How) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             emulator.fail(ASK, how, times=4)
             said = await answer(model)
 
         assert (words(said), starts(said)) == (SAID, [])
 
     async def test_a_server_that_comes_back_answers_who_waits(self) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             await emulator.refuse_connections()
             asked = asyncio.create_task(answer(model))
-            await asyncio.sleep(0.5)
-            assert not asked.done()
+            done, _ = await asyncio.wait([asked], timeout=0.1)
+            assert not done
             await emulator.accept_connections()
 
             assert words(await asked) == SAID
 
     async def test_a_model_that_says_nothing_is_asked_again(self) -> None:
-        async with ModelEmulator() as emulator, steady(emulator, idle=0.2) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator, idle=0.2) as model:
             emulator.fail(ASK, "hang")
 
             assert words(await answer(model)) == SAID
@@ -119,7 +115,7 @@ class TestAgain:
     async def test_what_does_not_pass_is_told_at_once(
         self, status: int, error: type[ModelError]
     ) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             emulator.fail(ASK, status=status, times=9)
             _, told = await failure(model)
 
@@ -128,18 +124,16 @@ class TestAgain:
         assert len(emulator.requests) == (2 if status == 422 else 1)
 
     async def test_a_web_page_is_told_at_once(self) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             page = {"Content-Type": "text/html"}
             emulator.fail(ASK, status=200, body="<html>", headers=page, times=9)
-            began = time.monotonic()
             _, told = await failure(model)
 
         assert type(told) is ModelElsewhere
-        assert time.monotonic() - began < 0.5
         assert len(emulator.requests) == 1
 
     async def test_an_empty_answer_is_told_at_once(self) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             emulator.answer = ""
             _, told = await failure(model)
 
@@ -147,14 +141,14 @@ class TestAgain:
         assert len(emulator.requests) == 1
 
     async def test_white_space_alone_is_an_empty_answer(self) -> None:
-        async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
+        async with ModelEmulator() as one, ModelEmulator() as two, open_retrying(one, two) as model:
             one.answer, one.chunk = " \n \n", 1
             said = await answer(model)
 
         assert (words(said), starts(said)) == (SAID, [Start("second")])
 
     async def test_a_break_after_white_space_is_one_before_the_first_word(self) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             emulator.answer, emulator.chunk = " \n \nYes.", 1
             emulator.fail(ASK, "reset", at_delta=3, times=3)
             said = await answer(model)
@@ -163,118 +157,18 @@ class TestAgain:
         assert len(emulator.requests) == 4
 
     async def test_the_end_of_a_long_answer_is_no_failure(self) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             emulator.finish_reason = "length"
             said, told = await failure(model)
 
         assert (words(said), type(told)) == (SAID, AnswerCut)
         assert len(emulator.requests) == 1
 
-    async def test_the_pauses_grow(self) -> None:
-        policy = replace(QUICK, pause=0.1, longest_pause=0.4)
-        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
-            emulator.fail(ASK, times=5)
-            await answer(model)
-
-        times = [asked.at for asked in emulator.requests]
-        pauses = [later - earlier for earlier, later in pairwise(times)]
-        least = [0.1, 0.2, 0.4, 0.4, 0.4]
-        assert all(p >= it - 0.002 for p, it in zip(pauses, least, strict=True)), pauses
-        assert all(p <= 1.25 * it + 0.4 for p, it in zip(pauses, least, strict=True)), pauses
-
-    @pytest.mark.parametrize("status", [429, 503])
-    async def test_the_time_that_a_server_asks_for_is_heeded(self, status: int) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
-            emulator.fail(ASK, status=status, retry_after=1)
-            said = await answer(model)
-
-        first, second = emulator.requests
-        assert words(said) == SAID
-        assert 0.99 <= second.at - first.at < 1.8
-
-    async def test_a_model_that_loads_is_waited_for_as_long_as_it_estimates(self) -> None:
-        body = {"error": "Model org/model is currently loading", "estimated_time": 0.7}
-        async with ModelEmulator() as emulator, steady(emulator) as model:
-            emulator.fail(ASK, status=503, body=body)
-            said = await answer(model)
-
-        first, second = emulator.requests
-        assert words(said) == SAID
-        assert 0.69 <= second.at - first.at < 1.4
-
-    async def test_the_hour_that_a_server_names_is_heeded(self) -> None:
-        policy = replace(QUICK, wait=6.0)
-        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
-            # Whole seconds: between one and two from now.
-            hour = formatdate(time.time() + 2, usegmt=True)
-            emulator.fail(ASK, status=429, headers={"Retry-After": hour})
-            said = await answer(model)
-
-        first, second = emulator.requests
-        assert words(said) == SAID
-        assert 0.9 <= second.at - first.at < 3.5
-
-    @pytest.mark.parametrize(("status", "error"), [(429, ModelBusy), (503, ModelLoading)])
-    async def test_nobody_waits_for_what_takes_too_long(
-        self, status: int, error: type[ModelError]
-    ) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
-            emulator.fail(ASK, status=status, retry_after=60)
-            began = time.monotonic()
-            _, told = await failure(model)
-
-        assert type(told) is error
-        assert time.monotonic() - began < 1
-        assert len(emulator.requests) == 1
-
-    async def test_a_pause_that_may_take_too_long_is_not_begun(self) -> None:
-        # Pauses take up to a quarter longer.
-        policy = replace(QUICK, wait=2.4)
-        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
-            emulator.fail(ASK, status=503, retry_after=2)
-            _, told = await failure(model)
-
-        assert type(told) is ModelLoading
-        assert len(emulator.requests) == 1
-
-    async def test_after_a_while_it_is_told(self) -> None:
-        policy = replace(QUICK, wait=0.6)
-        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
-            await emulator.refuse_connections()
-            began = time.monotonic()
-            said, told = await failure(model)
-
-        assert (said, type(told)) == ([], ModelUnavailable)
-        assert 0.3 < time.monotonic() - began < 1.5
-
-    async def test_nothing_outlasts_the_time_of_a_reply(self) -> None:
-        async with (
-            ModelEmulator() as emulator,
-            steady(emulator, policy=replace(QUICK, wait=60), idle=0.3, total=0.8) as model,
-        ):
-            emulator.fail(ASK, "hang", times=9)
-            began = time.monotonic()
-            _, told = await failure(model)
-
-        assert type(told) is ModelSilent
-        assert 0.5 < time.monotonic() - began < 1.3
-        assert 2 <= len(emulator.requests) <= 3
-
-    async def test_a_pause_that_outlasts_the_time_of_a_reply_is_not_begun(self) -> None:
-        policy = replace(QUICK, wait=60)
-        async with ModelEmulator() as one, steady(one, policy=policy, total=0.8) as model:
-            one.fail(ASK, status=503, retry_after=1)
-            began = time.monotonic()
-            _, told = await failure(model)
-
-        assert type(told) is ModelLoading
-        assert time.monotonic() - began < 0.5
-
 
 class TestBroken:
     @pytest.mark.parametrize("how", ["drop", "reset", "eof", "error_event", "garbage"])
     async def test_a_stream_that_breaks_off_is_asked_anew(self, how: How) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             emulator.fail(ASK, how, at_delta=2)
             said = await answer(model)
 
@@ -282,14 +176,14 @@ class TestBroken:
         assert "".join(str(one) for one in said[3:]) == SAID
 
     async def test_a_silence_within_an_answer_is_a_break(self) -> None:
-        async with ModelEmulator() as emulator, steady(emulator, idle=0.3) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator, idle=0.3) as model:
             emulator.fail(ASK, "hang", at_delta=1)
             said = await answer(model)
 
         assert (words(said), starts(said)) == (SAID, [Start("")])
 
     async def test_it_is_asked_anew_once(self) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             emulator.fail(ASK, "drop", at_delta=2, times=9)
             said, told = await failure(model)
 
@@ -298,7 +192,7 @@ class TestBroken:
         assert len(emulator.requests) == 2
 
     async def test_a_model_that_dies_in_mid_answer_is_waited_for(self) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             emulator.fail(ASK, "drop", at_delta=2)
             emulator.fail(ASK, status=503, times=4)
             said = await answer(model)
@@ -308,7 +202,7 @@ class TestBroken:
 
     async def test_a_model_that_stays_dead_is_told(self) -> None:
         policy = replace(QUICK, wait=0.4)
-        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator, policy=policy) as model:
             emulator.fail(ASK, "drop", at_delta=2)
             emulator.fail(ASK, status=503, times=99)
             said, told = await failure(model)
@@ -316,33 +210,13 @@ class TestBroken:
         assert (words(said), starts(said)) == ("You said: What i", [])
         assert isinstance(told, ModelLoading | ModelUnavailable)
 
-    async def test_the_time_of_a_reply_bounds_the_second_stream(self) -> None:
-        async with ModelEmulator() as emulator, steady(emulator, idle=0.9, total=1.0) as model:
-            emulator.fail(ASK, "hang", at_delta=1, times=2)
-            began = time.monotonic()
-            said, told = await failure(model)
-
-        assert (words(said), starts(said)) == ("You said", [Start("")])
-        assert type(told) is ModelSilent
-        assert time.monotonic() - began < 1.6
-
-    async def test_a_break_after_a_long_while_is_asked_anew_as_well(self) -> None:
-        policy = replace(QUICK, wait=0.2)
-        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
-            emulator.delay = 0.1
-            emulator.chunk = 4
-            emulator.fail(ASK, "drop", at_delta=5)
-            said = await answer(model)
-
-        assert (words(said), starts(said)) == (SAID, [Start("")])
-
 
 class TestFallbacks:
     @pytest.mark.parametrize("status", [401, 402, 403, 404])
     async def test_the_next_model_is_asked_for_one_that_cannot_answer(
         self, status: int, caplog: pytest.LogCaptureFixture
     ) -> None:
-        async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
+        async with ModelEmulator() as one, ModelEmulator() as two, open_retrying(one, two) as model:
             one.fail(ASK, status=status)
             said = await answer(model)
 
@@ -354,7 +228,7 @@ class TestFallbacks:
         assert f"answered HTTP {status}" in caplog.text
 
     async def test_a_model_that_keeps_failing_is_given_up_after_three_tries(self) -> None:
-        async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
+        async with ModelEmulator() as one, ModelEmulator() as two, open_retrying(one, two) as model:
             one.fail(ASK, times=9)
             said = await answer(model)
 
@@ -362,7 +236,7 @@ class TestFallbacks:
         assert len(one.requests) == 3
 
     async def test_an_answer_that_is_as_long_as_may_be_is_asked_of_no_other(self) -> None:
-        async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
+        async with ModelEmulator() as one, ModelEmulator() as two, open_retrying(one, two) as model:
             one.finish_reason = "length"
             said, told = await failure(model)
 
@@ -370,14 +244,14 @@ class TestFallbacks:
         assert two.requests == []
 
     async def test_a_single_failure_does_not_change_the_model(self) -> None:
-        async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
+        async with ModelEmulator() as one, ModelEmulator() as two, open_retrying(one, two) as model:
             one.fail(ASK)
             said = await answer(model)
 
         assert (words(said), starts(said), two.requests) == (SAID, [], [])
 
     async def test_a_model_over_its_quota_is_left_alone_at_once(self) -> None:
-        async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
+        async with ModelEmulator() as one, ModelEmulator() as two, open_retrying(one, two) as model:
             one.fail(ASK, status=429, retry_after=30)
             first, second = await answer(model), await answer(model)
 
@@ -389,7 +263,7 @@ class TestFallbacks:
             ModelEmulator() as one,
             ModelEmulator() as two,
             ModelEmulator() as three,
-            steady(one, two, three) as model,
+            open_retrying(one, two, three) as model,
         ):
             one.fail(ASK, status=404)
             two.fail(ASK, status=402)
@@ -398,23 +272,15 @@ class TestFallbacks:
         assert (words(said), starts(said)) == (SAID, [Start("third")])
 
     async def test_where_all_fail_the_one_that_may_pass_is_told(self) -> None:
-        async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
+        async with ModelEmulator() as one, ModelEmulator() as two, open_retrying(one, two) as model:
             one.fail(ASK, status=404)
             two.fail(ASK, status=429, retry_after=60)
             _, told = await failure(model)
 
         assert type(told) is ModelBusy
 
-    async def test_where_nothing_may_pass_the_chosen_one_is_told(self) -> None:
-        async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
-            one.fail(ASK, status=402)
-            two.fail(ASK, status=404)
-            _, told = await failure(model)
-
-        assert type(told) is ModelUnpaid
-
     async def test_the_chosen_one_answers_if_it_is_back_first(self) -> None:
-        async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
+        async with ModelEmulator() as one, ModelEmulator() as two, open_retrying(one, two) as model:
             one.fail(ASK, times=5)
             two.fail(ASK, times=99)
             said = await answer(model)
@@ -422,7 +288,7 @@ class TestFallbacks:
         assert (words(said), starts(said)) == (SAID, [])
 
     async def test_a_broken_answer_can_be_given_by_the_next_model(self) -> None:
-        async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
+        async with ModelEmulator() as one, ModelEmulator() as two, open_retrying(one, two) as model:
             one.fail(ASK, "drop", at_delta=2)
             one.fail(ASK, times=9)
             said = await answer(model)
@@ -433,7 +299,7 @@ class TestFallbacks:
     async def test_a_quota_that_ends_within_an_answer_is_followed_by_the_next_model(
         self, code: int
     ) -> None:
-        async with ModelEmulator() as one, ModelEmulator() as two, steady(one, two) as model:
+        async with ModelEmulator() as one, ModelEmulator() as two, open_retrying(one, two) as model:
             spent: Json = {"error": {"code": code, "message": "no more"}}
             one.fail(ASK, "error_event", at_delta=2, body=spent)
             one.fail(ASK, status=200, body=spent, times=9)
@@ -442,72 +308,16 @@ class TestFallbacks:
 
         assert (words(said), starts(said)) == (SAID, [Start("second")])
 
-    async def test_a_model_that_hangs_for_long_is_followed_by_the_next(self) -> None:
-        async with (
-            ModelEmulator() as one,
-            ModelEmulator() as two,
-            steady(one, two, policy=replace(QUICK, wait=0.3), idle=0.5) as model,
-        ):
-            one.fail(ASK, "hang")
-            said = await answer(model)
-
-        assert (words(said), starts(said)) == (SAID, [Start("second")])
-
-    async def test_no_model_is_asked_when_the_time_of_a_reply_is_over(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        policy = replace(QUICK, failures=1)
-        async with (
-            ModelEmulator() as one,
-            ModelEmulator() as two,
-            steady(one, two, policy=policy, total=0.4) as model,
-        ):
-            one.fail(ASK, "hang")
-            _, told = await failure(model)
-
-        assert type(told) is ModelSilent
-        assert (two.requests, "second" in caplog.text) == ([], False)
-
 
 class TestEndings:
-    async def test_a_pause_ends_when_nobody_wants_the_answer(self) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
-            emulator.fail(ASK, status=503, retry_after=1)
-            asked = asyncio.create_task(answer(model))
-            await until(lambda: emulator.requests and emulator.requests[0].status)
-            await asyncio.sleep(0.1)
-
-            began = time.monotonic()
-            asked.cancel()
-            await asyncio.gather(asked, return_exceptions=True)
-
-        assert asked.cancelled()
-        assert time.monotonic() - began < 0.5
-        assert len(emulator.requests) == 1
-
-    async def test_a_pause_ends_when_the_process_is_to_stop(self) -> None:
-        stopping = asyncio.Event()
-        async with ModelEmulator() as emulator, steady(emulator, stopping=stopping) as model:
-            emulator.fail(ASK, status=503, retry_after=1)
-            asked = asyncio.create_task(answer(model))
-            await until(lambda: emulator.requests and emulator.requests[0].status)
-            await asyncio.sleep(0.1)
-
-            began = time.monotonic()
-            stopping.set()
-            await asyncio.gather(asked, return_exceptions=True)
-
-        assert asked.cancelled()
-        assert time.monotonic() - began < 0.5
-
     async def test_a_process_that_stops_lets_a_model_speak_to_its_end(self) -> None:
         stopping = asyncio.Event()
         stopping.set()
-        async with ModelEmulator() as emulator, steady(emulator, stopping=stopping) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator, stopping=stopping) as model:
             assert words(await answer(model)) == SAID
 
     async def test_closing_the_answer_hangs_up(self) -> None:
-        async with ModelEmulator() as emulator, steady(emulator) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator) as model:
             emulator.fail(ASK, "hang", at_delta=1)
             async with aclosing(model.stream(PROMPT)) as stream:
                 assert await anext(stream) == "You said"
@@ -519,84 +329,9 @@ FRAGILE = replace(QUICK, failures=4)
 
 
 class TestBreaker:
-    async def test_a_dead_model_is_not_hammered(self) -> None:
-        policy = replace(FRAGILE, wait=1.5)
-        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
-            emulator.fail(ASK, times=1000)
-            told = await asyncio.gather(*(failure(model) for _ in range(50)))
-            asked = len(emulator.requests)
-            emulator.heal()
-
-        assert {type(error) for _, error in told} == {ModelUnavailable}
-        # At most fifty that began before the fourth failure, and then a probe after each rest.
-        assert asked <= 58
-
     async def test_all_who_wait_are_answered_when_it_is_back(self) -> None:
-        async with ModelEmulator() as emulator, steady(emulator, policy=FRAGILE) as model:
+        async with ModelEmulator() as emulator, open_retrying(emulator, policy=FRAGILE) as model:
             emulator.fail(ASK, times=12)
             said = await asyncio.gather(*(answer(model) for _ in range(10)))
 
         assert [words(one) for one in said] == [SAID] * 10
-
-    async def test_nobody_waits_for_a_model_that_was_away_before_they_came(self) -> None:
-        policy = replace(FRAGILE, wait=1.0, open_for=0.7, longest_open=0.7)
-        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
-            emulator.fail(ASK, times=1000)
-            await asyncio.gather(*(failure(model) for _ in range(4)))
-            await asyncio.sleep(1.0)
-            _, probed = await failure(model)
-            asked = len(emulator.requests)
-            began = time.monotonic()
-            said, told = await failure(model)
-
-        assert (said, type(told), str(told)) == ([], ModelUnavailable, str(probed))
-        assert time.monotonic() - began < 0.5
-        assert len(emulator.requests) == asked
-
-    async def test_each_answer_is_told_in_an_error_of_its_own(self) -> None:
-        policy = replace(FRAGILE, failures=1, wait=0.1, open_for=30)
-        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
-            emulator.fail(ASK)
-            await failure(model)
-            told = [error for _, error in (await failure(model), await failure(model))]
-
-        # One for all would gather the words of all in its traceback.
-        assert told[0] is not told[1]
-        assert len(emulator.requests) == 1
-
-    async def test_the_next_question_after_a_rest_finds_the_model_back(self) -> None:
-        policy = replace(FRAGILE, wait=0.3, open_for=0.6)
-        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
-            emulator.fail(ASK, times=1000)
-            await asyncio.gather(*(failure(model) for _ in range(4)))
-            emulator.heal()
-            await asyncio.sleep(0.6)
-
-            assert words(await answer(model)) == SAID
-
-    async def test_a_person_who_stops_a_probe_leaves_it_to_the_next(self) -> None:
-        policy = replace(FRAGILE, failures=1, open_for=0.1)
-        async with ModelEmulator() as emulator, steady(emulator, policy=policy) as model:
-            emulator.fail(ASK)
-            emulator.fail(ASK, "hang")
-            impatient = asyncio.create_task(answer(model))
-            await until(lambda: len(emulator.requests) == 2)
-            patient = asyncio.create_task(answer(model))
-            await asyncio.sleep(0.2)
-            assert len(emulator.requests) == 2
-            impatient.cancel()
-
-            assert words(await patient) == SAID
-
-    async def test_a_resting_model_is_not_in_the_way_of_the_next(self) -> None:
-        policy = replace(FRAGILE, failures=3, open_for=30, longest_open=30)
-        async with (
-            ModelEmulator() as one,
-            ModelEmulator() as two,
-            steady(one, two, policy=policy) as model,
-        ):
-            one.fail(ASK, times=3)
-            first, second = await answer(model), await answer(model)
-
-        assert (starts(first), starts(second)) == ([Start("second")], [Start("second")])
-        assert (len(one.requests), len(two.requests)) == (3, 2)

@@ -14,8 +14,8 @@ from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.fakes import FakeModel, FakeSurface
+from tests.support.model import open_retrying
 from tests.support.replies import TEXT, WORDS, Saved, make_reply, spoken
-from tests.support.steady import steady
 
 SOON = ReplyTiming(silence=0.02, first_silence=0.02)
 
@@ -91,7 +91,7 @@ async def test_a_model_that_loads_is_waited_for_with_a_sign(
     estimated: float | None, store: Store
 ) -> None:
     surface = FakeSurface()
-    async with ModelEmulator() as emulator, steady(emulator) as model:
+    async with ModelEmulator() as emulator, open_retrying(emulator) as model:
         if estimated:
             body = {"error": "Model mistral is currently loading", "estimated_time": estimated}
             emulator.fail("completions", status=503, body=body)
@@ -107,7 +107,7 @@ async def test_a_model_that_loads_is_waited_for_with_a_sign(
 
 async def test_a_sign_stands_below_a_broken_answer_until_it_is_there_anew(store: Store) -> None:
     surface = FakeSurface()
-    async with ModelEmulator() as emulator, steady(emulator) as model:
+    async with ModelEmulator() as emulator, open_retrying(emulator) as model:
         emulator.fail("completions", "drop", at_delta=2)
         emulator.fail("completions", status=503, retry_after=1)
         prompt = [Message("user", "What is it?")]

@@ -1,16 +1,31 @@
-"""One model behind an emulated or a real server, without retries."""
+"""Models behind emulated or real servers: one attempt at one, or retries and fallbacks."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from bot.domain import Message
 from bot.model.client import ROUTER, ModelClient
 from bot.model.endpoint import Endpoint
+from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
 from bot.model.transport import connect
+from tests.emulators.model import ModelEmulator
+
+NAMES = ("chosen", "second", "third")
+
+QUICK = RetryPolicy(
+    wait=60.0,
+    pause=0.02,
+    longest_pause=0.2,
+    patience=0.05,
+    failures=1000,
+    open_for=0.1,
+    longest_open=0.4,
+)
 
 
 class OneAttempt:
@@ -69,4 +84,31 @@ async def open_model(
                 idle_timeout=idle_timeout,
                 total_timeout=total_timeout,
             )
+        )
+
+
+@asynccontextmanager
+async def open_retrying(
+    *emulators: ModelEmulator,
+    policy: RetryPolicy = QUICK,
+    idle: float = 30.0,
+    total: float = 60.0,
+    stopping: asyncio.Event | None = None,
+) -> AsyncIterator[RetryingModel]:
+    """A model with one fallback for each emulator after the first."""
+    for emulator in emulators:
+        # Of a server with one model that one would be asked, whatever its name.
+        emulator.models = NAMES
+    async with AsyncExitStack() as stack:
+        models = []
+        for name, emulator in zip(NAMES, emulators, strict=False):
+            opening = open_model(
+                model=name, base_url=emulator.url, idle_timeout=idle, total_timeout=total
+            )
+            models.append((await stack.enter_async_context(opening)).endpoint)
+        yield RetryingModel(
+            models=models,
+            policy=policy,
+            total_timeout=total,
+            stopping=stopping or asyncio.Event(),
         )

@@ -8,7 +8,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 
 from bot.domain import Json, Message
 from bot.tokens import tokenizers
-from bot.tokens.counters import Counter, MistralCounter, TokenEstimator, of_file
+from bot.tokens.counters import Counter, MistralCounter, TokenEstimator, read_tokenizer
 from tests.emulators.hub import HubEmulator, hub
 from tests.tokens.test_counters import v3
 
@@ -71,7 +70,7 @@ async def run_without_mistral_common(
     return done.stdout + done.stderr
 
 
-def a_tokenizer() -> bytes:
+def make_tokenizer() -> bytes:
     """Return a tokenizer.json that has a token for each word."""
     tokenizers = pytest.importorskip("tokenizers", reason="pip install tokenizers")
     vocabulary = {"[UNK]": 0, "Hello": 1, "world": 2}
@@ -114,7 +113,7 @@ async def test_a_models_folder_has_its_tokenizer_and_is_no_name_at_the_hub(
 ) -> None:
     folder = tmp_path / name
     folder.mkdir(parents=True)
-    (folder / "tokenizer.json").write_bytes(a_tokenizer())
+    (folder / "tokenizer.json").write_bytes(make_tokenizer())
     (tmp_path / "org" / "bare").mkdir()
     monkeypatch.chdir(tmp_path)
     async with hub() as emulator:
@@ -151,7 +150,7 @@ async def test_an_installed_mistral_common_brings_the_file(tmp_path: Path) -> No
 
 async def test_another_models_tokenizer_counts_carefully(tmp_path: Path) -> None:
     async with hub() as emulator:
-        emulator.files["org/model/tokenizer.json"] = a_tokenizer()
+        emulator.files["org/model/tokenizer.json"] = make_tokenizer()
         (counter,) = await looked_for("org/model", tmp_path, emulator)
 
     assert isinstance(counter, TokenEstimator)
@@ -206,7 +205,7 @@ async def test_a_file_makes_no_text_shorter_or_longer_than_its_tokens(
     tmp_path: Path, changes: Mapping[str, Json]
 ) -> None:
     async with hub() as emulator:
-        emulator.files["org/model/tokenizer.json"] = changed(a_tokenizer(), changes)
+        emulator.files["org/model/tokenizer.json"] = changed(make_tokenizer(), changes)
         (counter,) = await looked_for("org/model", tmp_path, emulator)
 
     assert counter.count([Message("user", "Hello " * 100)]) - counter.count(PROMPT) == 98
@@ -225,7 +224,7 @@ async def test_a_file_that_makes_texts_ever_longer_is_done_without(
 ) -> None:
     caplog.set_level(logging.INFO)
     async with hub() as emulator:
-        emulator.files["org/model/tokenizer.json"] = changed(a_tokenizer(), changes)
+        emulator.files["org/model/tokenizer.json"] = changed(make_tokenizer(), changes)
         found = await looked_for("org/model", tmp_path, emulator)
 
     assert found == []
@@ -234,7 +233,7 @@ async def test_a_file_that_makes_texts_ever_longer_is_done_without(
 
 async def test_a_file_that_is_far_too_large_is_not_fetched(tmp_path: Path) -> None:
     async with hub() as emulator:
-        emulator.files["org/model/tokenizer.json"] = a_tokenizer()
+        emulator.files["org/model/tokenizer.json"] = make_tokenizer()
         emulator.size = 10**9
         found = await looked_for("org/model", tmp_path, emulator)
 
@@ -246,12 +245,11 @@ async def test_a_hub_that_hangs_keeps_nobody_waiting(tmp_path: Path) -> None:
     found: list[Counter] = []
     async with hub() as emulator:
         emulator.hangs = True
-        since = time.monotonic()
         thread = tokenizers.find(
             "org/model", token="", data_dir=tmp_path, endpoint=emulator.url, found=found.append
         )
 
-        assert time.monotonic() - since < 0.5
+        assert thread.is_alive()
         assert thread.daemon
     await asyncio.to_thread(thread.join, 20)
     assert found == []
@@ -267,7 +265,7 @@ async def test_without_a_token_none_of_the_machine_is_sent(
     assert {given for _, given in emulator.asked} == {""}
 
 
-def a_tokenizer_with(expression: str) -> bytes:
+def make_tokenizer_with(expression: str) -> bytes:
     """Return a tokenizer.json that splits texts by an expression and has no token for any word."""
     tokenizers = pytest.importorskip("tokenizers", reason="pip install tokenizers")
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="[UNK]"))
@@ -292,7 +290,7 @@ async def test_the_estimate_takes_over_from_a_tokenizer_that_fails(
     caplog.set_level(logging.INFO)
     prompt = [Message("user", text)]
     async with hub() as emulator:
-        emulator.files["org/model/tokenizer.json"] = a_tokenizer_with(expression)
+        emulator.files["org/model/tokenizer.json"] = make_tokenizer_with(expression)
         found = await looked_for("org/model", tmp_path, emulator)
 
     counted = [found[0].count(prompt), found[0].count([Message("user", text * 2)])]
@@ -309,10 +307,10 @@ async def test_the_estimate_takes_over_from_a_tokenizer_that_takes_too_long(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "tokenizer.json"
-    path.write_bytes(a_tokenizer_with(SLOW))
+    path.write_bytes(make_tokenizer_with(SLOW))
     prompt = [Message("user", ("a" * 26 + "b") * 40)]
     told: list[str] = []
-    counter = of_file(path, seconds=0.05, failed=told.append)
+    counter = read_tokenizer(path, seconds=0.05, failed=told.append)
 
     counted = counter.count(prompt)
 

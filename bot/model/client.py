@@ -39,7 +39,6 @@ _WITH_USAGE = ChatCompletionInputStreamOptions(include_usage=True)
 # of a common vocabulary is a run of 128 spaces (OpenAI's cl100k_base).
 _TOKEN_LENGTH = 16  # characters
 _RUN_LENGTH = 128  # characters
-_EVENTS_AT_ONCE = 50  # then the event loop runs others
 
 _T = TypeVar("_T")
 
@@ -123,9 +122,7 @@ class ModelClient:
         room = max_characters(self._max_tokens)
         while not (finish or stream.ended):
             events = await self._before(deadline, stream.read_events())
-            for number, event in enumerate(events, start=1):
-                if number % _EVENTS_AT_ONCE == 0:
-                    await asyncio.sleep(0)
+            for event in events:
                 if finish:
                     metrics.add_usage(_usage(event))
                     continue

@@ -17,6 +17,8 @@ from bot.model.server import ModelServer
 _BYTE_ORDER_MARK, _DATA, _DONE = "\ufeff".encode(), b"data:", b"[DONE]"
 _TAIL_SECONDS = 0.25  # how long a complete answer waits for the end of its body
 _TAIL_EVENTS = 100  # the most events that are read meanwhile
+# The most that is read at once, about ten tokens of a server that is read as fast as it sends.
+_CHUNK_BYTES = 4096
 _LINE_BYTES = 1_048_576  # of an event that is not complete yet
 # An event has some 300 bytes per token, and 1,000 from verbose servers: this is enough for an
 # answer with 60,000 tokens of thoughts.
@@ -24,13 +26,19 @@ _STREAM_BYTES = 64_000_000
 
 
 class EventStream:
-    """The events of one answer; closing it hangs up."""
+    """The events of one answer; closing it hangs up.
 
-    def __init__(self, server: ModelServer, response: aiohttp.ClientResponse) -> None:
+    Streams that share `bulk_turn` read large amounts one after another.
+    """
+
+    def __init__(
+        self, server: ModelServer, response: aiohttp.ClientResponse, *, bulk_turn: asyncio.Lock
+    ) -> None:
         self.ended = False  # the body has ended, or the server has sent [DONE]
         self.done = False  # the server has sent [DONE]
         self._server = server
         self._response = response
+        self._bulk_turn = bulk_turn
         self._partial_line = bytearray()
         self._bytes_left = _STREAM_BYTES
         self._has_begun = False  # a line has come
@@ -40,6 +48,11 @@ class EventStream:
         chunk = await self._read_chunk()
         self.ended = not chunk
         self._bytes_left -= len(chunk)
+        if len(self._partial_line) + len(chunk) >= _CHUNK_BYTES:
+            # Otherwise many streams would be parsed in one turn of the event loop; and a time-out
+            # would never strike while the next chunk is always there.
+            async with self._bulk_turn:
+                await asyncio.sleep(0)
         # The last line of a body needs no line end.
         first, *others = (chunk or b"\n").split(b"\n")
         self._partial_line += first
@@ -86,6 +99,6 @@ class EventStream:
             # Decompressed bytes come without waiting, so that time-outs would never strike.
             if "Content-Encoding" in self._response.headers:
                 await asyncio.sleep(0)
-            return await self._response.content.readany()
+            return await self._response.content.read(_CHUNK_BYTES)
         except (aiohttp.ClientError, OSError) as error:
             raise self._server.failure("cut", "cut the answer off") from error

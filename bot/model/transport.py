@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -25,6 +26,8 @@ from bot.model.server import ModelServer
 from bot.proxy import proxy_for
 
 _CONNECT_SECONDS = 10.0
+# Received bytes that a connection may hold; the event loop parses them at once. Linux doubles it.
+_RECEIVE_BYTES = 16_384
 _KEEP_SECONDS = 60.0  # how long an unused connection is kept
 _BODY_SECONDS, _BODY_BYTES = 5.0, 65_536  # how much of a refusal is read
 _TLS_SECONDS = 2.0  # for finding out whether a server speaks HTTPS
@@ -44,6 +47,7 @@ async def connect(
         # aiohttp's own limit is 100; a stream beyond it would wait without a sign.
         limit=0,
         keepalive_timeout=_KEEP_SECONDS,
+        socket_factory=_open_socket,
         ssl=_certificates() if _scheme(server.url) == "https" else False,
     )
     async with aiohttp.ClientSession(
@@ -55,7 +59,7 @@ async def connect(
         # Authorization header.
         proxy=proxy_for(server.url),
     ) as pool:
-        yield ServerConnection(server, pool)
+        yield ServerConnection(server, pool, asyncio.Lock())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class ServerConnection:
 
     server: ModelServer
     pool: aiohttp.ClientSession
+    bulk_turn: asyncio.Lock
 
     def for_model(self, model: str) -> ServerConnection:
         """Return the same connection for another model of the server."""
@@ -105,7 +110,7 @@ class ServerConnection:
         try:
             kind = response.headers.get("Content-Type", "").lower()
             if 200 <= response.status < 300 and not kind.startswith(_NO_STREAM):
-                return EventStream(self.server, response)
+                return EventStream(self.server, response, bulk_turn=self.bulk_turn)
             text = await _read_refusal(response)
         except BaseException:
             response.close()
@@ -217,6 +222,13 @@ def _scheme(url: str) -> str:
         if address.scheme in ("http", "https") and address.host:
             return address.scheme
     raise CannotStart("MODEL_URL is not an address like http://127.0.0.1:8080/v1")
+
+
+def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    opened = socket.socket(family, kind, protocol)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+    return opened
 
 
 def _certificates() -> ssl.SSLContext:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
+import time
 import zlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import pytest
 
 from bot.domain import Message
-from bot.errors import AnswerCut, EmptyAnswer, ModelError, ModelUnavailable
+from bot.errors import AnswerCut, EmptyAnswer, ModelError, ModelSilent, ModelUnavailable
 from tests.support.model import OneAttempt, open_model
 
 PROMPT = [Message("user", "What is a secret question?")]
@@ -51,7 +54,7 @@ async def serve_pieces(
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[OneAttempt]:
+async def connected(url: str, *, seconds: float = 20.0) -> AsyncIterator[OneAttempt]:
     async with open_model(
         model="mistral",
         base_url=url,
@@ -59,8 +62,8 @@ async def connected(url: str) -> AsyncIterator[OneAttempt]:
         max_tokens=MAX_TOKENS,
         temperature=None,
         top_p=None,
-        idle_timeout=20.0,
-        total_timeout=20.0,
+        idle_timeout=seconds,
+        total_timeout=seconds,
     ) as model:
         yield model
 
@@ -198,3 +201,68 @@ async def test_a_compressed_stream_leaves_the_loop_to_others() -> None:
 
     assert isinstance(error, ModelError)
     assert turns.times > 60
+
+
+@contextmanager
+def flooding(piece: bytes, *, head: bytes, calls: int) -> Iterator[str]:
+    """Answer as `serve_pieces` does, but from threads, so that more is always there to be read."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError), server.accept()[0] as client:
+            client.recv(65_536)
+            client.sendall(head)
+            while True:
+                client.sendall(piece)
+
+    threads = [threading.Thread(target=serve) for _ in range(calls)]
+    for thread in threads:
+        thread.start()
+    with server:
+        yield "http://{}:{}/v1".format(*server.getsockname())
+    for thread in threads:
+        thread.join()
+
+
+async def longest_turn(asking: Sequence[asyncio.Task[object]]) -> float:
+    """Return the longest turn of the event loop, in CPU seconds, while these ran."""
+    most = 0.0
+    while not all(each.done() for each in asking):
+        began = time.thread_time()
+        await asyncio.sleep(0)
+        most = max(most, time.thread_time() - began)
+    return most
+
+
+async def test_events_that_come_faster_than_they_are_read_end_in_time() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    with flooding(b"data:\n" * 10_000, head=head, calls=1) as url:
+        async with connected(url, seconds=1.0) as model:
+            _, error = await read_all(model)
+
+    # And not the error for 64 MB, which is as much as is read at all.
+    assert type(error) is ModelSilent
+
+
+async def test_large_events_of_many_answers_leave_the_loop_to_others() -> None:
+    large = b'{"choices": [], "said": [' + b"[]," * 340_000 + b"[]]}"
+    began = time.thread_time()
+    json.loads(large)
+    once = time.thread_time() - began
+    async with (
+        serve_pieces([b"data: " + large + b"\n\n"], again=True) as (url, _),
+        connected(url, seconds=2.0) as model,
+    ):
+        most = await longest_turn([asyncio.create_task(read_all(model)) for _ in range(30)])
+
+    # About one, and not all of them in the same turn of the loop.
+    assert most < 6 * once
+
+
+async def test_headers_without_an_end_leave_the_loop_to_others() -> None:
+    with flooding(b"HTTP/1.1 102 Processing\r\n\r\n" * 4000, head=b"", calls=10) as url:
+        async with connected(url, seconds=1.5) as model:
+            most = await longest_turn([asyncio.create_task(read_all(model)) for _ in range(10)])
+
+    # 0.1 s when measured, and 1 s if each connection holds as much as it can.
+    assert most < 0.4

@@ -39,32 +39,7 @@ LONGEST_WORD = 3_000
 
 _ENGLISH = "\n".join([*topics.values(), *(f.read_text() for f in REPOSITORY.glob("docs/*.md"))])
 _WORDS = sorted({word for word in _ENGLISH.split() if word.isalpha() and word.isascii()})
-_COMMON = [
-    "the",
-    "in",
-    "to",
-    "re",
-    "and",
-    "of",
-    "de",
-    "is",
-    "for",
-    "on",
-    "be",
-    "an",
-    "com",
-    "as",
-    "it",
-    "you",
-    "with",
-    "that",
-    "this",
-    "he",
-    "or",
-    "if",
-    "at",
-    "we",
-]
+_COMMON = [word for word in _WORDS if len(word) <= 3]
 _CODE = "\n".join(
     file.read_text(encoding="utf-8")
     for file in sorted(

@@ -104,12 +104,10 @@ class ChildProcess:
 
     async def receive(self) -> JsonObject:
         """Wait for the next message. OSError if the process ends without one."""
-        line = None
-        while line != b"":
-            # Libraries print lines while they are imported; these are no objects, or too long.
+        while not self._stdout.at_eof():
+            # Lines that libraries print while they are imported are no objects, or too long.
             with suppress(ValueError):
-                line = await self._stdout.readline()
-                if isinstance(message := json.loads(line or "0"), dict):
+                if isinstance(message := json.loads(await self._stdout.readline()), dict):
                     return message
         raise BrokenPipeError("it has ended")
 

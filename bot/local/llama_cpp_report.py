@@ -25,7 +25,7 @@ _REMEDIES = (
         " `pip install --upgrade xllamacpp`, or take another file of this model",
     ),
     (
-        r"out of memory|(unable|failed) to allocate|ErrorOutOfDeviceMemory",
+        r"out of memory|(unable|failed) to allocate|ErrorOutOfDeviceMemory|std::bad_alloc",
         f"the memory of this machine or its GPU does not suffice: {MEMORY_HINT}",
     ),
 )
@@ -85,7 +85,7 @@ def load_error(lines: Sequence[str]) -> str:
     errors = [line.partition(" E ")[2] for line in lines if " E " in line]
     # Later errors follow from the first.
     first = (errors or list(lines[-1:]) or ["it gave no reason"])[0]
-    logged = "\n".join(errors)
+    logged = "\n".join(errors or [first])
     for pattern, remedy in _REMEDIES:
         if re.search(pattern, logged):
             return f"{remedy} (llama.cpp: {first})"

@@ -260,7 +260,8 @@ def tidy(text: str) -> str:
     if open_fence(text):
         return close(text)
     start = _last_block(text)
-    return text[:start] + _tidy_block(text[start:])
+    # The last line may be the end of a fence, which is no more than a marker yet.
+    return close(text[:start] + _tidy_block(text[start:]))
 
 
 def settled(text: str) -> str:

@@ -367,7 +367,9 @@ class TestRefusals:
 
         assert await self.refusal(path) == f"LOCAL_MODEL_PATH={path} is not a GGUF file"
 
-    async def test_half_a_file_is_to_be_downloaded_again(self, tmp_path: Path) -> None:
+    async def test_half_a_file_is_to_be_downloaded_again(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         path = tmp_path / "half.gguf"
         path.write_bytes(demo_bytes()[:50_000_000])
 
@@ -376,6 +378,8 @@ class TestRefusals:
         assert text.startswith("half.gguf did not start: the file is damaged")
         assert "download it again" in text
         assert "Traceback" not in text
+        # There is no second attempt on the CPU, where it was to run anyway.
+        assert not caplog.records
 
     async def test_a_newer_kind_of_model_needs_a_newer_llama_cpp(self, tmp_path: Path) -> None:
         path = tmp_path / "newer.gguf"

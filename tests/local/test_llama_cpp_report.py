@@ -88,6 +88,8 @@ def test_the_installed_llama_cpp_logs_layers_and_memory_in_these_words() -> None
             "0.1 E alloc_tensor_range: failed to allocate CUDA0 buffer of size 4000000000",
             "a lower CONTEXT_TOKENS, a smaller file or GPU_LAYERS=auto may help",
         ),
+        # An exception, which ends the process without a line of the log.
+        ("  what():  std::bad_alloc", "a lower CONTEXT_TOKENS"),
         # Logged by xllamacpp 2026.10.
         (
             "0.00.871.111 E srv  start: couldn't bind HTTP server socket, hostname: 127.0.0.1",
@@ -97,7 +99,9 @@ def test_the_installed_llama_cpp_logs_layers_and_memory_in_these_words() -> None
     ],
 )
 def test_an_error_of_llama_cpp_is_reported_with_the_remedy(line: str, sentence: str) -> None:
-    assert sentence in load_error([line, "0.2 E main: it failed, too"])
+    later = ["0.2 E main: it failed, too"] if " E " in line else []
+
+    assert sentence in load_error([line, *later])
 
 
 def test_a_silent_failure_is_reported() -> None:

@@ -16,6 +16,7 @@ from bot.errors import (
     MessageGone,
     ModelUnavailable,
     SurfaceError,
+    WriteFailed,
     WriteRefused,
 )
 from bot.reply.draft import STOPPED
@@ -24,7 +25,7 @@ from bot.reply.pages import Pager
 from bot.reply.writer import restore
 from bot.store import Store
 from tests.support.fakes import FakeModel, FakeSurface
-from tests.support.replies import TEXT, WORDS, Saved, make_reply
+from tests.support.replies import TEXT, WORDS, Saved, make_reply, spoken
 from tests.support.waiting import until
 
 
@@ -99,6 +100,25 @@ async def test_a_model_that_breaks_off_leaves_its_words_and_an_apology(store: St
 
     assert (shown.outcome, shown.said) == ("failed", "Half an answer")
     assert surface.text == f"Half an answer\n\n{ModelUnavailable.apology}" == shown.text
+
+
+async def test_an_end_is_no_interim_write_though_a_slot_comes_in_the_same_moment(
+    store: Store,
+) -> None:
+    surface = FakeSurface(errors=[None, WriteFailed("lost")])
+
+    class Slow(EditBudgets):
+        async def interim(self, *args: Any, **terms: Any) -> bool:
+            granted = await super().interim(*args, **terms)
+            if surface.posted:
+                await terms["unless"].wait()
+            return granted
+
+    # The final write fails, and there is no time to repeat it.
+    with pytest.raises(WriteFailed):
+        await make_reply(store, surface, patience=0.1, budgets=Slow(store=store)).stream(
+            spoken("H", lambda: surface.posted, "i")
+        )
 
 
 async def test_a_crash_shows_no_end_though_a_slot_comes_in_the_same_moment(store: Store) -> None:

@@ -47,6 +47,8 @@ def test_close_closes_an_open_fence_and_nothing_else(text: str, closed: str) -> 
     [
         ("plain words", "plain words"),
         ("some **bold", "some **bold**"),
+        ("```py\ncode\n```", "```py\ncode\n```"),
+        ("> ```py\n> code\n> ```", "> ```py\n> code\n> ```"),
         ("some **bold*", "some **bold**"),
         ("some **bold** and *it", "some **bold** and *it*"),
         ("some **", "some"),

@@ -39,14 +39,17 @@ _UNREADABLE = ":unreadable"
 _TYPES = {"G": "string", "H": "hash", "L": "list", "X": "stream", "Z": "zset"}
 
 # The frame of each script. An error would leave a script half done, so its `redis.call` moves a key
-# of the wrong type away and repeats the command. Returns the script's answer and the moved keys.
+# of the wrong type, or a stream without further ids, away and repeats the command. Returns the
+# script's answer and the moved keys.
 _SCRIPT = """
 local server, moved = redis, {}
 local redis = setmetatable({}, {__index = server})
 function redis.call(...)
   local answer = server.pcall(...)
   if type(answer) ~= 'table' or not answer.err then return answer end
-  if not string.find(answer.err, '^WRONGTYPE') then error(answer) end
+  local is_unusable = string.find(answer.err, '^WRONGTYPE')
+    or string.find(answer.err, 'stream has exhausted')
+  if not is_unusable then error(answer) end
   local name = select(2, ...)
   server.call('RENAME', name, name .. '%(unreadable)s')
   server.call('EXPIRE', name .. '%(unreadable)s', %(seconds)d)

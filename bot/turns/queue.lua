@@ -310,6 +310,34 @@ local function count_kept(id, person, size, most_bytes)
   end
 end
 
+-- The thread's first turn and its record; nothing if none is left.
+local function first_turn(thread)
+  while true do
+    local id = redis.call('LINDEX', key('mailbox', thread), 0)
+    if not id then return end
+    local turn = record(id)
+    if redis.call('EXISTS', key('turn', id)) == 1 and not ENDED[turn.state] then
+      if turn.thread ~= thread then redis.call('HSET', key('turn', id), 'thread', thread) end
+      turn.thread = thread
+      return id, turn
+    end
+    -- Its record has expired or was changed.
+    redis.call('LPOP', key('mailbox', thread))
+    close(id, turn.person)
+    redis.call('SREM', key('running', turn.person), id)
+  end
+end
+
+-- Nobody would ask for a full thread again: if it is nowhere, it is made ready.
+local function check_full(thread)
+  local id, turn = first_turn(thread)
+  if not id then return end
+  redis.call('ZADD', key('open'), 'NX', now_ms(), id)
+  redis.call('SADD', key('open', turn.person), id)
+  keep(key('open'), key('open', turn.person))
+  check_open(id)
+end
+
 -- One person can fill a thread's places; then further places are for those who have none there.
 local function is_thread_full(thread, person, limit)
   local ids = redis.call('LRANGE', key('mailbox', thread), 0, -1)
@@ -378,7 +406,10 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
     local same = known[2] and string.sub(known[2], 1, #head) == head
     return known[1] ~= 'dropped' and same and 'admitted' or 'duplicate'
   end
-  if is_thread_full(thread, person, thread_limit) then return 'thread' end
+  if is_thread_full(thread, person, thread_limit) then
+    check_full(thread)
+    if is_thread_full(thread, person, thread_limit) then return 'thread' end
+  end
   local full = refusal(person, person_limit, total_limit)
   if full ~= '' then return full end
 
@@ -418,24 +449,6 @@ function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   redis.call('HDEL', name, 'stop', MAX_PROGRESS, MORE)
   enqueue(id, turn.thread, turn.person)
   return 'again'
-end
-
--- The thread's first turn and its record; nothing if none is left.
-local function first_turn(thread)
-  while true do
-    local id = redis.call('LINDEX', key('mailbox', thread), 0)
-    if not id then return end
-    local turn = record(id)
-    if redis.call('EXISTS', key('turn', id)) == 1 and not ENDED[turn.state] then
-      if turn.thread ~= thread then redis.call('HSET', key('turn', id), 'thread', thread) end
-      turn.thread = thread
-      return id, turn
-    end
-    -- Its record has expired or was changed.
-    redis.call('LPOP', key('mailbox', thread))
-    close(id, turn.person)
-    redis.call('SREM', key('running', turn.person), id)
-  end
 end
 
 local function keeps_others_waiting(thread, person)
@@ -628,12 +641,21 @@ function verbs.complete_repair(platform, id, claim)
   return redis.call('ZREM', repairs, id)
 end
 
--- If a worker's name is deleted in the stream's group, its tokens are given to nobody. Deletes such tokens
--- among the oldest; their threads get new ones.
+-- The time in the id of a stream's entry.
+local function time_of(entry)
+  return tonumber(string.match(entry, '^%d+'))
+end
+
+-- If a worker's name is deleted in the stream's group, or the group is set to an id that is ahead of the
+-- stream, tokens are given to nobody. Deletes such tokens among the oldest; their threads get new ones.
 local function drop_lost_tokens(platform)
   local tokens = key('tokens', platform)
   for _, group in ipairs(redis.pcall('XINFO', 'GROUPS', tokens)) do
-    local name, delivered = group[2], group[8]
+    local name, delivered, last = group[2], group[8], redis.call('XINFO', 'STREAM', tokens)[8]
+    if name == GROUP and time_of(delivered) > time_of(last) then
+      redis.call('XGROUP', 'SETID', tokens, GROUP, last)
+      delivered = last
+    end
     local oldest = name == GROUP and redis.call('XRANGE', tokens, '-', delivered, 'COUNT', 20) or {}
     for _, token in ipairs(oldest) do
       if not is_pending(platform, token[1]) then redis.call('XDEL', tokens, token[1]) end

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.domain import Exchange, Person, Place, Shown, ThreadKey, Turn
+from bot.errors import ThreadBusy
 from bot.store import Store
 from bot.turns.history import History
 from bot.turns.queue import Token
@@ -518,6 +520,40 @@ async def test_threads_go_on_whose_tokens_nobody_is_given_any_more(store: Store)
 
     assert all([await is_answered(store, turn) for turn in turns])
     assert await store.command("XLEN", stream) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("XGROUP", "SETID", "ready:console", "workers", "9999999999999-0"),
+        ("XADD", "ready:console", f"{2**64 - 1}-{2**64 - 1}", "one", "two"),
+    ],
+)
+async def test_threads_go_on_whose_stream_gives_out_no_more(
+    store: Store, words: tuple[str, ...]
+) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    await take(queue)
+    command = [store.key(one) if one == "ready:console" else one for one in words]
+    await store.command(*command)
+
+    await queue.admit(make_turn(2, thread="t2"))
+
+    async with working(make_worker(store, FakePlatform(), FakeModel(["Hi"]), name="w2")):
+        await until_idle(store, make_turn(2, thread="t2").key)
+    assert await is_answered(store, make_turn(2))
+
+
+async def test_a_full_thread_whose_keys_were_lost_is_picked_up_again(store: Store) -> None:
+    queue = make_queue(store, limits=replace(LIMITS, waiting_per_thread=1))
+    await queue.admit(make_turn(1))
+    await store.command("DEL", *map(store.key, ("open", "line:console", "ready:console")))
+
+    async with working(make_worker(store, FakePlatform(), FakeModel(["Hi"]))):
+        with suppress(ThreadBusy):
+            await queue.admit(make_turn(2))
+        await until_idle(store)
 
 
 async def test_turns_that_are_gone_take_no_room_from_their_person(store: Store) -> None:

@@ -191,7 +191,8 @@ def _address(session: Session) -> yarl.URL | None:
     first = DiscordWebSocket.DEFAULT_GATEWAY
     try:
         url = yarl.URL(session.url)
-    except ValueError:
+    except (ValueError, IndexError):
+        # yarl 1.25 raises the latter at "wss://a][@".
         return None
     is_discords = f".{first.host}".endswith(_DISCORDS_OWN) and f".{url.host}".endswith(
         _DISCORDS_OWN

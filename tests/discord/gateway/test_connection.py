@@ -92,6 +92,7 @@ def test_the_librarys_internals_are_used_in_one_file(internals: str, file: str) 
         ("wss://evildiscord.gg", False),
         ("", False),
         ("wss://[", False),
+        ("wss://a][@", False),
         ("wss://gateway.discord.gg:999999", False),
     ],
 )

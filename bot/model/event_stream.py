@@ -20,7 +20,9 @@ _TAIL_EVENTS = 100  # the most events that are read meanwhile
 _TAIL_EVENT_BYTES = 4096  # the most of each; token counts have some 300
 # The most that is read at once, about ten tokens of a server that is read as fast as it sends.
 _CHUNK_BYTES = 4096
-_LINE_BYTES = 1_048_576  # of an event that is not complete yet
+# Of an event that is not complete yet; each answer may hold as much. A whole answer in one event,
+# with each character escaped, may have 40,000 characters.
+_LINE_BYTES = 262_144
 # An event has some 300 bytes per token, and 1,000 from verbose servers: this is enough for an
 # answer with 60,000 tokens of thoughts.
 _STREAM_BYTES = 64_000_000

@@ -208,8 +208,14 @@ def max_characters(max_tokens: int) -> int:
 
 
 def _is_visible(text: str) -> bool:
-    """Whether a text has more than white space and control or format characters."""
-    return any(not it.isspace() and category(it) not in ("Cc", "Cf") for it in text)
+    """Whether a text has more than white space, control or format characters and first halves.
+
+    The other half of a surrogate pair may never come.
+    """
+    return any(
+        not (it.isspace() or category(it) in ("Cc", "Cf") or "\ud800" <= it <= "\udbff")
+        for it in text
+    )
 
 
 def _usage(event: bytes) -> Json:

@@ -17,9 +17,12 @@ from bot.model.server import ModelServer
 _BYTE_ORDER_MARK, _DATA, _DONE = "\ufeff".encode(), b"data:", b"[DONE]"
 _TAIL_SECONDS = 0.25  # how long a complete answer waits for the end of its body
 _TAIL_EVENTS = 100  # the most events that are read meanwhile
+_TAIL_EVENT_BYTES = 4096  # the most of each; token counts have some 300
 # The most that is read at once, about ten tokens of a server that is read as fast as it sends.
 _CHUNK_BYTES = 4096
-_LINE_BYTES = 1_048_576  # of an event that is not complete yet
+# Of an event that is not complete yet; each answer may hold as much. A whole answer in one event,
+# with each character escaped, may have 40,000 characters.
+_LINE_BYTES = 262_144
 # An event has some 300 bytes per token, and 1,000 from verbose servers: this is enough for an
 # answer with 60,000 tokens of thoughts.
 _STREAM_BYTES = 64_000_000
@@ -78,13 +81,15 @@ class EventStream:
     async def read_tail(self) -> list[bytes]:
         """Read to the end of a complete answer, so that its connection can be used again.
 
-        Returns the data of the complete events; the token counts are among them.
+        Returns the data of the complete events, except large ones; the token counts are among them.
         """
         events: list[bytes] = []
         with suppress(TimeoutError, ModelError):
             async with asyncio.timeout(_TAIL_SECONDS):
                 while not self.ended and len(events) < _TAIL_EVENTS:
-                    events += await self.read_events()
+                    # The caller parses them all in one turn of the event loop.
+                    found = await self.read_events()
+                    events += [each for each in found if len(each) <= _TAIL_EVENT_BYTES]
                 while await self._read_chunk():
                     pass
         return events

@@ -185,7 +185,8 @@ def _fields(data: Mapping[str, Json]) -> Mapping[str, Json]:
 
 def _mentions(error: Mapping[str, Json], marks: tuple[str, ...]) -> bool:
     text = " ".join(str(error.get(name)) for name in ("message", "type", "code", "error_type"))
-    return any(mark in text.lower() for mark in marks)
+    text = text.lower()
+    return any(mark in text for mark in marks)
 
 
 def _code(error: Mapping[str, Json]) -> str:

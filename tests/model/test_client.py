@@ -776,6 +776,13 @@ class TestFailures:
         ):
             assert await answer(model) == "\ud83e\udd9c"
 
+    async def test_half_a_sign_alone_is_an_empty_answer(self) -> None:
+        half = 'data: {"choices": [{"delta": {"content": " \\ud83e"}}]}'
+
+        async with serve_body(f"{half}\n\ndata: [DONE]") as url, connected(url) as model:
+            with pytest.raises(EmptyAnswer):
+                await answer(model)
+
     async def test_an_answer_cut_to_nothing_tells_the_cure(self) -> None:
         async with ModelEmulator() as emulator:
             emulator.answer = ""

@@ -100,7 +100,7 @@ class Turns:
 
 @pytest.mark.parametrize(
     "piece",
-    [make_event("word "), make_event("x") * 1000, make_event("x" * 900_000), make_event("\n\n.")],
+    [make_event("word "), make_event("x") * 1000, make_event("x" * 250_000), make_event("\n\n.")],
     ids=["words", "letters", "one large event", "lines"],
 )
 async def test_an_answer_without_an_end_is_cut_like_one_that_reached_max_tokens(
@@ -155,6 +155,16 @@ async def test_a_stream_without_text_is_not_read_for_ever(piece: bytes, begun: b
     assert "broke the answer off" in str(short[1])
     assert type(error) is ModelUnavailable
     assert "MB" in str(error)
+
+
+async def test_an_event_of_300_kb_is_not_held() -> None:
+    async with (
+        serve_pieces([make_event("x" * 300_000), END], again=False) as (url, _),
+        connected(url) as model,
+    ):
+        said, error = await read_all(model)
+
+    assert (said, type(error)) == ("", ModelUnavailable)
 
 
 # Each has no more than 50 tokens in the vocabulary of its kind that needs fewest.
@@ -245,7 +255,7 @@ async def test_events_that_come_faster_than_they_are_read_end_in_time() -> None:
 
 
 async def test_large_events_of_many_answers_leave_the_loop_to_others() -> None:
-    large = b'{"choices": [], "said": [' + b"[]," * 340_000 + b"[]]}"
+    large = b'{"choices": [], "said": [' + b"[]," * 85_000 + b"[]]}"
     began = time.thread_time()
     json.loads(large)
     once = time.thread_time() - began
@@ -256,6 +266,23 @@ async def test_large_events_of_many_answers_leave_the_loop_to_others() -> None:
         most = await longest_turn([asyncio.create_task(read_all(model)) for _ in range(30)])
 
     # About one, and not all of them in the same turn of the loop.
+    assert most < 6 * once
+
+
+async def test_large_events_behind_an_answer_leave_the_loop_to_others() -> None:
+    large = b'{"said": [' + b"[]," * 85_000 + b"[]]}"
+    began = time.thread_time()
+    json.loads(large)
+    once = time.thread_time() - began
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    head += b'data: {"choices": [{"delta": {"content": "Yes"}, "finish_reason": "stop"}]}\n\n'
+    with flooding(b"data: " + large + b"\n\n", head=head, calls=1) as url:
+        async with connected(url) as model:
+            asking = asyncio.create_task(read_all(model))
+            most = await longest_turn([asking])
+
+    assert asking.result() == ("Yes", None)
+    # Many times as long if all that comes in the meantime is parsed.
     assert most < 6 * once
 
 

@@ -46,7 +46,9 @@ class Connections:
         """Add a new connection."""
         loop = asyncio.get_running_loop()
         if len(self._ends) >= self._most:
-            self._warn(loop.time())
+            if loop.time() >= self._warn_at:
+                self._warn_at = loop.time() + _WARN_SECONDS
+                log.warning("HTTP has %d open connections: the oldest ones are closed", self._most)
             oldest = next(iter(self._ends))
             self.remove(oldest)
             oldest.abort()
@@ -56,11 +58,6 @@ class Connections:
         """Remove an ended connection."""
         if end := self._ends.pop(transport, None):
             end.cancel()
-
-    def _warn(self, now: float) -> None:
-        if now >= self._warn_at:
-            self._warn_at = now + _WARN_SECONDS
-            log.warning("HTTP has %d open connections: the oldest ones are closed", self._most)
 
 
 class _Limited(asyncio.BufferedProtocol):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -17,13 +15,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bot.app.connections import Connections
 from bot.errors import CannotStart, StoreUnavailable
+from bot.proxy import is_loopback
 from bot.store import Store
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_LOOPBACK = "127.0.0.1"
 # Far more than Slack's largest event; nobody else has a reason to send anything.
 _LARGEST_BODY = 256 * 1024
 _LONGEST_HEADER = 4096  # bytes of a name and its value; Slack and the usual proxies stay below 1 kB
@@ -71,12 +69,12 @@ async def serve(
     """
     url = ""
     ready = _Readiness(store=store, silences=silences, stopping=stopping)
-    bounds = _Bounds(connections=most_connections, seconds=connection_seconds)
-    has_metrics = metrics_port is None and _is_loopback(host)
+    listening = partial(_listening, most=most_connections, seconds=connection_seconds)
+    has_metrics = metrics_port is None and is_loopback(host)
     async with AsyncExitStack() as stack:
         try:
             app = _app(ready, posts, has_metrics=has_metrics)
-            address = await stack.enter_async_context(_listening(app, host, port, bounds))
+            address = await stack.enter_async_context(listening(app, host, port))
             url = "http://{}:{}".format(*address)
             log.info("Listening on %s", url)
         except OSError as error:
@@ -86,21 +84,13 @@ async def serve(
         if metrics_port is not None:
             try:
                 app = _app(ready, {}, has_metrics=True)
-                address = await stack.enter_async_context(
-                    _listening(app, _LOOPBACK, metrics_port, bounds)
-                )
+                address = await stack.enter_async_context(listening(app, "127.0.0.1", metrics_port))
                 log.info("Metrics on http://%s:%s/metrics", *address)
             except OSError as error:
                 log.warning("No /metrics: METRICS_PORT=%s cannot be used: %s", metrics_port, error)
         elif not has_metrics:
             log.info("No /metrics, for HOST=%s is no loopback address: set METRICS_PORT", host)
         yield url
-
-
-@dataclass(frozen=True, slots=True)
-class _Bounds:
-    connections: int
-    seconds: float  # that a connection may last
 
 
 class _Readiness:
@@ -147,7 +137,7 @@ class _Readiness:
 
 @asynccontextmanager
 async def _listening(
-    app: web.Application, host: str, port: int, bounds: _Bounds
+    app: web.Application, host: str, port: int, *, most: int, seconds: float
 ) -> AsyncIterator[tuple[str, int]]:
     """Serve an app and yield the address; raises OSError if the port cannot be used."""
     runner = web.AppRunner(
@@ -168,10 +158,7 @@ async def _listening(
         protocols = cast(web.Server, runner.server)  # set by `setup`
         protocols.request_factory = _without_host_and_upgrade(protocols.request_factory)
         connections = Connections(
-            protocols,
-            most=bounds.connections,
-            seconds=bounds.seconds,
-            most_bytes=_LARGEST_REQUEST,
+            protocols, most=most, seconds=seconds, most_bytes=_LARGEST_REQUEST
         )
         server = await asyncio.get_running_loop().create_server(connections, host, port)
         try:
@@ -263,13 +250,6 @@ def _bounded(handler: Handler) -> Handler:
             return web.Response(status=400)
 
     return within_time
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

@@ -15,6 +15,7 @@ from functools import partial
 
 import pytest
 
+from bot.concurrency import Backoff
 from bot.errors import CannotStart
 from bot.local.child_process import ChildProcess, JsonObject, Timings, starting, supervised
 from bot.text.sanitize import one_line
@@ -23,7 +24,7 @@ from tests.support.waiting import until
 
 CHILD = "tests.support.some_child"
 HINT = "use less"
-QUICK = Timings(first_pause=0.01, longest_pause=0.3)
+QUICK = Timings(restart=Backoff(first=0.01, longest=0.3))
 IMPATIENT = Timings(ready=0.2, end=0.2)
 
 
@@ -112,12 +113,6 @@ async def test_a_process_that_is_killed_again_and_again_restarts_at_its_port(
     errors = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
     assert len(errors) == 2
     assert HINT in errors[0]
-
-
-def test_the_pauses_before_restarts_double_up_to_the_longest() -> None:
-    pauses = Timings(first_pause=1.0, longest_pause=5.0).pauses()
-
-    assert [next(pauses) for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
 
 
 async def test_a_port_that_another_program_has_taken_is_waited_for(

@@ -130,7 +130,6 @@ async def test_the_demo_model_streams_an_answer(server: LocalServer) -> None:
 
     assert "Paris" in "".join(deltas)
     assert len(deltas) > 3
-    assert server.demo
     assert server.name.startswith("SmolLM2")
 
 

@@ -20,6 +20,7 @@ from bot.errors import CannotStart
 from bot.local.child_process import ChildProcess, JsonObject, Timings, starting, supervised
 from bot.text.sanitize import one_line
 from config.settings import Settings
+from tests.support.process import alive
 from tests.support.waiting import until
 
 CHILD = "tests.support.some_child"
@@ -63,14 +64,6 @@ class Starter:
         await until(lambda: len(self.started) > count)
 
 
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 async def test_lines_of_libraries_on_standard_output_are_ignored() -> None:
     starter = Starter()
     async with starter.supervise() as served:
@@ -78,7 +71,7 @@ async def test_lines_of_libraries_on_standard_output_are_ignored() -> None:
 
         assert served["port"]
     assert starter.later == [{"later": "message"}]
-    assert is_gone(served["pid"])
+    assert not alive(served["pid"])
 
 
 async def test_a_process_that_dies_during_the_start_is_refused_with_its_last_line() -> None:
@@ -109,7 +102,7 @@ async def test_a_process_that_is_killed_again_and_again_restarts_at_its_port(
 
     assert len({served["pid"] for served in starter.started}) == 3
     assert len({served["port"] for served in starter.started}) == 1
-    assert all(is_gone(served["pid"]) for served in starter.started)
+    assert not any(alive(served["pid"]) for served in starter.started)
     errors = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
     assert len(errors) == 2
     assert HINT in errors[0]

@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
@@ -36,6 +35,7 @@ from bot.text.control_tokens import as_words
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
+from tests.support import process
 from tests.support.model import OneAttempt, open_model
 from tests.support.process import (
     DiscordDm,
@@ -59,6 +59,7 @@ from safetensors.torch import load_file
 
 from tests.support.tiny_models import MARKS, NO_SYSTEM, tiny_blenderbot, tiny_llama
 
+children = partial(process.children, "bot.local.transformers_process")
 PROMPT = [Message("system", "Be brief."), Message("user", "Hello")]
 LONG = 1_000_000  # tokens: an answer that takes for ever
 
@@ -125,16 +126,6 @@ async def deltas_of(model: OneAttempt, prompt: list[Message] = PROMPT) -> tuple[
     except AnswerCut:
         return said, True
     return said, False
-
-
-def children() -> list[int]:
-    """Return the process ids of the servers that this process has started."""
-    table = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-    ).stdout
-    rows = [line.split(None, 2) for line in table.splitlines()]
-    ours = [row for row in rows if int(row[1]) == os.getpid()]
-    return [int(row[0]) for row in ours if "bot.local.transformers_process" in row[2]]
 
 
 class TestAnswers:

@@ -13,6 +13,7 @@ import signal
 import stat
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -57,7 +58,7 @@ async def serve(data_dir: Path) -> AsyncIterator[str]:
     """
     binary = _binary()
     folder, socket = _private_paths(data_dir)
-    server = _EmbeddedServer(binary=binary, folder=folder, socket=socket)
+    server = _EmbeddedServer(binary, folder, socket)
     try:
         connection = await server.join_or_start()
         async with running(server.supervise(connection)):
@@ -102,15 +103,15 @@ def _make_private(folder: Path) -> None:
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
+@dataclass(slots=True)
 class _EmbeddedServer:
     """The server of one folder: joined if it runs, else started."""
 
-    def __init__(self, *, binary: Path, folder: Path, socket: Path) -> None:
-        self._binary = binary
-        self._folder = folder
-        self._socket = socket
-        self._process: asyncio.subprocess.Process | None = None
-        self._lifeline = -1  # our end of the pipe: closing it ends the server
+    _binary: Path
+    _folder: Path
+    _socket: Path
+    _process: asyncio.subprocess.Process | None = None
+    _lifeline: int = -1  # our end of the pipe: closing it ends the server
 
     async def join_or_start(self) -> Connection:
         """Return a connection to a server that answers; raises CannotStart."""

@@ -374,6 +374,12 @@ class Settings:
         return tuple(text for text in found if text)
 
     @property
+    def names_model(self) -> bool:
+        """Whether a model was chosen; else the demo model answers."""
+        ways = (self.hf_token, self.model_url, self.local_model_path, self.transformers_model)
+        return self.model_id == "demo" or any(ways)
+
+    @property
     def chat_platforms(self) -> tuple[str, ...]:
         """The platforms whose credentials are there: "discord", "slack", both or none."""
         tokens = {"discord": self.discord_token, "slack": self.slack_bot_token}

@@ -58,23 +58,10 @@ _Choice = tuple[Sequence[ContextWindowModel], str, str]
 
 
 @asynccontextmanager
-async def open_assistant(
-    settings: Settings, roles: frozenset[str], stopping: asyncio.Event
-) -> AsyncIterator[Assistant]:
+async def open_assistant(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Assistant]:
     """Connect the configured models, or start the embedded one. Raises CannotStart."""
-    named = (
-        settings.hf_token
-        or settings.model_url
-        or settings.local_model_path
-        or settings.transformers_model
-    )
-    if settings.model_id != DEMO and not named and "worker" in roles and settings.chat_platforms:
-        raise CannotStart(
-            "there is no model: set HF_TOKEN, MODEL_URL, LOCAL_MODEL_PATH or TRANSFORMERS_MODEL, "
-            "or MODEL_ID=demo for the small embedded one"
-        )
     async with AsyncExitStack() as stack:
-        if settings.model_id == DEMO or not named:
+        if settings.model_id == DEMO or not settings.names_model:
             models, label, prompt = await _open_local(_for_demo(settings), stack)
         elif settings.local_model_path:
             models, label, prompt = await _open_local(settings, stack)
@@ -85,7 +72,7 @@ async def open_assistant(
         else:
             models, label, prompt = await _open_hugging_face(settings, stack)
         # If nobody chose the demo model, it must not be taken for a good one.
-        level = logging.INFO if named or settings.model_id == DEMO else logging.WARNING
+        level = logging.INFO if settings.names_model else logging.WARNING
         log.log(level, "Answers come from %s", label)
         model = RetryingModel(
             models=models,

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
@@ -68,7 +69,7 @@ async def serve(
     If `stopping` is set, /readyz fails; requests are still handed over.
     """
     url = ""
-    ready = _Readiness(store=store, silences=silences, stopping=stopping)
+    ready = _Readiness(store, silences, stopping)
     listening = partial(_listening, most=most_connections, seconds=connection_seconds)
     has_metrics = metrics_port is None and is_loopback(host)
     async with AsyncExitStack() as stack:
@@ -93,22 +94,16 @@ async def serve(
         yield url
 
 
+@dataclass(slots=True)
 class _Readiness:
     """Tells why the process is not ready, in sentences that strangers may read."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        silences: Mapping[str, Callable[[], float]],
-        stopping: asyncio.Event,
-    ) -> None:
-        self._store = store
-        self._silences = silences
-        self._stopping = stopping
-        self._asking = asyncio.Lock()
-        self._ask_at = 0.0  # by the loop's clock
-        self._has_store = False
+    _store: Store
+    _silences: Mapping[str, Callable[[], float]]
+    _stopping: asyncio.Event
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _ask_at: float = 0.0  # by the loop's clock
+    _has_store: bool = False
 
     async def reasons(self) -> list[str]:
         """Return why the process is not ready, without any address; an empty list if it is."""

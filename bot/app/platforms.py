@@ -75,7 +75,7 @@ async def open_platforms(
     names = [name for name in connectors if name in wanted]
     fatal = 1 if need_all else max(len(names), 1)
     for name in names:
-        adapter = _Adapter(name, connectors[name], found, fatal=fatal, retry_seconds=retry_seconds)
+        adapter = _Adapter(name, connectors[name], found, fatal, retry_seconds)
         await adapter.open()
         if name in roles:
             found.listeners[name] = adapter.listen
@@ -111,6 +111,11 @@ def check_settings(settings: Settings, roles: frozenset[str]) -> None:
         mistakes.append("the role slack needs SLACK_BOT_TOKEN")
     if "slack" in roles and not (settings.slack_app_token or settings.slack_signing_secret):
         mistakes.append("the role slack needs SLACK_APP_TOKEN or SLACK_SIGNING_SECRET")
+    if "worker" in roles and settings.chat_platforms and not settings.names_model:
+        mistakes.append(
+            "there is no model: set HF_TOKEN, MODEL_URL, LOCAL_MODEL_PATH or TRANSFORMERS_MODEL, "
+            "or MODEL_ID=demo for the small embedded one"
+        )
     if mistakes:
         raise CannotStart("\n".join(mistakes))
     for token, address in _TOKENS_AND_ADDRESSES:
@@ -131,24 +136,16 @@ class _Connected:
 _Connector = Callable[[], Awaitable[_Connected]]
 
 
+@dataclass(slots=True)
 class _Adapter:
     """Connects one platform, again and again if it cannot be reached while others run."""
 
-    def __init__(
-        self,
-        name: str,
-        connector: _Connector,
-        platforms: Platforms,
-        *,
-        fatal: int,
-        retry_seconds: float,
-    ) -> None:
-        self._name = name
-        self._connector = connector
-        self._platforms = platforms
-        self._fatal = fatal  # as many platforms off end the process
-        self._retry_seconds = retry_seconds
-        self._connected: _Connected | None = None
+    _name: str
+    _connector: _Connector
+    _platforms: Platforms
+    _fatal: int  # as many platforms off end the process
+    _retry_seconds: float
+    _connected: _Connected | None = None
 
     async def open(self) -> None:
         """Connect, or note why that failed."""

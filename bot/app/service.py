@@ -67,8 +67,8 @@ async def serve(
     `started` is called once with the address of the HTTP server, or "". With `need_all`, each
     platform must start; else one of them is enough. Raises CannotStart.
     """
-    check_settings(settings, roles)
     _raise_file_limit(settings)
+    check_settings(settings, roles)
     async with AsyncExitStack() as stack:
         opening = _open(
             settings, stop, stack, roles, need_all=need_all, drain_seconds=drain_seconds
@@ -136,7 +136,7 @@ async def _open(
     budgets = EditBudgets(store=store)
     # A console brings its own worker.
     assistant = (
-        await stack.enter_async_context(open_assistant(settings, roles, stop))
+        await stack.enter_async_context(open_assistant(settings, stop))
         if roles & {"worker", "console"}
         else None
     )

@@ -191,7 +191,7 @@ async def test_who_waits_for_a_slot_is_not_given_up(monkeypatch: pytest.MonkeyPa
     # As good as no silence: llama.cpp says nothing while it reads a prompt or has no slot.
     monkeypatch.setattr(mind_module, "IDLE_SECONDS", 0.001)
     settings = Settings(model_id="demo", max_tokens=30, temperature=0.0)
-    async with mind_module.open_assistant(settings, frozenset({"worker"}), asyncio.Event()) as mind:
+    async with mind_module.open_assistant(settings, asyncio.Event()) as mind:
         said = ""
         with suppress(AnswerCut):
             async for delta in mind.model.stream([Message("user", QUESTION)]):

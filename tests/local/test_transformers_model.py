@@ -33,7 +33,6 @@ from bot.errors import (
 from bot.local.transformers_model import TransformersServer, serve
 from bot.text.control_tokens import as_words
 from tests.emulators.discord import DiscordEmulator
-from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support import process
 from tests.support.model import OneAttempt, open_model
@@ -502,9 +501,9 @@ class TestPlatforms:
     async def test_a_tiny_model_answers_in_discord_and_slack(
         self, kind: str, folders: Callable[[str], Path], tmp_path: Path
     ) -> None:
-        chosen = {"TRANSFORMERS_MODEL": str(folders(kind)), "MAX_TOKENS": "40", "MODEL_URL": ""}
-        async with DiscordEmulator() as discord, SlackEmulator() as slack, ModelEmulator() as none:
-            variables = discord_variables(discord, none) | slack_variables(slack, none) | chosen
+        chosen = {"TRANSFORMERS_MODEL": str(folders(kind)), "MAX_TOKENS": "40"}
+        async with DiscordEmulator() as discord, SlackEmulator() as slack:
+            variables = discord_variables(discord) | slack_variables(slack) | chosen
             async with bot(data_dir=tmp_path, variables=variables) as running:
                 await asyncio.wait_for(discord.connected.wait(), 60)
                 await asyncio.wait_for(slack.connected.wait(), 60)

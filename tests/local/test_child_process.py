@@ -23,7 +23,7 @@ from config.settings import Settings
 from tests.support.process import alive
 from tests.support.waiting import until
 
-CHILD = "tests.support.some_child"
+CHILD = "tests.local.some_child"
 HINT = "use less"
 QUICK = Timings(restart=Backoff(first=0.01, longest=0.3))
 IMPATIENT = Timings(ready=0.2, end=0.2)

@@ -30,7 +30,7 @@ _MIN_FREE = 65_536  # bytes on the disk; with less the server cannot even write 
 # The variables that the server and its shell get.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TZ")
 
-# The shell waits for the server. Its child reads from a pipe that nobody writes to: the pipe ends
+# The shell waits for the server. Its child reads from a pipe that carries no data: the pipe ends
 # when the bot's process is gone, for whatever reason, and then the child ends the server.
 # Standard output is the locked file: the server inherits the lock and holds it while it runs, so
 # no second server can open the same files; the shell closes its own copy.
@@ -94,7 +94,7 @@ def _private_paths(data_dir: Path) -> tuple[Path, Path]:
 def _make_private(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.lstat()
-    # In a shared directory somebody else may have created it.
+    # In a shared directory another user may have created it.
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else")
     folder.chmod(0o700)

@@ -112,7 +112,7 @@ def _checked_address(text: str, schemes: tuple[str, ...]) -> SplitResult:
 
 
 def _host(text: str) -> str:
-    # Of a name that cannot be one, the resolver raises what nobody expects: UnicodeError.
+    # For a name that is not valid, the resolver raises UnicodeError, which is no OSError.
     labels = text.removesuffix(".").split(".")
     if len(text) > 253 or not all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", it) for it in labels):
         try:
@@ -406,7 +406,7 @@ def _read(env_file: Path) -> tuple[dict[str, str], list[str]]:
 def _line_mistakes(lines: list[Binding], file: str) -> Iterator[str]:
     for line in lines:
         if line.error or (line.key and (line.value is None or not _NAME.fullmatch(line.key))):
-            # It is not shown: what stands there may be a token.
+            # The line is not shown: it may hold a token.
             yield f"{file} line {_line_number(line)} is not NAME=value"
         elif line.key and (sentence := _misspelt(line.key, file)):
             yield sentence
@@ -443,7 +443,7 @@ def _shown_url(url: str) -> str:
     try:
         _ = urlsplit(url).port
     except ValueError:
-        # What stands where a port should be may be a password.
+        # The text in the place of the port may be a password.
         return ""
     return re.sub(r"=[^&]*", "=***", re.sub(r"//.*@", "//***@", url))
 

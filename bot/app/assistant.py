@@ -71,7 +71,7 @@ async def open_assistant(settings: Settings, stopping: asyncio.Event) -> AsyncIt
             models, label, prompt = await _open_server(settings, stack)
         else:
             models, label, prompt = await _open_hugging_face(settings, stack)
-        # If nobody chose the demo model, it must not be taken for a good one.
+        # A demo model that was not chosen must not be taken for a good one.
         level = logging.INFO if settings.names_model else logging.WARNING
         log.log(level, "Answers come from %s", label)
         model = RetryingModel(

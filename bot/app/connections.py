@@ -70,7 +70,7 @@ class _Limited(asyncio.BufferedProtocol):
         self._protocol = protocol
         self._left = most_bytes
         self._chunk = bytearray(_CHUNK)
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport  # from `connection_made` on
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A server makes a Transport; uvloop's has another base class.
@@ -79,8 +79,7 @@ class _Limited(asyncio.BufferedProtocol):
         self._protocol.connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._transport:
-            self._connections.remove(self._transport)
+        self._connections.remove(self._transport)
         self._protocol.connection_lost(error)
 
     def get_buffer(self, sizehint: int) -> bytearray:
@@ -95,8 +94,7 @@ class _Limited(asyncio.BufferedProtocol):
             self._protocol.data_received(data)
         except IndexError:
             # yarl 1.25, at "http://a][@".
-            if self._transport:
-                self._transport.abort()
+            self._transport.abort()
 
     def eof_received(self) -> bool | None:
         return self._protocol.eof_received()

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-# Far more than Slack's largest event; nobody else has a reason to send anything.
+# Far more than Slack's largest event; no other client has a reason to send anything.
 _LARGEST_BODY = 256 * 1024
 _LONGEST_HEADER = 4096  # bytes of a name and its value; Slack and the usual proxies stay below 1 kB
 _MOST_HEADERS = 64
@@ -241,7 +241,7 @@ def _bounded(handler: Handler) -> Handler:
         except ConnectionError:
             if request.transport:
                 raise
-            # The client is gone or was cut off: nobody reads this.
+            # The client is gone or was cut off, so this answer is not read.
             return web.Response(status=400)
 
     return within_time

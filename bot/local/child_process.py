@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bot.concurrency import Backoff
+from bot.concurrency import Backoff, do_nothing
 from bot.errors import CannotStart
 from bot.text.sanitize import one_line
 
@@ -79,7 +79,7 @@ class ChildProcess:
 
     @property
     def is_out_of_memory(self) -> bool:
-        """Whether somebody else killed it: mostly the kernel, which had no memory left."""
+        """Whether something else killed it: mostly the kernel, which had no memory left."""
         return self.process.returncode == -9 and not self._is_killed_by_us
 
     @property
@@ -103,11 +103,10 @@ class ChildProcess:
                     return message
         raise BrokenPipeError("it has ended")
 
-    def mark_serving(self, on_message: Callable[[JsonObject], None] | None) -> None:
+    def mark_serving(self, on_message: Callable[[JsonObject], None]) -> None:
         """Record that it serves, and pass later messages to `on_message`."""
         self.served_at = asyncio.get_running_loop().time()
-        if on_message:
-            self._readers.append(asyncio.create_task(self._receive_all(on_message)))
+        self._readers.append(asyncio.create_task(self._receive_all(on_message)))
 
     async def end(self) -> None:
         """End the process; returns when it is gone and its last lines are read."""
@@ -152,7 +151,7 @@ async def starting(
     *,
     environment: Mapping[str, str] = MappingProxyType({}),
     is_error: Callable[[str], bool],
-    on_message: Callable[[JsonObject], None] | None = None,
+    on_message: Callable[[JsonObject], None] = do_nothing,
     memory_hint: str,
     timings: Timings = _TIMINGS,
 ) -> AsyncIterator[ChildProcess]:
@@ -183,7 +182,7 @@ async def _start_process(module: str, environment: Mapping[str, str]) -> Process
             stderr=PIPE,
             cwd=_REPOSITORY,
             env={**_environment(), **environment},
-            # The terminal's Ctrl-C is for us; we end the process when nobody needs it any more.
+            # The terminal's Ctrl-C is for us; we end the process when it is not needed any more.
             start_new_session=True,
         )
     except OSError as error:

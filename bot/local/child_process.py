@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bot.concurrency import Backoff, do_nothing
+from bot.concurrency import Backoff, do_nothing, running
 from bot.errors import CannotStart
 from bot.text.sanitize import one_line
 
@@ -237,10 +237,8 @@ async def supervised(
                 except CannotStart as error:
                     log.warning("%s cannot be restarted yet: %s", name, error)
 
-    supervisor = asyncio.create_task(supervise())
     try:
-        yield report
+        async with running(supervise()):
+            yield report
     finally:
-        supervisor.cancel()
-        await asyncio.wait([supervisor])
         await child.end()

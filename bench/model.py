@@ -203,7 +203,7 @@ async def crowd(url: str, streams: int) -> None:
     await print_crowd("raw sockets", lambda heard: raw_times(url, heard), streams)
     settings = Settings(model_url=url, model_id=_MODEL)
     hardware.collect_garbage_seldom()
-    async with open_assistant(settings, frozenset({"worker"}), asyncio.Event()) as mind:
+    async with open_assistant(settings, asyncio.Event()) as mind:
         await print_crowd("this bot", lambda heard: times(mind.model, heard), streams)
     print(f"  {figures.load()}")
 

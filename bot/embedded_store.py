@@ -13,6 +13,7 @@ import signal
 import stat
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,7 +30,7 @@ _MIN_FREE = 65_536  # bytes on the disk; with less the server cannot even write 
 # The variables that the server and its shell get.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TZ")
 
-# The shell waits for the server. Its child reads from a pipe that nobody writes to: the pipe ends
+# The shell waits for the server. Its child reads from a pipe that carries no data: the pipe ends
 # when the bot's process is gone, for whatever reason, and then the child ends the server.
 # Standard output is the locked file: the server inherits the lock and holds it while it runs, so
 # no second server can open the same files; the shell closes its own copy.
@@ -57,7 +58,7 @@ async def serve(data_dir: Path) -> AsyncIterator[str]:
     """
     binary = _binary()
     folder, socket = _private_paths(data_dir)
-    server = _EmbeddedServer(binary=binary, folder=folder, socket=socket)
+    server = _EmbeddedServer(binary, folder, socket)
     try:
         connection = await server.join_or_start()
         async with running(server.supervise(connection)):
@@ -93,7 +94,7 @@ def _private_paths(data_dir: Path) -> tuple[Path, Path]:
 def _make_private(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.lstat()
-    # In a shared directory somebody else may have created it.
+    # In a shared directory another user may have created it.
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else")
     folder.chmod(0o700)
@@ -102,15 +103,15 @@ def _make_private(folder: Path) -> None:
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
+@dataclass(slots=True)
 class _EmbeddedServer:
     """The server of one folder: joined if it runs, else started."""
 
-    def __init__(self, *, binary: Path, folder: Path, socket: Path) -> None:
-        self._binary = binary
-        self._folder = folder
-        self._socket = socket
-        self._process: asyncio.subprocess.Process | None = None
-        self._lifeline = -1  # our end of the pipe: closing it ends the server
+    _binary: Path
+    _folder: Path
+    _socket: Path
+    _process: asyncio.subprocess.Process | None = None
+    _lifeline: int = -1  # our end of the pipe: closing it ends the server
 
     async def join_or_start(self) -> Connection:
         """Return a connection to a server that answers; raises CannotStart."""

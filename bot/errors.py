@@ -11,16 +11,16 @@ ParleyError
 │   ├── PersonBusy          too many turns of this person wait
 │   ├── QueueFull           too many turns wait in total
 │   ├── NotTheAsker         another person has asked the question
-│   ├── NotTheLast          other answers follow this one
-│   ├── NotRemembered       the turn was deleted or has expired
-│   └── HasEnded            the answer has ended
+│   ├── NotTheLast          other answers follow this one and may refer to it
+│   ├── NotRemembered       the question was deleted, or its record has expired
+│   └── HasEnded            the answer has ended: there is nothing to stop
 ├── ModelError              no answer, or an incomplete one
-│   ├── ModelDenied         401, 403: the credentials or the license
-│   ├── ModelUnpaid         402: the quota is used up
+│   ├── ModelDenied         401, 403: wrong credentials, or the license was not accepted
+│   ├── ModelUnpaid         402: the quota of the account is used up
 │   ├── ModelUnknown        404, and the router's "not supported"
-│   ├── ModelElsewhere      a redirect, a web page, a certificate: no model server
-│   ├── ModelBusy           429: too many requests
-│   ├── ModelLoading        503: not ready yet
+│   ├── ModelElsewhere      a redirect, a web page, a certificate, HF_HUB_OFFLINE: no server
+│   ├── ModelBusy           429: too many requests; see `retry_after`
+│   ├── ModelLoading        503: not ready yet; see `retry_after`
 │   ├── ModelUnavailable    refused, reset, 5xx, cut off
 │   ├── ModelSilent         no delta, or no end, before the timeout
 │   ├── PromptTooLong       the context is smaller than the prompt
@@ -33,7 +33,7 @@ ParleyError
 └── SurfaceError            the platform did not accept a write
     ├── WriteDelayed        429: the same write may succeed later
     ├── WriteFailed         a transient failure: timeout, 5xx, connection lost
-    ├── WriteRefused        the message accepts no such write; a new one may
+    ├── WriteRefused        too old, too long or expired for this write; a new message may do
     ├── MessageGone         a person deleted the message
     └── PlaceGone           the bot cannot write here any more
 """
@@ -76,50 +76,34 @@ class Refused(ParleyError):
 
 
 class NothingAsked(Refused):
-    """The question is empty."""
-
     apology = "Ask me something."
 
 
 class ThreadBusy(Refused):
-    """Too many turns already wait in this thread."""
-
     apology = "I am still answering in this thread. Please ask again when I am done."
 
 
 class PersonBusy(Refused):
-    """Too many turns of this person already wait."""
-
     apology = "I am still working on your other questions. Please ask again when they are answered."
 
 
 class QueueFull(Refused):
-    """Too many turns wait in total."""
-
     apology = "Too many people are asking me at once. Please try again in a few minutes."
 
 
 class NotTheAsker(Refused):
-    """Another person has asked the question."""
-
     apology = "Only the person who asked can have the answer written anew."
 
 
 class NotTheLast(Refused):
-    """Other answers follow in the thread and may refer to this one."""
-
     apology = "Only the last answer can be written anew."
 
 
 class NotRemembered(Refused):
-    """The question was deleted, or its record has expired."""
-
     apology = "I do not remember this any more. Please ask again."
 
 
 class HasEnded(Refused):
-    """The answer has ended: there is nothing to stop."""
-
     apology = "This answer has ended already."
 
 
@@ -141,14 +125,10 @@ class ModelError(ParleyError):
 
 
 class ModelDenied(ModelError):
-    """HTTP 401 or 403: the credentials are missing or wrong, or the license was not accepted."""
-
     apology = "I am not allowed to use my language model. Whoever runs me needs to look at this."
 
 
 class ModelUnpaid(ModelError):
-    """HTTP 402: the account's quota is used up."""
-
     apology = "My allowance at the language model is used up. Whoever runs me can renew it."
 
 
@@ -163,20 +143,14 @@ class ModelUnknown(ModelError):
 
 
 class ModelElsewhere(ModelError):
-    """No model server answers: a redirect, a web page, an untrusted certificate, HF_HUB_OFFLINE."""
-
     apology = "My language model is not where I look for it. Whoever runs me needs to look at this."
 
 
 class ModelBusy(ModelError):
-    """HTTP 429: too many requests; see `retry_after`."""
-
     apology = "The language model is very busy. Please ask again in a minute."
 
 
 class ModelLoading(ModelError):
-    """HTTP 503: the model is not ready yet; see `retry_after`."""
-
     apology = "The language model is still starting. Please ask again in a minute."
 
 
@@ -191,8 +165,6 @@ class ModelUnavailable(ModelError):
 
 
 class ModelSilent(ModelError):
-    """No delta, or no end of the answer, came before the timeout."""
-
     apology = "The language model took too long. Please ask again, perhaps in fewer words."
 
 
@@ -219,8 +191,6 @@ class PromptTooLong(ModelError):
 
 
 class PromptRefused(ModelError):
-    """Another HTTP 4xx: the server rejects this request."""
-
     apology = "The language model does not accept this question. Please put it another way."
 
 
@@ -233,20 +203,14 @@ class SystemRefused(PromptRefused):
 
 
 class EmptyAnswer(ModelError):
-    """The stream ended without text."""
-
     apology = "The language model had nothing to say. Please put the question another way."
 
 
 class AnswerCut(ModelError):
-    """The answer has the longest allowed length; its text is shown."""
-
     apology = "(This is as long as my answers get. Ask me to go on.)"
 
 
 class GivenUp(ModelError):
-    """All attempts at the turn failed, and no other is made."""
-
     apology = "I tried several times and could not answer this. Please ask again later."
 
 
@@ -273,8 +237,6 @@ class WriteFailed(SurfaceError):
 
 
 class WriteRefused(SurfaceError):
-    """The message accepts no such write (too old, too long, expired); a new one may."""
-
     apology = "I cannot show the rest of my answer here. Please put the question another way."
 
 

@@ -20,7 +20,7 @@ def proxy_for(url: str) -> str | None:
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if _is_loopback(host) or urllib.request.proxy_bypass(host):
+    if is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
     proxy = urllib.request.getproxies().get(parts.scheme)
     if not proxy:
@@ -36,11 +36,19 @@ def proxy_for(url: str) -> str | None:
 def warn_if_readable(secret: str, *, by: str, url: str) -> None:
     """Warn if the variable `by` sends the variable `secret` unencrypted to another machine."""
     parts = urlsplit(url)
-    if parts.scheme in ("http", "ws") and not _is_loopback(parts.hostname or ""):
+    if parts.scheme in ("http", "ws") and not is_loopback(parts.hostname or ""):
         log.warning(
             "%s is sent to %s unencrypted, where others can read it: let %s begin with %ss://",
             *(secret, parts.hostname, by, parts.scheme),
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _is_http_address(text: str) -> bool:
@@ -53,10 +61,3 @@ def _is_http_address(text: str) -> bool:
         return False
     is_printable = re.fullmatch(r"[!-~]+", text)
     return bool(is_printable and parts.hostname and parts.scheme in ("http", "https"))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -226,32 +226,19 @@ async def connect(*, url: str, data_dir: Path, prefix: str = "parley") -> AsyncI
     The processes of one `data_dir` share its server; if it ends, one of them restarts it. Raises
     CannotStart.
     """
-    if not url:
-        async with (
-            embedded_store.serve(data_dir) as own_url,
-            _client(own_url) as client,
-            _store(client, url=own_url, prefix=prefix) as store,
-        ):
-            yield store
-        return
-    try:
-        opened = _client(url)
-    except ValueError as error:
-        raise CannotStart(f"REDIS_URL is not an address: {error}") from error
-    async with opened as client:
-        await _check_version(client)
-        await _warn_of_loss(client)
-        async with _store(client, url=url, prefix=prefix) as store:
-            yield store
-
-
-@contextlib.asynccontextmanager
-async def _store(client: redis.asyncio.Redis, *, url: str, prefix: str) -> AsyncIterator[Store]:
-    store = Store(client=client, url=url, prefix=prefix)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        used_url = url or await stack.enter_async_context(embedded_store.serve(data_dir))
+        try:
+            client = _client(used_url)
+        except ValueError as error:
+            raise CannotStart(f"REDIS_URL is not an address: {error}") from error
+        await stack.enter_async_context(client)
+        if url:
+            await _check_version(client)
+            await _warn_of_loss(client)
+        store = Store(client=client, url=used_url, prefix=prefix)
+        stack.push_async_callback(store.close)
         yield store
-    finally:
-        await store.close()
 
 
 def _client(url: str) -> redis.asyncio.Redis:

@@ -6,7 +6,6 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -38,14 +37,7 @@ _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 
 
 class SettingsError(Exception):
-    """All that is wrong with the settings, a sentence each; none holds a secret."""
-
-    def __init__(self, mistakes: tuple[str, ...]) -> None:
-        super().__init__(mistakes)
-        self.mistakes = mistakes
-
-    def __str__(self) -> str:
-        return "\n".join(self.mistakes)
+    """All that is wrong with the settings, a line each; none holds a secret."""
 
 
 def _setting(
@@ -83,17 +75,9 @@ def _slack_app_token(text: str) -> str:
     return _word(text)
 
 
-def _url(*schemes: str) -> Callable[[str], str]:
+def _url(*schemes: str, beside_token: bool = False) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        _checked_address(text, schemes)
-        return text
-
-    return parse
-
-
-def _url_beside_token(*schemes: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if _checked_address(text, schemes).username is not None:
+        if _checked_address(text, schemes).username is not None and beside_token:
             raise ValueError("holds a user name, which cannot be sent beside the platform's token")
         return text
 
@@ -128,7 +112,7 @@ def _checked_address(text: str, schemes: tuple[str, ...]) -> SplitResult:
 
 
 def _host(text: str) -> str:
-    # Of a name that cannot be one, the resolver raises what nobody expects: UnicodeError.
+    # For a name that is not valid, the resolver raises UnicodeError, which is no OSError.
     labels = text.removesuffix(".").split(".")
     if len(text) > 253 or not all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", it) for it in labels):
         try:
@@ -202,28 +186,23 @@ def _level(text: str) -> str:
     return text.lower()
 
 
-def _file(text: str) -> Path:
-    with _usable_path(text) as path:
-        if not path.is_file():
-            raise ValueError("is not a file")
-    return path
+def _path(fits: Callable[[Path], bool], *, otherwise: str) -> Callable[[str], Path]:
+    def parse(text: str) -> Path:
+        try:
+            path = Path(text).expanduser()
+            if fits(path):
+                return path
+        except OSError as error:
+            raise ValueError(f"cannot be used: {error.strerror}") from None
+        except RuntimeError:
+            raise ValueError("cannot be used: there is no such home") from None
+        raise ValueError(otherwise)
+
+    return parse
 
 
-def _folder(text: str) -> Path:
-    with _usable_path(text) as path:
-        if path.exists() and not path.is_dir():
-            raise ValueError("is not a folder")
-    return path
-
-
-@contextmanager
-def _usable_path(text: str) -> Iterator[Path]:
-    try:
-        yield Path(text).expanduser()
-    except OSError as error:
-        raise ValueError(f"cannot be used: {error.strerror}") from None
-    except RuntimeError:
-        raise ValueError("cannot be used: there is no such home") from None
+_file = _path(Path.is_file, otherwise="is not a file")
+_folder = _path(lambda it: it.is_dir() or not it.exists(), otherwise="is not a folder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,10 +287,10 @@ class Settings:
         "which of the bot's shards this process serves, such as 0-3/8; empty means it has one",
     )
     discord_api_url: str = _setting(
-        "", _url_beside_token("http", "https"), "another address of Discord's REST API"
+        "", _url("http", "https", beside_token=True), "another address of Discord's REST API"
     )
     discord_gateway_url: str = _setting(
-        "", _url_beside_token("ws", "wss"), "another address of Discord's gateway"
+        "", _url("ws", "wss", beside_token=True), "another address of Discord's gateway"
     )
     slack_bot_token: str = _setting("", _slack_bot_token, "Slack bot token (xoxb-...)", secret=True)
     slack_app_token: str = _setting(
@@ -327,7 +306,7 @@ class Settings:
         secret=True,
     )
     slack_api_url: str = _setting(
-        "", _url_beside_token("http", "https"), "another address of Slack's Web API"
+        "", _url("http", "https", beside_token=True), "another address of Slack's Web API"
     )
     host: str = _setting("127.0.0.1", _host, "address for /livez, /readyz and /slack/events")
     port: int = _setting(8080, _port, "port beside HOST; 0 means any")
@@ -380,7 +359,7 @@ class Settings:
                 mistakes.append(f"{_shown(variable, text)} {error}")
         mistakes += _contradictions(values, texts)
         if mistakes:
-            raise SettingsError(tuple(mistakes))
+            raise SettingsError("\n".join(mistakes))
         return cls(**values)
 
     @property
@@ -393,6 +372,12 @@ class Settings:
         passwords += [value for name, value in options if name.endswith("password")]
         found = (*hidden.values(), *passwords, *map(unquote, passwords))
         return tuple(text for text in found if text)
+
+    @property
+    def names_model(self) -> bool:
+        """Whether a model was chosen; else the demo model answers."""
+        ways = (self.hf_token, self.model_url, self.local_model_path, self.transformers_model)
+        return self.model_id == "demo" or any(ways)
 
     @property
     def chat_platforms(self) -> tuple[str, ...]:
@@ -412,19 +397,16 @@ def _read(env_file: Path) -> tuple[dict[str, str], list[str]]:
         return {}, [f"{env_file} cannot be read: {error.strerror}"]
     except UnicodeError:
         return {}, [f"{env_file} is not a text in UTF-8"]
-    return _texts(lines), list(_line_mistakes(lines, env_file.name))
-
-
-def _texts(lines: list[Binding]) -> dict[str, str]:
     # The name of a variable inside a value stays as it is: a password may hold a dollar sign.
     texts = {line.key: (line.value or "").strip() for line in lines if line.key}
-    return {name: text for name, text in texts.items() if text}
+    given = {name: text for name, text in texts.items() if text}
+    return given, list(_line_mistakes(lines, env_file.name))
 
 
 def _line_mistakes(lines: list[Binding], file: str) -> Iterator[str]:
     for line in lines:
         if line.error or (line.key and (line.value is None or not _NAME.fullmatch(line.key))):
-            # It is not shown: what stands there may be a token.
+            # The line is not shown: it may hold a token.
             yield f"{file} line {_line_number(line)} is not NAME=value"
         elif line.key and (sentence := _misspelt(line.key, file)):
             yield sentence
@@ -461,7 +443,7 @@ def _shown_url(url: str) -> str:
     try:
         _ = urlsplit(url).port
     except ValueError:
-        # What stands where a port should be may be a password.
+        # The text in the place of the port may be a password.
         return ""
     return re.sub(r"=[^&]*", "=***", re.sub(r"//.*@", "//***@", url))
 

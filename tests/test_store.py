@@ -19,6 +19,7 @@ import redis
 
 from bot.errors import CannotStart, StoreUnavailable
 from bot.store import CONNECTIONS, Store, connect, store_errors
+from tests.support.process import alive
 from tests.support.waiting import until
 
 HOLDER = """
@@ -55,14 +56,6 @@ async def holder(data_dir: Path) -> AsyncIterator[tuple[asyncio.subprocess.Proce
 
 async def server_pid(store: Store) -> int:
     return int((await store.redis.info("server"))["process_id"])
-
-
-def ended(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 def parent(pid: int) -> int:
@@ -162,7 +155,7 @@ async def test_the_embedded_server_ends_with_its_owner_and_keeps_the_data(data_d
     async with connect(url="", data_dir=data_dir) as store:
         pid = await server_pid(store)
         await store.redis.set("saved", "yes")
-    gone = ended(pid)
+    gone = not alive(pid)
 
     async with connect(url="", data_dir=data_dir) as store:
         saved = await store.redis.get("saved")
@@ -191,7 +184,7 @@ async def test_a_killed_process_leaves_no_server(data_dir: Path) -> None:
     async with holder(data_dir) as (process, pid):
         process.kill()
 
-        await until(lambda: ended(pid))
+        await until(lambda: not alive(pid))
 
 
 async def test_a_second_process_joins_and_takes_over(data_dir: Path) -> None:
@@ -200,7 +193,7 @@ async def test_a_second_process_joins_and_takes_over(data_dir: Path) -> None:
         await store.command("SET", "saved", "yes")
 
         process.kill()
-        await until(lambda: ended(pid))
+        await until(lambda: not alive(pid))
 
         assert joined == pid
         assert await answered(store) == "yes"

@@ -73,7 +73,7 @@ async def asking() -> AsyncIterator[Callable[[str], Awaitable[str]]]:
 async def _open(stack: AsyncExitStack, stop: asyncio.Event) -> Assistant:
     try:
         settings = Settings.load(os.environ, Path(".env"))
-        return await stack.enter_async_context(open_assistant(settings, frozenset(), stop))
+        return await stack.enter_async_context(open_assistant(settings, stop))
     except (SettingsError, CannotStart) as error:
         raise ModelError(str(error)) from error
 

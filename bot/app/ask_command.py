@@ -43,7 +43,7 @@ async def print_answer(settings: Settings, question: str, stdout: TextIO) -> Non
     """
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")
-    async with open_assistant(settings, frozenset(), asyncio.Event()) as assistant:
+    async with open_assistant(settings, asyncio.Event()) as assistant:
         deltas = stream_answer(assistant, question)
         try:
             if stdout.isatty():

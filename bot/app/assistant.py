@@ -53,52 +53,34 @@ class Assistant:
     system_prompt: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """The models to ask, in their order."""
-
-    models: Sequence[ContextWindowModel]
-    label: str
-    system_prompt: str
+# The models to ask in their order, their label and their system prompt.
+_Choice = tuple[Sequence[ContextWindowModel], str, str]
 
 
 @asynccontextmanager
-async def open_assistant(
-    settings: Settings, roles: frozenset[str], stopping: asyncio.Event
-) -> AsyncIterator[Assistant]:
+async def open_assistant(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Assistant]:
     """Connect the configured models, or start the embedded one. Raises CannotStart."""
-    named = (
-        settings.hf_token
-        or settings.model_url
-        or settings.local_model_path
-        or settings.transformers_model
-    )
-    if settings.model_id != DEMO and not named and "worker" in roles and settings.chat_platforms:
-        raise CannotStart(
-            "there is no model: set HF_TOKEN, MODEL_URL, LOCAL_MODEL_PATH or TRANSFORMERS_MODEL, "
-            "or MODEL_ID=demo for the small embedded one"
-        )
     async with AsyncExitStack() as stack:
-        if settings.model_id == DEMO or not named:
-            choice = await _open_local(_for_demo(settings), stack)
+        if settings.model_id == DEMO or not settings.names_model:
+            models, label, prompt = await _open_local(_for_demo(settings), stack)
         elif settings.local_model_path:
-            choice = await _open_local(settings, stack)
+            models, label, prompt = await _open_local(settings, stack)
         elif settings.transformers_model:
-            choice = await _open_transformers(settings, stack)
+            models, label, prompt = await _open_transformers(settings, stack)
         elif settings.model_url:
-            choice = await _open_server(settings, stack)
+            models, label, prompt = await _open_server(settings, stack)
         else:
-            choice = await _open_hugging_face(settings, stack)
-        # If nobody chose the demo model, it must not be taken for a good one.
-        level = logging.INFO if named or settings.model_id == DEMO else logging.WARNING
-        log.log(level, "Answers come from %s", choice.label)
+            models, label, prompt = await _open_hugging_face(settings, stack)
+        # A demo model that was not chosen must not be taken for a good one.
+        level = logging.INFO if settings.names_model else logging.WARNING
+        log.log(level, "Answers come from %s", label)
         model = RetryingModel(
-            models=choice.models,
+            models=models,
             policy=RetryPolicy(),
             total_timeout=settings.reply_timeout,
             stopping=stopping,
         )
-        yield Assistant(model, choice.label, choice.system_prompt)
+        yield Assistant(model, label, prompt)
 
 
 def _for_demo(settings: Settings) -> Settings:
@@ -145,9 +127,9 @@ async def _open_local(settings: Settings, stack: AsyncExitStack) -> _Choice:
         # slot. If the process dies, the connection ends.
         idle_timeout=settings.reply_timeout,
     )
-    demo = "a small demo model: set HF_TOKEN or MODEL_URL for a good one"
-    label = f"{server.name}, {demo}" if server.demo else f"{server.name} on this machine"
-    return _Choice([model], label, settings.system_prompt)
+    demo = f"{server.name}, a small demo model: set HF_TOKEN or MODEL_URL for a good one"
+    label = f"{server.name} on this machine" if settings.local_model_path else demo
+    return [model], label, settings.system_prompt
 
 
 async def _open_transformers(settings: Settings, stack: AsyncExitStack) -> _Choice:
@@ -177,7 +159,7 @@ async def _open_transformers(settings: Settings, stack: AsyncExitStack) -> _Choi
     # A dialogue model would repeat the system prompt as its answer.
     default = "" if server.is_dialogue else settings.system_prompt
     label = f"{name}, run by transformers on this machine"
-    return _Choice([model], label, _system_prompt(settings, default=default))
+    return [model], label, _system_prompt(settings, default=default)
 
 
 def _warn_of_fallbacks(settings: Settings, model: str) -> None:
@@ -197,7 +179,7 @@ async def _open_hugging_face(settings: Settings, stack: AsyncExitStack) -> _Choi
         await _open_model(settings, stack, connection.for_model(name), idle_timeout=IDLE_SECONDS)
         for name in names
     ]
-    return _Choice(models, f"{settings.model_id} at Hugging Face", settings.system_prompt)
+    return models, f"{settings.model_id} at Hugging Face", settings.system_prompt
 
 
 async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
@@ -218,7 +200,7 @@ async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
         for name in _names(settings)
     ]
     label = f"{settings.model_id} at {urlsplit(url).hostname}"
-    return _Choice(models, label, settings.system_prompt)
+    return models, label, settings.system_prompt
 
 
 async def _connect(url: str, key: str, model: str, stack: AsyncExitStack) -> ServerConnection:

@@ -46,7 +46,9 @@ class Connections:
         """Add a new connection."""
         loop = asyncio.get_running_loop()
         if len(self._ends) >= self._most:
-            self._warn(loop.time())
+            if loop.time() >= self._warn_at:
+                self._warn_at = loop.time() + _WARN_SECONDS
+                log.warning("HTTP has %d open connections: the oldest ones are closed", self._most)
             oldest = next(iter(self._ends))
             self.remove(oldest)
             oldest.abort()
@@ -56,11 +58,6 @@ class Connections:
         """Remove an ended connection."""
         if end := self._ends.pop(transport, None):
             end.cancel()
-
-    def _warn(self, now: float) -> None:
-        if now >= self._warn_at:
-            self._warn_at = now + _WARN_SECONDS
-            log.warning("HTTP has %d open connections: the oldest ones are closed", self._most)
 
 
 class _Limited(asyncio.BufferedProtocol):
@@ -73,7 +70,7 @@ class _Limited(asyncio.BufferedProtocol):
         self._protocol = protocol
         self._left = most_bytes
         self._chunk = bytearray(_CHUNK)
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport  # from `connection_made` on
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A server makes a Transport; uvloop's has another base class.
@@ -82,8 +79,7 @@ class _Limited(asyncio.BufferedProtocol):
         self._protocol.connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._transport:
-            self._connections.remove(self._transport)
+        self._connections.remove(self._transport)
         self._protocol.connection_lost(error)
 
     def get_buffer(self, sizehint: int) -> bytearray:
@@ -98,8 +94,7 @@ class _Limited(asyncio.BufferedProtocol):
             self._protocol.data_received(data)
         except IndexError:
             # yarl 1.25, at "http://a][@".
-            if self._transport:
-                self._transport.abort()
+            self._transport.abort()
 
     def eof_received(self) -> bool | None:
         return self._protocol.eof_received()

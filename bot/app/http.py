@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
@@ -17,14 +16,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bot.app.connections import Connections
 from bot.errors import CannotStart, StoreUnavailable
+from bot.proxy import is_loopback
 from bot.store import Store
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_LOOPBACK = "127.0.0.1"
-# Far more than Slack's largest event; nobody else has a reason to send anything.
+# Far more than Slack's largest event; no other client has a reason to send anything.
 _LARGEST_BODY = 256 * 1024
 _LONGEST_HEADER = 4096  # bytes of a name and its value; Slack and the usual proxies stay below 1 kB
 _MOST_HEADERS = 64
@@ -70,13 +69,13 @@ async def serve(
     If `stopping` is set, /readyz fails; requests are still handed over.
     """
     url = ""
-    ready = _Readiness(store=store, silences=silences, stopping=stopping)
-    bounds = _Bounds(connections=most_connections, seconds=connection_seconds)
-    has_metrics = metrics_port is None and _is_loopback(host)
+    ready = _Readiness(store, silences, stopping)
+    listening = partial(_listening, most=most_connections, seconds=connection_seconds)
+    has_metrics = metrics_port is None and is_loopback(host)
     async with AsyncExitStack() as stack:
         try:
             app = _app(ready, posts, has_metrics=has_metrics)
-            address = await stack.enter_async_context(_listening(app, host, port, bounds))
+            address = await stack.enter_async_context(listening(app, host, port))
             url = "http://{}:{}".format(*address)
             log.info("Listening on %s", url)
         except OSError as error:
@@ -86,9 +85,7 @@ async def serve(
         if metrics_port is not None:
             try:
                 app = _app(ready, {}, has_metrics=True)
-                address = await stack.enter_async_context(
-                    _listening(app, _LOOPBACK, metrics_port, bounds)
-                )
+                address = await stack.enter_async_context(listening(app, "127.0.0.1", metrics_port))
                 log.info("Metrics on http://%s:%s/metrics", *address)
             except OSError as error:
                 log.warning("No /metrics: METRICS_PORT=%s cannot be used: %s", metrics_port, error)
@@ -97,28 +94,16 @@ async def serve(
         yield url
 
 
-@dataclass(frozen=True, slots=True)
-class _Bounds:
-    connections: int
-    seconds: float  # that a connection may last
-
-
+@dataclass(slots=True)
 class _Readiness:
     """Tells why the process is not ready, in sentences that strangers may read."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        silences: Mapping[str, Callable[[], float]],
-        stopping: asyncio.Event,
-    ) -> None:
-        self._store = store
-        self._silences = silences
-        self._stopping = stopping
-        self._asking = asyncio.Lock()
-        self._ask_at = 0.0  # by the loop's clock
-        self._has_store = False
+    _store: Store
+    _silences: Mapping[str, Callable[[], float]]
+    _stopping: asyncio.Event
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _ask_at: float = 0.0  # by the loop's clock
+    _has_store: bool = False
 
     async def reasons(self) -> list[str]:
         """Return why the process is not ready, without any address; an empty list if it is."""
@@ -147,7 +132,7 @@ class _Readiness:
 
 @asynccontextmanager
 async def _listening(
-    app: web.Application, host: str, port: int, bounds: _Bounds
+    app: web.Application, host: str, port: int, *, most: int, seconds: float
 ) -> AsyncIterator[tuple[str, int]]:
     """Serve an app and yield the address; raises OSError if the port cannot be used."""
     runner = web.AppRunner(
@@ -168,10 +153,7 @@ async def _listening(
         protocols = cast(web.Server, runner.server)  # set by `setup`
         protocols.request_factory = _without_host_and_upgrade(protocols.request_factory)
         connections = Connections(
-            protocols,
-            most=bounds.connections,
-            seconds=bounds.seconds,
-            most_bytes=_LARGEST_REQUEST,
+            protocols, most=most, seconds=seconds, most_bytes=_LARGEST_REQUEST
         )
         server = await asyncio.get_running_loop().create_server(connections, host, port)
         try:
@@ -259,17 +241,10 @@ def _bounded(handler: Handler) -> Handler:
         except ConnectionError:
             if request.transport:
                 raise
-            # The client is gone or was cut off: nobody reads this.
+            # The client is gone or was cut off, so this answer is not read.
             return web.Response(status=400)
 
     return within_time
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import suppress
-from typing import Any
 
 from bot.text.sanitize import one_line, strip_controls
 from config.settings import Settings
@@ -50,21 +49,10 @@ class MaskingFormatter(logging.Formatter):
         """Return the message in one line."""
         return one_line(super().formatMessage(record))
 
-    def formatException(self, ei: Any) -> str:  # noqa: N802
-        """Return the traceback, indented."""
-        return _indented(super().formatException(ei))
-
-    def formatStack(self, stack_info: str) -> str:  # noqa: N802
-        """Return the stack, indented."""
-        return _indented(super().formatStack(stack_info))
-
     def format(self, record: logging.LogRecord) -> str:
-        """Return the whole entry, with secrets masked."""
-        line = super().format(record)
+        """Return the whole entry."""
+        line, *traceback = super().format(record).splitlines()
+        entry = "\n".join([line, *(f"    {strip_controls(each)}" for each in traceback)])
         for secret in self._secrets:
-            line = line.replace(secret, "***")
-        return line
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"    {strip_controls(line)}" for line in text.splitlines())
+            entry = entry.replace(secret, "***")
+        return entry

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 
 Job = Coroutine[Any, Any, None]
 RETRY_SECONDS = 10.0  # between two attempts to reach a platform while another one runs
+_TOKENS_AND_ADDRESSES = (
+    ("DISCORD_TOKEN", "DISCORD_API_URL"),
+    ("DISCORD_TOKEN", "DISCORD_GATEWAY_URL"),
+    ("SLACK_BOT_TOKEN", "SLACK_API_URL"),
+)
 
 
 @dataclass(slots=True)
@@ -70,7 +75,7 @@ async def open_platforms(
     names = [name for name in connectors if name in wanted]
     fatal = 1 if need_all else max(len(names), 1)
     for name in names:
-        adapter = _Adapter(name, connectors[name], found, fatal=fatal, retry_seconds=retry_seconds)
+        adapter = _Adapter(name, connectors[name], found, fatal, retry_seconds)
         await adapter.open()
         if name in roles:
             found.listeners[name] = adapter.listen
@@ -99,9 +104,23 @@ async def open_platforms(
 
 def check_settings(settings: Settings, roles: frozenset[str]) -> None:
     """Raise CannotStart if the settings lack what a role needs; warn of unencrypted tokens."""
-    if mistakes := list(_missing(settings, roles)):
+    mistakes = []
+    if "discord" in roles and not settings.discord_token:
+        mistakes.append("the role discord needs DISCORD_TOKEN")
+    if "slack" in roles and not settings.slack_bot_token:
+        mistakes.append("the role slack needs SLACK_BOT_TOKEN")
+    if "slack" in roles and not (settings.slack_app_token or settings.slack_signing_secret):
+        mistakes.append("the role slack needs SLACK_APP_TOKEN or SLACK_SIGNING_SECRET")
+    if "worker" in roles and settings.chat_platforms and not settings.names_model:
+        mistakes.append(
+            "there is no model: set HF_TOKEN, MODEL_URL, LOCAL_MODEL_PATH or TRANSFORMERS_MODEL, "
+            "or MODEL_ID=demo for the small embedded one"
+        )
+    if mistakes:
         raise CannotStart("\n".join(mistakes))
-    _warn_of_readable_tokens(settings)
+    for token, address in _TOKENS_AND_ADDRESSES:
+        if getattr(settings, token.lower()):
+            warn_if_readable(token, by=address, url=getattr(settings, address.lower()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,24 +136,16 @@ class _Connected:
 _Connector = Callable[[], Awaitable[_Connected]]
 
 
+@dataclass(slots=True)
 class _Adapter:
     """Connects one platform, again and again if it cannot be reached while others run."""
 
-    def __init__(
-        self,
-        name: str,
-        connector: _Connector,
-        platforms: Platforms,
-        *,
-        fatal: int,
-        retry_seconds: float,
-    ) -> None:
-        self._name = name
-        self._connector = connector
-        self._platforms = platforms
-        self._fatal = fatal  # as many platforms off end the process
-        self._retry_seconds = retry_seconds
-        self._connected: _Connected | None = None
+    _name: str
+    _connector: _Connector
+    _platforms: Platforms
+    _fatal: int  # as many platforms off end the process
+    _retry_seconds: float
+    _connected: _Connected | None = None
 
     async def open(self) -> None:
         """Connect, or note why that failed."""
@@ -197,25 +208,6 @@ def _failure(platforms: Platforms) -> CannotStart:
     return CannotStart("\n".join(map(str, platforms.off.values())))
 
 
-def _missing(settings: Settings, roles: frozenset[str]) -> Iterator[str]:
-    if "discord" in roles and not settings.discord_token:
-        yield "the role discord needs DISCORD_TOKEN"
-    if "slack" in roles and not settings.slack_bot_token:
-        yield "the role slack needs SLACK_BOT_TOKEN"
-    if "slack" in roles and not (settings.slack_app_token or settings.slack_signing_secret):
-        yield "the role slack needs SLACK_APP_TOKEN or SLACK_SIGNING_SECRET"
-
-
-def _warn_of_readable_tokens(settings: Settings) -> None:
-    if settings.discord_token:
-        warn_if_readable("DISCORD_TOKEN", by="DISCORD_API_URL", url=settings.discord_api_url)
-        warn_if_readable(
-            "DISCORD_TOKEN", by="DISCORD_GATEWAY_URL", url=settings.discord_gateway_url
-        )
-    if settings.slack_bot_token:
-        warn_if_readable("SLACK_BOT_TOKEN", by="SLACK_API_URL", url=settings.slack_api_url)
-
-
 async def _connect_discord(
     settings: Settings, store: Store, budgets: EditBudgets, stack: AsyncExitStack
 ) -> _Connected:
@@ -250,14 +242,10 @@ async def _connect_slack(
     )
     if settings.slack_app_token:
         return _Connected(platform, partial(platform.listen, store=store), platform.silence)
-    return _Connected(platform, _wait_for_posts, _never_silent, platform.handler)
+    # Over HTTP, Slack connects for each event, so no connection can be missing.
+    return _Connected(platform, _wait_for_posts, lambda: 0.0, platform.handler)
 
 
 async def _wait_for_posts(_: Intake) -> None:
-    """Wait until cancelled: the HTTP handler receives the events."""
+    # The HTTP handler receives the events.
     await asyncio.Event().wait()
-
-
-def _never_silent() -> float:
-    """Over HTTP, Slack connects for each event."""
-    return 0.0

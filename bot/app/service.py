@@ -9,8 +9,8 @@ import secrets
 import socket
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -67,17 +67,18 @@ async def serve(
     `started` is called once with the address of the HTTP server, or "". With `need_all`, each
     platform must start; else one of them is enough. Raises CannotStart.
     """
-    check_settings(settings, roles)
     _raise_file_limit(settings)
+    check_settings(settings, roles)
     async with AsyncExitStack() as stack:
-        try:
-            async with _interruptible(stop):
-                jobs, address = await _open(
-                    settings, stop, stack, roles, need_all=need_all, drain_seconds=drain_seconds
-                )
-        except _Stopped:
-            log.info("Stopped before the start was complete")
-            return
+        opening = _open(
+            settings, stop, stack, roles, need_all=need_all, drain_seconds=drain_seconds
+        )
+        async with running(stop.wait()) as stopping, running(opening) as opened:
+            await asyncio.wait({stopping, opened}, return_when=asyncio.FIRST_COMPLETED)
+            if not opened.done():
+                log.info("Stopped before the start was complete")
+                return
+            jobs, address = opened.result()
         started(address)
         await until_stopped({name: start() for name, start in jobs.items()}, stop)
     log.info("Stopped")
@@ -119,26 +120,6 @@ async def _cancel_repeatedly(tasks: Sequence[asyncio.Task[Any]], seconds: float)
         _, pending = await asyncio.wait(pending, timeout=seconds)
 
 
-class _Stopped(Exception):
-    """The stop came during the start."""
-
-
-@asynccontextmanager
-async def _interruptible(stop: asyncio.Event) -> AsyncIterator[None]:
-    """Cancel the block and raise _Stopped if `stop` is set during it."""
-    now = asyncio.get_running_loop().time
-    try:
-        async with asyncio.timeout(None) as limit, running(stop.wait()) as stopping:
-            stopping.add_done_callback(
-                lambda task: None if task.cancelled() else limit.reschedule(now())
-            )
-            yield
-    except TimeoutError:
-        if limit.expired():
-            raise _Stopped from None
-        raise
-
-
 async def _open(
     settings: Settings,
     stop: asyncio.Event,
@@ -155,15 +136,16 @@ async def _open(
     budgets = EditBudgets(store=store)
     # A console brings its own worker.
     assistant = (
-        await stack.enter_async_context(open_assistant(settings, roles, stop))
+        await stack.enter_async_context(open_assistant(settings, stop))
         if roles & {"worker", "console"}
         else None
     )
     platforms = await open_platforms(
         settings, roles, store, budgets, assistant, stack, need_all=need_all
     )
-    queue = _queue(settings, store)
-    history = History(store=store, keep_seconds=_keep_seconds(settings))
+    keep_seconds = settings.history_days * 24 * 3600.0
+    queue = _queue(settings, store, keep_seconds)
+    history = History(store=store, keep_seconds=keep_seconds)
     intake = Intake(queue=queue, history=history)
     address = ""
     if not {"console"} <= roles <= {"console", "worker"}:
@@ -194,13 +176,13 @@ async def _open(
     return jobs, address
 
 
-def _queue(settings: Settings, store: Store) -> TurnQueue:
+def _queue(settings: Settings, store: Store, keep_seconds: float) -> TurnQueue:
     return TurnQueue(
         store=store,
         worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
         limits=LIMITS,
         lease_seconds=settings.lease_seconds,
-        keep_seconds=_keep_seconds(settings),
+        keep_seconds=keep_seconds,
     )
 
 
@@ -215,10 +197,6 @@ def _conversation(
         patience=settings.reply_timeout,
         longest=max_characters(max(settings.max_tokens, _MIN_ANSWER)),
     )
-
-
-def _keep_seconds(settings: Settings) -> float:
-    return settings.history_days * 24 * 3600.0
 
 
 def _has_stdin() -> bool:

@@ -11,13 +11,14 @@ import sys
 from asyncio import StreamReader
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from bot.concurrency import Backoff, do_nothing, running
 from bot.errors import CannotStart
 from bot.text.sanitize import one_line
 
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 65_536  # of standard error; also the most that is kept of a line while it is read
 _LINE_LENGTH = 1000  # characters that are kept of a line
-_NOTHING: dict[str, str] = {}
 # Names with one of these words; TOKENIZERS_PARALLELISM has none. An address may hold a password.
 _HIDDEN = re.compile(
     r"(?i)(?<![a-z])(token|secret|pass(word|wd)?|credentials?|(api)?keys?|url)(?![a-z])"
@@ -38,20 +38,12 @@ JsonObject = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How long a process may take, and the pauses before it is restarted, in seconds."""
+    """How long a process may take, in seconds, and the pauses before it is restarted."""
 
     ready: float = 600.0  # a large model from a slow disk
     end: float = 3.0
-    first_pause: float = 1.0
-    longest_pause: float = 30.0
+    restart: Backoff = Backoff(first=1.0, longest=30.0)
     stable: float = 60.0  # after serving this long, the pauses begin with the first again
-
-    def pauses(self) -> Iterator[float]:
-        """Yield the pauses before restarts: each is twice the one before, up to the longest."""
-        pause = self.first_pause
-        while True:
-            yield pause
-            pause = min(2 * pause, self.longest_pause)
 
 
 _TIMINGS = Timings()
@@ -87,7 +79,7 @@ class ChildProcess:
 
     @property
     def is_out_of_memory(self) -> bool:
-        """Whether somebody else killed it: mostly the kernel, which had no memory left."""
+        """Whether something else killed it: mostly the kernel, which had no memory left."""
         return self.process.returncode == -9 and not self._is_killed_by_us
 
     @property
@@ -111,11 +103,10 @@ class ChildProcess:
                     return message
         raise BrokenPipeError("it has ended")
 
-    def mark_serving(self, on_message: Callable[[JsonObject], None] | None) -> None:
+    def mark_serving(self, on_message: Callable[[JsonObject], None]) -> None:
         """Record that it serves, and pass later messages to `on_message`."""
         self.served_at = asyncio.get_running_loop().time()
-        if on_message:
-            self._readers.append(asyncio.create_task(self._receive_all(on_message)))
+        self._readers.append(asyncio.create_task(self._receive_all(on_message)))
 
     async def end(self) -> None:
         """End the process; returns when it is gone and its last lines are read."""
@@ -158,9 +149,9 @@ class ChildProcess:
 async def starting(
     module: str,
     *,
-    environment: dict[str, str] = _NOTHING,
+    environment: Mapping[str, str] = MappingProxyType({}),
     is_error: Callable[[str], bool],
-    on_message: Callable[[JsonObject], None] | None = None,
+    on_message: Callable[[JsonObject], None] = do_nothing,
     memory_hint: str,
     timings: Timings = _TIMINGS,
 ) -> AsyncIterator[ChildProcess]:
@@ -182,7 +173,7 @@ async def starting(
     child.mark_serving(on_message)
 
 
-async def _start_process(module: str, environment: dict[str, str]) -> Process:
+async def _start_process(module: str, environment: Mapping[str, str]) -> Process:
     try:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module),
@@ -190,8 +181,8 @@ async def _start_process(module: str, environment: dict[str, str]) -> Process:
             stdout=PIPE,
             stderr=PIPE,
             cwd=_REPOSITORY,
-            env=_environment() | environment,
-            # The terminal's Ctrl-C is for us; we end the process when nobody needs it any more.
+            env={**_environment(), **environment},
+            # The terminal's Ctrl-C is for us; we end the process when it is not needed any more.
             start_new_session=True,
         )
     except OSError as error:
@@ -230,31 +221,24 @@ async def supervised(
 
     async def supervise() -> None:
         nonlocal child
-        pauses = timings.pauses()
+        pauses = timings.restart.pauses()
         while True:
             status = await child.process.wait()
             served_seconds = asyncio.get_running_loop().time() - child.served_at
             await child.end()
             log.error("%s ended (%s: %s); it is restarted", name, status, child.reason)
             if served_seconds > timings.stable:
-                pauses = timings.pauses()
-            child = await _restart(name, partial(start, report["port"]), pauses)
+                pauses = timings.restart.pauses()
+            ended = child
+            while child is ended:
+                await asyncio.sleep(next(pauses))
+                try:
+                    child = await start(report["port"])
+                except CannotStart as error:
+                    log.warning("%s cannot be restarted yet: %s", name, error)
 
-    supervisor = asyncio.create_task(supervise())
     try:
-        yield report
+        async with running(supervise()):
+            yield report
     finally:
-        supervisor.cancel()
-        await asyncio.wait([supervisor])
         await child.end()
-
-
-async def _restart(
-    name: str, start: Callable[[], Awaitable[ChildProcess]], pauses: Iterator[float]
-) -> ChildProcess:
-    while True:
-        await asyncio.sleep(next(pauses))
-        try:
-            return await start()
-        except CannotStart as error:
-            log.warning("%s cannot be restarted yet: %s", name, error)

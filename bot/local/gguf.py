@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 _VERSIONS = (2, 3)
@@ -50,12 +51,12 @@ def _check(fields: Mapping[str, object]) -> None:
         )
 
 
+@dataclass(slots=True)
 class _Header:
     """Reads a header from its start. Raises struct.error at the end of the file."""
 
-    def __init__(self, data: mmap.mmap) -> None:
-        self._data = data
-        self._position = 4
+    _data: mmap.mmap
+    _position: int = 4
 
     def fields(self) -> Iterator[tuple[str, object]]:
         """Yield each key with its value; the values of arrays are skipped."""

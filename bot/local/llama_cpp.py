@@ -41,7 +41,7 @@ _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """An OpenAI-compatible server on loopback; `demo` means that it runs the demo model.
+    """An OpenAI-compatible server on loopback.
 
     `context_tokens` is the context of one conversation; the model's own limit may reduce it.
     """
@@ -49,7 +49,6 @@ class LocalServer:
     url: str
     api_key: str = field(repr=False)
     name: str
-    demo: bool
     context_tokens: int
 
 
@@ -110,7 +109,6 @@ async def serve(
             url=f"http://127.0.0.1:{report['port']}/v1",
             api_key=request.api_key,
             name=name,
-            demo=path is None,
             context_tokens=report["context_tokens"],
         )
 

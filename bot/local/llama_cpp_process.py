@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 # The cache of idle conversations; llama.cpp's default is 8 GiB.
@@ -84,13 +84,8 @@ def _devices() -> list[Device]:
     ]
 
 
-class _Server(Protocol):
-    """The used part of xllamacpp's untyped Server, which serves as long as it is referenced."""
-
-    listening_address: str
-
-
-def _load(request: LaunchRequest, *, verbosity: int) -> _Server:
+def _load(request: LaunchRequest, *, verbosity: int) -> Any:
+    """Return xllamacpp's untyped Server, which serves as long as it is referenced."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
@@ -111,8 +106,7 @@ def _load(request: LaunchRequest, *, verbosity: int) -> _Server:
     parameters.cors_origins = ""
     parameters.cors_credentials = False
     parameters.verbosity = verbosity
-    server: _Server = xllamacpp.Server(parameters)
-    return server
+    return xllamacpp.Server(parameters)
 
 
 def _context_tokens(port: int, key: str) -> int:

@@ -137,7 +137,8 @@ class _Endpoint:
         generating.add_done_callback(lambda _: texts.put_nowait(None))
         try:
             while (text := await _next_text(texts)) is not None:
-                yield _event(_chunk(text)) if text else b": still thinking\n\n"
+                choice: Json = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+                yield _event({"choices": [choice]}) if text else b": still thinking\n\n"
             yield _event(_last_event(generating, answer, len(prompt)))
             yield b"data: [DONE]\n\n"
         finally:
@@ -161,10 +162,6 @@ async def _next_text(texts: asyncio.Queue[str | None]) -> str | None:
         async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
             return await texts.get()
     return ""
-
-
-def _chunk(text: str) -> Event:
-    return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
 
 
 def _last_event(generating: asyncio.Task[str], answer: AnswerStreamer, prompt_tokens: int) -> Event:

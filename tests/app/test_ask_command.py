@@ -107,17 +107,6 @@ async def test_an_empty_question_is_refused(
     assert result == (1, "", "bot: there is no question\n")
 
 
-async def test_into_a_pipe_an_answer_that_begins_anew_goes_once(
-    shell: Shell, model: ModelEmulator
-) -> None:
-    model.answer = "one two three four five"
-    model.fail(COMPLETIONS, "drop", at_delta=1)
-
-    result = await shell.run("Hi", MODEL_URL=model.url)
-
-    assert result == (0, "one two three four five\n", "")
-
-
 async def test_an_answer_that_is_cut_short_is_an_answer(
     shell: Shell, model: ModelEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:

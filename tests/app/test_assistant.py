@@ -40,7 +40,7 @@ async def test_a_path_is_not_looked_for_at_hugging_face(
     async with ModelEmulator() as emulator:
         emulator.models = (name,)
         settings = Settings(model_id=name, model_url=emulator.url, data_dir=tmp_path)
-        async with open_assistant(settings, frozenset({"console"}), asyncio.Event()):
+        async with open_assistant(settings, asyncio.Event()):
             assert not [each for each in threading.enumerate() if each.name == "tokenizer"]
 
     assert "without its tokenizer" not in caplog.text
@@ -50,7 +50,7 @@ async def test_a_name_that_is_longer_than_that_of_any_file_is_no_folder(tmp_path
     async with ModelEmulator() as emulator:
         emulator.models = ("x" * 5000,)
         settings = Settings(model_id="x" * 5000, model_url=emulator.url, data_dir=tmp_path)
-        async with open_assistant(settings, frozenset({"console"}), asyncio.Event()) as mind:
+        async with open_assistant(settings, asyncio.Event()) as mind:
             assert mind.model
 
 
@@ -64,7 +64,7 @@ async def test_a_folder_counts_by_the_tokenizer_in_it(
     async with ModelEmulator() as emulator:
         emulator.models = ("models/tiny",)
         settings = Settings(model_id="models/tiny", model_url=emulator.url, data_dir=tmp_path)
-        async with open_assistant(settings, frozenset({"console"}), asyncio.Event()):
+        async with open_assistant(settings, asyncio.Event()):
             await until(lambda: "counted by its own tokenizer" in caplog.text)
 
 
@@ -79,7 +79,7 @@ async def test_mistrals_tokenizer_leaves_no_more_out_than_it_must(tmp_path: Path
             context_tokens=2000,
             max_tokens=500,
         )
-        async with open_assistant(settings, frozenset({"console"}), asyncio.Event()) as mind:
+        async with open_assistant(settings, asyncio.Event()) as mind:
             said, used = await answer(mind), 0
             async with asyncio.timeout(20):
                 # Until it is there the server counts, or nobody does: nobody waits for it.
@@ -106,7 +106,7 @@ async def test_a_key_that_goes_to_another_machine_unencrypted_is_warned_of(
         # It is this machine, but no address says so.
         url = emulator.url.replace("127.0.0.1", "0.0.0.0")
         settings = Settings(model_url=url, model_api_key=key, data_dir=tmp_path)
-        async with open_assistant(settings, frozenset({"console"}), asyncio.Event()):
+        async with open_assistant(settings, asyncio.Event()):
             pass
 
     assert any("MODEL_API_KEY" in line for line in warnings(caplog)) is warned
@@ -120,7 +120,7 @@ async def test_a_server_that_refuses_the_connection_is_told_at_the_start(
         closed.bind(("127.0.0.1", 0))  # bound and not listening
         port = closed.getsockname()[1]
         settings = Settings(model_url=f"http://bot:s3cret@127.0.0.1:{port}/v1", data_dir=tmp_path)
-        async with open_assistant(settings, frozenset({"console"}), asyncio.Event()):
+        async with open_assistant(settings, asyncio.Event()):
             pass
 
     (line,) = [each for each in warnings(caplog) if "MODEL_URL" in each]
@@ -134,7 +134,7 @@ async def test_the_only_model_of_a_server_is_no_other_model(tmp_path: Path) -> N
         settings = Settings(
             model_id="mine", model_fallbacks=("other",), model_url=emulator.url, data_dir=tmp_path
         )
-        async with open_assistant(settings, frozenset({"console"}), asyncio.Event()) as mind:
+        async with open_assistant(settings, asyncio.Event()) as mind:
             emulator.fail("chat/completions", status=500, body="{}", times=3)
             said = [delta async for delta in mind.model.stream([Message("user", "Hello")])]
 
@@ -149,7 +149,7 @@ async def test_a_server_may_not_name_the_repository_whose_tokenizer_is_fetched(
     async with ModelEmulator() as emulator:
         emulator.models, emulator.answer = ("somebody/elses",), "Well."
         settings = Settings(model_id="mine", model_url=emulator.url, data_dir=tmp_path)
-        async with open_assistant(settings, frozenset({"console"}), asyncio.Event()) as mind:
+        async with open_assistant(settings, asyncio.Event()) as mind:
             looking = [each for each in threading.enumerate() if each.name == "tokenizer"]
             said = [delta async for delta in mind.model.stream([Message("user", "Hello")])]
 
@@ -168,7 +168,7 @@ async def test_a_tokenizer_that_fails_costs_no_answer(
     async with ModelEmulator() as emulator:
         emulator.models, emulator.answer = ("models/tiny",), "Well."
         settings = Settings(model_id="models/tiny", model_url=emulator.url, data_dir=tmp_path)
-        async with open_assistant(settings, frozenset({"console"}), asyncio.Event()) as mind:
+        async with open_assistant(settings, asyncio.Event()) as mind:
             await until(lambda: "counted by its own tokenizer" in caplog.text)
             said = [await answer(mind) for _ in range(3)]
 

@@ -93,6 +93,13 @@ async def everything(reader: asyncio.StreamReader) -> bytes:
     return told
 
 
+async def answer_to(url: str, said: bytes) -> bytes:
+    """Return all that comes on a connection of which these are the only bytes."""
+    async with raw(url) as (reader, writer):
+        writer.write(said)
+        return await everything(reader)
+
+
 async def get(url: str) -> tuple[int, str]:
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
         return answer.status, await answer.text()
@@ -275,10 +282,8 @@ def test_of_a_connection_no_more_is_read_than_one_request_needs() -> None:
 async def test_a_connection_ends_in_time_whatever_was_said(
     said: bytes, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with door(store, connection_seconds=0.2) as url, raw(url) as (reader, writer):
-        writer.write(said)
-
-        answer = await everything(reader)
+    async with door(store, connection_seconds=0.2) as url:
+        answer = await answer_to(url, said)
 
         assert b"200 OK" not in answer
         assert "Traceback" not in caplog.text
@@ -317,10 +322,8 @@ async def test_a_connection_whose_answer_nobody_reads_ends_in_time(store: Store)
 
 
 async def test_a_connection_carries_one_request(store: Store) -> None:
-    async with door(store) as url, raw(url) as (reader, writer):
-        writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
-
-        answer = await everything(reader)
+    async with door(store) as url:
+        answer = await answer_to(url, b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
 
     assert answer.count(b"HTTP/1.1 200 OK") == 1
     assert b"Connection: close" in answer
@@ -357,10 +360,8 @@ async def test_of_too_many_connections_the_oldest_ends_and_one_line_tells(
 async def test_what_is_no_http_is_refused_without_a_line_in_the_log(
     said: bytes, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with door(store) as url, raw(url) as (reader, writer):
-        writer.write(said)
-
-        answer = await everything(reader)
+    async with door(store) as url:
+        answer = await answer_to(url, said)
 
         assert answer.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
         assert not caplog.records
@@ -368,10 +369,8 @@ async def test_what_is_no_http_is_refused_without_a_line_in_the_log(
 
 async def test_of_what_is_no_http_a_refusal_quotes_little(store: Store) -> None:
     said = b"GET /livez HTTP/1.1\r\n" + b"\xff" * 60_000
-    async with door(store) as url, raw(url) as (reader, writer):
-        writer.write(said)
-
-        answer = await everything(reader)
+    async with door(store) as url:
+        answer = await answer_to(url, said)
 
         assert answer.startswith(b"HTTP/1.0 400")
         assert len(answer) < len(said)
@@ -410,10 +409,8 @@ async def test_little_is_kept_of_what_follows_an_upgrade(begun: bytes, store: St
 async def test_a_host_that_is_no_name_leaves_no_line_in_the_log(
     asked: bytes, status: bytes, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with door(store, connection_seconds=2) as url, raw(url) as (reader, writer):
-        writer.write(asked + b" HTTP/1.1\r\nHost: a\r\n\r\n")
-
-        answer = await everything(reader)
+    async with door(store, connection_seconds=2) as url:
+        answer = await answer_to(url, asked + b" HTTP/1.1\r\nHost: a\r\n\r\n")
 
         assert status in answer[:12]
     gc.collect()
@@ -425,10 +422,8 @@ async def test_what_follows_an_upgrade_is_no_request(
     body: bytes, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun = POST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n" + (body or b"\r\n")
-    async with door(store) as url, raw(url) as (reader, writer):
-        writer.write(begun + b"GET http://a][@ HTTP/1.1\r\nHost: a\r\n\r\n")
-
-        answer = await everything(reader)
+    async with door(store) as url:
+        answer = await answer_to(url, begun + b"GET http://a][@ HTTP/1.1\r\nHost: a\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 200")
     assert answer.endswith(b"\r\n\r\n" + body[-3:])
@@ -469,10 +464,9 @@ def test_who_is_gone_before_the_body_is_read_leaves_no_line_in_the_log(
 async def test_an_expectation_that_is_no_utf_8_leaves_no_line_in_the_log(
     path: bytes, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with door(store) as url, raw(url) as (reader, writer):
-        writer.write(b"POST " + path + b" HTTP/1.1\r\nHost: a\r\nExpect: \xff\r\n\r\n")
-
-        answer = await everything(reader)
+    said = b"POST " + path + b" HTTP/1.1\r\nHost: a\r\nExpect: \xff\r\n\r\n"
+    async with door(store) as url:
+        answer = await answer_to(url, said)
 
         assert answer.startswith(b"HTTP/1.1 ")
         assert not caplog.records

@@ -22,6 +22,7 @@ from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.process import (
+    ANSWER,
     PROCESS_LEASE,
     DiscordDm,
     DiscordMention,
@@ -34,10 +35,12 @@ from tests.support.process import (
     Way,
     discord_variables,
     offers_another,
+    remembered,
+    shows,
     slack_variables,
+    speak_slowly,
 )
 from tests.support.service import (
-    remembered,
     serving,
     serving_both,
     serving_discord,
@@ -138,24 +141,6 @@ async def test_the_end_of_a_terminal_that_is_alone_lets_its_replies_end() -> Non
     assert jobs.drained
 
 
-# Long enough for several edits, with what an adapter could spoil.
-ANSWER = (
-    "Well, **one** thing first: 1 < 2 & 3 > 2, and `a && b` stays code. "
-    + "The quick brown fox jumps over the lazy dog again and again. " * 5
-    + "Ask @everyone, @here or <!channel>; nobody is called. The end."
-)
-SECONDS = 3.0  # that the model takes for it
-
-
-def speak_slowly(model: ModelEmulator, *, seconds: float = SECONDS) -> None:
-    model.answer = ANSWER
-    model.delay = seconds * model.chunk / len(ANSWER)
-
-
-def shows(way: Way, *texts: str) -> bool:
-    return way.finals() == list(texts)
-
-
 def prompts(model: ModelEmulator) -> list[list[tuple[str, str]]]:
     return [
         [(each["role"], each["content"]) for each in request.messages if each["role"] != "system"]
@@ -165,7 +150,7 @@ def prompts(model: ModelEmulator) -> list[list[tuple[str, str]]]:
 
 async def hold_a_conversation(ways: list[Way], model: ModelEmulator) -> None:
     """Ask two questions in each place: the answer grows, and the second prompt holds the first."""
-    speak_slowly(model)
+    speak_slowly(model, seconds=3)
     for way in ways:
         await way.ask(f"What is it, {way}?")
     for way in ways:
@@ -504,18 +489,6 @@ async def test_slack_has_an_answer_written_anew(own_store: Store, model: ModelEm
     assert len(await remembered(own_store)) == 2
 
 
-async def test_a_stop_lets_a_reply_end(own_store: Store, model: ModelEmulator) -> None:
-    speak_slowly(model, seconds=2)
-    async with serving_discord(own_store, model) as (discord, service):
-        way = DiscordDm(discord)
-        await way.ask("What is it?")
-        await until(lambda: way.finals())
-        service.stop.set()
-        await service.task
-
-        assert way.finals() == [ANSWER]
-
-
 async def test_a_stop_during_the_start_ends_it(own_store: Store, model: ModelEmulator) -> None:
     async with DiscordEmulator() as discord:
         discord.fail("GET /users/@me", "hang")
@@ -559,24 +532,6 @@ async def status(session: aiohttp.ClientSession, url: str) -> int:
         return answer.status
 
 
-async def test_the_http_server_reports_that_it_is_ready(
-    own_store: Store, model: ModelEmulator
-) -> None:
-    async with (
-        serving_discord(own_store, model) as (_, service),
-        aiohttp.ClientSession() as session,
-    ):
-        async with asyncio.timeout(60):
-            while await status(session, f"{service.address}/readyz") != 200:
-                await asyncio.sleep(0.01)
-        found = {
-            path: await status(session, f"{service.address}/{path}")
-            for path in ("livez", "readyz", "metrics", "else")
-        }
-
-    assert found == {"livez": 200, "readyz": 200, "metrics": 200, "else": 404}
-
-
 async def test_a_service_that_discord_refuses_is_not_ready_and_says_so_without_an_address(
     own_store: Store, model: ModelEmulator
 ) -> None:
@@ -609,22 +564,6 @@ async def test_a_wrong_token_of_one_platform_leaves_the_other_answering(
     (line,) = service.errors()
     assert "DISCORD_TOKEN" in line
     assert "secret-1" not in line
-
-
-@pytest.mark.parametrize("roles", [(), ("discord", "slack", "worker")])
-async def test_two_wrong_tokens_are_told_in_a_line_each(
-    roles: tuple[str, ...], own_store: Store, model: ModelEmulator
-) -> None:
-    async with DiscordEmulator() as discord, SlackEmulator() as slack:
-        variables = discord_variables(discord, model) | slack_variables(slack, model)
-        variables |= {"DISCORD_TOKEN": "secret-1", "SLACK_BOT_TOKEN": "xoxb-secret-2"}
-        with pytest.raises(CannotStart) as caught:
-            async with serving(own_store, *roles, variables=variables):
-                pass
-
-    first, second = str(caught.value).splitlines()
-    assert ["DISCORD_TOKEN" in first, "SLACK_BOT_TOKEN" in second] == [True, True]
-    assert "secret-" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

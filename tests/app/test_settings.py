@@ -24,7 +24,7 @@ TOO_LONG = "x" * 300
 def mistakes(environment: dict[str, str], env_file: Path = NOWHERE) -> tuple[str, ...]:
     with pytest.raises(SettingsError) as caught:
         Settings.load(environment, env_file)
-    return caught.value.mistakes
+    return tuple(str(caught.value).splitlines())
 
 
 def written(value: object) -> str:
@@ -248,7 +248,7 @@ def read(environment: dict[str, str]) -> Settings | tuple[str, ...]:
     try:
         return Settings.load(environment, NOWHERE)
     except SettingsError as error:
-        return error.mistakes
+        return tuple(str(error).splitlines())
 
 
 @given(name=st.sampled_from([each.name.upper() for each in fields(Settings)]), value=VALUES)

@@ -15,15 +15,17 @@ from functools import partial
 
 import pytest
 
+from bot.concurrency import Backoff
 from bot.errors import CannotStart
 from bot.local.child_process import ChildProcess, JsonObject, Timings, starting, supervised
 from bot.text.sanitize import one_line
 from config.settings import Settings
+from tests.support.process import alive
 from tests.support.waiting import until
 
-CHILD = "tests.support.some_child"
+CHILD = "tests.local.some_child"
 HINT = "use less"
-QUICK = Timings(first_pause=0.01, longest_pause=0.3)
+QUICK = Timings(restart=Backoff(first=0.01, longest=0.3))
 IMPATIENT = Timings(ready=0.2, end=0.2)
 
 
@@ -62,14 +64,6 @@ class Starter:
         await until(lambda: len(self.started) > count)
 
 
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 async def test_lines_of_libraries_on_standard_output_are_ignored() -> None:
     starter = Starter()
     async with starter.supervise() as served:
@@ -77,7 +71,7 @@ async def test_lines_of_libraries_on_standard_output_are_ignored() -> None:
 
         assert served["port"]
     assert starter.later == [{"later": "message"}]
-    assert is_gone(served["pid"])
+    assert not alive(served["pid"])
 
 
 async def test_a_process_that_dies_during_the_start_is_refused_with_its_last_line() -> None:
@@ -108,16 +102,10 @@ async def test_a_process_that_is_killed_again_and_again_restarts_at_its_port(
 
     assert len({served["pid"] for served in starter.started}) == 3
     assert len({served["port"] for served in starter.started}) == 1
-    assert all(is_gone(served["pid"]) for served in starter.started)
+    assert not any(alive(served["pid"]) for served in starter.started)
     errors = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
     assert len(errors) == 2
     assert HINT in errors[0]
-
-
-def test_the_pauses_before_restarts_double_up_to_the_longest() -> None:
-    pauses = Timings(first_pause=1.0, longest_pause=5.0).pauses()
-
-    assert [next(pauses) for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
 
 
 async def test_a_port_that_another_program_has_taken_is_waited_for(

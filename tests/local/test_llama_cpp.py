@@ -9,10 +9,10 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,14 +31,16 @@ from bot.errors import (
 from bot.local.llama_cpp import LocalServer, serve
 from bot.model.context_window import ContextWindowModel
 from bot.tokens.counters import TokenEstimator
+from tests.support import process
 from tests.support.model import OneAttempt, open_model
+from tests.support.process import ROOT
 from tests.support.waiting import until
 
+children = partial(process.children, "bot.local.llama_cpp_process")
 PROMPT = [
     Message("system", "You are a helpful assistant."),
     Message("user", "What is the capital of France?"),
 ]
-REPOSITORY = Path(__file__).parents[2]
 PARENT = """
 import asyncio, signal
 from bot.local.llama_cpp import serve
@@ -111,26 +113,12 @@ def demo_bytes() -> bytes:
     return demo_file().read_bytes()
 
 
-def children() -> list[int]:
-    """Return the process ids of the servers that this process has started."""
-    table = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-    ).stdout
-    rows = [line.split(None, 2) for line in table.splitlines()]
-    return [
-        int(r[0])
-        for r in rows
-        if int(r[1]) == os.getpid() and "bot.local.llama_cpp_process" in r[2]
-    ]
-
-
 async def test_the_demo_model_streams_an_answer(server: LocalServer) -> None:
     async with connected(server.url, server.api_key) as model:
         deltas = await deltas_of(model)
 
     assert "Paris" in "".join(deltas)
     assert len(deltas) > 3
-    assert server.demo
     assert server.name.startswith("SmolLM2")
 
 
@@ -314,7 +302,7 @@ async def test_a_killed_parent_leaves_no_server_and_ctrl_c_does_not_reach_it() -
     parent = await asyncio.create_subprocess_exec(
         *(sys.executable, "-u", "-c", PARENT),
         stdout=asyncio.subprocess.PIPE,
-        cwd=REPOSITORY,
+        cwd=ROOT,
         start_new_session=True,
     )
     try:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,72 +15,47 @@ import pytest
 from bot.app import assistant as mind_module
 from bot.domain import Exchange, Message
 from bot.errors import AnswerCut
-from bot.store import connect
-from bot.turns.history import decode
 from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.local.test_llama_cpp import demo_file
-from tests.support.process import BotProcess, DiscordDm, SlackDm, Way, bot
+from tests.support.process import (
+    BotProcess,
+    DiscordDm,
+    SlackDm,
+    Way,
+    alive,
+    bot,
+    children,
+    discord_bot,
+    remembered_in,
+    slack_variables,
+)
 from tests.support.waiting import until
 
 QUESTION = "What is the capital of France?"
 STORY = "Tell me a very long story about a king, with many details."
 
 
-@asynccontextmanager
-async def discord_with_the_demo(
+def discord_with_the_demo(
     data_dir: Path, *, max_tokens: int
-) -> AsyncIterator[tuple[DiscordEmulator, BotProcess]]:
-    async with DiscordEmulator() as discord:
-        variables = {
-            "DISCORD_TOKEN": discord.token,
-            "DISCORD_API_URL": discord.api_url,
-            "DISCORD_GATEWAY_URL": discord.gateway_url,
-            "MODEL_ID": "demo",
-            "MAX_TOKENS": str(max_tokens),
-            "TEMPERATURE": "0",
-        }
-        async with bot(data_dir=data_dir, variables=variables) as running:
-            await asyncio.wait_for(discord.connected.wait(), 60)
-            yield discord, running
+) -> AbstractAsyncContextManager[tuple[DiscordEmulator, BotProcess]]:
+    variables = {"MODEL_ID": "demo", "MAX_TOKENS": str(max_tokens), "TEMPERATURE": "0"}
+    return discord_bot(data_dir, None, **variables)
 
 
 async def read_history(data_dir: Path, *, at_least: int) -> list[Exchange]:
     """Return the exchanges in the histories, when there are at least so many."""
     async with asyncio.timeout(60):
-        while len(found := await exchanges_in(data_dir)) < at_least:
+        while len(found := await remembered_in(data_dir)) < at_least:
             await asyncio.sleep(0.1)
-    return found
-
-
-async def exchanges_in(data_dir: Path) -> list[Exchange]:
-    async with connect(url="", data_dir=data_dir) as store:
-        found: list[Exchange] = []
-        for name in await store.command("KEYS", store.key("history", "*")):
-            found += [decode(line) for line in await store.command("LRANGE", name, 0, -1)]
     return found
 
 
 def llama(running: BotProcess) -> int:
     """Return the process id of the embedded server of a bot."""
-    (pid,) = [
-        int(pid)
-        for pid, parent, command in rows("pid=,ppid=,args=")
-        if int(parent) == running.process.pid and "bot.local.llama_cpp_process" in command
-    ]
+    (pid,) = children("bot.local.llama_cpp_process", parent=running.process.pid)
     return pid
-
-
-def alive(pid: int) -> bool:
-    return any(int(other) == pid and state[0] != "Z" for other, state in rows("pid=,stat="))
-
-
-def rows(columns: str) -> list[list[str]]:
-    table = subprocess.run(
-        ["ps", "-A", "-o", columns], capture_output=True, text=True, check=True
-    ).stdout
-    return [line.split(None, columns.count(",")) for line in table.splitlines()]
 
 
 async def cpu_seconds_when_idle(pid: int) -> float:
@@ -202,14 +176,7 @@ async def test_slack_is_answered_too_and_the_log_says_by_what(
     chosen: dict[str, str], tokens: int, data_dir: Path
 ) -> None:
     async with SlackEmulator() as slack:
-        variables = {
-            "SLACK_BOT_TOKEN": slack.bot_token,
-            "SLACK_APP_TOKEN": slack.app_token,
-            "SLACK_API_URL": slack.api_url,
-            "MAX_TOKENS": "60",
-            "TEMPERATURE": "0",
-        }
-        variables |= chosen
+        variables = slack_variables(slack) | {"MAX_TOKENS": "60", "TEMPERATURE": "0"} | chosen
         async with bot(data_dir=data_dir, variables=variables) as running:
             await asyncio.wait_for(slack.connected.wait(), 60)
             way = SlackDm(slack)
@@ -224,7 +191,7 @@ async def test_who_waits_for_a_slot_is_not_given_up(monkeypatch: pytest.MonkeyPa
     # As good as no silence: llama.cpp says nothing while it reads a prompt or has no slot.
     monkeypatch.setattr(mind_module, "IDLE_SECONDS", 0.001)
     settings = Settings(model_id="demo", max_tokens=30, temperature=0.0)
-    async with mind_module.open_assistant(settings, frozenset({"worker"}), asyncio.Event()) as mind:
+    async with mind_module.open_assistant(settings, asyncio.Event()) as mind:
         said = ""
         with suppress(AnswerCut):
             async for delta in mind.model.stream([Message("user", QUESTION)]):

@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
@@ -34,8 +33,8 @@ from bot.errors import (
 from bot.local.transformers_model import TransformersServer, serve
 from bot.text.control_tokens import as_words
 from tests.emulators.discord import DiscordEmulator
-from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
+from tests.support import process
 from tests.support.model import OneAttempt, open_model
 from tests.support.process import (
     DiscordDm,
@@ -59,6 +58,7 @@ from safetensors.torch import load_file
 
 from tests.support.tiny_models import MARKS, NO_SYSTEM, tiny_blenderbot, tiny_llama
 
+children = partial(process.children, "bot.local.transformers_process")
 PROMPT = [Message("system", "Be brief."), Message("user", "Hello")]
 LONG = 1_000_000  # tokens: an answer that takes for ever
 
@@ -125,16 +125,6 @@ async def deltas_of(model: OneAttempt, prompt: list[Message] = PROMPT) -> tuple[
     except AnswerCut:
         return said, True
     return said, False
-
-
-def children() -> list[int]:
-    """Return the process ids of the servers that this process has started."""
-    table = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-    ).stdout
-    rows = [line.split(None, 2) for line in table.splitlines()]
-    ours = [row for row in rows if int(row[1]) == os.getpid()]
-    return [int(row[0]) for row in ours if "bot.local.transformers_process" in row[2]]
 
 
 class TestAnswers:
@@ -511,9 +501,9 @@ class TestPlatforms:
     async def test_a_tiny_model_answers_in_discord_and_slack(
         self, kind: str, folders: Callable[[str], Path], tmp_path: Path
     ) -> None:
-        chosen = {"TRANSFORMERS_MODEL": str(folders(kind)), "MAX_TOKENS": "40", "MODEL_URL": ""}
-        async with DiscordEmulator() as discord, SlackEmulator() as slack, ModelEmulator() as none:
-            variables = discord_variables(discord, none) | slack_variables(slack, none) | chosen
+        chosen = {"TRANSFORMERS_MODEL": str(folders(kind)), "MAX_TOKENS": "40"}
+        async with DiscordEmulator() as discord, SlackEmulator() as slack:
+            variables = discord_variables(discord) | slack_variables(slack) | chosen
             async with bot(data_dir=tmp_path, variables=variables) as running:
                 await asyncio.wait_for(discord.connected.wait(), 60)
                 await asyncio.wait_for(slack.connected.wait(), 60)

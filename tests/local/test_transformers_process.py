@@ -16,9 +16,7 @@ import pytest
 
 from bot.domain import Message
 from bot.errors import AnswerCut
-from tests.emulators.discord import DiscordEmulator
-from tests.emulators.model import ModelEmulator
-from tests.support.process import DiscordDm, bot, discord_variables
+from tests.support.process import DiscordDm, discord_bot
 from tests.support.waiting import until
 
 if any(importlib.util.find_spec(each) is None for each in ("torch", "transformers", "fastapi")):
@@ -71,10 +69,8 @@ async def test_it_answers_whatever_name_is_asked_for(url: str) -> None:
 
 
 async def test_it_answers_in_discord(url: str, tmp_path: Path) -> None:
-    async with DiscordEmulator() as discord, ModelEmulator() as none:
-        variables = discord_variables(discord, none) | {"MODEL_URL": url, "MAX_TOKENS": "30"}
-        async with bot(data_dir=tmp_path, variables=variables) as running:
-            await asyncio.wait_for(discord.connected.wait(), 60)
-            way = DiscordDm(discord)
-            await way.ask("What is it?")
-            await until(way.finals, within=60, why=running.text)
+    variables = {"MODEL_URL": url, "MODEL_ID": "emulated", "MAX_TOKENS": "30"}
+    async with discord_bot(tmp_path, None, **variables) as (discord, running):
+        way = DiscordDm(discord)
+        await way.ask("What is it?")
+        await until(way.finals, within=60, why=running.text)

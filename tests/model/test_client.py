@@ -979,7 +979,7 @@ class TestAddresses:
         assert huggingface_hub.get_token() == TOKEN
         async with ModelEmulator() as emulator:
             settings = Settings(model_url=emulator.url, data_dir=tmp_path)
-            async with open_assistant(settings, frozenset({"console"}), asyncio.Event()) as opened:
+            async with open_assistant(settings, asyncio.Event()) as opened:
                 assert [delta async for delta in opened.model.stream(PROMPT)]
 
         for asked in emulator.requests:

@@ -240,7 +240,7 @@ async def test_the_start_does_not_wait_for_the_router(silent_proxy: socket.socke
         # Nobody answers before the end: whoever waited would wait for ever.
         async with (
             asyncio.timeout(60),
-            open_assistant(settings, frozenset(("worker",)), asyncio.Event()) as assistant,
+            open_assistant(settings, asyncio.Event()) as assistant,
         ):
             silent_proxy.settimeout(30)
             asked, _ = await asyncio.to_thread(silent_proxy.accept)
@@ -252,7 +252,7 @@ async def test_a_server_of_ones_own_is_asked_nothing(silent_proxy: socket.socket
     async with ModelEmulator() as emulator, AsyncExitStack() as stack:
         stack.enter_context(silent_proxy)
         settings = Settings(hf_token=TOKEN, model_url=emulator.url)
-        async with open_assistant(settings, frozenset(("worker",)), asyncio.Event()):
+        async with open_assistant(settings, asyncio.Event()):
             silent_proxy.settimeout(0.3)
             with pytest.raises(TimeoutError):
                 await asyncio.to_thread(silent_proxy.accept)

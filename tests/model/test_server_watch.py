@@ -36,7 +36,7 @@ async def assisting(emulator: ModelEmulator, data_dir: Path) -> AsyncIterator[As
         context_tokens=8000,
         max_tokens=100,
     )
-    async with open_assistant(settings, frozenset({"console"}), asyncio.Event()) as mind:
+    async with open_assistant(settings, asyncio.Event()) as mind:
         yield mind
 
 

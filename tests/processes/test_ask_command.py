@@ -8,42 +8,28 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.app.test_ask_command import Terminal
 from tests.emulators.model import ModelEmulator
-from tests.support.process import ROOT, catches
+from tests.support.process import catches, python
 from tests.support.waiting import until
 
 
-@asynccontextmanager
-async def asked(
+def asked(
     words: Sequence[str],
     folder: Path,
     variables: dict[str, str],
     *,
     stdin: int = PIPE,
     stdout: int = PIPE,
-) -> AsyncIterator[Process]:
+) -> AbstractAsyncContextManager[Process]:
     """Run `python -m bot ask WORD …` with these variables and no others; it is gone at the end."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bot", "ask", *words),
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT)} | variables,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=PIPE,
-    )
-    try:
-        async with asyncio.timeout(60):
-            yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    arguments = ("-m", "bot", "ask", *words)
+    return python(*arguments, folder=folder, variables=variables, stdin=stdin, stdout=stdout)
 
 
 async def outcome(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from asyncio.subprocess import Process
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from tests.emulators.model import ModelEmulator
-from tests.local.test_talk import alive
-from tests.support.process import ROOT
+from tests.support.process import alive, python
 from tests.support.waiting import until
 
 
@@ -20,26 +17,9 @@ def choose(folder: Path, url: str) -> None:
     (folder / ".env").write_text(f"MODEL_URL={url}\n")
 
 
-@asynccontextmanager
-async def script(
-    text: str, folder: Path, **variables: str
-) -> AsyncIterator[asyncio.subprocess.Process]:
+def script(text: str, folder: Path, **variables: str) -> AbstractAsyncContextManager[Process]:
     """Run a script with these variables and no others; it is gone at the end."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-c", text),
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT)} | variables,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(120):
-            yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    return python("-W", "error", "-c", text, folder=folder, variables=variables)
 
 
 async def outcome(text: str, folder: Path, **variables: str) -> str:
@@ -59,7 +39,8 @@ async def test_importing_the_package_imports_nothing_dear(tmp_path: Path) -> Non
 
 # Tells how many answers were right, and then the process id of each server that runs.
 DEMO = """
-import asyncio, os, subprocess, threading, bot
+import asyncio, threading, bot
+from tests.support.process import children
 
 answers = []
 threads = [
@@ -77,11 +58,7 @@ async def main():
 
 asyncio.run(main())
 print(sum("Paris" in answer for answer in answers))
-table = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True)
-for line in table.stdout.splitlines():
-    pid, parent, command = line.split(None, 2)
-    if int(parent) == os.getpid() and "bot.local.llama_cpp_process" in command:
-        print(pid, flush=True)
+print(*children("bot.local.llama_cpp_process"), sep="\\n", flush=True)
 """
 
 

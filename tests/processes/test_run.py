@@ -23,6 +23,7 @@ from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.process import (
+    ANSWER,
     ROOT,
     BotProcess,
     DiscordDm,
@@ -36,22 +37,13 @@ from tests.support.process import (
     discord_variables,
     offers_another,
     remembered_in,
+    shows,
     slack_variables,
+    speak_slowly,
 )
 from tests.support.waiting import until
 
-# Long enough for several edits, with what an adapter could spoil.
-ANSWER = (
-    "Well, **one** thing first: 1 < 2 & 3 > 2, and `a && b` stays code. "
-    + "The quick brown fox jumps over the lazy dog again and again. " * 5
-    + "Ask @everyone, @here or <!channel>; nobody is called. The end."
-)
-
-
-def speak_slowly(model: ModelEmulator, *, seconds: float = 60) -> None:
-    """Let an answer outlast what the test does meanwhile."""
-    model.answer = ANSWER
-    model.delay = seconds * model.chunk / len(ANSWER)
+FOREVER = 60.0  # seconds: an answer outlasts what the test does meanwhile
 
 
 async def test_a_process_may_open_as_many_files_as_its_answers_need(
@@ -126,7 +118,7 @@ async def worked(running: BotProcess) -> float:
 async def test_a_paused_worker_that_wakes_up_spoils_nothing(
     data_dir: Path, model: ModelEmulator
 ) -> None:
-    speak_slowly(model)
+    speak_slowly(model, seconds=FOREVER)
     async with DiscordEmulator() as discord, AsyncExitStack() as stack:
         variables = discord_variables(discord, model)
         way = DiscordMention(discord)
@@ -211,10 +203,6 @@ async def test_no_secret_reaches_the_log(data_dir: Path, model: ModelEmulator) -
     assert "tell-nobody-2" not in json.dumps(dict(model.requests[0].headers))
 
 
-def shows(way: Way, *texts: str) -> bool:
-    return way.finals() == list(texts)
-
-
 async def test_a_killed_process_is_followed_by_one_that_finishes_its_messages(
     data_dir: Path, model: ModelEmulator
 ) -> None:
@@ -227,7 +215,7 @@ async def test_a_killed_process_is_followed_by_one_that_finishes_its_messages(
             await until(slack.connected.is_set, why=first.text)
             await anew.ask("What was it?")
             await until(partial(offers_another, anew), why=first.text)
-            speak_slowly(model)
+            speak_slowly(model, seconds=FOREVER)
             # An answer that is written anew has the former one to lose.
             await anew.press()
             for way in ways:
@@ -294,7 +282,7 @@ async def are_answered(ways: Sequence[Way], running: BotProcess) -> None:
 
 
 async def test_a_killed_worker_is_replaced_by_another(data_dir: Path, model: ModelEmulator) -> None:
-    speak_slowly(model)
+    speak_slowly(model, seconds=FOREVER)
     async with DiscordEmulator() as discord, AsyncExitStack() as stack:
         variables = discord_variables(discord, model)
         way = DiscordMention(discord)

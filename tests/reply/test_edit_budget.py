@@ -21,8 +21,8 @@ from bot.domain import EditBudget
 from bot.errors import WriteDelayed
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store, connect
+from tests.reply.virtual_clock import VirtualClock
 from tests.support.outage import line
-from tests.support.virtual_clock import VirtualClock
 from tests.support.waiting import until
 
 NEVER = asyncio.Event()

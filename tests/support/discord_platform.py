@@ -1,4 +1,4 @@
-"""The platform against the emulator, and the turns that tests of it are about."""
+"""The Discord platform against the emulator, as a whole process or for one turn."""
 
 from __future__ import annotations
 
@@ -6,16 +6,29 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from adapters.discord import DiscordPlatform, connect
 from adapters.discord.address import ChannelAddress
+from adapters.discord.platform import Shards
 from adapters.discord.rate_limits import Budgets
 from adapters.discord.tuning import Tuning
+from bot.concurrency import running
 from bot.domain import Page, Person, Place, ThreadKey, Turn
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
-from tests.emulators.discord import DiscordEmulator
-from tests.support.fakes import EmptyStore, FakeIntake, NoLimits
+from bot.turns.intake import Intake
+from tests.emulators.discord import DiscordEmulator, GatewayRules
+from tests.support.fakes import EmptyStore, FakeIntake, NoLimits, RefusingStore
+from tests.support.waiting import until
+
+FAST = GatewayRules(identify_seconds=0.0)
+# Sessions begin without a pause, and are saved soon.
+QUICK = Tuning(start_pause=(0.0, 0.0), start_spacing=0.01, save_every=0.02)
+# No second session begins within a test.
+SLOW_STARTS = replace(QUICK, start_pause=(3600.0, 3600.0), longest_start_pause=3600.0)
+# A process that saves no session, neither while it listens nor at its end.
+KILLED = replace(QUICK, first_save_every=3600.0, last_save_within=0.0)
 
 
 @asynccontextmanager
@@ -47,15 +60,12 @@ async def listening(
     threads: bool = True,
     tuning: Tuning | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
-    async with logged_in(emulator, threads=threads, tuning=tuning) as platform:
-        task = asyncio.create_task(platform.listen(intake, store=EmptyStore()))
-        try:
-            async with asyncio.timeout(60):
-                await emulator.connected.wait()
-            yield platform
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    async with (
+        logged_in(emulator, threads=threads, tuning=tuning) as platform,
+        running(platform.listen(intake, store=EmptyStore())),
+    ):
+        await until(emulator.connected.is_set)
+        yield platform
 
 
 def turn_at(place: Place, *, turn_id: str = "discord:1", text: str = "why?") -> Turn:
@@ -79,3 +89,109 @@ def page(text: str, *, number: int = 0, final: bool = False, last: bool = False)
 
 def snowflake_of(moment: float) -> int:
     return int((moment - 1_420_070_400) * 1000) << 22
+
+
+@asynccontextmanager
+async def running_process(
+    emulator: DiscordEmulator,
+    intake: Intake,
+    store: Store,
+    *,
+    shards: Shards | None = None,
+    gateway_url: str | None = None,
+    tuning: Tuning = QUICK,
+) -> AsyncIterator[DiscordPlatform]:
+    """Listen like a process of its own, which ends as one does on SIGTERM."""
+    heard = emulator.sessions + emulator.resumes
+    async with (
+        logged_in(emulator, gateway_url=gateway_url or "", tuning=tuning) as platform,
+        running(platform.listen(intake, store=store, shards=shards)) as task,
+    ):
+        await until(lambda: emulator.sessions + emulator.resumes > heard or task.done())
+        yield platform
+
+
+class Hidden:
+    """A record in Redis that Redis cannot tell of, as if it were away, until it is `back`.
+
+    `former` is what stood there, where a session does.
+    """
+
+    def __init__(self, store: Store, emulator: DiscordEmulator, *name: str) -> None:
+        self.former: dict[str, str] = {}
+        assert isinstance(store, RefusingStore)
+        self._store = store
+        self._name = store.key("gateway", emulator.application_id, *(name or ("all", "session")))
+
+    async def hide(self) -> None:
+        self._store.refused.add(self._name)
+
+    async def spoil(self) -> None:
+        """Let it name a session that Discord has ended."""
+        await self._store.redis.execute_command("HSET", self._name, "id", "ended")  # type: ignore[no-untyped-call]
+
+    async def back(self) -> None:
+        self._store.refused.remove(self._name)
+
+
+async def saved(store: Store) -> dict[str, str]:
+    for name in await store.command("KEYS", store.key("gateway", "*", "session")):
+        return dict(await store.command("HGETALL", name))
+    return {}
+
+
+async def until_saved(store: Store, seq: int) -> None:
+    async with asyncio.timeout(60):
+        while int((await saved(store)).get("seq", 0)) < seq:
+            await asyncio.sleep(0.01)
+
+
+async def until_heard(store: Store, message: str) -> None:
+    """Wait until it is saved that this message was dealt with."""
+    async with asyncio.timeout(60):
+        while True:
+            for name in await store.command("KEYS", store.key("gateway", "*", "heard")):
+                heard = await store.command("HVALS", name)
+                if heard and max(map(int, heard)) >= int(message):
+                    return
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def after_a_session(
+    store: Store, *, rules: GatewayRules = FAST
+) -> AsyncIterator[tuple[DiscordEmulator, str]]:
+    """A Discord where a process has listened, and Ada, a person there; the session is over."""
+    async with DiscordEmulator(gateway=rules) as emulator:
+        async with running_process(emulator, FakeIntake(), store):
+            await until_saved(store, 1)
+        emulator.clock.advance(3600)
+        yield emulator, emulator.user("Ada")
+
+
+async def make_hidden_session(emulator: DiscordEmulator, store: Store) -> tuple[str, Hidden]:
+    """Return Ada, a person, and the session of an ended process, of which Redis cannot tell.
+
+    She has told "one" since, in a DM that is new: who begins a session of its own does not hear it.
+    """
+    ada, hidden = emulator.user("Ada"), Hidden(store, emulator)
+    async with running_process(emulator, FakeIntake(), store):
+        await until_saved(store, 1)
+    hidden.former = await saved(store)
+    await emulator.say(emulator.dm(ada), ada, "one")
+    await hidden.hide()
+    return ada, hidden
+
+
+async def our_thread(
+    emulator: DiscordEmulator, platform: DiscordPlatform, turns: FakeIntake
+) -> str:
+    """Return a thread that the bot opened, for the last turn in a channel."""
+    turn = next(each for each in reversed(turns.turns) if each.place["opens_thread"])
+    async with platform.surface(turn):
+        return emulator.thread_of(turn.id.removeprefix("discord:")) or ""
+
+
+def said(*texts: str) -> list[str]:
+    """Return what the emulated model answers to these."""
+    return [f"You said: {text}" for text in texts]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.domain import Exchange
-from bot.store import connect
+from bot.store import Store, connect
 from bot.turns.history import decode
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord import Shown as DiscordShown
@@ -22,6 +24,18 @@ from tests.emulators.slack import SlackEmulator
 
 ROOT = Path(__file__).parents[2]
 PROCESS_LEASE = 0.6  # seconds
+# Long enough for several edits, with what an adapter could spoil.
+ANSWER = (
+    "Well, **one** thing first: 1 < 2 & 3 > 2, and `a && b` stays code. "
+    + "The quick brown fox jumps over the lazy dog again and again. " * 5
+    + "Ask @everyone, @here or <!channel>; nobody is called. The end."
+)
+
+
+def speak_slowly(model: ModelEmulator, *, seconds: float) -> None:
+    """Let the model take so long for ANSWER."""
+    model.answer = ANSWER
+    model.delay = seconds * model.chunk / len(ANSWER)
 
 
 @dataclass(slots=True)
@@ -49,7 +63,7 @@ async def bot(
     *roles: str,
     data_dir: Path,
     variables: dict[str, str],
-    stdin: int = asyncio.subprocess.DEVNULL,
+    stdin: int = DEVNULL,
     start: Sequence[str] = ("-m", "bot"),
 ) -> AsyncIterator[BotProcess]:
     """Run `python -m bot run ROLE …` with these variables and no others; it is gone at the end."""
@@ -66,8 +80,8 @@ async def bot(
         cwd=data_dir,
         env=environment | variables,
         stdin=stdin,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
     )
     running = BotProcess(process)
     reading = asyncio.create_task(_collect(process, running.log))
@@ -92,6 +106,52 @@ async def _collect(process: asyncio.subprocess.Process, log: bytearray) -> None:
         log += chunk
 
 
+@asynccontextmanager
+async def python(
+    *arguments: str,
+    folder: Path,
+    variables: Mapping[str, str],
+    stdin: int = PIPE,
+    stdout: int = PIPE,
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run Python in a folder with these variables and no others; it is gone at the end."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *arguments),
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT), **variables},
+        stdin=stdin,
+        stdout=stdout,
+        stderr=PIPE,
+    )
+    try:
+        async with asyncio.timeout(120):
+            yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def alive(pid: int) -> bool:
+    return any(int(other) == pid and state[0] != "Z" for other, state in _processes("pid=,stat="))
+
+
+def children(module: str, *, parent: int | None = None) -> list[int]:
+    """Return the ids of the processes that another one, or this one, has started for a module."""
+    return [
+        int(pid)
+        for pid, its_parent, command in _processes("pid=,ppid=,args=")
+        if int(its_parent) == (parent or os.getpid()) and module in command
+    ]
+
+
+def _processes(columns: str) -> list[list[str]]:
+    table = subprocess.run(
+        ["ps", "-A", "-o", columns], capture_output=True, text=True, check=True
+    ).stdout
+    return [line.split(None, columns.count(",")) for line in table.splitlines()]
+
+
 def catches(process: asyncio.subprocess.Process, number: signal.Signals) -> bool:
     """Tell whether a process has a handler of its own for a signal; Linux alone tells."""
     status = Path(f"/proc/{process.pid}/status").read_text()
@@ -99,30 +159,34 @@ def catches(process: asyncio.subprocess.Process, number: signal.Signals) -> bool
     return bool(int(caught.split()[1], 16) & 1 << number - 1)
 
 
-def discord_variables(discord: DiscordEmulator, model: ModelEmulator) -> dict[str, str]:
+def model_variables(model: ModelEmulator | None) -> dict[str, str]:
+    # No tokenizer is looked for under a name like this.
+    return {"MODEL_URL": model.url, "MODEL_ID": model.models[0]} if model else {}
+
+
+def discord_variables(
+    discord: DiscordEmulator, model: ModelEmulator | None = None
+) -> dict[str, str]:
     return {
         "DISCORD_TOKEN": discord.token,
         "DISCORD_API_URL": discord.api_url,
         "DISCORD_GATEWAY_URL": discord.gateway_url,
-        "MODEL_URL": model.url,
-        # No tokenizer is looked for under a name like this.
-        "MODEL_ID": model.models[0],
+        **model_variables(model),
     }
 
 
-def slack_variables(slack: SlackEmulator, model: ModelEmulator) -> dict[str, str]:
+def slack_variables(slack: SlackEmulator, model: ModelEmulator | None = None) -> dict[str, str]:
     return {
         "SLACK_BOT_TOKEN": slack.bot_token,
         "SLACK_APP_TOKEN": slack.app_token,
         "SLACK_API_URL": slack.api_url,
-        "MODEL_URL": model.url,
-        "MODEL_ID": model.models[0],
+        **model_variables(model),
     }
 
 
 @asynccontextmanager
 async def discord_bot(
-    data_dir: Path, model: ModelEmulator, **variables: str
+    data_dir: Path, model: ModelEmulator | None, **variables: str
 ) -> AsyncIterator[tuple[DiscordEmulator, BotProcess]]:
     """An emulated Discord with the bot connected to it."""
     async with DiscordEmulator() as discord:
@@ -134,9 +198,14 @@ async def discord_bot(
 
 async def remembered_in(data_dir: Path) -> list[Exchange]:
     async with connect(url="", data_dir=data_dir) as store:
-        found: list[Exchange] = []
-        for name in await store.command("KEYS", store.key("history", "*")):
-            found += [decode(line) for line in await store.command("LRANGE", name, 0, -1)]
+        return await remembered(store)
+
+
+async def remembered(store: Store) -> list[Exchange]:
+    """Return all exchanges in the store."""
+    found: list[Exchange] = []
+    for name in await store.command("KEYS", store.key("history", "*")):
+        found += [decode(line) for line in await store.command("LRANGE", name, 0, -1)]
     return found
 
 
@@ -160,6 +229,10 @@ class Way:
     async def press(self) -> None:
         """Press the newest button, as the person who asked."""
         raise NotImplementedError
+
+
+def shows(way: Way, *texts: str) -> bool:
+    return way.finals() == list(texts)
 
 
 def offers_another(way: Way) -> bool:

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.app.service import DRAIN_SECONDS, choose_roles, serve
-from bot.domain import Exchange
 from bot.store import Store
-from bot.turns.history import decode
 from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
@@ -136,11 +134,3 @@ async def serving_both(
         if both["SLACK_APP_TOKEN"]:
             await until(slack.connected.is_set, why=service.text)
         yield discord, slack, service
-
-
-async def remembered(store: Store) -> list[Exchange]:
-    """Return all exchanges in the store."""
-    found: list[Exchange] = []
-    for name in await store.command("KEYS", store.key("history", "*")):
-        found += [decode(line) for line in await store.command("LRANGE", name, 0, -1)]
-    return found

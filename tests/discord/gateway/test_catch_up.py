@@ -17,7 +17,7 @@ from bot.store import Store
 from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.objects import STAGE, VOICE
-from tests.support.discord_process import (
+from tests.support.discord_platform import (
     FAST,
     KILLED,
     QUICK,

@@ -11,8 +11,13 @@ from bot.store import Store
 from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.objects import Payload
-from tests.support.discord_platform import listening
-from tests.support.discord_process import FAST, after_a_session, running_process, until_heard
+from tests.support.discord_platform import (
+    FAST,
+    after_a_session,
+    listening,
+    running_process,
+    until_heard,
+)
 from tests.support.fakes import FakeIntake
 from tests.support.waiting import until
 

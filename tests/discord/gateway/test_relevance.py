@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
-from tests.support.discord_platform import listening
-from tests.support.discord_process import (
+from tests.support.discord_platform import (
     after_a_session,
+    listening,
     our_thread,
     running_process,
     until_saved,

@@ -19,7 +19,7 @@ from bot.store import Store
 from bot.store import connect as connect_store
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
-from tests.support.discord_process import (
+from tests.support.discord_platform import (
     FAST,
     QUICK,
     SLOW_STARTS,

@@ -32,15 +32,16 @@ from bot.turns.queue import Limits, TurnQueue
 from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.emulators.model import ModelEmulator
-from tests.support.discord_platform import logged_in, snowflake_of
-from tests.support.discord_process import (
+from tests.support.discord_platform import (
     FAST,
     QUICK,
     SLOW_STARTS,
     Hidden,
+    logged_in,
     running_process,
     said,
     saved,
+    snowflake_of,
     until_heard,
     until_saved,
 )

@@ -10,8 +10,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from tests.emulators.slack import Rate, SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.slack_app import EVERY_SCOPE, QUIET, StillClock, post, refusal, writer
-from tests.support.slack_talk import talk
+from tests.support.slack_app import EVERY_SCOPE, QUIET, StillClock, post, refusal, talk, writer
 
 
 async def test_updates_are_limited_for_the_whole_workspace() -> None:

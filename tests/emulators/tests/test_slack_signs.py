@@ -7,8 +7,7 @@ import pytest
 from tests.emulators.clock import Clock
 from tests.emulators.slack import EVENTS, SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.slack_app import bolt, post, writer
-from tests.support.slack_talk import talk
+from tests.support.slack_app import bolt, post, talk, writer
 from tests.support.waiting import until
 
 

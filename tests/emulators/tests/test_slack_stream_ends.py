@@ -7,8 +7,7 @@ import pytest
 from tests.emulators.clock import Clock
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.slack_app import STOP, bolt, refusal, section, writer
-from tests.support.slack_talk import stream, talk
+from tests.support.slack_app import STOP, bolt, refusal, section, stream, talk, writer
 from tests.support.waiting import until
 
 NOT_STREAMING = "message_not_in_streaming_state"

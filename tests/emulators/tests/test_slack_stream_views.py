@@ -7,8 +7,7 @@ from slack_sdk.models.messages.chunk import BlocksChunk, MarkdownTextChunk
 
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.payload import Payload
-from tests.support.slack_app import bolt, section, writer
-from tests.support.slack_talk import stream, talk
+from tests.support.slack_app import bolt, section, stream, talk, writer
 from tests.support.waiting import until
 
 

@@ -10,8 +10,7 @@ from tests.emulators import specs
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.methods import SCOPES
 from tests.emulators.slack.payload import Payload
-from tests.support.slack_app import post, writer
-from tests.support.slack_talk import talk
+from tests.support.slack_app import post, talk, writer
 
 NOT_STREAMING = "message_not_in_streaming_state"
 

@@ -16,8 +16,11 @@ from tests.emulators.faults import How
 from tests.emulators.slack.conversations import UNLISTED_MOST
 from tests.emulators.slack.rates import Rate
 from tests.support.fakes import FakeIntake, NoLimits
-from tests.support.slack_outage import (
+from tests.support.slack_platform import (
+    LIMITS,
+    SHORT_PAGES,
     TEAM,
+    Slots,
     listening,
     lost,
     missed,
@@ -31,7 +34,6 @@ from tests.support.slack_outage import (
     until_noted,
     used,
 )
-from tests.support.slack_platform import LIMITS, SHORT_PAGES, Slots
 from tests.support.waiting import until
 
 # After an outage

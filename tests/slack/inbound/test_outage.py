@@ -11,7 +11,7 @@ from adapters.slack.limits import Limits
 from bot.errors import StoreUnavailable
 from bot.store import Store
 from tests.support.fakes import FakeIntake, RefusingStore
-from tests.support.slack_outage import (
+from tests.support.slack_platform import (
     TEAM,
     listening,
     make_record,

@@ -14,7 +14,8 @@ from bot.store import Store
 from bot.store import connect as connect_store
 from tests.support.fakes import FakeIntake
 from tests.support.outage import line
-from tests.support.slack_outage import (
+from tests.support.slack_platform import (
+    LIMITS,
     listening,
     lost,
     missed,
@@ -24,7 +25,6 @@ from tests.support.slack_outage import (
     silence,
     until_heard,
 )
-from tests.support.slack_platform import LIMITS
 from tests.support.waiting import until
 
 

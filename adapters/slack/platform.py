@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from slack_bolt.async_app import AsyncApp
 
@@ -18,20 +18,18 @@ from adapters.slack.inbound.http import Handler, signed_handler
 from adapters.slack.inbound.outage import OutageRecord
 from adapters.slack.inbound.socket_mode import SocketMode
 from adapters.slack.limits import Limits
+from adapters.slack.refusals import Refusals
 from adapters.slack.reply.messages import Messages
-from adapters.slack.reply.status import Statuses
+from adapters.slack.reply.status import Status
 from adapters.slack.reply.streams import Streams
-from adapters.slack.reply.surface import open_surface
+from adapters.slack.reply.surface import SlackSurface
 from adapters.slack.workspace import Budgets, Workspace, open_workspace
 from bot.concurrency import together
 from bot.domain import Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.hearing import Hearing
-from bot.ports import Surface
 from bot.store import Store
 from bot.turns.intake import Intake
-
-_LIMITS = Limits()
 
 
 @asynccontextmanager
@@ -42,15 +40,16 @@ async def connect(
     signing_secret: str,
     api_url: str,
     budgets: Budgets,
-    limits: Limits = _LIMITS,
+    limits: Limits | None = None,
 ) -> AsyncIterator[SlackPlatform]:
     """Join the workspace of a bot token; an empty `api_url` is Slack's own.
 
     `budgets` limit the start of streams, and the requests after an outage. Raises CannotStart if
     Slack refuses the token or cannot be reached.
     """
-    opened = open_workspace(bot_token=bot_token, api_url=api_url, budgets=budgets, limits=limits)
-    async with opened as workspace:
+    async with open_workspace(
+        bot_token=bot_token, api_url=api_url, budgets=budgets, limits=limits or Limits()
+    ) as workspace:
         yield SlackPlatform(workspace, app_token=app_token, signing_secret=signing_secret)
 
 
@@ -64,16 +63,30 @@ class SlackPlatform:
         self._app_token = app_token
         self._signing_secret = signing_secret
         self._hearing = Hearing()
-        self._statuses = Statuses(workspace)
+        self._no_status = Refusals(seconds=workspace.limits.refusals_remembered)
         self._streams = Streams(workspace)
 
-    def surface(
+    @asynccontextmanager
+    async def surface(
         self, turn: Turn, purpose: Purpose = Purpose.ANSWER
-    ) -> AbstractAsyncContextManager[Surface]:
-        """Open the surface of a turn's reply; this makes no request and always succeeds."""
-        return open_surface(
-            self._workspace, turn, purpose, statuses=self._statuses, streams=self._streams
+    ) -> AsyncIterator[SlackSurface]:
+        """Open the surface of a turn's reply; in a thread it shows that the bot is working.
+
+        Raises PlaceGone if the turn has no place in Slack.
+        """
+        workspace, messages = self._workspace, Messages(self._workspace, turn)
+        status = Status(
+            workspace, self._no_status, channel=messages.channel, thread=messages.thread
         )
+        async with nullcontext() if purpose.has_ended else status.shown():
+            yield SlackSurface(
+                messages,
+                turn,
+                purpose,
+                team=workspace.identity.team,
+                status=status,
+                streams=self._streams,
+            )
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.
@@ -88,7 +101,11 @@ class SlackPlatform:
         With a store, it catches up on outages. Raises CannotStart if Slack refuses the app token or
         cannot be reached.
         """
-        workspace, urls = self._workspace, [await self._first_socket_url()]
+        workspace = self._workspace
+        try:
+            urls = [await self._socket_url()]
+        except SurfaceError as error:
+            raise cannot_start("SLACK_APP_TOKEN", workspace.client, error) from error
 
         async def request_url() -> str:
             return urls.pop() if urls else await self._socket_url()
@@ -136,12 +153,6 @@ class SlackPlatform:
             on_press=handler.on_press,
             on_command=AskCommand(self._workspace, intake).on_command,
         )
-
-    async def _first_socket_url(self) -> str:
-        try:
-            return await self._socket_url()
-        except SurfaceError as error:
-            raise cannot_start("SLACK_APP_TOKEN", self._workspace.client, error) from error
 
     async def _socket_url(self) -> str:
         async with translated():

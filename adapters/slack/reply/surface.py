@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from prometheus_client import Counter
 
 from adapters.slack.errors import code_of, method_of
 from adapters.slack.reply.messages import UNNUMBERED, Messages, Unreadable
-from adapters.slack.reply.status import Status, Statuses
+from adapters.slack.reply.status import Status
 from adapters.slack.reply.streams import PER_MINUTE, Audience, Stream, Streams, method_budget
-from adapters.slack.workspace import Workspace
 from bot.domain import EditBudget, Page, Purpose, Turn
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.text.sanitize import escape_markup
@@ -31,24 +30,6 @@ _LIMIT = 4000
 # for requests do not arrive as evenly as they leave.
 _POSTS, _POSTS_WINDOW = 5, 5.2
 _STREAMING = "streaming_state_conflict"  # docs: chat.update, "Errors"
-
-
-@asynccontextmanager
-async def open_surface(
-    workspace: Workspace, turn: Turn, purpose: Purpose, *, statuses: Statuses, streams: Streams
-) -> AsyncIterator[SlackSurface]:
-    """Open the surface of a turn's reply; in a thread it shows that the bot is working."""
-    messages = Messages(workspace, turn)
-    status = Status(statuses, channel=messages.channel, thread=messages.thread)
-    async with nullcontext() if purpose.has_ended else status.shown():
-        yield SlackSurface(
-            messages,
-            turn,
-            purpose,
-            team=workspace.identity.team,
-            status=status,
-            streams=streams,
-        )
 
 
 class SlackSurface:

@@ -24,7 +24,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _TIMESTAMP, _SIGNATURE = "X-Slack-Request-Timestamp", "X-Slack-Signature"
 _FRESH = 300.0  # seconds (docs: "Verifying requests from Slack")
 _UNCOMPRESSED = ("", "identity")  # Slack compresses nothing
-_RETRY_SECONDS = "1"
 _WARNING_SECONDS = 60.0  # between two warnings of too many bodies
 
 
@@ -67,7 +66,7 @@ class _Bodies:
 
     async def read(self, request: web.Request) -> bytes | web.Response:
         """Return the body, or a refusal if it takes too long or there are too many."""
-        self._make_room(asyncio.get_running_loop().time())
+        self._make_room()
         limit = asyncio.timeout(self._seconds)
         try:
             async with limit:
@@ -77,16 +76,17 @@ class _Bodies:
             if limit in self._reading:
                 return web.Response(status=408)
             # Slack sends it again.
-            return web.Response(status=503, headers={"Retry-After": _RETRY_SECONDS})
+            return web.Response(status=503, headers={"Retry-After": "1"})
         except web.HTTPRequestEntityTooLarge:
             # Returned, not raised: the traceback would keep the body in memory.
             return web.Response(status=413)
         finally:
             self._reading.pop(limit, None)
 
-    def _make_room(self, now: float) -> None:
+    def _make_room(self) -> None:
         if len(self._reading) < self._most:
             return
+        now = asyncio.get_running_loop().time()
         oldest = next(iter(self._reading))
         del self._reading[oldest]
         if not oldest.expired():

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.cache import ExpiringCache
+from adapters.slack.cache import ExpiringCache, Refusals
 from adapters.slack.errors import TokenRefused, code_of, missing_scopes, translated
 from adapters.slack.limits import Limits
 from adapters.slack.markup import channels_in, people_in, readable
-from adapters.slack.refusals import Refusals
 from bot.domain import Json
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 

@@ -42,6 +42,16 @@ _PLACE_GONE = {
     "thread_not_found": "the thread is gone",
 }
 _BAD_TOKEN = {"account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"}
+# They concern the app, not a channel or a person (docs: chat.startStream and
+# assistant.threads.setStatus, "Errors").
+_APP_CODES = {
+    "deprecated_endpoint",
+    "feature_not_enabled",
+    "method_deprecated",
+    "missing_scope",
+    "not_allowed_token_type",
+    "unknown_method",
+}
 # Statuses without a code of Slack's: Request Timeout and Too Early may be retried, ...
 _TRANSIENT_STATUS = {408, 425}
 # ... these mean that the method does not exist.
@@ -90,6 +100,11 @@ async def translated(timeout: float = REQUEST_TIMEOUT) -> AsyncIterator[None]:
 def is_transient(error: SurfaceError) -> bool:
     """Whether the same request may succeed later, without a pause that Slack asks for."""
     return isinstance(error, WriteFailed) and not isinstance(error, NotSlack)
+
+
+def refuses_app(error: SurfaceError) -> bool:
+    """Whether Slack would refuse this app the same method everywhere."""
+    return code_of(error) in _APP_CODES or (isinstance(error, NotSlack) and error.lacks_method)
 
 
 def code_of(error: BaseException | None) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 
-from slack_bolt.async_app import AsyncApp
-
+from adapters.slack.cache import Refusals
 from adapters.slack.directory import cannot_start
 from adapters.slack.errors import translated
-from adapters.slack.inbound.app import build_app
+from adapters.slack.inbound.app import Dispatch, build_app, dispatch
 from adapters.slack.inbound.ask_command import AskCommand
 from adapters.slack.inbound.events import EventHandler
 from adapters.slack.inbound.heartbeat import Heartbeat
@@ -18,7 +18,6 @@ from adapters.slack.inbound.http import Handler, signed_handler
 from adapters.slack.inbound.outage import OutageRecord
 from adapters.slack.inbound.socket_mode import SocketMode
 from adapters.slack.limits import Limits
-from adapters.slack.refusals import Refusals
 from adapters.slack.reply.messages import Messages
 from adapters.slack.reply.status import Status
 from adapters.slack.reply.streams import Streams
@@ -116,7 +115,7 @@ class SlackPlatform:
             handler = EventHandler(workspace, intake, on_conversation=record.note)
             heartbeat = Heartbeat(workspace, record=record, handler=handler)
         sockets = SocketMode(
-            self._app(intake, handler, heartbeat),
+            self._dispatch(intake, handler, heartbeat),
             request_url=request_url,
             hearing=self._hearing,
             proxy=workspace.client.proxy,
@@ -139,20 +138,21 @@ class SlackPlatform:
         if not self._signing_secret.strip():
             raise CannotStart("SLACK_SIGNING_SECRET is required to receive events over HTTP")
         return signed_handler(
-            self._app(intake, EventHandler(self._workspace, intake)),
+            self._dispatch(intake, EventHandler(self._workspace, intake)),
             signing_secret=self._signing_secret,
             limits=self._workspace.limits,
         )
 
-    def _app(
+    def _dispatch(
         self, intake: Intake, handler: EventHandler, heartbeat: Heartbeat | None = None
-    ) -> AsyncApp:
-        return build_app(
+    ) -> Dispatch:
+        app = build_app(
             self._workspace,
             on_event=(heartbeat or handler).on_event,
             on_press=handler.on_press,
             on_command=AskCommand(self._workspace, intake).on_command,
         )
+        return partial(dispatch, app, self._workspace.identity)
 
     async def _socket_url(self) -> str:
         async with translated():

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_bolt.error import BoltUnhandledRequestError
-from slack_bolt.middleware.async_middleware import AsyncMiddleware
 from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
@@ -30,6 +29,7 @@ _ANY = re.compile("")
 _UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 Body = Mapping[str, object]
+Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse | None]]
 
 
 def build_app(
@@ -64,7 +64,6 @@ def build_app(
         # Bolt makes no requests: `authorize` has the answer, and the handlers have their client.
         client=AsyncWebClient(base_url=client.base_url, session=client.session),
         authorize=authorize,
-        before_authorize=_OursOnly(identity),
         # Acknowledge after the listener, so that Slack sends an event again that was not stored.
         process_before_response=True,
         # Bolt would log the body of a request with a bad signature, and answer 500 if a timestamp
@@ -97,47 +96,30 @@ def build_app(
     return app
 
 
-async def dispatch(app: AsyncApp, body: dict[str, object]) -> BoltResponse | None:
-    """Return the app's answer to a body, or None if the body cannot be read."""
+async def dispatch(
+    app: AsyncApp, identity: Identity, body: dict[str, object]
+) -> BoltResponse | None:
+    """Return the app's answer to a body, or None if the body cannot be read.
+
+    What is not for us is acknowledged with a line in the log: it would be the same the next time.
+    """
+    if body.get("type") == "app_rate_limited":
+        # A type of its own, not an event (docs: Events API, "Rate limiting").
+        log.warning(
+            "Slack limits the events of workspace %.80r: some of the minute from %s are lost",
+            body.get("team_id"),
+            _moment(body.get("minute_rate_limited")),
+        )
+        return BoltResponse(status=200, body="")
+    if reason := _reason_to_ignore(body, identity):
+        log.warning("Slack sent something that is ignored: %s", reason)
+        return BoltResponse(status=200, body="")
     try:
         # Bolt 1.30 takes a parsed body only in this mode, from HTTP too.
         return await app.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode"))
     except _UNREADABLE as error:
         log.warning("Slack sent a body that cannot be read: %s", type(error).__name__)
         return None
-
-
-class _OursOnly(AsyncMiddleware):
-    """Acknowledges what is not for us, with a line in the log.
-
-    It is not a function, because bolt 1.30 would read arguments for it from the body, and fail if
-    the body has another shape.
-    """
-
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
-
-    async def async_process(
-        self,
-        *,
-        req: AsyncBoltRequest,
-        resp: BoltResponse,
-        next: Callable[[], Awaitable[BoltResponse]],  # noqa: A002 - bolt's name
-    ) -> BoltResponse | None:
-        """Continue if the body is for us."""
-        if req.body.get("type") == "app_rate_limited":
-            # A type of its own, not an event (docs: Events API, "Rate limiting").
-            log.warning(
-                "Slack limits the events of workspace %.80r: some of the minute from %s are lost",
-                req.body.get("team_id"),
-                _moment(req.body.get("minute_rate_limited")),
-            )
-        elif reason := _reason_to_ignore(req.body, self._identity):
-            log.warning("Slack sent something that is ignored: %s", reason)
-        else:
-            return await next()
-        # Acknowledged, because it would be the same the next time.
-        return BoltResponse(status=200, body="")
 
 
 def _reason_to_ignore(body: Body, identity: Identity) -> str:
@@ -150,7 +132,7 @@ def _reason_to_ignore(body: Body, identity: Identity) -> str:
         # Bolt 1.30 relies on this shape.
         case {"type": "block_actions", "actions": [{"action_id": str(), "value": str()}, *_]}:
             return "" if _is_ours(body, identity) else "it was pressed in another workspace"
-        case {"type": "url_verification"}:
+        case {"type": "url_verification"} | {"ssl_check": "1"}:
             return ""
         case {"type": str(kind)}:
             return f"{kind[:80]!r} is not a type that Parley handles"

@@ -11,10 +11,9 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 from slack_bolt.adapter.aiohttp import to_aiohttp_response
-from slack_bolt.async_app import AsyncApp
 from slack_sdk.signature import SignatureVerifier
 
-from adapters.slack.inbound.app import dispatch
+from adapters.slack.inbound.app import Dispatch
 from adapters.slack.limits import Limits
 
 log = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ _UNCOMPRESSED = ("", "identity")  # Slack compresses nothing
 _WARNING_SECONDS = 60.0  # between two warnings of too many bodies
 
 
-def signed_handler(app: AsyncApp, *, signing_secret: str, limits: Limits) -> Handler:
+def signed_handler(dispatch: Dispatch, *, signing_secret: str, limits: Limits) -> Handler:
     """Return a handler that passes on only bodies that Slack has signed a short time ago."""
     verifier = SignatureVerifier(signing_secret)
     bodies = _Bodies(most=limits.bodies_at_once, seconds=limits.body_timeout)
@@ -46,7 +45,7 @@ def signed_handler(app: AsyncApp, *, signing_secret: str, limits: Limits) -> Han
         if not (parsed := _parse(request, body.decode())):
             log.warning("Slack sent a body that is not an object")
             return web.Response(status=400)
-        response = await dispatch(app, parsed)
+        response = await dispatch(parsed)
         return await to_aiohttp_response(response) if response else web.Response(status=400)
 
     return handle

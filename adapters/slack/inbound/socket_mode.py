@@ -14,10 +14,9 @@ import logging
 from collections.abc import Awaitable, Callable
 
 import aiohttp
-from slack_bolt.async_app import AsyncApp
 
 from adapters.slack.errors import translated
-from adapters.slack.inbound.app import dispatch
+from adapters.slack.inbound.app import Dispatch
 from adapters.slack.limits import Limits
 from bot.concurrency import BackgroundTasks, together
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
@@ -40,14 +39,14 @@ class SocketMode:
 
     def __init__(
         self,
-        app: AsyncApp,
+        dispatch: Dispatch,
         *,
         request_url: Callable[[], Awaitable[str]],
         hearing: Hearing,
         proxy: str | None,
         limits: Limits,
     ) -> None:
-        self._app = app
+        self._dispatch = dispatch
         self._request_url = request_url
         self._hearing = hearing
         self._proxy = proxy
@@ -160,13 +159,13 @@ class SocketMode:
             log.warning("Slack sent an envelope whose payload is not an object")
             return
         try:
-            response = await dispatch(self._app, payload)
+            response = await self._dispatch(payload)
+            answer = {"envelope_id": frame["envelope_id"]}
+            if response and response.body:
+                answer["payload"] = json.loads(response.body)
             # A body that cannot be read is acknowledged: it would be the same the next time.
             if response is None or response.status == 200:
-                answer = (
-                    {"payload": json.loads(response.body)} if response and response.body else {}
-                )
-                await connection.send_json({"envelope_id": frame["envelope_id"], **answer})
+                await connection.send_json(answer)
         except ConnectionError:
             log.info("A connection closed before an event was acknowledged, Slack sends it again")
         except Exception:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import code_of, is_transient, translated
+from adapters.slack.cache import Refusals
+from adapters.slack.errors import code_of, is_transient, refuses_app, translated
 from adapters.slack.markup import markdown_block, without_partial_entity
-from adapters.slack.refusals import Refusals, refuses_app
 from adapters.slack.workspace import Workspace
 from bot.domain import EditBudget, Page
 from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteRefused

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.cache import Refusals
 from adapters.slack.directory import identify
 from adapters.slack.errors import NotSlack, translated
-from adapters.slack.refusals import Refusals
 from adapters.slack.reply.streams import Audience, Streams
 from adapters.slack.workspace import open_workspace
 from bot.domain import Page, Purpose

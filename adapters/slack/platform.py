@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
+import aiohttp
+from slack_sdk.web.async_client import AsyncWebClient
+
 from adapters.slack.cache import Refusals
-from adapters.slack.directory import cannot_start
+from adapters.slack.directory import Directory, cannot_start, identify
 from adapters.slack.errors import translated
 from adapters.slack.inbound.app import Dispatch, build_app, dispatch
 from adapters.slack.inbound.ask_command import AskCommand
@@ -19,14 +22,14 @@ from adapters.slack.inbound.outage import OutageRecord
 from adapters.slack.inbound.socket_mode import SocketMode
 from adapters.slack.limits import Limits
 from adapters.slack.reply.messages import Messages
-from adapters.slack.reply.status import Status
 from adapters.slack.reply.streams import Streams
 from adapters.slack.reply.surface import SlackSurface
-from adapters.slack.workspace import Budgets, Workspace, open_workspace
-from bot.concurrency import together
+from adapters.slack.workspace import Budgets, Workspace
+from bot.concurrency import BackgroundTasks, together
 from bot.domain import Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.hearing import Hearing
+from bot.proxy import proxy_for
 from bot.store import Store
 from bot.turns.intake import Intake
 
@@ -46,10 +49,20 @@ async def connect(
     `budgets` limit the start of streams, and the requests after an outage. Raises CannotStart if
     Slack refuses the token or cannot be reached.
     """
-    async with open_workspace(
-        bot_token=bot_token, api_url=api_url, budgets=budgets, limits=limits or Limits()
-    ) as workspace:
-        yield SlackPlatform(workspace, app_token=app_token, signing_secret=signing_secret)
+    limits, url = limits or Limits(), api_url or AsyncWebClient.BASE_URL
+    # slack-sdk 3.47 ignores its own timeout if it is given a session.
+    timeout = aiohttp.ClientTimeout(total=limits.request_timeout)
+    # The default limit is 100; a further request would wait, and its timeout would run.
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+        # The default handler would send a message again that may have arrived.
+        client = AsyncWebClient(bot_token, url, session=session, retry_handlers=[])
+        # slack-sdk 3.47 takes any proxy variable, for loopback too, and ignores NO_PROXY.
+        client.proxy = proxy_for(url)
+        identity, directory = await identify(client), Directory(client, limits=limits)
+        async with BackgroundTasks(grace_seconds=limits.job_grace) as jobs:
+            workspace = Workspace(client, identity, directory, budgets, jobs, limits)
+            yield SlackPlatform(workspace, app_token=app_token, signing_secret=signing_secret)
 
 
 class SlackPlatform:
@@ -58,7 +71,7 @@ class SlackPlatform:
     name = "slack"
 
     def __init__(self, workspace: Workspace, *, app_token: str, signing_secret: str) -> None:
-        self._workspace = workspace
+        self.workspace = workspace
         self._app_token = app_token
         self._signing_secret = signing_secret
         self._hearing = Hearing()
@@ -73,26 +86,18 @@ class SlackPlatform:
 
         Raises PlaceGone if the turn has no place in Slack.
         """
-        workspace, messages = self._workspace, Messages(self._workspace, turn)
-        status = Status(
-            workspace, self._no_status, channel=messages.channel, thread=messages.thread
+        surface = SlackSurface(
+            self.workspace, turn, purpose, no_status=self._no_status, streams=self._streams
         )
-        async with nullcontext() if purpose.has_ended else status.shown():
-            yield SlackSurface(
-                messages,
-                turn,
-                purpose,
-                team=workspace.identity.team,
-                status=status,
-                streams=self._streams,
-            )
+        async with nullcontext() if purpose.has_ended else surface.status.shown():
+            yield surface
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.
 
         Raises SurfaceError.
         """
-        return await Messages(self._workspace, turn).orphaned(but=but)
+        return await Messages(self.workspace, turn).orphaned(but=but)
 
     async def listen(self, intake: Intake, *, store: Store | None = None) -> None:
         """Receive events by Socket Mode until cancelled.
@@ -100,7 +105,7 @@ class SlackPlatform:
         With a store, it catches up on outages. Raises CannotStart if Slack refuses the app token or
         cannot be reached.
         """
-        workspace = self._workspace
+        workspace = self.workspace
         try:
             urls = [await self._socket_url()]
         except SurfaceError as error:
@@ -138,23 +143,23 @@ class SlackPlatform:
         if not self._signing_secret.strip():
             raise CannotStart("SLACK_SIGNING_SECRET is required to receive events over HTTP")
         return signed_handler(
-            self._dispatch(intake, EventHandler(self._workspace, intake)),
+            self._dispatch(intake, EventHandler(self.workspace, intake)),
             signing_secret=self._signing_secret,
-            limits=self._workspace.limits,
+            limits=self.workspace.limits,
         )
 
     def _dispatch(
         self, intake: Intake, handler: EventHandler, heartbeat: Heartbeat | None = None
     ) -> Dispatch:
         app = build_app(
-            self._workspace,
+            self.workspace,
             on_event=(heartbeat or handler).on_event,
             on_press=handler.on_press,
-            on_command=AskCommand(self._workspace, intake).on_command,
+            on_command=AskCommand(self.workspace, intake).on_command,
         )
-        return partial(dispatch, app, self._workspace.identity)
+        return partial(dispatch, app, self.workspace.identity)
 
     async def _socket_url(self) -> str:
         async with translated():
-            answer = await self._workspace.client.apps_connections_open(app_token=self._app_token)
+            answer = await self.workspace.client.apps_connections_open(app_token=self._app_token)
         return str(answer["url"])

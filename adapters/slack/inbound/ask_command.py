@@ -27,11 +27,9 @@ class AskCommand:
     """Answers the command itself within 3 s: Slack waits no longer, and never sends it again."""
 
     def __init__(self, workspace: Workspace, intake: Intake) -> None:
-        self._client = workspace.client
+        self._workspace = workspace
         self._identity = workspace.identity
         self._directory = workspace.directory
-        self._jobs = workspace.jobs
-        self._limits = workspace.limits
         self._intake = intake
 
     async def on_command(self, command: Mapping[str, str]) -> str:
@@ -62,8 +60,8 @@ class AskCommand:
     async def _ask(
         self, person: Person, text: str, *, command: Mapping[str, str], arrived: float
     ) -> None:
-        posted_by = arrived + self._limits.question_posted_within
-        admitted_by = arrived + self._limits.command_answered_within
+        posted_by = arrived + self._workspace.limits.question_posted_within
+        admitted_by = arrived + self._workspace.limits.command_answered_within
         store_is_late = StoreUnavailable("the store did not answer in time")
         # A question that is posted and deleted again would use up writes of the channel.
         room = self._intake.check_room("slack", person)
@@ -81,13 +79,13 @@ class AskCommand:
             admitted = await _in_time(admission, by=admitted_by, late=store_is_late)
         finally:
             if not admitted:
-                self._jobs.start(self._withdraw(posting, channel=channel))
+                self._workspace.jobs.start(self._withdraw(posting, channel=channel))
 
     async def _withdraw(self, posting: asyncio.Task[str], *, channel: str) -> None:
         try:
             ts = await posting
             async with translated():
-                await self._client.chat_delete(channel=channel, ts=ts)
+                await self._workspace.client.chat_delete(channel=channel, ts=ts)
         except SurfaceError as error:
             log.debug("No question to delete in %s: %s", channel, error)
 
@@ -97,7 +95,7 @@ class AskCommand:
 
     async def _post(self, channel: str, question: str) -> str:
         async with translated():
-            answer = await self._client.chat_postMessage(
+            answer = await self._workspace.client.chat_postMessage(
                 channel=channel,
                 text=escape_markup(question),
                 parse="none",

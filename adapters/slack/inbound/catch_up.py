@@ -59,8 +59,7 @@ class CatchUp:
         threads: Sequence[Conversation],
         seconds: float,
     ) -> None:
-        self._client = workspace.client
-        self._bot = workspace.identity.user
+        self._workspace = workspace
         self._budgets = workspace.budgets
         self._limits = limits = workspace.limits
         # Like each `ts` of Slack, with ten digits before the point: strings in the order of time.
@@ -124,7 +123,7 @@ class CatchUp:
         """Read one more page; return whether it was the last one to read."""
         try:
             messages, unread.cursor = await read_page(
-                self._client,
+                self._workspace.client,
                 channel=unread.channel,
                 thread=unread.thread,
                 since=self._since,
@@ -151,7 +150,7 @@ class CatchUp:
     def _to_event(self, message: Event, unread: _Unread) -> Event | None:
         """Return a message as the event that Slack sends of it; None if it is not to the bot."""
         is_direct = unread.channel.startswith("D")
-        if not is_direct and f"<@{self._bot}" not in str(message.get("text")):
+        if not is_direct and f"<@{self._workspace.identity.user}" not in str(message.get("text")):
             return None
         kind = "message" if is_direct else "app_mention"
         event = {**message, "type": kind, "channel": unread.channel}

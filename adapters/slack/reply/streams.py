@@ -134,12 +134,7 @@ class Streams:
             self._refusals.add()
         elif code_of(error) == _TEAM_CODE:
             self._refusals.add(audience.team)
-        log.info(
-            "No stream for a reply in %s to a person of %s: %s",
-            audience.channel,
-            audience.team,
-            error,
-        )
+        log.info("No stream in %s for a person of %s: %s", audience.channel, audience.team, error)
 
 
 class Stream:

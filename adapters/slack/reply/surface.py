@@ -8,10 +8,12 @@ from contextlib import contextmanager, suppress
 
 from prometheus_client import Counter
 
+from adapters.slack.cache import Refusals
 from adapters.slack.errors import code_of, method_of
 from adapters.slack.reply.messages import UNNUMBERED, Messages, Unreadable
 from adapters.slack.reply.status import Status
 from adapters.slack.reply.streams import PER_MINUTE, Audience, Stream, Streams, method_budget
+from adapters.slack.workspace import Workspace
 from bot.domain import EditBudget, Page, Purpose, Turn
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.text.sanitize import escape_markup
@@ -36,26 +38,25 @@ class SlackSurface:
     """Messages in a thread or a DM; message ids are `channel:ts`.
 
     A page that grows in a thread is a stream, as long as Slack allows it. Any other page is a
-    message that is updated.
+    message that is updated. All replies share `streams`, and the refusals of status lines.
     """
 
     limit = _LIMIT
 
     def __init__(
         self,
-        messages: Messages,
+        workspace: Workspace,
         turn: Turn,
         purpose: Purpose,
         *,
-        team: str,
-        status: Status,
+        no_status: Refusals,
         streams: Streams,
     ) -> None:
-        self._messages = messages
         self._turn_id = turn.id
-        self._team = team
-        self._status = status
+        self._team = team = workspace.identity.team
         self._streams = streams
+        self._messages = messages = Messages(workspace, turn)
+        self.status = Status(workspace, no_status, channel=messages.channel, thread=messages.thread)
         self._audience: Audience | None = None
         if messages.thread:
             # A turn of an older version does not record the asker's team.
@@ -119,7 +120,7 @@ class SlackSurface:
 
     async def _send(self, page: Page) -> str:
         try:
-            async with self._status.posting():
+            async with self.status.posting():
                 with self._naming_the_bucket():
                     return await self._start(page)
         except WriteFailed:
@@ -171,7 +172,7 @@ class SlackSurface:
             except WriteRefused:
                 self._audience = None
             else:
-                self._status.processing = True
+                self.status.processing = True
                 return self._stream.id
         return await self._messages.send(page)
 
@@ -183,7 +184,7 @@ class SlackSurface:
         try:
             if not stream.takes(page):
                 await self._streams.end(stream.id)
-                self._stream, self._status.processing = None, False
+                self._stream, self.status.processing = None, False
                 return False
             await self._append(stream, page)
         except WriteRefused as error:
@@ -200,9 +201,9 @@ class SlackSurface:
         if page.final:
             controls, metadata = self._messages.controls(page), self._messages.metadata(page)
             await stream.finish(page, blocks=controls, metadata=metadata)
-            self._stream, self._status.processing = None, False
+            self._stream, self.status.processing = None, False
         elif stream.is_silent(page):
-            await self._status.show_again()
+            await self.status.show_again()
         else:
             await stream.append(page)
 
@@ -224,4 +225,4 @@ class SlackSurface:
             # If this were a refusal, the page would be posted again beside a stream that may run
             # for minutes.
             raise WriteFailed(str(error)) from error
-        self._status.processing = False
+        self.status.processing = False

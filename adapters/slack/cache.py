@@ -7,7 +7,6 @@ import time
 from typing import Generic, TypeVar
 
 _V = TypeVar("_V")
-_APP = ""  # in place of a team
 
 
 class ExpiringCache(Generic[_V]):
@@ -37,10 +36,10 @@ class Refusals:
         self._seconds = seconds
         self._refused: ExpiringCache[bool] = ExpiringCache()
 
-    def add(self, team: str = _APP) -> None:
+    def add(self, team: str = "") -> None:
         """Remember a refusal to the people of this team, or else to the app."""
         self._refused.put(team, True, seconds=self._seconds)
 
-    def cover(self, team: str = _APP) -> bool:
+    def cover(self, team: str = "") -> bool:
         """Whether Slack refuses it to the people of this team, or to the app."""
-        return any(self._refused.get(one) for one in (_APP, team))
+        return any(self._refused.get(one) for one in ("", team))

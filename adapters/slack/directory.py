@@ -11,7 +11,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from adapters.slack.cache import ExpiringCache, Refusals
 from adapters.slack.errors import TokenRefused, code_of, missing_scopes, translated
 from adapters.slack.limits import Limits
-from adapters.slack.markup import channels_in, people_in, readable
+from adapters.slack.markup import mentioned, readable
 from bot.domain import Json
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 
@@ -92,8 +92,8 @@ class Directory:
 
     async def readable(self, text: str, *, bot: str) -> str:
         """Return a message as its author typed it, without mentions of the user `bot`."""
-        users = [user for user in people_in(text) if user != bot][:_MOST_NAMES]
-        channels = channels_in(text)[:_MOST_NAMES]
+        users = [user for user in mentioned(text, "@") if user != bot][:_MOST_NAMES]
+        channels = mentioned(text, "#")[:_MOST_NAMES]
         names = await asyncio.gather(*map(self.name, users), *map(self._channel, channels))
         return readable(text, bot=bot, names=dict(zip([*users, *channels], names, strict=True)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -120,6 +121,15 @@ async def dispatch(
     except _UNREADABLE as error:
         log.warning("Slack sent a body that cannot be read: %s", type(error).__name__)
         return None
+
+
+def parse_object(text: str) -> dict[str, object]:
+    """Return the object in a JSON text; empty if there is none."""
+    try:
+        parsed = json.loads(text)
+    except (RecursionError, ValueError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _reason_to_ignore(body: Body, identity: Identity) -> str:

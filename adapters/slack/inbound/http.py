@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -13,7 +12,7 @@ from aiohttp import web
 from slack_bolt.adapter.aiohttp import to_aiohttp_response
 from slack_sdk.signature import SignatureVerifier
 
-from adapters.slack.inbound.app import Dispatch
+from adapters.slack.inbound.app import Dispatch, parse_object
 from adapters.slack.limits import Limits
 
 log = logging.getLogger(__name__)
@@ -117,13 +116,8 @@ def _is_signed(verifier: SignatureVerifier, request: web.Request, body: bytes) -
 
 def _parse(request: web.Request, text: str) -> dict[str, object]:
     """Return the object in a body, or the fields of a form; empty if there are none."""
+    if request.content_type == "application/json" or text.startswith("{"):
+        return parse_object(text)
     # Bolt 1.30 searches the raw body for "payload", which may stand in a question.
-    try:
-        if request.content_type == "application/json" or text.startswith("{"):
-            parsed = json.loads(text)
-        else:
-            form = dict(parse_qsl(text, keep_blank_values=True))
-            parsed = json.loads(form["payload"]) if "payload" in form else form
-    except (RecursionError, ValueError):
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
+    form: dict[str, object] = dict(parse_qsl(text, keep_blank_values=True))
+    return parse_object(str(form["payload"])) if "payload" in form else form

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 
 from adapters.slack.errors import translated
-from adapters.slack.inbound.app import Dispatch
+from adapters.slack.inbound.app import Dispatch, parse_object
 from adapters.slack.limits import Limits
 from bot.concurrency import BackgroundTasks, together
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
@@ -150,6 +150,8 @@ class SocketMode:
                         deadline.reschedule(now + self._limits.replaced_timeout)
                     elif "envelope_id" in frame:
                         events.start(self._handle(connection, frame))
+                    elif not frame:
+                        log.warning("Slack sent a frame that cannot be read")
         except TimeoutError:
             log.debug("Slack did not close a connection that it wanted replaced")
 
@@ -173,11 +175,4 @@ class SocketMode:
 
 
 def _parse(message: aiohttp.WSMessage) -> Frame:
-    if message.type is not aiohttp.WSMsgType.TEXT:
-        return {}
-    try:
-        frame = json.loads(message.data)
-    except (RecursionError, ValueError) as error:
-        log.warning("Slack sent a frame that cannot be read: %s", type(error).__name__)
-        return {}
-    return frame if isinstance(frame, dict) else {}
+    return parse_object(message.data) if message.type is aiohttp.WSMsgType.TEXT else {}

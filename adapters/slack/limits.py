@@ -42,7 +42,7 @@ class Limits:
     # Outages
     heartbeat_interval: float = 1.0
     outage_after: int = 5  # seconds without a heartbeat
-    claim_seconds: int = 30  # without a heartbeat of the process that catches up; above its pass
+    claim_seconds: int = 30  # after its last heartbeat; longer than a pass of catching up
     unstored_events: int = 100  # kept in memory; Slack sends the others again
     catch_up_pass: float = 20.0
     # Each method allows 50 requests a minute (docs: Tier 3); the other half is for finding our own

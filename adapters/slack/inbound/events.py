@@ -113,11 +113,8 @@ class EventHandler:
     async def on_event(self, event: Event) -> None:
         """Handle any event of the Events API."""
         match event:
-            case {"type": "message", "subtype": "message_deleted", "deleted_ts": str(ts)}:
-                await self._forget(event, ts)
             # A message with replies is not deleted but replaced by a tombstone.
-            case {
-                "type": "message",
+            case {"subtype": "message_deleted", "deleted_ts": str(ts)} | {
                 "subtype": "message_changed",
                 "message": {"subtype": "tombstone", "ts": str(ts)},
             }:

@@ -117,7 +117,7 @@ class Messages:
         try:
             async for message in self._since_question():
                 message_id = f"{self.channel}:{message.get('ts')}"
-                # Other apps may send the same metadata, so the author is compared, too.
+                # Other apps may send the same metadata, so the author is compared.
                 if message.get("user") != self._bot or message_id in but:
                     continue
                 match message:

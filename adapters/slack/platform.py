@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from functools import partial
 
 import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
@@ -13,7 +12,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from adapters.slack.cache import Refusals
 from adapters.slack.directory import Directory, cannot_start, identify
 from adapters.slack.errors import translated
-from adapters.slack.inbound.app import Dispatch, build_app, dispatch
+from adapters.slack.inbound.app import Dispatch, dispatcher
 from adapters.slack.inbound.ask_command import AskCommand
 from adapters.slack.inbound.events import EventHandler
 from adapters.slack.inbound.heartbeat import Heartbeat
@@ -151,13 +150,12 @@ class SlackPlatform:
     def _dispatch(
         self, intake: Intake, handler: EventHandler, heartbeat: Heartbeat | None = None
     ) -> Dispatch:
-        app = build_app(
+        return dispatcher(
             self.workspace,
             on_event=(heartbeat or handler).on_event,
             on_press=handler.on_press,
             on_command=AskCommand(self.workspace, intake).on_command,
         )
-        return partial(dispatch, app, self.workspace.identity)
 
     async def _socket_url(self) -> str:
         async with translated():

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
@@ -33,17 +34,17 @@ Body = Mapping[str, object]
 Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse | None]]
 
 
-def build_app(
+def dispatcher(
     workspace: Workspace,
     *,
     on_event: Callable[[dict[str, object]], Awaitable[None]],
     on_press: Callable[[Body], Awaitable[None]],
     on_command: Callable[[Mapping[str, str]], Awaitable[str]],
-) -> AsyncApp:
-    """Return an app that acknowledges an event only after it was stored.
+) -> Dispatch:
+    """Return what answers a body, or returns None if it cannot be read. It checks no signatures.
 
-    `on_command` returns a notice for the person who asked; empty for none. The app checks no
-    signatures.
+    An event is acknowledged only after it was stored. `on_command` returns a notice for the person
+    who asked; empty for none.
     """
     client, identity = workspace.client, workspace.identity
     # Bolt 1.30 logs a warning about itself if SLACK_BOT_TOKEN is in the environment.
@@ -94,16 +95,13 @@ def build_app(
     app.command(_COMMAND)(handle_command)
     app.action(_ANY)(handle_press)
     app.error(_on_error)
-    return app
+    return partial(_dispatch, app, identity)
 
 
-async def dispatch(
+async def _dispatch(
     app: AsyncApp, identity: Identity, body: dict[str, object]
 ) -> BoltResponse | None:
-    """Return the app's answer to a body, or None if the body cannot be read.
-
-    What is not for us is acknowledged with a line in the log: it would be the same the next time.
-    """
+    # What is not for us is acknowledged: it would be the same the next time.
     if body.get("type") == "app_rate_limited":
         # A type of its own, not an event (docs: Events API, "Rate limiting").
         log.warning(

@@ -143,7 +143,6 @@ class SlackSurface:
 
     @contextmanager
     def _naming_the_bucket(self) -> Iterator[None]:
-        """Name the bucket of the method that Slack has delayed."""
         try:
             yield
         except WriteDelayed as delayed:

@@ -161,8 +161,7 @@ class CatchUp:
 
     def _give_up(self) -> list[Event]:
         left = [unread for _, queue in self._queues for unread in queue]
-        for _, queue in self._queues:
-            queue.clear()
+        self._queues.clear()
         if left:
             names = " ".join(unread.name for unread in left)
             log.warning("Gave up reading what was missed in an outage: %s", names)

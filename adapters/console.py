@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import getpass
 import io
 import os
@@ -12,8 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TextIO, TypeVar
 from uuid import uuid4
 
@@ -35,8 +34,6 @@ FORGOTTEN = "Forgotten. We start anew."
 LEAVING = "Press Ctrl-C again to leave."
 
 _SCREEN_SECONDS = 3600  # for which an unused screen is kept
-_BLOCK_MS = 1000
-_RETRY_SECONDS = 0.5
 # A page that is not final closes an open code fence, which goes on in the next one: its end is not
 # printed yet.
 _CLOSERS = "`~> \n"
@@ -51,6 +48,7 @@ class ConsoleSurface:
     def __init__(self, *, store: Store, turn: Turn) -> None:
         self._store = store
         self._turn_id = turn.id
+        self._screen = store.key("screen", turn.id)
         self._budget = EditBudget(f"console:{turn.id}", writes=20, seconds=1.0, refills=False)
 
     def measure(self, text: str) -> int:
@@ -71,13 +69,10 @@ class ConsoleSurface:
         await self._write(page)
 
     async def _write(self, page: Page) -> None:
-        screen = _screen(self._store, self._turn_id)
-        final = "yes" if page.final else ""
+        fields = ("text", page.text, "final", "yes" if page.final else "")
         try:
-            await self._store.command(
-                *("XADD", screen, "MAXLEN", 1, "*", "text", page.text, "final", final)
-            )
-            await self._store.command("EXPIRE", screen, _SCREEN_SECONDS)
+            await self._store.command("XADD", self._screen, "MAXLEN", 1, "*", *fields)
+            await self._store.command("EXPIRE", self._screen, _SCREEN_SECONDS)
         except StoreUnavailable as error:
             raise WriteFailed(str(error)) from error
 
@@ -105,9 +100,8 @@ class ConsolePlatform:
     @asynccontextmanager
     async def surface(
         self, turn: Turn, purpose: Purpose = Purpose.ANSWER
-    ) -> AsyncIterator[ConsoleSurface]:
-        """Open the surface of a turn's reply, which the terminal follows through the store."""
-        del purpose  # a page's place in the store is its number
+    ) -> AsyncGenerator[ConsoleSurface]:
+        """Open the surface of a turn's reply; all purposes share it."""
         yield ConsoleSurface(store=self._store, turn=turn)
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
@@ -125,39 +119,39 @@ class ConsolePlatform:
         try:
             # Windows has no terminal of this kind: lines are read as from a pipe.
             if self._stdin.isatty() and sys.platform != "win32":
-                await self._converse(intake)
+                await self._print(f"{self._banner}\n{HEAD}\n\n")
+                with self._terminal():
+                    # The same thread at each start: the conversation continues.
+                    await self._converse(intake, self._prompt, thread="terminal", prompt=BOT)
             else:
-                await self._answer_lines(intake)
+                await self._converse(intake, self._piped_line, thread=uuid4().hex, prompt="")
+        except EOFError:
+            await self._print("\n")
         except BrokenPipeError:
             # The reader is gone. Flushing the buffer at exit would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())
 
-    async def _converse(self, intake: Intake) -> None:
+    async def _converse(
+        self, intake: Intake, read: Callable[[], Awaitable[str]], *, thread: str, prompt: str
+    ) -> None:
         person = _person()
-        # The same thread at each start: the conversation continues.
-        key = ThreadKey(self.name, "local", person.id, "terminal")
-        await self._print(f"{self._banner}\n{HEAD}\n\n")
-        with self._restored_terminal(), self._interrupts():
-            while (line := await self._prompt()) != QUIT:
-                if line is None:
-                    await self._print("\n")
-                    return
-                if line == RESET:
-                    await self._print(f"{await _start_anew(intake, key)}\n")
-                elif line:
-                    await self._answer(intake, _turn(key, person, line), _Growing())
+        key = ThreadKey(self.name, "local", person.id, thread)
+        while (line := await read()) != QUIT:
+            if line == RESET:
+                outcome = await _start_anew(intake, key)
+                if prompt:
+                    await self._print(f"{outcome}\n")
+            elif line:
+                turn_id = f"{self.name}:{uuid4()}"
+                turn = Turn(turn_id, key, person, line, place={}, asked_at=time.time())
+                await self._answer(intake, turn, _Display(prompt))
 
-    async def _answer_lines(self, intake: Intake) -> None:
-        person = _person()
-        key = ThreadKey(self.name, "local", person.id, uuid4().hex)
-        while (line := await _in_thread(self._stdin.readline)) and line.strip() != QUIT:
-            if line.strip() == RESET:
-                await _start_anew(intake, key)
-            elif line.strip():
-                await self._answer(intake, _turn(key, person, line.strip()), _Whole())
+    async def _piped_line(self) -> str:
+        line = await _in_thread(self._stdin.readline)
+        return line.strip() if line else QUIT
 
-    async def _prompt(self) -> str | None:
-        """Return a line; None at the end of the input and after a second Ctrl-C."""
+    async def _prompt(self) -> str:
+        """Return a line. Raises EOFError at the end of the input and after a second Ctrl-C."""
         self._interruptions = 0
         reading = asyncio.ensure_future(_in_thread(_edited_line))
         try:
@@ -165,7 +159,7 @@ class ConsolePlatform:
                 # The text typed so far cannot be taken out of readline, so it is shown again.
                 await self._print(f"\n{LEAVING}\n{YOU}{_typed_text()}")
                 if not await self._ends_first(reading):
-                    return None
+                    raise EOFError
             return reading.result()
         finally:
             if not reading.done():
@@ -174,7 +168,7 @@ class ConsolePlatform:
 
     async def _answer(self, intake: Intake, turn: Turn, display: _Display) -> None:
         self._interruptions = 0
-        await self._print(display.begin)
+        await self._print(display.prompt)
         async with running(self._follow(turn.id, display)) as following:
             try:
                 await intake.admit(turn)
@@ -193,9 +187,22 @@ class ConsolePlatform:
                 await self._print(display.apology(ParleyError.apology))
 
     async def _follow(self, turn_id: str, display: _Display) -> None:
-        async with aclosing(_pages(self._store, turn_id)) as pages:
-            async for page in pages:
-                await self._print(display.piece(page))
+        """Print the states of a reply, up to the final one."""
+        screen, last = self._store.key("screen", turn_id), "0"
+        while True:
+            try:
+                found = await self._store.command("XREAD", "BLOCK", 1000, "STREAMS", screen, last)
+            except StoreUnavailable:
+                # The worker continues without the store and saves when it is back.
+                await asyncio.sleep(0.5)
+                continue
+            for _, entries in found:
+                for entry, fields in entries:
+                    last = entry
+                    page = Page(0, fields.get("text", ""), final=bool(fields.get("final")))
+                    await self._print(display.piece(page))
+                    if page.final:
+                        return
 
     async def _ends_first(self, work: asyncio.Future[T]) -> bool:
         """Wait for `work` or for the next Ctrl-C; returns whether the work has ended."""
@@ -227,87 +234,42 @@ class ConsolePlatform:
         self._woken.set()
 
     @contextmanager
-    def _interrupts(self) -> Iterator[None]:
+    def _terminal(self) -> Iterator[None]:
+        """Count SIGINT during the block, and restore the terminal after it."""
+        # Windows has no such module.
+        import termios
+
         loop = asyncio.get_running_loop()
-        before = signal.getsignal(signal.SIGINT)
+        mode, handler = termios.tcgetattr(self._stdin.fileno()), signal.getsignal(signal.SIGINT)
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGINT)
-            signal.signal(signal.SIGINT, before)
-
-    @contextmanager
-    def _restored_terminal(self) -> Iterator[None]:
-        # Windows has no such module.
-        import termios
-
-        before = termios.tcgetattr(self._stdin.fileno())
-        try:
-            yield
-        finally:
+            signal.signal(signal.SIGINT, handler)
             # A thread that waits for a line has switched off the echo.
-            termios.tcsetattr(self._stdin.fileno(), termios.TCSANOW, before)
+            termios.tcsetattr(self._stdin.fileno(), termios.TCSANOW, mode)
 
 
-class _Growing:
-    """An answer that grows after a prompt."""
+class _Display:
+    """Prints an answer as it grows after a prompt; without one, for programs, when it is final."""
 
-    begin = BOT
-
-    def __init__(self) -> None:
+    def __init__(self, prompt: str) -> None:
+        self.prompt = prompt
         self._shown = ""
 
     def piece(self, page: Page) -> str:
-        """Return the text to print for this page."""
         text = page.text
         if not page.final:
-            text = text.rstrip(_CLOSERS)
+            text = text.rstrip(_CLOSERS) if self.prompt else ""
             if self._shown.startswith(text):
                 return ""
         before, self._shown = self._shown, text
-        new = text[len(before) :] if text.startswith(before) else f"\n{BOT}{text}"
+        new = text[len(before) :] if text.startswith(before) else f"\n{self.prompt}{text}"
         return f"{new}\n" if page.final else new
 
     def apology(self, apology: str) -> str:
-        """Return the text to print if the answer fails."""
         return f"\n{apology}\n" if self._shown else f"{apology}\n"
-
-
-class _Whole:
-    """An answer that is printed when it is complete, for other programs."""
-
-    begin = ""
-
-    def piece(self, page: Page) -> str:
-        """Return the text to print for this page."""
-        return f"{page.text}\n" if page.final else ""
-
-    def apology(self, apology: str) -> str:
-        """Return the text to print if the answer fails."""
-        return f"{apology}\n"
-
-
-_Display = _Growing | _Whole
-
-
-async def _pages(store: Store, turn_id: str) -> AsyncGenerator[Page]:
-    """Yield the states of a reply, up to the final one."""
-    screen, last = _screen(store, turn_id), "0"
-    while True:
-        try:
-            found = await store.command("XREAD", "BLOCK", _BLOCK_MS, "STREAMS", screen, last)
-        except StoreUnavailable:
-            # The worker continues without the store and saves when it is back.
-            await asyncio.sleep(_RETRY_SECONDS)
-            continue
-        for _, entries in found:
-            for entry, fields in entries:
-                last = entry
-                page = Page(0, fields.get("text", ""), final=bool(fields.get("final")))
-                yield page
-                if page.final:
-                    return
 
 
 async def _start_anew(intake: Intake, key: ThreadKey) -> str:
@@ -335,21 +297,18 @@ async def _in_thread(work: Callable[[], T]) -> T:
     return await asyncio.wrap_future(future)
 
 
-def _edited_line() -> str | None:
+def _edited_line() -> str:
     # Once this is imported, `input` has line editing and a history.
-    with contextlib.suppress(ImportError):
+    with suppress(ImportError):
         import readline
 
         # CPython switches it off; then each line of a pasted text would be a question.
         readline.parse_and_bind("set enable-bracketed-paste on")
-    try:
-        return input(YOU).strip()
-    except EOFError:
-        return None
+    return input(YOU).strip()
 
 
 def _typed_text() -> str:
-    with contextlib.suppress(ImportError):
+    with suppress(ImportError):
         import readline
 
         return readline.get_line_buffer()
@@ -362,12 +321,3 @@ def _person() -> Person:
     except (ImportError, KeyError, OSError):
         name = "you"  # in a container a user may have a number only
     return Person(id=name, name=name)
-
-
-def _turn(key: ThreadKey, person: Person, text: str) -> Turn:
-    turn_id = f"{key.platform}:{uuid4()}"
-    return Turn(turn_id, key=key, person=person, text=text, place={}, asked_at=time.time())
-
-
-def _screen(store: Store, turn_id: str) -> str:
-    return store.key("screen", turn_id)

@@ -1,4 +1,4 @@
-"""A bounded dictionary whose entries expire."""
+"""Bounded memories whose entries expire."""
 
 from __future__ import annotations
 
@@ -27,3 +27,19 @@ class ExpiringCache(Generic[_V]):
         while len(self._entries) >= self._capacity:
             del self._entries[next(iter(self._entries))]
         self._entries[name] = (value, time.monotonic() + seconds)
+
+
+class Refusals:
+    """Remembers for a while that Slack refuses something to the app, or to people of a team."""
+
+    def __init__(self, *, seconds: float) -> None:
+        self._seconds = seconds
+        self._refused: ExpiringCache[bool] = ExpiringCache()
+
+    def add(self, team: str = "") -> None:
+        """Remember a refusal to the people of this team, or else to the app."""
+        self._refused.put(team, True, seconds=self._seconds)
+
+    def cover(self, team: str = "") -> bool:
+        """Whether Slack refuses it to the people of this team, or to the app."""
+        return any(self._refused.get(one) for one in ("", team))

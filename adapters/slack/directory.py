@@ -8,16 +8,10 @@ from dataclasses import dataclass
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.cache import ExpiringCache
-from adapters.slack.errors import (
-    TokenRefused,
-    code_of,
-    missing_scopes,
-    translated,
-)
+from adapters.slack.cache import ExpiringCache, Refusals
+from adapters.slack.errors import TokenRefused, code_of, missing_scopes, translated
 from adapters.slack.limits import Limits
-from adapters.slack.markup import channels_in, people_in, readable
-from adapters.slack.refusals import Refusals
+from adapters.slack.markup import mentioned, readable
 from bot.domain import Json
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 
@@ -98,8 +92,8 @@ class Directory:
 
     async def readable(self, text: str, *, bot: str) -> str:
         """Return a message as its author typed it, without mentions of the user `bot`."""
-        users = [user for user in people_in(text) if user != bot][:_MOST_NAMES]
-        channels = channels_in(text)[:_MOST_NAMES]
+        users = [user for user in mentioned(text, "@") if user != bot][:_MOST_NAMES]
+        channels = mentioned(text, "#")[:_MOST_NAMES]
         names = await asyncio.gather(*map(self.name, users), *map(self._channel, channels))
         return readable(text, bot=bot, names=dict(zip([*users, *channels], names, strict=True)))
 
@@ -123,22 +117,13 @@ class Directory:
         return name or id_
 
     async def _person_name(self, user: str) -> str:
-        answer = await self._client.users_info(user=user)
-        return _display_name(answer["user"])
+        person = (await self._client.users_info(user=user))["user"]
+        profile = person.get("profile") or {}
+        names = (profile.get("display_name"), profile.get("real_name"), person.get("name"))
+        return next((name for name in names if isinstance(name, str) and name), "")
 
-    async def _channel_name(self, channel: str) -> str:
-        answer = await self._client.conversations_info(channel=channel)
-        return _public_name(answer["channel"])
-
-
-def _public_name(channel: dict[str, object]) -> str:
-    """Return a channel's name; empty unless everybody in the workspace may know it."""
-    name = channel.get("name")
-    return name if channel.get("is_private") is False and isinstance(name, str) else ""
-
-
-def _display_name(user: dict[str, object]) -> str:
-    profile = user.get("profile")
-    fields = profile if isinstance(profile, dict) else {}
-    names = (fields.get("display_name"), fields.get("real_name"), user.get("name"))
-    return next((name for name in names if isinstance(name, str) and name), "")
+    async def _channel_name(self, id_: str) -> str:
+        channel = (await self._client.conversations_info(channel=id_))["channel"]
+        # Only a public channel's name is for everybody in the workspace.
+        name = channel.get("name") if channel.get("is_private") is False else None
+        return name if isinstance(name, str) else ""

@@ -30,7 +30,6 @@ _TRANSIENT = {
 }
 _DELAYED = {"message_limit_exceeded", "rate_limited", "ratelimited"}
 _NOT_INVITED = {"channel_not_found", "not_in_channel"}
-_MESSAGE_GONE = "message_not_found"
 _PLACE_GONE = {
     "access_denied": "the workspace does not let the bot in",
     "cannot_dm_bot": "a bot takes no direct messages",
@@ -42,12 +41,16 @@ _PLACE_GONE = {
     "thread_locked": "the thread is locked",
     "thread_not_found": "the thread is gone",
 }
-_BAD_TOKEN = {
-    "account_inactive",
-    "invalid_auth",
-    "not_authed",
-    "token_expired",
-    "token_revoked",
+_BAD_TOKEN = {"account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"}
+# They concern the app, not a channel or a person (docs: chat.startStream and
+# assistant.threads.setStatus, "Errors").
+_APP_CODES = {
+    "deprecated_endpoint",
+    "feature_not_enabled",
+    "method_deprecated",
+    "missing_scope",
+    "not_allowed_token_type",
+    "unknown_method",
 }
 # Statuses without a code of Slack's: Request Timeout and Too Early may be retried, ...
 _TRANSIENT_STATUS = {408, 425}
@@ -99,6 +102,11 @@ def is_transient(error: SurfaceError) -> bool:
     return isinstance(error, WriteFailed) and not isinstance(error, NotSlack)
 
 
+def refuses_app(error: SurfaceError) -> bool:
+    """Whether Slack would refuse this app the same method everywhere."""
+    return code_of(error) in _APP_CODES or (isinstance(error, NotSlack) and error.lacks_method)
+
+
 def code_of(error: BaseException | None) -> str:
     """Return Slack's code for an error or its cause; empty if Slack named none."""
     return _field(_api_error(error), "error")
@@ -130,7 +138,7 @@ def _surface_error(error: SlackApiError) -> SurfaceError:
     detail = f"Slack answered {code or f'HTTP {status}'}"
     if code in _DELAYED or status == 429:
         return WriteDelayed(detail, retry_after=_retry_after(error))
-    if code == _MESSAGE_GONE:
+    if code == "message_not_found":
         return MessageGone(detail)
     if code in _BAD_TOKEN:
         return TokenRefused(f"{detail}: SLACK_BOT_TOKEN is not valid any more")
@@ -139,11 +147,6 @@ def _surface_error(error: SlackApiError) -> SurfaceError:
         return NotSlack(f"{request}: {_ADDRESS}", lacks_method=status in _NO_METHOD)
     if not code or code in _TRANSIENT or status >= 500:
         return WriteFailed(detail)
-    return _place_gone(error, detail) or WriteRefused(detail)
-
-
-def _place_gone(error: SlackApiError, detail: str) -> PlaceGone | None:
-    code = code_of(error)
     if code in _NOT_INVITED:
         return NotInvited(f"{detail}: invite the bot with /invite")
     if code == "missing_scope":
@@ -152,7 +155,7 @@ def _place_gone(error: SlackApiError, detail: str) -> PlaceGone | None:
         return PlaceGone(f"{detail}: the workspace does not let the bot write here")
     if code in _PLACE_GONE:
         return PlaceGone(f"{detail}: {_PLACE_GONE[code]}")
-    return None
+    return WriteRefused(detail)
 
 
 def _api_error(error: BaseException | None) -> SlackApiError | None:
@@ -169,8 +172,8 @@ def _field(error: SlackApiError | None, name: str) -> str:
 
 
 def _retry_after(error: SlackApiError) -> float:
-    headers = getattr(error.response, "headers", None)
+    headers = getattr(error.response, "headers", None) or {}
     try:
-        return max(0.0, float(headers["Retry-After"])) if headers else _DEFAULT_DELAY
-    except (KeyError, ValueError):
+        return max(0.0, float(headers.get("Retry-After", _DEFAULT_DELAY)))
+    except ValueError:
         return _DEFAULT_DELAY

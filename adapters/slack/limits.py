@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from adapters.slack.errors import REQUEST_TIMEOUT
 from bot.concurrency import Backoff
 
-# A reconnect after the first short-lived connection is immediate; these are the later pauses.
-_RECONNECT = Backoff(first=1.0, longest=30.0)
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -33,7 +30,8 @@ class Limits:
     # Socket Mode
     ping_interval: float = 5.0  # a connection that does not answer in half of it is closed
     close_timeout: float = 1.0
-    reconnect: Backoff = _RECONNECT
+    # A reconnect after the first short-lived connection is immediate; these are the later pauses.
+    reconnect: Backoff = Backoff(first=1.0, longest=30.0)
     stable_after: float = 60.0  # a connection that lasts this long resets the back-off
     # If an app has ten connections, another process has to close one first.
     crowded_pause: float = 30.0
@@ -44,9 +42,7 @@ class Limits:
     # Outages
     heartbeat_interval: float = 1.0
     outage_after: int = 5  # seconds without a heartbeat
-    claim_seconds: int = (
-        30  # without a heartbeat of the process that catches up: longer than a pass
-    )
+    claim_seconds: int = 30  # after its last heartbeat; longer than a pass of catching up
     unstored_events: int = 100  # kept in memory; Slack sends the others again
     catch_up_pass: float = 20.0
     # Each method allows 50 requests a minute (docs: Tier 3); the other half is for finding our own

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 from bot.text.inline_markdown import ADDRESS
 from bot.text.sanitize import unescape
@@ -39,17 +40,15 @@ def without_partial_entity(text: str) -> str:
     return _PARTIAL_ENTITY.sub("", text)
 
 
-def people_in(text: str) -> list[str]:
-    """Return the ids of the people that a message mentions, each once."""
-    ids = (_person(token) for token in _TOKEN.findall(text))
-    return list(dict.fromkeys(user for user in ids if user))
-
-
-def channels_in(text: str) -> list[str]:
-    """Return the ids of the channels that a message mentions without their names."""
+def mentioned(text: str, sign: Literal["@", "#"]) -> list[str]:
+    """Return the ids of the people, or of the channels without a label, each once."""
     tokens = (token.partition("|") for token in _TOKEN.findall(text))
-    ids = (target[1:] for target, _, label in tokens if target.startswith("#") and not label)
-    return list(dict.fromkeys(ids))
+    ids = (
+        target[1:]
+        for target, _, label in tokens
+        if target.startswith(sign) and (sign == "@" or not label)
+    )
+    return list(dict.fromkeys(filter(None, ids)))
 
 
 def readable(text: str, *, bot: str, names: Mapping[str, str]) -> str:
@@ -63,24 +62,15 @@ def readable(text: str, *, bot: str, names: Mapping[str, str]) -> str:
 
 
 def _plain(token: str, names: Mapping[str, str]) -> str:
-    if user := _person(token):
-        return f"@{names.get(user, user)}"
     target, _, label = token.partition("|")
-    if target.startswith("#"):
-        return f"#{label or names.get(target[1:], target[1:])}"
-    if target.startswith("!"):
-        return _special(target[1:], label)
+    sign, id_ = target[:1], target[1:]
+    if sign == "@":
+        return f"@{names.get(id_, id_)}"
+    if sign == "#":
+        return f"#{label or names.get(id_, id_)}"
+    if sign == "!":
+        # The label of `<!date^…|label>` is the date in words, of `<!subteam^S1|@team>` the group.
+        return label if label and "^" in id_ else f"@{id_.removeprefix('subteam^')}"
     if not label or label == _SCHEME.sub("", target):
         return label or target
     return f"{label} ({target})"
-
-
-def _special(command: str, label: str) -> str:
-    # The label of `<!date^…|label>` is the date in words, of `<!subteam^S1|@team>` the group.
-    if "^" in command and label:
-        return label
-    return f"@{command.removeprefix('subteam^')}"
-
-
-def _person(token: str) -> str:
-    return token.partition("|")[0][1:] if token.startswith("@") else ""

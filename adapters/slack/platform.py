@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
-from slack_bolt.async_app import AsyncApp
+import aiohttp
+from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.directory import cannot_start
+from adapters.slack.cache import Refusals
+from adapters.slack.directory import Directory, cannot_start, identify
 from adapters.slack.errors import translated
-from adapters.slack.inbound.app import build_app
+from adapters.slack.inbound.app import Dispatch, dispatcher
 from adapters.slack.inbound.ask_command import AskCommand
 from adapters.slack.inbound.events import EventHandler
 from adapters.slack.inbound.heartbeat import Heartbeat
@@ -19,19 +21,16 @@ from adapters.slack.inbound.outage import OutageRecord
 from adapters.slack.inbound.socket_mode import SocketMode
 from adapters.slack.limits import Limits
 from adapters.slack.reply.messages import Messages
-from adapters.slack.reply.status import Statuses
 from adapters.slack.reply.streams import Streams
-from adapters.slack.reply.surface import open_surface
-from adapters.slack.workspace import Budgets, Workspace, open_workspace
-from bot.concurrency import together
+from adapters.slack.reply.surface import SlackSurface
+from adapters.slack.workspace import Budgets, Workspace
+from bot.concurrency import BackgroundTasks, together
 from bot.domain import Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.hearing import Hearing
-from bot.ports import Surface
+from bot.proxy import proxy_for
 from bot.store import Store
 from bot.turns.intake import Intake
-
-_LIMITS = Limits()
 
 
 @asynccontextmanager
@@ -42,16 +41,27 @@ async def connect(
     signing_secret: str,
     api_url: str,
     budgets: Budgets,
-    limits: Limits = _LIMITS,
+    limits: Limits | None = None,
 ) -> AsyncIterator[SlackPlatform]:
     """Join the workspace of a bot token; an empty `api_url` is Slack's own.
 
     `budgets` limit the start of streams, and the requests after an outage. Raises CannotStart if
     Slack refuses the token or cannot be reached.
     """
-    opened = open_workspace(bot_token=bot_token, api_url=api_url, budgets=budgets, limits=limits)
-    async with opened as workspace:
-        yield SlackPlatform(workspace, app_token=app_token, signing_secret=signing_secret)
+    limits, url = limits or Limits(), api_url or AsyncWebClient.BASE_URL
+    # slack-sdk 3.47 ignores its own timeout if it is given a session.
+    timeout = aiohttp.ClientTimeout(total=limits.request_timeout)
+    # The default limit is 100; a further request would wait, and its timeout would run.
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+        # The default handler would send a message again that may have arrived.
+        client = AsyncWebClient(bot_token, url, session=session, retry_handlers=[])
+        # slack-sdk 3.47 takes any proxy variable, for loopback too, and ignores NO_PROXY.
+        client.proxy = proxy_for(url)
+        identity, directory = await identify(client), Directory(client, limits=limits)
+        async with BackgroundTasks(grace_seconds=limits.job_grace) as jobs:
+            workspace = Workspace(client, identity, directory, budgets, jobs, limits)
+            yield SlackPlatform(workspace, app_token=app_token, signing_secret=signing_secret)
 
 
 class SlackPlatform:
@@ -60,27 +70,33 @@ class SlackPlatform:
     name = "slack"
 
     def __init__(self, workspace: Workspace, *, app_token: str, signing_secret: str) -> None:
-        self._workspace = workspace
+        self.workspace = workspace
         self._app_token = app_token
         self._signing_secret = signing_secret
         self._hearing = Hearing()
-        self._statuses = Statuses(workspace)
+        self._no_status = Refusals(seconds=workspace.limits.refusals_remembered)
         self._streams = Streams(workspace)
 
-    def surface(
+    @asynccontextmanager
+    async def surface(
         self, turn: Turn, purpose: Purpose = Purpose.ANSWER
-    ) -> AbstractAsyncContextManager[Surface]:
-        """Open the surface of a turn's reply; this makes no request and always succeeds."""
-        return open_surface(
-            self._workspace, turn, purpose, statuses=self._statuses, streams=self._streams
+    ) -> AsyncIterator[SlackSurface]:
+        """Open the surface of a turn's reply; in a thread it shows that the bot is working.
+
+        Raises PlaceGone if the turn has no place in Slack.
+        """
+        surface = SlackSurface(
+            self.workspace, turn, purpose, no_status=self._no_status, streams=self._streams
         )
+        async with nullcontext() if purpose.has_ended else surface.status.shown():
+            yield surface
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.
 
         Raises SurfaceError.
         """
-        return await Messages(self._workspace, turn).orphaned(but=but)
+        return await Messages(self.workspace, turn).orphaned(but=but)
 
     async def listen(self, intake: Intake, *, store: Store | None = None) -> None:
         """Receive events by Socket Mode until cancelled.
@@ -88,7 +104,11 @@ class SlackPlatform:
         With a store, it catches up on outages. Raises CannotStart if Slack refuses the app token or
         cannot be reached.
         """
-        workspace, urls = self._workspace, [await self._first_socket_url()]
+        workspace = self.workspace
+        try:
+            urls = [await self._socket_url()]
+        except SurfaceError as error:
+            raise cannot_start("SLACK_APP_TOKEN", workspace.client, error) from error
 
         async def request_url() -> str:
             return urls.pop() if urls else await self._socket_url()
@@ -99,7 +119,7 @@ class SlackPlatform:
             handler = EventHandler(workspace, intake, on_conversation=record.note)
             heartbeat = Heartbeat(workspace, record=record, handler=handler)
         sockets = SocketMode(
-            self._app(intake, handler, heartbeat),
+            self._dispatch(intake, handler, heartbeat),
             request_url=request_url,
             hearing=self._hearing,
             proxy=workspace.client.proxy,
@@ -122,28 +142,22 @@ class SlackPlatform:
         if not self._signing_secret.strip():
             raise CannotStart("SLACK_SIGNING_SECRET is required to receive events over HTTP")
         return signed_handler(
-            self._app(intake, EventHandler(self._workspace, intake)),
+            self._dispatch(intake, EventHandler(self.workspace, intake)),
             signing_secret=self._signing_secret,
-            limits=self._workspace.limits,
+            limits=self.workspace.limits,
         )
 
-    def _app(
+    def _dispatch(
         self, intake: Intake, handler: EventHandler, heartbeat: Heartbeat | None = None
-    ) -> AsyncApp:
-        return build_app(
-            self._workspace,
+    ) -> Dispatch:
+        return dispatcher(
+            self.workspace,
             on_event=(heartbeat or handler).on_event,
             on_press=handler.on_press,
-            on_command=AskCommand(self._workspace, intake).on_command,
+            on_command=AskCommand(self.workspace, intake).on_command,
         )
-
-    async def _first_socket_url(self) -> str:
-        try:
-            return await self._socket_url()
-        except SurfaceError as error:
-            raise cannot_start("SLACK_APP_TOKEN", self._workspace.client, error) from error
 
     async def _socket_url(self) -> str:
         async with translated():
-            answer = await self._workspace.client.apps_connections_open(app_token=self._app_token)
+            answer = await self.workspace.client.apps_connections_open(app_token=self._app_token)
         return str(answer["url"])

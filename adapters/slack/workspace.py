@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.directory import Directory, Identity, identify
+from adapters.slack.directory import Directory, Identity
 from adapters.slack.limits import Limits
 from bot.concurrency import BackgroundTasks
 from bot.domain import EditBudget
-from bot.proxy import proxy_for
 
 
 class Budgets(Protocol):
@@ -40,26 +36,3 @@ class Workspace:
     budgets: Budgets
     jobs: BackgroundTasks
     limits: Limits
-
-
-@asynccontextmanager
-async def open_workspace(
-    *, bot_token: str, api_url: str, budgets: Budgets, limits: Limits
-) -> AsyncIterator[Workspace]:
-    """Join the workspace of a bot token.
-
-    Raises CannotStart if Slack refuses the token or cannot be reached.
-    """
-    url = api_url or AsyncWebClient.BASE_URL
-    # slack-sdk 3.47 ignores its own timeout if it is given a session.
-    timeout = aiohttp.ClientTimeout(total=limits.request_timeout)
-    # The default limit is 100; a further request would wait, and its timeout would run.
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-        # The default handler would send a message again that may have arrived.
-        client = AsyncWebClient(bot_token, url, session=session, retry_handlers=[])
-        # slack-sdk 3.47 takes any proxy variable, for loopback too, and ignores NO_PROXY.
-        client.proxy = proxy_for(url)
-        identity, directory = await identify(client), Directory(client, limits=limits)
-        async with BackgroundTasks(grace_seconds=limits.job_grace) as jobs:
-            yield Workspace(client, identity, directory, budgets, jobs, limits)

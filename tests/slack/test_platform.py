@@ -424,6 +424,21 @@ async def test_slacks_check_of_the_address_is_answered() -> None:
         assert "3eZbrw1a" in await answer.text()
 
 
+async def test_slacks_check_of_the_certificate_is_answered_quietly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    form, kind = b"ssl_check=1&token=x", "application/x-www-form-urlencoded"
+    async with (
+        SlackEmulator() as slack,
+        joined(slack) as platform,
+        serving(platform.handler(FakeIntake())) as url,
+    ):
+        status = await send_body(slack, url, form, kind=kind)
+
+    assert status == 200
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("lose", [SlackEmulator.disconnect, SlackEmulator.cut])
 async def test_a_lost_socket_is_replaced_and_nothing_is_missed(
     lose: Callable[[SlackEmulator], Awaitable[None]],

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_bolt.error import BoltUnhandledRequestError
-from slack_bolt.middleware.async_middleware import AsyncMiddleware
 from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
@@ -30,19 +31,20 @@ _ANY = re.compile("")
 _UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 Body = Mapping[str, object]
+Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse | None]]
 
 
-def build_app(
+def dispatcher(
     workspace: Workspace,
     *,
     on_event: Callable[[dict[str, object]], Awaitable[None]],
     on_press: Callable[[Body], Awaitable[None]],
     on_command: Callable[[Mapping[str, str]], Awaitable[str]],
-) -> AsyncApp:
-    """Return an app that acknowledges an event only after it was stored.
+) -> Dispatch:
+    """Return what answers a body, or returns None if it cannot be read. It checks no signatures.
 
-    `on_command` returns a notice for the person who asked; empty for none. The app checks no
-    signatures.
+    An event is acknowledged only after it was stored. `on_command` returns a notice for the person
+    who asked; empty for none.
     """
     client, identity = workspace.client, workspace.identity
     # Bolt 1.30 logs a warning about itself if SLACK_BOT_TOKEN is in the environment.
@@ -64,7 +66,6 @@ def build_app(
         # Bolt makes no requests: `authorize` has the answer, and the handlers have their client.
         client=AsyncWebClient(base_url=client.base_url, session=client.session),
         authorize=authorize,
-        before_authorize=_OursOnly(identity),
         # Acknowledge after the listener, so that Slack sends an event again that was not stored.
         process_before_response=True,
         # Bolt would log the body of a request with a bad signature, and answer 500 if a timestamp
@@ -94,11 +95,24 @@ def build_app(
     app.command(_COMMAND)(handle_command)
     app.action(_ANY)(handle_press)
     app.error(_on_error)
-    return app
+    return partial(_dispatch, app, identity)
 
 
-async def dispatch(app: AsyncApp, body: dict[str, object]) -> BoltResponse | None:
-    """Return the app's answer to a body, or None if the body cannot be read."""
+async def _dispatch(
+    app: AsyncApp, identity: Identity, body: dict[str, object]
+) -> BoltResponse | None:
+    # What is not for us is acknowledged: it would be the same the next time.
+    if body.get("type") == "app_rate_limited":
+        # A type of its own, not an event (docs: Events API, "Rate limiting").
+        log.warning(
+            "Slack limits the events of workspace %.80r: some of the minute from %s are lost",
+            body.get("team_id"),
+            _moment(body.get("minute_rate_limited")),
+        )
+        return BoltResponse(status=200, body="")
+    if reason := _reason_to_ignore(body, identity):
+        log.warning("Slack sent something that is ignored: %s", reason)
+        return BoltResponse(status=200, body="")
     try:
         # Bolt 1.30 takes a parsed body only in this mode, from HTTP too.
         return await app.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode"))
@@ -107,37 +121,13 @@ async def dispatch(app: AsyncApp, body: dict[str, object]) -> BoltResponse | Non
         return None
 
 
-class _OursOnly(AsyncMiddleware):
-    """Acknowledges what is not for us, with a line in the log.
-
-    It is not a function, because bolt 1.30 would read arguments for it from the body, and fail if
-    the body has another shape.
-    """
-
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
-
-    async def async_process(
-        self,
-        *,
-        req: AsyncBoltRequest,
-        resp: BoltResponse,
-        next: Callable[[], Awaitable[BoltResponse]],  # noqa: A002 - bolt's name
-    ) -> BoltResponse | None:
-        """Continue if the body is for us."""
-        if req.body.get("type") == "app_rate_limited":
-            # A type of its own, not an event (docs: Events API, "Rate limiting").
-            log.warning(
-                "Slack limits the events of workspace %.80r: some of the minute from %s are lost",
-                req.body.get("team_id"),
-                _moment(req.body.get("minute_rate_limited")),
-            )
-        elif reason := _reason_to_ignore(req.body, self._identity):
-            log.warning("Slack sent something that is ignored: %s", reason)
-        else:
-            return await next()
-        # Acknowledged, because it would be the same the next time.
-        return BoltResponse(status=200, body="")
+def parse_object(text: str) -> dict[str, object]:
+    """Return the object in a JSON text; empty if there is none."""
+    try:
+        parsed = json.loads(text)
+    except (RecursionError, ValueError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _reason_to_ignore(body: Body, identity: Identity) -> str:
@@ -150,7 +140,7 @@ def _reason_to_ignore(body: Body, identity: Identity) -> str:
         # Bolt 1.30 relies on this shape.
         case {"type": "block_actions", "actions": [{"action_id": str(), "value": str()}, *_]}:
             return "" if _is_ours(body, identity) else "it was pressed in another workspace"
-        case {"type": "url_verification"}:
+        case {"type": "url_verification"} | {"ssl_check": "1"}:
             return ""
         case {"type": str(kind)}:
             return f"{kind[:80]!r} is not a type that Parley handles"

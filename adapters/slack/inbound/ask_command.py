@@ -27,18 +27,14 @@ class AskCommand:
     """Answers the command itself within 3 s: Slack waits no longer, and never sends it again."""
 
     def __init__(self, workspace: Workspace, intake: Intake) -> None:
-        self._client = workspace.client
+        self._workspace = workspace
         self._identity = workspace.identity
         self._directory = workspace.directory
-        self._jobs = workspace.jobs
-        self._limits = workspace.limits
         self._intake = intake
 
     async def on_command(self, command: Mapping[str, str]) -> str:
         """Post the question and admit its turn; return a notice for the person, mostly empty."""
         arrived = asyncio.get_running_loop().time()
-        posted_by = arrived + self._limits.question_posted_within
-        admitted_by = arrived + self._limits.command_answered_within
         if missing := [name for name in _REQUIRED if not command.get(name)]:
             log.warning("Cannot read a command: %s is missing", ", ".join(missing))
             return ParleyError.apology
@@ -49,46 +45,47 @@ class AskCommand:
         if not text:
             return f"Ask me something: `{command['command']} why is the sky blue?`"
         person = Person(command["user_id"], name, self._identity.team)
-        channel = command["channel_id"]
         try:
-            # A question that is posted and deleted again would use up writes of the channel.
-            await _stored(self._intake.check_room("slack", person), by=posted_by)
-        except ParleyError as error:
-            log.info("A command in %s was not admitted: %r", channel, error)
-            return error.apology
-        shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
-        posting = asyncio.create_task(self._post(channel, f"{name} asks: {shown}"))
-        admitted, notice = False, ""
-        try:
-            ts = await self._posted(posting, by=posted_by)
-            turn = self._turn(person, text, command=command, ts=ts)
-            admitted = await _stored(self._intake.admit(turn), by=admitted_by)
+            await self._ask(person, text, command=command, arrived=arrived)
         except NotInvited:
-            notice = (
+            return (
                 f"I am not a member here. Invite me with `/invite @{self._identity.name}` and ask "
                 "again, or write to me directly."
             )
         except ParleyError as error:
-            log.info("A command in %s was not admitted: %r", channel, error)
-            notice = error.apology
+            log.info("A command in %s was not admitted: %r", command["channel_id"], error)
+            return error.apology
+        return ""
+
+    async def _ask(
+        self, person: Person, text: str, *, command: Mapping[str, str], arrived: float
+    ) -> None:
+        posted_by = arrived + self._workspace.limits.question_posted_within
+        admitted_by = arrived + self._workspace.limits.command_answered_within
+        store_is_late = StoreUnavailable("the store did not answer in time")
+        # A question that is posted and deleted again would use up writes of the channel.
+        room = self._intake.check_room("slack", person)
+        await _in_time(room, by=posted_by, late=store_is_late)
+        shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+        channel = command["channel_id"]
+        posting = asyncio.create_task(self._post(channel, f"{person.name} asks: {shown}"))
+        admitted = False
+        try:
+            # Shielded, because a message that is posted late has to be deleted.
+            late = WriteFailed("the question was not posted in time")
+            ts = await _in_time(asyncio.shield(posting), by=posted_by, late=late)
+            turn = self._turn(person, text, command=command, ts=ts)
+            admission = self._intake.admit(turn)
+            admitted = await _in_time(admission, by=admitted_by, late=store_is_late)
         finally:
             if not admitted:
-                self._jobs.start(self._withdraw(posting, channel=channel))
-        return notice
-
-    async def _posted(self, posting: asyncio.Task[str], *, by: float) -> str:
-        try:
-            async with asyncio.timeout_at(by):
-                # Shielded, because a message that is posted late has to be deleted.
-                return await asyncio.shield(posting)
-        except TimeoutError as error:
-            raise WriteFailed("the question was not posted in time") from error
+                self._workspace.jobs.start(self._withdraw(posting, channel=channel))
 
     async def _withdraw(self, posting: asyncio.Task[str], *, channel: str) -> None:
         try:
             ts = await posting
             async with translated():
-                await self._client.chat_delete(channel=channel, ts=ts)
+                await self._workspace.client.chat_delete(channel=channel, ts=ts)
         except SurfaceError as error:
             log.debug("No question to delete in %s: %s", channel, error)
 
@@ -98,7 +95,7 @@ class AskCommand:
 
     async def _post(self, channel: str, question: str) -> str:
         async with translated():
-            answer = await self._client.chat_postMessage(
+            answer = await self._workspace.client.chat_postMessage(
                 channel=channel,
                 text=escape_markup(question),
                 parse="none",
@@ -120,9 +117,9 @@ class AskCommand:
         )
 
 
-async def _stored(request: Awaitable[_T], *, by: float) -> _T:
+async def _in_time(request: Awaitable[_T], *, by: float, late: ParleyError) -> _T:
     try:
         async with asyncio.timeout_at(by):
             return await request
     except TimeoutError as error:
-        raise StoreUnavailable("the store did not answer in time") from error
+        raise late from error

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from adapters.slack.errors import is_transient
@@ -32,16 +32,14 @@ class _Unread:
     thread: str
     cursor: str = ""
     pages: int = 0
-    questions: dict[float, Event] = field(default_factory=dict)
+    questions: dict[str, Event] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """The name in log lines."""
         return f"{self.channel}:{self.thread}" if self.thread else self.channel
 
     @property
     def events(self) -> list[Event]:
-        """The questions, oldest first."""
         return [self.questions[ts] for ts in sorted(self.questions)]
 
 
@@ -61,11 +59,11 @@ class CatchUp:
         threads: Sequence[Conversation],
         seconds: float,
     ) -> None:
-        self._client = workspace.client
-        self._bot = workspace.identity.user
+        self._workspace = workspace
         self._budgets = workspace.budgets
         self._limits = limits = workspace.limits
-        self._since = time.time() - min(seconds + _OVERLAP, limits.catch_up_age)
+        # Like each `ts` of Slack, with ten digits before the point: strings in the order of time.
+        self._since = f"{time.time() - min(seconds + _OVERLAP, limits.catch_up_age):.6f}"
         self._began = time.monotonic()
         self._queues = [
             (
@@ -124,7 +122,13 @@ class CatchUp:
     async def _has_ended(self, unread: _Unread) -> bool:
         """Read one more page; return whether it was the last one to read."""
         try:
-            await self._read_page(unread)
+            messages, unread.cursor = await read_page(
+                self._workspace.client,
+                channel=unread.channel,
+                thread=unread.thread,
+                since=self._since,
+                cursor=unread.cursor,
+            )
         except WriteDelayed:
             raise
         except SurfaceError as error:
@@ -133,28 +137,20 @@ class CatchUp:
                 return False
             log.warning("Cannot read %s: %s", unread.name, error)
             return True
+        unread.pages += 1
+        for message in messages:
+            ts = str(message.get("ts"))
+            # The parent of a thread is always among its replies.
+            if ts > self._since and (event := self._to_event(message, unread)):
+                unread.questions[ts] = event
         if unread.cursor and unread.pages == MOST_PAGES:
             log.warning("Read only the first %d pages of %s", MOST_PAGES, unread.name)
         return not unread.cursor or unread.pages == MOST_PAGES
 
-    async def _read_page(self, unread: _Unread) -> None:
-        messages, unread.cursor = await read_page(
-            self._client,
-            channel=unread.channel,
-            thread=unread.thread,
-            since=f"{self._since:.6f}",
-            cursor=unread.cursor,
-        )
-        unread.pages += 1
-        for message in messages:
-            # The parent of a thread is always among its replies.
-            if (ts := _ts(message)) > self._since and (event := self._to_event(message, unread)):
-                unread.questions[ts] = event
-
     def _to_event(self, message: Event, unread: _Unread) -> Event | None:
         """Return a message as the event that Slack sends of it; None if it is not to the bot."""
         is_direct = unread.channel.startswith("D")
-        if not is_direct and f"<@{self._bot}" not in str(message.get("text")):
+        if not is_direct and f"<@{self._workspace.identity.user}" not in str(message.get("text")):
             return None
         kind = "message" if is_direct else "app_mention"
         event = {**message, "type": kind, "channel": unread.channel}
@@ -165,16 +161,8 @@ class CatchUp:
 
     def _give_up(self) -> list[Event]:
         left = [unread for _, queue in self._queues for unread in queue]
-        for _, queue in self._queues:
-            queue.clear()
+        self._queues.clear()
         if left:
             names = " ".join(unread.name for unread in left)
             log.warning("Gave up reading what was missed in an outage: %s", names)
         return [event for unread in left for event in unread.events]
-
-
-def _ts(message: Mapping[str, object]) -> float:
-    try:
-        return float(str(message.get("ts")))
-    except ValueError:
-        return 0.0

@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from adapters.slack.cache import ExpiringCache
 from adapters.slack.errors import translated
@@ -39,14 +38,6 @@ _TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 Event = Mapping[str, object]
 
 
-class Relevance(Enum):
-    """What a message is to the bot."""
-
-    NONE = auto()
-    MENTION = auto()  # in a channel or a group DM
-    DIRECT = auto()  # in a DM with the bot
-
-
 @dataclass(frozen=True, slots=True)
 class Question:
     """A message to the bot; `thread` is empty at the top level of a channel or DM.
@@ -66,7 +57,7 @@ class Question:
 
     @property
     def id(self) -> str:
-        """The message in its current version, unique in the workspace."""
+        """The current version of the message."""
         return f"{self.channel}:{self.ts}:{self.edited}"
 
     @property
@@ -122,11 +113,8 @@ class EventHandler:
     async def on_event(self, event: Event) -> None:
         """Handle any event of the Events API."""
         match event:
-            case {"type": "message", "subtype": "message_deleted", "deleted_ts": str(ts)}:
-                await self._forget(event, ts)
             # A message with replies is not deleted but replaced by a tombstone.
-            case {
-                "type": "message",
+            case {"subtype": "message_deleted", "deleted_ts": str(ts)} | {
                 "subtype": "message_changed",
                 "message": {"subtype": "tombstone", "ts": str(ts)},
             }:
@@ -148,13 +136,9 @@ class EventHandler:
             log.warning("Cannot read a button press: its person, channel or turn is missing")
             return
         try:
-            if press.action == STOP:
-                await self._stop(press)
-            elif press.action == REGENERATE:
-                await self._regenerate(press)
+            await self._act(press)
         except (Refused, StoreUnavailable) as error:
-            notice = self._post_to_person(press, escape_markup(error.apology))
-            self._jobs.start(self._deliver(notice))
+            self._jobs.start(self._deliver(self._post_to_person(press, error.apology)))
 
     async def _forget(self, event: Event, ts: str) -> None:
         before = event.get("previous_message")
@@ -164,14 +148,15 @@ class EventHandler:
         turn_id = self._turn_id(string_field(event, "channel"), ts)
         await self._intake.forget(turn_id, asked_at=float(ts))
 
-    async def _stop(self, press: Press) -> None:
-        if not (await self._is_of_its_channel(press) and await self._intake.stop(press.turn_id)):
-            raise HasEnded
-
-    async def _regenerate(self, press: Press) -> None:
-        if not await self._is_of_its_channel(press):
-            raise NotRemembered
-        await self._intake.regenerate(press.turn_id, person_id=press.user, press_id=press.id)
+    async def _act(self, press: Press) -> None:
+        is_of_channel = await self._is_of_its_channel(press)
+        if press.action == STOP:
+            if not (is_of_channel and await self._intake.stop(press.turn_id)):
+                raise HasEnded
+        elif press.action == REGENERATE:
+            if not is_of_channel:
+                raise NotRemembered
+            await self._intake.regenerate(press.turn_id, person_id=press.user, press_id=press.id)
 
     async def _is_of_its_channel(self, press: Press) -> bool:
         """Whether the turn belongs to the channel in which the button was pressed.
@@ -204,12 +189,8 @@ class EventHandler:
         )
         try:
             await self._intake.admit(turn)
-        except NothingAsked as refused:
-            if not refused.repeated:
-                self._notify(question, HELP)
         except Refused as refused:
-            if not refused.repeated:
-                self._notify(question, refused.apology, only_person=True)
+            self._notify(question, refused)
         else:
             self._on_conversation(question.channel, question.reply_thread)
             if not name and not question.direct:
@@ -231,16 +212,20 @@ class EventHandler:
         except StoreUnavailable as error:
             log.warning("Turn %s: cannot store the person's name: %s", turn.id, error)
 
-    def _notify(self, question: Question, notice: str, *, only_person: bool = False) -> None:
-        """Post a notice once; with `only_person` others in the channel do not see it."""
-        if self._notified.get(question.id):
+    def _notify(self, question: Question, refused: Refused) -> None:
+        if refused.repeated or self._notified.get(question.id):
             return
         self._notified.put(question.id, True)
-        post = self._post_to_person if only_person and not question.direct else self._post
-        # Not before the acknowledgement: if the post were slow, Slack would send the event again.
-        self._jobs.start(self._deliver(post(question, escape_markup(notice))))
+        if isinstance(refused, NothingAsked):
+            post = self._post(question, HELP)
+        elif question.direct:
+            post = self._post(question, refused.apology)
+        else:
+            post = self._post_to_person(question, refused.apology)
+        self._jobs.start(self._deliver(post))
 
     async def _deliver(self, post: Coroutine[None, None, None]) -> None:
+        """Post a notice; no event waits for it, or Slack would send the event again."""
         if self._notices.locked():
             post.close()
             log.info("Dropped a notice to a person: too many are in flight")
@@ -251,18 +236,18 @@ class EventHandler:
         except SurfaceError as error:
             log.warning("Cannot post a notice to a person: %s", error)
 
-    async def _post_to_person(self, to: Question | Press, text: str) -> None:
+    async def _post_to_person(self, to: Question | Press, notice: str) -> None:
         await self._client.chat_postEphemeral(
             channel=to.channel,
             user=to.user,
             # An ephemeral message is not shown in a thread that has no replies yet.
             thread_ts=to.thread or None,
-            text=text,
+            text=escape_markup(notice),
         )
 
-    async def _post(self, question: Question, text: str) -> None:
+    async def _post(self, to: Question, notice: str) -> None:
         await self._client.chat_postMessage(
-            channel=question.channel, thread_ts=question.reply_thread or None, text=text
+            channel=to.channel, thread_ts=to.reply_thread or None, text=escape_markup(notice)
         )
 
     def _key(self, channel: str, thread: str) -> ThreadKey:
@@ -272,42 +257,36 @@ class EventHandler:
         return f"slack:{self._identity.team}:{channel}:{ts}"
 
 
-def relevance(event: Event, *, bot: str) -> Relevance:
-    """Classify an app_mention or message event; `bot` is the user id of the bot.
-
-    A mention in a channel arrives as both, with the same `ts`; the `message` is ignored. It arrives
-    again, only as a mention, if it is edited (slackapi/bolt-js issue 960). A person's upload has a
-    `bot_id` too, which is null (docs: file_share).
-    """
-    is_written = event.get("subtype") in _WRITTEN and not event.get("bot_id")
-    if not is_written or string_field(event, "user") in ("", *_SLACK_ITSELF, bot):
-        return Relevance.NONE
-    kind = string_field(event, "channel_type")
-    if kind == "im" or string_field(event, "channel").startswith("D"):
-        return Relevance.DIRECT
-    # Slack's documentation leaves open whether a mention in a group DM is an app_mention too.
-    in_group = kind == "mpim" and f"<@{bot}" in string_field(event, "text")
-    return Relevance.MENTION if in_group or event["type"] == "app_mention" else Relevance.NONE
-
-
 def to_question(event: Event, *, bot: str) -> Question | None:
-    """Return the question of an app_mention or message event; None if it is not one."""
-    relevant = relevance(event, bot=bot)
-    if relevant is Relevance.NONE:
+    """Return the question of an app_mention or message event; None if it is not one.
+
+    `bot` is the user id of the bot. A mention in a channel arrives as both events, with the same
+    `ts`; the `message` is ignored. It arrives again, only as a mention, if it is edited
+    (slackapi/bolt-js issue 960).
+    """
+    # A person's upload has a `bot_id` too, which is null (docs: file_share).
+    is_written = event.get("subtype") in _WRITTEN and not event.get("bot_id")
+    user, text = string_field(event, "user"), string_field(event, "text")
+    if not is_written or user in ("", *_SLACK_ITSELF, bot):
         return None
-    channel, ts = string_field(event, "channel"), string_field(event, "ts")
+    kind, channel = string_field(event, "channel_type"), string_field(event, "channel")
+    is_direct = kind == "im" or channel.startswith("D")
+    # Slack's documentation leaves open whether a mention in a group DM is an app_mention too.
+    is_mention = event["type"] == "app_mention" or (kind == "mpim" and f"<@{bot}" in text)
+    if not is_direct and not is_mention:
+        return None
+    ts = string_field(event, "ts")
     if not channel or not _TS.fullmatch(ts):
         # It is acknowledged all the same: it would be the same the next time.
         log.warning("Cannot read a message: its channel or ts is missing")
         return None
-    parts = (string_field(event, "text"), attached_text(event), *files_in(event))
     return Question(
         channel=channel,
-        user=string_field(event, "user"),
-        text="\n".join(part for part in parts if part),
+        user=user,
+        text="\n".join(filter(None, (text, attached_text(event), *files_in(event)))),
         ts=ts,
         thread=string_field(event, "thread_ts"),
-        direct=relevant is Relevance.DIRECT,
+        direct=is_direct,
         edited=string_field(event.get("edited"), "ts"),
         team=_team(event),
     )

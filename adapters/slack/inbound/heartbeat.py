@@ -23,7 +23,6 @@ class Heartbeat:
         self, workspace: Workspace, *, record: OutageRecord, handler: EventHandler
     ) -> None:
         self._workspace = workspace
-        self._limits = workspace.limits
         self._record = record
         self._handler = handler
         self._catch_up: CatchUp | None = None
@@ -32,7 +31,7 @@ class Heartbeat:
     async def run(self, is_connected: Callable[[], bool]) -> None:
         """Beat until cancelled, while `is_connected`."""
         while True:
-            await asyncio.sleep(self._limits.heartbeat_interval)
+            await asyncio.sleep(self._workspace.limits.heartbeat_interval)
             if not is_connected():
                 # Conversations that were read already may get more messages that are missed.
                 self._catch_up = None
@@ -53,7 +52,7 @@ class Heartbeat:
         try:
             await self._handler.on_event(event)
         except StoreUnavailable:
-            has_room = len(self._pending) < self._limits.unstored_events
+            has_room = len(self._pending) < self._workspace.limits.unstored_events
             if has_room and event not in self._pending:
                 self._pending.append(event)
             raise
@@ -68,10 +67,9 @@ class Heartbeat:
             log.info("No process received Slack's events for %d s, reading them now", outage)
             dms, threads = await self._record.conversations()
             self._catch_up = CatchUp(self._workspace, dms=dms, threads=threads, seconds=outage)
-        catch_up = self._catch_up
-        self._pending.extend(await catch_up.read())
+        self._pending.extend(await self._catch_up.read())
         await self._admit_pending()
-        if catch_up.is_done:
+        if self._catch_up.is_done:
             await self._record.end()
             self._catch_up = None
 

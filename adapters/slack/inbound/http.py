@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -11,10 +10,9 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 from slack_bolt.adapter.aiohttp import to_aiohttp_response
-from slack_bolt.async_app import AsyncApp
 from slack_sdk.signature import SignatureVerifier
 
-from adapters.slack.inbound.app import dispatch
+from adapters.slack.inbound.app import Dispatch, parse_object
 from adapters.slack.limits import Limits
 
 log = logging.getLogger(__name__)
@@ -24,11 +22,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _TIMESTAMP, _SIGNATURE = "X-Slack-Request-Timestamp", "X-Slack-Signature"
 _FRESH = 300.0  # seconds (docs: "Verifying requests from Slack")
 _UNCOMPRESSED = ("", "identity")  # Slack compresses nothing
-_RETRY_SECONDS = "1"
 _WARNING_SECONDS = 60.0  # between two warnings of too many bodies
 
 
-def signed_handler(app: AsyncApp, *, signing_secret: str, limits: Limits) -> Handler:
+def signed_handler(dispatch: Dispatch, *, signing_secret: str, limits: Limits) -> Handler:
     """Return a handler that passes on only bodies that Slack has signed a short time ago."""
     verifier = SignatureVerifier(signing_secret)
     bodies = _Bodies(most=limits.bodies_at_once, seconds=limits.body_timeout)
@@ -47,7 +44,7 @@ def signed_handler(app: AsyncApp, *, signing_secret: str, limits: Limits) -> Han
         if not (parsed := _parse(request, body.decode())):
             log.warning("Slack sent a body that is not an object")
             return web.Response(status=400)
-        response = await dispatch(app, parsed)
+        response = await dispatch(parsed)
         return await to_aiohttp_response(response) if response else web.Response(status=400)
 
     return handle
@@ -67,7 +64,7 @@ class _Bodies:
 
     async def read(self, request: web.Request) -> bytes | web.Response:
         """Return the body, or a refusal if it takes too long or there are too many."""
-        self._make_room(asyncio.get_running_loop().time())
+        self._make_room()
         limit = asyncio.timeout(self._seconds)
         try:
             async with limit:
@@ -77,16 +74,17 @@ class _Bodies:
             if limit in self._reading:
                 return web.Response(status=408)
             # Slack sends it again.
-            return web.Response(status=503, headers={"Retry-After": _RETRY_SECONDS})
+            return web.Response(status=503, headers={"Retry-After": "1"})
         except web.HTTPRequestEntityTooLarge:
             # Returned, not raised: the traceback would keep the body in memory.
             return web.Response(status=413)
         finally:
             self._reading.pop(limit, None)
 
-    def _make_room(self, now: float) -> None:
+    def _make_room(self) -> None:
         if len(self._reading) < self._most:
             return
+        now = asyncio.get_running_loop().time()
         oldest = next(iter(self._reading))
         del self._reading[oldest]
         if not oldest.expired():
@@ -118,13 +116,8 @@ def _is_signed(verifier: SignatureVerifier, request: web.Request, body: bytes) -
 
 def _parse(request: web.Request, text: str) -> dict[str, object]:
     """Return the object in a body, or the fields of a form; empty if there are none."""
+    if request.content_type == "application/json" or text.startswith("{"):
+        return parse_object(text)
     # Bolt 1.30 searches the raw body for "payload", which may stand in a question.
-    try:
-        if request.content_type == "application/json" or text.startswith("{"):
-            parsed = json.loads(text)
-        else:
-            form = dict(parse_qsl(text, keep_blank_values=True))
-            parsed = json.loads(form["payload"]) if "payload" in form else form
-    except (RecursionError, ValueError):
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
+    form: dict[str, object] = dict(parse_qsl(text, keep_blank_values=True))
+    return parse_object(str(form["payload"])) if "payload" in form else form

@@ -80,7 +80,7 @@ class OutageRecord:
 
     async def _record(self, *, caught_up: bool) -> int:
         seconds = (self._limits.outage_after, self._limits.claim_seconds, _EXPIRE_SECONDS)
-        args: list[str | int] = [self._process, int(caught_up), *seconds]
+        args = (self._process, int(caught_up), *seconds)
         outage: int = await self._script(keys=self._keys, args=args)
         return outage
 

@@ -14,10 +14,9 @@ import logging
 from collections.abc import Awaitable, Callable
 
 import aiohttp
-from slack_bolt.async_app import AsyncApp
 
 from adapters.slack.errors import translated
-from adapters.slack.inbound.app import dispatch
+from adapters.slack.inbound.app import Dispatch, parse_object
 from adapters.slack.limits import Limits
 from bot.concurrency import BackgroundTasks, together
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
@@ -40,14 +39,14 @@ class SocketMode:
 
     def __init__(
         self,
-        app: AsyncApp,
+        dispatch: Dispatch,
         *,
         request_url: Callable[[], Awaitable[str]],
         hearing: Hearing,
         proxy: str | None,
         limits: Limits,
     ) -> None:
-        self._app = app
+        self._dispatch = dispatch
         self._request_url = request_url
         self._hearing = hearing
         self._proxy = proxy
@@ -151,6 +150,8 @@ class SocketMode:
                         deadline.reschedule(now + self._limits.replaced_timeout)
                     elif "envelope_id" in frame:
                         events.start(self._handle(connection, frame))
+                    elif not frame:
+                        log.warning("Slack sent a frame that cannot be read")
         except TimeoutError:
             log.debug("Slack did not close a connection that it wanted replaced")
 
@@ -160,13 +161,13 @@ class SocketMode:
             log.warning("Slack sent an envelope whose payload is not an object")
             return
         try:
-            response = await dispatch(self._app, payload)
+            response = await self._dispatch(payload)
+            answer = {"envelope_id": frame["envelope_id"]}
+            if response and response.body:
+                answer["payload"] = json.loads(response.body)
             # A body that cannot be read is acknowledged: it would be the same the next time.
             if response is None or response.status == 200:
-                answer = (
-                    {"payload": json.loads(response.body)} if response and response.body else {}
-                )
-                await connection.send_json({"envelope_id": frame["envelope_id"], **answer})
+                await connection.send_json(answer)
         except ConnectionError:
             log.info("A connection closed before an event was acknowledged, Slack sends it again")
         except Exception:
@@ -174,11 +175,4 @@ class SocketMode:
 
 
 def _parse(message: aiohttp.WSMessage) -> Frame:
-    if message.type is not aiohttp.WSMsgType.TEXT:
-        return {}
-    try:
-        frame = json.loads(message.data)
-    except (RecursionError, ValueError) as error:
-        log.warning("Slack sent a frame that cannot be read: %s", type(error).__name__)
-        return {}
-    return frame if isinstance(frame, dict) else {}
+    return parse_object(message.data) if message.type is aiohttp.WSMsgType.TEXT else {}

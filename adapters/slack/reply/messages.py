@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection
 
 from adapters.slack.errors import is_transient, translated
 from adapters.slack.history import MOST_PAGES, read_page
@@ -33,7 +33,7 @@ class Messages:
         if not isinstance(channel, str) or not isinstance(question, str):
             raise PlaceGone(f"turn {turn.id} has no place in Slack")
         self.channel = channel
-        self.thread = thread if isinstance(thread, str) else None
+        self.thread = thread if isinstance(thread, str) else ""  # empty at the top level of a DM
         self._client = workspace.client
         self._bot = workspace.identity.user
         self._turn_id = turn.id
@@ -44,7 +44,7 @@ class Messages:
         async with translated():
             answer = await self._client.chat_postMessage(
                 channel=self.channel,
-                thread_ts=self.thread,
+                thread_ts=self.thread or None,
                 text=escape_markup(page.text),
                 blocks=self._blocks(page),
                 metadata=self.metadata(page),
@@ -116,10 +116,21 @@ class Messages:
         last_of_another = ""
         try:
             async for message in self._since_question():
-                page = self._page_of(message)
-                if page and page[1] not in but:
-                    found.append(page)
-                last_of_another = max(last_of_another, self._of_another(message))
+                message_id = f"{self.channel}:{message.get('ts')}"
+                # Other apps may send the same metadata, so the author is compared.
+                if message.get("user") != self._bot or message_id in but:
+                    continue
+                match message:
+                    case {"metadata": {"event_payload": {"turn": str(turn), "page": int(number)}}}:
+                        if turn == self._turn_id:
+                            found.append((number, message_id))
+                        else:
+                            last_of_another = max(last_of_another, message_id)
+                    # A stream gets its metadata at its end. The turns of a thread are answered one
+                    # after the other, so a running stream belongs to this turn, unless an answer of
+                    # another turn is below it. A stream that has ended may have been read.
+                    case {"streaming_state": "in_progress"}:
+                        found.append((UNNUMBERED, message_id))
         except SurfaceError as error:
             if is_transient(error):
                 raise
@@ -135,7 +146,7 @@ class Messages:
             messages, cursor = await read_page(
                 self._client,
                 channel=self.channel,
-                thread=self.thread or "",
+                thread=self.thread,
                 since=self._question,
                 cursor=cursor,
             )
@@ -144,33 +155,3 @@ class Messages:
             if not cursor:
                 return
         raise Unreadable("there are too many messages since the question")
-
-    def _of_another(self, message: Mapping[str, object]) -> str:
-        match message:
-            case {
-                "user": self._bot,
-                "ts": str(ts),
-                "metadata": {"event_payload": {"turn": str(turn)}},
-            } if turn != self._turn_id:
-                return self._id_of(ts)
-        return ""
-
-    def _page_of(self, message: Mapping[str, object]) -> tuple[int, str] | None:
-        # Other apps may send the same metadata, so the author is compared too.
-        match message:
-            case {
-                "user": self._bot,
-                "ts": str(ts),
-                "metadata": {"event_payload": {"turn": self._turn_id, "page": int(number)}},
-            }:
-                return number, self._id_of(ts)
-            # A stream gets its metadata at its end. The turns of a thread are answered one after
-            # the other, so a running stream belongs to this turn, unless an answer of another turn
-            # is below it. A stream that has ended may be an answer that people have read.
-            case {"user": self._bot, "ts": str(ts), "streaming_state": "in_progress"}:
-                return UNNUMBERED, self._id_of(ts)
-            case _:
-                return None
-
-    def _id_of(self, ts: str) -> str:
-        return f"{self.channel}:{ts}"

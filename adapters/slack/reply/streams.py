@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from slack_sdk.web.async_client import AsyncWebClient
-
-from adapters.slack.errors import code_of, is_transient, translated
+from adapters.slack.cache import Refusals
+from adapters.slack.errors import code_of, is_transient, refuses_app, translated
 from adapters.slack.markup import markdown_block, without_partial_entity
-from adapters.slack.refusals import Refusals, refuses_app
 from adapters.slack.workspace import Workspace
 from bot.domain import EditBudget, Page
 from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteRefused
@@ -21,8 +19,7 @@ from bot.text.markdown import settled
 
 log = logging.getLogger(__name__)
 
-Blocks = Sequence[dict[str, object]]
-Metadata = dict[str, object]
+Json = dict[str, object]
 
 # Requests a minute of each method, for each workspace and app, at least (docs, "Rate limits": tiers
 # 3, 2, 4 and 2).
@@ -104,15 +101,17 @@ class Streams:
         message_id = f"{answer['channel']}:{answer['ts']}"
         return Stream(self._workspace, message_id=message_id, page=page)
 
-    async def end(self, stream_id: str, *, metadata: Metadata | None = None) -> None:
+    async def end(self, stream_id: str, *, metadata: Json | None = None) -> None:
         """End a stream that this or another process started. Raises SurfaceError.
 
         The caller then updates the message with the text that it lacks. If the process dies before
         that, the next attempt finds the message by the metadata. If Slack refuses the metadata, the
         stream ends without.
         """
+        channel, _, ts = stream_id.rpartition(":")
         try:
-            await _stop(self._client, stream_id, metadata=metadata)
+            async with _translated():
+                await self._client.chat_stopStream(channel=channel, ts=ts, metadata=metadata)
         except WriteRefused as error:
             if code_of(error) in _ENDED:
                 return
@@ -134,12 +133,7 @@ class Streams:
             self._refusals.add()
         elif code_of(error) == _TEAM_CODE:
             self._refusals.add(audience.team)
-        log.info(
-            "No stream for a reply in %s to a person of %s: %s",
-            audience.channel,
-            audience.team,
-            error,
-        )
+        log.info("No stream in %s for a person of %s: %s", audience.channel, audience.team, error)
 
 
 class Stream:
@@ -178,10 +172,17 @@ class Stream:
             self._markdown += more
         self._said = page.said
 
-    async def finish(self, page: Page, *, blocks: Blocks, metadata: Metadata) -> None:
+    async def finish(self, page: Page, *, blocks: list[Json], metadata: Json) -> None:
         """Append what the message lacks, and the blocks, and end it. Raises SurfaceError."""
-        more = addition(self._markdown, page) or ""
-        await _stop(self._client, self.id, markdown=more, blocks=blocks, metadata=metadata)
+        channel, _, ts = self.id.rpartition(":")
+        async with _translated():
+            await self._client.chat_stopStream(
+                channel=channel,
+                ts=ts,
+                markdown_text=addition(self._markdown, page) or None,
+                blocks=blocks or None,
+                metadata=metadata,
+            )
 
 
 def streamed(page: Page) -> str:
@@ -200,25 +201,6 @@ def addition(markdown: str, page: Page) -> str | None:
         return wanted[len(markdown) :]
     # Text that came too early may stay while the page grows.
     return "" if not page.final and markdown.startswith(wanted) else None
-
-
-async def _stop(
-    client: AsyncWebClient,
-    stream_id: str,
-    *,
-    markdown: str = "",
-    blocks: Blocks = (),
-    metadata: Metadata | None = None,
-) -> None:
-    channel, _, ts = stream_id.rpartition(":")
-    async with _translated():
-        await client.chat_stopStream(
-            channel=channel,
-            ts=ts,
-            markdown_text=markdown or None,
-            blocks=list(blocks) or None,
-            metadata=metadata,
-        )
 
 
 @asynccontextmanager

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from prometheus_client import Counter
 
+from adapters.slack.cache import Refusals
 from adapters.slack.errors import code_of, method_of
 from adapters.slack.reply.messages import UNNUMBERED, Messages, Unreadable
-from adapters.slack.reply.status import Status, Statuses
+from adapters.slack.reply.status import Status
 from adapters.slack.reply.streams import PER_MINUTE, Audience, Stream, Streams, method_budget
 from adapters.slack.workspace import Workspace
 from bot.domain import EditBudget, Page, Purpose, Turn
@@ -33,48 +34,29 @@ _POSTS, _POSTS_WINDOW = 5, 5.2
 _STREAMING = "streaming_state_conflict"  # docs: chat.update, "Errors"
 
 
-@asynccontextmanager
-async def open_surface(
-    workspace: Workspace, turn: Turn, purpose: Purpose, *, statuses: Statuses, streams: Streams
-) -> AsyncIterator[SlackSurface]:
-    """Open the surface of a turn's reply; in a thread it shows that the bot is working."""
-    messages = Messages(workspace, turn)
-    status = Status(statuses, channel=messages.channel, thread=messages.thread)
-    async with nullcontext() if purpose.has_ended else status.shown():
-        yield SlackSurface(
-            messages,
-            turn,
-            purpose,
-            team=workspace.identity.team,
-            status=status,
-            streams=streams,
-        )
-
-
 class SlackSurface:
     """Messages in a thread or a DM; message ids are `channel:ts`.
 
     A page that grows in a thread is a stream, as long as Slack allows it. Any other page is a
-    message that is updated.
+    message that is updated. All replies share `streams`, and the refusals of status lines.
     """
 
     limit = _LIMIT
 
     def __init__(
         self,
-        messages: Messages,
+        workspace: Workspace,
         turn: Turn,
         purpose: Purpose,
         *,
-        team: str,
-        status: Status,
+        no_status: Refusals,
         streams: Streams,
     ) -> None:
-        self._messages = messages
         self._turn_id = turn.id
-        self._team = team
-        self._status = status
+        self._team = team = workspace.identity.team
         self._streams = streams
+        self._messages = messages = Messages(workspace, turn)
+        self.status = Status(workspace, no_status, channel=messages.channel, thread=messages.thread)
         self._audience: Audience | None = None
         if messages.thread:
             # A turn of an older version does not record the asker's team.
@@ -138,7 +120,7 @@ class SlackSurface:
 
     async def _send(self, page: Page) -> str:
         try:
-            async with self._status.posting():
+            async with self.status.posting():
                 with self._naming_the_bucket():
                     return await self._start(page)
         except WriteFailed:
@@ -161,7 +143,6 @@ class SlackSurface:
 
     @contextmanager
     def _naming_the_bucket(self) -> Iterator[None]:
-        """Name the bucket of the method that Slack has delayed."""
         try:
             yield
         except WriteDelayed as delayed:
@@ -190,7 +171,7 @@ class SlackSurface:
             except WriteRefused:
                 self._audience = None
             else:
-                self._status.processing = True
+                self.status.processing = True
                 return self._stream.id
         return await self._messages.send(page)
 
@@ -202,7 +183,7 @@ class SlackSurface:
         try:
             if not stream.takes(page):
                 await self._streams.end(stream.id)
-                self._stream, self._status.processing = None, False
+                self._stream, self.status.processing = None, False
                 return False
             await self._append(stream, page)
         except WriteRefused as error:
@@ -219,9 +200,9 @@ class SlackSurface:
         if page.final:
             controls, metadata = self._messages.controls(page), self._messages.metadata(page)
             await stream.finish(page, blocks=controls, metadata=metadata)
-            self._stream, self._status.processing = None, False
+            self._stream, self.status.processing = None, False
         elif stream.is_silent(page):
-            await self._status.show_again()
+            await self.status.show_again()
         else:
             await stream.append(page)
 
@@ -243,4 +224,4 @@ class SlackSurface:
             # If this were a refusal, the page would be posted again beside a stream that may run
             # for minutes.
             raise WriteFailed(str(error)) from error
-        self._status.processing = False
+        self.status.processing = False

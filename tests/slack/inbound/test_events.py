@@ -552,12 +552,16 @@ async def test_an_internal_error_is_logged_and_the_event_is_sent_again(
         assert "why?" not in caplog.text
 
 
-async def test_a_deleted_question_is_forgotten() -> None:
+@pytest.mark.parametrize("has_replies", [False, True])
+async def test_a_deleted_question_is_forgotten(has_replies: bool) -> None:
     intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake):
+    async with fast() as slack, hearing(slack, intake) as platform:
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: intake.turns)
+        if has_replies:
+            async with platform.surface(intake.last) as surface:
+                await surface.post(first("Because", final=True))
 
         await slack.delete(slack.channel_id, ts)
         await until(lambda: intake.forgotten)
@@ -575,21 +579,6 @@ async def test_a_deleted_message_of_an_app_is_ignored() -> None:
             message = await surface.post(first("Because", final=True))
 
         await slack.delete(*message.split(":"))
-        await slack.delete(slack.channel_id, ts)
-        await until(lambda: intake.forgotten)
-
-        assert intake.forgotten == [intake.last.id]
-
-
-async def test_a_deleted_question_that_has_replies_is_forgotten_too() -> None:
-    intake = FakeIntake()
-    async with fast() as slack, hearing(slack, intake) as platform:
-        ann = slack.user("Ann")
-        ts = await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
-        await until(lambda: intake.turns)
-        async with platform.surface(intake.last) as surface:
-            await surface.post(first("Because", final=True))
-
         await slack.delete(slack.channel_id, ts)
         await until(lambda: intake.forgotten)
 

@@ -12,7 +12,6 @@ from functools import partial
 
 import pytest
 from aiohttp import web
-from slack_bolt.async_app import AsyncApp
 
 from adapters.slack.inbound.socket_mode import SocketMode
 from bot.concurrency import Backoff, running
@@ -337,11 +336,15 @@ def records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [one for one in caplog.records if one.name.startswith("adapters.slack")]
 
 
+async def acknowledge(_: object) -> None:
+    """Acknowledge all bodies."""
+
+
 def make_sockets(request_url: Callable[[], Awaitable[str]]) -> SocketMode:
     """A SocketMode that tries again at once after one failure, and then never."""
     limits = replace(LIMITS, reconnect=NEVER, crowded_pause=1000.0)
     return SocketMode(
-        AsyncApp(token="xoxb-1", signing_secret="x", request_verification_enabled=False),
+        acknowledge,
         request_url=request_url,
         hearing=Hearing(),
         proxy=None,

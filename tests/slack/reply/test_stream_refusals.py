@@ -11,16 +11,15 @@ import pytest
 from aiohttp import web
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.cache import Refusals
 from adapters.slack.directory import identify
 from adapters.slack.errors import NotSlack, translated
-from adapters.slack.refusals import Refusals
 from adapters.slack.reply.streams import Audience, Streams
-from adapters.slack.workspace import open_workspace
 from bot.domain import Page, Purpose
 from bot.errors import CannotStart, WriteFailed, WriteRefused
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeIntake, NoLimits
+from tests.support.fakes import FakeIntake
 from tests.support.slack_platform import LIMITS, dm_event, first, joined, send, serving
 from tests.support.slack_scene import TEXT, WORDS, make_scene
 from tests.support.waiting import until
@@ -204,7 +203,6 @@ async def make_streams(
     async with SlackEmulator() as slack:
         ann = slack.user("Ann")
         ts = await slack.say(slack.channel_id, ann, "why?")
-        async with open_workspace(
-            bot_token=slack.bot_token, api_url=slack.api_url, budgets=NoLimits(), limits=limits
-        ) as workspace:
-            yield slack, Streams(workspace), Audience(slack.channel_id, ts, ann, slack.team_id)
+        async with joined(slack, limits=limits) as platform:
+            streams = Streams(platform.workspace)
+            yield slack, streams, Audience(slack.channel_id, ts, ann, slack.team_id)

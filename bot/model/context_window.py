@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from typing import Protocol
 
 from bot.domain import Message
 from bot.errors import PromptTooLong
 from bot.model.endpoint import Answer, Endpoint
 from bot.model.fit import Count, Prompt, fit
+from bot.model.server_counter import ServerCounter
 from bot.model.server_info import ServerWatch
 from bot.text.control_tokens import as_words
 from bot.tokens.counters import Counter
@@ -34,14 +34,6 @@ _LEAST_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a server that reports less room is not believed
 
 
-class CountingServer(Protocol):
-    """A server that counts prompts."""
-
-    async def count(self, prompt: Sequence[Message]) -> int | None:
-        """Return the tokens of a prompt; None if the server did not answer in time."""
-        ...
-
-
 class ContextWindowModel:
     """Drops and shortens messages until the prompt is within `budget`; an `Endpoint`.
 
@@ -58,7 +50,7 @@ class ContextWindowModel:
         *,
         model: Endpoint,
         counter: Counter,
-        counting_server: CountingServer | None,
+        counting_server: ServerCounter | None,
         watch: ServerWatch | None,
         budget: int,
         answer: int,

@@ -96,7 +96,7 @@ class ModelServer:
 
         `has_stream_options` says that the request had that field.
         """
-        error = _fields(_loaded(body))
+        error = _fields(parsed_object(body))
         happened = f"answered HTTP {status}{_code(error)}"
         if 200 <= status < 300:
             meant = _meant_status(error)
@@ -165,7 +165,8 @@ def _failure_name(status: int, headers: Mapping[str, str], error: Mapping[str, J
     return f"{status // 100}xx" if status // 100 in (3, 4) else "5xx"
 
 
-def _loaded(body: bytes) -> Mapping[str, Json]:
+def parsed_object(body: bytes) -> Mapping[str, Json]:
+    """Return a JSON object; {} if the body is none."""
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):

@@ -22,7 +22,7 @@ from yarl import URL
 from bot.domain import Json
 from bot.errors import CannotStart
 from bot.model.event_stream import EventStream
-from bot.model.server import ModelServer
+from bot.model.server import ModelServer, parsed_object
 from bot.proxy import proxy_for
 
 _CONNECT_SECONDS = 10.0
@@ -74,11 +74,13 @@ class ServerConnection:
         """Return the same connection for another model of the server."""
         return replace(self, server=replace(self.server, model=model))
 
-    async def get_json(self, path: str, body: Json = None, *, max_bytes: int) -> Json:
+    async def get_object(
+        self, path: str, body: Json = None, *, max_bytes: int
+    ) -> Mapping[str, Json]:
         """Request a path below the server's root, by POST if there is a `body`.
 
-        Returns None if the answer is not HTTP 200 with JSON; raises aiohttp.ClientError or OSError
-        if there is none. The caller bounds the wait.
+        Returns {} if the answer is not HTTP 200 with a JSON object. Raises aiohttp.ClientError or
+        OSError if there is no answer. The caller bounds the wait.
         """
         root = str(URL(self.server.url).with_user(None)).rstrip("/").removesuffix("/v1")
         async with self.pool.request(
@@ -89,13 +91,8 @@ class ServerConnection:
             allow_redirects=False,
         ) as response:
             if response.status != 200:
-                return None
-            text = await read_body(response, max_bytes=max_bytes)
-        try:
-            found: Json = json.loads(text)
-        except (ValueError, RecursionError):
-            return None
-        return found
+                return {}
+            return parsed_object(await read_body(response, max_bytes=max_bytes))
 
     async def open_stream(
         self, url: str, *, headers: Mapping[str, str], body: Mapping[str, Json]

@@ -114,8 +114,6 @@ async def _token_trouble(router: ServerConnection, hub: str) -> str:
             scopes += [each.get("permissions") for each in objects(granted.get("scoped"))]
             if not any(isinstance(each, list) and _CALL in each for each in scopes):
                 return f"HF_TOKEN may not call any model: allow it {CALLS} at {TOKENS}"
-        case _:
-            pass
     return ""
 
 

@@ -55,8 +55,15 @@ class RequestMetrics:
     ) -> None:
         if isinstance(error, ModelError) and not isinstance(error, AnswerCut):
             _FAILED.labels(self._model, type(error).__name__).inc()
-        if self._tokens:
-            self._count(*self._tokens)
+        if not self._tokens:
+            return
+        read, written = self._tokens
+        _TOKENS.labels(self._model, "in").inc(read)
+        _TOKENS.labels(self._model, "out").inc(written)
+        seconds = self._last_at - self._first_at
+        # The time begins with the first token.
+        if written > 1 and seconds > 0:
+            _SPEED.labels(self._model).observe((written - 1) / seconds)
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -78,11 +85,3 @@ class RequestMetrics:
                 self._tokens = read, written if is_count(written) else 0
             case _:
                 pass
-
-    def _count(self, read: int, written: int) -> None:
-        _TOKENS.labels(self._model, "in").inc(read)
-        _TOKENS.labels(self._model, "out").inc(written)
-        seconds = self._last_at - self._first_at
-        # The time begins with the first token.
-        if written > 1 and seconds > 0:
-            _SPEED.labels(self._model).observe((written - 1) / seconds)

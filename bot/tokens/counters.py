@@ -50,22 +50,19 @@ class Counter(Protocol):
         ...
 
 
-class _TextCounts:
-    """Counts of texts by the text's hash, so that no text is kept; any thread may use them."""
+def _remembering(count: Callable[[str], int]) -> Callable[[str], int]:
+    """Remember counts by the text's hash, so that no text is kept; any thread may use them."""
+    known: dict[tuple[int, int], int] = {}
 
-    def __init__(self, count: Callable[[str], int]) -> None:
-        self._count = count
-        self._known: dict[tuple[int, int], int] = {}
-
-    def __call__(self, text: str) -> int:
-        """Return the tokens of a text."""
+    def counted(text: str) -> int:
         key = hash(text), len(text)
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            known = self._known[key] = self._count(text)
-        return known
+        if (found := known.get(key)) is None:
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            found = known[key] = count(text)
+        return found
+
+    return counted
 
 
 class TokenEstimator:
@@ -81,7 +78,7 @@ class TokenEstimator:
 
     def __init__(self, count: Callable[[str], int] = estimate) -> None:
         self.reserve = TEMPLATE_ONCE
-        self._count = _TextCounts(count)
+        self._count = _remembering(count)
         self._ratio = 1.0
         self._shares: dict[tuple[int, int], float] = {}  # of texts in server counts, in tokens
 
@@ -143,7 +140,7 @@ class MistralCounter:
 
     def __init__(self, count: Callable[[str], int]) -> None:
         self.reserve = 0
-        self._count = _TextCounts(count)
+        self._count = _remembering(count)
         self._ratio = 1.0
 
     def count(self, prompt: Sequence[Message]) -> int:
@@ -181,8 +178,7 @@ class _GuardedTokenizer:
         self._tokens = tokens
         self._seconds = seconds
         self._failed = failed
-        self._lock = threading.Lock()
-        self._has_failed = False
+        self._failing = threading.Lock()  # held from the first failure on
 
     def __call__(self, text: str) -> int:
         """Return the tokens of a text; any thread may ask."""
@@ -196,21 +192,16 @@ class _GuardedTokenizer:
             except BaseException as error:
                 reason[:] = [type(error).__name__]
 
-        if not self._has_failed:
+        if not self._failing.locked():
             # A daemon: nothing ends a regular expression that runs for hours.
             thread = threading.Thread(target=count, name="tokens", daemon=True)
             thread.start()
             thread.join(self._seconds)
             if found:
                 return found[0]
-            self._give_up(reason[0])
+            if self._failing.acquire(blocking=False):
+                self._failed(reason[0])
         return estimate(text)
-
-    def _give_up(self, reason: str) -> None:
-        with self._lock:
-            is_first, self._has_failed = not self._has_failed, True
-        if is_first:
-            self._failed(reason)
 
 
 def read_mistral(path: Path) -> MistralCounter:
@@ -251,7 +242,8 @@ def read_tokenizer(
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.post_processor = None
-    if _growth_in(tokenizer.normalizer) * _growth_in(tokenizer.pre_tokenizer) > _MOST_GROWTH:
+    parts = [part for part in (tokenizer.normalizer, tokenizer.pre_tokenizer) if part is not None]
+    if math.prod(_growth(json.loads(part.__getstate__())) for part in parts) > _MOST_GROWTH:
         raise ValueError(f"{path.name} may make texts too long")
 
     def tokens(text: str) -> int:
@@ -261,12 +253,8 @@ def read_tokenizer(
     return TokenEstimator(_GuardedTokenizer(tokens, seconds=seconds, failed=failed))
 
 
-def _growth_in(part: Any) -> float:
-    """Return how many times longer a text may become in a part of a tokenizer."""
-    return 1 if part is None else _growth(json.loads(part.__getstate__()))
-
-
 def _growth(step: Mapping[str, Any]) -> float:
+    """Return how many times longer a text may become in a step of a tokenizer."""
     match step:
         case {"normalizers": [*steps]} | {"pretokenizers": [*steps]}:
             return math.prod(map(_growth, steps))

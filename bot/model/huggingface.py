@@ -47,14 +47,14 @@ async def log_availability(
     try:
         async with asyncio.timeout(seconds):
             level, line = await _report(router, models, hub)
+        log.log(level, "%s", line)
     except _NoReport as error:
-        level, line = logging.WARNING, f"{host} does not say who serves {models[0]}: {error}"
+        log.warning("%s does not say who serves %s: %s", host, models[0], error)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         is_trusted = not isinstance(error, aiohttp.ClientConnectorCertificateError)
         cure = FAILURES["unreachable" if is_trusted else "certificate"].router
-        reason = f"({type(error).__name__}): {cure}"
-        level, line = logging.WARNING, f"{host} cannot be asked who serves {models[0]} {reason}"
-    log.log(level, "%s", line)
+        happened = f"{host} cannot be asked who serves {models[0]} ({type(error).__name__})"
+        log.warning("%s: %s", happened, cure)
 
 
 class _NoReport(Exception):

@@ -55,11 +55,10 @@ class RetryingModel:
         total_timeout: float,
         stopping: asyncio.Event,
     ) -> None:
-        self._models = models
         self._policy = policy
         self._total_timeout = total_timeout
         self._stopping = stopping
-        self._breakers = [
+        breakers = [
             CircuitBreaker(
                 name=model.name,
                 failures=policy.failures,
@@ -69,11 +68,12 @@ class RetryingModel:
             )
             for model in models
         ]
+        self._models = list(zip(models, breakers, strict=True))
 
     @property
     def name(self) -> str:
         """The chosen model's name."""
-        return self._models[0].name
+        return self._models[0][0].name
 
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start where its text or its model is another.
@@ -81,10 +81,7 @@ class RetryingModel:
         Raises the first transient ModelError, or else the chosen model's.
         """
         deadline = _now() + self._total_timeout
-        candidates = [
-            _Candidate(model, breaker, self._policy)
-            for model, breaker in zip(self._models, self._breakers, strict=True)
-        ]
+        candidates = [_Candidate(*each, self._policy) for each in self._models]
         since, is_broken = _now(), False
         while True:
             candidate = await self._choose(candidates, since=since, deadline=deadline)

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import aiohttp
@@ -56,12 +56,21 @@ async def fetch_server_info(
     connection: ServerConnection, *, seconds: float = _PROBE_SECONDS
 ) -> ServerInfo:
     """Ask a server of one's own what it has; nothing is known if it is away or does not report."""
-    probe = _Probe(connection, seconds)
+    trouble = f"has not answered in {seconds:g} s"
+    info = ServerInfo((), None, is_complete=False, trouble=trouble)
     try:
         async with asyncio.timeout(seconds):
-            return await probe.run()
+            listed = await connection.get_object("/v1/models", max_bytes=_MAX_BYTES)
+            entries = objects(listed.get("data"))
+            models = tuple(name for each in entries if is_name(name := each.get("id")))
+            info = ServerInfo(models, None, is_complete=False)
+            context = None
+            if name := info.name_for(connection.server.model):
+                entry = next((each for each in entries if each.get("id") == name), {})
+                context = await _context(connection, name, entry)
+            return ServerInfo(models, context)
     except TimeoutError:
-        return replace(probe.info, is_complete=False)
+        return info
     except (aiohttp.ClientError, OSError) as error:
         return ServerInfo((), None, trouble=_trouble(error))
 
@@ -128,64 +137,50 @@ class ServerWatch:
             self.context = info.context
 
 
-class _Probe:
-    """Asks in the ways of several kinds of server; `info` is what was answered so far."""
+async def _context(
+    connection: ServerConnection, name: str, entry: Mapping[str, Json]
+) -> int | None:
+    """Return the tokens that a conversation may have, from wherever the server reports them."""
+    # vLLM (entrypoints/openai/models/protocol.py: ModelCard).
+    if found := _positive(entry.get("max_model_len")):
+        return found
+    # llama.cpp (tools/server/README.md: GET /props), of one of its slots.
+    props = await _get(connection, "/props")
+    if found := _positive(_object(props.get("default_generation_settings")).get("n_ctx")):
+        return found
+    # text-generation-inference (docs/openapi.json: Info).
+    if found := _positive((await _get(connection, "/info")).get("max_total_tokens")):
+        return found
+    return await _ollama_context(connection, name)
 
-    def __init__(self, connection: ServerConnection, seconds: float) -> None:
-        self.info = ServerInfo((), None, trouble=f"has not answered in {seconds:g} s")
-        self._connection = connection
 
-    async def run(self) -> ServerInfo:
-        listed = await self._connection.get_object("/v1/models", max_bytes=_MAX_BYTES)
-        entries = objects(listed.get("data"))
-        models = tuple(name for each in entries if is_name(name := each.get("id")))
-        self.info = ServerInfo(models, None)
-        name = self.info.name_for(self._connection.server.model)
-        entry = next((each for each in entries if each.get("id") == name), {})
-        if name:
-            self.info = ServerInfo(models, await self._context(name, entry))
-        return self.info
+async def _ollama_context(connection: ServerConnection, name: str) -> int | None:
+    """Return the context that Ollama gives the model now, or when it loads it.
 
-    async def _context(self, name: str, entry: Mapping[str, Json]) -> int | None:
-        """Return the tokens that a conversation may have, from wherever the server reports them."""
-        # vLLM (entrypoints/openai/models/protocol.py: ModelCard).
-        if found := _positive(entry.get("max_model_len")):
+    Source: ollama/ollama, docs/openapi.yaml: /api/ps, /api/show.
+    """
+    for each in objects((await _get(connection, "/api/ps")).get("models")):
+        if each.get("name") == name and (found := _positive(each.get("context_length"))):
             return found
-        # llama.cpp (tools/server/README.md: GET /props), of one of its slots.
-        props = await self._get("/props")
-        if found := _positive(_object(props.get("default_generation_settings")).get("n_ctx")):
-            return found
-        # text-generation-inference (docs/openapi.json: Info).
-        if found := _positive((await self._get("/info")).get("max_total_tokens")):
-            return found
-        return await self._ollama_context(name)
+    details = await _get(connection, "/api/show", {"model": name})
+    parameters = str(details.get("parameters"))
+    chosen = re.search(r"^num_ctx\s+(\d{1,12})\b", parameters, re.MULTILINE)
+    if chosen and (found := _positive(int(chosen[1]))):
+        return found
+    lengths = (
+        _positive(value)
+        for key, value in _object(details.get("model_info")).items()
+        if key.endswith(".context_length")
+    )
+    return next((min(each, _OLLAMA_CONTEXT) for each in lengths if each), None)
 
-    async def _ollama_context(self, name: str) -> int | None:
-        """Return the context that Ollama gives the model now, or when it loads it.
 
-        Source: ollama/ollama, docs/openapi.yaml: /api/ps, /api/show.
-        """
-        for each in objects((await self._get("/api/ps")).get("models")):
-            if each.get("name") == name and (found := _positive(each.get("context_length"))):
-                return found
-        details = await self._get("/api/show", {"model": name})
-        parameters = str(details.get("parameters"))
-        chosen = re.search(r"^num_ctx\s+(\d{1,12})\b", parameters, re.MULTILINE)
-        if chosen and (found := _positive(int(chosen[1]))):
-            return found
-        lengths = (
-            _positive(value)
-            for key, value in _object(details.get("model_info")).items()
-            if key.endswith(".context_length")
-        )
-        return next((min(each, _OLLAMA_CONTEXT) for each in lengths if each), None)
-
-    async def _get(self, path: str, body: Json = None) -> Mapping[str, Json]:
-        """Return a response's object; {} if there is none."""
-        try:
-            return await self._connection.get_object(path, body, max_bytes=_MAX_BYTES)
-        except (aiohttp.ClientError, OSError):
-            return {}
+async def _get(connection: ServerConnection, path: str, body: Json = None) -> Mapping[str, Json]:
+    """Return a response's object; {} if there is none."""
+    try:
+        return await connection.get_object(path, body, max_bytes=_MAX_BYTES)
+    except (aiohttp.ClientError, OSError):
+        return {}
 
 
 def is_name(value: Json) -> TypeGuard[str]:

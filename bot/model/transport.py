@@ -199,8 +199,7 @@ def _scheme(url: str) -> str:
 
 
 def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, protocol, _, _ = address
-    opened = socket.socket(family, kind, protocol)
+    opened = socket.socket(*address[:3])  # family, type and protocol
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
     return opened
 

@@ -77,7 +77,7 @@ class ContextWindowModel:
         """
         if self._watch:
             await self._watch.refresh(deadline=deadline)
-            self._heed(self._watch.context)
+            self._set_budget(self._watch.context)
         counter, prompt, answer = self.counter, as_words(prompt), None
         fitted = await self._fit(prompt, counter)
         with self._watch.expiring() if self._watch else nullcontext():
@@ -101,7 +101,7 @@ class ContextWindowModel:
                 if answer and answer.prompt_tokens:
                     counter.learn(fitted.messages, answer.prompt_tokens)
 
-    def _heed(self, context: int | None) -> None:
+    def _set_budget(self, context: int | None) -> None:
         """Set the budget by the context that the server reports, the answer included.
 
         A refusal's figures hold until the server reports another context.

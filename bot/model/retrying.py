@@ -42,9 +42,10 @@ class RetryingModel:
 
     A transient failure is followed by another attempt after a pause, at least as long as the server
     asks for, while a person waits. Any other failure, or pauses that grow too long, lead to the
-    next model. Nobody waits for a model that has been away for longer than a person waits. A stream
-    that breaks off is asked anew once. `total_timeout` bounds it all, in seconds. If the process is
-    to stop, a pause ends in CancelledError, so that another process takes the turn at once.
+    next model. No answer waits for a model that has been away for longer than a person waits. A
+    stream that breaks off is asked anew once. `total_timeout` bounds it all, in seconds. If the
+    process is to stop, a pause ends in CancelledError, so that another process takes the turn at
+    once.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A model server's address, and the errors that its responses stand for."""
+"""A model server's address, and the errors that its responses mean."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ _GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
 # order of roles. The servers repeat the template's words (vLLM, TGI, transformers serve).
 _NO_SYSTEM = ("system role not supported", "system role is not supported", "roles must alternate")
 # `transformers serve MODEL` lists what is in its cache, and names what it runs in a refusal only
-# (transformers 5.23, cli/serving/utils.py). Nothing may stand around it: a refusal may repeat what
-# a person wrote, who may not choose the model.
+# (transformers 5.23, cli/serving/utils.py). The whole message must match: a refusal may repeat what
+# a person wrote, and a person may not choose the model.
 _PINNED = re.compile(r"Server is pinned to '([^'\n]{1,200})'; requested '[^']*'\.")
 
 # The body of Starlette's, and so `transformers serve`'s, own errors.
@@ -86,7 +86,7 @@ class ModelServer:
         """Return the error for one of FAILURES, with its cure."""
         failure = FAILURES[name]
         cure = failure.cure if self.own else failure.router or failure.cure
-        # A provider may stand behind a colon.
+        # A provider may follow a colon.
         cure = cure.format(model=self.model.partition(":")[0])
         text = f"{self} {happened}: {cure}"
         if figures.used and figures.context:
@@ -146,7 +146,7 @@ class ModelServer:
 
 
 def _meant_status(error: Mapping[str, Json]) -> int | None:
-    """Return the HTTP status that an error's code or message stands for; None if it is unknown.
+    """Return the HTTP status that an error's code or message means; None if it is unknown.
 
     Routers report so what their providers answer (OpenRouter, docs: Errors and Debugging).
     """

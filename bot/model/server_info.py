@@ -184,7 +184,7 @@ async def _get(connection: ServerConnection, path: str, body: Json = None) -> Ma
 
 
 def is_name(value: Json) -> TypeGuard[str]:
-    """Whether a name may stand in the log and in the terminal's head."""
+    """Whether a name is safe for the log and the terminal's head."""
     return isinstance(value, str) and value.isprintable() and 0 < len(value) <= _NAME_LENGTH
 
 

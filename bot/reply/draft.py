@@ -58,7 +58,7 @@ Ending = Done | Stopped | Failed | Deleted
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What a model said, and the notes that stand below it."""
+    """What a model said, and the notes below it."""
 
     text: str = ""
     footer: str = ""
@@ -70,8 +70,8 @@ class Draft:
     `left` is what the previous attempt has shown. Its text stays visible until the new one is
     longer, or for good if that never happens; so does what was said before a new start. If it has
     an outcome, it is the whole reply. `replaced_answer` is an earlier answer to the same question:
-    it gives way to the first new word, and is restored if the new answer fails or is stopped before
-    a word. While the draft is `silent`, a sign of life stands below the text.
+    the first new word replaces it, and it is restored if the new answer fails or is stopped before
+    a word. While the draft is `silent`, a sign of life is below the text.
     """
 
     def __init__(self, *, limit: int, measure: Measure, left: Shown, replaced_answer: str) -> None:

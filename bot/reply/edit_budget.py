@@ -194,7 +194,7 @@ class EditBudgets:
         await self._acquire(budget, self._waiter(_Kind.NEW), deadline=deadline)
 
     async def spare(self, budget: EditBudget) -> bool:
-        """Take a slot for what nobody would miss; False, at once, if others may need it.
+        """Take a slot for an optional request; False, at once, if others may need it.
 
         That is if a write waits, or half of the budget is used up.
         """

@@ -18,7 +18,7 @@ _REMEMBERED = 20_000  # texts; a thread's history is counted again with every tu
 # for ever, no memory is enough, and a library in Rust takes the process along.
 _MOST_GROWTH = 32
 
-_MOST_RATIO = 3.0  # of a server's count to ours; beyond it, somebody is mistaken
+_MOST_RATIO = 3.0  # of a server's count to ours; beyond it, one of them is wrong
 # What is missed beside so little text, in tokens, is the template's and not the text's.
 _SHORT = 400
 _FEW = 8  # tokens; as little is the template's in any prompt
@@ -262,7 +262,7 @@ def _growth(step: Mapping[str, Any]) -> float:
             return 1 + len(text)
         case {"type": "ByteLevel" | "Metaspace"}:
             return 2
-        case {"type": "Precompiled"}:  # anything may stand in it for a character
+        case {"type": "Precompiled"}:  # it may replace a character by anything
             return math.inf
         case _:
             return 1

@@ -90,7 +90,7 @@ def _bytes(text: str) -> int:
 
 def _longest(piece: str) -> int:
     # A lone surrogate, which JSON may bring, counts too. Some vocabularies see a compatible
-    # form of the text, which is longer where one character stands for several.
+    # form of the text, which is longer if one character is an abbreviation of several.
     forms = piece, unicodedata.normalize("NFKC", piece)
     return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
 

@@ -27,7 +27,7 @@ _MISTRAL_FILE = "tokenizer.model.v3"
 # The same file under another name (mistral_common 1.13, data/).
 _IN_MISTRAL_COMMON = "mistral_instruct_tokenizer_240323.model.v3"
 _ANY_FILE = "tokenizer.json"
-# As the Hub names models; a provider may stand behind a colon.
+# As the Hub names models; a provider may follow a colon.
 _AT_THE_HUB = re.compile(r"\w[\w.-]*/[\w.-]+(:[\w.-]+)?")
 _ETAG_SECONDS = 10.0
 _READ_SECONDS = 5.0  # that the process waits at its end for a reader

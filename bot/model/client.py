@@ -32,8 +32,6 @@ from bot.text.control_tokens import without_marks
 
 ROUTER = "https://router.huggingface.co/v1"
 
-_WITH_USAGE = ChatCompletionInputStreamOptions(include_usage=True)
-
 # Whole answers have 3 to 5 characters to a token, padded tables and diagrams up to 11, and a list
 # of the longest words 14 (the vocabularies of `python -m bench.tokens`). The longest single token
 # of a common vocabulary is a run of 128 spaces (OpenAI's cl100k_base).
@@ -99,11 +97,12 @@ class ModelClient:
         if not self._server.own and is_offline_mode():
             raise self._server.failure("offline", "is not asked offline")
         composer = _Composer(base_url=self._server.url, api_key=self._server.key)
+        options = ChatCompletionInputStreamOptions(include_usage=True)
         await composer.chat_completion(
             [{"role": message.role, "content": message.text} for message in request.messages],
             model=request.model,
             stream=True,
-            stream_options=_WITH_USAGE if request.with_usage else None,
+            stream_options=options if request.with_usage else None,
             max_tokens=self._max_tokens,
             temperature=self._temperature,
             top_p=self._top_p,

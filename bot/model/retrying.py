@@ -139,16 +139,16 @@ class RetryingModel:
         raise asyncio.CancelledError
 
 
+@dataclass(slots=True)
 class _Candidate:
     """One model, as seen by one answer."""
 
-    def __init__(self, model: Endpoint, breaker: CircuitBreaker, policy: RetryPolicy) -> None:
-        self.model = model
-        self.breaker = breaker
-        self._policy = policy
-        self._error: ModelError | None = None
-        self._failures = 0
-        self._ready_at = 0.0
+    model: Endpoint
+    breaker: CircuitBreaker
+    policy: RetryPolicy
+    _error: ModelError | None = None
+    _failures: int = 0
+    _ready_at: float = 0.0  # loop time
 
     @property
     def error(self) -> ModelError | None:
@@ -165,11 +165,11 @@ class _Candidate:
             return False
         if self.breaker.error:
             since = min(since, self.breaker.opened_at)
-        patience_ends = min(since + self._policy.wait, deadline)
+        patience_ends = min(since + self.policy.wait, deadline)
         return not self.pause or _now() + self.pause * _JITTER <= patience_ends
 
     def fail(self, error: ModelError) -> None:
-        pause = min(self._policy.pause * 2.0**self._failures, self._policy.longest_pause)
+        pause = min(self.policy.pause * 2.0**self._failures, self.policy.longest_pause)
         self._error = error
         self._failures += 1
         # What the server asks for is in the breaker's pause.

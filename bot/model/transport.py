@@ -153,13 +153,11 @@ class ServerConnection:
             reason = getattr(error.os_error, "reason", "")
             name = "plain" if reason == "WRONG_VERSION_NUMBER" else "unreachable"
             raise failure(name, "cannot be reached by HTTPS") from error
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError) as error:
             raise failure("unreachable", "cannot be reached") from error
         except (*_DROPPED, aiohttp.ClientPayloadError) as error:
             await self._raise_if_https(address)
             raise failure("closed", "closes the connection") from error
-        except aiohttp.ClientHttpProxyError as error:
-            raise failure("unreachable", "cannot be reached") from error
         except aiohttp.ClientResponseError as error:
             await self._raise_if_https(address)
             raise failure("garbage", "does not answer in HTTP") from error

@@ -58,6 +58,7 @@ class ModelClient:
         idle_timeout: float,
         total_timeout: float,
     ) -> None:
+        self.name = connection.server.model
         self._connection = connection
         self._server = connection.server
         self._capabilities = ServerCapabilities(connection)
@@ -66,11 +67,6 @@ class ModelClient:
         self._top_p = top_p
         self._idle_timeout = idle_timeout
         self._total_timeout = total_timeout
-
-    @property
-    def name(self) -> str:
-        """The model's name as the operator wrote it."""
-        return self._server.model
 
     @asynccontextmanager
     async def stream(

@@ -55,6 +55,7 @@ class ContextWindowModel:
         budget: int,
         answer: int,
     ) -> None:
+        self.name = model.name
         self.counter = counter
         self._model = model
         self._counting_server = counting_server
@@ -63,11 +64,6 @@ class ContextWindowModel:
         self._reported: int | None = None
         self._answer = answer
         self._optimism = _OPTIMISM
-
-    @property
-    def name(self) -> str:
-        """The model's name as the operator knows it."""
-        return self._model.name
 
     @asynccontextmanager
     async def stream(self, prompt: Sequence[Message], *, deadline: float) -> AsyncIterator[Answer]:

@@ -56,6 +56,7 @@ class RetryingModel:
         total_timeout: float,
         stopping: asyncio.Event,
     ) -> None:
+        self.name = models[0].name
         self._policy = policy
         self._total_timeout = total_timeout
         self._stopping = stopping
@@ -70,11 +71,6 @@ class RetryingModel:
             for model in models
         ]
         self._models = list(zip(models, breakers, strict=True))
-
-    @property
-    def name(self) -> str:
-        """The chosen model's name."""
-        return self._models[0][0].name
 
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start where its text or its model is another.

@@ -27,15 +27,8 @@ _FEW = 8  # tokens; as little is the template's in any prompt
 class Counter(Protocol):
     """Counts the tokens of a prompt with what the model's template puts around its messages."""
 
-    @property
-    def exact(self) -> bool:
-        """Whether it counts as the model's server does, and not rather too many."""
-        ...
-
-    @property
-    def reserve(self) -> int:
-        """Tokens that the template may say once, beside what is counted."""
-        ...
+    exact: bool  # it counts as the model's server does, and not rather too many
+    reserve: int  # tokens that the template may say once, beside what is counted
 
     def count(self, prompt: Sequence[Message]) -> int:
         """Return the tokens of a prompt, never too few as far as this counter knows."""

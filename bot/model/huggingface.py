@@ -121,6 +121,6 @@ async def _get(router: ServerConnection, url: str) -> tuple[int, Mapping[str, Js
     headers = {"Authorization": f"Bearer {router.server.key}"}
     async with router.pool.get(url, headers=headers, allow_redirects=False) as response:
         found = parsed_object(await read_body(response, max_bytes=_MAX_BYTES))
-        # A single model comes as it stands in the list, or within `data`.
+        # A single model comes as in the list, or within `data`.
         data = found.get("data")
         return response.status, data if isinstance(data, dict) else found

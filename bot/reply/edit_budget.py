@@ -252,9 +252,8 @@ class EditBudgets:
     def _queue(self, budget: EditBudget) -> _Queue:
         if len(self._queues) > _MANY:
             now = self._clock.now()
-            idle = [name for name, queue in self._queues.items() if queue.is_idle(now)]
-            for name in idle:
-                del self._queues[name]
+            kept = {name: it for name, it in self._queues.items() if not it.is_idle(now)}
+            self._queues = kept
         return self._queues.setdefault(budget.bucket, _Queue())
 
     async def _try(self, budget: EditBudget, waiter: _Waiter) -> float:

@@ -129,11 +129,7 @@ class ContextWindowModel:
         return self._budget - min(counter.reserve, int(self._budget * _MOST_RESERVE))
 
     async def _shorter(
-        self,
-        prompt: Sequence[Message],
-        refused: Prompt,
-        counter: Counter,
-        refusal: PromptTooLong,
+        self, prompt: Sequence[Message], refused: Prompt, counter: Counter, refusal: PromptTooLong
     ) -> Prompt | None:
         """Return less of a prompt than was refused, by the refusal's figures; None: nothing is."""
         # By the plain estimate: what servers counted of some texts says nothing of their parts.

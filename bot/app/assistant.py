@@ -16,8 +16,8 @@ from bot.model.client import ROUTER, ModelClient
 from bot.model.context_window import ContextWindowModel
 from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
-from bot.model.server_counter import open_counter
-from bot.model.server_info import ServerInfo, fetch_server_info, watch_server
+from bot.model.server_counter import ServerCounter
+from bot.model.server_info import ServerInfo, ServerWatch, fetch_server_info
 from bot.model.transport import ServerConnection, connect
 from bot.ports import Model
 from bot.proxy import warn_if_readable
@@ -254,8 +254,11 @@ async def _open_model(
     If it `is_watched`, its server is asked for its context size, which may change.
     """
     name, own = connection.server.model, connection.server.own
-    counting_server = await stack.enter_async_context(open_counter(connection)) if own else None
-    watch = await stack.enter_async_context(watch_server(connection)) if is_watched else None
+    counting_server = ServerCounter(connection) if own else None
+    watch = ServerWatch(connection) if is_watched else None
+    for closable in (counting_server, watch):
+        if closable:
+            stack.push_async_callback(closable.aclose)
     model = ContextWindowModel(
         model=ModelClient(
             connection,

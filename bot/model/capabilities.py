@@ -65,19 +65,17 @@ class ServerCapabilities:
 
     async def send(self, send: Callable[[Request], Awaitable[_T]], prompt: Sequence[Message]) -> _T:
         """Send a prompt as the server takes it. Raises the last ModelError if it refuses all."""
-        request = Request(
+        request = first = Request(
             prompt,
             model=self._model,
             with_usage=self._takes_usage is not False,
             folds_system=self._takes_system is False,
         )
-        first_model = request.model
         while True:
             try:
                 result = await send(request)
             except ModelError as error:
-                may_rename = request.model == first_model
-                adjusted = await self._adjust(request, error, may_rename=may_rename)
+                adjusted = await self._adjusted(request, first, error)
                 if adjusted is None:
                     raise
                 request = adjusted
@@ -85,13 +83,14 @@ class ServerCapabilities:
                 self._learn(request)
                 return result
 
-    async def _adjust(
-        self, request: Request, error: ModelError, *, may_rename: bool
+    async def _adjusted(
+        self, request: Request, first: Request, error: ModelError
     ) -> Request | None:
-        """Return the request to try next; None if the error stands."""
+        """Return the request to try next; None if the error is final."""
         match error:
-            case ModelUnknown() if may_rename and (name := await self._find_model(error)):
-                return replace(request, model=name) if name != request.model else None
+            case ModelUnknown() if request.model == first.model:
+                name = await self._find_model(error)
+                return replace(request, model=name) if name and name != request.model else None
             case UsageRefused() if request.with_usage:
                 return replace(request, with_usage=False)
             case SystemRefused() if request.has_system:

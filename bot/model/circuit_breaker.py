@@ -51,7 +51,7 @@ class CircuitBreaker:
 
     @property
     def pause(self) -> float:
-        """Seconds until an attempt may pass, or until one should look again; 0 is now."""
+        """Seconds until an attempt may pass, or until the next check; 0 is now."""
         if not self.error:
             return 0.0
         return self._open_for if self._is_probing else max(self._open_until - self._clock(), 0.0)

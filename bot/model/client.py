@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, suppress
 from typing import Any, TypeVar
 from unicodedata import category
@@ -22,7 +22,7 @@ from huggingface_hub import (
 )
 
 from bot.domain import Json, Message
-from bot.errors import AnswerCut, ModelError
+from bot.errors import AnswerCut
 from bot.model.capabilities import Request, ServerCapabilities
 from bot.model.endpoint import Answer
 from bot.model.event_stream import EventStream
@@ -31,8 +31,6 @@ from bot.model.transport import ServerConnection
 from bot.text.control_tokens import without_marks
 
 ROUTER = "https://router.huggingface.co/v1"
-
-_WITH_USAGE = ChatCompletionInputStreamOptions(include_usage=True)
 
 # Whole answers have 3 to 5 characters to a token, padded tables and diagrams up to 11, and a list
 # of the longest words 14 (the vocabularies of `python -m bench.tokens`). The longest single token
@@ -60,6 +58,7 @@ class ModelClient:
         idle_timeout: float,
         total_timeout: float,
     ) -> None:
+        self.name = connection.server.model
         self._connection = connection
         self._server = connection.server
         self._capabilities = ServerCapabilities(connection)
@@ -68,11 +67,6 @@ class ModelClient:
         self._top_p = top_p
         self._idle_timeout = idle_timeout
         self._total_timeout = total_timeout
-
-    @property
-    def name(self) -> str:
-        """The model's name as the operator wrote it."""
-        return self._server.model
 
     @asynccontextmanager
     async def stream(
@@ -99,11 +93,12 @@ class ModelClient:
         if not self._server.own and is_offline_mode():
             raise self._server.failure("offline", "is not asked offline")
         composer = _Composer(base_url=self._server.url, api_key=self._server.key)
+        options = ChatCompletionInputStreamOptions(include_usage=True)
         await composer.chat_completion(
             [{"role": message.role, "content": message.text} for message in request.messages],
             model=request.model,
             stream=True,
-            stream_options=_WITH_USAGE if request.with_usage else None,
+            stream_options=options if request.with_usage else None,
             max_tokens=self._max_tokens,
             temperature=self._temperature,
             top_p=self._top_p,
@@ -141,27 +136,19 @@ class ModelClient:
                         yield clean
                     last = delta
                 if is_endless:
-                    raise self._endless(has_begun=has_begun)
+                    limit = f"more than MAX_TOKENS={self._max_tokens} tokens can have"
+                    if has_begun:
+                        raise AnswerCut(f"{self._server} sent {limit}")
+                    raise self._server.failure("empty", f"sent nothing but white space, {limit}")
         for event in await stream.read_tail():
             metrics.add_usage(_usage(event))
-        self._raise_for(finish, done=stream.done, has_begun=has_begun)
-
-    def _raise_for(self, finish: str, *, done: bool, has_begun: bool) -> None:
-        """Raise the error that an answer's end stands for, if it does."""
-        if finish == "error" or not (finish or done):
+        if finish == "error" or not (finish or stream.done):
             raise self._server.failure("endless", "broke the answer off")
         if not has_begun:
             name = "thought" if finish == "length" else "empty"
             raise self._server.failure(name, "ended its answer without a word")
         if finish == "length":
             raise AnswerCut(f"{self._server} reached MAX_TOKENS={self._max_tokens}")
-
-    def _endless(self, *, has_begun: bool) -> ModelError:
-        """Return the error for more characters than MAX_TOKENS tokens can have."""
-        limit = f"more than MAX_TOKENS={self._max_tokens} tokens can have"
-        if has_begun:
-            return AnswerCut(f"{self._server} sent {limit}")
-        return self._server.failure("empty", f"sent nothing but white space, {limit}")
 
     def _read(self, event: bytes) -> tuple[str, str, Json]:
         """Return an event's text and finish reason, "" if it has none, and its usage."""
@@ -171,7 +158,12 @@ class ModelClient:
             chunk = json.loads(event)
             if chunk.get("error") is not None or chunk.get("object") == "error":
                 raise self._server.event(chunk)
-            return *_text_and_finish(chunk), chunk.get("usage")
+            # Token counts and signs of life have no choice.
+            choice = (chunk.get("choices") or [{}])[0]
+            text = (choice.get("delta") or {}).get("content")
+            # Content that is not text (a list of parts) is reasoning, and no part of the answer.
+            text = text if isinstance(text, str) else ""
+            return text, choice.get("finish_reason") or "", chunk.get("usage")
         except (ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
             raise self._server.failure("garbage", "sent a line that cannot be read") from error
 
@@ -224,13 +216,3 @@ def _usage(event: bytes) -> Json:
         usage: Json = json.loads(event).get("usage")
         return usage
     return None
-
-
-def _text_and_finish(chunk: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the text and the finish reason of a `chat.completion.chunk`."""
-    choices = chunk.get("choices")
-    if not choices:  # token counts, or a sign of life
-        return "", ""
-    text = (choices[0].get("delta") or {}).get("content")
-    # Content that is not text (a list of parts) is reasoning, and no part of the answer.
-    return text if isinstance(text, str) else "", choices[0].get("finish_reason") or ""

@@ -68,7 +68,7 @@ _ANSWER = (
 class Figures:
     """Tokens in a refusal: the context, what the prompt needs, and what the answer has reserved.
 
-    None stands for what it does not contain.
+    None is what it does not contain.
     """
 
     context: int | None = None

@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from typing import Protocol
 
 from bot.domain import Message
 from bot.errors import PromptTooLong
 from bot.model.endpoint import Answer, Endpoint
 from bot.model.fit import Count, Prompt, fit
+from bot.model.server_counter import ServerCounter
 from bot.model.server_info import ServerWatch
 from bot.text.control_tokens import as_words
 from bot.tokens.counters import Counter
@@ -34,14 +34,6 @@ _LEAST_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a server that reports less room is not believed
 
 
-class CountingServer(Protocol):
-    """A server that counts prompts."""
-
-    async def count(self, prompt: Sequence[Message]) -> int | None:
-        """Return the tokens of a prompt; None if the server did not answer in time."""
-        ...
-
-
 class ContextWindowModel:
     """Drops and shortens messages until the prompt is within `budget`; an `Endpoint`.
 
@@ -58,11 +50,12 @@ class ContextWindowModel:
         *,
         model: Endpoint,
         counter: Counter,
-        counting_server: CountingServer | None,
+        counting_server: ServerCounter | None,
         watch: ServerWatch | None,
         budget: int,
         answer: int,
     ) -> None:
+        self.name = model.name
         self.counter = counter
         self._model = model
         self._counting_server = counting_server
@@ -72,11 +65,6 @@ class ContextWindowModel:
         self._answer = answer
         self._optimism = _OPTIMISM
 
-    @property
-    def name(self) -> str:
-        """The model's name as the operator knows it."""
-        return self._model.name
-
     @asynccontextmanager
     async def stream(self, prompt: Sequence[Message], *, deadline: float) -> AsyncIterator[Answer]:
         """Send as much of a prompt as fits, and wait for the first delta.
@@ -85,7 +73,7 @@ class ContextWindowModel:
         """
         if self._watch:
             await self._watch.refresh(deadline=deadline)
-            self._heed(self._watch.context)
+            self._set_budget(self._watch.context)
         counter, prompt, answer = self.counter, as_words(prompt), None
         fitted = await self._fit(prompt, counter)
         with self._watch.expiring() if self._watch else nullcontext():
@@ -109,7 +97,7 @@ class ContextWindowModel:
                 if answer and answer.prompt_tokens:
                     counter.learn(fitted.messages, answer.prompt_tokens)
 
-    def _heed(self, context: int | None) -> None:
+    def _set_budget(self, context: int | None) -> None:
         """Set the budget by the context that the server reports, the answer included.
 
         A refusal's figures hold until the server reports another context.
@@ -141,11 +129,7 @@ class ContextWindowModel:
         return self._budget - min(counter.reserve, int(self._budget * _MOST_RESERVE))
 
     async def _shorter(
-        self,
-        prompt: Sequence[Message],
-        refused: Prompt,
-        counter: Counter,
-        refusal: PromptTooLong,
+        self, prompt: Sequence[Message], refused: Prompt, counter: Counter, refusal: PromptTooLong
     ) -> Prompt | None:
         """Return less of a prompt than was refused, by the refusal's figures; None: nothing is."""
         # By the plain estimate: what servers counted of some texts says nothing of their parts.

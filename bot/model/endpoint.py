@@ -27,10 +27,7 @@ class Answer:
 class Endpoint(Protocol):
     """One model on one server."""
 
-    @property
-    def name(self) -> str:
-        """The model's name as the operator knows it."""
-        ...
+    name: str  # the model's, as the operator knows it
 
     def stream(
         self, prompt: Sequence[Message], *, deadline: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -73,18 +74,11 @@ def _largest(limit: int, fits: Callable[[int], bool]) -> int:
 
     Small numbers are tried first, so that far too long prompts are never counted.
     """
-    fitting, step = 0, 1
-    while fitting + step <= limit and fits(fitting + step):
-        fitting += step
-        step *= 2
-    beyond = min(fitting + step, limit + 1)
-    while beyond - fitting > 1:
-        middle = (fitting + beyond) // 2
-        if fits(middle):
-            fitting = middle
-        else:
-            beyond = middle
-    return fitting
+    beyond = 1
+    while beyond <= limit and fits(beyond):
+        beyond *= 2
+    between = range(beyond // 2 + 1, min(beyond, limit + 1))
+    return beyond // 2 + bisect_left(between, True, key=lambda number: not fits(number))
 
 
 def _shorten(message: Message, *, budget: int, cost: Callable[[Message], int]) -> Message:

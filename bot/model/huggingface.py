@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
@@ -13,7 +12,8 @@ from huggingface_hub import is_offline_mode
 
 from bot.domain import Json
 from bot.model.failures import CALLS, FAILURES, SERVED, TOKENS
-from bot.model.server_info import is_name
+from bot.model.server import parsed_object
+from bot.model.server_info import is_name, objects
 from bot.model.transport import ServerConnection, read_body
 
 log = logging.getLogger(__name__)
@@ -47,14 +47,14 @@ async def log_availability(
     try:
         async with asyncio.timeout(seconds):
             level, line = await _report(router, models, hub)
+        log.log(level, "%s", line)
     except _NoReport as error:
-        level, line = logging.WARNING, f"{host} does not say who serves {models[0]}: {error}"
+        log.warning("%s does not say who serves %s: %s", host, models[0], error)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         is_trusted = not isinstance(error, aiohttp.ClientConnectorCertificateError)
         cure = FAILURES["unreachable" if is_trusted else "certificate"].router
-        reason = f"({type(error).__name__}): {cure}"
-        level, line = logging.WARNING, f"{host} cannot be asked who serves {models[0]} {reason}"
-    log.log(level, "%s", line)
+        happened = f"{host} cannot be asked who serves {models[0]} ({type(error).__name__})"
+        log.warning("%s: %s", happened, cure)
 
 
 class _NoReport(Exception):
@@ -94,7 +94,7 @@ async def _providers(router: ServerConnection, name: str) -> tuple[list[str], li
         raise _NoReport(f"it answers HTTP {status}; the first question will tell")
     live: list[str] = []
     failing: list[str] = []
-    for each in _objects(entry.get("providers")):
+    for each in objects(entry.get("providers")):
         if is_name(who := each.get("provider")) and (provider in _POLICIES or who == provider):
             (live if each.get("status") == "live" else failing).append(who)
     return live, failing
@@ -111,27 +111,16 @@ async def _token_trouble(router: ServerConnection, hub: str) -> str:
     match account:
         case {"auth": {"accessToken": {"role": "fineGrained", "fineGrained": {} as granted}}}:
             scopes = [granted.get("global")]
-            scopes += [each.get("permissions") for each in _objects(granted.get("scoped"))]
+            scopes += [each.get("permissions") for each in objects(granted.get("scoped"))]
             if not any(isinstance(each, list) and _CALL in each for each in scopes):
                 return f"HF_TOKEN may not call any model: allow it {CALLS} at {TOKENS}"
-        case _:
-            pass
     return ""
 
 
 async def _get(router: ServerConnection, url: str) -> tuple[int, Mapping[str, Json]]:
     headers = {"Authorization": f"Bearer {router.server.key}"}
     async with router.pool.get(url, headers=headers, allow_redirects=False) as response:
-        try:
-            found = json.loads(await read_body(response, max_bytes=_MAX_BYTES))
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            found = {}
-        # A single model comes as it stands in the list, or within `data`.
+        found = parsed_object(await read_body(response, max_bytes=_MAX_BYTES))
+        # A single model comes as in the list, or within `data`.
         data = found.get("data")
         return response.status, data if isinstance(data, dict) else found
-
-
-def _objects(value: Json) -> list[dict[str, Json]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

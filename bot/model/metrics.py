@@ -44,7 +44,8 @@ class RequestMetrics:
     def __init__(self, model: str) -> None:
         self._model = model
         self._sent_at = self._first_at = self._last_at = 0.0
-        self._tokens: tuple[int, int] | None = None
+        self.prompt_tokens: int | None = None  # None: the server has not reported it
+        self._answer_tokens = 0
 
     def __enter__(self) -> Self:
         self._sent_at = time.monotonic()
@@ -55,13 +56,14 @@ class RequestMetrics:
     ) -> None:
         if isinstance(error, ModelError) and not isinstance(error, AnswerCut):
             _FAILED.labels(self._model, type(error).__name__).inc()
-        if self._tokens:
-            self._count(*self._tokens)
-
-    @property
-    def prompt_tokens(self) -> int | None:
-        """The tokens of the prompt; None if the server does not report them."""
-        return self._tokens[0] if self._tokens else None
+        if self.prompt_tokens is None:
+            return
+        _TOKENS.labels(self._model, "in").inc(self.prompt_tokens)
+        _TOKENS.labels(self._model, "out").inc(self._answer_tokens)
+        seconds = self._last_at - self._first_at
+        # The time begins with the first token.
+        if self._answer_tokens > 1 and seconds > 0:
+            _SPEED.labels(self._model).observe((self._answer_tokens - 1) / seconds)
 
     def add_text(self) -> None:
         """Record that text came."""
@@ -72,17 +74,6 @@ class RequestMetrics:
 
     def add_usage(self, usage: Json) -> None:
         """Record reported token counts; if they come with every event, the last are right."""
-        match usage:
-            case {"prompt_tokens": read, **more} if is_count(read):
-                written = more.get("completion_tokens")
-                self._tokens = read, written if is_count(written) else 0
-            case _:
-                pass
-
-    def _count(self, read: int, written: int) -> None:
-        _TOKENS.labels(self._model, "in").inc(read)
-        _TOKENS.labels(self._model, "out").inc(written)
-        seconds = self._last_at - self._first_at
-        # The time begins with the first token.
-        if written > 1 and seconds > 0:
-            _SPEED.labels(self._model).observe((written - 1) / seconds)
+        if isinstance(usage, dict) and is_count(read := usage.get("prompt_tokens")):
+            written = usage.get("completion_tokens")
+            self.prompt_tokens, self._answer_tokens = read, written if is_count(written) else 0

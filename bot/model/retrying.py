@@ -42,9 +42,10 @@ class RetryingModel:
 
     A transient failure is followed by another attempt after a pause, at least as long as the server
     asks for, while a person waits. Any other failure, or pauses that grow too long, lead to the
-    next model. Nobody waits for a model that has been away for longer than a person waits. A stream
-    that breaks off is asked anew once. `total_timeout` bounds it all, in seconds. If the process is
-    to stop, a pause ends in CancelledError, so that another process takes the turn at once.
+    next model. No answer waits for a model that has been away for longer than a person waits. A
+    stream that breaks off is asked anew once. `total_timeout` bounds it all, in seconds. If the
+    process is to stop, a pause ends in CancelledError, so that another process takes the turn at
+    once.
     """
 
     def __init__(
@@ -55,11 +56,11 @@ class RetryingModel:
         total_timeout: float,
         stopping: asyncio.Event,
     ) -> None:
-        self._models = models
+        self.name = models[0].name
         self._policy = policy
         self._total_timeout = total_timeout
         self._stopping = stopping
-        self._breakers = [
+        breakers = [
             CircuitBreaker(
                 name=model.name,
                 failures=policy.failures,
@@ -69,11 +70,7 @@ class RetryingModel:
             )
             for model in models
         ]
-
-    @property
-    def name(self) -> str:
-        """The chosen model's name."""
-        return self._models[0].name
+        self._models = list(zip(models, breakers, strict=True))
 
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start where its text or its model is another.
@@ -81,10 +78,7 @@ class RetryingModel:
         Raises the first transient ModelError, or else the chosen model's.
         """
         deadline = _now() + self._total_timeout
-        candidates = [
-            _Candidate(model, breaker, self._policy)
-            for model, breaker in zip(self._models, self._breakers, strict=True)
-        ]
+        candidates = [_Candidate(*each, self._policy) for each in self._models]
         since, is_broken = _now(), False
         while True:
             candidate = await self._choose(candidates, since=since, deadline=deadline)
@@ -141,16 +135,16 @@ class RetryingModel:
         raise asyncio.CancelledError
 
 
+@dataclass(slots=True)
 class _Candidate:
     """One model, as seen by one answer."""
 
-    def __init__(self, model: Endpoint, breaker: CircuitBreaker, policy: RetryPolicy) -> None:
-        self.model = model
-        self.breaker = breaker
-        self._policy = policy
-        self._error: ModelError | None = None
-        self._failures = 0
-        self._ready_at = 0.0
+    model: Endpoint
+    breaker: CircuitBreaker
+    policy: RetryPolicy
+    _error: ModelError | None = None
+    _failures: int = 0
+    _ready_at: float = 0.0  # loop time
 
     @property
     def error(self) -> ModelError | None:
@@ -167,11 +161,11 @@ class _Candidate:
             return False
         if self.breaker.error:
             since = min(since, self.breaker.opened_at)
-        patience_ends = min(since + self._policy.wait, deadline)
+        patience_ends = min(since + self.policy.wait, deadline)
         return not self.pause or _now() + self.pause * _JITTER <= patience_ends
 
     def fail(self, error: ModelError) -> None:
-        pause = min(self._policy.pause * 2.0**self._failures, self._policy.longest_pause)
+        pause = min(self.policy.pause * 2.0**self._failures, self.policy.longest_pause)
         self._error = error
         self._failures += 1
         # What the server asks for is in the breaker's pause.

@@ -1,4 +1,4 @@
-"""A model server's address, and the errors that its responses stand for."""
+"""A model server's address, and the errors that its responses mean."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from bot.errors import (
     UsageRefused,
 )
 from bot.model import context_errors
+from bot.model.context_errors import Figures
 from bot.model.failures import FAILURES
 from bot.text.sanitize import one_line
 
+_NO_FIGURES = Figures()
 # Of the 4xx, those that are transient.
 _TRANSIENT = (408, 409, 424, 425)
 
@@ -45,8 +47,8 @@ _GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
 # order of roles. The servers repeat the template's words (vLLM, TGI, transformers serve).
 _NO_SYSTEM = ("system role not supported", "system role is not supported", "roles must alternate")
 # `transformers serve MODEL` lists what is in its cache, and names what it runs in a refusal only
-# (transformers 5.23, cli/serving/utils.py). Nothing may stand around it: a refusal may repeat what
-# a person wrote, who may not choose the model.
+# (transformers 5.23, cli/serving/utils.py). The whole message must match: a refusal may repeat what
+# a person wrote, and a person may not choose the model.
 _PINNED = re.compile(r"Server is pinned to '([^'\n]{1,200})'; requested '[^']*'\.")
 
 # The body of Starlette's, and so `transformers serve`'s, own errors.
@@ -79,15 +81,21 @@ class ModelServer:
         *,
         status: int | None = None,
         retry_after: float | None = None,
-        more: str = "",
+        figures: Figures = _NO_FIGURES,
     ) -> ModelError:
         """Return the error for one of FAILURES, with its cure."""
         failure = FAILURES[name]
         cure = failure.cure if self.own else failure.router or failure.cure
-        # A provider may stand behind a colon.
+        # A provider may follow a colon.
         cure = cure.format(model=self.model.partition(":")[0])
-        text = f"{self} {happened}: {cure}{more}"
-        return failure.error(text, status=status, retry_after=retry_after)
+        text = f"{self} {happened}: {cure}"
+        if figures.used and figures.context:
+            text += f" ({figures.used} tokens, {figures.context} fit)"
+        error = failure.error(text, status=status, retry_after=retry_after)
+        if isinstance(error, PromptTooLong):
+            error.context, error.used = figures.context, figures.used
+            error.reserved = figures.answer
+        return error
 
     def refusal(
         self, *, status: int, headers: Mapping[str, str], body: bytes, has_stream_options: bool
@@ -96,7 +104,7 @@ class ModelServer:
 
         `has_stream_options` says that the request had that field.
         """
-        error = _fields(_loaded(body))
+        error = _fields(parsed_object(body))
         happened = f"answered HTTP {status}{_code(error)}"
         if 200 <= status < 300:
             meant = _meant_status(error)
@@ -119,11 +127,11 @@ class ModelServer:
             happened,
             status=status,
             retry_after=_retry_after(headers, error),
-            more=_tokens(error),
+            figures=context_errors.figures(error),
         )
         if isinstance(failure, ModelUnavailable):
             failure.wordless = status == 500 and body.strip() == _WORDLESS
-        return _with_figures(failure, error)
+        return failure
 
     def event(self, event: Mapping[str, Json]) -> ModelError:
         """Return the error for an error event within a stream."""
@@ -133,12 +141,12 @@ class ModelServer:
         if name in ("4xx", "422"):
             # It has taken this request; vLLM sends 400 for all that happens from then on.
             name = "event"
-        failure = self.failure(name, f"broke the answer off{_code(error)}", more=_tokens(error))
-        return _with_figures(failure, error)
+        figures = context_errors.figures(error)
+        return self.failure(name, f"broke the answer off{_code(error)}", figures=figures)
 
 
 def _meant_status(error: Mapping[str, Json]) -> int | None:
-    """Return the HTTP status that an error's code or message stands for; None if it is unknown.
+    """Return the HTTP status that an error's code or message means; None if it is unknown.
 
     Routers report so what their providers answer (OpenRouter, docs: Errors and Debugging).
     """
@@ -165,7 +173,8 @@ def _failure_name(status: int, headers: Mapping[str, str], error: Mapping[str, J
     return f"{status // 100}xx" if status // 100 in (3, 4) else "5xx"
 
 
-def _loaded(body: bytes) -> Mapping[str, Json]:
+def parsed_object(body: bytes) -> Mapping[str, Json]:
+    """Return a JSON object; {} if the body is none."""
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -195,18 +204,6 @@ def _code(error: Mapping[str, Json]) -> str:
         if isinstance(value, str) and _IDENTIFIER.fullmatch(value):
             return f" ({value})"
     return ""
-
-
-def _tokens(error: Mapping[str, Json]) -> str:
-    found = context_errors.figures(error)
-    return f" ({found.used} tokens, {found.context} fit)" if found.used and found.context else ""
-
-
-def _with_figures(failure: ModelError, error: Mapping[str, Json]) -> ModelError:
-    if isinstance(failure, PromptTooLong):
-        found = context_errors.figures(error)
-        failure.context, failure.used, failure.reserved = found.context, found.used, found.answer
-    return failure
 
 
 def _retry_after(headers: Mapping[str, str], error: Mapping[str, Json]) -> float | None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import aiohttp
 
@@ -22,64 +19,37 @@ log = logging.getLogger(__name__)
 
 _SAMPLE = (Message("user", "Hello"),)
 _MAX_BYTES = 8_000_000  # of a response: vLLM and TGI send the tokens along
+_PROBE_SECONDS = 5.0  # for each kind of server that is tried
 
-
-@dataclass(frozen=True, slots=True)
-class CountTimings:
-    """How long a server may count, in seconds."""
-
-    # A person waits: if the server is slower, it counts nothing for this turn.
-    count: float = 0.3
-    probe: float = 5.0  # for each kind that is tried
-    retry: float = 300.0  # after which a server that counts nothing is probed again
-
-
-@dataclass(frozen=True, slots=True)
-class _CountingApi:
-    """An endpoint that counts a chat with its template, and where its answer has the number."""
-
-    kind: str
-    path: str
-    read: Callable[[Any], object]
-
-
-# llama.cpp since 2026 (xllamacpp 2026.10, run); vLLM (entrypoints/serve/tokenize/protocol.py:
-# TokenizeChatRequest); text-generation-inference 3 (router/src/server.rs: get_chat_tokenize).
-_COUNTING_APIS = (
-    _CountingApi(
-        "llama.cpp",
-        "/v1/chat/completions/input_tokens",
-        read=lambda answer: answer["input_tokens"],
-    ),
-    _CountingApi("vLLM", "/tokenize", read=lambda answer: answer["count"]),
-    _CountingApi(
-        "text-generation-inference",
-        "/chat_tokenize",
-        read=lambda answer: len(answer["tokenize_response"]),
-    ),
-)
-
-
-@asynccontextmanager
-async def open_counter(
-    connection: ServerConnection, timings: CountTimings = CountTimings()
-) -> AsyncIterator[ServerCounter]:
-    """Open a counter; nothing is sent before the first count."""
-    counter = ServerCounter(connection, timings)
-    try:
-        yield counter
-    finally:
-        await counter.aclose()
+# The paths that count a chat with its template. llama.cpp since 2026 (xllamacpp 2026.10, run);
+# vLLM (entrypoints/serve/tokenize/protocol.py: TokenizeChatRequest); text-generation-inference 3
+# (router/src/server.rs: get_chat_tokenize).
+_PATHS = {
+    "llama.cpp": "/v1/chat/completions/input_tokens",
+    "vLLM": "/tokenize",
+    "text-generation-inference": "/chat_tokenize",
+}
 
 
 class ServerCounter:
-    """Counts prompts by one request each, which is given up if the server is slow."""
+    """Counts prompts by one request each, which is given up after `count_seconds`.
 
-    def __init__(self, connection: ServerConnection, timings: CountTimings) -> None:
+    Nothing is sent before the first count. A server that does not count is probed again after
+    `retry_seconds`.
+    """
+
+    def __init__(
+        self,
+        connection: ServerConnection,
+        *,
+        count_seconds: float = 0.3,  # a person waits
+        retry_seconds: float = 300.0,
+    ) -> None:
         self._connection = connection
-        self._timings = timings
+        self._count_seconds = count_seconds
+        self._retry_seconds = retry_seconds
         self._model = connection.server.model
-        self._api: _CountingApi | None = None
+        self._kind = ""
         self._probe: asyncio.Task[None] | None = None
         self._probe_at = 0.0  # loop time
 
@@ -89,11 +59,11 @@ class ServerCounter:
         The first prompt is never counted: it only starts the search for a way to ask.
         """
         found = None
-        if self._api:
-            found = await self._ask(self._api, prompt, seconds=self._timings.count)
+        if self._kind:
+            found = await self._ask(self._kind, prompt, seconds=self._count_seconds)
         is_due = asyncio.get_running_loop().time() >= self._probe_at
         if found is None and is_due and (self._probe is None or self._probe.done()):
-            self._probe = asyncio.create_task(self._find_api())
+            self._probe = asyncio.create_task(self._find_kind())
         return found
 
     async def aclose(self) -> None:
@@ -101,30 +71,37 @@ class ServerCounter:
         if self._probe is not None:
             await cancelled(self._probe)
 
-    async def _find_api(self) -> None:
+    async def _find_kind(self) -> None:
         """Try each kind once, with a short prompt for the model that the server has now."""
         server = self._connection.server
         info = await fetch_server_info(self._connection)
         self._model = info.name_for(server.model) or server.model
-        for api in _COUNTING_APIS:
-            if await self._ask(api, _SAMPLE, seconds=self._timings.probe):
-                if api != self._api:
-                    log.info("%s counts prompts itself, as %s does", server, api.kind)
-                self._api = api
+        for kind in _PATHS:
+            if await self._ask(kind, _SAMPLE, seconds=_PROBE_SECONDS):
+                if kind != self._kind:
+                    log.info("%s counts prompts itself, as %s does", server, kind)
+                self._kind = kind
                 break
-        self._probe_at = asyncio.get_running_loop().time() + self._timings.retry
+        self._probe_at = asyncio.get_running_loop().time() + self._retry_seconds
 
-    async def _ask(
-        self, api: _CountingApi, prompt: Sequence[Message], *, seconds: float
-    ) -> int | None:
+    async def _ask(self, kind: str, prompt: Sequence[Message], *, seconds: float) -> int | None:
         messages: list[Json] = [
             {"role": message.role, "content": whole_characters(message.text)} for message in prompt
         ]
         body: Json = {"model": self._model, "messages": messages}
         try:
             async with asyncio.timeout(seconds):
-                answer = await self._connection.get_json(api.path, body, max_bytes=_MAX_BYTES)
-            found = api.read(answer)
-        except (aiohttp.ClientError, OSError, TypeError, LookupError):
+                answer = await self._connection.get_object(_PATHS[kind], body, max_bytes=_MAX_BYTES)
+        except (aiohttp.ClientError, OSError):
             return None
-        return found if is_count(found) and found else None
+        return _count_in(answer)
+
+
+def _count_in(answer: Mapping[str, Json]) -> int | None:
+    match answer:
+        case {"input_tokens": found} | {"count": found} if is_count(found) and found:
+            return found
+        case {"tokenize_response": [*tokens]} if tokens:
+            return len(tokens)
+        case _:
+            return None

@@ -7,9 +7,9 @@ import errno
 import logging
 import math
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import aiohttp
@@ -22,8 +22,7 @@ from bot.tokens.estimate import is_count
 
 log = logging.getLogger(__name__)
 
-PROBE_SECONDS = 5.0  # for all requests of a probe together
-_VALID_SECONDS = 10.0  # for which a server's report is not asked for again
+_PROBE_SECONDS = 5.0  # for all requests of a probe together
 _NAME_LENGTH = 200  # characters
 _MAX_BYTES = 4_000_000  # of a response: Ollama sends a licence along
 # What Ollama gives a model by default on a machine with little video memory; it cuts longer
@@ -54,52 +53,48 @@ class ServerInfo:
 
 
 async def fetch_server_info(
-    connection: ServerConnection, *, seconds: float = PROBE_SECONDS
+    connection: ServerConnection, *, seconds: float = _PROBE_SECONDS
 ) -> ServerInfo:
     """Ask a server of one's own what it has; nothing is known if it is away or does not report."""
-    probe = _Probe(connection, seconds)
+    trouble = f"has not answered in {seconds:g} s"
+    info = ServerInfo((), None, is_complete=False, trouble=trouble)
     try:
         async with asyncio.timeout(seconds):
-            return await probe.run()
+            listed = await connection.get_object("/v1/models", max_bytes=_MAX_BYTES)
+            entries = objects(listed.get("data"))
+            models = tuple(name for each in entries if is_name(name := each.get("id")))
+            info = ServerInfo(models, None, is_complete=False)
+            context = None
+            if name := info.name_for(connection.server.model):
+                entry = next((each for each in entries if each.get("id") == name), {})
+                context = await _context(connection, name, entry)
+            return ServerInfo(models, context)
     except TimeoutError:
-        return replace(probe.info, is_complete=False)
+        return info
     except (aiohttp.ClientError, OSError) as error:
         return ServerInfo((), None, trouble=_trouble(error))
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeTimings:
-    """How long a probe may take, and for how long its result is used; in seconds."""
-
-    probe: float = PROBE_SECONDS
-    valid: float = _VALID_SECONDS
-
-
-@asynccontextmanager
-async def watch_server(
-    connection: ServerConnection, timings: ProbeTimings = ProbeTimings()
-) -> AsyncIterator[ServerWatch]:
-    """Open a watch on a server; nothing is sent before its first refresh."""
-    watch = ServerWatch(connection, timings)
-    try:
-        yield watch
-    finally:
-        await watch.aclose()
-
-
 class ServerWatch:
-    """Keeps the context size that a server reports.
+    """Keeps the context size that a server reports; nothing is sent before the first refresh.
 
-    A report is valid for ten seconds, and never after a failed request: a server that was away may
-    have another context or model now, and Ollama would cut a longer prompt without a word. If the
-    server does not report its context size, it stays None. A probe that timed out is not waited for
-    again until a request fails.
+    A report is valid for `valid_seconds`, and never after a failed request: a server that was away
+    may have another context or model now, and Ollama would cut a longer prompt without a word. If
+    the server does not report its context size, it stays None. A probe that timed out is not waited
+    for again until a request fails.
     """
 
-    def __init__(self, connection: ServerConnection, timings: ProbeTimings) -> None:
+    def __init__(
+        self,
+        connection: ServerConnection,
+        *,
+        probe_seconds: float = _PROBE_SECONDS,
+        valid_seconds: float = 10.0,
+    ) -> None:
         self.context: int | None = None  # tokens
         self._connection = connection
-        self._timings = timings
+        self._probe_seconds = probe_seconds
+        self._valid_seconds = valid_seconds
         self._probe: asyncio.Task[None] | None = None  # shared by all who wait
         self._valid_until = self._failed_at = -math.inf  # loop time
         self._has_timed_out = False
@@ -132,80 +127,70 @@ class ServerWatch:
 
     async def _run_probe(self) -> None:
         began = _now()
-        info = await fetch_server_info(self._connection, seconds=self._timings.probe)
+        info = await fetch_server_info(self._connection, seconds=self._probe_seconds)
         self._has_timed_out = not info.is_complete
         if info.models and info.is_complete and self._failed_at <= began:
-            self._valid_until = began + self._timings.valid
+            self._valid_until = began + self._valid_seconds
         if info.context and info.context != self.context:
             server = self._connection.server
             log.info("%s has a context of %d tokens for %s", server, info.context, server.model)
             self.context = info.context
 
 
-class _Probe:
-    """Asks in the ways of several kinds of server; `info` is what was answered so far."""
+async def _context(
+    connection: ServerConnection, name: str, entry: Mapping[str, Json]
+) -> int | None:
+    """Return the tokens that a conversation may have, from wherever the server reports them."""
+    # vLLM (entrypoints/openai/models/protocol.py: ModelCard).
+    if found := _positive(entry.get("max_model_len")):
+        return found
+    # llama.cpp (tools/server/README.md: GET /props), of one of its slots.
+    props = await _get(connection, "/props")
+    if found := _positive(_object(props.get("default_generation_settings")).get("n_ctx")):
+        return found
+    # text-generation-inference (docs/openapi.json: Info).
+    if found := _positive((await _get(connection, "/info")).get("max_total_tokens")):
+        return found
+    return await _ollama_context(connection, name)
 
-    def __init__(self, connection: ServerConnection, seconds: float) -> None:
-        self.info = ServerInfo((), None, trouble=f"has not answered in {seconds:g} s")
-        self._connection = connection
 
-    async def run(self) -> ServerInfo:
-        listed = _object(await self._connection.get_json("/v1/models", max_bytes=_MAX_BYTES))
-        entries = [each for each in _list(listed.get("data")) if isinstance(each, dict)]
-        models = tuple(name for each in entries if is_name(name := each.get("id")))
-        self.info = ServerInfo(models, None)
-        name = self.info.name_for(self._connection.server.model)
-        entry = next((each for each in entries if each.get("id") == name), {})
-        if name:
-            self.info = ServerInfo(models, await self._context(name, entry))
-        return self.info
+async def _ollama_context(connection: ServerConnection, name: str) -> int | None:
+    """Return the context that Ollama gives the model now, or when it loads it.
 
-    async def _context(self, name: str, entry: Mapping[str, Json]) -> int | None:
-        """Return the tokens that a conversation may have, from wherever the server reports them."""
-        # vLLM (entrypoints/openai/models/protocol.py: ModelCard).
-        if found := _positive(entry.get("max_model_len")):
+    Source: ollama/ollama, docs/openapi.yaml: /api/ps, /api/show.
+    """
+    for each in objects((await _get(connection, "/api/ps")).get("models")):
+        if each.get("name") == name and (found := _positive(each.get("context_length"))):
             return found
-        # llama.cpp (tools/server/README.md: GET /props), of one of its slots.
-        props = await self._get("/props")
-        if found := _positive(_object(props.get("default_generation_settings")).get("n_ctx")):
-            return found
-        # text-generation-inference (docs/openapi.json: Info).
-        if found := _positive((await self._get("/info")).get("max_total_tokens")):
-            return found
-        return await self._ollama_context(name)
+    details = await _get(connection, "/api/show", {"model": name})
+    parameters = str(details.get("parameters"))
+    chosen = re.search(r"^num_ctx\s+(\d{1,12})\b", parameters, re.MULTILINE)
+    if chosen and (found := _positive(int(chosen[1]))):
+        return found
+    lengths = (
+        _positive(value)
+        for key, value in _object(details.get("model_info")).items()
+        if key.endswith(".context_length")
+    )
+    return next((min(each, _OLLAMA_CONTEXT) for each in lengths if each), None)
 
-    async def _ollama_context(self, name: str) -> int | None:
-        """Return the context that Ollama gives the model now, or when it loads it.
 
-        Source: ollama/ollama, docs/openapi.yaml: /api/ps, /api/show.
-        """
-        running = _list((await self._get("/api/ps")).get("models"))
-        for each in map(_object, running):
-            if each.get("name") == name and (found := _positive(each.get("context_length"))):
-                return found
-        details = await self._get("/api/show", {"model": name})
-        parameters = str(details.get("parameters"))
-        chosen = re.search(r"^num_ctx\s+(\d{1,12})\b", parameters, re.MULTILINE)
-        if chosen and (found := _positive(int(chosen[1]))):
-            return found
-        lengths = (
-            _positive(value)
-            for key, value in _object(details.get("model_info")).items()
-            if key.endswith(".context_length")
-        )
-        return next((min(each, _OLLAMA_CONTEXT) for each in lengths if each), None)
-
-    async def _get(self, path: str, body: Json = None) -> Mapping[str, Json]:
-        """Return a response's object; {} if there is none."""
-        try:
-            return _object(await self._connection.get_json(path, body, max_bytes=_MAX_BYTES))
-        except (aiohttp.ClientError, OSError):
-            return {}
+async def _get(connection: ServerConnection, path: str, body: Json = None) -> Mapping[str, Json]:
+    """Return a response's object; {} if there is none."""
+    try:
+        return await connection.get_object(path, body, max_bytes=_MAX_BYTES)
+    except (aiohttp.ClientError, OSError):
+        return {}
 
 
 def is_name(value: Json) -> TypeGuard[str]:
-    """Whether a name may stand in the log and in the terminal's head."""
+    """Whether a name is safe for the log and the terminal's head."""
     return isinstance(value, str) and value.isprintable() and 0 < len(value) <= _NAME_LENGTH
+
+
+def objects(value: Json) -> list[dict[str, Json]]:
+    """Return the objects in a JSON array; none if it is no array."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _trouble(error: aiohttp.ClientError | OSError) -> str:
@@ -223,10 +208,6 @@ def _trouble(error: aiohttp.ClientError | OSError) -> str:
 
 def _object(value: Any) -> Mapping[str, Json]:
     return value if isinstance(value, dict) else {}
-
-
-def _list(value: Json) -> list[Json]:
-    return value if isinstance(value, list) else []
 
 
 def _positive(value: Json) -> int | None:

@@ -11,9 +11,10 @@ import asyncio
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import aiohttp
 import httpx2
@@ -22,7 +23,7 @@ from yarl import URL
 from bot.domain import Json
 from bot.errors import CannotStart
 from bot.model.event_stream import EventStream
-from bot.model.server import ModelServer
+from bot.model.server import ModelServer, parsed_object
 from bot.proxy import proxy_for
 
 _CONNECT_SECONDS = 10.0
@@ -74,11 +75,13 @@ class ServerConnection:
         """Return the same connection for another model of the server."""
         return replace(self, server=replace(self.server, model=model))
 
-    async def get_json(self, path: str, body: Json = None, *, max_bytes: int) -> Json:
+    async def get_object(
+        self, path: str, body: Json = None, *, max_bytes: int
+    ) -> Mapping[str, Json]:
         """Request a path below the server's root, by POST if there is a `body`.
 
-        Returns None if the answer is not HTTP 200 with JSON; raises aiohttp.ClientError or OSError
-        if there is none. The caller bounds the wait.
+        Returns {} if the answer is not HTTP 200 with a JSON object. Raises aiohttp.ClientError or
+        OSError if there is no answer. The caller bounds the wait.
         """
         root = str(URL(self.server.url).with_user(None)).rstrip("/").removesuffix("/v1")
         async with self.pool.request(
@@ -89,36 +92,33 @@ class ServerConnection:
             allow_redirects=False,
         ) as response:
             if response.status != 200:
-                return None
-            text = await read_body(response, max_bytes=max_bytes)
-        try:
-            found: Json = json.loads(text)
-        except (ValueError, RecursionError):
-            return None
-        return found
+                return {}
+            return parsed_object(await read_body(response, max_bytes=max_bytes))
 
     async def open_stream(
         self, url: str, *, headers: Mapping[str, str], body: Mapping[str, Json]
     ) -> EventStream:
         """Post a request that asks for a stream. Raises ModelError if the server refuses it."""
-        request = _Request(
-            URL(url).with_user(None),
-            {**headers, "authorization": self._authorization()},
-            json.dumps(body).encode(),
+        address = URL(url).with_user(None)
+        post = partial(
+            self.pool.post,
+            address,
+            data=json.dumps(body).encode(),
+            headers={**headers, "authorization": self._authorization()},
+            allow_redirects=False,
         )
-        response = await self._send(request)
-        try:
-            kind = response.headers.get("Content-Type", "").lower()
-            if 200 <= response.status < 300 and not kind.startswith(_NO_STREAM):
-                return EventStream(self.server, response, bulk_turn=self.bulk_turn)
-            text = await _read_refusal(response)
-        except BaseException:
-            response.close()
-            raise
-        response.close()
+        response = await self._send(post, address)
+        kind = response.headers.get("Content-Type", "").lower()
+        if 200 <= response.status < 300 and not kind.startswith(_NO_STREAM):
+            return EventStream(self.server, response, bulk_turn=self.bulk_turn)
+        text = b""  # as much as comes soon
+        with closing(response), suppress(aiohttp.ClientError, OSError):
+            async with asyncio.timeout(_BODY_SECONDS):
+                while len(text) <= _BODY_BYTES and (chunk := await response.content.readany()):
+                    text += chunk
         # nginx, Apache and Go's servers answer so if they get HTTP on an HTTPS port.
         if response.status == 400 and b"https" in text.lower():
-            await self._raise_if_https(request)
+            await self._raise_if_https(address)
         raise self.server.refusal(
             status=response.status,
             headers=response.headers,
@@ -133,16 +133,18 @@ class ServerConnection:
             return aiohttp.encode_basic_auth(address.user or "", address.password or "", "utf-8")
         return f"Bearer {self.server.key}"
 
-    async def _send(self, request: _Request) -> aiohttp.ClientResponse:
+    async def _send(
+        self, post: Callable[[], Awaitable[aiohttp.ClientResponse]], address: URL
+    ) -> aiohttp.ClientResponse:
         failure = self.server.failure
         try:
             try:
-                return await self._post(request)
+                return await post()
             except aiohttp.ClientConnectorError:
                 raise
             except _DROPPED:
                 # Usually a kept connection that the server has closed in the meantime.
-                return await self._post(request)
+                return await post()
         except aiohttp.ClientConnectorCertificateError as error:
             reason = getattr(error.certificate_error, "verify_message", "")
             happened = f"has a certificate that is not trusted ({reason})"
@@ -151,69 +153,39 @@ class ServerConnection:
             reason = getattr(error.os_error, "reason", "")
             name = "plain" if reason == "WRONG_VERSION_NUMBER" else "unreachable"
             raise failure(name, "cannot be reached by HTTPS") from error
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError) as error:
             raise failure("unreachable", "cannot be reached") from error
         except (*_DROPPED, aiohttp.ClientPayloadError) as error:
-            await self._raise_if_https(request)
+            await self._raise_if_https(address)
             raise failure("closed", "closes the connection") from error
-        except aiohttp.ClientHttpProxyError as error:
-            raise failure("unreachable", "cannot be reached") from error
         except aiohttp.ClientResponseError as error:
-            await self._raise_if_https(request)
+            await self._raise_if_https(address)
             raise failure("garbage", "does not answer in HTTP") from error
         except (aiohttp.ClientError, ValueError) as error:
             raise failure("unreachable", "cannot be reached") from error
 
-    async def _post(self, request: _Request) -> aiohttp.ClientResponse:
-        return await self.pool.post(
-            request.url, data=request.body, headers=request.headers, allow_redirects=False
-        )
+    async def _raise_if_https(self, address: URL) -> None:
+        """Raise the error that fits if an http:// address belongs to a server that speaks HTTPS.
 
-    async def _raise_if_https(self, request: _Request) -> None:
-        """Raise the error that fits if an http:// address belongs to a server that speaks HTTPS."""
-        if request.url.scheme == "http" and await self._speaks_https(request.url):
-            raise self.server.failure("tls", "cannot be reached by HTTP")
-
-    async def _speaks_https(self, url: URL) -> bool:
-        """Whether a server speaks HTTPS, whatever its certificate; no credentials are sent."""
-        root = url.with_scheme("https").with_path("/")
-        with suppress(TimeoutError, aiohttp.ClientError, OSError, ValueError):
+        Its certificate may be any: no credentials are sent.
+        """
+        if address.scheme != "http":
+            return
+        root = address.with_scheme("https").with_path("/")
+        with suppress(aiohttp.ClientError, OSError, ValueError):
             async with (
                 asyncio.timeout(_TLS_SECONDS),
                 self.pool.head(root, ssl=False, allow_redirects=False),
             ):
-                return True
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A POST request; the address has no credentials any more."""
-
-    url: URL
-    headers: Mapping[str, str]
-    body: bytes
+                raise self.server.failure("tls", "cannot be reached by HTTP")
 
 
 async def read_body(response: aiohttp.ClientResponse, *, max_bytes: int) -> bytes:
     """Return a body, or a little more than `max_bytes` of its beginning."""
     body = bytearray()
-    await _read_into(body, response, max_bytes=max_bytes)
-    return bytes(body)
-
-
-async def _read_refusal(response: aiohttp.ClientResponse) -> bytes:
-    """Return as much of a refusal's body as comes soon."""
-    body = bytearray()
-    with suppress(TimeoutError, aiohttp.ClientError, OSError):
-        async with asyncio.timeout(_BODY_SECONDS):
-            await _read_into(body, response, max_bytes=_BODY_BYTES)
-    return bytes(body)
-
-
-async def _read_into(body: bytearray, response: aiohttp.ClientResponse, *, max_bytes: int) -> None:
     while len(body) <= max_bytes and (chunk := await response.content.readany()):
         body += chunk
+    return bytes(body)
 
 
 def _scheme(url: str) -> str:
@@ -225,8 +197,7 @@ def _scheme(url: str) -> str:
 
 
 def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, protocol, _, _ = address
-    opened = socket.socket(family, kind, protocol)
+    opened = socket.socket(*address[:3])  # family, type and protocol
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
     return opened
 

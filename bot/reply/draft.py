@@ -58,7 +58,7 @@ Ending = Done | Stopped | Failed | Deleted
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What a model said, and the notes that stand below it."""
+    """What a model said, and the notes below it."""
 
     text: str = ""
     footer: str = ""
@@ -70,8 +70,8 @@ class Draft:
     `left` is what the previous attempt has shown. Its text stays visible until the new one is
     longer, or for good if that never happens; so does what was said before a new start. If it has
     an outcome, it is the whole reply. `replaced_answer` is an earlier answer to the same question:
-    it gives way to the first new word, and is restored if the new answer fails or is stopped before
-    a word. While the draft is `silent`, a sign of life stands below the text.
+    the first new word replaces it, and it is restored if the new answer fails or is stopped before
+    a word. While the draft is `silent`, a sign of life is below the text.
     """
 
     def __init__(self, *, limit: int, measure: Measure, left: Shown, replaced_answer: str) -> None:
@@ -173,13 +173,14 @@ class Draft:
             case Done():
                 # A new answer may be shorter than what was visible before it.
                 return _finished(self._answer, ending.notice, "done")
+            # The replaced answer is remembered already.
             case Stopped() if former and not answer.text.strip():
-                return _restored(former, STOPPED_ANEW, "stopped")
+                return Shown(text=with_notice(former, STOPPED_ANEW), outcome="stopped")
             case Stopped():
                 return _finished(answer, STOPPED, "stopped")
             case Failed() if former:
                 notice = FAILED_ANEW.format(apology=ending.apology)
-                return _restored(former, notice, ending.outcome)
+                return Shown(text=with_notice(former, notice), outcome=ending.outcome)
             case Failed():
                 return _finished(answer, ending.apology, ending.outcome)
             case Deleted():
@@ -225,7 +226,10 @@ class Draft:
     def _make_room(self, text: str, notice: str) -> str:
         """Return a text without as many last words as leave no room for a notice below."""
         while text and self._measure(with_notice(text, notice)) > self._limit:
-            text = _without_last_word(text)
+            # A long word loses only its end.
+            text = text.rstrip()
+            words = text[-_LONG_WORD:].split()
+            text = text.removesuffix(words[-1] if words else "").rstrip()
         return text
 
     def _with_sign(self, text: str) -> str:
@@ -290,15 +294,3 @@ def _finished(answer: _Answer, notice: str, outcome: Outcome) -> Shown:
     said = answer.text if answer.text.strip() else ""
     text = with_notice(with_notice(answer.text, answer.footer if said else ""), notice)
     return Shown(text=text, said=said, below=answer.footer, outcome=outcome)
-
-
-def _restored(answer: str, notice: str, outcome: Outcome) -> Shown:
-    """Return the end that shows the replaced answer, which is remembered already."""
-    return Shown(text=with_notice(answer, notice), outcome=outcome)
-
-
-def _without_last_word(text: str) -> str:
-    """Return a text without its last word, or without the end of a long one."""
-    text = text.rstrip()
-    words = text[-_LONG_WORD:].split()
-    return text.removesuffix(words[-1] if words else "").rstrip()

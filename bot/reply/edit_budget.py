@@ -194,7 +194,7 @@ class EditBudgets:
         await self._acquire(budget, self._waiter(_Kind.NEW), deadline=deadline)
 
     async def spare(self, budget: EditBudget) -> bool:
-        """Take a slot for what nobody would miss; False, at once, if others may need it.
+        """Take a slot for an optional request; False, at once, if others may need it.
 
         That is if a write waits, or half of the budget is used up.
         """
@@ -252,9 +252,8 @@ class EditBudgets:
     def _queue(self, budget: EditBudget) -> _Queue:
         if len(self._queues) > _MANY:
             now = self._clock.now()
-            idle = [name for name, queue in self._queues.items() if queue.is_idle(now)]
-            for name in idle:
-                del self._queues[name]
+            kept = {name: it for name, it in self._queues.items() if not it.is_idle(now)}
+            self._queues = kept
         return self._queues.setdefault(budget.bucket, _Queue())
 
     async def _try(self, budget: EditBudget, waiter: _Waiter) -> float:

@@ -12,7 +12,7 @@ from bot.reply.draft import answer_on, is_needed, is_pending
 class Screen:
     """The messages of a reply, and what each shows as far as the platform has confirmed.
 
-    It is told what became of each write. `message_ids` are the messages of an earlier attempt.
+    The writer reports each write to it. `message_ids` are the messages of an earlier attempt.
     """
 
     def __init__(self, message_ids: Sequence[str]) -> None:

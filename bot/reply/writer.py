@@ -53,7 +53,7 @@ class Reply:
     `left` is what an earlier attempt has shown, and `replaced_answer` what its messages held before
     (see Draft). `save` is called before each write and after each post. It raises LeaseLost if
     another process writes this reply now, and otherwise saves what is shown. So the end is saved
-    before the first write that shows it, and an attempt that finds an end only writes it (`end`).
+    before the first write that shows it, and an attempt that finds an end only writes that.
     """
 
     def __init__(
@@ -109,10 +109,6 @@ class Reply:
         finally:
             await cancelled(collecting)
         return self._draft.shown(self._screen.standing)
-
-    async def end(self) -> Shown:
-        """Write the whole text that an earlier attempt left; raises as `stream`."""
-        return await self.stream(_no_deltas())
 
     async def _write(self, collecting: asyncio.Task[None]) -> None:
         try:
@@ -174,10 +170,11 @@ class Reply:
             await self._wait_for_news()
             if self._ended.is_set():
                 return
-            page = self._next_page()
-            if page and await self._granted(budget := self._budget(page), page):
+            if page := self._next_page():
+                budget = self._budget(page)
                 # The text is chosen when the write may go out, not when the slot was requested.
-                await self._write_interim(budget)
+                if budget is None or await self._granted(budget, page):
+                    await self._write_interim(budget)
 
     async def _wait_for_news(self) -> None:
         """Wait for a delta, the end, or a silence that is long enough for a sign of life."""
@@ -193,8 +190,8 @@ class Reply:
                 self._note_news()
         self._news.clear()
 
-    async def _granted(self, budget: EditBudget | None, page: Page) -> bool:
-        return budget is None or await self._budgets.interim(
+    async def _granted(self, budget: EditBudget, page: Page) -> bool:
+        return await self._budgets.interim(
             budget,
             new=self._screen.needs_post(page),
             since=self._stale_since or 0.0,
@@ -220,7 +217,9 @@ class Reply:
             pause = await self._pause_after(error, budget)
             # If the surface now writes the page in another way, the pause is not for that.
             if self._budget(page) == budget:
-                await self._sleep_until_end(pause)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._ended.wait()
         if self._next_page():
             self._note_news()
 
@@ -337,22 +336,11 @@ class Reply:
         pause, self._pause = self._pause, min(2 * self._pause, self._timing.longest_pause)
         return pause
 
-    async def _sleep_until_end(self, seconds: float) -> None:
-        """Sleep, but no longer than until the answer ends."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._ended.wait()
-
-
-async def _no_deltas() -> AsyncGenerator[Delta]:
-    return
-    yield
-
 
 async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patience: float) -> None:
     """Write what an ended reply shows once more, in its messages; SurfaceError.
 
-    A message that is gone or takes no edits is skipped: a new one would be known to nobody.
+    A message that is gone or takes no edits is skipped: no record would have a new one.
     """
     draft = Draft(limit=surface.limit, measure=surface.measure, left=shown, replaced_answer="")
     pages = draft.pages(len(shown.pages))

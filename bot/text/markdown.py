@@ -319,15 +319,10 @@ def _settled_block(block: str) -> int:
 def _tidy_table(block: str) -> str:
     """Return a table once its head is complete, else nothing: it would be shown as pipes."""
     head, *rows = block.split("\n")
-    if not rows or (len(rows) == 1 and _is_unfinished_delimiter(rows[0], head)):
+    if not rows:
         return ""
-    return block
-
-
-def _is_unfinished_delimiter(line: str, head: str) -> bool:
-    return may_delimit(line) and not (
-        _DELIMITER_ROW.fullmatch(line) and _cells(line) == _cells(head)
-    )
+    is_complete = _DELIMITER_ROW.fullmatch(rows[0]) and _cells(rows[0]) == _cells(head)
+    return block if len(rows) > 1 or is_complete or not may_delimit(rows[0]) else ""
 
 
 def _fence_after(line: str, fence: Fence | None) -> Fence | None:

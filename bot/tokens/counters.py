@@ -18,7 +18,7 @@ _REMEMBERED = 20_000  # texts; a thread's history is counted again with every tu
 # for ever, no memory is enough, and a library in Rust takes the process along.
 _MOST_GROWTH = 32
 
-_MOST_RATIO = 3.0  # of a server's count to ours; beyond it, somebody is mistaken
+_MOST_RATIO = 3.0  # of a server's count to ours; beyond it, one of them is wrong
 # What is missed beside so little text, in tokens, is the template's and not the text's.
 _SHORT = 400
 _FEW = 8  # tokens; as little is the template's in any prompt
@@ -27,15 +27,8 @@ _FEW = 8  # tokens; as little is the template's in any prompt
 class Counter(Protocol):
     """Counts the tokens of a prompt with what the model's template puts around its messages."""
 
-    @property
-    def exact(self) -> bool:
-        """Whether it counts as the model's server does, and not rather too many."""
-        ...
-
-    @property
-    def reserve(self) -> int:
-        """Tokens that the template may say once, beside what is counted."""
-        ...
+    exact: bool  # it counts as the model's server does, and not rather too many
+    reserve: int  # tokens that the template may say once, beside what is counted
 
     def count(self, prompt: Sequence[Message]) -> int:
         """Return the tokens of a prompt, never too few as far as this counter knows."""
@@ -50,22 +43,19 @@ class Counter(Protocol):
         ...
 
 
-class _TextCounts:
-    """Counts of texts by the text's hash, so that no text is kept; any thread may use them."""
+def _remembering(count: Callable[[str], int]) -> Callable[[str], int]:
+    """Remember counts by the text's hash, so that no text is kept; any thread may use them."""
+    known: dict[tuple[int, int], int] = {}
 
-    def __init__(self, count: Callable[[str], int]) -> None:
-        self._count = count
-        self._known: dict[tuple[int, int], int] = {}
-
-    def __call__(self, text: str) -> int:
-        """Return the tokens of a text."""
+    def counted(text: str) -> int:
         key = hash(text), len(text)
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            known = self._known[key] = self._count(text)
-        return known
+        if (found := known.get(key)) is None:
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            found = known[key] = count(text)
+        return found
+
+    return counted
 
 
 class TokenEstimator:
@@ -81,7 +71,7 @@ class TokenEstimator:
 
     def __init__(self, count: Callable[[str], int] = estimate) -> None:
         self.reserve = TEMPLATE_ONCE
-        self._count = _TextCounts(count)
+        self._count = _remembering(count)
         self._ratio = 1.0
         self._shares: dict[tuple[int, int], float] = {}  # of texts in server counts, in tokens
 
@@ -143,7 +133,7 @@ class MistralCounter:
 
     def __init__(self, count: Callable[[str], int]) -> None:
         self.reserve = 0
-        self._count = _TextCounts(count)
+        self._count = _remembering(count)
         self._ratio = 1.0
 
     def count(self, prompt: Sequence[Message]) -> int:
@@ -181,8 +171,7 @@ class _GuardedTokenizer:
         self._tokens = tokens
         self._seconds = seconds
         self._failed = failed
-        self._lock = threading.Lock()
-        self._has_failed = False
+        self._failing = threading.Lock()  # held from the first failure on
 
     def __call__(self, text: str) -> int:
         """Return the tokens of a text; any thread may ask."""
@@ -196,21 +185,16 @@ class _GuardedTokenizer:
             except BaseException as error:
                 reason[:] = [type(error).__name__]
 
-        if not self._has_failed:
+        if not self._failing.locked():
             # A daemon: nothing ends a regular expression that runs for hours.
             thread = threading.Thread(target=count, name="tokens", daemon=True)
             thread.start()
             thread.join(self._seconds)
             if found:
                 return found[0]
-            self._give_up(reason[0])
+            if self._failing.acquire(blocking=False):
+                self._failed(reason[0])
         return estimate(text)
-
-    def _give_up(self, reason: str) -> None:
-        with self._lock:
-            is_first, self._has_failed = not self._has_failed, True
-        if is_first:
-            self._failed(reason)
 
 
 def read_mistral(path: Path) -> MistralCounter:
@@ -251,7 +235,8 @@ def read_tokenizer(
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.post_processor = None
-    if _growth_in(tokenizer.normalizer) * _growth_in(tokenizer.pre_tokenizer) > _MOST_GROWTH:
+    parts = [part for part in (tokenizer.normalizer, tokenizer.pre_tokenizer) if part is not None]
+    if math.prod(_growth(json.loads(part.__getstate__())) for part in parts) > _MOST_GROWTH:
         raise ValueError(f"{path.name} may make texts too long")
 
     def tokens(text: str) -> int:
@@ -261,12 +246,8 @@ def read_tokenizer(
     return TokenEstimator(_GuardedTokenizer(tokens, seconds=seconds, failed=failed))
 
 
-def _growth_in(part: Any) -> float:
-    """Return how many times longer a text may become in a part of a tokenizer."""
-    return 1 if part is None else _growth(json.loads(part.__getstate__()))
-
-
 def _growth(step: Mapping[str, Any]) -> float:
+    """Return how many times longer a text may become in a step of a tokenizer."""
     match step:
         case {"normalizers": [*steps]} | {"pretokenizers": [*steps]}:
             return math.prod(map(_growth, steps))
@@ -274,7 +255,7 @@ def _growth(step: Mapping[str, Any]) -> float:
             return 1 + len(text)
         case {"type": "ByteLevel" | "Metaspace"}:
             return 2
-        case {"type": "Precompiled"}:  # anything may stand in it for a character
+        case {"type": "Precompiled"}:  # it may replace a character by anything
             return math.inf
         case _:
             return 1

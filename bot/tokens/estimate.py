@@ -85,14 +85,11 @@ def is_count(value: object) -> TypeGuard[int]:
 
 def _bytes(text: str) -> int:
     # Python sorts a run of combining marks in quadratic time, and blocks all threads meanwhile.
-    return sum(map(_longest, (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))))
-
-
-def _longest(piece: str) -> int:
+    pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
     # A lone surrogate, which JSON may bring, counts too. Some vocabularies see a compatible
-    # form of the text, which is longer where one character stands for several.
-    forms = piece, unicodedata.normalize("NFKC", piece)
-    return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
+    # form of the text, which is longer if one character is an abbreviation of several.
+    forms = [(piece, unicodedata.normalize("NFKC", piece)) for piece in pieces]
+    return sum(max(len(form.encode("utf-8", "surrogatepass")) for form in pair) for pair in forms)
 
 
 def _count(pattern: re.Pattern[str], text: str) -> int:

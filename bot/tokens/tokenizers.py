@@ -27,7 +27,7 @@ _MISTRAL_FILE = "tokenizer.model.v3"
 # The same file under another name (mistral_common 1.13, data/).
 _IN_MISTRAL_COMMON = "mistral_instruct_tokenizer_240323.model.v3"
 _ANY_FILE = "tokenizer.json"
-# As the Hub names models; a provider may stand behind a colon.
+# As the Hub names models; a provider may follow a colon.
 _AT_THE_HUB = re.compile(r"\w[\w.-]*/[\w.-]+(:[\w.-]+)?")
 _ETAG_SECONDS = 10.0
 _READ_SECONDS = 5.0  # that the process waits at its end for a reader
@@ -61,10 +61,12 @@ def find(
     into `data_dir`. After a failure one log line says that lengths are estimated; if the tokenizer
     fails while it counts, `found` gets an estimator.
     """
+    # A folder may have a colon in its name.
+    model = model if _is_folder(model) else model.partition(":")[0]
     # A daemon: a download that hangs must not keep the process from ending.
     thread = threading.Thread(
         target=_find,
-        args=(_without_provider(model), token, data_dir / "hub", endpoint, found),
+        args=(model, found, token, data_dir / "hub", endpoint),
         name="tokenizer",
         daemon=True,
     )
@@ -73,24 +75,19 @@ def find(
 
 
 def _find(
-    model: str, token: str, cache: Path, endpoint: str | None, found: Callable[[Counter], object]
+    model: str, found: Callable[[Counter], object], token: str, cache: Path, endpoint: str | None
 ) -> None:
-    exact = _is_mistral(model)
-    file = _file_of(model)
-
     def failed(reason: str) -> None:
         found(TokenEstimator())
         _log_estimated(model, reason)
 
     try:
-        path = (
-            _in_folder(model, file)
-            or _fetched(model, file, cache=cache)
-            or (_installed() if exact else None)
-            or _fetch(model, file, token=token, cache=cache, endpoint=endpoint)
-        )
+        path = _path_of(model, token, cache, endpoint)
         with _reading:
-            counter: Counter = read_mistral(path) if exact else read_tokenizer(path, failed=failed)
+            if _is_mistral(model):
+                counter: Counter = read_mistral(path)
+            else:
+                counter = read_tokenizer(path, failed=failed)
         found(counter)
     except ImportError as error:
         _log_estimated(model, f"pip install {error.name}")
@@ -99,11 +96,6 @@ def _find(
         _log_estimated(model, str(error) or type(error).__name__)
     else:
         log.info("Prompts for %s are counted by its own tokenizer (%s)", model, path.name)
-
-
-def _without_provider(model: str) -> str:
-    # A folder may have a colon in its name.
-    return model if _is_folder(model) else model.partition(":")[0]
 
 
 def _is_folder(model: str) -> bool:
@@ -126,11 +118,6 @@ def _log_estimated(model: str, reason: str) -> None:
     log.info("The length of prompts for %s is estimated, without its tokenizer: %s", model, reason)
 
 
-def _in_folder(model: str, file: str) -> Path | None:
-    """Return the file in the model's folder; None if the model is no folder."""
-    return Path(model) / file if _is_folder(model) else None
-
-
 def _installed() -> Path | None:
     """Return the file in an installed mistral-common; the package is not imported."""
     spec = importlib.util.find_spec("mistral_common")
@@ -141,13 +128,16 @@ def _installed() -> Path | None:
     return None
 
 
-def _fetched(model: str, file: str, *, cache: Path) -> Path | None:
+def _path_of(model: str, token: str, cache: Path, endpoint: str | None) -> Path:
+    """Return the tokenizer's file, fetched if this machine has none. Raises any error."""
+    file = _file_of(model)
+    if _is_folder(model):
+        return Path(model) / file
     known = try_to_load_from_cache(model, file, cache_dir=cache)
-    return Path(known) if isinstance(known, str) else None
-
-
-def _fetch(model: str, file: str, *, token: str, cache: Path, endpoint: str | None) -> Path:
-    """Fetch the file from the Hub. Raises whatever the library raises."""
+    if isinstance(known, str):
+        return Path(known)
+    if _is_mistral(model) and (installed := _installed()):
+        return installed
     # False and not "": the library would send a token that it finds on the machine.
     secret = token or False
     url = hf_hub_url(model, file, endpoint=endpoint)
@@ -157,11 +147,6 @@ def _fetch(model: str, file: str, *, token: str, cache: Path, endpoint: str | No
     # A progress bar would disturb the terminal's conversation.
     disable_progress_bars()
     path = hf_hub_download(
-        model,
-        file,
-        cache_dir=cache,
-        token=secret,
-        endpoint=endpoint,
-        etag_timeout=_ETAG_SECONDS,
+        model, file, cache_dir=cache, token=secret, endpoint=endpoint, etag_timeout=_ETAG_SECONDS
     )
     return Path(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from bot.domain import Exchange, Person, ThreadKey
 from bot.store import Store
@@ -60,16 +60,10 @@ class History:
 
 def encode(exchange: Exchange) -> str:
     """Return an exchange as the JSON object that is stored."""
-    return json.dumps(
-        {
-            "turn_id": exchange.turn_id,
-            "person": {"id": exchange.person.id, "name": exchange.person.name},
-            "asked_at": exchange.asked_at,
-            "question": exchange.question,
-            "answer": exchange.answer,
-        },
-        ensure_ascii=False,
-    )
+    value = asdict(exchange)
+    # Older versions cannot read a person with another field.
+    del value["person"]["workspace"]
+    return json.dumps(value, ensure_ascii=False)
 
 
 def decode(line: str) -> Exchange:

@@ -19,9 +19,9 @@ class Lease:
     """A taken turn, for its worker.
 
     Only a fence that the store refuses ends the work, with LeaseLost. While the store is away, the
-    reply goes on and is saved afterwards.
-    `stop` is set if a person asked for the end. `wrote` tells that a write may have gone out, and
-    `ending` that the end is being stored. `shown` is as last saved, at first by an earlier attempt.
+    reply goes on and is saved afterwards. `stop` is set if a person asked for the end. `wrote` is
+    True if a write may have gone out, and `ending` while the end is stored. `shown` is as last
+    saved, at first by an earlier attempt.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,7 +17,7 @@ from bot.model.context_window import ContextWindowModel
 from bot.model.endpoint import Answer
 from bot.model.retrying import RetryingModel
 from bot.model.server import ModelServer
-from bot.model.server_counter import CountTimings, open_counter
+from bot.model.server_counter import ServerCounter
 from bot.model.server_info import ServerWatch
 from bot.model.transport import connect
 from bot.text.truncate import CUT
@@ -33,7 +33,6 @@ ANSWER = 20  # tokens
 
 
 # On a busy machine a count takes longer than a person is to wait for it.
-PATIENT = CountTimings(count=20.0)
 
 
 class FakeWatch(ServerWatch):
@@ -57,14 +56,14 @@ async def fitted(
     budget: int = 1000,
     counter: Counter | None = None,
     counts: bool = False,
-    timings: CountTimings = PATIENT,
+    count_seconds: float = 20.0,
     watch: ServerWatch | None = None,
 ) -> AsyncIterator[ContextWindowModel]:
     emulator.models = ["emulated"]
     server = ModelServer(url=emulator.url, key="-", model="emulated", own=True)
     async with (
         connect(server) as connection,
-        open_counter(connection, timings) as counting_server,
+        aclosing(ServerCounter(connection, count_seconds=count_seconds)) as counting_server,
     ):
         yield ContextWindowModel(
             model=ModelClient(
@@ -528,10 +527,9 @@ class TestServersOwnCount:
         assert [asked.status for asked in emulator.requests[before:]] == [200]
 
     async def test_a_server_that_counts_slowly_is_not_waited_for(self) -> None:
-        timings = CountTimings(count=0.1)
         async with (
             ModelEmulator() as emulator,
-            fitted(emulator, budget=500, counts=True, timings=timings) as model,
+            fitted(emulator, budget=500, counts=True, count_seconds=0.1) as model,
         ):
             while emulator.counted < 2:  # a sample, and a prompt
                 await answer(model, make_talk(40))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 from aiohttp import web
@@ -13,7 +13,7 @@ from aiohttp import web
 from bot.domain import Message
 from bot.local.llama_cpp import serve
 from bot.model.server import ModelServer
-from bot.model.server_counter import CountTimings, ServerCounter, open_counter
+from bot.model.server_counter import ServerCounter
 from bot.model.transport import connect
 from tests.emulators.model import Flavour, ModelEmulator
 from tests.model.test_server_info import serve_with
@@ -26,17 +26,19 @@ PROMPT = [
     Message("assistant", "Hello!"),
     Message("user", "And \ud83d half a pair?"),
 ]
-PATIENT = CountTimings(count=20.0)
-EAGER = CountTimings(count=20.0, retry=0.0)
 
 
 @asynccontextmanager
 async def counting(
-    url: str, key: str = "-", timings: CountTimings = PATIENT
+    url: str, key: str = "-", *, count_seconds: float = 20.0, retry_seconds: float = 300.0
 ) -> AsyncIterator[ServerCounter]:
     server = ModelServer(url=url, key=key, model="emulated", own=True)
-    async with connect(server) as connection, open_counter(connection, timings) as counter:
-        yield counter
+    async with connect(server) as connection:
+        counter = ServerCounter(
+            connection, count_seconds=count_seconds, retry_seconds=retry_seconds
+        )
+        async with aclosing(counter):
+            yield counter
 
 
 async def counted(counter: ServerCounter, *, seconds: float = 60.0) -> int | None:
@@ -72,7 +74,7 @@ async def test_a_server_that_does_not_count_is_not_asked_again() -> None:
 async def test_a_server_that_was_away_when_it_was_asked_first_counts_later() -> None:
     async with (
         ModelEmulator() as emulator,
-        counting(emulator.url, timings=EAGER) as counter,
+        counting(emulator.url, retry_seconds=0.0) as counter,
     ):
         await emulator.refuse_connections()
         for _ in range(3):
@@ -84,8 +86,7 @@ async def test_a_server_that_was_away_when_it_was_asked_first_counts_later() -> 
 
 
 async def test_a_slow_count_is_not_waited_for() -> None:
-    timings = CountTimings(count=0.2)
-    async with ModelEmulator() as emulator, counting(emulator.url, timings=timings) as counter:
+    async with ModelEmulator() as emulator, counting(emulator.url, count_seconds=0.2) as counter:
         await counted(counter)
         emulator.fail("input_tokens", "hang")
         async with asyncio.timeout(60):
@@ -163,7 +164,7 @@ async def test_llama_cpp_counts_as_its_usage_does() -> None:
 async def test_a_server_is_asked_for_the_model_that_it_has_now() -> None:
     async with (
         ModelEmulator(flavour="vllm") as emulator,
-        counting(emulator.url, timings=EAGER) as counter,
+        counting(emulator.url, retry_seconds=0.0) as counter,
     ):
         emulator.models = ["another"]
         assert await counted(counter) == 27

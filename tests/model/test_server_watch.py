@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from bot.app.assistant import Assistant, open_assistant
 from bot.domain import Delta, LeftOut, Message
 from bot.errors import AnswerCut, ModelError, ModelUnavailable
 from bot.model.server import ModelServer
-from bot.model.server_info import ProbeTimings, ServerWatch, watch_server
+from bot.model.server_info import ServerWatch
 from bot.model.transport import connect
 from config.settings import Settings
 from tests.emulators.model import Flavour, ModelEmulator
@@ -113,10 +113,11 @@ async def watched(
 ) -> AsyncIterator[ServerWatch]:
     async with serve_with(server.answer) as url:
         address = ModelServer(url=url, key="-", model="fake", own=True)
-        timings = ProbeTimings(probe=probe, valid=valid)
         try:
-            async with connect(address) as connection, watch_server(connection, timings) as watch:
-                yield watch
+            async with connect(address) as connection:
+                watch = ServerWatch(connection, probe_seconds=probe, valid_seconds=valid)
+                async with aclosing(watch):
+                    yield watch
         finally:
             server.open.set()
             server.details.set()
@@ -184,7 +185,7 @@ async def test_a_server_that_reports_nothing_is_probed_and_limits_nothing() -> N
 
     async with serve_with(answer) as url:
         address = ModelServer(url=url, key="-", model="fake", own=True)
-        async with connect(address) as connection, watch_server(connection) as watch:
+        async with connect(address) as connection, aclosing(ServerWatch(connection)) as watch:
             assert await refresh(watch) is None
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from bot.concurrency import empty_stream
 from bot.domain import Delta, EditBudget, LeftOut, Page, Shown, Start
 from bot.errors import GivenUp, ModelUnavailable, PlaceGone, WriteFailed, WriteRefused
 from bot.reply.draft import (
@@ -536,7 +537,7 @@ class TestKnownEnd:
         left = Shown((message_id,), f"Half\n\n{STOPPED}", "Half", outcome="stopped")
         surface.errors = [WriteRefused("moderated")] * 2
 
-        shown = await make_reply(store, surface, left=left).end()
+        shown = await make_reply(store, surface, left=left).stream(empty_stream())
 
         assert surface.text == f"Half\n\n{WriteRefused.apology}"
         assert (shown.outcome, shown.said) == ("failed", "Half")
@@ -548,6 +549,6 @@ class TestKnownEnd:
         surface.errors = [WriteRefused("moderated")] * 2
 
         with pytest.raises(WriteRefused):
-            await make_reply(store, surface, left=left).end()
+            await make_reply(store, surface, left=left).stream(empty_stream())
 
         assert surface.text == "Sorry."

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from bot.concurrency import cancelled
+from bot.concurrency import cancelled, empty_stream
 from bot.domain import Delta, EditBudget, Page, Shown
 from bot.errors import WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
@@ -120,8 +120,9 @@ class Timed(FakeSurface):
 async def test_the_repeated_final_write_comes_later_each_time(store: Store) -> None:
     surface = Timed(errors=[WriteFailed("down")] * 4)
     left, timing = Shown(text=TEXT, said=TEXT, outcome="done"), ReplyTiming(first_pause=0.02)
+    reply = make_reply(store, surface, left=left, patience=60.0, timing=timing)
 
-    await make_reply(store, surface, left=left, patience=60.0, timing=timing).end()
+    await reply.stream(empty_stream())
 
     least = [0.02, 0.04, 0.08, 0.16]
     # A timer may go off a little early.
@@ -208,7 +209,9 @@ async def test_a_delay_holds_the_bucket_that_it_names(store: Store) -> None:
     surface = Timed(errors=[WriteDelayed("429", retry_after=3600.0, bucket="another")])
     another = EditBudget("another", 10**9, 1.0, refills=False)
     left = Shown(text=TEXT, said=TEXT, outcome="done")
-    writing = asyncio.create_task(make_reply(store, surface, left=left, patience=7200.0).end())
+    writing = asyncio.create_task(
+        make_reply(store, surface, left=left, patience=7200.0).stream(empty_stream())
+    )
     await until(lambda: surface.tried_at)
 
     with pytest.raises(WriteDelayed):

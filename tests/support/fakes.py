@@ -10,6 +10,7 @@ from typing import Any
 
 import redis.asyncio
 
+from bot.concurrency import empty_stream
 from bot.domain import (
     Delta,
     EditBudget,
@@ -340,4 +341,4 @@ async def write_the_end(shown: Shown, *, surface: Surface, store: Store) -> None
         save=save,
         patience=30.0,
     )
-    await reply.end()
+    await reply.stream(empty_stream())

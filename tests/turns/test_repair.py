@@ -176,18 +176,6 @@ async def test_the_final_text_is_restored_however_the_store_was_away_meanwhile(
             await until_shown(platform, {"m1": "The end."})
 
 
-async def test_a_message_that_only_the_loser_of_a_lease_knows_goes(store: Store) -> None:
-    platform = FakePlatform()
-    slow = FakeModel(WORDS * 20, pause=0.02)
-
-    async with working(make_worker(store, platform, slow, name="late")):
-        await reply_begins(store, platform)
-        theirs = await platform.shown.post(Page(0, "The end.", final=True))
-        await lose_the_turn(store, theirs)
-
-        await until_shown(platform, {theirs: "The end."})
-
-
 @dataclass
 class Reluctant(FakeSurface):
     """Fails when a message is to be taken away for the first time."""
@@ -201,10 +189,11 @@ class Reluctant(FakeSurface):
         await super().edit(message_id, page)
 
 
-async def test_a_message_that_only_the_loser_of_a_lease_knows_goes_though_that_fails_once(
-    store: Store,
+@pytest.mark.parametrize("surface", [FakeSurface, Reluctant])
+async def test_a_message_that_only_the_loser_of_a_lease_knows_goes(
+    surface: type[FakeSurface], store: Store
 ) -> None:
-    platform = FakePlatform(shown=Reluctant())
+    platform = FakePlatform(shown=surface())
     slow = FakeModel(WORDS * 20, pause=0.02)
 
     async with working(make_worker(store, platform, slow, name="late")):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from bot.domain import Exchange, Page, Purpose, Shown, Turn
 from bot.errors import GivenUp, PlaceGone, WriteFailed
 from bot.store import Store
+from bot.turns.queue import TurnQueue
 from tests.support.at_work import (
     all_repaired,
     due_repair,
@@ -88,6 +89,15 @@ async def test_a_question_that_was_taken_back_gets_no_apology(store: Store) -> N
     assert platform.shown.screen == {}
 
 
+async def give_up_unread(queue: TurnQueue, store: Store) -> None:
+    """Let a worker take a turn whose record only another version can read."""
+    name, (token,) = store.key("turn", "console:1"), await ready(queue)
+    body = await store.command("HGET", name, "body")
+    await store.command("HSET", name, "body", "{}")
+    assert await queue.leases.take(token) is None
+    await store.command("HSET", name, "body", body)
+
+
 async def test_what_another_version_asked_leaves_the_answer_that_stands(store: Store) -> None:
     platform, queue = FakePlatform(), make_queue(store)
     await queue.admit(make_turn())
@@ -95,11 +105,7 @@ async def test_what_another_version_asked_leaves_the_answer_that_stands(store: S
     await queue.leases.finish(await take(queue), Shown(("m1",), "Hi", "Hi", outcome="done"), said)
     platform.shown.screen["m1"] = Page(0, "Hi", final=True, last=True)
     await press(store)
-    name, (token,) = store.key("turn", "console:1"), await ready(queue)
-    body = await store.command("HGET", name, "body")
-    await store.command("HSET", name, "body", "{}")
-    assert await queue.leases.take(token) is None
-    await store.command("HSET", name, "body", body)
+    await give_up_unread(queue, store)
 
     async with repairing(queue, platform):
         await all_repaired(store)
@@ -112,11 +118,7 @@ async def test_a_question_that_the_first_to_take_it_could_not_read_gets_an_apolo
 ) -> None:
     platform, queue = Adopting(), make_queue(store)
     await queue.admit(make_turn())
-    name, (token,) = store.key("turn", "console:1"), await ready(queue)
-    body = await store.command("HGET", name, "body")
-    await store.command("HSET", name, "body", "{}")
-    assert await queue.leases.take(token) is None
-    await store.command("HSET", name, "body", body)
+    await give_up_unread(queue, store)
 
     async with repairing(queue, platform):
         await all_repaired(store)

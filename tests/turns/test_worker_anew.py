@@ -77,33 +77,16 @@ async def test_a_place_that_goes_while_an_answer_is_written_anew_leaves_it_remem
     assert await remembered(store) == [("question 1", "Hi")]
 
 
-async def test_a_place_that_went_over_half_a_new_answer_leaves_the_previous_remembered(
-    store: Store,
-) -> None:
-    platform = FakePlatform()
-    async with working(make_worker(store, platform, FakeModel(["Hi"]))):
-        await make_queue(store).admit(make_turn())
-        await all_ended(store)
-    dead = make_queue(store, "dead")
-    await press(store)
-    taken = await take(dead)
-    await dead.leases.save(taken, Shown(("m1",), "Half", "Half"))
-    platform.error = PlaceGone("archived")
-
-    async with working(make_worker(store, platform, FakeModel(["Hello"]), name="next")):
-        await all_ended(store)
-
-    assert await remembered(store) == [("question 1", "Hi")]
-
-
 @pytest.mark.parametrize(
     ("saved", "text", "said"),
     [
         (Shown(("m1",), "Better.", "Better.", outcome="done"), "Better.", "Better."),
+        (Shown(("m1",), "Half", "Half"), "Half", "Hi"),
         (None, "Hi", "Hi"),
     ],
+    ids=["whole", "half", "nothing"],
 )
-async def test_a_place_that_went_leaves_a_whole_new_answer_or_the_previous(
+async def test_a_place_that_went_leaves_a_whole_new_answer_or_the_previous_remembered(
     saved: Shown | None, text: str, said: str, store: Store
 ) -> None:
     platform = FakePlatform()

@@ -119,7 +119,7 @@ async def make_attempt(
                 save=save,
                 patience=5.0,
             )
-            await (reply.end() if left.outcome else reply.stream(said()))
+            await reply.stream(said())
         if not dies_at:
             heard.set()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from bot.domain import Json, Place
 from bot.errors import PlaceGone
@@ -23,11 +24,8 @@ class ChannelAddress:
     def to_json(self) -> dict[str, Json]:
         """Return the JSON that `parse_address` reads."""
         question = None if self.question is None else str(self.question)
-        return {
-            "channel": str(self.channel),
-            "question": question,
-            "opens_thread": self.opens_thread,
-        }
+        channel, opens_thread = str(self.channel), self.opens_thread
+        return {"channel": channel, "question": question, "opens_thread": opens_thread}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +70,17 @@ class CommandAddress:
 
 def parse_address(place: Place) -> ChannelAddress | CommandAddress:
     """Return the address in a turn; raises PlaceGone if it is not one of Discord's."""
-    try:
-        return _parse(place)
-    except ValueError as error:
-        raise PlaceGone("the turn has no address in Discord") from error
-
-
-def _parse(place: Place) -> ChannelAddress | CommandAddress:
-    match place:
-        case {"channel": str(channel), "interaction": str(interaction), "token": str(token)}:
-            press = _parse_press(place.get("press"))
-            return CommandAddress(int(channel), int(interaction), token, press)
-        case {"channel": str(channel), "question": None, "opens_thread": False}:
-            return ChannelAddress(int(channel), None, opens_thread=False)
-        case {"channel": str(channel), "question": str(question), "opens_thread": bool(opens)}:
-            return ChannelAddress(int(channel), int(question), opens_thread=opens)
-        case _:
-            raise ValueError(sorted(place))
-
-
-def _parse_press(press: Json) -> ButtonPress | None:
-    match press:
-        case None:
-            return None
-        case {"interaction": str(interaction), "token": str(token), "message": str(message)}:
-            return ButtonPress(int(interaction), token, int(message))
-        case _:
-            raise ValueError("a press")
+    with suppress(ValueError):
+        match place:
+            case {"channel": str(channel), "interaction": str(interaction), "token": str(token)}:
+                command = CommandAddress(int(channel), int(interaction), token)
+                match place.get("press"):
+                    case None:
+                        return command
+                    case {"interaction": str(pressed), "token": str(token), "message": str(id_)}:
+                        return replace(command, press=ButtonPress(int(pressed), token, int(id_)))
+            case {"channel": str(channel), "question": None, "opens_thread": False}:
+                return ChannelAddress(int(channel), None, opens_thread=False)
+            case {"channel": str(channel), "question": str(question), "opens_thread": bool(opens)}:
+                return ChannelAddress(int(channel), int(question), opens_thread=opens)
+    raise PlaceGone("the turn has no address in Discord")

@@ -19,7 +19,7 @@ from adapters.discord.gateway.inbox import Inbox
 from adapters.discord.gateway.interactions import make_commands
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
-from adapters.discord.rate_limits import Budgets, counted
+from adapters.discord.rate_limits import counted
 from adapters.discord.reply.open import open_surface, orphaned_messages
 from adapters.discord.rest import API_URL, RestClient, use_api
 from adapters.discord.tuning import Tuning
@@ -28,6 +28,7 @@ from bot.domain import Purpose, Turn
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.hearing import Hearing
 from bot.ports import Surface
+from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from bot.turns.intake import Intake
 
@@ -53,7 +54,7 @@ async def connect(
     api_url: str,
     gateway_url: str,
     threads: bool,
-    budgets: Budgets,
+    budgets: EditBudgets,
     tuning: Tuning | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
     """Log in over REST; empty addresses mean Discord's own.
@@ -85,7 +86,9 @@ class DiscordPlatform:
 
     name = "discord"
 
-    def __init__(self, client: RestClient, *, token: str, threads: bool, budgets: Budgets) -> None:
+    def __init__(
+        self, client: RestClient, *, token: str, threads: bool, budgets: EditBudgets
+    ) -> None:
         self._client = client
         self._token = token
         self._threads = threads
@@ -178,7 +181,7 @@ class DiscordPlatform:
             await asyncio.sleep(tuning.client_pause)
 
     def _read_less(self) -> None:
-        if self._intents.message_content:
+        if self._intents.message_content:  # else another shard has found out
             self._intents.message_content = False
             _log.warning(
                 "Discord keeps messages that do not mention the bot from it: switch on "

@@ -36,8 +36,8 @@ class RestClient(discord.Client):
         super().__init__(intents=intents, **options)
         self.tuning = tuning
         self.typed_at: dict[int, float] = {}
-        self._limit = _NoLimit(None)
-        self.http.get_ratelimit = self._unlimited  # type: ignore[method-assign]
+        unlimited = _NoLimit(None)
+        self.http.get_ratelimit = lambda key: unlimited  # type: ignore[method-assign]
 
     @property
     def bot_id(self) -> str:
@@ -48,13 +48,8 @@ class RestClient(discord.Client):
         """Return a message of a channel, of which only the ids are known."""
         return self.get_partial_messageable(channel).get_partial_message(int(message))
 
-    def _unlimited(self, key: str) -> Ratelimit:
-        return self._limit
-
 
 class _NoLimit(Ratelimit):
-    """A bucket without limits."""
-
     async def acquire(self) -> None:
         """Return at once."""
 

@@ -11,17 +11,18 @@ import aiohttp
 import pytest
 
 from adapters.discord.errors import fail_at_once
-from adapters.discord.rate_limits import EVERYTHING, Budgets, Kind, counted, edit_budget
+from adapters.discord.rate_limits import EVERYTHING, Kind, counted, edit_budget
 from bot.domain import EditBudget
 from bot.errors import WriteDelayed
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
+from tests.support.fakes import NoLimits
 
 
 @asynccontextmanager
 async def calling(
-    emulator: DiscordEmulator, budgets: Budgets
+    emulator: DiscordEmulator, budgets: EditBudgets
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """Call the API as the platform does, without a library between."""
     async with aiohttp.ClientSession(
@@ -159,7 +160,7 @@ async def test_another_refusal_holds_no_request_but_its_own(
         assert learnt.pauses == []
 
 
-class Learnt:
+class Learnt(NoLimits):
     """Writes down what is learnt and waited for, and waits for nothing."""
 
     def __init__(self) -> None:
@@ -168,15 +169,6 @@ class Learnt:
 
     def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
         self.windows.append((bucket, writes, seconds))
-
-    async def call(self, budget: EditBudget, *, deadline: float) -> None:
-        """Let it go out."""
-
-    async def spare(self, budget: EditBudget) -> bool:
-        return True
-
-    def covers(self, budget: EditBudget) -> bool:
-        return True
 
     async def pause(self, budget: EditBudget, seconds: float) -> None:
         self.pauses.append((budget.bucket, seconds))

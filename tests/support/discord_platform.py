@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 
 from adapters.discord import DiscordPlatform, connect
 from adapters.discord.address import ChannelAddress
-from adapters.discord.rate_limits import Budgets
 from adapters.discord.tuning import Tuning
 from bot.domain import Page, Person, Place, ThreadKey, Turn
 from bot.reply.edit_budget import EditBudgets
@@ -25,7 +24,7 @@ async def logged_in(
     threads: bool = True,
     store: Store | None = None,
     gateway_url: str = "",
-    budgets: Budgets | None = None,
+    budgets: EditBudgets | None = None,
     tuning: Tuning | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
     async with connect(

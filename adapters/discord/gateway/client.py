@@ -19,11 +19,12 @@ from adapters.discord.gateway.interactions import HELP, Interactions
 from adapters.discord.gateway.progress import Event, Release
 from adapters.discord.gateway.relevance import MessageFilter, Relevance
 from adapters.discord.gateway.shard import Shard
-from adapters.discord.rate_limits import Budgets, counted
+from adapters.discord.rate_limits import counted
 from adapters.discord.tuning import Tuning
 from bot.concurrency import BackgroundTasks, running
 from bot.domain import ThreadKey
 from bot.errors import NothingAsked, Refused, SurfaceError
+from bot.reply.edit_budget import EditBudgets
 from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Gateway(discord.Client):
         intake: Intake,
         inbox: Inbox,
         shard: Shard,
-        budgets: Budgets,
+        budgets: EditBudgets,
         threads: bool,
         intents: discord.Intents,
         tuning: Tuning,

@@ -20,7 +20,7 @@ import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
 from adapters.discord.errors import located
-from adapters.discord.gateway.payload import ids_of, message_id, parse_event, parse_message
+from adapters.discord.gateway.payload import ids_of, message_id, parse_event
 from adapters.discord.gateway.progress import Event, Progress
 from adapters.discord.gateway.session import Session
 from adapters.discord.rest import Payload, request
@@ -172,7 +172,7 @@ def read_message(channel: discord.abc.Messageable, data: Payload) -> discord.Mes
         return channel._state.create_message(channel=channel, data=data)  # type: ignore[arg-type]
 
     try:
-        return parse_message(create, data)
+        return parse_event("MESSAGE_CREATE", create, data)
     except Exception as error:
         _log.warning("Message skipped (%s): %s", ids_of(data), located(error))
         return None
@@ -193,8 +193,6 @@ def _address(session: Session) -> yarl.URL | None:
         url = yarl.URL(session.url)
     except ValueError:
         return None
-    is_discords = f".{first.host}".endswith(_DISCORDS_OWN) and f".{url.host}".endswith(
-        _DISCORDS_OWN
-    )
+    is_discords = all(f".{one.host}".endswith(_DISCORDS_OWN) for one in (first, url))
     is_known = is_discords or url.authority == first.authority
     return url if is_known and url.scheme == first.scheme else None

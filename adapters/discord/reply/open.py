@@ -12,7 +12,7 @@ import discord
 
 from adapters.discord.address import ChannelAddress, CommandAddress, parse_address
 from adapters.discord.errors import translated
-from adapters.discord.rate_limits import EVERYTHING, Budgets, edit_budget
+from adapters.discord.rate_limits import EVERYTHING, edit_budget
 from adapters.discord.reply.channel import ChannelSurface
 from adapters.discord.reply.command import CommandSurface
 from adapters.discord.reply.recovery import of_reply, own_messages
@@ -27,6 +27,7 @@ from bot.errors import (
     WriteFailed,
     WriteRefused,
 )
+from bot.reply.edit_budget import EditBudgets
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ _THREADS = "/channels/{channel_id}/messages/{message_id}/threads"
 
 @asynccontextmanager
 async def open_surface(
-    client: RestClient, turn: Turn, budgets: Budgets, purpose: Purpose
+    client: RestClient, turn: Turn, budgets: EditBudgets, purpose: Purpose
 ) -> AsyncIterator[ChannelSurface | CommandSurface]:
     """Open the surface of a turn's reply through a client that has logged in.
 
@@ -91,7 +92,7 @@ def _thread_of(address: ChannelAddress) -> ChannelAddress:
 
 
 async def _in_thread(
-    client: RestClient, turn: Turn, address: ChannelAddress, budgets: Budgets
+    client: RestClient, turn: Turn, address: ChannelAddress, budgets: EditBudgets
 ) -> ChannelAddress:
     """Return the thread of the question, or the address itself if no thread can be opened."""
     thread = _thread_of(address)
@@ -126,7 +127,7 @@ def _log_without_thread(turn: Turn, channel: int, error: SurfaceError) -> None:
 
 
 async def _open_thread(
-    client: RestClient, channel: int, question: int, budgets: Budgets, *, name: str
+    client: RestClient, channel: int, question: int, budgets: EditBudgets, *, name: str
 ) -> None:
     """Open a thread as soon as Discord takes one more; raises WriteDelayed if that is not soon."""
     budget, now = edit_budget("thread", channel), asyncio.get_running_loop().time
@@ -162,7 +163,7 @@ def _thread_name(question: str) -> str:
     return textwrap.shorten(line, _NAME_LIMIT, placeholder="…").strip("…") or line[:_NAME_LIMIT]
 
 
-async def _type(client: RestClient, channel: int, budgets: Budgets) -> None:
+async def _type(client: RestClient, channel: int, budgets: EditBudgets) -> None:
     tuning = client.tuning
     while True:
         pause = tuning.typing_every

@@ -16,7 +16,7 @@ from adapters.discord.gateway import events
 from adapters.discord.gateway.catch_up import CatchUp
 from adapters.discord.gateway.inbox import Deletion, Inbox, Job, Question, Work
 from adapters.discord.gateway.interactions import HELP, Interactions
-from adapters.discord.gateway.progress import Event, Release
+from adapters.discord.gateway.progress import Event
 from adapters.discord.gateway.relevance import MessageFilter, Relevance
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rate_limits import counted
@@ -87,20 +87,17 @@ class Gateway(discord.Client):
     def _handle(self, parsed: object, event: Event) -> None:
         """Take what the library has parsed of an event; an error must not end the connection."""
         try:
-            self._take(parsed, event)
+            match parsed:
+                case discord.Message():
+                    self._on_message(parsed, event)
+                case discord.RawMessageDeleteEvent():
+                    self._on_deletion({parsed.message_id}, parsed.channel_id, event)
+                case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
+                    self._on_deletion(parsed.message_ids, parsed.channel_id, event)
+                case discord.Interaction():
+                    self._start(partial(self._interactions.answer, parsed), event)
         except Exception:
             _log.exception("Shard %s: an event was not handled", self._shard.number)
-
-    def _take(self, parsed: object, event: Event) -> None:
-        match parsed:
-            case discord.Message():
-                self._on_message(parsed, event)
-            case discord.RawMessageDeleteEvent():
-                self._on_deletion({parsed.message_id}, parsed.channel_id, event)
-            case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
-                self._on_deletion(parsed.message_ids, parsed.channel_id, event)
-            case discord.Interaction():
-                self._start(partial(self._interactions.answer, parsed), event)
 
     def _on_message(self, message: discord.Message, event: Event) -> None:
         if isinstance(message.channel, discord.DMChannel):
@@ -110,7 +107,7 @@ class Gateway(discord.Client):
             return
         question = self._question(message, event)
         if relevance is Relevance.UNKNOWN:
-            question.lookup = partial(self._look_up, message)
+            question.lookup = partial(self._filter.resolve, message)
         self._inbox.add(question)
 
     def _question(self, message: discord.Message, event: Event) -> Question:
@@ -136,8 +133,8 @@ class Gateway(discord.Client):
         )
 
     def _catch_up_soon(self, event: Event) -> None:
-        """Find what was missed before any question that is asked from now on."""
-        # Nothing is saved of a session before all that was missed is admitted.
+        # Before any question that is asked from now on. Nothing is saved of the session before all
+        # that was missed is admitted.
         self._inbox.add(Job(partial(self._catch_up, event), event.hold()))
 
     async def _catch_up(self, event: Event) -> None:
@@ -149,7 +146,8 @@ class Gateway(discord.Client):
             self,
             heard=heard,
             began_at=shard.began_at,
-            dms=await shard.saved.dms() if shard.receives_dms else [],
+            # DMs come to this shard alone (Discord's documentation, "Sharding").
+            dms=[] if shard.number else await shard.saved.dms(),
             wanted=lambda message: self._filter.classify(message) is not Relevance.NONE,
             tuning=self._tuning,
         )
@@ -166,9 +164,6 @@ class Gateway(discord.Client):
     def _put_first(self, messages: list[discord.Message], event: Event) -> None:
         self._inbox.put_first([self._question(message, event) for message in messages])
 
-    async def _look_up(self, message: discord.Message) -> None:
-        await self._filter.resolve(message)
-
     async def _admit(self, message: discord.Message, event: Event) -> None:
         relevance, channel = await self._filter.resolve(message)
         if channel is None or relevance is Relevance.NONE:
@@ -176,7 +171,8 @@ class Gateway(discord.Client):
         goes_on = await self._goes_on(message, channel)
         if relevance is Relevance.REPLY and goes_on is None:
             return
-        text = events.text_of(message, self._filter.own_id, role_id=self._filter.role(message))
+        role = self._filter.role(message) or 0
+        text = events.text_of(message, self._filter.own_id, role_id=role)
         # Without the Message Content intent, a reply that mentions nobody is empty, too.
         if not text and relevance not in (Relevance.DIRECT, Relevance.MENTION):
             return
@@ -214,14 +210,15 @@ class Gateway(discord.Client):
 
     def _start(self, work: Work, event: Event) -> None:
         """Run work beside the inbox; its event is over when it has ended by itself."""
-        self._tasks.start(_released_after(work, event.hold()))
 
+        async def run() -> None:
+            try:
+                await work()
+            except SurfaceError as error:
+                _log.warning("Discord did not take a response: %s", error)
+            except Exception:
+                _log.exception("An event from Discord was not handled")
+            release()
 
-async def _released_after(work: Work, release: Release) -> None:
-    try:
-        await work()
-    except SurfaceError as error:
-        _log.warning("Discord did not take a response: %s", error)
-    except Exception:
-        _log.exception("An event from Discord was not handled")
-    release()
+        release = event.hold()
+        self._tasks.start(run())

@@ -13,7 +13,7 @@ from adapters.discord.tuning import Tuning
 from bot.concurrency import cancelled, do_nothing
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
 
-Work = Callable[[], Awaitable[None]]
+Work = Callable[[], Awaitable[object]]
 
 _log = logging.getLogger(__name__)
 
@@ -74,10 +74,7 @@ class Inbox:
         self._lookups: dict[int, asyncio.Task[None]] = {}  # by channel
 
     def add(self, job: Job) -> None:
-        """Append a job.
-
-        The questions of a deletion that still wait are dropped.
-        """
+        """Append a job; a deletion drops those of its questions that still wait."""
         match job:
             case Deletion():
                 # It runs nevertheless: a question whose admission got no response may have been
@@ -111,10 +108,10 @@ class Inbox:
                 if over:
                     job.done()
                     failures = 0
-                    continue
-                self._drop_oldest(self._questions(), self._deletions)
-                failures += 1
-                await asyncio.sleep(self._tuning.store_retry.pause(failures))
+                else:
+                    self._drop_oldest(self._questions(), self._deletions)
+                    failures += 1
+                    await asyncio.sleep(self._tuning.store_retry.pause(failures))
         finally:
             await cancelled(*self._lookups.values())
             self._lookups.clear()
@@ -148,32 +145,24 @@ class Inbox:
             self._waiting.appendleft(job)
 
     async def _look_up(self, question: Question) -> None:
-        failures = 0
-        while question in self._waiting and (error := await self._failed_lookup(question)):
-            failures += 1
-            if failures == 1:
-                _log.warning(
-                    "Questions in channel %d wait for Discord: %s", question.channel, error
-                )
-            # Questions in other channels do not wait, so they are not counted.
-            self._drop_oldest(one for one in self._questions() if one.channel in self._lookups)
-            asked_for = error.retry_after if isinstance(error, WriteDelayed) else 0.0
-            await asyncio.sleep(max(self._tuning.lookup_retry.pause(failures), asked_for))
-        question.lookup = None
-        del self._lookups[question.channel]
-        self._arrived.set()
-
-    async def _failed_lookup(self, question: Question) -> SurfaceError | None:
-        """Look up what a question needs; return the error if that must be retried."""
-        try:
-            if question.lookup:
+        failures, channel = 0, question.channel
+        while question.lookup and question in self._waiting:
+            try:
                 await question.lookup()
-        except (WriteDelayed, WriteFailed) as error:
-            return error
-        except Exception as error:
-            _log_dropped(question, error)
-            self._drop({question})
-        return None
+                question.lookup = None
+            except (WriteDelayed, WriteFailed) as error:
+                failures += 1
+                if failures == 1:
+                    _log.warning("Questions in channel %d wait for Discord: %s", channel, error)
+                # Questions in other channels do not wait, so they are not counted.
+                self._drop_oldest(one for one in self._questions() if one.channel in self._lookups)
+                asked_for = error.retry_after if isinstance(error, WriteDelayed) else 0.0
+                await asyncio.sleep(max(self._tuning.lookup_retry.pause(failures), asked_for))
+            except Exception as error:
+                _log_dropped(question, error)
+                self._drop({question})
+        del self._lookups[channel]
+        self._arrived.set()
 
     async def _is_over(self, job: Job) -> bool:
         try:

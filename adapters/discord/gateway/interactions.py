@@ -68,11 +68,7 @@ class Interactions:
             await _tell(interaction, HELP)
             return
         refusal = await self._refusal(self._intake.admit(events.command_turn(interaction, prompt)))
-        if refusal:
-            await _tell(interaction, refusal.apology)
-            return
-        async with translated():
-            await interaction.response.defer(thinking=True)
+        await _acknowledge(interaction, refusal, thinking=True)
 
     async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
         refusal = await self._refusal(self._stop_turn(turn_id))
@@ -118,12 +114,14 @@ async def _decline(interaction: discord.Interaction) -> None:
         await _tell(interaction, _DECLINED)
 
 
-async def _acknowledge(interaction: discord.Interaction, refusal: _Refusal | None) -> None:
+async def _acknowledge(
+    interaction: discord.Interaction, refusal: _Refusal | None, *, thinking: bool = False
+) -> None:
     if refusal:
         await _tell(interaction, refusal.apology)
         return
     async with translated():
-        await interaction.response.defer()
+        await interaction.response.defer(thinking=thinking)
 
 
 async def _tell(interaction: discord.Interaction, text: str) -> None:

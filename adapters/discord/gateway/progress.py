@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 Release = Callable[[], None]
 
 
+@dataclass(slots=True, eq=False)
 class Event:
     """An event of the gateway; `message_id` is 0 if it is not a message."""
 
-    __slots__ = ("_holds", "_progress", "message_id", "seq")
-
-    def __init__(self, progress: Progress, seq: int, message_id: int) -> None:
-        self.seq = seq
-        self.message_id = message_id
-        self._progress = progress
-        self._holds: set[object] = set()
+    seq: int
+    message_id: int
+    on_release: Callable[[], None]
+    _holds: set[object] = field(default_factory=set)
 
     @property
     def is_held(self) -> bool:
@@ -37,7 +36,7 @@ class Event:
 
     def _release(self, token: object) -> None:
         self._holds.discard(token)
-        self._progress.advance()
+        self.on_release()
 
 
 class Progress:
@@ -61,7 +60,7 @@ class Progress:
     @contextmanager
     def handling(self, seq: int, message_id: int = 0) -> Iterator[Event]:
         """Hold an event during the block."""
-        event = Event(self, seq, message_id)
+        event = Event(seq, message_id, self._advance)
         if self._events and not self._events[-1].is_held:
             # It is over when this one is; merged, a long row of them takes no room.
             event.message_id = max(message_id, self._events.pop().message_id)
@@ -76,7 +75,6 @@ class Progress:
         """Return the number up to which all is handled; `received` is the last that came."""
         return next((one.seq - 1 for one in self._events if one.is_held), received)
 
-    def advance(self) -> None:
-        """Drop the oldest events that are over."""
+    def _advance(self) -> None:
         while self._events and not self._events[0].is_held:
             self.newest = max(self.newest, self._events.popleft().message_id)

@@ -8,16 +8,12 @@ from typing import TypeVar
 
 import discord
 
-from adapters.discord.gateway.events import (
-    Channel,
-    answered_message,
-    is_by_a_person,
-    mentioned_roles,
-    mentions,
-)
+from adapters.discord.gateway.events import Channel, answered_message
 from adapters.discord.rest import fetch_channel, request
 
 _T = TypeVar("_T")
+
+_WRITTEN = (discord.MessageType.default, discord.MessageType.reply)
 
 
 class Relevance(Enum):
@@ -56,13 +52,15 @@ class MessageFilter:
 
     def classify(self, message: discord.Message) -> Relevance:
         """Return the relevance of a message as far as it is known."""
-        channel = self._known_channel(message)
-        if not is_by_a_person(message):
+        if message.author.bot or message.webhook_id or message.type not in _WRITTEN:
             return Relevance.NONE
+        channel = self._known_channel(message)
         if isinstance(channel, discord.DMChannel):
             return Relevance.DIRECT
         reads_everything = self._client.intents.message_content
-        is_called = mentions(message, self.own_id) or self.mentions_role(message)
+        # By name, or by a reply that notifies.
+        is_mentioned = any(user.id == self.own_id for user in message.mentions)
+        is_called = is_mentioned or self.mentions_role(message)
         is_reply = answered_message(message, self.own_id) is not None
         if isinstance(channel, discord.PartialMessageable):
             may_be = is_called is not False or is_reply or reads_everything
@@ -93,18 +91,18 @@ class MessageFilter:
 
     def mentions_role(self, message: discord.Message) -> bool | None:
         """Whether a message mentions the bot's own role; None until that is looked up."""
-        mentioned = mentioned_roles(message)
-        own = self._known_role(message) if mentioned else 0
+        # The library knows the roles of a server that the gateway has shown. The text names the
+        # others too, and perhaps one that the person may not ping. Guess: `mention_roles` leaves
+        # such a role out.
+        mentioned = {role.id for role in message.role_mentions} | {*message.raw_role_mentions}
+        own = self.role(message) if mentioned else 0
         return None if own is None else own > 0 and own in mentioned
 
-    def role(self, message: discord.Message) -> int:
-        """Return the id of the own role in the message's server, as far as it is known; else 0."""
-        return self._known_role(message) or 0
+    def role(self, message: discord.Message) -> int | None:
+        """Return the id of the bot's own role in a message's server.
 
-    def _known_channel(self, message: discord.Message) -> object:
-        return self._channels.get(message.channel.id, message.channel)
-
-    def _known_role(self, message: discord.Message) -> int | None:
+        0 if there is none; None until that is looked up.
+        """
         guild = message.guild
         # The role of everybody has the server's id; it is missing until the server is shown.
         if guild is not None and guild.get_role(guild.id):
@@ -112,13 +110,17 @@ class MessageFilter:
         server = _server_of(message)
         return 0 if server is None else self._roles.get(server)
 
+    def _known_channel(self, message: discord.Message) -> object:
+        return self._channels.get(message.channel.id, message.channel)
+
     async def _look_up_role(self, message: discord.Message) -> None:
         server = _server_of(message)
         if self.mentions_role(message) is not None or server is None:
             return
         roles = await request(self._client, "GET", "/guilds/{guild_id}/roles", {"guild_id": server})
-        own = [role["id"] for role in roles if self._is_own(role.get("tags"))]
-        self._remember(self._roles, server, int(own[0]) if own else 0)
+        tags = {int(role["id"]): role.get("tags") or {} for role in roles}
+        own = (one for one, tag in tags.items() if tag.get("bot_id") == str(self.own_id))
+        self._remember(self._roles, server, next(own, 0))
 
     async def _look_up_channel(self, message: discord.Message) -> None:
         channel = self._known_channel(message)
@@ -132,12 +134,8 @@ class MessageFilter:
         if len(known) > self._remembered:
             known.popitem(last=False)
 
-    def _is_own(self, tags: object) -> bool:
-        return isinstance(tags, dict) and tags.get("bot_id") == str(self.own_id)
-
 
 def _server_of(message: discord.Message) -> int | None:
-    """Return the id of the server; None in a DM."""
     if message.guild is not None:
         return message.guild.id
     channel = message.channel

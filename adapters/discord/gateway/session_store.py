@@ -120,13 +120,8 @@ class SavedSession:
         if len(self._new_dms) > _DMS:
             del self._new_dms[next(iter(self._new_dms))]
 
-    @property
-    def has_new_dms(self) -> bool:
-        """Whether `save_dms` has something to save."""
-        return bool(self._new_dms)
-
     async def save_dms(self) -> None:
-        """Save the DMs that were noted, whoever holds the session."""
+        """Save the DMs that were noted, even if another process holds the session."""
         noted, self._new_dms = self._new_dms, {}
         if not noted:
             return

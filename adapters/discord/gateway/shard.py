@@ -58,11 +58,6 @@ class Shard:
         self._found = asyncio.Event()  # set while a former session is to be resumed
         self._starts: list[float] = []  # when sessions began lately, in loop time
 
-    @property
-    def receives_dms(self) -> bool:
-        """Whether DMs come to this shard (Discord's documentation, "Sharding")."""
-        return not self.number
-
     async def heard(self) -> int:
         """Return the last message that any process has handled; raises StoreUnavailable.
 
@@ -108,7 +103,7 @@ class Shard:
                 try:
                     await self._stay_connected(connection, intents)
                 finally:
-                    # First of all: the process may be told again to end.
+                    # First of all: the process may get a second signal.
                     await connection.leave()
         finally:
             # A catch-up ends with its client; the next client begins a session and another.
@@ -127,7 +122,10 @@ class Shard:
             except discord.ConnectionClosed as closed:
                 if closed.code != 1000:
                     self._state = self._state.ended()
-                    raise self._refusal(closed) from closed
+                    if closed.code == _DISALLOWED_INTENTS:
+                        self._starts.clear()
+                        raise discord.PrivilegedIntentsRequired(closed.shard_id) from closed
+                    raise
             except CONNECTION_ERRORS as error:
                 _log.warning(UNREACHABLE, str(error) or type(error).__name__)
                 await connection.leave()
@@ -179,7 +177,6 @@ class Shard:
             self._progress.new_session()
 
     async def _look_up(self, intents: int) -> None:
-        """Ask the store for the session of an earlier process."""
         self._state = self._state.found(await self.saved.take(intents))
         if self._state.former:
             self._found.set()
@@ -215,12 +212,6 @@ class Shard:
                     return
                 await asyncio.sleep(self._tuning.start_poll)
 
-    def _refusal(self, closed: discord.ConnectionClosed) -> discord.ClientException:
-        if closed.code != _DISALLOWED_INTENTS:
-            return closed
-        self._starts.clear()
-        return discord.PrivilegedIntentsRequired(closed.shard_id)
-
     async def _keep_saved(self, connection: Connection, intents: int) -> None:
         clock, tuning = asyncio.get_running_loop().time, self._tuning
         saved, saved_at = None, -tuning.renew_after
@@ -234,25 +225,22 @@ class Shard:
             position = self._position(connection)
             current = position, self._progress.newest
             is_fresh = current == saved and clock() - saved_at < tuning.renew_after
-            if is_fresh and not self.saved.has_new_dms:
-                continue
             with suppress(StoreUnavailable):
-                await self._save(position, intents)
-                saved, saved_at = current if position else None, clock()
+                await self._save(None if is_fresh else position, intents)
+                if not is_fresh:
+                    saved, saved_at = current if position else None, clock()
 
     def _position(self, connection: Connection) -> Session | None:
         """Return the session as far as all of it is handled, if it may be saved.
 
         None while its first event is held, because what was missed before is still searched for.
         """
-        return self._handled(connection.session) if self._state.may_be_saved else None
-
-    def _handled(self, session: Session | None) -> Session | None:
+        session = connection.session if self._state.may_be_saved else None
         seq = self._progress.handled(session.seq) if session else 0
         return replace(session, seq=seq) if session and seq else None
 
     async def _save(self, position: Session | None, intents: int) -> None:
-        # At once, and whoever holds the session: Discord lists DMs to nobody.
+        # Even if another process holds the session: Discord has no list of the bot's DMs.
         await self.saved.save_dms()
         if position:
             await self.saved.save(position, intents=intents, newest=self._progress.newest)

@@ -37,18 +37,16 @@ class ChannelSurface:
     def __init__(
         self,
         client: RestClient,
-        *,
         address: ChannelAddress,
-        parent: ChannelAddress | None,
-        turn_id: str,
-        tried_at: float | None,
-        alone: bool,
+        recovery: Recovery,
+        *,
+        parent: ChannelAddress | None = None,
     ) -> None:
         self._client = client
         self._address = address
         self._parent = parent
-        self._turn_id = turn_id
-        self._recovery = Recovery(client, turn_id=turn_id, tried_at=tried_at, alone=alone)
+        self._turn_id = recovery.turn_id
+        self._recovery = recovery
         self._refusals: Counter[int] = Counter()  # by page number
         self._old: set[int] = set()  # numbers of pages whose messages take few edits
 
@@ -90,7 +88,7 @@ class ChannelSurface:
         """Edit a message, or delete it for a page without text; unarchives its thread."""
         if not message_id.isdecimal():
             raise MessageGone(f"{message_id!r} is not the id of a Discord message")
-        self._recovery.note(message_id)
+        self._recovery.known.add(message_id)
         try:
             await self._edit_in_thread_or_parent(message_id, page)
         except OldMessage as error:
@@ -179,26 +177,19 @@ class ChannelSurface:
 
     async def _send(self, address: ChannelAddress, page: Page) -> dict[str, Any]:
         body = body_of(page, self._turn_id)
-        body["nonce"] = _nonce(self._turn_id, page.number, self._refusals[page.number])
+        attempt = f"{self._turn_id}/{page.number}/{self._refusals[page.number]}".encode()
+        # Discord takes 25 characters.
+        body["nonce"] = hashlib.blake2b(attempt, digest_size=12).hexdigest()
         body["enforce_nonce"] = True
         if address.question is not None:
             # On each page, because nothing else names the turn of a finished one.
-            body["message_reference"] = {
-                "message_id": str(address.question),
-                "fail_if_not_exists": False,
-            }
+            question = str(address.question)
+            body["message_reference"] = {"message_id": question, "fail_if_not_exists": False}
+        ids = {"channel_id": address.channel}
         try:
-            sent: dict[str, Any] = await request(
-                self._client, "POST", _CHANNEL, {"channel_id": address.channel}, body=body
-            )
+            sent: dict[str, Any] = await request(self._client, "POST", _CHANNEL, ids, body=body)
         except WriteFailed:
             self._recovery.note_lost_response()
             raise
-        self._recovery.note(str(sent["id"]))
+        self._recovery.known.add(str(sent["id"]))
         return sent
-
-
-def _nonce(turn_id: str, number: int, refusals: int) -> str:
-    # Discord takes 25 characters.
-    attempt = f"{turn_id}/{number}/{refusals}".encode()
-    return hashlib.blake2b(attempt, digest_size=12).hexdigest()

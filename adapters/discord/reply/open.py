@@ -15,7 +15,7 @@ from adapters.discord.errors import translated
 from adapters.discord.rate_limits import EVERYTHING, edit_budget
 from adapters.discord.reply.channel import ChannelSurface
 from adapters.discord.reply.command import CommandSurface
-from adapters.discord.reply.recovery import of_reply, own_messages
+from adapters.discord.reply.recovery import Recovery, of_reply, own_messages
 from adapters.discord.rest import RestClient, request
 from bot.concurrency import running
 from bot.domain import Json, Purpose, Turn
@@ -25,7 +25,6 @@ from bot.errors import (
     SurfaceError,
     WriteDelayed,
     WriteFailed,
-    WriteRefused,
 )
 from bot.reply.edit_budget import EditBudgets
 
@@ -56,16 +55,11 @@ async def open_surface(
             address = _thread_of(asked)
             if purpose is not Purpose.RESTORE:
                 address = await _in_thread(client, turn, asked, budgets)
+            parent, alone = None if address is asked else asked, address.question is None
+            recovery = Recovery(client, turn_id=turn.id, tried_at=tried_at, alone=alone)
             typing = None if purpose.has_ended else _type(client, address.channel, budgets)
             async with running(typing) if typing else nullcontext():
-                yield ChannelSurface(
-                    client,
-                    address=address,
-                    parent=None if address is asked else asked,
-                    turn_id=turn.id,
-                    tried_at=tried_at,
-                    alone=address.question is None,
-                )
+                yield ChannelSurface(client, address, recovery, parent=parent)
 
 
 async def orphaned_messages(client: RestClient, turn: Turn, *, but: Collection[str]) -> list[str]:
@@ -103,27 +97,18 @@ async def _in_thread(
         await _open_thread(client, address.channel, address.question, budgets, name=name)
     except MessageGone as error:
         raise PlaceGone("the question was deleted") from error
-    except (WriteFailed, WriteDelayed) as error:
-        # An earlier attempt may have opened it; the limit of new threads does not matter then.
-        if await _exists(client, address.question):
+    except SurfaceError as error:
+        if await _is_open(client, address.question, error):
             return thread
         if isinstance(error, WriteFailed):
             # Else the reply could be in the channel now, and in the thread after a restart.
             raise WriteFailed(f"the thread could not be opened yet: {error}") from error
-        _log_without_thread(turn, address.channel, error)
+        _log.warning(
+            "Turn %s: the reply is posted in channel %d, because no thread can be opened: %s",
+            *(turn.id, address.channel, error),
+        )
         return address
-    except (PlaceGone, WriteRefused) as error:
-        if not _is_already_open(error):
-            _log_without_thread(turn, address.channel, error)
-            return address
     return thread
-
-
-def _log_without_thread(turn: Turn, channel: int, error: SurfaceError) -> None:
-    _log.warning(
-        "Turn %s: the reply is posted in channel %d, because no thread can be opened: %s",
-        *(turn.id, channel, error),
-    )
 
 
 async def _open_thread(
@@ -146,16 +131,15 @@ async def _open_thread(
             return
 
 
-async def _exists(client: RestClient, thread: int) -> bool:
+async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool:
+    """Whether the thread that could not be opened exists: an earlier attempt may have opened it."""
+    if not isinstance(error, WriteFailed | WriteDelayed):
+        cause = error.__cause__
+        return isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN
     with suppress(SurfaceError):
         await request(client, "GET", "/channels/{channel_id}", {"channel_id": thread})
         return True
     return False
-
-
-def _is_already_open(error: SurfaceError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN
 
 
 def _thread_name(question: str) -> str:
@@ -168,7 +152,7 @@ async def _type(client: RestClient, channel: int, budgets: EditBudgets) -> None:
     while True:
         pause = tuning.typing_every
         try:
-            if _is_due(client.typed_at, channel, tuning.typing_gap):
+            if _is_due(client, channel):
                 # Messages come first: no typing while they need the global limit.
                 if await budgets.spare(EVERYTHING):
                     async with translated():
@@ -182,12 +166,11 @@ async def _type(client: RestClient, channel: int, budgets: EditBudgets) -> None:
         await asyncio.sleep(pause)
 
 
-def _is_due(typed_at: dict[int, float], channel: int, gap: float) -> bool:
+def _is_due(client: RestClient, channel: int) -> bool:
     """Whether the bot has not typed in a channel just now; notes that it does."""
-    now = asyncio.get_running_loop().time()
-    for one in [one for one, at in typed_at.items() if now - at >= gap]:
-        del typed_at[one]
-    if channel in typed_at:
+    now, gap = asyncio.get_running_loop().time(), client.tuning.typing_gap
+    client.typed_at = {one: at for one, at in client.typed_at.items() if now - at < gap}
+    if channel in client.typed_at:
         return False
-    typed_at[channel] = now
+    client.typed_at[channel] = now
     return True

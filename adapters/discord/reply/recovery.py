@@ -22,24 +22,20 @@ class Recovery:
     """What earlier attempts at a reply may have posted without its being known.
 
     `tried_at` is the earliest time of such an attempt, None if there was none. `alone` says that no
-    other reply grows in the channel. `unknown` are the ids of messages that belong to the reply,
-    oldest first.
+    other reply grows in the channel. `known` are the ids of the reply's messages that its process
+    knows, and `unknown` those of others that belong to it, oldest first.
     """
 
     def __init__(
         self, client: RestClient, *, turn_id: str, tried_at: float | None, alone: bool
     ) -> None:
+        self.turn_id = turn_id
+        self.known: set[str] = set()
         self.unknown: list[str] = []
         self._client = client
-        self._turn_id = turn_id
         self._tried_at = tried_at
         self._alone = alone
-        self._known: set[str] = set()  # ids of messages
         self._own: list[dict[str, Any]] = []  # all of the bot's messages after the question
-
-    def note(self, message_id: str) -> None:
-        """Note that a message of the reply is known."""
-        self._known.add(message_id)
 
     def note_lost_response(self) -> None:
         """Note that a message may have been posted although the request failed."""
@@ -54,9 +50,9 @@ class Recovery:
         for address in filter(None, addresses):
             if self.unknown:
                 break
-            own = await own_messages(self._client, address, turn_id=self._turn_id)
-            own = [one for one in own if str(one["id"]) not in self._known]
-            self.unknown += of_reply(own, address, turn_id=self._turn_id, alone=self._alone)
+            own = await own_messages(self._client, address, turn_id=self.turn_id)
+            own = [one for one in own if str(one["id"]) not in self.known]
+            self.unknown += of_reply(own, address, turn_id=self.turn_id, alone=self._alone)
             self._own += own
         self._tried_at = None
 
@@ -68,8 +64,8 @@ class Recovery:
         """
         for message in self._own:
             message_id = str(message["id"])
-            if message_id not in self._known and shows(message, page, self._turn_id):
-                self.note(message_id)
+            if message_id not in self.known and shows(message, page, self.turn_id):
+                self.known.add(message_id)
                 self.unknown = [one for one in self.unknown if one != message_id]
                 return message_id
         return None

@@ -38,12 +38,8 @@ class ButtonPress:
 
     def to_json(self) -> dict[str, Json]:
         """Return what is added to the address of the command that the message answers."""
-        press: dict[str, Json] = {
-            "interaction": str(self.interaction),
-            "token": self.token,
-            "message": str(self.message),
-        }
-        return {"press": press}
+        interaction, message = str(self.interaction), str(self.message)
+        return {"press": {"interaction": interaction, "token": self.token, "message": message}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +56,9 @@ class CommandAddress:
     press: ButtonPress | None = None
 
     def to_json(self) -> dict[str, Json]:
-        """Return the JSON that `parse_address` reads."""
-        return {
-            "channel": str(self.channel),
-            "interaction": str(self.interaction),
-            "token": self.token,
-        } | (self.press.to_json() if self.press else {})
+        """Return the JSON that `parse_address` reads; a press adds its own."""
+        channel, interaction = str(self.channel), str(self.interaction)
+        return {"channel": channel, "interaction": interaction, "token": self.token}
 
 
 def parse_address(place: Place) -> ChannelAddress | CommandAddress:

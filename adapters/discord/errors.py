@@ -6,7 +6,6 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -77,10 +76,8 @@ def located(error: Exception) -> str:
 
 
 async def retry_after(response: aiohttp.ClientResponse) -> float:
-    """Return the seconds to wait.
-
-    Discord names them in the body, and whole ones in a header; a proxy may name none.
-    """
+    """Return the seconds to wait, which Discord names, and a proxy may not."""
+    # The header has whole seconds.
     in_header = response.headers.get("Retry-After", "5")
     named = (await _body(response)).get("retry_after", in_header)
     try:
@@ -109,11 +106,7 @@ def fail_at_once() -> aiohttp.TraceConfig:
     return trace
 
 
-async def _refuse(
-    _session: aiohttp.ClientSession,
-    _context: SimpleNamespace,
-    params: aiohttp.TraceRequestEndParams,
-) -> None:
+async def _refuse(_: object, __: object, params: aiohttp.TraceRequestEndParams) -> None:
     status = params.response.status
     if status == 429:
         raise await _delay(params.response)

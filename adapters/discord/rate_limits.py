@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Literal
 
 import aiohttp
@@ -59,20 +58,12 @@ def counted(trace: aiohttp.TraceConfig, budgets: EditBudgets) -> aiohttp.TraceCo
     (Discord's documentation, "Rate Limits", "Header Format").
     """
 
-    async def wait(
-        _session: aiohttp.ClientSession,
-        _context: SimpleNamespace,
-        params: aiohttp.TraceRequestStartParams,
-    ) -> None:
+    async def wait(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
         deadline = asyncio.get_running_loop().time() + _PATIENCE
         while _is_counted(params) and not budgets.covers(EVERYTHING):
             await budgets.call(EVERYTHING, deadline=deadline)
 
-    async def read(
-        _session: aiohttp.ClientSession,
-        _context: SimpleNamespace,
-        params: aiohttp.TraceRequestEndParams,
-    ) -> None:
+    async def read(_: object, __: object, params: aiohttp.TraceRequestEndParams) -> None:
         headers = params.response.headers
         # A ban may be of one route (discord-api-docs, issue 5385): a ban of interactions says
         # nothing about the others.

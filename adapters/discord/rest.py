@@ -44,10 +44,6 @@ class RestClient(discord.Client):
         """The bot's own id; empty before the client has logged in."""
         return str(self.user.id if self.user else "")
 
-    def message(self, channel: int, message: int | str) -> discord.PartialMessage:
-        """Return a message of a channel, of which only the ids are known."""
-        return self.get_partial_messageable(channel).get_partial_message(int(message))
-
 
 class _NoLimit(Ratelimit):
     async def acquire(self) -> None:

@@ -20,7 +20,6 @@ from adapters.discord.gateway.progress import Event
 from adapters.discord.gateway.relevance import MessageFilter, Relevance
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rate_limits import counted
-from adapters.discord.tuning import Tuning
 from bot.concurrency import BackgroundTasks, running
 from bot.domain import ThreadKey
 from bot.errors import NothingAsked, Refused, SurfaceError
@@ -53,7 +52,6 @@ class Gateway(discord.Client):
         budgets: EditBudgets,
         threads: bool,
         intents: discord.Intents,
-        tuning: Tuning,
     ) -> None:
         super().__init__(
             intents=intents,
@@ -68,9 +66,8 @@ class Gateway(discord.Client):
         self._inbox = inbox
         self._shard = shard
         self._threads = threads
-        self._tuning = tuning
-        self._filter = MessageFilter(self, remembered=tuning.remembered)
-        self._interactions = Interactions(intake, answer_within=tuning.answer_within)
+        self._filter = MessageFilter(self, remembered=shard.tuning.remembered)
+        self._interactions = Interactions(intake, answer_within=shard.tuning.answer_within)
         self._tasks = BackgroundTasks()
         self._notices = asyncio.Semaphore(_NOTICES)
 
@@ -149,7 +146,7 @@ class Gateway(discord.Client):
             # DMs come to this shard alone (Discord's documentation, "Sharding").
             dms=[] if shard.number else await shard.saved.dms(),
             wanted=lambda message: self._filter.classify(message) is not Relevance.NONE,
-            tuning=self._tuning,
+            tuning=shard.tuning,
         )
         found = catch_up.messages()
         self._put_first(await anext(found), event)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from adapters.discord.gateway.progress import Release
 from adapters.discord.tuning import Tuning
@@ -30,26 +30,26 @@ class Job:
     done: Release = do_nothing
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Question(Job):
     """The admission of a turn that a person asks for in a channel.
 
     `lookup` asks Discord what has to be known before.
     """
 
-    turn_id: str = field(kw_only=True)
-    channel: int = field(kw_only=True)
-    asker: int = field(kw_only=True)
-    lookup: Work | None = field(default=None, kw_only=True)
+    turn_id: str
+    channel: int
+    asker: int
+    lookup: Work | None = None
     after: Collection[Job] = ()  # earlier deletions in its channel
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Deletion(Job):
     """The end of turns; questions that are asked later in `channels` are admitted after it."""
 
-    turn_ids: Collection[str] = field(kw_only=True)
-    channels: Collection[int] = field(kw_only=True)
+    turn_ids: Collection[str]
+    channels: Collection[int]
 
 
 class Inbox:
@@ -79,7 +79,7 @@ class Inbox:
             case Deletion():
                 # It runs nevertheless: a question whose admission got no response may have been
                 # stored, and an event may come twice.
-                self._drop({one for one in self._questions() if one.turn_id in job.turn_ids})
+                self._drop([one for one in self._questions() if one.turn_id in job.turn_ids])
                 self._deletions[job] = None
             case Question():
                 job.after = [one for one in self._deletions if job.channel in one.channels]
@@ -120,10 +120,7 @@ class Inbox:
         while (job := self._first()) is None:
             self._arrived.clear()
             await self._arrived.wait()
-        if isinstance(job, Deletion):
-            del self._deletions[job]
-        else:
-            self._waiting.remove(job)
+        self._remove(job)
         return job
 
     def _first(self) -> Job | None:
@@ -160,7 +157,8 @@ class Inbox:
                 await asyncio.sleep(max(self._tuning.lookup_retry.pause(failures), asked_for))
             except Exception as error:
                 _log_dropped(question, error)
-                self._drop({question})
+                if question in self._waiting:
+                    self._drop([question])
         del self._lookups[channel]
         self._arrived.set()
 
@@ -178,21 +176,23 @@ class Inbox:
         return [one for one in self._waiting if isinstance(one, Question)]
 
     def _drop_oldest(
-        self, questions: Iterable[Question], deletions: Collection[Deletion] = ()
+        self, questions: Iterable[Question], deletions: Iterable[Deletion] = ()
     ) -> None:
-        dropped = {*_overflow([*questions]), *[*deletions][:-_DELETIONS]}
+        dropped = [*_overflow([*questions]), *[*deletions][:-_DELETIONS]]
         if dropped:
             self._drop(dropped)
             _log.error("Dropped %d events from Discord: too many wait", len(dropped))
 
     def _drop(self, dropped: Collection[Job]) -> None:
-        if not dropped:
-            return
-        gone = [one for one in (*self._waiting, *self._deletions) if one in dropped]
-        self._waiting = deque(one for one in self._waiting if one not in dropped)
-        self._deletions = {one: None for one in self._deletions if one not in dropped}
-        for job in gone:
+        for job in dropped:
+            self._remove(job)
             job.done()
+
+    def _remove(self, job: Job) -> None:
+        if isinstance(job, Deletion):
+            del self._deletions[job]
+        else:
+            self._waiting.remove(job)
 
 
 def _log_dropped(job: Job, error: Exception) -> None:

@@ -53,7 +53,7 @@ class Shard:
         self.hearing = Hearing()
         self.began_at = 0
         self._progress = Progress()
-        self._tuning = tuning
+        self.tuning = tuning
         self._state = SessionState()
         self._found = asyncio.Event()  # set while a former session is to be resumed
         self._starts: list[float] = []  # when sessions began lately, in loop time
@@ -93,7 +93,7 @@ class Shard:
             client,
             self._progress,
             hearing=self.hearing,
-            tuning=self._tuning,
+            tuning=self.tuning,
             on_session=begin,
             on_event=on_event,
         )
@@ -109,7 +109,7 @@ class Shard:
             # A catch-up ends with its client; the next client begins a session and another.
             self._state = self._state.ended()
             with suppress(TimeoutError, StoreUnavailable):
-                async with asyncio.timeout(self._tuning.last_save_within):
+                async with asyncio.timeout(self.tuning.last_save_within):
                     await self._save(self._position(connection), intents)
 
     async def _stay_connected(self, connection: Connection, intents: int) -> None:
@@ -132,10 +132,10 @@ class Shard:
                 if self._state.session is None:
                     del self._starts[-1:]  # it failed
                 self._state = self._state.at_first_address()
-            losses = 0 if clock() - began_at > self._tuning.steady_after else losses + 1
+            losses = 0 if clock() - began_at > self.tuning.steady_after else losses + 1
             # The first lost connection is opened again at once.
             if losses > 1:
-                pause = self._tuning.reconnect.pause(losses - 1)
+                pause = self.tuning.reconnect.pause(losses - 1)
                 await asyncio.sleep(pause * _random.uniform(0.5, 1.0))
 
     async def _connect(self, connection: Connection, intents: int) -> None:
@@ -183,7 +183,7 @@ class Shard:
 
     async def _await_start(self, connection: Connection) -> None:
         """Return when another session may begin, or the one of an earlier process is found."""
-        clock, tuning = asyncio.get_running_loop().time, self._tuning
+        clock, tuning = asyncio.get_running_loop().time, self.tuning
         self._starts = [at for at in self._starts if clock() - at < tuning.calm_after]
         if self._starts or not self._state.is_first:
             await self._wait(start_pause(len(self._starts), tuning))
@@ -207,13 +207,13 @@ class Shard:
         # Discord refuses an early start, which is then retried.
         with suppress(StoreUnavailable):
             while True:
-                bucket, seconds = self.number % max(1, at_once), self._tuning.start_spacing
+                bucket, seconds = self.number % max(1, at_once), self.tuning.start_spacing
                 if await self.saved.may_start(bucket, seconds=seconds):
                     return
-                await asyncio.sleep(self._tuning.start_poll)
+                await asyncio.sleep(self.tuning.start_poll)
 
     async def _keep_saved(self, connection: Connection, intents: int) -> None:
-        clock, tuning = asyncio.get_running_loop().time, self._tuning
+        clock, tuning = asyncio.get_running_loop().time, self.tuning
         saved, saved_at = None, -tuning.renew_after
         while True:
             await asyncio.sleep(tuning.save_every if saved else tuning.first_save_every)

@@ -169,8 +169,9 @@ class ChannelSurface:
 
     async def _edit(self, address: ChannelAddress, message_id: str, page: Page) -> None:
         if not page.text:
+            channel = self._client.get_partial_messageable(address.channel)
             async with translated():
-                await self._client.message(address.channel, message_id).delete()
+                await channel.get_partial_message(int(message_id)).delete()
             return
         ids = {"channel_id": address.channel, "message_id": message_id}
         await request(self._client, "PATCH", _MESSAGE, ids, body=body_of(page, self._turn_id))

@@ -65,11 +65,12 @@ async def open_surface(
 async def orphaned_messages(client: RestClient, turn: Turn, *, but: Collection[str]) -> list[str]:
     """Return the messages that surely belong to a turn's reply, without some; SurfaceError.
 
-    The follow-ups of a command cannot be told from those of others.
+    A late write adds no message, because it finds the one with its nonce; but an answer may need
+    fewer pages than an earlier attempt has posted.
     """
     asked = parse_address(turn.place)
     if isinstance(asked, CommandAddress):
-        return []
+        return []  # follow-ups of other commands look the same
     found: list[str] = []
     for address in dict.fromkeys((_thread_of(asked), asked)):
         own = await own_messages(client, address, turn_id=turn.id)

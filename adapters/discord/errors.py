@@ -11,17 +11,10 @@ from typing import Any
 import aiohttp
 import discord
 
-from bot.errors import (
-    MessageGone,
-    PlaceGone,
-    SurfaceError,
-    WriteDelayed,
-    WriteFailed,
-    WriteRefused,
-)
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 
-# Longer than Discord's usual window of 5 s: discord.py 2.7.1 sleeps inside the call that empties a
-# bucket, but for a RestClient, and cancelling that sleep would cost another window.
+# Longer than Discord's usual window of 5 s: except in a RestClient, discord.py 2.7.1 sleeps inside
+# the call that empties a bucket, and cancelling that sleep would cost another window.
 REQUEST_SECONDS = 15.0
 
 
@@ -107,20 +100,17 @@ def fail_at_once() -> aiohttp.TraceConfig:
 
 
 async def _refuse(_: object, __: object, params: aiohttp.TraceRequestEndParams) -> None:
-    status = params.response.status
-    if status == 429:
-        raise await _delay(params.response)
-    if status >= 500:
-        raise WriteFailed(f"HTTP {status} from Discord")
-
-
-async def _delay(response: aiohttp.ClientResponse) -> SurfaceError:
+    response = params.response
+    if response.status >= 500:
+        raise WriteFailed(f"HTTP {response.status} from Discord")
+    if response.status != 429:
+        return
     wait = await retry_after(response)
     if (await _body(response)).get("code") != _TOO_OLD:
-        return WriteDelayed("Discord asks to wait", retry_after=wait)
+        raise WriteDelayed("Discord asks to wait", retry_after=wait)
     if wait > _LONGEST_WAIT:
-        return WriteRefused("Discord takes no more edits of a message that old")
-    return OldMessage("Discord takes few edits of a message that old", retry_after=wait)
+        raise WriteRefused("Discord takes no more edits of a message that old")
+    raise OldMessage("Discord takes few edits of a message that old", retry_after=wait)
 
 
 async def _body(response: aiohttp.ClientResponse) -> dict[str, Any]:

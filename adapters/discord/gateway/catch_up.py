@@ -95,7 +95,6 @@ class CatchUp:
         return []
 
     def _search_servers(self) -> None:
-        """Search the channels with the latest messages, the bot's own threads first."""
         own_id = self._client.user.id if self._client.user else 0
         channels: list[_ServerChannel] = []
         for guild in self._client.guilds:
@@ -113,25 +112,22 @@ class CatchUp:
             self._search(channel.id, channel)
 
     def _search(self, channel_id: int, channel: _ServerChannel | None) -> None:
-        is_read_or_failing = self._searched[channel_id] = asyncio.Event()
+        self._searched[channel_id] = asyncio.Event()
+        self._tasks.append(asyncio.create_task(self._read(channel_id, channel)))
 
-        async def read() -> _Found:
-            found: _Found = []  # newest first
-            try:
-                async with asyncio.timeout(self._tuning.catch_up_for):
-                    await self._read(channel_id, channel, found, is_read_or_failing)
-            except TimeoutError:
-                _log.warning("Channel %d could not be read in time", channel_id)
-            except SurfaceError as error:
-                _log.info("Channel %d cannot be read: %s", channel_id, error)
-            is_read_or_failing.set()
-            return found[::-1]
+    async def _read(self, channel_id: int, channel: object) -> _Found:
+        found: _Found = []  # newest first
+        try:
+            async with asyncio.timeout(self._tuning.catch_up_for):
+                await self._read_into(found, channel_id, channel)
+        except TimeoutError:
+            _log.warning("Channel %d could not be read in time", channel_id)
+        except SurfaceError as error:
+            _log.info("Channel %d cannot be read: %s", channel_id, error)
+        self._searched[channel_id].set()
+        return found[::-1]
 
-        self._tasks.append(asyncio.create_task(read()))
-
-    async def _read(
-        self, channel_id: int, channel: object, found: _Found, failing: asyncio.Event
-    ) -> None:
+    async def _read_into(self, found: _Found, channel_id: int, channel: object) -> None:
         """Read a channel backwards, so that the newest messages are not left out."""
         tuning, failures, pages = self._tuning, 0, 0
         size, before = tuning.catch_up_page, dict[str, int]()
@@ -143,7 +139,7 @@ class CatchUp:
                     page = await fetch_messages(self._client, channel_id, limit=size, **before)
             except (WriteDelayed, WriteFailed) as error:
                 _log.info("Channel %d is read later: %s", channel_id, error)
-                failing.set()
+                self._searched[channel_id].set()
                 failures += 1
                 asked_for = error.retry_after if isinstance(error, WriteDelayed) else 0.0
                 await asyncio.sleep(max(tuning.catch_up_retry.pause(failures), asked_for))

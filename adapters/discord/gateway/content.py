@@ -10,13 +10,15 @@ import discord
 # Characters of all embeds and components of a forwarded message, or of a poll. Discord's own limits
 # are 6000 for a message's embeds ("Embed Limits") and 4000 for its components.
 _LIMIT = 10_000
-_CUT = "…"
 
 
 def enclosed(message: discord.Message) -> list[str]:
     """Return a line for the poll, each sticker and each file of a message."""
-    polls = [f"[poll] {_poll(message.poll)}"] if message.poll else []
-    return [*polls, *_stickers(message.stickers), *_files(message.attachments)]
+    lines = [*_stickers(message.stickers), *_files(message.attachments)]
+    if poll := message.poll:
+        answers = " / ".join(filter(None, (answer.text for answer in poll.answers)))
+        lines.insert(0, "[poll] " + _bounded(f"{poll.question} {answers}"))
+    return lines
 
 
 def forwarded(snapshot: discord.MessageSnapshot) -> list[str]:
@@ -26,11 +28,6 @@ def forwarded(snapshot: discord.MessageSnapshot) -> list[str]:
     text = "\n".join(filter(None, [snapshot.content, rich]))
     head = f"[forwarded] {text}".rstrip()
     return [head, *_stickers(snapshot.stickers), *_files(snapshot.attachments)]
-
-
-def _poll(poll: discord.Poll) -> str:
-    answers = [answer.text for answer in poll.answers]
-    return _bounded(f"{poll.question} {' / '.join(filter(None, answers))}")
 
 
 def _stickers(stickers: Iterable[discord.StickerItem]) -> list[str]:
@@ -56,4 +53,4 @@ def _component_texts(components: Iterable[Any]) -> Iterator[str]:
 
 
 def _bounded(text: str) -> str:
-    return text if len(text) <= _LIMIT else text[:_LIMIT] + _CUT
+    return text if len(text) <= _LIMIT else text[:_LIMIT] + "…"

@@ -40,14 +40,11 @@ def make_commands(client: discord.Client) -> app_commands.CommandTree:
 
 
 class Interactions:
-    """Answers commands and presses of any process, and declines those of other versions.
-
-    `answer_within` are the seconds that the intake may take.
-    """
+    """Answers commands and presses of any process, and declines those of other versions."""
 
     def __init__(self, intake: Intake, *, answer_within: float) -> None:
         self._intake = intake
-        self._answer_within = answer_within
+        self._answer_within = answer_within  # seconds that the intake may take
 
     async def answer(self, interaction: discord.Interaction) -> None:
         """Answer an interaction; raises SurfaceError."""

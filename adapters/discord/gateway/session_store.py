@@ -100,10 +100,7 @@ class SavedSession:
         return None
 
     async def save(self, session: Session, *, intents: int, newest: int) -> bool:
-        """Save how far the session is handled; False if another process holds one.
-
-        `newest` is the last message that is handled.
-        """
+        """Save the session and the last message handled; False if another process holds one."""
         written = await self._save(
             keys=[self._session, self._heard],
             args=[
@@ -143,9 +140,8 @@ class SavedSession:
         For a shard that never listened it is the earliest of the other shards. If there is none,
         `or_else` is saved and 0 is returned.
         """
-        return int(
-            await self._hear(keys=[self._heard], args=[self._shard, or_else, _HEARD_SECONDS])
-        )
+        arguments: list[str | int] = [self._shard, or_else, _HEARD_SECONDS]
+        return int(await self._hear(keys=[self._heard], args=arguments))
 
     async def dms(self) -> list[int]:
         """Return the DMs that people used last, the latest first."""
@@ -155,8 +151,7 @@ class SavedSession:
     async def may_start(self, bucket: int, *, seconds: float) -> bool:
         """Reserve the start of a session in this bucket; False if it is reserved for so long."""
         gate = self._store.key("gateway", self._application, "start", str(bucket))
-        milliseconds = int(seconds * 1000)
-        return bool(await self._store.command("SET", gate, "1", "NX", "PX", milliseconds))
+        return bool(await self._store.command("SET", gate, "1", "NX", "PX", int(seconds * 1000)))
 
 
 def _is_number(text: str) -> bool:

@@ -204,10 +204,10 @@ class Shard:
         """Wait for the shards, of other processes too, that may not begin at the same time."""
         if self.number is None:
             return
+        bucket, seconds = self.number % max(1, at_once), self.tuning.start_spacing
         # Discord refuses an early start, which is then retried.
         with suppress(StoreUnavailable):
             while True:
-                bucket, seconds = self.number % max(1, at_once), self.tuning.start_spacing
                 if await self.saved.may_start(bucket, seconds=seconds):
                     return
                 await asyncio.sleep(self.tuning.start_poll)

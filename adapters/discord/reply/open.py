@@ -19,13 +19,7 @@ from adapters.discord.reply.recovery import Recovery, of_reply, own_messages
 from adapters.discord.rest import RestClient, request
 from bot.concurrency import running
 from bot.domain import Json, Purpose, Turn
-from bot.errors import (
-    MessageGone,
-    PlaceGone,
-    SurfaceError,
-    WriteDelayed,
-    WriteFailed,
-)
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 
 _log = logging.getLogger(__name__)
@@ -91,15 +85,14 @@ async def _in_thread(
 ) -> ChannelAddress:
     """Return the thread of the question, or the address itself if no thread can be opened."""
     thread = _thread_of(address)
-    if address.question is None or thread is address:
+    if thread is address:
         return address
-    name = _thread_name(turn.text)
     try:
-        await _open_thread(client, address.channel, address.question, budgets, name=name)
+        await _open_thread(client, turn, address, budgets)
     except MessageGone as error:
         raise PlaceGone("the question was deleted") from error
     except SurfaceError as error:
-        if await _is_open(client, address.question, error):
+        if await _is_open(client, thread.channel, error):
             return thread
         if isinstance(error, WriteFailed):
             # Else the reply could be in the channel now, and in the thread after a restart.
@@ -113,12 +106,14 @@ async def _in_thread(
 
 
 async def _open_thread(
-    client: RestClient, channel: int, question: int, budgets: EditBudgets, *, name: str
+    client: RestClient, turn: Turn, address: ChannelAddress, budgets: EditBudgets
 ) -> None:
     """Open a thread as soon as Discord takes one more; raises WriteDelayed if that is not soon."""
-    budget, now = edit_budget("thread", channel), asyncio.get_running_loop().time
+    budget, now = edit_budget("thread", address.channel), asyncio.get_running_loop().time
     deadline = now() + client.tuning.thread_patience
-    ids = {"channel_id": channel, "message_id": question}
+    ids = {"channel_id": address.channel, "message_id": address.question}
+    line = " ".join(turn.text.split())
+    name = textwrap.shorten(line, _NAME_LIMIT, placeholder="…").strip("…") or line[:_NAME_LIMIT]
     body: dict[str, Json] = {"name": name, "auto_archive_duration": _ARCHIVE_AFTER}
     while True:
         await budgets.call(budget, deadline=deadline)
@@ -141,11 +136,6 @@ async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool
         await request(client, "GET", "/channels/{channel_id}", {"channel_id": thread})
         return True
     return False
-
-
-def _thread_name(question: str) -> str:
-    line = " ".join(question.split())
-    return textwrap.shorten(line, _NAME_LIMIT, placeholder="…").strip("…") or line[:_NAME_LIMIT]
 
 
 async def _type(client: RestClient, channel: int, budgets: EditBudgets) -> None:

@@ -74,10 +74,7 @@ class Recovery:
 async def own_messages(
     client: RestClient, address: ChannelAddress, *, turn_id: str
 ) -> list[dict[str, Any]]:
-    """Return the bot's messages after a turn's question, oldest first; raises SurfaceError.
-
-    Empty, with a line in the log, if the channel cannot be read.
-    """
+    """Return the bot's messages after a turn's question, oldest first; raises SurfaceError."""
     try:
         found = await messages_since(client, address.channel, int(turn_id.rpartition(":")[2]))
     except PlaceGone as error:
@@ -90,10 +87,7 @@ async def own_messages(
 
 
 async def messages_since(client: RestClient, channel: int, after: int) -> list[Any]:
-    """Return a channel's messages after a message or an interaction, oldest first.
-
-    Of very many only the oldest, which is logged. Raises SurfaceError.
-    """
+    """Return the oldest of a channel's messages after this id, oldest first; SurfaceError."""
     found: list[Any] = []
     for _ in range(client.tuning.history_pages):
         # The oldest hundred, the newest of them first.

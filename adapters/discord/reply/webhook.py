@@ -42,11 +42,11 @@ class Webhook:
         *,
         interaction: int,
         token: str,
-        original: int | None = None,
+        original: int | str = ORIGINAL,
     ) -> None:
         self._client = client
         self._ids = {"webhook_id": client.application_id or 0, "webhook_token": token}
-        self._original = ORIGINAL if original is None else str(original)
+        self._original = str(original)
         self._turn_id = turn_id
         self._acknowledged = False
         self.interaction = interaction

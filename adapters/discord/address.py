@@ -13,8 +13,8 @@ from bot.errors import PlaceGone
 class ChannelAddress:
     """A channel, a DM or a Discord thread.
 
-    The reply is written below the message `question`, or simply next if that is None.
-    `opens_thread` asks the surface to open a thread from the question and to write there.
+    The reply quotes the message `question` if there is one. With `opens_thread`, the surface opens
+    a thread from the question and writes there.
     """
 
     channel: int

@@ -122,17 +122,13 @@ async def _body(response: aiohttp.ClientResponse) -> dict[str, Any]:
 
 
 def _surface_error(error: Exception) -> SurfaceError:
-    match error:
-        case discord.RateLimited():
-            return WriteDelayed(str(error), retry_after=error.retry_after)
-        case discord.HTTPException():
-            return _response_error(error)
-        case discord.DiscordException():
-            # The library itself cannot do it, and a retry would fail as well.
-            return WriteRefused(str(error))
-        case _:
-            # The text of aiohttp's errors may hold an address, and with it an interaction's token.
-            return WriteFailed(f"Discord could not be reached ({type(error).__name__})")
+    if isinstance(error, discord.HTTPException):
+        return _response_error(error)
+    if isinstance(error, discord.DiscordException):
+        # The library itself cannot do it, and a retry would fail as well.
+        return WriteRefused(str(error))
+    # The text of aiohttp's errors may hold an address, and with it an interaction's token.
+    return WriteFailed(f"Discord could not be reached ({type(error).__name__})")
 
 
 def _response_error(error: discord.HTTPException) -> SurfaceError:

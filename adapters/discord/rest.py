@@ -1,10 +1,9 @@
 """discord.py's client for REST, and requests that the library's public calls cannot make.
 
-All of the library's REST internals that the adapter uses stand here, and
-`tests/discord/test_rest.py` pins them. The public calls that write and read messages parse each
-response, with the question that it quotes or a channel's whole page: a message that the library
-cannot parse would fail a write that Discord has accepted. Those that open or unarchive a thread
-need its server in the library's cache, or one more request.
+This file has all of the library's REST internals that the adapter uses, and
+`tests/discord/test_rest.py` pins them. The public calls parse each response, with the question that
+it quotes: a message that the library cannot parse would fail a write that Discord has accepted.
+Those that open or unarchive a thread need its server in the library's cache, or one more request.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ class RestClient(discord.Client):
     channel, in loop time.
     """
 
-    def __init__(self, *, tuning: Tuning, intents: discord.Intents, **options: Any) -> None:
-        super().__init__(intents=intents, **options)
+    def __init__(self, *, tuning: Tuning, **options: Any) -> None:
+        super().__init__(**options)
         self.tuning = tuning
         self.typed_at: dict[int, float] = {}
         unlimited = _NoLimit(None)

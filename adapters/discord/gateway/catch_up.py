@@ -18,8 +18,6 @@ from bot.errors import SurfaceError, WriteDelayed, WriteFailed
 
 _log = logging.getLogger(__name__)
 
-_SERVERS_POLL = 0.05  # seconds
-
 _ServerChannel = discord.TextChannel | discord.VoiceChannel | discord.StageChannel | discord.Thread
 _Found = list[discord.Message]
 
@@ -86,7 +84,7 @@ class CatchUp:
             if time.monotonic() >= deadline:
                 _log.info("Discord has not shown all servers in %.0f s", seconds)
                 return False
-            await asyncio.sleep(_SERVERS_POLL)
+            await asyncio.sleep(0.05)
         return True
 
     async def _search_late_servers(self) -> _Found:

@@ -21,7 +21,6 @@ from adapters.discord.gateway.relevance import MessageFilter, Relevance
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rate_limits import counted
 from bot.concurrency import BackgroundTasks, running
-from bot.domain import ThreadKey
 from bot.errors import NothingAsked, Refused, SurfaceError
 from bot.reply.edit_budget import EditBudgets
 from bot.turns.intake import Intake
@@ -165,7 +164,9 @@ class Gateway(discord.Client):
         relevance, channel = await self._filter.resolve(message)
         if channel is None or relevance is Relevance.NONE:
             return
-        goes_on = await self._goes_on(message, channel)
+        answered, goes_on = events.answered_message(message, self._filter.own_id), None
+        if answered is not None and events.has_threads(channel):
+            goes_on = await self._intake.thread_of("discord", str(answered))
         if relevance is Relevance.REPLY and goes_on is None:
             return
         role = self._filter.role(message) or 0
@@ -183,12 +184,6 @@ class Gateway(discord.Client):
                 asked_nothing = isinstance(refused, NothingAsked)
                 text = self._help(message) if asked_nothing else refused.apology
                 self._start(partial(self._tell, message, text), event)
-
-    async def _goes_on(self, message: discord.Message, channel: events.Channel) -> ThreadKey | None:
-        answered = events.answered_message(message, self._filter.own_id)
-        if answered is None or not events.has_threads(channel):
-            return None
-        return await self._intake.thread_of("discord", str(answered))
 
     def _help(self, message: discord.Message) -> str:
         # Guess: for a mention of the role alone Discord sends no text without the Message Content

@@ -1,9 +1,8 @@
 """discord.py's connection to the gateway, led by the bot because it has to begin with a RESUME.
 
-All of the library's gateway internals that the adapter uses stand here, and
-`tests/discord/gateway/test_connection.py` pins them to discord.py 2.7.1. They are private, so any
-minor release may change them: requirements.txt allows the 2.7 series only. Before it allows
-another, the test's list has to be read in the new source.
+This file has all of the library's gateway internals that the adapter uses. They are private:
+`tests/discord/gateway/test_connection.py` pins them, and requirements.txt allows the 2.7 series
+only. Before it allows another, the test's list has to be read in the new source.
 """
 
 from __future__ import annotations
@@ -70,8 +69,7 @@ class Connection:
     def _intercept(self) -> None:
         """Parse each event by itself, and keep the library from handing it to tasks of its own.
 
-        The library lets an error of a parser end the connection. That would cost the session, and
-        the questions of other channels until there is another.
+        The library lets an error of a parser end the connection, and with it the session.
         """
         state = self._client._connection
         state.dispatch = self._collect

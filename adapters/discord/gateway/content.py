@@ -14,7 +14,7 @@ _LIMIT = 10_000
 
 def enclosed(message: discord.Message) -> list[str]:
     """Return a line for the poll, each sticker and each file of a message."""
-    lines = [*_stickers(message.stickers), *_files(message.attachments)]
+    lines = _named(message)
     if poll := message.poll:
         answers = " / ".join(filter(None, (answer.text for answer in poll.answers)))
         lines.insert(0, "[poll] " + _bounded(f"{poll.question} {answers}"))
@@ -27,15 +27,12 @@ def forwarded(snapshot: discord.MessageSnapshot) -> list[str]:
     rich = _bounded("\n".join(filter(None, parts)))
     text = "\n".join(filter(None, [snapshot.content, rich]))
     head = f"[forwarded] {text}".rstrip()
-    return [head, *_stickers(snapshot.stickers), *_files(snapshot.attachments)]
+    return [head, *_named(snapshot)]
 
 
-def _stickers(stickers: Iterable[discord.StickerItem]) -> list[str]:
-    return [f"[sticker: {sticker.name}]" for sticker in stickers]
-
-
-def _files(attachments: Iterable[discord.Attachment]) -> list[str]:
-    return [f"[file: {attachment.filename}]" for attachment in attachments]
+def _named(message: discord.Message | discord.MessageSnapshot) -> list[str]:
+    stickers = [f"[sticker: {sticker.name}]" for sticker in message.stickers]
+    return stickers + [f"[file: {attachment.filename}]" for attachment in message.attachments]
 
 
 def _embed(embed: discord.Embed) -> str:

@@ -32,10 +32,7 @@ class Job:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Question(Job):
-    """The admission of a turn that a person asks for in a channel.
-
-    `lookup` asks Discord what has to be known before.
-    """
+    """The admission of a turn; `lookup` asks Discord what has to be known before."""
 
     turn_id: str
     channel: int
@@ -98,8 +95,7 @@ class Inbox:
         failures = 0
         try:
             while True:
-                job = await self._next()
-                over = False
+                job, over = await self._next(), False
                 try:
                     over = await self._is_over(job)
                 finally:

@@ -15,7 +15,6 @@ _Cut = Callable[[Payload], Payload]
 _log = logging.getLogger(__name__)
 
 _IDS = ("id", "guild_id", "channel_id", "message_id", "user_id")
-_ID_DIGITS = 20
 # What a question needs of its message, besides what `_core` reads field by field.
 _CORE = ("id", "guild_id", "channel_id", "webhook_id", "flags", "message_reference")
 _RICH = ("embeds", "components", "sticker_items", "interaction_metadata")
@@ -64,7 +63,7 @@ def message_id(data: object) -> int:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, str) and value.isdecimal() and len(value) <= _ID_DIGITS
+    return isinstance(value, str) and value.isdecimal() and len(value) <= 20
 
 
 def _same(data: Payload) -> Payload:

@@ -13,17 +13,12 @@ Release = Callable[[], None]
 
 @dataclass(slots=True, eq=False)
 class Event:
-    """An event of the gateway; `message_id` is 0 if it is not a message."""
+    """An event, handled once it has no `holds`; `message_id` is 0 if it is not a message."""
 
     seq: int
     message_id: int
     on_release: Callable[[], None]
-    _holds: set[object] = field(default_factory=set)
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the event is still handled."""
-        return bool(self._holds)
+    holds: set[object] = field(default_factory=set)
 
     def hold(self) -> Release:
         """Keep the event from being over until the result is called; again it does nothing.
@@ -31,11 +26,11 @@ class Event:
         If the process ends before, a new process receives the event again.
         """
         token = object()
-        self._holds.add(token)
+        self.holds.add(token)
         return partial(self._release, token)
 
     def _release(self, token: object) -> None:
-        self._holds.discard(token)
+        self.holds.discard(token)
         self.on_release()
 
 
@@ -61,7 +56,7 @@ class Progress:
     def handling(self, seq: int, message_id: int = 0) -> Iterator[Event]:
         """Hold an event during the block."""
         event = Event(seq, message_id, self._advance)
-        if self._events and not self._events[-1].is_held:
+        if self._events and not self._events[-1].holds:
             # It is over when this one is; merged, a long row of them takes no room.
             event.message_id = max(message_id, self._events.pop().message_id)
         self._events.append(event)
@@ -73,8 +68,8 @@ class Progress:
 
     def handled(self, received: int) -> int:
         """Return the number up to which all is handled; `received` is the last that came."""
-        return next((one.seq - 1 for one in self._events if one.is_held), received)
+        return next((one.seq - 1 for one in self._events if one.holds), received)
 
     def _advance(self) -> None:
-        while self._events and not self._events[0].is_held:
+        while self._events and not self._events[0].holds:
             self.newest = max(self.newest, self._events.popleft().message_id)

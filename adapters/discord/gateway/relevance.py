@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from enum import Enum, auto
 from typing import TypeVar
 
@@ -38,10 +37,10 @@ class MessageFilter:
     def __init__(self, client: discord.Client, *, remembered: int) -> None:
         self._client = client
         self._remembered = remembered
-        # What is asked of a channel, its kind and its owner, never changes.
-        self._channels: OrderedDict[int, Channel] = OrderedDict()
+        # The kind and the owner of a channel never change.
+        self._channels: dict[int, object] = {}
         # By server; 0 if there is none. A role that is made later is known from the next session.
-        self._roles: OrderedDict[int, int] = OrderedDict()
+        self._roles: dict[int, int] = {}
 
     @property
     def own_id(self) -> int:
@@ -82,7 +81,10 @@ class MessageFilter:
         relevance = self.classify(message)
         if relevance is Relevance.UNKNOWN:
             await self._look_up_role(message)
-            await self._look_up_channel(message)
+            channel = self._known_channel(message)
+            if isinstance(channel, discord.PartialMessageable):
+                found = await fetch_channel(self._client, channel.id)
+                self._remember(self._channels, channel.id, found)
             relevance = self.classify(message)
         channel = self._known_channel(message)
         if relevance is Relevance.UNKNOWN or not isinstance(channel, Channel):
@@ -99,10 +101,7 @@ class MessageFilter:
         return None if own is None else own > 0 and own in mentioned
 
     def role(self, message: discord.Message) -> int | None:
-        """Return the id of the bot's own role in a message's server.
-
-        0 if there is none; None until that is looked up.
-        """
+        """Return the id of the bot's own role: 0 if there is none, None until it is looked up."""
         guild = message.guild
         # The role of everybody has the server's id; it is missing until the server is shown.
         if guild is not None and guild.get_role(guild.id):
@@ -122,17 +121,10 @@ class MessageFilter:
         own = (one for one, tag in tags.items() if tag.get("bot_id") == str(self.own_id))
         self._remember(self._roles, server, next(own, 0))
 
-    async def _look_up_channel(self, message: discord.Message) -> None:
-        channel = self._known_channel(message)
-        if isinstance(channel, discord.PartialMessageable):
-            found = await fetch_channel(self._client, channel.id)
-            if isinstance(found, Channel):
-                self._remember(self._channels, channel.id, found)
-
-    def _remember(self, known: OrderedDict[int, _T], key: int, value: _T) -> None:
+    def _remember(self, known: dict[int, _T], key: int, value: _T) -> None:
         known[key] = value
         if len(known) > self._remembered:
-            known.popitem(last=False)
+            del known[next(iter(known))]
 
 
 def _server_of(message: discord.Message) -> int | None:

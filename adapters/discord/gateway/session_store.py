@@ -119,15 +119,11 @@ class SavedSession:
 
     async def save_dms(self) -> None:
         """Save the DMs that were noted, even if another process holds the session."""
-        noted, self._new_dms = self._new_dms, {}
-        if not noted:
-            return
-        pairs = [number for pair in noted.items() for number in pair]
-        try:
+        if noted := [*self._new_dms.items()]:
+            pairs = [number for pair in noted for number in pair]
             await self._save_dms(keys=[self._dms], args=[_DMS, _HEARD_SECONDS, *pairs])
-        except BaseException:
-            self._new_dms = noted | self._new_dms
-            raise
+            # Others may have been noted meanwhile.
+            self._new_dms = dict(one for one in self._new_dms.items() if one not in noted)
 
     async def is_taken(self, session: Session) -> bool:
         """Whether another process has taken this session."""

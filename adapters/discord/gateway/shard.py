@@ -81,8 +81,7 @@ class Shard:
     ) -> None:
         """Keep a logged-in client connected, and its session saved, until cancelled.
 
-        Raises discord.PrivilegedIntentsRequired, and discord.ConnectionClosed if Discord refuses
-        the shard.
+        Raises discord.ConnectionClosed and PrivilegedIntentsRequired if Discord refuses the shard.
         """
 
         def begin(event: Event) -> None:
@@ -170,7 +169,7 @@ class Shard:
             except StoreUnavailable as error:
                 _log.warning("Shard %s: the store has no saved session: %s", self.number, error)
                 if state.lookup is not Lookup.DONE:
-                    self._state = state.not_found()
+                    self._state = replace(state, lookup=Lookup.FAILED)
         self._found.clear()
         if self._state.former:
             self._state = self._state.switched()

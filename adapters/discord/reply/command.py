@@ -23,8 +23,8 @@ class CommandSurface:
     """The original response to a slash command, then messages of its channel.
 
     Follow-ups replace these messages if the bot may not write in the channel. A message id with `@`
-    before it was written by a webhook. The interaction's webhook edits it while its token is valid,
-    and has a rate limit of its own; later it is edited as a message of the channel. A press of
+    before it was written by a webhook. While the token is valid, the interaction's webhook edits
+    it, with a rate limit of its own; later it is edited as a message of the channel. A press of
     Regenerate brings another webhook, for the message with the button and those that follow. A
     message that neither may edit is refused, so that it is posted anew.
     """
@@ -98,7 +98,6 @@ class CommandSurface:
 
     @property
     def _fills_response(self) -> bool:
-        """Whether a first page becomes the original response."""
         return self._newest is self._command and self._command.usable
 
     async def _edit_as_message(self, name: str, page: Page) -> None:

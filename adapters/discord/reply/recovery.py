@@ -19,7 +19,7 @@ _PAGE = 100  # messages, the most of one request: Discord's documentation, "Get 
 
 
 class Recovery:
-    """What earlier attempts at a reply may have posted without its being known.
+    """Finds the messages of earlier attempts at a reply that were not saved.
 
     `tried_at` is the earliest time of such an attempt, None if there was none. `alone` says that no
     other reply grows in the channel. `known` are the ids of the reply's messages that its process

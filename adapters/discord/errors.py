@@ -35,17 +35,18 @@ class ThreadArchived(PlaceGone):
 
 
 # Codes from Discord's documentation, "Opcodes and Status Codes", and what an operator can do.
-_MESSAGE_GONE = 10008
-_PLACE_GONE = {
+_REFUSALS: dict[int, tuple[type[SurfaceError], str]] = {
+    10008: (MessageGone, "the message was deleted"),
     10003: (PlaceGone, "the channel is gone"),
     50001: (PlaceGone, "the bot needs the permission View Channel"),
     50007: (PlaceGone, "the person takes no direct messages from the bot"),
     50013: (NotPermitted, "the bot needs Send Messages, and in threads Send Messages in Threads"),
     50083: (ThreadArchived, "the thread is archived"),
     160005: (PlaceGone, "the thread is locked"),
+    10015: (WebhookGone, "the interaction has no webhook yet, or none any more"),
+    10062: (WebhookGone, "the interaction is unknown"),
+    50027: (WebhookGone, "the interaction's token is not valid any more"),
 }
-# Unknown webhook, unknown interaction, invalid webhook token.
-_WEBHOOK_GONE = {10015, 10062, 50027}
 # No code at all, and "Cloudflare is blocking your request": pages of a proxy before Discord.
 _FROM_A_PROXY = {0, 40333}
 _TOO_OLD = 30046  # "Maximum number of edits to messages older than 1 hour reached", with a 429
@@ -133,13 +134,9 @@ def _surface_error(error: Exception) -> SurfaceError:
 
 def _response_error(error: discord.HTTPException) -> SurfaceError:
     detail, status = str(error), error.status
-    if error.code == _MESSAGE_GONE:
-        return MessageGone(detail)
-    if error.code in _PLACE_GONE:
-        kind, cure = _PLACE_GONE[error.code]
-        return kind(f"{detail}: {cure}")
-    if error.code in _WEBHOOK_GONE:
-        return WebhookGone(detail)
+    if error.code in _REFUSALS:
+        kind, meaning = _REFUSALS[error.code]
+        return kind(f"{detail}: {meaning}")
     if status in (403, 404):
         return WriteFailed(detail) if error.code in _FROM_A_PROXY else PlaceGone(detail)
     if status == 401:

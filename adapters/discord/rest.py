@@ -38,11 +38,6 @@ class RestClient(discord.Client):
         unlimited = _NoLimit(None)
         self.http.get_ratelimit = lambda key: unlimited  # type: ignore[method-assign]
 
-    @property
-    def bot_id(self) -> str:
-        """The bot's own id; empty before the client has logged in."""
-        return str(self.user.id if self.user else "")
-
 
 class _NoLimit(Ratelimit):
     async def acquire(self) -> None:
@@ -53,6 +48,11 @@ class _NoLimit(Ratelimit):
 
     def update(self, *_: object, **__: object) -> None:
         """Ignore the headers of a response."""
+
+
+def own_id(client: discord.Client) -> int:
+    """Return the bot's own id; 0 before the client has logged in."""
+    return client.user.id if client.user else 0
 
 
 def use_api(address: str) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 import discord
 
 from adapters.discord.gateway.connection import read_message
-from adapters.discord.rest import fetch_channel, fetch_messages
+from adapters.discord.rest import fetch_channel, fetch_messages, own_id
 from adapters.discord.tuning import Tuning
 from bot.concurrency import cancelled
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
@@ -93,14 +93,15 @@ class CatchUp:
         return []
 
     def _search_servers(self) -> None:
-        own_id = self._client.user.id if self._client.user else 0
         channels: list[_ServerChannel] = []
         for guild in self._client.guilds:
             channels += [*guild.threads, *guild.text_channels]
             channels += [*guild.voice_channels, *guild.stage_channels]
 
         def rank(channel: _ServerChannel) -> tuple[bool, int]:
-            is_own = isinstance(channel, discord.Thread) and channel.owner_id == own_id
+            is_own = isinstance(channel, discord.Thread) and channel.owner_id == own_id(
+                self._client
+            )
             return is_own, channel.last_message_id or 0
 
         used = [one for one in channels if (one.last_message_id or 0) > self._since]
@@ -128,7 +129,7 @@ class CatchUp:
     async def _read_into(self, found: _Found, channel_id: int, channel: object) -> None:
         """Read a channel backwards, so that the newest messages are not left out."""
         tuning, failures, pages = self._tuning, 0, 0
-        size, before = tuning.catch_up_page, dict[str, int]()
+        size, before = tuning.page_size, dict[str, int]()
         while pages < tuning.catch_up_pages:
             try:
                 # In turn, one page each: a busy channel delays no other.

@@ -20,6 +20,7 @@ from adapters.discord.gateway.progress import Event
 from adapters.discord.gateway.relevance import MessageFilter, Relevance
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rate_limits import counted
+from adapters.discord.rest import own_id
 from bot.concurrency import BackgroundTasks, running
 from bot.errors import NothingAsked, Refused, SurfaceError
 from bot.reply.edit_budget import EditBudgets
@@ -164,13 +165,13 @@ class Gateway(discord.Client):
         relevance, channel = await self._filter.resolve(message)
         if channel is None or relevance is Relevance.NONE:
             return
-        answered, goes_on = events.answered_message(message, self._filter.own_id), None
+        answered, goes_on = events.answered_message(message, own_id(self)), None
         if answered is not None and events.has_threads(channel):
             goes_on = await self._intake.thread_of("discord", str(answered))
         if relevance is Relevance.REPLY and goes_on is None:
             return
         role = self._filter.role(message) or 0
-        text = events.text_of(message, self._filter.own_id, role_id=role)
+        text = events.text_of(message, own_id(self), role_id=role)
         # Without the Message Content intent, a reply that mentions nobody is empty, too.
         if not text and relevance not in (Relevance.DIRECT, Relevance.MENTION):
             return

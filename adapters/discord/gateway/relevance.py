@@ -8,7 +8,7 @@ from typing import TypeVar
 import discord
 
 from adapters.discord.gateway.events import Channel, answered_message
-from adapters.discord.rest import fetch_channel, request
+from adapters.discord.rest import fetch_channel, own_id, request
 
 _T = TypeVar("_T")
 
@@ -42,13 +42,6 @@ class MessageFilter:
         # By server; 0 if there is none. A role that is made later is known from the next session.
         self._roles: dict[int, int] = {}
 
-    @property
-    def own_id(self) -> int:
-        """The bot's id; the client has logged in."""
-        if self._client.user is None:
-            raise RuntimeError("events come after the login")
-        return self._client.user.id
-
     def classify(self, message: discord.Message) -> Relevance:
         """Return the relevance of a message as far as it is known."""
         if message.author.bot or message.webhook_id or message.type not in _WRITTEN:
@@ -56,11 +49,11 @@ class MessageFilter:
         channel = self._known_channel(message)
         if isinstance(channel, discord.DMChannel):
             return Relevance.DIRECT
-        reads_everything = self._client.intents.message_content
+        bot_id, reads_everything = own_id(self._client), self._client.intents.message_content
         # By name, or by a reply that notifies.
-        is_mentioned = any(user.id == self.own_id for user in message.mentions)
+        is_mentioned = any(user.id == bot_id for user in message.mentions)
         is_called = is_mentioned or self.mentions_role(message)
-        is_reply = answered_message(message, self.own_id) is not None
+        is_reply = answered_message(message, bot_id) is not None
         if isinstance(channel, discord.PartialMessageable):
             may_be = is_called is not False or is_reply or reads_everything
             return Relevance.UNKNOWN if may_be else Relevance.NONE
@@ -69,7 +62,7 @@ class MessageFilter:
         if is_called:
             return Relevance.MENTION
         if isinstance(channel, discord.Thread):
-            is_own = channel.owner_id == self.own_id and reads_everything
+            is_own = channel.owner_id == bot_id and reads_everything
             return Relevance.OWN_THREAD if is_own else Relevance.NONE
         return Relevance.REPLY if is_reply else Relevance.NONE
 
@@ -118,7 +111,7 @@ class MessageFilter:
             return
         roles = await request(self._client, "GET", "/guilds/{guild_id}/roles", {"guild_id": server})
         tags = {int(role["id"]): role.get("tags") or {} for role in roles}
-        own = (one for one, tag in tags.items() if tag.get("bot_id") == str(self.own_id))
+        own = (one for one, tag in tags.items() if tag.get("bot_id") == str(own_id(self._client)))
         self._remember(self._roles, server, next(own, 0))
 
     def _remember(self, known: dict[int, _T], key: int, value: _T) -> None:

@@ -9,13 +9,11 @@ from typing import Any
 
 from adapters.discord.address import ChannelAddress
 from adapters.discord.reply.message import answered_by, is_page, shows, turns_of
-from adapters.discord.rest import RestClient, fetch_messages
+from adapters.discord.rest import RestClient, fetch_messages, own_id
 from bot.domain import Page
 from bot.errors import PlaceGone
 
 _log = logging.getLogger(__name__)
-
-_PAGE = 100  # messages, the most of one request: Discord's documentation, "Get Channel Messages"
 
 
 class Recovery:
@@ -83,17 +81,18 @@ async def own_messages(
             *(turn_id, address.channel, error),
         )
         return []
-    return [one for one in found if is_page(one, client.bot_id)]
+    return [one for one in found if is_page(one, str(own_id(client)))]
 
 
 async def messages_since(client: RestClient, channel: int, after: int) -> list[Any]:
     """Return the oldest of a channel's messages after this id, oldest first; SurfaceError."""
     found: list[Any] = []
+    size = client.tuning.page_size
     for _ in range(client.tuning.history_pages):
-        # The oldest hundred, the newest of them first.
-        page = await fetch_messages(client, channel, limit=_PAGE, after=after)
+        # The oldest of them, the newest first.
+        page = await fetch_messages(client, channel, limit=size, after=after)
         found += reversed(page)
-        if len(page) < _PAGE:
+        if len(page) < size:
             return found
         after = int(page[0]["id"])
     _log.warning("Channel %d has too many messages to read all: some may stand twice", channel)

@@ -19,9 +19,6 @@ _FENCE_BEGUN, _APART = re.compile("``(?=`)"), "``\u200b"
 # wide head would fill message after message with spaces.
 _MOST_PADDING = 1000  # characters
 
-# The only character that makes a cell narrower as the text grows (text presentation).
-_NARROW = "\ufe0e"
-
 
 @lru_cache(maxsize=16)
 def tables_as_code(text: str) -> str:
@@ -89,6 +86,7 @@ def _padded(row: str, widths: tuple[int, ...], filler: str, left: int) -> tuple[
 def _width(cell: str) -> int:
     if cell.isascii():
         return len(cell)
-    # Character by character: the time of `width` for a row of flags is quadratic (wcwidth 0.9.4).
-    graphemes = iter_graphemes(cell.replace(_NARROW, ""))
+    # Text presentation alone would make a cell narrower as the text grows. Character by character:
+    # the time of `width` for a row of flags is quadratic (wcwidth 0.9.4).
+    graphemes = iter_graphemes(cell.replace("\ufe0e", ""))
     return sum(len(one) if one.isascii() else width(one) for one in graphemes)

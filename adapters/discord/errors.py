@@ -81,10 +81,8 @@ async def retry_after(response: aiohttp.ClientResponse) -> float:
 
 
 async def is_banned(response: aiohttp.ClientResponse) -> bool:
-    """Whether Cloudflare blocks this address: a 429 that did not come from Discord itself.
-
-    It has no Via header, by which discord.py 2.7.1 recognizes it too, and no JSON.
-    """
+    """Whether Cloudflare blocks this address: a 429 that did not come from Discord itself."""
+    # It has no Via header, by which discord.py 2.7.1 recognizes it too, and no JSON.
     from_a_proxy = response.status == 429 and "Via" not in response.headers
     return from_a_proxy and not await _body(response)
 

@@ -70,8 +70,10 @@ def counted(trace: aiohttp.TraceConfig, budgets: EditBudgets) -> aiohttp.TraceCo
         banned = _is_counted(params) and await is_banned(params.response)
         if banned or "X-RateLimit-Global" in headers:
             await budgets.pause(EVERYTHING, await retry_after(params.response))
-        if budget := _budget_of(f"{params.method} {params.url.path}"):
-            await _learn(budgets, budget, headers)
+        call = f"{params.method} {params.url.path}"
+        for kind, route in _ROUTES.items():
+            if found := route.fullmatch(call):
+                await _learn(budgets, edit_budget(kind, found[1]), headers)
 
     trace.on_request_start.append(wait)
     trace.on_request_end.insert(0, read)
@@ -94,10 +96,3 @@ async def _learn(budgets: EditBudgets, budget: EditBudget, headers: Mapping[str,
     if remaining == 0:
         # Discord's window opened with the first write's arrival, later than ours: it ends later.
         await budgets.pause(budget, rest_of_window)
-
-
-def _budget_of(call: str) -> EditBudget | None:
-    for kind, pattern in _ROUTES.items():
-        if found := pattern.fullmatch(call):
-            return edit_budget(kind, found[1])
-    return None

@@ -37,6 +37,14 @@ async def get(session: aiohttp.ClientSession, emulator: DiscordEmulator, path: s
         return answer.status
 
 
+async def use_up(budgets: EditBudgets, left: int) -> None:
+    """Take the slots of the global limit, of which so many are left."""
+    for _ in range(left):
+        await budgets.call(EVERYTHING, deadline=0.0)
+    with pytest.raises(WriteDelayed):
+        await budgets.call(EVERYTHING, deadline=0.0)
+
+
 async def test_all_processes_together_keep_to_the_global_limit(store: Store) -> None:
     async with (
         DiscordEmulator() as emulator,
@@ -63,11 +71,7 @@ async def test_a_request_that_came_with_a_slot_is_not_counted_again(store: Store
             await budgets.final(edits, deadline=math.inf)
             await get(session, emulator, "/users/@me")
 
-        for _ in range(EVERYTHING.writes - edits.writes):
-            await budgets.call(EVERYTHING, deadline=0.0)
-
-        with pytest.raises(WriteDelayed):
-            await budgets.call(EVERYTHING, deadline=0.0)
+        await use_up(budgets, EVERYTHING.writes - edits.writes)
 
 
 async def test_a_second_request_with_one_slot_is_counted(store: Store) -> None:
@@ -77,11 +81,7 @@ async def test_a_second_request_with_one_slot_is_counted(store: Store) -> None:
         for _ in range(2):
             await get(session, emulator, "/users/@me")
 
-        for _ in range(EVERYTHING.writes - 2):
-            await budgets.call(EVERYTHING, deadline=0.0)
-
-        with pytest.raises(WriteDelayed):
-            await budgets.call(EVERYTHING, deadline=0.0)
+        await use_up(budgets, EVERYTHING.writes - 2)
 
 
 async def test_one_slot_covers_one_request_of_all_that_a_task_begins(store: Store) -> None:
@@ -90,11 +90,7 @@ async def test_one_slot_covers_one_request_of_all_that_a_task_begins(store: Stor
         await budgets.final(edit_budget("edit", emulator.channel_id), deadline=math.inf)
         await asyncio.gather(*(get(session, emulator, "/users/@me") for _ in range(3)))
 
-        for _ in range(EVERYTHING.writes - 3):
-            await budgets.call(EVERYTHING, deadline=0.0)
-
-        with pytest.raises(WriteDelayed):
-            await budgets.call(EVERYTHING, deadline=0.0)
+        await use_up(budgets, EVERYTHING.writes - 3)
 
 
 async def test_requests_of_interactions_do_not_wait_for_the_others(store: Store) -> None:

@@ -51,16 +51,14 @@ class CatchUp:
         self._requests = asyncio.Semaphore(tuning.catch_up_at_once)
 
     async def messages(self) -> AsyncGenerator[_Found]:
-        """Yield what one pass finds, then what is left, channel by channel, oldest first.
-
-        A failing channel is retried, but no pass waits for it.
-        """
+        """Yield what one pass finds, then what is left, channel by channel, oldest first."""
         try:
             if not await self._are_servers_shown(self._tuning.servers_within):
                 self._tasks.append(asyncio.create_task(self._search_late_servers()))
             self._search_servers()
             for channel in self._dms:
                 self._search(channel, None)
+            # A failing channel is retried, but the pass does not wait for it.
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._tuning.catch_up_pass):
                     for is_read_or_failing in [*self._searched.values()]:

@@ -122,16 +122,12 @@ async def _acknowledge(
 
 
 async def _tell(interaction: discord.Interaction, text: str) -> None:
-    """Tell the person alone."""
     async with translated():
         await interaction.response.send_message(text, ephemeral=True)
 
 
 async def _offer_regenerate(interaction: discord.Interaction, turn_id: str) -> bool:
-    """Replace the Stop of a message whose final edit failed; False if that fails, too.
-
-    If the final edit is only in flight, it shows the same.
-    """
+    """Replace the Stop of a message whose final edit failed, or is in flight; False on failure."""
     view = discord.ui.View(timeout=None)
     view.add_item(discord.ui.Button(label=REGENERATE_LABEL, custom_id=REGENERATE + turn_id))
     view.stop()  # the library need not wait for presses

@@ -155,10 +155,8 @@ class Shard:
             self._state = self._state.ended()
 
     async def _choose_session(self, intents: int) -> None:
-        """Choose what to resume: not a session that another process has taken meanwhile.
-
-        Two processes that resume the same session would take it from each other for ever.
-        """
+        # A session that another process has taken is not resumed: the two processes would take it
+        # from each other for ever.
         state = self._state
         if state.former is None:
             try:
@@ -230,10 +228,8 @@ class Shard:
                     saved, saved_at = current if position else None, clock()
 
     def _position(self, connection: Connection) -> Session | None:
-        """Return the session as far as all of it is handled, if it may be saved.
-
-        None while its first event is held, because what was missed before is still searched for.
-        """
+        """Return the session as far as all of it is handled, if it may be saved."""
+        # Its first event is held while what was missed before is still searched for.
         session = connection.session if self._state.may_be_saved else None
         seq = self._progress.handled(session.seq) if session else 0
         return replace(session, seq=seq) if session and seq else None

@@ -61,10 +61,7 @@ class ChannelSurface:
         return len(tables_as_code(text))
 
     async def post(self, page: Page) -> str:
-        """Send a message, or edit the one that an earlier attempt has sent.
-
-        If that takes no edit, another message is sent and the first is deleted.
-        """
+        """Send a message, or edit the one that an earlier attempt has sent."""
         await self._recovery.search(self._address, self._parent)
         if equal := self._recovery.take_equal(page):
             return equal
@@ -77,6 +74,7 @@ class ChannelSurface:
         message = await self._send_to_thread_or_parent(page)
         if await self._is_shown(message, page):
             return str(message["id"])
+        # The message of an earlier attempt takes no edit: another one replaces it.
         another = await self._send(self._address, page)
         if not await self._is_shown(another, page):
             raise WriteFailed("the messages of earlier attempts take no edits")
@@ -152,20 +150,17 @@ class ChannelSurface:
 
     async def _edit_in_thread_or_parent(self, message_id: str, page: Page) -> None:
         try:
-            await self._edit_unarchived(message_id, page)
+            try:
+                await self._edit(self._address, message_id, page)
+            except ThreadArchived:
+                await self.unarchive()
+                await self._edit(self._address, message_id, page)
         except MessageGone:
             if self._parent is None:
                 raise
             # An earlier attempt may have moved to the parent.
             await self._edit(self._parent, message_id, page)
             self._address = self._parent
-
-    async def _edit_unarchived(self, message_id: str, page: Page) -> None:
-        try:
-            await self._edit(self._address, message_id, page)
-        except ThreadArchived:
-            await self.unarchive()
-            await self._edit(self._address, message_id, page)
 
     async def _edit(self, address: ChannelAddress, message_id: str, page: Page) -> None:
         if not page.text:

@@ -62,10 +62,7 @@ class CommandSurface:
         return self._channel.measure(text)
 
     async def post(self, page: Page) -> str:
-        """Write the first page as the original response, and any other as a message.
-
-        If the response cannot be written, the first page is a message, too.
-        """
+        """Write the first page as the original response if possible, else as a message."""
         if page.number == 0 and self._fills_response:
             try:
                 return self._noted(await self._edit_by(self._command, ORIGINAL, page))

@@ -37,8 +37,7 @@ async def open_surface(
     """Open the surface of a turn's reply through a client that has logged in.
 
     A thread is opened if the turn asks for one and Discord takes one soon. Typing is shown until
-    the end, unless the reply has ended. Its thread exists then, unless none of its messages is
-    known. Raises PlaceGone or WriteFailed, but not if the thread exists.
+    the end, unless the reply has ended. Raises PlaceGone or WriteFailed if there is no thread yet.
     """
     tried_at = turn.asked_at if purpose.recovers else None
     match parse_address(turn.place):

@@ -55,11 +55,9 @@ class Recovery:
         self._tried_at = None
 
     def take_equal(self, page: Page) -> str | None:
-        """Return a found message that already is this page, once.
-
-        A finished page has no button that names its turn. Another turn's message with the same text
-        would do as well.
-        """
+        """Return a found message that already is this page, once."""
+        # A finished page has no button that names its turn. Another turn's message with the same
+        # text would do as well.
         for message in self._own:
             message_id = str(message["id"])
             if message_id not in self.known and shows(message, page, self.turn_id):

@@ -143,7 +143,7 @@ class Gateway(discord.Client):
             self,
             heard=heard,
             began_at=shard.began_at,
-            # DMs come to this shard alone (Discord's documentation, "Sharding").
+            # DMs come to shard 0 alone (Discord's documentation, "Sharding").
             dms=[] if shard.number else await shard.saved.dms(),
             wanted=lambda message: self._filter.classify(message) is not Relevance.NONE,
             tuning=shard.tuning,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from bot.domain import Json, Place
 from bot.errors import PlaceGone
@@ -12,8 +13,8 @@ from bot.errors import PlaceGone
 class ChannelAddress:
     """A channel, a DM or a Discord thread.
 
-    The reply is written below the message `question`, or simply next if that is None.
-    `opens_thread` asks the surface to open a thread from the question and to write there.
+    The reply quotes the message `question` if there is one. With `opens_thread`, the surface opens
+    a thread from the question and writes there.
     """
 
     channel: int
@@ -23,11 +24,8 @@ class ChannelAddress:
     def to_json(self) -> dict[str, Json]:
         """Return the JSON that `parse_address` reads."""
         question = None if self.question is None else str(self.question)
-        return {
-            "channel": str(self.channel),
-            "question": question,
-            "opens_thread": self.opens_thread,
-        }
+        channel, opens_thread = str(self.channel), self.opens_thread
+        return {"channel": channel, "question": question, "opens_thread": opens_thread}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +38,8 @@ class ButtonPress:
 
     def to_json(self) -> dict[str, Json]:
         """Return what is added to the address of the command that the message answers."""
-        press: dict[str, Json] = {
-            "interaction": str(self.interaction),
-            "token": self.token,
-            "message": str(self.message),
-        }
-        return {"press": press}
+        interaction, message = str(self.interaction), str(self.message)
+        return {"press": {"interaction": interaction, "token": self.token, "message": message}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,40 +56,24 @@ class CommandAddress:
     press: ButtonPress | None = None
 
     def to_json(self) -> dict[str, Json]:
-        """Return the JSON that `parse_address` reads."""
-        return {
-            "channel": str(self.channel),
-            "interaction": str(self.interaction),
-            "token": self.token,
-        } | (self.press.to_json() if self.press else {})
+        """Return the JSON that `parse_address` reads; a press adds its own."""
+        channel, interaction = str(self.channel), str(self.interaction)
+        return {"channel": channel, "interaction": interaction, "token": self.token}
 
 
 def parse_address(place: Place) -> ChannelAddress | CommandAddress:
     """Return the address in a turn; raises PlaceGone if it is not one of Discord's."""
-    try:
-        return _parse(place)
-    except ValueError as error:
-        raise PlaceGone("the turn has no address in Discord") from error
-
-
-def _parse(place: Place) -> ChannelAddress | CommandAddress:
-    match place:
-        case {"channel": str(channel), "interaction": str(interaction), "token": str(token)}:
-            press = _parse_press(place.get("press"))
-            return CommandAddress(int(channel), int(interaction), token, press)
-        case {"channel": str(channel), "question": None, "opens_thread": False}:
-            return ChannelAddress(int(channel), None, opens_thread=False)
-        case {"channel": str(channel), "question": str(question), "opens_thread": bool(opens)}:
-            return ChannelAddress(int(channel), int(question), opens_thread=opens)
-        case _:
-            raise ValueError(sorted(place))
-
-
-def _parse_press(press: Json) -> ButtonPress | None:
-    match press:
-        case None:
-            return None
-        case {"interaction": str(interaction), "token": str(token), "message": str(message)}:
-            return ButtonPress(int(interaction), token, int(message))
-        case _:
-            raise ValueError("a press")
+    with suppress(ValueError):
+        match place:
+            case {"channel": str(channel), "interaction": str(interaction), "token": str(token)}:
+                command = CommandAddress(int(channel), int(interaction), token)
+                match place.get("press"):
+                    case None:
+                        return command
+                    case {"interaction": str(pressed), "token": str(token), "message": str(id_)}:
+                        return replace(command, press=ButtonPress(int(pressed), token, int(id_)))
+            case {"channel": str(channel), "question": None, "opens_thread": False}:
+                return ChannelAddress(int(channel), None, opens_thread=False)
+            case {"channel": str(channel), "question": str(question), "opens_thread": bool(opens)}:
+                return ChannelAddress(int(channel), int(question), opens_thread=opens)
+    raise PlaceGone("the turn has no address in Discord")

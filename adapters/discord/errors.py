@@ -6,23 +6,15 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import discord
 
-from bot.errors import (
-    MessageGone,
-    PlaceGone,
-    SurfaceError,
-    WriteDelayed,
-    WriteFailed,
-    WriteRefused,
-)
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 
-# Longer than Discord's usual window of 5 s: discord.py 2.7.1 sleeps inside the call that empties a
-# bucket, but for a RestClient, and cancelling that sleep would cost another window.
+# Longer than Discord's usual window of 5 s: except in a RestClient, discord.py 2.7.1 sleeps inside
+# the call that empties a bucket, and cancelling that sleep would cost another window.
 REQUEST_SECONDS = 15.0
 
 
@@ -43,17 +35,18 @@ class ThreadArchived(PlaceGone):
 
 
 # Codes from Discord's documentation, "Opcodes and Status Codes", and what an operator can do.
-_MESSAGE_GONE = 10008
-_PLACE_GONE = {
+_REFUSALS: dict[int, tuple[type[SurfaceError], str]] = {
+    10008: (MessageGone, "the message was deleted"),
     10003: (PlaceGone, "the channel is gone"),
     50001: (PlaceGone, "the bot needs the permission View Channel"),
     50007: (PlaceGone, "the person takes no direct messages from the bot"),
     50013: (NotPermitted, "the bot needs Send Messages, and in threads Send Messages in Threads"),
     50083: (ThreadArchived, "the thread is archived"),
     160005: (PlaceGone, "the thread is locked"),
+    10015: (WebhookGone, "the interaction has no webhook yet, or none any more"),
+    10062: (WebhookGone, "the interaction is unknown"),
+    50027: (WebhookGone, "the interaction's token is not valid any more"),
 }
-# Unknown webhook, unknown interaction, invalid webhook token.
-_WEBHOOK_GONE = {10015, 10062, 50027}
 # No code at all, and "Cloudflare is blocking your request": pages of a proxy before Discord.
 _FROM_A_PROXY = {0, 40333}
 _TOO_OLD = 30046  # "Maximum number of edits to messages older than 1 hour reached", with a 429
@@ -77,10 +70,8 @@ def located(error: Exception) -> str:
 
 
 async def retry_after(response: aiohttp.ClientResponse) -> float:
-    """Return the seconds to wait.
-
-    Discord names them in the body, and whole ones in a header; a proxy may name none.
-    """
+    """Return the seconds to wait, which Discord names, and a proxy may not."""
+    # The header has whole seconds.
     in_header = response.headers.get("Retry-After", "5")
     named = (await _body(response)).get("retry_after", in_header)
     try:
@@ -90,10 +81,8 @@ async def retry_after(response: aiohttp.ClientResponse) -> float:
 
 
 async def is_banned(response: aiohttp.ClientResponse) -> bool:
-    """Whether Cloudflare blocks this address: a 429 that did not come from Discord itself.
-
-    It has no Via header, by which discord.py 2.7.1 recognizes it too, and no JSON.
-    """
+    """Whether Cloudflare blocks this address: a 429 that did not come from Discord itself."""
+    # It has no Via header, by which discord.py 2.7.1 recognizes it too, and no JSON.
     from_a_proxy = response.status == 429 and "Via" not in response.headers
     return from_a_proxy and not await _body(response)
 
@@ -109,25 +98,18 @@ def fail_at_once() -> aiohttp.TraceConfig:
     return trace
 
 
-async def _refuse(
-    _session: aiohttp.ClientSession,
-    _context: SimpleNamespace,
-    params: aiohttp.TraceRequestEndParams,
-) -> None:
-    status = params.response.status
-    if status == 429:
-        raise await _delay(params.response)
-    if status >= 500:
-        raise WriteFailed(f"HTTP {status} from Discord")
-
-
-async def _delay(response: aiohttp.ClientResponse) -> SurfaceError:
+async def _refuse(_: object, __: object, params: aiohttp.TraceRequestEndParams) -> None:
+    response = params.response
+    if response.status >= 500:
+        raise WriteFailed(f"HTTP {response.status} from Discord")
+    if response.status != 429:
+        return
     wait = await retry_after(response)
     if (await _body(response)).get("code") != _TOO_OLD:
-        return WriteDelayed("Discord asks to wait", retry_after=wait)
+        raise WriteDelayed("Discord asks to wait", retry_after=wait)
     if wait > _LONGEST_WAIT:
-        return WriteRefused("Discord takes no more edits of a message that old")
-    return OldMessage("Discord takes few edits of a message that old", retry_after=wait)
+        raise WriteRefused("Discord takes no more edits of a message that old")
+    raise OldMessage("Discord takes few edits of a message that old", retry_after=wait)
 
 
 async def _body(response: aiohttp.ClientResponse) -> dict[str, Any]:
@@ -139,28 +121,20 @@ async def _body(response: aiohttp.ClientResponse) -> dict[str, Any]:
 
 
 def _surface_error(error: Exception) -> SurfaceError:
-    match error:
-        case discord.RateLimited():
-            return WriteDelayed(str(error), retry_after=error.retry_after)
-        case discord.HTTPException():
-            return _response_error(error)
-        case discord.DiscordException():
-            # The library itself cannot do it, and a retry would fail as well.
-            return WriteRefused(str(error))
-        case _:
-            # The text of aiohttp's errors may hold an address, and with it an interaction's token.
-            return WriteFailed(f"Discord could not be reached ({type(error).__name__})")
+    if isinstance(error, discord.HTTPException):
+        return _response_error(error)
+    if isinstance(error, discord.DiscordException):
+        # The library itself cannot do it, and a retry would fail as well.
+        return WriteRefused(str(error))
+    # The text of aiohttp's errors may hold an address, and with it an interaction's token.
+    return WriteFailed(f"Discord could not be reached ({type(error).__name__})")
 
 
 def _response_error(error: discord.HTTPException) -> SurfaceError:
     detail, status = str(error), error.status
-    if error.code == _MESSAGE_GONE:
-        return MessageGone(detail)
-    if error.code in _PLACE_GONE:
-        kind, cure = _PLACE_GONE[error.code]
-        return kind(f"{detail}: {cure}")
-    if error.code in _WEBHOOK_GONE:
-        return WebhookGone(detail)
+    if error.code in _REFUSALS:
+        kind, meaning = _REFUSALS[error.code]
+        return kind(f"{detail}: {meaning}")
     if status in (403, 404):
         return WriteFailed(detail) if error.code in _FROM_A_PROXY else PlaceGone(detail)
     if status == 401:

@@ -19,15 +19,15 @@ from adapters.discord.gateway.inbox import Inbox
 from adapters.discord.gateway.interactions import make_commands
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
-from adapters.discord.rate_limits import Budgets, counted
+from adapters.discord.rate_limits import counted
 from adapters.discord.reply.open import open_surface, orphaned_messages
 from adapters.discord.rest import API_URL, RestClient, use_api
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running, together
 from bot.domain import Purpose, Turn
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
-from bot.hearing import Hearing
 from bot.ports import Surface
+from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from bot.turns.intake import Intake
 
@@ -53,7 +53,7 @@ async def connect(
     api_url: str,
     gateway_url: str,
     threads: bool,
-    budgets: Budgets,
+    budgets: EditBudgets,
     tuning: Tuning | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
     """Log in over REST; empty addresses mean Discord's own.
@@ -85,12 +85,14 @@ class DiscordPlatform:
 
     name = "discord"
 
-    def __init__(self, client: RestClient, *, token: str, threads: bool, budgets: Budgets) -> None:
+    def __init__(
+        self, client: RestClient, *, token: str, threads: bool, budgets: EditBudgets
+    ) -> None:
         self._client = client
         self._token = token
         self._threads = threads
         self._budgets = budgets
-        self._hearings: list[Hearing] = []
+        self._shards: list[Shard] = []
         self._intents = discord.Intents(
             guilds=True, guild_messages=True, dm_messages=True, message_content=True
         )
@@ -102,11 +104,7 @@ class DiscordPlatform:
         return open_surface(self._client, turn, self._budgets, purpose)
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
-        """Return the messages that attempts at a turn may have left besides these; SurfaceError.
-
-        A write that arrives late finds the message with its nonce and adds none; but an answer may
-        need fewer pages than an earlier attempt had posted.
-        """
+        """Return the messages that attempts at a turn may have left besides these; SurfaceError."""
         return await orphaned_messages(self._client, turn, but=but)
 
     async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:
@@ -118,7 +116,7 @@ class DiscordPlatform:
         """
         numbers, count = shards or ((None,), None)
         holder, tuning = secrets.token_hex(8), self._client.tuning
-        served = []
+        self._shards = []
         for number in numbers:
             saved = SavedSession(
                 store=store,
@@ -126,14 +124,14 @@ class DiscordPlatform:
                 shard="all" if number is None else f"{number}/{count}",
                 holder=holder,
             )
-            served.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
-        self._hearings = [shard.hearing for shard in served]
+            self._shards.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
         async with running(self._register()):
-            await together(*(asyncio.create_task(self._serve(intake, each)) for each in served))
+            tasks = [asyncio.create_task(self._serve(intake, shard)) for shard in self._shards]
+            await together(*tasks)
 
     def silence(self) -> float:
         """Return for how many seconds a shard has not been connected; 0 if all are."""
-        return max((each.silence() for each in self._hearings), default=math.inf)
+        return max((each.hearing.silence() for each in self._shards), default=math.inf)
 
     async def _register(self) -> None:
         commands = make_commands(self._client)
@@ -148,8 +146,7 @@ class DiscordPlatform:
             await asyncio.sleep(pause)
 
     async def _serve(self, intake: Intake, shard: Shard) -> None:
-        tuning = self._client.tuning
-        inbox = Inbox(tuning)
+        inbox = Inbox(shard.tuning)
         while True:
             gateway = Gateway(
                 intake=intake,
@@ -158,7 +155,6 @@ class DiscordPlatform:
                 budgets=self._budgets,
                 threads=self._threads,
                 intents=copy.copy(self._intents),
-                tuning=tuning,
             )
             try:
                 await gateway.serve(self._token)
@@ -175,10 +171,10 @@ class DiscordPlatform:
                 _log.warning(UNREACHABLE, str(error) or type(error).__name__)
             except Exception:
                 _log.exception("Shard %s: the gateway failed", shard.number)
-            await asyncio.sleep(tuning.client_pause)
+            await asyncio.sleep(shard.tuning.client_pause)
 
     def _read_less(self) -> None:
-        if self._intents.message_content:
+        if self._intents.message_content:  # else another shard has found out
             self._intents.message_content = False
             _log.warning(
                 "Discord keeps messages that do not mention the bot from it: switch on "

@@ -6,14 +6,13 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Literal, Protocol
+from typing import Literal
 
 import aiohttp
 
 from adapters.discord.errors import is_banned, retry_after
 from bot.domain import EditBudget
+from bot.reply.edit_budget import EditBudgets
 
 Kind = Literal["post", "edit", "old", "ask", "thread"]
 
@@ -32,7 +31,6 @@ _ROUTES: Mapping[Kind, re.Pattern[str]] = {
 }
 _INTERACTIONS = re.compile(r"/(?:interactions|webhooks)/")
 
-
 # Discord's documentation, "Rate Limits", "Global Rate Limit": 50 requests a second in all, but for
 # those of interactions. No response tells when its second began. The extra tenth is for requests
 # that overtake each other in flight. A fifth is kept for final edits and new messages.
@@ -40,34 +38,19 @@ EVERYTHING = EditBudget("discord:everything", 50, 1.1, refills=False, slides=Tru
 _PATIENCE = 10.0  # seconds for which a request waits for its slot
 
 
-class Budgets(Protocol):
-    """Counts requests with all other processes; what `bot.reply.edit_budget.EditBudgets` does."""
-
-    def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
-        """Replace the assumed size of a bucket by the one that Discord reports."""
-
-    async def call(self, budget: EditBudget, *, deadline: float) -> None:
-        """Wait until one more may go out; WriteDelayed if that is not before `deadline`."""
-
-    async def spare(self, budget: EditBudget) -> bool:
-        """Whether one more optional request may go out at once."""
-
-    def covers(self, budget: EditBudget) -> bool:
-        """Whether the last slot of this task covers a request here; True only once per slot."""
-
-    async def pause(self, budget: EditBudget, seconds: float) -> None:
-        """Let no request go out for so long."""
-
-
 def edit_budget(kind: Kind, target: int | str) -> EditBudget:
     """Return the budget of such writes in a channel, or of a webhook by its token."""
     writes, seconds = _SIZES.get(kind, (_WRITES, _WINDOW))
-    # Interactions are outside of the global limit.
-    around = None if kind == "ask" else EVERYTHING
-    return EditBudget(_bucket(kind, target), writes, seconds, refills=False, within=around)
+    around: EditBudget | None = EVERYTHING
+    if kind == "ask":
+        around = None  # interactions are outside of the global limit
+        # A token is a secret, and buckets are names in the store.
+        target = hashlib.blake2b(str(target).encode(), digest_size=12).hexdigest()
+    bucket = f"discord:{kind}:{target}"
+    return EditBudget(bucket, writes, seconds, refills=False, within=around)
 
 
-def counted(trace: aiohttp.TraceConfig, budgets: Budgets) -> aiohttp.TraceConfig:
+def counted(trace: aiohttp.TraceConfig, budgets: EditBudgets) -> aiohttp.TraceConfig:
     """Keep all requests within the global limit, and learn from each response.
 
     Most requests have a slot already, for which their text has waited; the others wait here. The
@@ -75,29 +58,22 @@ def counted(trace: aiohttp.TraceConfig, budgets: Budgets) -> aiohttp.TraceConfig
     (Discord's documentation, "Rate Limits", "Header Format").
     """
 
-    async def wait(
-        _session: aiohttp.ClientSession,
-        _context: SimpleNamespace,
-        params: aiohttp.TraceRequestStartParams,
-    ) -> None:
+    async def wait(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
         deadline = asyncio.get_running_loop().time() + _PATIENCE
         while _is_counted(params) and not budgets.covers(EVERYTHING):
             await budgets.call(EVERYTHING, deadline=deadline)
 
-    async def read(
-        _session: aiohttp.ClientSession,
-        _context: SimpleNamespace,
-        params: aiohttp.TraceRequestEndParams,
-    ) -> None:
+    async def read(_: object, __: object, params: aiohttp.TraceRequestEndParams) -> None:
         headers = params.response.headers
         # A ban may be of one route (discord-api-docs, issue 5385): a ban of interactions says
         # nothing about the others.
         banned = _is_counted(params) and await is_banned(params.response)
         if banned or "X-RateLimit-Global" in headers:
             await budgets.pause(EVERYTHING, await retry_after(params.response))
-        budget, window = _budget_of(f"{params.method} {params.url.path}"), _window(headers)
-        if budget and window:
-            await _learn(budgets, budget, window)
+        call = f"{params.method} {params.url.path}"
+        for kind, route in _ROUTES.items():
+            if found := route.fullmatch(call):
+                await _learn(budgets, edit_budget(kind, found[1]), headers)
 
     trace.on_request_start.append(wait)
     trace.on_request_end.insert(0, read)
@@ -105,48 +81,18 @@ def counted(trace: aiohttp.TraceConfig, budgets: Budgets) -> aiohttp.TraceConfig
 
 
 def _is_counted(params: aiohttp.TraceRequestStartParams | aiohttp.TraceRequestEndParams) -> bool:
-    """Whether a request counts towards the global limit."""
     return not _INTERACTIONS.search(params.url.path)
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """What a response reports of its bucket; `seconds` is the rest of the window."""
-
-    limit: int
-    remaining: int
-    seconds: float
-
-
-async def _learn(budgets: Budgets, budget: EditBudget, window: _Window) -> None:
-    if window.remaining == window.limit - 1 and window.seconds > 0:
-        budgets.learn(budget.bucket, writes=window.limit, seconds=window.seconds)
-    if window.remaining == 0:
-        # Discord's window opened with the first write's arrival, later than ours: it ends later.
-        await budgets.pause(budget, window.seconds)
-
-
-def _budget_of(call: str) -> EditBudget | None:
-    """Return the budget that a response reports on."""
-    for kind, pattern in _ROUTES.items():
-        if found := pattern.fullmatch(call):
-            return edit_budget(kind, found[1])
-    return None
-
-
-def _bucket(kind: Kind, target: int | str) -> str:
-    if kind == "ask":
-        # A token is a secret, and buckets are names in the store.
-        target = hashlib.blake2b(str(target).encode(), digest_size=12).hexdigest()
-    return f"discord:{kind}:{target}"
-
-
-def _window(headers: Mapping[str, str]) -> _Window | None:
+async def _learn(budgets: EditBudgets, budget: EditBudget, headers: Mapping[str, str]) -> None:
     try:
-        return _Window(
-            limit=int(headers["X-RateLimit-Limit"]),
-            remaining=int(headers["X-RateLimit-Remaining"]),
-            seconds=float(headers["X-RateLimit-Reset-After"]),
-        )
+        limit = int(headers["X-RateLimit-Limit"])
+        remaining = int(headers["X-RateLimit-Remaining"])
+        rest_of_window = float(headers["X-RateLimit-Reset-After"])  # seconds
     except (KeyError, ValueError):
-        return None
+        return
+    if remaining == limit - 1 and rest_of_window > 0:
+        budgets.learn(budget.bucket, writes=limit, seconds=rest_of_window)
+    if remaining == 0:
+        # Discord's window opened with the first write's arrival, later than ours: it ends later.
+        await budgets.pause(budget, rest_of_window)

@@ -1,10 +1,9 @@
 """discord.py's client for REST, and requests that the library's public calls cannot make.
 
-All of the library's REST internals that the adapter uses stand here, and
-`tests/discord/test_rest.py` pins them. The public calls that write and read messages parse each
-response, with the question that it quotes or a channel's whole page: a message that the library
-cannot parse would fail a write that Discord has accepted. Those that open or unarchive a thread
-need its server in the library's cache, or one more request.
+This file has all of the library's REST internals that the adapter uses, and
+`tests/discord/test_rest.py` pins them. The public calls parse each response, with the question that
+it quotes: a message that the library cannot parse would fail a write that Discord has accepted.
+Those that open or unarchive a thread need its server in the library's cache, or one more request.
 """
 
 from __future__ import annotations
@@ -32,29 +31,15 @@ class RestClient(discord.Client):
     channel, in loop time.
     """
 
-    def __init__(self, *, tuning: Tuning, intents: discord.Intents, **options: Any) -> None:
-        super().__init__(intents=intents, **options)
+    def __init__(self, *, tuning: Tuning, **options: Any) -> None:
+        super().__init__(**options)
         self.tuning = tuning
         self.typed_at: dict[int, float] = {}
-        self._limit = _NoLimit(None)
-        self.http.get_ratelimit = self._unlimited  # type: ignore[method-assign]
-
-    @property
-    def bot_id(self) -> str:
-        """The bot's own id; empty before the client has logged in."""
-        return str(self.user.id if self.user else "")
-
-    def message(self, channel: int, message: int | str) -> discord.PartialMessage:
-        """Return a message of a channel, of which only the ids are known."""
-        return self.get_partial_messageable(channel).get_partial_message(int(message))
-
-    def _unlimited(self, key: str) -> Ratelimit:
-        return self._limit
+        unlimited = _NoLimit(None)
+        self.http.get_ratelimit = lambda key: unlimited  # type: ignore[method-assign]
 
 
 class _NoLimit(Ratelimit):
-    """A bucket without limits."""
-
     async def acquire(self) -> None:
         """Return at once."""
 
@@ -63,6 +48,11 @@ class _NoLimit(Ratelimit):
 
     def update(self, *_: object, **__: object) -> None:
         """Ignore the headers of a response."""
+
+
+def own_id(client: discord.Client) -> int:
+    """Return the bot's own id; 0 before the client has logged in."""
+    return client.user.id if client.user else 0
 
 
 def use_api(address: str) -> None:

@@ -11,10 +11,12 @@ from bot.concurrency import Backoff
 class Tuning:
     """One value for a process; times are in seconds."""
 
+    page_size: int = 100  # messages, the most of one request ("Get Channel Messages")
+
     # Replies.
     # Discord knows a nonce for "the past few minutes" (its documentation, "Create Message").
     nonce_known_for: float = 60.0
-    history_pages: int = 10  # pages of 100 messages that are read of one channel
+    history_pages: int = 10  # pages of messages that are read of one channel
     typing_every: float = 8.0  # Discord shows typing for ten seconds
     # Replies in one channel type together: it takes about five calls in five seconds.
     typing_gap: float = 1.0
@@ -62,7 +64,6 @@ class Tuning:
     catch_up_retry: Backoff = Backoff(2.0, 15.0)  # of a channel that cannot be read yet
     catch_up_at_once: int = 5  # requests
     catch_up_channels: int = 50
-    catch_up_page: int = 100  # the most of one request ("Get Channel Messages")
     # Three messages a second for five minutes. All channels together then need ten seconds of the
     # requests that Discord takes from a bot.
     catch_up_pages: int = 10

@@ -11,17 +11,18 @@ import aiohttp
 import pytest
 
 from adapters.discord.errors import fail_at_once
-from adapters.discord.rate_limits import EVERYTHING, Budgets, Kind, counted, edit_budget
+from adapters.discord.rate_limits import EVERYTHING, Kind, counted, edit_budget
 from bot.domain import EditBudget
 from bot.errors import WriteDelayed
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
+from tests.support.fakes import NoLimits
 
 
 @asynccontextmanager
 async def calling(
-    emulator: DiscordEmulator, budgets: Budgets
+    emulator: DiscordEmulator, budgets: EditBudgets
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """Call the API as the platform does, without a library between."""
     async with aiohttp.ClientSession(
@@ -34,6 +35,14 @@ async def calling(
 async def get(session: aiohttp.ClientSession, emulator: DiscordEmulator, path: str) -> int:
     async with session.get(emulator.api_url + path) as answer:
         return answer.status
+
+
+async def use_up(budgets: EditBudgets, left: int) -> None:
+    """Take the slots of the global limit, of which so many are left."""
+    for _ in range(left):
+        await budgets.call(EVERYTHING, deadline=0.0)
+    with pytest.raises(WriteDelayed):
+        await budgets.call(EVERYTHING, deadline=0.0)
 
 
 async def test_all_processes_together_keep_to_the_global_limit(store: Store) -> None:
@@ -62,11 +71,7 @@ async def test_a_request_that_came_with_a_slot_is_not_counted_again(store: Store
             await budgets.final(edits, deadline=math.inf)
             await get(session, emulator, "/users/@me")
 
-        for _ in range(EVERYTHING.writes - edits.writes):
-            await budgets.call(EVERYTHING, deadline=0.0)
-
-        with pytest.raises(WriteDelayed):
-            await budgets.call(EVERYTHING, deadline=0.0)
+        await use_up(budgets, EVERYTHING.writes - edits.writes)
 
 
 async def test_a_second_request_with_one_slot_is_counted(store: Store) -> None:
@@ -76,11 +81,7 @@ async def test_a_second_request_with_one_slot_is_counted(store: Store) -> None:
         for _ in range(2):
             await get(session, emulator, "/users/@me")
 
-        for _ in range(EVERYTHING.writes - 2):
-            await budgets.call(EVERYTHING, deadline=0.0)
-
-        with pytest.raises(WriteDelayed):
-            await budgets.call(EVERYTHING, deadline=0.0)
+        await use_up(budgets, EVERYTHING.writes - 2)
 
 
 async def test_one_slot_covers_one_request_of_all_that_a_task_begins(store: Store) -> None:
@@ -89,11 +90,7 @@ async def test_one_slot_covers_one_request_of_all_that_a_task_begins(store: Stor
         await budgets.final(edit_budget("edit", emulator.channel_id), deadline=math.inf)
         await asyncio.gather(*(get(session, emulator, "/users/@me") for _ in range(3)))
 
-        for _ in range(EVERYTHING.writes - 3):
-            await budgets.call(EVERYTHING, deadline=0.0)
-
-        with pytest.raises(WriteDelayed):
-            await budgets.call(EVERYTHING, deadline=0.0)
+        await use_up(budgets, EVERYTHING.writes - 3)
 
 
 async def test_requests_of_interactions_do_not_wait_for_the_others(store: Store) -> None:
@@ -159,7 +156,7 @@ async def test_another_refusal_holds_no_request_but_its_own(
         assert learnt.pauses == []
 
 
-class Learnt:
+class Learnt(NoLimits):
     """Writes down what is learnt and waited for, and waits for nothing."""
 
     def __init__(self) -> None:
@@ -168,15 +165,6 @@ class Learnt:
 
     def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
         self.windows.append((bucket, writes, seconds))
-
-    async def call(self, budget: EditBudget, *, deadline: float) -> None:
-        """Let it go out."""
-
-    async def spare(self, budget: EditBudget) -> bool:
-        return True
-
-    def covers(self, budget: EditBudget) -> bool:
-        return True
 
     async def pause(self, budget: EditBudget, seconds: float) -> None:
         self.pauses.append((budget.bucket, seconds))

@@ -11,7 +11,6 @@ from dataclasses import replace
 from adapters.discord import DiscordPlatform, connect
 from adapters.discord.address import ChannelAddress
 from adapters.discord.platform import Shards
-from adapters.discord.rate_limits import Budgets
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running
 from bot.domain import Page, Person, Place, ThreadKey, Turn
@@ -38,7 +37,7 @@ async def logged_in(
     threads: bool = True,
     store: Store | None = None,
     gateway_url: str = "",
-    budgets: Budgets | None = None,
+    budgets: EditBudgets | None = None,
     tuning: Tuning | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
     async with connect(

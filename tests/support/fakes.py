@@ -75,8 +75,11 @@ def bucket_of(surface: Surface, page: Page, *, new: bool = False) -> str:
     return budget.bucket
 
 
-class NoLimits:
+class NoLimits(EditBudgets):
     """Edit budgets that count nothing and wait for nothing."""
+
+    def __init__(self) -> None:
+        """Use no store."""
 
     def learn(self, bucket: str, *, writes: int, seconds: float) -> None:
         """Forget it."""

@@ -11,14 +11,12 @@ from contextlib import suppress
 import discord
 
 from adapters.discord.gateway.connection import read_message
-from adapters.discord.rest import fetch_channel, fetch_messages
+from adapters.discord.rest import fetch_channel, fetch_messages, own_id
 from adapters.discord.tuning import Tuning
 from bot.concurrency import cancelled
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
 
 _log = logging.getLogger(__name__)
-
-_SERVERS_POLL = 0.05  # seconds
 
 _ServerChannel = discord.TextChannel | discord.VoiceChannel | discord.StageChannel | discord.Thread
 _Found = list[discord.Message]
@@ -53,16 +51,14 @@ class CatchUp:
         self._requests = asyncio.Semaphore(tuning.catch_up_at_once)
 
     async def messages(self) -> AsyncGenerator[_Found]:
-        """Yield what one pass finds, then what is left, channel by channel, oldest first.
-
-        A failing channel is retried, but no pass waits for it.
-        """
+        """Yield what one pass finds, then what is left, channel by channel, oldest first."""
         try:
             if not await self._are_servers_shown(self._tuning.servers_within):
                 self._tasks.append(asyncio.create_task(self._search_late_servers()))
             self._search_servers()
             for channel in self._dms:
                 self._search(channel, None)
+            # A failing channel is retried, but the pass does not wait for it.
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._tuning.catch_up_pass):
                     for is_read_or_failing in [*self._searched.values()]:
@@ -86,7 +82,7 @@ class CatchUp:
             if time.monotonic() >= deadline:
                 _log.info("Discord has not shown all servers in %.0f s", seconds)
                 return False
-            await asyncio.sleep(_SERVERS_POLL)
+            await asyncio.sleep(0.05)
         return True
 
     async def _search_late_servers(self) -> _Found:
@@ -95,15 +91,15 @@ class CatchUp:
         return []
 
     def _search_servers(self) -> None:
-        """Search the channels with the latest messages, the bot's own threads first."""
-        own_id = self._client.user.id if self._client.user else 0
         channels: list[_ServerChannel] = []
         for guild in self._client.guilds:
             channels += [*guild.threads, *guild.text_channels]
             channels += [*guild.voice_channels, *guild.stage_channels]
 
         def rank(channel: _ServerChannel) -> tuple[bool, int]:
-            is_own = isinstance(channel, discord.Thread) and channel.owner_id == own_id
+            is_own = isinstance(channel, discord.Thread) and channel.owner_id == own_id(
+                self._client
+            )
             return is_own, channel.last_message_id or 0
 
         used = [one for one in channels if (one.last_message_id or 0) > self._since]
@@ -113,28 +109,25 @@ class CatchUp:
             self._search(channel.id, channel)
 
     def _search(self, channel_id: int, channel: _ServerChannel | None) -> None:
-        is_read_or_failing = self._searched[channel_id] = asyncio.Event()
+        self._searched[channel_id] = asyncio.Event()
+        self._tasks.append(asyncio.create_task(self._read(channel_id, channel)))
 
-        async def read() -> _Found:
-            found: _Found = []  # newest first
-            try:
-                async with asyncio.timeout(self._tuning.catch_up_for):
-                    await self._read(channel_id, channel, found, is_read_or_failing)
-            except TimeoutError:
-                _log.warning("Channel %d could not be read in time", channel_id)
-            except SurfaceError as error:
-                _log.info("Channel %d cannot be read: %s", channel_id, error)
-            is_read_or_failing.set()
-            return found[::-1]
+    async def _read(self, channel_id: int, channel: object) -> _Found:
+        found: _Found = []  # newest first
+        try:
+            async with asyncio.timeout(self._tuning.catch_up_for):
+                await self._read_into(found, channel_id, channel)
+        except TimeoutError:
+            _log.warning("Channel %d could not be read in time", channel_id)
+        except SurfaceError as error:
+            _log.info("Channel %d cannot be read: %s", channel_id, error)
+        self._searched[channel_id].set()
+        return found[::-1]
 
-        self._tasks.append(asyncio.create_task(read()))
-
-    async def _read(
-        self, channel_id: int, channel: object, found: _Found, failing: asyncio.Event
-    ) -> None:
+    async def _read_into(self, found: _Found, channel_id: int, channel: object) -> None:
         """Read a channel backwards, so that the newest messages are not left out."""
         tuning, failures, pages = self._tuning, 0, 0
-        size, before = tuning.catch_up_page, dict[str, int]()
+        size, before = tuning.page_size, dict[str, int]()
         while pages < tuning.catch_up_pages:
             try:
                 # In turn, one page each: a busy channel delays no other.
@@ -143,7 +136,7 @@ class CatchUp:
                     page = await fetch_messages(self._client, channel_id, limit=size, **before)
             except (WriteDelayed, WriteFailed) as error:
                 _log.info("Channel %d is read later: %s", channel_id, error)
-                failing.set()
+                self._searched[channel_id].set()
                 failures += 1
                 asked_for = error.retry_after if isinstance(error, WriteDelayed) else 0.0
                 await asyncio.sleep(max(tuning.catch_up_retry.pause(failures), asked_for))

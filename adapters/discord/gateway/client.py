@@ -16,14 +16,14 @@ from adapters.discord.gateway import events
 from adapters.discord.gateway.catch_up import CatchUp
 from adapters.discord.gateway.inbox import Deletion, Inbox, Job, Question, Work
 from adapters.discord.gateway.interactions import HELP, Interactions
-from adapters.discord.gateway.progress import Event, Release
+from adapters.discord.gateway.progress import Event
 from adapters.discord.gateway.relevance import MessageFilter, Relevance
 from adapters.discord.gateway.shard import Shard
-from adapters.discord.rate_limits import Budgets, counted
-from adapters.discord.tuning import Tuning
+from adapters.discord.rate_limits import counted
+from adapters.discord.rest import own_id
 from bot.concurrency import BackgroundTasks, running
-from bot.domain import ThreadKey
 from bot.errors import NothingAsked, Refused, SurfaceError
+from bot.reply.edit_budget import EditBudgets
 from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
@@ -49,10 +49,9 @@ class Gateway(discord.Client):
         intake: Intake,
         inbox: Inbox,
         shard: Shard,
-        budgets: Budgets,
+        budgets: EditBudgets,
         threads: bool,
         intents: discord.Intents,
-        tuning: Tuning,
     ) -> None:
         super().__init__(
             intents=intents,
@@ -67,9 +66,8 @@ class Gateway(discord.Client):
         self._inbox = inbox
         self._shard = shard
         self._threads = threads
-        self._tuning = tuning
-        self._filter = MessageFilter(self, remembered=tuning.remembered)
-        self._interactions = Interactions(intake, answer_within=tuning.answer_within)
+        self._filter = MessageFilter(self, remembered=shard.tuning.remembered)
+        self._interactions = Interactions(intake, answer_within=shard.tuning.answer_within)
         self._tasks = BackgroundTasks()
         self._notices = asyncio.Semaphore(_NOTICES)
 
@@ -86,20 +84,17 @@ class Gateway(discord.Client):
     def _handle(self, parsed: object, event: Event) -> None:
         """Take what the library has parsed of an event; an error must not end the connection."""
         try:
-            self._take(parsed, event)
+            match parsed:
+                case discord.Message():
+                    self._on_message(parsed, event)
+                case discord.RawMessageDeleteEvent():
+                    self._on_deletion({parsed.message_id}, parsed.channel_id, event)
+                case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
+                    self._on_deletion(parsed.message_ids, parsed.channel_id, event)
+                case discord.Interaction():
+                    self._start(partial(self._interactions.answer, parsed), event)
         except Exception:
             _log.exception("Shard %s: an event was not handled", self._shard.number)
-
-    def _take(self, parsed: object, event: Event) -> None:
-        match parsed:
-            case discord.Message():
-                self._on_message(parsed, event)
-            case discord.RawMessageDeleteEvent():
-                self._on_deletion({parsed.message_id}, parsed.channel_id, event)
-            case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
-                self._on_deletion(parsed.message_ids, parsed.channel_id, event)
-            case discord.Interaction():
-                self._start(partial(self._interactions.answer, parsed), event)
 
     def _on_message(self, message: discord.Message, event: Event) -> None:
         if isinstance(message.channel, discord.DMChannel):
@@ -109,7 +104,7 @@ class Gateway(discord.Client):
             return
         question = self._question(message, event)
         if relevance is Relevance.UNKNOWN:
-            question.lookup = partial(self._look_up, message)
+            question.lookup = partial(self._filter.resolve, message)
         self._inbox.add(question)
 
     def _question(self, message: discord.Message, event: Event) -> Question:
@@ -135,8 +130,8 @@ class Gateway(discord.Client):
         )
 
     def _catch_up_soon(self, event: Event) -> None:
-        """Find what was missed before any question that is asked from now on."""
-        # Nothing is saved of a session before all that was missed is admitted.
+        # Before any question that is asked from now on. Nothing is saved of the session before all
+        # that was missed is admitted.
         self._inbox.add(Job(partial(self._catch_up, event), event.hold()))
 
     async def _catch_up(self, event: Event) -> None:
@@ -148,9 +143,10 @@ class Gateway(discord.Client):
             self,
             heard=heard,
             began_at=shard.began_at,
-            dms=await shard.saved.dms() if shard.receives_dms else [],
+            # DMs come to shard 0 alone (Discord's documentation, "Sharding").
+            dms=[] if shard.number else await shard.saved.dms(),
             wanted=lambda message: self._filter.classify(message) is not Relevance.NONE,
-            tuning=self._tuning,
+            tuning=shard.tuning,
         )
         found = catch_up.messages()
         self._put_first(await anext(found), event)
@@ -165,17 +161,17 @@ class Gateway(discord.Client):
     def _put_first(self, messages: list[discord.Message], event: Event) -> None:
         self._inbox.put_first([self._question(message, event) for message in messages])
 
-    async def _look_up(self, message: discord.Message) -> None:
-        await self._filter.resolve(message)
-
     async def _admit(self, message: discord.Message, event: Event) -> None:
         relevance, channel = await self._filter.resolve(message)
         if channel is None or relevance is Relevance.NONE:
             return
-        goes_on = await self._goes_on(message, channel)
+        answered, goes_on = events.answered_message(message, own_id(self)), None
+        if answered is not None and events.has_threads(channel):
+            goes_on = await self._intake.thread_of("discord", str(answered))
         if relevance is Relevance.REPLY and goes_on is None:
             return
-        text = events.text_of(message, self._filter.own_id, role_id=self._filter.role(message))
+        role = self._filter.role(message) or 0
+        text = events.text_of(message, own_id(self), role_id=role)
         # Without the Message Content intent, a reply that mentions nobody is empty, too.
         if not text and relevance not in (Relevance.DIRECT, Relevance.MENTION):
             return
@@ -189,12 +185,6 @@ class Gateway(discord.Client):
                 asked_nothing = isinstance(refused, NothingAsked)
                 text = self._help(message) if asked_nothing else refused.apology
                 self._start(partial(self._tell, message, text), event)
-
-    async def _goes_on(self, message: discord.Message, channel: events.Channel) -> ThreadKey | None:
-        answered = events.answered_message(message, self._filter.own_id)
-        if answered is None or not events.has_threads(channel):
-            return None
-        return await self._intake.thread_of("discord", str(answered))
 
     def _help(self, message: discord.Message) -> str:
         # Guess: for a mention of the role alone Discord sends no text without the Message Content
@@ -213,14 +203,15 @@ class Gateway(discord.Client):
 
     def _start(self, work: Work, event: Event) -> None:
         """Run work beside the inbox; its event is over when it has ended by itself."""
-        self._tasks.start(_released_after(work, event.hold()))
 
+        async def run() -> None:
+            try:
+                await work()
+            except SurfaceError as error:
+                _log.warning("Discord did not take a response: %s", error)
+            except Exception:
+                _log.exception("An event from Discord was not handled")
+            release()
 
-async def _released_after(work: Work, release: Release) -> None:
-    try:
-        await work()
-    except SurfaceError as error:
-        _log.warning("Discord did not take a response: %s", error)
-    except Exception:
-        _log.exception("An event from Discord was not handled")
-    release()
+        release = event.hold()
+        self._tasks.start(run())

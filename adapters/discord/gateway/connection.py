@@ -1,9 +1,8 @@
 """discord.py's connection to the gateway, led by the bot because it has to begin with a RESUME.
 
-All of the library's gateway internals that the adapter uses stand here, and
-`tests/discord/gateway/test_connection.py` pins them to discord.py 2.7.1. They are private, so any
-minor release may change them: requirements.txt allows the 2.7 series only. Before it allows
-another, the test's list has to be read in the new source.
+This file has all of the library's gateway internals that the adapter uses. They are private:
+`tests/discord/gateway/test_connection.py` pins them, and requirements.txt allows the 2.7 series
+only. Before it allows another, the test's list has to be read in the new source.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
 from adapters.discord.errors import located
-from adapters.discord.gateway.payload import ids_of, message_id, parse_event, parse_message
+from adapters.discord.gateway.payload import ids_of, message_id, parse_event
 from adapters.discord.gateway.progress import Event, Progress
 from adapters.discord.gateway.session import Session
 from adapters.discord.rest import Payload, request
@@ -70,8 +69,7 @@ class Connection:
     def _intercept(self) -> None:
         """Parse each event by itself, and keep the library from handing it to tasks of its own.
 
-        The library lets an error of a parser end the connection. That would cost the session, and
-        the questions of other channels until there is another.
+        The library lets an error of a parser end the connection, and with it the session.
         """
         state = self._client._connection
         state.dispatch = self._collect
@@ -172,7 +170,7 @@ def read_message(channel: discord.abc.Messageable, data: Payload) -> discord.Mes
         return channel._state.create_message(channel=channel, data=data)  # type: ignore[arg-type]
 
     try:
-        return parse_message(create, data)
+        return parse_event("MESSAGE_CREATE", create, data)
     except Exception as error:
         _log.warning("Message skipped (%s): %s", ids_of(data), located(error))
         return None
@@ -194,8 +192,6 @@ def _address(session: Session) -> yarl.URL | None:
     except (ValueError, IndexError):
         # yarl 1.25 raises the latter at "wss://a][@".
         return None
-    is_discords = f".{first.host}".endswith(_DISCORDS_OWN) and f".{url.host}".endswith(
-        _DISCORDS_OWN
-    )
+    is_discords = all(f".{one.host}".endswith(_DISCORDS_OWN) for one in (first, url))
     is_known = is_discords or url.authority == first.authority
     return url if is_known and url.scheme == first.scheme else None

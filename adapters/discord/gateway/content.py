@@ -10,13 +10,15 @@ import discord
 # Characters of all embeds and components of a forwarded message, or of a poll. Discord's own limits
 # are 6000 for a message's embeds ("Embed Limits") and 4000 for its components.
 _LIMIT = 10_000
-_CUT = "…"
 
 
 def enclosed(message: discord.Message) -> list[str]:
     """Return a line for the poll, each sticker and each file of a message."""
-    polls = [f"[poll] {_poll(message.poll)}"] if message.poll else []
-    return [*polls, *_stickers(message.stickers), *_files(message.attachments)]
+    lines = _named(message)
+    if poll := message.poll:
+        answers = " / ".join(filter(None, (answer.text for answer in poll.answers)))
+        lines.insert(0, "[poll] " + _bounded(f"{poll.question} {answers}"))
+    return lines
 
 
 def forwarded(snapshot: discord.MessageSnapshot) -> list[str]:
@@ -25,20 +27,12 @@ def forwarded(snapshot: discord.MessageSnapshot) -> list[str]:
     rich = _bounded("\n".join(filter(None, parts)))
     text = "\n".join(filter(None, [snapshot.content, rich]))
     head = f"[forwarded] {text}".rstrip()
-    return [head, *_stickers(snapshot.stickers), *_files(snapshot.attachments)]
+    return [head, *_named(snapshot)]
 
 
-def _poll(poll: discord.Poll) -> str:
-    answers = [answer.text for answer in poll.answers]
-    return _bounded(f"{poll.question} {' / '.join(filter(None, answers))}")
-
-
-def _stickers(stickers: Iterable[discord.StickerItem]) -> list[str]:
-    return [f"[sticker: {sticker.name}]" for sticker in stickers]
-
-
-def _files(attachments: Iterable[discord.Attachment]) -> list[str]:
-    return [f"[file: {attachment.filename}]" for attachment in attachments]
+def _named(message: discord.Message | discord.MessageSnapshot) -> list[str]:
+    stickers = [f"[sticker: {sticker.name}]" for sticker in message.stickers]
+    return stickers + [f"[file: {attachment.filename}]" for attachment in message.attachments]
 
 
 def _embed(embed: discord.Embed) -> str:
@@ -56,4 +50,4 @@ def _component_texts(components: Iterable[Any]) -> Iterator[str]:
 
 
 def _bounded(text: str) -> str:
-    return text if len(text) <= _LIMIT else text[:_LIMIT] + _CUT
+    return text if len(text) <= _LIMIT else text[:_LIMIT] + "…"

@@ -27,27 +27,6 @@ def turn_id(snowflake: int) -> str:
     return f"{_NAME}:{snowflake}"
 
 
-def is_by_a_person(message: discord.Message) -> bool:
-    """Whether a person wrote a message, and not a bot, a webhook or Discord itself."""
-    if message.author.bot or message.webhook_id is not None:
-        return False
-    return message.type in (discord.MessageType.default, discord.MessageType.reply)
-
-
-def mentions(message: discord.Message, user_id: int) -> bool:
-    """Whether a message mentions this user, by name or by a reply that notifies."""
-    return any(user.id == user_id for user in message.mentions)
-
-
-def mentioned_roles(message: discord.Message) -> set[int]:
-    """Return the roles that a message mentions.
-
-    The library knows those of a server that the gateway has shown. The text names the others too,
-    and perhaps one that the person may not ping. Guess: `mention_roles` leaves such a role out.
-    """
-    return {role.id for role in message.role_mentions} | set(message.raw_role_mentions)
-
-
 def answered_message(message: discord.Message, author_id: int) -> int | None:
     """Return the message of this author to which a message replies; None if there is none."""
     answered = message.reference.resolved if message.reference else None
@@ -120,16 +99,6 @@ def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
     Other mentions become names. A poll and a forwarded message are included; files and stickers are
     only named.
     """
-    own = rf"<@(?:!?{user_id}|&{role_id})>"
-    content = re.sub(rf"^\s*{own}[,:]?|[ ]?{own}", "", message.content)
-    parts = [content, *enclosed(message)]
-    for snapshot in message.message_snapshots:
-        parts += forwarded(snapshot)
-    named = [_named(part, message) for part in parts]
-    return "\n".join(part for part in named if part)
-
-
-def _named(text: str, message: discord.Message) -> str:
     names = {f"@{user.id}": f"@{user.display_name}" for user in message.mentions}
     names |= {f"@&{role.id}": f"@{role.name}" for role in message.role_mentions}
     names |= {f"#{channel.id}": f"#{channel.name}" for channel in message.channel_mentions}
@@ -137,7 +106,12 @@ def _named(text: str, message: discord.Message) -> str:
     def name(match: re.Match[str]) -> str:
         return names.get(match["kind"] + match["id"], match[0])
 
-    return _MARKUP.sub(name, text).strip()
+    own = rf"<@(?:!?{user_id}|&{role_id})>"
+    parts = [re.sub(rf"^\s*{own}[,:]?|[ ]?{own}", "", message.content), *enclosed(message)]
+    for snapshot in message.message_snapshots:
+        parts += forwarded(snapshot)
+    named = (_MARKUP.sub(name, part).strip() for part in parts)
+    return "\n".join(filter(None, named))
 
 
 def _key(message: discord.Message, channel: Channel) -> ThreadKey:

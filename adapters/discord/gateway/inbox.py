@@ -6,14 +6,14 @@ import asyncio
 import logging
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from adapters.discord.gateway.progress import Release
 from adapters.discord.tuning import Tuning
 from bot.concurrency import cancelled, do_nothing
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
 
-Work = Callable[[], Awaitable[None]]
+Work = Callable[[], Awaitable[object]]
 
 _log = logging.getLogger(__name__)
 
@@ -30,26 +30,23 @@ class Job:
     done: Release = do_nothing
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Question(Job):
-    """The admission of a turn that a person asks for in a channel.
+    """The admission of a turn; `lookup` asks Discord what has to be known before."""
 
-    `lookup` asks Discord what has to be known before.
-    """
-
-    turn_id: str = field(kw_only=True)
-    channel: int = field(kw_only=True)
-    asker: int = field(kw_only=True)
-    lookup: Work | None = field(default=None, kw_only=True)
+    turn_id: str
+    channel: int
+    asker: int
+    lookup: Work | None = None
     after: Collection[Job] = ()  # earlier deletions in its channel
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Deletion(Job):
     """The end of turns; questions that are asked later in `channels` are admitted after it."""
 
-    turn_ids: Collection[str] = field(kw_only=True)
-    channels: Collection[int] = field(kw_only=True)
+    turn_ids: Collection[str]
+    channels: Collection[int]
 
 
 class Inbox:
@@ -74,15 +71,12 @@ class Inbox:
         self._lookups: dict[int, asyncio.Task[None]] = {}  # by channel
 
     def add(self, job: Job) -> None:
-        """Append a job.
-
-        The questions of a deletion that still wait are dropped.
-        """
+        """Append a job; a deletion drops those of its questions that still wait."""
         match job:
             case Deletion():
                 # It runs nevertheless: a question whose admission got no response may have been
                 # stored, and an event may come twice.
-                self._drop({one for one in self._questions() if one.turn_id in job.turn_ids})
+                self._drop([one for one in self._questions() if one.turn_id in job.turn_ids])
                 self._deletions[job] = None
             case Question():
                 job.after = [one for one in self._deletions if job.channel in one.channels]
@@ -101,8 +95,7 @@ class Inbox:
         failures = 0
         try:
             while True:
-                job = await self._next()
-                over = False
+                job, over = await self._next(), False
                 try:
                     over = await self._is_over(job)
                 finally:
@@ -111,10 +104,10 @@ class Inbox:
                 if over:
                     job.done()
                     failures = 0
-                    continue
-                self._drop_oldest(self._questions(), self._deletions)
-                failures += 1
-                await asyncio.sleep(self._tuning.store_retry.pause(failures))
+                else:
+                    self._drop_oldest(self._questions(), self._deletions)
+                    failures += 1
+                    await asyncio.sleep(self._tuning.store_retry.pause(failures))
         finally:
             await cancelled(*self._lookups.values())
             self._lookups.clear()
@@ -123,10 +116,7 @@ class Inbox:
         while (job := self._first()) is None:
             self._arrived.clear()
             await self._arrived.wait()
-        if isinstance(job, Deletion):
-            del self._deletions[job]
-        else:
-            self._waiting.remove(job)
+        self._remove(job)
         return job
 
     def _first(self) -> Job | None:
@@ -148,32 +138,25 @@ class Inbox:
             self._waiting.appendleft(job)
 
     async def _look_up(self, question: Question) -> None:
-        failures = 0
-        while question in self._waiting and (error := await self._failed_lookup(question)):
-            failures += 1
-            if failures == 1:
-                _log.warning(
-                    "Questions in channel %d wait for Discord: %s", question.channel, error
-                )
-            # Questions in other channels do not wait, so they are not counted.
-            self._drop_oldest(one for one in self._questions() if one.channel in self._lookups)
-            asked_for = error.retry_after if isinstance(error, WriteDelayed) else 0.0
-            await asyncio.sleep(max(self._tuning.lookup_retry.pause(failures), asked_for))
-        question.lookup = None
-        del self._lookups[question.channel]
-        self._arrived.set()
-
-    async def _failed_lookup(self, question: Question) -> SurfaceError | None:
-        """Look up what a question needs; return the error if that must be retried."""
-        try:
-            if question.lookup:
+        failures, channel = 0, question.channel
+        while question.lookup and question in self._waiting:
+            try:
                 await question.lookup()
-        except (WriteDelayed, WriteFailed) as error:
-            return error
-        except Exception as error:
-            _log_dropped(question, error)
-            self._drop({question})
-        return None
+                question.lookup = None
+            except (WriteDelayed, WriteFailed) as error:
+                failures += 1
+                if failures == 1:
+                    _log.warning("Questions in channel %d wait for Discord: %s", channel, error)
+                # Questions in other channels do not wait, so they are not counted.
+                self._drop_oldest(one for one in self._questions() if one.channel in self._lookups)
+                asked_for = error.retry_after if isinstance(error, WriteDelayed) else 0.0
+                await asyncio.sleep(max(self._tuning.lookup_retry.pause(failures), asked_for))
+            except Exception as error:
+                _log_dropped(question, error)
+                if question in self._waiting:
+                    self._drop([question])
+        del self._lookups[channel]
+        self._arrived.set()
 
     async def _is_over(self, job: Job) -> bool:
         try:
@@ -189,21 +172,23 @@ class Inbox:
         return [one for one in self._waiting if isinstance(one, Question)]
 
     def _drop_oldest(
-        self, questions: Iterable[Question], deletions: Collection[Deletion] = ()
+        self, questions: Iterable[Question], deletions: Iterable[Deletion] = ()
     ) -> None:
-        dropped = {*_overflow([*questions]), *[*deletions][:-_DELETIONS]}
+        dropped = [*_overflow([*questions]), *[*deletions][:-_DELETIONS]]
         if dropped:
             self._drop(dropped)
             _log.error("Dropped %d events from Discord: too many wait", len(dropped))
 
     def _drop(self, dropped: Collection[Job]) -> None:
-        if not dropped:
-            return
-        gone = [one for one in (*self._waiting, *self._deletions) if one in dropped]
-        self._waiting = deque(one for one in self._waiting if one not in dropped)
-        self._deletions = {one: None for one in self._deletions if one not in dropped}
-        for job in gone:
+        for job in dropped:
+            self._remove(job)
             job.done()
+
+    def _remove(self, job: Job) -> None:
+        if isinstance(job, Deletion):
+            del self._deletions[job]
+        else:
+            self._waiting.remove(job)
 
 
 def _log_dropped(job: Job, error: Exception) -> None:

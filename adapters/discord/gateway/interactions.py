@@ -40,14 +40,11 @@ def make_commands(client: discord.Client) -> app_commands.CommandTree:
 
 
 class Interactions:
-    """Answers commands and presses of any process, and declines those of other versions.
-
-    `answer_within` are the seconds that the intake may take.
-    """
+    """Answers commands and presses of any process, and declines those of other versions."""
 
     def __init__(self, intake: Intake, *, answer_within: float) -> None:
         self._intake = intake
-        self._answer_within = answer_within
+        self._answer_within = answer_within  # seconds that the intake may take
 
     async def answer(self, interaction: discord.Interaction) -> None:
         """Answer an interaction; raises SurfaceError."""
@@ -68,11 +65,7 @@ class Interactions:
             await _tell(interaction, HELP)
             return
         refusal = await self._refusal(self._intake.admit(events.command_turn(interaction, prompt)))
-        if refusal:
-            await _tell(interaction, refusal.apology)
-            return
-        async with translated():
-            await interaction.response.defer(thinking=True)
+        await _acknowledge(interaction, refusal, thinking=True)
 
     async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
         refusal = await self._refusal(self._stop_turn(turn_id))
@@ -118,25 +111,23 @@ async def _decline(interaction: discord.Interaction) -> None:
         await _tell(interaction, _DECLINED)
 
 
-async def _acknowledge(interaction: discord.Interaction, refusal: _Refusal | None) -> None:
+async def _acknowledge(
+    interaction: discord.Interaction, refusal: _Refusal | None, *, thinking: bool = False
+) -> None:
     if refusal:
         await _tell(interaction, refusal.apology)
         return
     async with translated():
-        await interaction.response.defer()
+        await interaction.response.defer(thinking=thinking)
 
 
 async def _tell(interaction: discord.Interaction, text: str) -> None:
-    """Tell the person alone."""
     async with translated():
         await interaction.response.send_message(text, ephemeral=True)
 
 
 async def _offer_regenerate(interaction: discord.Interaction, turn_id: str) -> bool:
-    """Replace the Stop of a message whose final edit failed; False if that fails, too.
-
-    If the final edit is only in flight, it shows the same.
-    """
+    """Replace the Stop of a message whose final edit failed, or is in flight; False on failure."""
     view = discord.ui.View(timeout=None)
     view.add_item(discord.ui.Button(label=REGENERATE_LABEL, custom_id=REGENERATE + turn_id))
     view.stop()  # the library need not wait for presses

@@ -15,7 +15,6 @@ _Cut = Callable[[Payload], Payload]
 _log = logging.getLogger(__name__)
 
 _IDS = ("id", "guild_id", "channel_id", "message_id", "user_id")
-_ID_DIGITS = 20
 # What a question needs of its message, besides what `_core` reads field by field.
 _CORE = ("id", "guild_id", "channel_id", "webhook_id", "flags", "message_reference")
 _RICH = ("embeds", "components", "sticker_items", "interaction_metadata")
@@ -35,12 +34,18 @@ _UNUSED = (
 
 def parse_event(name: str, parse: Callable[[Payload], _Parsed], data: Payload) -> _Parsed:
     """Parse a gateway event, whole if possible; raises the error of the whole one."""
-    return _first_parsed(name, parse, data, _CUTS.get(name, (_same,)))
-
-
-def parse_message(parse: Callable[[Payload], _Parsed], data: Payload) -> _Parsed:
-    """Parse a message, whole if possible; raises the error of the whole one."""
-    return parse_event("MESSAGE_CREATE", parse, data)
+    errors: list[Exception] = []
+    for cut in _CUTS.get(name, (_same,)):
+        try:
+            parsed = parse(cut(data))
+        # The library does not say what its parsers raise.
+        except Exception as error:
+            errors.append(error)
+            continue
+        if errors:
+            _log.info("Event %s parsed in part (%s): %s", name, ids_of(data), located(errors[0]))
+        return parsed
+    raise errors[0]
 
 
 def ids_of(data: object) -> str:
@@ -58,24 +63,7 @@ def message_id(data: object) -> int:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, str) and value.isdecimal() and len(value) <= _ID_DIGITS
-
-
-def _first_parsed(
-    name: str, parse: Callable[[Payload], _Parsed], data: Payload, cuts: Iterable[_Cut]
-) -> _Parsed:
-    errors: list[Exception] = []
-    for cut in cuts:
-        try:
-            found = parse(cut(data))
-        # The library does not say what its parsers raise.
-        except Exception as error:
-            errors.append(error)
-            continue
-        if errors:
-            _log.info("Event %s parsed in part (%s): %s", name, ids_of(data), located(errors[0]))
-        return found
-    raise errors[0]
+    return isinstance(value, str) and value.isdecimal() and len(value) <= 20
 
 
 def _same(data: Payload) -> Payload:
@@ -84,57 +72,53 @@ def _same(data: Payload) -> Payload:
 
 def _whole(data: Payload) -> Payload:
     # discord.py 2.7.1 leaves attributes out if these are missing.
-    return {"mentions": [], "mention_roles": [], "components": []} | data | _author(data)
+    missing: Payload = {"mentions": [], "mention_roles": [], "components": []}
+    return missing | data | {"author": data["author"]}
 
 
 def _plain(data: Payload) -> Payload:
-    poll, answered = data.get("poll"), data.get("referenced_message")
-    return (
-        _bare(data)
-        | {key: data[key] for key in _RICH if key in data}
-        | ({"member": _member(data["member"])} if "member" in data else {})
+    plain = _bare(data) | _only(data, _RICH) | _member_of(data)
+    plain["message_snapshots"] = [_snapshot(one) for one in _objects(data, "message_snapshots")]
+    if poll := data.get("poll"):
         # Discord documents the end of a poll as nullable; discord.py counts with it.
-        | ({"poll": poll | {"expiry": poll.get("expiry") or data["timestamp"]}} if poll else {})
-        | ({"referenced_message": _plain(answered)} if answered else {})
-        | {"message_snapshots": [_snapshot(one) for one in _objects(data, "message_snapshots")]}
-    )
+        plain["poll"] = poll | {"expiry": poll.get("expiry") or data["timestamp"]}
+    if answered := data.get("referenced_message"):
+        plain["referenced_message"] = _plain(answered)
+    return plain
 
 
 def _bare(data: Payload) -> Payload:
-    answered = data.get("referenced_message")
-    return (
-        _core(data) | _author(data) | ({"referenced_message": _bare(answered)} if answered else {})
-    )
+    bare = _core(data) | {"author": data["author"]}
+    if answered := data.get("referenced_message"):
+        bare["referenced_message"] = _bare(answered)
+    return bare
 
 
 def _core(data: Payload) -> Payload:
-    core = {key: data[key] for key in _CORE if key in data}
-    return core | {
+    return _only(data, _CORE) | {
         "type": data.get("type", 0),
         "content": data.get("content", ""),
         "timestamp": data.get("timestamp"),
         "mentions": [_without(one, "member") for one in _objects(data, "mentions")],
         "mention_roles": data.get("mention_roles") or [],
-        "attachments": _files(data),
+        "attachments": [_file(one) for one in _objects(data, "attachments") if "filename" in one],
         "components": [],
     }
 
 
-def _author(data: Payload) -> Payload:
-    return {"author": data["author"]}
-
-
 def _snapshot(data: Payload) -> Payload:
     message = data["message"]
-    rich = {key: message[key] for key in _RICH if key in message}
-    return {"message": {"embeds": [], "edited_timestamp": None} | _core(message) | rich}
+    missing: Payload = {"embeds": [], "edited_timestamp": None}
+    return {"message": missing | _core(message) | _only(message, _RICH)}
 
 
-def _files(data: Payload) -> list[Payload]:
-    """Return attachments without their descriptions of sound and size."""
-    missing: Payload = {"id": "0", "size": 0, "url": "", "proxy_url": ""}
-    files = [one for one in _objects(data, "attachments") if "filename" in one]
-    return [missing | {key: one[key] for key in _FILE if key in one} for one in files]
+def _file(data: Payload) -> Payload:
+    """Return an attachment without its description of sound and size."""
+    return {"id": "0", "size": 0, "url": "", "proxy_url": ""} | _only(data, _FILE)
+
+
+def _member_of(data: Payload) -> Payload:
+    return {"member": _member(data["member"])} if "member" in data else {}
 
 
 def _member(data: Payload) -> Payload:
@@ -148,14 +132,11 @@ def _interaction(data: Payload) -> Payload:
 
 
 def _plain_interaction(data: Payload) -> Payload:
-    message = data.get("message") or {}
-    metadata = {key: message[key] for key in ("interaction_metadata",) if key in message}
-    return (
-        _interaction({key: data[key] for key in _PRESS if key in data})
-        | {"data": _NOTHING | _without(data.get("data") or {}, "resolved")}
-        | ({"member": _member(data["member"])} if "member" in data else {})
-        | ({"message": _core(message) | metadata} if message else {})
-    )
+    plain = _interaction(_only(data, _PRESS)) | _member_of(data)
+    plain["data"] = _NOTHING | _without(data.get("data") or {}, "resolved")
+    if message := data.get("message"):
+        plain["message"] = _core(message) | _only(message, ("interaction_metadata",))
+    return plain
 
 
 def _unknown_interaction(data: Payload) -> Payload:
@@ -172,6 +153,10 @@ def _plain_guild(data: Payload) -> Payload:
 def _objects(data: Payload, key: str) -> list[Payload]:
     found = data.get(key)
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _only(data: Payload, keys: Iterable[str]) -> Payload:
+    return {key: data[key] for key in keys if key in data}
 
 
 def _without(data: Payload, *keys: str) -> Payload:

@@ -5,26 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 Release = Callable[[], None]
 
 
+@dataclass(slots=True, eq=False)
 class Event:
-    """An event of the gateway; `message_id` is 0 if it is not a message."""
+    """An event, handled once it has no `holds`; `message_id` is 0 if it is not a message."""
 
-    __slots__ = ("_holds", "_progress", "message_id", "seq")
-
-    def __init__(self, progress: Progress, seq: int, message_id: int) -> None:
-        self.seq = seq
-        self.message_id = message_id
-        self._progress = progress
-        self._holds: set[object] = set()
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the event is still handled."""
-        return bool(self._holds)
+    seq: int
+    message_id: int
+    on_release: Callable[[], None]
+    holds: set[object] = field(default_factory=set)
 
     def hold(self) -> Release:
         """Keep the event from being over until the result is called; again it does nothing.
@@ -32,12 +26,12 @@ class Event:
         If the process ends before, a new process receives the event again.
         """
         token = object()
-        self._holds.add(token)
+        self.holds.add(token)
         return partial(self._release, token)
 
     def _release(self, token: object) -> None:
-        self._holds.discard(token)
-        self._progress.advance()
+        self.holds.discard(token)
+        self.on_release()
 
 
 class Progress:
@@ -61,8 +55,8 @@ class Progress:
     @contextmanager
     def handling(self, seq: int, message_id: int = 0) -> Iterator[Event]:
         """Hold an event during the block."""
-        event = Event(self, seq, message_id)
-        if self._events and not self._events[-1].is_held:
+        event = Event(seq, message_id, self._advance)
+        if self._events and not self._events[-1].holds:
             # It is over when this one is; merged, a long row of them takes no room.
             event.message_id = max(message_id, self._events.pop().message_id)
         self._events.append(event)
@@ -74,9 +68,8 @@ class Progress:
 
     def handled(self, received: int) -> int:
         """Return the number up to which all is handled; `received` is the last that came."""
-        return next((one.seq - 1 for one in self._events if one.is_held), received)
+        return next((one.seq - 1 for one in self._events if one.holds), received)
 
-    def advance(self) -> None:
-        """Drop the oldest events that are over."""
-        while self._events and not self._events[0].is_held:
+    def _advance(self) -> None:
+        while self._events and not self._events[0].holds:
             self.newest = max(self.newest, self._events.popleft().message_id)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from enum import Enum, auto
 from typing import TypeVar
 
 import discord
 
-from adapters.discord.gateway.events import (
-    Channel,
-    answered_message,
-    is_by_a_person,
-    mentioned_roles,
-    mentions,
-)
-from adapters.discord.rest import fetch_channel, request
+from adapters.discord.gateway.events import Channel, answered_message
+from adapters.discord.rest import fetch_channel, own_id, request
 
 _T = TypeVar("_T")
+
+_WRITTEN = (discord.MessageType.default, discord.MessageType.reply)
 
 
 class Relevance(Enum):
@@ -42,28 +37,23 @@ class MessageFilter:
     def __init__(self, client: discord.Client, *, remembered: int) -> None:
         self._client = client
         self._remembered = remembered
-        # What is asked of a channel, its kind and its owner, never changes.
-        self._channels: OrderedDict[int, Channel] = OrderedDict()
+        # The kind and the owner of a channel never change.
+        self._channels: dict[int, object] = {}
         # By server; 0 if there is none. A role that is made later is known from the next session.
-        self._roles: OrderedDict[int, int] = OrderedDict()
-
-    @property
-    def own_id(self) -> int:
-        """The bot's id; the client has logged in."""
-        if self._client.user is None:
-            raise RuntimeError("events come after the login")
-        return self._client.user.id
+        self._roles: dict[int, int] = {}
 
     def classify(self, message: discord.Message) -> Relevance:
         """Return the relevance of a message as far as it is known."""
-        channel = self._known_channel(message)
-        if not is_by_a_person(message):
+        if message.author.bot or message.webhook_id or message.type not in _WRITTEN:
             return Relevance.NONE
+        channel = self._known_channel(message)
         if isinstance(channel, discord.DMChannel):
             return Relevance.DIRECT
-        reads_everything = self._client.intents.message_content
-        is_called = mentions(message, self.own_id) or self.mentions_role(message)
-        is_reply = answered_message(message, self.own_id) is not None
+        bot_id, reads_everything = own_id(self._client), self._client.intents.message_content
+        # By name, or by a reply that notifies.
+        is_mentioned = any(user.id == bot_id for user in message.mentions)
+        is_called = is_mentioned or self.mentions_role(message)
+        is_reply = answered_message(message, bot_id) is not None
         if isinstance(channel, discord.PartialMessageable):
             may_be = is_called is not False or is_reply or reads_everything
             return Relevance.UNKNOWN if may_be else Relevance.NONE
@@ -72,7 +62,7 @@ class MessageFilter:
         if is_called:
             return Relevance.MENTION
         if isinstance(channel, discord.Thread):
-            is_own = channel.owner_id == self.own_id and reads_everything
+            is_own = channel.owner_id == bot_id and reads_everything
             return Relevance.OWN_THREAD if is_own else Relevance.NONE
         return Relevance.REPLY if is_reply else Relevance.NONE
 
@@ -84,7 +74,10 @@ class MessageFilter:
         relevance = self.classify(message)
         if relevance is Relevance.UNKNOWN:
             await self._look_up_role(message)
-            await self._look_up_channel(message)
+            channel = self._known_channel(message)
+            if isinstance(channel, discord.PartialMessageable):
+                found = await fetch_channel(self._client, channel.id)
+                self._remember(self._channels, channel.id, found)
             relevance = self.classify(message)
         channel = self._known_channel(message)
         if relevance is Relevance.UNKNOWN or not isinstance(channel, Channel):
@@ -93,18 +86,15 @@ class MessageFilter:
 
     def mentions_role(self, message: discord.Message) -> bool | None:
         """Whether a message mentions the bot's own role; None until that is looked up."""
-        mentioned = mentioned_roles(message)
-        own = self._known_role(message) if mentioned else 0
+        # The library knows the roles of a server that the gateway has shown. The text names the
+        # others too, and perhaps one that the person may not ping. Guess: `mention_roles` leaves
+        # such a role out.
+        mentioned = {role.id for role in message.role_mentions} | {*message.raw_role_mentions}
+        own = self.role(message) if mentioned else 0
         return None if own is None else own > 0 and own in mentioned
 
-    def role(self, message: discord.Message) -> int:
-        """Return the id of the own role in the message's server, as far as it is known; else 0."""
-        return self._known_role(message) or 0
-
-    def _known_channel(self, message: discord.Message) -> object:
-        return self._channels.get(message.channel.id, message.channel)
-
-    def _known_role(self, message: discord.Message) -> int | None:
+    def role(self, message: discord.Message) -> int | None:
+        """Return the id of the bot's own role: 0 if there is none, None until it is looked up."""
         guild = message.guild
         # The role of everybody has the server's id; it is missing until the server is shown.
         if guild is not None and guild.get_role(guild.id):
@@ -112,32 +102,25 @@ class MessageFilter:
         server = _server_of(message)
         return 0 if server is None else self._roles.get(server)
 
+    def _known_channel(self, message: discord.Message) -> object:
+        return self._channels.get(message.channel.id, message.channel)
+
     async def _look_up_role(self, message: discord.Message) -> None:
         server = _server_of(message)
         if self.mentions_role(message) is not None or server is None:
             return
         roles = await request(self._client, "GET", "/guilds/{guild_id}/roles", {"guild_id": server})
-        own = [role["id"] for role in roles if self._is_own(role.get("tags"))]
-        self._remember(self._roles, server, int(own[0]) if own else 0)
+        tags = {int(role["id"]): role.get("tags") or {} for role in roles}
+        own = (one for one, tag in tags.items() if tag.get("bot_id") == str(own_id(self._client)))
+        self._remember(self._roles, server, next(own, 0))
 
-    async def _look_up_channel(self, message: discord.Message) -> None:
-        channel = self._known_channel(message)
-        if isinstance(channel, discord.PartialMessageable):
-            found = await fetch_channel(self._client, channel.id)
-            if isinstance(found, Channel):
-                self._remember(self._channels, channel.id, found)
-
-    def _remember(self, known: OrderedDict[int, _T], key: int, value: _T) -> None:
+    def _remember(self, known: dict[int, _T], key: int, value: _T) -> None:
         known[key] = value
         if len(known) > self._remembered:
-            known.popitem(last=False)
-
-    def _is_own(self, tags: object) -> bool:
-        return isinstance(tags, dict) and tags.get("bot_id") == str(self.own_id)
+            del known[next(iter(known))]
 
 
 def _server_of(message: discord.Message) -> int | None:
-    """Return the id of the server; None in a DM."""
     if message.guild is not None:
         return message.guild.id
     channel = message.channel

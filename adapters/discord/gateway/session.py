@@ -19,7 +19,7 @@ class Session:
 
 
 class Lookup(Enum):
-    """Whether the store has told if an earlier process left a session."""
+    """Whether it is known if the store has a session of an earlier process."""
 
     NEEDED = auto()  # this process has had no session yet: the store is asked before each start
     FAILED = auto()  # the store is asked until it answers
@@ -52,10 +52,6 @@ class SessionState:
         """Take the answer of the store."""
         needed = former is None and self.session is None
         return replace(self, lookup=Lookup.NEEDED if needed else Lookup.DONE, former=former)
-
-    def not_found(self) -> SessionState:
-        """Note that the store is unavailable."""
-        return replace(self, lookup=Lookup.FAILED)
 
     def begun(self, session: Session | None) -> SessionState:
         """Note that a session has begun."""

@@ -100,10 +100,7 @@ class SavedSession:
         return None
 
     async def save(self, session: Session, *, intents: int, newest: int) -> bool:
-        """Save how far the session is handled; False if another process holds one.
-
-        `newest` is the last message that is handled.
-        """
+        """Save the session and the last message handled; False if another process holds one."""
         written = await self._save(
             keys=[self._session, self._heard],
             args=[
@@ -120,22 +117,13 @@ class SavedSession:
         if len(self._new_dms) > _DMS:
             del self._new_dms[next(iter(self._new_dms))]
 
-    @property
-    def has_new_dms(self) -> bool:
-        """Whether `save_dms` has something to save."""
-        return bool(self._new_dms)
-
     async def save_dms(self) -> None:
-        """Save the DMs that were noted, whoever holds the session."""
-        noted, self._new_dms = self._new_dms, {}
-        if not noted:
-            return
-        pairs = [number for pair in noted.items() for number in pair]
-        try:
+        """Save the DMs that were noted, even if another process holds the session."""
+        if noted := [*self._new_dms.items()]:
+            pairs = [number for pair in noted for number in pair]
             await self._save_dms(keys=[self._dms], args=[_DMS, _HEARD_SECONDS, *pairs])
-        except BaseException:
-            self._new_dms = noted | self._new_dms
-            raise
+            # Others may have been noted meanwhile.
+            self._new_dms = dict(one for one in self._new_dms.items() if one not in noted)
 
     async def is_taken(self, session: Session) -> bool:
         """Whether another process has taken this session."""
@@ -148,9 +136,8 @@ class SavedSession:
         For a shard that never listened it is the earliest of the other shards. If there is none,
         `or_else` is saved and 0 is returned.
         """
-        return int(
-            await self._hear(keys=[self._heard], args=[self._shard, or_else, _HEARD_SECONDS])
-        )
+        arguments: list[str | int] = [self._shard, or_else, _HEARD_SECONDS]
+        return int(await self._hear(keys=[self._heard], args=arguments))
 
     async def dms(self) -> list[int]:
         """Return the DMs that people used last, the latest first."""
@@ -160,8 +147,7 @@ class SavedSession:
     async def may_start(self, bucket: int, *, seconds: float) -> bool:
         """Reserve the start of a session in this bucket; False if it is reserved for so long."""
         gate = self._store.key("gateway", self._application, "start", str(bucket))
-        milliseconds = int(seconds * 1000)
-        return bool(await self._store.command("SET", gate, "1", "NX", "PX", milliseconds))
+        return bool(await self._store.command("SET", gate, "1", "NX", "PX", int(seconds * 1000)))
 
 
 def _is_number(text: str) -> bool:

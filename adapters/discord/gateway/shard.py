@@ -53,15 +53,10 @@ class Shard:
         self.hearing = Hearing()
         self.began_at = 0
         self._progress = Progress()
-        self._tuning = tuning
+        self.tuning = tuning
         self._state = SessionState()
         self._found = asyncio.Event()  # set while a former session is to be resumed
         self._starts: list[float] = []  # when sessions began lately, in loop time
-
-    @property
-    def receives_dms(self) -> bool:
-        """Whether DMs come to this shard (Discord's documentation, "Sharding")."""
-        return not self.number
 
     async def heard(self) -> int:
         """Return the last message that any process has handled; raises StoreUnavailable.
@@ -86,8 +81,7 @@ class Shard:
     ) -> None:
         """Keep a logged-in client connected, and its session saved, until cancelled.
 
-        Raises discord.PrivilegedIntentsRequired, and discord.ConnectionClosed if Discord refuses
-        the shard.
+        Raises discord.ConnectionClosed and PrivilegedIntentsRequired if Discord refuses the shard.
         """
 
         def begin(event: Event) -> None:
@@ -98,7 +92,7 @@ class Shard:
             client,
             self._progress,
             hearing=self.hearing,
-            tuning=self._tuning,
+            tuning=self.tuning,
             on_session=begin,
             on_event=on_event,
         )
@@ -108,13 +102,13 @@ class Shard:
                 try:
                     await self._stay_connected(connection, intents)
                 finally:
-                    # First of all: the process may be told again to end.
+                    # First of all: the process may get a second signal.
                     await connection.leave()
         finally:
             # A catch-up ends with its client; the next client begins a session and another.
             self._state = self._state.ended()
             with suppress(TimeoutError, StoreUnavailable):
-                async with asyncio.timeout(self._tuning.last_save_within):
+                async with asyncio.timeout(self.tuning.last_save_within):
                     await self._save(self._position(connection), intents)
 
     async def _stay_connected(self, connection: Connection, intents: int) -> None:
@@ -127,17 +121,20 @@ class Shard:
             except discord.ConnectionClosed as closed:
                 if closed.code != 1000:
                     self._state = self._state.ended()
-                    raise self._refusal(closed) from closed
+                    if closed.code == _DISALLOWED_INTENTS:
+                        self._starts.clear()
+                        raise discord.PrivilegedIntentsRequired(closed.shard_id) from closed
+                    raise
             except CONNECTION_ERRORS as error:
                 _log.warning(UNREACHABLE, str(error) or type(error).__name__)
                 await connection.leave()
                 if self._state.session is None:
                     del self._starts[-1:]  # it failed
                 self._state = self._state.at_first_address()
-            losses = 0 if clock() - began_at > self._tuning.steady_after else losses + 1
+            losses = 0 if clock() - began_at > self.tuning.steady_after else losses + 1
             # The first lost connection is opened again at once.
             if losses > 1:
-                pause = self._tuning.reconnect.pause(losses - 1)
+                pause = self.tuning.reconnect.pause(losses - 1)
                 await asyncio.sleep(pause * _random.uniform(0.5, 1.0))
 
     async def _connect(self, connection: Connection, intents: int) -> None:
@@ -158,10 +155,8 @@ class Shard:
             self._state = self._state.ended()
 
     async def _choose_session(self, intents: int) -> None:
-        """Choose what to resume: not a session that another process has taken meanwhile.
-
-        Two processes that resume the same session would take it from each other for ever.
-        """
+        # A session that another process has taken is not resumed: the two processes would take it
+        # from each other for ever.
         state = self._state
         if state.former is None:
             try:
@@ -172,21 +167,20 @@ class Shard:
             except StoreUnavailable as error:
                 _log.warning("Shard %s: the store has no saved session: %s", self.number, error)
                 if state.lookup is not Lookup.DONE:
-                    self._state = state.not_found()
+                    self._state = replace(state, lookup=Lookup.FAILED)
         self._found.clear()
         if self._state.former:
             self._state = self._state.switched()
             self._progress.new_session()
 
     async def _look_up(self, intents: int) -> None:
-        """Ask the store for the session of an earlier process."""
         self._state = self._state.found(await self.saved.take(intents))
         if self._state.former:
             self._found.set()
 
     async def _await_start(self, connection: Connection) -> None:
         """Return when another session may begin, or the one of an earlier process is found."""
-        clock, tuning = asyncio.get_running_loop().time, self._tuning
+        clock, tuning = asyncio.get_running_loop().time, self.tuning
         self._starts = [at for at in self._starts if clock() - at < tuning.calm_after]
         if self._starts or not self._state.is_first:
             await self._wait(start_pause(len(self._starts), tuning))
@@ -207,22 +201,16 @@ class Shard:
         """Wait for the shards, of other processes too, that may not begin at the same time."""
         if self.number is None:
             return
+        bucket, seconds = self.number % max(1, at_once), self.tuning.start_spacing
         # Discord refuses an early start, which is then retried.
         with suppress(StoreUnavailable):
             while True:
-                bucket, seconds = self.number % max(1, at_once), self._tuning.start_spacing
                 if await self.saved.may_start(bucket, seconds=seconds):
                     return
-                await asyncio.sleep(self._tuning.start_poll)
-
-    def _refusal(self, closed: discord.ConnectionClosed) -> discord.ClientException:
-        if closed.code != _DISALLOWED_INTENTS:
-            return closed
-        self._starts.clear()
-        return discord.PrivilegedIntentsRequired(closed.shard_id)
+                await asyncio.sleep(self.tuning.start_poll)
 
     async def _keep_saved(self, connection: Connection, intents: int) -> None:
-        clock, tuning = asyncio.get_running_loop().time, self._tuning
+        clock, tuning = asyncio.get_running_loop().time, self.tuning
         saved, saved_at = None, -tuning.renew_after
         while True:
             await asyncio.sleep(tuning.save_every if saved else tuning.first_save_every)
@@ -234,25 +222,20 @@ class Shard:
             position = self._position(connection)
             current = position, self._progress.newest
             is_fresh = current == saved and clock() - saved_at < tuning.renew_after
-            if is_fresh and not self.saved.has_new_dms:
-                continue
             with suppress(StoreUnavailable):
-                await self._save(position, intents)
-                saved, saved_at = current if position else None, clock()
+                await self._save(None if is_fresh else position, intents)
+                if not is_fresh:
+                    saved, saved_at = current if position else None, clock()
 
     def _position(self, connection: Connection) -> Session | None:
-        """Return the session as far as all of it is handled, if it may be saved.
-
-        None while its first event is held, because what was missed before is still searched for.
-        """
-        return self._handled(connection.session) if self._state.may_be_saved else None
-
-    def _handled(self, session: Session | None) -> Session | None:
+        """Return the session as far as all of it is handled, if it may be saved."""
+        # Its first event is held while what was missed before is still searched for.
+        session = connection.session if self._state.may_be_saved else None
         seq = self._progress.handled(session.seq) if session else 0
         return replace(session, seq=seq) if session and seq else None
 
     async def _save(self, position: Session | None, intents: int) -> None:
-        # At once, and whoever holds the session: Discord lists DMs to nobody.
+        # Even if another process holds the session: Discord has no list of the bot's DMs.
         await self.saved.save_dms()
         if position:
             await self.saved.save(position, intents=intents, newest=self._progress.newest)

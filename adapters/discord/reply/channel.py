@@ -37,18 +37,16 @@ class ChannelSurface:
     def __init__(
         self,
         client: RestClient,
-        *,
         address: ChannelAddress,
-        parent: ChannelAddress | None,
-        turn_id: str,
-        tried_at: float | None,
-        alone: bool,
+        recovery: Recovery,
+        *,
+        parent: ChannelAddress | None = None,
     ) -> None:
         self._client = client
         self._address = address
         self._parent = parent
-        self._turn_id = turn_id
-        self._recovery = Recovery(client, turn_id=turn_id, tried_at=tried_at, alone=alone)
+        self._turn_id = recovery.turn_id
+        self._recovery = recovery
         self._refusals: Counter[int] = Counter()  # by page number
         self._old: set[int] = set()  # numbers of pages whose messages take few edits
 
@@ -63,10 +61,7 @@ class ChannelSurface:
         return len(tables_as_code(text))
 
     async def post(self, page: Page) -> str:
-        """Send a message, or edit the one that an earlier attempt has sent.
-
-        If that takes no edit, another message is sent and the first is deleted.
-        """
+        """Send a message, or edit the one that an earlier attempt has sent."""
         await self._recovery.search(self._address, self._parent)
         if equal := self._recovery.take_equal(page):
             return equal
@@ -79,6 +74,7 @@ class ChannelSurface:
         message = await self._send_to_thread_or_parent(page)
         if await self._is_shown(message, page):
             return str(message["id"])
+        # The message of an earlier attempt takes no edit: another one replaces it.
         another = await self._send(self._address, page)
         if not await self._is_shown(another, page):
             raise WriteFailed("the messages of earlier attempts take no edits")
@@ -90,7 +86,7 @@ class ChannelSurface:
         """Edit a message, or delete it for a page without text; unarchives its thread."""
         if not message_id.isdecimal():
             raise MessageGone(f"{message_id!r} is not the id of a Discord message")
-        self._recovery.note(message_id)
+        self._recovery.known.add(message_id)
         try:
             await self._edit_in_thread_or_parent(message_id, page)
         except OldMessage as error:
@@ -154,7 +150,11 @@ class ChannelSurface:
 
     async def _edit_in_thread_or_parent(self, message_id: str, page: Page) -> None:
         try:
-            await self._edit_unarchived(message_id, page)
+            try:
+                await self._edit(self._address, message_id, page)
+            except ThreadArchived:
+                await self.unarchive()
+                await self._edit(self._address, message_id, page)
         except MessageGone:
             if self._parent is None:
                 raise
@@ -162,43 +162,30 @@ class ChannelSurface:
             await self._edit(self._parent, message_id, page)
             self._address = self._parent
 
-    async def _edit_unarchived(self, message_id: str, page: Page) -> None:
-        try:
-            await self._edit(self._address, message_id, page)
-        except ThreadArchived:
-            await self.unarchive()
-            await self._edit(self._address, message_id, page)
-
     async def _edit(self, address: ChannelAddress, message_id: str, page: Page) -> None:
         if not page.text:
+            channel = self._client.get_partial_messageable(address.channel)
             async with translated():
-                await self._client.message(address.channel, message_id).delete()
+                await channel.get_partial_message(int(message_id)).delete()
             return
         ids = {"channel_id": address.channel, "message_id": message_id}
         await request(self._client, "PATCH", _MESSAGE, ids, body=body_of(page, self._turn_id))
 
     async def _send(self, address: ChannelAddress, page: Page) -> dict[str, Any]:
         body = body_of(page, self._turn_id)
-        body["nonce"] = _nonce(self._turn_id, page.number, self._refusals[page.number])
+        attempt = f"{self._turn_id}/{page.number}/{self._refusals[page.number]}".encode()
+        # Discord takes 25 characters.
+        body["nonce"] = hashlib.blake2b(attempt, digest_size=12).hexdigest()
         body["enforce_nonce"] = True
         if address.question is not None:
             # On each page, because nothing else names the turn of a finished one.
-            body["message_reference"] = {
-                "message_id": str(address.question),
-                "fail_if_not_exists": False,
-            }
+            question = str(address.question)
+            body["message_reference"] = {"message_id": question, "fail_if_not_exists": False}
+        ids = {"channel_id": address.channel}
         try:
-            sent: dict[str, Any] = await request(
-                self._client, "POST", _CHANNEL, {"channel_id": address.channel}, body=body
-            )
+            sent: dict[str, Any] = await request(self._client, "POST", _CHANNEL, ids, body=body)
         except WriteFailed:
             self._recovery.note_lost_response()
             raise
-        self._recovery.note(str(sent["id"]))
+        self._recovery.known.add(str(sent["id"]))
         return sent
-
-
-def _nonce(turn_id: str, number: int, refusals: int) -> str:
-    # Discord takes 25 characters.
-    attempt = f"{turn_id}/{number}/{refusals}".encode()
-    return hashlib.blake2b(attempt, digest_size=12).hexdigest()

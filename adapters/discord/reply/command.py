@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 from adapters.discord.address import ChannelAddress, CommandAddress
 from adapters.discord.errors import ThreadArchived, WebhookGone
 from adapters.discord.reply.channel import ChannelSurface
 from adapters.discord.reply.message import LIMIT
-from adapters.discord.reply.recovery import messages_since
+from adapters.discord.reply.recovery import Recovery, messages_since
 from adapters.discord.reply.webhook import ORIGINAL, Webhook
 from adapters.discord.rest import RestClient
 from bot.domain import EditBudget, Page
@@ -23,8 +23,8 @@ class CommandSurface:
     """The original response to a slash command, then messages of its channel.
 
     Follow-ups replace these messages if the bot may not write in the channel. A message id with `@`
-    before it was written by a webhook. The interaction's webhook edits it while its token is valid,
-    and has a rate limit of its own; later it is edited as a message of the channel. A press of
+    before it was written by a webhook. While the token is valid, the interaction's webhook edits
+    it, with a rate limit of its own; later it is edited as a message of the channel. A press of
     Regenerate brings another webhook, for the message with the button and those that follow. A
     message that neither may edit is refused, so that it is posted anew.
     """
@@ -37,28 +37,15 @@ class CommandSurface:
         self._client = client
         self._address = address
         self._turn_id = turn_id
-        self._channel = ChannelSurface(
-            client,
-            address=ChannelAddress(address.channel, None, opens_thread=False),
-            parent=None,
-            turn_id=turn_id,
-            tried_at=tried_at,
-            alone=False,
-        )
-        self._command = self._newest = Webhook(
-            client,
-            interaction=address.interaction,
-            token=address.token,
-            original=None,
-            turn_id=turn_id,
-        )
+        channel = ChannelAddress(address.channel, None, opens_thread=False)
+        recovery = Recovery(client, turn_id=turn_id, tried_at=tried_at, alone=False)
+        self._channel = ChannelSurface(client, channel, recovery)
+        webhook = partial(Webhook, client, turn_id)
+        self._command = webhook(interaction=address.interaction, token=address.token)
+        self._newest = self._command
         if press := address.press:
-            self._newest = Webhook(
-                client,
-                interaction=press.interaction,
-                token=press.token,
-                original=press.message,
-                turn_id=turn_id,
+            self._newest = webhook(
+                interaction=press.interaction, token=press.token, original=press.message
             )
         self._in_channel = False  # the first page, because no webhook may edit it
         self._known: set[str] = set()  # ids of messages of webhooks, without the `@`
@@ -75,10 +62,7 @@ class CommandSurface:
         return self._channel.measure(text)
 
     async def post(self, page: Page) -> str:
-        """Write the first page as the original response, and any other as a message.
-
-        If the response cannot be written, the first page is a message, too.
-        """
+        """Write the first page as the original response if possible, else as a message."""
         if page.number == 0 and self._fills_response:
             try:
                 return self._noted(await self._edit_by(self._command, ORIGINAL, page))
@@ -111,7 +95,6 @@ class CommandSurface:
 
     @property
     def _fills_response(self) -> bool:
-        """Whether a first page becomes the original response."""
         return self._newest is self._command and self._command.usable
 
     async def _edit_as_message(self, name: str, page: Page) -> None:
@@ -119,19 +102,16 @@ class CommandSurface:
         await self._channel.edit(name, page)
 
     async def _is_edited_by(self, webhook: Webhook, name: str, page: Page) -> bool:
-        """Edit a message; False if the webhook has expired, or does not know the message.
-
-        A message of another interaction looks deleted to it; the channel knows better.
-        """
+        """Edit a message; False if the webhook has expired, or does not know the message."""
         try:
             await self._edit_by(webhook, name, page)
-        except WebhookGone:
+        except WriteRefused as error:
             webhook.refused = True
-            return False
-        except WriteRefused:
-            webhook.refused = True
+            if isinstance(error, WebhookGone):
+                return False
             raise
         except MessageGone:
+            # A message of another interaction looks deleted to it; the channel knows better.
             return False
         return True
 
@@ -167,19 +147,17 @@ class CommandSurface:
         return self._noted(await self._newest.send(page))
 
     async def _unknown(self) -> str | None:
-        """Return the id of a message of the newest webhook that is not known."""
         interaction = self._newest.interaction
         try:
             since = await messages_since(self._client, self._address.channel, interaction)
         except PlaceGone:
             return None
-        own = (str(one["id"]) for one in since if _interaction_of(one) == str(interaction))
-        return next((one for one in own if one not in self._known), None)
+        for message in since:
+            written_for = (message.get("interaction_metadata") or {}).get("id")
+            if written_for == str(interaction) and str(message["id"]) not in self._known:
+                return str(message["id"])
+        return None
 
     def _noted(self, message_id: str) -> str:
         self._known.add(message_id)
         return f"@{message_id}"
-
-
-def _interaction_of(message: Any) -> object:
-    return (message.get("interaction_metadata") or {}).get("id")

@@ -63,10 +63,7 @@ def _custom_ids(message: dict[str, Any]) -> list[str]:
 
 
 def _buttons(page: Page, turn_id: str) -> list[dict[str, Json]]:
-    if not page.final:
-        return [_button("Stop", STOP + turn_id)]
-    return [_button(REGENERATE_LABEL, REGENERATE + turn_id)] if page.last else []
-
-
-def _button(label: str, custom_id: str) -> dict[str, Json]:
-    return {"type": _BUTTON, "style": _GRAY, "label": label, "custom_id": custom_id}
+    if page.final and not page.last:
+        return []
+    label, action = (REGENERATE_LABEL, REGENERATE) if page.final else ("Stop", STOP)
+    return [{"type": _BUTTON, "style": _GRAY, "label": label, "custom_id": action + turn_id}]

@@ -12,21 +12,15 @@ import discord
 
 from adapters.discord.address import ChannelAddress, CommandAddress, parse_address
 from adapters.discord.errors import translated
-from adapters.discord.rate_limits import EVERYTHING, Budgets, edit_budget
+from adapters.discord.rate_limits import EVERYTHING, edit_budget
 from adapters.discord.reply.channel import ChannelSurface
 from adapters.discord.reply.command import CommandSurface
-from adapters.discord.reply.recovery import of_reply, own_messages
+from adapters.discord.reply.recovery import Recovery, of_reply, own_messages
 from adapters.discord.rest import RestClient, request
 from bot.concurrency import running
 from bot.domain import Json, Purpose, Turn
-from bot.errors import (
-    MessageGone,
-    PlaceGone,
-    SurfaceError,
-    WriteDelayed,
-    WriteFailed,
-    WriteRefused,
-)
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed
+from bot.reply.edit_budget import EditBudgets
 
 _log = logging.getLogger(__name__)
 
@@ -38,13 +32,12 @@ _THREADS = "/channels/{channel_id}/messages/{message_id}/threads"
 
 @asynccontextmanager
 async def open_surface(
-    client: RestClient, turn: Turn, budgets: Budgets, purpose: Purpose
+    client: RestClient, turn: Turn, budgets: EditBudgets, purpose: Purpose
 ) -> AsyncIterator[ChannelSurface | CommandSurface]:
     """Open the surface of a turn's reply through a client that has logged in.
 
     A thread is opened if the turn asks for one and Discord takes one soon. Typing is shown until
-    the end, unless the reply has ended. Its thread exists then, unless none of its messages is
-    known. Raises PlaceGone or WriteFailed, but not if the thread exists.
+    the end, unless the reply has ended. Raises PlaceGone or WriteFailed if there is no thread yet.
     """
     tried_at = turn.asked_at if purpose.recovers else None
     match parse_address(turn.place):
@@ -55,26 +48,22 @@ async def open_surface(
             address = _thread_of(asked)
             if purpose is not Purpose.RESTORE:
                 address = await _in_thread(client, turn, asked, budgets)
+            parent, alone = None if address is asked else asked, address.question is None
+            recovery = Recovery(client, turn_id=turn.id, tried_at=tried_at, alone=alone)
             typing = None if purpose.has_ended else _type(client, address.channel, budgets)
             async with running(typing) if typing else nullcontext():
-                yield ChannelSurface(
-                    client,
-                    address=address,
-                    parent=None if address is asked else asked,
-                    turn_id=turn.id,
-                    tried_at=tried_at,
-                    alone=address.question is None,
-                )
+                yield ChannelSurface(client, address, recovery, parent=parent)
 
 
 async def orphaned_messages(client: RestClient, turn: Turn, *, but: Collection[str]) -> list[str]:
     """Return the messages that surely belong to a turn's reply, without some; SurfaceError.
 
-    The follow-ups of a command cannot be told from those of others.
+    A late write adds no message, because it finds the one with its nonce; but an answer may need
+    fewer pages than an earlier attempt has posted.
     """
     asked = parse_address(turn.place)
     if isinstance(asked, CommandAddress):
-        return []
+        return []  # follow-ups of other commands look the same
     found: list[str] = []
     for address in dict.fromkeys((_thread_of(asked), asked)):
         own = await own_messages(client, address, turn_id=turn.id)
@@ -91,47 +80,39 @@ def _thread_of(address: ChannelAddress) -> ChannelAddress:
 
 
 async def _in_thread(
-    client: RestClient, turn: Turn, address: ChannelAddress, budgets: Budgets
+    client: RestClient, turn: Turn, address: ChannelAddress, budgets: EditBudgets
 ) -> ChannelAddress:
     """Return the thread of the question, or the address itself if no thread can be opened."""
     thread = _thread_of(address)
-    if address.question is None or thread is address:
+    if thread is address:
         return address
-    name = _thread_name(turn.text)
     try:
-        await _open_thread(client, address.channel, address.question, budgets, name=name)
+        await _open_thread(client, turn, address, budgets)
     except MessageGone as error:
         raise PlaceGone("the question was deleted") from error
-    except (WriteFailed, WriteDelayed) as error:
-        # An earlier attempt may have opened it; the limit of new threads does not matter then.
-        if await _exists(client, address.question):
+    except SurfaceError as error:
+        if await _is_open(client, thread.channel, error):
             return thread
         if isinstance(error, WriteFailed):
             # Else the reply could be in the channel now, and in the thread after a restart.
             raise WriteFailed(f"the thread could not be opened yet: {error}") from error
-        _log_without_thread(turn, address.channel, error)
+        _log.warning(
+            "Turn %s: the reply is posted in channel %d, because no thread can be opened: %s",
+            *(turn.id, address.channel, error),
+        )
         return address
-    except (PlaceGone, WriteRefused) as error:
-        if not _is_already_open(error):
-            _log_without_thread(turn, address.channel, error)
-            return address
     return thread
 
 
-def _log_without_thread(turn: Turn, channel: int, error: SurfaceError) -> None:
-    _log.warning(
-        "Turn %s: the reply is posted in channel %d, because no thread can be opened: %s",
-        *(turn.id, channel, error),
-    )
-
-
 async def _open_thread(
-    client: RestClient, channel: int, question: int, budgets: Budgets, *, name: str
+    client: RestClient, turn: Turn, address: ChannelAddress, budgets: EditBudgets
 ) -> None:
     """Open a thread as soon as Discord takes one more; raises WriteDelayed if that is not soon."""
-    budget, now = edit_budget("thread", channel), asyncio.get_running_loop().time
+    budget, now = edit_budget("thread", address.channel), asyncio.get_running_loop().time
     deadline = now() + client.tuning.thread_patience
-    ids = {"channel_id": channel, "message_id": question}
+    ids = {"channel_id": address.channel, "message_id": address.question}
+    line = " ".join(turn.text.split())
+    name = textwrap.shorten(line, _NAME_LIMIT, placeholder="…").strip("…") or line[:_NAME_LIMIT]
     body: dict[str, Json] = {"name": name, "auto_archive_duration": _ARCHIVE_AFTER}
     while True:
         await budgets.call(budget, deadline=deadline)
@@ -145,29 +126,23 @@ async def _open_thread(
             return
 
 
-async def _exists(client: RestClient, thread: int) -> bool:
+async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool:
+    """Whether the thread that could not be opened exists: an earlier attempt may have opened it."""
+    if not isinstance(error, WriteFailed | WriteDelayed):
+        cause = error.__cause__
+        return isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN
     with suppress(SurfaceError):
         await request(client, "GET", "/channels/{channel_id}", {"channel_id": thread})
         return True
     return False
 
 
-def _is_already_open(error: SurfaceError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN
-
-
-def _thread_name(question: str) -> str:
-    line = " ".join(question.split())
-    return textwrap.shorten(line, _NAME_LIMIT, placeholder="…").strip("…") or line[:_NAME_LIMIT]
-
-
-async def _type(client: RestClient, channel: int, budgets: Budgets) -> None:
+async def _type(client: RestClient, channel: int, budgets: EditBudgets) -> None:
     tuning = client.tuning
     while True:
         pause = tuning.typing_every
         try:
-            if _is_due(client.typed_at, channel, tuning.typing_gap):
+            if _is_due(client, channel):
                 # Messages come first: no typing while they need the global limit.
                 if await budgets.spare(EVERYTHING):
                     async with translated():
@@ -181,12 +156,11 @@ async def _type(client: RestClient, channel: int, budgets: Budgets) -> None:
         await asyncio.sleep(pause)
 
 
-def _is_due(typed_at: dict[int, float], channel: int, gap: float) -> bool:
+def _is_due(client: RestClient, channel: int) -> bool:
     """Whether the bot has not typed in a channel just now; notes that it does."""
-    now = asyncio.get_running_loop().time()
-    for one in [one for one, at in typed_at.items() if now - at >= gap]:
-        del typed_at[one]
-    if channel in typed_at:
+    now, gap = asyncio.get_running_loop().time(), client.tuning.typing_gap
+    client.typed_at = {one: at for one, at in client.typed_at.items() if now - at < gap}
+    if channel in client.typed_at:
         return False
-    typed_at[channel] = now
+    client.typed_at[channel] = now
     return True

@@ -9,37 +9,31 @@ from typing import Any
 
 from adapters.discord.address import ChannelAddress
 from adapters.discord.reply.message import answered_by, is_page, shows, turns_of
-from adapters.discord.rest import RestClient, fetch_messages
+from adapters.discord.rest import RestClient, fetch_messages, own_id
 from bot.domain import Page
 from bot.errors import PlaceGone
 
 _log = logging.getLogger(__name__)
 
-_PAGE = 100  # messages, the most of one request: Discord's documentation, "Get Channel Messages"
-
 
 class Recovery:
-    """What earlier attempts at a reply may have posted without its being known.
+    """Finds the messages of earlier attempts at a reply that were not saved.
 
     `tried_at` is the earliest time of such an attempt, None if there was none. `alone` says that no
-    other reply grows in the channel. `unknown` are the ids of messages that belong to the reply,
-    oldest first.
+    other reply grows in the channel. `known` are the ids of the reply's messages that its process
+    knows, and `unknown` those of others that belong to it, oldest first.
     """
 
     def __init__(
         self, client: RestClient, *, turn_id: str, tried_at: float | None, alone: bool
     ) -> None:
+        self.turn_id = turn_id
+        self.known: set[str] = set()
         self.unknown: list[str] = []
         self._client = client
-        self._turn_id = turn_id
         self._tried_at = tried_at
         self._alone = alone
-        self._known: set[str] = set()  # ids of messages
         self._own: list[dict[str, Any]] = []  # all of the bot's messages after the question
-
-    def note(self, message_id: str) -> None:
-        """Note that a message of the reply is known."""
-        self._known.add(message_id)
 
     def note_lost_response(self) -> None:
         """Note that a message may have been posted although the request failed."""
@@ -54,22 +48,20 @@ class Recovery:
         for address in filter(None, addresses):
             if self.unknown:
                 break
-            own = await own_messages(self._client, address, turn_id=self._turn_id)
-            own = [one for one in own if str(one["id"]) not in self._known]
-            self.unknown += of_reply(own, address, turn_id=self._turn_id, alone=self._alone)
+            own = await own_messages(self._client, address, turn_id=self.turn_id)
+            own = [one for one in own if str(one["id"]) not in self.known]
+            self.unknown += of_reply(own, address, turn_id=self.turn_id, alone=self._alone)
             self._own += own
         self._tried_at = None
 
     def take_equal(self, page: Page) -> str | None:
-        """Return a found message that already is this page, once.
-
-        A finished page has no button that names its turn. Another turn's message with the same text
-        would do as well.
-        """
+        """Return a found message that already is this page, once."""
+        # A finished page has no button that names its turn. Another turn's message with the same
+        # text would do as well.
         for message in self._own:
             message_id = str(message["id"])
-            if message_id not in self._known and shows(message, page, self._turn_id):
-                self.note(message_id)
+            if message_id not in self.known and shows(message, page, self.turn_id):
+                self.known.add(message_id)
                 self.unknown = [one for one in self.unknown if one != message_id]
                 return message_id
         return None
@@ -78,10 +70,7 @@ class Recovery:
 async def own_messages(
     client: RestClient, address: ChannelAddress, *, turn_id: str
 ) -> list[dict[str, Any]]:
-    """Return the bot's messages after a turn's question, oldest first; raises SurfaceError.
-
-    Empty, with a line in the log, if the channel cannot be read.
-    """
+    """Return the bot's messages after a turn's question, oldest first; raises SurfaceError."""
     try:
         found = await messages_since(client, address.channel, int(turn_id.rpartition(":")[2]))
     except PlaceGone as error:
@@ -90,20 +79,18 @@ async def own_messages(
             *(turn_id, address.channel, error),
         )
         return []
-    return [one for one in found if is_page(one, client.bot_id)]
+    return [one for one in found if is_page(one, str(own_id(client)))]
 
 
 async def messages_since(client: RestClient, channel: int, after: int) -> list[Any]:
-    """Return a channel's messages after a message or an interaction, oldest first.
-
-    Of very many only the oldest, which is logged. Raises SurfaceError.
-    """
+    """Return the oldest of a channel's messages after this id, oldest first; SurfaceError."""
     found: list[Any] = []
+    size = client.tuning.page_size
     for _ in range(client.tuning.history_pages):
-        # The oldest hundred, the newest of them first.
-        page = await fetch_messages(client, channel, limit=_PAGE, after=after)
+        # The oldest of them, the newest first.
+        page = await fetch_messages(client, channel, limit=size, after=after)
         found += reversed(page)
-        if len(page) < _PAGE:
+        if len(page) < size:
             return found
         after = int(page[0]["id"])
     _log.warning("Channel %d has too many messages to read all: some may stand twice", channel)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
 
@@ -19,9 +18,6 @@ _FENCE_BEGUN, _APART = re.compile("``(?=`)"), "``\u200b"
 # Of a text, and half of what a message has room for. Were there no end to it, short rows below a
 # wide head would fill message after message with spaces.
 _MOST_PADDING = 1000  # characters
-
-# The only character that makes a cell narrower as the text grows (text presentation).
-_NARROW = "\ufe0e"
 
 
 @lru_cache(maxsize=16)
@@ -47,9 +43,13 @@ def _shown(lines: list[str]) -> Iterator[str]:
             continue
         end = next((n for n in range(at, len(lines)) if not is_row(lines[n])), len(lines))
         yield _FENCE
-        for row in _even(lines[at:end], left):
-            yield row.text
-            left -= row.padding
+        rows = lines[at:end]
+        columns = zip_longest(*([width for _, width in _cells(row)] for row in rows), fillvalue=0)
+        widths = tuple(map(max, columns))
+        rows[1] = rows[1].replace(":", "-")
+        for number, row in enumerate(rows):
+            padded, left = _padded(row, widths, "-" if number == 1 else " ", left)
+            yield padded
         yield _FENCE
         block, at = Block(), end
 
@@ -62,57 +62,31 @@ def _begins_table(block: Block, lines: list[str], at: int) -> bool:
     return may_delimit(lines[at + 1]) and bool(block.after(lines[at + 1]).table)
 
 
-def _even(rows: list[str], left: int) -> Iterator[_Row]:
-    """Return the rows of a table with even columns, as far as so much padding is left for it."""
-    widths = tuple(map(max, zip_longest(*(_cells(row).widths for row in rows), fillvalue=0)))
-    head, ruler, *others = rows
-    for row, filler in ((head, " "), (ruler.replace(":", "-"), "-"), *((it, " ") for it in others)):
-        padded = _padded(row, widths, filler, left)
-        left -= padded.padding
-        yield padded
-
-
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    """The cells of a row, and the columns that each takes in a fixed-width font."""
-
-    texts: tuple[str, ...]
-    widths: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A row as it is shown, and how many characters its cells were padded by."""
-
-    text: str
-    padding: int
-
-
 # A table is measured and shown again and again while it grows, and only its last row changes; so
 # many short rows fill some pages.
 @lru_cache(maxsize=1024)
-def _cells(row: str) -> _Cells:
-    texts = tuple(_PIPE.split(_FENCE_BEGUN.sub(_APART, row)))
-    return _Cells(texts, tuple(map(_width, texts)))
+def _cells(row: str) -> tuple[tuple[str, int], ...]:
+    """Return the cells of a row, and the columns that each takes in a fixed-width font."""
+    return tuple((it, _width(it)) for it in _PIPE.split(_FENCE_BEGUN.sub(_APART, row)))
 
 
 @lru_cache(maxsize=1024)
-def _padded(row: str, widths: tuple[int, ...], filler: str, most: int) -> _Row:
-    cells = _cells(row)
+def _padded(row: str, widths: tuple[int, ...], filler: str, left: int) -> tuple[str, int]:
+    """Return the row with even columns, and how much of the padding is left."""
+    *cells, (behind, _) = _cells(row)
     padded = []
-    left = most
-    # What stands behind a row's last pipe, or of a row that is not whole yet, needs no room.
-    for text, taken, column in zip(cells.texts[:-1], cells.widths, widths, strict=False):
+    # The text after a row's last pipe, and the last cell of an incomplete row, need no padding.
+    for (text, taken), column in zip(cells, widths, strict=False):
         padding = min(column - taken, left)
         left -= padding
         padded.append(text + filler * padding)
-    return _Row("|".join([*padded, cells.texts[-1]]), padding=most - left)
+    return "|".join([*padded, behind]), left
 
 
 def _width(cell: str) -> int:
-    """Return the columns that a cell takes in a fixed-width font."""
     if cell.isascii():
         return len(cell)
-    # Character by character: the time of `width` for a row of flags is quadratic (wcwidth 0.9.4).
-    graphemes = iter_graphemes(cell.replace(_NARROW, ""))
+    # Text presentation alone would make a cell narrower as the text grows. Character by character:
+    # the time of `width` for a row of flags is quadratic (wcwidth 0.9.4).
+    graphemes = iter_graphemes(cell.replace("\ufe0e", ""))
     return sum(len(one) if one.isascii() else width(one) for one in graphemes)

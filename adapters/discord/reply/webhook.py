@@ -17,7 +17,7 @@ from adapters.discord.errors import WebhookGone
 from adapters.discord.rate_limits import edit_budget
 from adapters.discord.reply.message import body_of
 from adapters.discord.rest import RestClient, request
-from bot.domain import EditBudget, Page
+from bot.domain import Page
 
 ORIGINAL = "@original"
 _WEBHOOK = "/webhooks/{webhook_id}/{webhook_token}"
@@ -38,18 +38,19 @@ class Webhook:
     def __init__(
         self,
         client: RestClient,
+        turn_id: str,
         *,
         interaction: int,
         token: str,
-        original: int | None,
-        turn_id: str,
+        original: int | str = ORIGINAL,
     ) -> None:
         self._client = client
-        self._token = token
-        self._original = ORIGINAL if original is None else str(original)
+        self._ids = {"webhook_id": client.application_id or 0, "webhook_token": token}
+        self._original = str(original)
         self._turn_id = turn_id
         self._acknowledged = False
         self.interaction = interaction
+        self.budget = edit_budget("ask", token)
         self.refused = False
 
     @property
@@ -61,11 +62,6 @@ class Webhook:
     def usable(self) -> bool:
         """Whether an edit can be tried."""
         return self.in_time and not self.refused
-
-    @property
-    def budget(self) -> EditBudget:
-        """The webhook's own edit budget."""
-        return edit_budget("ask", self._token)
 
     def may_edit(self, message_id: str) -> bool:
         """Whether a message is the original, or newer than the interaction."""
@@ -100,13 +96,8 @@ class Webhook:
         await request(self._client, "DELETE", _MESSAGE, self._ids | {"message_id": name})
         return name
 
-    async def _write(self, method: str, path: str, page: Page, **ids: int | str) -> str:
+    async def _write(self, method: str, path: str, page: Page, **ids: str) -> str:
         body = body_of(page, self._turn_id)
         message = await request(self._client, method, path, self._ids | ids, body=body)
         self._acknowledged = True
         return str(message["id"])
-
-    @property
-    def _ids(self) -> dict[str, int | str]:
-        application = self._client.application_id or 0
-        return {"webhook_id": application, "webhook_token": self._token}

@@ -230,14 +230,14 @@ async def test_all_that_was_missed_in_a_place_is_read_page_by_page(store: Store)
 async def test_of_more_than_can_be_read_in_a_place_the_newest_is(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert Tuning().catch_up_page * Tuning().catch_up_pages == 1000
+    assert Tuning().page_size * Tuning().catch_up_pages == 1000
     new = FakeIntake()
     async with after_a_session(store) as (emulator, ada):
         for number in range(8):
             await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} {number}")
 
         async with running_process(
-            emulator, new, store, tuning=replace(QUICK, catch_up_page=2, catch_up_pages=3)
+            emulator, new, store, tuning=replace(QUICK, page_size=2, catch_up_pages=3)
         ):
             await until(lambda: "7" in new.texts)
 
@@ -250,7 +250,7 @@ async def test_a_place_where_much_was_said_holds_up_no_other_and_keeps_its_order
     store: Store,
 ) -> None:
     new, clock = FakeIntake(), Clock()
-    slow = replace(QUICK, catch_up_page=2, catch_up_retry=Backoff(0.01, 0.01))
+    slow = replace(QUICK, page_size=2, catch_up_retry=Backoff(0.01, 0.01))
     async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
         ada = emulator.user("Ada")
         quiet = emulator.channel("quiet")
@@ -447,7 +447,7 @@ async def test_a_place_that_cannot_be_read_now_is_read_later(store: Store) -> No
 async def test_a_place_that_cannot_be_read_on_is_given_up_with_what_was_found(
     store: Store,
 ) -> None:
-    patient = replace(QUICK, catch_up_page=1, catch_up_retry=Backoff(0.01, 0.01))
+    patient = replace(QUICK, page_size=1, catch_up_retry=Backoff(0.01, 0.01))
     old, new = FakeIntake(), FakeIntake()
     async with after_a_session(store) as (emulator, ada):
         before = await saved(store)

@@ -17,7 +17,7 @@ def test_the_store_is_asked_again_until_a_session_has_begun() -> None:
 
 
 def test_a_session_that_begins_while_the_store_is_away_is_not_saved_before_it_answers() -> None:
-    state = SessionState().not_found().begun(OWN)
+    state = SessionState(Lookup.FAILED).begun(OWN)
 
     answered = state.found(None)
 
@@ -26,7 +26,7 @@ def test_a_session_that_begins_while_the_store_is_away_is_not_saved_before_it_an
 
 
 def test_a_former_session_takes_the_place_of_an_own_one() -> None:
-    state = SessionState().not_found().begun(OWN).found(FORMER)
+    state = SessionState(Lookup.FAILED).begun(OWN).found(FORMER)
 
     switched = state.switched()
 

@@ -467,6 +467,13 @@ local function may_run(id, turn, limit)
   return count_running(person) < tonumber(limit) or keeps_others_waiting(turn.thread, person)
 end
 
+-- If a key is lost, a thread may get a second token while a worker has it. If both led to its turn, they would
+-- take the turn from each other until its attempts are used up.
+local function has_another_token(thread, turn, platform, entry)
+  if turn.state ~= 'running' or turn.entry == entry then return false end
+  return redis.call('HGET', key('claimed', platform), turn.entry) == thread and is_pending(platform, turn.entry)
+end
+
 -- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, pages, shown, more, thread}, or
 -- false if the token leads to no turn. A token that was reclaimed leads to the thread that was taken with it.
 function verbs.take(platform, entry, worker, person_limit)
@@ -481,7 +488,9 @@ function verbs.take(platform, entry, worker, person_limit)
       return false
     end
     id, turn = first_turn(thread)
-    if id and not may_run(id, turn, person_limit) then
+    if id and has_another_token(thread, turn, platform, entry) then
+      id = nil
+    elseif id and not may_run(id, turn, person_limit) then
       redis.call('ZADD', key('throttled', turn.person), position_of(thread), thread)
       keep(key('throttled', turn.person))
       id = nil

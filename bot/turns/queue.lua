@@ -167,6 +167,12 @@ local function holds(turn, fence)
   return turn.state == 'running' and turn.fence == fence and turn.thread
 end
 
+-- No worker can take a turn without a record. So the one that answers it goes on, and only its end is not
+-- remembered: otherwise half an answer would stay.
+local function is_record_lost(id)
+  return redis.call('EXISTS', key('turn', id)) == 0
+end
+
 -- The id of an exchange's turn; '' if it cannot be read. Lines are long, and most begin with the id.
 local function turn_of(line)
   local id = string.match(line, '^{"turn_id": "([^"\\]*)"') or decoded(line).turn_id
@@ -515,6 +521,7 @@ end
 -- yet: if this one claimed it back, both would work on the turn.
 function verbs.renew(id, fence, worker)
   local turn = record(id)
+  if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
   local platform = platform_of(turn.thread)
   if not is_pending(platform, turn.entry, worker) then return 'lost' end
@@ -532,6 +539,7 @@ end
 -- so each time at the same point. Text without a page was shown to nobody.
 function verbs.save(id, fence, pages, shown, more)
   local turn = record(id)
+  if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
   local progress = tonumber(redis.call('HGET', key('turn', id), MAX_PROGRESS)) or 0
   if pages ~= '[]' and #shown > progress then
@@ -548,7 +556,7 @@ end
 function verbs.finish(id, fence, outcome, pages, shown, exchange,
     late_write_ms, history_limit, history_bytes, person_bytes)
   local turn = record(id)
-  if turn.fence == fence and turn.state == outcome then return 'ok' end
+  if turn.fence == fence and turn.state == outcome or is_record_lost(id) then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
 
   local name, last = key('turn', id), last_remembered(turn.thread)

@@ -167,6 +167,12 @@ local function holds(turn, fence)
   return turn.state == 'running' and turn.fence == fence and turn.thread
 end
 
+-- No worker can take a turn without a record. So the one that answers it goes on, and only its end is not
+-- remembered: otherwise half an answer would stay.
+local function is_record_lost(id)
+  return redis.call('EXISTS', key('turn', id)) == 0
+end
+
 -- The id of an exchange's turn; '' if it cannot be read. Lines are long, and most begin with the id.
 local function turn_of(line)
   local id = string.match(line, '^{"turn_id": "([^"\\]*)"') or decoded(line).turn_id
@@ -467,6 +473,13 @@ local function may_run(id, turn, limit)
   return count_running(person) < tonumber(limit) or keeps_others_waiting(turn.thread, person)
 end
 
+-- If a key is lost, a thread may get a second token while a worker has it. If both led to its turn, they would
+-- take the turn from each other until its attempts are used up.
+local function has_another_token(thread, turn, platform, entry)
+  if turn.state ~= 'running' or turn.entry == entry then return false end
+  return redis.call('HGET', key('claimed', platform), turn.entry) == thread and is_pending(platform, turn.entry)
+end
+
 -- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, pages, shown, more, thread}, or
 -- false if the token leads to no turn. A token that was reclaimed leads to the thread that was taken with it.
 function verbs.take(platform, entry, worker, person_limit)
@@ -481,7 +494,9 @@ function verbs.take(platform, entry, worker, person_limit)
       return false
     end
     id, turn = first_turn(thread)
-    if id and not may_run(id, turn, person_limit) then
+    if id and has_another_token(thread, turn, platform, entry) then
+      id = nil
+    elseif id and not may_run(id, turn, person_limit) then
       redis.call('ZADD', key('throttled', turn.person), position_of(thread), thread)
       keep(key('throttled', turn.person))
       id = nil
@@ -506,6 +521,7 @@ end
 -- yet: if this one claimed it back, both would work on the turn.
 function verbs.renew(id, fence, worker)
   local turn = record(id)
+  if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
   local platform = platform_of(turn.thread)
   if not is_pending(platform, turn.entry, worker) then return 'lost' end
@@ -523,6 +539,7 @@ end
 -- so each time at the same point. Text without a page was shown to nobody.
 function verbs.save(id, fence, pages, shown, more)
   local turn = record(id)
+  if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
   local progress = tonumber(redis.call('HGET', key('turn', id), MAX_PROGRESS)) or 0
   if pages ~= '[]' and #shown > progress then
@@ -539,7 +556,7 @@ end
 function verbs.finish(id, fence, outcome, pages, shown, exchange,
     late_write_ms, history_limit, history_bytes, person_bytes)
   local turn = record(id)
-  if turn.fence == fence and turn.state == outcome then return 'ok' end
+  if turn.fence == fence and turn.state == outcome or is_record_lost(id) then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
 
   local name, last = key('turn', id), last_remembered(turn.thread)

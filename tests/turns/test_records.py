@@ -652,3 +652,35 @@ async def test_every_key_expires(store: Store) -> None:
 async def lasting(store: Store) -> list[str]:
     keys = await store.command("KEYS", store.key("*"))
     return [key for key in keys if await store.command("TTL", key) == -1]
+
+
+async def test_a_reply_whose_record_is_lost_goes_on_to_its_end(store: Store) -> None:
+    platform, model = FakePlatform(), FakeModel(["word "] * 20, pause=0.05)
+    first, second = await in_a_new_thread(store)
+
+    async with working(make_worker(store, platform, model)):
+        await until(lambda: platform.shown.screen)
+        await store.command("DEL", store.key("turn", first.id))
+        await until(lambda: any(page.last for page in platform.shown.screen.values()))
+        await until_idle(store, first.key)
+
+    assert "word " * 19 in platform.shown.screen["m1"].text
+    assert await is_answered(store, second)
+
+
+@pytest.mark.parametrize("name", ["turn:console:1", f"mailbox:{KEY}"])
+async def test_the_next_turn_is_answered_if_a_key_of_a_running_one_is_lost(
+    store: Store, name: str
+) -> None:
+    queue, platform = make_queue(store, "intake"), FakePlatform()
+
+    async with working(make_worker(store, platform, FakeModel(["word "] * 20, pause=0.05))):
+        await queue.admit(make_turn(1))
+        await until(lambda: platform.shown.screen)
+        await store.command("DEL", store.key(name))
+        await queue.admit(make_turn(2))
+        await until_idle(store)
+        while not (ended := await queue.result("console:2")):
+            await asyncio.sleep(0.05)
+
+    assert ended.outcome == "done"

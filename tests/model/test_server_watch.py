@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from aiohttp import web
 
 from bot.app.assistant import Assistant, open_assistant
 from bot.domain import Delta, LeftOut, Message
-from bot.errors import AnswerCut, ModelError, ModelUnavailable
+from bot.errors import AnswerCut, EmptyAnswer, ModelError, ModelUnavailable
 from bot.model.server import ModelServer
 from bot.model.server_info import ProbeTimings, ServerWatch, watch_server
 from bot.model.transport import connect
@@ -252,3 +252,22 @@ async def test_half_a_report_does_not_stay_valid() -> None:
         server.details.set()
         await refresh(watch)
         await until(lambda: watch.context == 900)
+
+
+async def test_an_empty_answer_makes_nobody_wait_for_a_slow_report_again() -> None:
+    async def never(request: web.Request) -> web.Response:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    async with (
+        serve_with(never) as url,
+        connect(ModelServer(url=url, key="-", model="m", own=True)) as connection,
+        watch_server(connection, ProbeTimings(probe=0.3)) as watch,
+    ):
+        await watch.refresh(deadline=math.inf)
+        with suppress(EmptyAnswer), watch.expiring():
+            raise EmptyAnswer("nothing")
+        began = asyncio.get_running_loop().time()
+        await watch.refresh(deadline=math.inf)
+
+        assert asyncio.get_running_loop().time() - began < 0.2

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, suppress
 from typing import Any, TypeVar
 from unicodedata import category
@@ -70,7 +70,11 @@ class ModelClient:
 
     @asynccontextmanager
     async def stream(
-        self, prompt: Sequence[Message], *, deadline: float = math.inf
+        self,
+        prompt: Sequence[Message],
+        *,
+        deadline: float = math.inf,
+        accepted: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Answer]:
         """Send a prompt and wait for the first visible delta. Raises ModelError.
 
@@ -81,6 +85,7 @@ class ModelClient:
         with RequestMetrics(self.name) as metrics:
             sending = self._capabilities.send(self._send, prompt)
             events = await self._before(deadline, sending)
+            accepted()
             with closing(events):
                 async with aclosing(self._deltas(events, metrics, deadline)) as deltas:
                     answer = Answer(await anext(deltas), deltas)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 
 from bot.domain import Message
@@ -66,7 +66,9 @@ class ContextWindowModel:
         self._optimism = _OPTIMISM
 
     @asynccontextmanager
-    async def stream(self, prompt: Sequence[Message], *, deadline: float) -> AsyncIterator[Answer]:
+    async def stream(
+        self, prompt: Sequence[Message], *, deadline: float, accepted: Callable[[], None]
+    ) -> AsyncIterator[Answer]:
         """Send as much of a prompt as fits, and wait for the first delta.
 
         Raises ModelError, and PromptTooLong only if the shorter prompt was refused, too.
@@ -79,7 +81,9 @@ class ContextWindowModel:
         with self._watch.expiring() if self._watch else nullcontext():
             try:
                 async with AsyncExitStack() as stack:
-                    stream = self._model.stream(fitted.messages, deadline=deadline)
+                    stream = self._model.stream(
+                        fitted.messages, deadline=deadline, accepted=accepted
+                    )
                     try:
                         answer = await stack.enter_async_context(stream)
                     except PromptTooLong as refusal:
@@ -87,7 +91,9 @@ class ContextWindowModel:
                         if shorter is None:
                             raise
                         log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
-                        stream = self._model.stream(shorter.messages, deadline=deadline)
+                        stream = self._model.stream(
+                            shorter.messages, deadline=deadline, accepted=accepted
+                        )
                         answer = await stack.enter_async_context(stream)
                         self._learn(refusal, fitted, counter)
                         fitted = shorter

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -30,10 +30,11 @@ class Endpoint(Protocol):
     name: str  # the model's, as the operator knows it
 
     def stream(
-        self, prompt: Sequence[Message], *, deadline: float
+        self, prompt: Sequence[Message], *, deadline: float, accepted: Callable[[], None]
     ) -> AbstractAsyncContextManager[Answer]:
         """Send a prompt and wait for the first delta; leaving the block hangs up.
 
+        `accepted` is called when the server has accepted the prompt, which may be minutes before.
         Raises ModelError, and ModelSilent at `deadline`, in loop time.
         """
         ...

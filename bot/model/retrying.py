@@ -85,8 +85,10 @@ class RetryingModel:
             answer = None
             try:
                 async with AsyncExitStack() as stack:
-                    with candidate.breaker.attempt():
-                        stream = candidate.model.stream(prompt, deadline=deadline)
+                    with candidate.breaker.attempt() as end_probe:
+                        stream = candidate.model.stream(
+                            prompt, deadline=deadline, accepted=end_probe
+                        )
                         answer = await stack.enter_async_context(stream)
                     if candidate is not candidates[0]:
                         name, error = candidate.model.name, candidates[0].error

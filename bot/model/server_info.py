@@ -16,7 +16,7 @@ import aiohttp
 
 from bot.concurrency import cancelled
 from bot.domain import Json
-from bot.errors import AnswerCut, ModelError
+from bot.errors import AnswerCut, EmptyAnswer, ModelError
 from bot.model.transport import ServerConnection
 from bot.tokens.estimate import is_count
 
@@ -111,10 +111,13 @@ class ServerWatch:
 
     @contextmanager
     def expiring(self) -> Iterator[None]:
-        """Drop the server's report if the block fails with a ModelError."""
+        """Drop the server's report if the block fails with a ModelError.
+
+        Not if the server has answered, be it with nothing: anybody can ask for that.
+        """
         try:
             yield
-        except AnswerCut:
+        except (AnswerCut, EmptyAnswer):
             raise
         except ModelError:
             self._failed_at, self._valid_until, self._has_timed_out = _now(), -math.inf, False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import pytest
 
@@ -61,6 +62,49 @@ def test_one_try_at_a_time_finds_out(breaker: CircuitBreaker, clock: Clock) -> N
         assert breaker.pause == 1.0
 
     assert (breaker.pause, breaker.error) == (0.0, None)
+
+
+def test_a_probe_that_thinks_for_long_holds_nobody_up(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    fail(breaker, times=3)
+    clock.now += 1.0
+
+    with breaker.attempt() as end_probe:
+        end_probe()
+        assert breaker.pause == 0.0
+        with breaker.attempt():
+            assert breaker.pause == 1.0
+            end_probe()
+            assert breaker.pause == 1.0
+        assert (breaker.pause, breaker.error) == (0.0, None)
+
+
+def test_a_probe_that_is_silent_is_alone_for_five_seconds(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    fail(breaker, times=3)
+    clock.now += 1.0
+
+    with breaker.attempt():
+        clock.now += 4.5
+        assert breaker.pause == 0.5
+        clock.now += 0.5
+        assert breaker.pause == 0.0
+
+
+def test_probes_that_fail_together_count_once(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker, times=3)
+    clock.now += 1.0
+
+    with suppress(ModelError), breaker.attempt() as end_probe:
+        end_probe()
+        clock.now += 1.0
+        fail(breaker)
+        clock.now += 0.5
+        raise ModelUnavailable("down")
+
+    assert breaker.pause == 1.5
 
 
 def test_each_probe_that_fails_doubles_the_rest(breaker: CircuitBreaker, clock: Clock) -> None:

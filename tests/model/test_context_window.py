@@ -85,7 +85,7 @@ async def fitted(
 async def answer(model: ContextWindowModel, prompt: Sequence[Message]) -> list[Delta]:
     """Return the deltas, with a LeftOut before them if the last message was shortened."""
     deadline = asyncio.get_running_loop().time() + 10
-    async with model.stream(prompt, deadline=deadline) as answer:
+    async with model.stream(prompt, deadline=deadline, accepted=lambda: None) as answer:
         left_out: list[Delta] = [LeftOut(answer.left_out)] if answer.left_out else []
         return [*left_out, answer.first, *[delta async for delta in answer.deltas]]
 
@@ -412,7 +412,9 @@ class FakeEndpoint:
     name: str = "fake"
 
     @asynccontextmanager
-    async def stream(self, prompt: Sequence[Message], *, deadline: float) -> AsyncIterator[Answer]:
+    async def stream(
+        self, prompt: Sequence[Message], *, deadline: float, accepted: Callable[[], None]
+    ) -> AsyncIterator[Answer]:
         self.used.append(20 + sum(self.each + self.count(message.text) for message in prompt))
         yield Answer("Well.", no_more(), prompt_tokens=self.used[-1])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -60,6 +60,13 @@ class Hang:
         self.seconds = seconds
 
 
+class Think:
+    """Takes the prompt, and thinks for so long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
 class Broken:
     """Deltas, and then an error."""
 
@@ -68,7 +75,7 @@ class Broken:
         self.after = after
 
 
-Outcome = ModelError | Hang | Broken | None
+Outcome = ModelError | Hang | Think | Broken | None
 
 
 class FakeEndpoint:
@@ -81,7 +88,9 @@ class FakeEndpoint:
         self.forever = forever
 
     @asynccontextmanager
-    async def stream(self, prompt: Sequence[Message], *, deadline: float) -> AsyncIterator[Answer]:
+    async def stream(
+        self, prompt: Sequence[Message], *, deadline: float, accepted: Callable[[], None]
+    ) -> AsyncIterator[Answer]:
         self.asked_at.append(now())
         match self.outcomes.pop(0) if self.outcomes else self.forever:
             case ModelError() as error:
@@ -89,6 +98,10 @@ class FakeEndpoint:
             case Hang(seconds=seconds):
                 await asyncio.sleep(min(seconds, deadline - now()))
                 raise ModelSilent("nothing came")
+            case Think(seconds=seconds):
+                accepted()
+                await asyncio.sleep(seconds)
+                yield Answer(ANSWER[0], deltas(ANSWER[1:]))
             case Broken() as broken:
                 first, *others = broken.deltas
                 yield Answer(first, breaking(others, broken.after))
@@ -140,6 +153,20 @@ def away() -> ModelUnavailable:
 
 def loading(seconds: float) -> ModelLoading:
     return ModelLoading("loading", retry_after=seconds)
+
+
+def test_a_question_that_is_thought_about_for_long_holds_no_other_up() -> None:
+    async def ask_both() -> float:
+        model = retrying(FakeEndpoint(loading(1.0), Think(50.0)), policy=RetryPolicy())
+        thinking = asyncio.create_task(answer(model))
+        await asyncio.sleep(5.0)
+        since = now()
+        assert await answer(model) == ([*ANSWER], None)
+        waited = now() - since
+        assert await thinking == ([*ANSWER], None)
+        return waited
+
+    assert run(ask_both()) < 5.0
 
 
 class TestPauses:
@@ -338,9 +365,9 @@ class TestBreaker:
         async def main() -> tuple[int, list[Delta]]:
             model = retrying(endpoint, policy=policy)
             impatient = asyncio.create_task(answer(model))
-            await asyncio.sleep(5.0)
+            await asyncio.sleep(2.0)
             patient = asyncio.create_task(answer(model))
-            await asyncio.sleep(5.0)
+            await asyncio.sleep(2.0)
             asked = len(endpoint.asked_at)
             impatient.cancel()
             return asked, (await patient)[0]

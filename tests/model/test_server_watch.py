@@ -14,7 +14,7 @@ from aiohttp import web
 
 from bot.app.assistant import Assistant, open_assistant
 from bot.domain import Delta, LeftOut, Message
-from bot.errors import AnswerCut, ModelError, ModelUnavailable
+from bot.errors import AnswerCut, EmptyAnswer, ModelError, ModelUnavailable
 from bot.model.server import ModelServer
 from bot.model.server_info import ServerWatch
 from bot.model.transport import connect
@@ -253,3 +253,14 @@ async def test_half_a_report_does_not_stay_valid() -> None:
         server.details.set()
         await refresh(watch)
         await until(lambda: watch.context == 900)
+
+
+async def test_an_empty_answer_makes_nobody_wait_for_a_slow_report_again() -> None:
+    server = make_server(silent=True)
+    async with watched(server, probe=0.05) as watch:
+        await refresh(watch)
+        fail(watch, EmptyAnswer("nothing"))
+        await refresh(watch)
+
+        # The second probe has begun at most: a refresh that waits for it would see it end.
+        assert server.asked == 1

@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 # The cache of idle conversations; llama.cpp's default is 8 GiB.
 _CACHE_MIB = 512
 _PROPERTIES_SECONDS = 3.0
+# Of a prompt that a CPU reads in one step, for which all other answers stand still. llama.cpp's
+# default of 2048 is some 18 s on one core with the demo model, and no faster for the prompt.
+_CPU_BATCH = 128  # tokens
 # Levels of llama.cpp's log. The number of layers on a GPU is logged at the higher one only.
 _ERRORS, _EVERYTHING = 1, 4
 
@@ -60,8 +63,8 @@ def _main() -> None:
     devices = _devices()
     print(json.dumps({"devices": [asdict(each) for each in devices]}), file=messages, flush=True)
     request = LaunchRequest(**json.loads(sys.stdin.readline()))
-    is_verbose = any(device.is_gpu for device in devices)
-    server = _load(request, verbosity=_EVERYTHING if is_verbose else _ERRORS)
+    has_gpu = any(device.is_gpu for device in devices)
+    server = _load(request, has_gpu=has_gpu)
     port = urlsplit(server.listening_address).port or request.port
     report = {"port": port, "context_tokens": _context_tokens(port, request.api_key)}
     print(json.dumps(report), file=messages, flush=True)
@@ -84,7 +87,7 @@ def _devices() -> list[Device]:
     ]
 
 
-def _load(request: LaunchRequest, *, verbosity: int) -> Any:
+def _load(request: LaunchRequest, *, has_gpu: bool) -> Any:
     """Return xllamacpp's untyped Server, which serves as long as it is referenced."""
     import xllamacpp
 
@@ -92,6 +95,8 @@ def _load(request: LaunchRequest, *, verbosity: int) -> Any:
     parameters.model.path = request.path
     parameters.n_ctx = request.context_tokens * request.parallel
     parameters.n_parallel = request.parallel
+    if not has_gpu:
+        parameters.n_batch = _CPU_BATCH
     if request.gpu_layers is not None:
         parameters.n_gpu_layers = request.gpu_layers
     parameters.cpuparams.n_threads = request.threads
@@ -105,7 +110,7 @@ def _load(request: LaunchRequest, *, verbosity: int) -> Any:
     parameters.endpoint_slots = False
     parameters.cors_origins = ""
     parameters.cors_credentials = False
-    parameters.verbosity = verbosity
+    parameters.verbosity = _EVERYTHING if has_gpu else _ERRORS
     return xllamacpp.Server(parameters)
 
 

@@ -41,6 +41,7 @@ PROMPT = [
     Message("system", "You are a helpful assistant."),
     Message("user", "What is the capital of France?"),
 ]
+PROMPT_FOR_A_STORY = [Message("user", "Tell me a very long story about a king.")]
 PARENT = """
 import asyncio, signal
 from bot.local.llama_cpp import serve
@@ -242,6 +243,27 @@ async def test_two_answers_run_at_once(server: LocalServer) -> None:
         assert await anext(one)
         assert await anext(two)
         assert await anext(one)
+
+
+async def test_an_answer_goes_on_while_another_persons_long_prompt_is_read(
+    server: LocalServer,
+) -> None:
+    now = asyncio.get_running_loop().time
+    heard = []
+
+    async def listen(model: OneAttempt) -> None:
+        async for _ in model.stream(PROMPT_FOR_A_STORY):
+            heard.append(now())
+
+    async with connected(server.url, server.api_key, max_tokens=400) as model:
+        listening = asyncio.create_task(listen(model))
+        await until(lambda: len(heard) > 3)
+        asked = now()
+        await anext(model.stream([Message("user", "7" * 450)]))
+        read = now()
+        listening.cancel()
+
+    assert sum(asked < at < read for at in heard) >= 3
 
 
 async def test_leaving_ends_the_server_even_in_the_middle_of_an_answer() -> None:

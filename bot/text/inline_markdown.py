@@ -6,12 +6,14 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
+# Groups are not repeated possessively: Python before 3.11.5 does not go back to where a group began
+# that fails (CPython issue 106052).
 # May contain pairs of parentheses, and ends where a link's target ends.
-ADDRESS = r"(?i:https?)://(?:[^\s<>()`\"]++|\([^\s<>()]*+\))*+"
+ADDRESS = r"(?i:https?)://(?:[^\s<>()`\"]++|\([^\s<>()]*+\))*"
 # CommonMark 0.31, section 6.3: words in brackets, then the target. Brackets and parentheses within
 # are in pairs, here nested once at most.
-_WORDS = r"(?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+"
-_TARGET = r"\((?:[^()\n]++|\([^()\n]*+\))*+"
+_WORDS = r"(?:[^\[\]\n]++|\[[^\[\]\n]*+\])*"
+_TARGET = r"\((?:[^()\n]++|\([^()\n]*+\))*"
 _TARGET_BEGUN = rf"{_TARGET}(?:\([^()\n]*+)?\Z"
 _LINK = rf"!?\[{_WORDS}\](?:{_TARGET}\)|\[[^\[\]\n]*+\])"
 _LINK_BEGUN = rf"!?\[{_WORDS}(?:(?:\[[^\[\]\n]*+)?\Z|\](?:\Z|\[[^\[\]\n]*+\Z|{_TARGET_BEGUN}))"

@@ -15,7 +15,7 @@ _NEW_BLOCK = re.compile(r" {0,3}(?:#{1,6}(?:\s|$)|>)")
 # The prefix that quotes and items put before a fence. It has one quote and so many columns at
 # most, and no run is longer than 8, so that the lines added to a page fit small pages.
 _QUOTE = re.compile(r" *>")
-_BEFORE = r"(?: {0,10}(?:>|(?:[-*+]|\d{1,9}[.)])(?=\s|$))){0,5}+ {0,10}+"
+_BEFORE = r"(?: {0,10}(?:>|(?:[-*+]|\d{1,9}[.)])(?=\s|$))){0,5} {0,10}+"
 _DEEPEST = 10
 # CommonMark 0.31, section 4.5.
 _OPENER = re.compile(rf"({_BEFORE})(`{{3,8}}(?=[^`]*$)|~{{3,8}}(?!~))(.*)")

@@ -216,7 +216,7 @@ async def test_a_canceled_start_leaves_no_process() -> None:
     await asyncio.wait([supervising])
 
     assert supervising.cancelled()
-    assert started[0].process.returncode is not None
+    await until(lambda: started[0].process.returncode is not None)
 
 
 async def test_what_a_process_wrote_last_is_logged_as_one_line_of_bounded_length(

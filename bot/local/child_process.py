@@ -111,14 +111,14 @@ class ChildProcess:
     async def end(self) -> None:
         """End the process; returns when it is gone and its last lines are read."""
         self._stdin.close()
-        try:
-            async with asyncio.timeout(self._end_seconds):
-                await self.process.wait()
-        except TimeoutError:
+        # `asyncio.timeout` does not work in a canceled task before Python 3.11.3 (issue 102780).
+        ending = asyncio.create_task(self.process.wait())
+        await asyncio.wait((ending,), timeout=self._end_seconds)
+        if not ending.done():
             self._is_killed_by_us = True
             with suppress(ProcessLookupError):
                 self.process.kill()
-            await self.process.wait()
+        await ending
         await asyncio.wait(self._readers, timeout=self._end_seconds)
         for task in self._readers:
             task.cancel()

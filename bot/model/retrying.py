@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from random import SystemRandom
 
+from bot.concurrency import Backoff
 from bot.domain import Delta, LeftOut, Message, Start
 from bot.errors import AnswerCut, ModelError
 from bot.model.circuit_breaker import CircuitBreaker, is_transient
@@ -167,9 +168,9 @@ class _Candidate:
         return not self.pause or _now() + self.pause * _JITTER <= patience_ends
 
     def fail(self, error: ModelError) -> None:
-        pause = min(self.policy.pause * 2.0**self._failures, self.policy.longest_pause)
         self._error = error
         self._failures += 1
+        pause = Backoff(self.policy.pause, self.policy.longest_pause).pause(self._failures)
         # What the server asks for is in the breaker's pause.
         self._ready_at = _now() + pause
 

@@ -1,10 +1,11 @@
-"""Starts and ends asyncio tasks, and computes the pauses between retries."""
+"""Starts and ends asyncio tasks, ends processes, and computes the pauses between retries."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from asyncio.subprocess import Process
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeVar
@@ -33,6 +34,17 @@ async def together(*tasks: asyncio.Task[None]) -> None:
             task.result()
     finally:
         await cancelled(*tasks)
+
+
+async def end_process(process: Process, *, seconds: float, kill: Callable[[], object]) -> None:
+    """Wait for a process to end, and call `kill` if it takes longer than `seconds`."""
+    ending = asyncio.create_task(process.wait())
+    # `asyncio.timeout` does not work in a canceled task before Python 3.11.3 (issue 102780).
+    await asyncio.wait((ending,), timeout=seconds)
+    if not ending.done():
+        with suppress(ProcessLookupError):
+            kill()
+    await ending
 
 
 @asynccontextmanager

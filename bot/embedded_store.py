@@ -14,10 +14,11 @@ import stat
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from bot.concurrency import running
+from bot.concurrency import end_process, running
 from bot.errors import CannotStart
 
 START_SECONDS = 30.0  # it may have a long append-only file to read
@@ -154,13 +155,8 @@ class _EmbeddedServer:
         if process is None:
             return
         os.close(self._lifeline)
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await process.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        kill = partial(os.killpg, process.pid, signal.SIGKILL)
+        await end_process(process, seconds=STOP_SECONDS, kill=kill)
 
     @property
     def _log(self) -> Path:

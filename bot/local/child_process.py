@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bot.concurrency import Backoff, do_nothing, running
+from bot.concurrency import Backoff, do_nothing, end_process, running
 from bot.errors import CannotStart
 from bot.text.sanitize import one_line
 
@@ -111,17 +111,14 @@ class ChildProcess:
     async def end(self) -> None:
         """End the process; returns when it is gone and its last lines are read."""
         self._stdin.close()
-        # `asyncio.timeout` does not work in a canceled task before Python 3.11.3 (issue 102780).
-        ending = asyncio.create_task(self.process.wait())
-        await asyncio.wait((ending,), timeout=self._end_seconds)
-        if not ending.done():
-            self._is_killed_by_us = True
-            with suppress(ProcessLookupError):
-                self.process.kill()
-        await ending
+        await end_process(self.process, seconds=self._end_seconds, kill=self._kill)
         await asyncio.wait(self._readers, timeout=self._end_seconds)
         for task in self._readers:
             task.cancel()
+
+    def _kill(self) -> None:
+        self._is_killed_by_us = True
+        self.process.kill()
 
     async def _receive_all(self, on_message: Callable[[JsonObject], None]) -> None:
         with suppress(OSError):

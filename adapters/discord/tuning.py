@@ -71,5 +71,5 @@ class Tuning:
     catch_up_overlap: float = 5.0
     # The gateway shows the servers after a session has begun.
     servers_within: float = 5.0
-    # A server that is not shown by then has an outage: nobody writes there.
+    # A server that has not appeared by then has an outage, so it has no new messages.
     late_servers_within: float = 60.0

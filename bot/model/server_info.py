@@ -113,7 +113,7 @@ class ServerWatch:
     def expiring(self) -> Iterator[None]:
         """Drop the server's report if the block fails with a ModelError.
 
-        Not if the server has answered, be it with nothing: anybody can ask for that.
+        An empty answer does not count: any person can ask for one.
         """
         try:
             yield

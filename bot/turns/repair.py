@@ -82,7 +82,7 @@ class Reconciler:
         except Exception:
             log.exception("Turn %s: cannot repair its reply", turn_id)
 
-    # Each step reads the turn's result anew: a person may have regenerated the answer meanwhile.
+    # Each step reads the turn's result again, because the answer may be regenerated meanwhile.
     async def _repair(self, repair: Repair) -> None:
         turn = repair.turn
         # Not after each further attempt: platforms take few writes, and other replies need them.

@@ -172,7 +172,7 @@ class Gateway(discord.Client):
             return
         role = self._filter.role(message) or 0
         text = events.text_of(message, own_id(self), role_id=role)
-        # Without the Message Content intent, a reply that mentions nobody is empty, too.
+        # Without the Message Content intent, the text of a reply without a mention is empty.
         if not text and relevance not in (Relevance.DIRECT, Relevance.MENTION):
             return
         turn = events.message_turn(

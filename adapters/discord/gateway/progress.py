@@ -45,7 +45,7 @@ class Progress:
         self._events: deque[Event] = deque()
 
     def new_session(self) -> None:
-        """Forget the events of the session before: the numbers begin anew.
+        """Drop the events of the previous session; the new one counts from the start.
 
         `newest` stays until the first event of the new session is over. That is held until all is
         found that was missed since `newest`, including what is still handled of the session before.

@@ -96,7 +96,7 @@ class ChannelSurface:
             self._old.add(page.number)
             raise WriteFailed(str(error)) from error
         except (MessageGone, WriteRefused) as error:
-            # If the page is posted anew, its nonce must not lead to this message. The next process
+            # If the page is posted again, its nonce must not lead to this message. The next process
             # computes the same nonce, because it knows of no other page's refusals.
             self._refusals[page.number] += 1
             if isinstance(error, WriteRefused):

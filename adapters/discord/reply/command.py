@@ -26,7 +26,7 @@ class CommandSurface:
     before it was written by a webhook. While the token is valid, the interaction's webhook edits
     it, with a rate limit of its own; later it is edited as a message of the channel. A press of
     Regenerate brings another webhook, for the message with the button and those that follow. A
-    message that neither may edit is refused, so that it is posted anew.
+    message that neither may edit is refused, so that its page is posted again.
     """
 
     limit = LIMIT

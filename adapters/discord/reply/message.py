@@ -21,7 +21,7 @@ _DEFAULT, _REPLY = 0, 19
 
 
 def body_of(page: Page, turn_id: str) -> dict[str, Json]:
-    """Return the message that shows a page: it notifies nobody and previews no link."""
+    """Return the message of a page, without notifications and link previews."""
     return {
         "content": tables_as_code(page.text),
         "components": [{"type": _ROW, "components": [it]} for it in _buttons(page, turn_id)],

@@ -155,7 +155,7 @@ class CatchUp:
         kind = "message" if is_direct else "app_mention"
         event = {**message, "type": kind, "channel": unread.channel}
         if event.get("thread_ts") == event.get("ts"):
-            # It has this field only since somebody replied.
+            # Slack adds this field with the first reply.
             del event["thread_ts"]
         return event
 

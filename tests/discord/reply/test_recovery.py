@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from adapters.discord.tuning import Tuning
 from bot.domain import Page, Purpose, Turn
 from bot.errors import WriteFailed
+from bot.ports import Surface
 from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import channel_turn, listening, logged_in, page, turn_at
@@ -48,6 +51,16 @@ async def left_by(emulator: DiscordEmulator, turn: Turn, *pages: Page) -> list[s
         return [await surface.post(one) for one in pages]
 
 
+@asynccontextmanager
+async def resumed(emulator: DiscordEmulator, turn: Turn) -> AsyncIterator[Surface]:
+    """Open the surface of a turn in another process, which goes on with what it finds."""
+    async with (
+        logged_in(emulator) as platform,
+        platform.surface(turn, Purpose.RESUME) as surface,
+    ):
+        yield surface
+
+
 @pytest.mark.parametrize("where", ["dm", "thread", "channel"])
 async def test_what_a_try_of_long_ago_has_left_is_gone_on_with(where: str) -> None:
     clock = Clock()
@@ -59,10 +72,7 @@ async def test_what_a_try_of_long_ago_has_left_is_gone_on_with(where: str) -> No
         left = await left_by(emulator, turn, page("It is"))
         clock.advance(LATER)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             found = await surface.post(page("It is so", last=True))
 
         channel = turn.id.removeprefix("discord:") if where == "thread" else None
@@ -82,10 +92,7 @@ async def test_all_pages_of_a_try_of_long_ago_are_found_in_their_order(where: st
         left = await left_by(emulator, turn, *written)
         clock.advance(LATER)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             first = await surface.post(page("one", final=True))
             second = await surface.post(page("two", number=1, final=True))
             third = await surface.post(page("three", number=2, final=True))
@@ -103,10 +110,7 @@ async def test_below_a_question_of_a_channel_each_finished_page_is_known() -> No
         left = await left_by(emulator, turn, page("1", final=True), page("2", number=1, final=True))
         clock.advance(LATER)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             await surface.edit(left[0], page("one", final=True))
             second = await surface.post(page("two", number=1, last=True))
 
@@ -126,10 +130,7 @@ async def test_a_finished_page_that_nothing_follows_is_known_by_what_it_says(whe
         await emulator.delete(left[1])
         clock.advance(LATER)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             first = await surface.post(page("one", final=True))
             await surface.post(page("two", number=1, last=True))
 
@@ -145,10 +146,7 @@ async def test_a_finished_page_that_says_something_else_is_left_alone() -> None:
         await left_by(emulator, turn, page("another's", final=True))
         clock.advance(LATER)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             await surface.post(page("one", final=True))
             await surface.post(page("another's", number=1))
 
@@ -166,10 +164,7 @@ async def test_what_stands_behind_many_messages_of_others_is_found(
         await left_by(emulator, turn, page("1", final=True), page("2", number=1))
         clock.advance(LATER)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             await surface.post(page("one", final=True))
             await surface.post(page("two", number=1, last=True))
 
@@ -194,10 +189,7 @@ async def test_pages_that_are_known_or_another_turns_are_left_alone() -> None:
         known = (await left_by(emulator, turn, page("It is")))[0]
         clock.advance(LATER)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             await surface.edit(known, page("It is"))
             await surface.post(page("so", number=1, last=True))
 
@@ -213,10 +205,7 @@ async def test_finished_pages_before_another_turns_button_are_that_turns() -> No
         left = await left_by(emulator, turn, page("It is"))
         clock.advance(LATER)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             found = await surface.post(page("It is so", last=True))
 
         assert found == left[0]
@@ -232,10 +221,7 @@ async def test_what_replies_to_somebody_is_no_page_of_a_reply_that_simply_comes_
         left = await left_by(emulator, turn, page("It is"))
         clock.advance(LATER)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             found = await surface.post(page("It is so", last=True))
 
         assert found == left[0]
@@ -258,10 +244,7 @@ async def test_the_answer_to_a_command_is_no_page_of_another_reply() -> None:
         left = await left_by(emulator, turn, page("It is"))
         clock.advance(LATER)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             found = await surface.post(page("It is so", last=True))
 
         assert (found, shown(emulator, dm)) == (left[0], ["a", "b", "It is so"])
@@ -276,10 +259,7 @@ async def test_nobody_tries_to_edit_what_a_person_wrote() -> None:
         left = await left_by(emulator, turn, page("It is"))
         clock.advance(LATER)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             await surface.post(page("It is so", last=True))
 
         edits = [one.path for one in emulator.requests if one.method == "PATCH"]
@@ -294,10 +274,7 @@ async def test_what_a_try_of_long_ago_has_left_beside_its_thread_is_gone_on_with
         left = await left_by(emulator, turn, page("It is"))
         clock.advance(LATER)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             found = await surface.post(page("It is so", last=True))
 
         assert (found, shown(emulator, emulator.channel_id)) == (left[0], ["It is so"])
@@ -310,10 +287,7 @@ async def test_one_message_is_not_taken_for_two_pages_that_say_the_same() -> Non
         left = await left_by(emulator, turn, page("one", final=True))
         clock.advance(LATER)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             first = await surface.post(page("one", final=True))
             second = await surface.post(page("one", number=1, final=True))
 
@@ -347,10 +321,7 @@ async def test_a_page_below_another_question_of_the_channel_is_not_ours() -> Non
         await left_by(emulator, turn, page("It is"))
         clock.advance(LATER)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             await surface.post(page("It is so", last=True))
 
         assert shown(emulator, emulator.channel_id) == ["a", "It is so"]
@@ -382,10 +353,7 @@ async def test_a_look_that_fails_is_taken_again_and_nothing_is_sent_before() -> 
         clock.advance(LATER)
         emulator.fail("GET .*/messages", status=503)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             with pytest.raises(WriteFailed):
                 await surface.post(page("It is so", last=True))
             between = shown(emulator, str(turn.place["channel"]))
@@ -403,10 +371,7 @@ async def test_what_was_found_and_takes_no_edit_yet_is_edited_later() -> None:
         clock.advance(LATER)
         emulator.fail("PATCH .*/messages", status=503)
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             with pytest.raises(WriteFailed):
                 await surface.post(page("It is so", last=True))
             await surface.post(page("It is so", last=True))
@@ -421,10 +386,7 @@ async def test_where_we_may_not_look_the_reply_is_sent_and_that_is_told(
         turn = await dm_question(emulator)
         emulator.fail("GET .*/messages", status=403, body={"code": 50001, "message": "Missing"})
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             await surface.post(page("It is so", last=True))
 
         assert shown(emulator, str(turn.place["channel"])) == ["It is so"]
@@ -435,10 +397,7 @@ async def test_nobody_looks_while_the_nonce_is_known() -> None:
     async with DiscordEmulator() as emulator:
         turn = replace(await dm_question(emulator), asked_at=time.time())
 
-        async with (
-            logged_in(emulator) as platform,
-            platform.surface(turn, Purpose.RESUME) as surface,
-        ):
+        async with resumed(emulator, turn) as surface:
             await surface.post(page("It is so", last=True))
 
         assert not [

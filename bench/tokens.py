@@ -25,7 +25,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from urllib.parse import urlsplit
 
-from bot.tokens.estimate import estimate
+from bot.tokens.counters import estimate
 from tests.tokens.test_estimate import TEXTS
 
 Count = Callable[[str], int]

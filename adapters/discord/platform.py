@@ -12,16 +12,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import discord
 
-from adapters.discord.errors import fail_at_once, translated
 from adapters.discord.gateway.client import Gateway
 from adapters.discord.gateway.connection import begin_at
 from adapters.discord.gateway.inbox import Inbox
 from adapters.discord.gateway.interactions import make_commands
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
-from adapters.discord.rate_limits import counted
 from adapters.discord.reply.open import open_surface, orphaned_messages
-from adapters.discord.rest import API_URL, RestClient, use_api
+from adapters.discord.rest import API_URL, RestClient, counted, fail_at_once, translated, use_api
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running, together
 from bot.domain import Purpose, Turn

@@ -1,4 +1,4 @@
-"""discord.py's client for REST, and requests that the library's public calls cannot make.
+"""Discord's REST: discord.py's client, requests of our own, errors and rate limits.
 
 This file has all of the library's REST internals that the adapter uses, and
 `tests/discord/test_rest.py` pins them. The public calls parse each response, with the question that
@@ -8,19 +8,173 @@ Those that open or unarchive a thread need its server in the library's cache, or
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+import hashlib
+import re
+import traceback
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Literal
 
+import aiohttp
 import discord
 from discord.http import Ratelimit, Route
 
-from adapters.discord.errors import located, translated
 from adapters.discord.tuning import Tuning
-from bot.domain import Json
-from bot.errors import WriteRefused
+from bot.domain import EditBudget, Json
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
+from bot.reply.edit_budget import EditBudgets
 
+# Longer than Discord's usual window of 5 s: except in a RestClient, discord.py 2.7.1 sleeps inside
+# the call that empties a bucket, and cancelling that sleep would cost another window.
+REQUEST_SECONDS = 15.0
+# No code at all, and "Cloudflare is blocking your request": pages of a proxy before Discord.
+_FROM_A_PROXY = {0, 40333}
+_TOO_OLD = 30046  # "Maximum number of edits to messages older than 1 hour reached", with a 429
+_LONGEST_WAIT = 30.0  # seconds; a new message is better than a longer wait for an edit
 API_URL = Route.BASE
 Payload = dict[str, Any]
+Kind = Literal["post", "edit", "old", "ask", "thread"]
+# Measured: about five new messages, and five edits, in five seconds for each channel; and as many
+# for the webhook of each interaction. Edits of messages that are older than an hour are fewer: an
+# operator counted these (circuitsacul/starboard-4, issue 118).
+_WRITES, _WINDOW = 5, 5.0
+# New threads of a channel: waits of more than 200 s (discord-api-docs, issue 7816) and of 280 s
+# (NousResearch/hermes-agent, pull request 96101) were seen; how many fit before is a guess.
+_SIZES: Mapping[Kind, tuple[int, float]] = {"old": (3, 20.0), "thread": (50, 300.0)}
+_ROUTES: Mapping[Kind, re.Pattern[str]] = {
+    "post": re.compile(r"POST .*/channels/(\d+)/messages"),
+    "edit": re.compile(r"PATCH .*/channels/(\d+)/messages/\d+"),
+    "ask": re.compile(r"PATCH .*/webhooks/\d+/([^/]+)/messages/[^/]+"),
+    "thread": re.compile(r"POST .*/channels/(\d+)/messages/\d+/threads"),
+}
+_INTERACTIONS = re.compile(r"/(?:interactions|webhooks)/")
+# Discord's documentation, "Rate Limits", "Global Rate Limit": 50 requests a second in all, but for
+# those of interactions. No response tells when its second began. The extra tenth is for requests
+# that overtake each other in flight. A fifth is kept for final edits and new messages.
+EVERYTHING = EditBudget("discord:everything", 50, 1.1, refills=False, slides=True, kept=10)
+_PATIENCE = 10.0  # seconds for which a request waits for its slot
+
+
+class WebhookGone(WriteRefused):
+    """The interaction's webhook does not exist yet, or its token has expired."""
+
+
+class OldMessage(WriteDelayed):
+    """Discord takes no more edits of messages that old for a while; it takes other edits."""
+
+
+class NotPermitted(PlaceGone):
+    """The bot may not write in this channel; it may in others."""
+
+
+class ThreadArchived(PlaceGone):
+    """Nothing in this thread can be changed while it is archived."""
+
+
+# Codes from Discord's documentation, "Opcodes and Status Codes", and what an operator can do.
+_REFUSALS: dict[int, tuple[type[SurfaceError], str]] = {
+    10008: (MessageGone, "the message was deleted"),
+    10003: (PlaceGone, "the channel is gone"),
+    50001: (PlaceGone, "the bot needs the permission View Channel"),
+    50007: (PlaceGone, "the person takes no direct messages from the bot"),
+    50013: (NotPermitted, "the bot needs Send Messages, and in threads Send Messages in Threads"),
+    50083: (ThreadArchived, "the thread is archived"),
+    160005: (PlaceGone, "the thread is locked"),
+    10015: (WebhookGone, "the interaction has no webhook yet, or none any more"),
+    10062: (WebhookGone, "the interaction is unknown"),
+    50027: (WebhookGone, "the interaction's token is not valid any more"),
+}
+
+
+@asynccontextmanager
+async def translated(seconds: float = REQUEST_SECONDS) -> AsyncIterator[None]:
+    """Turn errors of the library and of the network into SurfaceError, and end after `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except (discord.DiscordException, aiohttp.ClientError, OSError) as error:
+        raise _surface_error(error) from error
+
+
+def located(error: Exception) -> str:
+    """Name an error and the line that raised it, without its text, which may quote a message."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {frame.name}:{frame.lineno}"
+
+
+async def retry_after(response: aiohttp.ClientResponse) -> float:
+    """Return the seconds to wait, which Discord names, and a proxy may not."""
+    # The header has whole seconds.
+    in_header = response.headers.get("Retry-After", "5")
+    named = (await _body(response)).get("retry_after", in_header)
+    try:
+        return float(named)
+    except (TypeError, ValueError):
+        return 5.0
+
+
+async def is_banned(response: aiohttp.ClientResponse) -> bool:
+    """Whether Cloudflare blocks this address: a 429 that did not come from Discord itself."""
+    # It has no Via header, by which discord.py 2.7.1 recognizes it too, and no JSON.
+    from_a_proxy = response.status == 429 and "Via" not in response.headers
+    return from_a_proxy and not await _body(response)
+
+
+def fail_at_once() -> aiohttp.TraceConfig:
+    """Return a trace for `discord.Client` that turns a 429 or a 5xx into an error at once.
+
+    discord.py 2.7.1 would sleep and send the same body again. The core knows better: which text is
+    the newest by then, and which other replies share the bucket.
+    """
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(_refuse)
+    return trace
+
+
+async def _refuse(_: object, __: object, params: aiohttp.TraceRequestEndParams) -> None:
+    response = params.response
+    if response.status >= 500:
+        raise WriteFailed(f"HTTP {response.status} from Discord")
+    if response.status != 429:
+        return
+    wait = await retry_after(response)
+    if (await _body(response)).get("code") != _TOO_OLD:
+        raise WriteDelayed("Discord asks to wait", retry_after=wait)
+    if wait > _LONGEST_WAIT:
+        raise WriteRefused("Discord takes no more edits of a message that old")
+    raise OldMessage("Discord takes few edits of a message that old", retry_after=wait)
+
+
+async def _body(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    try:
+        body = await response.json(content_type=None)
+    except (aiohttp.ClientError, ValueError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _surface_error(error: Exception) -> SurfaceError:
+    if isinstance(error, discord.HTTPException):
+        return _response_error(error)
+    if isinstance(error, discord.DiscordException):
+        # The library itself cannot do it, and a retry would fail as well.
+        return WriteRefused(str(error))
+    # The text of aiohttp's errors may hold an address, and with it an interaction's token.
+    return WriteFailed(f"Discord could not be reached ({type(error).__name__})")
+
+
+def _response_error(error: discord.HTTPException) -> SurfaceError:
+    detail, status = str(error), error.status
+    if error.code in _REFUSALS:
+        kind, meaning = _REFUSALS[error.code]
+        return kind(f"{detail}: {meaning}")
+    if status in (403, 404):
+        return WriteFailed(detail) if error.code in _FROM_A_PROXY else PlaceGone(detail)
+    if status == 401:
+        # The turn can wait for a process with a token that works.
+        return WriteFailed(f"{detail}: DISCORD_TOKEN is not valid any more")
+    return WriteFailed(detail) if status == 429 or status >= 500 else WriteRefused(detail)
 
 
 class RestClient(discord.Client):
@@ -91,3 +245,63 @@ async def fetch_channel(client: discord.Client, channel: int) -> object:
             return await client.fetch_channel(channel)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise WriteRefused(f"channel {channel} cannot be parsed: {located(error)}") from error
+
+
+def edit_budget(kind: Kind, target: int | str) -> EditBudget:
+    """Return the budget of such writes in a channel, or of a webhook by its token."""
+    writes, seconds = _SIZES.get(kind, (_WRITES, _WINDOW))
+    around: EditBudget | None = EVERYTHING
+    if kind == "ask":
+        around = None  # interactions are outside of the global limit
+        # A token is a secret, and buckets are names in the store.
+        target = hashlib.blake2b(str(target).encode(), digest_size=12).hexdigest()
+    bucket = f"discord:{kind}:{target}"
+    return EditBudget(bucket, writes, seconds, refills=False, within=around)
+
+
+def counted(trace: aiohttp.TraceConfig, budgets: EditBudgets) -> aiohttp.TraceConfig:
+    """Keep all requests within the global limit, and learn from each response.
+
+    Most requests have a slot already, for which their text has waited; the others wait here. The
+    first response of a window reports how large the window is, and the last one when it ends
+    (Discord's documentation, "Rate Limits", "Header Format").
+    """
+
+    async def wait(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
+        deadline = asyncio.get_running_loop().time() + _PATIENCE
+        while _is_counted(params) and not budgets.covers(EVERYTHING):
+            await budgets.call(EVERYTHING, deadline=deadline)
+
+    async def read(_: object, __: object, params: aiohttp.TraceRequestEndParams) -> None:
+        headers = params.response.headers
+        # A ban may be of one route (discord-api-docs, issue 5385): a ban of interactions says
+        # nothing about the others.
+        banned = _is_counted(params) and await is_banned(params.response)
+        if banned or "X-RateLimit-Global" in headers:
+            await budgets.pause(EVERYTHING, await retry_after(params.response))
+        call = f"{params.method} {params.url.path}"
+        for kind, route in _ROUTES.items():
+            if found := route.fullmatch(call):
+                await _learn(budgets, edit_budget(kind, found[1]), headers)
+
+    trace.on_request_start.append(wait)
+    trace.on_request_end.insert(0, read)
+    return trace
+
+
+def _is_counted(params: aiohttp.TraceRequestStartParams | aiohttp.TraceRequestEndParams) -> bool:
+    return not _INTERACTIONS.search(params.url.path)
+
+
+async def _learn(budgets: EditBudgets, budget: EditBudget, headers: Mapping[str, str]) -> None:
+    try:
+        limit = int(headers["X-RateLimit-Limit"])
+        remaining = int(headers["X-RateLimit-Remaining"])
+        rest_of_window = float(headers["X-RateLimit-Reset-After"])  # seconds
+    except (KeyError, ValueError):
+        return
+    if remaining == limit - 1 and rest_of_window > 0:
+        budgets.learn(budget.bucket, writes=limit, seconds=rest_of_window)
+    if remaining == 0:
+        # Discord's window opened with the first write's arrival, later than ours: it ends later.
+        await budgets.pause(budget, rest_of_window)

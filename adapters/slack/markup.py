@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from bot.text.inline_markdown import ADDRESS
+from bot.text.markdown import ADDRESS
 from bot.text.sanitize import unescape
 
 _TOKEN = re.compile(r"<([^<>]+)>")

@@ -17,7 +17,7 @@ from bot.concurrency import cancelled
 from bot.domain import LeftOut, Person, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, PromptRefused
 from bot.text.sanitize import whole_characters
-from bot.turns.prompt import compose
+from bot.turns.history import compose
 from config.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)

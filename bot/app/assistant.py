@@ -13,10 +13,9 @@ from urllib.parse import urlsplit
 from bot.concurrency import running
 from bot.errors import CannotStart
 from bot.model.client import ROUTER, ModelClient
-from bot.model.context_window import ContextWindowModel
+from bot.model.context_window import ContextWindowModel, ServerCounter
 from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
-from bot.model.server_counter import ServerCounter
 from bot.model.server_info import ServerInfo, ServerWatch, fetch_server_info
 from bot.model.transport import ServerConnection, connect
 from bot.ports import Model

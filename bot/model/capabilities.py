@@ -16,7 +16,7 @@ from bot.errors import (
     SystemRefused,
     UsageRefused,
 )
-from bot.model.fit import without_system
+from bot.model.context_window import without_system
 from bot.model.server_info import fetch_server_info
 from bot.model.transport import ServerConnection
 

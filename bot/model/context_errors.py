@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bot.domain import Json
-from bot.tokens.estimate import is_count
+from bot.tokens.counters import is_count
 
 # In an error's message, type or code, in small letters.
 MARKS = (

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 
-from bot.domain import Message
+import aiohttp
+
+from bot.concurrency import cancelled
+from bot.domain import Json, Message
 from bot.errors import PromptTooLong
 from bot.model.endpoint import Answer, Endpoint
-from bot.model.fit import Count, Prompt, fit
-from bot.model.server_counter import ServerCounter
-from bot.model.server_info import ServerWatch
-from bot.text.control_tokens import as_words
-from bot.tokens.counters import Counter
+from bot.model.server_info import ServerWatch, fetch_server_info
+from bot.model.transport import ServerConnection
+from bot.text.graphemes import CUT, left_out, without_middle
+from bot.text.sanitize import as_words, whole_characters
+from bot.tokens.counters import Counter, is_count
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +37,20 @@ _MOST_RESERVE = 0.25
 _SHARE = 0.5
 _LEAST_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a server that reports less room is not believed
+_CLOSE = 12  # tokens of the budget that a shortened message may leave unused
+Count = Callable[[Sequence[Message]], int]
+log = logging.getLogger(__name__)
+_SAMPLE = (Message("user", "Hello"),)
+_MAX_BYTES = 8_000_000  # of a response: vLLM and TGI send the tokens along
+_PROBE_SECONDS = 5.0  # for each kind of server that is tried
+# The paths that count a chat with its template. llama.cpp since 2026 (xllamacpp 2026.10, run);
+# vLLM (entrypoints/serve/tokenize/protocol.py: TokenizeChatRequest); text-generation-inference 3
+# (router/src/server.rs: get_chat_tokenize).
+_PATHS = {
+    "llama.cpp": "/v1/chat/completions/input_tokens",
+    "vLLM": "/tokenize",
+    "text-generation-inference": "/chat_tokenize",
+}
 
 
 class ContextWindowModel:
@@ -166,3 +185,169 @@ async def _fitted(prompt: Sequence[Message], budget: int, count: Count) -> Promp
         return fit(prompt, budget=budget, count=count)
     # The event loop runs others meanwhile.
     return await asyncio.to_thread(fit, prompt, budget=budget, count=count)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The messages, the number of exchanges that were dropped, and what the new message lost.
+
+    `left_out` counts characters.
+    """
+
+    messages: tuple[Message, ...]
+    dropped: int
+    left_out: int
+
+
+def fit(messages: Sequence[Message], *, budget: int, count: Count) -> Prompt:
+    """Return as much of a composed prompt as `count` finds within `budget`, in tokens.
+
+    Exchanges are dropped whole, oldest first. If not even the newest fits, its question loses its
+    middle, so that the answer to a long paste stays. The system prompt stays, and so does the new
+    message: if it is too long, the mark "[…]" replaces its middle. If the system prompt leaves no
+    room even for the mark, the message stays whole, and the model's server decides.
+    """
+    *earlier, last = messages
+    head = earlier[:1] if earlier and earlier[0].role == "system" else []
+    earlier = earlier[len(head) :]
+    new = _shorten(last, budget=budget, cost=lambda shorter: count([*head, shorter]))
+
+    def newest(exchanges: int) -> list[Message]:
+        return [*head, *earlier[len(earlier) - 2 * exchanges :], new]
+
+    fitting = _largest(len(earlier) // 2, lambda exchanges: count(newest(exchanges)) <= budget)
+    if earlier and not fitting:
+        *_, question, answered = earlier
+        question = _shorten(
+            question, budget=budget, cost=lambda shorter: count([*head, shorter, answered, new])
+        )
+        earlier[-2:] = [question, answered]
+        fitting = int(question.text != CUT and count(newest(1)) <= budget)
+    return Prompt(
+        tuple(newest(fitting)),
+        dropped=len(earlier) // 2 - fitting,
+        left_out=left_out(last.text, new.text),
+    )
+
+
+def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the messages with the system prompt at the head of the first question.
+
+    For templates that know no system prompt: they refuse it by name, or as one that breaks the
+    alternation of user and assistant.
+    """
+    if len(messages) < 2 or messages[0].role != "system":
+        return tuple(messages)
+    system, first, *rest = messages
+    return Message(first.role, f"{system.text}\n\n{first.text}"), *rest
+
+
+def _largest(limit: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest number up to `limit` that fits, if all smaller numbers fit, too.
+
+    Small numbers are tried first, so that far too long prompts are never counted.
+    """
+    beyond = 1
+    while beyond <= limit and fits(beyond):
+        beyond *= 2
+    between = range(beyond // 2 + 1, min(beyond, limit + 1))
+    return beyond // 2 + bisect_left(between, True, key=lambda number: not fits(number))
+
+
+def _shorten(message: Message, *, budget: int, cost: Callable[[Message], int]) -> Message:
+    """Return the message with as little cut from its middle as fits; itself if nothing helps."""
+    text = message.text
+    least = Message(message.role, CUT)
+    whole_cost, least_cost = cost(message), cost(least)
+    if whole_cost <= budget or least_cost > budget:
+        return message
+    fitting, fitting_cost, shortened = 0, least_cost, least
+    beyond, beyond_cost = len(text), whole_cost
+    guessed = True
+    while beyond - fitting > 1 and budget - fitting_cost > _CLOSE:
+        # In an even text the first guess is almost right; in others, halving ends the search.
+        share = (budget - fitting_cost) / (beyond_cost - fitting_cost) if guessed else 0.5
+        middle = min(max(fitting + int((beyond - fitting) * share), fitting + 1), beyond - 1)
+        guessed = not guessed
+        shorter = Message(message.role, without_middle(text, middle))
+        if (middle_cost := cost(shorter)) <= budget:
+            fitting, fitting_cost, shortened = middle, middle_cost, shorter
+        else:
+            beyond, beyond_cost = middle, middle_cost
+    return shortened
+
+
+class ServerCounter:
+    """Counts prompts by one request each, which is given up after `count_seconds`.
+
+    Nothing is sent before the first count. A server that does not count is probed again after
+    `retry_seconds`.
+    """
+
+    def __init__(
+        self,
+        connection: ServerConnection,
+        *,
+        count_seconds: float = 0.3,  # a person waits
+        retry_seconds: float = 300.0,
+    ) -> None:
+        self._connection = connection
+        self._count_seconds = count_seconds
+        self._retry_seconds = retry_seconds
+        self._model = connection.server.model
+        self._kind = ""
+        self._probe: asyncio.Task[None] | None = None
+        self._probe_at = 0.0  # loop time
+
+    async def count(self, prompt: Sequence[Message]) -> int | None:
+        """Return the tokens of a prompt; None if the server does not count, or not in time.
+
+        The first prompt is never counted: it only starts the search for a way to ask.
+        """
+        found = None
+        if self._kind:
+            found = await self._ask(self._kind, prompt, seconds=self._count_seconds)
+        is_due = asyncio.get_running_loop().time() >= self._probe_at
+        if found is None and is_due and (self._probe is None or self._probe.done()):
+            self._probe = asyncio.create_task(self._find_kind())
+        return found
+
+    async def aclose(self) -> None:
+        """End a probe that is under way."""
+        if self._probe is not None:
+            await cancelled(self._probe)
+
+    async def _find_kind(self) -> None:
+        """Try each kind once, with a short prompt for the model that the server has now."""
+        server = self._connection.server
+        info = await fetch_server_info(self._connection)
+        self._model = info.name_for(server.model) or server.model
+        for kind in _PATHS:
+            if await self._ask(kind, _SAMPLE, seconds=_PROBE_SECONDS):
+                if kind != self._kind:
+                    log.info("%s counts prompts itself, as %s does", server, kind)
+                self._kind = kind
+                break
+        self._probe_at = asyncio.get_running_loop().time() + self._retry_seconds
+
+    async def _ask(self, kind: str, prompt: Sequence[Message], *, seconds: float) -> int | None:
+        messages: list[Json] = [
+            {"role": message.role, "content": whole_characters(message.text)} for message in prompt
+        ]
+        body: Json = {"model": self._model, "messages": messages}
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await self._connection.get_object(_PATHS[kind], body, max_bytes=_MAX_BYTES)
+        except (aiohttp.ClientError, OSError):
+            return None
+        return _count_in(answer)
+
+
+def _count_in(answer: Mapping[str, Json]) -> int | None:
+    match answer:
+        case {"input_tokens": found} | {"count": found} if is_count(found) and found:
+            return found
+        case {"tokenize_response": [*tokens]} if tokens:
+            return len(tokens)
+        case _:
+            return None

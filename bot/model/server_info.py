@@ -18,7 +18,7 @@ from bot.concurrency import cancelled
 from bot.domain import Json
 from bot.errors import AnswerCut, EmptyAnswer, ModelError
 from bot.model.transport import ServerConnection
-from bot.tokens.estimate import is_count
+from bot.tokens.counters import is_count
 
 log = logging.getLogger(__name__)
 

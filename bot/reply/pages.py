@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from bot.text.graphemes import boundaries
-from bot.text.inline_markdown import inside_spans
 from bot.text.markdown import (
     LONGEST_CLOSING,
     Block,
     behind,
     close,
     closing,
+    inside_spans,
     is_item,
     is_row,
     may_delimit,

@@ -23,9 +23,8 @@ from bot.errors import (
     WriteRefused,
 )
 from bot.ports import Surface
-from bot.reply.draft import Deleted, Done, Draft, Ending, Failed, Stopped, is_needed
+from bot.reply.draft import Deleted, Done, Draft, Ending, Failed, Screen, Stopped, is_needed
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.screen import Screen
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Boundaries between what a reader sees as characters (Unicode Annex 29, grapheme clusters)."""
+"""Cuts texts between characters as a person sees them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from wcwidth import grapheme_boundary_before, iter_graphemes
 
 # A cluster may be of any length. A search beyond this takes long and leaves little of the text.
 _SEARCHED = 256  # characters
+CUT = "[…]"
 
 
 def cut_before(text: str, at: int) -> int:
@@ -34,3 +35,15 @@ def cut_after(text: str, at: int) -> int:
 def boundaries(text: str) -> list[int]:
     """Return all boundaries in a text, the beginning left out and the end included."""
     return list(accumulate(map(len, iter_graphemes(text))))
+
+
+def without_middle(text: str, kept: int) -> str:
+    """Return at most so many characters of a text, with a mark in place of its middle."""
+    tail = kept // 2
+    head = cut_before(text, kept - tail)
+    return text[:head] + CUT + text[cut_after(text, len(text) - tail) :]
+
+
+def left_out(text: str, shorter: str) -> int:
+    """Return how many characters of a text the mark in its shorter version replaces."""
+    return len(text) - len(shorter) + len(CUT) if shorter != text else 0

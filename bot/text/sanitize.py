@@ -1,8 +1,16 @@
-"""Makes text harmless: it can neither ping people, nor hide, nor control a terminal."""
+"""Makes text harmless: it can neither ping people, nor hide, nor control a terminal or a model.
+
+Servers and tokenizers read the spelling of a control token in a message as the token itself:
+llama.cpp on its chat endpoint, and transformers after `apply_chat_template`. An invisible character
+within the spelling prevents that.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+from bot.domain import Message
 
 _UNSEEN = (
     *range(0x20),  # C0, the escape character among them
@@ -13,6 +21,39 @@ _UNSEEN = (
 # What `str.splitlines` breaks at, and tabs.
 _BREAKS = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
 _REMOVED = dict.fromkeys(code for code in _UNSEEN if chr(code) not in "\n\t")
+# WORD JOINER: no tokenizer in use drops it, and it costs one token (Mistral) to three (SmolLM2).
+_MARK = "\u2060"
+# The spellings of chat templates in use and of the tokens of type control in the vocabularies of
+# SmolLM2, Mistral, Llama, Gemma, Qwen, DeepSeek (whose bar is U+FF5C), Phi, Command R, GLM, EXAONE,
+# MiniMax and Falcon. The mark is inserted behind the match. HTML and most code spell none.
+# MiniMax's begin or end with a bracket that may belong to the "[…]" of a cut.
+_SPELLED = re.compile(
+    r"""
+    <(?=
+        [|\uff5c][^\s<>]{1,60}>  # <|im_start|>, <|turn>
+      | [^\s<>|\uff5c\u2060]{1,60}[|\uff5c]>  # <turn|>
+      | /?[A-Za-z\d:]{0,60}_[\w:]{1,60}>  # <start_of_turn>, <__media__>
+      | /?[A-Z]{3,60}>  # <PAD>
+      | </?SYS>>  # <<SYS>>
+      | (?:unused|reserved|special)\d{1,6}>
+      | /?(?:s|bos|eos|unk|pad|mask|cls|sep|sop|eop|eod|eoh|eoa|eom|eot|think|role
+            |seed:\w{1,60}|image|video|audio|filename|reponame|AI|用户)>
+    )
+    | \[(?=
+        /?(?:INST|IMG|ARGS|AUDIO|THINK|PREFIX|MIDDLE|SUFFIX|REF|TRANSCRIBE|[gs]?MASK|CLS|SEP
+            |PAD|UNK|@?BOS@?|EOS|EOT|[A-Z]{1,60}_[A-Z\d_]{1,60}|control_\d{1,6})\]
+      | [|\uff5c][^\s\[\]]{1,60}[|\uff5c]\]  # [|assistant|]
+      | e~  # [e~[
+    )
+    | ~(?=b[\[\]]|!b) | <(?=\])  # ]~b], ]~!b[, ]<]image[>[
+    | >(?=>[A-Z]{3,60}<<)  # >>QUESTION<<
+    """,
+    re.VERBOSE,
+)
+# Templates search earlier answers for these, to leave out the model's thoughts (Qwen 3,
+# DeepSeek R1). Within an answer they end no message.
+_THOUGHTS = re.compile(r"</?think>")
+_MARKED = re.compile(rf"(?<=[<>~\[]){_MARK}")
 
 
 def escape_markup(text: str) -> str:
@@ -56,3 +97,28 @@ def whole_characters(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def as_words(prompt: Sequence[Message]) -> list[Message]:
+    """Return the prompt with a mark in each control token that a question or an answer spells.
+
+    The system prompt comes from the operator and stays unchanged.
+    """
+    return [
+        message if message.role == "system" else Message(message.role, _marked(message))
+        for message in prompt
+    ]
+
+
+def without_marks(delta: str, *, last: str) -> str:
+    """Return a delta without the marks that the model repeats. `last` is the delta before it."""
+    return _MARKED.sub("", last[-1:] + delta)[len(last[-1:]) :]
+
+
+def _marked(message: Message) -> str:
+    def mark(found: re.Match[str]) -> str:
+        if message.role == "assistant" and _THOUGHTS.match(message.text, found.start()):
+            return found[0]
+        return found[0] + _MARK
+
+    return _SPELLED.sub(mark, message.text)

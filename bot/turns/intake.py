@@ -10,7 +10,7 @@ from functools import partial
 
 from bot.domain import Person, Place, ThreadKey, Turn
 from bot.errors import NothingAsked, Refused, ThreadBusy
-from bot.text.truncate import CUT, left_out, without_middle
+from bot.text.graphemes import CUT, left_out, without_middle
 from bot.turns.history import History
 from bot.turns.queue import TurnQueue
 
@@ -119,7 +119,7 @@ class Intake:
 
 def _bounded(turn: Turn) -> Turn:
     """Return a turn without the middle of a question that is too long to be kept."""
-    text = turn.text
-    if len(text) > MAX_QUESTION:
-        text = without_middle(text, MAX_QUESTION - len(CUT))
+    if len(turn.text) <= MAX_QUESTION:
+        return turn
+    text = without_middle(turn.text, MAX_QUESTION - len(CUT))
     return replace(turn, text=text, left_out=left_out(turn.text, text))

@@ -13,8 +13,7 @@ from bot.concurrency import BackgroundTasks
 from bot.domain import Page, Purpose, Turn
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
 from bot.ports import Platform
-from bot.turns.conversation import Conversation
-from bot.turns.lease import Lease
+from bot.turns.conversation import Conversation, Lease
 from bot.turns.policy import WorkPolicy
 from bot.turns.queue import Repair, TurnQueue
 

@@ -11,14 +11,12 @@ from contextlib import aclosing, suppress
 from bot.concurrency import cancelled, running
 from bot.errors import LeaseLost, PlaceGone, StoreUnavailable, SurfaceError, WriteRefused
 from bot.ports import Platform
-from bot.turns.conversation import Conversation
-from bot.turns.lease import Lease
+from bot.turns.conversation import Conversation, Lease
 from bot.turns.policy import WorkPolicy
 from bot.turns.queue import Taken, Token, TurnQueue
 from bot.turns.repair import Reconciler
 
 log = logging.getLogger(__name__)
-
 _SHORTEST_BLOCK = 0.001  # seconds: Redis takes 0 for a read without an end
 _MARGIN = 0.5  # seconds
 

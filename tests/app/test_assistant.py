@@ -12,7 +12,7 @@ import pytest
 
 from bot.app.assistant import Assistant, open_assistant
 from bot.domain import Delta, LeftOut, Message
-from bot.text.truncate import CUT
+from bot.text.graphemes import CUT
 from bot.tokens.counters import read_mistral
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator

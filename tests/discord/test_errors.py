@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from adapters.discord.errors import translated
+from adapters.discord.rest import translated
 from bot.errors import (
     MessageGone,
     PlaceGone,

@@ -10,8 +10,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from adapters.discord.errors import fail_at_once
-from adapters.discord.rate_limits import EVERYTHING, Kind, counted, edit_budget
+from adapters.discord.rest import EVERYTHING, Kind, counted, edit_budget, fail_at_once
 from bot.domain import EditBudget
 from bot.errors import WriteDelayed
 from bot.reply.edit_budget import EditBudgets

@@ -31,7 +31,7 @@ from bot.errors import (
     PromptTooLong,
 )
 from bot.local.transformers_model import TransformersServer, serve
-from bot.text.control_tokens import as_words
+from bot.text.sanitize import as_words
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support import process

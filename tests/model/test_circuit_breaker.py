@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from bot.errors import ModelBusy, ModelDenied, ModelError, ModelUnavailable
-from bot.model.circuit_breaker import CircuitBreaker
+from bot.model.retrying import CircuitBreaker
 
 
 class Clock:

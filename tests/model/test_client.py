@@ -39,7 +39,7 @@ from bot.errors import (
     PromptRefused,
     PromptTooLong,
 )
-from bot.model.event_stream import EventStream
+from bot.model.transport import EventStream
 from config.settings import Settings
 from tests.emulators.model import FAILURES, Flavour, How, ModelEmulator
 from tests.support.model import OneAttempt, open_model

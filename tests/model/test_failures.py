@@ -19,8 +19,8 @@ import pytest
 from bot.domain import Message
 from bot.errors import CannotStart, ModelError
 from bot.model import huggingface
-from bot.model.circuit_breaker import is_transient
 from bot.model.failures import FAILURES, Failure
+from bot.model.retrying import is_transient
 from bot.model.server import ModelServer
 from bot.model.transport import connect
 from tests.emulators.model import ModelEmulator

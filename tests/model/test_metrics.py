@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 
 from bot.domain import Message
 from bot.errors import AnswerCut, ModelError, PromptRefused, PromptTooLong
-from bot.model.metrics import RequestMetrics
+from bot.model.client import RequestMetrics
 from tests.emulators.model import ModelEmulator
 from tests.support.model import OneAttempt, open_model
 

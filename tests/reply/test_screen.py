@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bot.domain import Page
-from bot.reply.draft import PENDING
-from bot.reply.screen import Screen
+from bot.reply.draft import PENDING, Screen
 
 
 def growing(number: int, text: str) -> Page:

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain import Message, Role
-from bot.model.fit import fit
-from bot.text.control_tokens import as_words, without_marks
-from bot.text.truncate import CUT, without_middle
+from bot.model.context_window import fit
+from bot.text.graphemes import CUT, without_middle
+from bot.text.sanitize import as_words, without_marks
 
 # Of llama.cpp's list of templates and of vocabularies in use, one of each form at least.
 SPELLINGS = """

@@ -14,8 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain import Message
-from bot.tokens.counters import MistralCounter, TokenEstimator, read_mistral
-from bot.tokens.estimate import TEMPLATE_ONCE, estimate
+from bot.tokens.counters import (
+    TEMPLATE_ONCE,
+    MistralCounter,
+    TokenEstimator,
+    estimate,
+    read_mistral,
+)
 
 CHATS = 500
 ROLES = ("user", "assistant")

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.tokens.estimate import MESSAGE_OVERHEAD, estimate
+from bot.tokens.counters import MESSAGE_OVERHEAD, estimate
 
 Post = Callable[[str, object], dict[str, object]]
 

@@ -9,7 +9,7 @@ import pytest
 from bot.domain import Exchange, Person, Place, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered
 from bot.store import Store
-from bot.text.truncate import CUT
+from bot.text.graphemes import CUT
 from bot.turns.history import History, encode
 from bot.turns.intake import MAX_QUESTION, Intake
 from bot.turns.queue import Limits, TurnQueue

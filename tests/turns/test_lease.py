@@ -10,7 +10,7 @@ from bot.concurrency import cancelled
 from bot.domain import Exchange, Shown
 from bot.errors import StoreUnavailable
 from bot.store import Store
-from bot.turns.lease import Lease
+from bot.turns.conversation import Lease
 from bot.turns.policy import WorkPolicy
 from bot.turns.queue import Taken, TurnLeases
 from tests.support.at_work import make_leases, make_queue, make_turn, take

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain import Exchange, Message, Person, ThreadKey, Turn
-from bot.model.fit import Prompt, fit, without_system
-from bot.text.truncate import CUT
-from bot.tokens.estimate import MESSAGE_OVERHEAD, estimate
-from bot.turns.prompt import compose
+from bot.model.context_window import Prompt, fit, without_system
+from bot.text.graphemes import CUT
+from bot.tokens.counters import MESSAGE_OVERHEAD, estimate
+from bot.turns.history import compose
 
 ANN = Person("1", "Ann")
 BOB = Person("2", "Bob")

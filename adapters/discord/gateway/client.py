@@ -11,16 +11,13 @@ from functools import partial
 import aiohttp
 import discord
 
-from adapters.discord.errors import translated
 from adapters.discord.gateway import events
 from adapters.discord.gateway.catch_up import CatchUp
-from adapters.discord.gateway.inbox import Deletion, Inbox, Job, Question, Work
+from adapters.discord.gateway.events import MessageFilter, Relevance
+from adapters.discord.gateway.inbox import Deletion, Event, Inbox, Job, Question, Work
 from adapters.discord.gateway.interactions import HELP, Interactions
-from adapters.discord.gateway.progress import Event
-from adapters.discord.gateway.relevance import MessageFilter, Relevance
 from adapters.discord.gateway.shard import Shard
-from adapters.discord.rate_limits import counted
-from adapters.discord.rest import own_id
+from adapters.discord.rest import counted, own_id, translated
 from bot.concurrency import BackgroundTasks, running
 from bot.errors import NothingAsked, Refused, SurfaceError
 from bot.reply.edit_budget import EditBudgets

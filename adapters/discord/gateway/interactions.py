@@ -9,9 +9,9 @@ from collections.abc import Awaitable
 import discord
 from discord import app_commands
 
-from adapters.discord.errors import translated
 from adapters.discord.gateway import events
 from adapters.discord.reply.message import REGENERATE, REGENERATE_LABEL, STOP
+from adapters.discord.rest import translated
 from bot.errors import HasEnded, Refused, StoreUnavailable, SurfaceError
 from bot.turns.intake import Intake
 

@@ -14,7 +14,7 @@ import discord
 
 from adapters.discord.gateway.catch_up import id_at
 from adapters.discord.gateway.connection import Connection
-from adapters.discord.gateway.progress import Event, Progress
+from adapters.discord.gateway.inbox import Event, Progress
 from adapters.discord.gateway.session import Lookup, Session, SessionState
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.tuning import Tuning

@@ -7,12 +7,10 @@ from dataclasses import replace
 from functools import partial
 
 from adapters.discord.address import ChannelAddress, CommandAddress
-from adapters.discord.errors import ThreadArchived, WebhookGone
-from adapters.discord.reply.channel import ChannelSurface
+from adapters.discord.reply.channel import ChannelSurface, Recovery, messages_since
 from adapters.discord.reply.message import LIMIT
-from adapters.discord.reply.recovery import Recovery, messages_since
 from adapters.discord.reply.webhook import ORIGINAL, Webhook
-from adapters.discord.rest import RestClient
+from adapters.discord.rest import RestClient, ThreadArchived, WebhookGone
 from bot.domain import EditBudget, Page
 from bot.errors import MessageGone, PlaceGone, WriteRefused
 

@@ -1,13 +1,18 @@
-"""A page as a Discord message, and what a message says about its turn."""
+"""A page as a Discord message, with its tables as code, and what a message says about its turn."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import zip_longest
 from typing import Any
 
 import discord
+from wcwidth import iter_graphemes, width
 
-from adapters.discord.reply.tables import tables_as_code
 from bot.domain import Json, Page
+from bot.text.markdown import Block, is_row, may_delimit
 
 # A button's custom_id is one of these and the turn's id.
 STOP, REGENERATE = "stop:", "regenerate:"
@@ -18,6 +23,13 @@ LIMIT = 2000  # Discord's documentation, "Create Message"
 _ROW, _BUTTON, _GRAY = 1, 2, 2
 # Message types; Discord itself also writes messages in the bot's name ("Message Types").
 _DEFAULT, _REPLY = 0, 19
+_PIPE = re.compile(r"(?<!\\)\|")
+_FENCE = "```"
+# A zero-width space keeps the backticks of a cell from ending the code.
+_FENCE_BEGUN, _APART = re.compile("``(?=`)"), "``\u200b"
+# Of a text, and half of what a message has room for. Were there no end to it, short rows below a
+# wide head would fill message after message with spaces.
+_MOST_PADDING = 1000  # characters
 
 
 def body_of(page: Page, turn_id: str) -> dict[str, Json]:
@@ -67,3 +79,75 @@ def _buttons(page: Page, turn_id: str) -> list[dict[str, Json]]:
         return []
     label, action = (REGENERATE_LABEL, REGENERATE) if page.final else ("Stop", STOP)
     return [{"type": _BUTTON, "style": _GRAY, "label": label, "custom_id": action + turn_id}]
+
+
+@lru_cache(maxsize=16)
+def tables_as_code(text: str) -> str:
+    """Return Markdown with each of its tables in a code fence, the cells of a column equally wide.
+
+    Rows stay as they are once the padding is used up. It only adds characters, so that a text that
+    grows never takes less room.
+    """
+    if "\n|" not in text and not text.startswith("|"):
+        return text
+    return "\n".join(_shown(text.split("\n")))
+
+
+def _shown(lines: list[str]) -> Iterator[str]:
+    block = Block()
+    at, left = 0, _MOST_PADDING
+    while at < len(lines):
+        block = block.after(lines[at])
+        if not _begins_table(block, lines, at):
+            yield lines[at]
+            at += 1
+            continue
+        end = next((n for n in range(at, len(lines)) if not is_row(lines[n])), len(lines))
+        yield _FENCE
+        rows = lines[at:end]
+        columns = zip_longest(*([width for _, width in _cells(row)] for row in rows), fillvalue=0)
+        widths = tuple(map(max, columns))
+        rows[1] = rows[1].replace(":", "-")
+        for number, row in enumerate(rows):
+            padded, left = _padded(row, widths, "-" if number == 1 else " ", left)
+            yield padded
+        yield _FENCE
+        block, at = Block(), end
+
+
+def _begins_table(block: Block, lines: list[str], at: int) -> bool:
+    """Whether a table begins with this line, which has ended the block."""
+    # Most lines need no closer look; and the last one may still become another.
+    if block.table or block.fence or at + 2 >= len(lines) or not is_row(lines[at]):
+        return False
+    return may_delimit(lines[at + 1]) and bool(block.after(lines[at + 1]).table)
+
+
+# A table is measured and shown again and again while it grows, and only its last row changes; so
+# many short rows fill some pages.
+@lru_cache(maxsize=1024)
+def _cells(row: str) -> tuple[tuple[str, int], ...]:
+    """Return the cells of a row, and the columns that each takes in a fixed-width font."""
+    return tuple((it, _width(it)) for it in _PIPE.split(_FENCE_BEGUN.sub(_APART, row)))
+
+
+@lru_cache(maxsize=1024)
+def _padded(row: str, widths: tuple[int, ...], filler: str, left: int) -> tuple[str, int]:
+    """Return the row with even columns, and how much of the padding is left."""
+    *cells, (behind, _) = _cells(row)
+    padded = []
+    # The text after a row's last pipe, and the last cell of an incomplete row, need no padding.
+    for (text, taken), column in zip(cells, widths, strict=False):
+        padding = min(column - taken, left)
+        left -= padding
+        padded.append(text + filler * padding)
+    return "|".join([*padded, behind]), left
+
+
+def _width(cell: str) -> int:
+    if cell.isascii():
+        return len(cell)
+    # Text presentation alone would make a cell narrower as the text grows. Character by character:
+    # the time of `width` for a row of flags is quadratic (wcwidth 0.9.4).
+    graphemes = iter_graphemes(cell.replace("\ufe0e", ""))
+    return sum(len(one) if one.isascii() else width(one) for one in graphemes)

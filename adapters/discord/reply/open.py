@@ -11,12 +11,9 @@ from contextlib import asynccontextmanager, nullcontext, suppress
 import discord
 
 from adapters.discord.address import ChannelAddress, CommandAddress, parse_address
-from adapters.discord.errors import translated
-from adapters.discord.rate_limits import EVERYTHING, edit_budget
-from adapters.discord.reply.channel import ChannelSurface
+from adapters.discord.reply.channel import ChannelSurface, Recovery, of_reply, own_messages
 from adapters.discord.reply.command import CommandSurface
-from adapters.discord.reply.recovery import Recovery, of_reply, own_messages
-from adapters.discord.rest import RestClient, request
+from adapters.discord.rest import EVERYTHING, RestClient, edit_budget, request, translated
 from bot.concurrency import running
 from bot.domain import Json, Purpose, Turn
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed

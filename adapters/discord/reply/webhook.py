@@ -13,10 +13,8 @@ from functools import partial
 
 import discord
 
-from adapters.discord.errors import WebhookGone
-from adapters.discord.rate_limits import edit_budget
 from adapters.discord.reply.message import body_of
-from adapters.discord.rest import RestClient, request
+from adapters.discord.rest import RestClient, WebhookGone, edit_budget, request
 from bot.domain import Page
 
 ORIGINAL = "@original"

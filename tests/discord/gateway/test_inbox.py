@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from adapters.discord.gateway.inbox import Deletion, Inbox, Job, Question, Work
-from adapters.discord.gateway.progress import Release
+from adapters.discord.gateway.inbox import Deletion, Inbox, Job, Question, Release, Work
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff, do_nothing
 from bot.errors import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 
-from adapters.discord.gateway.progress import Progress
+from adapters.discord.gateway.inbox import Progress
 
 
 def test_progress_waits_for_the_first_event_that_is_held() -> None:

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from adapters.discord.address import ChannelAddress
-from adapters.discord.rate_limits import EVERYTHING
+from adapters.discord.rest import EVERYTHING
 from adapters.discord.tuning import Tuning
 from bot.domain import EditBudget, Page, Place, Purpose
 from bot.errors import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapters.discord.reply.tables import tables_as_code
+from adapters.discord.reply.message import tables_as_code
 from bot.reply.pages import Pager
 
 PIECES = [
@@ -127,7 +127,7 @@ def test_a_text_that_grows_never_takes_less_room(text: str) -> None:
 def test_nor_does_one_whose_padding_is_used_up(text: str) -> None:
     shown = tables_as_code.__wrapped__
 
-    with patch("adapters.discord.reply.tables._MOST_PADDING", 12):
+    with patch("adapters.discord.reply.message._MOST_PADDING", 12):
         lengths = [len(shown(text[:size])) for size in range(len(text) + 1)]
 
     assert lengths == sorted(lengths)

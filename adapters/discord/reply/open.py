@@ -16,7 +16,14 @@ from adapters.discord.reply.command import CommandSurface
 from adapters.discord.rest import EVERYTHING, RestClient, edit_budget, request, translated
 from bot.concurrency import running
 from bot.domain import Json, Purpose, Turn
-from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed
+from bot.errors import (
+    MessageGone,
+    PlaceGone,
+    SurfaceError,
+    WriteDelayed,
+    WriteFailed,
+    WriteRefused,
+)
 from bot.reply.edit_budget import EditBudgets
 
 _log = logging.getLogger(__name__)
@@ -34,7 +41,8 @@ async def open_surface(
     """Open the surface of a turn's reply through a client that has logged in.
 
     A thread is opened if the turn asks for one and Discord takes one soon. Typing is shown until
-    the end, unless the reply has ended. Raises PlaceGone or WriteFailed if there is no thread yet.
+    the end, unless the reply has ended. Raises PlaceGone; WriteFailed or WriteDelayed if Discord
+    does not say whether there is a thread.
     """
     tried_at = turn.asked_at if purpose.recovers else None
     match parse_address(turn.place):
@@ -124,11 +132,14 @@ async def _open_thread(
 
 
 async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool:
-    """Whether the thread that could not be opened exists: an earlier attempt may have opened it."""
-    if not isinstance(error, WriteFailed | WriteDelayed):
-        cause = error.__cause__
-        return isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN
-    with suppress(SurfaceError):
+    """Whether the thread that could not be opened exists: an earlier attempt may have opened it.
+
+    Discord is asked after a refusal, too: the permission may be gone since. SurfaceError.
+    """
+    cause = error.__cause__
+    if isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN:
+        return True
+    with suppress(MessageGone, PlaceGone, WriteRefused):
         await request(client, "GET", "/channels/{channel_id}", {"channel_id": thread})
         return True
     return False

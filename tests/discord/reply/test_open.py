@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from bot.domain import EditBudget, Page, Place, Purpose
 from bot.errors import (
     MessageGone,
     PlaceGone,
+    WriteDelayed,
     WriteFailed,
 )
 from bot.reply.edit_budget import EditBudgets
@@ -119,6 +121,35 @@ async def test_where_no_thread_may_be_opened_the_reply_stands_in_the_channel() -
         assert (second.text, second.reply_to) == ("and so on", said)
         written = [one.body for one in emulator.requests if one.path.endswith("/messages")]
         assert written[0]["allowed_mentions"] == {"parse": [], "replied_user": False}
+
+
+async def test_a_reply_in_its_thread_goes_on_there_when_no_thread_may_be_opened_any_more() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        turn = channel_turn(emulator, said)
+        async with platform.surface(turn) as surface:
+            shown = await surface.post(page("be"))
+        emulator.fail("POST .*/threads", status=403, body={"code": 50013, "message": "no"})
+
+        async with platform.surface(turn, Purpose.RESUME) as surface:
+            await surface.edit(shown, page("because", last=True))
+
+        assert [one.text for one in emulator.screen(said)] == ["because"]
+
+
+@pytest.mark.parametrize("how", [{"status": 503}, {"status": 429, "retry_after": 1.0}])
+async def test_whether_a_refused_thread_is_there_has_to_be_known(how: dict[str, Any]) -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        turn = channel_turn(emulator, said)
+        async with platform.surface(turn) as surface:
+            await surface.post(page("be"))
+        emulator.fail("POST .*/threads", status=403, body={"code": 50013, "message": "no"})
+        emulator.fail(f"GET /channels/{said}", **how)
+
+        with pytest.raises((WriteFailed, WriteDelayed)):
+            async with platform.surface(turn, Purpose.RESUME):
+                pass
 
 
 async def test_a_reply_is_shown_although_its_question_has_gone() -> None:

@@ -66,6 +66,17 @@ async def server() -> AsyncIterator[LocalServer]:
         yield serving
 
 
+@pytest.fixture(scope="module")
+async def server_of_tekken(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalServer]:
+    """The demo model, whose texts are split as Mistral Nemo's."""
+    path = tmp_path_factory.mktemp("tekken") / "tekken.gguf"
+    path.write_bytes(demo_bytes().replace(b"\0smollm\x15", b"\0tekken\x15", 1))
+    async with serve(
+        path=path, gpu_layers=0, threads=None, context_tokens=512, parallel=1
+    ) as serving:
+        yield serving
+
+
 def connected(
     url: str, key: str, *, max_tokens: int = 30
 ) -> AbstractAsyncContextManager[OneAttempt]:
@@ -264,6 +275,15 @@ async def test_an_answer_goes_on_while_another_persons_long_prompt_is_read(
         listening.cancel()
 
     assert sum(asked < at < read for at in heard) >= 3
+
+
+@pytest.mark.parametrize("run", ["A", " ", "\n"])
+async def test_a_long_run_of_a_character_does_not_end_the_server(
+    run: str, server_of_tekken: LocalServer
+) -> None:
+    async with connected(server_of_tekken.url, server_of_tekken.api_key) as model:
+        with pytest.raises(PromptTooLong):
+            await anext(model.stream([Message("user", f"{run * 64_000}?")]))
 
 
 async def test_leaving_ends_the_server_even_in_the_middle_of_an_answer() -> None:

@@ -55,7 +55,8 @@ class Turn:
     `id` begins with the platform and names the event, so that an event that is delivered twice is
     one turn. `place` is a JSON object from which the platform opens the surface, in any process.
     `asked_at` is in seconds since the epoch. `left_out` counts the characters of the question that
-    `text` lacks.
+    `text` lacks. `where` names the channel and the server as people see them, and `zone` the
+    person's time zone as the IANA database does; both are empty if the platform does not tell.
     """
 
     id: str
@@ -65,6 +66,8 @@ class Turn:
     place: Place
     asked_at: float
     left_out: int = 0
+    where: str = ""
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,7 +252,11 @@ class Settings:
         "question, correctly and briefly, in Markdown where it helps. If you do not know "
         "something, say so.",
         str,
-        "what the model is told before every conversation",
+        "what the model is told before every conversation; {date}, {time}, {name}, {place} and "
+        "{platform} are filled in",
+    )
+    system_prompt_line: bool = _setting(
+        True, _switch, "on: date, person and place are added to a SYSTEM_PROMPT that names none"
     )
     max_tokens: int = _setting(1024, _tokens, "the longest answer, in tokens")
     temperature: float | None = _setting(

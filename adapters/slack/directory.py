@@ -34,6 +34,7 @@ class Identity:
     name: str
     enterprise: str = ""
     is_org_wide: bool = False
+    team_name: str = ""
 
     def place_of(self, team: str) -> dict[str, Json]:
         """Return what a turn's place records of its person's workspace: nothing if it is ours."""
@@ -59,6 +60,7 @@ async def identify(client: AsyncWebClient) -> Identity:
         name=str(answer["user"]),
         enterprise=str(answer.get("enterprise_id") or ""),
         is_org_wide=answer.get("is_enterprise_install") is True,
+        team_name=str(answer.get("team") or ""),
     )
 
 
@@ -80,11 +82,22 @@ class Directory:
         self._client = client
         self._timeout = limits.name_timeout
         self._names: ExpiringCache[str] = ExpiringCache()
+        self._zones: ExpiringCache[str] = ExpiringCache()
         self._channels_refused = Refusals(seconds=limits.refusals_remembered)
 
     def cached(self, id_: str) -> str:
         """Return a name from the cache; empty if Slack has to be asked."""
         return self._names.get(id_) or ""
+
+    def zone(self, user: str) -> str:
+        """Return the time zone of a person whose name was looked up; empty if it is not known."""
+        return self._zones.get(user) or ""
+
+    async def where(self, channel: str, *, workspace: str) -> str:
+        """Return the names of a channel and the workspace as far as they are known."""
+        name = channel if channel.startswith("D") else await self._channel(channel)
+        names = [workspace] if name == channel else [f"#{name}", workspace]
+        return " of ".join(filter(None, names))
 
     async def name(self, user: str) -> str:
         """Return a person's display name; the id if Slack does not answer in time."""
@@ -118,6 +131,8 @@ class Directory:
 
     async def _person_name(self, user: str) -> str:
         person = (await self._client.users_info(user=user))["user"]
+        if isinstance(zone := person.get("tz"), str):
+            self._zones.put(user, zone, seconds=_KNOWN_SECONDS)
         profile = person.get("profile") or {}
         names = (profile.get("display_name"), profile.get("real_name"), person.get("name"))
         return next((name for name in names if isinstance(name, str) and name), "")

@@ -7,6 +7,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -34,8 +35,16 @@ async def stream_answer(assistant: Assistant, question: str) -> AsyncGenerator[s
     """
     if not question.strip():
         raise PromptRefused("there is no question")
-    turn = Turn("", _NO_THREAD, _NO_PERSON, whole_characters(question), place={}, asked_at=0.0)
-    prompt = compose(system=assistant.system_prompt, exchanges=(), turn=turn)
+    turn = Turn(
+        "",
+        _NO_THREAD,
+        _NO_PERSON,
+        whole_characters(question),
+        place={},
+        asked_at=time.time(),
+    )
+    system = assistant.system_prompt.for_turn(turn)
+    prompt = compose(system=system, exchanges=(), turn=turn)
     try:
         async with aclosing(assistant.model.stream(prompt)) as deltas:
             async for delta in deltas:

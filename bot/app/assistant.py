@@ -22,6 +22,7 @@ from bot.ports import Model
 from bot.proxy import warn_if_readable
 from bot.tokens import tokenizers
 from bot.tokens.counters import TokenEstimator
+from bot.turns.system_prompt import SystemPrompt
 from config.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Assistant:
 
     model: Model
     label: str
-    system_prompt: str
+    system_prompt: SystemPrompt
 
 
 # The models to ask in their order, their label and their system prompt.
@@ -79,7 +80,7 @@ async def open_assistant(settings: Settings, stopping: asyncio.Event) -> AsyncIt
             total_timeout=settings.reply_timeout,
             stopping=stopping,
         )
-        yield Assistant(model, label, prompt)
+        yield Assistant(model, label, SystemPrompt(prompt, settings.system_prompt_line))
 
 
 def _for_demo(settings: Settings) -> Settings:

@@ -110,6 +110,11 @@ def as_words(prompt: Sequence[Message]) -> list[Message]:
     ]
 
 
+def without_control_tokens(text: str) -> str:
+    """Return a text with a mark in each control token that it spells."""
+    return _SPELLED.sub(lambda found: found[0] + _MARK, text)
+
+
 def without_marks(delta: str, *, last: str) -> str:
     """Return a delta without the marks that the model repeats. `last` is the delta before it."""
     return _MARKED.sub("", last[-1:] + delta)[len(last[-1:]) :]

@@ -24,6 +24,7 @@ from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply, apologize, restore
 from bot.turns.history import History, compose
 from bot.turns.queue import Taken, TurnLeases
+from bot.turns.system_prompt import SystemPrompt
 
 _ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
 _Opening = AbstractAsyncContextManager[Surface]
@@ -114,7 +115,7 @@ class Conversation:
         history: History,
         model: Model,
         budgets: EditBudgets,
-        system_prompt: str,
+        system_prompt: SystemPrompt,
         patience: float,
         longest: int,
     ) -> None:
@@ -180,7 +181,7 @@ class Conversation:
         """Ask the model at once, before the first delta is read."""
         turn = lease.turn
         prompt = compose(
-            system=self._system_prompt,
+            system=self._system_prompt.for_turn(turn),
             # A regenerated turn is in the history.
             exchanges=[
                 replace(one, answer=one.answer[: self._longest])

@@ -58,6 +58,8 @@ def read_turn(turn_id: str, platform: str, thread: str, body: str, pressed_at: s
         place=place | read_object(pressed_at),
         asked_at=read_number(value, "asked_at"),
         left_out=int(read_number(value, "left_out")),
+        where=_optional_text(value, "where"),
+        zone=_optional_text(value, "zone"),
     )
 
 
@@ -124,6 +126,10 @@ def read_text(value: Mapping[str, Json], name: str) -> str:
     if not isinstance(text, str):
         raise Unreadable(f"no {name}")
     return whole_characters(text)
+
+
+def _optional_text(value: Mapping[str, Json], name: str) -> str:
+    return read_text(value, name) if isinstance(value.get(name), str) else ""
 
 
 def read_number(value: Mapping[str, Json], name: str) -> float:

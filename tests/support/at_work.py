@@ -20,6 +20,7 @@ from bot.turns.history import History
 from bot.turns.policy import WorkPolicy
 from bot.turns.queue import Limits, QueueScript, Repair, Taken, Token, TurnLeases, TurnQueue
 from bot.turns.repair import Reconciler
+from bot.turns.system_prompt import SystemPrompt
 from bot.turns.worker import Worker
 from tests.support.fakes import FakeModel, FakePlatform
 from tests.support.waiting import until
@@ -78,7 +79,7 @@ def make_conversation(store: Store, model: FakeModel) -> Conversation:
         history=History(store=store, keep_seconds=KEEP),
         model=model,
         budgets=EditBudgets(store=store),
-        system_prompt="Be brief.",
+        system_prompt=SystemPrompt("Be brief.", adds_line=False),
         patience=2.0,
         longest=LONGEST,
     )

@@ -74,6 +74,7 @@ def message_turn(
         text=text,
         place=address.to_json(),
         asked_at=message.created_at.timestamp(),
+        where=_where(channel),
     )
 
 
@@ -90,6 +91,7 @@ def command_turn(interaction: discord.Interaction, prompt: str) -> Turn:
         text=prompt,
         place=CommandAddress(channel, interaction.id, interaction.token).to_json(),
         asked_at=interaction.created_at.timestamp(),
+        where=_where(interaction.channel),
     )
 
 
@@ -130,6 +132,15 @@ def _key(message: discord.Message, channel: Channel) -> ThreadKey:
         return ThreadKey(_NAME, guild, str(channel.parent_id), str(channel.id))
     # The thread that is opened from a message will have the message's id.
     return ThreadKey(_NAME, guild, str(channel.id), str(message.id))
+
+
+def _where(channel: object) -> str:
+    """Return the names of a channel and its server as far as the library knows them."""
+    if not isinstance(channel, Channel) or isinstance(channel, discord.DMChannel):
+        return ""
+    # After a RESUME the library knows no server.
+    server = getattr(channel.guild, "name", None)
+    return f"#{channel.name} of {server}" if server else f"#{channel.name}"
 
 
 def _person(user: discord.User | discord.Member) -> Person:

@@ -171,8 +171,10 @@ class EventHandler:
     async def _on_question(self, question: Question) -> None:
         if self._notified.get(question.id):
             return
-        text, name = await asyncio.gather(
-            self._directory.readable(question.text, bot=self._identity.user), self._name(question)
+        text, name, where = await asyncio.gather(
+            self._directory.readable(question.text, bot=self._identity.user),
+            self._name(question),
+            self._directory.where(question.channel, workspace=self._identity.team_name),
         )
         turn = Turn(
             id=self._turn_id(question.channel, question.ts),
@@ -186,6 +188,8 @@ class EventHandler:
                 **self._identity.place_of(question.team),
             },
             asked_at=float(question.ts),
+            where=where,
+            zone=self._directory.zone(question.user),
         )
         try:
             await self._intake.admit(turn)

@@ -44,6 +44,7 @@ class ConsoleSurface:
     """The screen of one reply: a stream that holds the newest page."""
 
     limit = sys.maxsize  # one page holds every reply
+    shows_work = True
 
     def __init__(self, *, store: Store, turn: Turn) -> None:
         self._store = store

@@ -95,7 +95,14 @@ class LeftOut:
     characters: int
 
 
-Delta = str | Start | LeftOut
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """A delta: the model failed with `error`, and is asked again after a pause of some seconds."""
+
+    error: Exception
+
+
+Delta = str | Start | LeftOut | Retrying
 
 
 @dataclass(frozen=True, slots=True)

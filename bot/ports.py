@@ -35,6 +35,11 @@ class Surface(Protocol):
         """The most that `measure` may return for the text of one page."""
         ...
 
+    @property
+    def shows_work(self) -> bool:
+        """Whether people see that the bot is working before there is a message."""
+        ...
+
     def budget(self, page: Page, *, new: bool) -> EditBudget | None:
         """Return the edit budget that writing this page uses; a `new` page is posted.
 

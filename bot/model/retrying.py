@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import SystemRandom
 
 from bot.concurrency import Backoff
-from bot.domain import Delta, LeftOut, Message, Start
+from bot.domain import Delta, LeftOut, Message, Retrying, Start
 from bot.errors import AnswerCut, ModelBusy, ModelError, ModelLoading, ModelSilent, ModelUnavailable
 from bot.model.endpoint import Endpoint
 
@@ -62,6 +62,8 @@ class CircuitBreaker:
         self._reopened_at = 0.0  # at the last failure that counted
         self._probe: object | None = None  # the last one, until its first sign of life
         self._probed_at = 0.0
+        self._passed_at = 0.0  # when the last attempt began
+        self._asked_until = 0.0  # until when the server asked for a pause
 
     @property
     def pause(self) -> float:
@@ -72,13 +74,27 @@ class CircuitBreaker:
         alone = self._probed_at + _PROBE_ALONE - now if self._probe else 0.0
         return max(min(alone, self._open_for), self._open_until - now, 0.0)
 
+    @property
+    def first_pause(self) -> float:
+        """The same for an answer that asks for the first time.
+
+        While the breaker is open, one of these passes every `open_for` seconds, if the server has
+        not asked for a pause. Else a question that fails whenever it is asked could use all probes,
+        and those that would succeed would wait for it.
+        """
+        free_at = max(self._passed_at + self._open_for, self._asked_until)
+        return min(self.pause, max(free_at - self._clock(), 0.0))
+
     @contextmanager
     def attempt(self) -> Iterator[Callable[[], None]]:
-        """Record one attempt, up to its first delta. Call only if `pause` is 0.
+        """Record one attempt, up to its first delta. Call only if `pause` or `first_pause` is 0.
 
         Yields what is to be called at the first sign of life. Cancelled attempts are ignored.
         """
-        began, is_probe, this = self._clock(), self.error is not None, object()
+        began, this = self._clock(), object()
+        # The first attempt of another answer is no probe: its failure says nothing new.
+        is_probe = self.error is not None and not self.pause
+        self._passed_at = began
         if is_probe:
             self._probe, self._probed_at = this, began
 
@@ -102,6 +118,7 @@ class CircuitBreaker:
     def _fail(self, error: ModelError, *, probed_at: float | None) -> None:
         self._failures += 1
         retry_after = min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER)
+        self._asked_until = max(self._asked_until, self._clock() + retry_after)
         if self.error and (probed_at is None or probed_at < self._reopened_at):
             return  # it began before the breaker opened, or before another probe failed
         if not (self.error or retry_after or self._failures >= self._limit):
@@ -180,13 +197,19 @@ class RetryingModel:
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start where its text or its model is another.
 
-        Raises the first transient ModelError, or else the chosen model's.
+        A Retrying comes before each pause. Raises the first transient ModelError, or else the
+        chosen model's.
         """
         deadline = _now() + self._total_timeout
         candidates = [_Candidate(*each, self._policy) for each in self._models]
         since, is_broken = _now(), False
         while True:
-            candidate = await self._choose(candidates, since=since, deadline=deadline)
+            candidate = self._choose(candidates, since=since, deadline=deadline)
+            if candidate.error and (pause := candidate.pause):
+                yield Retrying(candidate.error)
+                pause *= _random.uniform(1.0, _JITTER)
+                await self._pause(min(pause, self._policy.longest_pause))
+                continue
             answer = None
             try:
                 async with AsyncExitStack() as stack:
@@ -216,22 +239,18 @@ class RetryingModel:
                     since, is_broken = _now(), True
                 candidate.fail(error)
 
-    async def _choose(
+    def _choose(
         self, candidates: Sequence[_Candidate], *, since: float, deadline: float
     ) -> _Candidate:
-        """Wait for the model that is asked next. Raises ModelError if there is none."""
-        while True:
-            worthwhile = [
-                each for each in candidates if each.is_worthwhile(since=since, deadline=deadline)
-            ]
-            if not worthwhile:
-                # The first transient one: its apology tells a person to ask again.
-                raise max((each.error for each in candidates if each.error), key=is_transient)
-            patience = self._policy.patience
-            chosen = min(worthwhile, key=lambda each: max(each.pause - patience, 0.0))
-            if not chosen.pause:
-                return chosen
-            await self._pause(chosen.pause * _random.uniform(1.0, _JITTER))
+        """Return the model that is asked next, after its pause. Raises ModelError if none is."""
+        worthwhile = [
+            each for each in candidates if each.is_worthwhile(since=since, deadline=deadline)
+        ]
+        if not worthwhile:
+            # The first transient one: its apology tells a person to ask again.
+            raise max((each.error for each in candidates if each.error), key=is_transient)
+        patience = self._policy.patience
+        return min(worthwhile, key=lambda each: max(each.pause - patience, 0.0))
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -260,7 +279,8 @@ class _Candidate:
 
     @property
     def pause(self) -> float:
-        return max(self._ready_at - _now(), self.breaker.pause, 0.0)
+        opens_in = self.breaker.pause if self._error else self.breaker.first_pause
+        return max(self._ready_at - _now(), opens_in, 0.0)
 
     def is_worthwhile(self, *, since: float, deadline: float) -> bool:
         """Whether its pause ends while a person, who waits since then, still does."""

@@ -16,6 +16,7 @@ STOPPED = "(Stopped.)"
 STOPPED_ANEW = "(Stopped: the earlier answer stays.)"
 FAILED_ANEW = "(There is no new answer, so the earlier one stays. {apology})"
 WAITING = "(Still thinking…)"
+BUSY = "(The model is busy. I keep trying.)"
 # On a page of the replaced answer that the new one has not reached.
 PENDING = "…"
 # Below an answer of another model than the chosen one.
@@ -76,6 +77,7 @@ class Draft:
 
     def __init__(self, *, limit: int, measure: Measure, left: Shown, replaced_answer: str) -> None:
         self.silent = False
+        self.is_retried = False  # since the last word the model has failed, and is asked again
         # The previous attempt ended without a word of the model.
         self.is_apology = bool(left.outcome and left.text and not left.said)
         self._limit = limit
@@ -118,7 +120,7 @@ class Draft:
         delta = self._half + delta
         self._half = delta[-1:] if "\ud800" <= delta[-1:] <= "\udbff" else ""
         self._deltas.append(whole_characters(delta[: len(delta) - len(self._half)]))
-        self.silent = False
+        self.silent = self.is_retried = False
 
     def start(self, model: str) -> None:
         """Begin the text anew, by this model; "" is the chosen one."""
@@ -235,7 +237,8 @@ class Draft:
     def _with_sign(self, text: str) -> str:
         if not self.silent:
             return text
-        signed = f"{text}\n\n{WAITING}" if text.strip() else WAITING
+        sign = BUSY if self.is_retried else WAITING
+        signed = f"{text}\n\n{sign}" if text.strip() else sign
         # A sign is not worth a page of its own.
         return signed if self._measure(signed) <= self._limit else text
 
@@ -287,7 +290,9 @@ def answer_on(page: Page) -> str:
     """Return what a page shows of the answer itself."""
     if is_pending(page):
         return ""
-    return page.text if page.final else page.text.removesuffix(WAITING).rstrip()
+    if page.final:
+        return page.text
+    return page.text.removesuffix(WAITING).removesuffix(BUSY).rstrip()
 
 
 def _finished(answer: _Answer, notice: str, outcome: Outcome) -> Shown:

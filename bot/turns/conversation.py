@@ -27,6 +27,8 @@ from bot.turns.queue import Taken, TurnLeases
 from bot.turns.system_prompt import SystemPrompt
 
 _ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
+# Seconds after which a model that only fails may not hold up the thread's next turn.
+WAY_AFTER = 15.0
 _Opening = AbstractAsyncContextManager[Surface]
 
 
@@ -46,12 +48,14 @@ class Lease:
         taken: Taken,
         seconds: float,
         finish_retry: Backoff,
+        way_after: float = WAY_AFTER,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._leases = leases
         self._seconds = seconds
         self._finish_retry = finish_retry
         self._sleep = sleep
+        self._gives_way_at = asyncio.get_running_loop().time() + way_after
         self.taken = taken
         self.stop = asyncio.Event()
         self.wrote = False
@@ -83,6 +87,14 @@ class Lease:
             self._set_stop(await self._leases.save(self.taken, shown))
         except StoreUnavailable as error:
             self._leases.store.note_away(error)
+
+    async def give_way(self, error: Exception) -> None:
+        """Raise the error of a failing model if the thread's next turn has waited long enough."""
+        if asyncio.get_running_loop().time() < self._gives_way_at:
+            return
+        with suppress(StoreUnavailable):
+            if await self._leases.others_wait(self.turn.key):
+                raise error
 
     async def finish(self, shown: Shown, exchange: Exchange | None) -> None:
         """End the turn; retries for as long as the store is away. Raises LeaseLost."""
@@ -206,6 +218,7 @@ class Conversation:
             stop=lease.stop,
             save=lease.save,
             patience=self._patience,
+            give_way=lease.give_way,
         )
 
     def _left(self, lease: Lease) -> Shown:

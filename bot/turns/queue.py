@@ -336,6 +336,10 @@ class TurnLeases:
         delay = int(delay_seconds * 1000)
         await self._script.run("release", taken.turn.id, taken.fence, delay, "1" if counts else "")
 
+    async def others_wait(self, thread: ThreadKey) -> bool:
+        """Return whether a turn waits behind the one that runs in a thread."""
+        return int(await self.store.command("LLEN", self.store.key("mailbox", str(thread)))) > 1
+
     async def stop_requests(self) -> AsyncGenerator[str]:
         """Yield the ids of turns that are to be stopped. Missed ones come with `renew`."""
         async with self.store.redis.pubsub() as channel:

@@ -108,6 +108,7 @@ class FakeSurface:
     """
 
     limit: int = 2000
+    shows_work: bool = True
     edits: EditBudget = field(default_factory=lambda: EditBudget("edit", 1000, 1.0, refills=False))
     posts: EditBudget = field(default_factory=lambda: EditBudget("post", 1000, 1.0, refills=False))
     latency: float = 0.0

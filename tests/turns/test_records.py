@@ -43,7 +43,8 @@ from tests.support.waiting import until
 HEAD = (
     '{"id": "console:1", "key": {"platform": "console", "workspace": "local", "channel": "ann",'
     ' "thread": "t1"}, "person": {"id": "u1", "name": "Ann"}, "place": {"channel": "7"},'
-    ' "asked_at": 1000.5, "left_out": 3, "person_workspace": ""'
+    ' "asked_at": 1000.5, "left_out": 3, "where": "#general", "zone": "UTC",'
+    ' "person_workspace": ""'
 )
 BODY = HEAD + ', "text": "question 1"}'
 EXCHANGE = (
@@ -75,6 +76,8 @@ READ = Turn(
     {"channel": "7", "press": "p"},
     1000.5,
     left_out=3,
+    where="#general",
+    zone="UTC",
 )
 LEFT = Shown(("m1", "m2"), "Half a thought", "Half", "By another.", "done")
 

@@ -49,6 +49,7 @@ class ChannelSurface:
     """
 
     limit = LIMIT
+    shows_work = True
 
     def __init__(
         self,

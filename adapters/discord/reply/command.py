@@ -28,6 +28,7 @@ class CommandSurface:
     """
 
     limit = LIMIT
+    shows_work = True
 
     def __init__(
         self, client: RestClient, *, address: CommandAddress, turn_id: str, tried_at: float | None

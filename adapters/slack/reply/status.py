@@ -39,6 +39,11 @@ class Status:
         self._lock = asyncio.Lock()
         self._is_needed = True  # until a page is posted
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether there may be a line: Slack has not refused it."""
+        return bool(self._thread) and not self._refusals.cover()
+
     @asynccontextmanager
     async def shown(self) -> AsyncIterator[None]:
         """Show the line until a page is posted or the block ends."""

@@ -71,6 +71,11 @@ class SlackSurface:
         # attempt. If such a page is posted again, its message accepts no more edits.
         self._edited: dict[str, int] = {}
 
+    @property
+    def shows_work(self) -> bool:
+        """Whether the thread has a status line, which the top level of a DM never has."""
+        return self.status.is_possible
+
     def budget(self, page: Page, *, new: bool) -> EditBudget | None:
         """Return the budget of the method that shows the page, for the workspace or channel.
 

@@ -75,16 +75,12 @@ async def prefetch(stream: AsyncGenerator[_T]) -> AsyncIterator[AsyncGenerator[_
         async for item in stream:
             yield item
 
-    first = asyncio.create_task(_first_of(stream))
+    first = asyncio.ensure_future(anext(stream))
     try:
         yield items()
     finally:
         await cancelled(first)
         await stream.aclose()
-
-
-async def _first_of(stream: AsyncGenerator[_T]) -> _T:
-    return await anext(stream)
 
 
 class BackgroundTasks:

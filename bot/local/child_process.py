@@ -189,16 +189,13 @@ async def _start_process(module: str, environment: Mapping[str, str]) -> Process
 def _environment() -> dict[str, str]:
     # The process is sent the secrets that it needs. All else that looks like a secret is left out:
     # no list could name all variables that CUDA, PyTorch and huggingface_hub read.
+    # A proxy's login is needed to fetch a model.
     return {
         name: value
         for name, value in os.environ.items()
-        if not _HIDDEN.search(name) and not _has_login(name, value)
+        if not _HIDDEN.search(name)
+        and (name.lower().endswith("_proxy") or not _LOGIN.search(value))
     }
-
-
-def _has_login(name: str, value: str) -> bool:
-    # A proxy's login is needed to fetch a model.
-    return not name.lower().endswith("_proxy") and bool(_LOGIN.search(value))
 
 
 @asynccontextmanager

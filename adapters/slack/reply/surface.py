@@ -25,9 +25,6 @@ _UNSEEN = Counter(
     "Messages sent without a check whether an earlier attempt had sent them",
 )
 
-# chat.update takes a `text` of 4000 bytes after escaping and else fails with msg_too_long (field);
-# a markdown block would take 12,000 characters (docs). One limit, so that both say the same.
-_LIMIT = 4000
 # chat.postMessage: one a second for each channel, with bursts (docs, "Rate limits"); a little less,
 # for requests do not arrive as evenly as they leave.
 _POSTS, _POSTS_WINDOW = 5, 5.2
@@ -41,7 +38,10 @@ class SlackSurface:
     message that is updated. All replies share `streams`, and the refusals of status lines.
     """
 
-    limit = _LIMIT
+    # chat.update takes a `text` of 4000 bytes after escaping and else fails with msg_too_long
+    # (field); a markdown block would take 12,000 characters (docs). One limit, so that both say
+    # the same.
+    limit = 4000
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -47,6 +47,23 @@ class Timings:
 
 
 _TIMINGS = Timings()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalServer:
+    """An OpenAI-compatible server on loopback.
+
+    `context_tokens` is the context of one conversation, and `max_tokens` the longest answer if the
+    model limits it. `is_dialogue` means that the model continues a conversation and takes no orders
+    (Blenderbot).
+    """
+
+    url: str
+    api_key: str = field(repr=False)
+    name: str
+    context_tokens: int
+    max_tokens: int | None = None
+    is_dialogue: bool = False
 
 
 class ChildProcess:

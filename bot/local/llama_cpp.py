@@ -13,13 +13,13 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
 from bot.errors import CannotStart
 from bot.local import gguf, hardware
-from bot.local.child_process import ChildProcess, starting, supervised
+from bot.local.child_process import ChildProcess, LocalServer, starting, supervised
 from bot.local.llama_cpp_process import Device, LaunchRequest
 from bot.local.llama_cpp_report import (
     MEMORY_HINT,
@@ -37,19 +37,6 @@ _LOG_DELAY_SECONDS = 3.0  # the most that llama.cpp's log may lag behind
 # Without it SmolLM2-135M repeats half a sentence until the limit, about every third time.
 _DEMO_REPEAT_PENALTY = 1.1
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
-
-
-@dataclass(frozen=True, slots=True)
-class LocalServer:
-    """An OpenAI-compatible server on loopback.
-
-    `context_tokens` is the context of one conversation; the model's own limit may reduce it.
-    """
-
-    url: str
-    api_key: str = field(repr=False)
-    name: str
-    context_tokens: int
 
 
 class GpuFailed(CannotStart):
@@ -84,9 +71,9 @@ async def serve(
     """Serve a GGUF file, or the demo model if `path` is None, while the context lasts.
 
     If `gpu_layers` is None, llama.cpp puts on the GPU what fits; if `threads` is None, all cores
-    but one compute. `parallel` conversations of `context_tokens` run at once. If the process dies,
-    it is restarted with the same address and key. Raises CannotStart if the file holds no chat
-    model, or if the first start fails.
+    but one compute. `parallel` conversations of `context_tokens`, which the model's own limit may
+    reduce, run at once. If the process dies, it is restarted with the same address and key. Raises
+    CannotStart if the file holds no chat model, or if the first start fails.
     """
     file, trained_tokens = await asyncio.to_thread(_find_model, path)
     request = LaunchRequest(

@@ -104,17 +104,13 @@ class BackgroundTasks:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def aclose(self) -> None:
-        """Wait for `grace_seconds`, and cancel the tasks that have not ended by then."""
-        if self._tasks and self._grace_seconds:
-            await asyncio.wait(self._tasks, timeout=self._grace_seconds)
-        await cancelled(*self._tasks)
-
     async def __aenter__(self) -> BackgroundTasks:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+        if self._tasks and self._grace_seconds:
+            await asyncio.wait(self._tasks, timeout=self._grace_seconds)
+        await cancelled(*self._tasks)
 
 
 @dataclass(frozen=True, slots=True)

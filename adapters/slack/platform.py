@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, nullcontext
 import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.cache import Refusals
 from adapters.slack.errors import translated
 from adapters.slack.inbound.app import Dispatch, OnEvent, dispatcher
 from adapters.slack.inbound.ask_command import AskCommand
@@ -21,7 +20,7 @@ from adapters.slack.limits import Limits
 from adapters.slack.reply.messages import Messages
 from adapters.slack.reply.streams import Streams
 from adapters.slack.reply.surface import SlackSurface
-from adapters.slack.workspace import Directory, Workspace, cannot_start, identify
+from adapters.slack.workspace import Directory, Refusals, Workspace, cannot_start, identify
 from bot.concurrency import BackgroundTasks, together
 from bot.domain import Purpose, Turn
 from bot.errors import CannotStart, SurfaceError

@@ -9,10 +9,10 @@ from functools import partial
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.cache import ExpiringCache, Refusals
 from adapters.slack.errors import TokenRefused, code_of, missing_scopes, translated
 from adapters.slack.limits import Limits
 from adapters.slack.markup import mentioned, readable
+from bot.cache import BoundedCache
 from bot.concurrency import BackgroundTasks
 from bot.domain import Json
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
@@ -76,6 +76,22 @@ def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> 
     return Unreachable(f"Slack cannot be reached at {client.base_url}: {error}")
 
 
+class Refusals:
+    """Remembers for a while that Slack refuses something to the app, or to people of a team."""
+
+    def __init__(self, *, seconds: float) -> None:
+        self._seconds = seconds
+        self._refused: BoundedCache[str, bool] = BoundedCache()
+
+    def add(self, team: str = "") -> None:
+        """Remember a refusal to the people of this team, or else to the app."""
+        self._refused.put(team, True, seconds=self._seconds)
+
+    def cover(self, team: str = "") -> bool:
+        """Whether Slack refuses it to the people of this team, or to the app."""
+        return any(self._refused.get(one) for one in ("", team))
+
+
 class Directory:
     """Display names of people and public channels, cached for an hour.
 
@@ -86,7 +102,7 @@ class Directory:
     def __init__(self, client: AsyncWebClient, *, limits: Limits) -> None:
         self._client = client
         self._timeout = limits.name_timeout
-        self._names: ExpiringCache[str] = ExpiringCache()
+        self._names: BoundedCache[str, str] = BoundedCache()
         self._channels_refused = Refusals(seconds=limits.refusals_remembered)
 
     def cached(self, id_: str) -> str:

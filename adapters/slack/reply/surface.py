@@ -8,12 +8,11 @@ from contextlib import contextmanager, suppress
 
 from prometheus_client import Counter
 
-from adapters.slack.cache import Refusals
 from adapters.slack.errors import code_of, method_of
 from adapters.slack.reply.messages import UNNUMBERED, Messages, Unreadable
 from adapters.slack.reply.status import Status
 from adapters.slack.reply.streams import PER_MINUTE, Audience, Stream, Streams, method_budget
-from adapters.slack.workspace import Workspace
+from adapters.slack.workspace import Refusals, Workspace
 from bot.domain import EditBudget, Page, Purpose, Turn
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.text.sanitize import escape_markup

@@ -176,20 +176,8 @@ async def starting(
     context. `memory_hint` says how an operator can save memory. Raises CannotStart if no process
     can be started here, and TimeoutError if it is not ready in time.
     """
-    process = await _start_process(module, environment)
-    child = ChildProcess(process, is_error=is_error, memory_hint=memory_hint, timings=timings)
     try:
-        async with asyncio.timeout(timings.ready):
-            yield child
-    except BaseException:
-        await child.end()
-        raise
-    child.mark_serving(on_message)
-
-
-async def _start_process(module: str, environment: Mapping[str, str]) -> Process:
-    try:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module),
             stdin=PIPE,
             stdout=PIPE,
@@ -201,6 +189,14 @@ async def _start_process(module: str, environment: Mapping[str, str]) -> Process
         )
     except OSError as error:
         raise CannotStart(f"no process can be started here: {error.strerror}") from error
+    child = ChildProcess(process, is_error=is_error, memory_hint=memory_hint, timings=timings)
+    try:
+        async with asyncio.timeout(timings.ready):
+            yield child
+    except BaseException:
+        await child.end()
+        raise
+    child.mark_serving(on_message)
 
 
 def _environment() -> dict[str, str]:

@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 STDIN = "-"
 _MAX_INPUT = 4_000_000  # characters; more than any model reads, and a pipe may be endless
 _CLOSE_SECONDS = 10.0  # a local model's process gets three to end by itself
-_NO_PERSON = Person(id="", name="")
-_NO_THREAD = ThreadKey(platform="", workspace="", channel="", thread="")
 
 
 async def stream_answer(assistant: Assistant, question: str) -> AsyncGenerator[str | Start]:
@@ -38,7 +36,8 @@ async def stream_answer(assistant: Assistant, question: str) -> AsyncGenerator[s
     """
     if not question.strip():
         raise PromptRefused("there is no question")
-    turn = Turn("", _NO_THREAD, _NO_PERSON, whole_characters(question), place={}, asked_at=0.0)
+    nowhere, nobody = ThreadKey("", "", "", ""), Person("", "")
+    turn = Turn("", nowhere, nobody, whole_characters(question), place={}, asked_at=0.0)
     prompt = compose(system=assistant.system_prompt, exchanges=(), turn=turn)
     try:
         async with aclosing(assistant.model.stream(prompt)) as deltas:
@@ -68,15 +67,13 @@ async def joined(deltas: AsyncGenerator[str | Start]) -> str:
 
 def read_question(words: Sequence[str], stdin: TextIO) -> str:
     """Join the words; "-" and no words at all stand for standard input."""
-    piped = _read(stdin) if STDIN in words or not words else ""
-    return " ".join(piped if word == STDIN else word for word in words or (STDIN,))
-
-
-def _read(stdin: TextIO) -> str:
-    # Other programs mostly write UTF-8, whatever the locale says.
-    if isinstance(stdin, io.TextIOWrapper):
-        stdin.reconfigure(encoding="utf-8", errors="replace")
-    return stdin.read(_MAX_INPUT)
+    words, piped = words or (STDIN,), ""
+    if STDIN in words:
+        # Other programs mostly write UTF-8, whatever the locale says.
+        if isinstance(stdin, io.TextIOWrapper):
+            stdin.reconfigure(encoding="utf-8", errors="replace")
+        piped = stdin.read(_MAX_INPUT)
+    return " ".join(piped if word == STDIN else word for word in words)
 
 
 async def print_answer(settings: Settings, question: str, stdout: TextIO) -> None:

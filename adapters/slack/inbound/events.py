@@ -303,8 +303,7 @@ def to_press(body: Event) -> Press | None:
         }:
             thread = string_field(container, "thread_ts")
             return Press(f"slack:{trigger}", action, channel, user, thread, turn_id)
-        case _:
-            return None
+    return None
 
 
 def _team(event: Event) -> str:

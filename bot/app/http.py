@@ -137,7 +137,7 @@ class _Readiness:
 async def _listening(
     app: web.Application, host: str, port: int, *, most: int, seconds: float
 ) -> AsyncIterator[tuple[str, int]]:
-    """Serve an app and yield the address; raises OSError if the port cannot be used."""
+    """Yield the address. Raises OSError if the port cannot be used."""
     runner = web.AppRunner(
         app,
         access_log=None,

@@ -33,8 +33,8 @@ class Messages:
             raise PlaceGone(f"turn {turn.id} has no place in Slack")
         self.channel = channel
         self.thread = thread if isinstance(thread, str) else ""  # empty at the top level of a DM
+        self._workspace = workspace
         self._client = workspace.client
-        self._read_page = workspace.read_page
         self._bot = workspace.identity.user
         self._turn_id = turn.id
         self._question = question
@@ -143,7 +143,7 @@ class Messages:
     async def _since_question(self) -> AsyncIterator[dict[str, object]]:
         cursor = ""
         for _ in range(MOST_PAGES):
-            messages, cursor = await self._read_page(
+            messages, cursor = await self._workspace.read_page(
                 channel=self.channel,
                 thread=self.thread,
                 since=self._question,

@@ -54,10 +54,7 @@ class Audience:
 
 
 class Streams:
-    """Starts streams, unless Slack refused them a short time ago, or there is no slot.
-
-    Slack may refuse them to this app, or to a reader's team.
-    """
+    """Starts streams, unless Slack refused them a short time ago, or there is no slot."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace

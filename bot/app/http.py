@@ -43,10 +43,11 @@ _STORE_SECONDS = 1.0  # for which the result of a ping of the store is used
 # Discord and Slack have connections replaced every few hours and deliver later what was sent
 # meanwhile, so a short silence is no failure.
 _RECONNECT_SECONDS = 10.0
-# Bytes at once. If they are no HTTP, aiohttp 3.14 quotes all of them in its refusal, four times.
+# Bytes that are parsed at once. If they are no HTTP, aiohttp 3.14 quotes all of them in its
+# refusal, four times.
 _CHUNK = 4096
 _DISCARDED = bytearray(256 * 1024)  # shared by all connections
-_WARN_SECONDS = 60.0  # between two warnings
+_WARN_SECONDS = 60.0  # between two warnings of too many connections
 
 
 @asynccontextmanager

@@ -139,7 +139,11 @@ class ConsolePlatform:
         key = ThreadKey(self.name, "local", person.id, thread)
         while (line := await read()) != QUIT:
             if line == RESET:
-                outcome = await _start_anew(intake, key)
+                outcome = FORGOTTEN
+                try:
+                    await intake.reset(key)
+                except StoreUnavailable as error:
+                    outcome = error.apology
                 if prompt:
                     await self._print(f"{outcome}\n")
             elif line:
@@ -271,14 +275,6 @@ class _Display:
 
     def apology(self, apology: str) -> str:
         return f"\n{apology}\n" if self._shown else f"{apology}\n"
-
-
-async def _start_anew(intake: Intake, key: ThreadKey) -> str:
-    try:
-        await intake.reset(key)
-    except StoreUnavailable as error:
-        return error.apology
-    return FORGOTTEN
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

@@ -148,7 +148,6 @@ class _Adapter:
     _connected: _Connected | None = None
 
     async def open(self) -> None:
-        """Connect, or note why that failed."""
         try:
             await self._connect()
         except CannotStart as error:

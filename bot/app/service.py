@@ -22,7 +22,7 @@ from bot.errors import CannotStart
 from bot.local import hardware
 from bot.model.client import max_characters
 from bot.reply.edit_budget import EditBudgets
-from bot.store import Store, connect
+from bot.store import connect
 from bot.turns.conversation import Conversation
 from bot.turns.history import History
 from bot.turns.intake import Intake
@@ -144,7 +144,13 @@ async def _open(
         settings, roles, store, budgets, assistant, stack, need_all=need_all
     )
     keep_seconds = settings.history_days * 24 * 3600.0
-    queue = _queue(settings, store, keep_seconds)
+    queue = TurnQueue(
+        store=store,
+        worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+        limits=LIMITS,
+        lease_seconds=settings.lease_seconds,
+        keep_seconds=keep_seconds,
+    )
     history = History(store=store, keep_seconds=keep_seconds)
     intake = Intake(queue=queue, history=history)
     address = ""
@@ -174,16 +180,6 @@ async def _open(
         jobs["worker"] = partial(worker.run, stop)
     log.info("Running as %s", ", ".join(sorted(roles - platforms.off.keys())))
     return jobs, address
-
-
-def _queue(settings: Settings, store: Store, keep_seconds: float) -> TurnQueue:
-    return TurnQueue(
-        store=store,
-        worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
-        limits=LIMITS,
-        lease_seconds=settings.lease_seconds,
-        keep_seconds=keep_seconds,
-    )
 
 
 def _conversation(

@@ -62,7 +62,6 @@ class LaunchRequest:
 
 
 def _main() -> None:
-    """Serve what the first line of standard input asks for, until standard input ends."""
     # llama.cpp prints to standard output, which is for our messages only.
     messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -131,7 +130,6 @@ def _load(request: LaunchRequest, *, has_gpu: bool) -> Any:
 
 
 def _context_tokens(port: int, key: str) -> int:
-    """Ask the server for the context of one conversation."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PROPERTIES_SECONDS)
     connection.request("GET", "/props", headers={"Authorization": f"Bearer {key}"})
     properties = json.load(connection.getresponse())

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from bot.cache import BoundedCache
 from bot.domain import Person, Place, ThreadKey, Turn
 from bot.errors import NothingAsked, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
@@ -16,7 +17,6 @@ from bot.turns.queue import TurnQueue
 
 MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
 REPEAT_SECONDS = 10.0  # in which a person is not refused twice with the same words
-_MOST_REFUSALS = 1000  # remembered for that
 _ENDING_SECONDS = 0.5  # a reply's last write is seen a little before its end is stored
 
 
@@ -28,9 +28,8 @@ class Intake:
     ) -> None:
         self._queue = queue
         self._history = history
-        self._clock = clock
-        # When a person was refused in a channel, by the clock, oldest first.
-        self._refused_at: dict[tuple[str, ...], float] = {}
+        # The refusals that a person has just read in a channel.
+        self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache(clock=clock)
 
     async def admit(self, turn: Turn) -> bool:
         """Store the turn and return True; False if another turn has its id.
@@ -105,16 +104,12 @@ class Intake:
         return await self._queue.thread_of(platform, message_id)
 
     def _is_repeated(self, turn: Turn, refused: Refused) -> bool:
-        now, key, known = self._clock(), turn.key, self._refused_at
-        while known:
-            oldest, at = next(iter(known.items()))
-            if at > now - REPEAT_SECONDS and len(known) < _MOST_REFUSALS:
-                break
-            del known[oldest]
+        key = turn.key
         refusal = type(refused).__name__, key.platform, key.workspace, key.channel, turn.person.id
-        is_repeated = refusal in known
-        known.setdefault(refusal, now)
-        return is_repeated
+        if self._refusals.get(refusal):
+            return True
+        self._refusals.put(refusal, True, seconds=REPEAT_SECONDS)
+        return False
 
 
 def _bounded(turn: Turn) -> Turn:

@@ -21,7 +21,7 @@ import uvloop
 from aiohttp import web
 
 from bot.app import http
-from bot.app.connections import Connections
+from bot.app.http import Connections
 from bot.errors import CannotStart
 from bot.store import Store, connect
 from tests.support.outage import line

@@ -28,7 +28,8 @@ from bot.errors import (
     ModelUnavailable,
     PromptTooLong,
 )
-from bot.local.llama_cpp import LocalServer, serve
+from bot.local.child_process import LocalServer
+from bot.local.llama_cpp import serve
 from bot.model.context_window import ContextWindowModel
 from bot.tokens.counters import TokenEstimator
 from tests.support import process

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
-from typing import Any, TypeVar
+from typing import Any
 
 import discord
 
 from adapters.discord.address import ButtonPress, ChannelAddress, CommandAddress
 from adapters.discord.rest import fetch_channel, own_id, request
+from bot.cache import BoundedCache
 from bot.domain import Person, Place, ThreadKey, Turn
 
 Channel = (
@@ -26,7 +27,6 @@ _MARKUP = re.compile(r"<(?P<kind>@|@&|#)!?(?P<id>\d{15,20})>")
 # Characters of all embeds and components of a forwarded message, or of a poll. Discord's own limits
 # are 6000 for a message's embeds ("Embed Limits") and 4000 for its components.
 _ENCLOSED_LIMIT = 10_000
-_T = TypeVar("_T")
 _WRITTEN = (discord.MessageType.default, discord.MessageType.reply)
 
 
@@ -210,11 +210,10 @@ class MessageFilter:
 
     def __init__(self, client: discord.Client, *, remembered: int) -> None:
         self._client = client
-        self._remembered = remembered
         # The kind and the owner of a channel never change.
-        self._channels: dict[int, object] = {}
+        self._channels: BoundedCache[int, object] = BoundedCache(capacity=remembered)
         # By server; 0 if there is none. A role that is made later is known from the next session.
-        self._roles: dict[int, int] = {}
+        self._roles: BoundedCache[int, int] = BoundedCache(capacity=remembered)
 
     def classify(self, message: discord.Message) -> Relevance:
         """Return the relevance of a message as far as it is known."""
@@ -251,7 +250,7 @@ class MessageFilter:
             channel = self._known_channel(message)
             if isinstance(channel, discord.PartialMessageable):
                 found = await fetch_channel(self._client, channel.id)
-                self._remember(self._channels, channel.id, found)
+                self._channels.put(channel.id, found)
             relevance = self.classify(message)
         channel = self._known_channel(message)
         if relevance is Relevance.UNKNOWN or not isinstance(channel, Channel):
@@ -277,7 +276,7 @@ class MessageFilter:
         return 0 if server is None else self._roles.get(server)
 
     def _known_channel(self, message: discord.Message) -> object:
-        return self._channels.get(message.channel.id, message.channel)
+        return self._channels.get(message.channel.id) or message.channel
 
     async def _look_up_role(self, message: discord.Message) -> None:
         server = _server_of(message)
@@ -286,12 +285,7 @@ class MessageFilter:
         roles = await request(self._client, "GET", "/guilds/{guild_id}/roles", {"guild_id": server})
         tags = {int(role["id"]): role.get("tags") or {} for role in roles}
         own = (one for one, tag in tags.items() if tag.get("bot_id") == str(own_id(self._client)))
-        self._remember(self._roles, server, next(own, 0))
-
-    def _remember(self, known: dict[int, _T], key: int, value: _T) -> None:
-        known[key] = value
-        if len(known) > self._remembered:
-            del known[next(iter(known))]
+        self._roles.put(server, next(own, 0))
 
 
 def _server_of(message: discord.Message) -> int | None:

@@ -16,8 +16,7 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.directory import Identity
-from adapters.slack.workspace import Workspace
+from adapters.slack.workspace import Identity, Workspace
 from bot.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -31,13 +30,14 @@ _ANY = re.compile("")
 _UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 Body = Mapping[str, object]
+OnEvent = Callable[[dict[str, object]], Awaitable[None]]
 Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse | None]]
 
 
 def dispatcher(
     workspace: Workspace,
     *,
-    on_event: Callable[[dict[str, object]], Awaitable[None]],
+    on_event: OnEvent,
     on_press: Callable[[Body], Awaitable[None]],
     on_command: Callable[[Mapping[str, str]], Awaitable[str]],
 ) -> Dispatch:

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from adapters.slack.errors import is_transient
-from adapters.slack.history import MOST_PAGES, read_page
-from adapters.slack.inbound.outage import Conversation
-from adapters.slack.workspace import Workspace
+from adapters.slack.workspace import MOST_PAGES, Workspace
 from bot.domain import EditBudget
 from bot.errors import SurfaceError, WriteDelayed
 
@@ -22,6 +20,7 @@ log = logging.getLogger(__name__)
 _OVERLAP = 10.0  # seconds
 
 Event = dict[str, object]
+Conversation = tuple[str, str]  # a channel, and a thread in it; empty for a DM itself
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +90,10 @@ class CatchUp:
         """
         found: list[Event] = []
         try:
-            async with asyncio.timeout(self._limits.catch_up_pass), asyncio.TaskGroup() as group:
+            async with (
+                asyncio.timeout(self._limits.catch_up_pass),
+                asyncio.TaskGroup() as group,
+            ):
                 for budget, queue in self._queues:
                     group.create_task(self._read_each(budget, queue, found))
         except TimeoutError:
@@ -122,8 +124,7 @@ class CatchUp:
     async def _has_ended(self, unread: _Unread) -> bool:
         """Read one more page; return whether it was the last one to read."""
         try:
-            messages, unread.cursor = await read_page(
-                self._workspace.client,
+            messages, unread.cursor = await self._workspace.read_page(
                 channel=unread.channel,
                 thread=unread.thread,
                 since=self._since,

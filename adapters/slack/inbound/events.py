@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 
-from adapters.slack.cache import ExpiringCache
 from adapters.slack.errors import translated
 from adapters.slack.inbound.attachments import attached_text, files_in, string_field
 from adapters.slack.reply.messages import REGENERATE, STOP
 from adapters.slack.workspace import Workspace
+from bot.cache import BoundedCache
 from bot.concurrency import do_nothing
 from bot.domain import Person, ThreadKey, Turn
 from bot.errors import (
@@ -105,7 +105,7 @@ class EventHandler:
         # The versions of messages that were answered by a notice instead of a turn. Slack sends an
         # edited mention again, which may be a question by then. Other processes do not know them:
         # if Slack sends an event again there, its notice is repeated.
-        self._notified: ExpiringCache[bool] = ExpiringCache(
+        self._notified: BoundedCache[str, bool] = BoundedCache(
             capacity=workspace.limits.notices_remembered
         )
         self._notices = asyncio.Semaphore(workspace.limits.notices_in_flight)
@@ -307,8 +307,7 @@ def to_press(body: Event) -> Press | None:
         }:
             thread = string_field(container, "thread_ts")
             return Press(f"slack:{trigger}", action, channel, user, thread, turn_id)
-        case _:
-            return None
+    return None
 
 
 def _team(event: Event) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection
 
 from adapters.slack.errors import is_transient, translated
-from adapters.slack.history import MOST_PAGES, read_page
 from adapters.slack.markup import markdown_block
-from adapters.slack.workspace import Workspace
+from adapters.slack.workspace import MOST_PAGES, Workspace
 from bot.domain import Page, Turn
 from bot.errors import PlaceGone, SurfaceError
 from bot.text.sanitize import escape_markup
@@ -34,6 +33,7 @@ class Messages:
             raise PlaceGone(f"turn {turn.id} has no place in Slack")
         self.channel = channel
         self.thread = thread if isinstance(thread, str) else ""  # empty at the top level of a DM
+        self._workspace = workspace
         self._client = workspace.client
         self._bot = workspace.identity.user
         self._turn_id = turn.id
@@ -143,8 +143,7 @@ class Messages:
     async def _since_question(self) -> AsyncIterator[dict[str, object]]:
         cursor = ""
         for _ in range(MOST_PAGES):
-            messages, cursor = await read_page(
-                self._client,
+            messages, cursor = await self._workspace.read_page(
                 channel=self.channel,
                 thread=self.thread,
                 since=self._question,

@@ -7,9 +7,8 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from adapters.slack.cache import Refusals
 from adapters.slack.errors import refuses_app, translated
-from adapters.slack.workspace import Workspace
+from adapters.slack.workspace import Refusals, Workspace
 from bot.concurrency import running
 from bot.errors import SurfaceError
 

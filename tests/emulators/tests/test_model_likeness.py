@@ -24,7 +24,8 @@ from huggingface_hub.errors import (
 )
 
 from bot.domain import Json
-from bot.local.llama_cpp import LocalServer, serve
+from bot.local.child_process import LocalServer
+from bot.local.llama_cpp import serve
 from tests.emulators.model import FAILURES, ModelEmulator
 
 QUESTION: list[Json] = [{"role": "user", "content": "How are you?"}]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.slack.history import MOST_PAGES
+from adapters.slack.workspace import MOST_PAGES
 from bot.concurrency import Backoff
 from bot.domain import EditBudget
 from bot.store import Store
@@ -486,7 +486,7 @@ async def test_a_later_outage_is_read_anew_if_another_process_ended_the_first(
             slack.heal()
             await until_heard(store)
 
-    begun = [one for one in caplog.records if one.name == "adapters.slack.inbound.heartbeat"]
+    begun = [one for one in caplog.records if one.name == "adapters.slack.inbound.outage"]
     assert len(begun) == 2
 
 

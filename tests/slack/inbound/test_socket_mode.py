@@ -20,7 +20,7 @@ from bot.hearing import Hearing
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.socket import Reason
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import EmptyStore, FakeIntake
 from tests.support.slack_app import StillClock, served, socket
 from tests.support.slack_platform import LIMITS, hearing, joined
 from tests.support.waiting import until
@@ -95,7 +95,7 @@ async def test_a_socket_that_slack_does_not_close_is_closed_after_a_while() -> N
 async def test_slack_is_silent_while_no_socket_is_open() -> None:
     async with SlackEmulator() as slack, joined(slack) as platform:
         at_first = platform.silence()
-        task = asyncio.create_task(platform.listen(FakeIntake()))
+        task = asyncio.create_task(platform.listen(FakeIntake(), store=EmptyStore()))
         try:
             # A socket still being opened would outlive the cut.
             await until(lambda: platform.silence() == 0 and slack.sockets == 2)

@@ -11,10 +11,9 @@ import pytest
 from aiohttp import web
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.cache import Refusals
-from adapters.slack.directory import identify
 from adapters.slack.errors import NotSlack, translated
 from adapters.slack.reply.streams import Audience, Streams
+from adapters.slack.workspace import Refusals, identify
 from bot.domain import Page, Purpose
 from bot.errors import CannotStart, WriteFailed, WriteRefused
 from bot.store import Store

@@ -17,7 +17,7 @@ import aiohttp
 from bot.concurrency import cancelled
 from bot.domain import Json
 from bot.errors import AnswerCut, EmptyAnswer, ModelError, PromptRefused
-from bot.model.circuit_breaker import is_transient
+from bot.model.retrying import is_transient
 from bot.model.transport import ServerConnection
 from bot.tokens.counters import is_count
 

@@ -39,7 +39,6 @@ _LEAST_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a server that reports less room is not believed
 _CLOSE = 12  # tokens of the budget that a shortened message may leave unused
 Count = Callable[[Sequence[Message]], int]
-log = logging.getLogger(__name__)
 _SAMPLE = (Message("user", "Hello"),)
 _MAX_BYTES = 8_000_000  # of a response: vLLM and TGI send the tokens along
 _PROBE_SECONDS = 5.0  # for each kind of server that is tried

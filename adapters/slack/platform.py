@@ -24,7 +24,7 @@ from adapters.slack.workspace import Directory, Refusals, Workspace, cannot_star
 from bot.concurrency import BackgroundTasks, together
 from bot.domain import Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
-from bot.hearing import Hearing
+from bot.ports import Hearing
 from bot.proxy import proxy_for
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store

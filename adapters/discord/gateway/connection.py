@@ -24,7 +24,7 @@ from adapters.discord.gateway.inbox import Event, Progress
 from adapters.discord.gateway.session import Session
 from adapters.discord.rest import Payload, located, request
 from adapters.discord.tuning import Tuning
-from bot.hearing import Hearing
+from bot.ports import Hearing
 
 _log = logging.getLogger(__name__)
 

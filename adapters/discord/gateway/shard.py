@@ -20,7 +20,7 @@ from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff, running
 from bot.errors import StoreUnavailable, SurfaceError
-from bot.hearing import Hearing
+from bot.ports import Hearing
 
 _log = logging.getLogger(__name__)
 _random = random.SystemRandom()

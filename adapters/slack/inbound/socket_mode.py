@@ -20,7 +20,7 @@ from adapters.slack.inbound.app import Dispatch, parse_object
 from adapters.slack.limits import Limits
 from bot.concurrency import BackgroundTasks, together
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
-from bot.hearing import Hearing
+from bot.ports import Hearing
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from aiohttp import web
 from adapters.slack.inbound.socket_mode import SocketMode
 from bot.concurrency import Backoff, running
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
-from bot.hearing import Hearing
+from bot.ports import Hearing
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.socket import Reason

@@ -359,7 +359,7 @@ async def test_a_refusal_of_the_model_is_a_calm_apology(
     status: int, error: type[errors.ModelError], own_store: Store, model: ModelEmulator
 ) -> None:
     model.fail("completions", status=status, body={"error": "no"}, times=99)
-    async with serving_discord(own_store, model, REPLY_TIMEOUT="2") as (discord, service):
+    async with serving_discord(own_store, model, REPLY_TIMEOUT="1") as (discord, service):
         way = DiscordDm(discord)
         await way.ask("What is it?")
         await until(lambda: way.finals() == [error.apology], why=way.answers)
@@ -685,7 +685,7 @@ async def test_a_model_that_is_away_for_long_is_told_calmly_and_asked_again_by_a
 ) -> None:
     away = errors.ModelUnavailable.apology
     await model.refuse_connections()
-    async with serving_discord(own_store, model, REPLY_TIMEOUT="2") as (discord, service):
+    async with serving_discord(own_store, model, REPLY_TIMEOUT="1") as (discord, service):
         way, other = DiscordDm(discord), DiscordMention(discord)
         await way.ask("one")
         await way.ask("two")

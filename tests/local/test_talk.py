@@ -61,7 +61,7 @@ class World:
 
     def llama_cpp(self) -> int:
         """Return the process id of the embedded server."""
-        (pid,) = set(children(LLAMA_CPP)) - set(self.older)
+        (pid,) = {*children(LLAMA_CPP)} - {*self.older}
         return pid
 
 
@@ -153,8 +153,12 @@ async def test_an_answer_that_llama_cpp_dies_in_is_asked_for_again(world: World)
     way = DiscordDm(world.discord)
     await way.ask(STORY)
     await until(lambda: has_grown(way), why=world.service.text)
-    shown = way.finals()[0]
     os.kill(world.llama_cpp(), signal.SIGKILL)
+    other = DiscordDm(world.discord)
+    await other.ask(QUESTION)
+    await until(lambda: "Paris" in "".join(other.finals()), why=world.service.text)
+    # Whatever had been said by the end of the process is shown by now.
+    shown = way.finals()[0]
     await until(lambda: len(way.finals()[0]) > len(shown), why=world.service.text)
     await way.press()
     await until(partial(is_over, way, 1), why=world.service.text)

@@ -71,7 +71,7 @@ async def server() -> AsyncIterator[LocalServer]:
 async def server_of_tekken(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalServer]:
     """The demo model, whose texts are split as Mistral Nemo's."""
     path = tmp_path_factory.mktemp("tekken") / "tekken.gguf"
-    path.write_bytes(demo_bytes().replace(b"\0smollm\x15", b"\0tekken\x15", 1))
+    path.write_bytes(demo_file().read_bytes().replace(b"\0smollm\x15", b"\0tekken\x15", 1))
     async with serve(
         path=path, gpu_layers=0, threads=None, context_tokens=512, parallel=1
     ) as serving:

@@ -198,7 +198,7 @@ async def test_a_file_that_the_operator_names_is_served_with_the_context_that_is
     )
     said = ""
     async with assistant.open_assistant(settings, asyncio.Event()) as it:
-        prompt = [Message("system", it.system_prompt), Message("user", QUESTION)]
+        prompt = [Message("system", it.system_prompt.text), Message("user", QUESTION)]
         with suppress(AnswerCut):
             async for delta in it.model.stream(prompt):
                 said += str(delta)

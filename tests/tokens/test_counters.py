@@ -17,7 +17,7 @@ from bot.domain import Message
 from bot.tokens.counters import MistralCounter, TokenEstimator, read_mistral
 from bot.tokens.estimate import TEMPLATE_ONCE, estimate
 
-CHATS = 500
+CHATS = 150
 ROLES = ("user", "assistant")
 SCRIPTS = (
     (0x20, 0x7F),

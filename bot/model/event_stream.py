@@ -25,7 +25,7 @@ _CHUNK_BYTES = 4096
 _LINE_BYTES = 262_144
 # An event has some 300 bytes per token, and 1,000 from verbose servers: this is enough for an
 # answer with 60,000 tokens of thoughts.
-_STREAM_BYTES = 64_000_000
+STREAM_BYTES = 64_000_000
 
 
 class EventStream:
@@ -35,7 +35,12 @@ class EventStream:
     """
 
     def __init__(
-        self, server: ModelServer, response: aiohttp.ClientResponse, *, bulk_turn: asyncio.Lock
+        self,
+        server: ModelServer,
+        response: aiohttp.ClientResponse,
+        *,
+        bulk_turn: asyncio.Lock,
+        max_bytes: int,
     ) -> None:
         self.ended = False  # the body has ended, or the server has sent [DONE]
         self.done = False  # the server has sent [DONE]
@@ -43,7 +48,7 @@ class EventStream:
         self._response = response
         self._bulk_turn = bulk_turn
         self._partial_line = bytearray()
-        self._bytes_left = _STREAM_BYTES
+        self._max_bytes = self._bytes_left = max_bytes
         self._has_begun = False  # a line has come
 
     async def read_events(self) -> list[bytes]:
@@ -63,7 +68,7 @@ class EventStream:
             raise self._server.failure("garbage", "sent a line without an end")
         if self._bytes_left < 0:
             raise self._server.failure(
-                "garbage", f"sent {_STREAM_BYTES // 1_000_000} MB for one answer"
+                "garbage", f"sent {self._max_bytes // 1_000_000} MB for one answer"
             )
         if not others:
             return []

@@ -22,7 +22,7 @@ from yarl import URL
 
 from bot.domain import Json
 from bot.errors import CannotStart
-from bot.model.event_stream import EventStream
+from bot.model.event_stream import STREAM_BYTES, EventStream
 from bot.model.server import ModelServer, parsed_object
 from bot.proxy import proxy_for
 
@@ -38,7 +38,10 @@ _DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
 @asynccontextmanager
 async def connect(
-    server: ModelServer, *, connect_timeout: float = _CONNECT_SECONDS
+    server: ModelServer,
+    *,
+    connect_timeout: float = _CONNECT_SECONDS,
+    stream_bytes: int = STREAM_BYTES,
 ) -> AsyncIterator[ServerConnection]:
     """Open the pool for a server; nothing is sent yet.
 
@@ -60,7 +63,7 @@ async def connect(
         # Authorization header.
         proxy=proxy_for(server.url),
     ) as pool:
-        yield ServerConnection(server, pool, asyncio.Lock())
+        yield ServerConnection(server, pool, asyncio.Lock(), stream_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class ServerConnection:
     server: ModelServer
     pool: aiohttp.ClientSession
     bulk_turn: asyncio.Lock
+    stream_bytes: int  # of one answer
 
     def for_model(self, model: str) -> ServerConnection:
         """Return the same connection for another model of the server."""
@@ -110,7 +114,9 @@ class ServerConnection:
         response = await self._send(post, address)
         kind = response.headers.get("Content-Type", "").lower()
         if 200 <= response.status < 300 and not kind.startswith(_NO_STREAM):
-            return EventStream(self.server, response, bulk_turn=self.bulk_turn)
+            return EventStream(
+                self.server, response, bulk_turn=self.bulk_turn, max_bytes=self.stream_bytes
+            )
         text = b""  # as much as comes soon
         with closing(response), suppress(aiohttp.ClientError, OSError):
             async with asyncio.timeout(_BODY_SECONDS):

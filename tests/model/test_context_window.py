@@ -33,7 +33,6 @@ COUNT = "input_tokens|/tokenize|/chat_tokenize"
 ANSWER = 20  # tokens
 
 
-
 class FakeWatch(ServerWatch):
     """A server that reports what a test sets as `context`."""
 

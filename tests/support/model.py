@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from bot.domain import Message
 from bot.model.client import ROUTER, ModelClient
 from bot.model.endpoint import Endpoint
+from bot.model.event_stream import STREAM_BYTES
 from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
 from bot.model.transport import connect
@@ -68,6 +69,7 @@ async def open_model(
     top_p: float | None = None,
     idle_timeout: float = 5.0,
     total_timeout: float = 10.0,
+    stream_bytes: int = STREAM_BYTES,
 ) -> AsyncIterator[OneAttempt]:
     """Open a model; without `base_url` at Hugging Face's router."""
     server = ModelServer(
@@ -76,7 +78,9 @@ async def open_model(
         model=model,
         own=own and base_url is not None,
     )
-    async with connect(server, connect_timeout=connect_timeout) as connection:
+    async with connect(
+        server, connect_timeout=connect_timeout, stream_bytes=stream_bytes
+    ) as connection:
         yield OneAttempt(
             ModelClient(
                 connection,

@@ -265,7 +265,7 @@ async def is_answered(store: Store, turn: Turn) -> bool:
 
 GARBLED = 8  # threads in each example
 SAME_STORE = settings(
-    max_examples=max(3, settings.default.max_examples // 8),
+    max_examples=max(3, settings().max_examples // 8),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     deadline=None,
 )

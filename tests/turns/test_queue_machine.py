@@ -40,7 +40,7 @@ from bot.turns.queue import Limits, Repair, Taken, Token, TurnQueue
 
 T = TypeVar("T")
 
-EXAMPLES = int(os.environ.get("PARLEY_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("PARLEY_EXAMPLES", "8"))
 PHASES = (Phase.generate, Phase.shrink)  # explaining a failure takes minutes
 STEPS = 80
 LIMITS = Limits(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -269,7 +268,7 @@ async def is_answered(store: Store, turn: Turn) -> bool:
 
 GARBLED = 8  # threads in each example
 SAME_STORE = settings(
-    max_examples=int(os.environ.get("PARLEY_EXAMPLES", "12")) // 2,
+    max_examples=max(3, settings().max_examples // 8),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     deadline=None,
 )

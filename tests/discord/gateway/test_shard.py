@@ -6,12 +6,9 @@ import asyncio
 import gc
 import logging
 import math
-import tempfile
 import time
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 import aiohttp
@@ -47,7 +44,8 @@ from tests.support.discord_platform import (
 )
 from tests.support.fakes import FakeIntake
 from tests.support.outage import Wire
-from tests.support.process import DiscordDm, DiscordMention, bot, discord_variables
+from tests.support.process import DiscordDm, DiscordMention, discord_variables
+from tests.support.service import serving
 from tests.support.waiting import until
 
 
@@ -468,52 +466,49 @@ async def test_a_bot_that_may_begin_no_more_sessions_waits_and_keeps_its_token(
         assert (emulator.token, emulator.sessions) == (token, 1)
 
 
-async def test_an_old_and_a_new_deployment_overlap_without_a_double_answer() -> None:
+async def test_an_old_and_a_new_deployment_overlap_without_a_double_answer(
+    own_store: Store,
+) -> None:
     async with DiscordEmulator(gateway=FAST) as emulator, ModelEmulator() as model:
         variables = discord_variables(emulator, model)
-        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-            data_dir, way, other = Path(folder), DiscordDm(emulator), DiscordMention(emulator)
-            async with bot(data_dir=data_dir, variables=variables) as old:
-                await asyncio.wait_for(emulator.connected.wait(), 60)
-                await way.ask("one")
-                await until(lambda: way.finals() == said("one"))
-                async with bot(data_dir=data_dir, variables=variables):
-                    await until(lambda: emulator.resumes and len(emulator.listeners) == 2)
-                    await until(lambda: all(one.connected for one in emulator.listeners))
-                    await way.ask("two")
-                    await other.ask("three")
-                    await until(lambda: way.finals()[1:] == said("two"))
-                    await until(lambda: other.finals() == said("three"))
-                    old.process.terminate()
-                    await way.ask("four")
-                    await old.process.wait()
-                    await other.ask("five")
-                    await until(lambda: other.finals() == said("three", "five"))
-                    await until(lambda: way.finals() == said("one", "two", "four"))
+        way, other = DiscordDm(emulator), DiscordMention(emulator)
+        async with serving(own_store, variables=variables) as old:
+            await until(emulator.connected.is_set)
+            await way.ask("one")
+            await until(lambda: way.finals() == said("one"))
+            await until_saved(own_store, 1)
+            async with serving(own_store, variables=variables):
+                await until(lambda: emulator.resumes and len(emulator.listeners) == 2)
+                await until(lambda: all(one.connected for one in emulator.listeners))
+                await way.ask("two")
+                await other.ask("three")
+                await until(lambda: way.finals()[1:] == said("two"))
+                await until(lambda: other.finals() == said("three"))
+                old.stop.set()
+                await way.ask("four")
+                await old.task
+                await other.ask("five")
+                await until(lambda: other.finals() == said("three", "five"))
+                await until(lambda: way.finals() == said("one", "two", "four"))
 
     asked = [one.messages[-1]["content"] for one in model.requests]
     assert sorted(asked) == ["five", "four", "one", "three", "two"]
-    assert old.process.returncode == 0
 
 
-async def test_processes_with_ranges_of_shards_hear_everything_once() -> None:
+async def test_processes_with_ranges_of_shards_hear_everything_once(own_store: Store) -> None:
     rules = GatewayRules(shards=4, max_concurrency=4, needs_sharding=True)
     async with DiscordEmulator(gateway=rules) as emulator, ModelEmulator() as model:
-        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-            data_dir, ways = Path(folder), [DiscordDm(emulator), DiscordMention(emulator)]
-            variables = discord_variables(emulator, model)
-            async with AsyncExitStack() as stack:
-                for shards in ("0-1/4", "2-3/4"):
-                    theirs = variables | {"DISCORD_SHARDS": shards}
-                    running = bot("discord", data_dir=data_dir, variables=theirs)
-                    await stack.enter_async_context(running)
-                await stack.enter_async_context(
-                    bot("worker", data_dir=data_dir, variables=variables)
-                )
-                await until(lambda: len(emulator.listeners) == 4)
-                for way in ways:
-                    await way.ask("one")
-                await until(lambda: all(way.finals() == said("one") for way in ways))
+        ways = [DiscordDm(emulator), DiscordMention(emulator)]
+        variables = discord_variables(emulator, model)
+        async with (
+            serving(own_store, "discord", variables=variables | {"DISCORD_SHARDS": "0-1/4"}),
+            serving(own_store, "discord", variables=variables | {"DISCORD_SHARDS": "2-3/4"}),
+            serving(own_store, "worker", variables=variables),
+        ):
+            await until(lambda: len(emulator.listeners) == 4)
+            for way in ways:
+                await way.ask("one")
+            await until(lambda: all(way.finals() == said("one") for way in ways))
 
         assert sorted(one.shard for one in emulator.listeners) == [(n, 4) for n in range(4)]
         assert len(model.requests) == 2

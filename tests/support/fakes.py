@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import redis.asyncio
@@ -35,6 +35,7 @@ from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply
 from bot.store import Script, Store
+from bot.turns.addressed import Facts, is_for_bot
 from bot.turns.intake import Intake
 
 
@@ -261,6 +262,7 @@ class FakeIntake(Intake):
         self.threads: dict[str, ThreadKey] = {}
         self.helped: set[tuple[str, str]] = set()
         self.is_full: Exception | None = None
+        self.speakers: dict[ThreadKey, set[str]] = {}
 
     @property
     def texts(self) -> list[str]:
@@ -284,6 +286,21 @@ class FakeIntake(Intake):
         self.turns.append(turn)
         await self.open.wait()
         return True
+
+    async def is_addressed(
+        self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False
+    ) -> bool:
+        askers = {turn.person.id for turn in self.turns if turn.key == thread}
+        if thread and (ours or facts.calls_bot or askers or thread in self.speakers):
+            known = self.speakers.setdefault(thread, set())
+            known.update(people, askers)
+            facts = replace(facts, speakers=len(known))
+        return is_for_bot(facts, "auto")
+
+    async def stop_own(
+        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+    ) -> bool:
+        return False
 
     async def check_room(self, platform: str, person: Person) -> None:
         if self.is_full:

@@ -167,9 +167,10 @@ class Gateway(discord.Client):
         if channel is None:
             return
         facts = self._filter.facts(message)
-        answered, goes_on = events.answered_message(message, own_id(self)), None
-        if answered is not None and events.has_threads(channel):
-            goes_on = await self._intake.thread_of("discord", str(answered))
+        answered, goes_on = events.answered(message), None
+        is_ours = answered is not None and answered.author.id == own_id(self)
+        if answered and is_ours and events.has_threads(channel):
+            goes_on = await self._intake.thread_of("discord", str(answered.id))
         role = self._filter.role(message) or 0
         text = events.text_of(message, own_id(self), role_id=role)
         turn = events.message_turn(

@@ -36,12 +36,10 @@ def turn_id(snowflake: int) -> str:
     return f"{_NAME}:{snowflake}"
 
 
-def answered_message(message: discord.Message, author_id: int) -> int | None:
-    """Return the message of this author to which a message replies; None if there is none."""
-    answered = message.reference.resolved if message.reference else None
-    if isinstance(answered, discord.Message) and answered.author.id == author_id:
-        return answered.id
-    return None
+def answered(message: discord.Message) -> discord.Message | None:
+    """Return the message to which a message replies; None if there is none, or it is gone."""
+    found = message.reference.resolved if message.reference else None
+    return found if isinstance(found, discord.Message) else None
 
 
 def has_threads(channel: Channel) -> bool:
@@ -229,8 +227,7 @@ class MessageFilter:
 
     def facts(self, message: discord.Message) -> Facts:
         """Return what a message is to the bot, after `look_up`; its thread is left out."""
-        people = {user.id for user in message.mentions} | {_answered_author(message)}
-        others = people - {own_id(self._client), message.author.id, None}
+        others = _addressees(message) - {own_id(self._client), message.author.id}
         roles = _mentioned_roles(message) - {self.role(message)}
         return Facts(
             direct=isinstance(self._known_channel(message), discord.DMChannel),
@@ -240,9 +237,7 @@ class MessageFilter:
 
     def _calls_bot(self, message: discord.Message) -> bool | None:
         """Whether a message mentions or answers the bot; None until its role is looked up."""
-        # A reply that notifies is a mention, too.
-        people = {user.id for user in message.mentions} | {_answered_author(message)}
-        return own_id(self._client) in people or self.mentions_role(message)
+        return own_id(self._client) in _addressees(message) or self.mentions_role(message)
 
     def mentions_role(self, message: discord.Message) -> bool | None:
         """Whether a message mentions the bot's own role; None until that is looked up."""
@@ -282,9 +277,10 @@ def is_opened_by(client: discord.Client, channel: object) -> bool:
     return isinstance(channel, discord.Thread) and channel.owner_id == own_id(client)
 
 
-def _answered_author(message: discord.Message) -> int | None:
-    answered = message.reference.resolved if message.reference else None
-    return answered.author.id if isinstance(answered, discord.Message) else None
+def _addressees(message: discord.Message) -> set[int]:
+    """Return the people whom a message mentions, and the one to whom it replies."""
+    replied = answered(message)
+    return {user.id for user in message.mentions} | ({replied.author.id} if replied else set())
 
 
 def _mentioned_roles(message: discord.Message) -> set[int]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from slack_sdk.web.async_client import AsyncWebClient
@@ -15,8 +16,12 @@ from adapters.slack.markup import mentioned, readable
 from bot.domain import Json
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 
+log = logging.getLogger(__name__)
+
 _KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0
 _MOST_NAMES = 20  # of people, and of channels, mentioned in one message
+# With which the app hears what does not mention it: in public channels, private ones and group DMs.
+_HEARING = ("channels:history", "groups:history", "mpim:history")
 _CHANNEL_SCOPE = "channels:read"  # docs: conversations.info; the manifest leaves it out
 
 
@@ -25,7 +30,8 @@ class Identity:
     """The workspace and the bot in it: people mention `user`, messages are sent by `bot`.
 
     `enterprise` is the workspace's organization, empty if there is none. If the app `is_org_wide`,
-    its token is valid in each workspace of the organization.
+    its token is valid in each workspace of the organization. It needs the scopes `unheard` to hear
+    messages that do not mention it.
     """
 
     team: str
@@ -34,6 +40,7 @@ class Identity:
     name: str
     enterprise: str = ""
     is_org_wide: bool = False
+    unheard: tuple[str, ...] = ()
 
     def place_of(self, team: str) -> dict[str, Json]:
         """Return what a turn's place records of its person's workspace: nothing if it is ours."""
@@ -59,7 +66,23 @@ async def identify(client: AsyncWebClient) -> Identity:
         name=str(answer["user"]),
         enterprise=str(answer.get("enterprise_id") or ""),
         is_org_wide=answer.get("is_enterprise_install") is True,
+        unheard=_unheard(answer.headers),
     )
+
+
+def _unheard(headers: Mapping[str, str]) -> tuple[str, ...]:
+    # Each response names the scopes of its token (slack-ruby-client, issue 378).
+    named = next((text for name, text in headers.items() if name.lower() == "x-oauth-scopes"), None)
+    if named is None:
+        return ()
+    granted = {scope.strip() for scope in named.split(",")}
+    missing = tuple(scope for scope in _HEARING if scope not in granted)
+    if missing:
+        log.warning(
+            "Slack keeps messages that do not mention the bot from it: the app lacks %s",
+            ", ".join(missing),
+        )
+    return missing
 
 
 def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> CannotStart:

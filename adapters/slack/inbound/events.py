@@ -236,12 +236,18 @@ class EventHandler:
             return
         self._notified.put(question.id, True)
         if isinstance(refused, NothingAsked):
-            post = self._post(question, HELP)
+            post = self._post(question, self._help(question))
         elif question.facts.direct:
             post = self._post(question, refused.apology)
         else:
             post = self._post_to_person(question, refused.apology)
         self._jobs.start(self._deliver(post))
+
+    def _help(self, question: Question) -> str:
+        unheard = self._identity.unheard
+        if question.facts.direct or not unheard:
+            return HELP
+        return f"{HELP} I hear only mentions where I lack {' or '.join(unheard)}."
 
     async def _deliver(self, post: Coroutine[None, None, None]) -> None:
         """Post a notice; no event waits for it, or Slack would send the event again."""

@@ -247,6 +247,29 @@ async def test_a_stop_where_nothing_runs_is_a_question(store: Store) -> None:
         assert intake.texts == ["stop"]
 
 
+async def test_without_message_content_help_says_what_cannot_be_read(store: Store) -> None:
+    intake = NotedIntake(store)
+    async with DiscordEmulator(message_content=False) as emulator, listening(emulator, intake):
+        await until(lambda: emulator.sessions == 2)
+        ada, bob, place = emulator.user("Ada"), emulator.user("Bob"), emulator.channel_id
+        answer = await emulator.say(place, emulator.bot_id, "an answer of the bot")
+        reply = emulator.event_of(await emulator.say(place, ada, "and then?", reply_to=answer))
+        await emulator.say(place, bob, emulator.bot_mention)
+        await until(lambda: len(emulator.screen(place)) == 4)
+        said = await emulator.say(place, emulator.user("Cleo"), "unheard")
+
+        # A reply that does not notify.
+        answers = {"type": 19, "content": "", "mentions": []} | {
+            key: reply[key] for key in ("message_reference", "referenced_message")
+        }
+        await emulator.tell("MESSAGE_CREATE", emulator.event_of(said) | answers)
+        await until(lambda: len(emulator.screen(place)) == 6)
+
+        assert "do not mention me" in emulator.screen(place)[3].text
+        assert "only answers me" in emulator.screen(place)[5].text
+        assert intake.texts == ["and then?"]
+
+
 async def test_two_processes_know_who_has_spoken(store: Store) -> None:
     old, new = NotedIntake(store), NotedIntake(store)
     async with DiscordEmulator(gateway=FAST) as emulator:

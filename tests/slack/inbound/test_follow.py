@@ -12,6 +12,7 @@ from bot.store import Store
 from bot.turns.addressed import Follow
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.events import EVENTS
+from tests.emulators.slack.methods import SCOPES
 from tests.support.fakes import NotedIntake, RefusingStore
 from tests.support.slack_platform import (
     Transport,
@@ -223,6 +224,19 @@ async def test_an_app_that_hears_only_mentions_answers_them(store: Store) -> Non
         await until(lambda: len(intake.turns) == 2)
 
         assert intake.texts == ["one", "two"]
+
+
+async def test_help_says_which_scopes_are_missing(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    scopes = SCOPES - {"channels:history"}
+    async with SlackEmulator(scopes=scopes) as slack, hearing(slack, NotedIntake(store)):
+        ts = await slack.say(slack.channel_id, slack.user("Ann"), slack.bot_mention)
+        await until(lambda: len(slack.screen(slack.channel_id, ts)) == 2)
+
+        assert "channels:history" in slack.screen(slack.channel_id, ts)[1].text
+        assert "groups:history" not in slack.screen(slack.channel_id, ts)[1].text
+        assert "channels:history" in caplog.text
 
 
 async def test_without_the_store_talk_is_acknowledged_and_questions_come_again(

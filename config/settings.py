@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from dotenv.parser import Binding, parse_stream
 
+FOLLOW = ("auto", "all", "mention")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 ON = ("on", "true", "yes", "1")
 OFF = ("off", "false", "no", "0")
@@ -180,6 +181,12 @@ def _switch(text: str) -> bool:
     return text.lower() in ON
 
 
+def _follow(text: str) -> str:
+    if text.lower() not in FOLLOW:
+        raise ValueError(f"is none of {', '.join(FOLLOW)}")
+    return text.lower()
+
+
 def _level(text: str) -> str:
     if text.lower() not in LOG_LEVELS:
         raise ValueError(f"is none of {', '.join(LOG_LEVELS)}")
@@ -318,6 +325,12 @@ class Settings:
         None,
         _port,
         "port on 127.0.0.1 for /metrics; empty means on PORT, if HOST is a loopback address",
+    )
+    follow_threads: Literal["auto", "all", "mention"] = _setting(
+        "auto",
+        _follow,
+        "which messages the bot answers in its threads: all, only a mention or a reply (mention), "
+        "or all while one person alone speaks there (auto)",
     )
     history_days: int = _setting(
         30, _whole(least=1, most=36_500), "how long an unused conversation is remembered, in days"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,7 +19,11 @@ from bot.domain import Json
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 
+log = logging.getLogger(__name__)
+
 _KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0
+# With which the app hears what does not mention it: in public channels, private ones and group DMs.
+_HEARING = ("channels:history", "groups:history", "mpim:history")
 _MOST_NAMES = 20  # of people, and of channels, mentioned in one message
 _CHANNEL_SCOPE = "channels:read"  # docs: conversations.info; the manifest leaves it out
 _PAGE = 200  # messages, as Slack recommends (docs: conversations.history, "Pagination")
@@ -32,7 +37,8 @@ class Identity:
     """The workspace and the bot in it: people mention `user`, messages are sent by `bot`.
 
     `enterprise` is the workspace's organization, empty if there is none. If the app `is_org_wide`,
-    its token is valid in each workspace of the organization.
+    its token is valid in each workspace of the organization. It needs the scopes `unheard` to hear
+    messages that do not mention it.
     """
 
     team: str
@@ -42,6 +48,7 @@ class Identity:
     enterprise: str = ""
     is_org_wide: bool = False
     team_name: str = ""
+    unheard: tuple[str, ...] = ()
 
     def place_of(self, team: str) -> dict[str, Json]:
         """Return what a turn's place records of its person's workspace: nothing if it is ours."""
@@ -68,7 +75,23 @@ async def identify(client: AsyncWebClient) -> Identity:
         enterprise=str(answer.get("enterprise_id") or ""),
         is_org_wide=answer.get("is_enterprise_install") is True,
         team_name=str(answer.get("team") or ""),
+        unheard=_unheard(answer.headers),
     )
+
+
+def _unheard(headers: Mapping[str, str]) -> tuple[str, ...]:
+    # Each response names the scopes of its token (slack-ruby-client, issue 378).
+    named = next((text for name, text in headers.items() if name.lower() == "x-oauth-scopes"), None)
+    if named is None:
+        return ()
+    granted = {scope.strip() for scope in named.split(",")}
+    missing = tuple(scope for scope in _HEARING if scope not in granted)
+    if missing:
+        log.warning(
+            "Slack keeps messages that do not mention the bot from it: the app lacks %s",
+            ", ".join(missing),
+        )
+    return missing
 
 
 def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> CannotStart:

@@ -152,7 +152,7 @@ async def _open(
         keep_seconds=keep_seconds,
     )
     history = History(store=store, keep_seconds=keep_seconds)
-    intake = Intake(queue=queue, history=history)
+    intake = Intake(queue=queue, history=history, follow=settings.follow_threads)
     address = ""
     if not {"console"} <= roles <= {"console", "worker"}:
         address = await stack.enter_async_context(

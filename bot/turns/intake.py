@@ -12,8 +12,10 @@ from bot.cache import BoundedCache
 from bot.domain import Person, Place, ThreadKey, Turn
 from bot.errors import NothingAsked, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
+from bot.turns.addressed import Facts, Follow, is_for_bot
 from bot.turns.history import History
 from bot.turns.queue import TurnQueue
+from bot.turns.speakers import Speakers
 
 MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
 REPEAT_SECONDS = 10.0  # in which a person is not refused twice with the same words
@@ -24,12 +26,34 @@ class Intake:
     """Admits turns and changes them later. Every method raises StoreUnavailable."""
 
     def __init__(
-        self, *, queue: TurnQueue, history: History, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        queue: TurnQueue,
+        history: History,
+        follow: Follow = "auto",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
         self._history = history
+        self._follow: Follow = follow
+        self._speakers = Speakers(queue, clock=clock)
         # The refusals that a person has just read in a channel.
         self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache(clock=clock)
+
+    async def is_addressed(
+        self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False
+    ) -> bool:
+        """Whether a message is for the bot.
+
+        `people` have spoken in its `thread`, by their ids: its author and perhaps others; outside
+        of threads it is None. `ours` tells that the bot has opened the thread. Each message in a
+        thread has to be asked about, for it counts as spoken even if it is not for the bot.
+        """
+        if thread is not None:
+            ours = ours or facts.calls_bot
+            speakers = await self._speakers.count(thread, *people, ours=ours)
+            facts = replace(facts, speakers=speakers)
+        return is_for_bot(facts, self._follow)
 
     async def admit(self, turn: Turn) -> bool:
         """Store the turn and return True; False if another turn has its id.
@@ -61,6 +85,16 @@ class Intake:
         Turns that wait in the thread keep waiting.
         """
         return await self._queue.stop_thread(thread)
+
+    async def stop_own(
+        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+    ) -> bool:
+        """Ask for the end of a person's answers in a thread; False if none runs there.
+
+        With a `channel`, those in all its threads end, too. `turn_id` is that of the message that
+        asks for it: if that is delivered again the answer is the same, and it is not admitted.
+        """
+        return await self._queue.stop_own(turn_id, thread, person, channel=channel)
 
     async def regenerate(
         self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None

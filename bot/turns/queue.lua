@@ -24,6 +24,8 @@ local YIELD_US = 30000000
 local RECORD_BYTES = 2000
 -- A thread in which many people ask has this many times its places.
 local CROWD = 4
+-- It matters whether one person or several have spoken in a thread.
+local MOST_SPEAKERS = 10
 
 -- Stored names are those of the first version. Keys without a line here are stored under their own name:
 --   mailbox:<thread>     list of turn ids, the running or next one first
@@ -31,6 +33,7 @@ local CROWD = 4
 --   open, open:<person>  sets of turns that are admitted and have no outcome yet
 --   running:<person>     set of turns that workers have taken
 --   history:<thread>     list of exchanges
+--   speakers:<thread>    set of the people who have spoken in a thread of the bot, up to some
 --   kept:<person>        list of ended turns, oldest first, each behind the bytes of all up to it
 --   posted:<message>     the thread in which a surface posted a message
 --   pressed:<press>      a press of Regenerate that was accepted
@@ -204,7 +207,7 @@ local function remember(thread, id, exchange, limit, most_bytes)
     redis.call('RPUSH', history, exchange)
   end
   shorten(history, limit, most_bytes)
-  keep(history)
+  keep(history, key('speakers', thread))
 end
 
 -- `ids` is a set.
@@ -403,7 +406,43 @@ local function note_late_writes(id, pages)
   if #late > 0 then redis.call('HSET', name, LATE_WRITES, cjson.encode(late)) end
 end
 
+-- What is noted of a thread expires with its history: only questions and answers keep it.
+local function note_speaker(thread, id)
+  local name = key('speakers', thread)
+  local known = redis.call('SCARD', name)
+  if id ~= '' and known < MOST_SPEAKERS then redis.call('SADD', name, id) end
+  if known == 0 then keep(name) end
+end
+
+-- A person's id, of which `person` has the key.
+local function id_of(person)
+  return string.match(person, '[^:]*$')
+end
+
+-- Versions that do not count speakers leave a thread with the people who have asked.
+local function note_askers(thread)
+  for _, line in ipairs(redis.call('LRANGE', key('history', thread), -MOST_SPEAKERS, -1)) do
+    local person = decoded(line).person
+    if type(person) == 'table' and type(person.id) == 'string' then note_speaker(thread, person.id) end
+  end
+  for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
+    note_speaker(thread, id_of(record(id).person))
+  end
+end
+
 local verbs = {}
+
+-- Notes that people have spoken in a thread, and returns how many have; 0 if the bot was never asked there.
+-- `ours` is '1' if it is a thread of the bot all the same.
+function verbs.note_speakers(thread, ours, ...)
+  local name = key('speakers', thread)
+  if redis.call('EXISTS', name) == 0 then
+    note_askers(thread)
+    if ours == '' and redis.call('EXISTS', name) == 0 then return 0 end
+  end
+  for _, id in ipairs({...}) do note_speaker(thread, id) end
+  return redis.call('SCARD', name)
+end
 
 function verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit)
   local known = redis.call('HMGET', key('turn', id), 'state', 'body')
@@ -412,6 +451,8 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
     local same = known[2] and string.sub(known[2], 1, #head) == head
     return known[1] ~= 'dropped' and same and 'admitted' or 'duplicate'
   end
+  -- A person who is refused has spoken, but makes no thread one of the bot.
+  if redis.call('EXISTS', key('speakers', thread)) == 1 then note_speaker(thread, id_of(person)) end
   if is_thread_full(thread, person, thread_limit) then
     check_full(thread)
     if is_thread_full(thread, person, thread_limit) then return 'thread' end
@@ -421,6 +462,8 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
 
   redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, ATTEMPTS, 0,
     'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
+  note_speaker(thread, id_of(person))
+  keep(key('speakers', thread))
   enqueue(id, thread, person)
   return 'admitted'
 end
@@ -740,6 +783,25 @@ function verbs.stop_thread(thread)
   local id = redis.call('LINDEX', key('mailbox', thread), 0)
   if not id or record(id).fence == '0' then return 0 end
   return verbs.stop(id)
+end
+
+-- Stops the answers of a person that people see or wait for next, in this thread or anywhere in `channel`,
+-- which may be ''. `id` is that of the message which says so: delivered again, it is no question either.
+function verbs.stop_own(id, thread, person, channel)
+  local state = record(id).state
+  if state then return state == 'dropped' and 1 or 0 end
+  local stopped = 0
+  for _, own in ipairs(redis.call('SMEMBERS', key('open', person))) do
+    local turn = record(own)
+    local place = turn.thread or ''
+    local is_here = place == thread or channel ~= '' and string.sub(place, 1, #channel) == channel
+    local is_next = turn.fence ~= '0' or redis.call('LINDEX', key('mailbox', place), 0) == own
+    if is_here and is_next then stopped = verbs.stop(own) + stopped end
+  end
+  if stopped == 0 then return 0 end
+  redis.call('HSET', key('turn', id), 'state', 'dropped')
+  redis.call('PEXPIRE', key('turn', id), PRESS_MS)
+  return 1
 end
 
 -- The thread's next turn does not wait for what the dropped one waited for. If the drop leaves room for one

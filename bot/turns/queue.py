@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from bot.domain import Exchange, Person, Place, Purpose, Shown, ThreadKey, Turn
 from bot.errors import (
@@ -182,6 +183,37 @@ class TurnQueue:
     async def stop_thread(self, thread: ThreadKey) -> bool:
         """Ask for the end of the turn that runs in a thread; False if none does."""
         return bool(await self._script.run("stop_thread", str(thread)))
+
+    async def stop_own(
+        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+    ) -> bool:
+        """Ask for the end of a person's answers in a thread; False if none runs there.
+
+        With a `channel`, those in all its threads end, too. `turn_id` is that of the message that
+        asks for it: if that is delivered again the answer is the same, and it is not admitted.
+        """
+        within = str(replace(thread, channel=channel, thread="")) if channel else ""
+        key = _person_key(thread.platform, person)
+        return bool(await self._script.run("stop_own", turn_id, str(thread), key, within))
+
+    async def note_speakers(self, thread: ThreadKey, *people: str, ours: bool) -> int:
+        """Note that people, by their ids, have spoken in a thread; return how many have.
+
+        0 if the bot was never asked there, unless it is `ours` for another reason. Some are counted
+        at most.
+        """
+        ids = (quote(one, safe="", errors="replace") for one in people)
+        answer = await self._script.run("note_speakers", str(thread), "1" if ours else "", *ids)
+        return answer if isinstance(answer, int) else 0
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the store was noted as away and has not come back since."""
+        return self._store.is_away
+
+    def note_away(self, error: StoreUnavailable) -> None:
+        """Note that the store is away."""
+        self._store.note_away(error)
 
     async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
         """Drop turns that wait, run or are remembered, or are admitted in the next ten minutes.

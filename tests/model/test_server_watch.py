@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from bot.app.assistant import Assistant, open_assistant
-from bot.domain import Delta, LeftOut, Message
+from bot.domain import Delta, LeftOut, Message, Retrying
 from bot.errors import (
     AnswerCut,
     EmptyAnswer,
@@ -48,7 +48,8 @@ async def assisting(emulator: ModelEmulator, data_dir: Path) -> AsyncIterator[As
 
 
 async def answer(mind: Assistant) -> list[Delta]:
-    return [delta async for delta in mind.model.stream([Message("user", LONG)])]
+    deltas = mind.model.stream([Message("user", LONG)])
+    return [delta async for delta in deltas if not isinstance(delta, Retrying)]
 
 
 @pytest.mark.parametrize("flavour", ["ollama", "llama.cpp", "vllm", "tgi"])

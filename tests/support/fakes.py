@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import redis.asyncio
@@ -35,7 +35,10 @@ from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply
 from bot.store import Script, Store
+from bot.turns.addressed import Facts, Follow, is_for_bot
+from bot.turns.history import History
 from bot.turns.intake import Intake
+from bot.turns.queue import Limits, TurnQueue
 
 
 @dataclass
@@ -262,6 +265,7 @@ class FakeIntake(Intake):
         self.threads: dict[str, ThreadKey] = {}
         self.helped: set[tuple[str, str]] = set()
         self.is_full: Exception | None = None
+        self.speakers: dict[ThreadKey, set[str]] = {}
 
     @property
     def texts(self) -> list[str]:
@@ -285,6 +289,21 @@ class FakeIntake(Intake):
         self.turns.append(turn)
         await self.open.wait()
         return True
+
+    async def is_addressed(
+        self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False
+    ) -> bool:
+        askers = {turn.person.id for turn in self.turns if turn.key == thread}
+        if thread and (ours or facts.calls_bot or askers or thread in self.speakers):
+            known = self.speakers.setdefault(thread, set())
+            known.update(people, askers)
+            facts = replace(facts, speakers=len(known))
+        return is_for_bot(facts, "auto")
+
+    async def stop_own(
+        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+    ) -> bool:
+        return False
 
     async def check_room(self, platform: str, person: Person) -> None:
         if self.is_full:
@@ -327,6 +346,49 @@ class FakeIntake(Intake):
         if self.refuses:
             self.refusals += 1
             raise self.refuses
+
+
+class NotedIntake(Intake):
+    """A real intake that notes the turns that were new, and the messages that it was asked about.
+
+    `stopped` has the ids of the messages that were a stop.
+    """
+
+    def __init__(self, store: Store, *, follow: Follow = "auto") -> None:
+        limits = Limits(100, 100, 100, 100)
+        queue = TurnQueue(
+            store=store, worker="w1", limits=limits, lease_seconds=60, keep_seconds=60
+        )
+        self.queue = queue
+        super().__init__(queue=queue, history=History(store=store, keep_seconds=60), follow=follow)
+        self.turns: list[Turn] = []
+        self.stopped: list[str] = []
+        self.judged: list[Facts] = []
+
+    @property
+    def texts(self) -> list[str]:
+        return [turn.text for turn in self.turns]
+
+    async def is_addressed(
+        self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False
+    ) -> bool:
+        answer = await super().is_addressed(facts, thread, *people, ours=ours)
+        self.judged.append(facts)
+        return answer
+
+    async def admit(self, turn: Turn) -> bool:
+        is_new = await super().admit(turn)
+        if turn.id not in [known.id for known in self.turns]:
+            self.turns.append(turn)
+        return is_new
+
+    async def stop_own(
+        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+    ) -> bool:
+        is_stop = await super().stop_own(turn_id, thread, person, channel=channel)
+        if is_stop:
+            self.stopped.append(turn_id)
+        return is_stop
 
 
 async def write_the_end(shown: Shown, *, surface: Surface, store: Store) -> None:

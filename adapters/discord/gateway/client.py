@@ -13,22 +13,26 @@ import discord
 
 from adapters.discord.gateway import events
 from adapters.discord.gateway.catch_up import CatchUp
-from adapters.discord.gateway.events import MessageFilter, Relevance
+from adapters.discord.gateway.events import MessageFilter
 from adapters.discord.gateway.inbox import Deletion, Event, Inbox, Job, Question, Work
 from adapters.discord.gateway.interactions import HELP, Interactions
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import counted, own_id, translated
 from bot.concurrency import BackgroundTasks, running
+from bot.domain import Turn
 from bot.errors import NothingAsked, Refused, SurfaceError
 from bot.reply.edit_budget import EditBudgets
+from bot.turns.addressed import Facts, is_stop
 from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
 
+# In a place where Discord does not send what does not mention the bot.
 _HELP_UNREAD = (
-    "I cannot read a message that mentions only my role. "
+    "I cannot read a message that only answers me or mentions my role. "
     "Mention me, {name}, and write your question after it."
 )
+_HELP_MENTIONS = f"{HELP} I cannot read messages here that do not mention me, {{name}}."
 _NOTICES = 100  # notices to people that are in flight at once; further ones are dropped
 
 
@@ -96,12 +100,11 @@ class Gateway(discord.Client):
     def _on_message(self, message: discord.Message, event: Event) -> None:
         if isinstance(message.channel, discord.DMChannel):
             self._shard.saved.note_dm(message.channel.id, message.id)
-        relevance = self._filter.classify(message)
-        if relevance is Relevance.NONE:
+        if not self._filter.hears(message):
             return
         question = self._question(message, event)
-        if relevance is Relevance.UNKNOWN:
-            question.lookup = partial(self._filter.resolve, message)
+        if self._filter.needs_lookup(message):
+            question.lookup = partial(self._filter.look_up, message)
         self._inbox.add(question)
 
     def _question(self, message: discord.Message, event: Event) -> Question:
@@ -111,6 +114,7 @@ class Gateway(discord.Client):
             turn_id=events.turn_id(message.id),
             channel=message.channel.id,
             asker=message.author.id,
+            is_talk=self._filter.is_talk(message),
         )
 
     def _on_deletion(self, message_ids: set[int], channel_id: int, event: Event) -> None:
@@ -142,7 +146,7 @@ class Gateway(discord.Client):
             began_at=shard.began_at,
             # DMs come to shard 0 alone (Discord's documentation, "Sharding").
             dms=[] if shard.number else await shard.saved.dms(),
-            wanted=lambda message: self._filter.classify(message) is not Relevance.NONE,
+            wanted=self._filter.hears,
             tuning=shard.tuning,
         )
         found = catch_up.messages()
@@ -159,22 +163,23 @@ class Gateway(discord.Client):
         self._inbox.put_first([self._question(message, event) for message in messages])
 
     async def _admit(self, message: discord.Message, event: Event) -> None:
-        relevance, channel = await self._filter.resolve(message)
-        if channel is None or relevance is Relevance.NONE:
+        channel = await self._filter.look_up(message)
+        if channel is None:
             return
-        answered, goes_on = events.answered_message(message, own_id(self)), None
-        if answered is not None and events.has_threads(channel):
-            goes_on = await self._intake.thread_of("discord", str(answered))
-        if relevance is Relevance.REPLY and goes_on is None:
-            return
+        facts = self._filter.facts(message)
+        answered, goes_on = events.answered(message), None
+        is_ours = answered is not None and answered.author.id == own_id(self)
+        if answered and is_ours and events.has_threads(channel):
+            goes_on = await self._intake.thread_of("discord", str(answered.id))
         role = self._filter.role(message) or 0
         text = events.text_of(message, own_id(self), role_id=role)
-        # Without the Message Content intent, the text of a reply without a mention is empty.
-        if not text and relevance not in (Relevance.DIRECT, Relevance.MENTION):
-            return
         turn = events.message_turn(
             message, channel, text=text, goes_on=goes_on, threads=self._threads
         )
+        if not await self._is_question(turn, facts, channel):
+            return
+        if not text and not (facts.direct or facts.calls_bot):
+            return
         try:
             await self._intake.admit(turn)
         except Refused as refused:
@@ -183,12 +188,25 @@ class Gateway(discord.Client):
                 text = self._help(message) if asked_nothing else refused.apology
                 self._start(partial(self._tell, message, text), event)
 
+    async def _is_question(self, turn: Turn, facts: Facts, channel: events.Channel) -> bool:
+        if is_stop(facts, turn.text) and await self._intake.stop_own(
+            turn.id, turn.key, turn.person, channel=str(channel.id)
+        ):
+            return False
+        if not isinstance(channel, discord.Thread):
+            return await self._intake.is_addressed(facts, None)
+        ours = events.is_opened_by(self, channel)
+        # A person who opens a thread speaks there first.
+        people = {turn.person.id} if ours else {turn.person.id, str(channel.owner_id)}
+        return await self._intake.is_addressed(facts, turn.key, *people, ours=ours)
+
     def _help(self, message: discord.Message) -> str:
+        if self.user is None or self.intents.message_content:
+            return HELP
         # Guess: for a mention of the role alone Discord sends no text without the Message Content
         # intent. The documentation speaks of mentions of the bot ("Message Content Intent").
-        if self.user and not message.content and self._filter.mentions_role(message):
-            return _HELP_UNREAD.format(name=self.user.mention)
-        return HELP
+        is_read = message.content or any(user.id == self.user.id for user in message.mentions)
+        return (_HELP_MENTIONS if is_read else _HELP_UNREAD).format(name=self.user.mention)
 
     async def _tell(self, message: discord.Message, text: str) -> None:
         if self._notices.locked():

@@ -96,12 +96,16 @@ class Job:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Question(Job):
-    """The admission of a turn; `lookup` asks Discord what has to be known before."""
+    """The admission of a turn; `lookup` asks Discord what has to be known before.
+
+    `is_talk`: it may be among people, in a thread that the bot is perhaps not in.
+    """
 
     turn_id: str
     channel: int
     asker: int
     lookup: Work | None = None
+    is_talk: bool = False
     after: Collection[Job] = ()  # earlier deletions in its channel
 
 
@@ -123,8 +127,8 @@ class Inbox:
     comes after the admission of its question.
 
     A job that can never succeed is dropped. If more than a hundred questions wait for something
-    unavailable, the oldest of the people who ask most are dropped; of more than a thousand
-    deletions, the oldest; other jobs never. Each drop is logged.
+    unavailable, talk among people is dropped, then the oldest of the people who ask most; of more
+    than a thousand deletions, the oldest; other jobs never. Each drop is logged.
     """
 
     def __init__(self, tuning: Tuning) -> None:
@@ -267,9 +271,11 @@ def _log_dropped(job: Job, error: Exception) -> None:
 
 
 def _overflow(questions: Collection[Question]) -> list[Question]:
-    """Return the oldest questions of the people who ask most, so that a hundred are left."""
+    """Return talk, and the oldest of the people who ask most, so that a hundred are left."""
     by_asker: defaultdict[int, deque[Question]] = defaultdict(deque)
     for question in questions:
-        by_asker[question.asker].append(question)
+        if not question.is_talk:
+            by_asker[question.asker].append(question)
     excess = max(0, len(questions) - _QUESTIONS)
-    return [max(by_asker.values(), key=len).popleft() for _ in range(excess)]
+    talk = [one for one in questions if one.is_talk][:excess]
+    return talk + [max(by_asker.values(), key=len).popleft() for _ in range(excess - len(talk))]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from adapters.slack.errors import is_transient
+from adapters.slack.markup import mentioned
 from adapters.slack.workspace import MOST_PAGES, Workspace
 from bot.domain import EditBudget
 from bot.errors import SurfaceError, WriteDelayed
@@ -142,18 +143,17 @@ class CatchUp:
         for message in messages:
             ts = str(message.get("ts"))
             # The parent of a thread is always among its replies.
-            if ts > self._since and (event := self._to_event(message, unread)):
-                unread.questions[ts] = event
+            if ts > self._since:
+                unread.questions[ts] = self._to_event(message, unread)
         if unread.cursor and unread.pages == MOST_PAGES:
             log.warning("Read only the first %d pages of %s", MOST_PAGES, unread.name)
         return not unread.cursor or unread.pages == MOST_PAGES
 
-    def _to_event(self, message: Event, unread: _Unread) -> Event | None:
-        """Return a message as the event that Slack sends of it; None if it is not to the bot."""
+    def _to_event(self, message: Event, unread: _Unread) -> Event:
+        """Return a message as the event that Slack sends of it."""
         is_direct = unread.channel.startswith("D")
-        if not is_direct and f"<@{self._workspace.identity.user}" not in str(message.get("text")):
-            return None
-        kind = "message" if is_direct else "app_mention"
+        is_mention = self._workspace.identity.user in mentioned(str(message.get("text")), "@")
+        kind = "app_mention" if is_mention and not is_direct else "message"
         event = {**message, "type": kind, "channel": unread.channel}
         if event.get("thread_ts") == event.get("ts"):
             # Slack adds this field with the first reply.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from adapters.slack.errors import translated
 from adapters.slack.inbound.attachments import attached_text, files_in, string_field
+from adapters.slack.markup import mentioned, readable
 from adapters.slack.reply.messages import REGENERATE, STOP
 from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
@@ -24,6 +25,7 @@ from bot.errors import (
     SurfaceError,
 )
 from bot.text.sanitize import escape_markup
+from bot.turns.addressed import Facts, is_stop
 from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ HELP = "Ask me something: I read what you write in the message that mentions me,
 # The subtypes of messages that people write; "me_message" is what /me makes.
 _WRITTEN = (None, "file_share", "me_message", "thread_broadcast")
 _SLACK_ITSELF = ("USLACKBOT", "USLACK")  # the latter writes notices into DMs (field)
+# Of a message that mentions people who are not named.
+_GROUP = re.compile(r"<!(?:here|channel|everyone|subteam\^)")
 _TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 
 Event = Mapping[str, object]
@@ -40,10 +44,11 @@ Event = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A message to the bot; `thread` is empty at the top level of a channel or DM.
+    """A message that may be for the bot; `thread` is empty at the top level of a channel or DM.
 
-    `edited` is when the message was last edited, empty for never. `team` is the person's
-    workspace, empty if Slack names none.
+    `began` is the author of the thread's first message, empty if that is not known. `edited` is
+    when the message was last edited, empty for never. `team` is the person's workspace, empty if
+    Slack names none.
     """
 
     channel: str
@@ -51,7 +56,8 @@ class Question:
     text: str
     ts: str
     thread: str
-    direct: bool
+    facts: Facts
+    began: str = ""
     edited: str = ""
     team: str = ""
 
@@ -63,7 +69,7 @@ class Question:
     @property
     def reply_thread(self) -> str:
         """The thread of the reply; empty for the top level of a DM."""
-        return self.thread or ("" if self.direct else self.ts)
+        return self.thread or ("" if self.facts.direct else self.ts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +175,7 @@ class EventHandler:
         return thread is not None and (thread.platform, thread.workspace, thread.channel) == channel
 
     async def _on_question(self, question: Question) -> None:
-        if self._notified.get(question.id):
+        if self._notified.get(question.id) or not await self._is_addressed(question):
             return
         text, name, where = await asyncio.gather(
             self._directory.readable(question.text, bot=self._identity.user),
@@ -197,15 +203,28 @@ class EventHandler:
             self._notify(question, refused)
         else:
             self._on_conversation(question.channel, question.reply_thread)
-            if not name and not question.direct:
+            if not name and not question.facts.direct:
                 self._jobs.start(self._store_name(turn))
+
+    async def _is_addressed(self, question: Question) -> bool:
+        key, facts = self._key(question.channel, question.reply_thread), question.facts
+        if is_stop(facts, readable(question.text, bot=self._identity.user, names={})):
+            turn_id = self._turn_id(question.channel, question.ts)
+            person = Person(question.user, question.user, self._identity.team)
+            # Outside of threads a person means all that is answered there.
+            everywhere = "" if question.thread and not facts.direct else question.channel
+            if await self._intake.stop_own(turn_id, key, person, channel=everywhere):
+                return False
+        in_thread = question.thread and not facts.direct
+        people = {question.user, question.began} - {"", self._identity.user}
+        return await self._intake.is_addressed(facts, key if in_thread else None, *people)
 
     async def _name(self, question: Question) -> str:
         """Return the person's name; empty if it is not cached and may be stored later.
 
         Names tell several speakers apart; at the beginning of a thread there is only one.
         """
-        if question.direct or not question.thread:
+        if question.facts.direct or not question.thread:
             return self._directory.cached(question.user)
         return await self._directory.name(question.user)
 
@@ -221,12 +240,18 @@ class EventHandler:
             return
         self._notified.put(question.id, True)
         if isinstance(refused, NothingAsked):
-            post = self._post(question, HELP)
-        elif question.direct:
+            post = self._post(question, self._help(question))
+        elif question.facts.direct:
             post = self._post(question, refused.apology)
         else:
             post = self._post_to_person(question, refused.apology)
         self._jobs.start(self._deliver(post))
+
+    def _help(self, question: Question) -> str:
+        unheard = self._identity.unheard
+        if question.facts.direct or not unheard:
+            return HELP
+        return f"{HELP} I hear only mentions where I lack {' or '.join(unheard)}."
 
     async def _deliver(self, post: Coroutine[None, None, None]) -> None:
         """Post a notice; no event waits for it, or Slack would send the event again."""
@@ -262,24 +287,33 @@ class EventHandler:
 
 
 def to_question(event: Event, *, bot: str) -> Question | None:
-    """Return the question of an app_mention or message event; None if it is not one.
+    """Return the message of an app_mention or message event that may be for the bot; else None.
 
-    `bot` is the user id of the bot. A mention in a channel arrives as both events, with the same
-    `ts`; the `message` is ignored. It arrives again, only as a mention, if it is edited
+    `bot` is the user id of the bot. The message of an edit can be read so, too, with the event's
+    `channel` and `channel_type`. A mention in a channel arrives as both events, with the same `ts`;
+    the `message` is ignored. It arrives again, only as a mention, if it is edited
     (slackapi/bolt-js issue 960).
     """
+    subtype = event.get("subtype")
     # A person's upload has a `bot_id` too, which is null (docs: file_share).
-    is_written = event.get("subtype") in _WRITTEN and not event.get("bot_id")
+    is_written = subtype in _WRITTEN and not event.get("bot_id")
     user, text = string_field(event, "user"), string_field(event, "text")
     if not is_written or user in ("", *_SLACK_ITSELF, bot):
         return None
     kind, channel = string_field(event, "channel_type"), string_field(event, "channel")
-    is_direct = kind == "im" or channel.startswith("D")
-    # Slack's documentation leaves open whether a mention in a group DM is an app_mention too.
-    is_mention = event["type"] == "app_mention" or (kind == "mpim" and f"<@{bot}" in text)
-    if not is_direct and not is_mention:
+    people, is_mention = mentioned(text, "@"), event["type"] == "app_mention"
+    facts = Facts(
+        direct=kind == "im" or channel.startswith("D"),
+        calls_bot=is_mention or bot in people,
+        calls_other=bool({*people} - {bot, user}) or _GROUP.search(text) is not None,
+    )
+    ts, thread = string_field(event, "ts"), string_field(event, "thread_ts")
+    # A mention beside a file arrives as `message` alone (slackapi/bolt-python issue 925). Guess:
+    # with other subtypes, too. Slack's documentation leaves it open for group DMs.
+    comes_as_mention = facts.calls_bot and not is_mention and subtype is None and kind != "mpim"
+    in_thread = thread not in ("", ts)
+    if not facts.direct and (comes_as_mention or not (facts.calls_bot or in_thread)):
         return None
-    ts = string_field(event, "ts")
     if not channel or not _TS.fullmatch(ts):
         # It is acknowledged all the same: it would be the same the next time.
         log.warning("Cannot read a message: its channel or ts is missing")
@@ -289,8 +323,9 @@ def to_question(event: Event, *, bot: str) -> Question | None:
         user=user,
         text="\n".join(filter(None, (text, attached_text(event), *files_in(event)))),
         ts=ts,
-        thread=string_field(event, "thread_ts"),
-        direct=is_direct,
+        thread=thread,
+        facts=facts,
+        began=string_field(event, "parent_user_id"),
         edited=string_field(event.get("edited"), "ts"),
         team=_team(event),
     )

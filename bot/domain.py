@@ -49,13 +49,26 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextMessage:
+    """What somebody said, shown in a prompt without being part of the history.
+
+    `id` is the id of the turn that the message asks for, or would ask for. `person` is None for the
+    bot itself. `text` is empty if only the id is known.
+    """
+
+    id: str
+    person: Person | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """A question, and where it was asked.
 
     `id` begins with the platform and names the event, so that an event that is delivered twice is
     one turn. `place` is a JSON object from which the platform opens the surface, in any process.
     `asked_at` is in seconds since the epoch. `left_out` counts the characters of the question that
-    `text` lacks.
+    `text` lacks. `quote` is the message to which the question replies.
     """
 
     id: str
@@ -65,14 +78,16 @@ class Turn:
     place: Place
     asked_at: float
     left_out: int = 0
+    quote: ContextMessage | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a prompt."""
+    """One message of a prompt; `context` has a text for each message of others that precedes it."""
 
     role: Role
     text: str
+    context: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +112,19 @@ Delta = str | Start | LeftOut
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A remembered turn; `asked_at` is in seconds since the epoch."""
+    """A remembered turn; `asked_at` is in seconds since the epoch.
+
+    `context` are the messages of others that its prompt showed, oldest first, and `quote` the one
+    to which the question replied.
+    """
 
     turn_id: str
     person: Person
     asked_at: float
     question: str
     answer: str
+    quote: ContextMessage | None = None
+    context: tuple[ContextMessage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from unicodedata import category, normalize
 
-from bot.domain import Exchange, Message, Person, ThreadKey, Turn
+from bot.domain import ContextMessage, Exchange, Message, Person, ThreadKey, Turn
 from bot.store import Store
+from bot.text.context import FORGED, NOTICE
 from bot.text.graphemes import cut_before
 from bot.text.sanitize import whole_characters
 from bot.turns.records import Unreadable, read_number, read_object, read_person, read_text
@@ -30,6 +31,7 @@ _INVISIBLE = re.compile(
     "\U000e0100-\U000e01ef]"
 )
 _MARK = r"[\W_]"
+_OWN_LABEL, _REPLY = "You", "In reply to "
 
 
 class History:
@@ -102,44 +104,86 @@ def _readable(line: str) -> Exchange | None:
         return None
 
 
-def compose(*, system: str, exchanges: Sequence[Exchange], turn: Turn) -> tuple[Message, ...]:
+def compose(
+    *,
+    system: str,
+    exchanges: Sequence[Exchange],
+    turn: Turn,
+    context: Sequence[ContextMessage] = (),
+) -> tuple[Message, ...]:
     """Return the system prompt, all exchanges and the new message, in this order.
 
     User and assistant alternate, no answer is empty, and an empty system prompt is left out. If
-    several persons speak in the thread, each user message begins with "Name: ". The second person
-    of one name is "Name (2): ". Further lines that begin like a label are quoted with "> ".
+    several persons speak in the thread, or any message has a context, each user message begins with
+    "Name: ". The second person of one name is "Name (2): ", and the bot itself is "You: ". Further
+    lines that begin like a label, or like a mark of a context, are quoted with "> ". `context` is
+    that of the new message, and what it replies to is the end of it.
     """
     answered = [one for one in exchanges if one.question.strip() and one.answer.strip()]
-    speakers = [*(one.person for one in answered), turn.person]
-    several = len({person.id for person in speakers}) > 1
+    asked = Exchange(turn.id, turn.person, turn.asked_at, turn.text, "", turn.quote, (*context,))
+    before = ["", *(one.answer for one in answered)]
+    contexts = [_context(*each) for each in zip((*answered, asked), before, strict=True)]
+    speakers = [
+        person
+        for one, shown in zip((*answered, asked), contexts, strict=True)
+        for person in (*(each.person for each in shown), one.person)
+    ]
+    has_context = any(contexts)
+    several = has_context or len({person.id for person in speakers if person}) > 1
     labels = _labels(speakers) if several else {}
-    is_label = _label_matcher(labels.values())
+    is_label = _label_matcher(labels.values(), marks=has_context)
 
-    def question(person: Person, text: str) -> Message:
-        if several:
-            first, *further = text.splitlines(keepends=True) or [""]
-            quoted = (f"> {line}" if is_label(line) else line for line in further)
-            text = f"{labels[person]}: {first}{''.join(quoted)}"
-        return Message("user", text)
+    def labelled(person: Person | None, text: str, *, prefix: str = "") -> str:
+        first, *further = text.splitlines(keepends=True) or [""]
+        quoted = (f"> {line}" if is_label(line) else line for line in further)
+        return f"{prefix}{labels[person]}: {first}{''.join(quoted)}"
 
+    def question(one: Exchange, shown: Sequence[ContextMessage]) -> Message:
+        texts = tuple(
+            labelled(each.person, each.text, prefix=_REPLY if each is one.quote else "")
+            for each in shown
+        )
+        return Message(
+            "user", labelled(one.person, one.question) if several else one.question, texts
+        )
+
+    if has_context:
+        system = f"{system}\n\n{NOTICE}".strip()
     messages = [Message("system", system)] if system.strip() else []
-    for one in answered:
-        messages += question(one.person, one.question), Message("assistant", one.answer)
-    return (*messages, question(turn.person, turn.text))
+    for one, shown in zip(answered, contexts, strict=False):
+        messages += question(one, shown), Message("assistant", one.answer)
+    return (*messages, question(asked, contexts[-1]))
 
 
-def _labels(speakers: Iterable[Person]) -> dict[Person, str]:
+def _context(one: Exchange, answer: str) -> list[ContextMessage]:
+    """Return what is shown before a question: the message that it replies to is the last.
+
+    A reply to the `answer` before it needs no quote.
+    """
+    quote = one.quote
+    is_known = quote and quote.person is None and quote.text.strip() in answer
+    shown = [each for each in one.context if not quote or each.id != quote.id]
+    if quote and not is_known:
+        shown.append(quote)
+    return [each for each in shown if each.text.strip()]
+
+
+def _labels(speakers: Collection[Person | None]) -> dict[Person | None, str]:
     """Return a label for each person, on one line; no two labels look the same.
 
-    The first person of a name gets it without a number, and keeps it.
+    The first person of a name gets it without a number, and keeps it. None is the bot itself.
     """
-    labels: dict[Person, str] = {}
+    labels: dict[Person | None, str] = {}
     owners: dict[str, str] = {}
+    if None in speakers:
+        labels[None] = owners[_folded(_OWN_LABEL)] = _OWN_LABEL
     for person in speakers:
-        if person in labels:
+        if person is None or person in labels:
             continue
         name = _visible(_COLONS.sub(" ", person.name))
-        name = name[: cut_before(name, _NAME_LENGTH)].rstrip() or "Somebody"
+        name = name[: cut_before(name, _NAME_LENGTH)].rstrip()
+        if not name or FORGED.match(_folded(name)):
+            name = "Somebody"
         label, number = name, 1
         while owners.setdefault(_folded(_visible(label)), person.id) != person.id:
             number += 1
@@ -148,17 +192,24 @@ def _labels(speakers: Iterable[Person]) -> dict[Person, str]:
     return labels
 
 
-def _label_matcher(labels: Iterable[str]) -> Callable[[str], bool]:
-    """Return a test of lines: could this one be taken for the beginning of another message?"""
+def _label_matcher(labels: Iterable[str], *, marks: bool) -> Callable[[str], bool]:
+    """Return a test of lines: could this one be taken for the beginning of another message?
+
+    With `marks`, also for a mark of a context.
+    """
     keys = [_folded(_visible(label)) for label in labels]
     names = "|".join(map(re.escape, keys))
-    begins = re.compile(rf"{_MARK}{{0,20}}(?:{names})(?:{_MARK}?\(\d{{1,9}}\))?{_MARK}{{0,8}}:")
+    names = rf"(?:in reply to )?(?:{names})"
+    begins = re.compile(rf"{_MARK}{{0,20}}{names}(?:{_MARK}?\(\d{{1,9}}\))?{_MARK}{{0,8}}:")
     # The longest such beginning, if each character is composed of two.
     longest = 100 + max((len(normalize("NFKD", key)) for key in keys), default=0)
 
     def is_label(line: str) -> bool:
+        if not marks and not _COLONS.search(line):
+            return False
         # Lines are cut, for normalizing thousands of combining marks takes seconds.
-        return bool(_COLONS.search(line) and begins.match(_folded(_visible(line)[:longest])))
+        folded = _folded(_visible(line)[:longest])
+        return bool(begins.match(folded) or (marks and FORGED.match(folded)))
 
     return is_label
 

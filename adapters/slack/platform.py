@@ -10,6 +10,7 @@ import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.cache import Refusals
+from adapters.slack.context import read_context
 from adapters.slack.directory import Directory, cannot_start, identify
 from adapters.slack.errors import translated
 from adapters.slack.inbound.app import Dispatch, dispatcher
@@ -25,7 +26,7 @@ from adapters.slack.reply.streams import Streams
 from adapters.slack.reply.surface import SlackSurface
 from adapters.slack.workspace import Budgets, Workspace
 from bot.concurrency import BackgroundTasks, together
-from bot.domain import Purpose, Turn
+from bot.domain import ContextMessage, Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.hearing import Hearing
 from bot.proxy import proxy_for
@@ -90,6 +91,10 @@ class SlackPlatform:
         )
         async with nullcontext() if purpose.has_ended else surface.status.shown():
             yield surface
+
+    async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
+        """Return what was said before a question in its thread. Raises SurfaceError."""
+        return await read_context(self.workspace, turn, since=since, most=most)
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.

@@ -14,7 +14,16 @@ from bot.store import Store
 from bot.text.context import FORGED, NOTICE
 from bot.text.graphemes import cut_before
 from bot.text.sanitize import whole_characters
-from bot.turns.records import Unreadable, read_number, read_object, read_person, read_text
+from bot.turns.records import (
+    Unreadable,
+    read_all_said,
+    read_number,
+    read_object,
+    read_person,
+    read_said,
+    read_text,
+    write_said,
+)
 
 log = logging.getLogger(__name__)
 _NAME_LENGTH = 40  # characters
@@ -59,9 +68,15 @@ class History:
         await self._store.command("PEXPIRE", names, self._keep_ms)
 
     async def forget(self, thread: ThreadKey) -> None:
-        """Drop all exchanges of a thread."""
+        """Drop all exchanges of a thread, and read nothing as context that was said before."""
+        seen = self._store.key("seen", str(thread))
+        await self._store.command("SET", seen, "1", "PX", self._keep_ms)
         keys = [self._store.key(kind, str(thread)) for kind in ("history", "names")]
         await self._store.command("DEL", *keys)
+
+    async def is_seen(self, thread: ThreadKey) -> bool:
+        """Return whether something of the thread was forgotten, which no context may bring back."""
+        return bool(await self._store.command("EXISTS", self._store.key("seen", str(thread))))
 
     async def _named(self, thread: ThreadKey, exchanges: Sequence[Exchange]) -> list[Exchange]:
         unnamed = [one.person.id for one in exchanges if one.person.name == one.person.id]
@@ -82,6 +97,11 @@ def encode(exchange: Exchange) -> str:
     value = asdict(exchange)
     # Older versions cannot read a person with another field.
     del value["person"]["workspace"]
+    del value["quote"], value["context"]
+    if exchange.quote:
+        value["quote"] = write_said(exchange.quote)
+    if exchange.context:
+        value["context"] = [write_said(each) for each in exchange.context]
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -94,6 +114,8 @@ def decode(line: str) -> Exchange:
         asked_at=read_number(value, "asked_at"),
         question=read_text(value, "question"),
         answer=read_text(value, "answer"),
+        quote=read_said(value.get("quote")),
+        context=read_all_said(value.get("context")),
     )
 
 

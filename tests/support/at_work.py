@@ -81,6 +81,7 @@ def make_conversation(store: Store, model: FakeModel) -> Conversation:
         system_prompt="Be brief.",
         patience=2.0,
         longest=LONGEST,
+        thread_context=50,
     )
 
 

@@ -146,7 +146,8 @@ def test_nobody_is_named_like_the_bot_itself() -> None:
 
 
 def test_a_context_is_shown_again_with_its_exchange() -> None:
-    earlier = Exchange("console:1", BOB, 0.0, "Hi", "Hello!", said(EVE, "No."), (said(ANN, "x"),))
+    quote = said(EVE, "No.", id_="console:2")
+    earlier = Exchange("console:1", BOB, 0.0, "Hi", "Hello!", quote, (said(ANN, "x"),))
 
     prompt = ask("And now?", exchanges=[earlier])
 

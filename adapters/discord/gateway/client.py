@@ -173,7 +173,12 @@ class Gateway(discord.Client):
         if not text and relevance not in (Relevance.DIRECT, Relevance.MENTION):
             return
         turn = events.message_turn(
-            message, channel, text=text, goes_on=goes_on, threads=self._threads
+            message,
+            channel,
+            text=text,
+            goes_on=goes_on,
+            threads=self._threads,
+            user_id=own_id(self),
         )
         try:
             await self._intake.admit(turn)

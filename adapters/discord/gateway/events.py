@@ -11,7 +11,7 @@ import discord
 
 from adapters.discord.address import ButtonPress, ChannelAddress, CommandAddress
 from adapters.discord.rest import fetch_channel, own_id, request
-from bot.domain import Person, Place, ThreadKey, Turn
+from bot.domain import ContextMessage, Person, Place, ThreadKey, Turn
 
 Channel = (
     discord.TextChannel
@@ -43,6 +43,35 @@ def answered_message(message: discord.Message, author_id: int) -> int | None:
     return None
 
 
+def context_message(message: discord.Message, user_id: int) -> ContextMessage:
+    """Return a message of anybody as the prompt shows it; the bot's own user is `user_id`."""
+    text = text_of(message, user_id, role_id=0)
+    if not text:
+        # Of other bots, which often write nothing else.
+        text = _bounded("\n".join(filter(None, map(_embed, message.embeds))))
+    person = None if message.author.id == user_id else _person(message.author)
+    return ContextMessage(turn_id(message.id), person, text)
+
+
+def quote_of(message: discord.Message, user_id: int) -> ContextMessage | None:
+    """Return the message to which a message replies, with an empty text if only its id is known.
+
+    None if it was deleted. What a reply in another channel refers to, the asker may not see.
+    """
+    reference = message.reference
+    if message.type is not discord.MessageType.reply or reference is None:
+        return None
+    if reference.message_id is None or reference.channel_id != message.channel.id:
+        return None
+    match reference.resolved:
+        case discord.Message() as quoted:
+            return context_message(quoted, user_id)
+        # Discord has not looked for it (Discord's documentation, "Message Structure").
+        case None:
+            return ContextMessage(turn_id(reference.message_id), None, "")
+    return None
+
+
 def has_threads(channel: Channel) -> bool:
     """Whether a channel has several conversations side by side."""
     return not isinstance(channel, discord.Thread | discord.DMChannel)
@@ -55,11 +84,12 @@ def message_turn(
     text: str,
     goes_on: ThreadKey | None,
     threads: bool,
+    user_id: int,
 ) -> Turn:
     """Return the turn of a message for the bot.
 
     `goes_on` is the thread that a reply in a channel continues; without one, a message in a channel
-    begins a thread of its own, in a Discord thread if `threads` says so.
+    begins a thread of its own, in a Discord thread if `threads` says so. `user_id` is the bot's.
     """
     side_by_side = has_threads(channel)
     address = ChannelAddress(
@@ -74,6 +104,7 @@ def message_turn(
         text=text,
         place=address.to_json(),
         asked_at=message.created_at.timestamp(),
+        quote=quote_of(message, user_id),
     )
 
 

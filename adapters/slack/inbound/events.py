@@ -14,7 +14,7 @@ from adapters.slack.inbound.attachments import attached_text, files_in, string_f
 from adapters.slack.reply.messages import REGENERATE, STOP
 from adapters.slack.workspace import Workspace
 from bot.concurrency import do_nothing
-from bot.domain import Person, ThreadKey, Turn
+from bot.domain import ContextMessage, Person, ThreadKey, Turn
 from bot.errors import (
     HasEnded,
     NothingAsked,
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 HELP = "Ask me something: I read what you write in the message that mentions me, or in a DM."
 
 # The subtypes of messages that people write; "me_message" is what /me makes.
-_WRITTEN = (None, "file_share", "me_message", "thread_broadcast")
+WRITTEN = (None, "file_share", "me_message", "thread_broadcast")
 _SLACK_ITSELF = ("USLACKBOT", "USLACK")  # the latter writes notices into DMs (field)
-_TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
+TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 
 Event = Mapping[str, object]
 
@@ -143,7 +143,7 @@ class EventHandler:
     async def _forget(self, event: Event, ts: str) -> None:
         before = event.get("previous_message")
         # A message of a bot is never a question. An upload of a person has a `bot_id` of null.
-        if not _TS.fullmatch(ts) or (isinstance(before, dict) and before.get("bot_id")):
+        if not TS.fullmatch(ts) or (isinstance(before, dict) and before.get("bot_id")):
             return
         turn_id = self._turn_id(string_field(event, "channel"), ts)
         await self._intake.forget(turn_id, asked_at=float(ts))
@@ -186,6 +186,7 @@ class EventHandler:
                 **self._identity.place_of(question.team),
             },
             asked_at=float(question.ts),
+            quote=self._quote(question),
         )
         try:
             await self._intake.admit(turn)
@@ -254,7 +255,18 @@ class EventHandler:
         return ThreadKey("slack", self._identity.team, channel, thread or channel)
 
     def _turn_id(self, channel: str, ts: str) -> str:
-        return f"slack:{self._identity.team}:{channel}:{ts}"
+        return turn_id(self._identity.team, channel, ts)
+
+    def _quote(self, question: Question) -> ContextMessage | None:
+        """Return the message below which a question was asked, of which only the id is known."""
+        if question.thread in ("", question.ts):
+            return None
+        return ContextMessage(self._turn_id(question.channel, question.thread), None, "")
+
+
+def turn_id(team: str, channel: str, ts: str) -> str:
+    """Return the id of the turn that a message asks for, or would ask for."""
+    return f"slack:{team}:{channel}:{ts}"
 
 
 def to_question(event: Event, *, bot: str) -> Question | None:
@@ -265,7 +277,7 @@ def to_question(event: Event, *, bot: str) -> Question | None:
     (slackapi/bolt-js issue 960).
     """
     # A person's upload has a `bot_id` too, which is null (docs: file_share).
-    is_written = event.get("subtype") in _WRITTEN and not event.get("bot_id")
+    is_written = event.get("subtype") in WRITTEN and not event.get("bot_id")
     user, text = string_field(event, "user"), string_field(event, "text")
     if not is_written or user in ("", *_SLACK_ITSELF, bot):
         return None
@@ -276,7 +288,7 @@ def to_question(event: Event, *, bot: str) -> Question | None:
     if not is_direct and not is_mention:
         return None
     ts = string_field(event, "ts")
-    if not channel or not _TS.fullmatch(ts):
+    if not channel or not TS.fullmatch(ts):
         # It is acknowledged all the same: it would be the same the next time.
         log.warning("Cannot read a message: its channel or ts is missing")
         return None

@@ -109,14 +109,16 @@ def message_turn(
 
 
 def command_turn(interaction: discord.Interaction, prompt: str) -> Turn:
-    """Return the turn of `/ask`: each person has one thread of commands in each channel."""
+    """Return the turn of `/ask`: in a DM or a Discord thread it belongs to what is said there.
+
+    In a channel each person has one thread of commands.
+    """
     channel = interaction.channel_id
     if channel is None:
         raise ValueError("an interaction without a channel")
-    workspace = "dm" if interaction.guild_id is None else str(interaction.guild_id)
     return Turn(
         id=turn_id(interaction.id),
-        key=ThreadKey(_NAME, workspace, str(channel), f"ask-{interaction.user.id}"),
+        key=_command_key(interaction, channel),
         person=_person(interaction.user),
         text=prompt,
         place=CommandAddress(channel, interaction.id, interaction.token).to_json(),
@@ -151,6 +153,15 @@ def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
         parts += forwarded(snapshot)
     named = (_MARKUP.sub(name, part).strip() for part in parts)
     return "\n".join(filter(None, named))
+
+
+def _command_key(interaction: discord.Interaction, channel: int) -> ThreadKey:
+    if interaction.guild_id is None:
+        return ThreadKey(_NAME, "dm", str(channel), str(channel))
+    guild, place = str(interaction.guild_id), interaction.channel
+    if isinstance(place, discord.Thread):
+        return ThreadKey(_NAME, guild, str(place.parent_id), str(channel))
+    return ThreadKey(_NAME, guild, str(channel), f"ask-{interaction.user.id}")
 
 
 def _key(message: discord.Message, channel: Channel) -> ThreadKey:

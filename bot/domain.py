@@ -107,7 +107,14 @@ class LeftOut:
     characters: int
 
 
-Delta = str | Start | LeftOut
+@dataclass(frozen=True, slots=True)
+class BeginningLeftOut:
+    """A delta: the model reads the talk without so many exchanges at its beginning."""
+
+    exchanges: int
+
+
+Delta = str | Start | LeftOut | BeginningLeftOut
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bot.app.assistant import Assistant, open_assistant
 from bot.concurrency import cancelled
-from bot.domain import LeftOut, Person, Start, ThreadKey, Turn
+from bot.domain import BeginningLeftOut, LeftOut, Person, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, PromptRefused
 from bot.text.sanitize import whole_characters
 from bot.turns.history import compose
@@ -44,7 +44,8 @@ async def stream_answer(assistant: Assistant, question: str) -> AsyncGenerator[s
                         "The question is too long: %d characters of its middle were left out",
                         delta.characters,
                     )
-                else:
+                # One question alone has no beginning to lose.
+                elif not isinstance(delta, BeginningLeftOut):
                     yield delta
     except AnswerCut as cut:
         log.warning("The answer is cut short: %s", cut)

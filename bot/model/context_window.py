@@ -119,7 +119,7 @@ class ContextWindowModel:
                         answer = await stack.enter_async_context(stream)
                         self._learn(refusal, fitted, counter)
                         fitted = shorter
-                    answer.left_out = fitted.left_out
+                    answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
                     yield answer
             finally:
                 if answer and answer.prompt_tokens:

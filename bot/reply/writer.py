@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
 from bot.concurrency import cancelled
-from bot.domain import Delta, EditBudget, LeftOut, Page, Shown, Start
+from bot.domain import BeginningLeftOut, Delta, EditBudget, LeftOut, Page, Shown, Start
 from bot.errors import (
     AnswerCut,
     GivenUp,
@@ -154,6 +154,8 @@ class Reply:
                     self._draft.start(delta.model)
                 elif isinstance(delta, LeftOut):
                     self._draft.leave_out(delta.characters)
+                elif isinstance(delta, BeginningLeftOut):
+                    self._draft.leave_out_beginning()
                 else:
                     self._draft.add(delta)
                     self._heard_at = now()

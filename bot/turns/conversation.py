@@ -17,7 +17,17 @@ from functools import partial
 from prometheus_client import Counter
 
 from bot.concurrency import Backoff, empty_stream, prefetch
-from bot.domain import ContextMessage, Delta, Exchange, LeftOut, Page, Shown, Start, Turn
+from bot.domain import (
+    BeginningLeftOut,
+    ContextMessage,
+    Delta,
+    Exchange,
+    LeftOut,
+    Page,
+    Shown,
+    Start,
+    Turn,
+)
 from bot.errors import GivenUp, MessageGone, StoreUnavailable, WriteRefused
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import given_up, shortened
@@ -233,7 +243,13 @@ class Conversation:
         )
         async with aclosing(self._model.stream(prompt)) as deltas:
             async for delta in deltas:
-                yield delta
+                if not isinstance(delta, BeginningLeftOut) or await self._tells(lease.turn):
+                    yield delta
+
+    async def _tells(self, turn: Turn) -> bool:
+        with suppress(StoreUnavailable):
+            return await self._history.tells(turn.key, turn.id)
+        return False
 
     def _reply(self, lease: Lease, surface: Surface, left: Shown) -> Reply:
         return Reply(

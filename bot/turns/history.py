@@ -71,12 +71,22 @@ class History:
         """Drop all exchanges of a thread, and read nothing as context that was said before."""
         seen = self._store.key("seen", str(thread))
         await self._store.command("SET", seen, "1", "PX", self._keep_ms)
-        keys = [self._store.key(kind, str(thread)) for kind in ("history", "names")]
+        keys = [self._store.key(kind, str(thread)) for kind in ("history", "names", "told")]
         await self._store.command("DEL", *keys)
 
     async def is_seen(self, thread: ThreadKey) -> bool:
         """Return whether something of the thread was forgotten, which no context may bring back."""
         return bool(await self._store.command("EXISTS", self._store.key("seen", str(thread))))
+
+    async def tells(self, thread: ThreadKey, turn_id: str) -> bool:
+        """Return whether this turn is to tell that the thread's beginning no longer fits.
+
+        That is the first turn that asks; it may ask again.
+        """
+        told = self._store.key("told", str(thread))
+        await self._store.command("SET", told, turn_id, "NX", "PX", self._keep_ms)
+        await self._store.command("PEXPIRE", told, self._keep_ms)
+        return bool(await self._store.command("GET", told) == turn_id)
 
     async def _named(self, thread: ThreadKey, exchanges: Sequence[Exchange]) -> list[Exchange]:
         unnamed = [one.person.id for one in exchanges if one.person.name == one.person.id]

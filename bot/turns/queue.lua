@@ -34,6 +34,7 @@ local CROWD = 4
 --   kept:<person>        list of ended turns, oldest first, each behind the bytes of all up to it
 --   posted:<message>     the thread in which a surface posted a message
 --   pressed:<press>      a press of Regenerate that was accepted
+--   told:<thread>        the turn that told that the thread's beginning no longer fits
 --   seen:<thread>        set if something of the thread was forgotten: nothing older is read as context
 --   dead                 stream of turns that were given up
 local STORED = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bot.reply.draft import BEGINNING_LEFT_OUT
 from bot.store import Store
 from bot.text.context import BEGIN, END, NOTICE
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
-from tests.support.process import slack_variables
+from tests.support.process import discord_variables, slack_variables
 from tests.support.service import serving, serving_discord
 from tests.support.waiting import until
 
@@ -76,6 +77,26 @@ async def test_in_a_discord_thread_with_one_person_nothing_is_read(
         assert not told(model)
         reads = [call.call for call in discord.requests if call.method == "GET"]
         assert not [call for call in reads if f"{said}/messages" in call]
+
+
+async def test_that_the_beginning_no_longer_fits_is_told_once_over_restarts(
+    store: Store, model: ModelEmulator
+) -> None:
+    limits = {"CONTEXT_TOKENS": "900", "MAX_TOKENS": "100", "SYSTEM_PROMPT": "Be kind."}
+    async with DiscordEmulator() as discord:
+        ann = discord.user("Ann")
+        dm = discord.dm(ann)
+        for _ in range(2):
+            async with serving(store, variables=discord_variables(discord, model) | limits):
+                await until(discord.connected.is_set)
+                for number in range(3):
+                    await in_discord(discord, model, dm, ann, f"{number} " + "why? " * 40)
+
+        texts = [shown.text for shown in discord.screen(dm) if shown.author_id == discord.bot_id]
+
+    told = [BEGINNING_LEFT_OUT in text for text in texts]
+    assert (len(told), told.count(True), told[0]) == (6, 1, False)
+    assert len(asked(model)) < 6
 
 
 async def test_a_reply_in_a_discord_channel(store: Store, model: ModelEmulator) -> None:

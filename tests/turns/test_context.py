@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from bot.concurrency import cancelled
-from bot.domain import ContextMessage, Delta, Message, Person, Turn
+from bot.domain import BeginningLeftOut, ContextMessage, Delta, Message, Person, Turn
 from bot.errors import ModelUnavailable, PlaceGone, WriteDelayed
+from bot.reply.draft import BEGINNING_LEFT_OUT
 from bot.store import Store
 from bot.turns.history import History
 from bot.turns.intake import Intake
@@ -279,8 +280,45 @@ async def keys_with(store: Store, text: str) -> list[str]:
 
 
 async def test_every_key_of_a_context_expires(store: Store) -> None:
-    await answered(store, FakePlatform(context=HEARD), make_turn(1))
+    model = FakeModel([BeginningLeftOut(3), "Hi"])
+    await answered(store, FakePlatform(context=HEARD), make_turn(1), model=model)
     await make_queue(store).forget("console:1")
 
     for name in await store.command("KEYS", store.key("*")):
         assert await store.command("PTTL", name) > 0, name
+
+
+async def test_that_the_beginning_no_longer_fits_is_told_once(store: Store) -> None:
+    platform, model = FakePlatform(), FakeModel([BeginningLeftOut(3), "Hi"])
+
+    for number in (1, 2):
+        # Each time by another worker, as after a restart.
+        await answered(store, platform, make_turn(number), model=model)
+    await answered(store, platform, make_turn(3, thread="t2"), model=model)
+
+    told = [BEGINNING_LEFT_OUT in page.text for page in platform.shown.screen.values()]
+    assert told == [True, False, True]
+    history = await History(store=store, keep_seconds=KEEP).read(KEY)
+    assert [one.answer for one in history] == ["Hi", "Hi"]
+
+
+async def test_an_answer_that_told_it_tells_it_again_when_it_is_written_anew(store: Store) -> None:
+    platform, model = FakePlatform(), FakeModel([BeginningLeftOut(3), "Hi"])
+    await answered(store, platform, make_turn(1), model=model)
+
+    async with working(make_worker(store, platform, model)):
+        await press(store)
+        await all_ended(store)
+
+    assert platform.shown.text == f"Hi\n\n{BEGINNING_LEFT_OUT}"
+
+
+async def test_after_a_reset_it_can_be_told_anew(store: Store) -> None:
+    platform, model = FakePlatform(), FakeModel([BeginningLeftOut(3), "Hi"])
+    await answered(store, platform, make_turn(1), model=model)
+
+    await intake_of(store).reset(KEY)
+    await answered(store, platform, make_turn(2), model=model)
+
+    told = [BEGINNING_LEFT_OUT in page.text for page in platform.shown.screen.values()]
+    assert told == [True, True]

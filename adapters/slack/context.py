@@ -51,7 +51,8 @@ async def read_context(
     found: list[Message] = [
         one
         for one in answer.get("messages") or ()
-        if after < string_field(one, "ts") < asked
+        if isinstance(one, dict)
+        and after < string_field(one, "ts") < asked
         and one.get("subtype") in _SAID
         and string_field(one, "ts") not in ("", after)
     ]

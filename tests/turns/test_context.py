@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from bot.concurrency import cancelled
-from bot.domain import BeginningLeftOut, ContextMessage, Delta, Message, Person, Turn
-from bot.errors import ModelUnavailable, PlaceGone, WriteDelayed
+from bot.domain import BeginningLeftOut, ContextMessage, Delta, Message, Person, Shown, Turn
+from bot.errors import LeaseLost, ModelUnavailable, PlaceGone, WriteDelayed
 from bot.reply.draft import BEGINNING_LEFT_OUT
 from bot.store import Store
 from bot.turns.history import History
@@ -27,6 +27,7 @@ from tests.support.at_work import (
     make_turn,
     make_worker,
     press,
+    take,
     working,
 )
 from tests.support.fakes import FakeModel, FakePlatform
@@ -277,6 +278,44 @@ async def keys_with(store: Store, text: str) -> list[str]:
         if read and text in str(await store.command(*read)):
             found.append(name)
     return found
+
+
+async def test_a_worker_that_has_lost_its_turn_saves_no_context(store: Store) -> None:
+    queue = make_queue(store)
+    await intake_of(store).admit(make_turn(1))
+    late = await take(queue)
+    await queue.leases.release(late, delay_seconds=0, counts=True)
+    taken = await take(queue)
+
+    with pytest.raises(LeaseLost):
+        await queue.leases.save_context(late, None, HEARD)
+    await queue.leases.save_context(taken, said(99, EVE, "When?"), HEARD[:1])
+    await queue.leases.release(taken, delay_seconds=0, counts=True)
+    again = await take(queue)
+
+    assert (again.context, again.turn.quote) == (HEARD[:1], said(99, EVE, "When?"))
+
+
+async def test_what_is_forgotten_while_it_is_answered_keeps_no_context(store: Store) -> None:
+    queue = make_queue(store)
+    await intake_of(store).admit(replace(make_turn(1), quote=said(99, EVE, "deploy when?")))
+    taken = await take(queue)
+
+    await queue.forget("console:1")
+    await queue.leases.save_context(taken, None, HEARD)
+    await queue.leases.finish(taken, Shown(outcome="stopped"), None)
+
+    assert await keys_with(store, "deploy") == []
+
+
+async def test_a_context_that_cannot_be_read_is_none(store: Store) -> None:
+    await intake_of(store).admit(make_turn(1))
+    strange = '{"quote": 5, "messages": [7, {"id": "x"}, {"id": "console:9", "text": "Hi"}]}'
+    await store.command("HSET", store.key("turn", "console:1"), "context", strange)
+
+    taken = await take(make_queue(store))
+
+    assert (taken.context, taken.turn.quote) == ((said(9, None, "Hi"),), None)
 
 
 async def test_every_key_of_a_context_expires(store: Store) -> None:

@@ -564,9 +564,7 @@ function verbs.save_context(id, fence, context)
   local turn = record(id)
   if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
-  if not redis.call('HGET', key('turn', id), 'forget') then
-    redis.call('HSET', key('turn', id), 'context', context)
-  end
+  redis.call('HSET', key('turn', id), 'context', context)
   return ''
 end
 

@@ -125,13 +125,20 @@ async def test_a_message_of_which_the_payload_has_only_the_id_is_read() -> None:
         await emulator.tell("MESSAGE_CREATE", event | {"id": later})
         await until(lambda: f"discord:{later}" in intake.asked)
 
-        turn, before = intake.last, reads(emulator)
+        turn = intake.last
+        await emulator.say(emulator.channel_id, bob, "Said later.")
+        before = reads(emulator)
         with_talk = await platform.read_context(turn, since="", most=50)
         alone = await platform.read_context(turn, since="", most=0)
 
         assert turn.quote == ContextMessage(f"discord:{said}", None, "")
         assert texts(alone) == [("Bob", "two")]
-        assert texts(with_talk)[:3] == [("Bob", "one"), ("Bob", "two"), ("Bob", "three")]
+        assert texts(with_talk) == [
+            ("Bob", "one"),
+            ("Bob", "two"),
+            ("Bob", "three"),
+            ("Ada", "why?"),
+        ]
         assert reads(emulator) == before + 2
 
 

@@ -35,9 +35,9 @@ async def complete_context(
     """Set and save the quote and the context of a turn. Raises LeaseLost.
 
     An earlier attempt may have saved them, or the exchange of a turn that is regenerated. At most
-    `most` messages are read: in a thread that the bot has not seen, and of which nothing was
-    forgotten, the last ones; in a thread in which several people speak, those since the last
-    question that was answered. What cannot be read in time is left out, with a line in the log.
+    `most` messages are read: in a thread that the bot has not seen (`is_seen`), the last ones; in a
+    thread in which several people speak, those since the last question that was answered. What
+    cannot be read in time is left out, with a line in the log.
     """
     if lease.context is not None:
         return

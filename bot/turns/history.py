@@ -75,7 +75,11 @@ class History:
         await self._store.command("DEL", *keys)
 
     async def is_seen(self, thread: ThreadKey) -> bool:
-        """Return whether something of the thread was forgotten, which no context may bring back."""
+        """Return whether nothing older is read as context, though nothing is remembered.
+
+        Something of the thread was forgotten, which no context may bring back, or the first
+        question has no answer, and nothing was before it.
+        """
         return bool(await self._store.command("EXISTS", self._store.key("seen", str(thread))))
 
     async def tells(self, thread: ThreadKey, turn_id: str) -> bool:

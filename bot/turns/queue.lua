@@ -35,7 +35,8 @@ local CROWD = 4
 --   posted:<message>     the thread in which a surface posted a message
 --   pressed:<press>      a press of Regenerate that was accepted
 --   told:<thread>        the turn that told that the thread's beginning no longer fits
---   seen:<thread>        set if something of the thread was forgotten: nothing older is read as context
+--   seen:<thread>        set if nothing older is read as context though the history is empty: something of the
+--                        thread was forgotten, or its first question has no answer and nothing was before it
 --   dead                 stream of turns that were given up
 local STORED = {
   -- <platform>: sorted set of threads that may be taken, by the position of their first turn
@@ -209,12 +210,16 @@ local function remember(thread, id, exchange, limit, most_bytes)
   keep(history)
 end
 
+local function note_seen(thread)
+  redis.call('SET', key('seen', thread), '1', 'PX', ARGV[2])
+end
+
 -- `ids` is a set.
 local function forget_exchanges(thread, ids)
   local history = key('history', thread)
   for _, line in ipairs(redis.call('LRANGE', history, 0, -1)) do
     if ids[turn_of(line)] and redis.call('LREM', history, 1, line) == 1 then
-      redis.call('SET', key('seen', thread), '1', 'PX', ARGV[2])
+      note_seen(thread)
     end
   end
 end
@@ -593,6 +598,8 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   local forgotten = redis.call('HGET', name, 'forget')
   if exchange == '' then
     redis.call('HSET', name, 'after', last)
+    local context = decoded(redis.call('HGET', name, 'context') or '').messages
+    if last == '' and (type(context) ~= 'table' or #context == 0) then note_seen(turn.thread) end
   elseif not forgotten then
     remember(turn.thread, id, exchange, history_limit, history_bytes)
     redis.call('HDEL', name, PREVIOUS_ANSWER, 'after')

@@ -249,6 +249,27 @@ async def test_a_failed_turn_keeps_its_context_for_another_try_until_it_is_forgo
     assert await keys_with(store, "deploy") == []
 
 
+async def test_a_talk_whose_first_question_failed_is_not_read(store: Store) -> None:
+    platform, failing = FakePlatform(), FakeModel([], error=ModelUnavailable("no"))
+    await answered(store, platform, make_turn(1), model=failing)
+    platform.context = said(1, ANN, "question 1"), said(100, None, "I cannot answer.")
+
+    prompt = await answered(store, platform, make_turn(2))
+
+    assert prompt[-1] == Message("user", "question 2")
+    assert platform.read_since == [""]
+
+
+async def test_after_a_failure_in_a_thread_of_others_it_is_read_again(store: Store) -> None:
+    platform, failing = FakePlatform(context=HEARD), FakeModel([], error=ModelUnavailable("no"))
+    await answered(store, platform, make_turn(1), model=failing)
+
+    prompt = await answered(store, platform, make_turn(2))
+
+    assert prompt[-1].context == SHOWN
+    assert platform.read_since == ["", ""]
+
+
 async def test_long_messages_are_kept_in_part_and_long_talks_by_their_end(store: Store) -> None:
     talk = [said(100 + n, BOB, f"{n} " + "x" * 3_990) for n in range(40)]
     platform = FakePlatform(context=[*talk, said(150, BOB, "start" + "x" * 9_000 + "end")])

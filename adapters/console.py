@@ -17,7 +17,7 @@ from typing import TextIO, TypeVar
 from uuid import uuid4
 
 from bot.concurrency import running
-from bot.domain import EditBudget, Page, Person, Purpose, ThreadKey, Turn
+from bot.domain import ContextMessage, EditBudget, Page, Person, Purpose, ThreadKey, Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable, WriteFailed
 from bot.store import Store
 from bot.text.sanitize import strip_controls, whole_characters
@@ -104,6 +104,10 @@ class ConsolePlatform:
     ) -> AsyncGenerator[ConsoleSurface]:
         """Open the surface of a turn's reply; all purposes share it."""
         yield ConsoleSurface(store=self._store, turn=turn)
+
+    async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
+        """Return nothing: one person alone talks here, and the history has it all."""
+        return ()
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return nothing: a page's place in the store is its number."""

@@ -49,6 +49,19 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextMessage:
+    """What somebody said, shown in a prompt without being part of the history.
+
+    `id` is the id of the turn that the message asks for, or would ask for. `person` is None for the
+    bot itself. `text` is empty if only the id is known.
+    """
+
+    id: str
+    person: Person | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """A question, and where it was asked.
 
@@ -57,6 +70,7 @@ class Turn:
     `asked_at` is in seconds since the epoch. `left_out` counts the characters of the question that
     `text` lacks. `where` names the channel and the server as people see them, and `zone` the
     person's time zone as the IANA database does; both are empty if the platform does not tell.
+    `quote` is the message to which the question replies.
     """
 
     id: str
@@ -68,14 +82,16 @@ class Turn:
     left_out: int = 0
     where: str = ""
     zone: str = ""
+    quote: ContextMessage | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a prompt."""
+    """One message of a prompt; `context` has a text for each message of others that precedes it."""
 
     role: Role
     text: str
+    context: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +118,31 @@ class Retrying:
     error: Exception
 
 
-Delta = str | Start | LeftOut | Retrying
+@dataclass(frozen=True, slots=True)
+class BeginningLeftOut:
+    """A delta: the model reads the talk without so many exchanges at its beginning."""
+
+    exchanges: int
+
+
+Delta = str | Start | LeftOut | BeginningLeftOut | Retrying
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A remembered turn; `asked_at` is in seconds since the epoch."""
+    """A remembered turn; `asked_at` is in seconds since the epoch.
+
+    `context` are the messages of others that its prompt showed, oldest first, and `quote` the one
+    to which the question replied.
+    """
 
     turn_id: str
     person: Person
     asked_at: float
     question: str
     answer: str
+    quote: ContextMessage | None = None
+    context: tuple[ContextMessage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

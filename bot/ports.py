@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from bot.domain import Delta, EditBudget, Message, Page, Purpose, Turn
+from bot.domain import ContextMessage, Delta, EditBudget, Message, Page, Purpose, Turn
 
 
 class Model(Protocol):
@@ -83,6 +83,15 @@ class Platform(Protocol):
         While it is open, the platform shows that the bot is working, unless the reply has ended.
         Entering raises PlaceGone if nothing can be written there, WriteDelayed if the platform asks
         to wait, and WriteFailed if it could not be reached.
+        """
+        ...
+
+    async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
+        """Return what was said in the place of a question before it, oldest first.
+
+        That is at most `most` messages, behind that of the turn `since` or the last ones if it is
+        empty, and the message that the question replies to if only its id is known. One request, or
+        none if the question begins the talk or is in a direct message. Raises SurfaceError.
         """
         ...
 

@@ -279,6 +279,12 @@ class Settings:
     context_tokens: int = _setting(
         8192, _tokens, "how much the model sees, question, history and answer together, in tokens"
     )
+    # Discord returns a hundred messages at once.
+    thread_context: int = _setting(
+        50,
+        _whole(least=0, most=100),
+        "how many earlier messages the model reads when I am called into a thread; 0 means none",
+    )
     redis_url: str = _setting(
         "",
         _redis_url,

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import discord
 
+from adapters.discord.context import read_context
 from adapters.discord.gateway.client import Gateway
 from adapters.discord.gateway.connection import begin_at
 from adapters.discord.gateway.inbox import Inbox
@@ -22,7 +23,7 @@ from adapters.discord.reply.open import open_surface, orphaned_messages
 from adapters.discord.rest import API_URL, RestClient, counted, fail_at_once, translated, use_api
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running, together
-from bot.domain import Purpose, Turn
+from bot.domain import ContextMessage, Purpose, Turn
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
@@ -100,6 +101,10 @@ class DiscordPlatform:
     ) -> AbstractAsyncContextManager[Surface]:
         """Open the surface of a turn's reply, its Discord thread included."""
         return open_surface(self._client, turn, self._budgets, purpose)
+
+    async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
+        """Return what was said before a question in its Discord thread or channel; SurfaceError."""
+        return await read_context(self._client, turn, since=since, most=most)
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages that attempts at a turn may have left besides these; SurfaceError."""

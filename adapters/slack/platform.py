@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, nullcontext
 import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.context import read_context
 from adapters.slack.errors import translated
 from adapters.slack.inbound.app import Dispatch, OnEvent, dispatcher
 from adapters.slack.inbound.ask_command import AskCommand
@@ -22,7 +23,7 @@ from adapters.slack.reply.streams import Streams
 from adapters.slack.reply.surface import SlackSurface
 from adapters.slack.workspace import Directory, Refusals, Workspace, cannot_start, identify
 from bot.concurrency import BackgroundTasks, together
-from bot.domain import Purpose, Turn
+from bot.domain import ContextMessage, Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.ports import Hearing
 from bot.proxy import proxy_for
@@ -88,6 +89,10 @@ class SlackPlatform:
         )
         async with nullcontext() if purpose.has_ended else surface.status.shown():
             yield surface
+
+    async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
+        """Return what was said before a question in its thread. Raises SurfaceError."""
+        return await read_context(self.workspace, turn, since=since, most=most)
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.

@@ -17,7 +17,7 @@ from typing import TextIO
 
 from bot.app.assistant import Assistant, open_assistant
 from bot.concurrency import cancelled
-from bot.domain import LeftOut, Person, Retrying, Start, ThreadKey, Turn
+from bot.domain import BeginningLeftOut, LeftOut, Person, Retrying, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
 from bot.text.sanitize import strip_controls, whole_characters
 from bot.turns.history import compose
@@ -50,7 +50,8 @@ async def stream_answer(assistant: Assistant, question: str) -> AsyncGenerator[s
                         "The question is too long: %d characters of its middle were left out",
                         delta.characters,
                     )
-                elif not isinstance(delta, Retrying):
+                # One question alone has no beginning to lose.
+                elif not isinstance(delta, Retrying | BeginningLeftOut):
                     yield delta
     except AnswerCut as cut:
         log.warning("The answer is cut short: %s", cut)

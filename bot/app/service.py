@@ -192,6 +192,7 @@ def _conversation(
         system_prompt=assistant.system_prompt,
         patience=settings.reply_timeout,
         longest=max_characters(max(settings.max_tokens, _MIN_ANSWER)),
+        thread_context=settings.thread_context,
     )
 
 

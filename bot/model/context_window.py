@@ -7,7 +7,7 @@ import logging
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 
@@ -17,6 +17,7 @@ from bot.errors import PromptTooLong
 from bot.model.endpoint import Answer, Endpoint
 from bot.model.server_info import ServerWatch, fetch_server_info
 from bot.model.transport import ServerConnection
+from bot.text.context import block, with_context
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.text.sanitize import as_words, whole_characters
 from bot.tokens.counters import Counter, is_count
@@ -37,6 +38,8 @@ _MOST_RESERVE = 0.25
 _SHARE = 0.5
 _LEAST_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a server that reports less room is not believed
+# Of the budget, for the contexts of all messages.
+_CONTEXT_SHARE = 0.25
 _CLOSE = 12  # tokens of the budget that a shortened message may leave unused
 Count = Callable[[Sequence[Message]], int]
 _SAMPLE = (Message("user", "Hello"),)
@@ -115,7 +118,7 @@ class ContextWindowModel:
                         answer = await stack.enter_async_context(stream)
                         self._learn(refusal, fitted, counter)
                         fitted = shorter
-                    answer.left_out = fitted.left_out
+                    answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
                     yield answer
             finally:
                 if answer and answer.prompt_tokens:
@@ -180,7 +183,7 @@ class ContextWindowModel:
 
 
 async def _fitted(prompt: Sequence[Message], budget: int, count: Count) -> Prompt:
-    if sum(len(message.text) for message in prompt) <= _INLINE_CHARACTERS:
+    if sum(len(it.text) + sum(map(len, it.context)) for it in prompt) <= _INLINE_CHARACTERS:
         return fit(prompt, budget=budget, count=count)
     # The event loop runs others meanwhile.
     return await asyncio.to_thread(fit, prompt, budget=budget, count=count)
@@ -204,29 +207,78 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> Prompt:
     Exchanges are dropped whole, oldest first. If not even the newest fits, its question loses its
     middle, so that the answer to a long paste stays. The system prompt stays, and so does the new
     message: if it is too long, the mark "[…]" replaces its middle. If the system prompt leaves no
-    room even for the mark, the message stays whole, and the model's server decides.
+    room even for the mark, the message stays whole, and the model's server decides. Contexts have
+    a quarter of the budget, newest first, and none of the room that the new message needs.
     """
     *earlier, last = messages
     head = earlier[:1] if earlier and earlier[0].role == "system" else []
-    earlier = earlier[len(head) :]
-    new = _shorten(last, budget=budget, cost=lambda shorter: count([*head, shorter]))
+    plain = earlier[len(head) :]
+    asked = _shorten(_alone(last), budget=budget, cost=lambda shorter: count([*head, shorter]))
+    room = int(budget * _CONTEXT_SHARE)
+    new, room = _with_context(
+        replace(asked, context=last.context),
+        room=room,
+        count=count,
+        fits=lambda whole: count([*head, whole]) <= budget,
+    )
+    earlier = [*plain]
+    for at in range(len(plain) - 2, -1, -2):
+        earlier[at], room = _with_context(plain[at], room=room, count=count)
 
     def newest(exchanges: int) -> list[Message]:
         return [*head, *earlier[len(earlier) - 2 * exchanges :], new]
 
     fitting = _largest(len(earlier) // 2, lambda exchanges: count(newest(exchanges)) <= budget)
     if earlier and not fitting:
-        *_, question, answered = earlier
+        *_, question, answered = plain
         question = _shorten(
-            question, budget=budget, cost=lambda shorter: count([*head, shorter, answered, new])
+            _alone(question),
+            budget=budget,
+            cost=lambda shorter: count([*head, shorter, answered, new]),
         )
         earlier[-2:] = [question, answered]
         fitting = int(question.text != CUT and count(newest(1)) <= budget)
     return Prompt(
         tuple(newest(fitting)),
         dropped=len(earlier) // 2 - fitting,
-        left_out=left_out(last.text, new.text),
+        left_out=left_out(last.text, asked.text),
     )
+
+
+def _alone(message: Message) -> Message:
+    return Message(message.role, message.text)
+
+
+def _with_context(
+    message: Message,
+    *,
+    room: int,
+    count: Count,
+    fits: Callable[[Message], bool] = lambda _: True,
+) -> tuple[Message, int]:
+    """Return a message with the newest of its context that takes no more than this room.
+
+    Beside it return the room that is left, in tokens. If not even the newest text of the context
+    fits, it loses its middle.
+    """
+
+    def cost(context: Sequence[str]) -> int:
+        return count([Message(message.role, block(context))])
+
+    def is_small(context: Sequence[str]) -> bool:
+        whole = with_context(replace(message, context=tuple(context)))
+        return cost(context) <= room and fits(whole)
+
+    texts = message.context
+    fitting = _largest(len(texts), lambda number: is_small(texts[len(texts) - number :]))
+    context = texts[len(texts) - fitting :]
+    if texts and not fitting:
+        newest = Message(message.role, texts[-1])
+        shorter = _shorten(newest, budget=room, cost=lambda one: cost([one.text])).text
+        context = (shorter,) if shorter != CUT and is_small([shorter]) else ()
+    if not context:
+        return _alone(message), room
+    return with_context(replace(message, context=context)), room - cost(context)
 
 
 def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:

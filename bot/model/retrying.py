@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import SystemRandom
 
 from bot.concurrency import Backoff
-from bot.domain import Delta, LeftOut, Message, Retrying, Start
+from bot.domain import BeginningLeftOut, Delta, LeftOut, Message, Retrying, Start
 from bot.errors import AnswerCut, ModelBusy, ModelError, ModelLoading, ModelSilent, ModelUnavailable
 from bot.model.endpoint import Endpoint
 
@@ -226,6 +226,8 @@ class RetryingModel:
                         yield Start("")
                     if answer.left_out:
                         yield LeftOut(answer.left_out)
+                    if answer.dropped:
+                        yield BeginningLeftOut(answer.dropped)
                     yield answer.first
                     async for delta in answer.deltas:
                         yield delta

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from bot.domain import Outcome, Page, Shown
 from bot.errors import AnswerCut, GivenUp
@@ -26,6 +27,8 @@ LEFT_OUT = (
     "(Your message is longer than I can read at once: I read its beginning and its end, without"
     " the {characters:,} characters between them.)"
 )
+# Below the first answer for which the talk was too long.
+BEGINNING_LEFT_OUT = "(We have talked for so long that I no longer see how our conversation began.)"
 _LONG_WORD = 20  # characters
 
 
@@ -89,7 +92,7 @@ class Draft:
         self._deltas: list[str] = []
         self._half = ""  # of a character, at the end of the last delta
         self._answered_by = ""
-        self._left_out = ""
+        self._left_out = self._beginning = ""
         self._end: Shown | None = left if left.outcome else None
 
     @property
@@ -125,12 +128,17 @@ class Draft:
     def start(self, model: str) -> None:
         """Begin the text anew, by this model; "" is the chosen one."""
         self._previous = self._longer
-        self._deltas, self._half, self._left_out = [], "", ""
+        self._deltas, self._half = [], ""
+        self._left_out = self._beginning = ""
         self._answered_by = ANSWERED_BY.format(model=model) if model else ""
 
     def leave_out(self, characters: int) -> None:
         """Say below the text how much of the question the model has not read."""
         self._left_out = LEFT_OUT.format(characters=characters)
+
+    def leave_out_beginning(self) -> None:
+        """Say below the text that the model no longer reads the beginning of the talk."""
+        self._beginning = BEGINNING_LEFT_OUT
 
     def end(self, ending: Ending) -> None:
         """End the text. One that has ended may still fail to be shown, or be deleted."""
@@ -210,7 +218,8 @@ class Draft:
         """What this attempt has said since its last start."""
         # Deltas are joined when the text is read, because a join copies all of it.
         self._deltas = ["".join(self._deltas)]
-        return _Answer(self._deltas[0], with_notice(self._answered_by, self._left_out))
+        notes = filter(None, (self._answered_by, self._left_out, self._beginning))
+        return _Answer(self._deltas[0], reduce(with_notice, notes, ""))
 
     @property
     def _longer(self) -> _Answer:

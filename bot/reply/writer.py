@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
 from bot.concurrency import cancelled
-from bot.domain import Delta, EditBudget, LeftOut, Page, Retrying, Shown, Start
+from bot.domain import BeginningLeftOut, Delta, EditBudget, LeftOut, Page, Retrying, Shown, Start
 from bot.errors import (
     AnswerCut,
     GivenUp,
@@ -169,6 +169,8 @@ class Reply:
                     await self._give_way(delta.error)
                     self._draft.is_retried = True
                     self._news.set()  # the time until a sign of life is shorter now
+                elif isinstance(delta, BeginningLeftOut):
+                    self._draft.leave_out_beginning()
                 else:
                     self._draft.add(delta)
                     self._heard_at = now()

@@ -12,16 +12,28 @@ from contextlib import (
     suppress,
 )
 from dataclasses import replace
+from functools import partial
 
 from prometheus_client import Counter
 
 from bot.concurrency import Backoff, empty_stream, prefetch
-from bot.domain import Delta, Exchange, LeftOut, Page, Shown, Start, Turn
+from bot.domain import (
+    BeginningLeftOut,
+    ContextMessage,
+    Delta,
+    Exchange,
+    LeftOut,
+    Page,
+    Shown,
+    Start,
+    Turn,
+)
 from bot.errors import GivenUp, MessageGone, StoreUnavailable, WriteRefused
-from bot.ports import Model, Surface
+from bot.ports import Model, Platform, Surface
 from bot.reply.draft import given_up, shortened
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply, apologize, restore
+from bot.turns.context import complete_context
 from bot.turns.history import History, compose
 from bot.turns.queue import Taken, TurnLeases
 from bot.turns.system_prompt import SystemPrompt
@@ -38,7 +50,8 @@ class Lease:
     Only a fence that the store refuses ends the work, with LeaseLost. While the store is away, the
     reply goes on and is saved afterwards. `stop` is set if a person asked for the end. `wrote` is
     True if a write may have gone out, and `ending` while the end is stored. `shown` is as last
-    saved, at first by an earlier attempt.
+    saved, at first by an earlier attempt. So is the `context`, which is None if nobody has looked
+    for one; `quote` is the message to which the question replies.
     """
 
     def __init__(
@@ -61,6 +74,7 @@ class Lease:
         self.wrote = False
         self.ending = False
         self.shown = taken.shown
+        self.quote, self.context = taken.turn.quote, taken.context
         self._set_stop(taken.stop)
 
     @property
@@ -96,6 +110,22 @@ class Lease:
             if await self._leases.others_wait(self.turn.key):
                 raise error
 
+    async def save_context(
+        self, quote: ContextMessage | None, context: Sequence[ContextMessage]
+    ) -> None:
+        """Save what the prompt shows of others. Raises LeaseLost."""
+        self.quote, self.context = quote, tuple(context)
+        if self._leases.store.is_away:
+            return
+        try:
+            await self._leases.save_context(self.taken, quote, context)
+        except StoreUnavailable as error:
+            self._leases.store.note_away(error)
+
+    async def withheld(self, turn_ids: Sequence[str]) -> set[str]:
+        """Return those of the turns that are no context. Raises StoreUnavailable."""
+        return await self._leases.withheld(turn_ids) if turn_ids else set()
+
     async def finish(self, shown: Shown, exchange: Exchange | None) -> None:
         """End the turn; retries for as long as the store is away. Raises LeaseLost."""
         self.ending = True
@@ -130,6 +160,7 @@ class Conversation:
         system_prompt: SystemPrompt,
         patience: float,
         longest: int,
+        thread_context: int,
     ) -> None:
         self._history = history
         self._model = model
@@ -137,11 +168,12 @@ class Conversation:
         self._system_prompt = system_prompt
         self._patience = patience
         self._longest = longest
+        self._thread_context = thread_context
 
-    async def answer(self, lease: Lease, opening: _Opening) -> None:
+    async def answer(self, lease: Lease, opening: _Opening, platform: Platform) -> None:
         """Show the model's answer, or the whole text that an earlier attempt saved, and end."""
         left = self._left(lease)
-        answer = nullcontext(empty_stream()) if left.outcome else self._deltas(lease)
+        answer = nullcontext(empty_stream()) if left.outcome else self._deltas(lease, platform)
         # The model computes while the platform opens the surface.
         async with answer as deltas, opening as surface:
             await self._finish(lease, await self._reply(lease, surface, left).stream(deltas))
@@ -189,24 +221,48 @@ class Conversation:
         await restore(result, surface=surface, budgets=self._budgets, patience=self._patience)
 
     @asynccontextmanager
-    async def _deltas(self, lease: Lease) -> AsyncIterator[AsyncGenerator[Delta]]:
+    async def _deltas(
+        self, lease: Lease, platform: Platform
+    ) -> AsyncIterator[AsyncGenerator[Delta]]:
         """Ask the model at once, before the first delta is read."""
         turn = lease.turn
-        prompt = compose(
-            system=self._system_prompt.for_turn(turn),
-            # A regenerated turn is in the history.
-            exchanges=[
-                replace(one, answer=one.answer[: self._longest])
-                for one in await self._history.read(turn.key)
-                if one.turn_id != turn.id
-            ],
-            turn=turn,
-        )
-        stream = self._model.stream(prompt)
+        remembered = [
+            replace(one, answer=one.answer[: self._longest])
+            for one in await self._history.read(turn.key)
+        ]
+        stream = self._ask(lease, platform, remembered)
         if turn.left_out:
             stream = _add_left_out(stream, turn.left_out)
         async with prefetch(stream) as deltas:
             yield deltas
+
+    async def _ask(
+        self, lease: Lease, platform: Platform, remembered: Sequence[Exchange]
+    ) -> AsyncGenerator[Delta]:
+        """Read what others said, if need be, and ask the model. Raises ModelError and LeaseLost."""
+        await complete_context(
+            lease,
+            platform,
+            remembered,
+            most=self._thread_context,
+            is_seen=partial(self._history.is_seen, lease.turn.key),
+        )
+        prompt = compose(
+            system=self._system_prompt.for_turn(lease.turn),
+            # A regenerated turn is in the history.
+            exchanges=[one for one in remembered if one.turn_id != lease.turn.id],
+            turn=replace(lease.turn, quote=lease.quote),
+            context=lease.context or (),
+        )
+        async with aclosing(self._model.stream(prompt)) as deltas:
+            async for delta in deltas:
+                if not isinstance(delta, BeginningLeftOut) or await self._tells(lease.turn):
+                    yield delta
+
+    async def _tells(self, turn: Turn) -> bool:
+        with suppress(StoreUnavailable):
+            return await self._history.tells(turn.key, turn.id)
+        return False
 
     def _reply(self, lease: Lease, surface: Surface, left: Shown) -> Reply:
         return Reply(
@@ -235,7 +291,15 @@ class Conversation:
 
     async def _finish(self, lease: Lease, shown: Shown) -> None:
         turn = lease.turn
-        exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, shown.said)
+        exchange = Exchange(
+            turn_id=turn.id,
+            person=turn.person,
+            asked_at=turn.asked_at,
+            question=turn.text,
+            answer=shown.said,
+            quote=lease.quote,
+            context=lease.context or (),
+        )
         await lease.finish(shown, exchange if shown.said.strip() else None)
 
 

@@ -13,6 +13,7 @@ from bot.domain import Person, Place, ThreadKey, Turn
 from bot.errors import NothingAsked, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.turns.addressed import Facts, Follow, is_for_bot
+from bot.turns.context import shortened
 from bot.turns.history import History
 from bot.turns.queue import TurnQueue
 from bot.turns.speakers import Speakers
@@ -147,7 +148,9 @@ class Intake:
 
 
 def _bounded(turn: Turn) -> Turn:
-    """Return a turn without the middle of a question that is too long to be kept."""
+    """Return a turn without the middle of a question, or a quote, that is too long to be kept."""
+    if turn.quote:
+        turn = replace(turn, quote=shortened(turn.quote))
     if len(turn.text) <= MAX_QUESTION:
         return turn
     text = without_middle(turn.text, MAX_QUESTION - len(CUT))

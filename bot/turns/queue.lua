@@ -37,6 +37,9 @@ local MOST_SPEAKERS = 10
 --   kept:<person>        list of ended turns, oldest first, each behind the bytes of all up to it
 --   posted:<message>     the thread in which a surface posted a message
 --   pressed:<press>      a press of Regenerate that was accepted
+--   told:<thread>        the turn that told that the thread's beginning no longer fits
+--   seen:<thread>        set if nothing older is read as context though the history is empty: something of the
+--                        thread was forgotten, or its first question has no answer and nothing was before it
 --   dead                 stream of turns that were given up
 local STORED = {
   -- <platform>: sorted set of threads that may be taken, by the position of their first turn
@@ -210,11 +213,17 @@ local function remember(thread, id, exchange, limit, most_bytes)
   keep(history, key('speakers', thread))
 end
 
+local function note_seen(thread)
+  redis.call('SET', key('seen', thread), '1', 'PX', ARGV[2])
+end
+
 -- `ids` is a set.
 local function forget_exchanges(thread, ids)
   local history = key('history', thread)
   for _, line in ipairs(redis.call('LRANGE', history, 0, -1)) do
-    if ids[turn_of(line)] then redis.call('LREM', history, 1, line) end
+    if ids[turn_of(line)] and redis.call('LREM', history, 1, line) == 1 then
+      note_seen(thread)
+    end
   end
 end
 
@@ -270,8 +279,10 @@ local function put_question(id, text)
   redis.call('HSET', key('turn', id), 'body', with_question(string.sub(body, 1, tonumber(size)), text))
 end
 
+-- The context goes with the question to which it belongs.
 local function drop_question(id)
   put_question(id, '""')
+  redis.call('HDEL', key('turn', id), 'context')
 end
 
 local function lacks_question(id)
@@ -444,7 +455,8 @@ function verbs.note_speakers(thread, ours, ...)
   return redis.call('SCARD', name)
 end
 
-function verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit)
+-- `context` is JSON, or '' if the question replies to nothing.
+function verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit, context)
   local known = redis.call('HMGET', key('turn', id), 'state', 'body')
   if known[1] then
     -- It may be the same call, sent again because its answer was lost.
@@ -464,6 +476,7 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
     'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
   note_speaker(thread, id_of(person))
   keep(key('speakers', thread))
+  if context and context ~= '' then redis.call('HSET', key('turn', id), 'context', context) end
   enqueue(id, thread, person)
   return 'admitted'
 end
@@ -523,8 +536,8 @@ local function has_another_token(thread, turn, platform, entry)
   return redis.call('HGET', key('claimed', platform), turn.entry) == thread and is_pending(platform, turn.entry)
 end
 
--- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, pages, shown, more, thread}, or
--- false if the token leads to no turn. A token that was reclaimed leads to the thread that was taken with it.
+-- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, pages, shown, more, thread, context},
+-- or false if the token leads to no turn. A token that was reclaimed leads to the thread that was taken with it.
 function verbs.take(platform, entry, worker, person_limit)
   local claimed = key('claimed', platform)
   if not is_pending(platform, entry, worker) then return false end
@@ -555,9 +568,9 @@ function verbs.take(platform, entry, worker, person_limit)
   -- An older version regenerates a turn without its question.
   if lacks_question(id) and last_remembered(thread) == id then recall_question(id, thread) end
   local known = redis.call('HMGET', key('turn', id),
-    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'pages', 'shown', MORE)
+    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'pages', 'shown', MORE, 'context')
   return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '',
-    known[5] or '[]', known[6] or '', known[7] or '{}', thread}
+    known[5] or '[]', known[6] or '', known[7] or '{}', thread, known[8] or ''}
 end
 
 -- If another worker has reclaimed the token, the lease is lost, even if that worker has not taken the turn
@@ -594,6 +607,28 @@ function verbs.save(id, fence, pages, shown, more)
   return redis.call('HGET', key('turn', id), 'stop') or ''
 end
 
+-- Saves the messages of others that the prompt shows, before the model is asked.
+function verbs.save_context(id, fence, context)
+  local turn = record(id)
+  if is_record_lost(id) then return '' end
+  if not holds(turn, fence) then return 'lost' end
+  redis.call('HSET', key('turn', id), 'context', context)
+  return ''
+end
+
+-- Returns those of the messages, by their turns' ids, that are no context: questions that were forgotten, and
+-- those that wait or run and will be in the history.
+function verbs.withheld(...)
+  local found = {}
+  for _, id in ipairs({...}) do
+    local known = redis.call('HMGET', key('turn', id), 'state', 'forget')
+    if known[2] or known[1] == 'dropped' or known[1] == 'queued' or known[1] == 'running' then
+      table.insert(found, id)
+    end
+  end
+  return found
+end
+
 -- A repeated call, whose first answer was lost, changes nothing. `late_write_ms` is the time after which a
 -- write of an earlier attempt has arrived, or never will.
 function verbs.finish(id, fence, outcome, pages, shown, exchange,
@@ -606,6 +641,8 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   local forgotten = redis.call('HGET', name, 'forget')
   if exchange == '' then
     redis.call('HSET', name, 'after', last)
+    local context = decoded(redis.call('HGET', name, 'context') or '').messages
+    if last == '' and (type(context) ~= 'table' or #context == 0) then note_seen(turn.thread) end
   elseif not forgotten then
     remember(turn.thread, id, exchange, history_limit, history_bytes)
     redis.call('HDEL', name, PREVIOUS_ANSWER, 'after')
@@ -631,7 +668,8 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   wake_throttled(turn.person)
   -- A previous answer that stays is counted already.
   if exchange ~= '' or last ~= id then
-    local text = exchange ~= '' and #exchange or redis.call('HSTRLEN', name, 'body')
+    local text = exchange ~= '' and #exchange 
+      or redis.call('HSTRLEN', name, 'body') + redis.call('HSTRLEN', name, 'context')
     count_kept(id, turn.person, RECORD_BYTES + #shown + text, person_bytes)
   end
   return 'ok'

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
-from bot.domain import Exchange, Person, Place, Purpose, Shown, ThreadKey, Turn
+from bot.domain import ContextMessage, Exchange, Person, Place, Purpose, Shown, ThreadKey, Turn
 from bot.errors import (
     LeaseLost,
     NotRemembered,
@@ -27,10 +27,12 @@ from bot.text.sanitize import whole_characters
 from bot.turns.history import encode
 from bot.turns.records import (
     Unreadable,
+    read_context,
     read_shown,
     read_texts,
     read_thread,
     read_turn,
+    write_context,
     write_shown,
     write_turn,
 )
@@ -84,7 +86,8 @@ class Taken:
     `fence` proves the lease: the next worker that takes the turn gets a higher one. `attempts`
     counts this attempt and those before it that got no further than the best one. `shown` is as
     last saved. `previous_answer` is the answer that a regenerated turn had; the pages in `shown`
-    are those of that answer until something else is shown.
+    are those of that answer until something else is shown. `context` is None if none was looked for
+    yet.
     """
 
     turn: Turn
@@ -93,6 +96,7 @@ class Taken:
     shown: Shown
     stop: bool
     previous_answer: str
+    context: tuple[ContextMessage, ...] | None = None
 
     @property
     def purpose(self) -> Purpose:
@@ -156,6 +160,7 @@ class TurnQueue:
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
+            write_context(turn.quote, None),
         )
         return answer == "admitted"
 
@@ -327,7 +332,8 @@ class TurnLeases:
         )
         if not isinstance(answer, list):
             return None
-        turn_id, fence, attempts, body, pressed_at, stop, previous, *shown, thread = answer
+        turn_id, fence, attempts, body, pressed_at, stop, previous, *shown, thread, said = answer
+        quote, context = read_context(turn_id, said)
         try:
             turn = read_turn(turn_id, token.platform, thread, body, pressed_at)
         except Unreadable as error:
@@ -336,12 +342,13 @@ class TurnLeases:
             await self._script.run("give_up", token.platform, token.entry, *end)
             return None
         return Taken(
-            turn=turn,
+            turn=replace(turn, quote=quote),
             fence=int(fence),
             attempts=int(attempts),
             shown=read_shown(turn_id, *shown),
             stop=bool(stop),
             previous_answer=previous,
+            context=context,
         )
 
     async def renew(self, taken: Taken) -> bool:
@@ -352,6 +359,18 @@ class TurnLeases:
         """Save what is shown; True if a person asked for a stop."""
         fields = write_shown(shown)
         return bool(await self._script.run("save", taken.turn.id, taken.fence, *fields))
+
+    async def save_context(
+        self, taken: Taken, quote: ContextMessage | None, context: Sequence[ContextMessage]
+    ) -> None:
+        """Save what the prompt shows beside the history, so that a further attempt shows it."""
+        written = write_context(quote, context)
+        await self._script.run("save_context", taken.turn.id, taken.fence, written)
+
+    async def withheld(self, turn_ids: Sequence[str]) -> set[str]:
+        """Return those of the turns that wait, run or were forgotten: they are no context."""
+        answer = await self._script.run("withheld", *turn_ids)
+        return set(answer) if isinstance(answer, list) else set()
 
     async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> None:
         """End the turn with its outcome, and make the thread's next turn ready.

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import get_args
 
-from bot.domain import Json, Outcome, Person, Shown, ThreadKey, Turn
+from bot.domain import ContextMessage, Json, Outcome, Person, Shown, ThreadKey, Turn
 from bot.text.sanitize import whole_characters
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ def write_turn(turn: Turn) -> tuple[str, str]:
     """Return a JSON object without its text and its closing brace, and the text as JSON."""
     value = asdict(turn)
     text = value.pop("text")
+    # It is dropped with the question, so it stands in a field of its own.
+    del value["quote"]
     # Older versions cannot read a person with another field.
     value["person_workspace"] = value["person"].pop("workspace")
     head = json.dumps(value, ensure_ascii=False).removesuffix("}")
@@ -99,6 +101,55 @@ def read_shown(turn_id: str, pages: str, text: str, more: str) -> Shown:
         below=whole_characters(below) if isinstance(below, str) else "",
         outcome=_OUTCOMES.get(outcome, "") if isinstance(outcome, str) else "",
     )
+
+
+def write_context(quote: ContextMessage | None, context: Sequence[ContextMessage] | None) -> str:
+    """Return the field of a turn's record that holds its context; empty if there is none.
+
+    `context` is None until it was looked for.
+    """
+    value: dict[str, Json] = {}
+    if quote:
+        value["quote"] = write_said(quote)
+    if context is not None:
+        value["messages"] = [write_said(each) for each in context]
+    return json.dumps(value, ensure_ascii=False) if value else ""
+
+
+def read_context(
+    turn_id: str, written: str
+) -> tuple[ContextMessage | None, tuple[ContextMessage, ...] | None]:
+    """Read what `write_context` returned; nothing if it cannot be read."""
+    try:
+        value = read_object(written or "{}")
+    except Unreadable as error:
+        log.warning("Turn %s: its context cannot be read: %s", turn_id, error)
+        return None, None
+    context = read_all_said(value.get("messages")) if "messages" in value else None
+    return read_said(value.get("quote")), context
+
+
+def write_said(one: ContextMessage) -> dict[str, Json]:
+    """Return a message of a context as a JSON object."""
+    person: Json = {"id": one.person.id, "name": one.person.name} if one.person else None
+    return {"id": one.id, "person": person, "text": one.text}
+
+
+def read_said(value: Json) -> ContextMessage | None:
+    """Read what `write_said` returned; None if it cannot be read."""
+    if not isinstance(value, dict):
+        return None
+    try:
+        person = None if value.get("person") is None else read_person(value)
+        return ContextMessage(read_text(value, "id"), person, read_text(value, "text"))
+    except Unreadable:
+        return None
+
+
+def read_all_said(value: Json) -> tuple[ContextMessage, ...]:
+    """Return the messages of an array that can be read."""
+    found = map(read_said, value if isinstance(value, list) else [])
+    return tuple(one for one in found if one)
 
 
 def read_object(written: str | None) -> dict[str, Json]:

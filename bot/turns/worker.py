@@ -220,11 +220,12 @@ class Worker:
             await self._conversation.abandon(lease)
             return
         turn = lease.turn
-        opening = self._platforms[turn.key.platform].surface(turn, lease.taken.purpose)
+        platform = self._platforms[turn.key.platform]
+        opening = platform.surface(turn, lease.taken.purpose)
         if attempts > limit:
             await self._conversation.give_up(lease, opening)
         else:
-            await self._conversation.answer(lease, opening)
+            await self._conversation.answer(lease, opening, platform)
 
     async def _release(self, taken: Taken, *, at_least: float = 0.0) -> None:
         delay = max(self._policy.retry.pause(taken.attempts), at_least)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Delta, Json, LeftOut, Message, Retrying, Start
+from bot.domain import BeginningLeftOut, Delta, Json, LeftOut, Message, Retrying, Start
 from bot.errors import (
     AnswerCut,
     EmptyAnswer,
@@ -43,7 +43,7 @@ def words(said: Sequence[Delta]) -> str:
     """What stands at the end of an answer that may have begun anew."""
     text = ""
     for one in said:
-        assert not isinstance(one, LeftOut | Retrying)
+        assert not isinstance(one, LeftOut | Retrying | BeginningLeftOut)
         text = "" if isinstance(one, Start) else text + one
     return text
 

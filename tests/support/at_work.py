@@ -87,6 +87,7 @@ def make_conversation(store: Store, model: FakeModel) -> Conversation:
         system_prompt=SystemPrompt("Be brief.", adds_line=False),
         patience=2.0,
         longest=LONGEST,
+        thread_context=50,
     )
 
 

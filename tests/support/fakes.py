@@ -12,6 +12,7 @@ import redis.asyncio
 
 from bot.concurrency import empty_stream
 from bot.domain import (
+    ContextMessage,
     Delta,
     EditBudget,
     Message,
@@ -171,7 +172,8 @@ class FakeSurface:
 class FakePlatform:
     """Gives the same surface to every turn, or raises `error` instead; `left` may be strays.
 
-    The first looks for those, `unseen` of them, fail.
+    The first looks for those, `unseen` of them, fail. `context` is what others said, or reading it
+    raises `unreadable`.
     """
 
     shown: FakeSurface = field(default_factory=FakeSurface)
@@ -180,6 +182,9 @@ class FakePlatform:
     unseen: int = 0
     opened: int = 0
     name: str = "console"
+    context: Sequence[ContextMessage] = ()
+    unreadable: Exception | None = None
+    read_since: list[str] = field(default_factory=list)
 
     @asynccontextmanager
     async def surface(
@@ -189,6 +194,12 @@ class FakePlatform:
         if self.error:
             raise self.error
         yield self.shown
+
+    async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
+        self.read_since.append(since)
+        if self.unreadable:
+            raise self.unreadable
+        return self.context
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         self.unseen -= 1

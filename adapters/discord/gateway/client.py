@@ -174,7 +174,12 @@ class Gateway(discord.Client):
         role = self._filter.role(message) or 0
         text = events.text_of(message, own_id(self), role_id=role)
         turn = events.message_turn(
-            message, channel, text=text, goes_on=goes_on, threads=self._threads
+            message,
+            channel,
+            text=text,
+            goes_on=goes_on,
+            threads=self._threads,
+            user_id=own_id(self),
         )
         if not await self._is_question(turn, facts, channel):
             return

@@ -11,7 +11,7 @@ import discord
 from adapters.discord.address import ButtonPress, ChannelAddress, CommandAddress
 from adapters.discord.rest import fetch_channel, own_id, request
 from bot.cache import BoundedCache
-from bot.domain import Person, Place, ThreadKey, Turn
+from bot.domain import ContextMessage, Person, Place, ThreadKey, Turn
 from bot.turns.addressed import Facts
 
 Channel = (
@@ -42,6 +42,35 @@ def answered(message: discord.Message) -> discord.Message | None:
     return found if isinstance(found, discord.Message) else None
 
 
+def context_message(message: discord.Message, user_id: int) -> ContextMessage:
+    """Return a message of anybody as the prompt shows it; the bot's own user is `user_id`."""
+    text = text_of(message, user_id, role_id=0)
+    if not text:
+        # Of other bots, which often write nothing else.
+        text = _bounded("\n".join(filter(None, map(_embed, message.embeds))))
+    person = None if message.author.id == user_id else _person(message.author)
+    return ContextMessage(turn_id(message.id), person, text)
+
+
+def quote_of(message: discord.Message, user_id: int) -> ContextMessage | None:
+    """Return the message to which a message replies, with an empty text if only its id is known.
+
+    None if it was deleted. What a reply in another channel refers to, the asker may not see.
+    """
+    reference = message.reference
+    if message.type is not discord.MessageType.reply or reference is None:
+        return None
+    if reference.message_id is None or reference.channel_id != message.channel.id:
+        return None
+    match reference.resolved:
+        case discord.Message() as quoted:
+            return context_message(quoted, user_id)
+        # Discord has not looked for it (Discord's documentation, "Message Structure").
+        case None:
+            return ContextMessage(turn_id(reference.message_id), None, "")
+    return None
+
+
 def has_threads(channel: Channel) -> bool:
     """Whether a channel has several conversations side by side."""
     return not isinstance(channel, discord.Thread | discord.DMChannel)
@@ -54,11 +83,12 @@ def message_turn(
     text: str,
     goes_on: ThreadKey | None,
     threads: bool,
+    user_id: int,
 ) -> Turn:
     """Return the turn of a message for the bot.
 
     `goes_on` is the thread that a reply in a channel continues; without one, a message in a channel
-    begins a thread of its own, in a Discord thread if `threads` says so.
+    begins a thread of its own, in a Discord thread if `threads` says so. `user_id` is the bot's.
     """
     side_by_side = has_threads(channel)
     address = ChannelAddress(
@@ -74,18 +104,21 @@ def message_turn(
         place=address.to_json(),
         asked_at=message.created_at.timestamp(),
         where=_where(channel),
+        quote=quote_of(message, user_id),
     )
 
 
 def command_turn(interaction: discord.Interaction, prompt: str) -> Turn:
-    """Return the turn of `/ask`: each person has one thread of commands in each channel."""
+    """Return the turn of `/ask`: in a DM or a Discord thread it belongs to what is said there.
+
+    In a channel each person has one thread of commands.
+    """
     channel = interaction.channel_id
     if channel is None:
         raise ValueError("an interaction without a channel")
-    workspace = "dm" if interaction.guild_id is None else str(interaction.guild_id)
     return Turn(
         id=turn_id(interaction.id),
-        key=ThreadKey(_NAME, workspace, str(channel), f"ask-{interaction.user.id}"),
+        key=_command_key(interaction, channel),
         person=_person(interaction.user),
         text=prompt,
         place=CommandAddress(channel, interaction.id, interaction.token).to_json(),
@@ -121,6 +154,15 @@ def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
         parts += forwarded(snapshot)
     named = (_MARKUP.sub(name, part).strip() for part in parts)
     return "\n".join(filter(None, named))
+
+
+def _command_key(interaction: discord.Interaction, channel: int) -> ThreadKey:
+    if interaction.guild_id is None:
+        return ThreadKey(_NAME, "dm", str(channel), str(channel))
+    guild, place = str(interaction.guild_id), interaction.channel
+    if isinstance(place, discord.Thread):
+        return ThreadKey(_NAME, guild, str(place.parent_id), str(channel))
+    return ThreadKey(_NAME, guild, str(channel), f"ask-{interaction.user.id}")
 
 
 def _key(message: discord.Message, channel: Channel) -> ThreadKey:

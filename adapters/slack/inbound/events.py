@@ -15,7 +15,7 @@ from adapters.slack.reply.messages import REGENERATE, STOP
 from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
 from bot.concurrency import do_nothing
-from bot.domain import Person, ThreadKey, Turn
+from bot.domain import ContextMessage, Person, ThreadKey, Turn
 from bot.errors import (
     HasEnded,
     NothingAsked,
@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 HELP = "Ask me something: I read what you write in the message that mentions me, or in a DM."
 
 # The subtypes of messages that people write; "me_message" is what /me makes.
-_WRITTEN = (None, "file_share", "me_message", "thread_broadcast")
+WRITTEN = (None, "file_share", "me_message", "thread_broadcast")
 _SLACK_ITSELF = ("USLACKBOT", "USLACK")  # the latter writes notices into DMs (field)
 # Of a message that mentions people who are not named.
 _GROUP = re.compile(r"<!(?:here|channel|everyone|subteam\^)")
-_TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
+TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 
 Event = Mapping[str, object]
 
@@ -149,7 +149,7 @@ class EventHandler:
     async def _forget(self, event: Event, ts: str) -> None:
         before = event.get("previous_message")
         # A message of a bot is never a question. An upload of a person has a `bot_id` of null.
-        if not _TS.fullmatch(ts) or (isinstance(before, dict) and before.get("bot_id")):
+        if not TS.fullmatch(ts) or (isinstance(before, dict) and before.get("bot_id")):
             return
         turn_id = self._turn_id(string_field(event, "channel"), ts)
         await self._intake.forget(turn_id, asked_at=float(ts))
@@ -196,6 +196,7 @@ class EventHandler:
             asked_at=float(question.ts),
             where=where,
             zone=self._directory.zone(question.user),
+            quote=self._quote(question),
         )
         try:
             await self._intake.admit(turn)
@@ -283,7 +284,18 @@ class EventHandler:
         return ThreadKey("slack", self._identity.team, channel, thread or channel)
 
     def _turn_id(self, channel: str, ts: str) -> str:
-        return f"slack:{self._identity.team}:{channel}:{ts}"
+        return turn_id(self._identity.team, channel, ts)
+
+    def _quote(self, question: Question) -> ContextMessage | None:
+        """Return the message below which a question was asked, of which only the id is known."""
+        if question.thread in ("", question.ts):
+            return None
+        return ContextMessage(self._turn_id(question.channel, question.thread), None, "")
+
+
+def turn_id(team: str, channel: str, ts: str) -> str:
+    """Return the id of the turn that a message asks for, or would ask for."""
+    return f"slack:{team}:{channel}:{ts}"
 
 
 def to_question(event: Event, *, bot: str) -> Question | None:
@@ -296,7 +308,7 @@ def to_question(event: Event, *, bot: str) -> Question | None:
     """
     subtype = event.get("subtype")
     # A person's upload has a `bot_id` too, which is null (docs: file_share).
-    is_written = subtype in _WRITTEN and not event.get("bot_id")
+    is_written = subtype in WRITTEN and not event.get("bot_id")
     user, text = string_field(event, "user"), string_field(event, "text")
     if not is_written or user in ("", *_SLACK_ITSELF, bot):
         return None
@@ -314,7 +326,7 @@ def to_question(event: Event, *, bot: str) -> Question | None:
     in_thread = thread not in ("", ts)
     if not facts.direct and (comes_as_mention or not (facts.calls_bot or in_thread)):
         return None
-    if not channel or not _TS.fullmatch(ts):
+    if not channel or not TS.fullmatch(ts):
         # It is acknowledged all the same: it would be the same the next time.
         log.warning("Cannot read a message: its channel or ts is missing")
         return None

@@ -45,6 +45,16 @@ class Intake:
             refused.repeated = self._is_repeated(turn, refused)
             raise
 
+    async def edit(self, turn: Turn, *, edited_at: float) -> None:
+        """Have a turn answered anew whose question its author has edited; see `TurnQueue.edit`.
+
+        `turn` has the text as it stands now, and `edited_at` is when that was written, in seconds
+        since the epoch. An emptied question keeps its answer. Raises Refused, whose `apology` is
+        for the person.
+        """
+        if turn.text.strip():
+            await self._queue.edit(_bounded(turn), edited_at=edited_at)
+
     async def check_room(self, platform: str, person: Person) -> None:
         """Raise Refused if a turn of this person in a new thread would be refused now.
 

@@ -55,6 +55,8 @@ local STORED = {
 local ATTEMPTS, POSITION, MORE = 'tries', 'place', 'rest'
 local MAX_PROGRESS, PREVIOUS_ANSWER = 'furthest', 'former'
 local LATE_WRITES, REPAIR_ATTEMPTS = 'late', 'looks'
+-- Set while the question was edited and no worker has taken the turn since.
+local ANEW = 'anew'
 -- Older versions note here where pages were ended early, which holds for the text that they saved.
 local UNUSED = 'cuts'
 
@@ -271,15 +273,34 @@ local function drop_question(id)
   put_question(id, '""')
 end
 
+-- `left_out` is in the head. Within a JSON string its quotes would have a backslash before them.
+local function replace_question(id, text, left_out)
+  local name = key('turn', id)
+  local body, size = unpack(redis.call('HMGET', name, 'body', 'head_size'))
+  local head = string.sub(body, 1, tonumber(size))
+  head = string.gsub(head, '"left_out": %d+', '"left_out": ' .. left_out, 1)
+  redis.call('HSET', name, 'body', with_question(head, text), 'head_size', #head)
+end
+
 local function lacks_question(id)
   local body = redis.call('HGET', key('turn', id), 'body') or ''
   return string.sub(body, -#NO_QUESTION) == NO_QUESTION
 end
 
--- The thread's last exchange must be this turn's.
+-- The question of the thread's last exchange.
+local function last_question(thread)
+  local question = decoded(redis.call('LINDEX', key('history', thread), -1) or '').question
+  return type(question) == 'string' and question or nil
+end
+
+local function question_in(id)
+  return decoded(redis.call('HGET', key('turn', id), 'body') or '').text
+end
+
+-- The thread's last exchange must be this turn's. The record has a question that was edited since.
 local function recall_question(id, thread)
-  local question = decoded(redis.call('LINDEX', key('history', thread), -1)).question
-  if type(question) == 'string' then put_question(id, cjson.encode(question)) end
+  local question = lacks_question(id) and last_question(thread)
+  if question then put_question(id, cjson.encode(question)) end
 end
 
 -- The id stays known for a while, so that the turn is not admitted again. The record of a turn that has to be
@@ -403,6 +424,30 @@ local function note_late_writes(id, pages)
   if #late > 0 then redis.call('HSET', name, LATE_WRITES, cjson.encode(late)) end
 end
 
+-- `last` is the thread's last remembered turn. What the turn has shown becomes its previous answer.
+local function enqueue_again(id, turn, last)
+  local name = key('turn', id)
+  if last == id then
+    redis.call('HSETNX', name, PREVIOUS_ANSWER, redis.call('HGET', name, 'shown') or '')
+    recall_question(id, turn.thread)
+  end
+  redis.call('HSET', name, 'state', 'queued', ATTEMPTS, 0, 'shown', '')
+  redis.call('HDEL', name, 'stop', MAX_PROGRESS, MORE)
+  enqueue(id, turn.thread, turn.person)
+end
+
+-- What earlier attempts have shown answers a question that was edited meanwhile. It stays until there is a
+-- word of the new answer. Text without a page was shown to nobody.
+local function begin_anew(id)
+  local name = key('turn', id)
+  local known = redis.call('HMGET', name, 'pages', 'shown')
+  if known[1] and known[1] ~= '[]' and known[2] and known[2] ~= '' then
+    redis.call('HSETNX', name, PREVIOUS_ANSWER, known[2])
+  end
+  redis.call('HSET', name, ATTEMPTS, 0, 'shown', '')
+  redis.call('HDEL', name, ANEW, MAX_PROGRESS, MORE)
+end
+
 local verbs = {}
 
 function verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit)
@@ -433,7 +478,7 @@ verbs.check_room = refusal
 function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
   if redis.call('EXISTS', pressed) == 1 then return 'again' end
-  local known = redis.call('HMGET', name, 'forget', 'body', 'after', 'shown')
+  local known = redis.call('HMGET', name, 'forget', 'body', 'after')
   if known[1] or not known[2] or not turn.thread or turn.state == 'dropped' then return 'gone' end
   local person = decoded(known[2]).person
   if type(person) ~= 'table' then return 'gone' end
@@ -446,15 +491,53 @@ function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   if full ~= '' then return full end
 
   redis.call('SET', pressed, id, 'PX', PRESS_MS)
-  if last == id then
-    redis.call('HSETNX', name, PREVIOUS_ANSWER, known[4] or '')
-    recall_question(id, turn.thread)
-  end
-  redis.call('HSET', name, 'state', 'queued', ATTEMPTS, 0, 'shown', '')
   if place ~= '' then redis.call('HSET', name, 'pressed_at', place) end
-  redis.call('HDEL', name, 'stop', MAX_PROGRESS, MORE)
-  enqueue(id, turn.thread, turn.person)
+  enqueue_again(id, turn, last)
   return 'again'
+end
+
+-- The question of a turn that may still be edited: it is open, or the thread's last.
+local function question_of(id, turn, body, after)
+  local last = last_remembered(turn.thread)
+  if not is_open(turn) and last ~= id and last ~= after then return nil end
+  return body.text == '' and last == id and last_question(turn.thread) or body.text
+end
+
+-- Replaces the text of a question that its author has edited, at `edited` (ms), and has it answered anew. If
+-- the turn is not known and was asked less than a day ago, it is admitted: it may be a question only now, or
+-- its admission comes later. Of two edits the later holds, whichever comes first. Platforms may tell of an edit
+-- that changes no text.
+function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_out,
+    thread_limit, person_limit, total_limit)
+  local name, turn = key('turn', id), record(id)
+  if not turn.state then
+    if now_ms() - asked >= DAY_MS then return 'ignored' end
+    local answer = verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit)
+    if answer == 'admitted' then redis.call('HSET', name, 'edited', edited) end
+    return answer
+  end
+  local known = redis.call('HMGET', name, 'body', 'edited', 'forget', 'after', 'head_size')
+  local body = decoded(known[1] or '')
+  local author = type(body.person) == 'table' and body.person.id
+  if turn.state == 'dropped' or known[3] or not turn.thread or not tonumber(known[5]) then return 'ignored' end
+  if author ~= asker or (tonumber(known[2]) or 0) > tonumber(edited) then return 'ignored' end
+  local question = question_of(id, turn, body, known[4])
+  if not question or question == decoded('[' .. text .. ']')[1] then return 'ignored' end
+
+  if is_open(turn) then
+    -- A stop was for the answer to what stood there before.
+    redis.call('HDEL', name, 'stop')
+    redis.call('HSET', name, ANEW, '1')
+    redis.call('PUBLISH', key('stops'), ANEW .. ' ' .. id)
+  else
+    if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'ignored' end
+    local full = refusal(turn.person, person_limit, total_limit)
+    if full ~= '' then return full end
+    enqueue_again(id, turn, last_remembered(turn.thread))
+  end
+  replace_question(id, text, left_out)
+  redis.call('HSET', name, 'edited', edited)
+  return 'edited'
 end
 
 local function keeps_others_waiting(thread, person)
@@ -506,15 +589,22 @@ function verbs.take(platform, entry, worker, person_limit)
   redis.call('HSET', claimed, entry, thread)
   redis.call('SADD', key('running', turn.person), id)
   keep(claimed, key('running', turn.person))
+  if redis.call('HEXISTS', key('turn', id), ANEW) == 1 then begin_anew(id) end
   -- `worker` is only for operators.
   redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
   local fence, attempts = count(key('turn', id), 'fence', 1), count(key('turn', id), ATTEMPTS, 1)
   -- An older version regenerates a turn without its question.
-  if lacks_question(id) and last_remembered(thread) == id then recall_question(id, thread) end
+  if last_remembered(thread) == id then recall_question(id, thread) end
   local known = redis.call('HMGET', key('turn', id),
     'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'pages', 'shown', MORE)
   return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '',
     known[5] or '[]', known[6] or '', known[7] or '{}', thread}
+end
+
+-- What a person asks of the worker of a turn: to begin anew, or to stop.
+local function request_to(id)
+  local known = redis.call('HMGET', key('turn', id), ANEW, 'stop')
+  return known[1] and ANEW or known[2] or ''
 end
 
 -- If another worker has reclaimed the token, the lease is lost, even if that worker has not taken the turn
@@ -526,7 +616,7 @@ function verbs.renew(id, fence, worker)
   local platform = platform_of(turn.thread)
   if not is_pending(platform, turn.entry, worker) then return 'lost' end
   redis.call('XCLAIM', key('tokens', platform), GROUP, worker, 0, turn.entry, 'JUSTID')
-  return redis.call('HGET', key('turn', id), 'stop') or ''
+  return request_to(id)
 end
 
 local function note_posted(thread, pages)
@@ -548,7 +638,7 @@ function verbs.save(id, fence, pages, shown, more)
   redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown, MORE, more)
   redis.call('HDEL', key('turn', id), UNUSED)
   note_posted(turn.thread, pages)
-  return redis.call('HGET', key('turn', id), 'stop') or ''
+  return request_to(id)
 end
 
 -- A repeated call, whose first answer was lost, changes nothing. `late_write_ms` is the time after which a
@@ -560,6 +650,13 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   if not holds(turn, fence) then return 'lost' end
 
   local name, last = key('turn', id), last_remembered(turn.thread)
+  if redis.call('HEXISTS', name, ANEW) == 1 then
+    -- Messages that were posted while the store was away are new here.
+    redis.call('HSET', name, 'pages', pages, 'shown', shown)
+    redis.call('HDEL', name, MORE)
+    note_posted(turn.thread, pages)
+    return ANEW
+  end
   local forgotten = redis.call('HGET', name, 'forget')
   if exchange == '' then
     redis.call('HSET', name, 'after', last)
@@ -575,8 +672,10 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   end
   redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown)
   redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop', UNUSED)
-  -- The history has the question. Without an exchange the record keeps it, so that it can be regenerated.
-  if exchange ~= '' or last == id or forgotten then drop_question(id) end
+  -- The history has the question, unless it was edited since. Without an exchange the record keeps it, so that
+  -- it can be regenerated.
+  local keeps = exchange == '' and (last ~= id or last_question(turn.thread) ~= question_in(id))
+  if forgotten or not keeps then drop_question(id) end
   keep(name)
   -- Messages that were posted while the store was away are new here.
   note_posted(turn.thread, pages)
@@ -587,7 +686,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then make_ready(turn.thread) end
   wake_throttled(turn.person)
   -- A previous answer that stays is counted already.
-  if exchange ~= '' or last ~= id then
+  if exchange ~= '' or keeps then
     local text = exchange ~= '' and #exchange or redis.call('HSTRLEN', name, 'body')
     count_kept(id, turn.person, RECORD_BYTES + #shown + text, person_bytes)
   end
@@ -601,6 +700,7 @@ function verbs.give_up(platform, entry, fence, ...)
   local id = thread and redis.call('LINDEX', key('mailbox', thread), 0)
   if not id then return 'lost' end
   local known = redis.call('HMGET', key('turn', id), 'pages', 'shown')
+  redis.call('HDEL', key('turn', id), ANEW)
   return verbs.finish(id, fence, 'dead', known[1] or '[]', known[2] or '', '', ...)
 end
 
@@ -771,6 +871,7 @@ function verbs.forget(asked, ...)
       drop(id, turn)
     elseif turn.thread then
       redis.call('HSET', name, 'forget', '1')
+      redis.call('HDEL', name, ANEW)
       remembered[turn.thread] = remembered[turn.thread] or {}
       remembered[turn.thread][id] = true
       if verbs.stop(id) == 0 then drop_question(id) end

@@ -16,6 +16,7 @@ from bot.errors import (
     NotTheAsker,
     NotTheLast,
     PersonBusy,
+    QuestionEdited,
     QueueFull,
     Refused,
     StoreUnavailable,
@@ -175,6 +176,29 @@ class TurnQueue:
         limits = self._limits.waiting_per_person, self._limits.waiting
         await self._script.run("regenerate", turn_id, person_id, press_id, added, *limits)
 
+    async def edit(self, turn: Turn, *, edited_at: float) -> None:
+        """Replace the text of an open turn or of a thread's last one, and have it answered anew.
+
+        A turn that is not known and at most a day old is admitted. An edit by another person, of an
+        older turn, without a change of the text, or from before `edited_at` (seconds since the
+        epoch) of an earlier call changes nothing. Raises Refused.
+        """
+        limits = self._limits
+        await self._script.run(
+            "edit",
+            turn.id,
+            str(turn.key),
+            _person_key(turn.key.platform, turn.person),
+            *write_turn(turn),
+            int(turn.asked_at * 1000),
+            int(edited_at * 1000),
+            turn.person.id,
+            turn.left_out,
+            limits.waiting_per_thread,
+            limits.waiting_per_person,
+            limits.waiting,
+        )
+
     async def stop(self, turn_id: str) -> bool:
         """Ask the worker of a turn to end it; False if the turn has ended or is not known."""
         return bool(await self._script.run("stop", turn_id))
@@ -225,6 +249,8 @@ class TurnLeases:
     """The turns that one worker takes, and what it reports about them.
 
     Methods that take a `Taken` raise LeaseLost if a higher fence exists or the turn has ended.
+    `renew`, `save` and `finish` raise QuestionEdited if the turn is to be released and taken again;
+    what they were given is stored nevertheless.
     """
 
     def __init__(
@@ -336,14 +362,14 @@ class TurnLeases:
         delay = int(delay_seconds * 1000)
         await self._script.run("release", taken.turn.id, taken.fence, delay, "1" if counts else "")
 
-    async def stop_requests(self) -> AsyncGenerator[str]:
-        """Yield the ids of turns that are to be stopped. Missed ones come with `renew`."""
+    async def requests(self) -> AsyncGenerator[str]:
+        """Yield the ids of turns for which `renew` has news: a stop or an edit."""
         async with self.store.redis.pubsub() as channel:
             with store_errors():
                 await channel.subscribe(self.store.key("stops"))
                 async for message in channel.listen():
                     if message["type"] == "message":
-                        yield message["data"]
+                        yield message["data"].rpartition(" ")[2]
 
     async def remove_idle_consumers(self, platforms: Sequence[str]) -> None:
         """Remove consumers without pending tokens from the streams, this worker's among them."""
@@ -402,7 +428,7 @@ class QueueScript:
         self._run = store.script(source)
 
     async def run(self, verb: str, *arguments: str | int) -> str | int | list[str] | None:
-        """Run a verb and return its answer. Raises Refused and LeaseLost.
+        """Run a verb and return its answer. Raises Refused, LeaseLost and QuestionEdited.
 
         Halves of surrogate pairs, which JSON may bring, become U+FFFD.
         """
@@ -414,6 +440,8 @@ class QueueScript:
             raise refusal
         if answer == "lost":
             raise LeaseLost(f"{verb}: {arguments[0]}")
+        if answer == "anew":
+            raise QuestionEdited(f"{verb}: {arguments[0]}")
         return answer
 
 

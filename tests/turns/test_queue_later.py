@@ -274,7 +274,7 @@ async def test_stop_is_told_by_the_channel_and_by_the_record(store: Store) -> No
     await queue.admit(make_turn(1))
     taken = await take(queue)
 
-    async with aclosing(queue.leases.stop_requests()) as turn_ids:
+    async with aclosing(queue.leases.requests()) as turn_ids:
         request = asyncio.ensure_future(anext(turn_ids))
         async with asyncio.timeout(30):
             while not request.done():

@@ -6,9 +6,10 @@ Few examples by default; PARLEY_EXAMPLES=2000 makes it a long run.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Awaitable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 from uuid import uuid4
@@ -30,6 +31,7 @@ from bot.errors import (
     NotTheAsker,
     NotTheLast,
     PersonBusy,
+    QuestionEdited,
     QueueFull,
     Refused,
     ThreadBusy,
@@ -75,6 +77,8 @@ class Known:
     progress: int = 0  # most bytes that an attempt has shown
     shown: Shown = field(default_factory=Shown)
     previous_answer: str | None = None
+    edited: int = 0  # when its question was written
+    anew: bool = False  # its question was edited since it was taken
     after: str | None = None  # the exchange before it, where it left none
     stop: bool = False
     forgotten: bool = False
@@ -86,6 +90,11 @@ class Known:
     @property
     def open(self) -> bool:
         return self.state in ("queued", "running")
+
+    @property
+    def asked_for(self) -> bool | type[QuestionEdited]:
+        """What its worker is told."""
+        return QuestionEdited if self.anew else self.stop
 
     def exchange(self, answer: str) -> Exchange:
         assert self.turn
@@ -102,17 +111,26 @@ class Known:
         assert self.turn
         return self.turn.person.id
 
+    @property
+    def text(self) -> str:
+        assert self.turn
+        return self.turn.text
+
 
 @dataclass
 class Thread:
     """The open turns of a thread in their order, and what it remembers."""
 
     mailbox: list[str] = field(default_factory=list)
-    history: list[tuple[str, str]] = field(default_factory=list)
+    history: list[tuple[str, str]] = field(default_factory=list)  # ids and lines
 
     @property
     def last(self) -> str:
         return self.history[-1][0] if self.history else ""
+
+    @property
+    def last_question(self) -> object:
+        return json.loads(self.history[-1][1])["question"]
 
 
 class Model:
@@ -189,23 +207,55 @@ class Model:
         if full := self.full(known.person):
             return full
         self.pressed.add(press_id)
-        if thread.last == turn_id and known.previous_answer is None:
+        self.ask_anew(turn_id)
+        return None
+
+    def edit(self, turn_id: str, person: str, text: str, at: int) -> type[Refused] | None:
+        """Return why an edit is refused; else answer the question anew, if that is called for."""
+        known = self.turns.get(turn_id)
+        if known is None or known.turn is None or known.forgotten or known.state == "dropped":
+            return None
+        thread = self.threads[known.thread]
+        is_last = known.open or thread.last in (turn_id, known.after)
+        if person != known.person or at < known.edited or not is_last or text == known.text:
+            return None
+        if known.open:
+            known.stop, known.anew = False, True
+        elif thread.mailbox:
+            return None
+        elif full := self.full(known.person):
+            return full
+        else:
+            self.ask_anew(turn_id)
+        known.turn, known.edited = replace(known.turn, text=text), at
+        return None
+
+    def begin_anew(self, turn_id: str) -> None:
+        known = self.turns[turn_id]
+        if known.anew:
+            if known.shown.pages and known.shown.text and known.previous_answer is None:
+                known.previous_answer = known.shown.text
+            known.shown = Shown(known.shown.pages)
+            known.attempts, known.progress, known.anew = 0, 0, False
+
+    def ask_anew(self, turn_id: str) -> None:
+        known = self.turns[turn_id]
+        if self.threads[known.thread].last == turn_id and known.previous_answer is None:
             known.previous_answer = known.shown.text
         self.enqueue(turn_id)
-        return None
 
     def finish(
         self, turn_id: str, outcome: Outcome, shown: Shown, answer: str, *, size: int
     ) -> None:
         known = self.turns[turn_id]
         thread = self.threads[known.thread]
-        counts = bool(answer) or thread.last != turn_id
+        counts = bool(answer) or thread.last != turn_id or known.text != thread.last_question
         if not answer:
             known.after = thread.last
         elif not known.forgotten:
             if thread.last == turn_id:
                 thread.history.pop()
-            thread.history.append((turn_id, answer))
+            thread.history.append((turn_id, encode(known.exchange(answer))))
             known.previous_answer = known.after = None
         if outcome == "dead":
             self.dead.append(turn_id)
@@ -250,7 +300,7 @@ class Model:
             known.state, known.delayed = "dropped", False
             thread.mailbox.remove(turn_id)
         else:
-            known.forgotten = True
+            known.forgotten, known.anew = True, False
             known.stop = known.stop or known.open
             thread.history = [one for one in thread.history if one[0] != turn_id]
 
@@ -373,7 +423,7 @@ class Queue(RuleBasedStateMachine):
 
         got = self.lost(self.queues[worker].leases.renew(taken))
 
-        assert got is (known.stop if holds else LeaseLost)
+        assert got is (known.asked_for if holds else LeaseLost)
         if holds:
             self.idle.discard(self.entry[taken.turn.id])
 
@@ -404,7 +454,7 @@ class Queue(RuleBasedStateMachine):
 
         got = self.lost(self.queues[worker].leases.save(taken, shown))
 
-        assert got is (known.stop if holds else LeaseLost)
+        assert got is (known.asked_for if holds else LeaseLost)
         if holds:
             size = len(shown.text.encode())
             if pages and size > known.progress:
@@ -433,15 +483,20 @@ class Queue(RuleBasedStateMachine):
 
         got = self.lost(self.queues[worker].leases.finish(taken, shown, exchange))
 
-        assert got is (None if holds or repeated else LeaseLost)
-        if holds:
+        taken_back = QuestionEdited if known.anew else None
+        assert got is (taken_back if holds else None if repeated else LeaseLost)
+        if holds and known.anew:
+            known.shown, known.saved = Shown(shown.pages, answer, answer), True
+        elif holds:
+            thread = self.model.threads[known.thread]
+            edited = thread.last == turn.id and thread.last_question != turn.text
             body = self.command("HGET", self.here.key("turn", turn.id), "body")
             assert isinstance(body, str)
             text = encode(exchange) if exchange else body
             size = RECORD + len(answer.encode()) + len(text.encode())
             self.model.finish(turn.id, outcome, shown, answer, size=size)
-            in_history = self.model.threads[known.thread].last == turn.id
-            assert (turn.text not in body) == (in_history or known.forgotten)
+            in_history = thread.last == turn.id and not (edited and not answer)
+            assert (f'"{turn.text}"' not in body) == (in_history or known.forgotten)
             known.saved = True
             self.release(turn.id)
         if known.state == outcome:
@@ -569,6 +624,35 @@ class Queue(RuleBasedStateMachine):
         if answer is not None:
             self.work_through("w1", answer)
 
+    @rule(
+        data=st.data(),
+        person=st.sampled_from([*sorted(PEOPLE), *[""] * 5]),
+        text=st.sampled_from(["same", "a", "b", "c"]),
+        late=st.sampled_from([False, False, True]),
+        answer=st.sampled_from([None, None, "", "said"]),
+    )
+    def edit(
+        self, data: st.DataObject, person: str, text: str, late: bool, answer: str | None
+    ) -> None:
+        """Edit a question, mostly an open one or the last of its thread, mostly as its asker."""
+        known = [one for one, each in self.model.turns.items() if each.open]
+        last = [thread.last for thread in self.model.threads.values() if thread.last]
+        recent = [f"console:{max(self.number + ahead, 0)}" for ahead in (1, 0, -1)]
+        turn_id = data.draw(st.sampled_from([*known, *last, *last, *recent]))
+        old = self.model.turns.get(turn_id)
+        turn = (old and old.turn) or Turn(turn_id, THREADS["t1"], PEOPLE["ann"], "q", {}, 1.0)
+        text = turn.text if text == "same" else f"{turn_id}{text}"
+        self.model.clock += 1
+        at = 1 if late else self.model.clock
+        turn = replace(turn, text=text, person=PEOPLE[person] if person else turn.person)
+        expected = self.model.edit(turn_id, turn.person.id, text, at)
+
+        got = self.refused(self.queues["w2"].edit(turn, edited_at=at))
+
+        assert got is expected
+        if answer is not None:
+            self.work_through("w1", answer)
+
     @rule(thread=st.sampled_from(sorted(THREADS)))
     def reset(self, thread: str) -> None:
         self.run(self.history.forget(THREADS[thread]))
@@ -628,7 +712,7 @@ class Queue(RuleBasedStateMachine):
             self.ask("LLEN", "kept", name, expect=len(model.kept[person]))
         for key, thread in zip(keys, model.threads.values(), strict=True):
             self.ask("LRANGE", "mailbox", key, 0, -1, expect=thread.mailbox)
-            lines = [encode(model.turns[one].exchange(answer)) for one, answer in thread.history]
+            lines = [line for _, line in thread.history]
             self.ask("LRANGE", "history", key, 0, -1, expect=lines)
         for turn_id, known in model.turns.items():
             self.ask("HGET", "turn", turn_id, "state", expect=known.state)
@@ -712,6 +796,7 @@ class Queue(RuleBasedStateMachine):
                 del self.pending[token.entry]
             return None
         known = self.model.turns[expected]
+        self.model.begin_anew(expected)
         known.state, known.holder = "running", worker
         known.fence, known.attempts = known.fence + 1, known.attempts + 1
         self.entry[expected] = token.entry
@@ -806,11 +891,11 @@ class Queue(RuleBasedStateMachine):
         except Refused as refused:
             return type(refused)
 
-    def lost(self, work: Awaitable[T]) -> T | type[LeaseLost]:
+    def lost(self, work: Awaitable[T]) -> T | type[LeaseLost | QuestionEdited]:
         try:
             return self.run(work)
-        except LeaseLost:
-            return LeaseLost
+        except (LeaseLost, QuestionEdited) as error:
+            return type(error)
 
 
 @pytest.fixture

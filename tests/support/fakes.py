@@ -251,6 +251,7 @@ class FakeIntake(Intake):
         self.refusals = 0
         self.asked: list[str] = []
         self.turns: list[Turn] = []
+        self.edits: list[tuple[Turn, float]] = []
         self.stopped: list[str] = []
         self.stopped_threads: list[ThreadKey] = []
         self.pressed: list[tuple[str, str, str]] = []
@@ -284,6 +285,12 @@ class FakeIntake(Intake):
         self.turns.append(turn)
         await self.open.wait()
         return True
+
+    async def edit(self, turn: Turn, *, edited_at: float) -> None:
+        self._refuse()
+        self.edits.append((turn, edited_at))
+        if turn.text and turn.id not in [known.id for known in self.turns]:
+            self.turns.append(turn)
 
     async def check_room(self, platform: str, person: Person) -> None:
         if self.is_full:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 
@@ -19,6 +19,7 @@ from adapters.discord.gateway.interactions import HELP, Interactions
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import counted, own_id, translated
 from bot.concurrency import BackgroundTasks, running
+from bot.domain import Turn
 from bot.errors import NothingAsked, Refused, SurfaceError
 from bot.reply.edit_budget import EditBudgets
 from bot.turns.intake import Intake
@@ -29,15 +30,17 @@ _HELP_UNREAD = (
     "I cannot read a message that mentions only my role. "
     "Mention me, {name}, and write your question after it."
 )
+PassOn = Callable[[Turn], Awaitable[object]]  # to the intake
+
 _NOTICES = 100  # notices to people that are in flight at once; further ones are dropped
 
 
 class Gateway(discord.Client):
     """A client of the gateway, for one shard, with the intents that it is given.
 
-    Messages and their deletions go through the inbox, in order. Interactions do not wait there,
-    because they must be answered within three seconds. An event that is not handled when the
-    process ends is sent again to the next process.
+    Messages, their edits and their deletions go through the inbox, in order. Interactions do not
+    wait there, because they must be answered within three seconds. An event that is not handled
+    when the process ends is sent again to the next process.
     """
 
     def __init__(
@@ -84,6 +87,8 @@ class Gateway(discord.Client):
             match parsed:
                 case discord.Message():
                     self._on_message(parsed, event)
+                case discord.RawMessageUpdateEvent():
+                    self._on_edit(parsed.message, event)
                 case discord.RawMessageDeleteEvent():
                     self._on_deletion({parsed.message_id}, parsed.channel_id, event)
                 case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
@@ -96,17 +101,26 @@ class Gateway(discord.Client):
     def _on_message(self, message: discord.Message, event: Event) -> None:
         if isinstance(message.channel, discord.DMChannel):
             self._shard.saved.note_dm(message.channel.id, message.id)
+        self._add(message, event, self._intake.admit)
+
+    def _on_edit(self, message: discord.Message, event: Event) -> None:
+        # Pins, previews of links and new threads are updates, too.
+        if edited := message.edited_at:
+            edit = partial(self._intake.edit, edited_at=edited.timestamp())
+            self._add(message, event, edit)
+
+    def _add(self, message: discord.Message, event: Event, pass_on: PassOn) -> None:
         relevance = self._filter.classify(message)
         if relevance is Relevance.NONE:
             return
-        question = self._question(message, event)
+        question = self._question(message, event, pass_on)
         if relevance is Relevance.UNKNOWN:
             question.lookup = partial(self._filter.resolve, message)
         self._inbox.add(question)
 
-    def _question(self, message: discord.Message, event: Event) -> Question:
+    def _question(self, message: discord.Message, event: Event, pass_on: PassOn) -> Question:
         return Question(
-            partial(self._admit, message, event),
+            partial(self._ask, message, event, pass_on),
             event.hold(),
             turn_id=events.turn_id(message.id),
             channel=message.channel.id,
@@ -156,9 +170,10 @@ class Gateway(discord.Client):
                 self._put_first(messages, event)
 
     def _put_first(self, messages: list[discord.Message], event: Event) -> None:
-        self._inbox.put_first([self._question(message, event) for message in messages])
+        admit = self._intake.admit
+        self._inbox.put_first([self._question(message, event, admit) for message in messages])
 
-    async def _admit(self, message: discord.Message, event: Event) -> None:
+    async def _ask(self, message: discord.Message, event: Event, pass_on: PassOn) -> None:
         relevance, channel = await self._filter.resolve(message)
         if channel is None or relevance is Relevance.NONE:
             return
@@ -176,7 +191,7 @@ class Gateway(discord.Client):
             message, channel, text=text, goes_on=goes_on, threads=self._threads
         )
         try:
-            await self._intake.admit(turn)
+            await pass_on(turn)
         except Refused as refused:
             if not refused.repeated:
                 asked_nothing = isinstance(refused, NothingAsked)

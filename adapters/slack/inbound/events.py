@@ -119,6 +119,9 @@ class EventHandler:
                 "message": {"subtype": "tombstone", "ts": str(ts)},
             }:
                 await self._forget(event, ts)
+            case {"subtype": "message_changed"}:
+                if question := to_edit(event, bot=self._identity.user):
+                    await self._on_question(question)
             case {"type": "app_mention" | "message"}:
                 if question := to_question(event, bot=self._identity.user):
                     await self._on_question(question)
@@ -188,7 +191,10 @@ class EventHandler:
             asked_at=float(question.ts),
         )
         try:
-            await self._intake.admit(turn)
+            if question.edited:
+                await self._intake.edit(turn, edited_at=float(question.edited))
+            else:
+                await self._intake.admit(turn)
         except Refused as refused:
             self._notify(question, refused)
         else:
@@ -287,9 +293,30 @@ def to_question(event: Event, *, bot: str) -> Question | None:
         ts=ts,
         thread=string_field(event, "thread_ts"),
         direct=is_direct,
-        edited=string_field(event.get("edited"), "ts"),
+        edited=_edited(event, user),
         team=_team(event),
     )
+
+
+def to_edit(event: Event, *, bot: str) -> Question | None:
+    """Return the question that its author has edited, by a message_changed event; None for others.
+
+    Previews of links and changes of an agent session change a message, too. An edited mention comes
+    as an app_mention besides, perhaps not each: the second of both changes nothing.
+    """
+
+    def read(message: object) -> Question | None:
+        if not isinstance(message, dict):
+            return None
+        is_mention = f"<@{bot}" in string_field(message, "text")
+        where = {name: event.get(name) for name in ("channel", "channel_type")}
+        kind = "app_mention" if is_mention else "message"
+        return to_question({**message, **where, "type": kind}, bot=bot)
+
+    question, before = read(event.get("message")), read(event.get("previous_message"))
+    if question is None or not question.edited or (before and before.text == question.text):
+        return None
+    return question
 
 
 def to_press(body: Event) -> Press | None:
@@ -305,6 +332,12 @@ def to_press(body: Event) -> Press | None:
             return Press(f"slack:{trigger}", action, channel, user, thread, turn_id)
         case _:
             return None
+
+
+def _edited(event: Event, author: str) -> str:
+    edited = event.get("edited")
+    ts, editor = string_field(edited, "ts"), string_field(edited, "user")
+    return ts if editor == author and _TS.fullmatch(ts) else ""
 
 
 def _team(event: Event) -> str:

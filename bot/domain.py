@@ -130,7 +130,8 @@ class Shown:
     `pages` are message ids, and `text` is all that they show. It begins with `said`, the model's
     answer, which is empty if there is nothing to remember: the model said nothing, a person deleted
     the reply, or the previous answer was restored. `below` is the footer of the answer. `outcome`
-    is empty while the text grows. With an outcome the text is whole and does not change.
+    is empty while the text grows. With an outcome the text is whole and does not change. `removed`
+    are messages that the reply itself has deleted, or is about to delete.
     """
 
     pages: tuple[str, ...] = ()
@@ -138,6 +139,7 @@ class Shown:
     said: str = ""
     below: str = ""
     outcome: Outcome | Literal[""] = ""
+    removed: tuple[str, ...] = ()
 
 
 class Purpose(Enum):

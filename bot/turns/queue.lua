@@ -117,6 +117,12 @@ local function messages(json)
   return found
 end
 
+-- The messages of a turn that its workers have deleted, or are about to.
+local function removed_messages(id)
+  local removed = decoded(redis.call('HGET', key('turn', id), MORE) or '').removed
+  return type(removed) == 'table' and removed or {}
+end
+
 -- HINCRBY raises an error if the field is no number.
 local function count(name, field, by)
   local value = tonumber(redis.call('HGET', name, field)) or 0
@@ -439,13 +445,14 @@ end
 -- What earlier attempts have shown answers a question that was edited meanwhile. It stays until there is a
 -- word of the new answer. Text without a page was shown to nobody.
 local function begin_anew(id)
-  local name = key('turn', id)
+  local name, removed = key('turn', id), removed_messages(id)
   local known = redis.call('HMGET', name, 'pages', 'shown')
   if known[1] and known[1] ~= '[]' and known[2] and known[2] ~= '' then
     redis.call('HSETNX', name, PREVIOUS_ANSWER, known[2])
   end
   redis.call('HSET', name, ATTEMPTS, 0, 'shown', '')
   redis.call('HDEL', name, ANEW, MAX_PROGRESS, MORE)
+  if #removed > 0 then redis.call('HSET', name, MORE, cjson.encode({removed = removed})) end
 end
 
 local verbs = {}
@@ -859,13 +866,50 @@ local function drop(id, turn)
   wake_throttled(turn.person)
 end
 
+-- Adds to `ids` the turns of a thread, open or remembered, whose answer has one of these messages (a set). A
+-- message that a worker has deleted is none of an answer.
+local function find_answers(thread, wanted, ids)
+  local turns = redis.call('LRANGE', key('mailbox', thread), 0, -1)
+  for _, line in ipairs(redis.call('LRANGE', key('history', thread), 0, -1)) do
+    table.insert(turns, turn_of(line))
+  end
+  for _, id in ipairs(turns) do
+    local removed, found = {}, false
+    for _, message in ipairs(messages(redis.call('HGET', key('turn', id), 'pages') or '')) do
+      if wanted[message] then
+        for _, own in ipairs(removed_messages(id)) do removed[own] = true end
+        found = found or not removed[message]
+      end
+    end
+    if found then table.insert(ids, id) end
+  end
+end
+
+-- The turns of the first arguments, `count` in number, and those whose answers have the messages behind them.
+local function turns_of(platform, count, ...)
+  local ids, threads, all = {}, {}, {...}
+  for at, one in ipairs(all) do
+    if at <= tonumber(count) then
+      table.insert(ids, one)
+    else
+      local thread = redis.call('GET', key('posted', platform, one))
+      if thread then
+        threads[thread] = threads[thread] or {}
+        threads[thread][one] = true
+      end
+    end
+  end
+  for thread, wanted in pairs(threads) do find_answers(thread, wanted, ids) end
+  return ids
+end
+
 -- `asked` is when the last of the turns was asked (ms; '' if that is not known). If that is less than ten
 -- minutes ago, its admission may still come. A turn that was released in mid-reply is taken once more, to end
 -- what is shown.
 function verbs.forget(asked, ...)
   local may_come = now_ms() - (tonumber(asked) or now_ms()) < LATE_ADMISSION_MS
   local remembered = {}
-  for _, id in ipairs({...}) do
+  for _, id in ipairs(turns_of(...)) do
     local turn, name = record(id), key('turn', id)
     if turn.thread and turn.state == 'queued' and redis.call('HEXISTS', name, 'pages') == 0 then
       drop(id, turn)

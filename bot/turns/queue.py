@@ -207,14 +207,22 @@ class TurnQueue:
         """Ask for the end of the turn that runs in a thread; False if none does."""
         return bool(await self._script.run("stop_thread", str(thread)))
 
-    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+    async def forget(
+        self,
+        *turn_ids: str,
+        asked_at: float | None = None,
+        platform: str = "",
+        messages: Sequence[str] = (),
+    ) -> None:
         """Drop turns that wait, run or are remembered, or are admitted in the next ten minutes.
 
         `asked_at` is when the last of them was asked, in seconds since the epoch; None if that is
-        not known. If it is more than ten minutes ago, unknown ids are ignored.
+        not known. If it is more than ten minutes ago, unknown ids are ignored. The turns of which
+        `messages` of the platform show the answer are dropped, too, except for messages that a
+        worker has deleted.
         """
         asked = "" if asked_at is None else int(asked_at * 1000)
-        await self._script.run("forget", asked, *turn_ids)
+        await self._script.run("forget", asked, platform, len(turn_ids), *turn_ids, *messages)
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a reply was posted as this message."""

@@ -72,11 +72,15 @@ def read_thread(written: str, platform: str) -> ThreadKey | None:
 
 def write_shown(shown: Shown) -> tuple[str, str, str]:
     """Return the three fields of a turn's record that hold what is shown."""
-    more: dict[str, str | int] = {"outcome": shown.outcome} if shown.outcome else {}
+    more: dict[str, str | int | tuple[str, ...]] = (
+        {"outcome": shown.outcome} if shown.outcome else {}
+    )
     if shown.said != shown.text:
         more["said"] = len(shown.said)
     if shown.below:
         more["below"] = shown.below
+    if shown.removed:
+        more["removed"] = shown.removed
     return json.dumps(shown.pages), shown.text, json.dumps(more, ensure_ascii=False)
 
 
@@ -90,12 +94,16 @@ def read_shown(turn_id: str, pages: str, text: str, more: str) -> Shown:
     except Unreadable as error:
         log.warning("Turn %s: part of what it has shown cannot be read: %s", turn_id, error)
     said, below, outcome = (value.get(name) for name in ("said", "below", "outcome"))
+    removed = value.get("removed")
     return Shown(
         pages=ids,
         text=text,
         said=text[:said] if isinstance(said, int) else text,
         below=whole_characters(below) if isinstance(below, str) else "",
         outcome=_OUTCOMES.get(outcome, "") if isinstance(outcome, str) else "",
+        removed=tuple(one for one in removed if isinstance(one, str))
+        if isinstance(removed, list)
+        else (),
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
+from tests.emulators.model.behaviour import echo
 from tests.emulators.slack import SlackEmulator
 from tests.support.process import (
     DiscordDm,
@@ -16,6 +17,7 @@ from tests.support.process import (
     SlackDm,
     SlackMention,
     Way,
+    offers_another,
     remembered,
     shows,
 )
@@ -87,4 +89,41 @@ async def test_an_edited_question_whose_answer_grows_is_answered_in_the_same_mes
         await way.ask("three")
         await until(lambda: shows(way, "You said: two", "You said: three"), why=service.text)
 
+        await until_remembered(own_store, "two", "three")
+
+
+@WAYS
+async def test_a_deleted_answer_is_forgotten_with_its_question(
+    kind: type[DiscordMention], own_store: Store, model: ModelEmulator
+) -> None:
+    async with serving_both(own_store, model) as (discord, slack, service):
+        way = make_way(kind, discord, slack)
+        for number, text in enumerate(("one", "two")):
+            await way.ask(text)
+            await until(lambda n=number: len(way.finals()) > n, why=service.text)  # type: ignore[misc]
+            await until_remembered(own_store, *("one", "two")[: number + 1])
+
+        await way.delete_answer()
+        await until_remembered(own_store, "one")
+        await way.ask("three")
+        await until_remembered(own_store, "one", "three")
+
+        assert way.finals() == ["You said: one", "You said: three"]
+
+
+@WAYS
+async def test_pages_that_the_bot_deletes_itself_forget_nothing(
+    kind: type[DiscordMention], own_store: Store, model: ModelEmulator
+) -> None:
+    async with serving_both(own_store, model) as (discord, slack, service):
+        way = make_way(kind, discord, slack)
+        model.answer, model.chunk = "long " * 3000, 500
+        await way.ask("one")
+        await until(lambda: len(way.finals()) > 1 and offers_another(way), why=service.text)
+
+        model.answer = echo
+        await way.edit("two")
+        await until(lambda: shows(way, "You said: two"), why=service.text)
+        await until_remembered(own_store, "two")
+        await way.ask("three")
         await until_remembered(own_store, "two", "three")

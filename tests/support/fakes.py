@@ -257,6 +257,7 @@ class FakeIntake(Intake):
         self.pressed: list[tuple[str, str, str]] = []
         self.pressed_at: list[Place | None] = []
         self.forgotten: list[str] = []
+        self.forgotten_answers: list[str] = []
         self.forgets = 0
         self.called: list[tuple[ThreadKey, Person]] = []
         self.threads: dict[str, ThreadKey] = {}
@@ -313,10 +314,17 @@ class FakeIntake(Intake):
         self.pressed.append((turn_id, person_id, press_id))
         self.pressed_at.append(place)
 
-    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+    async def forget(
+        self,
+        *turn_ids: str,
+        asked_at: float | None = None,
+        platform: str = "",
+        messages: Sequence[str] = (),
+    ) -> None:
         self._refuse()
         self.forgets += 1
         self.forgotten += turn_ids
+        self.forgotten_answers += messages
 
     async def call(self, thread: ThreadKey, person: Person) -> None:
         self._refuse()

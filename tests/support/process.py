@@ -225,6 +225,10 @@ class Way:
         """Let the platform tell once more of the newest question."""
         raise NotImplementedError
 
+    async def delete_answer(self) -> None:
+        """Delete the bot's newest message."""
+        raise NotImplementedError
+
     def answers(self) -> Sequence[tuple[str, list[str]]]:
         """What the bot's messages in this conversation show, each with all that it has shown."""
         raise NotImplementedError
@@ -261,6 +265,9 @@ class InDiscord(Way):
 
     async def redeliver(self) -> None:
         await self.discord.redeliver(self.said)
+
+    async def delete_answer(self) -> None:
+        await self.discord.delete(self.shown()[-1].id)
 
     def answers(self) -> list[tuple[str, list[str]]]:
         return [(one.text, self.discord.states(one.id)) for one in self.shown()]
@@ -340,6 +347,9 @@ class InSlack(Way):
 
     async def redeliver(self) -> None:
         await self.slack.redeliver(self.said)
+
+    async def delete_answer(self) -> None:
+        await self.slack.delete(self.channel, self.shown()[-1].ts)
 
     def shown(self) -> list[SlackShown]:
         return [

@@ -84,6 +84,7 @@ class Known:
     forgotten: bool = False
     late_writes: tuple[str, ...] = ()
     repair_attempts: int = 0
+    posted: set[str] = field(default_factory=set)  # all its messages
     counted: int = 0  # its newest entry among what is kept of its person
     gone: bool = False  # with its record, to make room for newer ones
 
@@ -460,6 +461,7 @@ class Queue(RuleBasedStateMachine):
             if pages and size > known.progress:
                 known.attempts, known.progress = 1, size
             known.shown, known.saved = shown, True
+            known.posted |= {*ids}
         for one in ids:
             found = self.run(self.queues[worker].thread_of("console", one))
             assert not holds or found == taken.turn.key
@@ -485,6 +487,8 @@ class Queue(RuleBasedStateMachine):
 
         taken_back = QuestionEdited if known.anew else None
         assert got is (taken_back if holds else None if repeated else LeaseLost)
+        if holds:
+            known.posted |= {*shown.pages}
         if holds and known.anew:
             known.shown, known.saved = Shown(shown.pages, answer, answer), True
         elif holds:
@@ -598,6 +602,22 @@ class Queue(RuleBasedStateMachine):
         turn_id = data.draw(st.sampled_from([*known, *last, *recent]))
         self.run(self.queues["w2"].forget(turn_id))
         self.model.forget(turn_id)
+
+    @rule(data=st.data())
+    def forget_answer(self, data: st.DataObject) -> None:
+        """Delete a message that a turn has posted."""
+        posted = {page: one for one, known in self.model.turns.items() for page in known.posted}
+        if not posted:
+            return
+        message = data.draw(st.sampled_from(sorted(posted)))
+        known = self.model.turns[posted[message]]
+        thread = self.model.threads[known.thread]
+        listed = {*thread.mailbox, *(one for one, _ in thread.history)}
+
+        self.run(self.queues["w1"].forget(platform="console", messages=[message]))
+
+        if posted[message] in listed and message in known.shown.pages:
+            self.model.forget(posted[message])
 
     @rule(
         data=st.data(),

@@ -128,11 +128,19 @@ class Gateway(discord.Client):
         )
 
     def _on_deletion(self, message_ids: set[int], channel_id: int, event: Event) -> None:
-        turn_ids = [events.turn_id(one) for one in sorted(message_ids)]
+        deleted = sorted(message_ids)
+        turn_ids = [events.turn_id(one) for one in deleted]
         asked_at = discord.utils.snowflake_time(max(message_ids)).timestamp()
         self._inbox.add(
             Deletion(
-                partial(self._intake.forget, *turn_ids, asked_at=asked_at),
+                # Discord does not tell whose a message was: a person's, or one of an answer.
+                partial(
+                    self._intake.forget,
+                    *turn_ids,
+                    asked_at=asked_at,
+                    platform="discord",
+                    messages=[str(one) for one in deleted],
+                ),
                 event.hold(),
                 turn_ids=turn_ids,
                 # A thread that was opened from a message has the message's id.

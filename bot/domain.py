@@ -55,7 +55,8 @@ class Turn:
     `id` begins with the platform and names the event, so that an event that is delivered twice is
     one turn. `place` is a JSON object from which the platform opens the surface, in any process.
     `asked_at` is in seconds since the epoch. `left_out` counts the characters of the question that
-    `text` lacks.
+    `text` lacks. A turn that `joins` may be answered together with others of its person: its place
+    needs no answer of its own.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Turn:
     place: Place
     asked_at: float
     left_out: int = 0
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)

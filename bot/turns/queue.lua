@@ -25,6 +25,9 @@ local RECORD_BYTES = 2000
 -- A thread in which many people ask has this many times its places.
 local CROWD = 4
 
+-- Bytes of the records of turns that are answered together: about as many as one question may have.
+local JOINED_BYTES = 64000
+
 -- Stored names are those of the first version. Keys without a line here are stored under their own name:
 --   mailbox:<thread>     list of turn ids, the running or next one first
 --   turn:<id>            hash: the record of a turn
@@ -123,6 +126,11 @@ local function removed_messages(id)
   return type(removed) == 'table' and removed or {}
 end
 
+-- The turns that are answered together with this one, in their order.
+local function joined_to(id)
+  return messages(redis.call('HGET', key('turn', id), 'joined') or '')
+end
+
 -- HINCRBY raises an error if the field is no number.
 local function count(name, field, by)
   local value = tonumber(redis.call('HGET', name, field)) or 0
@@ -179,6 +187,32 @@ end
 -- remembered: otherwise half an answer would stay.
 local function is_record_lost(id)
   return redis.call('EXISTS', key('turn', id)) == 0
+end
+
+-- The turn with which this one is answered; nil if it is answered alone. An older version may have ended the
+-- former without the latter.
+local function lead_of(id)
+  local known = redis.call('HMGET', key('turn', id), 'lead', 'state')
+  local lead = known[1]
+  if not lead or known[2] == 'queued' and not is_open(record(lead)) then return nil end
+  for _, one in ipairs(joined_to(lead)) do
+    if one == id then return lead end
+  end
+end
+
+-- Has the worker of a turn, or the next one, answer what its question is now.
+local function ask_for_anew(id)
+  redis.call('HSET', key('turn', id), ANEW, '1')
+  redis.call('PUBLISH', key('stops'), ANEW .. ' ' .. id)
+end
+
+local function leave_out(id, lead)
+  local others = {}
+  for _, one in ipairs(joined_to(lead)) do
+    if one ~= id then table.insert(others, one) end
+  end
+  redis.call('HSET', key('turn', lead), 'joined', #others > 0 and cjson.encode(others) or '[]')
+  if is_open(record(lead)) then ask_for_anew(lead) end
 end
 
 -- The id of an exchange's turn; '' if it cannot be read. Lines are long, and most begin with the id.
@@ -371,15 +405,18 @@ local function check_full(thread)
   check_open(id)
 end
 
--- One person can fill a thread's places; then further places are for those who have none there.
-local function is_thread_full(thread, person, limit)
-  local ids = redis.call('LRANGE', key('mailbox', thread), 0, -1)
-  if #ids < tonumber(limit) then return false end
-  if #ids >= CROWD * limit then return true end
-  for _, id in ipairs(ids) do
-    if redis.call('HGET', key('turn', id), 'person') == person then return true end
+-- One person can fill a thread's places; then further places are for those who have none there. Turns that
+-- will be answered together have one place.
+local function is_thread_full(thread, person, joins, limit)
+  local places, has_one, waiting = 0, false, nil
+  for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
+    local known = redis.call('HMGET', key('turn', id), 'person', 'fence', 'joins')
+    local may_join = known[2] == '0' and known[3] == '1' and known[1]
+    if not may_join or may_join ~= waiting then places = places + 1 end
+    has_one, waiting = has_one or known[1] == person, may_join
   end
-  return false
+  if places < tonumber(limit) or joins and waiting == person then return false end
+  return has_one or places >= CROWD * limit
 end
 
 -- '' if there is room for one more turn.
@@ -464,15 +501,17 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
     local same = known[2] and string.sub(known[2], 1, #head) == head
     return known[1] ~= 'dropped' and same and 'admitted' or 'duplicate'
   end
-  if is_thread_full(thread, person, thread_limit) then
+  local joins = decoded(head .. '}').joins == true
+  if is_thread_full(thread, person, joins, thread_limit) then
     check_full(thread)
-    if is_thread_full(thread, person, thread_limit) then return 'thread' end
+    if is_thread_full(thread, person, joins, thread_limit) then return 'thread' end
   end
   local full = refusal(person, person_limit, total_limit)
   if full ~= '' then return full end
 
   redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, ATTEMPTS, 0,
     'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
+  if joins then redis.call('HSET', key('turn', id), 'joins', '1') end
   enqueue(id, thread, person)
   return 'admitted'
 end
@@ -523,24 +562,25 @@ function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_o
     if answer == 'admitted' then redis.call('HSET', name, 'edited', edited) end
     return answer
   end
-  local known = redis.call('HMGET', name, 'body', 'edited', 'forget', 'after', 'head_size')
+  local known = redis.call('HMGET', name, 'body', 'edited', 'forget', 'head_size')
+  local lead = lead_of(id) or id
+  local whole = record(lead)
   local body = decoded(known[1] or '')
   local author = type(body.person) == 'table' and body.person.id
-  if turn.state == 'dropped' or known[3] or not turn.thread or not tonumber(known[5]) then return 'ignored' end
+  if turn.state == 'dropped' or known[3] or not turn.thread or not tonumber(known[4]) then return 'ignored' end
   if author ~= asker or (tonumber(known[2]) or 0) > tonumber(edited) then return 'ignored' end
-  local question = question_of(id, turn, body, known[4])
+  local question = question_of(lead, whole, body, redis.call('HGET', key('turn', lead), 'after'))
   if not question or question == decoded('[' .. text .. ']')[1] then return 'ignored' end
 
-  if is_open(turn) then
+  if is_open(whole) then
     -- A stop was for the answer to what stood there before.
-    redis.call('HDEL', name, 'stop')
-    redis.call('HSET', name, ANEW, '1')
-    redis.call('PUBLISH', key('stops'), ANEW .. ' ' .. id)
+    redis.call('HDEL', key('turn', lead), 'stop')
+    ask_for_anew(lead)
   else
     if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'ignored' end
     local full = refusal(turn.person, person_limit, total_limit)
     if full ~= '' then return full end
-    enqueue_again(id, turn, last_remembered(turn.thread))
+    enqueue_again(lead, whole, last_remembered(turn.thread))
   end
   replace_question(id, text, left_out)
   redis.call('HSET', name, 'edited', edited)
@@ -570,8 +610,55 @@ local function has_another_token(thread, turn, platform, entry)
   return redis.call('HGET', key('claimed', platform), turn.entry) == thread and is_pending(platform, turn.entry)
 end
 
--- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, pages, shown, more, thread}, or
--- false if the token leads to no turn. A token that was reclaimed leads to the thread that was taken with it.
+-- The turns of the same person that wait directly behind a turn are answered with it, if they may be.
+local function join_followers(id, turn)
+  if redis.call('HGET', key('turn', id), 'joins') ~= '1' then return end
+  local ids, size = {}, redis.call('HSTRLEN', key('turn', id), 'body')
+  for _, one in ipairs(redis.call('LRANGE', key('mailbox', turn.thread), 1, -1)) do
+    local known = redis.call('HMGET', key('turn', one), 'person', 'fence', 'joins', 'state')
+    size = size + redis.call('HSTRLEN', key('turn', one), 'body')
+    local waits = known[2] == '0' and known[3] == '1' and known[4] == 'queued'
+    if known[1] ~= turn.person or not waits or size > JOINED_BYTES then break end
+    redis.call('HSET', key('turn', one), 'lead', id)
+    table.insert(ids, one)
+  end
+  if #ids > 0 then redis.call('HSET', key('turn', id), 'joined', cjson.encode(ids)) end
+end
+
+-- In the order in which they were asked, which for some platforms is not that of admission. Empty if the turn
+-- is answered alone.
+local function joined_questions(id)
+  local asked, texts = {}, {}
+  for at, one in ipairs({id, unpack(joined_to(id))}) do
+    local body = decoded(redis.call('HGET', key('turn', one), 'body') or '')
+    if type(body.text) == 'string' and body.text ~= '' then
+      table.insert(asked, {tonumber(body.asked_at) or 0, at, body.text})
+    end
+  end
+  table.sort(asked, function(one, other)
+    return one[1] < other[1] or one[1] == other[1] and one[2] < other[2]
+  end)
+  for _, one in ipairs(asked) do table.insert(texts, one[3]) end
+  return #texts > 1 and cjson.encode(texts) or '[]'
+end
+
+-- The questions of joined turns stay in their records, so that they can be edited one by one.
+local function end_joined(id, turn, outcome, person_bytes)
+  for _, one in ipairs(joined_to(id)) do
+    if lead_of(one) == id and record(one).state == 'queued' then
+      local name = key('turn', one)
+      redis.call('HSET', name, 'state', outcome)
+      redis.call('HDEL', name, POSITION, ATTEMPTS, ANEW, 'stop')
+      keep(name)
+      redis.call('LREM', key('mailbox', turn.thread), 1, one)
+      close(one, turn.person)
+      count_kept(one, turn.person, RECORD_BYTES + redis.call('HSTRLEN', name, 'body'), person_bytes)
+    end
+  end
+end
+
+-- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, pages, shown, more, thread, questions
+-- that are answered together}, or false if the token leads to no turn. A token that was reclaimed leads to the thread that was taken with it.
 function verbs.take(platform, entry, worker, person_limit)
   local claimed = key('claimed', platform)
   if not is_pending(platform, entry, worker) then return false end
@@ -602,10 +689,11 @@ function verbs.take(platform, entry, worker, person_limit)
   local fence, attempts = count(key('turn', id), 'fence', 1), count(key('turn', id), ATTEMPTS, 1)
   -- An older version regenerates a turn without its question.
   if last_remembered(thread) == id then recall_question(id, thread) end
+  if fence == 1 then join_followers(id, turn) end
   local known = redis.call('HMGET', key('turn', id),
     'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'pages', 'shown', MORE)
   return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '',
-    known[5] or '[]', known[6] or '', known[7] or '{}', thread}
+    known[5] or '[]', known[6] or '', known[7] or '{}', thread, joined_questions(id)}
 end
 
 -- What a person asks of the worker of a turn: to begin anew, or to stop.
@@ -664,6 +752,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
     note_posted(turn.thread, pages)
     return ANEW
   end
+  end_joined(id, turn, outcome, person_bytes)
   local forgotten = redis.call('HGET', name, 'forget')
   if exchange == '' then
     redis.call('HSET', name, 'after', last)
@@ -681,7 +770,8 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop', UNUSED)
   -- The history has the question, unless it was edited since. Without an exchange the record keeps it, so that
   -- it can be regenerated.
-  local keeps = exchange == '' and (last ~= id or last_question(turn.thread) ~= question_in(id))
+  local keeps = #joined_to(id) > 0
+    or exchange == '' and (last ~= id or last_question(turn.thread) ~= question_in(id))
   if forgotten or not keeps then drop_question(id) end
   keep(name)
   -- Messages that were posted while the store was away are new here.
@@ -694,7 +784,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   wake_throttled(turn.person)
   -- A previous answer that stays is counted already.
   if exchange ~= '' or keeps then
-    local text = exchange ~= '' and #exchange or redis.call('HSTRLEN', name, 'body')
+    local text = #exchange + (keeps and redis.call('HSTRLEN', name, 'body') or 0)
     count_kept(id, turn.person, RECORD_BYTES + #shown + text, person_bytes)
   end
   return 'ok'
@@ -836,6 +926,7 @@ function verbs.wake_delayed(platform)
 end
 
 function verbs.stop(id)
+  id = lead_of(id) or id
   if not is_open(record(id)) then return 0 end
   redis.call('HSET', key('turn', id), 'stop', '1')
   redis.call('PUBLISH', key('stops'), id)
@@ -881,8 +972,20 @@ local function find_answers(thread, wanted, ids)
         found = found or not removed[message]
       end
     end
-    if found then table.insert(ids, id) end
+    if found then
+      -- First, or they would be answered by themselves.
+      for _, joined in ipairs(joined_to(id)) do table.insert(ids, joined) end
+      table.insert(ids, id)
+    end
   end
+end
+
+-- A turn that has ended is forgotten with those that were answered together with it.
+local function forget_joined(lead, remembered)
+  redis.call('HSET', key('turn', lead), 'forget', '1')
+  remembered[lead] = true
+  drop_question(lead)
+  for _, one in ipairs(joined_to(lead)) do drop_question(one) end
 end
 
 -- The turns of the first arguments, `count` in number, and those whose answers have the messages behind them.
@@ -910,15 +1013,29 @@ function verbs.forget(asked, ...)
   local may_come = now_ms() - (tonumber(asked) or now_ms()) < LATE_ADMISSION_MS
   local remembered = {}
   for _, id in ipairs(turns_of(...)) do
-    local turn, name = record(id), key('turn', id)
+    local turn, name, lead = record(id), key('turn', id), lead_of(id)
+    if lead then leave_out(id, lead) end
     if turn.thread and turn.state == 'queued' and redis.call('HEXISTS', name, 'pages') == 0 then
+      redis.call('HDEL', name, 'joined')
       drop(id, turn)
     elseif turn.thread then
       redis.call('HSET', name, 'forget', '1')
       redis.call('HDEL', name, ANEW)
       remembered[turn.thread] = remembered[turn.thread] or {}
-      remembered[turn.thread][id] = true
-      if verbs.stop(id) == 0 then drop_question(id) end
+      local here = remembered[turn.thread]
+      here[id] = true
+      if lead then
+        drop_question(id)
+        -- The exchange has the question, too.
+        here[lead] = true
+        if not is_open(record(lead)) then forget_joined(lead, here) end
+      elseif is_open(turn) then
+        verbs.stop(id)
+        -- Those that wait are answered by themselves.
+        redis.call('HDEL', name, 'joined')
+      else
+        forget_joined(id, here)
+      end
     elseif may_come then
       redis.call('HSET', name, 'state', 'dropped')
       redis.call('PEXPIRE', name, LATE_ADMISSION_MS)

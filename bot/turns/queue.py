@@ -84,7 +84,8 @@ class Taken:
     `fence` proves the lease: the next worker that takes the turn gets a higher one. `attempts`
     counts this attempt and those before it that got no further than the best one. `shown` is as
     last saved. `previous_answer` is the answer that a regenerated turn had; the pages in `shown`
-    are those of that answer until something else is shown.
+    are those of that answer until something else is shown. The text of `turn` has the questions of
+    all turns that are answered together.
     """
 
     turn: Turn
@@ -329,9 +330,11 @@ class TurnLeases:
         )
         if not isinstance(answer, list):
             return None
-        turn_id, fence, attempts, body, pressed_at, stop, previous, *shown, thread = answer
+        turn_id, fence, attempts, body, pressed_at, stop, previous, *shown, thread, joined = answer
         try:
             turn = read_turn(turn_id, token.platform, thread, body, pressed_at)
+            if texts := read_texts(joined):
+                turn = replace(turn, text="\n\n".join(texts))
         except Unreadable as error:
             log.warning("Turn %s is given up: its record cannot be read: %s", turn_id, error)
             end = fence, *self._ending

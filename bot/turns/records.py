@@ -29,6 +29,8 @@ def write_turn(turn: Turn) -> tuple[str, str]:
     """Return a JSON object without its text and its closing brace, and the text as JSON."""
     value = asdict(turn)
     text = value.pop("text")
+    if not turn.joins:
+        del value["joins"]
     # Older versions cannot read a person with another field.
     value["person_workspace"] = value["person"].pop("workspace")
     head = json.dumps(value, ensure_ascii=False).removesuffix("}")
@@ -58,6 +60,7 @@ def read_turn(turn_id: str, platform: str, thread: str, body: str, pressed_at: s
         place=place | read_object(pressed_at),
         asked_at=read_number(value, "asked_at"),
         left_out=int(read_number(value, "left_out")),
+        joins=value.get("joins") is True,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 
 import pytest
 
@@ -127,3 +128,28 @@ async def test_pages_that_the_bot_deletes_itself_forget_nothing(
         await until_remembered(own_store, "two")
         await way.ask("three")
         await until_remembered(own_store, "two", "three")
+
+
+@WAYS
+async def test_quick_messages_of_one_person_are_answered_together(
+    kind: type[DiscordMention], own_store: Store, model: ModelEmulator
+) -> None:
+    async with serving_both(own_store, model) as (discord, slack, service):
+        way = make_way(kind, discord, slack)
+        model.first_delay = 0.3
+        asked = [f"part {number}" for number in range(8)]
+        await way.ask(asked[0])
+        if isinstance(way, DiscordMention):
+            await until(lambda: discord.thread_of(way.said), why=service.text)
+        for text in asked[1:]:
+            await way.ask(text)
+        answered: list[list[str]] = []
+
+        def are_answered() -> bool:
+            answered[:] = [one.removeprefix("You said: ").split("\n\n") for one in way.finals()]
+            return sorted(chain.from_iterable(answered)) == asked
+
+        await until(are_answered, why=lambda: f"{answered} {service.text()}")
+        # Slack delivers events of one moment in any order.
+        assert all(sorted(one) == one for one in answered)
+        assert len(way.finals()) <= 3

@@ -74,6 +74,7 @@ def message_turn(
         text=text,
         place=address.to_json(),
         asked_at=message.created_at.timestamp(),
+        joins=True,
     )
 
 

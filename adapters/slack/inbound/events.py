@@ -192,6 +192,7 @@ class EventHandler:
                 **self._identity.place_of(question.team),
             },
             asked_at=float(question.ts),
+            joins=True,
         )
         try:
             if question.edited:

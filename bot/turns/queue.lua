@@ -647,7 +647,7 @@ local function end_joined(id, turn, outcome, person_bytes)
   for _, one in ipairs(joined_to(id)) do
     if lead_of(one) == id and record(one).state == 'queued' then
       local name = key('turn', one)
-      redis.call('HSET', name, 'state', outcome)
+      redis.call('HSET', name, 'state', outcome, 'pages', '[]', 'shown', '')
       redis.call('HDEL', name, POSITION, ATTEMPTS, ANEW, 'stop')
       keep(name)
       redis.call('LREM', key('mailbox', turn.thread), 1, one)

@@ -84,13 +84,20 @@ class Known:
     forgotten: bool = False
     late_writes: tuple[str, ...] = ()
     repair_attempts: int = 0
+    joined: list[str] = field(default_factory=list)  # those that are answered with it
+    lead: str = ""
     posted: set[str] = field(default_factory=set)  # all its messages
     counted: int = 0  # its newest entry among what is kept of its person
+    emptied: bool = False  # without its question, which was deleted
     gone: bool = False  # with its record, to make room for newer ones
 
     @property
     def open(self) -> bool:
         return self.state in ("queued", "running")
+
+    @property
+    def may_join(self) -> bool:
+        return bool(self.turn and self.turn.joins and self.fence == 0)
 
     @property
     def asked_for(self) -> bool | type[QuestionEdited]:
@@ -160,9 +167,15 @@ class Model:
         return QueueFull if len(self.open()) >= LIMITS.waiting else None
 
     def refusal(self, turn: Turn) -> type[Refused] | None:
-        mailbox = self.threads[turn.key.thread].mailbox
-        there = {self.turns[one].person for one in mailbox}
-        if len(mailbox) >= LIMITS.waiting_per_thread and turn.person.id in there:
+        waiting, places = "", 0
+        there = [self.turns[one] for one in self.threads[turn.key.thread].mailbox]
+        for known in there:
+            may_join = known.person if known.may_join else ""
+            places += not may_join or may_join != waiting
+            waiting = may_join
+        is_full = places >= LIMITS.waiting_per_thread
+        will_join = turn.joins and waiting == turn.person.id
+        if is_full and not will_join and turn.person.id in [known.person for known in there]:
             return ThreadBusy
         return self.full(turn.person.id)
 
@@ -211,23 +224,53 @@ class Model:
         self.ask_anew(turn_id)
         return None
 
+    def join(self, turn_id: str) -> None:
+        """Join to a turn, taken for the first time, those that wait behind it."""
+        first = self.turns[turn_id]
+        if first.turn and first.turn.joins:
+            for one in self.threads[first.thread].mailbox[1:]:
+                known = self.turns[one]
+                if not known.may_join or known.person != first.person:
+                    break
+                known.lead = turn_id
+                first.joined.append(one)
+
+    def lead(self, turn_id: str) -> str:
+        known = self.turns.get(turn_id)
+        lead = self.turns.get(known.lead) if known else None
+        if not known or not lead or turn_id not in lead.joined or known.gone:
+            return ""
+        return known.lead if lead.open or known.state != "queued" else ""
+
+    def whole(self, turn_id: str) -> str:
+        """Return the question of a turn with those that are answered with it."""
+        known = [self.turns[one] for one in (turn_id, *self.turns[turn_id].joined)]
+        return "\n\n".join(one.text for one in known if not one.gone and not one.emptied)
+
+    def leave_out(self, turn_id: str, lead: str) -> None:
+        whole = self.turns[lead]
+        whole.joined.remove(turn_id)
+        whole.anew = whole.anew or whole.open
+
     def edit(self, turn_id: str, person: str, text: str, at: int) -> type[Refused] | None:
         """Return why an edit is refused; else answer the question anew, if that is called for."""
         known = self.turns.get(turn_id)
         if known is None or known.turn is None or known.forgotten or known.state == "dropped":
             return None
         thread = self.threads[known.thread]
-        is_last = known.open or thread.last in (turn_id, known.after)
+        lead = self.lead(turn_id) or turn_id
+        whole = self.turns[lead]
+        is_last = whole.open or thread.last in (lead, whole.after)
         if person != known.person or at < known.edited or not is_last or text == known.text:
             return None
-        if known.open:
-            known.stop, known.anew = False, True
+        if whole.open:
+            whole.stop, whole.anew = False, True
         elif thread.mailbox:
             return None
         elif full := self.full(known.person):
             return full
         else:
-            self.ask_anew(turn_id)
+            self.ask_anew(lead)
         known.turn, known.edited = replace(known.turn, text=text), at
         return None
 
@@ -246,17 +289,31 @@ class Model:
         self.enqueue(turn_id)
 
     def finish(
-        self, turn_id: str, outcome: Outcome, shown: Shown, answer: str, *, size: int
+        self,
+        turn_id: str,
+        outcome: Outcome,
+        shown: Shown,
+        exchange: Exchange | None,
+        *,
+        sizes: dict[str, int],
     ) -> None:
         known = self.turns[turn_id]
         thread = self.threads[known.thread]
-        counts = bool(answer) or thread.last != turn_id or known.text != thread.last_question
-        if not answer:
+        for one in known.joined:
+            if self.turns[one].state == "queued" and self.lead(one):
+                self.turns[one].state, self.turns[one].shown = outcome, Shown(outcome=outcome)
+                self.turns[one].anew = False
+                thread.mailbox.remove(one)
+                self.count(one, sizes[one])
+        counts = bool(
+            exchange or known.joined or thread.last != turn_id or known.text != thread.last_question
+        )
+        if not exchange:
             known.after = thread.last
         elif not known.forgotten:
             if thread.last == turn_id:
                 thread.history.pop()
-            thread.history.append((turn_id, encode(known.exchange(answer))))
+            thread.history.append((turn_id, encode(exchange)))
             known.previous_answer = known.after = None
         if outcome == "dead":
             self.dead.append(turn_id)
@@ -266,7 +323,7 @@ class Model:
         if known.fence > 1 or outcome == "dead":
             self.repairs[turn_id], known.repair_attempts = LANDING, 0
         if counts:
-            self.count(turn_id, size)
+            self.count(turn_id, sizes[turn_id])
 
     def count(self, turn_id: str, size: int) -> None:
         known, self.clock = self.turns[turn_id], self.clock + 1
@@ -296,14 +353,25 @@ class Model:
         known = self.turns.setdefault(turn_id, Known(state="dropped"))
         if known.turn is None:
             return
+        if lead := self.lead(turn_id):
+            self.leave_out(turn_id, lead)
         thread = self.threads[known.thread]
         if known.state == "queued" and not known.saved:
-            known.state, known.delayed = "dropped", False
+            known.state, known.delayed, known.joined = "dropped", False, []
             thread.mailbox.remove(turn_id)
-        else:
-            known.forgotten, known.anew = True, False
-            known.stop = known.stop or known.open
-            thread.history = [one for one in thread.history if one[0] != turn_id]
+            return
+        known.forgotten, known.anew = True, False
+        thread.history = [one for one in thread.history if one[0] not in (turn_id, lead)]
+        if lead:
+            known.emptied = True
+        elif known.open:
+            known.stop, known.joined = True, []
+            return
+        first = self.turns[lead or turn_id]
+        if not first.open:
+            first.forgotten = True
+            for one in (first, *(self.turns[one] for one in first.joined)):
+                one.emptied = True
 
 
 class Queue(RuleBasedStateMachine):
@@ -358,11 +426,17 @@ class Queue(RuleBasedStateMachine):
 
     # What happens
 
-    @rule(thread=st.sampled_from(sorted(THREADS)), person=st.sampled_from(sorted(PEOPLE)))
-    def admit(self, thread: str, person: str) -> None:
+    @rule(
+        thread=st.sampled_from(sorted(THREADS)),
+        person=st.sampled_from(sorted(PEOPLE)),
+        joins=st.booleans(),
+    )
+    def admit(self, thread: str, person: str, joins: bool) -> None:
         self.number += 1
         turn_id = f"console:{self.number}"
-        turn = Turn(turn_id, THREADS[thread], PEOPLE[person], f"q{self.number}", {}, 1.0)
+        turn = Turn(
+            turn_id, THREADS[thread], PEOPLE[person], f"q{self.number}", {}, 1.0, joins=joins
+        )
         refusal, known = self.model.refusal(turn), self.model.turns.get(turn_id)
 
         got = self.refused(self.queues["w1"].admit(turn))
@@ -379,7 +453,7 @@ class Queue(RuleBasedStateMachine):
     @rule(person=st.sampled_from(sorted(PEOPLE)))
     def ask_everywhere(self, person: str) -> None:
         for thread in THREADS:
-            self.admit(thread, person)
+            self.admit(thread, person, joins=True)
 
     @rule(back=st.integers(0, 4), other=st.booleans())
     def admit_again(self, back: int, other: bool) -> None:
@@ -481,7 +555,7 @@ class Queue(RuleBasedStateMachine):
         holds = self.holds(taken)
         repeated = known.fence == taken.fence and known.state == outcome
         shown = Shown((f"{turn.id}-end",), answer, answer, outcome=outcome)
-        exchange = known.exchange(answer) if answer else None
+        exchange = replace(known.exchange(answer), question=turn.text) if answer else None
 
         got = self.lost(self.queues[worker].leases.finish(taken, shown, exchange))
 
@@ -493,14 +567,19 @@ class Queue(RuleBasedStateMachine):
             known.shown, known.saved = Shown(shown.pages, answer, answer), True
         elif holds:
             thread = self.model.threads[known.thread]
-            edited = thread.last == turn.id and thread.last_question != turn.text
+            edited = thread.last == turn.id and thread.last_question != known.text
             body = self.command("HGET", self.here.key("turn", turn.id), "body")
             assert isinstance(body, str)
-            text = encode(exchange) if exchange else body
-            size = RECORD + len(answer.encode()) + len(text.encode())
-            self.model.finish(turn.id, outcome, shown, answer, size=size)
+            text = encode(exchange) if exchange else ""
+            text += "" if exchange and not known.joined else body
+            sizes = {turn.id: RECORD + len(answer.encode()) + len(text.encode())}
+            for one in known.joined:
+                of_one = self.command("HGET", self.here.key("turn", one), "body")
+                sizes[one] = RECORD + len(str(of_one).encode())
+            self.model.finish(turn.id, outcome, shown, exchange, sizes=sizes)
             in_history = thread.last == turn.id and not (edited and not answer)
-            assert (f'"{turn.text}"' not in body) == (in_history or known.forgotten)
+            is_dropped = known.forgotten or (in_history and not known.joined)
+            assert (f'"{known.text}"' not in body) == is_dropped
             known.saved = True
             self.release(turn.id)
         if known.state == outcome:
@@ -589,6 +668,8 @@ class Queue(RuleBasedStateMachine):
 
         got = self.run(self.queues["w1"].stop(f"console:{self.number - number}"))
 
+        if lead := self.model.lead(f"console:{self.number - number}"):
+            known = self.model.turns[lead]
         assert got is bool(known and known.open)
         if known and known.open:
             known.stop = True
@@ -617,7 +698,8 @@ class Queue(RuleBasedStateMachine):
         self.run(self.queues["w1"].forget(platform="console", messages=[message]))
 
         if posted[message] in listed and message in known.shown.pages:
-            self.model.forget(posted[message])
+            for one in [*known.joined, posted[message]]:
+                self.model.forget(one)
 
     @rule(
         data=st.data(),
@@ -818,11 +900,13 @@ class Queue(RuleBasedStateMachine):
         known = self.model.turns[expected]
         self.model.begin_anew(expected)
         known.state, known.holder = "running", worker
+        if known.fence == 0:
+            self.model.join(expected)
         known.fence, known.attempts = known.fence + 1, known.attempts + 1
         self.entry[expected] = token.entry
         assert known.turn
         assert taken == Taken(
-            turn=known.turn,
+            turn=replace(known.turn, text=self.model.whole(expected)),
             fence=known.fence,
             attempts=known.attempts,
             shown=known.shown,

@@ -658,6 +658,7 @@ async def test_a_model_that_is_away_for_long_is_told_calmly_and_asked_again_by_a
     async with serving_discord(own_store, model, REPLY_TIMEOUT="2") as (discord, service):
         way, other = DiscordDm(discord), DiscordMention(discord)
         await way.ask("one")
+        await until(lambda: shows(way, away), why=service.text)
         await way.ask("two")
         await other.ask("three")
         await until(lambda: shows(way, away, away) and shows(other, away), why=service.text)

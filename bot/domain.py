@@ -70,7 +70,8 @@ class Turn:
     `asked_at` is in seconds since the epoch. `left_out` counts the characters of the question that
     `text` lacks. `where` names the channel and the server as people see them, and `zone` the
     person's time zone as the IANA database does; both are empty if the platform does not tell.
-    `quote` is the message to which the question replies.
+    `quote` is the message to which the question replies. A turn that `joins` may be answered
+    together with others of its person: its place needs no answer of its own.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Turn:
     where: str = ""
     zone: str = ""
     quote: ContextMessage | None = None
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,8 @@ class Shown:
     `pages` are message ids, and `text` is all that they show. It begins with `said`, the model's
     answer, which is empty if there is nothing to remember: the model said nothing, a person deleted
     the reply, or the previous answer was restored. `below` is the footer of the answer. `outcome`
-    is empty while the text grows. With an outcome the text is whole and does not change.
+    is empty while the text grows. With an outcome the text is whole and does not change. `removed`
+    are messages that the reply itself has deleted, or is about to delete.
     """
 
     pages: tuple[str, ...] = ()
@@ -177,6 +180,7 @@ class Shown:
     said: str = ""
     below: str = ""
     outcome: Outcome | Literal[""] = ""
+    removed: tuple[str, ...] = ()
 
 
 class Purpose(Enum):

@@ -5,6 +5,7 @@ ParleyError
 │   └── Unreachable         a platform does not answer; a later attempt may succeed
 ├── StoreUnavailable        Redis cannot be reached or refuses to write
 ├── LeaseLost               another worker has the turn, or it has ended
+├── QuestionEdited          the turn that is answered has another question now
 ├── Refused                 a request of a person is not accepted
 │   ├── NothingAsked        the question is empty
 │   ├── ThreadBusy          too many turns wait in this thread
@@ -63,6 +64,10 @@ class StoreUnavailable(ParleyError):
 
 class LeaseLost(ParleyError):
     """Another worker has the turn, or it has ended: the reply must not be written any more."""
+
+
+class QuestionEdited(ParleyError):
+    """The question of a running turn was edited: the turn is released and taken again."""
 
 
 class Refused(ParleyError):

@@ -82,6 +82,7 @@ class Reply:
         self._surface = surface
         self._budgets = budgets
         self._screen = Screen(left.pages)
+        self._removed = list(left.removed)
         self._draft = Draft(
             limit=surface.limit,
             measure=surface.measure,
@@ -300,6 +301,9 @@ class Reply:
 
     async def _write_page(self, page: Page) -> None:
         self._wrote_at = asyncio.get_running_loop().time()
+        if not page.text and (removed := self._screen.message_of(page)):
+            # The platform tells of each deletion, and not whose it was.
+            self._removed.append(removed)
         await self._save_shown()
         if self._screen.needs_post(page):
             await self._post(page)
@@ -344,7 +348,8 @@ class Reply:
         return self._surface.budget(page, new=self._screen.needs_post(page))
 
     async def _save_shown(self) -> None:
-        await self._save(self._draft.shown(self._screen.message_ids))
+        shown = self._draft.shown(self._screen.message_ids)
+        await self._save(replace(shown, removed=tuple(dict.fromkeys(self._removed))))
 
     async def _pause_after(
         self, error: WriteDelayed | WriteFailed, budget: EditBudget | None

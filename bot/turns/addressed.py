@@ -45,4 +45,4 @@ def is_stop(facts: Facts, text: str) -> bool:
     From a person whose answer is running it is no question; said to somebody else it is nothing.
     """
     is_ours = facts.direct or facts.calls_bot or not facts.calls_other
-    return is_ours and _STOP.fullmatch(text) is not None
+    return is_ours and not facts.edited and _STOP.fullmatch(text) is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     aclosing,
@@ -13,10 +13,11 @@ from contextlib import (
 )
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from prometheus_client import Counter
 
-from bot.concurrency import Backoff, empty_stream, prefetch
+from bot.concurrency import Backoff, empty_stream, prefetch, running
 from bot.domain import (
     BeginningLeftOut,
     ContextMessage,
@@ -28,7 +29,7 @@ from bot.domain import (
     Start,
     Turn,
 )
-from bot.errors import GivenUp, MessageGone, StoreUnavailable, WriteRefused
+from bot.errors import GivenUp, MessageGone, QuestionEdited, StoreUnavailable, WriteRefused
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import given_up, shortened
 from bot.reply.edit_budget import EditBudgets
@@ -47,8 +48,9 @@ _Opening = AbstractAsyncContextManager[Surface]
 class Lease:
     """A taken turn, for its worker.
 
-    Only a fence that the store refuses ends the work, with LeaseLost. While the store is away, the
-    reply goes on and is saved afterwards. `stop` is set if a person asked for the end. `wrote` is
+    Only a fence that the store refuses ends the work, with LeaseLost, or an edit of the question,
+    with QuestionEdited. While the store is away, the reply goes on and is saved afterwards. `stop`
+    is set if a person asked for the end, and `news` if the next renewal tells something. `wrote` is
     True if a write may have gone out, and `ending` while the end is stored. `shown` is as last
     saved, at first by an earlier attempt. So is the `context`, which is None if nobody has looked
     for one; `quote` is the message to which the question replies.
@@ -62,7 +64,7 @@ class Lease:
         seconds: float,
         finish_retry: Backoff,
         way_after: float = WAY_AFTER,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
         self._leases = leases
         self._seconds = seconds
@@ -71,6 +73,7 @@ class Lease:
         self._gives_way_at = asyncio.get_running_loop().time() + way_after
         self.taken = taken
         self.stop = asyncio.Event()
+        self.news = asyncio.Event()
         self.wrote = False
         self.ending = False
         self.shown = taken.shown
@@ -83,16 +86,26 @@ class Lease:
         return self.taken.turn
 
     async def renew_until_cancelled(self) -> None:
-        """Renew three times per lease. Raises LeaseLost."""
+        """Renew three times per lease, and if there are news. Raises LeaseLost, QuestionEdited."""
         while True:
-            await self._sleep(self._seconds / 3)
+            pause, news = self._sleep(self._seconds / 3), self.news.wait()
+            async with running(pause) as pausing, running(news) as waiting:
+                await asyncio.wait((pausing, waiting), return_when=asyncio.FIRST_COMPLETED)
+            self.news.clear()
             try:
                 self._set_stop(await self._leases.renew(self.taken))
             except StoreUnavailable as error:
                 self._leases.store.note_away(error)
+            except QuestionEdited:
+                # The answer reads no further, and its next save raises the same.
+                self.stop.set()
+                raise
 
     async def save(self, shown: Shown) -> None:
-        """Save what is shown and check that this worker may still write. Raises LeaseLost."""
+        """Save what is shown and check that this worker may still write.
+
+        Raises LeaseLost and QuestionEdited.
+        """
         self.wrote = True
         self.shown = shown
         if self._leases.store.is_away:
@@ -127,7 +140,10 @@ class Lease:
         return await self._leases.withheld(turn_ids) if turn_ids else set()
 
     async def finish(self, shown: Shown, exchange: Exchange | None) -> None:
-        """End the turn; retries for as long as the store is away. Raises LeaseLost."""
+        """End the turn; retries for as long as the store is away.
+
+        Raises LeaseLost and QuestionEdited.
+        """
         self.ending = True
         for pause in self._finish_retry.pauses():
             try:
@@ -148,7 +164,8 @@ class Conversation:
     """Answers turns that a worker has taken.
 
     Saved texts are read up to `longest` characters, which is more than an answer has. Methods that
-    open a surface raise what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost.
+    open a surface raise what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost,
+    QuestionEdited.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -69,6 +69,16 @@ class Intake:
             refused.repeated = self._is_repeated(turn, refused)
             raise
 
+    async def edit(self, turn: Turn, *, edited_at: float) -> None:
+        """Have a turn answered anew whose question its author has edited; see `TurnQueue.edit`.
+
+        `turn` has the text as it stands now, and `edited_at` is when that was written, in seconds
+        since the epoch. An emptied question keeps its answer. Raises Refused, whose `apology` is
+        for the person.
+        """
+        if turn.text.strip():
+            await self._queue.edit(_bounded(turn), edited_at=edited_at)
+
     async def check_room(self, platform: str, person: Person) -> None:
         """Raise Refused if a turn of this person in a new thread would be refused now.
 
@@ -114,13 +124,20 @@ class Intake:
             await asyncio.sleep(_ENDING_SECONDS)
             await again()
 
-    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
-        """Drop turns whose questions were deleted: waiting, running or remembered.
+    async def forget(
+        self,
+        *turn_ids: str,
+        asked_at: float | None = None,
+        platform: str = "",
+        messages: Sequence[str] = (),
+    ) -> None:
+        """Drop turns whose questions, or messages of whose answers, were deleted.
 
-        `asked_at` is when the last of them was asked, in seconds since the epoch; None if that is
-        not known.
+        They wait, run or are remembered. `asked_at` is when the last of them was asked, in seconds
+        since the epoch; None if that is not known. `messages` of the platform may be of answers;
+        what a worker has deleted itself changes nothing.
         """
-        await self._queue.forget(*turn_ids, asked_at=asked_at)
+        await self._queue.forget(*turn_ids, asked_at=asked_at, platform=platform, messages=messages)
 
     async def call(self, thread: ThreadKey, person: Person) -> None:
         """Save a person's name that was not known when the turn was admitted."""

@@ -17,6 +17,7 @@ from bot.errors import (
     NotTheAsker,
     NotTheLast,
     PersonBusy,
+    QuestionEdited,
     QueueFull,
     Refused,
     StoreUnavailable,
@@ -87,7 +88,7 @@ class Taken:
     counts this attempt and those before it that got no further than the best one. `shown` is as
     last saved. `previous_answer` is the answer that a regenerated turn had; the pages in `shown`
     are those of that answer until something else is shown. `context` is None if none was looked for
-    yet.
+    yet. The text of `turn` has the questions of all turns that are answered together.
     """
 
     turn: Turn
@@ -181,6 +182,30 @@ class TurnQueue:
         limits = self._limits.waiting_per_person, self._limits.waiting
         await self._script.run("regenerate", turn_id, person_id, press_id, added, *limits)
 
+    async def edit(self, turn: Turn, *, edited_at: float) -> None:
+        """Replace the text of an open turn or of a thread's last one, and have it answered anew.
+
+        A turn that is not known and at most a day old is admitted. An edit by another person, of an
+        older turn, without a change of the text, or from before `edited_at` (seconds since the
+        epoch) of an earlier call changes nothing. Raises Refused.
+        """
+        limits = self._limits
+        await self._script.run(
+            "edit",
+            turn.id,
+            str(turn.key),
+            _person_key(turn.key.platform, turn.person),
+            *write_turn(turn),
+            int(turn.asked_at * 1000),
+            int(edited_at * 1000),
+            turn.person.id,
+            turn.left_out,
+            limits.waiting_per_thread,
+            limits.waiting_per_person,
+            limits.waiting,
+            write_context(turn.quote, None),
+        )
+
     async def stop(self, turn_id: str) -> bool:
         """Ask the worker of a turn to end it; False if the turn has ended or is not known."""
         return bool(await self._script.run("stop", turn_id))
@@ -220,14 +245,22 @@ class TurnQueue:
         """Note that the store is away."""
         self._store.note_away(error)
 
-    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+    async def forget(
+        self,
+        *turn_ids: str,
+        asked_at: float | None = None,
+        platform: str = "",
+        messages: Sequence[str] = (),
+    ) -> None:
         """Drop turns that wait, run or are remembered, or are admitted in the next ten minutes.
 
         `asked_at` is when the last of them was asked, in seconds since the epoch; None if that is
-        not known. If it is more than ten minutes ago, unknown ids are ignored.
+        not known. If it is more than ten minutes ago, unknown ids are ignored. The turns of which
+        `messages` of the platform show the answer are dropped, too, except for messages that a
+        worker has deleted.
         """
         asked = "" if asked_at is None else int(asked_at * 1000)
-        await self._script.run("forget", asked, *turn_ids)
+        await self._script.run("forget", asked, platform, len(turn_ids), *turn_ids, *messages)
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a reply was posted as this message."""
@@ -262,6 +295,8 @@ class TurnLeases:
     """The turns that one worker takes, and what it reports about them.
 
     Methods that take a `Taken` raise LeaseLost if a higher fence exists or the turn has ended.
+    `renew`, `save` and `finish` raise QuestionEdited if the turn is to be released and taken again;
+    what they were given is stored nevertheless.
     """
 
     def __init__(
@@ -332,10 +367,13 @@ class TurnLeases:
         )
         if not isinstance(answer, list):
             return None
-        turn_id, fence, attempts, body, pressed_at, stop, previous, *shown, thread, said = answer
+        turn_id, fence, attempts, body, pressed_at, stop, previous, *shown, thread = answer[:-2]
+        said, joined = answer[-2:]
         quote, context = read_context(turn_id, said)
         try:
             turn = read_turn(turn_id, token.platform, thread, body, pressed_at)
+            if texts := read_texts(joined):
+                turn = replace(turn, text="\n\n".join(texts))
         except Unreadable as error:
             log.warning("Turn %s is given up: its record cannot be read: %s", turn_id, error)
             end = fence, *self._ending
@@ -391,14 +429,14 @@ class TurnLeases:
         """Return whether a turn waits behind the one that runs in a thread."""
         return int(await self.store.command("LLEN", self.store.key("mailbox", str(thread)))) > 1
 
-    async def stop_requests(self) -> AsyncGenerator[str]:
-        """Yield the ids of turns that are to be stopped. Missed ones come with `renew`."""
+    async def requests(self) -> AsyncGenerator[str]:
+        """Yield the ids of turns for which `renew` has news: a stop or an edit."""
         async with self.store.redis.pubsub() as channel:
             with store_errors():
                 await channel.subscribe(self.store.key("stops"))
                 async for message in channel.listen():
                     if message["type"] == "message":
-                        yield message["data"]
+                        yield message["data"].rpartition(" ")[2]
 
     async def remove_idle_consumers(self, platforms: Sequence[str]) -> None:
         """Remove consumers without pending tokens from the streams, this worker's among them."""
@@ -457,7 +495,7 @@ class QueueScript:
         self._run = store.script(source)
 
     async def run(self, verb: str, *arguments: str | int) -> str | int | list[str] | None:
-        """Run a verb and return its answer. Raises Refused and LeaseLost.
+        """Run a verb and return its answer. Raises Refused, LeaseLost and QuestionEdited.
 
         Halves of surrogate pairs, which JSON may bring, become U+FFFD.
         """
@@ -469,6 +507,8 @@ class QueueScript:
             raise refusal
         if answer == "lost":
             raise LeaseLost(f"{verb}: {arguments[0]}")
+        if answer == "anew":
+            raise QuestionEdited(f"{verb}: {arguments[0]}")
         return answer
 
 

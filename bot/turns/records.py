@@ -31,6 +31,8 @@ def write_turn(turn: Turn) -> tuple[str, str]:
     text = value.pop("text")
     # It is dropped with the question, so it stands in a field of its own.
     del value["quote"]
+    if not turn.joins:
+        del value["joins"]
     # Older versions cannot read a person with another field.
     value["person_workspace"] = value["person"].pop("workspace")
     head = json.dumps(value, ensure_ascii=False).removesuffix("}")
@@ -62,6 +64,7 @@ def read_turn(turn_id: str, platform: str, thread: str, body: str, pressed_at: s
         left_out=int(read_number(value, "left_out")),
         where=_optional_text(value, "where"),
         zone=_optional_text(value, "zone"),
+        joins=value.get("joins") is True,
     )
 
 
@@ -76,11 +79,15 @@ def read_thread(written: str, platform: str) -> ThreadKey | None:
 
 def write_shown(shown: Shown) -> tuple[str, str, str]:
     """Return the three fields of a turn's record that hold what is shown."""
-    more: dict[str, str | int] = {"outcome": shown.outcome} if shown.outcome else {}
+    more: dict[str, str | int | tuple[str, ...]] = (
+        {"outcome": shown.outcome} if shown.outcome else {}
+    )
     if shown.said != shown.text:
         more["said"] = len(shown.said)
     if shown.below:
         more["below"] = shown.below
+    if shown.removed:
+        more["removed"] = shown.removed
     return json.dumps(shown.pages), shown.text, json.dumps(more, ensure_ascii=False)
 
 
@@ -94,12 +101,16 @@ def read_shown(turn_id: str, pages: str, text: str, more: str) -> Shown:
     except Unreadable as error:
         log.warning("Turn %s: part of what it has shown cannot be read: %s", turn_id, error)
     said, below, outcome = (value.get(name) for name in ("said", "below", "outcome"))
+    removed = value.get("removed")
     return Shown(
         pages=ids,
         text=text,
         said=text[:said] if isinstance(said, int) else text,
         below=whole_characters(below) if isinstance(below, str) else "",
         outcome=_OUTCOMES.get(outcome, "") if isinstance(outcome, str) else "",
+        removed=tuple(one for one in removed if isinstance(one, str))
+        if isinstance(removed, list)
+        else (),
     )
 
 

@@ -322,6 +322,7 @@ async def test_two_quick_messages_are_answered_in_order(
     async with serving_discord(own_store, model) as (discord, _):
         way = DiscordDm(discord)
         await way.ask("one")
+        await until(lambda: model.requests)
         await way.ask("two")
         await until(lambda: way.finals() == ["You said: one", "You said: two"])
 
@@ -688,6 +689,7 @@ async def test_a_model_that_is_away_for_long_is_told_calmly_and_asked_again_by_a
     async with serving_discord(own_store, model, REPLY_TIMEOUT="1") as (discord, service):
         way, other = DiscordDm(discord), DiscordMention(discord)
         await way.ask("one")
+        await until(lambda: shows(way, away), why=service.text)
         await way.ask("two")
         await other.ask("three")
         await until(lambda: shows(way, away, away) and shows(other, away), why=service.text)

@@ -266,11 +266,13 @@ class FakeIntake(Intake):
         self.refusals = 0
         self.asked: list[str] = []
         self.turns: list[Turn] = []
+        self.edits: list[tuple[Turn, float]] = []
         self.stopped: list[str] = []
         self.stopped_threads: list[ThreadKey] = []
         self.pressed: list[tuple[str, str, str]] = []
         self.pressed_at: list[Place | None] = []
         self.forgotten: list[str] = []
+        self.forgotten_answers: list[str] = []
         self.forgets = 0
         self.called: list[tuple[ThreadKey, Person]] = []
         self.threads: dict[str, ThreadKey] = {}
@@ -316,6 +318,12 @@ class FakeIntake(Intake):
     ) -> bool:
         return False
 
+    async def edit(self, turn: Turn, *, edited_at: float) -> None:
+        self._refuse()
+        self.edits.append((turn, edited_at))
+        if turn.text and turn.id not in [known.id for known in self.turns]:
+            self.turns.append(turn)
+
     async def check_room(self, platform: str, person: Person) -> None:
         if self.is_full:
             raise self.is_full
@@ -337,10 +345,17 @@ class FakeIntake(Intake):
         self.pressed.append((turn_id, person_id, press_id))
         self.pressed_at.append(place)
 
-    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+    async def forget(
+        self,
+        *turn_ids: str,
+        asked_at: float | None = None,
+        platform: str = "",
+        messages: Sequence[str] = (),
+    ) -> None:
         self._refuse()
         self.forgets += 1
         self.forgotten += turn_ids
+        self.forgotten_answers += messages
 
     async def call(self, thread: ThreadKey, person: Person) -> None:
         self._refuse()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
 import aiohttp
@@ -39,9 +40,9 @@ _NOTICES = 100  # notices to people that are in flight at once; further ones are
 class Gateway(discord.Client):
     """A client of the gateway, for one shard, with the intents that it is given.
 
-    Messages and their deletions go through the inbox, in order. Interactions do not wait there,
-    because they must be answered within three seconds. An event that is not handled when the
-    process ends is sent again to the next process.
+    Messages, their edits and their deletions go through the inbox, in order. Interactions do not
+    wait there, because they must be answered within three seconds. An event that is not handled
+    when the process ends is sent again to the next process.
     """
 
     def __init__(
@@ -88,6 +89,8 @@ class Gateway(discord.Client):
             match parsed:
                 case discord.Message():
                     self._on_message(parsed, event)
+                case discord.RawMessageUpdateEvent():
+                    self._on_edit(parsed.message, event)
                 case discord.RawMessageDeleteEvent():
                     self._on_deletion({parsed.message_id}, parsed.channel_id, event)
                 case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
@@ -100,16 +103,26 @@ class Gateway(discord.Client):
     def _on_message(self, message: discord.Message, event: Event) -> None:
         if isinstance(message.channel, discord.DMChannel):
             self._shard.saved.note_dm(message.channel.id, message.id)
+        self._add(message, event)
+
+    def _on_edit(self, message: discord.Message, event: Event) -> None:
+        # Pins, previews of links and new threads are updates, too.
+        if edited := message.edited_at:
+            self._add(message, event, edited_at=edited.timestamp())
+
+    def _add(self, message: discord.Message, event: Event, *, edited_at: float = 0.0) -> None:
         if not self._filter.hears(message):
             return
-        question = self._question(message, event)
+        question = self._question(message, event, edited_at=edited_at)
         if self._filter.needs_lookup(message):
             question.lookup = partial(self._filter.look_up, message)
         self._inbox.add(question)
 
-    def _question(self, message: discord.Message, event: Event) -> Question:
+    def _question(
+        self, message: discord.Message, event: Event, *, edited_at: float = 0.0
+    ) -> Question:
         return Question(
-            partial(self._admit, message, event),
+            partial(self._ask, message, event, edited_at),
             event.hold(),
             turn_id=events.turn_id(message.id),
             channel=message.channel.id,
@@ -118,11 +131,19 @@ class Gateway(discord.Client):
         )
 
     def _on_deletion(self, message_ids: set[int], channel_id: int, event: Event) -> None:
-        turn_ids = [events.turn_id(one) for one in sorted(message_ids)]
+        deleted = sorted(message_ids)
+        turn_ids = [events.turn_id(one) for one in deleted]
         asked_at = discord.utils.snowflake_time(max(message_ids)).timestamp()
         self._inbox.add(
             Deletion(
-                partial(self._intake.forget, *turn_ids, asked_at=asked_at),
+                # Discord does not tell whose a message was: a person's, or one of an answer.
+                partial(
+                    self._intake.forget,
+                    *turn_ids,
+                    asked_at=asked_at,
+                    platform="discord",
+                    messages=[str(one) for one in deleted],
+                ),
                 event.hold(),
                 turn_ids=turn_ids,
                 # A thread that was opened from a message has the message's id.
@@ -162,7 +183,7 @@ class Gateway(discord.Client):
     def _put_first(self, messages: list[discord.Message], event: Event) -> None:
         self._inbox.put_first([self._question(message, event) for message in messages])
 
-    async def _admit(self, message: discord.Message, event: Event) -> None:
+    async def _ask(self, message: discord.Message, event: Event, edited_at: float) -> None:
         channel = await self._filter.look_up(message)
         if channel is None:
             return
@@ -181,12 +202,17 @@ class Gateway(discord.Client):
             threads=self._threads,
             user_id=own_id(self),
         )
-        if not await self._is_question(turn, facts, channel):
+        is_new = not edited_at or await self._intake.thread_of_turn(turn.id) is None
+        facts = replace(facts, edited=edited_at > 0)
+        if is_new and not await self._is_question(turn, facts, channel):
             return
         if not text and not (facts.direct or facts.calls_bot):
             return
         try:
-            await self._intake.admit(turn)
+            if edited_at:
+                await self._intake.edit(turn, edited_at=edited_at)
+            else:
+                await self._intake.admit(turn)
         except Refused as refused:
             if not refused.repeated:
                 asked_nothing = isinstance(refused, NothingAsked)

@@ -29,7 +29,10 @@ from bot.ports import Hearing
 _log = logging.getLogger(__name__)
 
 # The events that the bot handles; the others only keep the library's picture of the servers.
-HANDLED = ("MESSAGE_CREATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK", "INTERACTION_CREATE")
+HANDLED = (
+    *("MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK"),
+    "INTERACTION_CREATE",
+)
 # With 1000 or 1001 the session would be over; with any other code it lives on for a few minutes
 # (Discord's documentation, "Gateway", "Initiating a Disconnect").
 _LEAVING = 4000
@@ -282,6 +285,7 @@ def _core(data: Payload) -> Payload:
         "type": data.get("type", 0),
         "content": data.get("content", ""),
         "timestamp": data.get("timestamp"),
+        "edited_timestamp": data.get("edited_timestamp"),
         "mentions": [_without(one, "member") for one in _objects(data, "mentions")],
         "mention_roles": data.get("mention_roles") or [],
         "attachments": [_file(one) for one in _objects(data, "attachments") if "filename" in one],
@@ -348,6 +352,7 @@ def _without(data: Payload, *keys: str) -> Payload:
 
 _CUTS: dict[str, tuple[_Cut, ...]] = {
     "MESSAGE_CREATE": (_whole, _plain, _bare),
+    "MESSAGE_UPDATE": (_whole, _plain, _bare),
     "INTERACTION_CREATE": (_interaction, _plain_interaction, _unknown_interaction),
     "GUILD_CREATE": (_same, _plain_guild),
 }

@@ -105,6 +105,7 @@ def message_turn(
         asked_at=message.created_at.timestamp(),
         where=_where(channel),
         quote=quote_of(message, user_id),
+        joins=True,
     )
 
 

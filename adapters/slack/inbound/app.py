@@ -73,6 +73,8 @@ def dispatcher(
         request_verification_enabled=False,
         # Bolt would answer 404 without a log line; `_on_error` logs one.
         raise_error_for_unhandled_request=True,
+        # Bolt takes the deletion of the bot's message by a person for an event of the bot.
+        ignoring_self_events_enabled=False,
         attaching_conversation_kwargs_enabled=False,
     )
 

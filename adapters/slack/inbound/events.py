@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adapters.slack.errors import translated
 from adapters.slack.inbound.attachments import attached_text, files_in, string_field
@@ -125,6 +125,9 @@ class EventHandler:
                 "message": {"subtype": "tombstone", "ts": str(ts)},
             }:
                 await self._forget(event, ts)
+            case {"subtype": "message_changed"}:
+                if question := to_edit(event, bot=self._identity.user):
+                    await self._on_question(question)
             case {"type": "app_mention" | "message"}:
                 if question := to_question(event, bot=self._identity.user):
                     await self._on_question(question)
@@ -147,12 +150,15 @@ class EventHandler:
             self._jobs.start(self._deliver(self._post_to_person(press, error.apology)))
 
     async def _forget(self, event: Event, ts: str) -> None:
+        if not TS.fullmatch(ts):
+            return
+        channel = string_field(event, "channel")
         before = event.get("previous_message")
         # A message of a bot is never a question. An upload of a person has a `bot_id` of null.
-        if not TS.fullmatch(ts) or (isinstance(before, dict) and before.get("bot_id")):
-            return
-        turn_id = self._turn_id(string_field(event, "channel"), ts)
-        await self._intake.forget(turn_id, asked_at=float(ts))
+        if not isinstance(before, dict) or not before.get("bot_id"):
+            await self._intake.forget(self._turn_id(channel, ts), asked_at=float(ts))
+        elif before["bot_id"] == self._identity.bot:
+            await self._intake.forget(platform="slack", messages=[f"{channel}:{ts}"])
 
     async def _act(self, press: Press) -> None:
         is_of_channel = await self._is_of_its_channel(press)
@@ -175,7 +181,9 @@ class EventHandler:
         return thread is not None and (thread.platform, thread.workspace, thread.channel) == channel
 
     async def _on_question(self, question: Question) -> None:
-        if self._notified.get(question.id) or not await self._is_addressed(question):
+        turn_id = self._turn_id(question.channel, question.ts)
+        is_new = not question.edited or await self._intake.thread_of_turn(turn_id) is None
+        if self._notified.get(question.id) or (is_new and not await self._is_addressed(question)):
             return
         text, name, where = await asyncio.gather(
             self._directory.readable(question.text, bot=self._identity.user),
@@ -183,7 +191,7 @@ class EventHandler:
             self._directory.where(question.channel, workspace=self._identity.team_name),
         )
         turn = Turn(
-            id=self._turn_id(question.channel, question.ts),
+            id=turn_id,
             key=self._key(question.channel, question.reply_thread),
             person=Person(question.user, name or question.user, self._identity.team),
             text=text,
@@ -197,9 +205,13 @@ class EventHandler:
             where=where,
             zone=self._directory.zone(question.user),
             quote=self._quote(question),
+            joins=True,
         )
         try:
-            await self._intake.admit(turn)
+            if question.edited:
+                await self._intake.edit(turn, edited_at=float(question.edited))
+            else:
+                await self._intake.admit(turn)
         except Refused as refused:
             self._notify(question, refused)
         else:
@@ -336,11 +348,32 @@ def to_question(event: Event, *, bot: str) -> Question | None:
         text="\n".join(filter(None, (text, attached_text(event), *files_in(event)))),
         ts=ts,
         thread=thread,
-        facts=facts,
+        facts=replace(facts, edited=bool(_edited(event, user))),
         began=string_field(event, "parent_user_id"),
-        edited=string_field(event.get("edited"), "ts"),
+        edited=_edited(event, user),
         team=_team(event),
     )
+
+
+def to_edit(event: Event, *, bot: str) -> Question | None:
+    """Return the question that its author has edited, by a message_changed event; None for others.
+
+    Previews of links and changes of an agent session change a message, too. An edited mention comes
+    as an app_mention besides, perhaps not each: the second of both changes nothing.
+    """
+
+    def read(message: object) -> Question | None:
+        if not isinstance(message, dict):
+            return None
+        is_mention = f"<@{bot}" in string_field(message, "text")
+        where = {name: event.get(name) for name in ("channel", "channel_type")}
+        kind = "app_mention" if is_mention else "message"
+        return to_question({**message, **where, "type": kind}, bot=bot)
+
+    question, before = read(event.get("message")), read(event.get("previous_message"))
+    if question is None or not question.edited or (before and before.text == question.text):
+        return None
+    return question
 
 
 def to_press(body: Event) -> Press | None:
@@ -355,6 +388,12 @@ def to_press(body: Event) -> Press | None:
             thread = string_field(container, "thread_ts")
             return Press(f"slack:{trigger}", action, channel, user, thread, turn_id)
     return None
+
+
+def _edited(event: Event, author: str) -> str:
+    edited = event.get("edited")
+    ts, editor = string_field(edited, "ts"), string_field(edited, "user")
+    return ts if editor == author and TS.fullmatch(ts) else ""
 
 
 def _team(event: Event) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from typing import Any
 
 import pytest
 
@@ -452,7 +453,7 @@ async def test_an_event_that_fails_does_not_stop_those_behind_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken(FakeIntake):
-        async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+        async def forget(self, *turn_ids: str, **_: Any) -> None:
             raise RuntimeError("a mistake of ours")
 
     intake = Broken()

@@ -356,9 +356,11 @@ async def test_an_edited_question_is_the_turn_that_it_was() -> None:
         await until(lambda: intake.turns)
 
         await slack.edit(slack.channel_id, ts, f"{slack.bot_mention} why not?")
-        await until(lambda: len(intake.asked) == 2)
+        await until(lambda: intake.edits)
 
         assert intake.texts == ["why?"]
+        (edited, *_) = [turn for turn, _ in intake.edits]
+        assert edited == replace(intake.turns[0], text="why not?", person=edited.person)
 
 
 async def test_a_refused_dm_that_is_sent_again_gets_one_apology() -> None:

@@ -14,7 +14,7 @@ import discord
 
 from adapters.discord.context import read_context
 from adapters.discord.gateway.client import Gateway
-from adapters.discord.gateway.connection import begin_at
+from adapters.discord.gateway.connection import use_gateway
 from adapters.discord.gateway.inbox import Inbox
 from adapters.discord.gateway.interactions import make_commands
 from adapters.discord.gateway.session_store import SavedSession
@@ -62,7 +62,7 @@ async def connect(
     CannotStart if the token is refused, and Unreachable if Discord cannot be reached.
     """
     use_api(api_url)
-    begin_at(gateway_url)
+    use_gateway(gateway_url)
     # The bot never speaks, and an operator need not read what voice lacks.
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
     client = RestClient(

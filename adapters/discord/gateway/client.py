@@ -78,11 +78,13 @@ class Gateway(discord.Client):
         try:
             async with running(self._inbox.work()), self._tasks:
                 await self.login(token)
-                await self._shard.serve(self, on_session=self._catch_up_soon, on_event=self._handle)
+                await self._shard.serve(
+                    self, on_session=self._catch_up_soon, on_event=self._on_event
+                )
         finally:
             await self.close()
 
-    def _handle(self, parsed: object, event: Event) -> None:
+    def _on_event(self, parsed: object, event: Event) -> None:
         """Take what the library has parsed of an event; an error must not end the connection."""
         try:
             match parsed:

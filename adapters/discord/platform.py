@@ -107,7 +107,10 @@ class DiscordPlatform:
         return await read_context(self._client, turn, since=since, most=most)
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
-        """Return the messages that attempts at a turn may have left besides these; SurfaceError."""
+        """Return the messages, except these, that attempts at a turn may have left behind.
+
+        Raises SurfaceError.
+        """
         return await orphaned_messages(self._client, turn, but=but)
 
     async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:

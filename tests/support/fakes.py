@@ -272,7 +272,7 @@ class FakeIntake(Intake):
         self.pressed_at: list[Place | None] = []
         self.forgotten: list[str] = []
         self.forgets = 0
-        self.called: list[tuple[ThreadKey, Person]] = []
+        self.named: list[tuple[ThreadKey, Person]] = []
         self.threads: dict[str, ThreadKey] = {}
         self.helped: set[tuple[str, str]] = set()
         self.is_full: Exception | None = None
@@ -342,9 +342,9 @@ class FakeIntake(Intake):
         self.forgets += 1
         self.forgotten += turn_ids
 
-    async def call(self, thread: ThreadKey, person: Person) -> None:
+    async def save_name(self, thread: ThreadKey, person: Person) -> None:
         self._refuse()
-        self.called.append((thread, person))
+        self.named.append((thread, person))
 
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         self._refuse()

@@ -61,10 +61,10 @@ async def open_surface(
 
 
 async def orphaned_messages(client: RestClient, turn: Turn, *, but: Collection[str]) -> list[str]:
-    """Return the messages that surely belong to a turn's reply, without some; SurfaceError.
+    """Return the messages, except these, that surely belong to a turn's reply.
 
     A late write adds no message, because it finds the one with its nonce; but an answer may need
-    fewer pages than an earlier attempt has posted.
+    fewer pages than an earlier attempt has posted. Raises SurfaceError.
     """
     asked = parse_address(turn.place)
     if isinstance(asked, CommandAddress):
@@ -134,7 +134,7 @@ async def _open_thread(
 async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool:
     """Whether the thread that could not be opened exists: an earlier attempt may have opened it.
 
-    Discord is asked after a refusal, too: the permission may be gone since. SurfaceError.
+    Discord is asked after a refusal, too: the permission may be gone since. Raises SurfaceError.
     """
     cause = error.__cause__
     if isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN:

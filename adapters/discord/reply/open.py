@@ -13,7 +13,7 @@ import discord
 from adapters.discord.address import ChannelAddress, CommandAddress, parse_address
 from adapters.discord.reply.channel import ChannelSurface, Recovery, of_reply, own_messages
 from adapters.discord.reply.command import CommandSurface
-from adapters.discord.rest import EVERYTHING, RestClient, edit_budget, request, translated
+from adapters.discord.rest import GLOBAL_LIMIT, RestClient, edit_budget, request, translated
 from bot.concurrency import running
 from bot.domain import Json, Purpose, Turn
 from bot.errors import (
@@ -152,7 +152,7 @@ async def _type(client: RestClient, channel: int, budgets: EditBudgets) -> None:
         try:
             if _is_due(client, channel):
                 # Messages come first: no typing while they need the global limit.
-                if await budgets.spare(EVERYTHING):
+                if await budgets.spare(GLOBAL_LIMIT):
                     async with translated():
                         await client.get_partial_messageable(channel).typing()
                 else:

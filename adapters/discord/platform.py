@@ -135,9 +135,9 @@ class DiscordPlatform:
             tasks = [asyncio.create_task(self._serve(intake, shard)) for shard in self._shards]
             await together(*tasks)
 
-    def silence(self) -> float:
+    def downtime(self) -> float:
         """Return for how many seconds a shard has not been connected; 0 if all are."""
-        return max((each.hearing.silence() for each in self._shards), default=math.inf)
+        return max((each.downtime.seconds() for each in self._shards), default=math.inf)
 
     async def _register(self) -> None:
         commands = make_commands(self._client)

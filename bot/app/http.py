@@ -41,7 +41,7 @@ _DRAIN_SECONDS = 0.2
 _SHUTDOWN_SECONDS = 1.0  # for requests under way when the process ends
 _PING_VALID_SECONDS = 1.0  # for which the result of a ping of the store is used
 # Discord and Slack have connections replaced every few hours and deliver later what was sent
-# meanwhile, so a short silence is no failure.
+# meanwhile, so a short downtime is no failure.
 _RECONNECT_SECONDS = 10.0
 # Bytes that are parsed at once. If they are no HTTP, aiohttp 3.14 quotes all of them in its
 # refusal, four times.
@@ -57,7 +57,7 @@ async def serve(
     port: int,
     metrics_port: int | None,
     store: Store,
-    silences: Mapping[str, Callable[[], float]],
+    downtimes: Mapping[str, Callable[[], float]],
     posts: Mapping[str, Handler],
     stopping: asyncio.Event,
     most_connections: int = _MOST_CONNECTIONS,
@@ -67,13 +67,13 @@ async def serve(
 
     Yields the address, or "" if the port is taken: that is a warning, or CannotStart if there are
     `posts`. /metrics is served on loopback only: on `metrics_port` of 127.0.0.1, beside the first
-    two, or else on `port` if `host` is a loopback address. `silences` return for how many seconds
+    two, or else on `port` if `host` is a loopback address. `downtimes` return for how many seconds
     no events of a platform could arrive. A connection carries one request.
 
     If `stopping` is set, /readyz fails; requests are still handed over.
     """
     url = ""
-    ready = _Readiness(store, silences, stopping)
+    ready = _Readiness(store, downtimes, stopping)
     listening = partial(_listening, most=most_connections, seconds=connection_seconds)
     has_metrics = metrics_port is None and is_loopback(host)
     async with AsyncExitStack() as stack:
@@ -103,7 +103,7 @@ class _Readiness:
     """Tells why the process is not ready, in sentences that strangers may read."""
 
     _store: Store
-    _silences: Mapping[str, Callable[[], float]]
+    _downtimes: Mapping[str, Callable[[], float]]
     _stopping: asyncio.Event
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _ask_at: float = 0.0  # by the loop's clock
@@ -115,8 +115,8 @@ class _Readiness:
             return ["stopping"]
         found = [
             f"{name.capitalize()} is not connected"
-            for name, silence in self._silences.items()
-            if silence() > _RECONNECT_SECONDS
+            for name, downtime in self._downtimes.items()
+            if downtime() > _RECONNECT_SECONDS
         ]
         return found if await self._reaches_store() else ["the store is not reached", *found]
 

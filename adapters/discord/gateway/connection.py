@@ -24,7 +24,7 @@ from adapters.discord.gateway.inbox import Event, Progress
 from adapters.discord.gateway.session import Session
 from adapters.discord.rest import Payload, located, request
 from adapters.discord.tuning import Tuning
-from bot.ports import Hearing
+from bot.ports import Downtime
 
 _log = logging.getLogger(__name__)
 
@@ -54,14 +54,14 @@ class Connection:
         client: discord.Client,
         progress: Progress,
         *,
-        hearing: Hearing,
+        downtime: Downtime,
         tuning: Tuning,
         on_session: Callable[[Event], None],
         on_event: Callable[[object, Event], None],
     ) -> None:
         self._client = client
         self._progress = progress
-        self._hearing = hearing
+        self._downtime = downtime
         self._tuning = tuning
         self._on_session = on_session
         self._on_event = on_event
@@ -113,7 +113,7 @@ class Connection:
         except ReconnectWebSocket as over:
             return over.resume
         finally:
-            self._hearing.note(is_open=False)
+            self._downtime.note(is_open=False)
 
     async def start_limit(self) -> Payload:
         """Return Discord's "Session Start Limit Object": how many sessions may still begin."""
@@ -151,14 +151,14 @@ class Connection:
                 self._on_event(parsed, event)
 
     def _on_ready(self, parse: _Parser, data: Any) -> None:
-        self._hearing.note(is_open=True)
+        self._downtime.note(is_open=True)
         self._progress.new_session()
         with self._progress.handling(self._seq) as event:
             parse(data)
             self._on_session(event)
 
     def _on_resumed(self, parse: _Parser, data: Any) -> None:
-        self._hearing.note(is_open=True)
+        self._downtime.note(is_open=True)
         parse(data)
 
     @property

@@ -20,7 +20,7 @@ from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff, running
 from bot.errors import StoreUnavailable, SurfaceError
-from bot.ports import Hearing
+from bot.ports import Downtime
 
 _log = logging.getLogger(__name__)
 _random = random.SystemRandom()
@@ -50,7 +50,7 @@ class Shard:
         self.number = number
         self.count = count
         self.saved = saved
-        self.hearing = Hearing()
+        self.downtime = Downtime()
         self.began_at = 0
         self._progress = Progress()
         self.tuning = tuning
@@ -91,7 +91,7 @@ class Shard:
         connection = Connection(
             client,
             self._progress,
-            hearing=self.hearing,
+            downtime=self.downtime,
             tuning=self.tuning,
             on_session=begin,
             on_event=on_event,

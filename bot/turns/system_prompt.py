@@ -1,4 +1,4 @@
-"""The operator's system prompt, with what a turn says about itself."""
+"""The operator's system prompt, filled in for a turn."""
 
 from __future__ import annotations
 

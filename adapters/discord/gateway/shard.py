@@ -1,4 +1,4 @@
-"""One shard of the gateway: its session goes on over connections, and over processes."""
+"""One shard of the gateway, whose session outlives connections and processes."""
 
 from __future__ import annotations
 
@@ -58,16 +58,17 @@ class Shard:
         self._found = asyncio.Event()  # set while a former session is to be resumed
         self._starts: list[float] = []  # when sessions began lately, in loop time
 
-    async def heard(self) -> int:
-        """Return the last message that any process has handled; raises StoreUnavailable.
+    async def last_handled(self) -> int:
+        """Return the id of the last message that any process has handled.
 
-        If the bot never listened before, that is the present moment, which is saved.
+        If the bot never listened before, that is the present moment, which is saved. Raises
+        StoreUnavailable.
         """
         progress = self._progress
         if not progress.newest:
             # The moment of the first call: what comes before the store answers must not be lost.
             now = self.began_at = self.began_at or id_at()
-            before = await self.saved.heard(or_else=now)
+            before = await self.saved.last_handled(or_else=now)
             self.began_at = 0 if before else now
             progress.newest = before or now
         return progress.newest
@@ -146,7 +147,7 @@ class Shard:
                 return
             # If this process ends before it saves more, the next one catches up from here.
             with suppress(StoreUnavailable):
-                await self.heard()
+                await self.last_handled()
         try:
             resumable = await connection.run(session)
         finally:

@@ -1,4 +1,4 @@
-"""A bounded memory whose entries expire."""
+"""A bounded cache whose entries may expire."""
 
 from __future__ import annotations
 

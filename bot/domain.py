@@ -30,7 +30,7 @@ class ThreadKey:
 
     @classmethod
     def parse(cls, text: str) -> ThreadKey:
-        """Read back what `str` wrote; ValueError when it was not four parts."""
+        """Read back what `str` wrote. Raises ValueError if it is not four parts."""
         platform, workspace, channel, thread = (unquote(part) for part in text.split(":"))
         return cls(platform, workspace, channel, thread)
 

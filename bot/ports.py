@@ -1,4 +1,4 @@
-"""What the core needs from models and platforms."""
+"""What the core needs from models and platforms, and how these tell their downtime."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ class Platform(Protocol):
         ...
 
 
-class Hearing:
-    """The silence of one platform; it is infinite until the first connection."""
+class Downtime:
+    """For how long no connection of one platform was open; infinite until the first one opens."""
 
     def __init__(self) -> None:
         self._is_open = False
@@ -116,6 +116,6 @@ class Hearing:
             self._last_open = time.monotonic()
         self._is_open = is_open
 
-    def silence(self) -> float:
+    def seconds(self) -> float:
         """Return the seconds since a connection was open: 0 while one is."""
         return 0.0 if self._is_open else time.monotonic() - self._last_open

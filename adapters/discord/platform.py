@@ -14,7 +14,7 @@ import discord
 
 from adapters.discord.context import read_context
 from adapters.discord.gateway.client import Gateway
-from adapters.discord.gateway.connection import begin_at
+from adapters.discord.gateway.connection import use_gateway
 from adapters.discord.gateway.inbox import Inbox
 from adapters.discord.gateway.interactions import make_commands
 from adapters.discord.gateway.session_store import SavedSession
@@ -62,7 +62,7 @@ async def connect(
     CannotStart if the token is refused, and Unreachable if Discord cannot be reached.
     """
     use_api(api_url)
-    begin_at(gateway_url)
+    use_gateway(gateway_url)
     # The bot never speaks, and an operator need not read what voice lacks.
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
     client = RestClient(
@@ -107,7 +107,10 @@ class DiscordPlatform:
         return await read_context(self._client, turn, since=since, most=most)
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
-        """Return the messages that attempts at a turn may have left besides these; SurfaceError."""
+        """Return the messages, except these, that attempts at a turn may have left behind.
+
+        Raises SurfaceError.
+        """
         return await orphaned_messages(self._client, turn, but=but)
 
     async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:
@@ -132,9 +135,9 @@ class DiscordPlatform:
             tasks = [asyncio.create_task(self._serve(intake, shard)) for shard in self._shards]
             await together(*tasks)
 
-    def silence(self) -> float:
+    def downtime(self) -> float:
         """Return for how many seconds a shard has not been connected; 0 if all are."""
-        return max((each.hearing.silence() for each in self._shards), default=math.inf)
+        return max((each.downtime.seconds() for each in self._shards), default=math.inf)
 
     async def _register(self) -> None:
         commands = make_commands(self._client)

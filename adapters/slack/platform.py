@@ -25,7 +25,7 @@ from adapters.slack.workspace import Directory, Refusals, Workspace, cannot_star
 from bot.concurrency import BackgroundTasks, together
 from bot.domain import ContextMessage, Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
-from bot.ports import Hearing
+from bot.ports import Downtime
 from bot.proxy import proxy_for
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
@@ -72,7 +72,7 @@ class SlackPlatform:
         self.workspace = workspace
         self._app_token = app_token
         self._signing_secret = signing_secret
-        self._hearing = Hearing()
+        self._downtime = Downtime()
         self._no_status = Refusals(seconds=workspace.limits.refusals_remembered)
         self._streams = Streams(workspace)
 
@@ -121,16 +121,16 @@ class SlackPlatform:
         sockets = SocketMode(
             self._dispatch(intake, handler, on_event=heartbeat.on_event),
             request_url=request_url,
-            hearing=self._hearing,
+            downtime=self._downtime,
             proxy=workspace.client.proxy,
             limits=workspace.limits,
         )
         jobs = sockets.run(), heartbeat.run(lambda: sockets.is_connected)
         await together(*map(asyncio.create_task, jobs))
 
-    def silence(self) -> float:
+    def downtime(self) -> float:
         """Return for how many seconds no connection has been open; 0 while one is."""
-        return self._hearing.silence()
+        return self._downtime.seconds()
 
     def handler(self, intake: Intake) -> Handler:
         """Return the handler of POST /slack/events, for events, commands and buttons.

@@ -21,15 +21,53 @@ from bot.reply.edit_budget import EditBudgets
 
 log = logging.getLogger(__name__)
 
-_KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0
-# With which the app hears what does not mention it: in public channels, private ones and group DMs.
-_HEARING = ("channels:history", "groups:history", "mpim:history")
-_MOST_NAMES = 20  # of people, and of channels, mentioned in one message
+_KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0  # for which a name, or that there is none, is kept
+# With which the app receives what does not mention it: in public and private channels, group DMs.
+_READ_SCOPES = ("channels:history", "groups:history", "mpim:history")
+_MOST_NAMES = 20  # that are looked up of people, and of channels, for one message
 _CHANNEL_SCOPE = "channels:read"  # docs: conversations.info; the manifest leaves it out
-_PAGE = 200  # messages, as Slack recommends (docs: conversations.history, "Pagination")
+_PAGE_SIZE = 200  # messages, as Slack recommends (docs: conversations.history, "Pagination")
 # A place with more than a thousand messages since a question, or in five minutes, is not a
 # conversation: the rest is not read.
 MOST_PAGES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The client of one workspace, and the state that its events and replies share.
+
+    `jobs` is work that no event waits for; each job handles its own errors.
+    """
+
+    client: AsyncWebClient = field(repr=False)
+    identity: Identity
+    directory: Directory
+    budgets: EditBudgets
+    jobs: BackgroundTasks
+    limits: Limits
+
+    async def read_page(
+        self, *, channel: str, thread: str, since: str, cursor: str
+    ) -> tuple[list[dict[str, object]], str]:
+        """Return the messages since then, and the cursor of the next page. Raises SurfaceError.
+
+        `thread` is empty for the top level, `cursor` for the first page and after the last. Do not
+        rely on an order: Slack's documentation has the newest first, but Slack begins with the
+        messages closest to `since` (slackhq/slack-api-docs issue 4).
+        """
+        read = self.client.conversations_history
+        if thread:
+            read = partial(self.client.conversations_replies, ts=thread)
+        async with translated():
+            answer = await read(
+                channel=channel,
+                oldest=since,
+                limit=_PAGE_SIZE,
+                cursor=cursor or None,
+                include_all_metadata=True,
+            )
+        metadata = answer.get("response_metadata") or {}
+        return list(answer.get("messages") or ()), str(metadata.get("next_cursor") or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +123,7 @@ def _unheard(headers: Mapping[str, str]) -> tuple[str, ...]:
     if named is None:
         return ()
     granted = {scope.strip() for scope in named.split(",")}
-    missing = tuple(scope for scope in _HEARING if scope not in granted)
+    missing = tuple(scope for scope in _READ_SCOPES if scope not in granted)
     if missing:
         log.warning(
             "Slack keeps messages that do not mention the bot from it: the app lacks %s",
@@ -99,22 +137,6 @@ def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> 
     if isinstance(error, TokenRefused) or not isinstance(error, WriteDelayed | WriteFailed):
         return CannotStart(f"Slack refuses {variable}: {code_of(error)}")
     return Unreachable(f"Slack cannot be reached at {client.base_url}: {error}")
-
-
-class Refusals:
-    """Remembers for a while that Slack refuses something to the app, or to people of a team."""
-
-    def __init__(self, *, seconds: float) -> None:
-        self._seconds = seconds
-        self._refused: BoundedCache[str, bool] = BoundedCache()
-
-    def add(self, team: str = "") -> None:
-        """Remember a refusal to the people of this team, or else to the app."""
-        self._refused.put(team, True, seconds=self._seconds)
-
-    def cover(self, team: str = "") -> bool:
-        """Whether Slack refuses it to the people of this team, or to the app."""
-        return any(self._refused.get(one) for one in ("", team))
 
 
 class Directory:
@@ -163,7 +185,7 @@ class Directory:
         return readable(text, bot=bot, names=dict(zip([*users, *channels], names, strict=True)))
 
     async def _channel(self, channel: str) -> str:
-        if self._channels_refused.cover():
+        if self._channels_refused.is_refused():
             return self.cached(channel) or channel
         return await self._resolve(channel, self._channel_name)
 
@@ -196,39 +218,17 @@ class Directory:
         return name if isinstance(name, str) else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Workspace:
-    """The client of one workspace, and the state that its events and replies share.
+class Refusals:
+    """Remembers for a while that Slack refuses something to the app, or to people of a team."""
 
-    `jobs` is work that no event waits for; each job handles its own errors.
-    """
+    def __init__(self, *, seconds: float) -> None:
+        self._seconds = seconds
+        self._refused: BoundedCache[str, bool] = BoundedCache()
 
-    client: AsyncWebClient = field(repr=False)
-    identity: Identity
-    directory: Directory
-    budgets: EditBudgets
-    jobs: BackgroundTasks
-    limits: Limits
+    def add(self, team: str = "") -> None:
+        """Remember a refusal to the people of this team, or else to the app."""
+        self._refused.put(team, True, seconds=self._seconds)
 
-    async def read_page(
-        self, *, channel: str, thread: str, since: str, cursor: str
-    ) -> tuple[list[dict[str, object]], str]:
-        """Return the messages since then, and the cursor of the next page. Raises SurfaceError.
-
-        `thread` is empty for the top level, `cursor` for the first page and after the last. Do not
-        rely on an order: Slack's documentation has the newest first, but Slack begins with the
-        messages closest to `since` (slackhq/slack-api-docs issue 4).
-        """
-        read = self.client.conversations_history
-        if thread:
-            read = partial(self.client.conversations_replies, ts=thread)
-        async with translated():
-            answer = await read(
-                channel=channel,
-                oldest=since,
-                limit=_PAGE,
-                cursor=cursor or None,
-                include_all_metadata=True,
-            )
-        metadata = answer.get("response_metadata") or {}
-        return list(answer.get("messages") or ()), str(metadata.get("next_cursor") or "")
+    def is_refused(self, team: str = "") -> bool:
+        """Whether Slack refuses it to the people of this team, or to the app."""
+        return any(self._refused.get(one) for one in ("", team))

@@ -38,14 +38,14 @@ _POST_SECONDS = 10.0  # Slack itself gives up after three
 # For a body that is not read: if the connection closed at once, its sender would see no answer.
 # aiohttp 3.14 waits for the body, and keeps it in memory, even if the connection is gone.
 _DRAIN_SECONDS = 0.2
-_END_SECONDS = 1.0  # for requests under way when the process ends
-_STORE_SECONDS = 1.0  # for which the result of a ping of the store is used
+_SHUTDOWN_SECONDS = 1.0  # for requests under way when the process ends
+_PING_VALID_SECONDS = 1.0  # for which the result of a ping of the store is used
 # Discord and Slack have connections replaced every few hours and deliver later what was sent
-# meanwhile, so a short silence is no failure.
+# meanwhile, so a short downtime is no failure.
 _RECONNECT_SECONDS = 10.0
 # Bytes that are parsed at once. If they are no HTTP, aiohttp 3.14 quotes all of them in its
 # refusal, four times.
-_CHUNK = 4096
+_CHUNK_BYTES = 4096
 _DISCARDED = bytearray(256 * 1024)  # shared by all connections
 _WARN_SECONDS = 60.0  # between two warnings of too many connections
 
@@ -57,7 +57,7 @@ async def serve(
     port: int,
     metrics_port: int | None,
     store: Store,
-    silences: Mapping[str, Callable[[], float]],
+    downtimes: Mapping[str, Callable[[], float]],
     posts: Mapping[str, Handler],
     stopping: asyncio.Event,
     most_connections: int = _MOST_CONNECTIONS,
@@ -67,13 +67,13 @@ async def serve(
 
     Yields the address, or "" if the port is taken: that is a warning, or CannotStart if there are
     `posts`. /metrics is served on loopback only: on `metrics_port` of 127.0.0.1, beside the first
-    two, or else on `port` if `host` is a loopback address. `silences` return for how many seconds
+    two, or else on `port` if `host` is a loopback address. `downtimes` return for how many seconds
     no events of a platform could arrive. A connection carries one request.
 
     If `stopping` is set, /readyz fails; requests are still handed over.
     """
     url = ""
-    ready = _Readiness(store, silences, stopping)
+    ready = _Readiness(store, downtimes, stopping)
     listening = partial(_listening, most=most_connections, seconds=connection_seconds)
     has_metrics = metrics_port is None and is_loopback(host)
     async with AsyncExitStack() as stack:
@@ -103,7 +103,7 @@ class _Readiness:
     """Tells why the process is not ready, in sentences that strangers may read."""
 
     _store: Store
-    _silences: Mapping[str, Callable[[], float]]
+    _downtimes: Mapping[str, Callable[[], float]]
     _stopping: asyncio.Event
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _ask_at: float = 0.0  # by the loop's clock
@@ -115,8 +115,8 @@ class _Readiness:
             return ["stopping"]
         found = [
             f"{name.capitalize()} is not connected"
-            for name, silence in self._silences.items()
-            if silence() > _RECONNECT_SECONDS
+            for name, downtime in self._downtimes.items()
+            if downtime() > _RECONNECT_SECONDS
         ]
         return found if await self._reaches_store() else ["the store is not reached", *found]
 
@@ -130,8 +130,60 @@ class _Readiness:
                     self._has_store = True
                 except StoreUnavailable:
                     self._has_store = False
-                self._ask_at = clock() + _STORE_SECONDS
+                self._ask_at = clock() + _PING_VALID_SECONDS
             return self._has_store
+
+
+def _app(ready: _Readiness, posts: Mapping[str, Handler], *, has_metrics: bool) -> web.Application:
+    async def livez(_: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        reasons = await ready.reasons()
+        text = "\n".join(reasons or ["ready"])
+        return web.Response(status=503 if reasons else 200, text=f"{text}\n")
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application(client_max_size=_LARGEST_BODY)
+    app.on_response_prepare.append(_end_connection)
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+    if has_metrics:
+        app.router.add_get("/metrics", metrics)
+    for path, handler in posts.items():
+        app.router.add_post(path, _within_time(handler))
+    return app
+
+
+async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
+    # One request for each connection: none is idle, and the time limit of a connection is that of
+    # its request.
+    response.force_close()
+    # aiohttp 3.14 has prepared the headers before it calls this.
+    response.headers["Connection"] = "close"
+
+
+def _within_time(handler: Handler) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if not request.transport:
+            # Gone before this began: aiohttp 3.14 does not tell the body, and reading it fails.
+            return web.Response(status=400)
+        try:
+            async with asyncio.timeout(_POST_SECONDS):
+                return await handler(request)
+        except TimeoutError:
+            return web.Response(status=408)
+        except web.RequestPayloadError:
+            return web.Response(status=400)
+        except ConnectionError:
+            if request.transport:
+                raise
+            # The client is gone or was cut off, so this answer is not read.
+            return web.Response(status=400)
+
+    return handle
 
 
 @asynccontextmanager
@@ -142,7 +194,7 @@ async def _listening(
     runner = web.AppRunner(
         app,
         access_log=None,
-        shutdown_timeout=_END_SECONDS,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
         lingering_time=_DRAIN_SECONDS,
         max_line_size=_LONGEST_HEADER,
         max_field_size=_LONGEST_HEADER,
@@ -222,7 +274,7 @@ class _Limited(asyncio.BufferedProtocol):
         self._connections = connections
         self._protocol = protocol
         self._left = most_bytes
-        self._chunk = bytearray(_CHUNK)
+        self._chunk = bytearray(_CHUNK_BYTES)
         self._transport: asyncio.Transport  # from `connection_made` on
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -290,59 +342,7 @@ class _Discard:
         """Do nothing."""
 
 
-def _app(ready: _Readiness, posts: Mapping[str, Handler], *, has_metrics: bool) -> web.Application:
-    async def livez(_: web.Request) -> web.Response:
-        return web.Response(text="alive\n")
-
-    async def readyz(_: web.Request) -> web.Response:
-        reasons = await ready.reasons()
-        text = "\n".join(reasons or ["ready"])
-        return web.Response(status=503 if reasons else 200, text=f"{text}\n")
-
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    app = web.Application(client_max_size=_LARGEST_BODY)
-    app.on_response_prepare.append(_end_connection)
-    app.router.add_get("/livez", livez)
-    app.router.add_get("/readyz", readyz)
-    if has_metrics:
-        app.router.add_get("/metrics", metrics)
-    for path, handler in posts.items():
-        app.router.add_post(path, _bounded(handler))
-    return app
-
-
-async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
-    # One request for each connection: none is idle, and the time limit of a connection is that of
-    # its request.
-    response.force_close()
-    # aiohttp 3.14 has prepared the headers before it calls this.
-    response.headers["Connection"] = "close"
-
-
-def _bounded(handler: Handler) -> Handler:
-    async def within_time(request: web.Request) -> web.StreamResponse:
-        if not request.transport:
-            # Gone before this began: aiohttp 3.14 does not tell the body, and reading it fails.
-            return web.Response(status=400)
-        try:
-            async with asyncio.timeout(_POST_SECONDS):
-                return await handler(request)
-        except TimeoutError:
-            return web.Response(status=408)
-        except web.RequestPayloadError:
-            return web.Response(status=400)
-        except ConnectionError:
-            if request.transport:
-                raise
-            # The client is gone or was cut off, so this answer is not read.
-            return web.Response(status=400)
-
-    return within_time
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
+def _is_no_client_error(record: logging.LogRecord) -> bool:
     """Drop aiohttp's tracebacks about clients that send no HTTP or leave before the answer."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, UnicodeEncodeError):
@@ -354,4 +354,4 @@ _CLIENT_ERRORS = (HttpProcessingError, ClientConnectionResetError)
 # aiohttp 3.14 quotes the header in its refusal, which fails if the header is not UTF-8.
 _UNKNOWN_EXPECT = "Unknown Expect: "
 _requests_log = log.getChild("requests")
-_requests_log.addFilter(_is_ours)
+_requests_log.addFilter(_is_no_client_error)

@@ -161,7 +161,7 @@ async def _open(
                 port=settings.port,
                 metrics_port=settings.metrics_port,
                 store=store,
-                silences=platforms.silences,
+                downtimes=platforms.downtimes,
                 posts={path: handler(intake) for path, handler in platforms.posts.items()},
                 stopping=stop,
             )

@@ -29,19 +29,21 @@ _INLINE_CHARACTERS = 20_000
 # A server that counts is asked about a prompt of this many times what the estimate finds safe.
 _OPTIMISM = 1.3
 _MOST_OPTIMISM = 3.0
-_SAFETY = 0.97
+_SAFETY = 0.97  # of what a server's figures allow
 # Of the room; if the estimate is above it, a server that counts is asked.
 _NEAR = 0.8
 # Of the budget at most; in a small context a template that says more costs one refusal.
 _MOST_RESERVE = 0.25
-# After a refusal without figures.
-_SHARE = 0.5
-_LEAST_SHARE = 0.1
+# Of a refused prompt, if the refusal has no figures; and the least that is sent in any case.
+_REFUSED_SHARE = 0.5
+_LEAST_REFUSED_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a server that reports less room is not believed
 # Of the budget, for the contexts of all messages.
 _CONTEXT_SHARE = 0.25
-_CLOSE = 12  # tokens of the budget that a shortened message may leave unused
+_CLOSE_ENOUGH = 12  # tokens of the budget that a shortened message may leave unused
 Count = Callable[[Sequence[Message]], int]
+
+# Of a server that counts.
 _SAMPLE = (Message("user", "Hello"),)
 _MAX_BYTES = 8_000_000  # of a response: vLLM and TGI send the tokens along
 _PROBE_SECONDS = 5.0  # for each kind of server that is tried
@@ -81,7 +83,7 @@ class ContextWindowModel:
         self._model = model
         self._counting_server = counting_server
         self._watch = watch
-        self._most = self._budget = budget
+        self._most_budget = self._budget = budget
         self._reported: int | None = None
         self._answer = answer
         self._optimism = _OPTIMISM
@@ -108,7 +110,7 @@ class ContextWindowModel:
                     try:
                         answer = await stack.enter_async_context(stream)
                     except PromptTooLong as refusal:
-                        shorter = await self._shorter(prompt, fitted, counter, refusal)
+                        shorter = await self._shortened(prompt, fitted, counter, refusal)
                         if shorter is None:
                             raise
                         log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
@@ -131,9 +133,10 @@ class ContextWindowModel:
         """
         if context is not None and context != self._reported:
             self._reported = context
-            self._budget = min(self._most, max(context - self._answer, context - context // 2))
+            room = max(context - self._answer, context - context // 2)
+            self._budget = min(self._most_budget, room)
 
-    async def _fit(self, prompt: Sequence[Message], counter: Counter) -> Prompt:
+    async def _fit(self, prompt: Sequence[Message], counter: Counter) -> FittedPrompt:
         room = self._room(counter)
         safe = await _fitted(prompt, room, counter.count)
         if self._counting_server is None or counter.exact:
@@ -155,23 +158,27 @@ class ContextWindowModel:
     def _room(self, counter: Counter) -> int:
         return self._budget - min(counter.reserve, int(self._budget * _MOST_RESERVE))
 
-    async def _shorter(
-        self, prompt: Sequence[Message], refused: Prompt, counter: Counter, refusal: PromptTooLong
-    ) -> Prompt | None:
-        """Return less of a prompt than was refused, by the refusal's figures; None: nothing is."""
+    async def _shortened(
+        self,
+        prompt: Sequence[Message],
+        refused: FittedPrompt,
+        counter: Counter,
+        refusal: PromptTooLong,
+    ) -> FittedPrompt | None:
+        """Return less of a prompt than was refused, by the refusal's figures; None if none is."""
         # By the plain estimate: what servers counted of some texts says nothing of their parts.
         counted = counter.estimate(refused.messages)
         room = refusal.room(answer=self._answer)
-        share = _SHARE
+        share = _REFUSED_SHARE
         if room is not None and room >= _LEAST_ROOM:
             used = refusal.used or counted
             # Relative to the estimate of this prompt; the template cannot be dropped.
             share = min(room / used, 1 - (used - room) / counted, 1.0) * _SAFETY
-        budget = int(counted * max(share, _LEAST_SHARE))
+        budget = int(counted * max(share, _LEAST_REFUSED_SHARE))
         shorter = await _fitted(prompt, budget, counter.estimate)
         return None if shorter.messages == refused.messages else shorter
 
-    def _learn(self, refusal: PromptTooLong, refused: Prompt, counter: Counter) -> None:
+    def _learn(self, refusal: PromptTooLong, refused: FittedPrompt, counter: Counter) -> None:
         """Remember a refusal that led to an answer; others may only repeat what a person wrote."""
         room = refusal.room(answer=self._answer)
         if room is None or room < _LEAST_ROOM:
@@ -182,7 +189,7 @@ class ContextWindowModel:
         self._budget = min(self._budget, room)
 
 
-async def _fitted(prompt: Sequence[Message], budget: int, count: Count) -> Prompt:
+async def _fitted(prompt: Sequence[Message], budget: int, count: Count) -> FittedPrompt:
     if sum(len(it.text) + sum(map(len, it.context)) for it in prompt) <= _INLINE_CHARACTERS:
         return fit(prompt, budget=budget, count=count)
     # The event loop runs others meanwhile.
@@ -190,10 +197,10 @@ async def _fitted(prompt: Sequence[Message], budget: int, count: Count) -> Promp
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """The messages, the number of exchanges that were dropped, and what the new message lost.
+class FittedPrompt:
+    """The messages that fit, and how much was left out of the prompt.
 
-    `left_out` counts characters.
+    `dropped` counts exchanges, and `left_out` the characters that the new message lost.
     """
 
     messages: tuple[Message, ...]
@@ -201,7 +208,7 @@ class Prompt:
     left_out: int
 
 
-def fit(messages: Sequence[Message], *, budget: int, count: Count) -> Prompt:
+def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedPrompt:
     """Return as much of a composed prompt as `count` finds within `budget`, in tokens.
 
     Exchanges are dropped whole, oldest first. If not even the newest fits, its question loses its
@@ -238,7 +245,7 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> Prompt:
         )
         earlier[-2:] = [question, answered]
         fitting = int(question.text != CUT and count(newest(1)) <= budget)
-    return Prompt(
+    return FittedPrompt(
         tuple(newest(fitting)),
         dropped=len(earlier) // 2 - fitting,
         left_out=left_out(last.text, asked.text),
@@ -315,7 +322,7 @@ def _shorten(message: Message, *, budget: int, cost: Callable[[Message], int]) -
     fitting, fitting_cost, shortened = 0, least_cost, least
     beyond, beyond_cost = len(text), whole_cost
     guessed = True
-    while beyond - fitting > 1 and budget - fitting_cost > _CLOSE:
+    while beyond - fitting > 1 and budget - fitting_cost > _CLOSE_ENOUGH:
         # In an even text the first guess is almost right; in others, halving ends the search.
         share = (budget - fitting_cost) / (beyond_cost - fitting_cost) if guessed else 0.5
         middle = min(max(fitting + int((beyond - fitting) * share), fitting + 1), beyond - 1)

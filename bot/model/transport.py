@@ -197,41 +197,6 @@ class ServerConnection:
                 raise self.server.failure("tls", "cannot be reached by HTTP")
 
 
-async def read_body(response: aiohttp.ClientResponse, *, max_bytes: int) -> bytes:
-    """Return a body, or a little more than `max_bytes` of its beginning."""
-    body = bytearray()
-    while len(body) <= max_bytes and (chunk := await response.content.readany()):
-        body += chunk
-    return bytes(body)
-
-
-def _scheme(url: str) -> str:
-    with suppress(ValueError):
-        address = URL(url)
-        if address.scheme in ("http", "https") and address.host:
-            return address.scheme
-    raise CannotStart("MODEL_URL is not an address like http://127.0.0.1:8080/v1")
-
-
-def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    opened = socket.socket(*address[:3])  # family, type and protocol
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
-    return opened
-
-
-def _certificates() -> ssl.SSLContext:
-    """Return the trusted certificates: SSL_CERT_FILE, SSL_CERT_DIR or those of the machine.
-
-    These are httpx2's rules, which hold for the downloads from Hugging Face, too.
-    """
-    try:
-        return httpx2.create_ssl_context()
-    except OSError as error:
-        raise CannotStart(
-            f"SSL_CERT_FILE or SSL_CERT_DIR has no certificates to trust: {error}"
-        ) from error
-
-
 class EventStream:
     """The server-sent events of one answer; closing it hangs up.
 
@@ -320,3 +285,38 @@ class EventStream:
             return await self._response.content.read(_CHUNK_BYTES)
         except (aiohttp.ClientError, OSError) as error:
             raise self._server.failure("cut", "cut the answer off") from error
+
+
+async def read_body(response: aiohttp.ClientResponse, *, max_bytes: int) -> bytes:
+    """Return a body, or a little more than `max_bytes` of its beginning."""
+    body = bytearray()
+    while len(body) <= max_bytes and (chunk := await response.content.readany()):
+        body += chunk
+    return bytes(body)
+
+
+def _scheme(url: str) -> str:
+    with suppress(ValueError):
+        address = URL(url)
+        if address.scheme in ("http", "https") and address.host:
+            return address.scheme
+    raise CannotStart("MODEL_URL is not an address like http://127.0.0.1:8080/v1")
+
+
+def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    opened = socket.socket(*address[:3])  # family, type and protocol
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+    return opened
+
+
+def _certificates() -> ssl.SSLContext:
+    """Return the trusted certificates: SSL_CERT_FILE, SSL_CERT_DIR or those of the machine.
+
+    These are httpx2's rules, which hold for the downloads from Hugging Face, too.
+    """
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        raise CannotStart(
+            f"SSL_CERT_FILE or SSL_CERT_DIR has no certificates to trust: {error}"
+        ) from error

@@ -285,25 +285,6 @@ def with_notice(text: str, notice: str) -> str:
     return close(f"{close(text)}\n") + f"\n{notice}"
 
 
-def is_pending(page: Page) -> bool:
-    """Whether the page belongs to the replaced answer and waits for the new one."""
-    return page.text == PENDING and page.final and not page.last
-
-
-def is_needed(page: Page) -> bool:
-    """Whether the page holds something of the answer."""
-    return bool(page.text) and not is_pending(page)
-
-
-def answer_on(page: Page) -> str:
-    """Return what a page shows of the answer itself."""
-    if is_pending(page):
-        return ""
-    if page.final:
-        return page.text
-    return page.text.removesuffix(WAITING).removesuffix(BUSY).rstrip()
-
-
 def _finished(answer: _Answer, notice: str, outcome: Outcome) -> Shown:
     said = answer.text if answer.text.strip() else ""
     text = with_notice(with_notice(answer.text, answer.footer if said else ""), notice)
@@ -391,3 +372,22 @@ class Screen:
     def deleted(self, page: Page) -> None:
         """Note that a person deleted the page's message."""
         self._deleted.add(page.number)
+
+
+def is_pending(page: Page) -> bool:
+    """Whether the page belongs to the replaced answer and waits for the new one."""
+    return page.text == PENDING and page.final and not page.last
+
+
+def is_needed(page: Page) -> bool:
+    """Whether the page holds something of the answer."""
+    return bool(page.text) and not is_pending(page)
+
+
+def answer_on(page: Page) -> str:
+    """Return what a page shows of the answer itself."""
+    if is_pending(page):
+        return ""
+    if page.final:
+        return page.text
+    return page.text.removesuffix(WAITING).removesuffix(BUSY).rstrip()

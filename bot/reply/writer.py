@@ -29,11 +29,11 @@ from bot.reply.edit_budget import EditBudgets
 log = logging.getLogger(__name__)
 
 Save = Callable[[Shown], Awaitable[None]]
-GiveWay = Callable[[Exception], Awaitable[None]]
+BeforeRetry = Callable[[Exception], Awaitable[None]]
 
 
-async def no_need(_: Exception) -> None:
-    """Let a failing model be asked again: nothing waits for the end of the reply."""
+async def allow_retry(_: Exception) -> None:
+    """Let a failing model be asked again, because nothing waits for the end of the reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class Reply:
     (see Draft). `save` is called before each write and after each post. It raises LeaseLost if
     another process writes this reply now, and otherwise saves what is shown. So the end is saved
     before the first write that shows it, and an attempt that finds an end only writes that.
-    `give_way` is called before a failing model is asked again. It raises the model's error if the
-    reply is to end instead.
+    `before_retry` is called before a failing model is asked again. It raises the model's error if
+    the reply is to end instead.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Reply:
         stop: asyncio.Event,
         save: Save,
         patience: float,
-        give_way: GiveWay = no_need,
+        before_retry: BeforeRetry = allow_retry,
         timing: ReplyTiming = ReplyTiming(),
     ) -> None:
         self._turn_id = turn_id
@@ -91,7 +91,7 @@ class Reply:
         )
         self._stop = stop
         self._save = save
-        self._give_way = give_way
+        self._before_retry = before_retry
         self._patience = patience  # seconds for which final writes are repeated
         self._timing = timing
         self._heard_at = 0.0  # loop time of the last delta, or of the beginning
@@ -167,7 +167,7 @@ class Reply:
                 elif isinstance(delta, LeftOut):
                     self._draft.leave_out(delta.characters)
                 elif isinstance(delta, Retrying):
-                    await self._give_way(delta.error)
+                    await self._before_retry(delta.error)
                     self._draft.is_retried = True
                     self._news.set()  # the time until a sign of life is shorter now
                 elif isinstance(delta, BeginningLeftOut):
@@ -365,7 +365,7 @@ class Reply:
 
 
 async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patience: float) -> None:
-    """Write what an ended reply shows once more, in its messages; SurfaceError.
+    """Write what an ended reply shows once more, in its messages. Raises SurfaceError.
 
     A message that is gone or takes no edits is skipped: no record would have a new one.
     """
@@ -384,7 +384,7 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
 
 
 async def apologize(*, surface: Surface, budgets: EditBudgets, patience: float) -> str:
-    """Post an apology alone and return its message id; SurfaceError."""
+    """Post an apology alone and return its message id. Raises SurfaceError."""
     page = Page(0, GivenUp.apology, final=True, last=True)
     deadline = asyncio.get_running_loop().time() + patience
     await _final_slot(surface.budget(page, new=True), budgets, deadline=deadline)

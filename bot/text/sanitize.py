@@ -116,7 +116,7 @@ def as_words(prompt: Sequence[Message]) -> list[Message]:
     ]
 
 
-def without_control_tokens(text: str) -> str:
+def mark_control_tokens(text: str) -> str:
     """Return a text with a mark in each control token that it spells."""
     return _SPELLED.sub(lambda found: found[0] + _MARK, text)
 

@@ -1,4 +1,4 @@
-"""The one path through a turn: history, prompt, model, reply, commit."""
+"""Answers a turn under its lease: history, prompt, model, reply, end."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ from bot.turns.queue import Taken, TurnLeases
 from bot.turns.system_prompt import SystemPrompt
 
 _ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
-# Seconds after which a model that only fails may not hold up the thread's next turn.
-WAY_AFTER = 15.0
+HOLD_UP_SECONDS = 15.0  # for which a model that only fails may hold up the thread's next turn
 _Opening = AbstractAsyncContextManager[Surface]
 
 
@@ -50,10 +49,10 @@ class Lease:
 
     Only a fence that the store refuses ends the work, with LeaseLost, or an edit of the question,
     with QuestionEdited. While the store is away, the reply goes on and is saved afterwards. `stop`
-    is set if a person asked for the end, and `news` if the next renewal tells something. `wrote` is
-    True if a write may have gone out, and `ending` while the end is stored. `shown` is as last
-    saved, at first by an earlier attempt. So is the `context`, which is None if nobody has looked
-    for one; `quote` is the message to which the question replies.
+    is set if a person asked for the end, and `news` if the next renewal reports something. `wrote`
+    is True if a write may have been sent, and `ending` while the end is stored. `shown` is what was
+    saved last, at first by an earlier attempt. So is the `context`, which is None if nobody has
+    looked for one; `quote` is the message to which the question replies.
     """
 
     def __init__(
@@ -63,14 +62,14 @@ class Lease:
         taken: Taken,
         seconds: float,
         finish_retry: Backoff,
-        way_after: float = WAY_AFTER,
+        hold_up_seconds: float = HOLD_UP_SECONDS,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
         self._leases = leases
         self._seconds = seconds
         self._finish_retry = finish_retry
         self._sleep = sleep
-        self._gives_way_at = asyncio.get_running_loop().time() + way_after
+        self._hold_up_until = asyncio.get_running_loop().time() + hold_up_seconds
         self.taken = taken
         self.stop = asyncio.Event()
         self.news = asyncio.Event()
@@ -115,9 +114,9 @@ class Lease:
         except StoreUnavailable as error:
             self._leases.store.note_away(error)
 
-    async def give_way(self, error: Exception) -> None:
-        """Raise the error of a failing model if the thread's next turn has waited long enough."""
-        if asyncio.get_running_loop().time() < self._gives_way_at:
+    async def before_retry(self, error: Exception) -> None:
+        """Raise the error of a failing model if it has held up the thread's next turn for long."""
+        if asyncio.get_running_loop().time() < self._hold_up_until:
             return
         with suppress(StoreUnavailable):
             if await self._leases.others_wait(self.turn.key):
@@ -203,9 +202,10 @@ class Conversation:
             await self._finish(lease, await self._reply(lease, surface, left).stream(_no_answer()))
 
     async def fail(self, lease: Lease) -> None:
-        """End a turn as failed, with what is shown, if the platform takes no more. LeaseLost.
+        """End a turn as failed, with what is shown, if the platform takes no more.
 
-        The previous answer stays remembered unless a whole new one has replaced it.
+        The previous answer stays remembered unless a whole new one has replaced it. Raises
+        LeaseLost.
         """
         shown, previous = self._left(lease), self._previous_answer(lease)
         if previous and not shown.outcome:
@@ -291,7 +291,7 @@ class Conversation:
             stop=lease.stop,
             save=lease.save,
             patience=self._patience,
-            give_way=lease.give_way,
+            before_retry=lease.before_retry,
         )
 
     def _left(self, lease: Lease) -> Shown:

@@ -60,7 +60,7 @@ class History:
             log.warning("Thread %s: leaving out %d unreadable exchanges", thread, unreadable)
         return await self._named(thread, exchanges)
 
-    async def call(self, thread: ThreadKey, person: Person) -> None:
+    async def save_name(self, thread: ThreadKey, person: Person) -> None:
         """Save the name of a person whose exchanges have only an id."""
         names = self._store.key("names", str(thread))
         person_id, name = whole_characters(person.id), whole_characters(person.name)

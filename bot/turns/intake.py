@@ -139,9 +139,9 @@ class Intake:
         """
         await self._queue.forget(*turn_ids, asked_at=asked_at, platform=platform, messages=messages)
 
-    async def call(self, thread: ThreadKey, person: Person) -> None:
+    async def save_name(self, thread: ThreadKey, person: Person) -> None:
         """Save a person's name that was not known when the turn was admitted."""
-        await self._history.call(thread, person)
+        await self._history.save_name(thread, person)
 
     async def reset(self, thread: ThreadKey) -> None:
         """Drop the history of a thread."""

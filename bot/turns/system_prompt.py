@@ -1,4 +1,4 @@
-"""The operator's system prompt, with what a turn says about itself."""
+"""The operator's system prompt, filled in for a turn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bot.domain import Turn
 from bot.text.graphemes import cut_before
-from bot.text.sanitize import one_line, without_control_tokens
+from bot.text.sanitize import mark_control_tokens, one_line
 
 _PLACEHOLDER = re.compile(r"\{(date|time|name|place|platform)\}")
 _LONGEST = 100  # characters of a name or a place
@@ -63,5 +63,5 @@ def _zone(name: str) -> tzinfo:
 def _harmless(name: str) -> str:
     """Return a name that people chose, on one line, in quotes: it must not pass for the prompt."""
     name = one_line(name).replace('"', "'")
-    name = without_control_tokens(name[: cut_before(name, _LONGEST)].strip())
+    name = mark_control_tokens(name[: cut_before(name, _LONGEST)].strip())
     return f'"{name}"' if name else ""

@@ -127,10 +127,10 @@ async def test_a_sign_of_life_becomes_the_calm_line(store: Store) -> None:
 async def test_a_failing_model_is_not_asked_again_if_another_turn_has_waited(store: Store) -> None:
     surface, error = FakeSurface(), ModelBusy("full")
 
-    async def give_way(failure: Exception) -> None:
+    async def before_retry(failure: Exception) -> None:
         raise failure
 
-    shown = await make_reply(store, surface, give_way=give_way).stream(
+    shown = await make_reply(store, surface, before_retry=before_retry).stream(
         spoken(Retrying(error), "Never read.")
     )
 

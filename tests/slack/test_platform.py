@@ -222,7 +222,7 @@ async def test_a_strangers_body_that_breaks_off_leaves_no_line_in_the_log(
             port=port,
             metrics_port=None,
             store=store,
-            silences={},
+            downtimes={},
             posts=posts,
             stopping=asyncio.Event(),
         ):

@@ -274,7 +274,7 @@ class FakeIntake(Intake):
         self.forgotten: list[str] = []
         self.forgotten_answers: list[str] = []
         self.forgets = 0
-        self.called: list[tuple[ThreadKey, Person]] = []
+        self.named: list[tuple[ThreadKey, Person]] = []
         self.threads: dict[str, ThreadKey] = {}
         self.helped: set[tuple[str, str]] = set()
         self.is_full: Exception | None = None
@@ -357,9 +357,9 @@ class FakeIntake(Intake):
         self.forgotten += turn_ids
         self.forgotten_answers += messages
 
-    async def call(self, thread: ThreadKey, person: Person) -> None:
+    async def save_name(self, thread: ThreadKey, person: Person) -> None:
         self._refuse()
-        self.called.append((thread, person))
+        self.named.append((thread, person))
 
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         self._refuse()

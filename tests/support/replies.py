@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from bot.domain import Delta, EditBudget, Shown
 from bot.errors import LeaseLost
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import GiveWay, Reply, ReplyTiming, no_need
+from bot.reply.writer import BeforeRetry, Reply, ReplyTiming, allow_retry
 from bot.store import Store
 from tests.support.fakes import FakeSurface
 from tests.support.waiting import until
@@ -47,7 +47,7 @@ def make_reply(
     patience: float = 5.0,
     budgets: EditBudgets | None = None,
     timing: ReplyTiming | None = None,
-    give_way: GiveWay = no_need,
+    before_retry: BeforeRetry = allow_retry,
 ) -> Reply:
     return Reply(
         turn_id="console:1",
@@ -59,7 +59,7 @@ def make_reply(
         save=saved or Saved(),
         patience=patience,
         timing=timing or ReplyTiming(),
-        give_way=give_way,
+        before_retry=before_retry,
     )
 
 

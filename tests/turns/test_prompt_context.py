@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain import ContextMessage, Exchange, Message, Person, ThreadKey, Turn
-from bot.model.context_window import Prompt, fit
+from bot.model.context_window import FittedPrompt, fit
 from bot.text.context import BEGIN, END, NOTICE
 from bot.text.graphemes import CUT
 from bot.text.sanitize import as_words
@@ -36,13 +36,13 @@ def ask(
     exchanges: Sequence[Exchange] = (),
     system: str = "",
     budget: int = 100_000,
-) -> Prompt:
+) -> FittedPrompt:
     turn = Turn("console:9", KEY, ANN, text, place={}, asked_at=0.0, quote=quote)
     messages = compose(system=system, exchanges=exchanges, turn=turn, context=context)
     return fit(messages, budget=budget, count=size)
 
 
-def lines_of(prompt: Prompt) -> list[str]:
+def lines_of(prompt: FittedPrompt) -> list[str]:
     """Return the lines of the new message."""
     return prompt.messages[-1].text.split("\n")
 

@@ -639,7 +639,7 @@ async def test_every_key_expires(store: Store) -> None:
         unasked = await lasting(store)
         for number in (1, 2, 3):
             await queue.admit(make_turn(number))
-        await history.call(KEY, Person("u3", "Cy"))
+        await history.save_name(KEY, Person("u3", "Cy"))
         await queue.forget("console:never")
         await until_idle(store)
         await queue.repairs.report_late_writes(make_turn(), ["m9"])

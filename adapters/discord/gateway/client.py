@@ -79,11 +79,13 @@ class Gateway(discord.Client):
         try:
             async with running(self._inbox.work()), self._tasks:
                 await self.login(token)
-                await self._shard.serve(self, on_session=self._catch_up_soon, on_event=self._handle)
+                await self._shard.serve(
+                    self, on_session=self._catch_up_soon, on_event=self._on_event
+                )
         finally:
             await self.close()
 
-    def _handle(self, parsed: object, event: Event) -> None:
+    def _on_event(self, parsed: object, event: Event) -> None:
         """Take what the library has parsed of an event; an error must not end the connection."""
         try:
             match parsed:
@@ -160,10 +162,10 @@ class Gateway(discord.Client):
         if self.is_closed():
             return  # the next client catches up itself
         shard = self._shard
-        heard = await shard.heard()
+        last_handled = await shard.last_handled()
         catch_up = CatchUp(
             self,
-            heard=heard,
+            last_handled=last_handled,
             began_at=shard.began_at,
             # DMs come to shard 0 alone (Discord's documentation, "Sharding").
             dms=[] if shard.number else await shard.saved.dms(),
@@ -248,7 +250,7 @@ class Gateway(discord.Client):
             await message.reply(text, mention_author=False, nonce=message.id)
 
     def _start(self, work: Work, event: Event) -> None:
-        """Run work beside the inbox; its event is over when it has ended by itself."""
+        """Run work beside the inbox; its event is handled when the work has ended uncancelled."""
 
         async def run() -> None:
             try:

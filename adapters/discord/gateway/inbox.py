@@ -1,4 +1,4 @@
-"""Events in handling, and the jobs they ask for, in the order in which the events came."""
+"""Tracks which events are handled, and runs the jobs that they ask for in their order."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Event:
     holds: set[object] = field(default_factory=set)
 
     def hold(self) -> Release:
-        """Keep the event from being over until the result is called; again it does nothing.
+        """Keep the event unhandled until the result is called; a second call does nothing.
 
-        If the process ends before, a new process receives the event again.
+        If the process ends before, the event is sent again, to the next process.
         """
         token = object()
         self.holds.add(token)
@@ -88,10 +88,10 @@ class Progress:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Work that an event asks for; `done` is called when it has run, or is dropped."""
+    """Work that an event asks for; `release` is called when it has run, or is dropped."""
 
     run: Work
-    done: Release = do_nothing
+    release: Release = do_nothing
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -170,7 +170,7 @@ class Inbox:
                     if not over:
                         self._put_back(job)
                 if over:
-                    job.done()
+                    job.release()
                     failures = 0
                 else:
                     self._drop_oldest(self._questions(), self._deletions)
@@ -250,7 +250,7 @@ class Inbox:
     def _drop(self, dropped: Collection[Job]) -> None:
         for job in dropped:
             self._remove(job)
-            job.done()
+            job.release()
 
     def _remove(self, job: Job) -> None:
         if isinstance(job, Deletion):

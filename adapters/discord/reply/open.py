@@ -13,7 +13,7 @@ import discord
 from adapters.discord.address import ChannelAddress, CommandAddress, parse_address
 from adapters.discord.reply.channel import ChannelSurface, Recovery, of_reply, own_messages
 from adapters.discord.reply.command import CommandSurface
-from adapters.discord.rest import EVERYTHING, RestClient, edit_budget, request, translated
+from adapters.discord.rest import GLOBAL_LIMIT, RestClient, edit_budget, request, translated
 from bot.concurrency import running
 from bot.domain import Json, Purpose, Turn
 from bot.errors import (
@@ -61,10 +61,10 @@ async def open_surface(
 
 
 async def orphaned_messages(client: RestClient, turn: Turn, *, but: Collection[str]) -> list[str]:
-    """Return the messages that surely belong to a turn's reply, without some; SurfaceError.
+    """Return the messages, except these, that surely belong to a turn's reply.
 
     A late write adds no message, because it finds the one with its nonce; but an answer may need
-    fewer pages than an earlier attempt has posted.
+    fewer pages than an earlier attempt has posted. Raises SurfaceError.
     """
     asked = parse_address(turn.place)
     if isinstance(asked, CommandAddress):
@@ -134,7 +134,7 @@ async def _open_thread(
 async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool:
     """Whether the thread that could not be opened exists: an earlier attempt may have opened it.
 
-    Discord is asked after a refusal, too: the permission may be gone since. SurfaceError.
+    Discord is asked after a refusal, too: the permission may be gone since. Raises SurfaceError.
     """
     cause = error.__cause__
     if isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN:
@@ -152,7 +152,7 @@ async def _type(client: RestClient, channel: int, budgets: EditBudgets) -> None:
         try:
             if _is_due(client, channel):
                 # Messages come first: no typing while they need the global limit.
-                if await budgets.spare(EVERYTHING):
+                if await budgets.spare(GLOBAL_LIMIT):
                     async with translated():
                         await client.get_partial_messageable(channel).typing()
                 else:

@@ -244,7 +244,7 @@ class EventHandler:
     async def _store_name(self, turn: Turn) -> None:
         name = await self._directory.name(turn.person.id)
         try:
-            await self._intake.call(turn.key, Person(turn.person.id, name))
+            await self._intake.save_name(turn.key, Person(turn.person.id, name))
         except StoreUnavailable as error:
             log.warning("Turn %s: cannot store the person's name: %s", turn.id, error)
 

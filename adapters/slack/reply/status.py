@@ -41,7 +41,7 @@ class Status:
     @property
     def is_possible(self) -> bool:
         """Whether there may be a line: Slack has not refused it."""
-        return bool(self._thread) and not self._refusals.cover()
+        return bool(self._thread) and not self._refusals.is_refused()
 
     @asynccontextmanager
     async def shown(self) -> AsyncIterator[None]:
@@ -77,7 +77,7 @@ class Status:
             await asyncio.sleep(_REFRESH)
 
     async def _set(self, status: str) -> None:
-        if self._refusals.cover():
+        if self._refusals.is_refused():
             return
         try:
             async with translated(_TIMEOUT):

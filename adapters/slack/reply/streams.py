@@ -66,7 +66,7 @@ class Streams:
 
     def are_possible(self, audience: Audience) -> bool:
         """Whether a stream may be started now."""
-        is_refused = self._refusals.cover(audience.team)
+        is_refused = self._refusals.is_refused(audience.team)
         return not is_refused and asyncio.get_running_loop().time() >= self._possible_at
 
     async def start(self, audience: Audience, page: Page) -> Stream:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adapters.discord.address import ChannelAddress
-from adapters.discord.rest import EVERYTHING
+from adapters.discord.rest import GLOBAL_LIMIT
 from adapters.discord.tuning import Tuning
 from bot.domain import EditBudget, Page, Place, Purpose
 from bot.errors import (
@@ -233,7 +233,7 @@ async def test_a_message_that_has_its_slot_waits_for_nothing_more(store: Store) 
             budget = surface.budget(written, new=True)
             assert budget
             await budgets.final(budget, deadline=math.inf)
-            await budgets.pause(EVERYTHING, 3600)
+            await budgets.pause(GLOBAL_LIMIT, 3600)
 
             await surface.post(written)
 

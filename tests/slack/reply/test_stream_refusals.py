@@ -99,8 +99,8 @@ def test_of_refusals_only_so_many_are_remembered() -> None:
     for number in range(2000):
         refusals.add(f"T{number}")
 
-    assert refusals.cover("T1999")
-    assert not refusals.cover("T1")
+    assert refusals.is_refused("T1999")
+    assert not refusals.is_refused("T1")
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 501])

@@ -214,7 +214,10 @@ class People:
                 await self._ask(talk, ending)
 
     async def _ask(self, talk: Talk, ending: asyncio.Event) -> None:
-        for _ in range(self._rng.choice((1, 1, 1, 2))):
+        for which in range(self._rng.choice((1, 1, 1, 2))):
+            if which and talk.asked:
+                # Questions that wait are answered together; the judge expects an answer to each.
+                await _first(ending, until_begun(talk))
             self._last += 1
             if await talk.ask(self._last):
                 self._said.set()
@@ -223,6 +226,12 @@ class People:
             self.doubled += 1
             await talk.repeat()
         await _first(ending, until_answered(talk))
+
+
+async def until_begun(talk: Talk) -> None:
+    """Return when something of the newest answer is shown, or a person would wait no longer."""
+    with suppress(TimeoutError):
+        await until(lambda: f"Answer {talk.asked[-1]}:" in "".join(talk.shown()), within=PATIENCE)
 
 
 async def until_answered(talk: Talk) -> None:

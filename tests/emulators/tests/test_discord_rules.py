@@ -442,7 +442,7 @@ async def test_limits_can_be_replaced() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "named"),
     [
-        ("GET", "channels/1/messages?around=2", None, r"GET /channels/1/messages \?around"),
+        ("GET", "channels/1/messages?sort=2", None, r"GET /channels/1/messages \?sort"),
         ("PATCH", "channels/1", {"name": "else"}, "PATCH /channels/1 with .'name'"),
         ("PATCH", "channels/1", {"archived": True}, "PATCH /channels/1 with .'archived'"),
         ("POST", "interactions/1/x/callback", {"type": 9, "data": {}}, "callback of type 9"),

@@ -117,7 +117,8 @@ async def test_whatever_happens_is_answered_and_told_as_slack_does() -> None:
     slack = SlackEmulator(scopes=SCOPES | EVERY_SCOPE, subscribed=subscribed)
     async with slack, writer(slack) as client, endpoint(slack):
         ann, place = slack.user("Ann"), slack.channel_id
-        asked = await slack.say(place, ann, f"{slack.bot_mention} hi", files=("a.png",))
+        asked = await slack.say(place, ann, f"{slack.bot_mention} hi")
+        await slack.say(place, ann, f"{slack.bot_mention} hi", files=("a.png",))
         await slack.join(place, slack.user("Ben"), inviter=ann)
         await slack.open_home(ann)
         ts = await post(client, place, "x", blocks=[STOP], thread_ts=asked)

@@ -21,7 +21,7 @@ from bot.errors import GivenUp, MessageGone, StoreUnavailable, WriteRefused
 from bot.ports import Model, Surface
 from bot.reply.draft import given_up, shortened
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import Reply, apologize, restore
+from bot.reply.writer import Reply, apologize, restore, take_buttons_away
 from bot.turns.history import History, compose
 from bot.turns.queue import Taken, TurnLeases
 
@@ -35,7 +35,8 @@ class Lease:
     Only a fence that the store refuses ends the work, with LeaseLost. While the store is away, the
     reply goes on and is saved afterwards. `stop` is set if a person asked for the end. `wrote` is
     True if a write may have gone out, and `ending` while the end is stored. `shown` is as last
-    saved, at first by an earlier attempt.
+    saved, at first by an earlier attempt. After the end, `older` is the turn whose reply was the
+    thread's newest one before, or empty.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Lease:
         self.wrote = False
         self.ending = False
         self.shown = taken.shown
+        self.older = ""
         self._set_stop(taken.stop)
 
     @property
@@ -88,7 +90,7 @@ class Lease:
         self.ending = True
         for pause in self._finish_retry.pauses():
             try:
-                await self._leases.finish(self.taken, shown, exchange)
+                self.older = await self._leases.finish(self.taken, shown, exchange)
             except StoreUnavailable as error:
                 self._leases.store.note_away(error)
                 await self._sleep(pause)
@@ -148,7 +150,7 @@ class Conversation:
         shown, previous = self._left(lease), self._previous_answer(lease)
         if previous and not shown.outcome:
             shown = replace(shown, text=shown.text or previous, said="")
-        await self._finish_unseen(lease, replace(shown, outcome="failed"))
+        await self._finish_unseen(lease, replace(shown, outcome="failed", end="failed"))
 
     async def abandon(self, lease: Lease) -> None:
         """End a turn as dead, with a text that a repair will show. Raises LeaseLost.
@@ -174,6 +176,14 @@ class Conversation:
                     await surface.edit(message_id, Page(0, "", final=True))
         result = shortened(result, self._longest)
         await restore(result, surface=surface, budgets=self._budgets, patience=self._patience)
+
+    async def take_buttons_away(self, result: Shown, surface: Surface) -> bool:
+        """Show that an ended reply is older than another; False if there is no spare slot for it.
+
+        Raises SurfaceError.
+        """
+        result = shortened(result, self._longest)
+        return await take_buttons_away(result, surface=surface, budgets=self._budgets)
 
     @asynccontextmanager
     async def _deltas(self, lease: Lease) -> AsyncIterator[AsyncGenerator[Delta]]:
@@ -221,7 +231,8 @@ class Conversation:
 
     async def _finish(self, lease: Lease, shown: Shown) -> None:
         turn = lease.turn
-        exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, shown.said)
+        model = shown.model or self._model.name
+        exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, shown.said, model)
         await lease.finish(shown, exchange if shown.said.strip() else None)
 
 

@@ -80,18 +80,22 @@ def encode(exchange: Exchange) -> str:
     value = asdict(exchange)
     # Older versions cannot read a person with another field.
     del value["person"]["workspace"]
+    if not exchange.model:
+        del value["model"]
     return json.dumps(value, ensure_ascii=False)
 
 
 def decode(line: str) -> Exchange:
     """Read what `encode` of this or another version returned. Raises Unreadable."""
     value = read_object(line)
+    model = value.get("model")
     return Exchange(
         turn_id=read_text(value, "turn_id"),
         person=read_person(value),
         asked_at=read_number(value, "asked_at"),
         question=read_text(value, "question"),
         answer=read_text(value, "answer"),
+        model=whole_characters(model) if isinstance(model, str) else "",
     )
 
 

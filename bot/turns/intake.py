@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
-from bot.domain import Person, Place, ThreadKey, Turn
-from bot.errors import NothingAsked, Refused, ThreadBusy
+from bot.domain import End, Person, Place, ThreadKey, Turn
+from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.turns.history import History
 from bot.turns.queue import TurnQueue
 
 MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
+# The question of a turn that continues another one's answer. The history shows it to later prompts.
+GO_ON = (
+    "Your last answer was cut off. Go on exactly where it stopped, in its language: do not repeat"
+    " any of it, and do not begin with an introduction."
+)
 REPEAT_SECONDS = 10.0  # in which a person is not refused twice with the same words
 _MOST_REFUSALS = 1000  # remembered for that
 _ENDING_SECONDS = 0.5  # a reply's last write is seen a little before its end is stored
@@ -52,9 +57,18 @@ class Intake:
         """
         await self._queue.check_room(platform, person)
 
-    async def stop(self, turn_id: str) -> bool:
-        """Ask for the end of a turn's reply; False if the turn has ended or is not known."""
-        return await self._queue.stop(turn_id)
+    async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
+        """Ask for the end of a turn's reply; False if the turn has ended or is not known.
+
+        Raises NotTheAsker if another person has asked. An empty `person_id` stands for somebody who
+        may stop any reply there.
+        """
+        return await self._queue.stop(turn_id, person_id=person_id)
+
+    async def how_ended(self, turn_id: str) -> End | None:
+        """Return how the answer of a turn stands; None if it has not ended or is not known."""
+        shown = await self._queue.result(turn_id)
+        return shown.end if shown else None
 
     async def stop_thread(self, thread: ThreadKey) -> bool:
         """Ask for the end of the reply that grows in a thread; False if there is none.
@@ -71,14 +85,27 @@ class Intake:
         `press_id` names the event: if it is delivered twice, it counts once. The keys of `place`
         update the turn's place. Raises Refused, whose `apology` is for the person.
         """
-        again = partial(
-            self._queue.regenerate, turn_id, person_id=person_id, press_id=press_id, place=place
+        await _after_the_end(
+            partial(
+                self._queue.regenerate, turn_id, person_id=person_id, press_id=press_id, place=place
+            )
         )
-        try:
-            await again()
-        except ThreadBusy:
-            await asyncio.sleep(_ENDING_SECONDS)
-            await again()
+
+    async def go_on(
+        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+    ) -> None:
+        """Queue a turn that goes on where the answer of a thread's last turn was cut.
+
+        `press_id` names the event, and the new turn: if it is delivered twice, it counts once. The
+        turn is answered at `place`, or where the first one was. Raises Refused, whose `apology` is
+        for the person.
+        """
+        turn = await self._queue.turn(turn_id)
+        if turn is None:
+            raise NotRemembered
+        place, now = turn.place if place is None else place, time.time()
+        following = Turn(press_id, turn.key, turn.person, GO_ON, place, now)
+        await _after_the_end(partial(self._queue.go_on, turn_id, following, person_id=person_id))
 
     async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
         """Drop turns whose questions were deleted: waiting, running or remembered.
@@ -115,6 +142,15 @@ class Intake:
         is_repeated = refusal in known
         known.setdefault(refusal, now)
         return is_repeated
+
+
+async def _after_the_end(press: Callable[[], Awaitable[None]]) -> None:
+    """Act on a press of a button that may have been shown a little before its reply has ended."""
+    try:
+        await press()
+    except ThreadBusy:
+        await asyncio.sleep(_ENDING_SECONDS)
+        await press()
 
 
 def _bounded(turn: Turn) -> Turn:

@@ -34,6 +34,7 @@ local CROWD = 4
 --   kept:<person>        list of ended turns, oldest first, each behind the bytes of all up to it
 --   posted:<message>     the thread in which a surface posted a message
 --   pressed:<press>      a press of Regenerate that was accepted
+--   newest:<thread>      the last turn of a thread whose reply has ended and shows something
 --   dead                 stream of turns that were given up
 local STORED = {
   -- <platform>: sorted set of threads that may be taken, by the position of their first turn
@@ -113,6 +114,12 @@ local function messages(json)
     if type(message) == 'string' then table.insert(found, message) end
   end
   return found
+end
+
+-- The last message in a JSON array; '' if there is none.
+local function last_of(pages)
+  local found = messages(pages)
+  return found[#found] or ''
 end
 
 -- HINCRBY raises an error if the field is no number.
@@ -403,6 +410,12 @@ local function note_late_writes(id, pages)
   if #late > 0 then redis.call('HSET', name, LATE_WRITES, cjson.encode(late)) end
 end
 
+local function store_turn(id, thread, person, head, text)
+  redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, ATTEMPTS, 0,
+    'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
+  enqueue(id, thread, person)
+end
+
 local verbs = {}
 
 function verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit)
@@ -419,21 +432,16 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
   local full = refusal(person, person_limit, total_limit)
   if full ~= '' then return full end
 
-  redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, ATTEMPTS, 0,
-    'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
-  enqueue(id, thread, person)
+  store_turn(id, thread, person, head, text)
   return 'admitted'
 end
 
 verbs.check_room = refusal
 
--- What the turn has shown, and its exchange in the history, stay until there is a new answer. A turn without
--- an exchange is the last one as long as none has followed it (`after`). `place`, which may be '', is added
--- to the turn's place.
-function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
-  local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
-  if redis.call('EXISTS', pressed) == 1 then return 'again' end
-  local known = redis.call('HMGET', name, 'forget', 'body', 'after', 'shown')
+-- Why a person may not have the thread's last turn answered anew, or continued; '' if they may. A turn without
+-- an exchange is the last one as long as none has followed it (`after`).
+local function press_refusal(id, turn, asker, person_limit, total_limit)
+  local known = redis.call('HMGET', key('turn', id), 'forget', 'body', 'after')
   if known[1] or not known[2] or not turn.thread or turn.state == 'dropped' then return 'gone' end
   local person = decoded(known[2]).person
   if type(person) ~= 'table' then return 'gone' end
@@ -442,19 +450,40 @@ function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   local last = last_remembered(turn.thread)
   if last ~= id and last ~= known[3] then return last == '' and 'gone' or 'older' end
   if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'thread' end
-  local full = refusal(turn.person, person_limit, total_limit)
-  if full ~= '' then return full end
+  return refusal(turn.person, person_limit, total_limit)
+end
+
+-- What the turn has shown, and its exchange in the history, stay until there is a new answer. `place`, which may
+-- be '', is added to the turn's place.
+function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
+  local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
+  if redis.call('EXISTS', pressed) == 1 then return 'again' end
+  local refused = press_refusal(id, turn, asker, person_limit, total_limit)
+  if refused ~= '' then return refused end
 
   redis.call('SET', pressed, id, 'PX', PRESS_MS)
-  if last == id then
-    redis.call('HSETNX', name, PREVIOUS_ANSWER, known[4] or '')
+  if last_remembered(turn.thread) == id then
+    redis.call('HSETNX', name, PREVIOUS_ANSWER, redis.call('HGET', name, 'shown') or '')
     recall_question(id, turn.thread)
   end
   redis.call('HSET', name, 'state', 'queued', ATTEMPTS, 0, 'shown', '')
   if place ~= '' then redis.call('HSET', name, 'pressed_at', place) end
-  redis.call('HDEL', name, 'stop', MAX_PROGRESS, MORE)
+  redis.call('HDEL', name, 'stop', 'end', MAX_PROGRESS, MORE)
   enqueue(id, turn.thread, turn.person)
   return 'again'
+end
+
+-- Admits the turn `following`, which continues the answer of a thread's last turn. It is a turn of its own, so
+-- a call or a press that comes twice finds its id.
+function verbs.continue(id, asker, following, head, text, person_limit, total_limit)
+  local turn = record(id)
+  if redis.call('EXISTS', key('turn', following)) == 1 then return 'admitted' end
+  local refused = press_refusal(id, turn, asker, person_limit, total_limit)
+  if refused ~= '' then return refused end
+  if last_remembered(turn.thread) ~= id then return 'gone' end
+  if redis.call('HGET', key('turn', id), 'end') ~= 'cut' then return 'ended' end
+  store_turn(following, turn.thread, turn.person, head, text)
+  return 'admitted'
 end
 
 local function keeps_others_waiting(thread, person)
@@ -480,8 +509,14 @@ local function has_another_token(thread, turn, platform, entry)
   return redis.call('HGET', key('claimed', platform), turn.entry) == thread and is_pending(platform, turn.entry)
 end
 
--- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, pages, shown, more, thread}, or
--- false if the token leads to no turn. A token that was reclaimed leads to the thread that was taken with it.
+-- The last message of the thread's newest reply; '' if there is none.
+local function last_above(thread)
+  local newest = redis.pcall('GET', key('newest', thread))
+  return type(newest) == 'string' and last_of(redis.call('HGET', key('turn', newest), 'pages')) or ''
+end
+
+-- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, the message above the reply, pages,
+-- shown, more, thread}, or false if the token leads to no turn. A token that was reclaimed leads to the thread that was taken with it.
 function verbs.take(platform, entry, worker, person_limit)
   local claimed = key('claimed', platform)
   if not is_pending(platform, entry, worker) then return false end
@@ -509,12 +544,13 @@ function verbs.take(platform, entry, worker, person_limit)
   -- `worker` is only for operators.
   redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
   local fence, attempts = count(key('turn', id), 'fence', 1), count(key('turn', id), ATTEMPTS, 1)
+  if fence == 1 then redis.call('HSET', key('turn', id), 'above', last_above(thread)) end
   -- An older version regenerates a turn without its question.
   if lacks_question(id) and last_remembered(thread) == id then recall_question(id, thread) end
   local known = redis.call('HMGET', key('turn', id),
-    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'pages', 'shown', MORE)
-  return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '',
-    known[5] or '[]', known[6] or '', known[7] or '{}', thread}
+    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'above', 'pages', 'shown', MORE)
+  return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '', known[5] or '',
+    known[6] or '[]', known[7] or '', known[8] or '{}', thread}
 end
 
 -- If another worker has reclaimed the token, the lease is lost, even if that worker has not taken the turn
@@ -551,10 +587,21 @@ function verbs.save(id, fence, pages, shown, more)
   return redis.call('HGET', key('turn', id), 'stop') or ''
 end
 
+-- Notes the thread's newest reply and returns the one before it; nothing if there is none, or if this one
+-- shows nothing.
+local function note_newest(id, thread, pages)
+  local name = key('newest', thread)
+  if last_of(pages) == '' then return end
+  local before = redis.pcall('GET', name)
+  redis.call('SET', name, id, 'PX', ARGV[2])
+  return type(before) == 'string' and before ~= id and before or nil
+end
+
 -- A repeated call, whose first answer was lost, changes nothing. `late_write_ms` is the time after which a
--- write of an earlier attempt has arrived, or never will.
+-- write of an earlier attempt has arrived, or never will. `stands` is how the answer stands. Returns 'ok', or
+-- {the turn whose reply was the newest of the thread}.
 function verbs.finish(id, fence, outcome, pages, shown, exchange,
-    late_write_ms, history_limit, history_bytes, person_bytes)
+    late_write_ms, history_limit, history_bytes, person_bytes, stands)
   local turn = record(id)
   if turn.fence == fence and turn.state == outcome or is_record_lost(id) then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
@@ -573,13 +620,14 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
     -- Without text, the turn may not have its apology yet.
     if shown ~= '' then note_late_writes(id, pages) end
   end
-  redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown)
+  redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown, 'end', stands or 'failed')
   redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop', UNUSED)
   -- The history has the question. Without an exchange the record keeps it, so that it can be regenerated.
   if exchange ~= '' or last == id or forgotten then drop_question(id) end
   keep(name)
   -- Messages that were posted while the store was away are new here.
   note_posted(turn.thread, pages)
+  local before = note_newest(id, turn.thread, pages)
   if tonumber(fence) > 1 or outcome == 'dead' then schedule_repair(id, turn.thread, late_write_ms) end
   redis.call('LREM', key('mailbox', turn.thread), 1, id)
   close(id, turn.person)
@@ -591,7 +639,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
     local text = exchange ~= '' and #exchange or redis.call('HSTRLEN', name, 'body')
     count_kept(id, turn.person, RECORD_BYTES + #shown + text, person_bytes)
   end
-  return 'ok'
+  return before and {before} or 'ok'
 end
 
 -- Ends a turn whose record cannot be read as dead. It is found by its token, for no client may be able to
@@ -728,8 +776,13 @@ function verbs.wake_delayed(platform)
   return 1
 end
 
-function verbs.stop(id)
+-- `asker` is who asks for it; without one, it is somebody who may stop any reply.
+function verbs.stop(id, asker)
   if not is_open(record(id)) then return 0 end
+  if (asker or '') ~= '' then
+    local person = decoded(redis.call('HGET', key('turn', id), 'body')).person
+    if type(person) ~= 'table' or person.id ~= asker then return 'asker' end
+  end
   redis.call('HSET', key('turn', id), 'stop', '1')
   redis.call('PUBLISH', key('stops'), id)
   return 1

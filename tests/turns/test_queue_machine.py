@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 from uuid import uuid4
@@ -109,6 +109,7 @@ class Thread:
 
     mailbox: list[str] = field(default_factory=list)
     history: list[tuple[str, str]] = field(default_factory=list)
+    newest: str = ""  # the last turn that has ended
 
     @property
     def last(self) -> str:
@@ -211,6 +212,7 @@ class Model:
             self.dead.append(turn_id)
             known.late_writes += shown.pages if shown.text else ()
         known.state, known.shown = outcome, shown
+        thread.newest = turn_id
         thread.mailbox.remove(turn_id)
         if known.fence > 1 or outcome == "dead":
             self.repairs[turn_id], known.repair_attempts = LANDING, 0
@@ -433,8 +435,10 @@ class Queue(RuleBasedStateMachine):
 
         got = self.lost(self.queues[worker].leases.finish(taken, shown, exchange))
 
-        assert got is (None if holds or repeated else LeaseLost)
+        assert (got is LeaseLost) == (not (holds or repeated))
         if holds:
+            before = self.model.threads[known.thread].newest
+            assert got == ("" if before == turn.id else before)
             body = self.command("HGET", self.here.key("turn", turn.id), "body")
             assert isinstance(body, str)
             text = encode(exchange) if exchange else body
@@ -723,6 +727,7 @@ class Queue(RuleBasedStateMachine):
             shown=known.shown,
             stop=known.stop,
             previous_answer=known.previous_answer or "",
+            above=taken.above,
         )
         self.held.append((worker, taken))
         return taken
@@ -772,7 +777,8 @@ class Queue(RuleBasedStateMachine):
     def ended(self, turn_id: str) -> str:
         """Return the outcome that is told of a turn, with what stands on the screen."""
         told, known = self.run(self.queues["w1"].result(turn_id)), self.model.turns[turn_id]
-        assert told == known.shown
+        is_newest = self.model.threads[known.thread].newest == turn_id
+        assert told == replace(known.shown, end="" if is_newest else "older")
         assert told.outcome == known.state
         return known.state
 

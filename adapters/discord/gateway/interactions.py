@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
+from contextlib import suppress
 
 import discord
 from discord import app_commands
 
 from adapters.discord.gateway import events
-from adapters.discord.reply.message import REGENERATE, REGENERATE_LABEL, STOP
+from adapters.discord.reply.message import CONTINUE, REGENERATE, STOP, ended_buttons
 from adapters.discord.rest import translated
+from bot.domain import End
 from bot.errors import HasEnded, Refused, StoreUnavailable, SurfaceError
 from bot.turns.intake import Intake
 
@@ -42,8 +44,9 @@ def make_commands(client: discord.Client) -> app_commands.CommandTree:
 class Interactions:
     """Answers commands and presses of any process, and declines those of other versions."""
 
-    def __init__(self, intake: Intake, *, answer_within: float) -> None:
+    def __init__(self, intake: Intake, *, rated: bool, answer_within: float) -> None:
         self._intake = intake
+        self._rated = rated
         self._answer_within = answer_within  # seconds that the intake may take
 
     async def answer(self, interaction: discord.Interaction) -> None:
@@ -57,6 +60,8 @@ class Interactions:
                 await self._stop(interaction, name.removeprefix(STOP))
             case "component", {"custom_id": str(name)} if name.startswith(REGENERATE):
                 await self._regenerate(interaction, name.removeprefix(REGENERATE))
+            case "component", {"custom_id": str(name)} if name.startswith(CONTINUE):
+                await self._continue(interaction, name.removeprefix(CONTINUE))
             case _:
                 await _decline(interaction)
 
@@ -68,16 +73,41 @@ class Interactions:
         await _acknowledge(interaction, refusal, thinking=True)
 
     async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
-        refusal = await self._refusal(self._stop_turn(turn_id))
-        if isinstance(refusal, HasEnded) and await _offer_regenerate(interaction, turn_id):
+        asker = "" if events.may_manage(interaction) else str(interaction.user.id)
+        refusal = await self._refusal(self._stop_turn(turn_id, asker))
+        if isinstance(refusal, HasEnded) and await self._replace_stop(interaction, turn_id):
             async with translated():
                 await interaction.followup.send(refusal.apology, ephemeral=True)
         else:
             await _acknowledge(interaction, refusal)
 
-    async def _stop_turn(self, turn_id: str) -> None:
-        if not await self._intake.stop(turn_id):
+    async def _stop_turn(self, turn_id: str, asker: str) -> None:
+        if not await self._intake.stop(turn_id, person_id=asker):
             raise HasEnded
+
+    async def _replace_stop(self, interaction: discord.Interaction, turn_id: str) -> bool:
+        """Replace the Stop of a message whose final edit failed, or is in flight; False on failure.
+
+        The buttons are those of an ended reply. One that is not known any more gets none.
+        """
+        end: End | None = None
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(self._answer_within):
+                end = await self._intake.how_ended(turn_id)
+        view = discord.ui.View(timeout=None)
+        for it in ended_buttons(end, turn_id, rated=self._rated) if end is not None else ():
+            emoji = it.get("emoji", {}).get("name")
+            view.add_item(
+                discord.ui.Button(custom_id=it["custom_id"], label=it.get("label"), emoji=emoji)
+            )
+        view.stop()  # the library need not wait for presses
+        try:
+            async with translated():
+                await interaction.response.edit_message(view=view)
+        except SurfaceError as error:
+            _log.info("Turn %s: its ended reply keeps the Stop button: %s", turn_id, error)
+            return False
+        return True
 
     async def _regenerate(self, interaction: discord.Interaction, turn_id: str) -> None:
         regenerating = self._intake.regenerate(
@@ -87,6 +117,17 @@ class Interactions:
             place=events.press_place(interaction),
         )
         await _acknowledge(interaction, await self._refusal(regenerating))
+
+    async def _continue(self, interaction: discord.Interaction, turn_id: str) -> None:
+        continuing = self._intake.go_on(
+            turn_id,
+            person_id=str(interaction.user.id),
+            press_id=events.turn_id(interaction.id),
+            place=events.place_below(interaction),
+        )
+        # The original response to such a press would else be the message with the button.
+        below = events.continues_command(interaction)
+        await _acknowledge(interaction, await self._refusal(continuing), thinking=below)
 
     async def _refusal(self, asked: Awaitable[object]) -> _Refusal | None:
         """Return the error if the intake refuses, or does not answer in time."""
@@ -124,17 +165,3 @@ async def _acknowledge(
 async def _tell(interaction: discord.Interaction, text: str) -> None:
     async with translated():
         await interaction.response.send_message(text, ephemeral=True)
-
-
-async def _offer_regenerate(interaction: discord.Interaction, turn_id: str) -> bool:
-    """Replace the Stop of a message whose final edit failed, or is in flight; False on failure."""
-    view = discord.ui.View(timeout=None)
-    view.add_item(discord.ui.Button(label=REGENERATE_LABEL, custom_id=REGENERATE + turn_id))
-    view.stop()  # the library need not wait for presses
-    try:
-        async with translated():
-            await interaction.response.edit_message(view=view)
-    except SurfaceError as error:
-        _log.info("Turn %s: its ended reply keeps the Stop button: %s", turn_id, error)
-        return False
-    return True

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from adapters.slack.cache import ExpiringCache
 from adapters.slack.errors import translated
 from adapters.slack.inbound.attachments import attached_text, files_in, string_field
-from adapters.slack.reply.messages import REGENERATE, STOP
+from adapters.slack.reply.messages import CONTINUE, REGENERATE, STOP
 from adapters.slack.workspace import Workspace
 from bot.concurrency import do_nothing
 from bot.domain import Person, ThreadKey, Turn
@@ -151,12 +151,15 @@ class EventHandler:
     async def _act(self, press: Press) -> None:
         is_of_channel = await self._is_of_its_channel(press)
         if press.action == STOP:
-            if not (is_of_channel and await self._intake.stop(press.turn_id)):
+            stopping = self._intake.stop
+            if not (is_of_channel and await stopping(press.turn_id, person_id=press.user)):
                 raise HasEnded
-        elif press.action == REGENERATE:
+        elif press.action in (REGENERATE, CONTINUE):
             if not is_of_channel:
                 raise NotRemembered
-            await self._intake.regenerate(press.turn_id, person_id=press.user, press_id=press.id)
+            again = press.action == REGENERATE
+            act = self._intake.regenerate if again else self._intake.go_on
+            await act(press.turn_id, person_id=press.user, press_id=press.id)
 
     async def _is_of_its_channel(self, press: Press) -> bool:
         """Whether the turn belongs to the channel in which the button was pressed.

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 
 from adapters.slack.errors import is_transient, translated
 from adapters.slack.history import MOST_PAGES, read_page
 from adapters.slack.markup import markdown_block
 from adapters.slack.workspace import Workspace
-from bot.domain import Page, Turn
+from bot.domain import End, Page, Turn
 from bot.errors import PlaceGone, SurfaceError
 from bot.text.sanitize import escape_markup
 
 # The action_ids of buttons; a button's value is the turn's id.
-STOP, REGENERATE = "stop", "regenerate"
+STOP, REGENERATE, CONTINUE = "stop", "regenerate", "continue"
+_OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
+    "": ((REGENERATE, "Regenerate"),),
+    "cut": ((REGENERATE, "Regenerate"), (CONTINUE, "Continue")),
+    "failed": ((REGENERATE, "Retry"),),
+    "older": (),
+}
 
 UNNUMBERED = -1  # in place of a page's number: a running stream does not have one yet
 
@@ -91,9 +97,11 @@ class Messages:
 
     def controls(self, page: Page) -> list[dict[str, object]]:
         """Return the blocks below the text."""
-        if not page.final:
-            return [self._button(STOP, "Stop")]
-        return [self._button(REGENERATE, "Regenerate")] if page.last else []
+        offered = _OFFERED[page.end] if page.last else ()
+        offered = offered if page.final else ((STOP, "Stop"),)
+        if not offered:
+            return []
+        return [{"type": "actions", "elements": [self._button(*each) for each in offered]}]
 
     def metadata(self, page: Page) -> dict[str, object]:
         """Return the metadata by which other attempts at this turn find the page."""
@@ -104,8 +112,7 @@ class Messages:
 
     def _button(self, action: str, label: str) -> dict[str, object]:
         text = {"type": "plain_text", "text": label}
-        button = {"type": "button", "action_id": action, "text": text, "value": self._turn_id}
-        return {"type": "actions", "elements": [button]}
+        return {"type": "button", "action_id": action, "text": text, "value": self._turn_id}
 
     def _blocks(self, page: Page) -> list[dict[str, object]]:
         return [{**markdown_block(page.text)}, *self.controls(page)]

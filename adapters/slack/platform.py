@@ -41,11 +41,13 @@ async def connect(
     signing_secret: str,
     api_url: str,
     budgets: Budgets,
+    rated: bool = True,
     limits: Limits | None = None,
 ) -> AsyncIterator[SlackPlatform]:
     """Join the workspace of a bot token; an empty `api_url` is Slack's own.
 
-    `budgets` limit the start of streams, and the requests after an outage. Raises CannotStart if
+    `budgets` limit the start of streams, and the requests after an outage. If answers are `rated`,
+    buttons for that are below them. Raises CannotStart if
     Slack refuses the token or cannot be reached.
     """
     limits, url = limits or Limits(), api_url or AsyncWebClient.BASE_URL
@@ -60,7 +62,10 @@ async def connect(
         client.proxy = proxy_for(url)
         identity, directory = await identify(client), Directory(client, limits=limits)
         async with BackgroundTasks(grace_seconds=limits.job_grace) as jobs:
-            workspace = Workspace(client, identity, directory, budgets, jobs, limits)
+            refusals = Refusals(seconds=limits.refusals_remembered)
+            workspace = Workspace(
+                client, identity, directory, budgets, jobs, limits, rated, refusals
+            )
             yield SlackPlatform(workspace, app_token=app_token, signing_secret=signing_secret)
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from slack_sdk.web.async_client import AsyncWebClient
 
+from adapters.slack.cache import Refusals
 from adapters.slack.directory import Directory, Identity
 from adapters.slack.limits import Limits
 from bot.concurrency import BackgroundTasks
@@ -27,7 +28,8 @@ class Budgets(Protocol):
 class Workspace:
     """The client of one workspace, and the state that its events and replies share.
 
-    `jobs` is work that no event waits for; each job handles its own errors.
+    `jobs` is work that no event waits for; each job handles its own errors. If answers are `rated`,
+    buttons for that are below them, which are plain ones while Slack has refused its own.
     """
 
     client: AsyncWebClient = field(repr=False)
@@ -36,3 +38,5 @@ class Workspace:
     budgets: Budgets
     jobs: BackgroundTasks
     limits: Limits
+    rated: bool
+    no_feedback: Refusals

@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
-from bot.domain import End, Person, Place, ThreadKey, Turn
+from prometheus_client import Counter
+
+from bot.domain import End, Person, Place, Rating, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.turns.history import History
@@ -22,6 +24,10 @@ GO_ON = (
 )
 REPEAT_SECONDS = 10.0  # in which a person is not refused twice with the same words
 _MOST_REFUSALS = 1000  # remembered for that
+THANKS = "Thank you, I have noted that."  # to a person who rates an answer
+_FEEDBACK = Counter(
+    "parley_feedback_total", "First ratings of an answer by a person", ["model", "kind"]
+)
 _ENDING_SECONDS = 0.5  # a reply's last write is seen a little before its end is stored
 
 
@@ -64,6 +70,12 @@ class Intake:
         may stop any reply there.
         """
         return await self._queue.stop(turn_id, person_id=person_id)
+
+    async def rate(self, turn_id: str, *, person_id: str, rating: Rating) -> None:
+        """Keep what a person thinks of an answer; another rating replaces it. Raises Refused."""
+        model, is_first = await self._queue.rate(turn_id, person_id=person_id, rating=rating)
+        if is_first:
+            _FEEDBACK.labels(model or "unknown", rating).inc()
 
     async def how_ended(self, turn_id: str) -> End | None:
         """Return how the answer of a turn stands; None if it has not ended or is not known."""

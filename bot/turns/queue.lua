@@ -20,6 +20,8 @@ local MOST_REPAIR_ATTEMPTS = 20
 local DAY_MS = 86400000
 -- About as long as an answer takes.
 local YIELD_US = 30000000
+-- Of people who rate one answer; what further ones think is not kept.
+local MOST_RATINGS = 200
 -- Bytes of a turn's record beside its texts, and of the keys that lead from its messages to the thread.
 local RECORD_BYTES = 2000
 -- A thread in which many people ask has this many times its places.
@@ -484,6 +486,30 @@ function verbs.continue(id, asker, following, head, text, person_limit, total_li
   if redis.call('HGET', key('turn', id), 'end') ~= 'cut' then return 'ended' end
   store_turn(following, turn.thread, turn.person, head, text)
   return 'admitted'
+end
+
+-- Keeps what a person thinks of a remembered answer in its exchange, as the last field. It is added to the text
+-- of the line, for cjson would round its numbers; inside of a JSON string the quotes would have backslashes.
+-- Returns {model, 'first' or 'again'}.
+function verbs.rate(id, person, rating)
+  local history = key('history', record(id).thread or '')
+  for at, line in ipairs(redis.call('LRANGE', history, 0, -1)) do
+    if turn_of(line) == id then
+      local exchange = decoded(line)
+      local ratings, known = type(exchange.ratings) == 'table' and exchange.ratings or {}, 0
+      for _ in pairs(ratings) do known = known + 1 end
+      local again = ratings[person] ~= nil
+      if again or known < MOST_RATINGS then
+        ratings[person] = rating
+        local behind = string.find(line, ', "ratings": {', 1, true) or #line
+        local head = string.sub(line, 1, behind - 1)
+        redis.call('LSET', history, at - 1, head .. ', "ratings": ' .. cjson.encode(ratings) .. '}')
+      end
+      local counts = not again and known < MOST_RATINGS
+      return {type(exchange.model) == 'string' and exchange.model or '', counts and 'first' or 'again'}
+    end
+  end
+  return 'gone'
 end
 
 local function keeps_others_waiting(thread, person)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
-from bot.domain import Exchange, Person, Place, Purpose, Shown, ThreadKey, Turn
+from bot.domain import Exchange, Person, Place, Purpose, Rating, Shown, ThreadKey, Turn
 from bot.errors import (
     HasEnded,
     LeaseLost,
@@ -195,6 +195,16 @@ class TurnQueue:
         limits = self._limits.waiting_per_person, self._limits.waiting
         body = write_turn(following)
         await self._script.run("continue", turn_id, person_id, following.id, *body, *limits)
+
+    async def rate(self, turn_id: str, *, person_id: str, rating: Rating) -> tuple[str, bool]:
+        """Keep what a person thinks of an answer, until the exchange is forgotten or replaced.
+
+        Return the model that gave the answer, empty if that is not known, and whether the person
+        rates this answer for the first time. Raises NotRemembered.
+        """
+        answer = await self._script.run("rate", turn_id, person_id, rating)
+        model, which = answer if isinstance(answer, list) else ("", "")
+        return model, which == "first"
 
     async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
         """Ask the worker of a turn to end it; False if the turn has ended or is not known.

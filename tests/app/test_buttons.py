@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from bot.errors import AnswerCut, NotTheAsker, NotTheLast
 from bot.reply.draft import STOPPED
 from bot.store import Store
-from bot.turns.intake import GO_ON
+from bot.turns.intake import GO_ON, THANKS
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.model import ModelEmulator
@@ -48,13 +51,15 @@ SHARED = pytest.mark.parametrize("way", [DiscordMention, SlackMention], ids=lamb
 
 
 @asynccontextmanager
-async def talking(way: object, store: Store, model: ModelEmulator) -> AsyncIterator[Scene]:
+async def talking(
+    way: object, store: Store, model: ModelEmulator, **variables: str
+) -> AsyncIterator[Scene]:
     """Serve a platform on which somebody talks with the bot in this way."""
     for kind in DISCORD:
         if way is kind:
             async with (
                 DiscordEmulator() as discord,
-                serving(store, variables=discord_variables(discord, model)) as service,
+                serving(store, variables=discord_variables(discord, model) | variables) as service,
             ):
                 await until(discord.connected.is_set, why=service.text)
                 yield Scene(kind(discord))
@@ -63,7 +68,7 @@ async def talking(way: object, store: Store, model: ModelEmulator) -> AsyncItera
         if way is other:
             async with (
                 SlackEmulator() as slack,
-                serving(store, variables=slack_variables(slack, model)) as service,
+                serving(store, variables=slack_variables(slack, model) | variables) as service,
             ):
                 await until(slack.connected.is_set, why=service.text)
                 yield Scene(other(slack))
@@ -210,6 +215,10 @@ async def test_only_the_asker_may_stop_or_have_more(
     speak_slowly(model, seconds=30)
     async with talking(way, own_store, model) as scene:
         bob = scene.person("Bob")
+        if isinstance(scene.talk, InSlack):
+            # A stream has Slack's own Stop.
+            body = {"ok": False, "error": "unknown_method"}
+            scene.talk.slack.fail("chat.startStream", status=200, body=body, times=99)
         await scene.talk.ask("Count.")
         await until(scene.texts)
 
@@ -242,6 +251,96 @@ async def test_who_manages_messages_in_discord_may_stop_any_answer(
 
         assert scene.texts()[0].endswith(STOPPED)
         assert not scene.told()
+
+
+async def rate(scene: Scene, rating: str, *, by: str) -> None:
+    talk = scene.talk
+    if isinstance(talk, InSlack):
+        which = {"good": "positive", "bad": "negative"}[rating]
+        await talk.slack.rate(talk.channel, talk.shown()[0].ts, by, which)
+    else:
+        await scene.press(rating, by=by)
+
+
+def counted(kind: str, model: str) -> float:
+    labels = {"model": model, "kind": kind}
+    return REGISTRY.get_sample_value("parley_feedback_total", labels) or 0.0
+
+
+async def kept_ratings(store: Store) -> list[dict[str, str]]:
+    lines: list[str] = []
+    for name in await store.command("KEYS", store.key("history", "*")):
+        lines += await store.command("LRANGE", name, 0, -1)
+    return [json.loads(line).get("ratings", {}) for line in lines]
+
+
+@WAYS
+async def test_a_rating_counts_once_for_each_person_and_the_last_one_is_kept(
+    way: object, own_store: Store, model: ModelEmulator
+) -> None:
+    name = f"model-{uuid4().hex}"
+    model.models = (name,)
+    model.answer = 'Look: ", "ratings": {" and {"ratings": 1}'
+    async with talking(way, own_store, model, FEEDBACK="on") as scene:
+        ann, bob = scene.talk.person, scene.person("Bob")
+        await scene.talk.ask("Why?")
+        await until(lambda: scene.labels() and "Regenerate" in scene.labels()[0])
+
+        await asyncio.gather(*(rate(scene, "good", by=ann) for _ in range(2)))
+        await until(lambda: len(scene.told()) == 2)
+        await rate(scene, "bad", by=ann)
+        await rate(scene, "bad", by=bob)
+        await until(lambda: len(scene.told()) == 4)
+
+        assert scene.told() == [THANKS] * 4
+        assert (counted("good", name), counted("bad", name)) == (1, 1)
+        assert await kept_ratings(own_store) == [{ann: "bad", bob: "bad"}]
+        assert [one.answer for one in await remembered(own_store)] == [model.answer]
+        model.answer = "Another."
+        await scene.press("regenerate")
+        await until(lambda: scene.texts() == ["Another."])
+        await until(lambda: "Regenerate" in scene.labels()[0])
+    assert await kept_ratings(own_store) == [{}]
+    assert [one.model for one in await remembered(own_store)] == [name]
+
+
+@pytest.mark.parametrize(
+    ("way", "feedback", "rated"),
+    [
+        (DiscordDm, "", False),
+        (DiscordDm, "off", False),
+        (SlackDm, "", True),
+        (SlackDm, "off", False),
+    ],
+)
+async def test_answers_are_rated_where_the_operator_wants_it(
+    way: object, feedback: str, rated: bool, own_store: Store, model: ModelEmulator
+) -> None:
+    async with talking(way, own_store, model, FEEDBACK=feedback) as scene:
+        await scene.talk.ask("Why?")
+        await until(lambda: scene.labels() == [("Regenerate",)], why=scene.labels)
+
+        if isinstance(scene.talk, InSlack):
+            talk = scene.talk
+            assert talk.slack.is_rated(talk.channel, talk.shown()[0].ts) == rated
+
+
+@pytest.mark.parametrize("way", SLACK, ids=lambda it: it.__name__)
+async def test_plain_buttons_take_the_place_of_those_that_slack_refuses(
+    way: object, own_store: Store, model: ModelEmulator
+) -> None:
+    async with talking(way, own_store, model) as scene:
+        talk = scene.talk
+        assert isinstance(talk, InSlack)
+        talk.slack.refuse_feedback_buttons()
+        await talk.ask("Why?")
+        await until(lambda: scene.labels() == [("Regenerate", "👍", "👎")], why=scene.labels)
+
+        await scene.press("rate_good")
+        await until(scene.told)
+
+        assert scene.told() == [THANKS]
+        assert scene.texts() == ["You said: Why?"]
 
 
 def prompts(model: ModelEmulator) -> list[list[tuple[str, str]]]:

@@ -11,11 +11,11 @@ import discord
 from discord import app_commands
 
 from adapters.discord.gateway import events
-from adapters.discord.reply.message import CONTINUE, REGENERATE, STOP, ended_buttons
+from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
 from adapters.discord.rest import translated
-from bot.domain import End
+from bot.domain import End, Rating
 from bot.errors import HasEnded, Refused, StoreUnavailable, SurfaceError
-from bot.turns.intake import Intake
+from bot.turns.intake import THANKS, Intake
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +62,8 @@ class Interactions:
                 await self._regenerate(interaction, name.removeprefix(REGENERATE))
             case "component", {"custom_id": str(name)} if name.startswith(CONTINUE):
                 await self._continue(interaction, name.removeprefix(CONTINUE))
+            case "component", {"custom_id": str(name)} if rating := _rating(name):
+                await self._rate(interaction, name.partition(":")[2], rating)
             case _:
                 await _decline(interaction)
 
@@ -129,6 +131,12 @@ class Interactions:
         below = events.continues_command(interaction)
         await _acknowledge(interaction, await self._refusal(continuing), thinking=below)
 
+    async def _rate(self, interaction: discord.Interaction, turn_id: str, rating: Rating) -> None:
+        person = str(interaction.user.id)
+        rated = self._intake.rate(turn_id, person_id=person, rating=rating)
+        refusal = await self._refusal(rated)
+        await _tell(interaction, refusal.apology if refusal else THANKS)
+
     async def _refusal(self, asked: Awaitable[object]) -> _Refusal | None:
         """Return the error if the intake refuses, or does not answer in time."""
         try:
@@ -140,6 +148,10 @@ class Interactions:
         except (Refused, StoreUnavailable) as error:
             return error
         return None
+
+
+def _rating(name: str) -> Rating | None:
+    return next((rating for sign, rating in RATINGS.items() if name.startswith(sign)), None)
 
 
 async def _decline(interaction: discord.Interaction) -> None:

@@ -11,10 +11,17 @@ from dataclasses import dataclass
 from adapters.slack.cache import ExpiringCache
 from adapters.slack.errors import translated
 from adapters.slack.inbound.attachments import attached_text, files_in, string_field
-from adapters.slack.reply.messages import CONTINUE, REGENERATE, STOP
+from adapters.slack.reply.messages import (
+    CONTINUE,
+    RATE,
+    RATE_BAD,
+    RATE_GOOD,
+    REGENERATE,
+    STOP,
+)
 from adapters.slack.workspace import Workspace
 from bot.concurrency import do_nothing
-from bot.domain import Person, ThreadKey, Turn
+from bot.domain import Person, Rating, ThreadKey, Turn
 from bot.errors import (
     HasEnded,
     NothingAsked,
@@ -24,7 +31,7 @@ from bot.errors import (
     SurfaceError,
 )
 from bot.text.sanitize import escape_markup
-from bot.turns.intake import Intake
+from bot.turns.intake import THANKS, Intake
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +86,7 @@ class Press:
     user: str
     thread: str
     turn_id: str
+    rating: Rating | None = None
 
 
 class EventHandler:
@@ -160,6 +168,12 @@ class EventHandler:
             again = press.action == REGENERATE
             act = self._intake.regenerate if again else self._intake.go_on
             await act(press.turn_id, person_id=press.user, press_id=press.id)
+
+        elif press.rating:
+            if not is_of_channel:
+                raise NotRemembered
+            await self._intake.rate(press.turn_id, person_id=press.user, rating=press.rating)
+            self._jobs.start(self._deliver(self._post_to_person(press, THANKS)))
 
     async def _is_of_its_channel(self, press: Press) -> bool:
         """Whether the turn belongs to the channel in which the button was pressed.
@@ -305,9 +319,23 @@ def to_press(body: Event) -> Press | None:
             "actions": [{"action_id": str(action), "value": str(turn_id)}],
         }:
             thread = string_field(container, "thread_ts")
-            return Press(f"slack:{trigger}", action, channel, user, thread, turn_id)
+            rating, turn_id = _rating(action, turn_id)
+            return Press(f"slack:{trigger}", action, channel, user, thread, turn_id, rating)
         case _:
             return None
+
+
+def _rating(action: str, value: str) -> tuple[Rating | None, str]:
+    """Return what a press says of an answer, and the turn's id.
+
+    Slack's own buttons send the value of the one that was pressed (bolt's templates for agents).
+    """
+    if action in (RATE_GOOD, RATE_BAD):
+        return ("good" if action == RATE_GOOD else "bad"), value
+    if action != RATE:
+        return None, value
+    said, _, turn_id = value.partition(":")
+    return ("good" if said == "good" else "bad"), turn_id
 
 
 def _team(event: Event) -> str:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from functools import partial
+from typing import TypeVar
 
-from adapters.slack.errors import is_transient, translated
+from adapters.slack.errors import code_of, is_transient, translated
 from adapters.slack.history import MOST_PAGES, read_page
 from adapters.slack.markup import markdown_block
 from adapters.slack.workspace import Workspace
-from bot.domain import End, Page, Turn
-from bot.errors import PlaceGone, SurfaceError
+from bot.domain import End, Page, Rating, Turn
+from bot.errors import PlaceGone, SurfaceError, WriteRefused
 from bot.text.sanitize import escape_markup
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 # The action_ids of buttons; a button's value is the turn's id.
 STOP, REGENERATE, CONTINUE = "stop", "regenerate", "continue"
+RATE, RATE_GOOD, RATE_BAD = "rate", "rate_good", "rate_bad"
+_SIGNS: Mapping[Rating, tuple[str, str, str]] = {
+    "good": (RATE_GOOD, "👍", "Good answer"),
+    "bad": (RATE_BAD, "👎", "Bad answer"),
+}
+_BAD_BLOCKS = ("invalid_blocks", "invalid_blocks_format")
 _OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
     "": ((REGENERATE, "Regenerate"),),
     "cut": ((REGENERATE, "Regenerate"), (CONTINUE, "Continue")),
@@ -40,6 +52,7 @@ class Messages:
             raise PlaceGone(f"turn {turn.id} has no place in Slack")
         self.channel = channel
         self.thread = thread if isinstance(thread, str) else ""  # empty at the top level of a DM
+        self._workspace = workspace
         self._client = workspace.client
         self._bot = workspace.identity.user
         self._turn_id = turn.id
@@ -47,6 +60,28 @@ class Messages:
 
     async def send(self, page: Page) -> str:
         """Send a page and return its id. Raises SurfaceError."""
+        return await self.with_controls(page, partial(self._send, page))
+
+    async def change(self, message_id: str, page: Page) -> None:
+        """Make a message show a page; delete it if the page has no text. Raises SurfaceError."""
+        await self.with_controls(page, partial(self._change, message_id, page))
+
+    async def with_controls(self, page: Page, write: Callable[[], Awaitable[_T]]) -> _T:
+        """Write a page with its controls, once more if Slack refuses its own feedback buttons.
+
+        Guess: a workspace that does not know them answers as to any wrong block.
+        """
+        try:
+            return await write()
+        except WriteRefused as error:
+            refused = self._workspace.no_feedback
+            if code_of(error) not in _BAD_BLOCKS or not self._is_rated(page) or refused.cover():
+                raise
+            log.info("Slack refuses feedback buttons, plain ones take their place: %s", error)
+            refused.add()
+            return await write()
+
+    async def _send(self, page: Page) -> str:
         async with translated():
             answer = await self._client.chat_postMessage(
                 channel=self.channel,
@@ -60,8 +95,7 @@ class Messages:
             )
         return f"{answer['channel']}:{answer['ts']}"
 
-    async def change(self, message_id: str, page: Page) -> None:
-        """Make a message show a page; delete it if the page has no text. Raises SurfaceError."""
+    async def _change(self, message_id: str, page: Page) -> None:
         channel, _, ts = message_id.rpartition(":")
         async with translated():
             if page.text:
@@ -99,9 +133,14 @@ class Messages:
         """Return the blocks below the text."""
         offered = _OFFERED[page.end] if page.last else ()
         offered = offered if page.final else ((STOP, "Stop"),)
-        if not offered:
-            return []
-        return [{"type": "actions", "elements": [self._button(*each) for each in offered]}]
+        buttons = [self._button(*each) for each in offered]
+        below: list[dict[str, object]] = []
+        if self._is_rated(page):
+            if self._workspace.no_feedback.cover():
+                buttons += [self._button(*sign) for sign in _SIGNS.values()]
+            else:
+                below = [self._feedback()]
+        return [{"type": "actions", "elements": buttons}, *below] if buttons else below
 
     def metadata(self, page: Page) -> dict[str, object]:
         """Return the metadata by which other attempts at this turn find the page."""
@@ -110,9 +149,27 @@ class Messages:
             "event_payload": {"turn": self._turn_id, "page": page.number},
         }
 
-    def _button(self, action: str, label: str) -> dict[str, object]:
+    def _is_rated(self, page: Page) -> bool:
+        return self._workspace.rated and page.last and page.end != "failed"
+
+    def _button(self, action: str, label: str, description: str = "") -> dict[str, object]:
         text = {"type": "plain_text", "text": label}
-        return {"type": "button", "action_id": action, "text": text, "value": self._turn_id}
+        button: dict[str, object] = {"type": "button", "action_id": action, "text": text}
+        button["value"] = self._turn_id
+        return button | ({"accessibility_label": description} if description else {})
+
+    def _feedback(self) -> dict[str, object]:
+        """Return Slack's own buttons (docs: "Feedback buttons element")."""
+        good, bad = (
+            {
+                "text": {"type": "plain_text", "text": label},
+                "accessibility_label": description,
+                "value": f"{rating}:{self._turn_id}",
+            }
+            for rating, (_, label, description) in _SIGNS.items()
+        )
+        element = {"action_id": RATE, "positive_button": good, "negative_button": bad}
+        return {"type": "context_actions", "elements": [{"type": "feedback_buttons", **element}]}
 
     def _blocks(self, page: Page) -> list[dict[str, object]]:
         return [{**markdown_block(page.text)}, *self.controls(page)]

@@ -40,6 +40,15 @@ def buttons(blocks: list[Payload]) -> Iterator[tuple[str, str, Payload]]:
                 yield str(element.get("action_id", "")), str(block.get("block_id", "")), element
 
 
+def feedback(blocks: list[Payload]) -> Iterator[tuple[str, Payload]]:
+    """Yield the block id and the object of each pair of feedback buttons."""
+    for block in blocks:
+        elements = block.get("elements")
+        for element in elements if isinstance(elements, list) else ():
+            if isinstance(element, dict) and element.get("type") == "feedback_buttons":
+                yield str(block.get("block_id", "")), element
+
+
 def label_of(button: Payload) -> str:
     """Return what stands on a button."""
     text = button.get("text")

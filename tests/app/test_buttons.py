@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from prometheus_client import REGISTRY
 
-from bot.errors import AnswerCut, NotTheAsker, NotTheLast
+from bot.errors import AnswerCut, NotRemembered, NotTheAsker, NotTheLast
 from bot.reply.draft import STOPPED
 from bot.store import Store
 from bot.turns.intake import GO_ON, THANKS
@@ -251,6 +251,35 @@ async def test_who_manages_messages_in_discord_may_stop_any_answer(
 
         assert scene.texts()[0].endswith(STOPPED)
         assert not scene.told()
+
+
+async def test_a_press_from_another_channel_stops_and_rates_nothing(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    speak_slowly(model, seconds=30)
+    async with talking(DiscordMention, own_store, model, FEEDBACK="on") as scene:
+        talk = scene.talk
+        assert isinstance(talk, DiscordMention)
+        discord, boss = talk.discord, talk.discord.user("Boss", moderates=True)
+        await talk.ask("Count.")
+        await until(scene.texts)
+        stop = scene.button("stop")[1]
+        elsewhere = discord.channel("elsewhere")
+
+        async def press(name: str) -> str:
+            data = {"custom_id": name, "component_type": 2}
+            pressed = await discord.interact(elsewhere, boss, 3, data)
+            await until(lambda: discord.original(pressed))
+            told = discord.original(pressed)
+            return told.text if told else ""
+
+        refused = await press(stop)
+        await scene.press("stop")
+        await until(lambda: scene.labels() == [("Regenerate", "👍", "👎")], why=scene.labels)
+        unrated = await press(scene.button("good")[1])
+
+    assert (refused, unrated) == (NotTheAsker.apology, NotRemembered.apology)
+    assert await kept_ratings(own_store) == [{}]
 
 
 async def rate(scene: Scene, rating: str, *, by: str) -> None:

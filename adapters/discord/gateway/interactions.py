@@ -14,7 +14,7 @@ from adapters.discord.gateway import events
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
 from adapters.discord.rest import translated
 from bot.domain import End, Rating
-from bot.errors import HasEnded, Refused, StoreUnavailable, SurfaceError
+from bot.errors import HasEnded, NotRemembered, Refused, StoreUnavailable, SurfaceError
 from bot.turns.intake import THANKS, Intake
 
 _log = logging.getLogger(__name__)
@@ -75,15 +75,16 @@ class Interactions:
         await _acknowledge(interaction, refusal, thinking=True)
 
     async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
-        asker = "" if events.may_manage(interaction) else str(interaction.user.id)
-        refusal = await self._refusal(self._stop_turn(turn_id, asker))
+        refusal = await self._refusal(self._stop_turn(interaction, turn_id))
         if isinstance(refusal, HasEnded) and await self._replace_stop(interaction, turn_id):
             async with translated():
                 await interaction.followup.send(refusal.apology, ephemeral=True)
         else:
             await _acknowledge(interaction, refusal)
 
-    async def _stop_turn(self, turn_id: str, asker: str) -> None:
+    async def _stop_turn(self, interaction: discord.Interaction, turn_id: str) -> None:
+        manages = events.may_manage(interaction) and await self._is_here(interaction, turn_id)
+        asker = "" if manages else str(interaction.user.id)
         if not await self._intake.stop(turn_id, person_id=asker):
             raise HasEnded
 
@@ -132,10 +133,24 @@ class Interactions:
         await _acknowledge(interaction, await self._refusal(continuing), thinking=below)
 
     async def _rate(self, interaction: discord.Interaction, turn_id: str, rating: Rating) -> None:
-        person = str(interaction.user.id)
-        rated = self._intake.rate(turn_id, person_id=person, rating=rating)
-        refusal = await self._refusal(rated)
+        refusal = await self._refusal(self._rate_turn(interaction, turn_id, rating))
         await _tell(interaction, refusal.apology if refusal else THANKS)
+
+    async def _rate_turn(
+        self, interaction: discord.Interaction, turn_id: str, rating: Rating
+    ) -> None:
+        if not await self._is_here(interaction, turn_id):
+            raise NotRemembered
+        await self._intake.rate(turn_id, person_id=str(interaction.user.id), rating=rating)
+
+    async def _is_here(self, interaction: discord.Interaction, turn_id: str) -> bool:
+        """Whether a turn is answered in the channel or thread of a press.
+
+        Guess: Discord sends presses only of buttons that a message has. A person's own turn needs
+        no such check.
+        """
+        thread = await self._intake.thread_of_turn(turn_id)
+        return thread is not None and str(interaction.channel_id) in (thread.channel, thread.thread)
 
     async def _refusal(self, asked: Awaitable[object]) -> _Refusal | None:
         """Return the error if the intake refuses, or does not answer in time."""

@@ -75,8 +75,9 @@ class Interactions:
         await _acknowledge(interaction, refusal, thinking=True)
 
     async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
+        by = asyncio.get_running_loop().time() + self._answer_within
         refusal = await self._refusal(self._stop_turn(interaction, turn_id))
-        if isinstance(refusal, HasEnded) and await self._replace_stop(interaction, turn_id):
+        if isinstance(refusal, HasEnded) and await self._replace_stop(interaction, turn_id, by=by):
             async with translated():
                 await interaction.followup.send(refusal.apology, ephemeral=True)
         else:
@@ -88,14 +89,17 @@ class Interactions:
         if not await self._intake.stop(turn_id, person_id=asker):
             raise HasEnded
 
-    async def _replace_stop(self, interaction: discord.Interaction, turn_id: str) -> bool:
+    async def _replace_stop(
+        self, interaction: discord.Interaction, turn_id: str, *, by: float
+    ) -> bool:
         """Replace the Stop of a message whose final edit failed, or is in flight; False on failure.
 
-        The buttons are those of an ended reply. One that is not known any more gets none.
+        The buttons are those of an ended reply. One that is not known, at least until `by` (loop
+        time), gets none.
         """
         end: End | None = None
         with suppress(StoreUnavailable, TimeoutError):
-            async with asyncio.timeout(self._answer_within):
+            async with asyncio.timeout_at(by):
                 end = await self._intake.how_ended(turn_id)
         view = discord.ui.View(timeout=None)
         for it in ended_buttons(end, turn_id, rated=self._rated) if end is not None else ():

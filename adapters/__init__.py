@@ -1,1 +1,1 @@
-"""One package per platform: inbound (event -> Turn) and outbound (Surface)."""
+"""One package or module per platform: events become turns, and a surface shows the reply."""

@@ -17,7 +17,7 @@ from typing import TextIO, TypeVar
 from uuid import uuid4
 
 from bot.concurrency import running
-from bot.domain import EditBudget, Page, Person, Purpose, ThreadKey, Turn
+from bot.domain import ContextMessage, EditBudget, Page, Person, Purpose, ThreadKey, Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable, WriteFailed
 from bot.store import Store
 from bot.text.sanitize import strip_controls, whole_characters
@@ -44,6 +44,7 @@ class ConsoleSurface:
     """The screen of one reply: a stream that holds the newest page."""
 
     limit = sys.maxsize  # one page holds every reply
+    shows_work = True
 
     def __init__(self, *, store: Store, turn: Turn) -> None:
         self._store = store
@@ -104,6 +105,10 @@ class ConsolePlatform:
         """Open the surface of a turn's reply; all purposes share it."""
         yield ConsoleSurface(store=self._store, turn=turn)
 
+    async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
+        """Return nothing: one person alone talks here, and the history has it all."""
+        return ()
+
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return nothing: a page's place in the store is its number."""
         return ()
@@ -138,7 +143,11 @@ class ConsolePlatform:
         key = ThreadKey(self.name, "local", person.id, thread)
         while (line := await read()) != QUIT:
             if line == RESET:
-                outcome = await _start_anew(intake, key)
+                outcome = FORGOTTEN
+                try:
+                    await intake.reset(key)
+                except StoreUnavailable as error:
+                    outcome = error.apology
                 if prompt:
                     await self._print(f"{outcome}\n")
             elif line:
@@ -270,14 +279,6 @@ class _Display:
 
     def apology(self, apology: str) -> str:
         return f"\n{apology}\n" if self._shown else f"{apology}\n"
-
-
-async def _start_anew(intake: Intake, key: ThreadKey) -> str:
-    try:
-        await intake.reset(key)
-    except StoreUnavailable as error:
-        return error.apology
-    return FORGOTTEN
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

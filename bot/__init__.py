@@ -1,6 +1,6 @@
 """The shared async core: it knows no platform and reads no environment.
 
-The exception are the functions here, for scripts: they read the settings and need no platform.
+The functions here, for scripts, are the exception: they read the settings and need no platform.
 """
 
 from __future__ import annotations

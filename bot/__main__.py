@@ -103,7 +103,7 @@ async def _run(settings: Settings, arguments: argparse.Namespace, signals: Shutd
 
 
 async def _ask(settings: Settings, arguments: argparse.Namespace, signals: ShutdownSignals) -> None:
-    from bot.app.ask_command import print_answer, read_question
+    from bot.app.ask import print_answer, read_question
     from bot.app.logging import configure_logging
 
     configure_logging(settings, least=logging.WARNING)

@@ -75,16 +75,12 @@ async def prefetch(stream: AsyncGenerator[_T]) -> AsyncIterator[AsyncGenerator[_
         async for item in stream:
             yield item
 
-    first = asyncio.create_task(_first_of(stream))
+    first = asyncio.ensure_future(anext(stream))
     try:
         yield items()
     finally:
         await cancelled(first)
         await stream.aclose()
-
-
-async def _first_of(stream: AsyncGenerator[_T]) -> _T:
-    return await anext(stream)
 
 
 class BackgroundTasks:
@@ -98,7 +94,6 @@ class BackgroundTasks:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __len__(self) -> int:
-        """Return the number of tasks that have not ended."""
         return len(self._tasks)
 
     def start(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
@@ -108,17 +103,13 @@ class BackgroundTasks:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def aclose(self) -> None:
-        """Wait for `grace_seconds`, and cancel the tasks that have not ended by then."""
-        if self._tasks and self._grace_seconds:
-            await asyncio.wait(self._tasks, timeout=self._grace_seconds)
-        await cancelled(*self._tasks)
-
     async def __aenter__(self) -> BackgroundTasks:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+        if self._tasks and self._grace_seconds:
+            await asyncio.wait(self._tasks, timeout=self._grace_seconds)
+        await cancelled(*self._tasks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class ThreadKey:
 
     @classmethod
     def parse(cls, text: str) -> ThreadKey:
-        """Read back what `str` wrote; ValueError when it was not four parts."""
+        """Read back what `str` wrote. Raises ValueError if it is not four parts."""
         platform, workspace, channel, thread = (unquote(part) for part in text.split(":"))
         return cls(platform, workspace, channel, thread)
 
@@ -54,6 +54,19 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextMessage:
+    """What somebody said, shown in a prompt without being part of the history.
+
+    `id` is the id of the turn that the message asks for, or would ask for. `person` is None for the
+    bot itself. `text` is empty if only the id is known.
+    """
+
+    id: str
+    person: Person | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """A question, and where it was asked.
 
@@ -61,7 +74,10 @@ class Turn:
     one turn. `place` is a JSON object from which the platform opens the surface, in any process. A
     worker adds to it, as `above`, the last message of the reply before this one in the thread.
     `asked_at` is in seconds since the epoch. `left_out` counts the characters of the question that
-    `text` lacks.
+    `text` lacks. `where` names the channel and the server as people see them, and `zone` the
+    person's time zone as the IANA database does; both are empty if the platform does not tell.
+    `quote` is the message to which the question replies. A turn that `joins` may be answered
+    together with others of its person: its place needs no answer of its own.
     """
 
     id: str
@@ -71,14 +87,19 @@ class Turn:
     place: Place
     asked_at: float
     left_out: int = 0
+    where: str = ""
+    zone: str = ""
+    quote: ContextMessage | None = None
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a prompt."""
+    """One message of a prompt; `context` has a text for each message of others that precedes it."""
 
     role: Role
     text: str
+    context: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +119,30 @@ class LeftOut:
     characters: int
 
 
-Delta = str | Start | LeftOut
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """A delta: the model failed with `error`, and is asked again after a pause of some seconds."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class BeginningLeftOut:
+    """A delta: the model reads the talk without so many exchanges at its beginning."""
+
+    exchanges: int
+
+
+Delta = str | Start | LeftOut | BeginningLeftOut | Retrying
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """A remembered turn; `asked_at` is in seconds since the epoch.
 
-    `model` is the model that answered, empty in records of older versions.
+    `quote` is the message to which the question replied, and `context` are the messages of others
+    that its prompt showed, oldest first. `model` is the model that answered, empty in records of
+    older versions.
     """
 
     turn_id: str
@@ -113,6 +150,8 @@ class Exchange:
     asked_at: float
     question: str
     answer: str
+    quote: ContextMessage | None = None
+    context: tuple[ContextMessage, ...] = ()
     model: str = ""
 
 
@@ -144,6 +183,7 @@ class Shown:
     the reply, or the previous answer was restored. `below` is the footer of the answer, and `model`
     the one that gave it if it is not the configured one. `outcome` is empty while the text grows.
     With an outcome the text is whole and does not change, and `end` says how the answer stands.
+    `removed` are messages that the reply itself has deleted, or is about to delete.
     """
 
     pages: tuple[str, ...] = ()
@@ -153,6 +193,7 @@ class Shown:
     outcome: Outcome | Literal[""] = ""
     end: End = ""
     model: str = ""
+    removed: tuple[str, ...] = ()
 
 
 class Purpose(Enum):

@@ -5,6 +5,7 @@ ParleyError
 │   └── Unreachable         a platform does not answer; a later attempt may succeed
 ├── StoreUnavailable        Redis cannot be reached or refuses to write
 ├── LeaseLost               another worker has the turn, or it has ended
+├── QuestionEdited          the turn that is answered has another question now
 ├── Refused                 a request of a person is not accepted
 │   ├── NothingAsked        the question is empty
 │   ├── ThreadBusy          too many turns wait in this thread
@@ -63,6 +64,10 @@ class StoreUnavailable(ParleyError):
 
 class LeaseLost(ParleyError):
     """Another worker has the turn, or it has ended: the reply must not be written any more."""
+
+
+class QuestionEdited(ParleyError):
+    """The question of a running turn was edited: the turn is released and taken again."""
 
 
 class Refused(ParleyError):
@@ -133,12 +138,7 @@ class ModelUnpaid(ModelError):
 
 
 class ModelUnknown(ModelError):
-    """HTTP 404, or a router without a provider of the model.
-
-    `offered` is the model that the server has instead, if it names one.
-    """
-
-    offered: str | None = None
+    offered: str | None = None  # the model that the server has instead, if it names one
     apology = "My language model cannot be found. Whoever runs me needs to choose another."
 
 
@@ -155,12 +155,7 @@ class ModelLoading(ModelError):
 
 
 class ModelUnavailable(ModelError):
-    """The server refused the connection, broke it off or answered 5xx.
-
-    `wordless` tells that it failed over a request without an error message.
-    """
-
-    wordless = False
+    wordless = False  # if it failed over a request without an error message
     apology = "I cannot reach the language model. Please ask again in a moment."
 
 
@@ -169,16 +164,11 @@ class ModelSilent(ModelError):
 
 
 class PromptTooLong(ModelError):
-    """The prompt does not fit the model's context.
-
-    `context`, `used` (by the prompt) and `reserved` (for the answer) are tokens, if the server
-    reports them.
-    """
-
     apology = "That is more than I can read at once. Please ask with less text."
+    # In tokens, if the server reports them.
     context: int | None = None
-    used: int | None = None
-    reserved: int | None = None
+    used: int | None = None  # by the prompt
+    reserved: int | None = None  # for the answer
 
     def room(self, *, answer: int) -> int | None:
         """Return how many tokens a prompt may have beside this answer; None if not known."""
@@ -245,10 +235,9 @@ class MessageGone(SurfaceError):
 
 
 class PlaceGone(SurfaceError):
-    """The bot cannot write here any more: deleted, locked, or no permission.
+    """`str` names the missing permission or scope, if there is one.
 
-    `str` names the permission or scope that is missing, if one is. The apology is added to messages
-    that can still be edited.
+    The apology is added to messages that can still be edited.
     """
 
     apology = "I cannot show the rest of my answer here. Please ask me somewhere else."

@@ -1,12 +1,14 @@
-"""What the core needs from models and platforms."""
+"""What the core needs from models and platforms, and how these tell their downtime."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from bot.domain import Delta, EditBudget, Message, Page, Purpose, Turn
+from bot.domain import ContextMessage, Delta, EditBudget, Message, Page, Purpose, Turn
 
 
 class Model(Protocol):
@@ -33,6 +35,11 @@ class Surface(Protocol):
     @property
     def limit(self) -> int:
         """The most that `measure` may return for the text of one page."""
+        ...
+
+    @property
+    def shows_work(self) -> bool:
+        """Whether people see that the bot is working before there is a message."""
         ...
 
     def budget(self, page: Page, *, new: bool) -> EditBudget | None:
@@ -79,9 +86,36 @@ class Platform(Protocol):
         """
         ...
 
+    async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
+        """Return what was said in the place of a question before it, oldest first.
+
+        That is at most `most` messages, behind that of the turn `since` or the last ones if it is
+        empty, and the message that the question replies to if only its id is known. One request, or
+        none if the question begins the talk or is in a direct message. Raises SurfaceError.
+        """
+        ...
+
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.
 
         Among them may be one that another turn of the thread has just posted. Raises SurfaceError.
         """
         ...
+
+
+class Downtime:
+    """For how long no connection of one platform was open; infinite until the first one opens."""
+
+    def __init__(self) -> None:
+        self._is_open = False
+        self._last_open = -math.inf  # by the monotonic clock
+
+    def note(self, *, is_open: bool) -> None:
+        """Note that a connection has opened, or that none is left."""
+        if self._is_open:
+            self._last_open = time.monotonic()
+        self._is_open = is_open
+
+    def seconds(self) -> float:
+        """Return the seconds since a connection was open: 0 while one is."""
+        return 0.0 if self._is_open else time.monotonic() - self._last_open

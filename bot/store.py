@@ -162,7 +162,10 @@ class Store:
     def note_away(self, error: StoreUnavailable) -> None:
         """Mark the store as away, and ping it until it answers."""
         if self._returning is None:
-            self._warn(error)
+            now = asyncio.get_running_loop().time()
+            if now >= self._warn_at:
+                self._warn_at = now + WARN_SECONDS
+                log.warning("Replies continue without the store: %s", error)
             self._returning = asyncio.create_task(self._await_return())
 
     async def close(self) -> None:
@@ -184,12 +187,6 @@ class Store:
                     await self._send("RENAME", key, key + _UNREADABLE)
                     await self._send("EXPIRE", key + _UNREADABLE, UNREADABLE_SECONDS)
                     _warn_of_moved(key)
-
-    def _warn(self, error: StoreUnavailable) -> None:
-        now = asyncio.get_running_loop().time()
-        if now >= self._warn_at:
-            self._warn_at = now + WARN_SECONDS
-            log.warning("Replies continue without the store: %s", error)
 
     async def _await_return(self) -> None:
         try:

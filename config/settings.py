@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from dotenv.parser import Binding, parse_stream
 
+FOLLOW = ("auto", "all", "mention")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 ON = ("on", "true", "yes", "1")
 OFF = ("off", "false", "no", "0")
@@ -188,6 +189,12 @@ def _switch_or_auto(text: str) -> bool | None:
     return text.lower() in ON
 
 
+def _follow(text: str) -> str:
+    if text.lower() not in FOLLOW:
+        raise ValueError(f"is none of {', '.join(FOLLOW)}")
+    return text.lower()
+
+
 def _level(text: str) -> str:
     if text.lower() not in LOG_LEVELS:
         raise ValueError(f"is none of {', '.join(LOG_LEVELS)}")
@@ -260,7 +267,11 @@ class Settings:
         "question, correctly and briefly, in Markdown where it helps. If you do not know "
         "something, say so.",
         str,
-        "what the model is told before every conversation",
+        "what the model is told before every conversation; {date}, {time}, {name}, {place} and "
+        "{platform} are filled in",
+    )
+    system_prompt_line: bool = _setting(
+        True, _switch, "on: date, person and place are added to a SYSTEM_PROMPT that names none"
     )
     max_tokens: int = _setting(1024, _tokens, "the longest answer, in tokens")
     temperature: float | None = _setting(
@@ -275,6 +286,12 @@ class Settings:
     )
     context_tokens: int = _setting(
         8192, _tokens, "how much the model sees, question, history and answer together, in tokens"
+    )
+    # Discord returns a hundred messages at once.
+    thread_context: int = _setting(
+        50,
+        _whole(least=0, most=100),
+        "how many earlier messages the model reads when I am called into a thread; 0 means none",
     )
     redis_url: str = _setting(
         "",
@@ -327,6 +344,12 @@ class Settings:
         None,
         _port,
         "port on 127.0.0.1 for /metrics; empty means on PORT, if HOST is a loopback address",
+    )
+    follow_threads: Literal["auto", "all", "mention"] = _setting(
+        "auto",
+        _follow,
+        "which messages the bot answers in its threads: all, only a mention or a reply (mention), "
+        "or all while one person alone speaks there (auto)",
     )
     history_days: int = _setting(
         30, _whole(least=1, most=36_500), "how long an unused conversation is remembered, in days"

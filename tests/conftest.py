@@ -15,8 +15,10 @@ from bot.store import Store, connect
 from tests.emulators.model import ModelEmulator
 from tests.support.fakes import RefusingStore
 
-# How long an example takes says nothing where several tests run at once.
-settings.register_profile("parley", deadline=None)
+# How long an example takes says nothing where several tests run at once. PARLEY_EXAMPLES=1000 makes
+# a long run of the tests with generated examples.
+EXAMPLES = int(os.environ.get("PARLEY_EXAMPLES", "30"))
+settings.register_profile("parley", deadline=None, max_examples=EXAMPLES)
 settings.load_profile("parley")
 
 

@@ -12,8 +12,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import discord
 
+from adapters.discord.context import read_context
 from adapters.discord.gateway.client import Gateway
-from adapters.discord.gateway.connection import begin_at
+from adapters.discord.gateway.connection import use_gateway
 from adapters.discord.gateway.inbox import Inbox
 from adapters.discord.gateway.interactions import make_commands
 from adapters.discord.gateway.session_store import SavedSession
@@ -22,7 +23,7 @@ from adapters.discord.reply.open import open_surface, orphaned_messages
 from adapters.discord.rest import API_URL, RestClient, counted, fail_at_once, translated, use_api
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running, together
-from bot.domain import Purpose, Turn
+from bot.domain import ContextMessage, Purpose, Turn
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
 from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
@@ -63,7 +64,7 @@ async def connect(
     CannotStart if the token is refused, and Unreachable if Discord cannot be reached.
     """
     use_api(api_url)
-    begin_at(gateway_url)
+    use_gateway(gateway_url)
     # The bot never speaks, and an operator need not read what voice lacks.
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
     client = RestClient(
@@ -104,8 +105,15 @@ class DiscordPlatform:
         """Open the surface of a turn's reply, its Discord thread included."""
         return open_surface(self._client, turn, self._budgets, purpose)
 
+    async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
+        """Return what was said before a question in its Discord thread or channel; SurfaceError."""
+        return await read_context(self._client, turn, since=since, most=most)
+
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
-        """Return the messages that attempts at a turn may have left besides these; SurfaceError."""
+        """Return the messages, except these, that attempts at a turn may have left behind.
+
+        Raises SurfaceError.
+        """
         return await orphaned_messages(self._client, turn, but=but)
 
     async def listen(self, intake: Intake, *, store: Store, shards: Shards | None = None) -> None:
@@ -130,9 +138,9 @@ class DiscordPlatform:
             tasks = [asyncio.create_task(self._serve(intake, shard)) for shard in self._shards]
             await together(*tasks)
 
-    def silence(self) -> float:
+    def downtime(self) -> float:
         """Return for how many seconds a shard has not been connected; 0 if all are."""
-        return max((each.hearing.silence() for each in self._shards), default=math.inf)
+        return max((each.downtime.seconds() for each in self._shards), default=math.inf)
 
     async def _register(self) -> None:
         commands = make_commands(self._client)

@@ -1,4 +1,4 @@
-"""Discord's REST: discord.py's client, requests of our own, errors and rate limits.
+"""Discord's REST API: the client and its requests, their errors, and the rate limits.
 
 This file has all of the library's REST internals that the adapter uses, and
 `tests/discord/test_rest.py` pins them. The public calls parse each response, with the question that
@@ -25,24 +25,26 @@ from bot.domain import EditBudget, Json
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.reply.edit_budget import EditBudgets
 
+API_URL = Route.BASE
+Payload = dict[str, Any]
 # Longer than Discord's usual window of 5 s: except in a RestClient, discord.py 2.7.1 sleeps inside
 # the call that empties a bucket, and cancelling that sleep would cost another window.
 REQUEST_SECONDS = 15.0
+
 # No code at all, and "Cloudflare is blocking your request": pages of a proxy before Discord.
 _FROM_A_PROXY = {0, 40333}
 _TOO_OLD = 30046  # "Maximum number of edits to messages older than 1 hour reached", with a 429
 _LONGEST_WAIT = 30.0  # seconds; a new message is better than a longer wait for an edit
-API_URL = Route.BASE
-Payload = dict[str, Any]
-Kind = Literal["post", "edit", "old", "ask", "thread"]
+
+BudgetKind = Literal["post", "edit", "old", "ask", "thread"]
 # Measured: about five new messages, and five edits, in five seconds for each channel; and as many
 # for the webhook of each interaction. Edits of messages that are older than an hour are fewer: an
 # operator counted these (circuitsacul/starboard-4, issue 118).
-_WRITES, _WINDOW = 5, 5.0
+_WRITES, _WINDOW_SECONDS = 5, 5.0
 # New threads of a channel: waits of more than 200 s (discord-api-docs, issue 7816) and of 280 s
 # (NousResearch/hermes-agent, pull request 96101) were seen; how many fit before is a guess.
-_SIZES: Mapping[Kind, tuple[int, float]] = {"old": (3, 20.0), "thread": (50, 300.0)}
-_ROUTES: Mapping[Kind, re.Pattern[str]] = {
+_SIZES: Mapping[BudgetKind, tuple[int, float]] = {"old": (3, 20.0), "thread": (50, 300.0)}
+_ROUTES: Mapping[BudgetKind, re.Pattern[str]] = {
     "post": re.compile(r"POST .*/channels/(\d+)/messages"),
     "edit": re.compile(r"PATCH .*/channels/(\d+)/messages/\d+"),
     "ask": re.compile(r"PATCH .*/webhooks/\d+/([^/]+)/messages/[^/]+"),
@@ -52,8 +54,79 @@ _INTERACTIONS = re.compile(r"/(?:interactions|webhooks)/")
 # Discord's documentation, "Rate Limits", "Global Rate Limit": 50 requests a second in all, but for
 # those of interactions. No response tells when its second began. The extra tenth is for requests
 # that overtake each other in flight. A fifth is kept for final edits and new messages.
-EVERYTHING = EditBudget("discord:everything", 50, 1.1, refills=False, slides=True, kept=10)
-_PATIENCE = 10.0  # seconds for which a request waits for its slot
+GLOBAL_LIMIT = EditBudget("discord:everything", 50, 1.1, refills=False, slides=True, kept=10)
+_SLOT_PATIENCE = 10.0  # seconds for which a request waits for its slot
+
+
+class RestClient(discord.Client):
+    """A client whose requests go out at once: the core has waited for their budgets already.
+
+    discord.py 2.7.1 sleeps inside the request that empties a bucket, although Discord has answered
+    it, and sends the first request of a bucket alone. `typed_at` is when the bot last typed in a
+    channel, in loop time. If answers are `rated`, the buttons for that are below them.
+    """
+
+    def __init__(self, *, tuning: Tuning, rated: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self.tuning = tuning
+        self.rated = rated
+        self.typed_at: dict[int, float] = {}
+        unlimited = _NoLimit(None)
+        self.http.get_ratelimit = lambda key: unlimited  # type: ignore[method-assign]
+
+
+class _NoLimit(Ratelimit):
+    async def acquire(self) -> None:
+        """Return at once."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Release nothing."""
+
+    def update(self, *_: object, **__: object) -> None:
+        """Ignore the headers of a response."""
+
+
+def own_id(client: discord.Client) -> int:
+    """Return the bot's own id; 0 before the client has logged in."""
+    return client.user.id if client.user else 0
+
+
+def use_api(address: str) -> None:
+    """Send all requests of this process to an address; an empty one is Discord's own."""
+    Route.BASE = address or API_URL
+
+
+async def request(
+    client: discord.Client,
+    method: str,
+    path: str,
+    ids: Mapping[str, Any] | None = None,
+    *,
+    body: Mapping[str, Json] | None = None,
+    query: Mapping[str, int] | None = None,
+) -> Any:
+    """Send a request and return Discord's response unparsed; raises SurfaceError.
+
+    `ids` fill the path; their names are those of Discord's documentation.
+    """
+    options: dict[str, Any] = {"params": query} if body is None else {"json": body}
+    async with translated():
+        return await client.http.request(Route(method, path, **(ids or {})), **options)
+
+
+async def fetch_messages(client: discord.Client, channel: int, **query: int) -> list[Payload]:
+    """Return a page of a channel's messages, the newest first; raises SurfaceError."""
+    path = "/channels/{channel_id}/messages"
+    return [*await request(client, "GET", path, {"channel_id": channel}, query=query)]
+
+
+async def fetch_channel(client: discord.Client, channel: int) -> object:
+    """Return a channel; raises SurfaceError, also if the library cannot parse it."""
+    async with translated():
+        try:
+            return await client.fetch_channel(channel)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise WriteRefused(f"channel {channel} cannot be parsed: {located(error)}") from error
 
 
 class WebhookGone(WriteRefused):
@@ -177,81 +250,10 @@ def _response_error(error: discord.HTTPException) -> SurfaceError:
     return WriteFailed(detail) if status == 429 or status >= 500 else WriteRefused(detail)
 
 
-class RestClient(discord.Client):
-    """A client whose requests go out at once: the core has waited for their budgets already.
-
-    discord.py 2.7.1 sleeps inside the request that empties a bucket, although Discord has answered
-    it, and sends the first request of a bucket alone. `typed_at` is when the bot last typed in a
-    channel, in loop time. If answers are `rated`, the buttons for that are below them.
-    """
-
-    def __init__(self, *, tuning: Tuning, rated: bool, **options: Any) -> None:
-        super().__init__(**options)
-        self.tuning = tuning
-        self.rated = rated
-        self.typed_at: dict[int, float] = {}
-        unlimited = _NoLimit(None)
-        self.http.get_ratelimit = lambda key: unlimited  # type: ignore[method-assign]
-
-
-class _NoLimit(Ratelimit):
-    async def acquire(self) -> None:
-        """Return at once."""
-
-    async def __aexit__(self, *_: object) -> None:
-        """Release nothing."""
-
-    def update(self, *_: object, **__: object) -> None:
-        """Ignore the headers of a response."""
-
-
-def own_id(client: discord.Client) -> int:
-    """Return the bot's own id; 0 before the client has logged in."""
-    return client.user.id if client.user else 0
-
-
-def use_api(address: str) -> None:
-    """Send all requests of this process to an address; an empty one is Discord's own."""
-    Route.BASE = address or API_URL
-
-
-async def request(
-    client: discord.Client,
-    method: str,
-    path: str,
-    ids: Mapping[str, Any] | None = None,
-    *,
-    body: Mapping[str, Json] | None = None,
-    query: Mapping[str, int] | None = None,
-) -> Any:
-    """Send a request and return Discord's response unparsed; raises SurfaceError.
-
-    `ids` fill the path; their names are those of Discord's documentation.
-    """
-    options: dict[str, Any] = {"params": query} if body is None else {"json": body}
-    async with translated():
-        return await client.http.request(Route(method, path, **(ids or {})), **options)
-
-
-async def fetch_messages(client: discord.Client, channel: int, **query: int) -> list[Payload]:
-    """Return a page of a channel's messages, the newest first; raises SurfaceError."""
-    path = "/channels/{channel_id}/messages"
-    return [*await request(client, "GET", path, {"channel_id": channel}, query=query)]
-
-
-async def fetch_channel(client: discord.Client, channel: int) -> object:
-    """Return a channel; raises SurfaceError, also if the library cannot parse it."""
-    async with translated():
-        try:
-            return await client.fetch_channel(channel)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise WriteRefused(f"channel {channel} cannot be parsed: {located(error)}") from error
-
-
-def edit_budget(kind: Kind, target: int | str) -> EditBudget:
+def edit_budget(kind: BudgetKind, target: int | str) -> EditBudget:
     """Return the budget of such writes in a channel, or of a webhook by its token."""
-    writes, seconds = _SIZES.get(kind, (_WRITES, _WINDOW))
-    around: EditBudget | None = EVERYTHING
+    writes, seconds = _SIZES.get(kind, (_WRITES, _WINDOW_SECONDS))
+    around: EditBudget | None = GLOBAL_LIMIT
     if kind == "ask":
         around = None  # interactions are outside of the global limit
         # A token is a secret, and buckets are names in the store.
@@ -269,9 +271,9 @@ def counted(trace: aiohttp.TraceConfig, budgets: EditBudgets) -> aiohttp.TraceCo
     """
 
     async def wait(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
-        deadline = asyncio.get_running_loop().time() + _PATIENCE
-        while _is_counted(params) and not budgets.covers(EVERYTHING):
-            await budgets.call(EVERYTHING, deadline=deadline)
+        deadline = asyncio.get_running_loop().time() + _SLOT_PATIENCE
+        while _is_counted(params) and not budgets.covers(GLOBAL_LIMIT):
+            await budgets.call(GLOBAL_LIMIT, deadline=deadline)
 
     async def read(_: object, __: object, params: aiohttp.TraceRequestEndParams) -> None:
         headers = params.response.headers
@@ -279,7 +281,7 @@ def counted(trace: aiohttp.TraceConfig, budgets: EditBudgets) -> aiohttp.TraceCo
         # nothing about the others.
         banned = _is_counted(params) and await is_banned(params.response)
         if banned or "X-RateLimit-Global" in headers:
-            await budgets.pause(EVERYTHING, await retry_after(params.response))
+            await budgets.pause(GLOBAL_LIMIT, await retry_after(params.response))
         call = f"{params.method} {params.url.path}"
         for kind, route in _ROUTES.items():
             if found := route.fullmatch(call):

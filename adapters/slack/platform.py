@@ -9,26 +9,25 @@ from contextlib import asynccontextmanager, nullcontext
 import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.cache import Refusals
-from adapters.slack.directory import Directory, cannot_start, identify
+from adapters.slack.context import read_context
 from adapters.slack.errors import translated
-from adapters.slack.inbound.app import Dispatch, dispatcher
+from adapters.slack.inbound.app import Dispatch, OnEvent, dispatcher
 from adapters.slack.inbound.ask_command import AskCommand
 from adapters.slack.inbound.events import EventHandler
-from adapters.slack.inbound.heartbeat import Heartbeat
 from adapters.slack.inbound.http import Handler, signed_handler
-from adapters.slack.inbound.outage import OutageRecord
+from adapters.slack.inbound.outage import Heartbeat, OutageRecord
 from adapters.slack.inbound.socket_mode import SocketMode
 from adapters.slack.limits import Limits
 from adapters.slack.reply.messages import Messages
 from adapters.slack.reply.streams import Streams
 from adapters.slack.reply.surface import SlackSurface
-from adapters.slack.workspace import Budgets, Workspace
+from adapters.slack.workspace import Directory, Refusals, Workspace, cannot_start, identify
 from bot.concurrency import BackgroundTasks, together
-from bot.domain import Purpose, Turn
+from bot.domain import ContextMessage, Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
-from bot.hearing import Hearing
+from bot.ports import Downtime
 from bot.proxy import proxy_for
+from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from bot.turns.intake import Intake
 
@@ -40,7 +39,7 @@ async def connect(
     app_token: str,
     signing_secret: str,
     api_url: str,
-    budgets: Budgets,
+    budgets: EditBudgets,
     rated: bool = True,
     limits: Limits | None = None,
 ) -> AsyncIterator[SlackPlatform]:
@@ -78,7 +77,7 @@ class SlackPlatform:
         self.workspace = workspace
         self._app_token = app_token
         self._signing_secret = signing_secret
-        self._hearing = Hearing()
+        self._downtime = Downtime()
         self._no_status = Refusals(seconds=workspace.limits.refusals_remembered)
         self._streams = Streams(workspace)
 
@@ -96,6 +95,10 @@ class SlackPlatform:
         async with nullcontext() if purpose.has_ended else surface.status.shown():
             yield surface
 
+    async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
+        """Return what was said before a question in its thread. Raises SurfaceError."""
+        return await read_context(self.workspace, turn, since=since, most=most)
+
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.
 
@@ -103,11 +106,10 @@ class SlackPlatform:
         """
         return await Messages(self.workspace, turn).orphaned(but=but)
 
-    async def listen(self, intake: Intake, *, store: Store | None = None) -> None:
-        """Receive events by Socket Mode until cancelled.
+    async def listen(self, intake: Intake, *, store: Store) -> None:
+        """Receive events by Socket Mode until cancelled, and catch up on outages.
 
-        With a store, it catches up on outages. Raises CannotStart if Slack refuses the app token or
-        cannot be reached.
+        Raises CannotStart if Slack refuses the app token or cannot be reached.
         """
         workspace = self.workspace
         try:
@@ -118,26 +120,22 @@ class SlackPlatform:
         async def request_url() -> str:
             return urls.pop() if urls else await self._socket_url()
 
-        heartbeat, handler = None, EventHandler(workspace, intake)
-        if store:
-            record = OutageRecord(store, team=workspace.identity.team, limits=workspace.limits)
-            handler = EventHandler(workspace, intake, on_conversation=record.note)
-            heartbeat = Heartbeat(workspace, record=record, handler=handler)
+        record = OutageRecord(store, team=workspace.identity.team, limits=workspace.limits)
+        handler = EventHandler(workspace, intake, on_conversation=record.note)
+        heartbeat = Heartbeat(workspace, record=record, handler=handler)
         sockets = SocketMode(
-            self._dispatch(intake, handler, heartbeat),
+            self._dispatch(intake, handler, on_event=heartbeat.on_event),
             request_url=request_url,
-            hearing=self._hearing,
+            downtime=self._downtime,
             proxy=workspace.client.proxy,
             limits=workspace.limits,
         )
-        tasks = [asyncio.create_task(sockets.run())]
-        if heartbeat:
-            tasks.append(asyncio.create_task(heartbeat.run(lambda: sockets.is_connected)))
-        await together(*tasks)
+        jobs = sockets.run(), heartbeat.run(lambda: sockets.is_connected)
+        await together(*map(asyncio.create_task, jobs))
 
-    def silence(self) -> float:
+    def downtime(self) -> float:
         """Return for how many seconds no connection has been open; 0 while one is."""
-        return self._hearing.silence()
+        return self._downtime.seconds()
 
     def handler(self, intake: Intake) -> Handler:
         """Return the handler of POST /slack/events, for events, commands and buttons.
@@ -146,18 +144,17 @@ class SlackPlatform:
         """
         if not self._signing_secret.strip():
             raise CannotStart("SLACK_SIGNING_SECRET is required to receive events over HTTP")
+        handler = EventHandler(self.workspace, intake)
         return signed_handler(
-            self._dispatch(intake, EventHandler(self.workspace, intake)),
+            self._dispatch(intake, handler, on_event=handler.on_event),
             signing_secret=self._signing_secret,
             limits=self.workspace.limits,
         )
 
-    def _dispatch(
-        self, intake: Intake, handler: EventHandler, heartbeat: Heartbeat | None = None
-    ) -> Dispatch:
+    def _dispatch(self, intake: Intake, handler: EventHandler, *, on_event: OnEvent) -> Dispatch:
         return dispatcher(
             self.workspace,
-            on_event=(heartbeat or handler).on_event,
+            on_event=on_event,
             on_press=handler.on_press,
             on_command=AskCommand(self.workspace, intake).on_command,
         )

@@ -1,27 +1,35 @@
-"""What every part of the adapter needs to work in one workspace."""
+"""One workspace: the bot in it, the names of its people and channels, and its messages."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.cache import Refusals
-from adapters.slack.directory import Directory, Identity
+from adapters.slack.errors import TokenRefused, code_of, missing_scopes, translated
 from adapters.slack.limits import Limits
+from adapters.slack.markup import mentioned, readable
+from bot.cache import BoundedCache
 from bot.concurrency import BackgroundTasks
-from bot.domain import EditBudget
+from bot.domain import Json
+from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
+from bot.reply.edit_budget import EditBudgets
 
+log = logging.getLogger(__name__)
 
-class Budgets(Protocol):
-    """Write limits shared by all processes, as `bot.reply.edit_budget.EditBudgets` has them."""
-
-    async def final(self, budget: EditBudget, *, deadline: float) -> None:
-        """Wait for a slot. Raises WriteDelayed if there is none before `deadline`."""
-
-    async def pause(self, budget: EditBudget, seconds: float) -> None:
-        """Give out no slots for so many seconds."""
+_KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0  # for which a name, or that there is none, is kept
+# With which the app receives what does not mention it: in public and private channels, group DMs.
+_READ_SCOPES = ("channels:history", "groups:history", "mpim:history")
+_MOST_NAMES = 20  # that are looked up of people, and of channels, for one message
+_CHANNEL_SCOPE = "channels:read"  # docs: conversations.info; the manifest leaves it out
+_PAGE_SIZE = 200  # messages, as Slack recommends (docs: conversations.history, "Pagination")
+# A place with more than a thousand messages since a question, or in five minutes, is not a
+# conversation: the rest is not read.
+MOST_PAGES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +43,195 @@ class Workspace:
     client: AsyncWebClient = field(repr=False)
     identity: Identity
     directory: Directory
-    budgets: Budgets
+    budgets: EditBudgets
     jobs: BackgroundTasks
     limits: Limits
     rated: bool
     no_feedback: Refusals
+
+    async def read_page(
+        self, *, channel: str, thread: str, since: str, cursor: str
+    ) -> tuple[list[dict[str, object]], str]:
+        """Return the messages since then, and the cursor of the next page. Raises SurfaceError.
+
+        `thread` is empty for the top level, `cursor` for the first page and after the last. Do not
+        rely on an order: Slack's documentation has the newest first, but Slack begins with the
+        messages closest to `since` (slackhq/slack-api-docs issue 4).
+        """
+        read = self.client.conversations_history
+        if thread:
+            read = partial(self.client.conversations_replies, ts=thread)
+        async with translated():
+            answer = await read(
+                channel=channel,
+                oldest=since,
+                limit=_PAGE_SIZE,
+                cursor=cursor or None,
+                include_all_metadata=True,
+            )
+        metadata = answer.get("response_metadata") or {}
+        return list(answer.get("messages") or ()), str(metadata.get("next_cursor") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The workspace and the bot in it: people mention `user`, messages are sent by `bot`.
+
+    `enterprise` is the workspace's organization, empty if there is none. If the app `is_org_wide`,
+    its token is valid in each workspace of the organization. It needs the scopes `unheard` to hear
+    messages that do not mention it.
+    """
+
+    team: str
+    user: str
+    bot: str
+    name: str
+    enterprise: str = ""
+    is_org_wide: bool = False
+    team_name: str = ""
+    unheard: tuple[str, ...] = ()
+
+    def place_of(self, team: str) -> dict[str, Json]:
+        """Return what a turn's place records of its person's workspace: nothing if it is ours."""
+        return {"team": team} if team not in ("", self.team) else {}
+
+
+async def identify(client: AsyncWebClient) -> Identity:
+    """Ask Slack whose token this is.
+
+    Raises CannotStart if Slack refuses it, Unreachable if Slack cannot be reached.
+    """
+    try:
+        async with translated():
+            answer = await client.auth_test()
+    except SurfaceError as error:
+        raise cannot_start("SLACK_BOT_TOKEN", client, error) from error
+    if not answer.get("bot_id"):
+        raise CannotStart("SLACK_BOT_TOKEN is not a bot token: those begin with xoxb-")
+    return Identity(
+        team=str(answer["team_id"]),
+        user=str(answer["user_id"]),
+        bot=str(answer["bot_id"]),
+        name=str(answer["user"]),
+        enterprise=str(answer.get("enterprise_id") or ""),
+        is_org_wide=answer.get("is_enterprise_install") is True,
+        team_name=str(answer.get("team") or ""),
+        unheard=_unheard(answer.headers),
+    )
+
+
+def _unheard(headers: Mapping[str, str]) -> tuple[str, ...]:
+    # Each response names the scopes of its token (slack-ruby-client, issue 378).
+    named = next((text for name, text in headers.items() if name.lower() == "x-oauth-scopes"), None)
+    if named is None:
+        return ()
+    granted = {scope.strip() for scope in named.split(",")}
+    missing = tuple(scope for scope in _READ_SCOPES if scope not in granted)
+    if missing:
+        log.warning(
+            "Slack keeps messages that do not mention the bot from it: the app lacks %s",
+            ", ".join(missing),
+        )
+    return missing
+
+
+def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> CannotStart:
+    """Return an error that names the variable that Slack refuses, or says that Slack is away."""
+    if isinstance(error, TokenRefused) or not isinstance(error, WriteDelayed | WriteFailed):
+        return CannotStart(f"Slack refuses {variable}: {code_of(error)}")
+    return Unreachable(f"Slack cannot be reached at {client.base_url}: {error}")
+
+
+class Directory:
+    """Display names of people and public channels, cached for an hour.
+
+    A person without a name is called by the id. So is a channel that is private, or if the app
+    lacks the scope channels:read.
+    """
+
+    def __init__(self, client: AsyncWebClient, *, limits: Limits) -> None:
+        self._client = client
+        self._timeout = limits.name_timeout
+        self._names: BoundedCache[str, str] = BoundedCache()
+        self._zones: BoundedCache[str, str] = BoundedCache()
+        self._channels_refused = Refusals(seconds=limits.refusals_remembered)
+
+    def cached(self, id_: str) -> str:
+        """Return a name from the cache; empty if Slack has to be asked."""
+        return self._names.get(id_) or ""
+
+    def zone(self, user: str) -> str:
+        """Return the time zone of a person whose name was looked up; empty if it is not known."""
+        return self._zones.get(user) or ""
+
+    async def where(self, channel: str, *, workspace: str) -> str:
+        """Return the names of a channel and the workspace as far as they are known."""
+        name = channel if channel.startswith("D") else await self._channel(channel)
+        names = [workspace] if name == channel else [f"#{name}", workspace]
+        return " of ".join(filter(None, names))
+
+    async def name(self, user: str) -> str:
+        """Return a person's display name; the id if Slack does not answer in time."""
+        return await self._resolve(user, self._person_name)
+
+    async def names(self, users: Collection[str]) -> dict[str, str]:
+        """Return the display names of people; the ids of those beyond the most that are asked."""
+        unknown = [user for user in dict.fromkeys(users) if not self.cached(user)]
+        await asyncio.gather(*map(self.name, unknown[:_MOST_NAMES]))
+        return {user: self.cached(user) or user for user in users}
+
+    async def readable(self, text: str, *, bot: str) -> str:
+        """Return a message as its author typed it, without mentions of the user `bot`."""
+        users = [user for user in mentioned(text, "@") if user != bot][:_MOST_NAMES]
+        channels = mentioned(text, "#")[:_MOST_NAMES]
+        names = await asyncio.gather(*map(self.name, users), *map(self._channel, channels))
+        return readable(text, bot=bot, names=dict(zip([*users, *channels], names, strict=True)))
+
+    async def _channel(self, channel: str) -> str:
+        if self._channels_refused.is_refused():
+            return self.cached(channel) or channel
+        return await self._resolve(channel, self._channel_name)
+
+    async def _resolve(self, id_: str, request: Callable[[str], Awaitable[str]]) -> str:
+        if name := self.cached(id_):
+            return name
+        seconds = _KNOWN_SECONDS
+        try:
+            async with translated(self._timeout):
+                name = await request(id_)
+        except SurfaceError as error:
+            seconds = _UNKNOWN_SECONDS
+            if _CHANNEL_SCOPE in missing_scopes(error):
+                self._channels_refused.add()
+        self._names.put(id_, name or id_, seconds=seconds)
+        return name or id_
+
+    async def _person_name(self, user: str) -> str:
+        person = (await self._client.users_info(user=user))["user"]
+        if isinstance(zone := person.get("tz"), str):
+            self._zones.put(user, zone, seconds=_KNOWN_SECONDS)
+        profile = person.get("profile") or {}
+        names = (profile.get("display_name"), profile.get("real_name"), person.get("name"))
+        return next((name for name in names if isinstance(name, str) and name), "")
+
+    async def _channel_name(self, id_: str) -> str:
+        channel = (await self._client.conversations_info(channel=id_))["channel"]
+        # Only a public channel's name is for everybody in the workspace.
+        name = channel.get("name") if channel.get("is_private") is False else None
+        return name if isinstance(name, str) else ""
+
+
+class Refusals:
+    """Remembers for a while that Slack refuses something to the app, or to people of a team."""
+
+    def __init__(self, *, seconds: float) -> None:
+        self._seconds = seconds
+        self._refused: BoundedCache[str, bool] = BoundedCache()
+
+    def add(self, team: str = "") -> None:
+        """Remember a refusal to the people of this team, or else to the app."""
+        self._refused.put(team, True, seconds=self._seconds)
+
+    def is_refused(self, team: str = "") -> bool:
+        """Whether Slack refuses it to the people of this team, or to the app."""
+        return any(self._refused.get(one) for one in ("", team))

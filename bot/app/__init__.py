@@ -1,1 +1,1 @@
-"""One process: what it is wired from, and its lifetime."""
+"""One process: its parts, its start and its end."""

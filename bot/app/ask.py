@@ -1,30 +1,33 @@
-"""Questions from a script, each on its own: no platform, no store, no history."""
+"""Questions of a script or the command `ask`, each on its own: no platform, store or history."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import io
 import logging
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
+from typing import TextIO
 
 from bot.app.assistant import Assistant, open_assistant
 from bot.concurrency import cancelled
-from bot.domain import LeftOut, Person, Start, ThreadKey, Turn
-from bot.errors import AnswerCut, CannotStart, ModelError, PromptRefused
-from bot.text.sanitize import whole_characters
+from bot.domain import BeginningLeftOut, LeftOut, Person, Retrying, Start, ThreadKey, Turn
+from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
+from bot.text.sanitize import strip_controls, whole_characters
 from bot.turns.history import compose
 from config.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
+STDIN = "-"
+_MAX_INPUT = 4_000_000  # characters; more than any model reads, and a pipe may be endless
 _CLOSE_SECONDS = 10.0  # a local model's process gets three to end by itself
-_NO_PERSON = Person(id="", name="")
-_NO_THREAD = ThreadKey(platform="", workspace="", channel="", thread="")
 
 
 async def stream_answer(assistant: Assistant, question: str) -> AsyncGenerator[str | Start]:
@@ -34,8 +37,11 @@ async def stream_answer(assistant: Assistant, question: str) -> AsyncGenerator[s
     """
     if not question.strip():
         raise PromptRefused("there is no question")
-    turn = Turn("", _NO_THREAD, _NO_PERSON, whole_characters(question), place={}, asked_at=0.0)
-    prompt = compose(system=assistant.system_prompt, exchanges=(), turn=turn)
+    nowhere, nobody = ThreadKey("", "", "", ""), Person("", "")
+    text, now = whole_characters(question), time.time()
+    turn = Turn("", nowhere, nobody, text, place={}, asked_at=now)
+    system = assistant.system_prompt.for_turn(turn)
+    prompt = compose(system=system, exchanges=(), turn=turn)
     try:
         async with aclosing(assistant.model.stream(prompt)) as deltas:
             async for delta in deltas:
@@ -44,7 +50,8 @@ async def stream_answer(assistant: Assistant, question: str) -> AsyncGenerator[s
                         "The question is too long: %d characters of its middle were left out",
                         delta.characters,
                     )
-                else:
+                # One question alone has no beginning to lose.
+                elif not isinstance(delta, Retrying | BeginningLeftOut):
                     yield delta
     except AnswerCut as cut:
         log.warning("The answer is cut short: %s", cut)
@@ -60,6 +67,66 @@ async def joined(deltas: AsyncGenerator[str | Start]) -> str:
             else:
                 pieces.append(delta)
     return whole_characters("".join(pieces)).strip()
+
+
+def read_question(words: Sequence[str], stdin: TextIO) -> str:
+    """Join the words; "-" and no words at all stand for standard input."""
+    words, piped = words or (STDIN,), ""
+    if STDIN in words:
+        # Other programs mostly write UTF-8, whatever the locale says.
+        if isinstance(stdin, io.TextIOWrapper):
+            stdin.reconfigure(encoding="utf-8", errors="replace")
+        piped = stdin.read(_MAX_INPUT)
+    return " ".join(piped if word == STDIN else word for word in words)
+
+
+async def print_answer(settings: Settings, question: str, stdout: TextIO) -> None:
+    """Print the answer as it grows in a terminal, or else when it is complete.
+
+    A reader that closes the pipe is no failure. Raises ParleyError.
+    """
+    if isinstance(stdout, io.TextIOWrapper):
+        stdout.reconfigure(errors="replace")
+    async with open_assistant(settings, asyncio.Event()) as assistant:
+        deltas = stream_answer(assistant, question)
+        try:
+            if stdout.isatty():
+                await _print_growing(deltas, stdout)
+            else:
+                _write(stdout, f"{strip_controls(await joined(deltas))}\n")
+        except BrokenPipeError:
+            # Flushing the buffer at exit would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+
+
+async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) -> None:
+    printed = False
+    try:
+        async with aclosing(deltas):
+            async for delta in deltas:
+                if isinstance(delta, Start):
+                    if printed:
+                        _write(stdout, "\n")
+                        log.warning("The answer broke off and begins anew")
+                    printed = False
+                    continue
+                text = strip_controls(delta)
+                text = text if printed else text.lstrip()
+                _write(stdout, text)
+                printed = printed or bool(text)
+    finally:
+        if printed:
+            _write(stdout, "\n")
+
+
+def _write(stdout: TextIO, text: str) -> None:
+    try:
+        stdout.write(text)
+        stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ParleyError(f"the answer cannot be written: {error.strerror}") from error
 
 
 @asynccontextmanager

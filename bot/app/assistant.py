@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from bot.concurrency import running
 from bot.errors import CannotStart
+from bot.local.child_process import LocalServer
 from bot.model.client import ROUTER, ModelClient
 from bot.model.context_window import ContextWindowModel, ServerCounter
 from bot.model.retrying import RetryingModel, RetryPolicy
@@ -22,6 +23,7 @@ from bot.ports import Model
 from bot.proxy import warn_if_readable
 from bot.tokens import tokenizers
 from bot.tokens.counters import TokenEstimator
+from bot.turns.system_prompt import SystemPrompt
 from config.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ class Assistant:
 
     model: Model
     label: str
-    system_prompt: str
+    system_prompt: SystemPrompt
 
 
 # The models to ask in their order, their label and their system prompt.
@@ -79,7 +81,7 @@ async def open_assistant(settings: Settings, stopping: asyncio.Event) -> AsyncIt
             total_timeout=settings.reply_timeout,
             stopping=stopping,
         )
-        yield Assistant(model, label, prompt)
+        yield Assistant(model, label, SystemPrompt(prompt, settings.system_prompt_line))
 
 
 def _for_demo(settings: Settings) -> Settings:
@@ -118,17 +120,9 @@ async def _open_local(settings: Settings, stack: AsyncExitStack) -> _Choice:
             f"MAX_TOKENS={settings.max_tokens} leaves no room for a question in the "
             f"{server.context_tokens} tokens of {server.name}"
         )
-    model = await _open_model(
-        replace(settings, context_tokens=server.context_tokens),
-        stack,
-        await _connect(server.url, server.api_key, server.name, stack),
-        # Silence is no failure: it sends nothing while it reads a long prompt or waits for a free
-        # slot. If the process dies, the connection ends.
-        idle_timeout=settings.reply_timeout,
-    )
     demo = f"{server.name}, a small demo model: set HF_TOKEN or MODEL_URL for a good one"
     label = f"{server.name} on this machine" if settings.local_model_path else demo
-    return [model], label, settings.system_prompt
+    return [await _open_supervised(settings, server, stack)], label, settings.system_prompt
 
 
 async def _open_transformers(settings: Settings, stack: AsyncExitStack) -> _Choice:
@@ -144,21 +138,28 @@ async def _open_transformers(settings: Settings, stack: AsyncExitStack) -> _Choi
             max_tokens=settings.max_tokens,
         )
     )
-    model = await _open_model(
-        replace(
-            settings,
-            max_tokens=server.max_tokens,
-            context_tokens=server.prompt_tokens + server.max_tokens,
-        ),
-        stack,
-        await _connect(server.url, server.api_key, name, stack),
-        # An answer that waits for a slot sends keep-alives at most.
-        idle_timeout=settings.reply_timeout,
-    )
+    model = await _open_supervised(settings, server, stack)
     # A dialogue model would repeat the system prompt as its answer.
     default = "" if server.is_dialogue else settings.system_prompt
     label = f"{name}, run by transformers on this machine"
     return [model], label, _system_prompt(settings, default=default)
+
+
+async def _open_supervised(
+    settings: Settings, server: LocalServer, stack: AsyncExitStack
+) -> ContextWindowModel:
+    return await _open_model(
+        replace(
+            settings,
+            max_tokens=server.max_tokens or settings.max_tokens,
+            context_tokens=server.context_tokens,
+        ),
+        stack,
+        await _connect(server.url, server.api_key, server.name, stack),
+        # Silence is no failure: it sends at most keep-alives while it reads a long prompt or waits
+        # for a free slot. If the process dies, the connection ends.
+        idle_timeout=settings.reply_timeout,
+    )
 
 
 def _warn_of_fallbacks(settings: Settings, model: str) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP server of the process: health checks, metrics, and events of platforms."""
+"""The HTTP server of the process, with its limits: health checks, metrics, platform events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from aiohttp import ClientConnectionResetError, StreamReader, web
 from aiohttp.http import HttpProcessingError, RawRequestMessage, WebSocketReader
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from bot.app.connections import Connections
 from bot.errors import CannotStart, StoreUnavailable
 from bot.proxy import is_loopback
 from bot.store import Store
@@ -39,11 +38,16 @@ _POST_SECONDS = 10.0  # Slack itself gives up after three
 # For a body that is not read: if the connection closed at once, its sender would see no answer.
 # aiohttp 3.14 waits for the body, and keeps it in memory, even if the connection is gone.
 _DRAIN_SECONDS = 0.2
-_END_SECONDS = 1.0  # for requests under way when the process ends
-_STORE_SECONDS = 1.0  # for which the result of a ping of the store is used
+_SHUTDOWN_SECONDS = 1.0  # for requests under way when the process ends
+_PING_VALID_SECONDS = 1.0  # for which the result of a ping of the store is used
 # Discord and Slack have connections replaced every few hours and deliver later what was sent
-# meanwhile, so a short silence is no failure.
+# meanwhile, so a short downtime is no failure.
 _RECONNECT_SECONDS = 10.0
+# Bytes that are parsed at once. If they are no HTTP, aiohttp 3.14 quotes all of them in its
+# refusal, four times.
+_CHUNK_BYTES = 4096
+_DISCARDED = bytearray(256 * 1024)  # shared by all connections
+_WARN_SECONDS = 60.0  # between two warnings of too many connections
 
 
 @asynccontextmanager
@@ -53,7 +57,7 @@ async def serve(
     port: int,
     metrics_port: int | None,
     store: Store,
-    silences: Mapping[str, Callable[[], float]],
+    downtimes: Mapping[str, Callable[[], float]],
     posts: Mapping[str, Handler],
     stopping: asyncio.Event,
     most_connections: int = _MOST_CONNECTIONS,
@@ -63,13 +67,13 @@ async def serve(
 
     Yields the address, or "" if the port is taken: that is a warning, or CannotStart if there are
     `posts`. /metrics is served on loopback only: on `metrics_port` of 127.0.0.1, beside the first
-    two, or else on `port` if `host` is a loopback address. `silences` return for how many seconds
+    two, or else on `port` if `host` is a loopback address. `downtimes` return for how many seconds
     no events of a platform could arrive. A connection carries one request.
 
     If `stopping` is set, /readyz fails; requests are still handed over.
     """
     url = ""
-    ready = _Readiness(store, silences, stopping)
+    ready = _Readiness(store, downtimes, stopping)
     listening = partial(_listening, most=most_connections, seconds=connection_seconds)
     has_metrics = metrics_port is None and is_loopback(host)
     async with AsyncExitStack() as stack:
@@ -99,7 +103,7 @@ class _Readiness:
     """Tells why the process is not ready, in sentences that strangers may read."""
 
     _store: Store
-    _silences: Mapping[str, Callable[[], float]]
+    _downtimes: Mapping[str, Callable[[], float]]
     _stopping: asyncio.Event
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _ask_at: float = 0.0  # by the loop's clock
@@ -111,8 +115,8 @@ class _Readiness:
             return ["stopping"]
         found = [
             f"{name.capitalize()} is not connected"
-            for name, silence in self._silences.items()
-            if silence() > _RECONNECT_SECONDS
+            for name, downtime in self._downtimes.items()
+            if downtime() > _RECONNECT_SECONDS
         ]
         return found if await self._reaches_store() else ["the store is not reached", *found]
 
@@ -126,19 +130,71 @@ class _Readiness:
                     self._has_store = True
                 except StoreUnavailable:
                     self._has_store = False
-                self._ask_at = clock() + _STORE_SECONDS
+                self._ask_at = clock() + _PING_VALID_SECONDS
             return self._has_store
+
+
+def _app(ready: _Readiness, posts: Mapping[str, Handler], *, has_metrics: bool) -> web.Application:
+    async def livez(_: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        reasons = await ready.reasons()
+        text = "\n".join(reasons or ["ready"])
+        return web.Response(status=503 if reasons else 200, text=f"{text}\n")
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application(client_max_size=_LARGEST_BODY)
+    app.on_response_prepare.append(_end_connection)
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+    if has_metrics:
+        app.router.add_get("/metrics", metrics)
+    for path, handler in posts.items():
+        app.router.add_post(path, _within_time(handler))
+    return app
+
+
+async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
+    # One request for each connection: none is idle, and the time limit of a connection is that of
+    # its request.
+    response.force_close()
+    # aiohttp 3.14 has prepared the headers before it calls this.
+    response.headers["Connection"] = "close"
+
+
+def _within_time(handler: Handler) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if not request.transport:
+            # Gone before this began: aiohttp 3.14 does not tell the body, and reading it fails.
+            return web.Response(status=400)
+        try:
+            async with asyncio.timeout(_POST_SECONDS):
+                return await handler(request)
+        except TimeoutError:
+            return web.Response(status=408)
+        except web.RequestPayloadError:
+            return web.Response(status=400)
+        except ConnectionError:
+            if request.transport:
+                raise
+            # The client is gone or was cut off, so this answer is not read.
+            return web.Response(status=400)
+
+    return handle
 
 
 @asynccontextmanager
 async def _listening(
     app: web.Application, host: str, port: int, *, most: int, seconds: float
 ) -> AsyncIterator[tuple[str, int]]:
-    """Serve an app and yield the address; raises OSError if the port cannot be used."""
+    """Yield the address. Raises OSError if the port cannot be used."""
     runner = web.AppRunner(
         app,
         access_log=None,
-        shutdown_timeout=_END_SECONDS,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
         lingering_time=_DRAIN_SECONDS,
         max_line_size=_LONGEST_HEADER,
         max_field_size=_LONGEST_HEADER,
@@ -162,6 +218,97 @@ async def _listening(
             server.close()
     finally:
         await runner.cleanup()
+
+
+class Connections:
+    """A protocol factory for `loop.create_server` that wraps the protocols of another one.
+
+    A connection ends after `seconds`. If there are more than `most`, the oldest one ends at once,
+    so a complete request is answered however many slow connections there are. Bytes beyond
+    `most_bytes` are discarded.
+    """
+
+    def __init__(
+        self,
+        protocols: Callable[[], asyncio.Protocol],
+        *,
+        most: int,
+        seconds: float,
+        most_bytes: int,
+    ) -> None:
+        self._protocols = protocols
+        self._most = most
+        self._seconds = seconds
+        self._most_bytes = most_bytes
+        self._ends: dict[asyncio.Transport, asyncio.TimerHandle] = {}  # the oldest first
+        self._warn_at = 0.0  # by the loop's clock
+
+    def __call__(self) -> asyncio.BufferedProtocol:
+        """Return the protocol of a new connection."""
+        return _Limited(self, self._protocols(), most_bytes=self._most_bytes)
+
+    def add(self, transport: asyncio.Transport) -> None:
+        """Add a new connection."""
+        loop = asyncio.get_running_loop()
+        if len(self._ends) >= self._most:
+            if loop.time() >= self._warn_at:
+                self._warn_at = loop.time() + _WARN_SECONDS
+                log.warning("HTTP has %d open connections: the oldest ones are closed", self._most)
+            oldest = next(iter(self._ends))
+            self.remove(oldest)
+            oldest.abort()
+        self._ends[transport] = loop.call_later(self._seconds, transport.abort)
+
+    def remove(self, transport: asyncio.Transport) -> None:
+        """Remove an ended connection."""
+        if end := self._ends.pop(transport, None):
+            end.cancel()
+
+
+class _Limited(asyncio.BufferedProtocol):
+    """Passes at most `most_bytes` on to another protocol."""
+
+    def __init__(
+        self, connections: Connections, protocol: asyncio.Protocol, *, most_bytes: int
+    ) -> None:
+        self._connections = connections
+        self._protocol = protocol
+        self._left = most_bytes
+        self._chunk = bytearray(_CHUNK_BYTES)
+        self._transport: asyncio.Transport  # from `connection_made` on
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A server makes a Transport; uvloop's has another base class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._connections.add(self._transport)
+        self._protocol.connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connections.remove(self._transport)
+        self._protocol.connection_lost(error)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._chunk if self._left else _DISCARDED
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(self._chunk[: min(nbytes, self._left)])
+        self._left -= len(data)
+        if not data:
+            return
+        try:
+            self._protocol.data_received(data)
+        except IndexError:
+            # yarl 1.25, at "http://a][@".
+            self._transport.abort()
+
+    def eof_received(self) -> bool | None:
+        return self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
 
 
 def _without_host_and_upgrade(
@@ -195,59 +342,7 @@ class _Discard:
         """Do nothing."""
 
 
-def _app(ready: _Readiness, posts: Mapping[str, Handler], *, has_metrics: bool) -> web.Application:
-    async def livez(_: web.Request) -> web.Response:
-        return web.Response(text="alive\n")
-
-    async def readyz(_: web.Request) -> web.Response:
-        reasons = await ready.reasons()
-        text = "\n".join(reasons or ["ready"])
-        return web.Response(status=503 if reasons else 200, text=f"{text}\n")
-
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    app = web.Application(client_max_size=_LARGEST_BODY)
-    app.on_response_prepare.append(_end_connection)
-    app.router.add_get("/livez", livez)
-    app.router.add_get("/readyz", readyz)
-    if has_metrics:
-        app.router.add_get("/metrics", metrics)
-    for path, handler in posts.items():
-        app.router.add_post(path, _bounded(handler))
-    return app
-
-
-async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
-    # One request for each connection: none is idle, and the time limit of a connection is that of
-    # its request.
-    response.force_close()
-    # aiohttp 3.14 has prepared the headers before it calls this.
-    response.headers["Connection"] = "close"
-
-
-def _bounded(handler: Handler) -> Handler:
-    async def within_time(request: web.Request) -> web.StreamResponse:
-        if not request.transport:
-            # Gone before this began: aiohttp 3.14 does not tell the body, and reading it fails.
-            return web.Response(status=400)
-        try:
-            async with asyncio.timeout(_POST_SECONDS):
-                return await handler(request)
-        except TimeoutError:
-            return web.Response(status=408)
-        except web.RequestPayloadError:
-            return web.Response(status=400)
-        except ConnectionError:
-            if request.transport:
-                raise
-            # The client is gone or was cut off, so this answer is not read.
-            return web.Response(status=400)
-
-    return within_time
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
+def _is_no_client_error(record: logging.LogRecord) -> bool:
     """Drop aiohttp's tracebacks about clients that send no HTTP or leave before the answer."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, UnicodeEncodeError):
@@ -259,4 +354,4 @@ _CLIENT_ERRORS = (HttpProcessingError, ClientConnectionResetError)
 # aiohttp 3.14 quotes the header in its refusal, which fails if the header is not UTF-8.
 _UNKNOWN_EXPECT = "Unknown Expect: "
 _requests_log = log.getChild("requests")
-_requests_log.addFilter(_is_ours)
+_requests_log.addFilter(_is_no_client_error)

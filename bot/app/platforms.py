@@ -46,7 +46,7 @@ class Platforms:
     listeners: dict[str, Callable[[Intake], Job]] = field(default_factory=dict)
     posts: dict[str, Callable[[Intake], http.Handler]] = field(default_factory=dict)
     # The seconds for which no events of a platform could arrive.
-    silences: dict[str, Callable[[], float]] = field(default_factory=dict)
+    downtimes: dict[str, Callable[[], float]] = field(default_factory=dict)
     off: dict[str, CannotStart] = field(default_factory=dict)
 
 
@@ -79,7 +79,7 @@ async def open_platforms(
         await adapter.open()
         if name in roles:
             found.listeners[name] = adapter.listen
-            found.silences[name] = adapter.silence
+            found.downtimes[name] = adapter.downtime
         if name == "slack" and name in roles and not settings.slack_app_token:
             found.posts["/slack/events"] = adapter.handler
     if len(found.off) >= fatal:
@@ -129,7 +129,7 @@ class _Connected:
 
     platform: Platform
     listen: Callable[[Intake], Job]
-    silence: Callable[[], float]
+    downtime: Callable[[], float]
     handler: Callable[[Intake], http.Handler] | None = None
 
 
@@ -148,7 +148,6 @@ class _Adapter:
     _connected: _Connected | None = None
 
     async def open(self) -> None:
-        """Connect, or note why that failed."""
         try:
             await self._connect()
         except CannotStart as error:
@@ -185,11 +184,11 @@ class _Adapter:
 
         return handle_if_connected
 
-    def silence(self) -> float:
+    def downtime(self) -> float:
         """Return the seconds for which no events could arrive: infinity if the platform is off."""
         if self._connected is None or self._name in self._platforms.off:
             return math.inf
-        return self._connected.silence()
+        return self._connected.downtime()
 
     async def _connect(self) -> _Connected:
         self._connected = self._connected or await self._connector()
@@ -224,7 +223,7 @@ async def _connect_discord(
         )
     )
     listen = partial(platform.listen, store=store, shards=settings.discord_shards)
-    return _Connected(platform, listen, platform.silence)
+    return _Connected(platform, listen, platform.downtime)
 
 
 async def _connect_slack(
@@ -243,7 +242,7 @@ async def _connect_slack(
         )
     )
     if settings.slack_app_token:
-        return _Connected(platform, partial(platform.listen, store=store), platform.silence)
+        return _Connected(platform, partial(platform.listen, store=store), platform.downtime)
     # Over HTTP, Slack connects for each event, so no connection can be missing.
     return _Connected(platform, _wait_for_posts, lambda: 0.0, platform.handler)
 

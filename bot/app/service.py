@@ -22,7 +22,7 @@ from bot.errors import CannotStart
 from bot.local import hardware
 from bot.model.client import max_characters
 from bot.reply.edit_budget import EditBudgets
-from bot.store import Store, connect
+from bot.store import connect
 from bot.turns.conversation import Conversation
 from bot.turns.history import History
 from bot.turns.intake import Intake
@@ -144,9 +144,15 @@ async def _open(
         settings, roles, store, budgets, assistant, stack, need_all=need_all
     )
     keep_seconds = settings.history_days * 24 * 3600.0
-    queue = _queue(settings, store, keep_seconds)
+    queue = TurnQueue(
+        store=store,
+        worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+        limits=LIMITS,
+        lease_seconds=settings.lease_seconds,
+        keep_seconds=keep_seconds,
+    )
     history = History(store=store, keep_seconds=keep_seconds)
-    intake = Intake(queue=queue, history=history)
+    intake = Intake(queue=queue, history=history, follow=settings.follow_threads)
     address = ""
     if not {"console"} <= roles <= {"console", "worker"}:
         address = await stack.enter_async_context(
@@ -155,7 +161,7 @@ async def _open(
                 port=settings.port,
                 metrics_port=settings.metrics_port,
                 store=store,
-                silences=platforms.silences,
+                downtimes=platforms.downtimes,
                 posts={path: handler(intake) for path, handler in platforms.posts.items()},
                 stopping=stop,
             )
@@ -176,16 +182,6 @@ async def _open(
     return jobs, address
 
 
-def _queue(settings: Settings, store: Store, keep_seconds: float) -> TurnQueue:
-    return TurnQueue(
-        store=store,
-        worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
-        limits=LIMITS,
-        lease_seconds=settings.lease_seconds,
-        keep_seconds=keep_seconds,
-    )
-
-
 def _conversation(
     settings: Settings, history: History, assistant: Assistant, budgets: EditBudgets
 ) -> Conversation:
@@ -196,6 +192,7 @@ def _conversation(
         system_prompt=assistant.system_prompt,
         patience=settings.reply_timeout,
         longest=max_characters(max(settings.max_tokens, _MIN_ANSWER)),
+        thread_context=settings.thread_context,
     )
 
 

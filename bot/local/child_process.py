@@ -13,7 +13,7 @@ from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -47,6 +47,23 @@ class Timings:
 
 
 _TIMINGS = Timings()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalServer:
+    """An OpenAI-compatible server on loopback.
+
+    `context_tokens` is the context of one conversation, and `max_tokens` the longest answer if the
+    model limits it. `is_dialogue` means that the model continues a conversation and takes no orders
+    (Blenderbot).
+    """
+
+    url: str
+    api_key: str = field(repr=False)
+    name: str
+    context_tokens: int
+    max_tokens: int | None = None
+    is_dialogue: bool = False
 
 
 class ChildProcess:
@@ -159,20 +176,8 @@ async def starting(
     context. `memory_hint` says how an operator can save memory. Raises CannotStart if no process
     can be started here, and TimeoutError if it is not ready in time.
     """
-    process = await _start_process(module, environment)
-    child = ChildProcess(process, is_error=is_error, memory_hint=memory_hint, timings=timings)
     try:
-        async with asyncio.timeout(timings.ready):
-            yield child
-    except BaseException:
-        await child.end()
-        raise
-    child.mark_serving(on_message)
-
-
-async def _start_process(module: str, environment: Mapping[str, str]) -> Process:
-    try:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module),
             stdin=PIPE,
             stdout=PIPE,
@@ -184,21 +189,26 @@ async def _start_process(module: str, environment: Mapping[str, str]) -> Process
         )
     except OSError as error:
         raise CannotStart(f"no process can be started here: {error.strerror}") from error
+    child = ChildProcess(process, is_error=is_error, memory_hint=memory_hint, timings=timings)
+    try:
+        async with asyncio.timeout(timings.ready):
+            yield child
+    except BaseException:
+        await child.end()
+        raise
+    child.mark_serving(on_message)
 
 
 def _environment() -> dict[str, str]:
     # The process is sent the secrets that it needs. All else that looks like a secret is left out:
     # no list could name all variables that CUDA, PyTorch and huggingface_hub read.
+    # A proxy's login is needed to fetch a model.
     return {
         name: value
         for name, value in os.environ.items()
-        if not _HIDDEN.search(name) and not _has_login(name, value)
+        if not _HIDDEN.search(name)
+        and (name.lower().endswith("_proxy") or not _LOGIN.search(value))
     }
-
-
-def _has_login(name: str, value: str) -> bool:
-    # A proxy's login is needed to fetch a model.
-    return not name.lower().endswith("_proxy") and bool(_LOGIN.search(value))
 
 
 @asynccontextmanager

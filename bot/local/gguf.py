@@ -92,8 +92,7 @@ class _Header:
         return number
 
     def _take(self, size: int) -> int:
-        """Advance by `size` bytes and return the position before."""
-        start = self._position
+        start = self._position  # before the bytes that are taken
         if size > len(self._data) - start:
             raise struct.error("unexpected end of file")
         self._position += size

@@ -6,6 +6,7 @@ reports when it is ready: a line of JSON each.
 
 from __future__ import annotations
 
+import ctypes
 import http.client
 import json
 import os
@@ -20,6 +21,11 @@ _PROPERTIES_SECONDS = 3.0
 # Of a prompt that a CPU reads in one step, for which all other answers stand still. llama.cpp's
 # default of 2048 is some 18 s on one core with the demo model, and no faster for the prompt.
 _CPU_BATCH = 128  # tokens
+# For the vocabularies of Mistral Nemo, gpt-oss and others llama.cpp splits a text by std::regex,
+# which calls itself for each character of a run (libstdc++): 26,000 of them overflow the usual
+# 8 MiB and end the process. Only what is used takes memory.
+_STACK_BYTES = 64 * 2**20  # of each thread
+_ATTRIBUTES_BYTES = 256  # more than a pthread_attr_t has
 # Levels of llama.cpp's log. The number of layers on a GPU is logged at the higher one only.
 _ERRORS, _EVERYTHING = 1, 4
 
@@ -56,7 +62,6 @@ class LaunchRequest:
 
 
 def _main() -> None:
-    """Serve what the first line of standard input asks for, until standard input ends."""
     # llama.cpp prints to standard output, which is for our messages only.
     messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -64,6 +69,7 @@ def _main() -> None:
     print(json.dumps({"devices": [asdict(each) for each in devices]}), file=messages, flush=True)
     request = LaunchRequest(**json.loads(sys.stdin.readline()))
     has_gpu = any(device.is_gpu for device in devices)
+    _enlarge_stacks()
     server = _load(request, has_gpu=has_gpu)
     port = urlsplit(server.listening_address).port or request.port
     report = {"port": port, "context_tokens": _context_tokens(port, request.api_key)}
@@ -72,6 +78,15 @@ def _main() -> None:
     sys.stdin.read()
     # Without llama.cpp's cleanup, which can hang on an open stream.
     os._exit(0)
+
+
+def _enlarge_stacks() -> None:
+    """Give threads that are started from now on a larger stack, where the C library can."""
+    library, attributes = ctypes.CDLL(None), ctypes.create_string_buffer(_ATTRIBUTES_BYTES)
+    if hasattr(library, "pthread_setattr_default_np"):
+        library.pthread_attr_init(attributes)
+        library.pthread_attr_setstacksize(attributes, ctypes.c_size_t(_STACK_BYTES))
+        library.pthread_setattr_default_np(attributes)
 
 
 def _devices() -> list[Device]:
@@ -115,7 +130,6 @@ def _load(request: LaunchRequest, *, has_gpu: bool) -> Any:
 
 
 def _context_tokens(port: int, key: str) -> int:
-    """Ask the server for the context of one conversation."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PROPERTIES_SECONDS)
     connection.request("GET", "/props", headers={"Authorization": f"Bearer {key}"})
     properties = json.load(connection.getresponse())

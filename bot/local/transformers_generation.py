@@ -80,7 +80,8 @@ class Plan:
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         if not self.tokenizer.chat_template:
-            ids: list[int] = self.tokenizer(_dialogue(messages))["input_ids"]
+            texts = ((_BEFORE_USER if each.role == "user" else "") + each.text for each in messages)
+            ids: list[int] = self.tokenizer(_BETWEEN.join(texts))["input_ids"]
             return ids
         try:
             return self._apply_template(messages)
@@ -111,11 +112,6 @@ class Plan:
                 ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
         return text
-
-
-def _dialogue(messages: Sequence[Message]) -> str:
-    texts = ((_BEFORE_USER if each.role == "user" else "") + each.text for each in messages)
-    return _BETWEEN.join(texts)
 
 
 def make_plan(*, name: str, token: str | None, context_tokens: int, max_tokens: int) -> Plan:

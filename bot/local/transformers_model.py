@@ -7,11 +7,10 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.errors import CannotStart
-from bot.local.child_process import ChildProcess, JsonObject, starting, supervised
+from bot.local.child_process import ChildProcess, JsonObject, LocalServer, starting, supervised
 
 log = logging.getLogger(__name__)
 
@@ -25,24 +24,10 @@ _ENVIRONMENT = {
 _MEMORY_HINT = "choose a smaller model, or a GGUF file of it (LOCAL_MODEL_PATH)"
 
 
-@dataclass(frozen=True, slots=True)
-class TransformersServer:
-    """An OpenAI-compatible server on loopback, with its limits in tokens.
-
-    `is_dialogue` means that the model continues a conversation and takes no orders (Blenderbot).
-    """
-
-    url: str
-    api_key: str = field(repr=False)
-    prompt_tokens: int
-    max_tokens: int
-    is_dialogue: bool
-
-
 @asynccontextmanager
 async def serve(
     *, name: str, token: str, context_tokens: int, max_tokens: int
-) -> AsyncIterator[TransformersServer]:
+) -> AsyncIterator[LocalServer]:
     """Run a model, given by its name at Hugging Face or its folder, while the context lasts.
 
     Requests are accepted at once and answered when the weights are read. Raises CannotStart if it
@@ -63,10 +48,11 @@ async def serve(
     }
     log.info("Examining %s", name)
     async with supervised(name, lambda port: _start({**request, "port": port})) as report:
-        yield TransformersServer(
+        yield LocalServer(
             url=f"http://127.0.0.1:{report['port']}/v1",
             api_key=key,
-            prompt_tokens=report["prompt_tokens"],
+            name=name,
+            context_tokens=report["prompt_tokens"] + report["max_tokens"],
             max_tokens=report["max_tokens"],
             is_dialogue=report["is_dialogue"],
         )

@@ -1,1 +1,1 @@
-"""One language model over HTTP."""
+"""Language models over HTTP: requests, retries, fallbacks and the context window."""

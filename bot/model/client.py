@@ -1,7 +1,7 @@
 """The client of one model behind an OpenAI-compatible address.
 
-huggingface_hub composes the requests; this room sends them and reads the answers. A token costs 46
-microseconds so, and 250 with the library's own sending and reading (bench/model.py,
+huggingface_hub composes the requests; `transport` sends them and reads the events. A token costs 46
+microseconds that way, and 250 with the library's own sending and reading (bench/model.py,
 huggingface_hub 2.4).
 """
 

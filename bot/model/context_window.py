@@ -7,7 +7,7 @@ import logging
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 
@@ -17,6 +17,7 @@ from bot.errors import PromptTooLong
 from bot.model.endpoint import Answer, Endpoint
 from bot.model.server_info import ServerWatch, fetch_server_info
 from bot.model.transport import ServerConnection
+from bot.text.context import block, with_context
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.text.sanitize import as_words, whole_characters
 from bot.tokens.counters import Counter, is_count
@@ -28,18 +29,21 @@ _INLINE_CHARACTERS = 20_000
 # A server that counts is asked about a prompt of this many times what the estimate finds safe.
 _OPTIMISM = 1.3
 _MOST_OPTIMISM = 3.0
-_SAFETY = 0.97
+_SAFETY = 0.97  # of what a server's figures allow
 # Of the room; if the estimate is above it, a server that counts is asked.
 _NEAR = 0.8
 # Of the budget at most; in a small context a template that says more costs one refusal.
 _MOST_RESERVE = 0.25
-# After a refusal without figures.
-_SHARE = 0.5
-_LEAST_SHARE = 0.1
+# Of a refused prompt, if the refusal has no figures; and the least that is sent in any case.
+_REFUSED_SHARE = 0.5
+_LEAST_REFUSED_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a server that reports less room is not believed
-_CLOSE = 12  # tokens of the budget that a shortened message may leave unused
+# Of the budget, for the contexts of all messages.
+_CONTEXT_SHARE = 0.25
+_CLOSE_ENOUGH = 12  # tokens of the budget that a shortened message may leave unused
 Count = Callable[[Sequence[Message]], int]
-log = logging.getLogger(__name__)
+
+# Of a server that counts.
 _SAMPLE = (Message("user", "Hello"),)
 _MAX_BYTES = 8_000_000  # of a response: vLLM and TGI send the tokens along
 _PROBE_SECONDS = 5.0  # for each kind of server that is tried
@@ -79,7 +83,7 @@ class ContextWindowModel:
         self._model = model
         self._counting_server = counting_server
         self._watch = watch
-        self._most = self._budget = budget
+        self._most_budget = self._budget = budget
         self._reported: int | None = None
         self._answer = answer
         self._optimism = _OPTIMISM
@@ -106,7 +110,7 @@ class ContextWindowModel:
                     try:
                         answer = await stack.enter_async_context(stream)
                     except PromptTooLong as refusal:
-                        shorter = await self._shorter(prompt, fitted, counter, refusal)
+                        shorter = await self._shortened(prompt, fitted, counter, refusal)
                         if shorter is None:
                             raise
                         log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
@@ -116,7 +120,7 @@ class ContextWindowModel:
                         answer = await stack.enter_async_context(stream)
                         self._learn(refusal, fitted, counter)
                         fitted = shorter
-                    answer.left_out = fitted.left_out
+                    answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
                     yield answer
             finally:
                 if answer and answer.prompt_tokens:
@@ -129,9 +133,10 @@ class ContextWindowModel:
         """
         if context is not None and context != self._reported:
             self._reported = context
-            self._budget = min(self._most, max(context - self._answer, context - context // 2))
+            room = max(context - self._answer, context - context // 2)
+            self._budget = min(self._most_budget, room)
 
-    async def _fit(self, prompt: Sequence[Message], counter: Counter) -> Prompt:
+    async def _fit(self, prompt: Sequence[Message], counter: Counter) -> FittedPrompt:
         room = self._room(counter)
         safe = await _fitted(prompt, room, counter.count)
         if self._counting_server is None or counter.exact:
@@ -153,23 +158,27 @@ class ContextWindowModel:
     def _room(self, counter: Counter) -> int:
         return self._budget - min(counter.reserve, int(self._budget * _MOST_RESERVE))
 
-    async def _shorter(
-        self, prompt: Sequence[Message], refused: Prompt, counter: Counter, refusal: PromptTooLong
-    ) -> Prompt | None:
-        """Return less of a prompt than was refused, by the refusal's figures; None: nothing is."""
+    async def _shortened(
+        self,
+        prompt: Sequence[Message],
+        refused: FittedPrompt,
+        counter: Counter,
+        refusal: PromptTooLong,
+    ) -> FittedPrompt | None:
+        """Return less of a prompt than was refused, by the refusal's figures; None if none is."""
         # By the plain estimate: what servers counted of some texts says nothing of their parts.
         counted = counter.estimate(refused.messages)
         room = refusal.room(answer=self._answer)
-        share = _SHARE
+        share = _REFUSED_SHARE
         if room is not None and room >= _LEAST_ROOM:
             used = refusal.used or counted
             # Relative to the estimate of this prompt; the template cannot be dropped.
             share = min(room / used, 1 - (used - room) / counted, 1.0) * _SAFETY
-        budget = int(counted * max(share, _LEAST_SHARE))
+        budget = int(counted * max(share, _LEAST_REFUSED_SHARE))
         shorter = await _fitted(prompt, budget, counter.estimate)
         return None if shorter.messages == refused.messages else shorter
 
-    def _learn(self, refusal: PromptTooLong, refused: Prompt, counter: Counter) -> None:
+    def _learn(self, refusal: PromptTooLong, refused: FittedPrompt, counter: Counter) -> None:
         """Remember a refusal that led to an answer; others may only repeat what a person wrote."""
         room = refusal.room(answer=self._answer)
         if room is None or room < _LEAST_ROOM:
@@ -180,18 +189,18 @@ class ContextWindowModel:
         self._budget = min(self._budget, room)
 
 
-async def _fitted(prompt: Sequence[Message], budget: int, count: Count) -> Prompt:
-    if sum(len(message.text) for message in prompt) <= _INLINE_CHARACTERS:
+async def _fitted(prompt: Sequence[Message], budget: int, count: Count) -> FittedPrompt:
+    if sum(len(it.text) + sum(map(len, it.context)) for it in prompt) <= _INLINE_CHARACTERS:
         return fit(prompt, budget=budget, count=count)
     # The event loop runs others meanwhile.
     return await asyncio.to_thread(fit, prompt, budget=budget, count=count)
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """The messages, the number of exchanges that were dropped, and what the new message lost.
+class FittedPrompt:
+    """The messages that fit, and how much was left out of the prompt.
 
-    `left_out` counts characters.
+    `dropped` counts exchanges, and `left_out` the characters that the new message lost.
     """
 
     messages: tuple[Message, ...]
@@ -199,35 +208,84 @@ class Prompt:
     left_out: int
 
 
-def fit(messages: Sequence[Message], *, budget: int, count: Count) -> Prompt:
+def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedPrompt:
     """Return as much of a composed prompt as `count` finds within `budget`, in tokens.
 
     Exchanges are dropped whole, oldest first. If not even the newest fits, its question loses its
     middle, so that the answer to a long paste stays. The system prompt stays, and so does the new
     message: if it is too long, the mark "[…]" replaces its middle. If the system prompt leaves no
-    room even for the mark, the message stays whole, and the model's server decides.
+    room even for the mark, the message stays whole, and the model's server decides. Contexts have
+    a quarter of the budget, newest first, and none of the room that the new message needs.
     """
     *earlier, last = messages
     head = earlier[:1] if earlier and earlier[0].role == "system" else []
-    earlier = earlier[len(head) :]
-    new = _shorten(last, budget=budget, cost=lambda shorter: count([*head, shorter]))
+    plain = earlier[len(head) :]
+    asked = _shorten(_alone(last), budget=budget, cost=lambda shorter: count([*head, shorter]))
+    room = int(budget * _CONTEXT_SHARE)
+    new, room = _with_context(
+        replace(asked, context=last.context),
+        room=room,
+        count=count,
+        fits=lambda whole: count([*head, whole]) <= budget,
+    )
+    earlier = [*plain]
+    for at in range(len(plain) - 2, -1, -2):
+        earlier[at], room = _with_context(plain[at], room=room, count=count)
 
     def newest(exchanges: int) -> list[Message]:
         return [*head, *earlier[len(earlier) - 2 * exchanges :], new]
 
     fitting = _largest(len(earlier) // 2, lambda exchanges: count(newest(exchanges)) <= budget)
     if earlier and not fitting:
-        *_, question, answered = earlier
+        *_, question, answered = plain
         question = _shorten(
-            question, budget=budget, cost=lambda shorter: count([*head, shorter, answered, new])
+            _alone(question),
+            budget=budget,
+            cost=lambda shorter: count([*head, shorter, answered, new]),
         )
         earlier[-2:] = [question, answered]
         fitting = int(question.text != CUT and count(newest(1)) <= budget)
-    return Prompt(
+    return FittedPrompt(
         tuple(newest(fitting)),
         dropped=len(earlier) // 2 - fitting,
-        left_out=left_out(last.text, new.text),
+        left_out=left_out(last.text, asked.text),
     )
+
+
+def _alone(message: Message) -> Message:
+    return Message(message.role, message.text)
+
+
+def _with_context(
+    message: Message,
+    *,
+    room: int,
+    count: Count,
+    fits: Callable[[Message], bool] = lambda _: True,
+) -> tuple[Message, int]:
+    """Return a message with the newest of its context that takes no more than this room.
+
+    Beside it return the room that is left, in tokens. If not even the newest text of the context
+    fits, it loses its middle.
+    """
+
+    def cost(context: Sequence[str]) -> int:
+        return count([Message(message.role, block(context))])
+
+    def is_small(context: Sequence[str]) -> bool:
+        whole = with_context(replace(message, context=tuple(context)))
+        return cost(context) <= room and fits(whole)
+
+    texts = message.context
+    fitting = _largest(len(texts), lambda number: is_small(texts[len(texts) - number :]))
+    context = texts[len(texts) - fitting :]
+    if texts and not fitting:
+        newest = Message(message.role, texts[-1])
+        shorter = _shorten(newest, budget=room, cost=lambda one: cost([one.text])).text
+        context = (shorter,) if shorter != CUT and is_small([shorter]) else ()
+    if not context:
+        return _alone(message), room
+    return with_context(replace(message, context=context)), room - cost(context)
 
 
 def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -264,7 +322,7 @@ def _shorten(message: Message, *, budget: int, cost: Callable[[Message], int]) -
     fitting, fitting_cost, shortened = 0, least_cost, least
     beyond, beyond_cost = len(text), whole_cost
     guessed = True
-    while beyond - fitting > 1 and budget - fitting_cost > _CLOSE:
+    while beyond - fitting > 1 and budget - fitting_cost > _CLOSE_ENOUGH:
         # In an even text the first guess is almost right; in others, halving ends the search.
         share = (budget - fitting_cost) / (beyond_cost - fitting_cost) if guessed else 0.5
         middle = min(max(fitting + int((beyond - fitting) * share), fitting + 1), beyond - 1)

@@ -1,4 +1,7 @@
-"""Retries a failing model, and falls back to the next one."""
+"""Retries a failing model, and falls back to the next one.
+
+A circuit breaker for each model says when it may be asked.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from dataclasses import dataclass
 from random import SystemRandom
 
 from bot.concurrency import Backoff
-from bot.domain import Delta, LeftOut, Message, Start
+from bot.domain import BeginningLeftOut, Delta, LeftOut, Message, Retrying, Start
 from bot.errors import AnswerCut, ModelBusy, ModelError, ModelLoading, ModelSilent, ModelUnavailable
 from bot.model.endpoint import Endpoint
 
@@ -25,105 +28,6 @@ _PROBE_ALONE = 5.0  # seconds
 _LONGEST_RETRY_AFTER = 300.0  # seconds; a typo in a header must not silence the bot for a day
 _JITTER = 1.25  # pauses are up to so much longer, so that retries do not come all at once
 _random = SystemRandom()
-
-
-class CircuitBreaker:
-    """Keeps the answers of a process from hammering a model that is away.
-
-    Closed, it lets every attempt pass. It opens after `failures` in a row for `open_for` seconds,
-    and after a single one for the time that the server asked for (Retry-After, RFC 9110, 10.2.3).
-    Then it lets attempts pass as probes, one after another: the next may follow at a sign of life,
-    since a model may think for minutes before its first delta, or after five seconds. Each probe
-    that fails doubles the time up to `longest_open`, and the first delta closes it.
-
-    Each process has its own: whether a model can be reached depends on where a process runs, and a
-    breaker in Redis would be one more thing that can be away.
-    """
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        failures: int,
-        open_for: float,
-        longest_open: float,
-        clock: Callable[[], float],
-    ) -> None:
-        self.error: ModelError | None = None  # why it is open; None: it is closed
-        self.opened_at = 0.0
-        self._name = name
-        self._limit = failures
-        self._open_for = open_for
-        self._longest_open = longest_open
-        self._clock = clock
-        self._failures = 0  # in a row
-        self._next_open_for = open_for
-        self._open_until = 0.0
-        self._reopened_at = 0.0  # at the last failure that counted
-        self._probe: object | None = None  # the last one, until its first sign of life
-        self._probed_at = 0.0
-
-    @property
-    def pause(self) -> float:
-        """Seconds until an attempt may pass, or until the next check; 0 is now."""
-        if not self.error:
-            return 0.0
-        now = self._clock()
-        alone = self._probed_at + _PROBE_ALONE - now if self._probe else 0.0
-        return max(min(alone, self._open_for), self._open_until - now, 0.0)
-
-    @contextmanager
-    def attempt(self) -> Iterator[Callable[[], None]]:
-        """Record one attempt, up to its first delta. Call only if `pause` is 0.
-
-        Yields what is to be called at the first sign of life. Cancelled attempts are ignored.
-        """
-        began, is_probe, this = self._clock(), self.error is not None, object()
-        if is_probe:
-            self._probe, self._probed_at = this, began
-
-        def end_probe() -> None:
-            if self._probe is this:
-                self._probe = None
-
-        try:
-            yield end_probe
-        except ModelError as error:
-            if is_transient(error):
-                self._fail(error, probed_at=began if is_probe else None)
-            else:
-                self._close()
-            raise
-        else:
-            self._close()
-        finally:
-            end_probe()
-
-    def _fail(self, error: ModelError, *, probed_at: float | None) -> None:
-        self._failures += 1
-        retry_after = min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER)
-        if self.error and (probed_at is None or probed_at < self._reopened_at):
-            return  # it began before the breaker opened, or before another probe failed
-        if not (self.error or retry_after or self._failures >= self._limit):
-            return
-        if not self.error:
-            self.opened_at = self._clock()
-            log.warning("Model %s gets no requests until it answers again: %s", self._name, error)
-        # A copy holds no traceback, and so no prompt.
-        self.error = copy(error)
-        self._reopened_at = self._clock()
-        self._open_until = self._reopened_at + max(self._next_open_for, retry_after)
-        self._next_open_for = min(2 * self._next_open_for, self._longest_open)
-
-    def _close(self) -> None:
-        if self.error:
-            log.warning("Model %s is back", self._name)
-        self.error, self._failures, self._next_open_for = None, 0, self._open_for
-
-
-def is_transient(error: ModelError) -> bool:
-    """Whether another attempt may succeed."""
-    return isinstance(error, _TRANSIENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,13 +84,19 @@ class RetryingModel:
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start where its text or its model is another.
 
-        Raises the first transient ModelError, or else the chosen model's.
+        A Retrying comes before each pause. Raises the first transient ModelError, or else the
+        chosen model's.
         """
         deadline = _now() + self._total_timeout
         candidates = [_Candidate(*each, self._policy) for each in self._models]
         since, is_broken = _now(), False
         while True:
-            candidate = await self._choose(candidates, since=since, deadline=deadline)
+            candidate = self._choose(candidates, since=since, deadline=deadline)
+            if candidate.error and (pause := candidate.pause):
+                yield Retrying(candidate.error)
+                pause *= _random.uniform(1.0, _JITTER)
+                await self._pause(min(pause, self._policy.longest_pause))
+                continue
             answer = None
             try:
                 async with AsyncExitStack() as stack:
@@ -203,6 +113,8 @@ class RetryingModel:
                         yield Start("")
                     if answer.left_out:
                         yield LeftOut(answer.left_out)
+                    if answer.dropped:
+                        yield BeginningLeftOut(answer.dropped)
                     yield answer.first
                     async for delta in answer.deltas:
                         yield delta
@@ -216,22 +128,18 @@ class RetryingModel:
                     since, is_broken = _now(), True
                 candidate.fail(error)
 
-    async def _choose(
+    def _choose(
         self, candidates: Sequence[_Candidate], *, since: float, deadline: float
     ) -> _Candidate:
-        """Wait for the model that is asked next. Raises ModelError if there is none."""
-        while True:
-            worthwhile = [
-                each for each in candidates if each.is_worthwhile(since=since, deadline=deadline)
-            ]
-            if not worthwhile:
-                # The first transient one: its apology tells a person to ask again.
-                raise max((each.error for each in candidates if each.error), key=is_transient)
-            patience = self._policy.patience
-            chosen = min(worthwhile, key=lambda each: max(each.pause - patience, 0.0))
-            if not chosen.pause:
-                return chosen
-            await self._pause(chosen.pause * _random.uniform(1.0, _JITTER))
+        """Return the model that is asked next, after its pause. Raises ModelError if none is."""
+        worthwhile = [
+            each for each in candidates if each.is_worthwhile(since=since, deadline=deadline)
+        ]
+        if not worthwhile:
+            # The first transient one: its apology tells a person to ask again.
+            raise max((each.error for each in candidates if each.error), key=is_transient)
+        patience = self._policy.patience
+        return min(worthwhile, key=lambda each: max(each.pause - patience, 0.0))
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -260,7 +168,8 @@ class _Candidate:
 
     @property
     def pause(self) -> float:
-        return max(self._ready_at - _now(), self.breaker.pause, 0.0)
+        opens_in = self.breaker.pause if self._error else self.breaker.first_pause
+        return max(self._ready_at - _now(), opens_in, 0.0)
 
     def is_worthwhile(self, *, since: float, deadline: float) -> bool:
         """Whether its pause ends while a person, who waits since then, still does."""
@@ -277,6 +186,122 @@ class _Candidate:
         pause = Backoff(self.policy.pause, self.policy.longest_pause).pause(self._failures)
         # What the server asks for is in the breaker's pause.
         self._ready_at = _now() + pause
+
+
+class CircuitBreaker:
+    """Keeps the answers of a process from hammering a model that is away.
+
+    Closed, it lets every attempt pass. It opens after `failures` in a row for `open_for` seconds,
+    and after a single one for the time that the server asked for (Retry-After, RFC 9110, 10.2.3).
+    Then it lets attempts pass as probes, one after another: the next may follow at a sign of life,
+    since a model may think for minutes before its first delta, or after five seconds. Each probe
+    that fails doubles the time up to `longest_open`, and the first delta closes it.
+
+    Each process has its own: whether a model can be reached depends on where a process runs, and a
+    breaker in Redis would be one more thing that can be away.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        failures: int,
+        open_for: float,
+        longest_open: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.error: ModelError | None = None  # why it is open; None: it is closed
+        self.opened_at = 0.0
+        self._name = name
+        self._limit = failures
+        self._open_for = open_for
+        self._longest_open = longest_open
+        self._clock = clock
+        self._failures = 0  # in a row
+        self._next_open_for = open_for
+        self._open_until = 0.0
+        self._reopened_at = 0.0  # at the last failure that counted
+        self._probe: object | None = None  # the last one, until its first sign of life
+        self._probed_at = 0.0
+        self._passed_at = 0.0  # when the last attempt began
+        self._asked_until = 0.0  # until when the server asked for a pause
+
+    @property
+    def pause(self) -> float:
+        """Seconds until an attempt may pass, or until the next check; 0 is now."""
+        if not self.error:
+            return 0.0
+        now = self._clock()
+        alone = self._probed_at + _PROBE_ALONE - now if self._probe else 0.0
+        return max(min(alone, self._open_for), self._open_until - now, 0.0)
+
+    @property
+    def first_pause(self) -> float:
+        """The same for an answer that asks for the first time.
+
+        While the breaker is open, one of these passes every `open_for` seconds, if the server has
+        not asked for a pause. Else a question that fails whenever it is asked could use all probes,
+        and those that would succeed would wait for it.
+        """
+        free_at = max(self._passed_at + self._open_for, self._asked_until)
+        return min(self.pause, max(free_at - self._clock(), 0.0))
+
+    @contextmanager
+    def attempt(self) -> Iterator[Callable[[], None]]:
+        """Record one attempt, up to its first delta. Call only if `pause` or `first_pause` is 0.
+
+        Yields what is to be called at the first sign of life. Cancelled attempts are ignored.
+        """
+        began, this = self._clock(), object()
+        # The first attempt of another answer is no probe: its failure says nothing new.
+        is_probe = self.error is not None and not self.pause
+        self._passed_at = began
+        if is_probe:
+            self._probe, self._probed_at = this, began
+
+        def end_probe() -> None:
+            if self._probe is this:
+                self._probe = None
+
+        try:
+            yield end_probe
+        except ModelError as error:
+            if is_transient(error):
+                self._fail(error, probed_at=began if is_probe else None)
+            else:
+                self._close()
+            raise
+        else:
+            self._close()
+        finally:
+            end_probe()
+
+    def _fail(self, error: ModelError, *, probed_at: float | None) -> None:
+        self._failures += 1
+        retry_after = min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER)
+        self._asked_until = max(self._asked_until, self._clock() + retry_after)
+        if self.error and (probed_at is None or probed_at < self._reopened_at):
+            return  # it began before the breaker opened, or before another probe failed
+        if not (self.error or retry_after or self._failures >= self._limit):
+            return
+        if not self.error:
+            self.opened_at = self._clock()
+            log.warning("Model %s gets no requests until it answers again: %s", self._name, error)
+        # A copy holds no traceback, and so no prompt.
+        self.error = copy(error)
+        self._reopened_at = self._clock()
+        self._open_until = self._reopened_at + max(self._next_open_for, retry_after)
+        self._next_open_for = min(2 * self._next_open_for, self._longest_open)
+
+    def _close(self) -> None:
+        if self.error:
+            log.warning("Model %s is back", self._name)
+        self.error, self._failures, self._next_open_for = None, 0, self._open_for
+
+
+def is_transient(error: ModelError) -> bool:
+    """Whether another attempt may succeed."""
+    return isinstance(error, _TRANSIENT)
 
 
 def _now() -> float:

@@ -16,7 +16,8 @@ import aiohttp
 
 from bot.concurrency import cancelled
 from bot.domain import Json
-from bot.errors import AnswerCut, EmptyAnswer, ModelError
+from bot.errors import AnswerCut, EmptyAnswer, ModelError, PromptRefused
+from bot.model.retrying import is_transient
 from bot.model.transport import ServerConnection
 from bot.tokens.counters import is_count
 
@@ -81,7 +82,7 @@ class ServerWatch:
     A report is valid for `valid_seconds`, and never after a failed request: a server that was away
     may have another context or model now, and Ollama would cut a longer prompt without a word. If
     the server does not report its context size, it stays None. A probe that timed out is not waited
-    for again until a request fails.
+    for again until a transient failure.
     """
 
     def __init__(
@@ -113,14 +114,16 @@ class ServerWatch:
     def expiring(self) -> Iterator[None]:
         """Drop the server's report if the block fails with a ModelError.
 
-        An empty answer does not count: any person can ask for one.
+        An empty answer and a refused question do not count: any person can ask for them.
         """
         try:
             yield
-        except (AnswerCut, EmptyAnswer):
+        except (AnswerCut, EmptyAnswer, PromptRefused):
             raise
-        except ModelError:
-            self._failed_at, self._valid_until, self._has_timed_out = _now(), -math.inf, False
+        except ModelError as error:
+            self._failed_at, self._valid_until = _now(), -math.inf
+            if is_transient(error):
+                self._has_timed_out = False
             raise
 
     async def aclose(self) -> None:

@@ -44,12 +44,15 @@ _CHUNK_BYTES = 4096
 _LINE_BYTES = 262_144
 # An event has some 300 bytes per token, and 1,000 from verbose servers: this is enough for an
 # answer with 60,000 tokens of thoughts.
-_STREAM_BYTES = 64_000_000
+STREAM_BYTES = 64_000_000
 
 
 @asynccontextmanager
 async def connect(
-    server: ModelServer, *, connect_timeout: float = _CONNECT_SECONDS
+    server: ModelServer,
+    *,
+    connect_timeout: float = _CONNECT_SECONDS,
+    stream_bytes: int = STREAM_BYTES,
 ) -> AsyncIterator[ServerConnection]:
     """Open the pool for a server; nothing is sent yet.
 
@@ -71,7 +74,7 @@ async def connect(
         # Authorization header.
         proxy=proxy_for(server.url),
     ) as pool:
-        yield ServerConnection(server, pool, asyncio.Lock())
+        yield ServerConnection(server, pool, asyncio.Lock(), stream_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class ServerConnection:
     server: ModelServer
     pool: aiohttp.ClientSession
     bulk_turn: asyncio.Lock
+    stream_bytes: int  # of one answer
 
     def for_model(self, model: str) -> ServerConnection:
         """Return the same connection for another model of the server."""
@@ -121,7 +125,9 @@ class ServerConnection:
         response = await self._send(post, address)
         kind = response.headers.get("Content-Type", "").lower()
         if 200 <= response.status < 300 and not kind.startswith(_NO_STREAM):
-            return EventStream(self.server, response, bulk_turn=self.bulk_turn)
+            return EventStream(
+                self.server, response, bulk_turn=self.bulk_turn, max_bytes=self.stream_bytes
+            )
         text = b""  # as much as comes soon
         with closing(response), suppress(aiohttp.ClientError, OSError):
             async with asyncio.timeout(_BODY_SECONDS):
@@ -191,41 +197,6 @@ class ServerConnection:
                 raise self.server.failure("tls", "cannot be reached by HTTP")
 
 
-async def read_body(response: aiohttp.ClientResponse, *, max_bytes: int) -> bytes:
-    """Return a body, or a little more than `max_bytes` of its beginning."""
-    body = bytearray()
-    while len(body) <= max_bytes and (chunk := await response.content.readany()):
-        body += chunk
-    return bytes(body)
-
-
-def _scheme(url: str) -> str:
-    with suppress(ValueError):
-        address = URL(url)
-        if address.scheme in ("http", "https") and address.host:
-            return address.scheme
-    raise CannotStart("MODEL_URL is not an address like http://127.0.0.1:8080/v1")
-
-
-def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    opened = socket.socket(*address[:3])  # family, type and protocol
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
-    return opened
-
-
-def _certificates() -> ssl.SSLContext:
-    """Return the trusted certificates: SSL_CERT_FILE, SSL_CERT_DIR or those of the machine.
-
-    These are httpx2's rules, which hold for the downloads from Hugging Face, too.
-    """
-    try:
-        return httpx2.create_ssl_context()
-    except OSError as error:
-        raise CannotStart(
-            f"SSL_CERT_FILE or SSL_CERT_DIR has no certificates to trust: {error}"
-        ) from error
-
-
 class EventStream:
     """The server-sent events of one answer; closing it hangs up.
 
@@ -237,7 +208,12 @@ class EventStream:
     """
 
     def __init__(
-        self, server: ModelServer, response: aiohttp.ClientResponse, *, bulk_turn: asyncio.Lock
+        self,
+        server: ModelServer,
+        response: aiohttp.ClientResponse,
+        *,
+        bulk_turn: asyncio.Lock,
+        max_bytes: int,
     ) -> None:
         self.ended = False  # the body has ended, or the server has sent [DONE]
         self.done = False  # the server has sent [DONE]
@@ -245,7 +221,7 @@ class EventStream:
         self._response = response
         self._bulk_turn = bulk_turn
         self._partial_line = bytearray()
-        self._bytes_left = _STREAM_BYTES
+        self._max_bytes = self._bytes_left = max_bytes
         self._has_begun = False  # a line has come
 
     async def read_events(self) -> list[bytes]:
@@ -265,7 +241,7 @@ class EventStream:
             raise self._server.failure("garbage", "sent a line without an end")
         if self._bytes_left < 0:
             raise self._server.failure(
-                "garbage", f"sent {_STREAM_BYTES // 1_000_000} MB for one answer"
+                "garbage", f"sent {self._max_bytes // 1_000_000} MB for one answer"
             )
         if not others:
             return []
@@ -309,3 +285,38 @@ class EventStream:
             return await self._response.content.read(_CHUNK_BYTES)
         except (aiohttp.ClientError, OSError) as error:
             raise self._server.failure("cut", "cut the answer off") from error
+
+
+async def read_body(response: aiohttp.ClientResponse, *, max_bytes: int) -> bytes:
+    """Return a body, or a little more than `max_bytes` of its beginning."""
+    body = bytearray()
+    while len(body) <= max_bytes and (chunk := await response.content.readany()):
+        body += chunk
+    return bytes(body)
+
+
+def _scheme(url: str) -> str:
+    with suppress(ValueError):
+        address = URL(url)
+        if address.scheme in ("http", "https") and address.host:
+            return address.scheme
+    raise CannotStart("MODEL_URL is not an address like http://127.0.0.1:8080/v1")
+
+
+def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    opened = socket.socket(*address[:3])  # family, type and protocol
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+    return opened
+
+
+def _certificates() -> ssl.SSLContext:
+    """Return the trusted certificates: SSL_CERT_FILE, SSL_CERT_DIR or those of the machine.
+
+    These are httpx2's rules, which hold for the downloads from Hugging Face, too.
+    """
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        raise CannotStart(
+            f"SSL_CERT_FILE or SSL_CERT_DIR has no certificates to trust: {error}"
+        ) from error

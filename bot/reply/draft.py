@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from bot.domain import End, Outcome, Page, Shown
 from bot.errors import AnswerCut, GivenUp
@@ -16,6 +17,7 @@ STOPPED = "(Stopped.)"
 STOPPED_ANEW = "(Stopped: the earlier answer stays.)"
 FAILED_ANEW = "(There is no new answer, so the earlier one stays. {apology})"
 WAITING = "(Still thinking…)"
+BUSY = "(The model is busy. I keep trying.)"
 # On a page of the replaced answer that the new one has not reached.
 PENDING = "…"
 # Below an answer of another model than the chosen one.
@@ -25,6 +27,8 @@ LEFT_OUT = (
     "(Your message is longer than I can read at once: I read its beginning and its end, without"
     " the {characters:,} characters between them.)"
 )
+# Below the first answer for which the talk was too long.
+BEGINNING_LEFT_OUT = "(We have talked for so long that I no longer see how our conversation began.)"
 _LONG_WORD = 20  # characters
 
 
@@ -77,6 +81,7 @@ class Draft:
 
     def __init__(self, *, limit: int, measure: Measure, left: Shown, replaced_answer: str) -> None:
         self.silent = False
+        self.is_retried = False  # since the last word the model has failed, and is asked again
         # The previous attempt ended without a word of the model.
         self.is_apology = bool(left.outcome and left.text and not left.said)
         self._limit = limit
@@ -88,7 +93,7 @@ class Draft:
         self._deltas: list[str] = []
         self._half = ""  # of a character, at the end of the last delta
         self._model = ""
-        self._left_out = ""
+        self._left_out = self._beginning = ""
         self._end: Shown | None = left if left.outcome else None
 
     @property
@@ -119,17 +124,22 @@ class Draft:
         delta = self._half + delta
         self._half = delta[-1:] if "\ud800" <= delta[-1:] <= "\udbff" else ""
         self._deltas.append(whole_characters(delta[: len(delta) - len(self._half)]))
-        self.silent = False
+        self.silent = self.is_retried = False
 
     def start(self, model: str) -> None:
         """Begin the text anew, by this model; "" is the chosen one."""
         self._previous = self._longer
-        self._deltas, self._half, self._left_out = [], "", ""
+        self._deltas, self._half = [], ""
+        self._left_out = self._beginning = ""
         self._model = model
 
     def leave_out(self, characters: int) -> None:
         """Say below the text how much of the question the model has not read."""
         self._left_out = LEFT_OUT.format(characters=characters)
+
+    def leave_out_beginning(self) -> None:
+        """Say below the text that the model no longer reads the beginning of the talk."""
+        self._beginning = BEGINNING_LEFT_OUT
 
     def end(self, ending: Ending) -> None:
         """End the text. One that has ended may still fail to be shown, or be deleted."""
@@ -213,7 +223,8 @@ class Draft:
         # Deltas are joined when the text is read, because a join copies all of it.
         self._deltas = ["".join(self._deltas)]
         by = ANSWERED_BY.format(model=self._model) if self._model else ""
-        return _Answer(self._deltas[0], with_notice(by, self._left_out), self._model)
+        notes = filter(None, (by, self._left_out, self._beginning))
+        return _Answer(self._deltas[0], reduce(with_notice, notes, ""), self._model)
 
     @property
     def _longer(self) -> _Answer:
@@ -240,7 +251,8 @@ class Draft:
     def _with_sign(self, text: str) -> str:
         if not self.silent:
             return text
-        signed = f"{text}\n\n{WAITING}" if text.strip() else WAITING
+        sign = BUSY if self.is_retried else WAITING
+        signed = f"{text}\n\n{sign}" if text.strip() else sign
         # A sign is not worth a page of its own.
         return signed if self._measure(signed) <= self._limit else text
 
@@ -276,23 +288,6 @@ def with_notice(text: str, notice: str) -> str:
         return text
     # The newline before the notice may complete a line that opens a block.
     return close(f"{close(text)}\n") + f"\n{notice}"
-
-
-def is_pending(page: Page) -> bool:
-    """Whether the page belongs to the replaced answer and waits for the new one."""
-    return page.text == PENDING and page.final and not page.last
-
-
-def is_needed(page: Page) -> bool:
-    """Whether the page holds something of the answer."""
-    return bool(page.text) and not is_pending(page)
-
-
-def answer_on(page: Page) -> str:
-    """Return what a page shows of the answer itself."""
-    if is_pending(page):
-        return ""
-    return page.text if page.final else page.text.removesuffix(WAITING).rstrip()
 
 
 def _finished(answer: _Answer, notice: str, outcome: Outcome, end: End = "") -> Shown:
@@ -386,3 +381,22 @@ class Screen:
     def deleted(self, page: Page) -> None:
         """Note that a person deleted the page's message."""
         self._deleted.add(page.number)
+
+
+def is_pending(page: Page) -> bool:
+    """Whether the page belongs to the replaced answer and waits for the new one."""
+    return page.text == PENDING and page.final and not page.last
+
+
+def is_needed(page: Page) -> bool:
+    """Whether the page holds something of the answer."""
+    return bool(page.text) and not is_pending(page)
+
+
+def answer_on(page: Page) -> str:
+    """Return what a page shows of the answer itself."""
+    if is_pending(page):
+        return ""
+    if page.final:
+        return page.text
+    return page.text.removesuffix(WAITING).removesuffix(BUSY).rstrip()

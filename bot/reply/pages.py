@@ -10,17 +10,17 @@ from bot.text.graphemes import boundaries
 from bot.text.markdown import (
     LONGEST_CLOSING,
     Block,
-    behind,
+    block_behind,
     close,
     closing,
+    fence_opened_by,
     inside_spans,
-    is_item,
-    is_row,
-    may_delimit,
-    may_open,
+    is_list_item,
+    is_marker_only,
+    is_table_row,
+    may_be_delimiter_row,
+    may_open_fence,
     open_fence,
-    opened,
-    says_nothing,
     tidy,
 )
 
@@ -75,7 +75,7 @@ class Pager:
                 return [*self._done, opening + text[begin : begin + size]]
             # The cut depends on the first character that does not fit, but on none behind it, so it
             # does not move when the text grows.
-            block = behind(text[start:begin], self._block)
+            block = block_behind(text[start:begin], self._block)
             end = begin + _cut(text[begin : begin + size + 1], block)
             start = self._settle(text, begin, end, opening, block)
         self._settled = text[:start]
@@ -110,7 +110,7 @@ class Pager:
         body, next_one = text[begin:end], text[end : end + 1]
         if body.strip():
             self._done.append(close(opening + body))
-        self._block = behind(body + "\n" if next_one == "\n" else body, block)
+        self._block = block_behind(body + "\n" if next_one == "\n" else body, block)
         return end + next_one.isspace()
 
     def _fitting(self, text: str, *, start: int, opening: str) -> int:
@@ -186,20 +186,20 @@ def _rank(line: str, following: str, before: Block, block: Block) -> int:
         opens = not before.fence
         torn = block.fence.begun_by(line) or block.fence.closed_by(following)
         return _NO_CUT if opens or torn else _BETWEEN_LINES
-    if is_row(line) and not before.table and may_delimit(following):
+    if is_table_row(line) and not before.table and may_be_delimiter_row(following):
         return _NO_CUT
     if block.table and not before.table:
         return _NO_CUT
-    if not line.strip() or before.fence or opened(following):
+    if not line.strip() or before.fence or fence_opened_by(following):
         return _BETWEEN_BLOCKS
     if line.startswith("#"):
         return _BELOW_HEADING
-    return _BETWEEN_ITEMS if is_item(following) else _BETWEEN_LINES
+    return _BETWEEN_ITEMS if is_list_item(following) else _BETWEEN_LINES
 
 
 def _inner_cut(chunk: str, block: Block, whole: Sequence[int], *, least: int) -> int | None:
     """Return the last possible end of a sentence, else space, else end of a character."""
-    block = behind(chunk, block)
+    block = block_behind(chunk, block)
     fence, line = block.fence, chunk.rfind("\n") + 1
     # A span of more than half a page would leave few words on it.
     torn = inside_spans(chunk, line, longest=len(chunk) // 2) if not fence else set()
@@ -211,10 +211,10 @@ def _inner_cut(chunk: str, block: Block, whole: Sequence[int], *, least: int) ->
                 break
             if end in torn or end not in whole_set:
                 continue
-            if may_open(chunk, end + chunk[end].isspace()):
+            if may_open_fence(chunk, end + chunk[end].isspace()):
                 continue
             before = block.begun[: end - len(chunk)]
-            if not (fence.begun_by(before) if fence else before and says_nothing(before)):
+            if not (fence.begun_by(before) if fence else before and is_marker_only(before)):
                 return end
     return None
 

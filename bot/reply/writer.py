@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
 from bot.concurrency import cancelled
-from bot.domain import Delta, EditBudget, LeftOut, Page, Shown, Start
+from bot.domain import BeginningLeftOut, Delta, EditBudget, LeftOut, Page, Retrying, Shown, Start
 from bot.errors import (
     AnswerCut,
     GivenUp,
@@ -29,6 +29,11 @@ from bot.reply.edit_budget import EditBudgets
 log = logging.getLogger(__name__)
 
 Save = Callable[[Shown], Awaitable[None]]
+BeforeRetry = Callable[[Exception], Awaitable[None]]
+
+
+async def allow_retry(_: Exception) -> None:
+    """Let a failing model be asked again, because nothing waits for the end of the reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,8 @@ class ReplyTiming:
 
     silence: float = 10.0  # without a delta, until a sign of life
     first_silence: float = 20.0  # without the first delta
+    unseen_silence: float = 2.0  # the same if nothing else shows that the bot is working
+    busy_silence: float = 6.0  # without a delta, while a model that has failed is asked again
     first_pause: float = 0.5  # before a failed write is repeated; doubles up to the longest
     longest_pause: float = 30.0
 
@@ -53,6 +60,8 @@ class Reply:
     (see Draft). `save` is called before each write and after each post. It raises LeaseLost if
     another process writes this reply now, and otherwise saves what is shown. So the end is saved
     before the first write that shows it, and an attempt that finds an end only writes that.
+    `before_retry` is called before a failing model is asked again. It raises the model's error if
+    the reply is to end instead.
     """
 
     def __init__(
@@ -66,12 +75,14 @@ class Reply:
         stop: asyncio.Event,
         save: Save,
         patience: float,
+        before_retry: BeforeRetry = allow_retry,
         timing: ReplyTiming = ReplyTiming(),
     ) -> None:
         self._turn_id = turn_id
         self._surface = surface
         self._budgets = budgets
         self._screen = Screen(left.pages)
+        self._removed = list(left.removed)
         self._draft = Draft(
             limit=surface.limit,
             measure=surface.measure,
@@ -80,6 +91,7 @@ class Reply:
         )
         self._stop = stop
         self._save = save
+        self._before_retry = before_retry
         self._patience = patience  # seconds for which final writes are repeated
         self._timing = timing
         self._heard_at = 0.0  # loop time of the last delta, or of the beginning
@@ -154,6 +166,12 @@ class Reply:
                     self._draft.start(delta.model)
                 elif isinstance(delta, LeftOut):
                     self._draft.leave_out(delta.characters)
+                elif isinstance(delta, Retrying):
+                    await self._before_retry(delta.error)
+                    self._draft.is_retried = True
+                    self._news.set()  # the time until a sign of life is shorter now
+                elif isinstance(delta, BeginningLeftOut):
+                    self._draft.leave_out_beginning()
                 else:
                     self._draft.add(delta)
                     self._heard_at = now()
@@ -178,7 +196,13 @@ class Reply:
     async def _wait_for_news(self) -> None:
         """Wait for a delta, the end, or a silence that is long enough for a sign of life."""
         timing = self._timing
-        silence = timing.silence if self._draft.begun else timing.first_silence
+        if self._draft.is_retried:
+            silence = timing.busy_silence
+        elif self._draft.begun:
+            silence = timing.silence
+        else:
+            seen = self._surface.shows_work
+            silence = timing.first_silence if seen else timing.unseen_silence
         try:
             async with asyncio.timeout_at(None if self._draft.silent else self._heard_at + silence):
                 await self._news.wait()
@@ -277,6 +301,9 @@ class Reply:
 
     async def _write_page(self, page: Page) -> None:
         self._wrote_at = asyncio.get_running_loop().time()
+        if not page.text and (removed := self._screen.message_of(page)):
+            # The platform tells of each deletion, and not whose it was.
+            self._removed.append(removed)
         await self._save_shown()
         if self._screen.needs_post(page):
             await self._post(page)
@@ -321,7 +348,8 @@ class Reply:
         return self._surface.budget(page, new=self._screen.needs_post(page))
 
     async def _save_shown(self) -> None:
-        await self._save(self._draft.shown(self._screen.message_ids))
+        shown = self._draft.shown(self._screen.message_ids)
+        await self._save(replace(shown, removed=tuple(dict.fromkeys(self._removed))))
 
     async def _pause_after(
         self, error: WriteDelayed | WriteFailed, budget: EditBudget | None
@@ -337,7 +365,7 @@ class Reply:
 
 
 async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patience: float) -> None:
-    """Write what an ended reply shows once more, in its messages; SurfaceError.
+    """Write what an ended reply shows once more, in its messages. Raises SurfaceError.
 
     A message that is gone or takes no edits is skipped: no record would have a new one.
     """
@@ -381,7 +409,7 @@ async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudg
 
 
 async def apologize(*, surface: Surface, budgets: EditBudgets, patience: float) -> str:
-    """Post an apology alone and return its message id; SurfaceError."""
+    """Post an apology alone and return its message id. Raises SurfaceError."""
     page = Page(0, GivenUp.apology, final=True, last=True, end="failed")
     deadline = asyncio.get_running_loop().time() + patience
     await _final_slot(surface.budget(page, new=True), budgets, deadline=deadline)

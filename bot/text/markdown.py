@@ -26,7 +26,7 @@ _MAY_OPEN = re.compile(rf"{_BEFORE}(?:```|~~~|`{{0,2}}$|~{{0,2}}$)")
 # GitHub Flavored Markdown 0.29, section 4.10. Only rows that begin with a pipe, as models write
 # them, so that the first character of a line decides.
 _ROW = re.compile(r" *\|")
-_PIPE = re.compile(r"(?<!\\)\|")
+PIPE = re.compile(r"(?<!\\)\|")  # between two cells
 _DELIMITER_ROW = re.compile(r" *\|(?:\s*:?-+:?\s*\|)*\s*:?-+:?\s*\|?\s*")
 _DELIMITER_BEGUN = re.compile(r"[\s|:-]*")
 # A line without text yet: the beginning of a heading, an item, a quote, a rule or a fence.
@@ -168,7 +168,7 @@ class Block:
             return self.fence.opening + (self.fence.quote if self.begun else ""), 0
         if self.table and (_ROW.match(self.begun) if self.begun else _ROW.match(text)):
             # The remainder of a cell stays in its column.
-            return self.table + "| " * len(_PIPE.findall(self.begun)), 0
+            return self.table + "| " * len(PIPE.findall(self.begun)), 0
         item = None if self.begun else _FIRST_ITEM.match(text)
         for it in self.lists:
             if item and item[2] and it.goes_on(len(item[1]), item[3]) and it.number == int(item[2]):
@@ -177,8 +177,8 @@ class Block:
 
     def _table_after(self, line: str) -> str:
         if self.table:
-            return self.table if is_row(line) else ""
-        is_head = is_row(self.line) and _DELIMITER_ROW.fullmatch(line)
+            return self.table if is_table_row(line) else ""
+        is_head = is_table_row(self.line) and _DELIMITER_ROW.fullmatch(line)
         return f"{self.line}\n{line}\n" if is_head and _cells(line) == _cells(self.line) else ""
 
     def _lists_after(self, line: str, fence: Fence | None) -> tuple[_List, ...]:
@@ -201,7 +201,7 @@ class Block:
         return _List(indent, item[2], int(item[1]))
 
 
-def opened(line: str) -> Fence | None:
+def fence_opened_by(line: str) -> Fence | None:
     """Return the fence that the line opens."""
     if "```" not in line and "~~~" not in line:
         return None
@@ -213,32 +213,32 @@ def opened(line: str) -> Fence | None:
     return Fence(re.sub(r"[^ >]", " ", prefix), run, language[1] if language else "")
 
 
-def may_open(text: str, start: int) -> bool:
+def may_open_fence(text: str, start: int) -> bool:
     """Whether the text from here on would open a fence on a line of its own, or may become one."""
     return _MAY_OPEN.match(text, start) is not None
 
 
-def says_nothing(line: str) -> bool:
+def is_marker_only(line: str) -> bool:
     """Whether the line is only a marker, such as of an item; a long one counts as text."""
     return len(line) <= _LONG_OPEN and _MARKER_ONLY.fullmatch(line) is not None
 
 
-def is_row(line: str) -> bool:
+def is_table_row(line: str) -> bool:
     """Whether the line may be a row of a table."""
     return _ROW.match(line) is not None
 
 
-def is_item(line: str) -> bool:
+def is_list_item(line: str) -> bool:
     """Whether the line begins an item of a list."""
     return _ITEM.match(line) is not None
 
 
-def may_delimit(line: str) -> bool:
+def may_be_delimiter_row(line: str) -> bool:
     """Whether the line may become the delimiter row below a table's head."""
     return _DELIMITER_BEGUN.fullmatch(line) is not None
 
 
-def behind(text: str, block: Block) -> Block:
+def block_behind(text: str, block: Block) -> Block:
     """Return the blocks that are open behind a text whose last line may have been cut."""
     *lines, last = text.split("\n")
     for line in lines:
@@ -303,67 +303,6 @@ def settled(text: str) -> str:
     return without_half_address(text[:end]) if len(text) - end <= _LONG_OPEN else text
 
 
-def _last_block(text: str) -> int:
-    """Return the start of the last stretch of text that inline markup cannot cross."""
-    start = at = 0
-    fence: Fence | None = None
-    row = False
-    for line in text.split("\n")[:-1]:
-        begin, at = at, at + len(line) + 1
-        inside = fence and not fence.left_by(line)
-        fence = _fence_after(line, fence)
-        if inside or fence or not line.strip():
-            start = at
-        elif is_item(line) or _NEW_BLOCK.match(line) or (is_row(line) and not row):
-            start = begin
-        row = is_row(line)
-    last = text[at:]
-    alone = is_item(last) or _NEW_BLOCK.match(last) or (is_row(last) and not row)
-    return at if alone or opened(last) else start
-
-
-def _tidy_block(block: str) -> str:
-    if is_row(block):
-        return _tidy_table(block)
-    head, newline, last = block.rpartition("\n")
-    if opened(last) or says_nothing(last):
-        return tidy_spans(head) + newline if head else ""
-    return tidy_spans(block)
-
-
-def _settled_block(block: str) -> int:
-    """Return how many characters of the last block are settled."""
-    if is_row(block):
-        return len(_tidy_table(block))
-    begin = block.rfind("\n") + 1
-    if opened(block[begin:]) or says_nothing(block[begin:]):
-        block = block[:begin]
-    return settled_spans(block)
-
-
-def _tidy_table(block: str) -> str:
-    """Return a table once its head is complete, else nothing: it would be shown as pipes."""
-    head, *rows = block.split("\n")
-    if not rows:
-        return ""
-    is_complete = _DELIMITER_ROW.fullmatch(rows[0]) and _cells(rows[0]) == _cells(head)
-    return block if len(rows) > 1 or is_complete or not may_delimit(rows[0]) else ""
-
-
-def _fence_after(line: str, fence: Fence | None) -> Fence | None:
-    if fence is None or fence.left_by(line):
-        return opened(line)
-    return None if fence.closed_by(line) else fence
-
-
-def _cells(row: str) -> int:
-    return len(_PIPE.findall(row.strip().strip("|")))
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip(" "))
-
-
 def inside_spans(text: str, start: int, *, longest: int) -> set[int]:
     """Return the positions from `start` on where a cut would tear a span.
 
@@ -384,7 +323,68 @@ def without_half_address(text: str) -> str:
     return _UNFINISHED_ADDRESS.sub("", text) if "://" in text else text
 
 
-def tidy_spans(block: str) -> str:
+def _last_block(text: str) -> int:
+    """Return the start of the last stretch of text that inline markup cannot cross."""
+    start = at = 0
+    fence: Fence | None = None
+    row = False
+    for line in text.split("\n")[:-1]:
+        begin, at = at, at + len(line) + 1
+        inside = fence and not fence.left_by(line)
+        fence = _fence_after(line, fence)
+        if inside or fence or not line.strip():
+            start = at
+        elif is_list_item(line) or _NEW_BLOCK.match(line) or (is_table_row(line) and not row):
+            start = begin
+        row = is_table_row(line)
+    last = text[at:]
+    alone = is_list_item(last) or _NEW_BLOCK.match(last) or (is_table_row(last) and not row)
+    return at if alone or fence_opened_by(last) else start
+
+
+def _tidy_block(block: str) -> str:
+    if is_table_row(block):
+        return _tidy_table(block)
+    head, newline, last = block.rpartition("\n")
+    if fence_opened_by(last) or is_marker_only(last):
+        return _tidy_spans(head) + newline if head else ""
+    return _tidy_spans(block)
+
+
+def _settled_block(block: str) -> int:
+    """Return how many characters of the last block are settled."""
+    if is_table_row(block):
+        return len(_tidy_table(block))
+    begin = block.rfind("\n") + 1
+    if fence_opened_by(block[begin:]) or is_marker_only(block[begin:]):
+        block = block[:begin]
+    return _settled_spans(block)
+
+
+def _tidy_table(block: str) -> str:
+    """Return a table once its head is complete, else nothing: it would be shown as pipes."""
+    head, *rows = block.split("\n")
+    if not rows:
+        return ""
+    is_complete = _DELIMITER_ROW.fullmatch(rows[0]) and _cells(rows[0]) == _cells(head)
+    return block if len(rows) > 1 or is_complete or not may_be_delimiter_row(rows[0]) else ""
+
+
+def _fence_after(line: str, fence: Fence | None) -> Fence | None:
+    if fence is None or fence.left_by(line):
+        return fence_opened_by(line)
+    return None if fence.closed_by(line) else fence
+
+
+def _cells(row: str) -> int:
+    return len(PIPE.findall(row.strip().strip("|")))
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
+
+
+def _tidy_spans(block: str) -> str:
     """Return a growing block with its spans closed, and only the words of an incomplete link."""
     block = _UNFINISHED_LINK.sub(r"\1", block).rstrip()
     open_marks = _open_marks(block)
@@ -395,7 +395,7 @@ def tidy_spans(block: str) -> str:
     return block + "".join(mark.run for mark in reversed(open_marks))
 
 
-def settled_spans(block: str) -> int:
+def _settled_spans(block: str) -> int:
     """Return how many characters of a growing block precede its first open span."""
     found = [mark.start for mark in _open_marks(block)[:1]]
     if link := _OPEN_LINK.search(block):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bot.domain import Message
+from bot.domain import Message, Role
 
 _UNSEEN = (
     *range(0x20),  # C0, the escape character among them
@@ -105,9 +105,20 @@ def as_words(prompt: Sequence[Message]) -> list[Message]:
     The system prompt comes from the operator and stays unchanged.
     """
     return [
-        message if message.role == "system" else Message(message.role, _marked(message))
+        message
+        if message.role == "system"
+        else Message(
+            message.role,
+            _marked(message.text, role=message.role),
+            tuple(_marked(text, role=message.role) for text in message.context),
+        )
         for message in prompt
     ]
+
+
+def mark_control_tokens(text: str) -> str:
+    """Return a text with a mark in each control token that it spells."""
+    return _SPELLED.sub(lambda found: found[0] + _MARK, text)
 
 
 def without_marks(delta: str, *, last: str) -> str:
@@ -115,10 +126,10 @@ def without_marks(delta: str, *, last: str) -> str:
     return _MARKED.sub("", last[-1:] + delta)[len(last[-1:]) :]
 
 
-def _marked(message: Message) -> str:
+def _marked(text: str, *, role: Role) -> str:
     def mark(found: re.Match[str]) -> str:
-        if message.role == "assistant" and _THOUGHTS.match(message.text, found.start()):
+        if role == "assistant" and _THOUGHTS.match(text, found.start()):
             return found[0]
         return found[0] + _MARK
 
-    return _SPELLED.sub(mark, message.text)
+    return _SPELLED.sub(mark, text)

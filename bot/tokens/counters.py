@@ -25,7 +25,7 @@ MESSAGE_OVERHEAD = 20
 # tokens (llama.cpp, models/templates), gpt-oss' header some 100, Granite's 48, Llama 3.1's date 28.
 TEMPLATE_ONCE = 640
 
-_MOST = 10**9  # tokens; far above any context, and sums stay numbers
+_MOST_TOKENS = 10**9  # far above any context, and sums stay numbers
 
 # The letters that often follow each letter in English prose and code. Vocabularies have long pieces
 # of such pairs, while another pair mostly ends a piece.
@@ -49,23 +49,25 @@ _RARE_PAIR = re.compile(
 )
 _SPACE_OF_WORD = re.compile("(?<! ) (?=[A-Za-z])")
 _LATE_LETTER = re.compile("(?<=[a-z]{12})[a-z]")
-_LETTER = 0.35  # tokens, for each letter of a word after its first
-_LATE = 0.65  # and more after the twelfth, where few words go on
-_PAIR = 0.5  # tokens, for a rare pair
-_START = 4  # tokens; a short text may be odder than a long one
+# In tokens.
+_PER_LETTER = 0.35  # of a word, after its first
+_PER_LATE_LETTER = 0.65  # more after the twelfth, because few words are so long
+_PER_RARE_PAIR = 0.5
+_PER_TEXT = 4  # a short text may be odder than a long one
 # Small Greek and Russian letters are in every vocabulary; any other may be spelled in its bytes.
 _SMALL_GREEK_OR_CYRILLIC = re.compile("[ά-ώа-џ]")
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
-_PIECE = 256  # characters
+_PIECE_LENGTH = 256  # characters
+
 COUNT_SECONDS = 5.0  # for a text by its tokenizer; 40,000 characters take some 0.05
-_REMEMBERED = 20_000  # texts; a thread's history is counted again with every turn
-# Llama 2's tokenizer.json may make a text four times longer, by its own words. If one goes on
-# for ever, no memory is enough, and a library in Rust takes the process along.
+_REMEMBERED_TEXTS = 20_000  # a thread's history is counted again with every turn
+# Llama 2's tokenizer.json reports that it may make a text four times longer. If there is no limit,
+# no memory is enough, and a library in Rust ends the process.
 _MOST_GROWTH = 32
 _MOST_RATIO = 3.0  # of a server's count to ours; beyond it, one of them is wrong
-# What is missed beside so little text, in tokens, is the template's and not the text's.
-_SHORT = 400
-_FEW = 8  # tokens; as little is the template's in any prompt
+# In a prompt of up to so many tokens, what a server counts beyond our count is the template's.
+_SHORT_TOKENS = 400
+_FEW_TOKENS = 8  # as few are always the template's
 
 
 def estimate(text: str) -> int:
@@ -81,26 +83,27 @@ def estimate(text: str) -> int:
     letters = sum(map(len, words))
     # A capital, digit, mark or control character is a token; a space belongs to the word after it.
     others = len(text) - beyond_ascii - letters - _count(_SPACE_OF_WORD, text)
-    plain = len(words) + _LETTER * (letters - len(words))
-    plain += _PAIR * _count(_RARE_PAIR, text) + _LATE * _count(_LATE_LETTER, text)
+    plain = len(words) + _PER_LETTER * (letters - len(words))
+    plain += _PER_RARE_PAIR * _count(_RARE_PAIR, text)
+    plain += _PER_LATE_LETTER * _count(_LATE_LETTER, text)
     rest = size - (len(text) - beyond_ascii) - 0.35 * _count(_SMALL_GREEK_OR_CYRILLIC, text)
     # SentencePiece puts a space before the text.
-    return min(math.ceil(plain + others + rest) + _START, size + 1)
+    return min(math.ceil(plain + others + rest) + _PER_TEXT, size + 1)
 
 
-def words(text: str) -> int:
+def least_tokens(text: str) -> int:
     """Return a number of tokens that common tokenizers do not go below."""
     return len(text.split())
 
 
 def is_count(value: object) -> TypeGuard[int]:
     """Whether a value that a server sent can be a number of tokens."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
 
 
 def _bytes(text: str) -> int:
     # Python sorts a run of combining marks in quadratic time, and blocks all threads meanwhile.
-    pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
+    pieces = [text[at : at + _PIECE_LENGTH] for at in range(0, len(text), _PIECE_LENGTH)]
     # A lone surrogate, which JSON may bring, counts too. Some vocabularies see a compatible
     # form of the text, which is longer if one character is an abbreviation of several.
     forms = [(piece, unicodedata.normalize("NFKC", piece)) for piece in pieces]
@@ -137,7 +140,7 @@ def _remembering(count: Callable[[str], int]) -> Callable[[str], int]:
     def counted(text: str) -> int:
         key = hash(text), len(text)
         if (found := known.get(key)) is None:
-            if len(known) >= _REMEMBERED:
+            if len(known) >= _REMEMBERED_TEXTS:
                 known.clear()
             found = known[key] = count(text)
         return found
@@ -189,7 +192,7 @@ class TokenEstimator:
         ratio = (left - self.reserve) / estimated
         self._ratio = min(max(self._ratio, ratio), _MOST_RATIO)
         self.reserve = min(self.reserve, used - least)
-        if len(self._shares) >= _REMEMBERED:
+        if len(self._shares) >= _REMEMBERED_TEXTS:
             self._shares.clear()
         for message in new:
             self._shares[_key(message)] = self._estimate(message) * left / estimated
@@ -204,7 +207,7 @@ def _key(message: Message) -> tuple[int, int]:
 
 def _least(message: Message) -> int:
     # Templates leave out what a model thought before it answered (Qwen 3's, DeepSeek R1's).
-    return words(message.text.rpartition("</think>")[2])
+    return least_tokens(message.text.rpartition("</think>")[2])
 
 
 class MistralCounter:
@@ -243,7 +246,7 @@ class MistralCounter:
         """Count more from now on if the server did: its model is another than it is called."""
         counted = self.count(prompt)
         missed = used - counted
-        if missed <= _FEW or counted <= _SHORT:
+        if missed <= _FEW_TOKENS or counted <= _SHORT_TOKENS:
             self.reserve = min(max(self.reserve, missed), TEMPLATE_ONCE)
         else:
             self._ratio = min(self._ratio * used / counted, _MOST_RATIO)

@@ -1,9 +1,9 @@
-"""The one path through a turn: history, prompt, model, reply, commit."""
+"""Answers a turn under its lease: history, prompt, model, reply, end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     aclosing,
@@ -12,31 +12,48 @@ from contextlib import (
     suppress,
 )
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from prometheus_client import Counter
 
-from bot.concurrency import Backoff, empty_stream, prefetch
-from bot.domain import Delta, Exchange, LeftOut, Page, Shown, Start, Turn
-from bot.errors import GivenUp, MessageGone, StoreUnavailable, WriteRefused
-from bot.ports import Model, Surface
+from bot.concurrency import Backoff, empty_stream, prefetch, running
+from bot.domain import (
+    BeginningLeftOut,
+    ContextMessage,
+    Delta,
+    Exchange,
+    LeftOut,
+    Page,
+    Shown,
+    Start,
+    Turn,
+)
+from bot.errors import GivenUp, MessageGone, QuestionEdited, StoreUnavailable, WriteRefused
+from bot.ports import Model, Platform, Surface
 from bot.reply.draft import given_up, shortened
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply, apologize, restore, take_buttons_away
+from bot.turns.context import complete_context
 from bot.turns.history import History, compose
 from bot.turns.queue import Taken, TurnLeases
+from bot.turns.system_prompt import SystemPrompt
 
 _ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
+HOLD_UP_SECONDS = 15.0  # for which a model that only fails may hold up the thread's next turn
 _Opening = AbstractAsyncContextManager[Surface]
 
 
 class Lease:
     """A taken turn, for its worker.
 
-    Only a fence that the store refuses ends the work, with LeaseLost. While the store is away, the
-    reply goes on and is saved afterwards. `stop` is set if a person asked for the end. `wrote` is
-    True if a write may have gone out, and `ending` while the end is stored. `shown` is as last
-    saved, at first by an earlier attempt. After the end, `older` is the turn whose reply was the
-    thread's newest one before, or empty.
+    Only a fence that the store refuses ends the work, with LeaseLost, or an edit of the question,
+    with QuestionEdited. While the store is away, the reply goes on and is saved afterwards. `stop`
+    is set if a person asked for the end, and `news` if the next renewal reports something. `wrote`
+    is True if a write may have been sent, and `ending` while the end is stored. `shown` is what was
+    saved last, at first by an earlier attempt. So is the `context`, which is None if nobody has
+    looked for one; `quote` is the message to which the question replies. After the end, `older` is
+    the turn whose reply was the thread's newest one before, or empty.
     """
 
     def __init__(
@@ -46,18 +63,22 @@ class Lease:
         taken: Taken,
         seconds: float,
         finish_retry: Backoff,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        hold_up_seconds: float = HOLD_UP_SECONDS,
+        sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
         self._leases = leases
         self._seconds = seconds
         self._finish_retry = finish_retry
         self._sleep = sleep
+        self._hold_up_until = asyncio.get_running_loop().time() + hold_up_seconds
         self.taken = taken
         self.stop = asyncio.Event()
+        self.news = asyncio.Event()
         self.wrote = False
         self.ending = False
         self.shown = taken.shown
         self.older = ""
+        self.quote, self.context = taken.turn.quote, taken.context
         self._set_stop(taken.stop)
 
     @property
@@ -66,16 +87,26 @@ class Lease:
         return self.taken.turn
 
     async def renew_until_cancelled(self) -> None:
-        """Renew three times per lease. Raises LeaseLost."""
+        """Renew three times per lease, and if there are news. Raises LeaseLost, QuestionEdited."""
         while True:
-            await self._sleep(self._seconds / 3)
+            pause, news = self._sleep(self._seconds / 3), self.news.wait()
+            async with running(pause) as pausing, running(news) as waiting:
+                await asyncio.wait((pausing, waiting), return_when=asyncio.FIRST_COMPLETED)
+            self.news.clear()
             try:
                 self._set_stop(await self._leases.renew(self.taken))
             except StoreUnavailable as error:
                 self._leases.store.note_away(error)
+            except QuestionEdited:
+                # The answer reads no further, and its next save raises the same.
+                self.stop.set()
+                raise
 
     async def save(self, shown: Shown) -> None:
-        """Save what is shown and check that this worker may still write. Raises LeaseLost."""
+        """Save what is shown and check that this worker may still write.
+
+        Raises LeaseLost and QuestionEdited.
+        """
         self.wrote = True
         self.shown = shown
         if self._leases.store.is_away:
@@ -85,8 +116,35 @@ class Lease:
         except StoreUnavailable as error:
             self._leases.store.note_away(error)
 
+    async def before_retry(self, error: Exception) -> None:
+        """Raise the error of a failing model if it has held up the thread's next turn for long."""
+        if asyncio.get_running_loop().time() < self._hold_up_until:
+            return
+        with suppress(StoreUnavailable):
+            if await self._leases.others_wait(self.turn.key):
+                raise error
+
+    async def save_context(
+        self, quote: ContextMessage | None, context: Sequence[ContextMessage]
+    ) -> None:
+        """Save what the prompt shows of others. Raises LeaseLost."""
+        self.quote, self.context = quote, tuple(context)
+        if self._leases.store.is_away:
+            return
+        try:
+            await self._leases.save_context(self.taken, quote, context)
+        except StoreUnavailable as error:
+            self._leases.store.note_away(error)
+
+    async def withheld(self, turn_ids: Sequence[str]) -> set[str]:
+        """Return those of the turns that are no context. Raises StoreUnavailable."""
+        return await self._leases.withheld(turn_ids) if turn_ids else set()
+
     async def finish(self, shown: Shown, exchange: Exchange | None) -> None:
-        """End the turn; retries for as long as the store is away. Raises LeaseLost."""
+        """End the turn; retries for as long as the store is away.
+
+        Raises LeaseLost and QuestionEdited.
+        """
         self.ending = True
         for pause in self._finish_retry.pauses():
             try:
@@ -107,7 +165,8 @@ class Conversation:
     """Answers turns that a worker has taken.
 
     Saved texts are read up to `longest` characters, which is more than an answer has. Methods that
-    open a surface raise what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost.
+    open a surface raise what keeps the turn from ending: SurfaceError, StoreUnavailable, LeaseLost,
+    QuestionEdited.
     """
 
     def __init__(
@@ -116,9 +175,10 @@ class Conversation:
         history: History,
         model: Model,
         budgets: EditBudgets,
-        system_prompt: str,
+        system_prompt: SystemPrompt,
         patience: float,
         longest: int,
+        thread_context: int,
     ) -> None:
         self._history = history
         self._model = model
@@ -126,11 +186,12 @@ class Conversation:
         self._system_prompt = system_prompt
         self._patience = patience
         self._longest = longest
+        self._thread_context = thread_context
 
-    async def answer(self, lease: Lease, opening: _Opening) -> None:
+    async def answer(self, lease: Lease, opening: _Opening, platform: Platform) -> None:
         """Show the model's answer, or the whole text that an earlier attempt saved, and end."""
         left = self._left(lease)
-        answer = nullcontext(empty_stream()) if left.outcome else self._deltas(lease)
+        answer = nullcontext(empty_stream()) if left.outcome else self._deltas(lease, platform)
         # The model computes while the platform opens the surface.
         async with answer as deltas, opening as surface:
             await self._finish(lease, await self._reply(lease, surface, left).stream(deltas))
@@ -143,9 +204,10 @@ class Conversation:
             await self._finish(lease, await self._reply(lease, surface, left).stream(_no_answer()))
 
     async def fail(self, lease: Lease) -> None:
-        """End a turn as failed, with what is shown, if the platform takes no more. LeaseLost.
+        """End a turn as failed, with what is shown, if the platform takes no more.
 
-        The previous answer stays remembered unless a whole new one has replaced it.
+        The previous answer stays remembered unless a whole new one has replaced it. Raises
+        LeaseLost.
         """
         shown, previous = self._left(lease), self._previous_answer(lease)
         if previous and not shown.outcome:
@@ -186,24 +248,48 @@ class Conversation:
         return await take_buttons_away(result, surface=surface, budgets=self._budgets)
 
     @asynccontextmanager
-    async def _deltas(self, lease: Lease) -> AsyncIterator[AsyncGenerator[Delta]]:
+    async def _deltas(
+        self, lease: Lease, platform: Platform
+    ) -> AsyncIterator[AsyncGenerator[Delta]]:
         """Ask the model at once, before the first delta is read."""
         turn = lease.turn
-        prompt = compose(
-            system=self._system_prompt,
-            # A regenerated turn is in the history.
-            exchanges=[
-                replace(one, answer=one.answer[: self._longest])
-                for one in await self._history.read(turn.key)
-                if one.turn_id != turn.id
-            ],
-            turn=turn,
-        )
-        stream = self._model.stream(prompt)
+        remembered = [
+            replace(one, answer=one.answer[: self._longest])
+            for one in await self._history.read(turn.key)
+        ]
+        stream = self._ask(lease, platform, remembered)
         if turn.left_out:
             stream = _add_left_out(stream, turn.left_out)
         async with prefetch(stream) as deltas:
             yield deltas
+
+    async def _ask(
+        self, lease: Lease, platform: Platform, remembered: Sequence[Exchange]
+    ) -> AsyncGenerator[Delta]:
+        """Read what others said, if need be, and ask the model. Raises ModelError and LeaseLost."""
+        await complete_context(
+            lease,
+            platform,
+            remembered,
+            most=self._thread_context,
+            is_seen=partial(self._history.is_seen, lease.turn.key),
+        )
+        prompt = compose(
+            system=self._system_prompt.for_turn(lease.turn),
+            # A regenerated turn is in the history.
+            exchanges=[one for one in remembered if one.turn_id != lease.turn.id],
+            turn=replace(lease.turn, quote=lease.quote),
+            context=lease.context or (),
+        )
+        async with aclosing(self._model.stream(prompt)) as deltas:
+            async for delta in deltas:
+                if not isinstance(delta, BeginningLeftOut) or await self._tells(lease.turn):
+                    yield delta
+
+    async def _tells(self, turn: Turn) -> bool:
+        with suppress(StoreUnavailable):
+            return await self._history.tells(turn.key, turn.id)
+        return False
 
     def _reply(self, lease: Lease, surface: Surface, left: Shown) -> Reply:
         return Reply(
@@ -215,6 +301,7 @@ class Conversation:
             stop=lease.stop,
             save=lease.save,
             patience=self._patience,
+            before_retry=lease.before_retry,
         )
 
     def _left(self, lease: Lease) -> Shown:
@@ -231,8 +318,16 @@ class Conversation:
 
     async def _finish(self, lease: Lease, shown: Shown) -> None:
         turn = lease.turn
-        model = shown.model or self._model.name
-        exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, shown.said, model)
+        exchange = Exchange(
+            turn_id=turn.id,
+            person=turn.person,
+            asked_at=turn.asked_at,
+            question=turn.text,
+            answer=shown.said,
+            quote=lease.quote,
+            context=lease.context or (),
+            model=shown.model or self._model.name,
+        )
         await lease.finish(shown, exchange if shown.said.strip() else None)
 
 

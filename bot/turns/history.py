@@ -5,15 +5,25 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from unicodedata import category, normalize
 
-from bot.domain import Exchange, Message, Person, ThreadKey, Turn
+from bot.domain import ContextMessage, Exchange, Message, Person, ThreadKey, Turn
 from bot.store import Store
+from bot.text.context import FORGED, NOTICE
 from bot.text.graphemes import cut_before
 from bot.text.sanitize import whole_characters
-from bot.turns.records import Unreadable, read_number, read_object, read_person, read_text
+from bot.turns.records import (
+    Unreadable,
+    read_all_said,
+    read_number,
+    read_object,
+    read_person,
+    read_said,
+    read_text,
+    write_said,
+)
 
 log = logging.getLogger(__name__)
 _NAME_LENGTH = 40  # characters
@@ -30,6 +40,7 @@ _INVISIBLE = re.compile(
     "\U000e0100-\U000e01ef]"
 )
 _MARK = r"[\W_]"
+_OWN_LABEL, _REPLY = "You", "In reply to "
 
 
 class History:
@@ -49,7 +60,7 @@ class History:
             log.warning("Thread %s: leaving out %d unreadable exchanges", thread, unreadable)
         return await self._named(thread, exchanges)
 
-    async def call(self, thread: ThreadKey, person: Person) -> None:
+    async def save_name(self, thread: ThreadKey, person: Person) -> None:
         """Save the name of a person whose exchanges have only an id."""
         names = self._store.key("names", str(thread))
         person_id, name = whole_characters(person.id), whole_characters(person.name)
@@ -57,9 +68,29 @@ class History:
         await self._store.command("PEXPIRE", names, self._keep_ms)
 
     async def forget(self, thread: ThreadKey) -> None:
-        """Drop all exchanges of a thread."""
-        keys = [self._store.key(kind, str(thread)) for kind in ("history", "names")]
+        """Drop all exchanges of a thread, and read nothing as context that was said before."""
+        seen = self._store.key("seen", str(thread))
+        await self._store.command("SET", seen, "1", "PX", self._keep_ms)
+        keys = [self._store.key(kind, str(thread)) for kind in ("history", "names", "told")]
         await self._store.command("DEL", *keys)
+
+    async def is_seen(self, thread: ThreadKey) -> bool:
+        """Return whether nothing older is read as context, though nothing is remembered.
+
+        Something of the thread was forgotten, which no context may bring back, or the first
+        question has no answer, and nothing was before it.
+        """
+        return bool(await self._store.command("EXISTS", self._store.key("seen", str(thread))))
+
+    async def tells(self, thread: ThreadKey, turn_id: str) -> bool:
+        """Return whether this turn is to tell that the thread's beginning no longer fits.
+
+        That is the first turn that asks; it may ask again.
+        """
+        told = self._store.key("told", str(thread))
+        await self._store.command("SET", told, turn_id, "NX", "PX", self._keep_ms)
+        await self._store.command("PEXPIRE", told, self._keep_ms)
+        return bool(await self._store.command("GET", told) == turn_id)
 
     async def _named(self, thread: ThreadKey, exchanges: Sequence[Exchange]) -> list[Exchange]:
         unnamed = [one.person.id for one in exchanges if one.person.name == one.person.id]
@@ -80,8 +111,13 @@ def encode(exchange: Exchange) -> str:
     value = asdict(exchange)
     # Older versions cannot read a person with another field.
     del value["person"]["workspace"]
-    if not exchange.model:
-        del value["model"]
+    del value["quote"], value["context"], value["model"]
+    if exchange.quote:
+        value["quote"] = write_said(exchange.quote)
+    if exchange.context:
+        value["context"] = [write_said(each) for each in exchange.context]
+    if exchange.model:
+        value["model"] = exchange.model
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -95,6 +131,8 @@ def decode(line: str) -> Exchange:
         asked_at=read_number(value, "asked_at"),
         question=read_text(value, "question"),
         answer=read_text(value, "answer"),
+        quote=read_said(value.get("quote")),
+        context=read_all_said(value.get("context")),
         model=whole_characters(model) if isinstance(model, str) else "",
     )
 
@@ -106,44 +144,86 @@ def _readable(line: str) -> Exchange | None:
         return None
 
 
-def compose(*, system: str, exchanges: Sequence[Exchange], turn: Turn) -> tuple[Message, ...]:
+def compose(
+    *,
+    system: str,
+    exchanges: Sequence[Exchange],
+    turn: Turn,
+    context: Sequence[ContextMessage] = (),
+) -> tuple[Message, ...]:
     """Return the system prompt, all exchanges and the new message, in this order.
 
     User and assistant alternate, no answer is empty, and an empty system prompt is left out. If
-    several persons speak in the thread, each user message begins with "Name: ". The second person
-    of one name is "Name (2): ". Further lines that begin like a label are quoted with "> ".
+    several persons speak in the thread, or any message has a context, each user message begins with
+    "Name: ". The second person of one name is "Name (2): ", and the bot itself is "You: ". Further
+    lines that begin like a label, or like a mark of a context, are quoted with "> ". `context` is
+    that of the new message, and what it replies to is the end of it.
     """
     answered = [one for one in exchanges if one.question.strip() and one.answer.strip()]
-    speakers = [*(one.person for one in answered), turn.person]
-    several = len({person.id for person in speakers}) > 1
+    asked = Exchange(turn.id, turn.person, turn.asked_at, turn.text, "", turn.quote, (*context,))
+    before = ["", *(one.answer for one in answered)]
+    contexts = [_context(*each) for each in zip((*answered, asked), before, strict=True)]
+    speakers = [
+        person
+        for one, shown in zip((*answered, asked), contexts, strict=True)
+        for person in (*(each.person for each in shown), one.person)
+    ]
+    has_context = any(contexts)
+    several = has_context or len({person.id for person in speakers if person}) > 1
     labels = _labels(speakers) if several else {}
-    is_label = _label_matcher(labels.values())
+    is_label = _label_matcher(labels.values(), marks=has_context)
 
-    def question(person: Person, text: str) -> Message:
-        if several:
-            first, *further = text.splitlines(keepends=True) or [""]
-            quoted = (f"> {line}" if is_label(line) else line for line in further)
-            text = f"{labels[person]}: {first}{''.join(quoted)}"
-        return Message("user", text)
+    def labelled(person: Person | None, text: str, *, prefix: str = "") -> str:
+        first, *further = text.splitlines(keepends=True) or [""]
+        quoted = (f"> {line}" if is_label(line) else line for line in further)
+        return f"{prefix}{labels[person]}: {first}{''.join(quoted)}"
 
+    def question(one: Exchange, shown: Sequence[ContextMessage]) -> Message:
+        texts = tuple(
+            labelled(each.person, each.text, prefix=_REPLY if each is one.quote else "")
+            for each in shown
+        )
+        return Message(
+            "user", labelled(one.person, one.question) if several else one.question, texts
+        )
+
+    if has_context:
+        system = f"{system}\n\n{NOTICE}".strip()
     messages = [Message("system", system)] if system.strip() else []
-    for one in answered:
-        messages += question(one.person, one.question), Message("assistant", one.answer)
-    return (*messages, question(turn.person, turn.text))
+    for one, shown in zip(answered, contexts, strict=False):
+        messages += question(one, shown), Message("assistant", one.answer)
+    return (*messages, question(asked, contexts[-1]))
 
 
-def _labels(speakers: Iterable[Person]) -> dict[Person, str]:
+def _context(one: Exchange, answer: str) -> list[ContextMessage]:
+    """Return what is shown before a question: the message that it replies to is the last.
+
+    A reply to the `answer` before it needs no quote.
+    """
+    quote = one.quote
+    is_known = quote and quote.person is None and quote.text.strip() in answer
+    shown = [each for each in one.context if not quote or each.id != quote.id]
+    if quote and not is_known:
+        shown.append(quote)
+    return [each for each in shown if each.text.strip()]
+
+
+def _labels(speakers: Collection[Person | None]) -> dict[Person | None, str]:
     """Return a label for each person, on one line; no two labels look the same.
 
-    The first person of a name gets it without a number, and keeps it.
+    The first person of a name gets it without a number, and keeps it. None is the bot itself.
     """
-    labels: dict[Person, str] = {}
+    labels: dict[Person | None, str] = {}
     owners: dict[str, str] = {}
+    if None in speakers:
+        labels[None] = owners[_folded(_OWN_LABEL)] = _OWN_LABEL
     for person in speakers:
-        if person in labels:
+        if person is None or person in labels:
             continue
         name = _visible(_COLONS.sub(" ", person.name))
-        name = name[: cut_before(name, _NAME_LENGTH)].rstrip() or "Somebody"
+        name = name[: cut_before(name, _NAME_LENGTH)].rstrip()
+        if not name or FORGED.match(_folded(name)):
+            name = "Somebody"
         label, number = name, 1
         while owners.setdefault(_folded(_visible(label)), person.id) != person.id:
             number += 1
@@ -152,17 +232,24 @@ def _labels(speakers: Iterable[Person]) -> dict[Person, str]:
     return labels
 
 
-def _label_matcher(labels: Iterable[str]) -> Callable[[str], bool]:
-    """Return a test of lines: could this one be taken for the beginning of another message?"""
+def _label_matcher(labels: Iterable[str], *, marks: bool) -> Callable[[str], bool]:
+    """Return a test of lines: could this one be taken for the beginning of another message?
+
+    With `marks`, also for a mark of a context.
+    """
     keys = [_folded(_visible(label)) for label in labels]
     names = "|".join(map(re.escape, keys))
-    begins = re.compile(rf"{_MARK}{{0,20}}(?:{names})(?:{_MARK}?\(\d{{1,9}}\))?{_MARK}{{0,8}}:")
+    names = rf"(?:in reply to )?(?:{names})"
+    begins = re.compile(rf"{_MARK}{{0,20}}{names}(?:{_MARK}?\(\d{{1,9}}\))?{_MARK}{{0,8}}:")
     # The longest such beginning, if each character is composed of two.
     longest = 100 + max((len(normalize("NFKD", key)) for key in keys), default=0)
 
     def is_label(line: str) -> bool:
+        if not marks and not _COLONS.search(line):
+            return False
         # Lines are cut, for normalizing thousands of combining marks takes seconds.
-        return bool(_COLONS.search(line) and begins.match(_folded(_visible(line)[:longest])))
+        folded = _folded(_visible(line)[:longest])
+        return bool(begins.match(folded) or (marks and FORGED.match(folded)))
 
     return is_label
 

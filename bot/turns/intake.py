@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
 from prometheus_client import Counter
 
+from bot.cache import BoundedCache
 from bot.domain import End, Person, Place, Rating, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
+from bot.turns.addressed import Facts, Follow, is_for_bot
+from bot.turns.context import shortened
 from bot.turns.history import History
 from bot.turns.queue import TurnQueue
+from bot.turns.speakers import Speakers
 
 MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
 # The question of a turn that continues another one's answer. The history shows it to later prompts.
@@ -23,7 +27,6 @@ GO_ON = (
     " any of it, and do not begin with an introduction."
 )
 REPEAT_SECONDS = 10.0  # in which a person is not refused twice with the same words
-_MOST_REFUSALS = 1000  # remembered for that
 THANKS = "Thank you, I have noted that."  # to a person who rates an answer
 _FEEDBACK = Counter(
     "parley_feedback_total", "First ratings of an answer by a person", ["model", "kind"]
@@ -35,13 +38,34 @@ class Intake:
     """Admits turns and changes them later. Every method raises StoreUnavailable."""
 
     def __init__(
-        self, *, queue: TurnQueue, history: History, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        queue: TurnQueue,
+        history: History,
+        follow: Follow = "auto",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
         self._history = history
-        self._clock = clock
-        # When a person was refused in a channel, by the clock, oldest first.
-        self._refused_at: dict[tuple[str, ...], float] = {}
+        self._follow: Follow = follow
+        self._speakers = Speakers(queue, clock=clock)
+        # The refusals that a person has just read in a channel.
+        self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache(clock=clock)
+
+    async def is_addressed(
+        self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False
+    ) -> bool:
+        """Whether a message is for the bot.
+
+        `people` have spoken in its `thread`, by their ids: its author and perhaps others; outside
+        of threads it is None. `ours` tells that the bot has opened the thread. Each message in a
+        thread has to be asked about, for it counts as spoken even if it is not for the bot.
+        """
+        if thread is not None:
+            ours = ours or facts.calls_bot
+            speakers = await self._speakers.count(thread, *people, ours=ours)
+            facts = replace(facts, speakers=speakers)
+        return is_for_bot(facts, self._follow)
 
     async def admit(self, turn: Turn) -> bool:
         """Store the turn and return True; False if another turn has its id.
@@ -55,6 +79,16 @@ class Intake:
         except Refused as refused:
             refused.repeated = self._is_repeated(turn, refused)
             raise
+
+    async def edit(self, turn: Turn, *, edited_at: float) -> None:
+        """Have a turn answered anew whose question its author has edited; see `TurnQueue.edit`.
+
+        `turn` has the text as it stands now, and `edited_at` is when that was written, in seconds
+        since the epoch. An emptied question keeps its answer. Raises Refused, whose `apology` is
+        for the person.
+        """
+        if turn.text.strip():
+            await self._queue.edit(_bounded(turn), edited_at=edited_at)
 
     async def check_room(self, platform: str, person: Person) -> None:
         """Raise Refused if a turn of this person in a new thread would be refused now.
@@ -89,6 +123,16 @@ class Intake:
         """
         return await self._queue.stop_thread(thread)
 
+    async def stop_own(
+        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+    ) -> bool:
+        """Ask for the end of a person's answers in a thread; False if none runs there.
+
+        With a `channel`, those in all its threads end, too. `turn_id` is that of the message that
+        asks for it: if that is delivered again the answer is the same, and it is not admitted.
+        """
+        return await self._queue.stop_own(turn_id, thread, person, channel=channel)
+
     async def regenerate(
         self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
     ) -> None:
@@ -116,20 +160,29 @@ class Intake:
         if turn is None:
             raise NotRemembered
         place, now = turn.place if place is None else place, time.time()
-        following = Turn(press_id, turn.key, turn.person, GO_ON, place, now)
+        following = replace(
+            turn, id=press_id, text=GO_ON, place=place, asked_at=now, left_out=0, joins=False
+        )
         await _after_the_end(partial(self._queue.go_on, turn_id, following, person_id=person_id))
 
-    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
-        """Drop turns whose questions were deleted: waiting, running or remembered.
+    async def forget(
+        self,
+        *turn_ids: str,
+        asked_at: float | None = None,
+        platform: str = "",
+        messages: Sequence[str] = (),
+    ) -> None:
+        """Drop turns whose questions, or messages of whose answers, were deleted.
 
-        `asked_at` is when the last of them was asked, in seconds since the epoch; None if that is
-        not known.
+        They wait, run or are remembered. `asked_at` is when the last of them was asked, in seconds
+        since the epoch; None if that is not known. `messages` of the platform may be of answers;
+        what a worker has deleted itself changes nothing.
         """
-        await self._queue.forget(*turn_ids, asked_at=asked_at)
+        await self._queue.forget(*turn_ids, asked_at=asked_at, platform=platform, messages=messages)
 
-    async def call(self, thread: ThreadKey, person: Person) -> None:
+    async def save_name(self, thread: ThreadKey, person: Person) -> None:
         """Save a person's name that was not known when the turn was admitted."""
-        await self._history.call(thread, person)
+        await self._history.save_name(thread, person)
 
     async def reset(self, thread: ThreadKey) -> None:
         """Drop the history of a thread."""
@@ -144,16 +197,12 @@ class Intake:
         return await self._queue.thread_of(platform, message_id)
 
     def _is_repeated(self, turn: Turn, refused: Refused) -> bool:
-        now, key, known = self._clock(), turn.key, self._refused_at
-        while known:
-            oldest, at = next(iter(known.items()))
-            if at > now - REPEAT_SECONDS and len(known) < _MOST_REFUSALS:
-                break
-            del known[oldest]
+        key = turn.key
         refusal = type(refused).__name__, key.platform, key.workspace, key.channel, turn.person.id
-        is_repeated = refusal in known
-        known.setdefault(refusal, now)
-        return is_repeated
+        if self._refusals.get(refusal):
+            return True
+        self._refusals.put(refusal, True, seconds=REPEAT_SECONDS)
+        return False
 
 
 async def _after_the_end(press: Callable[[], Awaitable[None]]) -> None:
@@ -166,7 +215,9 @@ async def _after_the_end(press: Callable[[], Awaitable[None]]) -> None:
 
 
 def _bounded(turn: Turn) -> Turn:
-    """Return a turn without the middle of a question that is too long to be kept."""
+    """Return a turn without the middle of a question, or a quote, that is too long to be kept."""
+    if turn.quote:
+        turn = replace(turn, quote=shortened(turn.quote))
     if len(turn.text) <= MAX_QUESTION:
         return turn
     text = without_middle(turn.text, MAX_QUESTION - len(CUT))

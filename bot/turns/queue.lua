@@ -26,6 +26,11 @@ local MOST_RATINGS = 200
 local RECORD_BYTES = 2000
 -- A thread in which many people ask has this many times its places.
 local CROWD = 4
+-- It matters whether one person or several have spoken in a thread.
+local MOST_SPEAKERS = 10
+
+-- Bytes of the records of turns that are answered together: about as many as one question may have.
+local JOINED_BYTES = 64000
 
 -- Stored names are those of the first version. Keys without a line here are stored under their own name:
 --   mailbox:<thread>     list of turn ids, the running or next one first
@@ -33,10 +38,14 @@ local CROWD = 4
 --   open, open:<person>  sets of turns that are admitted and have no outcome yet
 --   running:<person>     set of turns that workers have taken
 --   history:<thread>     list of exchanges
+--   speakers:<thread>    set of the people who have spoken in a thread of the bot, up to some
 --   kept:<person>        list of ended turns, oldest first, each behind the bytes of all up to it
 --   posted:<message>     the thread in which a surface posted a message
 --   pressed:<press>      a press of Regenerate that was accepted
 --   newest:<thread>      the last turn of a thread whose reply has ended and shows something
+--   told:<thread>        the turn that told that the thread's beginning no longer fits
+--   seen:<thread>        set if nothing older is read as context though the history is empty: something of the
+--                        thread was forgotten, or its first question has no answer and nothing was before it
 --   dead                 stream of turns that were given up
 local STORED = {
   -- <platform>: sorted set of threads that may be taken, by the position of their first turn
@@ -58,6 +67,8 @@ local STORED = {
 local ATTEMPTS, POSITION, MORE = 'tries', 'place', 'rest'
 local MAX_PROGRESS, PREVIOUS_ANSWER = 'furthest', 'former'
 local LATE_WRITES, REPAIR_ATTEMPTS = 'late', 'looks'
+-- Set while the question was edited and no worker has taken the turn since.
+local ANEW = 'anew'
 -- Older versions note here where pages were ended early, which holds for the text that they saved.
 local UNUSED = 'cuts'
 
@@ -124,6 +135,17 @@ local function last_of(pages)
   return found[#found] or ''
 end
 
+-- The messages of a turn that its workers have deleted, or are about to.
+local function removed_messages(id)
+  local removed = decoded(redis.call('HGET', key('turn', id), MORE) or '').removed
+  return type(removed) == 'table' and removed or {}
+end
+
+-- The turns that are answered together with this one, in their order.
+local function joined_to(id)
+  return messages(redis.call('HGET', key('turn', id), 'joined') or '')
+end
+
 -- HINCRBY raises an error if the field is no number.
 local function count(name, field, by)
   local value = tonumber(redis.call('HGET', name, field)) or 0
@@ -182,6 +204,32 @@ local function is_record_lost(id)
   return redis.call('EXISTS', key('turn', id)) == 0
 end
 
+-- The turn with which this one is answered; nil if it is answered alone. An older version may have ended the
+-- former without the latter.
+local function lead_of(id)
+  local known = redis.call('HMGET', key('turn', id), 'lead', 'state')
+  local lead = known[1]
+  if not lead or known[2] == 'queued' and not is_open(record(lead)) then return nil end
+  for _, one in ipairs(joined_to(lead)) do
+    if one == id then return lead end
+  end
+end
+
+-- Has the worker of a turn, or the next one, answer what its question is now.
+local function ask_for_anew(id)
+  redis.call('HSET', key('turn', id), ANEW, '1')
+  redis.call('PUBLISH', key('stops'), ANEW .. ' ' .. id)
+end
+
+local function leave_out(id, lead)
+  local others = {}
+  for _, one in ipairs(joined_to(lead)) do
+    if one ~= id then table.insert(others, one) end
+  end
+  redis.call('HSET', key('turn', lead), 'joined', #others > 0 and cjson.encode(others) or '[]')
+  if is_open(record(lead)) then ask_for_anew(lead) end
+end
+
 -- The id of an exchange's turn; '' if it cannot be read. Lines are long, and most begin with the id.
 local function turn_of(line)
   local id = string.match(line, '^{"turn_id": "([^"\\]*)"') or decoded(line).turn_id
@@ -213,14 +261,20 @@ local function remember(thread, id, exchange, limit, most_bytes)
     redis.call('RPUSH', history, exchange)
   end
   shorten(history, limit, most_bytes)
-  keep(history)
+  keep(history, key('speakers', thread))
+end
+
+local function note_seen(thread)
+  redis.call('SET', key('seen', thread), '1', 'PX', ARGV[2])
 end
 
 -- `ids` is a set.
 local function forget_exchanges(thread, ids)
   local history = key('history', thread)
   for _, line in ipairs(redis.call('LRANGE', history, 0, -1)) do
-    if ids[turn_of(line)] then redis.call('LREM', history, 1, line) end
+    if ids[turn_of(line)] and redis.call('LREM', history, 1, line) == 1 then
+      note_seen(thread)
+    end
   end
 end
 
@@ -276,8 +330,19 @@ local function put_question(id, text)
   redis.call('HSET', key('turn', id), 'body', with_question(string.sub(body, 1, tonumber(size)), text))
 end
 
+-- The context goes with the question to which it belongs.
 local function drop_question(id)
   put_question(id, '""')
+  redis.call('HDEL', key('turn', id), 'context')
+end
+
+-- `left_out` is in the head. Within a JSON string its quotes would have a backslash before them.
+local function replace_question(id, text, left_out)
+  local name = key('turn', id)
+  local body, size = unpack(redis.call('HMGET', name, 'body', 'head_size'))
+  local head = string.sub(body, 1, tonumber(size))
+  head = string.gsub(head, '"left_out": %d+', '"left_out": ' .. left_out, 1)
+  redis.call('HSET', name, 'body', with_question(head, text), 'head_size', #head)
 end
 
 local function lacks_question(id)
@@ -285,10 +350,20 @@ local function lacks_question(id)
   return string.sub(body, -#NO_QUESTION) == NO_QUESTION
 end
 
--- The thread's last exchange must be this turn's.
+-- The question of the thread's last exchange.
+local function last_question(thread)
+  local question = decoded(redis.call('LINDEX', key('history', thread), -1) or '').question
+  return type(question) == 'string' and question or nil
+end
+
+local function question_in(id)
+  return decoded(redis.call('HGET', key('turn', id), 'body') or '').text
+end
+
+-- The thread's last exchange must be this turn's. The record has a question that was edited since.
 local function recall_question(id, thread)
-  local question = decoded(redis.call('LINDEX', key('history', thread), -1)).question
-  if type(question) == 'string' then put_question(id, cjson.encode(question)) end
+  local question = lacks_question(id) and last_question(thread)
+  if question then put_question(id, cjson.encode(question)) end
 end
 
 -- The id stays known for a while, so that the turn is not admitted again. The record of a turn that has to be
@@ -353,15 +428,18 @@ local function check_full(thread)
   check_open(id)
 end
 
--- One person can fill a thread's places; then further places are for those who have none there.
-local function is_thread_full(thread, person, limit)
-  local ids = redis.call('LRANGE', key('mailbox', thread), 0, -1)
-  if #ids < tonumber(limit) then return false end
-  if #ids >= CROWD * limit then return true end
-  for _, id in ipairs(ids) do
-    if redis.call('HGET', key('turn', id), 'person') == person then return true end
+-- One person can fill a thread's places; then further places are for those who have none there. Turns that
+-- will be answered together have one place.
+local function is_thread_full(thread, person, joins, limit)
+  local places, has_one, waiting = 0, false, nil
+  for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
+    local known = redis.call('HMGET', key('turn', id), 'person', 'fence', 'joins')
+    local may_join = known[2] == '0' and known[3] == '1' and known[1]
+    if not may_join or may_join ~= waiting then places = places + 1 end
+    has_one, waiting = has_one or known[1] == person, may_join
   end
-  return false
+  if places < tonumber(limit) or joins and waiting == person then return false end
+  return has_one or places >= CROWD * limit
 end
 
 -- '' if there is room for one more turn.
@@ -412,29 +490,98 @@ local function note_late_writes(id, pages)
   if #late > 0 then redis.call('HSET', name, LATE_WRITES, cjson.encode(late)) end
 end
 
+-- What is noted of a thread expires with its history: only questions and answers keep it.
+local function note_speaker(thread, id)
+  local name = key('speakers', thread)
+  local known = redis.call('SCARD', name)
+  if id ~= '' and known < MOST_SPEAKERS then redis.call('SADD', name, id) end
+  if known == 0 then keep(name) end
+end
+
+-- A person's id, of which `person` has the key.
+local function id_of(person)
+  return string.match(person, '[^:]*$')
+end
+
+-- Versions that do not count speakers leave a thread with the people who have asked.
+local function note_askers(thread)
+  for _, line in ipairs(redis.call('LRANGE', key('history', thread), -MOST_SPEAKERS, -1)) do
+    local person = decoded(line).person
+    if type(person) == 'table' and type(person.id) == 'string' then note_speaker(thread, person.id) end
+  end
+  for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
+    note_speaker(thread, id_of(record(id).person))
+  end
+end
+
 local function store_turn(id, thread, person, head, text)
   redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, ATTEMPTS, 0,
     'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
+  note_speaker(thread, id_of(person))
+  keep(key('speakers', thread))
   enqueue(id, thread, person)
+end
+
+-- `last` is the thread's last remembered turn. What the turn has shown becomes its previous answer.
+local function enqueue_again(id, turn, last)
+  local name = key('turn', id)
+  if last == id then
+    redis.call('HSETNX', name, PREVIOUS_ANSWER, redis.call('HGET', name, 'shown') or '')
+    recall_question(id, turn.thread)
+  end
+  redis.call('HSET', name, 'state', 'queued', ATTEMPTS, 0, 'shown', '')
+  redis.call('HDEL', name, 'stop', 'end', MAX_PROGRESS, MORE)
+  enqueue(id, turn.thread, turn.person)
+end
+
+-- What earlier attempts have shown answers a question that was edited meanwhile. It stays until there is a
+-- word of the new answer. Text without a page was shown to nobody.
+local function begin_anew(id)
+  local name, removed = key('turn', id), removed_messages(id)
+  local known = redis.call('HMGET', name, 'pages', 'shown')
+  if known[1] and known[1] ~= '[]' and known[2] and known[2] ~= '' then
+    redis.call('HSETNX', name, PREVIOUS_ANSWER, known[2])
+  end
+  redis.call('HSET', name, ATTEMPTS, 0, 'shown', '')
+  redis.call('HDEL', name, ANEW, MAX_PROGRESS, MORE)
+  if #removed > 0 then redis.call('HSET', name, MORE, cjson.encode({removed = removed})) end
 end
 
 local verbs = {}
 
-function verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit)
+-- Notes that people have spoken in a thread, and returns how many have; 0 if the bot was never asked there.
+-- `ours` is '1' if it is a thread of the bot all the same.
+function verbs.note_speakers(thread, ours, ...)
+  local name = key('speakers', thread)
+  if redis.call('EXISTS', name) == 0 then
+    note_askers(thread)
+    if ours == '' and redis.call('EXISTS', name) == 0 then return 0 end
+  end
+  for _, id in ipairs({...}) do note_speaker(thread, id) end
+  return redis.call('SCARD', name)
+end
+
+-- `context` is JSON, or '' if the question replies to nothing.
+function verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit, context)
   local known = redis.call('HMGET', key('turn', id), 'state', 'body')
   if known[1] then
     -- It may be the same call, sent again because its answer was lost.
     local same = known[2] and string.sub(known[2], 1, #head) == head
     return known[1] ~= 'dropped' and same and 'admitted' or 'duplicate'
   end
-  if is_thread_full(thread, person, thread_limit) then
+  -- A person who is refused has spoken, but makes no thread one of the bot.
+  if redis.call('EXISTS', key('speakers', thread)) == 1 then note_speaker(thread, id_of(person)) end
+  local joins = decoded(head .. '}').joins == true
+  if is_thread_full(thread, person, joins, thread_limit) then
     check_full(thread)
-    if is_thread_full(thread, person, thread_limit) then return 'thread' end
+    if is_thread_full(thread, person, joins, thread_limit) then return 'thread' end
   end
   local full = refusal(person, person_limit, total_limit)
   if full ~= '' then return full end
 
   store_turn(id, thread, person, head, text)
+  if context and context ~= '' then redis.call('HSET', key('turn', id), 'context', context) end
+  if joins then redis.call('HSET', key('turn', id), 'joins', '1') end
   return 'admitted'
 end
 
@@ -464,14 +611,8 @@ function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   if refused ~= '' then return refused end
 
   redis.call('SET', pressed, id, 'PX', PRESS_MS)
-  if last_remembered(turn.thread) == id then
-    redis.call('HSETNX', name, PREVIOUS_ANSWER, redis.call('HGET', name, 'shown') or '')
-    recall_question(id, turn.thread)
-  end
-  redis.call('HSET', name, 'state', 'queued', ATTEMPTS, 0, 'shown', '')
   if place ~= '' then redis.call('HSET', name, 'pressed_at', place) end
-  redis.call('HDEL', name, 'stop', 'end', MAX_PROGRESS, MORE)
-  enqueue(id, turn.thread, turn.person)
+  enqueue_again(id, turn, last_remembered(turn.thread))
   return 'again'
 end
 
@@ -512,6 +653,51 @@ function verbs.rate(id, person, rating)
   return 'gone'
 end
 
+-- The question of a turn that may still be edited: it is open, or the thread's last.
+local function question_of(id, turn, body, after)
+  local last = last_remembered(turn.thread)
+  if not is_open(turn) and last ~= id and last ~= after then return nil end
+  return body.text == '' and last == id and last_question(turn.thread) or body.text
+end
+
+-- Replaces the text of a question that its author has edited, at `edited` (ms), and has it answered anew. If
+-- the turn is not known and was asked less than a day ago, it is admitted: it may be a question only now, or
+-- its admission comes later. Of two edits the later holds, whichever comes first. Platforms may tell of an edit
+-- that changes no text.
+function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_out,
+    thread_limit, person_limit, total_limit, context)
+  local name, turn = key('turn', id), record(id)
+  if not turn.state then
+    if now_ms() - asked >= DAY_MS then return 'ignored' end
+    local answer = verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit, context)
+    if answer == 'admitted' then redis.call('HSET', name, 'edited', edited) end
+    return answer
+  end
+  local known = redis.call('HMGET', name, 'body', 'edited', 'forget', 'head_size')
+  local lead = lead_of(id) or id
+  local whole = record(lead)
+  local body = decoded(known[1] or '')
+  local author = type(body.person) == 'table' and body.person.id
+  if turn.state == 'dropped' or known[3] or not turn.thread or not tonumber(known[4]) then return 'ignored' end
+  if author ~= asker or (tonumber(known[2]) or 0) > tonumber(edited) then return 'ignored' end
+  local question = question_of(lead, whole, body, redis.call('HGET', key('turn', lead), 'after'))
+  if not question or question == decoded('[' .. text .. ']')[1] then return 'ignored' end
+
+  if is_open(whole) then
+    -- A stop was for the answer to what stood there before.
+    redis.call('HDEL', key('turn', lead), 'stop')
+    ask_for_anew(lead)
+  else
+    if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'ignored' end
+    local full = refusal(turn.person, person_limit, total_limit)
+    if full ~= '' then return full end
+    enqueue_again(lead, whole, last_remembered(turn.thread))
+  end
+  replace_question(id, text, left_out)
+  redis.call('HSET', name, 'edited', edited)
+  return 'edited'
+end
+
 local function keeps_others_waiting(thread, person)
   for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
     local other = redis.call('HGET', key('turn', id), 'person')
@@ -541,8 +727,56 @@ local function last_above(thread)
   return type(newest) == 'string' and last_of(redis.call('HGET', key('turn', newest), 'pages')) or ''
 end
 
+-- The turns of the same person that wait directly behind a turn are answered with it, if they may be.
+local function join_followers(id, turn)
+  if redis.call('HGET', key('turn', id), 'joins') ~= '1' then return end
+  local ids, size = {}, redis.call('HSTRLEN', key('turn', id), 'body')
+  for _, one in ipairs(redis.call('LRANGE', key('mailbox', turn.thread), 1, -1)) do
+    local known = redis.call('HMGET', key('turn', one), 'person', 'fence', 'joins', 'state')
+    size = size + redis.call('HSTRLEN', key('turn', one), 'body')
+    local waits = known[2] == '0' and known[3] == '1' and known[4] == 'queued'
+    if known[1] ~= turn.person or not waits or size > JOINED_BYTES then break end
+    redis.call('HSET', key('turn', one), 'lead', id)
+    table.insert(ids, one)
+  end
+  if #ids > 0 then redis.call('HSET', key('turn', id), 'joined', cjson.encode(ids)) end
+end
+
+-- In the order in which they were asked, which for some platforms is not that of admission. Empty if the turn
+-- is answered alone.
+local function joined_questions(id)
+  local asked, texts = {}, {}
+  for at, one in ipairs({id, unpack(joined_to(id))}) do
+    local body = decoded(redis.call('HGET', key('turn', one), 'body') or '')
+    if type(body.text) == 'string' and body.text ~= '' then
+      table.insert(asked, {tonumber(body.asked_at) or 0, at, body.text})
+    end
+  end
+  table.sort(asked, function(one, other)
+    return one[1] < other[1] or one[1] == other[1] and one[2] < other[2]
+  end)
+  for _, one in ipairs(asked) do table.insert(texts, one[3]) end
+  return #texts > 1 and cjson.encode(texts) or '[]'
+end
+
+-- The questions of joined turns stay in their records, so that they can be edited one by one.
+local function end_joined(id, turn, outcome, person_bytes)
+  for _, one in ipairs(joined_to(id)) do
+    if lead_of(one) == id and record(one).state == 'queued' then
+      local name = key('turn', one)
+      redis.call('HSET', name, 'state', outcome, 'pages', '[]', 'shown', '')
+      redis.call('HDEL', name, POSITION, ATTEMPTS, ANEW, 'stop')
+      keep(name)
+      redis.call('LREM', key('mailbox', turn.thread), 1, one)
+      close(one, turn.person)
+      count_kept(one, turn.person, RECORD_BYTES + redis.call('HSTRLEN', name, 'body'), person_bytes)
+    end
+  end
+end
+
 -- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, the message above the reply, pages,
--- shown, more, thread}, or false if the token leads to no turn. A token that was reclaimed leads to the thread that was taken with it.
+-- shown, more, thread, context, questions that are answered together}, or false if the token leads to no turn. A
+-- token that was reclaimed leads to the thread that was taken with it.
 function verbs.take(platform, entry, worker, person_limit)
   local claimed = key('claimed', platform)
   if not is_pending(platform, entry, worker) then return false end
@@ -567,16 +801,24 @@ function verbs.take(platform, entry, worker, person_limit)
   redis.call('HSET', claimed, entry, thread)
   redis.call('SADD', key('running', turn.person), id)
   keep(claimed, key('running', turn.person))
+  if redis.call('HEXISTS', key('turn', id), ANEW) == 1 then begin_anew(id) end
   -- `worker` is only for operators.
   redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
   local fence, attempts = count(key('turn', id), 'fence', 1), count(key('turn', id), ATTEMPTS, 1)
   if fence == 1 then redis.call('HSET', key('turn', id), 'above', last_above(thread)) end
   -- An older version regenerates a turn without its question.
-  if lacks_question(id) and last_remembered(thread) == id then recall_question(id, thread) end
+  if last_remembered(thread) == id then recall_question(id, thread) end
+  if fence == 1 then join_followers(id, turn) end
   local known = redis.call('HMGET', key('turn', id),
-    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'above', 'pages', 'shown', MORE)
+    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'above', 'pages', 'shown', MORE, 'context')
   return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '', known[5] or '',
-    known[6] or '[]', known[7] or '', known[8] or '{}', thread}
+    known[6] or '[]', known[7] or '', known[8] or '{}', thread, known[9] or '', joined_questions(id)}
+end
+
+-- What a person asks of the worker of a turn: to begin anew, or to stop.
+local function request_to(id)
+  local known = redis.call('HMGET', key('turn', id), ANEW, 'stop')
+  return known[1] and ANEW or known[2] or ''
 end
 
 -- If another worker has reclaimed the token, the lease is lost, even if that worker has not taken the turn
@@ -588,7 +830,7 @@ function verbs.renew(id, fence, worker)
   local platform = platform_of(turn.thread)
   if not is_pending(platform, turn.entry, worker) then return 'lost' end
   redis.call('XCLAIM', key('tokens', platform), GROUP, worker, 0, turn.entry, 'JUSTID')
-  return redis.call('HGET', key('turn', id), 'stop') or ''
+  return request_to(id)
 end
 
 local function note_posted(thread, pages)
@@ -610,7 +852,29 @@ function verbs.save(id, fence, pages, shown, more)
   redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown, MORE, more)
   redis.call('HDEL', key('turn', id), UNUSED)
   note_posted(turn.thread, pages)
-  return redis.call('HGET', key('turn', id), 'stop') or ''
+  return request_to(id)
+end
+
+-- Saves the messages of others that the prompt shows, before the model is asked.
+function verbs.save_context(id, fence, context)
+  local turn = record(id)
+  if is_record_lost(id) then return '' end
+  if not holds(turn, fence) then return 'lost' end
+  redis.call('HSET', key('turn', id), 'context', context)
+  return ''
+end
+
+-- Returns those of the messages, by their turns' ids, that are no context: questions that were forgotten, and
+-- those that wait or run and will be in the history.
+function verbs.withheld(...)
+  local found = {}
+  for _, id in ipairs({...}) do
+    local known = redis.call('HMGET', key('turn', id), 'state', 'forget')
+    if known[2] or known[1] == 'dropped' or known[1] == 'queued' or known[1] == 'running' then
+      table.insert(found, id)
+    end
+  end
+  return found
 end
 
 -- Notes the thread's newest reply and returns the one before it; nothing if there is none, or if this one
@@ -633,9 +897,19 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   if not holds(turn, fence) then return 'lost' end
 
   local name, last = key('turn', id), last_remembered(turn.thread)
+  if redis.call('HEXISTS', name, ANEW) == 1 then
+    -- Messages that were posted while the store was away are new here.
+    redis.call('HSET', name, 'pages', pages, 'shown', shown)
+    redis.call('HDEL', name, MORE)
+    note_posted(turn.thread, pages)
+    return ANEW
+  end
+  end_joined(id, turn, outcome, person_bytes)
   local forgotten = redis.call('HGET', name, 'forget')
   if exchange == '' then
     redis.call('HSET', name, 'after', last)
+    local context = decoded(redis.call('HGET', name, 'context') or '').messages
+    if last == '' and (type(context) ~= 'table' or #context == 0) then note_seen(turn.thread) end
   elseif not forgotten then
     remember(turn.thread, id, exchange, history_limit, history_bytes)
     redis.call('HDEL', name, PREVIOUS_ANSWER, 'after')
@@ -648,8 +922,11 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   end
   redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown, 'end', stands or 'failed')
   redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop', UNUSED)
-  -- The history has the question. Without an exchange the record keeps it, so that it can be regenerated.
-  if exchange ~= '' or last == id or forgotten then drop_question(id) end
+  -- The history has the question, unless it was edited since. Without an exchange the record keeps it, so that
+  -- it can be regenerated.
+  local keeps = #joined_to(id) > 0
+    or exchange == '' and (last ~= id or last_question(turn.thread) ~= question_in(id))
+  if forgotten or not keeps then drop_question(id) end
   keep(name)
   -- Messages that were posted while the store was away are new here.
   note_posted(turn.thread, pages)
@@ -661,8 +938,9 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then make_ready(turn.thread) end
   wake_throttled(turn.person)
   -- A previous answer that stays is counted already.
-  if exchange ~= '' or last ~= id then
-    local text = exchange ~= '' and #exchange or redis.call('HSTRLEN', name, 'body')
+  if exchange ~= '' or keeps then
+    local text = #exchange
+    if keeps then text = text + redis.call('HSTRLEN', name, 'body') + redis.call('HSTRLEN', name, 'context') end
     count_kept(id, turn.person, RECORD_BYTES + #shown + text, person_bytes)
   end
   return before and {before} or 'ok'
@@ -675,6 +953,7 @@ function verbs.give_up(platform, entry, fence, ...)
   local id = thread and redis.call('LINDEX', key('mailbox', thread), 0)
   if not id then return 'lost' end
   local known = redis.call('HMGET', key('turn', id), 'pages', 'shown')
+  redis.call('HDEL', key('turn', id), ANEW)
   return verbs.finish(id, fence, 'dead', known[1] or '[]', known[2] or '', '', ...)
 end
 
@@ -804,6 +1083,7 @@ end
 
 -- `asker` is who asks for it; without one, it is somebody who may stop any reply.
 function verbs.stop(id, asker)
+  id = lead_of(id) or id
   if not is_open(record(id)) then return 0 end
   if (asker or '') ~= '' then
     local person = decoded(redis.call('HGET', key('turn', id), 'body')).person
@@ -819,6 +1099,25 @@ function verbs.stop_thread(thread)
   local id = redis.call('LINDEX', key('mailbox', thread), 0)
   if not id or record(id).fence == '0' then return 0 end
   return verbs.stop(id)
+end
+
+-- Stops the answers of a person that people see or wait for next, in this thread or anywhere in `channel`,
+-- which may be ''. `id` is that of the message which says so: delivered again, it is no question either.
+function verbs.stop_own(id, thread, person, channel)
+  local state = record(id).state
+  if state then return state == 'dropped' and 1 or 0 end
+  local stopped = 0
+  for _, own in ipairs(redis.call('SMEMBERS', key('open', person))) do
+    local turn = record(own)
+    local place = turn.thread or ''
+    local is_here = place == thread or channel ~= '' and string.sub(place, 1, #channel) == channel
+    local is_next = turn.fence ~= '0' or redis.call('LINDEX', key('mailbox', place), 0) == own
+    if is_here and is_next then stopped = verbs.stop(own) + stopped end
+  end
+  if stopped == 0 then return 0 end
+  redis.call('HSET', key('turn', id), 'state', 'dropped')
+  redis.call('PEXPIRE', key('turn', id), PRESS_MS)
+  return 1
 end
 
 -- The thread's next turn does not wait for what the dropped one waited for. If the drop leaves room for one
@@ -838,21 +1137,85 @@ local function drop(id, turn)
   wake_throttled(turn.person)
 end
 
+-- Adds to `ids` the turns of a thread, open or remembered, whose answer has one of these messages (a set). A
+-- message that a worker has deleted is none of an answer.
+local function find_answers(thread, wanted, ids)
+  local turns = redis.call('LRANGE', key('mailbox', thread), 0, -1)
+  for _, line in ipairs(redis.call('LRANGE', key('history', thread), 0, -1)) do
+    table.insert(turns, turn_of(line))
+  end
+  for _, id in ipairs(turns) do
+    local removed, found = {}, false
+    for _, message in ipairs(messages(redis.call('HGET', key('turn', id), 'pages') or '')) do
+      if wanted[message] then
+        for _, own in ipairs(removed_messages(id)) do removed[own] = true end
+        found = found or not removed[message]
+      end
+    end
+    if found then
+      -- First, or they would be answered by themselves.
+      for _, joined in ipairs(joined_to(id)) do table.insert(ids, joined) end
+      table.insert(ids, id)
+    end
+  end
+end
+
+-- A turn that has ended is forgotten with those that were answered together with it.
+local function forget_joined(lead, remembered)
+  redis.call('HSET', key('turn', lead), 'forget', '1')
+  remembered[lead] = true
+  drop_question(lead)
+  for _, one in ipairs(joined_to(lead)) do drop_question(one) end
+end
+
+-- The turns of the first arguments, `count` in number, and those whose answers have the messages behind them.
+local function turns_of(platform, count, ...)
+  local ids, threads, all = {}, {}, {...}
+  for at, one in ipairs(all) do
+    if at <= tonumber(count) then
+      table.insert(ids, one)
+    else
+      local thread = redis.call('GET', key('posted', platform, one))
+      if thread then
+        threads[thread] = threads[thread] or {}
+        threads[thread][one] = true
+      end
+    end
+  end
+  for thread, wanted in pairs(threads) do find_answers(thread, wanted, ids) end
+  return ids
+end
+
 -- `asked` is when the last of the turns was asked (ms; '' if that is not known). If that is less than ten
 -- minutes ago, its admission may still come. A turn that was released in mid-reply is taken once more, to end
 -- what is shown.
 function verbs.forget(asked, ...)
   local may_come = now_ms() - (tonumber(asked) or now_ms()) < LATE_ADMISSION_MS
   local remembered = {}
-  for _, id in ipairs({...}) do
-    local turn, name = record(id), key('turn', id)
+  for _, id in ipairs(turns_of(...)) do
+    local turn, name, lead = record(id), key('turn', id), lead_of(id)
+    if lead then leave_out(id, lead) end
     if turn.thread and turn.state == 'queued' and redis.call('HEXISTS', name, 'pages') == 0 then
+      redis.call('HDEL', name, 'joined')
       drop(id, turn)
     elseif turn.thread then
       redis.call('HSET', name, 'forget', '1')
+      redis.call('HDEL', name, ANEW)
       remembered[turn.thread] = remembered[turn.thread] or {}
-      remembered[turn.thread][id] = true
-      if verbs.stop(id) == 0 then drop_question(id) end
+      local here = remembered[turn.thread]
+      here[id] = true
+      if lead then
+        drop_question(id)
+        -- The exchange has the question, too.
+        here[lead] = true
+        if not is_open(record(lead)) then forget_joined(lead, here) end
+      elseif is_open(turn) then
+        verbs.stop(id)
+        -- Those that wait are answered by themselves.
+        redis.call('HDEL', name, 'joined')
+      else
+        forget_joined(id, here)
+      end
     elseif may_come then
       redis.call('HSET', name, 'state', 'dropped')
       redis.call('PEXPIRE', name, LATE_ADMISSION_MS)

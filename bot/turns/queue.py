@@ -8,8 +8,19 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
-from bot.domain import Exchange, Person, Place, Purpose, Rating, Shown, ThreadKey, Turn
+from bot.domain import (
+    ContextMessage,
+    Exchange,
+    Person,
+    Place,
+    Purpose,
+    Rating,
+    Shown,
+    ThreadKey,
+    Turn,
+)
 from bot.errors import (
     HasEnded,
     LeaseLost,
@@ -17,6 +28,7 @@ from bot.errors import (
     NotTheAsker,
     NotTheLast,
     PersonBusy,
+    QuestionEdited,
     QueueFull,
     Refused,
     StoreUnavailable,
@@ -27,11 +39,13 @@ from bot.text.sanitize import whole_characters
 from bot.turns.history import encode
 from bot.turns.records import (
     Unreadable,
+    read_context,
     read_end,
     read_shown,
     read_texts,
     read_thread,
     read_turn,
+    write_context,
     write_shown,
     write_turn,
 )
@@ -87,7 +101,8 @@ class Taken:
     counts this attempt and those before it that got no further than the best one. `shown` is as
     last saved. `previous_answer` is the answer that a regenerated turn had; the pages in `shown`
     are those of that answer until something else is shown. `above` is the last message of the reply
-    before this one in the thread, or empty.
+    before this one in the thread, or empty. `context` is None if none was looked for yet. The text
+    of `turn` has the questions of all turns that are answered together.
     """
 
     turn: Turn
@@ -97,6 +112,7 @@ class Taken:
     stop: bool
     previous_answer: str
     above: str = ""
+    context: tuple[ContextMessage, ...] | None = None
 
     @property
     def placed(self) -> Turn:
@@ -166,6 +182,7 @@ class TurnQueue:
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
+            write_context(turn.quote, None),
         )
         return answer == "admitted"
 
@@ -206,6 +223,30 @@ class TurnQueue:
         model, which = answer if isinstance(answer, list) else ("", "")
         return model, which == "first"
 
+    async def edit(self, turn: Turn, *, edited_at: float) -> None:
+        """Replace the text of an open turn or of a thread's last one, and have it answered anew.
+
+        A turn that is not known and at most a day old is admitted. An edit by another person, of an
+        older turn, without a change of the text, or from before `edited_at` (seconds since the
+        epoch) of an earlier call changes nothing. Raises Refused.
+        """
+        limits = self._limits
+        await self._script.run(
+            "edit",
+            turn.id,
+            str(turn.key),
+            _person_key(turn.key.platform, turn.person),
+            *write_turn(turn),
+            int(turn.asked_at * 1000),
+            int(edited_at * 1000),
+            turn.person.id,
+            turn.left_out,
+            limits.waiting_per_thread,
+            limits.waiting_per_person,
+            limits.waiting,
+            write_context(turn.quote, None),
+        )
+
     async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
         """Ask the worker of a turn to end it; False if the turn has ended or is not known.
 
@@ -217,14 +258,53 @@ class TurnQueue:
         """Ask for the end of the turn that runs in a thread; False if none does."""
         return bool(await self._script.run("stop_thread", str(thread)))
 
-    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+    async def stop_own(
+        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+    ) -> bool:
+        """Ask for the end of a person's answers in a thread; False if none runs there.
+
+        With a `channel`, those in all its threads end, too. `turn_id` is that of the message that
+        asks for it: if that is delivered again the answer is the same, and it is not admitted.
+        """
+        within = str(replace(thread, channel=channel, thread="")) if channel else ""
+        key = _person_key(thread.platform, person)
+        return bool(await self._script.run("stop_own", turn_id, str(thread), key, within))
+
+    async def note_speakers(self, thread: ThreadKey, *people: str, ours: bool) -> int:
+        """Note that people, by their ids, have spoken in a thread; return how many have.
+
+        0 if the bot was never asked there, unless it is `ours` for another reason. Some are counted
+        at most.
+        """
+        ids = (quote(one, safe="", errors="replace") for one in people)
+        answer = await self._script.run("note_speakers", str(thread), "1" if ours else "", *ids)
+        return answer if isinstance(answer, int) else 0
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the store was noted as away and has not come back since."""
+        return self._store.is_away
+
+    def note_away(self, error: StoreUnavailable) -> None:
+        """Note that the store is away."""
+        self._store.note_away(error)
+
+    async def forget(
+        self,
+        *turn_ids: str,
+        asked_at: float | None = None,
+        platform: str = "",
+        messages: Sequence[str] = (),
+    ) -> None:
         """Drop turns that wait, run or are remembered, or are admitted in the next ten minutes.
 
         `asked_at` is when the last of them was asked, in seconds since the epoch; None if that is
-        not known. If it is more than ten minutes ago, unknown ids are ignored.
+        not known. If it is more than ten minutes ago, unknown ids are ignored. The turns of which
+        `messages` of the platform show the answer are dropped, too, except for messages that a
+        worker has deleted.
         """
         asked = "" if asked_at is None else int(asked_at * 1000)
-        await self._script.run("forget", asked, *turn_ids)
+        await self._script.run("forget", asked, platform, len(turn_ids), *turn_ids, *messages)
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a reply was posted as this message."""
@@ -275,6 +355,8 @@ class TurnLeases:
     """The turns that one worker takes, and what it reports about them.
 
     Methods that take a `Taken` raise LeaseLost if a higher fence exists or the turn has ended.
+    `renew`, `save` and `finish` raise QuestionEdited if the turn is to be released and taken again;
+    what they were given is stored nevertheless.
     """
 
     def __init__(
@@ -345,22 +427,27 @@ class TurnLeases:
         )
         if not isinstance(answer, list):
             return None
-        turn_id, fence, attempts, body, pressed_at, stop, previous, above, *shown, thread = answer
+        turn_id, fence, attempts, body, pressed_at, stop, previous, above, *rest = answer
+        *shown, thread, said, joined = rest
+        quote, context = read_context(turn_id, said)
         try:
             turn = read_turn(turn_id, token.platform, thread, body, pressed_at)
+            if texts := read_texts(joined):
+                turn = replace(turn, text="\n\n".join(texts))
         except Unreadable as error:
             log.warning("Turn %s is given up: its record cannot be read: %s", turn_id, error)
             end = fence, *self._ending
             await self._script.run("give_up", token.platform, token.entry, *end)
             return None
         return Taken(
-            turn=turn,
+            turn=replace(turn, quote=quote),
             fence=int(fence),
             attempts=int(attempts),
             shown=read_shown(turn_id, *shown),
             stop=bool(stop),
             previous_answer=previous,
             above=above,
+            context=context,
         )
 
     async def renew(self, taken: Taken) -> bool:
@@ -371,6 +458,18 @@ class TurnLeases:
         """Save what is shown; True if a person asked for a stop."""
         fields = write_shown(shown)
         return bool(await self._script.run("save", taken.turn.id, taken.fence, *fields))
+
+    async def save_context(
+        self, taken: Taken, quote: ContextMessage | None, context: Sequence[ContextMessage]
+    ) -> None:
+        """Save what the prompt shows beside the history, so that a further attempt shows it."""
+        written = write_context(quote, context)
+        await self._script.run("save_context", taken.turn.id, taken.fence, written)
+
+    async def withheld(self, turn_ids: Sequence[str]) -> set[str]:
+        """Return those of the turns that wait, run or were forgotten: they are no context."""
+        answer = await self._script.run("withheld", *turn_ids)
+        return set(answer) if isinstance(answer, list) else set()
 
     async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> str:
         """End the turn with its outcome, and make the thread's next turn ready.
@@ -391,14 +490,18 @@ class TurnLeases:
         delay = int(delay_seconds * 1000)
         await self._script.run("release", taken.turn.id, taken.fence, delay, "1" if counts else "")
 
-    async def stop_requests(self) -> AsyncGenerator[str]:
-        """Yield the ids of turns that are to be stopped. Missed ones come with `renew`."""
+    async def others_wait(self, thread: ThreadKey) -> bool:
+        """Return whether a turn waits behind the one that runs in a thread."""
+        return int(await self.store.command("LLEN", self.store.key("mailbox", str(thread)))) > 1
+
+    async def requests(self) -> AsyncGenerator[str]:
+        """Yield the ids of turns for which `renew` has news: a stop or an edit."""
         async with self.store.redis.pubsub() as channel:
             with store_errors():
                 await channel.subscribe(self.store.key("stops"))
                 async for message in channel.listen():
                     if message["type"] == "message":
-                        yield message["data"]
+                        yield message["data"].rpartition(" ")[2]
 
     async def remove_idle_consumers(self, platforms: Sequence[str]) -> None:
         """Remove consumers without pending tokens from the streams, this worker's among them."""
@@ -457,7 +560,7 @@ class QueueScript:
         self._run = store.script(source)
 
     async def run(self, verb: str, *arguments: str | int) -> str | int | list[str] | None:
-        """Run a verb and return its answer. Raises Refused and LeaseLost.
+        """Run a verb and return its answer. Raises Refused, LeaseLost and QuestionEdited.
 
         Halves of surrogate pairs, which JSON may bring, become U+FFFD.
         """
@@ -469,6 +572,8 @@ class QueueScript:
             raise refusal
         if answer == "lost":
             raise LeaseLost(f"{verb}: {arguments[0]}")
+        if answer == "anew":
+            raise QuestionEdited(f"{verb}: {arguments[0]}")
         return answer
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import get_args
 
-from bot.domain import End, Json, Outcome, Person, Shown, ThreadKey, Turn
+from bot.domain import ContextMessage, End, Json, Outcome, Person, Shown, ThreadKey, Turn
 from bot.text.sanitize import whole_characters
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,10 @@ def write_turn(turn: Turn) -> tuple[str, str]:
     """Return a JSON object without its text and its closing brace, and the text as JSON."""
     value = asdict(turn)
     text = value.pop("text")
+    # It is dropped with the question, so it stands in a field of its own.
+    del value["quote"]
+    if not turn.joins:
+        del value["joins"]
     # Older versions cannot read a person with another field.
     value["person_workspace"] = value["person"].pop("workspace")
     head = json.dumps(value, ensure_ascii=False).removesuffix("}")
@@ -59,6 +63,9 @@ def read_turn(turn_id: str, platform: str, thread: str, body: str, pressed_at: s
         place=place | read_object(pressed_at),
         asked_at=read_number(value, "asked_at"),
         left_out=int(read_number(value, "left_out")),
+        where=_optional_text(value, "where"),
+        zone=_optional_text(value, "zone"),
+        joins=value.get("joins") is True,
     )
 
 
@@ -73,7 +80,9 @@ def read_thread(written: str, platform: str) -> ThreadKey | None:
 
 def write_shown(shown: Shown) -> tuple[str, str, str]:
     """Return the three fields of a turn's record that hold what is shown."""
-    more: dict[str, str | int] = {"outcome": shown.outcome} if shown.outcome else {}
+    more: dict[str, str | int | tuple[str, ...]] = (
+        {"outcome": shown.outcome} if shown.outcome else {}
+    )
     if shown.said != shown.text:
         more["said"] = len(shown.said)
     if shown.below:
@@ -82,6 +91,8 @@ def write_shown(shown: Shown) -> tuple[str, str, str]:
         more["end"] = shown.end
     if shown.model:
         more["model"] = shown.model
+    if shown.removed:
+        more["removed"] = shown.removed
     return json.dumps(shown.pages), shown.text, json.dumps(more, ensure_ascii=False)
 
 
@@ -95,7 +106,7 @@ def read_shown(turn_id: str, pages: str, text: str, more: str) -> Shown:
     except Unreadable as error:
         log.warning("Turn %s: part of what it has shown cannot be read: %s", turn_id, error)
     said, below, outcome = (value.get(name) for name in ("said", "below", "outcome"))
-    model = value.get("model")
+    model, removed = value.get("model"), value.get("removed")
     return Shown(
         pages=ids,
         text=text,
@@ -104,12 +115,64 @@ def read_shown(turn_id: str, pages: str, text: str, more: str) -> Shown:
         outcome=_OUTCOMES.get(outcome, "") if isinstance(outcome, str) else "",
         end=read_end(value.get("end")),
         model=whole_characters(model) if isinstance(model, str) else "",
+        removed=tuple(one for one in removed if isinstance(one, str))
+        if isinstance(removed, list)
+        else (),
     )
 
 
 def read_end(written: Json) -> End:
     """Return how an answer stands; as whole if this version does not know what was written."""
     return _ENDS.get(written, "") if isinstance(written, str) else ""
+
+
+def write_context(quote: ContextMessage | None, context: Sequence[ContextMessage] | None) -> str:
+    """Return the field of a turn's record that holds its context; empty if there is none.
+
+    `context` is None until it was looked for.
+    """
+    value: dict[str, Json] = {}
+    if quote:
+        value["quote"] = write_said(quote)
+    if context is not None:
+        value["messages"] = [write_said(each) for each in context]
+    return json.dumps(value, ensure_ascii=False) if value else ""
+
+
+def read_context(
+    turn_id: str, written: str
+) -> tuple[ContextMessage | None, tuple[ContextMessage, ...] | None]:
+    """Read what `write_context` returned; nothing if it cannot be read."""
+    try:
+        value = read_object(written or "{}")
+    except Unreadable as error:
+        log.warning("Turn %s: its context cannot be read: %s", turn_id, error)
+        return None, None
+    context = read_all_said(value.get("messages")) if "messages" in value else None
+    return read_said(value.get("quote")), context
+
+
+def write_said(one: ContextMessage) -> dict[str, Json]:
+    """Return a message of a context as a JSON object."""
+    person: Json = {"id": one.person.id, "name": one.person.name} if one.person else None
+    return {"id": one.id, "person": person, "text": one.text}
+
+
+def read_said(value: Json) -> ContextMessage | None:
+    """Read what `write_said` returned; None if it cannot be read."""
+    if not isinstance(value, dict):
+        return None
+    try:
+        person = None if value.get("person") is None else read_person(value)
+        return ContextMessage(read_text(value, "id"), person, read_text(value, "text"))
+    except Unreadable:
+        return None
+
+
+def read_all_said(value: Json) -> tuple[ContextMessage, ...]:
+    """Return the messages of an array that can be read."""
+    found = map(read_said, value if isinstance(value, list) else [])
+    return tuple(one for one in found if one)
 
 
 def read_object(written: str | None) -> dict[str, Json]:
@@ -137,6 +200,10 @@ def read_text(value: Mapping[str, Json], name: str) -> str:
     if not isinstance(text, str):
         raise Unreadable(f"no {name}")
     return whole_characters(text)
+
+
+def _optional_text(value: Mapping[str, Json], name: str) -> str:
+    return read_text(value, name) if isinstance(value.get(name), str) else ""
 
 
 def read_number(value: Mapping[str, Json], name: str) -> float:

@@ -1,4 +1,4 @@
-"""Repairs replies of which an earlier attempt left late writes or orphaned messages."""
+"""Repairs replies after late writes, and deletes orphaned messages of earlier attempts."""
 
 from __future__ import annotations
 

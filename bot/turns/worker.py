@@ -9,7 +9,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 
 from bot.concurrency import cancelled, running
-from bot.errors import LeaseLost, PlaceGone, StoreUnavailable, SurfaceError, WriteRefused
+from bot.errors import (
+    LeaseLost,
+    PlaceGone,
+    QuestionEdited,
+    StoreUnavailable,
+    SurfaceError,
+    WriteRefused,
+)
 from bot.ports import Platform
 from bot.turns.conversation import Conversation, Lease
 from bot.turns.policy import WorkPolicy
@@ -67,7 +74,7 @@ class Worker:
         taking = asyncio.create_task(self._take_turns(stopping))
         loops = [
             taking,
-            asyncio.create_task(self._follow_stop_requests()),
+            asyncio.create_task(self._follow_requests()),
             asyncio.create_task(self._reconciler.run()),
         ]
         try:
@@ -124,13 +131,13 @@ class Worker:
             block_seconds=max(block, _SHORTEST_BLOCK),
         )
 
-    async def _follow_stop_requests(self) -> None:
+    async def _follow_requests(self) -> None:
         while True:
             with suppress(StoreUnavailable):
-                async with aclosing(self._leases.stop_requests()) as turn_ids:
+                async with aclosing(self._leases.requests()) as turn_ids:
                     async for turn_id in turn_ids:
                         if lease := self._running.get(turn_id):
-                            lease.stop.set()
+                            lease.news.set()
             await asyncio.sleep(self._policy.store_pause)
 
     def _start(self, tokens: Sequence[Token]) -> None:
@@ -164,7 +171,9 @@ class Worker:
             try:
                 await self._run_leased(lease)
             finally:
-                self._running.pop(turn_id, None)
+                # This worker may have taken the turn again.
+                if self._running.get(turn_id) is lease:
+                    del self._running[turn_id]
         except StoreUnavailable as error:
             log.warning("Turn %s is left until the store is back: %s", turn_id, error)
         except LeaseLost:
@@ -173,7 +182,7 @@ class Worker:
             log.exception("Turn %s could not be released", turn_id)
 
     async def _run_leased(self, lease: Lease) -> None:
-        answering = asyncio.create_task(self._answer(lease))
+        answering, is_cut_off = asyncio.create_task(self._answer(lease)), False
         async with running(lease.renew_until_cancelled()) as renewing:
             try:
                 await asyncio.wait((renewing, answering), return_when=asyncio.FIRST_COMPLETED)
@@ -181,6 +190,7 @@ class Worker:
                 if not answering.done() and not lease.ending:
                     # A post under way returns the id of a message that a repair has to delete.
                     await asyncio.wait((answering,), timeout=self._policy.post_grace)
+                    is_cut_off = not answering.done()
                     await cancelled(answering)
                     await renewing
                 await answering
@@ -191,6 +201,12 @@ class Worker:
                     # The turn may come back to this worker if its new worker dies.
                     self._reconciler.report(lease)
                 raise
+            except QuestionEdited:
+                log.info("Turn %s begins anew: its question was edited", lease.turn.id)
+                if is_cut_off and lease.wrote:
+                    # A write under way may arrive over what the next attempt writes.
+                    self._reconciler.report(lease)
+                await self._leases.release(lease.taken, delay_seconds=0, counts=False)
             except asyncio.CancelledError:
                 # Shutdown: the reply did not end in time, and another process goes on with it.
                 await cancelled(answering)
@@ -201,7 +217,7 @@ class Worker:
         turn = lease.turn
         try:
             await self._attempt(lease)
-        except (LeaseLost, StoreUnavailable):
+        except (LeaseLost, QuestionEdited, StoreUnavailable):
             raise
         except (PlaceGone, WriteRefused) as error:
             log.warning("Turn %s: cannot post the reply in %s: %s", turn.id, turn.key, error)
@@ -227,7 +243,7 @@ class Worker:
         if attempts > limit:
             await self._conversation.give_up(lease, opening)
         else:
-            await self._conversation.answer(lease, opening)
+            await self._conversation.answer(lease, opening, platform)
 
     async def _release(self, taken: Taken, *, at_least: float = 0.0) -> None:
         delay = max(self._policy.retry.pause(taken.attempts), at_least)

@@ -44,7 +44,7 @@ async def test_many_questions_are_asked_at_once_and_each_knows_only_itself(
     assert sorted(each.messages[1]["content"] for each in model.requests) == [
         f"Number {number}" for number in range(8)
     ]
-    assert all(each.messages[0]["content"] == "Be brief." for each in model.requests)
+    assert all(each.messages[0]["content"].startswith("Be brief.") for each in model.requests)
     assert all(len(each.messages) == 2 for each in model.requests)
 
 
@@ -128,7 +128,13 @@ async def test_no_question_is_refused(chosen: Path, model: ModelEmulator) -> Non
 async def test_a_question_that_is_too_long_loses_its_middle_and_the_log_says_so(
     chosen: Path, model: ModelEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    choose(chosen, MODEL_URL=model.url, CONTEXT_TOKENS="300", MAX_TOKENS="100")
+    choose(
+        chosen,
+        MODEL_URL=model.url,
+        CONTEXT_TOKENS="300",
+        MAX_TOKENS="100",
+        SYSTEM_PROMPT_LINE="off",
+    )
     async with bot.asking() as ask:
         said = await ask("start " + "middle " * 2000 + "end")
 

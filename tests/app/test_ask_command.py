@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from bot.__main__ import main
-from bot.app.ask_command import print_answer
+from bot.app.ask import print_answer
 from bot.app.shutdown import ShutdownSignals
 from bot.text.sanitize import strip_controls
 from config.settings import Settings

@@ -21,7 +21,7 @@ import uvloop
 from aiohttp import web
 
 from bot.app import http
-from bot.app.connections import Connections
+from bot.app.http import Connections
 from bot.errors import CannotStart
 from bot.store import Store, connect
 from tests.support.outage import line
@@ -33,7 +33,7 @@ async def swallow(request: web.Request) -> web.Response:
     return web.Response(body=await request.read())
 
 
-serve = partial(http.serve, metrics_port=None, silences={})
+serve = partial(http.serve, metrics_port=None, downtimes={})
 
 
 def free_port() -> int:
@@ -51,7 +51,7 @@ async def door(
     host: str = "127.0.0.1",
     metrics_port: int | None = None,
     stopping: asyncio.Event | None = None,
-    silences: Mapping[str, Callable[[], float]] | None = None,
+    downtimes: Mapping[str, Callable[[], float]] | None = None,
     most_connections: int = 100,
     connection_seconds: float = 60.0,
 ) -> AsyncIterator[str]:
@@ -61,7 +61,7 @@ async def door(
         port=port,
         metrics_port=metrics_port,
         store=store,
-        silences=silences or {},
+        downtimes=downtimes or {},
         posts={"/in": swallow} if posts is None else posts,
         stopping=stopping or asyncio.Event(),
         most_connections=most_connections,
@@ -160,8 +160,8 @@ async def test_who_is_about_to_end_is_not_ready_and_takes_what_comes_all_the_sam
 
 async def test_a_process_is_ready_when_each_of_its_platforms_is_heard(store: Store) -> None:
     told, silence = [], [math.inf]
-    silences = {"discord": lambda: silence[0], "slack": lambda: 0.0}
-    async with door(store, silences=silences) as url:
+    downtimes = {"discord": lambda: silence[0], "slack": lambda: 0.0}
+    async with door(store, downtimes=downtimes) as url:
         for seconds in (math.inf, 0.0, 3.0, 60.0):
             silence[0] = seconds
             told.append(await get(f"{url}/readyz"))

@@ -74,9 +74,9 @@ async def test_a_wrong_token_leaves_the_other_platform_running_and_is_never_hear
     async with DiscordEmulator() as discord, SlackEmulator() as slack:
         discord.fail("GET /users/@me", status=401)
         async with opened(store, discord, slack) as platforms, listening(platforms) as tasks:
-            await until(lambda: platforms.silences["slack"]() == 0.0)
+            await until(lambda: platforms.downtimes["slack"]() == 0.0)
 
-            assert platforms.silences["discord"]() == math.inf
+            assert platforms.downtimes["discord"]() == math.inf
             assert platforms.platforms.keys() == {"slack"}
             assert platforms.off.keys() == {"discord"}
             assert not any(task.done() for task in tasks)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -12,12 +16,13 @@ from prometheus_client import REGISTRY
 
 from bot import errors
 from bot.app.platforms import Job
-from bot.app.service import LIMITS, until_stopped
+from bot.app.service import LIMITS, choose_roles, until_stopped
 from bot.domain import Person, ThreadKey, Turn
 from bot.errors import CannotStart
 from bot.reply.draft import ANSWERED_BY, STOPPED
 from bot.store import Store
 from bot.turns.queue import GROUP, TurnQueue
+from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
@@ -139,6 +144,31 @@ async def test_the_end_of_a_terminal_that_is_alone_lets_its_replies_end() -> Non
     await jobs.until_stopped({"console": jobs.end(), "worker": jobs.work()})
 
     assert jobs.drained
+
+
+def test_a_service_without_a_platform_and_a_terminal_has_nothing_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Path(os.devnull).open(encoding="utf-8") as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        with pytest.raises(CannotStart, match="there is nothing to do"):
+            choose_roles([], Settings())
+
+
+async def test_a_service_may_open_as_many_files_as_its_answers_need(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    variables = {"MODEL_URL": model.url, "CAPACITY": "200"}
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        async with serving(own_store, "worker", variables=variables) as service:
+            allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert allowed == 900
+    assert "CAPACITY" not in service.text()
 
 
 def prompts(model: ModelEmulator) -> list[list[tuple[str, str]]]:
@@ -292,6 +322,7 @@ async def test_two_quick_messages_are_answered_in_order(
     async with serving_discord(own_store, model) as (discord, _):
         way = DiscordDm(discord)
         await way.ask("one")
+        await until(lambda: model.requests)
         await way.ask("two")
         await until(lambda: way.finals() == ["You said: one", "You said: two"])
 
@@ -329,7 +360,7 @@ async def test_a_refusal_of_the_model_is_a_calm_apology(
     status: int, error: type[errors.ModelError], own_store: Store, model: ModelEmulator
 ) -> None:
     model.fail("completions", status=status, body={"error": "no"}, times=99)
-    async with serving_discord(own_store, model, REPLY_TIMEOUT="2") as (discord, service):
+    async with serving_discord(own_store, model, REPLY_TIMEOUT="1") as (discord, service):
         way = DiscordDm(discord)
         await way.ask("What is it?")
         await until(lambda: way.finals() == [error.apology], why=way.answers)
@@ -655,9 +686,10 @@ async def test_a_model_that_is_away_for_long_is_told_calmly_and_asked_again_by_a
 ) -> None:
     away = errors.ModelUnavailable.apology
     await model.refuse_connections()
-    async with serving_discord(own_store, model, REPLY_TIMEOUT="2") as (discord, service):
+    async with serving_discord(own_store, model, REPLY_TIMEOUT="1") as (discord, service):
         way, other = DiscordDm(discord), DiscordMention(discord)
         await way.ask("one")
+        await until(lambda: shows(way, away), why=service.text)
         await way.ask("two")
         await other.ask("three")
         await until(lambda: shows(way, away, away) and shows(other, away), why=service.text)

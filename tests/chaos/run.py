@@ -101,16 +101,18 @@ async def run(
     pause: float,
     most: int = -1,
     each: int = TALKS,
+    roles: Sequence[Sequence[str]] = ROLES,
     traces: Path | None = None,
 ) -> Report:
     """Let faults of these names strike for so long, `pause` seconds apart on average, and judge.
 
-    It is over after `most` faults, if that is sooner. `traces` is a folder for what is left of it.
+    It is over after `most` faults, if that is sooner. `roles` are those of each process. `traces`
+    is a folder for what is left of it.
     """
     rng = random.Random(seed)
     report: Report | None = None
     try:
-        async with _world(folder, rng) as world:
+        async with _world(folder, rng, roles) as world:
             people = People(_talks(world, each), rng, world.said)
             late: list[float] = []
             watching = asyncio.create_task(_watch_the_loop(late))
@@ -151,7 +153,9 @@ async def _strike(
             if clock() < next_long:
                 free = [name for name in free if not FAULTS[name].long]
             if free:
-                name = world.rng.choice(free)
+                # Each kind as often as any other: a short run leaves none out.
+                fewest = min(world.done[name] for name in free)
+                name = world.rng.choice([name for name in free if world.done[name] == fewest])
                 if FAULTS[name].long:
                     next_long = clock() + LONG_APART
                 world.done[name] += 1
@@ -182,7 +186,9 @@ async def _judged(world: World, people: People, late: Sequence[float]) -> Report
 
 
 @asynccontextmanager
-async def _world(folder: Path, rng: random.Random) -> AsyncIterator[World]:
+async def _world(
+    folder: Path, rng: random.Random, processes: Sequence[Sequence[str]]
+) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         model = await stack.enter_async_context(ModelEmulator())
         model.answer, model.chunk, model.delay = answer, 12, 0.03
@@ -190,7 +196,7 @@ async def _world(folder: Path, rng: random.Random) -> AsyncIterator[World]:
         slack = await stack.enter_async_context(SlackEmulator())
         store = await stack.enter_async_context(server(folder))
         crews: list[Crew] = []
-        for roles in ROLES:
+        for roles in processes:
             wires: dict[str, Line] = {
                 "discord": await stack.enter_async_context(Wire(discord.api_url)),
                 "slack": await stack.enter_async_context(Wire(slack.api_url)),

@@ -14,6 +14,7 @@ import termios
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ class FakeIntake(Intake):
         self._stopped.set()
         return True
 
-    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+    async def forget(self, *turn_ids: str, **_: Any) -> None:
         self.forgotten += turn_ids
 
     async def reset(self, thread: ThreadKey) -> None:

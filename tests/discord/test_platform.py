@@ -99,21 +99,21 @@ async def warned_twice(platform: DiscordPlatform, caplog: pytest.LogCaptureFixtu
 
 async def test_discord_is_silent_until_a_session_has_begun_and_again_without_a_connection() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
-        at_first = platform.silence()
+        at_first = platform.downtime()
         task = asyncio.create_task(platform.listen(FakeIntake(), store=EmptyStore()))
         try:
-            await until(lambda: platform.silence() == 0)
+            await until(lambda: platform.downtime() == 0)
             emulator.refuse_connections()
             await emulator.disconnect()
-            await until(lambda: 0 < platform.silence() < math.inf)
+            await until(lambda: 0 < platform.downtime() < math.inf)
             emulator.accept_connections()
-            await until(lambda: platform.silence() == 0)
+            await until(lambda: platform.downtime() == 0)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
         assert at_first == math.inf
-        assert platform.silence() > 0
+        assert platform.downtime() > 0
 
 
 async def test_of_several_shards_one_that_is_not_connected_is_enough_to_be_silent() -> None:
@@ -122,7 +122,7 @@ async def test_of_several_shards_one_that_is_not_connected_is_enough_to_be_silen
         hearing = platform.listen(FakeIntake(), store=EmptyStore(), shards=((0, 1), 2))
         task = asyncio.create_task(hearing)
         try:
-            await until(lambda: platform.silence() == 0)
+            await until(lambda: platform.downtime() == 0)
             connected = len(emulator.listeners)
         finally:
             task.cancel()

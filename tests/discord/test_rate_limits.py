@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from adapters.discord.rest import EVERYTHING, Kind, counted, edit_budget, fail_at_once
+from adapters.discord.rest import GLOBAL_LIMIT, BudgetKind, counted, edit_budget, fail_at_once
 from bot.domain import EditBudget
 from bot.errors import WriteDelayed
 from bot.reply.edit_budget import EditBudgets
@@ -39,9 +39,9 @@ async def get(session: aiohttp.ClientSession, emulator: DiscordEmulator, path: s
 async def use_up(budgets: EditBudgets, left: int) -> None:
     """Take the slots of the global limit, of which so many are left."""
     for _ in range(left):
-        await budgets.call(EVERYTHING, deadline=0.0)
+        await budgets.call(GLOBAL_LIMIT, deadline=0.0)
     with pytest.raises(WriteDelayed):
-        await budgets.call(EVERYTHING, deadline=0.0)
+        await budgets.call(GLOBAL_LIMIT, deadline=0.0)
 
 
 async def test_all_processes_together_keep_to_the_global_limit(store: Store) -> None:
@@ -52,7 +52,7 @@ async def test_all_processes_together_keep_to_the_global_limit(store: Store) -> 
     ):
         most, _ = emulator.limits.everything
         # What another test was granted in this task, and did not use.
-        EditBudgets(store=store).covers(EVERYTHING)
+        EditBudgets(store=store).covers(GLOBAL_LIMIT)
         # A busy machine may hold a request up on its way.
         emulator.limits.everything = (most, 0.3)
         asked = [get(session, emulator, "/users/@me") for session in (one, other) * most]
@@ -70,7 +70,7 @@ async def test_a_request_that_came_with_a_slot_is_not_counted_again(store: Store
             await budgets.final(edits, deadline=math.inf)
             await get(session, emulator, "/users/@me")
 
-        await use_up(budgets, EVERYTHING.writes - edits.writes)
+        await use_up(budgets, GLOBAL_LIMIT.writes - edits.writes)
 
 
 async def test_a_second_request_with_one_slot_is_counted(store: Store) -> None:
@@ -80,7 +80,7 @@ async def test_a_second_request_with_one_slot_is_counted(store: Store) -> None:
         for _ in range(2):
             await get(session, emulator, "/users/@me")
 
-        await use_up(budgets, EVERYTHING.writes - 2)
+        await use_up(budgets, GLOBAL_LIMIT.writes - 2)
 
 
 async def test_one_slot_covers_one_request_of_all_that_a_task_begins(store: Store) -> None:
@@ -89,12 +89,12 @@ async def test_one_slot_covers_one_request_of_all_that_a_task_begins(store: Stor
         await budgets.final(edit_budget("edit", emulator.channel_id), deadline=math.inf)
         await asyncio.gather(*(get(session, emulator, "/users/@me") for _ in range(3)))
 
-        await use_up(budgets, EVERYTHING.writes - 3)
+        await use_up(budgets, GLOBAL_LIMIT.writes - 3)
 
 
 async def test_requests_of_interactions_do_not_wait_for_the_others(store: Store) -> None:
     budgets = EditBudgets(store=store)
-    await budgets.pause(EVERYTHING, 60)
+    await budgets.pause(GLOBAL_LIMIT, 60)
     async with DiscordEmulator() as emulator, calling(emulator, budgets) as session:
         assert await get(session, emulator, "/webhooks/1/token/messages/@original") == 404
 
@@ -172,7 +172,7 @@ class Learnt(NoLimits):
 async def test_what_is_believed_is_what_discord_was_seen_to_do() -> None:
     async with DiscordEmulator() as emulator:
         limits = emulator.limits
-        kinds: list[tuple[Kind, tuple[int, float]]] = [
+        kinds: list[tuple[BudgetKind, tuple[int, float]]] = [
             ("post", limits.create),
             ("edit", limits.edit),
             ("old", limits.old_edits),
@@ -274,7 +274,7 @@ async def test_the_time_to_wait_is_as_exact_as_it_is_told(
             await get(session, emulator, "/users/@me")
 
         assert delayed.value.retry_after == seconds
-        assert learnt.pauses == [(EVERYTHING.bucket, seconds)]
+        assert learnt.pauses == [(GLOBAL_LIMIT.bucket, seconds)]
 
 
 async def test_the_answer_that_opens_a_window_tells_how_large_it_is() -> None:

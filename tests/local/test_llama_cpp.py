@@ -28,7 +28,8 @@ from bot.errors import (
     ModelUnavailable,
     PromptTooLong,
 )
-from bot.local.llama_cpp import LocalServer, serve
+from bot.local.child_process import LocalServer
+from bot.local.llama_cpp import serve
 from bot.model.context_window import ContextWindowModel
 from bot.tokens.counters import TokenEstimator
 from tests.support import process
@@ -66,8 +67,19 @@ async def server() -> AsyncIterator[LocalServer]:
         yield serving
 
 
+@pytest.fixture(scope="module")
+async def server_of_tekken(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalServer]:
+    """The demo model, whose texts are split as Mistral Nemo's."""
+    path = tmp_path_factory.mktemp("tekken") / "tekken.gguf"
+    path.write_bytes(demo_file().read_bytes().replace(b"\0smollm\x15", b"\0tekken\x15", 1))
+    async with serve(
+        path=path, gpu_layers=0, threads=None, context_tokens=512, parallel=1
+    ) as serving:
+        yield serving
+
+
 def connected(
-    url: str, key: str, *, max_tokens: int = 30
+    url: str, key: str, *, max_tokens: int = 12
 ) -> AbstractAsyncContextManager[OneAttempt]:
     return open_model(
         model="demo",
@@ -110,8 +122,13 @@ def demo_file() -> Path:
     return next(Path(spec.origin).parent.glob("*.gguf"))
 
 
-def demo_bytes() -> bytes:
-    return demo_file().read_bytes()
+def demo_header() -> bytes:
+    """Return the beginning of the demo model, which ends among its weights."""
+    with demo_file().open("rb") as file:
+        header = file.read(4_000_000)
+    assert b"tokenizer.chat_template" in header
+    assert b"output_norm.weight" in header
+    return header
 
 
 async def test_the_demo_model_streams_an_answer(server: LocalServer) -> None:
@@ -259,11 +276,20 @@ async def test_an_answer_goes_on_while_another_persons_long_prompt_is_read(
         listening = asyncio.create_task(listen(model))
         await until(lambda: len(heard) > 3)
         asked = now()
-        await anext(model.stream([Message("user", "7" * 450)]))
+        await anext(model.stream([Message("user", "7" * 360)]))
         read = now()
         listening.cancel()
 
     assert sum(asked < at < read for at in heard) >= 3
+
+
+@pytest.mark.parametrize("run", ["A", " ", "\n"])
+async def test_a_long_run_of_a_character_does_not_end_the_server(
+    run: str, server_of_tekken: LocalServer
+) -> None:
+    async with connected(server_of_tekken.url, server_of_tekken.api_key) as model:
+        with pytest.raises(PromptTooLong):
+            await anext(model.stream([Message("user", f"{run * 64_000}?")]))
 
 
 async def test_leaving_ends_the_server_even_in_the_middle_of_an_answer() -> None:
@@ -320,7 +346,7 @@ async def answer_soon(model: OneAttempt) -> str:
     raise AssertionError("no answer")
 
 
-async def test_a_killed_parent_leaves_no_server_and_ctrl_c_does_not_reach_it() -> None:
+async def test_a_parent_killed_in_an_answer_leaves_no_server_and_ctrl_c_does_not_reach_it() -> None:
     parent = await asyncio.create_subprocess_exec(
         *(sys.executable, "-u", "-c", PARENT),
         stdout=asyncio.subprocess.PIPE,
@@ -333,13 +359,19 @@ async def test_a_killed_parent_leaves_no_server_and_ctrl_c_does_not_reach_it() -
             url, key = (await parent.stdout.readline()).decode().split()
             os.killpg(parent.pid, signal.SIGINT)
             assert await parent.stdout.readline() == b"interrupted\n"
-        async with connected(url, key) as model:
-            assert await answer(model)
-    finally:
-        parent.kill()
-        await parent.wait()
+        async with (
+            connected(url, key, max_tokens=400) as model,
+            aclosing(model.stream(PROMPT_FOR_A_STORY)) as stream,
+        ):
+            await anext(stream)
+            parent.kill()
+            await parent.wait()
 
-    await until(lambda: not is_open(url))
+            await until(lambda: not is_open(url))
+    finally:
+        if parent.returncode is None:
+            parent.kill()
+            await parent.wait()
 
 
 async def test_the_start_logs_what_runs_where_and_leaving_ends_it(
@@ -381,7 +413,7 @@ class TestRefusals:
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         path = tmp_path / "half.gguf"
-        path.write_bytes(demo_bytes()[:50_000_000])
+        path.write_bytes(demo_header())
 
         text = await self.refusal(path)
 
@@ -393,7 +425,8 @@ class TestRefusals:
 
     async def test_a_newer_kind_of_model_needs_a_newer_llama_cpp(self, tmp_path: Path) -> None:
         path = tmp_path / "newer.gguf"
-        path.write_bytes(demo_bytes().replace(b"\0llama\x0c", b"\0lemur\x0c", 1))
+        path.write_bytes(demo_header().replace(b"\0llama\x0c", b"\0lemur\x0c", 1))
+        os.truncate(path, demo_file().stat().st_size)  # weights of zeros, which are never read
 
         text = await self.refusal(path)
 
@@ -403,7 +436,7 @@ class TestRefusals:
     async def test_a_model_without_a_chat_template_names_the_variable(self, tmp_path: Path) -> None:
         path = tmp_path / "base.gguf"
         path.write_bytes(
-            demo_bytes().replace(b"tokenizer.chat_template", b"tokenizer.chat_remplate")
+            demo_header().replace(b"tokenizer.chat_template", b"tokenizer.chat_remplate")
         )
 
         assert await self.refusal(path) == (

@@ -9,9 +9,15 @@ from pathlib import Path
 import pytest
 
 from bot.errors import CannotStart
-from bot.local.llama_cpp import GpuFailed, LlamaLog, with_cpu_fallback
+from bot.local.llama_cpp import (
+    GpuFailed,
+    LlamaLog,
+    load_error,
+    missing_gpu_build,
+    startup_summary,
+    with_cpu_fallback,
+)
 from bot.local.llama_cpp_process import Device, LaunchRequest
-from bot.local.llama_cpp_report import load_error, missing_gpu_build, startup_summary
 
 REQUEST = LaunchRequest(
     path="m.gguf",

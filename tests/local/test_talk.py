@@ -3,59 +3,85 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from bot.app import assistant as mind_module
+from bot.app import assistant
 from bot.domain import Exchange, Message
 from bot.errors import AnswerCut
+from bot.reply.draft import STOPPED
+from bot.store import Store, connect
 from config.settings import Settings
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.local.test_llama_cpp import demo_file
 from tests.support.process import (
-    BotProcess,
     DiscordDm,
+    InDiscord,
     SlackDm,
-    Way,
-    alive,
-    bot,
     children,
-    discord_bot,
-    remembered_in,
-    slack_variables,
+    remembered,
 )
+from tests.support.service import Service, serving_both
 from tests.support.waiting import until
 
 QUESTION = "What is the capital of France?"
 STORY = "Tell me a very long story about a king, with many details."
+LLAMA_CPP = "bot.local.llama_cpp_process"
+CONVERSATIONS = 6  # more than there are slots
 
 
-def discord_with_the_demo(
-    data_dir: Path, *, max_tokens: int
-) -> AbstractAsyncContextManager[tuple[DiscordEmulator, BotProcess]]:
-    variables = {"MODEL_ID": "demo", "MAX_TOKENS": str(max_tokens), "TEMPERATURE": "0"}
-    return discord_bot(data_dir, None, **variables)
+@dataclass(frozen=True)
+class World:
+    """A service that answers by the demo model; all tests of this file share it."""
+
+    discord: DiscordEmulator
+    slack: SlackEmulator
+    store: Store
+    service: Service
+    older: Sequence[int]  # processes of llama.cpp that are not this service's
+
+    async def exchanges(self, way: InDiscord, *, at_least: int) -> list[Exchange]:
+        """Return those with the person of a conversation, when there are so many."""
+        found: list[Exchange] = []
+        async with asyncio.timeout(60):
+            while len(found) < at_least:
+                await asyncio.sleep(0.05)
+                everybody = await remembered(self.store)
+                found = [each for each in everybody if each.person.id == way.person]
+        return found
+
+    def llama_cpp(self) -> int:
+        """Return the process id of the embedded server."""
+        (pid,) = {*children(LLAMA_CPP)} - {*self.older}
+        return pid
 
 
-async def read_history(data_dir: Path, *, at_least: int) -> list[Exchange]:
-    """Return the exchanges in the histories, when there are at least so many."""
-    async with asyncio.timeout(60):
-        while len(found := await remembered_in(data_dir)) < at_least:
-            await asyncio.sleep(0.1)
-    return found
-
-
-def llama(running: BotProcess) -> int:
-    """Return the process id of the embedded server of a bot."""
-    (pid,) = children("bot.local.llama_cpp_process", parent=running.process.pid)
-    return pid
+@pytest.fixture(scope="module")
+async def world(
+    embedded_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[World]:
+    older, folder = children(LLAMA_CPP), tmp_path_factory.mktemp("talk")
+    async with connect(url=f"{embedded_url}?db=2", data_dir=folder) as store:
+        await store.redis.flushdb()
+        with pytest.MonkeyPatch.context() as patch:
+            # For a model on another machine, any silence would be a failure now. llama.cpp says
+            # nothing while it reads a prompt or has no slot.
+            patch.setattr(assistant, "IDLE_SECONDS", 0.001)
+            async with serving_both(store, None, MODEL_ID="demo", TEMPERATURE="0") as (
+                discord,
+                slack,
+                service,
+            ):
+                yield World(discord, slack, store, service, older)
 
 
 async def cpu_seconds_when_idle(pid: int) -> float:
@@ -76,39 +102,26 @@ def cpu_seconds(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def grows(way: Way) -> bool:
-    return bool(way.answers()) and len(way.answers()[-1][1]) >= 2
+async def test_more_conversations_than_slots_take_turns(world: World) -> None:
+    ways = [DiscordDm(world.discord) for _ in range(CONVERSATIONS)]
+    ended: list[int] = []
 
+    async def talk(way: DiscordDm) -> None:
+        for times in (1, 2):
+            await way.ask(QUESTION)
+            await until(partial(is_over, way, times), why=world.service.text)
+            ended.append(times)
 
-def is_whole(way: Way, number: int, exchanges: Sequence[Exchange]) -> bool:
-    """Say whether an answer stands complete, as it is remembered."""
-    finals = way.finals()
-    return len(finals) >= number and finals[number - 1].strip() in {
-        each.answer.strip() for each in exchanges
-    }
+    await asyncio.gather(*(talk(way) for way in ways))
 
-
-async def test_eight_conversations_take_turns_at_four_slots(data_dir: Path) -> None:
-    async with discord_with_the_demo(data_dir, max_tokens=60) as (discord, running):
-        ways = [DiscordDm(discord) for _ in range(8)]
-        ended: list[int] = []
-
-        async def talk(way: DiscordDm) -> None:
-            for times in (1, 2):
-                await way.ask(QUESTION)
-                await until(partial(is_over, way, times), why=running.text)
-                ended.append(times)
-
-        await asyncio.gather(*(talk(way) for way in ways))
-        exchanges = await read_history(data_dir, at_least=16)
-
-    assert len(exchanges) == 16
     for way in ways:
-        assert is_whole(way, 1, exchanges)
-        assert is_whole(way, 2, exchanges)
+        exchanges = await world.exchanges(way, at_least=2)
+        assert [text.strip() for text in way.finals()] == [
+            each.answer.strip() for each in exchanges
+        ]
         assert "Paris" in way.finals()[0]
     # Nobody has a second answer while somebody waits for a first one.
-    assert ended[:8] == [1] * 8
+    assert ended[:CONVERSATIONS] == [1] * CONVERSATIONS
 
 
 def is_over(way: DiscordDm, times: int) -> bool:
@@ -117,84 +130,78 @@ def is_over(way: DiscordDm, times: int) -> bool:
     return len(shown) == times and any(it.startswith("regenerate") for it in shown[-1].buttons)
 
 
-async def test_stop_ends_the_work_in_llama_cpp_at_once(data_dir: Path) -> None:
-    async with discord_with_the_demo(data_dir, max_tokens=512) as (discord, running):
-        ways = [DiscordDm(discord) for _ in range(mind_module.LOCAL_SLOTS)]
-        for way in ways:
-            await way.ask(STORY)
-        await until(lambda: all(way.finals() for way in ways), why=running.text)
-        for way in ways:
-            await way.press()
-        await until(lambda: all(way.finals()[0].endswith("(Stopped.)") for way in ways))
+async def test_stop_ends_the_work_in_llama_cpp_at_once(world: World) -> None:
+    ways = [DiscordDm(world.discord) for _ in range(assistant.LOCAL_SLOTS)]
+    for way in ways:
+        await way.ask(STORY)
+    await until(lambda: all(way.finals() for way in ways), why=world.service.text)
+    for way in ways:
+        await way.press()
+    await until(lambda: all(way.finals()[0].endswith(STOPPED) for way in ways))
 
-        before = cpu_seconds(llama(running))
-        spent = await cpu_seconds_when_idle(llama(running)) - before
-        fifth = DiscordDm(discord)
-        await fifth.ask(QUESTION)
-        await until(lambda: "Paris" in "".join(fifth.finals()), why=running.text)
+    before = cpu_seconds(world.llama_cpp())
+    spent = await cpu_seconds_when_idle(world.llama_cpp()) - before
+    fifth = DiscordDm(world.discord)
+    await fifth.ask(QUESTION)
+    await until(lambda: "Paris" in "".join(fifth.finals()), why=world.service.text)
 
     # The rest of the four stories would take some 20 seconds.
     assert spent < 5
 
 
-async def test_an_answer_that_llama_cpp_dies_in_is_asked_for_again(data_dir: Path) -> None:
-    async with discord_with_the_demo(data_dir, max_tokens=120) as (discord, running):
-        way = DiscordDm(discord)
-        await way.ask(STORY)
-        await until(lambda: grows(way), why=running.text)
-        os.kill(llama(running), signal.SIGKILL)
-        await until(lambda: is_over(way, 1), why=running.text)
-        (exchange,) = await read_history(data_dir, at_least=1)
+async def test_an_answer_that_llama_cpp_dies_in_is_asked_for_again(world: World) -> None:
+    way = DiscordDm(world.discord)
+    await way.ask(STORY)
+    await until(lambda: has_grown(way), why=world.service.text)
+    os.kill(world.llama_cpp(), signal.SIGKILL)
+    other = DiscordDm(world.discord)
+    await other.ask(QUESTION)
+    await until(lambda: "Paris" in "".join(other.finals()), why=world.service.text)
+    # Whatever had been said by the end of the process is shown by now.
+    shown = way.finals()[0]
+    await until(lambda: len(way.finals()[0]) > len(shown), why=world.service.text)
+    await way.press()
+    await until(partial(is_over, way, 1), why=world.service.text)
+    (exchange,) = await world.exchanges(way, at_least=1)
 
+    # It went on where it had broken off, and stands there once.
     (final,) = way.finals()
-    # It went on for as long as it may, and stands there once.
-    assert final.endswith(AnswerCut.apology)
-    assert final.count(exchange.answer.strip()[:60]) == 1
-    assert len(exchange.answer) > 250
+    assert final.endswith(STOPPED)
+    assert final.count(shown.strip()[:60]) == 1
+    assert len(exchange.answer) > len(shown)
 
 
-async def test_a_killed_bot_leaves_no_llama_cpp(data_dir: Path) -> None:
-    async with discord_with_the_demo(data_dir, max_tokens=512) as (discord, running):
-        way = DiscordDm(discord)
-        await way.ask(STORY)
-        await until(lambda: grows(way), why=running.text)
-        child = llama(running)
-        running.kill()
-        await running.process.wait()
-
-        await until(lambda: not alive(child), within=10)
+def has_grown(way: InDiscord) -> bool:
+    return bool(way.answers()) and len(way.answers()[-1][1]) >= 2
 
 
-@pytest.mark.parametrize(
-    ("chosen", "tokens"),
-    [
-        ({"MODEL_ID": "demo"}, 2048),
-        ({"LOCAL_MODEL_PATH": str(demo_file()), "SYSTEM_PROMPT": mind_module.DEMO_PROMPT}, 8192),
-    ],
-)
-async def test_slack_is_answered_too_and_the_log_says_by_what(
-    chosen: dict[str, str], tokens: int, data_dir: Path
+async def test_slack_is_answered_too_and_the_log_tells_by_what(world: World) -> None:
+    way = SlackDm(world.slack)
+    await way.ask(QUESTION)
+    await until(lambda: "Paris" in "".join(way.finals()), why=world.service.text)
+
+    log = world.service.text()
+    assert "The embedded model runs on" in log
+    assert f"4 conversations at once with {assistant.DEMO_CONTEXT} tokens each" in log
+
+
+async def test_a_file_that_the_operator_names_is_served_with_the_context_that_is_set(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with SlackEmulator() as slack:
-        variables = slack_variables(slack) | {"MAX_TOKENS": "60", "TEMPERATURE": "0"} | chosen
-        async with bot(data_dir=data_dir, variables=variables) as running:
-            await asyncio.wait_for(slack.connected.wait(), 60)
-            way = SlackDm(slack)
-            await way.ask(QUESTION)
-            await until(lambda: "Paris" in "".join(way.finals()), why=running.text)
-
-    assert "The embedded model runs on" in running.text()
-    assert f"4 conversations at once with {tokens} tokens each" in running.text()
-
-
-async def test_who_waits_for_a_slot_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As good as no silence: llama.cpp says nothing while it reads a prompt or has no slot.
-    monkeypatch.setattr(mind_module, "IDLE_SECONDS", 0.001)
-    settings = Settings(model_id="demo", max_tokens=30, temperature=0.0)
-    async with mind_module.open_assistant(settings, asyncio.Event()) as mind:
-        said = ""
+    caplog.set_level(logging.INFO)
+    settings = Settings(
+        local_model_path=demo_file(),
+        system_prompt=assistant.DEMO_PROMPT,
+        context_tokens=512,
+        max_tokens=30,
+        temperature=0.0,
+    )
+    said = ""
+    async with assistant.open_assistant(settings, asyncio.Event()) as it:
+        prompt = [Message("system", it.system_prompt.text), Message("user", QUESTION)]
         with suppress(AnswerCut):
-            async for delta in mind.model.stream([Message("user", QUESTION)]):
+            async for delta in it.model.stream(prompt):
                 said += str(delta)
 
-    assert said
+    assert "Paris" in said
+    assert "4 conversations at once with 512 tokens each" in caplog.text

@@ -30,7 +30,8 @@ from bot.errors import (
     ModelUnavailable,
     PromptTooLong,
 )
-from bot.local.transformers_model import TransformersServer, serve
+from bot.local.child_process import LocalServer
+from bot.local.transformers_model import serve
 from bot.text.sanitize import as_words
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.slack import SlackEmulator
@@ -85,19 +86,19 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="module")
-async def llama(folders: Callable[[str], Path]) -> AsyncIterator[TransformersServer]:
+async def llama(folders: Callable[[str], Path]) -> AsyncIterator[LocalServer]:
     async with serving(folders("llama")) as server:
         yield server
 
 
 def serving(
     path: Path | str, *, token: str = "", context: int = 400, max_tokens: int = 60
-) -> AbstractAsyncContextManager[TransformersServer]:
+) -> AbstractAsyncContextManager[LocalServer]:
     return serve(name=str(path), token=token, context_tokens=context, max_tokens=max_tokens)
 
 
 def connected(
-    server: TransformersServer,
+    server: LocalServer,
     *,
     key: str = "",
     max_tokens: int | None = None,
@@ -108,7 +109,7 @@ def connected(
         model="tiny",
         base_url=server.url,
         api_key=key or server.api_key,
-        max_tokens=max_tokens or server.max_tokens,
+        max_tokens=max_tokens or server.max_tokens or 60,
         temperature=temperature,
         top_p=None,
         idle_timeout=60,
@@ -128,9 +129,7 @@ async def deltas_of(model: OneAttempt, prompt: list[Message] = PROMPT) -> tuple[
 
 
 class TestAnswers:
-    async def test_it_streams_an_answer_until_it_may_say_no_more(
-        self, llama: TransformersServer
-    ) -> None:
+    async def test_it_streams_an_answer_until_it_may_say_no_more(self, llama: LocalServer) -> None:
         async with connected(llama) as model:
             deltas, cut = await deltas_of(model)
 
@@ -147,7 +146,7 @@ class TestAnswers:
         assert not all(cut for _, cut in answers)
 
     async def test_eight_conversations_at_once_do_not_disturb_each_other(
-        self, llama: TransformersServer
+        self, llama: LocalServer
     ) -> None:
         prompts = [[Message("user", f"Question {number}")] for number in range(8)]
         async with connected(llama) as model:
@@ -158,19 +157,19 @@ class TestAnswers:
         assert ["".join(deltas) for deltas, _ in together] == ["".join(each) for each, _ in alone]
         assert len({"".join(deltas) for deltas, _ in together}) > 1
 
-    async def test_nobody_else_on_this_machine_may_ask(self, llama: TransformersServer) -> None:
+    async def test_nobody_else_on_this_machine_may_ask(self, llama: LocalServer) -> None:
         async with connected(llama, key="guessed") as model:
             with pytest.raises(ModelDenied):
                 await deltas_of(model)
 
         assert llama.api_key not in repr(llama)
 
-    async def test_a_prompt_that_does_not_fit_is_told(self, llama: TransformersServer) -> None:
+    async def test_a_prompt_that_does_not_fit_is_told(self, llama: LocalServer) -> None:
         async with connected(llama) as model:
             with pytest.raises(PromptTooLong):
                 await deltas_of(model, [Message("user", "word " * 100)])
 
-        assert llama.prompt_tokens == 340
+        assert (llama.context_tokens, llama.max_tokens) == (400, 60)
 
     async def test_the_models_own_context_goes_before_ours(
         self, folders: Callable[[str], Path]
@@ -178,7 +177,7 @@ class TestAnswers:
         async with serving(folders("llama"), context=8192, max_tokens=100) as server:
             pass
 
-        assert (server.prompt_tokens, server.max_tokens) == (412, 100)
+        assert (server.context_tokens, server.max_tokens) == (512, 100)
 
 
 class TestLeaving:
@@ -334,7 +333,7 @@ class TestBlenderbot:
 
         assert "".join(deltas)
         assert cut
-        assert (server.prompt_tokens, server.max_tokens) == (128, 127)
+        assert (server.context_tokens, server.max_tokens) == (255, 127)
         assert server.is_dialogue
 
 

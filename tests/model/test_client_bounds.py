@@ -15,6 +15,7 @@ import pytest
 
 from bot.domain import Message
 from bot.errors import AnswerCut, EmptyAnswer, ModelError, ModelSilent, ModelUnavailable
+from bot.model.transport import STREAM_BYTES
 from tests.support.model import OneAttempt, open_model
 
 PROMPT = [Message("user", "What is a secret question?")]
@@ -54,7 +55,9 @@ async def serve_pieces(
 
 
 @asynccontextmanager
-async def connected(url: str, *, seconds: float = 20.0) -> AsyncIterator[OneAttempt]:
+async def connected(
+    url: str, *, seconds: float = 20.0, stream_bytes: int = STREAM_BYTES
+) -> AsyncIterator[OneAttempt]:
     async with open_model(
         model="mistral",
         base_url=url,
@@ -64,6 +67,7 @@ async def connected(url: str, *, seconds: float = 20.0) -> AsyncIterator[OneAtte
         top_p=None,
         idle_timeout=seconds,
         total_timeout=seconds,
+        stream_bytes=stream_bytes,
     ) as model:
         yield model
 
@@ -138,23 +142,34 @@ async def test_white_space_without_an_end_is_no_answer(text: str) -> None:
     ids=["thoughts", "comments", "other fields"],
 )
 @pytest.mark.parametrize("begun", [False, True])
-async def test_a_stream_without_text_is_not_read_for_ever(piece: bytes, begun: bool) -> None:
+async def test_a_stream_without_text_is_read_up_to_a_limit(piece: bytes, begun: bool) -> None:
     pieces = [make_event("Well, ")] if begun else []
     async with (
-        serve_pieces([*pieces, piece * 300], again=False) as (url, _),
-        connected(url) as model,
+        serve_pieces([*pieces, piece * 15], again=False) as (url, _),
+        connected(url, stream_bytes=1_000_000) as model,
     ):
         short = await read_all(model)
-    async with serve_pieces([piece], again=True) as (url, hung_up), connected(url) as model:
+    async with (
+        serve_pieces([piece], again=True) as (url, hung_up),
+        connected(url, stream_bytes=1_000_000) as model,
+    ):
         _, error = await read_all(model)
         async with asyncio.timeout(20):
             await hung_up.wait()
 
-    # The first was 18 MB, and ended without an end.
+    # The first was 0.9 MB, and ended without an end.
     assert (short[0], type(short[1])) == ("Well, " * begun, ModelUnavailable)
     assert "broke the answer off" in str(short[1])
     assert type(error) is ModelUnavailable
-    assert "MB" in str(error)
+    assert "1 MB" in str(error)
+
+
+async def test_the_thoughts_of_sixty_thousand_tokens_are_read() -> None:
+    thoughts = make_event("hm" * 30_000, field="reasoning_content") * 300  # 300 bytes a token
+    async with serve_pieces([thoughts, END], again=False) as (url, _), connected(url) as model:
+        _, error = await read_all(model)
+
+    assert type(error) is EmptyAnswer
 
 
 async def test_an_event_of_300_kb_is_not_held() -> None:
@@ -199,7 +214,7 @@ async def test_many_small_events_leave_the_loop_to_others() -> None:
 
 async def test_a_compressed_stream_leaves_the_loop_to_others() -> None:
     turns = Turns()
-    small = zlib.compress((b":" + b"." * 1000 + b"\n") * 60_000)
+    small = zlib.compress((b":" + b"." * 1000 + b"\n") * 10_000)
     async with (
         serve_pieces([small, END], again=False, encoding="deflate") as (url, _),
         connected(url) as model,
@@ -247,7 +262,7 @@ async def longest_turn(asking: Sequence[asyncio.Task[object]]) -> float:
 async def test_events_that_come_faster_than_they_are_read_end_in_time() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
     with flooding(b"data:\n" * 10_000, head=head, calls=1) as url:
-        async with connected(url, seconds=1.0) as model:
+        async with connected(url, seconds=0.3) as model:
             _, error = await read_all(model)
 
     # And not the error for 64 MB, which is as much as is read at all.
@@ -260,10 +275,10 @@ async def test_large_events_of_many_answers_leave_the_loop_to_others() -> None:
     json.loads(large)
     once = time.thread_time() - began
     async with (
-        serve_pieces([b"data: " + large + b"\n\n"], again=True) as (url, _),
-        connected(url, seconds=2.0) as model,
+        serve_pieces([b"data: " + large + b"\n\n", END], again=False) as (url, _),
+        connected(url) as model,
     ):
-        most = await longest_turn([asyncio.create_task(read_all(model)) for _ in range(30)])
+        most = await longest_turn([asyncio.create_task(read_all(model)) for _ in range(15)])
 
     # About one, and not all of them in the same turn of the loop.
     assert most < 6 * once
@@ -288,7 +303,7 @@ async def test_large_events_behind_an_answer_leave_the_loop_to_others() -> None:
 
 async def test_headers_without_an_end_leave_the_loop_to_others() -> None:
     with flooding(b"HTTP/1.1 102 Processing\r\n\r\n" * 4000, head=b"", calls=10) as url:
-        async with connected(url, seconds=1.5) as model:
+        async with connected(url, seconds=0.5) as model:
             most = await longest_turn([asyncio.create_task(read_all(model)) for _ in range(10)])
 
     # 0.1 s when measured, and 1 s if each connection holds as much as it can.

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Delta, Json, LeftOut, Message, Start
+from bot.domain import BeginningLeftOut, Delta, Json, LeftOut, Message, Retrying, Start
 from bot.errors import (
     AnswerCut,
     EmptyAnswer,
@@ -35,14 +35,15 @@ ASK = "POST /v1/chat/completions"
 
 
 async def answer(model: RetryingModel) -> list[Delta]:
-    return [delta async for delta in model.stream(PROMPT)]
+    """Return what is said; the pauses between attempts have tests of their own."""
+    return [delta async for delta in model.stream(PROMPT) if not isinstance(delta, Retrying)]
 
 
 def words(said: Sequence[Delta]) -> str:
     """What stands at the end of an answer that may have begun anew."""
     text = ""
     for one in said:
-        assert not isinstance(one, LeftOut)
+        assert not isinstance(one, LeftOut | Retrying | BeginningLeftOut)
         text = "" if isinstance(one, Start) else text + one
     return text
 
@@ -51,7 +52,8 @@ async def failure(model: RetryingModel) -> tuple[list[Delta], ModelError]:
     said: list[Delta] = []
     try:
         async for delta in model.stream(PROMPT):
-            said.append(delta)
+            if not isinstance(delta, Retrying):
+                said.append(delta)
     except ModelError as error:
         return said, error
     raise AssertionError(f"no failure after {said!r}")

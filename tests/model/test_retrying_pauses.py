@@ -11,8 +11,16 @@ from typing import Any, TypeVar
 
 import pytest
 
-from bot.domain import Delta, Message, Start
-from bot.errors import ModelDenied, ModelError, ModelLoading, ModelSilent, ModelUnavailable
+from bot.concurrency import cancelled
+from bot.domain import Delta, Message, Retrying, Start
+from bot.errors import (
+    ModelBusy,
+    ModelDenied,
+    ModelError,
+    ModelLoading,
+    ModelSilent,
+    ModelUnavailable,
+)
 from bot.model.endpoint import Answer
 from bot.model.retrying import RetryingModel, RetryPolicy
 
@@ -109,6 +117,18 @@ class FakeEndpoint:
                 yield Answer(ANSWER[0], deltas(ANSWER[1:]))
 
 
+class PickyEndpoint(FakeEndpoint):
+    """Answers every question but "bad"."""
+
+    @asynccontextmanager
+    async def stream(
+        self, prompt: Sequence[Message], *, deadline: float, accepted: Callable[[], None]
+    ) -> AsyncIterator[Answer]:
+        self.forever = away() if prompt[-1].text == "bad" else None
+        async with super().stream(prompt, deadline=deadline, accepted=accepted) as answer:
+            yield answer
+
+
 async def deltas(texts: Sequence[str]) -> AsyncGenerator[str, None]:
     for text in texts:
         yield text
@@ -133,10 +153,17 @@ def retrying(
 
 
 async def answer(model: RetryingModel) -> tuple[list[Delta], ModelError | None]:
-    """Return the deltas, and the error that ended them."""
+    """Return the deltas but for pauses, and the error that ended them."""
+    said, error = await all_deltas(model)
+    return [one for one in said if not isinstance(one, Retrying)], error
+
+
+async def all_deltas(
+    model: RetryingModel, question: str = "What is it?"
+) -> tuple[list[Delta], ModelError | None]:
     said: list[Delta] = []
     try:
-        async for delta in model.stream([Message("user", "What is it?")]):
+        async for delta in model.stream([Message("user", question)]):
             said.append(delta)
     except ModelError as error:
         return said, error
@@ -180,6 +207,13 @@ class TestPauses:
         planned = [0.1, 0.2, 0.4, 0.4, 0.4]
         for pause, plan in zip(pauses(endpoint), planned, strict=True):
             assert plan <= pause + 1e-9 <= plan * JITTER + 1e-6
+
+    def test_each_begins_with_what_failed(self) -> None:
+        error = away()
+
+        said, _ = run(all_deltas(retrying(FakeEndpoint(error, error))))
+
+        assert said == [Retrying(error), Retrying(error), *ANSWER]
 
     def test_those_who_wait_do_not_come_back_at_the_same_moment(self) -> None:
         longer = []
@@ -358,7 +392,7 @@ class TestBreaker:
 
         assert run(main()) == [*ANSWER]
 
-    def test_a_person_who_stops_a_probe_leaves_it_to_the_next(self) -> None:
+    def test_a_new_question_does_not_wait_for_a_probe_that_hangs(self) -> None:
         endpoint = FakeEndpoint(away(), Hang(50.0))
         policy = RetryPolicy(failures=1, open_for=1.0)
 
@@ -372,7 +406,35 @@ class TestBreaker:
             impatient.cancel()
             return asked, (await patient)[0]
 
-        assert run(main()) == (2, [*ANSWER])
+        assert run(main()) == (3, [*ANSWER])
+
+    def test_a_question_that_always_fails_does_not_keep_others_from_the_model(self) -> None:
+        endpoint = PickyEndpoint()
+
+        async def main() -> float:
+            model = retrying(endpoint, policy=RetryPolicy())
+            failing = asyncio.create_task(all_deltas(model, "bad"))
+            await asyncio.sleep(30.0)
+            began = now()
+            assert (await all_deltas(model, "good"))[0][-len(ANSWER) :] == [*ANSWER]
+            await cancelled(failing)
+            return now() - began
+
+        assert run(main()) <= 1.3
+
+    def test_first_attempts_while_it_is_open_are_one_a_second_and_heed_the_server(self) -> None:
+        endpoint = FakeEndpoint(away(), ModelBusy("later", retry_after=20.0), forever=away())
+
+        async def main() -> None:
+            model = retrying(endpoint, policy=RetryPolicy(failures=1))
+            crowd = [asyncio.create_task(answer(model)) for _ in range(50)]
+            await asyncio.sleep(45.0)
+            await cancelled(*crowd)
+
+        run(main())
+        _, second, *others = endpoint.asked_at
+        assert others[0] >= second + 20.0
+        assert len(others) <= 30
 
     def test_an_open_breaker_is_not_in_the_way_of_the_next_model(self) -> None:
         endpoint, second = FakeEndpoint(forever=away()), FakeEndpoint(name="second")

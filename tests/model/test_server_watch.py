@@ -13,8 +13,15 @@ import pytest
 from aiohttp import web
 
 from bot.app.assistant import Assistant, open_assistant
-from bot.domain import Delta, LeftOut, Message
-from bot.errors import AnswerCut, EmptyAnswer, ModelError, ModelUnavailable
+from bot.domain import Delta, LeftOut, Message, Retrying
+from bot.errors import (
+    AnswerCut,
+    EmptyAnswer,
+    ModelError,
+    ModelUnavailable,
+    PromptRefused,
+    PromptTooLong,
+)
 from bot.model.server import ModelServer
 from bot.model.server_info import ServerWatch
 from bot.model.transport import connect
@@ -41,7 +48,8 @@ async def assisting(emulator: ModelEmulator, data_dir: Path) -> AsyncIterator[As
 
 
 async def answer(mind: Assistant) -> list[Delta]:
-    return [delta async for delta in mind.model.stream([Message("user", LONG)])]
+    deltas = mind.model.stream([Message("user", LONG)])
+    return [delta async for delta in deltas if not isinstance(delta, Retrying)]
 
 
 @pytest.mark.parametrize("flavour", ["ollama", "llama.cpp", "vllm", "tgi"])
@@ -154,7 +162,13 @@ async def test_a_report_expires() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "probes"), [(ModelUnavailable("away"), 2), (AnswerCut("long"), 1)]
+    ("error", "probes"),
+    [
+        (ModelUnavailable("away"), 2),
+        (PromptTooLong("long"), 2),
+        (PromptRefused("filtered"), 1),
+        (AnswerCut("long"), 1),
+    ],
 )
 async def test_a_failure_ends_the_validity_of_a_report(error: ModelError, probes: int) -> None:
     server = make_server()
@@ -255,11 +269,14 @@ async def test_half_a_report_does_not_stay_valid() -> None:
         await until(lambda: watch.context == 900)
 
 
-async def test_an_empty_answer_makes_nobody_wait_for_a_slow_report_again() -> None:
+@pytest.mark.parametrize(
+    "error", [EmptyAnswer("nothing"), PromptRefused("filtered"), PromptTooLong("long")]
+)
+async def test_no_question_makes_others_wait_for_a_slow_report_again(error: ModelError) -> None:
     server = make_server(silent=True)
     async with watched(server, probe=0.05) as watch:
         await refresh(watch)
-        fail(watch, EmptyAnswer("nothing"))
+        fail(watch, error)
         await refresh(watch)
 
         # The second probe has begun at most: a refresh that waits for it would see it end.

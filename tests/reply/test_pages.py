@@ -190,6 +190,8 @@ def test_a_pager_that_saw_a_text_grow_cuts_as_a_new_one(
             break
 
 
+# Closing the code makes the page too large.
+@example("word word word `open" + "x" * 60, 80, len)
 @given(ANY, LIMITS, MEASURES)
 def test_what_is_shown_meanwhile_fits(text: str, limit: int, measure: Measure) -> None:
     pager = Pager(limit=limit, measure=measure)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import pytest
 
-from bot.domain import EditBudget, Message, Page
-from bot.errors import ModelUnavailable, WriteFailed, WriteRefused
-from bot.reply.draft import PENDING, STOPPED, WAITING
+from bot.domain import Delta, EditBudget, Message, Page, Retrying
+from bot.errors import ModelBusy, ModelUnavailable, WriteFailed, WriteRefused
+from bot.reply.draft import BUSY, PENDING, STOPPED, WAITING
 from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.fakes import FakeModel, FakeSurface
 from tests.support.model import open_retrying
 from tests.support.replies import TEXT, WORDS, Saved, make_reply, spoken
+from tests.support.waiting import until
 
-SOON = ReplyTiming(silence=0.02, first_silence=0.02)
+SOON = ReplyTiming(silence=0.02, first_silence=0.02, busy_silence=0.02)
 
 
 @dataclass
@@ -27,7 +29,7 @@ class Watched(FakeSurface):
     looks: int = 0
 
     def signed(self) -> bool:
-        return WAITING in self.text
+        return WAITING in self.text or BUSY in self.text
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         self.looks += 1
@@ -86,6 +88,55 @@ async def test_before_the_first_word_the_silence_is_another(store: Store) -> Non
     assert not any(WAITING in text for text in saved.texts)
 
 
+async def test_a_sign_comes_soon_if_nothing_else_shows_work(store: Store) -> None:
+    surface = Watched(shows_work=False)
+    timing = ReplyTiming(first_silence=3600.0, unseen_silence=0.02)
+
+    await make_reply(store, surface, timing=timing).stream(spoken(surface.signed, "Well."))
+
+    assert surface.states == [WAITING, "Well."]
+
+
+async def test_a_model_that_is_asked_again_is_said_to_be_busy(store: Store) -> None:
+    surface, saved = Watched(), Saved()
+    timing = ReplyTiming(first_silence=3600.0, busy_silence=0.02)
+
+    shown = await make_reply(store, surface, saved=saved, timing=timing).stream(
+        spoken(Retrying(ModelBusy("full")), surface.signed, "Well.")
+    )
+
+    assert surface.states == [BUSY, "Well."]
+    assert shown.said == "Well."
+    assert not any(BUSY in text for text in saved.texts)
+
+
+async def test_a_sign_of_life_becomes_the_calm_line(store: Store) -> None:
+    surface = Watched()
+
+    async def deltas() -> AsyncGenerator[Delta]:
+        await until(lambda: surface.states == [WAITING])
+        yield Retrying(ModelBusy("full"))
+        await until(lambda: surface.states == [WAITING, BUSY])
+        yield "Well."
+
+    await make_reply(store, surface, timing=SOON).stream(deltas())
+
+    assert surface.states == [WAITING, BUSY, "Well."]
+
+
+async def test_a_failing_model_is_not_asked_again_if_another_turn_has_waited(store: Store) -> None:
+    surface, error = FakeSurface(), ModelBusy("full")
+
+    async def before_retry(failure: Exception) -> None:
+        raise failure
+
+    shown = await make_reply(store, surface, before_retry=before_retry).stream(
+        spoken(Retrying(error), "Never read.")
+    )
+
+    assert (surface.text, shown.outcome) == (error.apology, "failed")
+
+
 @pytest.mark.parametrize("estimated", [None, 0.2])
 async def test_a_model_that_loads_is_waited_for_with_a_sign(
     estimated: float | None, store: Store
@@ -101,7 +152,7 @@ async def test_a_model_that_loads_is_waited_for_with_a_sign(
 
         shown = await make_reply(store, surface, timing=SOON).stream(model.stream(prompt))
 
-    assert surface.states[0] == WAITING
+    assert surface.states[0] in (WAITING, BUSY)
     assert surface.text == shown.said == "You said: What is it?"
 
 
@@ -114,7 +165,7 @@ async def test_a_sign_stands_below_a_broken_answer_until_it_is_there_anew(store:
 
         shown = await make_reply(store, surface, timing=SOON).stream(model.stream(prompt))
 
-    assert f"You said: What i\n\n{WAITING}" in surface.states
+    assert f"You said: What i\n\n{BUSY}" in surface.states
     assert surface.text == shown.said == "You said: What is it?"
 
 

@@ -21,7 +21,7 @@ from bot.ports import Platform
 from bot.store import Store
 from tests.emulators.faults import How
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import EmptyStore, FakeIntake
 from tests.support.slack_platform import (
     LIMITS,
     Transport,
@@ -51,7 +51,7 @@ async def test_a_refused_app_token_stops_listening() -> None:
         slack.app_token = "xapp-wrong"
         async with joined(slack) as platform:
             with pytest.raises(CannotStart, match="SLACK_APP_TOKEN: invalid_auth"):
-                await platform.listen(FakeIntake())
+                await platform.listen(FakeIntake(), store=EmptyStore())
 
 
 async def test_a_token_of_a_person_stops_the_start() -> None:
@@ -222,7 +222,7 @@ async def test_a_strangers_body_that_breaks_off_leaves_no_line_in_the_log(
             port=port,
             metrics_port=None,
             store=store,
-            silences={},
+            downtimes={},
             posts=posts,
             stopping=asyncio.Event(),
         ):

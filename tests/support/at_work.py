@@ -20,6 +20,7 @@ from bot.turns.history import History
 from bot.turns.policy import WorkPolicy
 from bot.turns.queue import Limits, QueueScript, Repair, Taken, Token, TurnLeases, TurnQueue
 from bot.turns.repair import Reconciler
+from bot.turns.system_prompt import SystemPrompt
 from bot.turns.worker import Worker
 from tests.support.fakes import FakeModel, FakePlatform
 from tests.support.waiting import until
@@ -30,7 +31,12 @@ LEASE = 0.5  # seconds
 KEEP = 60.0  # seconds
 LONGEST = 20_000  # characters of an answer
 LIMITS = Limits(waiting_per_thread=50, waiting_per_person=50, waiting=100, running_per_person=10)
-POLICY = WorkPolicy(longest_read=0.05, store_pause=0.05, repair_retry=Backoff(0.05, 60.0))
+POLICY = WorkPolicy(
+    longest_read=0.05,
+    store_pause=0.05,
+    repair_retry=Backoff(0.05, 60.0),
+    save_leases=0.3,
+)
 WORDS = [f"word{number} " for number in range(30)]
 
 _Leases = TypeVar("_Leases", bound=TurnLeases)
@@ -78,9 +84,10 @@ def make_conversation(store: Store, model: FakeModel) -> Conversation:
         history=History(store=store, keep_seconds=KEEP),
         model=model,
         budgets=EditBudgets(store=store),
-        system_prompt="Be brief.",
+        system_prompt=SystemPrompt("Be brief.", adds_line=False),
         patience=2.0,
         longest=LONGEST,
+        thread_context=50,
     )
 
 

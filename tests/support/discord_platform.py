@@ -18,7 +18,7 @@ from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from bot.turns.intake import Intake
 from tests.emulators.discord import DiscordEmulator, GatewayRules
-from tests.support.fakes import EmptyStore, FakeIntake, NoLimits, RefusingStore
+from tests.support.fakes import EmptyStore, FakeIntake, NoLimits, NotedIntake, RefusingStore
 from tests.support.waiting import until
 
 FAST = GatewayRules(identify_seconds=0.0)
@@ -54,7 +54,7 @@ async def logged_in(
 @asynccontextmanager
 async def listening(
     emulator: DiscordEmulator,
-    intake: FakeIntake,
+    intake: Intake,
     *,
     threads: bool = True,
     tuning: Tuning | None = None,
@@ -183,7 +183,7 @@ async def make_hidden_session(emulator: DiscordEmulator, store: Store) -> tuple[
 
 
 async def our_thread(
-    emulator: DiscordEmulator, platform: DiscordPlatform, turns: FakeIntake
+    emulator: DiscordEmulator, platform: DiscordPlatform, turns: FakeIntake | NotedIntake
 ) -> str:
     """Return a thread that the bot opened, for the last turn in a channel."""
     turn = next(each for each in reversed(turns.turns) if each.place["opens_thread"])

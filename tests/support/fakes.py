@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import redis.asyncio
 
 from bot.concurrency import empty_stream
 from bot.domain import (
+    ContextMessage,
     Delta,
     EditBudget,
     End,
@@ -36,7 +37,10 @@ from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply
 from bot.store import Script, Store
+from bot.turns.addressed import Facts, Follow, is_for_bot
+from bot.turns.history import History
 from bot.turns.intake import Intake
+from bot.turns.queue import Limits, TurnQueue
 
 
 @dataclass
@@ -109,6 +113,7 @@ class FakeSurface:
     """
 
     limit: int = 2000
+    shows_work: bool = True
     edits: EditBudget = field(default_factory=lambda: EditBudget("edit", 1000, 1.0, refills=False))
     posts: EditBudget = field(default_factory=lambda: EditBudget("post", 1000, 1.0, refills=False))
     latency: float = 0.0
@@ -168,7 +173,8 @@ class FakeSurface:
 class FakePlatform:
     """Gives the same surface to every turn, or raises `error` instead; `left` may be strays.
 
-    The first looks for those, `unseen` of them, fail.
+    The first looks for those, `unseen` of them, fail. `context` is what others said, or reading it
+    raises `unreadable`.
     """
 
     shown: FakeSurface = field(default_factory=FakeSurface)
@@ -177,6 +183,9 @@ class FakePlatform:
     unseen: int = 0
     opened: int = 0
     name: str = "console"
+    context: Sequence[ContextMessage] = ()
+    unreadable: Exception | None = None
+    read_since: list[str] = field(default_factory=list)
 
     @asynccontextmanager
     async def surface(
@@ -186,6 +195,12 @@ class FakePlatform:
         if self.error:
             raise self.error
         yield self.shown
+
+    async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
+        self.read_since.append(since)
+        if self.unreadable:
+            raise self.unreadable
+        return self.context
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         self.unseen -= 1
@@ -253,17 +268,20 @@ class FakeIntake(Intake):
         self.refusals = 0
         self.asked: list[str] = []
         self.turns: list[Turn] = []
+        self.edits: list[tuple[Turn, float]] = []
         self.stopped: list[str] = []
         self.stopped_by: list[str] = []
         self.stopped_threads: list[ThreadKey] = []
         self.pressed: list[tuple[str, str, str]] = []
         self.pressed_at: list[Place | None] = []
         self.forgotten: list[str] = []
+        self.forgotten_answers: list[str] = []
         self.forgets = 0
-        self.called: list[tuple[ThreadKey, Person]] = []
+        self.named: list[tuple[ThreadKey, Person]] = []
         self.threads: dict[str, ThreadKey] = {}
         self.helped: set[tuple[str, str]] = set()
         self.is_full: Exception | None = None
+        self.speakers: dict[ThreadKey, set[str]] = {}
 
     @property
     def texts(self) -> list[str]:
@@ -287,6 +305,27 @@ class FakeIntake(Intake):
         self.turns.append(turn)
         await self.open.wait()
         return True
+
+    async def is_addressed(
+        self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False
+    ) -> bool:
+        askers = {turn.person.id for turn in self.turns if turn.key == thread}
+        if thread and (ours or facts.calls_bot or askers or thread in self.speakers):
+            known = self.speakers.setdefault(thread, set())
+            known.update(people, askers)
+            facts = replace(facts, speakers=len(known))
+        return is_for_bot(facts, "auto")
+
+    async def stop_own(
+        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+    ) -> bool:
+        return False
+
+    async def edit(self, turn: Turn, *, edited_at: float) -> None:
+        self._refuse()
+        self.edits.append((turn, edited_at))
+        if turn.text and turn.id not in [known.id for known in self.turns]:
+            self.turns.append(turn)
 
     async def check_room(self, platform: str, person: Person) -> None:
         if self.is_full:
@@ -313,14 +352,21 @@ class FakeIntake(Intake):
         self.pressed.append((turn_id, person_id, press_id))
         self.pressed_at.append(place)
 
-    async def forget(self, *turn_ids: str, asked_at: float | None = None) -> None:
+    async def forget(
+        self,
+        *turn_ids: str,
+        asked_at: float | None = None,
+        platform: str = "",
+        messages: Sequence[str] = (),
+    ) -> None:
         self._refuse()
         self.forgets += 1
         self.forgotten += turn_ids
+        self.forgotten_answers += messages
 
-    async def call(self, thread: ThreadKey, person: Person) -> None:
+    async def save_name(self, thread: ThreadKey, person: Person) -> None:
         self._refuse()
-        self.called.append((thread, person))
+        self.named.append((thread, person))
 
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         self._refuse()
@@ -333,6 +379,49 @@ class FakeIntake(Intake):
         if self.refuses:
             self.refusals += 1
             raise self.refuses
+
+
+class NotedIntake(Intake):
+    """A real intake that notes the turns that were new, and the messages that it was asked about.
+
+    `stopped` has the ids of the messages that were a stop.
+    """
+
+    def __init__(self, store: Store, *, follow: Follow = "auto") -> None:
+        limits = Limits(100, 100, 100, 100)
+        queue = TurnQueue(
+            store=store, worker="w1", limits=limits, lease_seconds=60, keep_seconds=60
+        )
+        self.queue = queue
+        super().__init__(queue=queue, history=History(store=store, keep_seconds=60), follow=follow)
+        self.turns: list[Turn] = []
+        self.stopped: list[str] = []
+        self.judged: list[Facts] = []
+
+    @property
+    def texts(self) -> list[str]:
+        return [turn.text for turn in self.turns]
+
+    async def is_addressed(
+        self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False
+    ) -> bool:
+        answer = await super().is_addressed(facts, thread, *people, ours=ours)
+        self.judged.append(facts)
+        return answer
+
+    async def admit(self, turn: Turn) -> bool:
+        is_new = await super().admit(turn)
+        if turn.id not in [known.id for known in self.turns]:
+            self.turns.append(turn)
+        return is_new
+
+    async def stop_own(
+        self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
+    ) -> bool:
+        is_stop = await super().stop_own(turn_id, thread, person, channel=channel)
+        if is_stop:
+            self.stopped.append(turn_id)
+        return is_stop
 
 
 async def write_the_end(shown: Shown, *, surface: Surface, store: Store) -> None:

@@ -212,7 +212,21 @@ async def remembered(store: Store) -> list[Exchange]:
 class Way:
     """One way to talk to the bot: `ask`, then `ask` again in the same conversation."""
 
+    said: str  # the id of the newest question, where it is a message
+
     async def ask(self, text: str) -> None:
+        raise NotImplementedError
+
+    async def edit(self, text: str) -> None:
+        """Change the newest question."""
+        raise NotImplementedError
+
+    async def redeliver(self) -> None:
+        """Let the platform tell once more of the newest question."""
+        raise NotImplementedError
+
+    async def delete_answer(self) -> None:
+        """Delete the bot's newest message."""
         raise NotImplementedError
 
     def answers(self) -> Sequence[tuple[str, list[str]]]:
@@ -246,6 +260,15 @@ class InDiscord(Way):
     def shown(self) -> list[DiscordShown]:
         raise NotImplementedError
 
+    async def edit(self, text: str) -> None:
+        await self.discord.edit(self.said, text)
+
+    async def redeliver(self) -> None:
+        await self.discord.redeliver(self.said)
+
+    async def delete_answer(self) -> None:
+        await self.discord.delete(self.shown()[-1].id)
+
     def answers(self) -> list[tuple[str, list[str]]]:
         return [(one.text, self.discord.states(one.id)) for one in self.shown()]
 
@@ -265,10 +288,15 @@ class DiscordMention(InDiscord):
 
     async def ask(self, text: str) -> None:
         if self.question:
-            await self.discord.say(self.question, self.person, text)
+            self.said = await self.discord.say(self.question, self.person, text)
             return
         said = f"{self.discord.bot_mention} {text}"
-        self.question = await self.discord.say(self.discord.channel_id, self.person, said)
+        self.said = await self.discord.say(self.discord.channel_id, self.person, said)
+        self.question = self.said
+
+    async def edit(self, text: str) -> None:
+        in_channel = self.said == self.question
+        await super().edit(f"{self.discord.bot_mention} {text}" if in_channel else text)
 
     def shown(self) -> list[DiscordShown]:
         thread = self.discord.thread_of(self.question)
@@ -282,7 +310,7 @@ class DiscordDm(InDiscord):
         self.channel = discord.dm(self.person)
 
     async def ask(self, text: str) -> None:
-        await self.discord.say(self.channel, self.person, text)
+        self.said = await self.discord.say(self.channel, self.person, text)
 
     def shown(self) -> list[DiscordShown]:
         return _of_discord(self.discord, self.channel)
@@ -314,6 +342,15 @@ class InSlack(Way):
     channel: str
     question: str | None = None
 
+    async def edit(self, text: str) -> None:
+        await self.slack.edit(self.channel, self.said, text)
+
+    async def redeliver(self) -> None:
+        await self.slack.redeliver(self.said)
+
+    async def delete_answer(self) -> None:
+        await self.slack.delete(self.channel, self.shown()[-1].ts)
+
     def shown(self) -> list[SlackShown]:
         return [
             one
@@ -340,8 +377,11 @@ class SlackMention(InSlack):
 
     async def ask(self, text: str) -> None:
         said = f"{self.slack.bot_mention} {text}"
-        ts = await self.slack.say(self.channel, self.person, said, thread_ts=self.question)
-        self.question = self.question or ts
+        self.said = await self.slack.say(self.channel, self.person, said, thread_ts=self.question)
+        self.question = self.question or self.said
+
+    async def edit(self, text: str) -> None:
+        await super().edit(f"{self.slack.bot_mention} {text}")
 
     def shown(self) -> list[SlackShown]:
         return super().shown() if self.question else []
@@ -354,7 +394,7 @@ class SlackDm(InSlack):
         self.channel = slack.dm(self.person)
 
     async def ask(self, text: str) -> None:
-        await self.slack.say(self.channel, self.person, text)
+        self.said = await self.slack.say(self.channel, self.person, text)
 
 
 class SlackSlash(SlackMention):

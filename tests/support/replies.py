@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from bot.domain import Delta, EditBudget, Shown
 from bot.errors import LeaseLost
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import Reply, ReplyTiming
+from bot.reply.writer import BeforeRetry, Reply, ReplyTiming, allow_retry
 from bot.store import Store
 from tests.support.fakes import FakeSurface
 from tests.support.waiting import until
@@ -47,6 +47,7 @@ def make_reply(
     patience: float = 5.0,
     budgets: EditBudgets | None = None,
     timing: ReplyTiming | None = None,
+    before_retry: BeforeRetry = allow_retry,
 ) -> Reply:
     return Reply(
         turn_id="console:1",
@@ -58,6 +59,7 @@ def make_reply(
         save=saved or Saved(),
         patience=patience,
         timing=timing or ReplyTiming(),
+        before_retry=before_retry,
     )
 
 

@@ -123,7 +123,7 @@ async def serving_discord(
 
 @asynccontextmanager
 async def serving_both(
-    store: Store, model: ModelEmulator, **variables: str
+    store: Store, model: ModelEmulator | None, **variables: str
 ) -> AsyncIterator[tuple[DiscordEmulator, SlackEmulator, Service]]:
     async with AsyncExitStack() as stack:
         discord = await stack.enter_async_context(DiscordEmulator())

@@ -18,7 +18,6 @@ from aiohttp import web
 from adapters.slack import SlackPlatform, connect
 from adapters.slack.inbound.outage import OutageRecord
 from adapters.slack.limits import Limits
-from adapters.slack.workspace import Budgets
 from bot.concurrency import running
 from bot.domain import EditBudget, Page
 from bot.errors import WriteDelayed
@@ -30,7 +29,7 @@ from bot.turns.queue import Limits as QueueLimits
 from bot.turns.queue import TurnQueue
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.rates import Rate, per_minute
-from tests.support.fakes import FakeIntake, NoLimits
+from tests.support.fakes import EmptyStore, FakeIntake, NoLimits
 from tests.support.waiting import until
 
 Transport = Literal["socket", "http"]
@@ -60,7 +59,7 @@ class Slots(NoLimits):
 
 @asynccontextmanager
 async def joined(
-    slack: SlackEmulator, *, budgets: Budgets | None = None, limits: Limits = LIMITS
+    slack: SlackEmulator, *, budgets: EditBudgets | None = None, limits: Limits = LIMITS
 ) -> AsyncIterator[SlackPlatform]:
     async with connect(
         bot_token=slack.bot_token,
@@ -80,7 +79,7 @@ async def hearing(
     transport: Transport = "socket",
     *,
     store: Store | None = None,
-    budgets: Budgets | None = None,
+    budgets: EditBudgets | None = None,
     limits: Limits = LIMITS,
     sockets: int = 2,
 ) -> AsyncIterator[SlackPlatform]:
@@ -92,7 +91,7 @@ async def hearing(
                 yield platform
             return
         before = slack.sockets
-        async with running(platform.listen(intake, store=store)) as task:
+        async with running(platform.listen(intake, store=store or EmptyStore())) as task:
             await until(lambda: slack.sockets == before + sockets or task.done())
             yield platform
 
@@ -197,7 +196,7 @@ def listening(
     intake: FakeIntake,
     store: Store,
     *,
-    budgets: Budgets | None = None,
+    budgets: EditBudgets | None = None,
     limits: Limits = LIMITS,
 ) -> AbstractAsyncContextManager[object]:
     """Listen like a process of its own, with budgets that all processes share."""

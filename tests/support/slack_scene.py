@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 
 from adapters.slack import SlackPlatform
 from adapters.slack.limits import Limits
-from adapters.slack.workspace import Budgets
 from bot.domain import Delta, Page, Person, Purpose, ThreadKey, Turn
 from bot.domain import Shown as Left
 from bot.reply.edit_budget import EditBudgets
@@ -122,7 +121,7 @@ class Scene:
 
 @asynccontextmanager
 async def make_scene(
-    budgets: Budgets | None = None, *, limits: Limits = LIMITS
+    budgets: EditBudgets | None = None, *, limits: Limits = LIMITS
 ) -> AsyncIterator[Scene]:
     quick = dict.fromkeys(
         ("chat.startStream", "chat.appendStream", "chat.stopStream", "chat.update"), UNLIMITED

@@ -22,7 +22,7 @@ from bot.tokens.counters import (
     read_mistral,
 )
 
-CHATS = 500
+CHATS = 150
 ROLES = ("user", "assistant")
 SCRIPTS = (
     (0x20, 0x7F),

@@ -40,8 +40,8 @@ async def test_a_name_that_comes_late_is_that_of_who_had_none(store: Store) -> N
     for exchange in (replace(EXCHANGE, person=Person("u1", "u1")), bob, rob):
         await store.command("RPUSH", store.key("history", str(KEY)), encode(exchange))
 
-    await history.call(KEY, Person("u1", "Ann"))
-    await history.call(KEY, Person("u2", "Bobby"))
+    await history.save_name(KEY, Person("u1", "Ann"))
+    await history.save_name(KEY, Person("u2", "Bobby"))
 
     assert await history.read(KEY) == [EXCHANGE, bob, rob]
     assert await store.command("TTL", store.key("names", str(KEY))) > 50
@@ -49,7 +49,7 @@ async def test_a_name_that_comes_late_is_that_of_who_had_none(store: Store) -> N
 
 async def test_a_forgotten_thread_knows_nobody(store: Store) -> None:
     history = History(store=store, keep_seconds=60)
-    await history.call(KEY, Person("u1", "Ann"))
+    await history.save_name(KEY, Person("u1", "Ann"))
 
     await history.forget(KEY)
 

@@ -83,7 +83,7 @@ async def test_a_late_name_with_half_a_character_is_kept_whole(store: Store) -> 
     nameless = Exchange("console:1", Person("u1", "u1"), 1000.5, "question", "answer")
     await store.command("RPUSH", store.key("history", str(KEY)), encode(nameless))
 
-    await make_intake(store, make_queue(store)).call(KEY, Person("u1", HALF))
+    await make_intake(store, make_queue(store)).save_name(KEY, Person("u1", HALF))
 
     assert [each.person.name for each in await history.read(KEY)] == [WHOLE]
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain import Exchange, Message, Person, ThreadKey, Turn
-from bot.model.context_window import Prompt, fit, without_system
+from bot.model.context_window import FittedPrompt, fit, without_system
 from bot.text.graphemes import CUT
 from bot.tokens.counters import MESSAGE_OVERHEAD, estimate
 from bot.turns.history import compose
@@ -43,13 +43,13 @@ def ask(
     budget: int = 10_000,
     person: Person = ANN,
     at: float = 0.0,
-) -> Prompt:
+) -> FittedPrompt:
     """Build a prompt in which a token is a character."""
     messages = compose(system=system, exchanges=exchanges, turn=said(text, person, at=at))
     return fit(messages, budget=budget, count=size)
 
 
-def labels(prompt: Prompt) -> list[str]:
+def labels(prompt: FittedPrompt) -> list[str]:
     return [each.text.partition(": ")[0] for each in prompt.messages if each.role == "user"]
 
 

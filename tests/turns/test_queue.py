@@ -87,11 +87,16 @@ async def first_to_take(queue: TurnQueue) -> str:
 
 
 async def finish(
-    queue: TurnQueue, taken: Taken, *, answer: str = "answer", outcome: Outcome = "done"
+    queue: TurnQueue,
+    taken: Taken,
+    *,
+    answer: str = "answer",
+    outcome: Outcome = "done",
+    pages: tuple[str, ...] = ("m1",),
 ) -> None:
     turn = taken.turn
     exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer)
-    shown = Shown(("m1",), answer, answer, outcome=outcome)
+    shown = Shown(pages, answer, answer, outcome=outcome)
     await queue.leases.finish(taken, shown, exchange if answer else None)
 
 

@@ -36,7 +36,7 @@ async def ended(
     await queue.admit(make_turn(number))
     taken = await take(queue)
     shown = Shown((f"m{number}",), "One, two", "One, two", outcome=outcome, end=end)
-    exchange = Exchange(taken.turn.id, ANN, 1000.0, taken.turn.text, shown.said, "m")
+    exchange = Exchange(taken.turn.id, ANN, 1000.0, taken.turn.text, shown.said, model="m")
     return await queue.leases.finish(taken, shown, exchange if outcome == "done" else None)
 
 

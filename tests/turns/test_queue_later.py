@@ -274,7 +274,7 @@ async def test_stop_is_told_by_the_channel_and_by_the_record(store: Store) -> No
     await queue.admit(make_turn(1))
     taken = await take(queue)
 
-    async with aclosing(queue.leases.stop_requests()) as turn_ids:
+    async with aclosing(queue.leases.requests()) as turn_ids:
         request = asyncio.ensure_future(anext(turn_ids))
         async with asyncio.timeout(30):
             while not request.done():
@@ -692,3 +692,76 @@ async def test_one_call_forgets_waiting_running_and_ended_turns_of_all_ages(stor
     await finish(queue, at_work)
     assert await exchanges(store) == []
     assert await nothing_to_take(queue)
+
+
+# A person deletes an answer
+
+
+async def forget_answer(store: Store, *messages: str) -> None:
+    await make_queue(store).forget(platform="console", messages=messages)
+
+
+async def test_a_deleted_answer_is_remembered_no_more_and_not_written_anew(store: Store) -> None:
+    queue = make_queue(store)
+    await answered(queue, 1)
+    await queue.admit(make_turn(2))
+    await finish(queue, await take(queue), pages=("m2", "m3"))
+
+    await forget_answer(store, "m3", "unknown")
+
+    assert await history(store) == ["console:1"]
+    with pytest.raises(NotRemembered):
+        await press(queue, 2)
+
+
+async def test_a_deleted_answer_that_grows_is_stopped_and_not_remembered(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    taken = await take(queue)
+    await queue.leases.save(taken, grown("half", "m1"))
+
+    await forget_answer(store, "m1")
+
+    assert await queue.leases.renew(taken)
+    await finish(queue, taken, outcome="stopped", pages=("m1",))
+    assert await history(store) == []
+
+
+async def test_a_deleted_answer_of_a_dead_worker_is_taken_once_more_to_end(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    taken = await take(queue)
+    await queue.leases.save(taken, grown("half", "m1"))
+    await queue.leases.release(taken, delay_seconds=0, counts=False)
+
+    await forget_answer(store, "m1")
+
+    assert (await take(queue)).stop
+
+
+async def test_a_message_that_its_worker_has_deleted_ends_no_answer(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    taken = await take(queue)
+    await queue.leases.save(taken, replace(grown("all", "m1", "m2"), removed=("m2",)))
+
+    await forget_answer(store, "m2")
+
+    assert not await queue.leases.renew(taken)
+    await queue.edit(replace(make_turn(1), text="edited"), edited_at=2000.0)
+    await queue.leases.release(taken, delay_seconds=0, counts=False)
+    again = await take(queue)
+    await forget_answer(store, "m2")
+    assert (again.stop, again.shown.removed) == (False, ("m2",))
+    assert not await queue.leases.renew(again)
+
+
+async def test_an_edit_of_the_question_writes_no_deleted_answer_anew(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    await finish(queue, await take(queue), pages=("m1",))
+    await forget_answer(store, "m1")
+
+    await queue.edit(replace(make_turn(1), text="edited"), edited_at=2000.0)
+
+    assert await queue.depth() == 0

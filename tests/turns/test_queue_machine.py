@@ -6,6 +6,7 @@ Few examples by default; PARLEY_EXAMPLES=2000 makes it a long run.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from bot.errors import (
     NotTheAsker,
     NotTheLast,
     PersonBusy,
+    QuestionEdited,
     QueueFull,
     Refused,
     ThreadBusy,
@@ -40,7 +42,7 @@ from bot.turns.queue import Limits, Repair, Taken, Token, TurnQueue
 
 T = TypeVar("T")
 
-EXAMPLES = int(os.environ.get("PARLEY_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("PARLEY_EXAMPLES", "8"))
 PHASES = (Phase.generate, Phase.shrink)  # explaining a failure takes minutes
 STEPS = 80
 LIMITS = Limits(
@@ -75,17 +77,32 @@ class Known:
     progress: int = 0  # most bytes that an attempt has shown
     shown: Shown = field(default_factory=Shown)
     previous_answer: str | None = None
+    edited: int = 0  # when its question was written
+    anew: bool = False  # its question was edited since it was taken
     after: str | None = None  # the exchange before it, where it left none
     stop: bool = False
     forgotten: bool = False
     late_writes: tuple[str, ...] = ()
     repair_attempts: int = 0
+    joined: list[str] = field(default_factory=list)  # those that are answered with it
+    lead: str = ""
+    posted: set[str] = field(default_factory=set)  # all its messages
     counted: int = 0  # its newest entry among what is kept of its person
+    emptied: bool = False  # without its question, which was deleted
     gone: bool = False  # with its record, to make room for newer ones
 
     @property
     def open(self) -> bool:
         return self.state in ("queued", "running")
+
+    @property
+    def may_join(self) -> bool:
+        return bool(self.turn and self.turn.joins and self.fence == 0)
+
+    @property
+    def asked_for(self) -> bool | type[QuestionEdited]:
+        """What its worker is told."""
+        return QuestionEdited if self.anew else self.stop
 
     def exchange(self, answer: str) -> Exchange:
         assert self.turn
@@ -102,18 +119,27 @@ class Known:
         assert self.turn
         return self.turn.person.id
 
+    @property
+    def text(self) -> str:
+        assert self.turn
+        return self.turn.text
+
 
 @dataclass
 class Thread:
     """The open turns of a thread in their order, and what it remembers."""
 
     mailbox: list[str] = field(default_factory=list)
-    history: list[tuple[str, str]] = field(default_factory=list)
+    history: list[tuple[str, str]] = field(default_factory=list)  # ids and lines
     newest: str = ""  # the last turn that has ended
 
     @property
     def last(self) -> str:
         return self.history[-1][0] if self.history else ""
+
+    @property
+    def last_question(self) -> object:
+        return json.loads(self.history[-1][1])["question"]
 
 
 class Model:
@@ -142,9 +168,15 @@ class Model:
         return QueueFull if len(self.open()) >= LIMITS.waiting else None
 
     def refusal(self, turn: Turn) -> type[Refused] | None:
-        mailbox = self.threads[turn.key.thread].mailbox
-        there = {self.turns[one].person for one in mailbox}
-        if len(mailbox) >= LIMITS.waiting_per_thread and turn.person.id in there:
+        waiting, places = "", 0
+        there = [self.turns[one] for one in self.threads[turn.key.thread].mailbox]
+        for known in there:
+            may_join = known.person if known.may_join else ""
+            places += not may_join or may_join != waiting
+            waiting = may_join
+        is_full = places >= LIMITS.waiting_per_thread
+        will_join = turn.joins and waiting == turn.person.id
+        if is_full and not will_join and turn.person.id in [known.person for known in there]:
             return ThreadBusy
         return self.full(turn.person.id)
 
@@ -190,23 +222,99 @@ class Model:
         if full := self.full(known.person):
             return full
         self.pressed.add(press_id)
-        if thread.last == turn_id and known.previous_answer is None:
-            known.previous_answer = known.shown.text
-        self.enqueue(turn_id)
+        self.ask_anew(turn_id)
         return None
 
+    def join(self, turn_id: str) -> None:
+        """Join to a turn, taken for the first time, those that wait behind it."""
+        first = self.turns[turn_id]
+        if first.turn and first.turn.joins:
+            for one in self.threads[first.thread].mailbox[1:]:
+                known = self.turns[one]
+                if not known.may_join or known.person != first.person:
+                    break
+                known.lead = turn_id
+                first.joined.append(one)
+
+    def lead(self, turn_id: str) -> str:
+        known = self.turns.get(turn_id)
+        lead = self.turns.get(known.lead) if known else None
+        if not known or not lead or turn_id not in lead.joined or known.gone:
+            return ""
+        return known.lead if lead.open or known.state != "queued" else ""
+
+    def whole(self, turn_id: str) -> str:
+        """Return the question of a turn with those that are answered with it."""
+        known = [self.turns[one] for one in (turn_id, *self.turns[turn_id].joined)]
+        return "\n\n".join(one.text for one in known if not one.gone and not one.emptied)
+
+    def leave_out(self, turn_id: str, lead: str) -> None:
+        whole = self.turns[lead]
+        whole.joined.remove(turn_id)
+        whole.anew = whole.anew or whole.open
+
+    def edit(self, turn_id: str, person: str, text: str, at: int) -> type[Refused] | None:
+        """Return why an edit is refused; else answer the question anew, if that is called for."""
+        known = self.turns.get(turn_id)
+        if known is None or known.turn is None or known.forgotten or known.state == "dropped":
+            return None
+        thread = self.threads[known.thread]
+        lead = self.lead(turn_id) or turn_id
+        whole = self.turns[lead]
+        is_last = whole.open or thread.last in (lead, whole.after)
+        if person != known.person or at < known.edited or not is_last or text == known.text:
+            return None
+        if whole.open:
+            whole.stop, whole.anew = False, True
+        elif thread.mailbox:
+            return None
+        elif full := self.full(known.person):
+            return full
+        else:
+            self.ask_anew(lead)
+        known.turn, known.edited = replace(known.turn, text=text), at
+        return None
+
+    def begin_anew(self, turn_id: str) -> None:
+        known = self.turns[turn_id]
+        if known.anew:
+            if known.shown.pages and known.shown.text and known.previous_answer is None:
+                known.previous_answer = known.shown.text
+            known.shown = Shown(known.shown.pages)
+            known.attempts, known.progress, known.anew = 0, 0, False
+
+    def ask_anew(self, turn_id: str) -> None:
+        known = self.turns[turn_id]
+        if self.threads[known.thread].last == turn_id and known.previous_answer is None:
+            known.previous_answer = known.shown.text
+        self.enqueue(turn_id)
+
     def finish(
-        self, turn_id: str, outcome: Outcome, shown: Shown, answer: str, *, size: int
+        self,
+        turn_id: str,
+        outcome: Outcome,
+        shown: Shown,
+        exchange: Exchange | None,
+        *,
+        sizes: dict[str, int],
     ) -> None:
         known = self.turns[turn_id]
         thread = self.threads[known.thread]
-        counts = bool(answer) or thread.last != turn_id
-        if not answer:
+        for one in known.joined:
+            if self.turns[one].state == "queued" and self.lead(one):
+                self.turns[one].state, self.turns[one].shown = outcome, Shown(outcome=outcome)
+                self.turns[one].anew = False
+                thread.mailbox.remove(one)
+                self.count(one, sizes[one])
+        counts = bool(
+            exchange or known.joined or thread.last != turn_id or known.text != thread.last_question
+        )
+        if not exchange:
             known.after = thread.last
         elif not known.forgotten:
             if thread.last == turn_id:
                 thread.history.pop()
-            thread.history.append((turn_id, answer))
+            thread.history.append((turn_id, encode(exchange)))
             known.previous_answer = known.after = None
         if outcome == "dead":
             self.dead.append(turn_id)
@@ -217,7 +325,7 @@ class Model:
         if known.fence > 1 or outcome == "dead":
             self.repairs[turn_id], known.repair_attempts = LANDING, 0
         if counts:
-            self.count(turn_id, size)
+            self.count(turn_id, sizes[turn_id])
 
     def count(self, turn_id: str, size: int) -> None:
         known, self.clock = self.turns[turn_id], self.clock + 1
@@ -247,14 +355,25 @@ class Model:
         known = self.turns.setdefault(turn_id, Known(state="dropped"))
         if known.turn is None:
             return
+        if lead := self.lead(turn_id):
+            self.leave_out(turn_id, lead)
         thread = self.threads[known.thread]
         if known.state == "queued" and not known.saved:
-            known.state, known.delayed = "dropped", False
+            known.state, known.delayed, known.joined = "dropped", False, []
             thread.mailbox.remove(turn_id)
-        else:
-            known.forgotten = True
-            known.stop = known.stop or known.open
-            thread.history = [one for one in thread.history if one[0] != turn_id]
+            return
+        known.forgotten, known.anew = True, False
+        thread.history = [one for one in thread.history if one[0] not in (turn_id, lead)]
+        if lead:
+            known.emptied = True
+        elif known.open:
+            known.stop, known.joined = True, []
+            return
+        first = self.turns[lead or turn_id]
+        if not first.open:
+            first.forgotten = True
+            for one in (first, *(self.turns[one] for one in first.joined)):
+                one.emptied = True
 
 
 class Queue(RuleBasedStateMachine):
@@ -309,11 +428,17 @@ class Queue(RuleBasedStateMachine):
 
     # What happens
 
-    @rule(thread=st.sampled_from(sorted(THREADS)), person=st.sampled_from(sorted(PEOPLE)))
-    def admit(self, thread: str, person: str) -> None:
+    @rule(
+        thread=st.sampled_from(sorted(THREADS)),
+        person=st.sampled_from(sorted(PEOPLE)),
+        joins=st.booleans(),
+    )
+    def admit(self, thread: str, person: str, joins: bool) -> None:
         self.number += 1
         turn_id = f"console:{self.number}"
-        turn = Turn(turn_id, THREADS[thread], PEOPLE[person], f"q{self.number}", {}, 1.0)
+        turn = Turn(
+            turn_id, THREADS[thread], PEOPLE[person], f"q{self.number}", {}, 1.0, joins=joins
+        )
         refusal, known = self.model.refusal(turn), self.model.turns.get(turn_id)
 
         got = self.refused(self.queues["w1"].admit(turn))
@@ -330,7 +455,7 @@ class Queue(RuleBasedStateMachine):
     @rule(person=st.sampled_from(sorted(PEOPLE)))
     def ask_everywhere(self, person: str) -> None:
         for thread in THREADS:
-            self.admit(thread, person)
+            self.admit(thread, person, joins=True)
 
     @rule(back=st.integers(0, 4), other=st.booleans())
     def admit_again(self, back: int, other: bool) -> None:
@@ -375,7 +500,7 @@ class Queue(RuleBasedStateMachine):
 
         got = self.lost(self.queues[worker].leases.renew(taken))
 
-        assert got is (known.stop if holds else LeaseLost)
+        assert got is (known.asked_for if holds else LeaseLost)
         if holds:
             self.idle.discard(self.entry[taken.turn.id])
 
@@ -406,12 +531,13 @@ class Queue(RuleBasedStateMachine):
 
         got = self.lost(self.queues[worker].leases.save(taken, shown))
 
-        assert got is (known.stop if holds else LeaseLost)
+        assert got is (known.asked_for if holds else LeaseLost)
         if holds:
             size = len(shown.text.encode())
             if pages and size > known.progress:
                 known.attempts, known.progress = 1, size
             known.shown, known.saved = shown, True
+            known.posted |= {*ids}
         for one in ids:
             found = self.run(self.queues[worker].thread_of("console", one))
             assert not holds or found == taken.turn.key
@@ -431,21 +557,36 @@ class Queue(RuleBasedStateMachine):
         holds = self.holds(taken)
         repeated = known.fence == taken.fence and known.state == outcome
         shown = Shown((f"{turn.id}-end",), answer, answer, outcome=outcome)
-        exchange = known.exchange(answer) if answer else None
+        exchange = replace(known.exchange(answer), question=turn.text) if answer else None
 
         got = self.lost(self.queues[worker].leases.finish(taken, shown, exchange))
 
-        assert (got is LeaseLost) == (not (holds or repeated))
-        if holds:
+        if holds and known.anew:
+            assert got is QuestionEdited
+        elif holds:
             before = self.model.threads[known.thread].newest
             assert got == ("" if before == turn.id else before)
+        else:
+            assert got == ("" if repeated else LeaseLost)
+        if holds:
+            known.posted |= {*shown.pages}
+        if holds and known.anew:
+            known.shown, known.saved = Shown(shown.pages, answer, answer), True
+        elif holds:
+            thread = self.model.threads[known.thread]
+            edited = thread.last == turn.id and thread.last_question != known.text
             body = self.command("HGET", self.here.key("turn", turn.id), "body")
             assert isinstance(body, str)
-            text = encode(exchange) if exchange else body
-            size = RECORD + len(answer.encode()) + len(text.encode())
-            self.model.finish(turn.id, outcome, shown, answer, size=size)
-            in_history = self.model.threads[known.thread].last == turn.id
-            assert (turn.text not in body) == (in_history or known.forgotten)
+            text = encode(exchange) if exchange else ""
+            text += "" if exchange and not known.joined else body
+            sizes = {turn.id: RECORD + len(answer.encode()) + len(text.encode())}
+            for one in known.joined:
+                of_one = self.command("HGET", self.here.key("turn", one), "body")
+                sizes[one] = RECORD + len(str(of_one).encode())
+            self.model.finish(turn.id, outcome, shown, exchange, sizes=sizes)
+            in_history = thread.last == turn.id and not (edited and not answer)
+            is_dropped = known.forgotten or (in_history and not known.joined)
+            assert (f'"{known.text}"' not in body) == is_dropped
             known.saved = True
             self.release(turn.id)
         if known.state == outcome:
@@ -534,6 +675,8 @@ class Queue(RuleBasedStateMachine):
 
         got = self.run(self.queues["w1"].stop(f"console:{self.number - number}"))
 
+        if lead := self.model.lead(f"console:{self.number - number}"):
+            known = self.model.turns[lead]
         assert got is bool(known and known.open)
         if known and known.open:
             known.stop = True
@@ -547,6 +690,23 @@ class Queue(RuleBasedStateMachine):
         turn_id = data.draw(st.sampled_from([*known, *last, *recent]))
         self.run(self.queues["w2"].forget(turn_id))
         self.model.forget(turn_id)
+
+    @rule(data=st.data())
+    def forget_answer(self, data: st.DataObject) -> None:
+        """Delete a message that a turn has posted."""
+        posted = {page: one for one, known in self.model.turns.items() for page in known.posted}
+        if not posted:
+            return
+        message = data.draw(st.sampled_from(sorted(posted)))
+        known = self.model.turns[posted[message]]
+        thread = self.model.threads[known.thread]
+        listed = {*thread.mailbox, *(one for one, _ in thread.history)}
+
+        self.run(self.queues["w1"].forget(platform="console", messages=[message]))
+
+        if posted[message] in listed and message in known.shown.pages:
+            for one in [*known.joined, posted[message]]:
+                self.model.forget(one)
 
     @rule(
         data=st.data(),
@@ -570,6 +730,35 @@ class Queue(RuleBasedStateMachine):
         pressing = self.queues["w1"].regenerate(turn_id, person_id=person, press_id=press_id)
 
         assert self.refused(pressing) is expected
+        if answer is not None:
+            self.work_through("w1", answer)
+
+    @rule(
+        data=st.data(),
+        person=st.sampled_from([*sorted(PEOPLE), *[""] * 5]),
+        text=st.sampled_from(["same", "a", "b", "c"]),
+        late=st.sampled_from([False, False, True]),
+        answer=st.sampled_from([None, None, "", "said"]),
+    )
+    def edit(
+        self, data: st.DataObject, person: str, text: str, late: bool, answer: str | None
+    ) -> None:
+        """Edit a question, mostly an open one or the last of its thread, mostly as its asker."""
+        known = [one for one, each in self.model.turns.items() if each.open]
+        last = [thread.last for thread in self.model.threads.values() if thread.last]
+        recent = [f"console:{max(self.number + ahead, 0)}" for ahead in (1, 0, -1)]
+        turn_id = data.draw(st.sampled_from([*known, *last, *last, *recent]))
+        old = self.model.turns.get(turn_id)
+        turn = (old and old.turn) or Turn(turn_id, THREADS["t1"], PEOPLE["ann"], "q", {}, 1.0)
+        text = turn.text if text == "same" else f"{turn_id}{text}"
+        self.model.clock += 1
+        at = 1 if late else self.model.clock
+        turn = replace(turn, text=text, person=PEOPLE[person] if person else turn.person)
+        expected = self.model.edit(turn_id, turn.person.id, text, at)
+
+        got = self.refused(self.queues["w2"].edit(turn, edited_at=at))
+
+        assert got is expected
         if answer is not None:
             self.work_through("w1", answer)
 
@@ -632,7 +821,7 @@ class Queue(RuleBasedStateMachine):
             self.ask("LLEN", "kept", name, expect=len(model.kept[person]))
         for key, thread in zip(keys, model.threads.values(), strict=True):
             self.ask("LRANGE", "mailbox", key, 0, -1, expect=thread.mailbox)
-            lines = [encode(model.turns[one].exchange(answer)) for one, answer in thread.history]
+            lines = [line for _, line in thread.history]
             self.ask("LRANGE", "history", key, 0, -1, expect=lines)
         for turn_id, known in model.turns.items():
             self.ask("HGET", "turn", turn_id, "state", expect=known.state)
@@ -716,12 +905,15 @@ class Queue(RuleBasedStateMachine):
                 del self.pending[token.entry]
             return None
         known = self.model.turns[expected]
+        self.model.begin_anew(expected)
         known.state, known.holder = "running", worker
+        if known.fence == 0:
+            self.model.join(expected)
         known.fence, known.attempts = known.fence + 1, known.attempts + 1
         self.entry[expected] = token.entry
         assert known.turn
         assert taken == Taken(
-            turn=known.turn,
+            turn=replace(known.turn, text=self.model.whole(expected)),
             fence=known.fence,
             attempts=known.attempts,
             shown=known.shown,
@@ -812,11 +1004,11 @@ class Queue(RuleBasedStateMachine):
         except Refused as refused:
             return type(refused)
 
-    def lost(self, work: Awaitable[T]) -> T | type[LeaseLost]:
+    def lost(self, work: Awaitable[T]) -> T | type[LeaseLost | QuestionEdited]:
         try:
             return self.run(work)
-        except LeaseLost:
-            return LeaseLost
+        except (LeaseLost, QuestionEdited) as error:
+            return type(error)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -43,7 +42,8 @@ from tests.support.waiting import until
 HEAD = (
     '{"id": "console:1", "key": {"platform": "console", "workspace": "local", "channel": "ann",'
     ' "thread": "t1"}, "person": {"id": "u1", "name": "Ann"}, "place": {"channel": "7"},'
-    ' "asked_at": 1000.5, "left_out": 3, "person_workspace": ""'
+    ' "asked_at": 1000.5, "left_out": 3, "where": "#general", "zone": "UTC",'
+    ' "person_workspace": ""'
 )
 BODY = HEAD + ', "text": "question 1"}'
 EXCHANGE = (
@@ -75,6 +75,8 @@ READ = Turn(
     {"channel": "7", "press": "p"},
     1000.5,
     left_out=3,
+    where="#general",
+    zone="UTC",
 )
 LEFT = Shown(("m1", "m2"), "Half a thought", "Half", "By another.", "done")
 
@@ -266,7 +268,7 @@ async def is_answered(store: Store, turn: Turn) -> bool:
 
 GARBLED = 8  # threads in each example
 SAME_STORE = settings(
-    max_examples=int(os.environ.get("PARLEY_EXAMPLES", "12")) // 2,
+    max_examples=max(3, settings().max_examples // 8),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     deadline=None,
 )
@@ -637,7 +639,7 @@ async def test_every_key_expires(store: Store) -> None:
         unasked = await lasting(store)
         for number in (1, 2, 3):
             await queue.admit(make_turn(number))
-        await history.call(KEY, Person("u3", "Cy"))
+        await history.save_name(KEY, Person("u3", "Cy"))
         await queue.forget("console:never")
         await until_idle(store)
         await queue.repairs.report_late_writes(make_turn(), ["m9"])

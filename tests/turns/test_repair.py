@@ -205,16 +205,31 @@ async def test_a_message_that_only_the_loser_of_a_lease_knows_goes(
         await until_shown(platform, {theirs: "The end."})
 
 
+@dataclass
+class Looking(FakePlatform):
+    """Tells whether it was asked for orphaned messages."""
+
+    looked: bool = False
+
+    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        self.looked = True
+        return await super().orphaned_messages(turn, but=but)
+
+
 async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
-    platform = FakePlatform()
+    policy = replace(POLICY, save_leases=2)
+    platform = Looking()
     slow = FakeModel(WORDS * 20, pause=0.02)
 
-    async with working(make_worker(store, platform, slow, name="late")):
+    async with working(make_worker(store, platform, slow, name="late", policy=policy)):
         await reply_begins(store, platform)
         orphan = await platform.shown.post(Page(0, "Half", final=False))
         another = await platform.shown.post(Page(0, "Of the next turn.", final=False))
         platform.left = ["m1", orphan, another]
         await lose_the_turn(store, "m1")
+        # The next turn saves its message later than it posts it.
+        await until(lambda: platform.looked)
+        await asyncio.sleep(0.1)
         await knows(store, another)
 
         await until_shown(platform, {"m1": "The end.", another: "Of the next turn."})
@@ -286,10 +301,9 @@ async def test_a_platform_that_is_away_is_repaired_later(error: SurfaceError, st
 
 
 async def test_a_text_that_cannot_be_restored_keeps_no_orphan(store: Store) -> None:
-    policy = replace(POLICY, save_leases=0.5)
     platform, slow = FakePlatform(), FakeModel(WORDS * 20, pause=0.02)
 
-    async with working(make_worker(store, platform, slow, name="late", policy=policy)):
+    async with working(make_worker(store, platform, slow, name="late")):
         await late(store, platform)
         platform.error = PlaceGone("locked")
         await lose_the_turn(store, "m1")
@@ -300,10 +314,9 @@ async def test_a_text_that_cannot_be_restored_keeps_no_orphan(store: Store) -> N
 
 
 async def test_a_look_for_orphan_that_fails_is_repeated(store: Store) -> None:
-    policy = replace(POLICY, save_leases=0.5)
     platform, slow = FakePlatform(unseen=2), FakeModel(WORDS * 20, pause=0.02)
 
-    async with working(make_worker(store, platform, slow, name="late", policy=policy)):
+    async with working(make_worker(store, platform, slow, name="late")):
         await late(store, platform)
         # One that a person has deleted meanwhile.
         platform.left = ["m1", "gone", "m2"]
@@ -321,7 +334,7 @@ async def test_a_message_of_an_earlier_attempt_that_its_answer_does_not_need_goe
     orphan = await platform.shown.post(Page(1, "Half", final=False))
     platform.left = [orphan]
 
-    async with working(make_worker(store, platform, FakeModel(WORDS))):
+    async with working(make_worker(store, platform, FakeModel(WORDS), late_write_leases=0.2)):
         await until_shown(platform, {"m2": "".join(WORDS)})
 
 
@@ -347,14 +360,13 @@ class Blinking(FakePlatform):
 async def test_a_message_that_nobody_knows_of_goes_however_the_store_blinks(
     store: Store, valkey_url: str, tmp_path: Path
 ) -> None:
-    policy = replace(POLICY, save_leases=0.5)
     platform, prefix = Blinking(), store.key("").partition(":")[0]
     slow = FakeModel(WORDS * 20, pause=0.02)
     with tempfile.TemporaryDirectory() as folder:
         async with (
             line(valkey_url, Path(folder)) as platform.way,
             connect(url=platform.way.url, data_dir=tmp_path, prefix=prefix) as cut_off,
-            working(make_worker(cut_off, platform, slow, name="late", policy=policy)),
+            working(make_worker(cut_off, platform, slow, name="late")),
         ):
             await reply_begins(store, platform)
             orphan = await platform.shown.post(Page(0, "Half", final=False))

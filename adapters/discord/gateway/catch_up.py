@@ -23,7 +23,7 @@ _Found = list[discord.Message]
 
 
 class CatchUp:
-    """Searches channels for the messages after `heard`.
+    """Searches channels for the messages after `last_handled`.
 
     Only the last minutes are read, nothing before `began_at`, and the channels with the latest
     messages, the bot's own threads first.
@@ -33,7 +33,7 @@ class CatchUp:
         self,
         client: discord.Client,
         *,
-        heard: int,
+        last_handled: int,
         began_at: int,
         dms: Collection[int],
         wanted: Callable[[discord.Message], bool],
@@ -45,7 +45,7 @@ class CatchUp:
         self._dms = dms
         overlap = int(tuning.catch_up_overlap * 1000) << 22
         oldest = id_at(time.time() - tuning.answers_wanted_for)
-        self._since = max(heard - overlap, began_at, oldest)
+        self._since = max(last_handled - overlap, began_at, oldest)
         self._searched: dict[int, asyncio.Event] = {}  # by channel: set if it is read or failing
         self._tasks: list[asyncio.Task[_Found]] = []
         self._requests = asyncio.Semaphore(tuning.catch_up_at_once)

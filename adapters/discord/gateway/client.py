@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
 import aiohttp
@@ -13,31 +14,35 @@ import discord
 
 from adapters.discord.gateway import events
 from adapters.discord.gateway.catch_up import CatchUp
-from adapters.discord.gateway.events import MessageFilter, Relevance
+from adapters.discord.gateway.events import MessageFilter
 from adapters.discord.gateway.inbox import Deletion, Event, Inbox, Job, Question, Work
 from adapters.discord.gateway.interactions import HELP, Interactions
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import counted, own_id, translated
 from bot.concurrency import BackgroundTasks, running
+from bot.domain import Turn
 from bot.errors import NothingAsked, Refused, SurfaceError
 from bot.reply.edit_budget import EditBudgets
+from bot.turns.addressed import Facts, is_stop
 from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
 
+# In a place where Discord does not send what does not mention the bot.
 _HELP_UNREAD = (
-    "I cannot read a message that mentions only my role. "
+    "I cannot read a message that only answers me or mentions my role. "
     "Mention me, {name}, and write your question after it."
 )
+_HELP_MENTIONS = f"{HELP} I cannot read messages here that do not mention me, {{name}}."
 _NOTICES = 100  # notices to people that are in flight at once; further ones are dropped
 
 
 class Gateway(discord.Client):
     """A client of the gateway, for one shard, with the intents that it is given.
 
-    Messages and their deletions go through the inbox, in order. Interactions do not wait there,
-    because they must be answered within three seconds. An event that is not handled when the
-    process ends is sent again to the next process.
+    Messages, their edits and their deletions go through the inbox, in order. Interactions do not
+    wait there, because they must be answered within three seconds. An event that is not handled
+    when the process ends is sent again to the next process.
     """
 
     def __init__(
@@ -77,16 +82,20 @@ class Gateway(discord.Client):
         try:
             async with running(self._inbox.work()), self._tasks:
                 await self.login(token)
-                await self._shard.serve(self, on_session=self._catch_up_soon, on_event=self._handle)
+                await self._shard.serve(
+                    self, on_session=self._catch_up_soon, on_event=self._on_event
+                )
         finally:
             await self.close()
 
-    def _handle(self, parsed: object, event: Event) -> None:
+    def _on_event(self, parsed: object, event: Event) -> None:
         """Take what the library has parsed of an event; an error must not end the connection."""
         try:
             match parsed:
                 case discord.Message():
                     self._on_message(parsed, event)
+                case discord.RawMessageUpdateEvent():
+                    self._on_edit(parsed.message, event)
                 case discord.RawMessageDeleteEvent():
                     self._on_deletion({parsed.message_id}, parsed.channel_id, event)
                 case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
@@ -99,29 +108,47 @@ class Gateway(discord.Client):
     def _on_message(self, message: discord.Message, event: Event) -> None:
         if isinstance(message.channel, discord.DMChannel):
             self._shard.saved.note_dm(message.channel.id, message.id)
-        relevance = self._filter.classify(message)
-        if relevance is Relevance.NONE:
+        self._add(message, event)
+
+    def _on_edit(self, message: discord.Message, event: Event) -> None:
+        # Pins, previews of links and new threads are updates, too.
+        if edited := message.edited_at:
+            self._add(message, event, edited_at=edited.timestamp())
+
+    def _add(self, message: discord.Message, event: Event, *, edited_at: float = 0.0) -> None:
+        if not self._filter.hears(message):
             return
-        question = self._question(message, event)
-        if relevance is Relevance.UNKNOWN:
-            question.lookup = partial(self._filter.resolve, message)
+        question = self._question(message, event, edited_at=edited_at)
+        if self._filter.needs_lookup(message):
+            question.lookup = partial(self._filter.look_up, message)
         self._inbox.add(question)
 
-    def _question(self, message: discord.Message, event: Event) -> Question:
+    def _question(
+        self, message: discord.Message, event: Event, *, edited_at: float = 0.0
+    ) -> Question:
         return Question(
-            partial(self._admit, message, event),
+            partial(self._ask, message, event, edited_at),
             event.hold(),
             turn_id=events.turn_id(message.id),
             channel=message.channel.id,
             asker=message.author.id,
+            is_talk=self._filter.is_talk(message),
         )
 
     def _on_deletion(self, message_ids: set[int], channel_id: int, event: Event) -> None:
-        turn_ids = [events.turn_id(one) for one in sorted(message_ids)]
+        deleted = sorted(message_ids)
+        turn_ids = [events.turn_id(one) for one in deleted]
         asked_at = discord.utils.snowflake_time(max(message_ids)).timestamp()
         self._inbox.add(
             Deletion(
-                partial(self._intake.forget, *turn_ids, asked_at=asked_at),
+                # Discord does not tell whose a message was: a person's, or one of an answer.
+                partial(
+                    self._intake.forget,
+                    *turn_ids,
+                    asked_at=asked_at,
+                    platform="discord",
+                    messages=[str(one) for one in deleted],
+                ),
                 event.hold(),
                 turn_ids=turn_ids,
                 # A thread that was opened from a message has the message's id.
@@ -138,14 +165,14 @@ class Gateway(discord.Client):
         if self.is_closed():
             return  # the next client catches up itself
         shard = self._shard
-        heard = await shard.heard()
+        last_handled = await shard.last_handled()
         catch_up = CatchUp(
             self,
-            heard=heard,
+            last_handled=last_handled,
             began_at=shard.began_at,
             # DMs come to shard 0 alone (Discord's documentation, "Sharding").
             dms=[] if shard.number else await shard.saved.dms(),
-            wanted=lambda message: self._filter.classify(message) is not Relevance.NONE,
+            wanted=self._filter.hears,
             tuning=shard.tuning,
         )
         found = catch_up.messages()
@@ -161,37 +188,61 @@ class Gateway(discord.Client):
     def _put_first(self, messages: list[discord.Message], event: Event) -> None:
         self._inbox.put_first([self._question(message, event) for message in messages])
 
-    async def _admit(self, message: discord.Message, event: Event) -> None:
-        relevance, channel = await self._filter.resolve(message)
-        if channel is None or relevance is Relevance.NONE:
+    async def _ask(self, message: discord.Message, event: Event, edited_at: float) -> None:
+        channel = await self._filter.look_up(message)
+        if channel is None:
             return
-        answered, goes_on = events.answered_message(message, own_id(self)), None
-        if answered is not None and events.has_threads(channel):
-            goes_on = await self._intake.thread_of("discord", str(answered))
-        if relevance is Relevance.REPLY and goes_on is None:
-            return
+        facts = self._filter.facts(message)
+        answered, goes_on = events.answered(message), None
+        is_ours = answered is not None and answered.author.id == own_id(self)
+        if answered and is_ours and events.has_threads(channel):
+            goes_on = await self._intake.thread_of("discord", str(answered.id))
         role = self._filter.role(message) or 0
         text = events.text_of(message, own_id(self), role_id=role)
-        # Without the Message Content intent, the text of a reply without a mention is empty.
-        if not text and relevance not in (Relevance.DIRECT, Relevance.MENTION):
-            return
         turn = events.message_turn(
-            message, channel, text=text, goes_on=goes_on, threads=self._threads
+            message,
+            channel,
+            text=text,
+            goes_on=goes_on,
+            threads=self._threads,
+            user_id=own_id(self),
         )
+        is_new = not edited_at or await self._intake.thread_of_turn(turn.id) is None
+        facts = replace(facts, edited=edited_at > 0)
+        if is_new and not await self._is_question(turn, facts, channel):
+            return
+        if not text and not (facts.direct or facts.calls_bot):
+            return
         try:
-            await self._intake.admit(turn)
+            if edited_at:
+                await self._intake.edit(turn, edited_at=edited_at)
+            else:
+                await self._intake.admit(turn)
         except Refused as refused:
             if not refused.repeated:
                 asked_nothing = isinstance(refused, NothingAsked)
                 text = self._help(message) if asked_nothing else refused.apology
                 self._start(partial(self._tell, message, text), event)
 
+    async def _is_question(self, turn: Turn, facts: Facts, channel: events.Channel) -> bool:
+        if is_stop(facts, turn.text) and await self._intake.stop_own(
+            turn.id, turn.key, turn.person, channel=str(channel.id)
+        ):
+            return False
+        if not isinstance(channel, discord.Thread):
+            return await self._intake.is_addressed(facts, None)
+        ours = events.is_opened_by(self, channel)
+        # A person who opens a thread speaks there first.
+        people = {turn.person.id} if ours else {turn.person.id, str(channel.owner_id)}
+        return await self._intake.is_addressed(facts, turn.key, *people, ours=ours)
+
     def _help(self, message: discord.Message) -> str:
+        if self.user is None or self.intents.message_content:
+            return HELP
         # Guess: for a mention of the role alone Discord sends no text without the Message Content
         # intent. The documentation speaks of mentions of the bot ("Message Content Intent").
-        if self.user and not message.content and self._filter.mentions_role(message):
-            return _HELP_UNREAD.format(name=self.user.mention)
-        return HELP
+        is_read = message.content or any(user.id == self.user.id for user in message.mentions)
+        return (_HELP_MENTIONS if is_read else _HELP_UNREAD).format(name=self.user.mention)
 
     async def _tell(self, message: discord.Message, text: str) -> None:
         if self._notices.locked():
@@ -202,7 +253,7 @@ class Gateway(discord.Client):
             await message.reply(text, mention_author=False, nonce=message.id)
 
     def _start(self, work: Work, event: Event) -> None:
-        """Run work beside the inbox; its event is over when it has ended by itself."""
+        """Run work beside the inbox; its event is handled when the work has ended uncancelled."""
 
         async def run() -> None:
             try:

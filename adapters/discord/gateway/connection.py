@@ -4,7 +4,7 @@ This file has all of the library's gateway internals that the adapter uses. They
 `tests/discord/gateway/test_connection.py` pins them, and requirements.txt allows the 2.7 series
 only. Before it allows another, the test's list has to be read in the new source.
 
-Payloads that the library cannot parse whole are reduced to parts that it can.
+If the library cannot parse a payload whole, the payload is reduced until it can.
 """
 
 from __future__ import annotations
@@ -24,37 +24,25 @@ from adapters.discord.gateway.inbox import Event, Progress
 from adapters.discord.gateway.session import Session
 from adapters.discord.rest import Payload, located, request
 from adapters.discord.tuning import Tuning
-from bot.hearing import Hearing
+from bot.ports import Downtime
 
 _log = logging.getLogger(__name__)
 
 # The events that the bot handles; the others only keep the library's picture of the servers.
-HANDLED = ("MESSAGE_CREATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK", "INTERACTION_CREATE")
+HANDLED = (
+    *("MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK"),
+    "INTERACTION_CREATE",
+)
 # With 1000 or 1001 the session would be over; with any other code it lives on for a few minutes
 # (Discord's documentation, "Gateway", "Initiating a Disconnect").
-_LEAVING = 4000
-_DISCORDS_OWN = ".discord.gg"
-_FIRST = DiscordWebSocket.DEFAULT_GATEWAY
+_RESUMABLE_CLOSE = 4000
+_DISCORDS_DOMAIN = ".discord.gg"
+_DISCORDS_GATEWAY = DiscordWebSocket.DEFAULT_GATEWAY
+
+_ID_FIELDS = ("id", "guild_id", "channel_id", "message_id", "user_id")
 
 _Parser = Callable[[Any], object]
 _Parsed = TypeVar("_Parsed")
-_Cut = Callable[[Payload], Payload]
-_IDS = ("id", "guild_id", "channel_id", "message_id", "user_id")
-# What a question needs of its message, besides what `_core` reads field by field.
-_CORE = ("id", "guild_id", "channel_id", "webhook_id", "flags", "message_reference")
-_RICH = ("embeds", "components", "sticker_items", "interaction_metadata")
-_FILE = ("id", "filename", "size", "url", "proxy_url", "content_type")
-_PRESS = (
-    *("id", "application_id", "type", "token", "guild_id", "channel", "channel_id", "locale"),
-    *("context", "app_permissions", "authorizing_integration_owners", "user"),
-)
-# What the library expects in a press and in a form.
-_NOTHING: Payload = {"custom_id": "", "component_type": 0, "components": []}
-# Parts of a server that the bot does not use.
-_UNUSED = (
-    *("emojis", "stickers", "voice_states", "presences", "stage_instances"),
-    *("guild_scheduled_events", "soundboard_sounds", "incidents_data"),
-)
 
 
 class Connection:
@@ -69,14 +57,14 @@ class Connection:
         client: discord.Client,
         progress: Progress,
         *,
-        hearing: Hearing,
+        downtime: Downtime,
         tuning: Tuning,
         on_session: Callable[[Event], None],
         on_event: Callable[[object, Event], None],
     ) -> None:
         self._client = client
         self._progress = progress
-        self._hearing = hearing
+        self._downtime = downtime
         self._tuning = tuning
         self._on_session = on_session
         self._on_event = on_event
@@ -94,8 +82,8 @@ class Connection:
         for name, parse in state.parsers.items():
             handle: Callable[..., Any] = self._handle if name in HANDLED else self._parse
             state.parsers[name] = partial(handle, name, parse)
-        state.parsers["READY"] = partial(self._begin, state.parsers["READY"])
-        state.parsers["RESUMED"] = partial(self._resume, state.parsers["RESUMED"])
+        state.parsers["READY"] = partial(self._on_ready, state.parsers["READY"])
+        state.parsers["RESUMED"] = partial(self._on_resumed, state.parsers["RESUMED"])
 
     @property
     def session(self) -> Session | None:
@@ -117,7 +105,7 @@ class Connection:
                     self._client,
                     # The library asks for no pause before it identifies: the shard has made one.
                     initial=True,
-                    gateway=_address(session) if session else None,
+                    gateway=_resume_address(session) if session else None,
                     shard_id=self._client.shard_id,
                     session=session.id if session else None,
                     sequence=session.seq if session else None,
@@ -128,7 +116,7 @@ class Connection:
         except ReconnectWebSocket as over:
             return over.resume
         finally:
-            self._hearing.note(is_open=False)
+            self._downtime.note(is_open=False)
 
     async def start_limit(self) -> Payload:
         """Return Discord's "Session Start Limit Object": how many sessions may still begin."""
@@ -140,7 +128,7 @@ class Connection:
         if self._socket is not None and self._socket.open:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._tuning.close_within):
-                    await self._socket.close(_LEAVING)
+                    await self._socket.close(_RESUMABLE_CLOSE)
 
     def _parse(self, name: str, parse: _Parser, data: Any) -> list[object]:
         """Return what the library hands over while it parses an event; nothing if it cannot."""
@@ -165,20 +153,41 @@ class Connection:
             for parsed in self._parse(name, parse, data):
                 self._on_event(parsed, event)
 
-    def _begin(self, parse: _Parser, data: Any) -> None:
-        self._hearing.note(is_open=True)
+    def _on_ready(self, parse: _Parser, data: Any) -> None:
+        self._downtime.note(is_open=True)
         self._progress.new_session()
         with self._progress.handling(self._seq) as event:
             parse(data)
             self._on_session(event)
 
-    def _resume(self, parse: _Parser, data: Any) -> None:
-        self._hearing.note(is_open=True)
+    def _on_resumed(self, parse: _Parser, data: Any) -> None:
+        self._downtime.note(is_open=True)
         parse(data)
 
     @property
     def _seq(self) -> int:
         return (self._socket.sequence if self._socket else None) or 0
+
+
+def use_gateway(address: str) -> None:
+    """Connect all sessions of this process to an address; an empty one is Discord's own."""
+    DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(address) if address else _DISCORDS_GATEWAY
+
+
+def _resume_address(session: Session) -> yarl.URL | None:
+    """Return where to resume; None if that is neither Discord's address nor the operator's.
+
+    The token is sent there, and an address from the store may be older than the settings.
+    """
+    first = DiscordWebSocket.DEFAULT_GATEWAY
+    try:
+        url = yarl.URL(session.url)
+    except (ValueError, IndexError):
+        # yarl 1.25 raises the latter at "wss://a][@".
+        return None
+    is_discords = all(f".{one.host}".endswith(_DISCORDS_DOMAIN) for one in (first, url))
+    is_known = is_discords or url.authority == first.authority
+    return url if is_known and url.scheme == first.scheme else None
 
 
 def read_message(channel: discord.abc.Messageable, data: Payload) -> discord.Message | None:
@@ -194,33 +203,12 @@ def read_message(channel: discord.abc.Messageable, data: Payload) -> discord.Mes
         return None
 
 
-def begin_at(address: str) -> None:
-    """Begin the sessions of this process at an address; an empty one is Discord's own."""
-    DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(address) if address else _FIRST
-
-
-def _address(session: Session) -> yarl.URL | None:
-    """Return where to resume; None if that is neither Discord's address nor the operator's.
-
-    The token is sent there, and an address from the store may be older than the settings.
-    """
-    first = DiscordWebSocket.DEFAULT_GATEWAY
-    try:
-        url = yarl.URL(session.url)
-    except (ValueError, IndexError):
-        # yarl 1.25 raises the latter at "wss://a][@".
-        return None
-    is_discords = all(f".{one.host}".endswith(_DISCORDS_OWN) for one in (first, url))
-    is_known = is_discords or url.authority == first.authority
-    return url if is_known and url.scheme == first.scheme else None
-
-
 def parse_event(name: str, parse: Callable[[Payload], _Parsed], data: Payload) -> _Parsed:
-    """Parse a gateway event, whole if possible; raises the error of the whole one."""
+    """Parse a gateway event, whole if possible; raises the first error if no part can be parsed."""
     errors: list[Exception] = []
-    for cut in _CUTS.get(name, (_same,)):
+    for reduce in _REDUCTIONS.get(name, (_unchanged,)):
         try:
-            parsed = parse(cut(data))
+            parsed = parse(reduce(data))
         # The library does not say what its parsers raise.
         except Exception as error:
             errors.append(error)
@@ -234,7 +222,7 @@ def parse_event(name: str, parse: Callable[[Payload], _Parsed], data: Payload) -
 def ids_of(data: object) -> str:
     """Return the ids that a payload names, for the log."""
     found = data if isinstance(data, dict) else {}
-    ids = [f"{key} {found[key]}" for key in _IDS if _is_id(found.get(key))]
+    ids = [f"{key} {found[key]}" for key in _ID_FIELDS if _is_id(found.get(key))]
     return ", ".join(ids) or "without ids"
 
 
@@ -249,39 +237,59 @@ def _is_id(value: object) -> bool:
     return isinstance(value, str) and value.isdecimal() and len(value) <= 20
 
 
-def _same(data: Payload) -> Payload:
+# Returns a payload without what the library may fail to parse.
+_Reduction = Callable[[Payload], Payload]
+# What a question needs of its message, besides what `_message_core` reads field by field.
+_MESSAGE_FIELDS = ("id", "guild_id", "channel_id", "webhook_id", "flags", "message_reference")
+_RICH_FIELDS = ("embeds", "components", "sticker_items", "interaction_metadata")
+_FILE_FIELDS = ("id", "filename", "size", "url", "proxy_url", "content_type")
+_INTERACTION_FIELDS = (
+    *("id", "application_id", "type", "token", "guild_id", "channel", "channel_id", "locale"),
+    *("context", "app_permissions", "authorizing_integration_owners", "user"),
+)
+# What the library expects in a press and in a form.
+_EMPTY_DATA: Payload = {"custom_id": "", "component_type": 0, "components": []}
+# Parts of a server that the bot does not use.
+_UNUSED_GUILD_FIELDS = (
+    *("emojis", "stickers", "voice_states", "presences", "stage_instances"),
+    *("guild_scheduled_events", "soundboard_sounds", "incidents_data"),
+)
+
+
+def _unchanged(data: Payload) -> Payload:
     return data
 
 
-def _whole(data: Payload) -> Payload:
+def _whole_message(data: Payload) -> Payload:
     # discord.py 2.7.1 leaves attributes out if these are missing.
     missing: Payload = {"mentions": [], "mention_roles": [], "components": []}
     return missing | data | {"author": data["author"]}
 
 
-def _plain(data: Payload) -> Payload:
-    plain = _bare(data) | _only(data, _RICH) | _member_of(data)
+def _plain_message(data: Payload) -> Payload:
+    plain = _bare_message(data) | _only(data, _RICH_FIELDS) | _member_of(data)
     plain["message_snapshots"] = [_snapshot(one) for one in _objects(data, "message_snapshots")]
     if poll := data.get("poll"):
         # Discord documents the end of a poll as nullable; discord.py counts with it.
         plain["poll"] = poll | {"expiry": poll.get("expiry") or data["timestamp"]}
     if answered := data.get("referenced_message"):
-        plain["referenced_message"] = _plain(answered)
+        plain["referenced_message"] = _plain_message(answered)
     return plain
 
 
-def _bare(data: Payload) -> Payload:
-    bare = _core(data) | {"author": data["author"]}
+def _bare_message(data: Payload) -> Payload:
+    bare = _message_core(data) | {"author": data["author"]}
     if answered := data.get("referenced_message"):
-        bare["referenced_message"] = _bare(answered)
+        bare["referenced_message"] = _bare_message(answered)
     return bare
 
 
-def _core(data: Payload) -> Payload:
-    return _only(data, _CORE) | {
+def _message_core(data: Payload) -> Payload:
+    return _only(data, _MESSAGE_FIELDS) | {
         "type": data.get("type", 0),
         "content": data.get("content", ""),
         "timestamp": data.get("timestamp"),
+        "edited_timestamp": data.get("edited_timestamp"),
         "mentions": [_without(one, "member") for one in _objects(data, "mentions")],
         "mention_roles": data.get("mention_roles") or [],
         "attachments": [_file(one) for one in _objects(data, "attachments") if "filename" in one],
@@ -292,12 +300,12 @@ def _core(data: Payload) -> Payload:
 def _snapshot(data: Payload) -> Payload:
     message = data["message"]
     missing: Payload = {"embeds": [], "edited_timestamp": None}
-    return {"message": missing | _core(message) | _only(message, _RICH)}
+    return {"message": missing | _message_core(message) | _only(message, _RICH_FIELDS)}
 
 
 def _file(data: Payload) -> Payload:
     """Return an attachment without its description of sound and size."""
-    return {"id": "0", "size": 0, "url": "", "proxy_url": ""} | _only(data, _FILE)
+    return {"id": "0", "size": 0, "url": "", "proxy_url": ""} | _only(data, _FILE_FIELDS)
 
 
 def _member_of(data: Payload) -> Payload:
@@ -310,26 +318,26 @@ def _member(data: Payload) -> Payload:
     return {"flags": 0} | data | {"roles": roles}
 
 
-def _interaction(data: Payload) -> Payload:
+def _whole_interaction(data: Payload) -> Payload:
     return {"attachment_size_limit": 0, "version": 1} | data
 
 
 def _plain_interaction(data: Payload) -> Payload:
-    plain = _interaction(_only(data, _PRESS)) | _member_of(data)
-    plain["data"] = _NOTHING | _without(data.get("data") or {}, "resolved")
+    plain = _whole_interaction(_only(data, _INTERACTION_FIELDS)) | _member_of(data)
+    plain["data"] = _EMPTY_DATA | _without(data.get("data") or {}, "resolved")
     if message := data.get("message"):
-        plain["message"] = _core(message) | _only(message, ("interaction_metadata",))
+        plain["message"] = _message_core(message) | _only(message, ("interaction_metadata",))
     return plain
 
 
 def _unknown_interaction(data: Payload) -> Payload:
     """Keep no more than a response needs, so that it can be declined."""
     core = {key: data[key] for key in ("id", "application_id", "type", "token")}
-    return _interaction(core) | {"data": _NOTHING}
+    return _whole_interaction(core) | {"data": _EMPTY_DATA}
 
 
 def _plain_guild(data: Payload) -> Payload:
-    used = _without(data, *_UNUSED)
+    used = _without(data, *_UNUSED_GUILD_FIELDS)
     return used | {"members": [_member(one) for one in _objects(data, "members")]}
 
 
@@ -346,8 +354,9 @@ def _without(data: Payload, *keys: str) -> Payload:
     return {key: value for key, value in data.items() if key not in keys}
 
 
-_CUTS: dict[str, tuple[_Cut, ...]] = {
-    "MESSAGE_CREATE": (_whole, _plain, _bare),
-    "INTERACTION_CREATE": (_interaction, _plain_interaction, _unknown_interaction),
-    "GUILD_CREATE": (_same, _plain_guild),
+_REDUCTIONS: dict[str, tuple[_Reduction, ...]] = {
+    "MESSAGE_CREATE": (_whole_message, _plain_message, _bare_message),
+    "MESSAGE_UPDATE": (_whole_message, _plain_message, _bare_message),
+    "INTERACTION_CREATE": (_whole_interaction, _plain_interaction, _unknown_interaction),
+    "GUILD_CREATE": (_unchanged, _plain_guild),
 }

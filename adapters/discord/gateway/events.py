@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from enum import Enum, auto
-from typing import Any, TypeVar
+from typing import Any
 
 import discord
 
 from adapters.discord.address import ButtonPress, ChannelAddress, CommandAddress
 from adapters.discord.rest import fetch_channel, own_id, request
-from bot.domain import Person, Place, ThreadKey, Turn
+from bot.cache import BoundedCache
+from bot.domain import ContextMessage, Person, Place, ThreadKey, Turn
+from bot.turns.addressed import Facts
 
 Channel = (
     discord.TextChannel
@@ -21,12 +22,12 @@ Channel = (
     | discord.DMChannel
 )
 
+_Unknown = discord.PartialMessageable  # what the library takes for a channel it does not know
 _NAME = "discord"
 _MARKUP = re.compile(r"<(?P<kind>@|@&|#)!?(?P<id>\d{15,20})>")
 # Characters of all embeds and components of a forwarded message, or of a poll. Discord's own limits
 # are 6000 for a message's embeds ("Embed Limits") and 4000 for its components.
 _ENCLOSED_LIMIT = 10_000
-_T = TypeVar("_T")
 _WRITTEN = (discord.MessageType.default, discord.MessageType.reply)
 
 
@@ -35,11 +36,38 @@ def turn_id(snowflake: int) -> str:
     return f"{_NAME}:{snowflake}"
 
 
-def answered_message(message: discord.Message, author_id: int) -> int | None:
-    """Return the message of this author to which a message replies; None if there is none."""
-    answered = message.reference.resolved if message.reference else None
-    if isinstance(answered, discord.Message) and answered.author.id == author_id:
-        return answered.id
+def answered(message: discord.Message) -> discord.Message | None:
+    """Return the message to which a message replies; None if there is none, or it is gone."""
+    found = message.reference.resolved if message.reference else None
+    return found if isinstance(found, discord.Message) else None
+
+
+def context_message(message: discord.Message, user_id: int) -> ContextMessage:
+    """Return a message of anybody as the prompt shows it; the bot's own user is `user_id`."""
+    text = text_of(message, user_id, role_id=0)
+    if not text:
+        # Of other bots, which often write nothing else.
+        text = _bounded("\n".join(filter(None, map(_embed, message.embeds))))
+    person = None if message.author.id == user_id else _person(message.author)
+    return ContextMessage(turn_id(message.id), person, text)
+
+
+def quote_of(message: discord.Message, user_id: int) -> ContextMessage | None:
+    """Return the message to which a message replies, with an empty text if only its id is known.
+
+    None if it was deleted. What a reply in another channel refers to, the asker may not see.
+    """
+    reference = message.reference
+    if message.type is not discord.MessageType.reply or reference is None:
+        return None
+    if reference.message_id is None or reference.channel_id != message.channel.id:
+        return None
+    match reference.resolved:
+        case discord.Message() as quoted:
+            return context_message(quoted, user_id)
+        # Discord has not looked for it (Discord's documentation, "Message Structure").
+        case None:
+            return ContextMessage(turn_id(reference.message_id), None, "")
     return None
 
 
@@ -55,11 +83,12 @@ def message_turn(
     text: str,
     goes_on: ThreadKey | None,
     threads: bool,
+    user_id: int,
 ) -> Turn:
     """Return the turn of a message for the bot.
 
     `goes_on` is the thread that a reply in a channel continues; without one, a message in a channel
-    begins a thread of its own, in a Discord thread if `threads` says so.
+    begins a thread of its own, in a Discord thread if `threads` says so. `user_id` is the bot's.
     """
     side_by_side = has_threads(channel)
     address = ChannelAddress(
@@ -74,22 +103,28 @@ def message_turn(
         text=text,
         place=address.to_json(),
         asked_at=message.created_at.timestamp(),
+        where=_where(channel),
+        quote=quote_of(message, user_id),
+        joins=True,
     )
 
 
 def command_turn(interaction: discord.Interaction, prompt: str) -> Turn:
-    """Return the turn of `/ask`: each person has one thread of commands in each channel."""
+    """Return the turn of `/ask`: in a DM or a Discord thread it belongs to what is said there.
+
+    In a channel each person has one thread of commands.
+    """
     channel = interaction.channel_id
     if channel is None:
         raise ValueError("an interaction without a channel")
-    workspace = "dm" if interaction.guild_id is None else str(interaction.guild_id)
     return Turn(
         id=turn_id(interaction.id),
-        key=ThreadKey(_NAME, workspace, str(channel), f"ask-{interaction.user.id}"),
+        key=_command_key(interaction, channel),
         person=_person(interaction.user),
         text=prompt,
         place=CommandAddress(channel, interaction.id, interaction.token).to_json(),
         asked_at=interaction.created_at.timestamp(),
+        where=_where(interaction.channel),
     )
 
 
@@ -150,6 +185,15 @@ def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
     return "\n".join(filter(None, named))
 
 
+def _command_key(interaction: discord.Interaction, channel: int) -> ThreadKey:
+    if interaction.guild_id is None:
+        return ThreadKey(_NAME, "dm", str(channel), str(channel))
+    guild, place = str(interaction.guild_id), interaction.channel
+    if isinstance(place, discord.Thread):
+        return ThreadKey(_NAME, guild, str(place.parent_id), str(channel))
+    return ThreadKey(_NAME, guild, str(channel), f"ask-{interaction.user.id}")
+
+
 def _key(message: discord.Message, channel: Channel) -> ThreadKey:
     if isinstance(channel, discord.DMChannel):
         return ThreadKey(_NAME, "dm", str(channel.id), str(channel.id))
@@ -158,6 +202,15 @@ def _key(message: discord.Message, channel: Channel) -> ThreadKey:
         return ThreadKey(_NAME, guild, str(channel.parent_id), str(channel.id))
     # The thread that is opened from a message will have the message's id.
     return ThreadKey(_NAME, guild, str(channel.id), str(message.id))
+
+
+def _where(channel: object) -> str:
+    """Return the names of a channel and its server as far as the library knows them."""
+    if not isinstance(channel, Channel) or isinstance(channel, discord.DMChannel):
+        return ""
+    # After a RESUME the library knows no server.
+    server = getattr(channel.guild, "name", None)
+    return f"#{channel.name} of {server}" if server else f"#{channel.name}"
 
 
 def _person(user: discord.User | discord.Member) -> Person:
@@ -206,19 +259,8 @@ def _bounded(text: str) -> str:
     return text if len(text) <= _ENCLOSED_LIMIT else text[:_ENCLOSED_LIMIT] + "…"
 
 
-class Relevance(Enum):
-    """Why a message is for the bot, or that it is not."""
-
-    NONE = auto()
-    UNKNOWN = auto()  # its channel, or the bot's role there, has to be looked up
-    DIRECT = auto()  # in a DM
-    MENTION = auto()  # of the bot or of its role
-    OWN_THREAD = auto()  # in a Discord thread that the bot opened
-    REPLY = auto()  # to a message of the bot, among other conversations
-
-
 class MessageFilter:
-    """Classifies messages.
+    """Knows what a message is to the bot.
 
     A session that was resumed shows no servers: REST is asked once for each channel, and for the
     bot's own role in each server. Discord makes that role when a bot is invited with permissions,
@@ -227,60 +269,60 @@ class MessageFilter:
 
     def __init__(self, client: discord.Client, *, remembered: int) -> None:
         self._client = client
-        self._remembered = remembered
         # The kind and the owner of a channel never change.
-        self._channels: dict[int, object] = {}
+        self._channels: BoundedCache[int, object] = BoundedCache(capacity=remembered)
         # By server; 0 if there is none. A role that is made later is known from the next session.
-        self._roles: dict[int, int] = {}
+        self._roles: BoundedCache[int, int] = BoundedCache(capacity=remembered)
 
-    def classify(self, message: discord.Message) -> Relevance:
-        """Return the relevance of a message as far as it is known."""
+    def hears(self, message: discord.Message) -> bool:
+        """Whether a message may be for the bot, or may count as spoken in one of its threads."""
         if message.author.bot or message.webhook_id or message.type not in _WRITTEN:
-            return Relevance.NONE
+            return False
         channel = self._known_channel(message)
-        if isinstance(channel, discord.DMChannel):
-            return Relevance.DIRECT
-        bot_id, reads_everything = own_id(self._client), self._client.intents.message_content
-        # By name, or by a reply that notifies.
-        is_mentioned = any(user.id == bot_id for user in message.mentions)
-        is_called = is_mentioned or self.mentions_role(message)
-        is_reply = answered_message(message, bot_id) is not None
-        if isinstance(channel, discord.PartialMessageable):
-            may_be = is_called is not False or is_reply or reads_everything
-            return Relevance.UNKNOWN if may_be else Relevance.NONE
-        if is_called is None:
-            return Relevance.UNKNOWN
-        if is_called:
-            return Relevance.MENTION
-        if isinstance(channel, discord.Thread):
-            is_own = channel.owner_id == bot_id and reads_everything
-            return Relevance.OWN_THREAD if is_own else Relevance.NONE
-        return Relevance.REPLY if is_reply else Relevance.NONE
+        if isinstance(channel, discord.DMChannel) or self._calls_bot(message) is not False:
+            return True
+        # Without the Message Content intent its text does not come.
+        follows = self._client.intents.message_content
+        return follows and isinstance(channel, discord.Thread | _Unknown)
 
-    async def resolve(self, message: discord.Message) -> tuple[Relevance, Channel | None]:
-        """Look up what is unknown; return the relevance and the channel; raises SurfaceError.
+    def is_talk(self, message: discord.Message) -> bool:
+        """Whether only other processes may know that a message is for the bot."""
+        channel = self._known_channel(message)
+        is_own = isinstance(channel, discord.DMChannel) or is_opened_by(self._client, channel)
+        return not is_own and self._calls_bot(message) is False
 
-        The channel is None if a message in it is not for the bot.
-        """
-        relevance = self.classify(message)
-        if relevance is Relevance.UNKNOWN:
+    def needs_lookup(self, message: discord.Message) -> bool:
+        """Whether its channel, or the bot's role there, has to be looked up."""
+        is_unknown = isinstance(self._known_channel(message), _Unknown)
+        return is_unknown or self._calls_bot(message) is None
+
+    async def look_up(self, message: discord.Message) -> Channel | None:
+        """Return its channel, None if no one speaks there to the bot; raises SurfaceError."""
+        if self._calls_bot(message) is None:
             await self._look_up_role(message)
-            channel = self._known_channel(message)
-            if isinstance(channel, discord.PartialMessageable):
-                found = await fetch_channel(self._client, channel.id)
-                self._remember(self._channels, channel.id, found)
-            relevance = self.classify(message)
         channel = self._known_channel(message)
-        if relevance is Relevance.UNKNOWN or not isinstance(channel, Channel):
-            return Relevance.NONE, None
-        return relevance, channel
+        if isinstance(channel, _Unknown):
+            channel = await fetch_channel(self._client, message.channel.id)
+            self._channels.put(message.channel.id, channel)
+        return channel if isinstance(channel, Channel) else None
+
+    def facts(self, message: discord.Message) -> Facts:
+        """Return what a message is to the bot, after `look_up`; its thread is left out."""
+        others = _addressees(message) - {own_id(self._client), message.author.id}
+        roles = _mentioned_roles(message) - {self.role(message)}
+        return Facts(
+            direct=isinstance(self._known_channel(message), discord.DMChannel),
+            calls_bot=self._calls_bot(message) is True,
+            calls_other=bool(others or roles) or message.mention_everyone,
+        )
+
+    def _calls_bot(self, message: discord.Message) -> bool | None:
+        """Whether a message mentions or answers the bot; None until its role is looked up."""
+        return own_id(self._client) in _addressees(message) or self.mentions_role(message)
 
     def mentions_role(self, message: discord.Message) -> bool | None:
         """Whether a message mentions the bot's own role; None until that is looked up."""
-        # The library knows the roles of a server that the gateway has shown. The text names the
-        # others too, and perhaps one that the person may not ping. Guess: `mention_roles` leaves
-        # such a role out.
-        mentioned = {role.id for role in message.role_mentions} | {*message.raw_role_mentions}
+        mentioned = _mentioned_roles(message)
         own = self.role(message) if mentioned else 0
         return None if own is None else own > 0 and own in mentioned
 
@@ -294,21 +336,34 @@ class MessageFilter:
         return 0 if server is None else self._roles.get(server)
 
     def _known_channel(self, message: discord.Message) -> object:
-        return self._channels.get(message.channel.id, message.channel)
+        return self._channels.get(message.channel.id) or message.channel
 
     async def _look_up_role(self, message: discord.Message) -> None:
         server = _server_of(message)
-        if self.mentions_role(message) is not None or server is None:
+        if server is None:
             return
         roles = await request(self._client, "GET", "/guilds/{guild_id}/roles", {"guild_id": server})
         tags = {int(role["id"]): role.get("tags") or {} for role in roles}
         own = (one for one, tag in tags.items() if tag.get("bot_id") == str(own_id(self._client)))
-        self._remember(self._roles, server, next(own, 0))
+        self._roles.put(server, next(own, 0))
 
-    def _remember(self, known: dict[int, _T], key: int, value: _T) -> None:
-        known[key] = value
-        if len(known) > self._remembered:
-            del known[next(iter(known))]
+
+def is_opened_by(client: discord.Client, channel: object) -> bool:
+    """Whether a channel is a thread that the bot has opened."""
+    return isinstance(channel, discord.Thread) and channel.owner_id == own_id(client)
+
+
+def _addressees(message: discord.Message) -> set[int]:
+    """Return the people whom a message mentions, and the one to whom it replies."""
+    replied = answered(message)
+    return {user.id for user in message.mentions} | ({replied.author.id} if replied else set())
+
+
+def _mentioned_roles(message: discord.Message) -> set[int]:
+    # The library knows the roles of a server that the gateway has shown. The text names the
+    # others too, and perhaps one that the person may not ping. Guess: `mention_roles` leaves
+    # such a role out.
+    return {role.id for role in message.role_mentions} | {*message.raw_role_mentions}
 
 
 def _server_of(message: discord.Message) -> int | None:

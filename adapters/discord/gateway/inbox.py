@@ -1,4 +1,4 @@
-"""Events in handling, and the jobs they ask for, in the order in which the events came."""
+"""Tracks which events are handled, and runs the jobs that they ask for in their order."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Event:
     holds: set[object] = field(default_factory=set)
 
     def hold(self) -> Release:
-        """Keep the event from being over until the result is called; again it does nothing.
+        """Keep the event unhandled until the result is called; a second call does nothing.
 
-        If the process ends before, a new process receives the event again.
+        If the process ends before, the event is sent again, to the next process.
         """
         token = object()
         self.holds.add(token)
@@ -88,20 +88,24 @@ class Progress:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Work that an event asks for; `done` is called when it has run, or is dropped."""
+    """Work that an event asks for; `release` is called when it has run, or is dropped."""
 
     run: Work
-    done: Release = do_nothing
+    release: Release = do_nothing
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Question(Job):
-    """The admission of a turn; `lookup` asks Discord what has to be known before."""
+    """The admission of a turn; `lookup` asks Discord what has to be known before.
+
+    `is_talk`: it may be among people, in a thread that the bot is perhaps not in.
+    """
 
     turn_id: str
     channel: int
     asker: int
     lookup: Work | None = None
+    is_talk: bool = False
     after: Collection[Job] = ()  # earlier deletions in its channel
 
 
@@ -123,8 +127,8 @@ class Inbox:
     comes after the admission of its question.
 
     A job that can never succeed is dropped. If more than a hundred questions wait for something
-    unavailable, the oldest of the people who ask most are dropped; of more than a thousand
-    deletions, the oldest; other jobs never. Each drop is logged.
+    unavailable, talk among people is dropped, then the oldest of the people who ask most; of more
+    than a thousand deletions, the oldest; other jobs never. Each drop is logged.
     """
 
     def __init__(self, tuning: Tuning) -> None:
@@ -166,7 +170,7 @@ class Inbox:
                     if not over:
                         self._put_back(job)
                 if over:
-                    job.done()
+                    job.release()
                     failures = 0
                 else:
                     self._drop_oldest(self._questions(), self._deletions)
@@ -246,7 +250,7 @@ class Inbox:
     def _drop(self, dropped: Collection[Job]) -> None:
         for job in dropped:
             self._remove(job)
-            job.done()
+            job.release()
 
     def _remove(self, job: Job) -> None:
         if isinstance(job, Deletion):
@@ -267,9 +271,11 @@ def _log_dropped(job: Job, error: Exception) -> None:
 
 
 def _overflow(questions: Collection[Question]) -> list[Question]:
-    """Return the oldest questions of the people who ask most, so that a hundred are left."""
+    """Return talk, and the oldest of the people who ask most, so that a hundred are left."""
     by_asker: defaultdict[int, deque[Question]] = defaultdict(deque)
     for question in questions:
-        by_asker[question.asker].append(question)
+        if not question.is_talk:
+            by_asker[question.asker].append(question)
     excess = max(0, len(questions) - _QUESTIONS)
-    return [max(by_asker.values(), key=len).popleft() for _ in range(excess)]
+    talk = [one for one in questions if one.is_talk][:excess]
+    return talk + [max(by_asker.values(), key=len).popleft() for _ in range(excess - len(talk))]

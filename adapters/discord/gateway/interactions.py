@@ -1,4 +1,4 @@
-"""The command /ask and the buttons."""
+"""Answers the command /ask and presses of buttons."""
 
 from __future__ import annotations
 

@@ -130,8 +130,8 @@ class SavedSession:
         saved = await self._store.command("HMGET", self._session, "id", "holder")
         return bool(saved[0] == session.id and saved[1] != self._holder)
 
-    async def heard(self, *, or_else: int) -> int:
-        """Return the last message that any process has handled.
+    async def last_handled(self, *, or_else: int) -> int:
+        """Return the id of the last message that any process has handled.
 
         For a shard that never listened it is the earliest of the other shards. If there is none,
         `or_else` is saved and 0 is returned.

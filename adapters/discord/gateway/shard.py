@@ -1,4 +1,4 @@
-"""One shard of the gateway: its session goes on over connections, and over processes."""
+"""One shard of the gateway, whose session outlives connections and processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff, running
 from bot.errors import StoreUnavailable, SurfaceError
-from bot.hearing import Hearing
+from bot.ports import Downtime
 
 _log = logging.getLogger(__name__)
 _random = random.SystemRandom()
@@ -50,7 +50,7 @@ class Shard:
         self.number = number
         self.count = count
         self.saved = saved
-        self.hearing = Hearing()
+        self.downtime = Downtime()
         self.began_at = 0
         self._progress = Progress()
         self.tuning = tuning
@@ -58,16 +58,17 @@ class Shard:
         self._found = asyncio.Event()  # set while a former session is to be resumed
         self._starts: list[float] = []  # when sessions began lately, in loop time
 
-    async def heard(self) -> int:
-        """Return the last message that any process has handled; raises StoreUnavailable.
+    async def last_handled(self) -> int:
+        """Return the id of the last message that any process has handled.
 
-        If the bot never listened before, that is the present moment, which is saved.
+        If the bot never listened before, that is the present moment, which is saved. Raises
+        StoreUnavailable.
         """
         progress = self._progress
         if not progress.newest:
             # The moment of the first call: what comes before the store answers must not be lost.
             now = self.began_at = self.began_at or id_at()
-            before = await self.saved.heard(or_else=now)
+            before = await self.saved.last_handled(or_else=now)
             self.began_at = 0 if before else now
             progress.newest = before or now
         return progress.newest
@@ -91,7 +92,7 @@ class Shard:
         connection = Connection(
             client,
             self._progress,
-            hearing=self.hearing,
+            downtime=self.downtime,
             tuning=self.tuning,
             on_session=begin,
             on_event=on_event,
@@ -146,7 +147,7 @@ class Shard:
                 return
             # If this process ends before it saves more, the next one catches up from here.
             with suppress(StoreUnavailable):
-                await self.heard()
+                await self.last_handled()
         try:
             resumable = await connection.run(session)
         finally:

@@ -36,9 +36,9 @@ from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteFailed, WriteR
 
 _log = logging.getLogger(__name__)
 
-_THREAD = "/channels/{channel_id}"
-_CHANNEL = _THREAD + "/messages"
-_MESSAGE = _CHANNEL + "/{message_id}"
+_CHANNEL = "/channels/{channel_id}"
+_MESSAGES = _CHANNEL + "/messages"
+_MESSAGE = _MESSAGES + "/{message_id}"
 
 
 class ChannelSurface:
@@ -49,6 +49,7 @@ class ChannelSurface:
     """
 
     limit = LIMIT
+    shows_work = True
 
     def __init__(
         self,
@@ -124,7 +125,7 @@ class ChannelSurface:
         """Unarchive the thread; raises PlaceGone if only moderators may."""
         try:
             ids = {"channel_id": self._address.channel}
-            await request(self._client, "PATCH", _THREAD, ids, body={"archived": False})
+            await request(self._client, "PATCH", _CHANNEL, ids, body={"archived": False})
         except WriteRefused as error:
             raise PlaceGone(f"the thread stays archived: {error}") from error
 
@@ -200,7 +201,7 @@ class ChannelSurface:
             body["message_reference"] = {"message_id": question, "fail_if_not_exists": False}
         ids = {"channel_id": address.channel}
         try:
-            sent: dict[str, Any] = await request(self._client, "POST", _CHANNEL, ids, body=body)
+            sent: dict[str, Any] = await request(self._client, "POST", _MESSAGES, ids, body=body)
         except WriteFailed:
             self._recovery.note_lost_response()
             raise
@@ -288,7 +289,7 @@ async def own_messages(
 
 
 async def messages_since(client: RestClient, channel: int, after: int) -> list[Any]:
-    """Return the oldest of a channel's messages after this id, oldest first; SurfaceError."""
+    """Return the oldest of a channel's messages after this id, in order. Raises SurfaceError."""
     found: list[Any] = []
     size = client.tuning.page_size
     for _ in range(client.tuning.history_pages):

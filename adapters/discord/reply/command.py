@@ -28,6 +28,7 @@ class CommandSurface:
     """
 
     limit = LIMIT
+    shows_work = True
 
     def __init__(
         self, client: RestClient, *, address: CommandAddress, turn_id: str, tried_at: float | None
@@ -114,10 +115,10 @@ class CommandSurface:
         return True
 
     async def _edit_in_channel(self, webhook: Webhook, name: str, page: Page) -> None:
-        """Edit a webhook's message as one of the channel; PlaceGone if the bot cannot see that.
+        """Edit a webhook's message as one of the channel.
 
-        Nobody could stop the reply there any more: in the token's last minute the webhook shows the
-        page without a button.
+        If the bot cannot see the channel, nothing can be edited once the token has expired, so in
+        the token's last minute the webhook shows the page without a Stop button. Raises PlaceGone.
         """
         try:
             await self._edit_as_message(name, page)

@@ -12,7 +12,7 @@ import discord
 from wcwidth import iter_graphemes, width
 
 from bot.domain import End, Json, Page, Rating
-from bot.text.markdown import Block, is_row, may_delimit
+from bot.text.markdown import PIPE, Block, is_table_row, may_be_delimiter_row
 
 # A button's custom_id is one of these and the turn's id.
 STOP, REGENERATE, CONTINUE = "stop:", "regenerate:", "continue:"
@@ -31,12 +31,11 @@ LIMIT = 2000  # Discord's documentation, "Create Message"
 _ROW, _BUTTON, _GRAY = 1, 2, 2
 # Message types; Discord itself also writes messages in the bot's name ("Message Types").
 _DEFAULT, _REPLY = 0, 19
-_PIPE = re.compile(r"(?<!\\)\|")
 _FENCE = "```"
 # A zero-width space keeps the backticks of a cell from ending the code.
 _FENCE_BEGUN, _APART = re.compile("``(?=`)"), "``\u200b"
-# Of a text, and half of what a message has room for. Were there no end to it, short rows below a
-# wide head would fill message after message with spaces.
+# Of a text, and half of what a message has room for. Without a limit, short rows below a wide head
+# would fill message after message with spaces.
 _MOST_PADDING = 1000  # characters
 
 
@@ -114,10 +113,10 @@ def tables_as_code(text: str) -> str:
     """
     if "\n|" not in text and not text.startswith("|"):
         return text
-    return "\n".join(_shown(text.split("\n")))
+    return "\n".join(_with_fences(text.split("\n")))
 
 
-def _shown(lines: list[str]) -> Iterator[str]:
+def _with_fences(lines: list[str]) -> Iterator[str]:
     block = Block()
     at, left = 0, _MOST_PADDING
     while at < len(lines):
@@ -126,7 +125,7 @@ def _shown(lines: list[str]) -> Iterator[str]:
             yield lines[at]
             at += 1
             continue
-        end = next((n for n in range(at, len(lines)) if not is_row(lines[n])), len(lines))
+        end = next((n for n in range(at, len(lines)) if not is_table_row(lines[n])), len(lines))
         yield _FENCE
         rows = lines[at:end]
         columns = zip_longest(*([width for _, width in _cells(row)] for row in rows), fillvalue=0)
@@ -142,9 +141,9 @@ def _shown(lines: list[str]) -> Iterator[str]:
 def _begins_table(block: Block, lines: list[str], at: int) -> bool:
     """Whether a table begins with this line, which has ended the block."""
     # Most lines need no closer look; and the last one may still become another.
-    if block.table or block.fence or at + 2 >= len(lines) or not is_row(lines[at]):
+    if block.table or block.fence or at + 2 >= len(lines) or not is_table_row(lines[at]):
         return False
-    return may_delimit(lines[at + 1]) and bool(block.after(lines[at + 1]).table)
+    return may_be_delimiter_row(lines[at + 1]) and bool(block.after(lines[at + 1]).table)
 
 
 # A table is measured and shown again and again while it grows, and only its last row changes; so
@@ -152,7 +151,7 @@ def _begins_table(block: Block, lines: list[str], at: int) -> bool:
 @lru_cache(maxsize=1024)
 def _cells(row: str) -> tuple[tuple[str, int], ...]:
     """Return the cells of a row, and the columns that each takes in a fixed-width font."""
-    return tuple((it, _width(it)) for it in _PIPE.split(_FENCE_BEGUN.sub(_APART, row)))
+    return tuple((it, _width(it)) for it in PIPE.split(_FENCE_BEGUN.sub(_APART, row)))
 
 
 @lru_cache(maxsize=1024)

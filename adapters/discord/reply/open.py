@@ -13,10 +13,17 @@ import discord
 from adapters.discord.address import ChannelAddress, CommandAddress, parse_address
 from adapters.discord.reply.channel import ChannelSurface, Recovery, of_reply, own_messages
 from adapters.discord.reply.command import CommandSurface
-from adapters.discord.rest import EVERYTHING, RestClient, edit_budget, request, translated
+from adapters.discord.rest import GLOBAL_LIMIT, RestClient, edit_budget, request, translated
 from bot.concurrency import running
 from bot.domain import Json, Purpose, Turn
-from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed
+from bot.errors import (
+    MessageGone,
+    PlaceGone,
+    SurfaceError,
+    WriteDelayed,
+    WriteFailed,
+    WriteRefused,
+)
 from bot.reply.edit_budget import EditBudgets
 
 _log = logging.getLogger(__name__)
@@ -34,7 +41,8 @@ async def open_surface(
     """Open the surface of a turn's reply through a client that has logged in.
 
     A thread is opened if the turn asks for one and Discord takes one soon. Typing is shown until
-    the end, unless the reply has ended. Raises PlaceGone or WriteFailed if there is no thread yet.
+    the end, unless the reply has ended. Raises PlaceGone; WriteFailed or WriteDelayed if Discord
+    does not say whether there is a thread.
     """
     tried_at = turn.asked_at if purpose.recovers else None
     match parse_address(turn.place):
@@ -55,10 +63,10 @@ async def open_surface(
 
 
 async def orphaned_messages(client: RestClient, turn: Turn, *, but: Collection[str]) -> list[str]:
-    """Return the messages that surely belong to a turn's reply, without some; SurfaceError.
+    """Return the messages, except these, that surely belong to a turn's reply.
 
     A late write adds no message, because it finds the one with its nonce; but an answer may need
-    fewer pages than an earlier attempt has posted.
+    fewer pages than an earlier attempt has posted. Raises SurfaceError.
     """
     asked = parse_address(turn.place)
     if isinstance(asked, CommandAddress):
@@ -134,11 +142,14 @@ async def _open_thread(
 
 
 async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool:
-    """Whether the thread that could not be opened exists: an earlier attempt may have opened it."""
-    if not isinstance(error, WriteFailed | WriteDelayed):
-        cause = error.__cause__
-        return isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN
-    with suppress(SurfaceError):
+    """Whether the thread that could not be opened exists: an earlier attempt may have opened it.
+
+    Discord is asked after a refusal, too: the permission may be gone since. Raises SurfaceError.
+    """
+    cause = error.__cause__
+    if isinstance(cause, discord.HTTPException) and cause.code == _ALREADY_OPEN:
+        return True
+    with suppress(MessageGone, PlaceGone, WriteRefused):
         await request(client, "GET", "/channels/{channel_id}", {"channel_id": thread})
         return True
     return False
@@ -151,7 +162,7 @@ async def _type(client: RestClient, channel: int, budgets: EditBudgets) -> None:
         try:
             if _is_due(client, channel):
                 # Messages come first: no typing while they need the global limit.
-                if await budgets.spare(EVERYTHING):
+                if await budgets.spare(GLOBAL_LIMIT):
                     async with translated():
                         await client.get_partial_messageable(channel).typing()
                 else:

@@ -16,8 +16,7 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.directory import Identity
-from adapters.slack.workspace import Workspace
+from adapters.slack.workspace import Identity, Workspace
 from bot.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -31,13 +30,14 @@ _ANY = re.compile("")
 _UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 Body = Mapping[str, object]
+OnEvent = Callable[[dict[str, object]], Awaitable[None]]
 Dispatch = Callable[[dict[str, object]], Awaitable[BoltResponse | None]]
 
 
 def dispatcher(
     workspace: Workspace,
     *,
-    on_event: Callable[[dict[str, object]], Awaitable[None]],
+    on_event: OnEvent,
     on_press: Callable[[Body], Awaitable[None]],
     on_command: Callable[[Mapping[str, str]], Awaitable[str]],
 ) -> Dispatch:
@@ -73,6 +73,8 @@ def dispatcher(
         request_verification_enabled=False,
         # Bolt would answer 404 without a log line; `_on_error` logs one.
         raise_error_for_unhandled_request=True,
+        # Bolt takes the deletion of the bot's message by a person for an event of the bot.
+        ignoring_self_events_enabled=False,
         attaching_conversation_kwargs_enabled=False,
     )
 

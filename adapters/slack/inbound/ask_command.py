@@ -114,7 +114,15 @@ class AskCommand:
             text=text,
             place={"channel": channel, "thread": ts, "question": ts, **asker},
             asked_at=time.time(),
+            where=self._where(command),
+            zone=self._directory.zone(person.id),
         )
+
+    def _where(self, command: Mapping[str, str]) -> str:
+        # Instead of their names, Slack sends these for a DM and a private channel (field).
+        name, workspace = command.get("channel_name", ""), self._identity.team_name
+        has_name = name not in ("", "directmessage", "privategroup")
+        return " of ".join(filter(None, (f"#{name}" if has_name else "", workspace)))
 
 
 async def _in_time(request: Awaitable[_T], *, by: float, late: ParleyError) -> _T:

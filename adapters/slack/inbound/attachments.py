@@ -118,7 +118,6 @@ def _rich_text(element: Json, depth: int) -> str:
 
 
 def _bounded(lines: Iterable[str]) -> str:
-    """Return the lines that are not empty, up to the most characters that are read."""
     taken: list[str] = []
     left = _MOST_CHARACTERS
     for line in filter(None, lines):

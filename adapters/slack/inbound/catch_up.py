@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from adapters.slack.errors import is_transient
-from adapters.slack.history import MOST_PAGES, read_page
-from adapters.slack.inbound.outage import Conversation
-from adapters.slack.workspace import Workspace
+from adapters.slack.markup import mentioned
+from adapters.slack.workspace import MOST_PAGES, Workspace
 from bot.domain import EditBudget
 from bot.errors import SurfaceError, WriteDelayed
 
@@ -22,6 +21,7 @@ log = logging.getLogger(__name__)
 _OVERLAP = 10.0  # seconds
 
 Event = dict[str, object]
+Conversation = tuple[str, str]  # a channel, and a thread in it; empty for a DM itself
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +91,10 @@ class CatchUp:
         """
         found: list[Event] = []
         try:
-            async with asyncio.timeout(self._limits.catch_up_pass), asyncio.TaskGroup() as group:
+            async with (
+                asyncio.timeout(self._limits.catch_up_pass),
+                asyncio.TaskGroup() as group,
+            ):
                 for budget, queue in self._queues:
                     group.create_task(self._read_each(budget, queue, found))
         except TimeoutError:
@@ -122,8 +125,7 @@ class CatchUp:
     async def _has_ended(self, unread: _Unread) -> bool:
         """Read one more page; return whether it was the last one to read."""
         try:
-            messages, unread.cursor = await read_page(
-                self._workspace.client,
+            messages, unread.cursor = await self._workspace.read_page(
                 channel=unread.channel,
                 thread=unread.thread,
                 since=self._since,
@@ -141,18 +143,17 @@ class CatchUp:
         for message in messages:
             ts = str(message.get("ts"))
             # The parent of a thread is always among its replies.
-            if ts > self._since and (event := self._to_event(message, unread)):
-                unread.questions[ts] = event
+            if ts > self._since:
+                unread.questions[ts] = self._to_event(message, unread)
         if unread.cursor and unread.pages == MOST_PAGES:
             log.warning("Read only the first %d pages of %s", MOST_PAGES, unread.name)
         return not unread.cursor or unread.pages == MOST_PAGES
 
-    def _to_event(self, message: Event, unread: _Unread) -> Event | None:
-        """Return a message as the event that Slack sends of it; None if it is not to the bot."""
+    def _to_event(self, message: Event, unread: _Unread) -> Event:
+        """Return a message as the event that Slack sends of it."""
         is_direct = unread.channel.startswith("D")
-        if not is_direct and f"<@{self._workspace.identity.user}" not in str(message.get("text")):
-            return None
-        kind = "message" if is_direct else "app_mention"
+        is_mention = self._workspace.identity.user in mentioned(str(message.get("text")), "@")
+        kind = "app_mention" if is_mention and not is_direct else "message"
         event = {**message, "type": kind, "channel": unread.channel}
         if event.get("thread_ts") == event.get("ts"):
             # Slack adds this field with the first reply.

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from adapters.slack.cache import ExpiringCache
 from adapters.slack.errors import translated
 from adapters.slack.inbound.attachments import attached_text, files_in, string_field
+from adapters.slack.markup import mentioned, readable
 from adapters.slack.reply.messages import (
     CONTINUE,
     RATE,
@@ -20,8 +20,9 @@ from adapters.slack.reply.messages import (
     STOP,
 )
 from adapters.slack.workspace import Workspace
+from bot.cache import BoundedCache
 from bot.concurrency import do_nothing
-from bot.domain import Person, Rating, ThreadKey, Turn
+from bot.domain import ContextMessage, Person, Rating, ThreadKey, Turn
 from bot.errors import (
     HasEnded,
     NothingAsked,
@@ -31,6 +32,7 @@ from bot.errors import (
     SurfaceError,
 )
 from bot.text.sanitize import escape_markup
+from bot.turns.addressed import Facts, is_stop
 from bot.turns.intake import THANKS, Intake
 
 log = logging.getLogger(__name__)
@@ -38,19 +40,22 @@ log = logging.getLogger(__name__)
 HELP = "Ask me something: I read what you write in the message that mentions me, or in a DM."
 
 # The subtypes of messages that people write; "me_message" is what /me makes.
-_WRITTEN = (None, "file_share", "me_message", "thread_broadcast")
+WRITTEN = (None, "file_share", "me_message", "thread_broadcast")
 _SLACK_ITSELF = ("USLACKBOT", "USLACK")  # the latter writes notices into DMs (field)
-_TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
+# Of a message that mentions people who are not named.
+_GROUP = re.compile(r"<!(?:here|channel|everyone|subteam\^)")
+TS = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 
 Event = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A message to the bot; `thread` is empty at the top level of a channel or DM.
+    """A message that may be for the bot; `thread` is empty at the top level of a channel or DM.
 
-    `edited` is when the message was last edited, empty for never. `team` is the person's
-    workspace, empty if Slack names none.
+    `began` is the author of the thread's first message, empty if that is not known. `edited` is
+    when the message was last edited, empty for never. `team` is the person's workspace, empty if
+    Slack names none.
     """
 
     channel: str
@@ -58,7 +63,8 @@ class Question:
     text: str
     ts: str
     thread: str
-    direct: bool
+    facts: Facts
+    began: str = ""
     edited: str = ""
     team: str = ""
 
@@ -70,7 +76,7 @@ class Question:
     @property
     def reply_thread(self) -> str:
         """The thread of the reply; empty for the top level of a DM."""
-        return self.thread or ("" if self.direct else self.ts)
+        return self.thread or ("" if self.facts.direct else self.ts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,7 @@ class EventHandler:
         # The versions of messages that were answered by a notice instead of a turn. Slack sends an
         # edited mention again, which may be a question by then. Other processes do not know them:
         # if Slack sends an event again there, its notice is repeated.
-        self._notified: ExpiringCache[bool] = ExpiringCache(
+        self._notified: BoundedCache[str, bool] = BoundedCache(
             capacity=workspace.limits.notices_remembered
         )
         self._notices = asyncio.Semaphore(workspace.limits.notices_in_flight)
@@ -127,6 +133,9 @@ class EventHandler:
                 "message": {"subtype": "tombstone", "ts": str(ts)},
             }:
                 await self._forget(event, ts)
+            case {"subtype": "message_changed"}:
+                if question := to_edit(event, bot=self._identity.user):
+                    await self._on_question(question)
             case {"type": "app_mention" | "message"}:
                 if question := to_question(event, bot=self._identity.user):
                     await self._on_question(question)
@@ -149,12 +158,15 @@ class EventHandler:
             self._jobs.start(self._deliver(self._post_to_person(press, error.apology)))
 
     async def _forget(self, event: Event, ts: str) -> None:
+        if not TS.fullmatch(ts):
+            return
+        channel = string_field(event, "channel")
         before = event.get("previous_message")
         # A message of a bot is never a question. An upload of a person has a `bot_id` of null.
-        if not _TS.fullmatch(ts) or (isinstance(before, dict) and before.get("bot_id")):
-            return
-        turn_id = self._turn_id(string_field(event, "channel"), ts)
-        await self._intake.forget(turn_id, asked_at=float(ts))
+        if not isinstance(before, dict) or not before.get("bot_id"):
+            await self._intake.forget(self._turn_id(channel, ts), asked_at=float(ts))
+        elif before["bot_id"] == self._identity.bot:
+            await self._intake.forget(platform="slack", messages=[f"{channel}:{ts}"])
 
     async def _act(self, press: Press) -> None:
         is_of_channel = await self._is_of_its_channel(press)
@@ -186,13 +198,17 @@ class EventHandler:
         return thread is not None and (thread.platform, thread.workspace, thread.channel) == channel
 
     async def _on_question(self, question: Question) -> None:
-        if self._notified.get(question.id):
+        turn_id = self._turn_id(question.channel, question.ts)
+        is_new = not question.edited or await self._intake.thread_of_turn(turn_id) is None
+        if self._notified.get(question.id) or (is_new and not await self._is_addressed(question)):
             return
-        text, name = await asyncio.gather(
-            self._directory.readable(question.text, bot=self._identity.user), self._name(question)
+        text, name, where = await asyncio.gather(
+            self._directory.readable(question.text, bot=self._identity.user),
+            self._name(question),
+            self._directory.where(question.channel, workspace=self._identity.team_name),
         )
         turn = Turn(
-            id=self._turn_id(question.channel, question.ts),
+            id=turn_id,
             key=self._key(question.channel, question.reply_thread),
             person=Person(question.user, name or question.user, self._identity.team),
             text=text,
@@ -203,29 +219,49 @@ class EventHandler:
                 **self._identity.place_of(question.team),
             },
             asked_at=float(question.ts),
+            where=where,
+            zone=self._directory.zone(question.user),
+            quote=self._quote(question),
+            joins=True,
         )
         try:
-            await self._intake.admit(turn)
+            if question.edited:
+                await self._intake.edit(turn, edited_at=float(question.edited))
+            else:
+                await self._intake.admit(turn)
         except Refused as refused:
             self._notify(question, refused)
         else:
             self._on_conversation(question.channel, question.reply_thread)
-            if not name and not question.direct:
+            if not name and not question.facts.direct:
                 self._jobs.start(self._store_name(turn))
+
+    async def _is_addressed(self, question: Question) -> bool:
+        key, facts = self._key(question.channel, question.reply_thread), question.facts
+        if is_stop(facts, readable(question.text, bot=self._identity.user, names={})):
+            turn_id = self._turn_id(question.channel, question.ts)
+            person = Person(question.user, question.user, self._identity.team)
+            # Outside of threads a person means all that is answered there.
+            everywhere = "" if question.thread and not facts.direct else question.channel
+            if await self._intake.stop_own(turn_id, key, person, channel=everywhere):
+                return False
+        in_thread = question.thread and not facts.direct
+        people = {question.user, question.began} - {"", self._identity.user}
+        return await self._intake.is_addressed(facts, key if in_thread else None, *people)
 
     async def _name(self, question: Question) -> str:
         """Return the person's name; empty if it is not cached and may be stored later.
 
         Names tell several speakers apart; at the beginning of a thread there is only one.
         """
-        if question.direct or not question.thread:
+        if question.facts.direct or not question.thread:
             return self._directory.cached(question.user)
         return await self._directory.name(question.user)
 
     async def _store_name(self, turn: Turn) -> None:
         name = await self._directory.name(turn.person.id)
         try:
-            await self._intake.call(turn.key, Person(turn.person.id, name))
+            await self._intake.save_name(turn.key, Person(turn.person.id, name))
         except StoreUnavailable as error:
             log.warning("Turn %s: cannot store the person's name: %s", turn.id, error)
 
@@ -234,12 +270,18 @@ class EventHandler:
             return
         self._notified.put(question.id, True)
         if isinstance(refused, NothingAsked):
-            post = self._post(question, HELP)
-        elif question.direct:
+            post = self._post(question, self._help(question))
+        elif question.facts.direct:
             post = self._post(question, refused.apology)
         else:
             post = self._post_to_person(question, refused.apology)
         self._jobs.start(self._deliver(post))
+
+    def _help(self, question: Question) -> str:
+        unheard = self._identity.unheard
+        if question.facts.direct or not unheard:
+            return HELP
+        return f"{HELP} I hear only mentions where I lack {' or '.join(unheard)}."
 
     async def _deliver(self, post: Coroutine[None, None, None]) -> None:
         """Post a notice; no event waits for it, or Slack would send the event again."""
@@ -271,29 +313,49 @@ class EventHandler:
         return ThreadKey("slack", self._identity.team, channel, thread or channel)
 
     def _turn_id(self, channel: str, ts: str) -> str:
-        return f"slack:{self._identity.team}:{channel}:{ts}"
+        return turn_id(self._identity.team, channel, ts)
+
+    def _quote(self, question: Question) -> ContextMessage | None:
+        """Return the message below which a question was asked, of which only the id is known."""
+        if question.thread in ("", question.ts):
+            return None
+        return ContextMessage(self._turn_id(question.channel, question.thread), None, "")
+
+
+def turn_id(team: str, channel: str, ts: str) -> str:
+    """Return the id of the turn that a message asks for, or would ask for."""
+    return f"slack:{team}:{channel}:{ts}"
 
 
 def to_question(event: Event, *, bot: str) -> Question | None:
-    """Return the question of an app_mention or message event; None if it is not one.
+    """Return the message of an app_mention or message event that may be for the bot; else None.
 
-    `bot` is the user id of the bot. A mention in a channel arrives as both events, with the same
-    `ts`; the `message` is ignored. It arrives again, only as a mention, if it is edited
+    `bot` is the user id of the bot. The message of an edit can be read so, too, with the event's
+    `channel` and `channel_type`. A mention in a channel arrives as both events, with the same `ts`;
+    the `message` is ignored. It arrives again, only as a mention, if it is edited
     (slackapi/bolt-js issue 960).
     """
+    subtype = event.get("subtype")
     # A person's upload has a `bot_id` too, which is null (docs: file_share).
-    is_written = event.get("subtype") in _WRITTEN and not event.get("bot_id")
+    is_written = subtype in WRITTEN and not event.get("bot_id")
     user, text = string_field(event, "user"), string_field(event, "text")
     if not is_written or user in ("", *_SLACK_ITSELF, bot):
         return None
     kind, channel = string_field(event, "channel_type"), string_field(event, "channel")
-    is_direct = kind == "im" or channel.startswith("D")
-    # Slack's documentation leaves open whether a mention in a group DM is an app_mention too.
-    is_mention = event["type"] == "app_mention" or (kind == "mpim" and f"<@{bot}" in text)
-    if not is_direct and not is_mention:
+    people, is_mention = mentioned(text, "@"), event["type"] == "app_mention"
+    facts = Facts(
+        direct=kind == "im" or channel.startswith("D"),
+        calls_bot=is_mention or bot in people,
+        calls_other=bool({*people} - {bot, user}) or _GROUP.search(text) is not None,
+    )
+    ts, thread = string_field(event, "ts"), string_field(event, "thread_ts")
+    # A mention beside a file arrives as `message` alone (slackapi/bolt-python issue 925). Guess:
+    # with other subtypes, too. Slack's documentation leaves it open for group DMs.
+    comes_as_mention = facts.calls_bot and not is_mention and subtype is None and kind != "mpim"
+    in_thread = thread not in ("", ts)
+    if not facts.direct and (comes_as_mention or not (facts.calls_bot or in_thread)):
         return None
-    ts = string_field(event, "ts")
-    if not channel or not _TS.fullmatch(ts):
+    if not channel or not TS.fullmatch(ts):
         # It is acknowledged all the same: it would be the same the next time.
         log.warning("Cannot read a message: its channel or ts is missing")
         return None
@@ -302,11 +364,33 @@ def to_question(event: Event, *, bot: str) -> Question | None:
         user=user,
         text="\n".join(filter(None, (text, attached_text(event), *files_in(event)))),
         ts=ts,
-        thread=string_field(event, "thread_ts"),
-        direct=is_direct,
-        edited=string_field(event.get("edited"), "ts"),
+        thread=thread,
+        facts=replace(facts, edited=bool(_edited(event, user))),
+        began=string_field(event, "parent_user_id"),
+        edited=_edited(event, user),
         team=_team(event),
     )
+
+
+def to_edit(event: Event, *, bot: str) -> Question | None:
+    """Return the question that its author has edited, by a message_changed event; None for others.
+
+    Previews of links and changes of an agent session change a message, too. An edited mention comes
+    as an app_mention besides, perhaps not each: the second of both changes nothing.
+    """
+
+    def read(message: object) -> Question | None:
+        if not isinstance(message, dict):
+            return None
+        is_mention = f"<@{bot}" in string_field(message, "text")
+        where = {name: event.get(name) for name in ("channel", "channel_type")}
+        kind = "app_mention" if is_mention else "message"
+        return to_question({**message, **where, "type": kind}, bot=bot)
+
+    question, before = read(event.get("message")), read(event.get("previous_message"))
+    if question is None or not question.edited or (before and before.text == question.text):
+        return None
+    return question
 
 
 def to_press(body: Event) -> Press | None:
@@ -321,8 +405,13 @@ def to_press(body: Event) -> Press | None:
             thread = string_field(container, "thread_ts")
             rating, turn_id = _rating(action, turn_id)
             return Press(f"slack:{trigger}", action, channel, user, thread, turn_id, rating)
-        case _:
-            return None
+    return None
+
+
+def _edited(event: Event, author: str) -> str:
+    edited = event.get("edited")
+    ts, editor = string_field(edited, "ts"), string_field(edited, "user")
+    return ts if editor == author and TS.fullmatch(ts) else ""
 
 
 def _rating(action: str, value: str) -> tuple[Rating | None, str]:

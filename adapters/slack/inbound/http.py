@@ -51,10 +51,7 @@ def signed_handler(dispatch: Dispatch, *, signing_secret: str, limits: Limits) -
 
 
 class _Bodies:
-    """Reads bodies whose sender is not known yet: a bounded number, each for a bounded time.
-
-    If there are too many, the oldest one is dropped.
-    """
+    """Reads bodies of unknown senders, each for a bounded time; drops the oldest of too many."""
 
     def __init__(self, *, most: int, seconds: float) -> None:
         self._most = most
@@ -63,7 +60,6 @@ class _Bodies:
         self._warn_at = 0.0  # by the loop's clock
 
     async def read(self, request: web.Request) -> bytes | web.Response:
-        """Return the body, or a refusal if it takes too long or there are too many."""
         self._make_room()
         limit = asyncio.timeout(self._seconds)
         try:

@@ -1,12 +1,22 @@
-"""Heartbeats of the processes that receive Slack's events, and recent conversations, in Redis."""
+"""Notices an outage of Slack's events by heartbeats in Redis, and ends it by catching up."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
+from collections import deque
+from collections.abc import Callable
 from uuid import uuid4
 
+from adapters.slack.inbound.catch_up import CatchUp, Conversation, Event
+from adapters.slack.inbound.events import EventHandler
 from adapters.slack.limits import Limits
+from adapters.slack.workspace import Workspace
+from bot.errors import StoreUnavailable
 from bot.store import Store
+
+log = logging.getLogger(__name__)
 
 MOST_CONVERSATIONS = 25  # DMs, and as many threads, that people used last
 _EXPIRE_SECONDS = 7 * 24 * 3600
@@ -33,7 +43,73 @@ redis.call('SET', KEYS[1], now, 'EX', ARGV[5])
 return 0
 """
 
-Conversation = tuple[str, str]  # a channel, and a thread in it; empty for a DM itself
+
+class Heartbeat:
+    """Ends an outage only after all missed and all unstored events are admitted."""
+
+    def __init__(
+        self, workspace: Workspace, *, record: OutageRecord, handler: EventHandler
+    ) -> None:
+        self._workspace = workspace
+        self._record = record
+        self._handler = handler
+        self._catch_up: CatchUp | None = None
+        self._pending: deque[Event] = deque()
+
+    async def run(self, is_connected: Callable[[], bool]) -> None:
+        """Beat until cancelled, while `is_connected`."""
+        while True:
+            await asyncio.sleep(self._workspace.limits.heartbeat_interval)
+            if not is_connected():
+                # Conversations that were read already may get more messages that are missed.
+                self._catch_up = None
+                continue
+            try:
+                await self._beat()
+            except StoreUnavailable as error:
+                log.debug("Cannot record a heartbeat of Slack: %s", error)
+            except Exception:
+                log.exception("Cannot catch up on an outage of Slack, will retry")
+
+    async def on_event(self, event: Event) -> None:
+        """Handle an event. If it cannot be stored, this raises, and each heartbeat retries it.
+
+        Slack sends it again, too, but only to one process, which may have the same trouble, and
+        only three times.
+        """
+        try:
+            await self._handler.on_event(event)
+        except StoreUnavailable:
+            has_room = len(self._pending) < self._workspace.limits.unstored_events
+            if has_room and event not in self._pending:
+                self._pending.append(event)
+            raise
+
+    async def _beat(self) -> None:
+        await self._admit_pending()
+        outage = await self._record.heartbeat()
+        if not outage:
+            self._catch_up = None
+            return
+        if self._catch_up is None:
+            log.info("No process received Slack's events for %d s, reading them now", outage)
+            dms, threads = await self._record.conversations()
+            self._catch_up = CatchUp(self._workspace, dms=dms, threads=threads, seconds=outage)
+        self._pending.extend(await self._catch_up.read())
+        await self._admit_pending()
+        if self._catch_up.is_done:
+            await self._record.end()
+            self._catch_up = None
+
+    async def _admit_pending(self) -> None:
+        while self._pending:
+            try:
+                await self._handler.on_event(self._pending[0])
+            except StoreUnavailable:
+                raise
+            except Exception:
+                log.exception("Cannot handle an event that was missed or not stored")
+            self._pending.popleft()
 
 
 class OutageRecord:

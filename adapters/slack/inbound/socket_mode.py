@@ -20,7 +20,7 @@ from adapters.slack.inbound.app import Dispatch, parse_object
 from adapters.slack.limits import Limits
 from bot.concurrency import BackgroundTasks, together
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
-from bot.hearing import Hearing
+from bot.ports import Downtime
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +42,13 @@ class SocketMode:
         dispatch: Dispatch,
         *,
         request_url: Callable[[], Awaitable[str]],
-        hearing: Hearing,
+        downtime: Downtime,
         proxy: str | None,
         limits: Limits,
     ) -> None:
         self._dispatch = dispatch
         self._request_url = request_url
-        self._hearing = hearing
+        self._downtime = downtime
         self._proxy = proxy
         self._limits = limits
         self._open: set[aiohttp.ClientWebSocketResponse] = set()
@@ -102,7 +102,7 @@ class SocketMode:
                 await connection.close()
                 raise
         self._open.add(connection)
-        self._hearing.note(is_open=True)
+        self._downtime.note(is_open=True)
         return connection
 
     def _check_greeting(self, frame: Frame) -> None:
@@ -129,7 +129,7 @@ class SocketMode:
                 finally:
                     ending.set()
                     self._open.discard(connection)
-                    self._hearing.note(is_open=self.is_connected)
+                    self._downtime.note(is_open=self.is_connected)
         finally:
             await connection.close()
 

@@ -8,9 +8,8 @@ from functools import partial
 from typing import TypeVar
 
 from adapters.slack.errors import code_of, is_transient, translated
-from adapters.slack.history import MOST_PAGES, read_page
 from adapters.slack.markup import markdown_block
-from adapters.slack.workspace import Workspace
+from adapters.slack.workspace import MOST_PAGES, Workspace
 from bot.domain import End, Page, Rating, Turn
 from bot.errors import PlaceGone, SurfaceError, WriteRefused
 from bot.text.sanitize import escape_markup
@@ -75,7 +74,8 @@ class Messages:
             return await write()
         except WriteRefused as error:
             refused = self._workspace.no_feedback
-            if code_of(error) not in _BAD_BLOCKS or not self._is_rated(page) or refused.cover():
+            shows_feedback = self._is_rated(page) and not refused.is_refused()
+            if code_of(error) not in _BAD_BLOCKS or not shows_feedback:
                 raise
             log.info("Slack refuses feedback buttons, plain ones take their place: %s", error)
             refused.add()
@@ -136,7 +136,7 @@ class Messages:
         buttons = [self._button(*each) for each in offered]
         below: list[dict[str, object]] = []
         if self._is_rated(page):
-            if self._workspace.no_feedback.cover():
+            if self._workspace.no_feedback.is_refused():
                 buttons += [self._button(*sign) for sign in _SIGNS.values()]
             else:
                 below = [self._feedback()]
@@ -207,8 +207,7 @@ class Messages:
     async def _since_question(self) -> AsyncIterator[dict[str, object]]:
         cursor = ""
         for _ in range(MOST_PAGES):
-            messages, cursor = await read_page(
-                self._client,
+            messages, cursor = await self._workspace.read_page(
                 channel=self.channel,
                 thread=self.thread,
                 since=self._question,

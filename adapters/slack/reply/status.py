@@ -7,9 +7,8 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from adapters.slack.cache import Refusals
 from adapters.slack.errors import refuses_app, translated
-from adapters.slack.workspace import Workspace
+from adapters.slack.workspace import Refusals, Workspace
 from bot.concurrency import running
 from bot.errors import SurfaceError
 
@@ -38,6 +37,11 @@ class Status:
         self._thread = thread  # empty at the top level of a DM, which has no status line
         self._lock = asyncio.Lock()
         self._is_needed = True  # until a page is posted
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether there may be a line: Slack has not refused it."""
+        return bool(self._thread) and not self._refusals.is_refused()
 
     @asynccontextmanager
     async def shown(self) -> AsyncIterator[None]:
@@ -73,7 +77,7 @@ class Status:
             await asyncio.sleep(_REFRESH)
 
     async def _set(self, status: str) -> None:
-        if self._refusals.cover():
+        if self._refusals.is_refused():
             return
         try:
             async with translated(_TIMEOUT):

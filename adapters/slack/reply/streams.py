@@ -9,10 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from adapters.slack.cache import Refusals
 from adapters.slack.errors import code_of, is_transient, refuses_app, translated
 from adapters.slack.markup import markdown_block, without_partial_entity
-from adapters.slack.workspace import Workspace
+from adapters.slack.workspace import Refusals, Workspace
 from bot.domain import EditBudget, Page
 from bot.errors import PlaceGone, SurfaceError, WriteDelayed, WriteRefused
 from bot.text.markdown import settled
@@ -55,10 +54,7 @@ class Audience:
 
 
 class Streams:
-    """Starts streams, unless Slack refused them a short time ago, or there is no slot.
-
-    Slack may refuse them to this app, or to a reader's team.
-    """
+    """Starts streams, unless Slack refused them a short time ago, or there is no slot."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -70,7 +66,7 @@ class Streams:
 
     def are_possible(self, audience: Audience) -> bool:
         """Whether a stream may be started now."""
-        is_refused = self._refusals.cover(audience.team)
+        is_refused = self._refusals.is_refused(audience.team)
         return not is_refused and asyncio.get_running_loop().time() >= self._possible_at
 
     async def start(self, audience: Audience, page: Page) -> Stream:

@@ -8,12 +8,11 @@ from contextlib import contextmanager, suppress
 
 from prometheus_client import Counter
 
-from adapters.slack.cache import Refusals
 from adapters.slack.errors import code_of, method_of
 from adapters.slack.reply.messages import UNNUMBERED, Messages, Unreadable
 from adapters.slack.reply.status import Status
 from adapters.slack.reply.streams import PER_MINUTE, Audience, Stream, Streams, method_budget
-from adapters.slack.workspace import Workspace
+from adapters.slack.workspace import Refusals, Workspace
 from bot.domain import EditBudget, Page, Purpose, Turn
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.text.sanitize import escape_markup
@@ -25,9 +24,6 @@ _UNSEEN = Counter(
     "Messages sent without a check whether an earlier attempt had sent them",
 )
 
-# chat.update takes a `text` of 4000 bytes after escaping and else fails with msg_too_long (field);
-# a markdown block would take 12,000 characters (docs). One limit, so that both say the same.
-_LIMIT = 4000
 # chat.postMessage: one a second for each channel, with bursts (docs, "Rate limits"); a little less,
 # for requests do not arrive as evenly as they leave.
 _POSTS, _POSTS_WINDOW = 5, 5.2
@@ -41,7 +37,10 @@ class SlackSurface:
     message that is updated. All replies share `streams`, and the refusals of status lines.
     """
 
-    limit = _LIMIT
+    # chat.update takes a `text` of 4000 bytes after escaping and else fails with msg_too_long
+    # (field); a markdown block would take 12,000 characters (docs). One limit, so that both say
+    # the same.
+    limit = 4000
 
     def __init__(
         self,
@@ -70,6 +69,11 @@ class SlackSurface:
         # The page numbers of the messages that were edited: they are not posted pages of an earlier
         # attempt. If such a page is posted again, its message accepts no more edits.
         self._edited: dict[str, int] = {}
+
+    @property
+    def shows_work(self) -> bool:
+        """Whether the thread has a status line, which the top level of a DM never has."""
+        return self.status.is_possible
 
     def budget(self, page: Page, *, new: bool) -> EditBudget | None:
         """Return the budget of the method that shows the page, for the workspace or channel.

@@ -13,7 +13,7 @@ from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 from packaging.requirements import Requirement
 
 from adapters.discord import DiscordPlatform
-from adapters.discord.gateway.connection import HANDLED, _address, begin_at
+from adapters.discord.gateway.connection import HANDLED, _resume_address, use_gateway
 from adapters.discord.gateway.session import Session
 
 READ = "2.7.1"  # the version whose source was read
@@ -97,22 +97,22 @@ def test_the_librarys_internals_are_used_in_one_file(internals: str, file: str) 
     ],
 )
 def test_a_token_goes_to_discord_alone_and_never_in_the_clear(saved: str, goes_there: bool) -> None:
-    begin_at("")
+    use_gateway("")
 
-    address = _address(Session("secret", 1, saved))
+    address = _resume_address(Session("secret", 1, saved))
 
     assert address == (yarl.URL(saved) if goes_there else None)
 
 
 def test_where_the_operator_names_a_gateway_the_token_goes_there_alone() -> None:
-    begin_at("wss://gateway.example/path")
+    use_gateway("wss://gateway.example/path")
     try:
         addresses = [
-            _address(Session("secret", 1, saved))
+            _resume_address(Session("secret", 1, saved))
             for saved in ("wss://gateway.discord.gg", "wss://gateway.example/resume")
         ]
     finally:
-        begin_at("")
+        use_gateway("")
 
     assert addresses == [None, yarl.URL("wss://gateway.example/resume")]
 

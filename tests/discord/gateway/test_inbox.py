@@ -125,6 +125,22 @@ async def test_whoever_asks_most_drops_no_question_of_other_people(
     assert errand.done == ["early", *(f"{number}" for number in range(51, 150))]
 
 
+async def test_talk_among_people_drops_no_question(caplog: pytest.LogCaptureFixture) -> None:
+    inbox, errand = Inbox(QUICK), Errands()
+    ask(inbox, "early", errand("early"), channel=1, asker=1)
+    for number in range(150):
+        talk = make_question(f"{number}", errand(f"{number}"), channel=1, asker=2 + number)
+        talk.is_talk = number < 149
+        inbox.add(talk)
+
+    async with working(inbox):
+        await until(lambda: dropped(caplog))
+        errand.away = None
+        await until(lambda: len(errand.done) == 100)
+
+    assert errand.done == ["early", *(f"{number}" for number in range(51, 150))]
+
+
 async def test_deletions_drop_no_question_of_other_people() -> None:
     inbox, errand = Inbox(QUICK), Errands()
     for number in range(3):

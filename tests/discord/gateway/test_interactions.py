@@ -48,7 +48,7 @@ async def test_ask_is_admitted_before_it_is_acknowledged() -> None:
         assert (turn.person, turn.text) == (Person(ada, "Ada"), "why?")
 
 
-async def test_ask_works_in_a_dm() -> None:
+async def test_ask_in_a_dm_belongs_to_what_is_said_there() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
@@ -56,8 +56,34 @@ async def test_ask_works_in_a_dm() -> None:
 
         asked = await emulator.slash(dm, ada, "ask", prompt="why?")
         await until(lambda: emulator.original(asked))
+        await emulator.say(dm, ada, "hello")
+        await until(lambda: len(intake.turns) == 2)
 
-        assert intake.turns[0].key == ThreadKey("discord", "dm", dm, f"ask-{ada}")
+        assert intake.turns[0].key == ThreadKey("discord", "dm", dm, dm) == intake.turns[1].key
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_ask_in_a_thread_belongs_to_what_is_said_there(is_known: bool) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+        said = await emulator.say(emulator.channel_id, ada, "We deploy.")
+        thread = await emulator.open_thread(said, ada, "Deploy")
+        if not is_known:
+            # As in a session that was resumed, in which the gateway shows no servers.
+            await emulator.tell("GUILD_DELETE", {"id": emulator.guild_id})
+
+        await emulator.say(thread, bob, "On Friday?")
+        await emulator.slash(thread, ada, "ask", prompt="why?")
+        await until(lambda: intake.turns)
+        asked = intake.last
+        await emulator.say(thread, bob, f"{emulator.bot_mention} when?")
+        await until(lambda: len(intake.turns) == 2)
+        found = await platform.read_context(asked, since="", most=50)
+
+        key = ThreadKey("discord", emulator.guild_id, emulator.channel_id, thread)
+        assert asked.key == key == intake.last.key
+        assert [one.text for one in found] == ["We deploy.", "On Friday?"]
 
 
 @pytest.mark.parametrize("refusal", [ThreadBusy(), StoreUnavailable("away")])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from adapters.discord.gateway.session_store import SESSION_SECONDS, SavedSession
 from adapters.discord.tuning import Tuning
 from bot.errors import StoreUnavailable
 from bot.store import Store
-from bot.store import connect as connect_store
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.support.discord_platform import (
@@ -35,6 +33,7 @@ from tests.support.discord_platform import (
 from tests.support.fakes import FakeIntake, NoLimits
 from tests.support.outage import Wire
 from tests.support.process import DiscordDm, DiscordSlash, bot, discord_variables
+from tests.support.service import serving
 from tests.support.waiting import until
 
 
@@ -679,42 +678,43 @@ async def test_where_no_session_was_left_a_redis_that_was_away_changes_nothing(
         assert (emulator.sessions, emulator.resumes) == (1, 0)
 
 
-async def test_what_is_said_while_a_killed_process_is_away_is_answered() -> None:
+async def test_what_is_said_while_a_killed_process_is_away_is_answered(
+    own_store: Store, data_dir: Path
+) -> None:
     async with DiscordEmulator() as emulator, ModelEmulator() as model:
-        variables = discord_variables(emulator, model)
-        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-            data_dir, way = Path(folder), DiscordDm(emulator)
-            async with connect_store(url="", data_dir=data_dir) as store:
-                async with bot(data_dir=data_dir, variables=variables) as first:
-                    await asyncio.wait_for(emulator.connected.wait(), 60)
-                    await way.ask("one")
-                    await until(lambda: way.finals() == said("one"))
-                    await until_heard(store, emulator.screen(way.channel)[0].id)
-                    first.kill()
-                    await first.process.wait()
-                await way.ask("two")
+        variables, way = discord_variables(emulator, model), DiscordDm(emulator)
+        theirs = variables | {"REDIS_URL": own_store.url}
+        async with bot(data_dir=data_dir, variables=theirs) as first:
+            await asyncio.wait_for(emulator.connected.wait(), 60)
+            await way.ask("one")
+            await until(lambda: way.finals() == said("one"))
+            await until_heard(own_store, emulator.screen(way.channel)[0].id)
+            first.kill()
+            await first.process.wait()
+        await way.ask("two")
 
-                async with bot(data_dir=data_dir, variables=variables):
-                    await until(lambda: way.finals() == said("one", "two"))
+        async with serving(own_store, variables=variables):
+            await until(lambda: way.finals() == said("one", "two"))
 
     assert (emulator.sessions, emulator.resumes) == (1, 1)
 
 
-async def test_a_command_outlives_the_process_that_heard_it() -> None:
+async def test_a_command_outlives_the_process_that_heard_it(
+    own_store: Store, data_dir: Path
+) -> None:
     text = "a b c d e f g h i j k l m n o p q r s t"
     async with DiscordEmulator() as emulator, ModelEmulator() as model:
-        variables, model.delay = discord_variables(emulator, model), 0.2
-        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-            data_dir, way = Path(folder), DiscordSlash(emulator)
-            async with bot(data_dir=data_dir, variables=variables) as first:
-                await asyncio.wait_for(emulator.connected.wait(), 60)
-                await way.ask(text)
-                await until(lambda: way.answers() and len(way.answers()[0][1]) > 1)
-                first.kill()
-                await first.process.wait()
-            model.delay = 0
-            async with bot(data_dir=data_dir, variables=variables):
-                await until(lambda: way.finals() == said(text))
+        variables, way = discord_variables(emulator, model), DiscordSlash(emulator)
+        theirs, model.delay = variables | {"REDIS_URL": own_store.url}, 0.2
+        async with bot(data_dir=data_dir, variables=theirs) as first:
+            await asyncio.wait_for(emulator.connected.wait(), 60)
+            await way.ask(text)
+            await until(lambda: way.answers() and len(way.answers()[0][1]) > 1)
+            first.kill()
+            await first.process.wait()
+        model.delay = 0
+        async with serving(own_store, variables=variables):
+            await until(lambda: way.finals() == said(text))
 
     # In the same message, by the token that the first process was told.
     assert any(one.call.startswith("PATCH /webhooks/") for one in emulator.requests[-5:])

@@ -6,12 +6,9 @@ import asyncio
 import gc
 import logging
 import math
-import tempfile
 import time
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 import aiohttp
@@ -47,7 +44,8 @@ from tests.support.discord_platform import (
 )
 from tests.support.fakes import FakeIntake
 from tests.support.outage import Wire
-from tests.support.process import DiscordDm, DiscordMention, bot, discord_variables
+from tests.support.process import DiscordDm, DiscordMention, discord_variables
+from tests.support.service import serving
 from tests.support.waiting import until
 
 
@@ -176,7 +174,7 @@ async def test_an_old_process_does_not_write_over_the_session_of_the_new_one(sto
     assert await old.is_taken(session)
     assert (await saved(store))["holder"] == "new"
     assert await new.take(1) == replace(session, seq=9)
-    assert await new.heard(or_else=1) == 300
+    assert await new.last_handled(or_else=1) == 300
 
 
 async def test_a_process_that_has_heard_nothing_yet_forgets_not_how_far_the_bot_was_heard(
@@ -187,7 +185,7 @@ async def test_a_process_that_has_heard_nothing_yet_forgets_not_how_far_the_bot_
 
     await one.save(Session("secret", 8, "ws://here"), intents=1, newest=0)
 
-    assert await one.heard(or_else=200) == 100
+    assert await one.last_handled(or_else=200) == 100
 
 
 async def test_how_far_the_bot_was_heard_and_its_dms_expire_a_week_after_their_last_use(
@@ -196,7 +194,7 @@ async def test_how_far_the_bot_was_heard_and_its_dms_expire_a_week_after_their_l
     one, week = make_saved_session(store, "one"), 7 * 24 * 3600
     heard, dms = store.key("gateway", "1", "heard"), store.key("gateway", "1", "dms")
 
-    await one.heard(or_else=100)
+    await one.last_handled(or_else=100)
     one.note_dm(1, 2)
     await one.save_dms()
     first = [await store.command("TTL", name) for name in (heard, dms)]
@@ -303,17 +301,17 @@ async def test_a_shard_that_is_new_goes_on_where_the_slowest_other_was(store: St
     def shard(name: str) -> SavedSession:
         return SavedSession(store=store, application="1", shard=name, holder="it")
 
-    first = await shard("0/2").heard(or_else=300)
+    first = await shard("0/2").last_handled(or_else=300)
     await shard("0/2").save(Session("a", 1, ""), intents=1, newest=500)
     await shard("1/2").save(Session("b", 1, ""), intents=1, newest=400)
-    inherited = await shard("0/3").heard(or_else=900)
+    inherited = await shard("0/3").last_handled(or_else=900)
     # It is kept: the first one's process may end before it has caught up.
     await shard("0/2").save(Session("a", 2, ""), intents=1, newest=700)
     await shard("1/2").save(Session("b", 2, ""), intents=1, newest=600)
 
     assert (first, inherited) == (0, 400)
-    assert await shard("0/3").heard(or_else=900) == 400
-    assert await shard("1/2").heard(or_else=900) == 600
+    assert await shard("0/3").last_handled(or_else=900) == 400
+    assert await shard("1/2").last_handled(or_else=900) == 600
 
 
 async def test_shards_that_may_not_begin_at_once_begin_one_after_the_other(store: Store) -> None:
@@ -468,52 +466,49 @@ async def test_a_bot_that_may_begin_no_more_sessions_waits_and_keeps_its_token(
         assert (emulator.token, emulator.sessions) == (token, 1)
 
 
-async def test_an_old_and_a_new_deployment_overlap_without_a_double_answer() -> None:
+async def test_an_old_and_a_new_deployment_overlap_without_a_double_answer(
+    own_store: Store,
+) -> None:
     async with DiscordEmulator(gateway=FAST) as emulator, ModelEmulator() as model:
         variables = discord_variables(emulator, model)
-        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-            data_dir, way, other = Path(folder), DiscordDm(emulator), DiscordMention(emulator)
-            async with bot(data_dir=data_dir, variables=variables) as old:
-                await asyncio.wait_for(emulator.connected.wait(), 60)
-                await way.ask("one")
-                await until(lambda: way.finals() == said("one"))
-                async with bot(data_dir=data_dir, variables=variables):
-                    await until(lambda: emulator.resumes and len(emulator.listeners) == 2)
-                    await until(lambda: all(one.connected for one in emulator.listeners))
-                    await way.ask("two")
-                    await other.ask("three")
-                    await until(lambda: way.finals()[1:] == said("two"))
-                    await until(lambda: other.finals() == said("three"))
-                    old.process.terminate()
-                    await way.ask("four")
-                    await old.process.wait()
-                    await other.ask("five")
-                    await until(lambda: other.finals() == said("three", "five"))
-                    await until(lambda: way.finals() == said("one", "two", "four"))
+        way, other = DiscordDm(emulator), DiscordMention(emulator)
+        async with serving(own_store, variables=variables) as old:
+            await until(emulator.connected.is_set)
+            await way.ask("one")
+            await until(lambda: way.finals() == said("one"))
+            await until_saved(own_store, 1)
+            async with serving(own_store, variables=variables):
+                await until(lambda: emulator.resumes and len(emulator.listeners) == 2)
+                await until(lambda: all(one.connected for one in emulator.listeners))
+                await way.ask("two")
+                await other.ask("three")
+                await until(lambda: way.finals()[1:] == said("two"))
+                await until(lambda: other.finals() == said("three"))
+                old.stop.set()
+                await way.ask("four")
+                await old.task
+                await other.ask("five")
+                await until(lambda: other.finals() == said("three", "five"))
+                await until(lambda: way.finals() == said("one", "two", "four"))
 
     asked = [one.messages[-1]["content"] for one in model.requests]
     assert sorted(asked) == ["five", "four", "one", "three", "two"]
-    assert old.process.returncode == 0
 
 
-async def test_processes_with_ranges_of_shards_hear_everything_once() -> None:
+async def test_processes_with_ranges_of_shards_hear_everything_once(own_store: Store) -> None:
     rules = GatewayRules(shards=4, max_concurrency=4, needs_sharding=True)
     async with DiscordEmulator(gateway=rules) as emulator, ModelEmulator() as model:
-        with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-            data_dir, ways = Path(folder), [DiscordDm(emulator), DiscordMention(emulator)]
-            variables = discord_variables(emulator, model)
-            async with AsyncExitStack() as stack:
-                for shards in ("0-1/4", "2-3/4"):
-                    theirs = variables | {"DISCORD_SHARDS": shards}
-                    running = bot("discord", data_dir=data_dir, variables=theirs)
-                    await stack.enter_async_context(running)
-                await stack.enter_async_context(
-                    bot("worker", data_dir=data_dir, variables=variables)
-                )
-                await until(lambda: len(emulator.listeners) == 4)
-                for way in ways:
-                    await way.ask("one")
-                await until(lambda: all(way.finals() == said("one") for way in ways))
+        ways = [DiscordDm(emulator), DiscordMention(emulator)]
+        variables = discord_variables(emulator, model)
+        async with (
+            serving(own_store, "discord", variables=variables | {"DISCORD_SHARDS": "0-1/4"}),
+            serving(own_store, "discord", variables=variables | {"DISCORD_SHARDS": "2-3/4"}),
+            serving(own_store, "worker", variables=variables),
+        ):
+            await until(lambda: len(emulator.listeners) == 4)
+            for way in ways:
+                await way.ask("one")
+            await until(lambda: all(way.finals() == said("one") for way in ways))
 
         assert sorted(one.shard for one in emulator.listeners) == [(n, 4) for n in range(4)]
         assert len(model.requests) == 2
@@ -533,8 +528,8 @@ async def test_a_record_of_the_gateway_that_cannot_be_read_counts_as_none(
     await store.command("ZADD", session.replace("all:session", "dms"), 9, wrong)
 
     assert await holder.take(1) is None
-    assert await holder.heard(or_else=1) == 0
-    assert await holder.heard(or_else=2) == 1
+    assert await holder.last_handled(or_else=1) == 0
+    assert await holder.last_handled(or_else=2) == 1
     assert await holder.dms() == [5]
 
 
@@ -551,8 +546,8 @@ async def test_a_message_of_the_future_was_not_heard(store: Store, days_ahead: i
     ahead = snowflake_of(time.time() + days_ahead * 86400)
     await holder.save(Session("secret", 7, "ws://here"), intents=1, newest=ahead)
 
-    assert await holder.heard(or_else=now) == 0
-    assert await holder.heard(or_else=now + 1) == now
+    assert await holder.last_handled(or_else=now) == 0
+    assert await holder.last_handled(or_else=now + 1) == now
 
 
 async def test_records_of_the_gateway_of_another_type_count_as_none(store: Store) -> None:
@@ -563,6 +558,6 @@ async def test_records_of_the_gateway_of_another_type_count_as_none(store: Store
         await store.command("SET", key, "text")
 
     assert await holder.take(1) is None
-    assert await holder.heard(or_else=1) == 0
+    assert await holder.last_handled(or_else=1) == 0
     assert await holder.dms() == []
     assert await holder.save(session, intents=1, newest=300)

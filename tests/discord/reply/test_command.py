@@ -23,6 +23,7 @@ from bot.errors import (
 from bot.ports import Surface
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
+from tests.emulators.discord.limits import Limits
 from tests.support.discord_platform import (
     listening,
     logged_in,
@@ -193,7 +194,8 @@ async def test_an_old_answer_of_one_page_grows_where_we_may_not_see_the_channel(
 async def test_an_old_answer_of_several_pages_is_written_anew_below_those_that_must_stay(
     store: Store, anew: list[str]
 ) -> None:
-    async with DiscordEmulator() as emulator:
+    limits = Limits(create=(50, 5.0), edit=(50, 5.0), webhook=(50, 5.0))
+    async with DiscordEmulator(limits=limits) as emulator:
         async with pressed(emulator, "One", "Two", "Three") as (surface, stood, _):
             emulator.fail("PATCH /channels", status=403, body=NO_ACCESS, times=99)
             emulator.fail("DELETE /channels", status=403, body=NO_ACCESS, times=99)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Any
 
 import pytest
 
 from adapters.discord.address import ChannelAddress
-from adapters.discord.rest import EVERYTHING
+from adapters.discord.rest import GLOBAL_LIMIT
 from adapters.discord.tuning import Tuning
 from bot.domain import EditBudget, Page, Place, Purpose
 from bot.errors import (
     MessageGone,
     PlaceGone,
+    WriteDelayed,
     WriteFailed,
 )
 from bot.reply.edit_budget import EditBudgets
@@ -121,6 +123,35 @@ async def test_where_no_thread_may_be_opened_the_reply_stands_in_the_channel() -
         assert written[0]["allowed_mentions"] == {"parse": [], "replied_user": False}
 
 
+async def test_a_reply_in_its_thread_goes_on_there_when_no_thread_may_be_opened_any_more() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        turn = channel_turn(emulator, said)
+        async with platform.surface(turn) as surface:
+            shown = await surface.post(page("be"))
+        emulator.fail("POST .*/threads", status=403, body={"code": 50013, "message": "no"})
+
+        async with platform.surface(turn, Purpose.RESUME) as surface:
+            await surface.edit(shown, page("because", last=True))
+
+        assert [one.text for one in emulator.screen(said)] == ["because"]
+
+
+@pytest.mark.parametrize("how", [{"status": 503}, {"status": 429, "retry_after": 1.0}])
+async def test_whether_a_refused_thread_is_there_has_to_be_known(how: dict[str, Any]) -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        turn = channel_turn(emulator, said)
+        async with platform.surface(turn) as surface:
+            await surface.post(page("be"))
+        emulator.fail("POST .*/threads", status=403, body={"code": 50013, "message": "no"})
+        emulator.fail(f"GET /channels/{said}", **how)
+
+        with pytest.raises((WriteFailed, WriteDelayed)):
+            async with platform.surface(turn, Purpose.RESUME):
+                pass
+
+
 async def test_a_reply_is_shown_although_its_question_has_gone() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
@@ -202,7 +233,7 @@ async def test_a_message_that_has_its_slot_waits_for_nothing_more(store: Store) 
             budget = surface.budget(written, new=True)
             assert budget
             await budgets.final(budget, deadline=math.inf)
-            await budgets.pause(EVERYTHING, 3600)
+            await budgets.pause(GLOBAL_LIMIT, 3600)
 
             await surface.post(written)
 

@@ -100,6 +100,12 @@ class Rest:
             for message in self.world.standing(channel)
             if not message.deleted and not message.ephemeral and after < int(message.id) < before
         ]
+        if "around" in request.query:
+            # Guess: as many before as behind the message, which is among them.
+            around = _id(request, "around", 0)
+            older = [message for message in found if int(message.id) <= around]
+            newer = [message for message in found if int(message.id) > around]
+            found = older[-(limit // 2 + 1) :] + newer[: limit // 2]
         # With `after` alone the oldest come, else the newest; the newest is always first.
         found = found[:limit] if "after" in request.query else found[-limit:]
         return 200, [self._seen(message) for message in reversed(found)]

@@ -40,7 +40,7 @@ def routes(rest: Rest, webhooks: Webhooks) -> tuple[Route, ...]:
             rest.messages,
             "listing",
             "channel_id",
-            queries=("before", "after", "limit"),
+            queries=("before", "after", "around", "limit"),
         ),
         Route("POST", messages, rest.create_message, "create", "channel_id"),
         Route("GET", message, rest.message),

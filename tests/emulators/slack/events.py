@@ -66,13 +66,15 @@ class Events:
         """Tell of a new message; a mention in a channel is told twice, with one `ts`.
 
         In a group DM too: slackapi/bolt-js issue 817, though others have only heard the message.
+        Beside a file, it is told as a message alone (slackapi/bolt-python issue 925).
         """
         channel = self._app.where(post.channel_id).channels[post.channel_id]
         event = {**post.payload(), "channel": channel.id, "event_ts": post.ts}
         if post.thread_ts and (parent := channel.posts.get(post.thread_ts)):
             event["parent_user_id"] = parent.payload()["user"]
         self._message(channel, event, post.ts)
-        self._mention(channel, post, event)
+        if event.get("subtype") != "file_share":
+            self._mention(channel, post, event)
 
     def changed(self, post: Post, previous: Payload) -> None:
         """Tell that a message reads differently now."""

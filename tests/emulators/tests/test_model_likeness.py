@@ -24,7 +24,8 @@ from huggingface_hub.errors import (
 )
 
 from bot.domain import Json
-from bot.local.llama_cpp import LocalServer, serve
+from bot.local.child_process import LocalServer
+from bot.local.llama_cpp import serve
 from tests.emulators.model import FAILURES, ModelEmulator
 
 QUESTION: list[Json] = [{"role": "user", "content": "How are you?"}]
@@ -32,19 +33,24 @@ ASK = "POST /v1/chat/completions"
 CONTEXT = 256
 
 
-async def answer(emulator: ModelEmulator) -> tuple[str, str | None, Exception | None]:
+@pytest.fixture
+async def client(model: ModelEmulator) -> AsyncIterator[AsyncInferenceClient]:
+    async with AsyncInferenceClient(base_url=model.url, api_key="-", timeout=0.3) as client:
+        yield client
+
+
+async def answer(client: AsyncInferenceClient) -> tuple[str, str | None, Exception | None]:
     """Return what the client has read, the last finish reason, and what it raised."""
     said, finish = "", None
-    async with AsyncInferenceClient(base_url=emulator.url, api_key="-", timeout=0.3) as client:
-        try:
-            async for chunk in await client.chat_completion(
-                [{"role": "user", "content": "How are you?"}], stream=True
-            ):
-                for choice in chunk.choices:
-                    said += choice.delta.content or ""
-                    finish = choice.finish_reason
-        except Exception as error:
-            return said, finish, error
+    try:
+        async for chunk in await client.chat_completion(
+            [{"role": "user", "content": "How are you?"}], stream=True
+        ):
+            for choice in chunk.choices:
+                said += choice.delta.content or ""
+                finish = choice.finish_reason
+    except Exception as error:
+        return said, finish, error
     return said, finish, None
 
 
@@ -90,50 +96,53 @@ class TestTheClient:
         assert RAISED.keys() == FAILURES.keys() - {"end without done"}
 
     @pytest.mark.parametrize("name", RAISED)
-    async def test_a_failure_raises_what_it_is_known_for(self, name: str) -> None:
-        async with ModelEmulator() as emulator:
-            emulator.fail_as(name)
-            said, _, error = await answer(emulator)
-            after = await answer(emulator)
+    async def test_a_failure_raises_what_it_is_known_for(
+        self, name: str, model: ModelEmulator, client: AsyncInferenceClient
+    ) -> None:
+        model.fail_as(name)
+        said, _, error = await answer(client)
+        after = await answer(client)
 
         assert type(error) is RAISED[name]
         assert said == ("" if FAILURES[name].at_delta is None else "You said")
         assert after == ("You said: How are you?", "stop", None)
 
-    async def test_an_end_without_done_looks_like_success(self) -> None:
-        async with ModelEmulator() as emulator:
-            emulator.fail_as("end without done")
+    async def test_an_end_without_done_looks_like_success(
+        self, model: ModelEmulator, client: AsyncInferenceClient
+    ) -> None:
+        model.fail_as("end without done")
 
-            assert await answer(emulator) == ("You said", None, None)
+        assert await answer(client) == ("You said", None, None)
 
-    async def test_a_refused_connection_cannot_be_opened(self) -> None:
-        async with ModelEmulator() as emulator:
-            await emulator.refuse_connections()
-            _, _, error = await answer(emulator)
+    async def test_a_refused_connection_cannot_be_opened(
+        self, model: ModelEmulator, client: AsyncInferenceClient
+    ) -> None:
+        await model.refuse_connections()
+        _, _, error = await answer(client)
 
         assert type(error) is httpx2.ConnectError
 
-    async def test_when_to_come_back_stands_in_the_headers(self) -> None:
-        async with ModelEmulator() as emulator:
-            emulator.fail_as("too many requests")
-            _, _, error = await answer(emulator)
+    async def test_when_to_come_back_stands_in_the_headers(
+        self, model: ModelEmulator, client: AsyncInferenceClient
+    ) -> None:
+        model.fail_as("too many requests")
+        _, _, error = await answer(client)
 
         assert isinstance(error, HfHubHTTPError)
         assert error.response.headers["Retry-After"] == "7"
 
-    async def test_a_failure_comes_as_often_and_as_late_as_asked(self) -> None:
-        async with ModelEmulator() as emulator:
-            emulator.fail_as("no credit", times=2, after=1)
-            errors = [(await answer(emulator))[2] for _ in range(4)]
+    async def test_a_failure_comes_as_often_and_as_late_as_asked(
+        self, model: ModelEmulator, client: AsyncInferenceClient
+    ) -> None:
+        model.fail_as("no credit", times=2, after=1)
+        errors = [(await answer(client))[2] for _ in range(4)]
 
         assert [error is None for error in errors] == [True, False, False, True]
 
-    async def test_it_reads_an_answer_that_is_not_streamed(self) -> None:
-        async with (
-            ModelEmulator() as emulator,
-            AsyncInferenceClient(base_url=emulator.url, api_key="-") as client,
-        ):
-            output = await client.chat_completion([{"role": "user", "content": "Hi"}], max_tokens=2)
+    async def test_it_reads_an_answer_that_is_not_streamed(
+        self, client: AsyncInferenceClient
+    ) -> None:
+        output = await client.chat_completion([{"role": "user", "content": "Hi"}], max_tokens=2)
 
         assert output.choices[0].message.content == "You said"
         assert output.choices[0].finish_reason == "length"

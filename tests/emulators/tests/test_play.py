@@ -404,6 +404,7 @@ def scenes(printed: str) -> dict[str, str]:
 
 async def test_a_piped_play_shows_the_bot_in_every_place(tmp_path: Path) -> None:
     lines = [
+        "/fail moon 500",  # whoever asks for a fault need not wait for it
         *("/model All *is* well, so far.", "/speed 300", "/channel", "@bot one", "/wait"),
         *("/thread", "two", "/wait", "/dm", "three", "/wait", "/channel lab", "/ask four", "/wait"),
         *("/slack", "@bot five", "/wait"),
@@ -444,20 +445,6 @@ async def test_a_private_script_leads_a_bot_there(tmp_path: Path) -> None:
     assert mode == 0o600
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_a_signal_ends_the_play_in_good_order(number: signal.Signals, tmp_path: Path) -> None:
-    async with playing(tmp_path) as play:
-        await printed_until(play, "You are Ann")
-        play.send_signal(number)
-        assert play.stdout
-        async with asyncio.timeout(30):
-            rest = await play.stdout.read()
-            await play.wait()
-
-    assert play.returncode == 0
-    assert b"Traceback" not in rest
-
-
 async def test_a_broken_rule_is_told_at_the_end(tmp_path: Path) -> None:
     async with playing(tmp_path) as play:
         await printed_until(play, "You are Ann")
@@ -473,12 +460,21 @@ async def test_a_broken_rule_is_told_at_the_end(tmp_path: Path) -> None:
     assert "/moon" in printed.decode()
 
 
-async def test_two_plays_have_a_script_each(tmp_path: Path) -> None:
-    async with playing(tmp_path) as one, playing(tmp_path) as two:
-        told = {(await printed_until(play, "sh .*bot.sh")).split()[-1] for play in (one, two)}
+async def test_plays_have_a_script_each_and_signals_end_them_in_good_order(tmp_path: Path) -> None:
+    ended = {}
+    async with playing(tmp_path) as one, playing(tmp_path) as two, playing(tmp_path) as three:
+        plays = {signal.SIGINT: one, signal.SIGTERM: two, signal.SIGHUP: three}
+        told = {(await printed_until(each, "sh .*bot.sh")).split()[-1] for each in plays.values()}
+        for number, play in plays.items():
+            await printed_until(play, "You are Ann")
+            play.send_signal(number)
+            async with asyncio.timeout(30):
+                rest, _ = await play.communicate()
+            ended[number] = play.returncode, b"Traceback" in rest
 
-    folders = ("emulators", "emulators-2")
+    folders = ("emulators", "emulators-2", "emulators-3")
     assert told == {str(tmp_path / folder / "bot.sh") for folder in folders}
+    assert ended == dict.fromkeys(plays, (0, False))
 
 
 async def test_a_play_that_is_killed_takes_the_bot_with_it(tmp_path: Path) -> None:
@@ -510,22 +506,14 @@ def is_running(pid: int) -> bool:
     return True
 
 
-async def test_the_first_line_tells_what_answers(tmp_path: Path) -> None:
-    printed, status = await piped(
-        tmp_path, "--model", "http://127.0.0.1:9/v1", lines=["/fail moon 500", "/quit"]
-    )
-
-    assert status == 0  # whoever asks for a fault need not wait for it
-    first = printed.splitlines()[0]
-    assert (
-        first == "Discord and Slack are up, on this machine alone; http://127.0.0.1:9/v1 answers."
-    )
-
-
-async def test_a_bot_that_cannot_start_is_told_with_its_last_words(tmp_path: Path) -> None:
+async def test_the_first_line_tells_what_answers_and_the_last_why_a_bot_cannot_start(
+    tmp_path: Path,
+) -> None:
     printed, status = await piped(tmp_path, "--bot", "--model", "ftp://here", lines=["hello"])
 
     assert status == 1
+    first = "Discord and Slack are up, on this machine alone; ftp://here answers."
+    assert printed.splitlines()[0] == first
     assert "The bot did not come:\nbot: MODEL_URL='ftp://here' does not begin with" in printed
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.slack.history import MOST_PAGES
+from adapters.slack.workspace import MOST_PAGES
 from bot.concurrency import Backoff
 from bot.domain import EditBudget
 from bot.store import Store
@@ -76,16 +76,18 @@ async def test_a_question_in_a_thread_that_nobody_heard_is_a_turn(
             await until_noted(store, "threads", f"{place}:{root}")
         await slack.say(place, ann, f"{mention}three", thread_ts=root)
         if not direct:
-            await slack.say(place, ann, "not for the bot", thread_ts=root)
+            await slack.say(place, ann, "four", thread_ts=root)
+            await slack.say(place, slack.user("Bob"), "not for the bot", thread_ts=root)
         # A mention arrives as a mention and as a message.
-        await lost(slack, events=1 if direct else 3)
+        await lost(slack, events=1 if direct else 4)
         await passed(store, 60)
 
         async with listening(slack, after, store):
             await until(lambda: "three" in after.texts)
             await until_heard(store)
 
-    assert [text for text in after.texts if text not in ("one", "two")] == ["three"]
+    missed = ["three"] if direct else ["three", "four"]
+    assert [text for text in after.texts if text not in ("one", "two")] == missed
     assert after.last.key == before.last.key
 
 
@@ -486,7 +488,7 @@ async def test_a_later_outage_is_read_anew_if_another_process_ended_the_first(
             slack.heal()
             await until_heard(store)
 
-    begun = [one for one in caplog.records if one.name == "adapters.slack.inbound.heartbeat"]
+    begun = [one for one in caplog.records if one.name == "adapters.slack.inbound.outage"]
     assert len(begun) == 2
 
 

@@ -229,13 +229,13 @@ async def test_a_question_that_begins_a_thread_is_admitted_before_its_author_has
         await slack.say(slack.channel_id, ann, f"{slack.bot_mention} why?")
         await until(lambda: tries(slack))
         named.set()
-        await until(lambda: intake.called)
+        await until(lambda: intake.named)
         await slack.say(slack.channel_id, ann, f"{slack.bot_mention} and how?")
         await until(lambda: len(intake.turns) == 2)
 
         asked, again = intake.turns
         assert asked.person == Person(ann, ann, slack.team_id)
-        assert intake.called == [(asked.key, Person(ann, "Ann"))]
+        assert intake.named == [(asked.key, Person(ann, "Ann"))]
         assert again.person == Person(ann, "Ann", slack.team_id)
 
 
@@ -356,9 +356,11 @@ async def test_an_edited_question_is_the_turn_that_it_was() -> None:
         await until(lambda: intake.turns)
 
         await slack.edit(slack.channel_id, ts, f"{slack.bot_mention} why not?")
-        await until(lambda: len(intake.asked) == 2)
+        await until(lambda: intake.edits)
 
         assert intake.texts == ["why?"]
+        (edited, *_) = [turn for turn, _ in intake.edits]
+        assert edited == replace(intake.turns[0], text="why not?", person=edited.person)
 
 
 async def test_a_refused_dm_that_is_sent_again_gets_one_apology() -> None:
@@ -738,7 +740,7 @@ async def test_a_press_without_effect_is_explained_to_the_person_only(
         ann = slack.user("Ann")
         channel = slack.dm(ann) if direct else slack.channel_id
         ts = await slack.say(channel, ann, f"{slack.bot_mention} why?")
-        await until(lambda: intake.turns and (direct or intake.called))
+        await until(lambda: intake.turns and (direct or intake.named))
         async with platform.surface(intake.last) as surface:
             message_id = await surface.post(first("Because", last=True))
         intake.refuses = refusal

@@ -16,11 +16,11 @@ from aiohttp import web
 from adapters.slack.inbound.socket_mode import SocketMode
 from bot.concurrency import Backoff, running
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed
-from bot.hearing import Hearing
+from bot.ports import Downtime
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.socket import Reason
-from tests.support.fakes import FakeIntake
+from tests.support.fakes import EmptyStore, FakeIntake
 from tests.support.slack_app import StillClock, served, socket
 from tests.support.slack_platform import LIMITS, hearing, joined
 from tests.support.waiting import until
@@ -94,22 +94,22 @@ async def test_a_socket_that_slack_does_not_close_is_closed_after_a_while() -> N
 
 async def test_slack_is_silent_while_no_socket_is_open() -> None:
     async with SlackEmulator() as slack, joined(slack) as platform:
-        at_first = platform.silence()
-        task = asyncio.create_task(platform.listen(FakeIntake()))
+        at_first = platform.downtime()
+        task = asyncio.create_task(platform.listen(FakeIntake(), store=EmptyStore()))
         try:
             # A socket still being opened would outlive the cut.
-            await until(lambda: platform.silence() == 0 and slack.sockets == 2)
+            await until(lambda: platform.downtime() == 0 and slack.sockets == 2)
             slack.fail("apps.connections.open", status=500, times=1000)
             await slack.cut()
-            await until(lambda: platform.silence() > 0)
+            await until(lambda: platform.downtime() > 0)
             slack.heal()
-            await until(lambda: platform.silence() == 0)
+            await until(lambda: platform.downtime() == 0)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
         assert at_first == math.inf
-        assert platform.silence() > 0
+        assert platform.downtime() > 0
 
 
 async def test_sockets_that_are_cut_off_are_replaced() -> None:
@@ -346,7 +346,7 @@ def make_sockets(request_url: Callable[[], Awaitable[str]]) -> SocketMode:
     return SocketMode(
         acknowledge,
         request_url=request_url,
-        hearing=Hearing(),
+        downtime=Downtime(),
         proxy=None,
         limits=limits,
     )

@@ -11,10 +11,9 @@ import pytest
 from aiohttp import web
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.cache import Refusals
-from adapters.slack.directory import identify
 from adapters.slack.errors import NotSlack, translated
 from adapters.slack.reply.streams import Audience, Streams
+from adapters.slack.workspace import Refusals, identify
 from bot.domain import Page, Purpose
 from bot.errors import CannotStart, WriteFailed, WriteRefused
 from bot.store import Store
@@ -100,8 +99,8 @@ def test_of_refusals_only_so_many_are_remembered() -> None:
     for number in range(2000):
         refusals.add(f"T{number}")
 
-    assert refusals.cover("T1999")
-    assert not refusals.cover("T1")
+    assert refusals.is_refused("T1999")
+    assert not refusals.is_refused("T1")
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 501])

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
 
-from adapters.slack.history import MOST_PAGES
 from adapters.slack.limits import Limits
+from adapters.slack.workspace import MOST_PAGES
 from bot.domain import Page, Person, Purpose, ThreadKey, Turn
 from bot.errors import (
     MessageGone,

@@ -1,0 +1,94 @@
+"""Reads what was said in a Slack thread before a question."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from adapters.slack.errors import translated
+from adapters.slack.inbound.attachments import attached_text, files_in, string_field
+from adapters.slack.inbound.events import TS, WRITTEN, turn_id
+from adapters.slack.markup import mentioned, readable
+from adapters.slack.workspace import Workspace
+from bot.domain import ContextMessage, Person, Turn
+
+log = logging.getLogger(__name__)
+
+# docs: conversations.replies, argument limit. Slack gives a thread's oldest messages first, and the
+# newest matter most, so all of them are requested.
+_MOST_READ = 1000
+_SAID = (*WRITTEN, "bot_message")
+
+Message = Mapping[str, object]
+
+
+async def read_context(
+    workspace: Workspace, turn: Turn, *, since: str, most: int
+) -> Sequence[ContextMessage]:
+    """Return what was said before a question in its thread, by one request at most.
+
+    The thread's parent is the first, unless `since` names a later turn. Beside it, users.info is
+    called once for each person whose name is not known yet, for 20 at most and at the same time.
+    Raises SurfaceError. A part of a thread that Slack does not give at once is not read: it is the
+    end of a thread of more than a thousand messages, or of 15 for some apps.
+    """
+    channel, thread, asked = (turn.place.get(name) for name in ("channel", "thread", "question"))
+    if not (isinstance(channel, str) and isinstance(thread, str) and isinstance(asked, str)):
+        return ()
+    # A thread begins with the question, or there is nothing to read.
+    if thread == asked or not most:
+        return ()
+    after = since.rpartition(":")[2] if since else ""
+    if since and not TS.fullmatch(after):
+        # That turn was a command, whose question is the thread's parent, or continues an answer.
+        # What earlier prompts showed is left out later.
+        after = thread
+    async with translated():
+        answer = await workspace.client.conversations_replies(
+            channel=channel, ts=thread, limit=_MOST_READ, oldest=after or None, latest=asked
+        )
+    if answer.get("has_more"):
+        log.info("Turn %s: only the beginning of thread %s is read", turn.id, turn.key)
+    found: list[Message] = [
+        one
+        for one in answer.get("messages") or ()
+        if isinstance(one, dict)
+        and after < string_field(one, "ts") < asked
+        and one.get("subtype") in _SAID
+        and string_field(one, "ts") not in ("", after)
+    ]
+    found.sort(key=lambda one: string_field(one, "ts"))
+    root = [one for one in found[:1] if one["ts"] == thread]
+    # The parent may be what is asked about.
+    kept = root + found[len(root) :][-most:]
+    names = await _names(workspace, kept)
+    return [_said(workspace, one, names, channel=channel) for one in kept]
+
+
+async def _names(workspace: Workspace, messages: Sequence[Message]) -> dict[str, str]:
+    """Return the names of the people who speak or are mentioned, those of the newest first."""
+    newest = messages[::-1]
+    speakers = [string_field(one, "user") for one in newest if not one.get("bot_id")]
+    texts = [string_field(one, "text") for one in newest]
+    people = [*speakers, *(user for text in texts for user in mentioned(text, "@"))]
+    own = workspace.identity.user
+    names = await workspace.directory.names([one for one in people if one not in ("", own)])
+    channels = {channel for text in texts for channel in mentioned(text, "#")}
+    return names | {one: workspace.directory.cached(one) or one for one in channels}
+
+
+def _said(
+    workspace: Workspace, message: Message, names: Mapping[str, str], *, channel: str
+) -> ContextMessage:
+    identity, user = workspace.identity, string_field(message, "user")
+    written = "\n".join(
+        filter(None, (string_field(message, "text"), attached_text(message), *files_in(message)))
+    )
+    text = readable(written, bot=identity.user, names=names)
+    id_ = turn_id(identity.team, channel, string_field(message, "ts"))
+    if user == identity.user or message.get("bot_id") == identity.bot:
+        return ContextMessage(id_, None, text)
+    bot, profile = string_field(message, "bot_id"), message.get("bot_profile")
+    name = string_field(profile, "name") or string_field(message, "username")
+    person = Person(user or bot, names.get(user) or name or user or bot, identity.team)
+    return ContextMessage(id_, person, text)

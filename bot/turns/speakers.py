@@ -1,0 +1,55 @@
+"""Who has spoken in the threads of the bot, known to all processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from bot.domain import ThreadKey
+from bot.errors import StoreUnavailable
+from bot.turns.queue import TurnQueue
+
+# How long a process believes that the bot was not called into a thread. It is shorter than an
+# answer takes to be read, so nobody goes on with an answer in a thread that is believed foreign.
+FOREIGN_SECONDS = 1.0
+_MOST_THREADS = 10_000  # that a process remembers
+
+
+class Speakers:
+    """Counts the people who have spoken in a thread of the bot.
+
+    The store is asked once for each message in a thread of the bot, and about any other thread
+    once in `FOREIGN_SECONDS` at most.
+    """
+
+    def __init__(self, queue: TurnQueue, *, clock: Callable[[], float]) -> None:
+        self._queue = queue
+        self._clock = clock
+        # Until when a thread is believed foreign, by the clock; -inf for a thread of the bot.
+        self._known: dict[ThreadKey, float] = {}
+
+    async def count(self, thread: ThreadKey, *people: str, ours: bool) -> int:
+        """Note that people have spoken in a thread, and return how many have.
+
+        0 if it is no thread of the bot. `ours` makes it one: the bot is called there, or opened
+        it. If the store is away, this raises StoreUnavailable for a thread that is known as the
+        bot's, and returns 0 for others: many may talk there, and nobody waits for the bot.
+        """
+        known = self._known.get(thread)
+        ours_for_all_we_know = ours or known == -math.inf
+        if not ours_for_all_we_know and known is not None and self._clock() < known:
+            return 0
+        try:
+            if not ours_for_all_we_know and self._queue.is_away:
+                return 0
+            speakers = await self._queue.note_speakers(thread, *people, ours=ours)
+        except StoreUnavailable as error:
+            if ours_for_all_we_know:
+                raise
+            self._queue.note_away(error)
+            return 0
+        self._known.pop(thread, None)
+        self._known[thread] = -math.inf if speakers else self._clock() + FOREIGN_SECONDS
+        if len(self._known) > _MOST_THREADS:
+            del self._known[next(iter(self._known))]
+        return speakers

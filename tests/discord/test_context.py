@@ -1,0 +1,228 @@
+"""What others said in Discord reaches the turn, by the payload or by one request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from bot.domain import ContextMessage, Person, ThreadKey, Turn
+from bot.errors import PlaceGone, WriteDelayed
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.discord.objects import Payload
+from tests.support.discord_platform import listening, page
+from tests.support.fakes import FakeIntake
+from tests.support.waiting import until
+
+
+def texts(found: Sequence[ContextMessage]) -> list[tuple[str, str]]:
+    return [(one.person.name if one.person else "the bot", one.text) for one in found]
+
+
+def reads(emulator: DiscordEmulator) -> int:
+    """Return how many requests have read messages."""
+    paths = [call.path for call in emulator.requests if call.method == "GET"]
+    return sum("/messages" in path for path in paths)
+
+
+async def last(intake: FakeIntake, text: str) -> Turn:
+    await until(lambda: text in intake.texts)
+    return next(turn for turn in intake.turns if turn.text == text)
+
+
+async def test_a_reply_brings_the_message_with_its_author_and_files() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+        said = await emulator.say(emulator.channel_id, bob, f"Ask <@{ada}>.", files=("plan.pdf",))
+
+        await emulator.say(
+            emulator.channel_id, ada, f"{emulator.bot_mention} is he right?", reply_to=said
+        )
+        turn = await last(intake, "is he right?")
+
+        assert turn.quote == ContextMessage(
+            f"discord:{said}", Person(bob, "Bob"), "Ask @Ada.\n[file: plan.pdf]"
+        )
+        assert texts(await platform.read_context(turn, since="", most=50)) == [
+            ("Bob", "Ask @Ada.\n[file: plan.pdf]")
+        ]
+
+
+async def test_a_reply_to_the_bot_quotes_it_as_itself() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        await emulator.say(dm, ada, "one")
+        async with platform.surface(await last(intake, "one")) as surface:
+            answer = await surface.post(page("First.", last=True))
+
+        await emulator.say(dm, ada, "two", reply_to=answer)
+
+        assert (await last(intake, "two")).quote == ContextMessage(
+            f"discord:{answer}", None, "First."
+        )
+
+
+async def test_the_text_of_another_bots_embeds_is_quoted() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada, ci = emulator.user("Ada"), emulator.user("CI", bot=True)
+        said = await emulator.say(emulator.channel_id, ci, "x")
+        asked = await emulator.say(
+            emulator.channel_id, ada, f"{emulator.bot_mention} why?", reply_to=said
+        )
+        event: Any = emulator.event_of(asked)
+        embed: Payload = {"type": "rich", "title": "Build failed", "fields": []}
+        event["referenced_message"] |= {"content": "", "embeds": [embed]}
+
+        await emulator.tell("MESSAGE_CREATE", event | {"id": "99"})
+        await until(lambda: "discord:99" in intake.asked)
+
+        quote = intake.last.quote
+        assert quote
+        assert (quote.person, quote.text) == (Person(ci, "CI"), "Build failed")
+
+
+@pytest.mark.parametrize("change", ["deleted", "elsewhere", "forward"])
+async def test_what_is_no_message_of_this_channel_is_not_quoted(change: str) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
+        ada = emulator.user("Ada")
+        said = await emulator.say(emulator.channel_id, ada, "x")
+        asked = await emulator.say(
+            emulator.channel_id, ada, f"{emulator.bot_mention} why?", reply_to=said
+        )
+        event: Any = emulator.event_of(asked)
+        if change == "deleted":
+            event["referenced_message"] = None
+        elif change == "elsewhere":
+            event["message_reference"]["channel_id"] = emulator.channel("secrets")
+        else:
+            event["type"] = 0
+
+        await emulator.tell("MESSAGE_CREATE", event | {"id": "99"})
+        await until(lambda: "discord:99" in intake.asked)
+
+        assert intake.last.quote is None
+
+
+async def test_a_message_of_which_the_payload_has_only_the_id_is_read() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+        for text in ("one", "two", "three"):
+            await emulator.say(emulator.channel_id, bob, text)
+        said = emulator.screen(emulator.channel_id)[1].id
+        asked = await emulator.say(
+            emulator.channel_id, ada, f"{emulator.bot_mention} why?", reply_to=said
+        )
+        event: Any = emulator.event_of(asked)
+        del event["referenced_message"]
+        later = str(int(asked) + 1)
+        await emulator.tell("MESSAGE_CREATE", event | {"id": later})
+        await until(lambda: f"discord:{later}" in intake.asked)
+
+        turn = intake.last
+        await emulator.say(emulator.channel_id, bob, "Said later.")
+        before = reads(emulator)
+        with_talk = await platform.read_context(turn, since="", most=50)
+        alone = await platform.read_context(turn, since="", most=0)
+
+        assert turn.quote == ContextMessage(f"discord:{said}", None, "")
+        assert texts(alone) == [("Bob", "two")]
+        assert texts(with_talk) == [
+            ("Bob", "one"),
+            ("Bob", "two"),
+            ("Bob", "three"),
+            ("Ada", "why?"),
+        ]
+        assert reads(emulator) == before + 2
+
+
+async def in_a_thread(emulator: DiscordEmulator, *people: str) -> str:
+    """Let people talk in a thread that one of them opened from a message."""
+    began = await emulator.say(emulator.channel_id, people[0], "We deploy. When?")
+    thread = await emulator.open_thread(began, people[0], "Deploy")
+    for person, text in zip(people, ("On Friday?", "On Monday.", "Never."), strict=False):
+        await emulator.say(thread, person, text)
+    return thread
+
+
+async def test_called_into_a_thread_it_reads_what_was_said_and_how_it_began() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+        thread = await in_a_thread(emulator, bob, ada, emulator.user("CI", bot=True))
+        await emulator.say(thread, ada, f"{emulator.bot_mention} who is right?")
+        turn = await last(intake, "who is right?")
+        await emulator.say(thread, bob, "Said later.")
+        before = reads(emulator)
+
+        found = await platform.read_context(turn, since="", most=50)
+        few = await platform.read_context(turn, since="", most=2)
+        since = await platform.read_context(turn, since=found[1].id, most=50)
+
+        assert turn.key == ThreadKey("discord", emulator.guild_id, emulator.channel_id, thread)
+        assert texts(found) == [
+            ("Bob", "We deploy. When?"),
+            ("Bob", "On Friday?"),
+            ("Ada", "On Monday."),
+            ("CI", "Never."),
+        ]
+        assert found[0].id == f"discord:{thread}"
+        assert texts(few) == texts(found)[-2:]
+        assert texts(since) == texts(found)[-2:]
+        assert reads(emulator) == before + 3
+
+
+async def test_where_a_talk_begins_nothing_is_read() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        dm = emulator.dm(ada)
+        await emulator.say(emulator.channel_id, emulator.user("Bob"), "private")
+        await emulator.say(dm, ada, "earlier")
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} in a channel")
+        await emulator.say(dm, ada, "in a dm")
+
+        turns = [await last(intake, text) for text in ("in a channel", "in a dm")]
+        before = reads(emulator)
+        for turn in turns:
+            assert await platform.read_context(turn, since="", most=50) == ()
+
+        assert reads(emulator) == before
+
+
+async def test_the_answers_of_the_bot_are_read_as_its_own() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
+        async with platform.surface(await last(intake, "one")) as surface:
+            await surface.post(page("First.", last=True))
+        thread = intake.last.id.partition(":")[2]
+
+        await emulator.say(thread, ada, "two")
+        found = await platform.read_context(await last(intake, "two"), since="", most=50)
+
+        assert texts(found) == [("Ada", "one"), ("the bot", "First.")]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"), [(429, 0, WriteDelayed), (403, 50001, PlaceGone)]
+)
+async def test_a_refusal_to_read_is_told(status: int, code: int, kind: type[Exception]) -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada = emulator.user("Ada")
+        thread = await in_a_thread(emulator, ada)
+        await emulator.say(thread, ada, f"{emulator.bot_mention} well?")
+        turn = await last(intake, "well?")
+        body = {"message": "no", "code": code} | ({"retry_after": 9.0} if status == 429 else {})
+        emulator.fail(f"GET /channels/{thread}/messages", status=status, body=body)
+
+        with pytest.raises(kind):
+            await platform.read_context(turn, since="", most=50)

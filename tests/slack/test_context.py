@@ -1,0 +1,175 @@
+"""What others said in a thread of Slack is read by one request, within Slack's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from bot.domain import ContextMessage, Page, Person, Turn
+from bot.errors import PlaceGone, WriteDelayed
+from tests.emulators.slack import SlackEmulator
+from tests.emulators.slack.methods import SCOPES
+from tests.support.fakes import FakeIntake
+from tests.support.slack_platform import hearing
+from tests.support.waiting import until
+
+
+def texts(found: Sequence[ContextMessage]) -> list[tuple[str, str]]:
+    return [(one.person.name if one.person else "the bot", one.text) for one in found]
+
+
+def calls(slack: SlackEmulator, method: str) -> int:
+    return sum(call.method == method for call in slack.requests)
+
+
+async def thread_of(slack: SlackEmulator, *people: str) -> str:
+    """Let the first of these people begin a thread in which the others answer."""
+    parent = await slack.say(slack.channel_id, people[0], "We deploy. When?")
+    for person, text in zip(people[1:], ("On Friday?", "On Monday."), strict=False):
+        await slack.say(slack.channel_id, person, text, thread_ts=parent)
+    return parent
+
+
+async def asked(slack: SlackEmulator, intake: FakeIntake, user: str, thread: str) -> Turn:
+    text = f"{slack.bot_mention} who is right?"
+    ts = await slack.say(slack.channel_id, user, text, thread_ts=thread)
+    await until(lambda: [turn for turn in intake.turns if turn.id.endswith(ts)])
+    return intake.last
+
+
+async def test_called_into_a_thread_it_reads_what_was_said_and_its_parent() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        ann, bob = slack.user("Ann"), slack.user("Bob")
+        parent = await thread_of(slack, ann, bob, ann)
+        await slack.say(slack.channel_id, bob, f"<@{ann}>: no!", thread_ts=parent, files=("a.pdf",))
+        turn = await asked(slack, intake, ann, parent)
+        await slack.say(slack.channel_id, bob, "Said later.", thread_ts=parent)
+
+        found = await platform.read_context(turn, since="", most=50)
+        few = await platform.read_context(turn, since="", most=1)
+        since = await platform.read_context(turn, since=found[1].id, most=50)
+
+        prefix = f"slack:{slack.team_id}:{slack.channel_id}:"
+        assert turn.quote == ContextMessage(prefix + parent, None, "")
+        assert found[0] == ContextMessage(
+            prefix + parent, Person(ann, "Ann", slack.team_id), "We deploy. When?"
+        )
+        assert texts(found)[1:] == [
+            ("Bob", "On Friday?"),
+            ("Ann", "On Monday."),
+            ("Bob", "@Ann: no!\n[file: a.pdf]"),
+        ]
+        assert few == [found[0], found[-1]]
+        assert since == found[2:]
+        assert calls(slack, "conversations.replies") == 3
+        assert calls(slack, "users.info") <= 2
+
+
+async def test_where_a_talk_begins_nothing_is_read() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+        await slack.say(dm, ann, "earlier")
+        await slack.say(dm, ann, "in a DM")
+        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} in a channel")
+        await until(lambda: len(intake.turns) == 3)
+
+        for turn in intake.turns:
+            assert turn.quote is None
+            assert list(await platform.read_context(turn, since="", most=50)) == []
+        assert calls(slack, "conversations.replies") == 0
+
+
+async def test_a_thread_in_a_dm_begins_with_the_message_that_it_answers() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        dm = slack.dm(ann)
+        await slack.say(dm, ann, "one")
+        await until(lambda: intake.turns)
+        async with platform.surface(intake.last) as surface:
+            posted = await surface.post(Page(0, "First & <last>.", final=True, last=True))
+        answer = posted.rpartition(":")[2]
+
+        await slack.say(dm, ann, "two", thread_ts=answer)
+        await until(lambda: len(intake.turns) == 2)
+        found = await platform.read_context(intake.last, since="", most=50)
+
+        assert texts(found) == [("the bot", "First & <last>.")]
+
+
+async def test_other_apps_speak_by_their_name_and_joins_are_no_words() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        parent = await thread_of(slack, ann)
+        slack.message_of_another(slack.channel_id, parent, "Build failed", metadata={})
+        turn = await asked(slack, intake, ann, parent)
+
+        found = await platform.read_context(turn, since="", most=50)
+
+        assert [text for _, text in texts(found)] == ["We deploy. When?", "Build failed"]
+        assert found[1].person
+
+
+async def test_after_a_command_the_thread_is_read_from_its_question_on() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        ann, bob = slack.user("Ann"), slack.user("Bob")
+        await slack.slash(slack.channel_id, ann, "/ask", "when?")
+        parent = intake.last.key.thread
+        command = intake.last
+        await slack.say(slack.channel_id, bob, "On Friday?", thread_ts=parent)
+        turn = await asked(slack, intake, ann, parent)
+
+        assert list(await platform.read_context(turn, since=command.id, most=0)) == []
+        found = await platform.read_context(turn, since=command.id, most=50)
+
+        assert texts(found) == [("Bob", "On Friday?")]
+        assert calls(slack, "conversations.replies") == 1
+
+
+async def test_the_names_of_many_people_are_not_all_looked_up() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        people = [slack.user(f"Person {n}") for n in range(30)]
+        parent = await thread_of(slack, people[0])
+        for person in people[1:]:
+            await slack.say(slack.channel_id, person, "Me.", thread_ts=parent)
+        turn = await asked(slack, intake, people[0], parent)
+
+        found = await platform.read_context(turn, since="", most=50)
+
+        assert calls(slack, "users.info") <= 21
+        assert texts(found)[-1] == ("Person 29", "Me.")
+        assert texts(found)[2] == (people[2], "Me.")
+
+
+async def test_an_app_outside_the_marketplace_reads_the_first_messages_and_then_nothing() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator(unlisted=True) as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        parent = await slack.say(slack.channel_id, ann, "0")
+        for number in range(1, 20):
+            await slack.say(slack.channel_id, ann, str(number), thread_ts=parent)
+        turn = await asked(slack, intake, ann, parent)
+
+        found = await platform.read_context(turn, since="", most=50)
+        with pytest.raises(WriteDelayed, match="ratelimited"):
+            await platform.read_context(turn, since="", most=50)
+
+        assert [text for _, text in texts(found)] == [str(number) for number in range(15)]
+
+
+async def test_a_missing_scope_is_named() -> None:
+    intake = FakeIntake()
+    scopes = SCOPES - {"channels:history"}
+    async with SlackEmulator(scopes=scopes) as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        turn = await asked(slack, intake, ann, await thread_of(slack, ann))
+
+        with pytest.raises(PlaceGone, match="channels:history"):
+            await platform.read_context(turn, since="", most=50)

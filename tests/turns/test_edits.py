@@ -1,0 +1,375 @@
+"""The last question of a thread is edited: its answer is written anew in the same messages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+import pytest
+
+from bot.domain import Exchange, Outcome, Page, Person, Shown, Turn
+from bot.errors import LeaseLost, ModelUnavailable, PersonBusy, QuestionEdited
+from bot.reply.draft import FAILED_ANEW
+from bot.store import Store
+from bot.turns.queue import Taken, TurnLeases, TurnQueue
+from tests.support.at_work import (
+    BOB,
+    LIMITS,
+    WORDS,
+    all_ended,
+    expire_all,
+    make_leases,
+    make_queue,
+    make_turn,
+    make_worker,
+    outcome,
+    press,
+    remembered,
+    take,
+    working,
+)
+from tests.support.fakes import FakeModel, FakePlatform
+from tests.support.waiting import until
+
+EDITED = "as it stands now"
+
+
+async def edit(
+    store: Store, number: int = 1, text: str = EDITED, *, at: float = 2000.0, **changes: Any
+) -> None:
+    turn = replace(make_turn(number, text=text), **changes)
+    await make_queue(store).edit(turn, edited_at=at)
+
+
+async def finish(queue: TurnQueue, taken: Taken, answer: str, outcome: Outcome = "done") -> None:
+    turn = taken.turn
+    exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer)
+    shown = Shown(("m1",), answer, answer, outcome=outcome)
+    await queue.leases.finish(taken, shown, exchange if answer else None)
+
+
+async def is_idle(store: Store) -> bool:
+    return not await make_queue(store).depth()
+
+
+async def next_turn(store: Store) -> Turn:
+    return (await take(make_queue(store))).turn
+
+
+# A question that waits
+
+
+async def test_a_question_that_waits_is_replaced_by_its_edit(store: Store) -> None:
+    await make_queue(store).admit(make_turn())
+
+    await edit(store, left_out=7)
+
+    assert await next_turn(store) == replace(make_turn(text=EDITED), left_out=7)
+
+
+async def test_an_edit_by_somebody_else_changes_nothing(store: Store) -> None:
+    await make_queue(store).admit(make_turn())
+
+    await edit(store, person=BOB)
+
+    assert (await next_turn(store)).text == "question 1"
+
+
+async def test_of_two_edits_the_later_holds_whichever_comes_first(store: Store) -> None:
+    await make_queue(store).admit(make_turn())
+
+    await edit(store, text="second", at=3000.0)
+    await edit(store, text="first", at=2000.0)
+
+    assert (await next_turn(store)).text == "second"
+
+
+async def test_a_quotation_in_a_name_does_not_pass_for_a_part_of_the_record(store: Store) -> None:
+    person = Person("u1", '", "left_out": 5, "left_out": 6')
+    await make_queue(store).admit(make_turn(person=person))
+
+    await edit(store, person=person, left_out=7)
+
+    turn = await next_turn(store)
+    assert (turn.person.name, turn.left_out, turn.text) == (person.name, 7, EDITED)
+
+
+# A question that is not known
+
+
+async def test_an_edit_before_its_question_is_the_question(store: Store) -> None:
+    recent = replace(make_turn(), asked_at=time.time())
+
+    await edit(store, asked_at=recent.asked_at)
+    await make_queue(store).admit(recent)
+    await edit(store, text="an earlier edit", at=1500.0, asked_at=recent.asked_at)
+
+    assert (await next_turn(store)).text == EDITED
+    assert await make_queue(store).depth() == 1
+
+
+async def test_an_edit_of_an_unknown_question_of_long_ago_asks_nothing(store: Store) -> None:
+    await edit(store, asked_at=time.time() - 90_000)
+
+    assert await is_idle(store)
+
+
+async def test_an_edit_of_a_deleted_question_asks_nothing(store: Store) -> None:
+    await make_queue(store).forget("console:1", asked_at=time.time())
+
+    await edit(store, asked_at=time.time())
+
+    assert await is_idle(store)
+
+
+# A question that is answered
+
+
+async def test_an_edit_without_a_change_of_the_text_does_nothing(store: Store) -> None:
+    queue, tricky = make_queue(store), 'a/b "c" \x7f ü \U0001f600'
+    await queue.admit(make_turn(text=tricky))
+    await finish(queue, await take(queue), "Hi")
+
+    await edit(store, text=tricky)
+
+    assert await is_idle(store)
+
+
+@pytest.mark.parametrize("answer", ["Hi", ""])
+async def test_an_edit_that_is_delivered_twice_is_answered_once(store: Store, answer: str) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn())
+    await finish(queue, await take(queue), answer, "done" if answer else "failed")
+
+    await edit(store)
+    await edit(store)
+    taken = await take(queue)
+    await finish(queue, taken, "Hello")
+    await edit(store)
+
+    assert taken.turn.text == EDITED
+    assert await is_idle(store)
+    assert await remembered(store) == [(EDITED, "Hello")]
+
+
+async def test_an_edit_of_an_older_question_does_nothing(store: Store) -> None:
+    queue = make_queue(store)
+    for number in (1, 2):
+        await queue.admit(make_turn(number))
+        await finish(queue, await take(queue), f"answer {number}")
+
+    await edit(store, 1)
+
+    assert await is_idle(store)
+
+
+async def test_an_edit_of_a_question_behind_which_another_waits_does_nothing(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    await finish(queue, await take(queue), "Hi")
+    await queue.admit(make_turn(2))
+
+    await edit(store, 1)
+
+    assert (await next_turn(store)).id == "console:2"
+    assert await queue.depth() == 1
+
+
+async def test_an_edit_of_a_forgotten_exchange_does_nothing(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn())
+    await finish(queue, await take(queue), "Hi")
+    await queue.forget("console:1")
+
+    await edit(store)
+
+    assert await is_idle(store)
+
+
+async def test_an_edit_that_is_refused_may_come_again(store: Store) -> None:
+    limited = make_queue(store, limits=replace(LIMITS, waiting_per_person=1))
+    await limited.admit(make_turn(1))
+    await finish(limited, await take(limited), "Hi")
+    await limited.admit(make_turn(2, thread="t2"))
+
+    with pytest.raises(PersonBusy):
+        await limited.edit(make_turn(text=EDITED), edited_at=2000.0)
+    await finish(limited, await take(limited), "Hi")
+    await limited.edit(make_turn(text=EDITED), edited_at=2000.0)
+
+    assert (await take(limited)).turn.text == EDITED
+
+
+async def test_an_answer_of_another_question_stays_if_there_is_no_new_one(store: Store) -> None:
+    platform, model = FakePlatform(), FakeModel(["Hi"])
+
+    async with working(make_worker(store, platform, model)):
+        await make_queue(store).admit(make_turn())
+        await all_ended(store)
+        model.deltas, model.error = [], ModelUnavailable("cut")
+        await edit(store)
+        await all_ended(store)
+        model.deltas, model.error = ["Hello"], None
+        await press(store)
+        await all_ended(store)
+
+    notice = FAILED_ANEW.format(apology=ModelUnavailable.apology)
+    assert f"Hi\n\n{notice}" in platform.shown.states
+    assert list(platform.shown.screen) == ["m1"]
+    assert platform.shown.text == "Hello"
+    assert [prompt[-1].text for prompt in model.prompts] == ["question 1", EDITED, EDITED]
+    assert await remembered(store) == [(EDITED, "Hello")]
+
+
+# A question that is being answered
+
+
+class Slow(TurnLeases):
+    """Lets something happen just before the end of a turn is stored."""
+
+    happens: Callable[[], Awaitable[None]] | None = None
+
+    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> str:
+        if self.happens:
+            happens, self.happens = self.happens, None
+            await happens()
+        return await super().finish(taken, shown, exchange)
+
+
+async def test_an_answer_that_grows_begins_again_in_its_message(store: Store) -> None:
+    platform, model = FakePlatform(), FakeModel(WORDS, pause=0.05)
+
+    async with working(make_worker(store, platform, model, lease=600)):
+        await make_queue(store).admit(make_turn())
+        await until(lambda: platform.shown.text)
+        model.deltas = ["Anew."]
+        await edit(store)
+        await all_ended(store)
+
+    assert model.prompts[-1][-1].text == EDITED
+    assert {name: page.text for name, page in platform.shown.screen.items()} == {"m1": "Anew."}
+    assert await remembered(store) == [(EDITED, "Anew.")]
+    assert await outcome(store) == "done"
+
+
+async def test_an_edit_while_the_end_is_stored_is_not_lost(store: Store) -> None:
+    platform, model, leases = FakePlatform(), FakeModel(["Hi"]), make_leases(Slow, store, lease=600)
+
+    async def happens() -> None:
+        model.deltas = ["Anew."]
+        await edit(store)
+
+    leases.happens = happens
+    async with working(make_worker(store, platform, model, lease=600, leases=leases)):
+        await make_queue(store).admit(make_turn())
+        await all_ended(store)
+
+    assert {name: page.text for name, page in platform.shown.screen.items()} == {"m1": "Anew."}
+    assert await remembered(store) == [(EDITED, "Anew.")]
+
+
+async def test_many_edits_in_a_row_leave_one_message_with_the_answer_to_the_last(
+    store: Store,
+) -> None:
+    platform, model = FakePlatform(), FakeModel(WORDS, pause=0.01)
+
+    async with working(make_worker(store, platform, model, lease=600)):
+        await make_queue(store).admit(make_turn())
+        for number in range(8):
+            await edit(store, text=f"edit {number}", at=2000.0 + number)
+            await until(lambda: platform.shown.text)
+        await all_ended(store)
+
+    assert model.prompts[-1][-1].text == "edit 7"
+    assert [page.text for page in platform.shown.screen.values()] == ["".join(WORDS)]
+    assert await remembered(store) == [("edit 7", "".join(WORDS))]
+
+
+@pytest.mark.parametrize("step", ["taken", "saved", "whole", "told"])
+async def test_a_worker_that_dies_at_any_step_leaves_the_edited_question_to_the_next(
+    step: str, store: Store
+) -> None:
+    platform, dead = FakePlatform(), make_queue(store, "dead", lease=600)
+    await dead.admit(make_turn())
+    taken = await take(dead)
+    if step != "taken":
+        whole: Outcome | Literal[""] = "done" if step == "whole" else ""
+        await platform.shown.post(Page(0, "Hi", final=False))
+        await dead.leases.save(taken, Shown(("m1",), "Hi", "Hi", outcome=whole))
+    await edit(store)
+    if step == "told":
+        with pytest.raises(QuestionEdited):
+            await dead.leases.renew(taken)
+    await expire_all(store)
+
+    async with working(make_worker(store, platform, FakeModel(["Anew."]), name="next")):
+        await all_ended(store)
+
+    assert {name: page.text for name, page in platform.shown.screen.items()} == {"m1": "Anew."}
+    assert await remembered(store) == [(EDITED, "Anew.")]
+    with pytest.raises(LeaseLost):
+        await dead.leases.renew(taken)
+
+
+async def test_every_report_of_a_worker_tells_of_the_edit_and_is_kept(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn())
+    taken = await take(queue)
+    await edit(store)
+
+    with pytest.raises(QuestionEdited):
+        await queue.leases.renew(taken)
+    with pytest.raises(QuestionEdited):
+        await queue.leases.save(taken, Shown(("m1",), "Half", "Half"))
+    with pytest.raises(QuestionEdited):
+        await finish(queue, taken, "Whole")
+    await queue.leases.release(taken, delay_seconds=0, counts=False)
+    again = await take(queue)
+
+    assert (again.shown, again.previous_answer) == (Shown(("m1",)), "Whole")
+    assert (again.attempts, again.turn.text) == (1, EDITED)
+    assert not await queue.leases.renew(again)
+
+
+async def test_a_stop_after_an_edit_is_heard_and_one_before_it_is_not(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn())
+    taken = await take(queue)
+
+    await queue.stop("console:1")
+    await edit(store)
+    await queue.leases.release(taken, delay_seconds=0, counts=False)
+    again = await take(queue)
+    await edit(store, text="once more", at=3000.0)
+    await queue.stop("console:1")
+    await queue.leases.release(again, delay_seconds=0, counts=False)
+
+    assert (again.stop, (await take(queue)).stop) == (False, True)
+
+
+async def test_a_question_deleted_after_its_edit_is_not_answered(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn())
+    taken = await take(queue)
+    await edit(store)
+
+    await queue.forget("console:1")
+
+    assert await queue.leases.renew(taken)
+    await finish(queue, taken, "Whole", "stopped")
+    assert await remembered(store) == []
+    assert await is_idle(store)
+
+
+async def test_a_failed_attempt_at_an_edited_question_is_the_first(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn())
+    for _ in range(3):
+        taken = await take(queue)
+        await queue.leases.release(taken, delay_seconds=0, counts=True)
+
+    await edit(store)
+
+    assert (await take(queue)).attempts == 1

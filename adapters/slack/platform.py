@@ -46,8 +46,8 @@ async def connect(
     """Join the workspace of a bot token; an empty `api_url` is Slack's own.
 
     `budgets` limit the start of streams, and the requests after an outage. If answers are `rated`,
-    buttons for that are below them. Raises CannotStart if
-    Slack refuses the token or cannot be reached.
+    buttons for that are below them. Raises CannotStart if Slack refuses the token or cannot be
+    reached.
     """
     limits, url = limits or Limits(), api_url or AsyncWebClient.BASE_URL
     # slack-sdk 3.47 ignores its own timeout if it is given a session.

@@ -53,7 +53,7 @@ class Lease:
     is True if a write may have been sent, and `ending` while the end is stored. `shown` is what was
     saved last, at first by an earlier attempt. So is the `context`, which is None if nobody has
     looked for one; `quote` is the message to which the question replies. After the end, `older` is
-    the turn whose reply was the thread's newest one before, or empty.
+    the turn whose reply is no longer the thread's newest one, or empty.
     """
 
     def __init__(

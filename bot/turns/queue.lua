@@ -775,8 +775,8 @@ local function end_joined(id, turn, outcome, person_bytes)
 end
 
 -- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, the message above the reply, pages,
--- shown, more, thread, context, questions that are answered together}, or false if the token leads to no turn. A
--- token that was reclaimed leads to the thread that was taken with it.
+-- shown, more, thread, context, questions that are answered together}, or false if the token leads to no turn.
+-- A token that was reclaimed leads to the thread that was taken with it.
 function verbs.take(platform, entry, worker, person_limit)
   local claimed = key('claimed', platform)
   if not is_pending(platform, entry, worker) then return false end
@@ -877,19 +877,29 @@ function verbs.withheld(...)
   return found
 end
 
--- Notes the thread's newest reply and returns the one before it; nothing if there is none, or if this one
--- shows nothing.
+-- Whether a turn has no answer, and none has followed it.
+local function may_be_retried(id, thread)
+  local known = redis.call('HMGET', key('turn', id), 'forget', 'after')
+  return not known[1] and known[2] == last_remembered(thread)
+end
+
+-- Notes the thread's newest reply and returns the one that is older now; nothing if there is none, or if this one
+-- shows nothing. A reply that was written anew may be above a failed one, which stays the newest while it can be
+-- retried: then this one is the older.
 local function note_newest(id, thread, pages)
   local name = key('newest', thread)
   if last_of(pages) == '' then return end
   local before = redis.pcall('GET', name)
+  if type(before) ~= 'string' or before == id then before = nil end
+  local has_ended_before = redis.call('HEXISTS', key('turn', id), 'kept') == 1
+  if before and has_ended_before and may_be_retried(before, thread) then return id end
   redis.call('SET', name, id, 'PX', ARGV[2])
-  return type(before) == 'string' and before ~= id and before or nil
+  return before
 end
 
 -- A repeated call, whose first answer was lost, changes nothing. `late_write_ms` is the time after which a
 -- write of an earlier attempt has arrived, or never will. `stands` is how the answer stands. Returns 'ok', or
--- {the turn whose reply was the newest of the thread}.
+-- {the turn whose reply is older than another one now}.
 function verbs.finish(id, fence, outcome, pages, shown, exchange,
     late_write_ms, history_limit, history_bytes, person_bytes, stands)
   local turn = record(id)
@@ -930,7 +940,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   keep(name)
   -- Messages that were posted while the store was away are new here.
   note_posted(turn.thread, pages)
-  local before = note_newest(id, turn.thread, pages)
+  local older = note_newest(id, turn.thread, pages)
   if tonumber(fence) > 1 or outcome == 'dead' then schedule_repair(id, turn.thread, late_write_ms) end
   redis.call('LREM', key('mailbox', turn.thread), 1, id)
   close(id, turn.person)
@@ -943,7 +953,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
     if keeps then text = text + redis.call('HSTRLEN', name, 'body') + redis.call('HSTRLEN', name, 'context') end
     count_kept(id, turn.person, RECORD_BYTES + #shown + text, person_bytes)
   end
-  return before and {before} or 'ok'
+  return older and {older} or 'ok'
 end
 
 -- Ends a turn whose record cannot be read as dead. It is found by its token, for no client may be able to

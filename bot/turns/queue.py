@@ -475,8 +475,8 @@ class TurnLeases:
         """End the turn with its outcome, and make the thread's next turn ready.
 
         The exchange is added to the history, or replaces the one that the turn had; without one
-        the history stays. Return the id of the turn whose reply was the newest of the thread until
-        now; empty if there is none, or the call is a repeated one.
+        the history stays. Return the id of the turn whose reply is older than another one of the
+        thread from now on; empty if there is none, or the call is a repeated one.
         """
         pages, text, _ = write_shown(shown)
         end = shown.outcome, pages, text, encode(exchange) if exchange else ""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 
 import pytest
 
-from bot.domain import End, Exchange, Outcome, Shown
+from bot.domain import ContextMessage, End, Exchange, Outcome, Shown
 from bot.errors import (
     HasEnded,
     NotRemembered,
@@ -21,7 +22,7 @@ from bot.store import Store
 from bot.turns.history import History
 from bot.turns.intake import GO_ON, Intake
 from bot.turns.queue import Limits, TurnQueue
-from tests.support.at_work import ANN, KEEP, KEY, LIMITS, make_queue, make_turn, take
+from tests.support.at_work import ANN, BOB, KEEP, KEY, LIMITS, make_queue, make_turn, take
 
 
 def make_intake(store: Store, limits: Limits = LIMITS) -> Intake:
@@ -133,6 +134,98 @@ async def test_a_reply_that_shows_nothing_makes_none_older(store: Store) -> None
     assert followed == ""
     assert result
     assert result.end == "cut"
+
+
+async def test_an_edited_answer_above_a_failed_one_is_the_older(store: Store) -> None:
+    queue = make_queue(store)
+    await ended(queue)
+    await ended(queue, 2, end="failed", outcome="failed")
+
+    above = await answered_anew(queue, "edited")
+    results = [await queue.result(f"console:{number}") for number in (1, 2)]
+    await queue.forget("console:2")
+    alone = await answered_anew(queue, "edited again")
+
+    last = await queue.result("console:1")
+    assert (above, alone) == ("console:1", "console:2")
+    assert [one and one.end for one in (*results, last)] == ["older", "failed", "cut"]
+
+
+async def answered_anew(queue: TurnQueue, text: str) -> str:
+    """Edit the first question and answer it; return the id of the reply that is older now."""
+    await queue.edit(make_turn(text=text), edited_at=2000.0)
+    taken = await take(queue)
+    shown = Shown(("m1",), "Anew", "Anew", outcome="done", end="cut")
+    exchange = Exchange(taken.turn.id, ANN, 1000.0, text, "Anew")
+    return await queue.leases.finish(taken, shown, exchange)
+
+
+async def test_an_edited_answer_below_which_none_can_be_retried_is_the_newest(
+    store: Store,
+) -> None:
+    queue = make_queue(store)
+    await ended(queue, 1, end="failed", outcome="failed")
+    await ended(queue, 2, end="failed", outcome="failed")
+
+    followed = await answered_anew(queue, "edited")
+
+    results = [await queue.result(f"console:{number}") for number in (1, 2)]
+    assert followed == "console:2"
+    assert [one and one.end for one in results] == ["cut", "older"]
+
+
+async def test_a_turn_that_continues_is_alone_and_has_no_quote(store: Store) -> None:
+    queue, intake = make_queue(store), make_intake(store)
+    quote = ContextMessage("console:0", BOB, "What?")
+    asked = replace(make_turn(), quote=quote, joins=True, left_out=7, where="#c", zone="Asia/Tokyo")
+    await queue.admit(asked)
+    taken = await take(queue)
+    shown = Shown(("m1",), "One", "One", outcome="done", end="cut")
+    exchange = Exchange("console:1", ANN, 1000.0, "question 1", "One", quote)
+    await queue.leases.finish(taken, shown, exchange)
+
+    await intake.go_on("console:1", person_id="u1", press_id="console:p1")
+    await queue.admit(replace(make_turn(2), joins=True))
+    following = (await take(queue)).turn
+
+    now = following.asked_at
+    assert following == replace(
+        asked, id="console:p1", text=GO_ON, asked_at=now, quote=None, joins=False, left_out=0
+    )
+
+
+async def test_a_stop_of_joined_questions_is_for_their_asker(store: Store) -> None:
+    queue, intake = make_queue(store), make_intake(store)
+    for number in (1, 2):
+        await queue.admit(replace(make_turn(number), joins=True))
+    taken = await take(queue)
+
+    with pytest.raises(NotTheAsker):
+        await intake.stop("console:2", person_id="u2")
+    before = await queue.leases.renew(taken)
+    stopped = await intake.stop("console:2", person_id="u1")
+
+    assert (before, stopped) == (False, True)
+    assert await queue.leases.renew(taken)
+
+
+async def test_a_rating_leaves_the_rest_of_its_exchange(store: Store) -> None:
+    queue, history = make_queue(store), History(store=store, keep_seconds=KEEP)
+    quote = ContextMessage("console:0", None, 'Is it ", "ratings": {"?')
+    context = (ContextMessage("console:9", BOB, "It is {so}"),)
+    await queue.admit(make_turn())
+    taken = await take(queue)
+    exchange = Exchange("console:1", ANN, 1000.5, "question 1", "Hi", quote, context, "m")
+    await queue.leases.finish(taken, Shown(("m1",), "Hi", "Hi", outcome="done"), exchange)
+
+    rated = [
+        await queue.rate("console:1", person_id=one, rating="good") for one in ("u1", "u2", "u1")
+    ]
+
+    assert rated == [("m", True), ("m", True), ("m", False)]
+    assert await history.read(KEY) == [exchange]
+    (line,) = await store.command("LRANGE", store.key("history", str(KEY)), 0, -1)
+    assert json.loads(line)["ratings"] == {"u1": "good", "u2": "good"}
 
 
 async def test_a_stop_is_for_the_asker_and_for_who_may_stop_all(store: Store) -> None:

@@ -180,7 +180,6 @@ class EventHandler:
             again = press.action == REGENERATE
             act = self._intake.regenerate if again else self._intake.go_on
             await act(press.turn_id, person_id=press.user, press_id=press.id)
-
         elif press.rating:
             if not is_of_channel:
                 raise NotRemembered

@@ -785,9 +785,11 @@ class Queue(RuleBasedStateMachine):
         data=st.data(),
         person=st.sampled_from([*sorted(PEOPLE), *[""] * 5]),
         press=st.integers(0, 1),
+        thread=st.sampled_from([*THREADS, None]),
     )
-    def go_on(self, data: st.DataObject, person: str, press: int) -> None:
+    def go_on(self, data: st.DataObject, person: str, press: int, thread: str | None) -> None:
         """Press Continue below an answer, mostly one that was cut, mostly as its asker."""
+        self.ask_and_answer(thread)
         last = [thread.last for thread in self.model.threads.values() if thread.last]
         cut = [one for one in last if self.model.turns[one].shown.end == "cut"]
         turn_id = data.draw(st.sampled_from([*cut, *cut, *last, f"console:{self.number}"]))
@@ -802,11 +804,16 @@ class Queue(RuleBasedStateMachine):
 
         assert got is expected
 
-    @rule(data=st.data(), rating=st.sampled_from(["good", "bad"]))
-    def rate(self, data: st.DataObject, rating: Rating) -> None:
+    @rule(
+        data=st.data(),
+        rating=st.sampled_from(["good", "bad"]),
+        thread=st.sampled_from([*THREADS, None]),
+    )
+    def rate(self, data: st.DataObject, rating: Rating, thread: str | None) -> None:
         """Press 👍 or 👎, which stays in the exchange until there is another one."""
+        self.ask_and_answer(thread)
         turns = [one for thread in self.model.threads.values() for one, _ in thread.history]
-        turn_id = data.draw(st.sampled_from([*turns, f"console:{self.number}"]))
+        turn_id = data.draw(st.sampled_from([*turns, *turns, f"console:{self.number}"]))
         is_first = self.model.rate(turn_id, rating)
 
         got = self.refused(self.queues["w1"].rate(turn_id, person_id="eve", rating=rating))
@@ -943,6 +950,12 @@ class Queue(RuleBasedStateMachine):
         assert self.size("ZCARD", "mend", "console") == 0
 
     # How it is done
+
+    def ask_and_answer(self, thread: str | None) -> None:
+        """Ask in a thread, if it is named, and cut the answer to what is next."""
+        if thread:
+            self.admit(thread, "cleo", joins=False)
+            self.work_through("w1", "said", "cut")
 
     def one_held(self, data: st.DataObject) -> tuple[str, Taken]:
         """Draw a turn that was taken: mostly one at work, with this lease or a later one."""

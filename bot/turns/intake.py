@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from prometheus_client import Counter
 
@@ -19,6 +20,8 @@ from bot.turns.context import shortened
 from bot.turns.history import History
 from bot.turns.queue import TurnQueue
 from bot.turns.speakers import Speakers
+
+_T = TypeVar("_T")
 
 MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
 # The question of a turn that continues another one's answer. The history shows it to later prompts.
@@ -107,7 +110,9 @@ class Intake:
 
     async def rate(self, turn_id: str, *, person_id: str, rating: Rating) -> None:
         """Keep what a person thinks of an answer; another rating replaces it. Raises Refused."""
-        model, is_first = await self._queue.rate(turn_id, person_id=person_id, rating=rating)
+        model, is_first = await _after_the_end(
+            partial(self._queue.rate, turn_id, person_id=person_id, rating=rating)
+        )
         if is_first:
             _FEEDBACK.labels(model or "unknown", rating).inc()
 
@@ -205,13 +210,13 @@ class Intake:
         return False
 
 
-async def _after_the_end(press: Callable[[], Awaitable[None]]) -> None:
+async def _after_the_end(press: Callable[[], Awaitable[_T]]) -> _T:
     """Act on a press of a button that may have been shown a little before its reply has ended."""
     try:
-        await press()
+        return await press()
     except ThreadBusy:
         await asyncio.sleep(_ENDING_SECONDS)
-        await press()
+        return await press()
 
 
 def _bounded(turn: Turn) -> Turn:

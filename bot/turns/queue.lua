@@ -633,7 +633,8 @@ end
 -- of the line, for cjson would round its numbers; inside of a JSON string the quotes would have backslashes.
 -- Returns {model, 'first' or 'again'}.
 function verbs.rate(id, person, rating)
-  local history = key('history', record(id).thread or '')
+  local turn = record(id)
+  local history = key('history', turn.thread or '')
   for at, line in ipairs(redis.call('LRANGE', history, 0, -1)) do
     if turn_of(line) == id then
       local exchange = decoded(line)
@@ -650,7 +651,7 @@ function verbs.rate(id, person, rating)
       return {type(exchange.model) == 'string' and exchange.model or '', counts and 'first' or 'again'}
     end
   end
-  return 'gone'
+  return is_open(turn) and 'thread' or 'gone'
 end
 
 -- The question of a turn that may still be edited: it is open, or the thread's last.

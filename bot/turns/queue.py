@@ -217,7 +217,8 @@ class TurnQueue:
         """Keep what a person thinks of an answer, until the exchange is forgotten or replaced.
 
         Return the model that gave the answer, empty if that is not known, and whether the person
-        rates this answer for the first time. Raises NotRemembered.
+        rates this answer for the first time. Raises NotRemembered, or ThreadBusy if the turn has
+        not ended.
         """
         answer = await self._script.run("rate", turn_id, person_id, rating)
         model, which = answer if isinstance(answer, list) else ("", "")

@@ -209,6 +209,21 @@ async def test_a_stop_of_joined_questions_is_for_their_asker(store: Store) -> No
     assert await queue.leases.renew(taken)
 
 
+async def test_a_rating_waits_for_an_answer_that_is_about_to_end(store: Store) -> None:
+    queue, intake = make_queue(store), make_intake(store)
+    await queue.admit(make_turn())
+    taken = await take(queue)
+    with pytest.raises(ThreadBusy):
+        await queue.rate("console:1", person_id="u2", rating="good")
+
+    rating = asyncio.create_task(intake.rate("console:1", person_id="u2", rating="good"))
+    exchange = Exchange("console:1", ANN, 1000.0, "question 1", "Hi")
+    await queue.leases.finish(taken, Shown(("m1",), "Hi", "Hi", outcome="done"), exchange)
+    await rating
+
+    assert await queue.rate("console:1", person_id="u2", rating="bad") == ("", False)
+
+
 async def test_a_rating_leaves_the_rest_of_its_exchange(store: Store) -> None:
     queue, history = make_queue(store), History(store=store, keep_seconds=KEEP)
     quote = ContextMessage("console:0", None, 'Is it ", "ratings": {"?')

@@ -815,10 +815,12 @@ class Queue(RuleBasedStateMachine):
         turns = [one for thread in self.model.threads.values() for one, _ in thread.history]
         turn_id = data.draw(st.sampled_from([*turns, *turns, f"console:{self.number}"]))
         is_first = self.model.rate(turn_id, rating)
+        known = self.model.turns.get(turn_id)
+        refused = ThreadBusy if known and known.open else NotRemembered
 
         got = self.refused(self.queues["w1"].rate(turn_id, person_id="eve", rating=rating))
 
-        assert got == (NotRemembered if is_first is None else ("", is_first))
+        assert got == (refused if is_first is None else ("", is_first))
 
     @rule(
         data=st.data(),

@@ -12,6 +12,11 @@ Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 Place = Mapping[str, Json]
 Role = Literal["system", "user", "assistant"]
 Outcome = Literal["done", "stopped", "failed", "dead"]
+Rating = Literal["good", "bad"]
+# How the answer of an ended reply stands: "" is whole, or as far as a person let it come; "cut" has
+# the longest length that is allowed; "failed" lacks a whole answer; and "older" is followed by the
+# ended reply of another turn in its thread, however it ended itself.
+End = Literal["", "cut", "failed", "older"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,8 @@ class Turn:
     """A question, and where it was asked.
 
     `id` begins with the platform and names the event, so that an event that is delivered twice is
-    one turn. `place` is a JSON object from which the platform opens the surface, in any process.
+    one turn. `place` is a JSON object from which the platform opens the surface, in any process. A
+    worker adds to it, as `above`, the last message of the reply before this one in the thread.
     `asked_at` is in seconds since the epoch. `left_out` counts the characters of the question that
     `text` lacks. `where` names the channel and the server as people see them, and `zone` the
     person's time zone as the IANA database does; both are empty if the platform does not tell.
@@ -134,8 +140,9 @@ Delta = str | Start | LeftOut | BeginningLeftOut | Retrying
 class Exchange:
     """A remembered turn; `asked_at` is in seconds since the epoch.
 
-    `context` are the messages of others that its prompt showed, oldest first, and `quote` the one
-    to which the question replied.
+    `quote` is the message to which the question replied, and `context` are the messages of others
+    that its prompt showed, oldest first. `model` is the model that answered, empty in records of
+    older versions.
     """
 
     turn_id: str
@@ -145,6 +152,7 @@ class Exchange:
     answer: str
     quote: ContextMessage | None = None
     context: tuple[ContextMessage, ...] = ()
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +160,10 @@ class Page:
     """The part of a reply that fits one platform message.
 
     `number` counts from 0. A `final` page does not change any more: a surface shows its Stop
-    control on other pages only. On the `last` page the reply has ended, and a surface may offer to
-    regenerate it. `said` is the model's raw text of a page that still grows, whose `text` shows it
-    without unfinished markup.
+    control on other pages only. On the `last` page the reply has ended, and `end` says what a
+    surface may offer: to write the answer anew, to try a failed one again, and to continue one that
+    was cut; none of that below an older one. `said` is the model's raw text of a page that still
+    grows, whose `text` shows it without unfinished markup.
     """
 
     number: int
@@ -162,6 +171,7 @@ class Page:
     final: bool
     said: str = ""
     last: bool = False
+    end: End = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +180,10 @@ class Shown:
 
     `pages` are message ids, and `text` is all that they show. It begins with `said`, the model's
     answer, which is empty if there is nothing to remember: the model said nothing, a person deleted
-    the reply, or the previous answer was restored. `below` is the footer of the answer. `outcome`
-    is empty while the text grows. With an outcome the text is whole and does not change. `removed`
-    are messages that the reply itself has deleted, or is about to delete.
+    the reply, or the previous answer was restored. `below` is the footer of the answer, and `model`
+    the one that gave it if it is not the configured one. `outcome` is empty while the text grows.
+    With an outcome the text is whole and does not change, and `end` says how the answer stands.
+    `removed` are messages that the reply itself has deleted, or is about to delete.
     """
 
     pages: tuple[str, ...] = ()
@@ -180,6 +191,8 @@ class Shown:
     said: str = ""
     below: str = ""
     outcome: Outcome | Literal[""] = ""
+    end: End = ""
+    model: str = ""
     removed: tuple[str, ...] = ()
 
 

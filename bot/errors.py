@@ -14,7 +14,7 @@ ParleyError
 │   ├── NotTheAsker         another person has asked the question
 │   ├── NotTheLast          other answers follow this one and may refer to it
 │   ├── NotRemembered       the question was deleted, or its record has expired
-│   └── HasEnded            the answer has ended: there is nothing to stop
+│   └── HasEnded            the answer has ended: there is nothing to stop or to continue
 ├── ModelError              no answer, or an incomplete one
 │   ├── ModelDenied         401, 403: wrong credentials, or the license was not accepted
 │   ├── ModelUnpaid         402: the quota of the account is used up
@@ -97,11 +97,11 @@ class QueueFull(Refused):
 
 
 class NotTheAsker(Refused):
-    apology = "Only the person who asked can have the answer written anew."
+    apology = "Only the person who asked can use this button."
 
 
 class NotTheLast(Refused):
-    apology = "Only the last answer can be written anew."
+    apology = "Only the last answer can be written anew or continued."
 
 
 class NotRemembered(Refused):

@@ -181,6 +181,14 @@ def _switch(text: str) -> bool:
     return text.lower() in ON
 
 
+def _switch_or_auto(text: str) -> bool | None:
+    if text.lower() == "auto":
+        return None
+    if text.lower() not in ON + OFF:
+        raise ValueError("is none of auto, on and off")
+    return text.lower() in ON
+
+
 def _follow(text: str) -> str:
     if text.lower() not in FOLLOW:
         raise ValueError(f"is none of {', '.join(FOLLOW)}")
@@ -293,6 +301,11 @@ class Settings:
     )
     data_dir: Path = _setting(
         Path("data"), _folder, "folder for the embedded Valkey and for tokenizers"
+    )
+    feedback: bool | None = _setting(
+        None,
+        _switch_or_auto,
+        "buttons below answers to rate them: auto (in Slack, where they are usual), on or off",
     )
     discord_token: str = _setting("", _word, "Discord bot token", secret=True)
     discord_threads: bool = _setting(

@@ -53,12 +53,14 @@ async def connect(
     gateway_url: str,
     threads: bool,
     budgets: EditBudgets,
+    rated: bool = False,
     tuning: Tuning | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
     """Log in over REST; empty addresses mean Discord's own.
 
     `threads` lets a mention in a channel open a Discord thread; `budgets` count all requests, and
-    learn the rate limits that Discord reports. The addresses hold for the whole process. Raises
+    learn the rate limits that Discord reports. If answers are `rated`, buttons for that are below
+    them. The addresses hold for the whole process. Raises
     CannotStart if the token is refused, and Unreachable if Discord cannot be reached.
     """
     use_api(api_url)
@@ -67,6 +69,7 @@ async def connect(
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
     client = RestClient(
         tuning=tuning or Tuning(),
+        rated=rated,
         intents=discord.Intents(guilds=True),  # not used; discord.py warns if it is missing
         allowed_mentions=discord.AllowedMentions.none(),
         max_messages=None,
@@ -160,6 +163,7 @@ class DiscordPlatform:
                 shard=shard,
                 budgets=self._budgets,
                 threads=self._threads,
+                rated=self._client.rated,
                 intents=copy.copy(self._intents),
             )
             try:

@@ -63,12 +63,13 @@ class RestClient(discord.Client):
 
     discord.py 2.7.1 sleeps inside the request that empties a bucket, although Discord has answered
     it, and sends the first request of a bucket alone. `typed_at` is when the bot last typed in a
-    channel, in loop time.
+    channel, in loop time. If answers are `rated`, the buttons for that are below them.
     """
 
-    def __init__(self, *, tuning: Tuning, **options: Any) -> None:
+    def __init__(self, *, tuning: Tuning, rated: bool, **options: Any) -> None:
         super().__init__(**options)
         self.tuning = tuning
+        self.rated = rated
         self.typed_at: dict[int, float] = {}
         unlimited = _NoLimit(None)
         self.http.get_ratelimit = lambda key: unlimited  # type: ignore[method-assign]

@@ -40,7 +40,8 @@ async def read_context(
         return ()
     after = since.rpartition(":")[2] if since else ""
     if since and not TS.fullmatch(after):
-        # That turn was a command, whose question is the thread's parent.
+        # That turn was a command, whose question is the thread's parent, or continues an answer.
+        # What earlier prompts showed is left out later.
         after = thread
     async with translated():
         answer = await workspace.client.conversations_replies(

@@ -40,12 +40,14 @@ async def connect(
     signing_secret: str,
     api_url: str,
     budgets: EditBudgets,
+    rated: bool = True,
     limits: Limits | None = None,
 ) -> AsyncIterator[SlackPlatform]:
     """Join the workspace of a bot token; an empty `api_url` is Slack's own.
 
-    `budgets` limit the start of streams, and the requests after an outage. Raises CannotStart if
-    Slack refuses the token or cannot be reached.
+    `budgets` limit the start of streams, and the requests after an outage. If answers are `rated`,
+    buttons for that are below them. Raises CannotStart if Slack refuses the token or cannot be
+    reached.
     """
     limits, url = limits or Limits(), api_url or AsyncWebClient.BASE_URL
     # slack-sdk 3.47 ignores its own timeout if it is given a session.
@@ -59,7 +61,10 @@ async def connect(
         client.proxy = proxy_for(url)
         identity, directory = await identify(client), Directory(client, limits=limits)
         async with BackgroundTasks(grace_seconds=limits.job_grace) as jobs:
-            workspace = Workspace(client, identity, directory, budgets, jobs, limits)
+            refusals = Refusals(seconds=limits.refusals_remembered)
+            workspace = Workspace(
+                client, identity, directory, budgets, jobs, limits, rated, refusals
+            )
             yield SlackPlatform(workspace, app_token=app_token, signing_secret=signing_secret)
 
 

@@ -36,7 +36,8 @@ MOST_PAGES = 5
 class Workspace:
     """The client of one workspace, and the state that its events and replies share.
 
-    `jobs` is work that no event waits for; each job handles its own errors.
+    `jobs` is work that no event waits for; each job handles its own errors. If answers are `rated`,
+    buttons for that are below them, which are plain ones while Slack has refused its own.
     """
 
     client: AsyncWebClient = field(repr=False)
@@ -45,6 +46,8 @@ class Workspace:
     budgets: EditBudgets
     jobs: BackgroundTasks
     limits: Limits
+    rated: bool
+    no_feedback: Refusals
 
     async def read_page(
         self, *, channel: str, thread: str, since: str, cursor: str

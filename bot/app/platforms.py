@@ -219,6 +219,7 @@ async def _connect_discord(
             gateway_url=settings.discord_gateway_url,
             threads=settings.discord_threads,
             budgets=budgets,
+            rated=settings.feedback is True,
         )
     )
     listen = partial(platform.listen, store=store, shards=settings.discord_shards)
@@ -237,6 +238,7 @@ async def _connect_slack(
             signing_secret=settings.slack_signing_secret,
             api_url=settings.slack_api_url,
             budgets=budgets,
+            rated=settings.feedback is not False,
         )
     )
     if settings.slack_app_token:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from bot.domain import Outcome, Page, Shown
+from bot.domain import End, Outcome, Page, Shown
 from bot.errors import AnswerCut, GivenUp
 from bot.reply.pages import Measure, Pager
 from bot.text.markdown import close
@@ -66,6 +66,7 @@ class _Answer:
 
     text: str = ""
     footer: str = ""
+    model: str = ""
 
 
 class Draft:
@@ -87,11 +88,11 @@ class Draft:
         self._measure = measure
         self._pager = Pager(limit=limit, measure=measure)
         # Text that was saved before a first post that failed is not visible.
-        self._previous = _Answer(left.said if left.pages else "", left.below)
+        self._previous = _Answer(left.said if left.pages else "", left.below, left.model)
         self._replaced_answer = replaced_answer
         self._deltas: list[str] = []
         self._half = ""  # of a character, at the end of the last delta
-        self._answered_by = ""
+        self._model = ""
         self._left_out = self._beginning = ""
         self._end: Shown | None = left if left.outcome else None
 
@@ -114,9 +115,9 @@ class Draft:
         """Return what people read in these messages, or will after the next write."""
         if self._end:
             return replace(self._end, pages=tuple(message_ids))
-        text, footer = self._longer.text, self._longer.footer
-        said = text if text.strip() else ""
-        return Shown(tuple(message_ids), said, said, footer)
+        answer = self._longer
+        said = answer.text if answer.text.strip() else ""
+        return Shown(tuple(message_ids), said, said, answer.footer, model=answer.model)
 
     def add(self, delta: str) -> None:
         """Add to the text. Half a character waits for its other half, which may never come."""
@@ -130,7 +131,7 @@ class Draft:
         self._previous = self._longer
         self._deltas, self._half = [], ""
         self._left_out = self._beginning = ""
-        self._answered_by = ANSWERED_BY.format(model=model) if model else ""
+        self._model = model
 
     def leave_out(self, characters: int) -> None:
         """Say below the text how much of the question the model has not read."""
@@ -161,7 +162,7 @@ class Draft:
         if last in texts:
             texts[last] = self._make_room(texts[last], notice)
         self._end = _finished(_Answer("\n".join(texts.values()), footer), apology, "failed")
-        alone = Page(last + 1, notice, final=True, last=True)
+        alone = Page(last + 1, notice, final=True, last=True, end="failed")
         closed = with_notice(texts.get(last, ""), notice)
         return [replace(alone, number=last, text=closed), alone] if last >= 0 else [alone]
 
@@ -175,6 +176,7 @@ class Draft:
         texts = self._pager.cut(self._end.text)
         last = len(texts) - 1
         pages = [Page(i, text, final=True, last=i == last) for i, text in enumerate(texts)]
+        pages[last:] = [replace(page, end=self._end.end) for page in pages[last:]]
         return pages + [Page(i, "", final=True) for i in range(len(texts), messages)]
 
     def _ended(self, ending: Ending) -> Shown:
@@ -182,7 +184,8 @@ class Draft:
         match ending:
             case Done():
                 # A new answer may be shorter than what was visible before it.
-                return _finished(self._answer, ending.notice, "done")
+                end: End = "cut" if ending.notice else ""
+                return _finished(self._answer, ending.notice, "done", end)
             # The replaced answer is remembered already.
             case Stopped() if former and not answer.text.strip():
                 return Shown(text=with_notice(former, STOPPED_ANEW), outcome="stopped")
@@ -190,7 +193,8 @@ class Draft:
                 return _finished(answer, STOPPED, "stopped")
             case Failed() if former:
                 notice = FAILED_ANEW.format(apology=ending.apology)
-                return Shown(text=with_notice(former, notice), outcome=ending.outcome)
+                text = with_notice(former, notice)
+                return Shown(text=text, outcome=ending.outcome, end="failed")
             case Failed():
                 return _finished(answer, ending.apology, ending.outcome)
             case Deleted():
@@ -218,8 +222,9 @@ class Draft:
         """What this attempt has said since its last start."""
         # Deltas are joined when the text is read, because a join copies all of it.
         self._deltas = ["".join(self._deltas)]
-        notes = filter(None, (self._answered_by, self._left_out, self._beginning))
-        return _Answer(self._deltas[0], reduce(with_notice, notes, ""))
+        by = ANSWERED_BY.format(model=self._model) if self._model else ""
+        notes = filter(None, (by, self._left_out, self._beginning))
+        return _Answer(self._deltas[0], reduce(with_notice, notes, ""), self._model)
 
     @property
     def _longer(self) -> _Answer:
@@ -285,10 +290,14 @@ def with_notice(text: str, notice: str) -> str:
     return close(f"{close(text)}\n") + f"\n{notice}"
 
 
-def _finished(answer: _Answer, notice: str, outcome: Outcome) -> Shown:
+def _finished(answer: _Answer, notice: str, outcome: Outcome, end: End = "") -> Shown:
     said = answer.text if answer.text.strip() else ""
     text = with_notice(with_notice(answer.text, answer.footer if said else ""), notice)
-    return Shown(text=text, said=said, below=answer.footer, outcome=outcome)
+    if outcome in ("failed", "dead") or not said:
+        end = "failed"
+    return Shown(
+        text=text, said=said, below=answer.footer, outcome=outcome, end=end, model=answer.model
+    )
 
 
 class Screen:

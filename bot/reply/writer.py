@@ -376,6 +376,8 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
         visible = {page.number: page.text for page in pages[: len(shown.pages)]}
         last = len(shown.pages) - 1
         pages[last] = draft.refuse(GivenUp.apology, visible=visible, last=last)[0]
+        if shown.end == "older":
+            pages[last] = replace(pages[last], end="older")
     for message_id, page in zip(shown.pages, pages, strict=False):
         deadline = asyncio.get_running_loop().time() + patience
         await _final_slot(surface.budget(page, new=False), budgets, deadline=deadline)
@@ -383,9 +385,32 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
             await surface.edit(message_id, page)
 
 
+async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudgets) -> bool:
+    """Show that an ended reply is older than another; False if there is no spare slot for it.
+
+    Raises SurfaceError.
+    """
+    draft = Draft(limit=surface.limit, measure=surface.measure, left=shown, replaced_answer="")
+    pages = draft.pages(len(shown.pages))
+    if len(pages) != len(shown.pages) or not pages[-1].last:
+        # Another version has cut the text elsewhere: this page would not be that of the message.
+        return True
+    budget = surface.budget(pages[-1], new=False)
+    if budget and not await budgets.spare(budget):
+        return False
+    try:
+        await surface.edit(shown.pages[-1], pages[-1])
+    except WriteDelayed as error:
+        if budget:
+            paused = replace(budget, bucket=error.bucket or budget.bucket)
+            await budgets.pause(paused, error.retry_after)
+        raise
+    return True
+
+
 async def apologize(*, surface: Surface, budgets: EditBudgets, patience: float) -> str:
     """Post an apology alone and return its message id. Raises SurfaceError."""
-    page = Page(0, GivenUp.apology, final=True, last=True)
+    page = Page(0, GivenUp.apology, final=True, last=True, end="failed")
     deadline = asyncio.get_running_loop().time() + patience
     await _final_slot(surface.budget(page, new=True), budgets, deadline=deadline)
     return await surface.post(page)

@@ -33,7 +33,7 @@ from bot.errors import GivenUp, MessageGone, QuestionEdited, StoreUnavailable, W
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import given_up, shortened
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import Reply, apologize, restore
+from bot.reply.writer import Reply, apologize, restore, take_buttons_away
 from bot.turns.context import complete_context
 from bot.turns.history import History, compose
 from bot.turns.queue import Taken, TurnLeases
@@ -52,7 +52,8 @@ class Lease:
     is set if a person asked for the end, and `news` if the next renewal reports something. `wrote`
     is True if a write may have been sent, and `ending` while the end is stored. `shown` is what was
     saved last, at first by an earlier attempt. So is the `context`, which is None if nobody has
-    looked for one; `quote` is the message to which the question replies.
+    looked for one; `quote` is the message to which the question replies. After the end, `older` is
+    the turn whose reply is no longer the thread's newest one, or empty.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Lease:
         self.wrote = False
         self.ending = False
         self.shown = taken.shown
+        self.older = ""
         self.quote, self.context = taken.turn.quote, taken.context
         self._set_stop(taken.stop)
 
@@ -146,7 +148,7 @@ class Lease:
         self.ending = True
         for pause in self._finish_retry.pauses():
             try:
-                await self._leases.finish(self.taken, shown, exchange)
+                self.older = await self._leases.finish(self.taken, shown, exchange)
             except StoreUnavailable as error:
                 self._leases.store.note_away(error)
                 await self._sleep(pause)
@@ -210,7 +212,7 @@ class Conversation:
         shown, previous = self._left(lease), self._previous_answer(lease)
         if previous and not shown.outcome:
             shown = replace(shown, text=shown.text or previous, said="")
-        await self._finish_unseen(lease, replace(shown, outcome="failed"))
+        await self._finish_unseen(lease, replace(shown, outcome="failed", end="failed"))
 
     async def abandon(self, lease: Lease) -> None:
         """End a turn as dead, with a text that a repair will show. Raises LeaseLost.
@@ -236,6 +238,14 @@ class Conversation:
                     await surface.edit(message_id, Page(0, "", final=True))
         result = shortened(result, self._longest)
         await restore(result, surface=surface, budgets=self._budgets, patience=self._patience)
+
+    async def take_buttons_away(self, result: Shown, surface: Surface) -> bool:
+        """Show that an ended reply is older than another; False if there is no spare slot for it.
+
+        Raises SurfaceError.
+        """
+        result = shortened(result, self._longest)
+        return await take_buttons_away(result, surface=surface, budgets=self._budgets)
 
     @asynccontextmanager
     async def _deltas(
@@ -316,6 +326,7 @@ class Conversation:
             answer=shown.said,
             quote=lease.quote,
             context=lease.context or (),
+            model=shown.model or self._model.name,
         )
         await lease.finish(shown, exchange if shown.said.strip() else None)
 

@@ -111,17 +111,20 @@ def encode(exchange: Exchange) -> str:
     value = asdict(exchange)
     # Older versions cannot read a person with another field.
     del value["person"]["workspace"]
-    del value["quote"], value["context"]
+    del value["quote"], value["context"], value["model"]
     if exchange.quote:
         value["quote"] = write_said(exchange.quote)
     if exchange.context:
         value["context"] = [write_said(each) for each in exchange.context]
+    if exchange.model:
+        value["model"] = exchange.model
     return json.dumps(value, ensure_ascii=False)
 
 
 def decode(line: str) -> Exchange:
     """Read what `encode` of this or another version returned. Raises Unreadable."""
     value = read_object(line)
+    model = value.get("model")
     return Exchange(
         turn_id=read_text(value, "turn_id"),
         person=read_person(value),
@@ -130,6 +133,7 @@ def decode(line: str) -> Exchange:
         answer=read_text(value, "answer"),
         quote=read_said(value.get("quote")),
         context=read_all_said(value.get("context")),
+        model=whole_characters(model) if isinstance(model, str) else "",
     )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
+
+from prometheus_client import Counter
 
 from bot.cache import BoundedCache
-from bot.domain import Person, Place, ThreadKey, Turn
-from bot.errors import NothingAsked, Refused, ThreadBusy
+from bot.domain import End, Person, Place, Rating, ThreadKey, Turn
+from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.turns.addressed import Facts, Follow, is_for_bot
 from bot.turns.context import shortened
@@ -18,8 +21,19 @@ from bot.turns.history import History
 from bot.turns.queue import TurnQueue
 from bot.turns.speakers import Speakers
 
+_T = TypeVar("_T")
+
 MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
+# The question of a turn that continues another one's answer. The history shows it to later prompts.
+GO_ON = (
+    "Your last answer was cut off. Go on exactly where it stopped, in its language: do not repeat"
+    " any of it, and do not begin with an introduction."
+)
 REPEAT_SECONDS = 10.0  # in which a person is not refused twice with the same words
+THANKS = "Thank you, I have noted that."  # to a person who rates an answer
+_FEEDBACK = Counter(
+    "parley_feedback_total", "First ratings of an answer by a person", ["model", "kind"]
+)
 _ENDING_SECONDS = 0.5  # a reply's last write is seen a little before its end is stored
 
 
@@ -86,9 +100,26 @@ class Intake:
         """
         await self._queue.check_room(platform, person)
 
-    async def stop(self, turn_id: str) -> bool:
-        """Ask for the end of a turn's reply; False if the turn has ended or is not known."""
-        return await self._queue.stop(turn_id)
+    async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
+        """Ask for the end of a turn's reply; False if the turn has ended or is not known.
+
+        Raises NotTheAsker if another person has asked. An empty `person_id` stands for somebody who
+        may stop any reply there.
+        """
+        return await self._queue.stop(turn_id, person_id=person_id)
+
+    async def rate(self, turn_id: str, *, person_id: str, rating: Rating) -> None:
+        """Keep what a person thinks of an answer; another rating replaces it. Raises Refused."""
+        model, is_first = await _after_the_end(
+            partial(self._queue.rate, turn_id, person_id=person_id, rating=rating)
+        )
+        if is_first:
+            _FEEDBACK.labels(model or "unknown", rating).inc()
+
+    async def how_ended(self, turn_id: str) -> End | None:
+        """Return how the answer of a turn stands; None if it has not ended or is not known."""
+        shown = await self._queue.result(turn_id)
+        return shown.end if shown else None
 
     async def stop_thread(self, thread: ThreadKey) -> bool:
         """Ask for the end of the reply that grows in a thread; False if there is none.
@@ -115,14 +146,29 @@ class Intake:
         `press_id` names the event: if it is delivered twice, it counts once. The keys of `place`
         update the turn's place. Raises Refused, whose `apology` is for the person.
         """
-        again = partial(
-            self._queue.regenerate, turn_id, person_id=person_id, press_id=press_id, place=place
+        await _after_the_end(
+            partial(
+                self._queue.regenerate, turn_id, person_id=person_id, press_id=press_id, place=place
+            )
         )
-        try:
-            await again()
-        except ThreadBusy:
-            await asyncio.sleep(_ENDING_SECONDS)
-            await again()
+
+    async def go_on(
+        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+    ) -> None:
+        """Queue a turn that goes on where the answer of a thread's last turn was cut.
+
+        `press_id` names the event, and the new turn: if it is delivered twice, it counts once. The
+        turn is answered at `place`, or where the first one was. Raises Refused, whose `apology` is
+        for the person.
+        """
+        turn = await self._queue.turn(turn_id)
+        if turn is None:
+            raise NotRemembered
+        place, now = turn.place if place is None else place, time.time()
+        following = replace(
+            turn, id=press_id, text=GO_ON, place=place, asked_at=now, left_out=0, joins=False
+        )
+        await _after_the_end(partial(self._queue.go_on, turn_id, following, person_id=person_id))
 
     async def forget(
         self,
@@ -162,6 +208,15 @@ class Intake:
             return True
         self._refusals.put(refusal, True, seconds=REPEAT_SECONDS)
         return False
+
+
+async def _after_the_end(press: Callable[[], Awaitable[_T]]) -> _T:
+    """Act on a press of a button that may have been shown a little before its reply has ended."""
+    try:
+        return await press()
+    except ThreadBusy:
+        await asyncio.sleep(_ENDING_SECONDS)
+        return await press()
 
 
 def _bounded(turn: Turn) -> Turn:

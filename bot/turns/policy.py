@@ -23,6 +23,11 @@ class WorkPolicy:
     post_grace: float = 2.0  # for a post under way when the lease is lost
     release_grace: float = 2.0  # at shutdown, to release all turns that did not end
     repairs_at_once: int = 16
+    # Attempts to take the buttons of an older reply away, and the pause before each further one.
+    # After the last write of another reply, its bucket is free for that in some seconds.
+    button_attempts: int = 8
+    button_pause: float = 2.0
+    buttons_at_once: int = 100  # replies that wait for it; further ones keep their buttons
     repair_retry: Backoff = _REPAIR_RETRY  # of a write that repairs a reply
     repair_leases: float = 12  # after which another worker repairs the turn
     # After which a worker has saved the message that it posted, even if the store was away.

@@ -20,6 +20,8 @@ local MOST_REPAIR_ATTEMPTS = 20
 local DAY_MS = 86400000
 -- About as long as an answer takes.
 local YIELD_US = 30000000
+-- Of people who rate one answer; what further ones think is not kept.
+local MOST_RATINGS = 200
 -- Bytes of a turn's record beside its texts, and of the keys that lead from its messages to the thread.
 local RECORD_BYTES = 2000
 -- A thread in which many people ask has this many times its places.
@@ -40,6 +42,7 @@ local JOINED_BYTES = 64000
 --   kept:<person>        list of ended turns, oldest first, each behind the bytes of all up to it
 --   posted:<message>     the thread in which a surface posted a message
 --   pressed:<press>      a press of Regenerate that was accepted
+--   newest:<thread>      the last turn of a thread whose reply has ended and shows something
 --   told:<thread>        the turn that told that the thread's beginning no longer fits
 --   seen:<thread>        set if nothing older is read as context though the history is empty: something of the
 --                        thread was forgotten, or its first question has no answer and nothing was before it
@@ -124,6 +127,12 @@ local function messages(json)
     if type(message) == 'string' then table.insert(found, message) end
   end
   return found
+end
+
+-- The last message in a JSON array; '' if there is none.
+local function last_of(pages)
+  local found = messages(pages)
+  return found[#found] or ''
 end
 
 -- The messages of a turn that its workers have deleted, or are about to.
@@ -505,6 +514,14 @@ local function note_askers(thread)
   end
 end
 
+local function store_turn(id, thread, person, head, text)
+  redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, ATTEMPTS, 0,
+    'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
+  note_speaker(thread, id_of(person))
+  keep(key('speakers', thread))
+  enqueue(id, thread, person)
+end
+
 -- `last` is the thread's last remembered turn. What the turn has shown becomes its previous answer.
 local function enqueue_again(id, turn, last)
   local name = key('turn', id)
@@ -513,7 +530,7 @@ local function enqueue_again(id, turn, last)
     recall_question(id, turn.thread)
   end
   redis.call('HSET', name, 'state', 'queued', ATTEMPTS, 0, 'shown', '')
-  redis.call('HDEL', name, 'stop', MAX_PROGRESS, MORE)
+  redis.call('HDEL', name, 'stop', 'end', MAX_PROGRESS, MORE)
   enqueue(id, turn.thread, turn.person)
 end
 
@@ -562,25 +579,18 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
   local full = refusal(person, person_limit, total_limit)
   if full ~= '' then return full end
 
-  redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, ATTEMPTS, 0,
-    'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
-  note_speaker(thread, id_of(person))
-  keep(key('speakers', thread))
+  store_turn(id, thread, person, head, text)
   if context and context ~= '' then redis.call('HSET', key('turn', id), 'context', context) end
   if joins then redis.call('HSET', key('turn', id), 'joins', '1') end
-  enqueue(id, thread, person)
   return 'admitted'
 end
 
 verbs.check_room = refusal
 
--- What the turn has shown, and its exchange in the history, stay until there is a new answer. A turn without
--- an exchange is the last one as long as none has followed it (`after`). `place`, which may be '', is added
--- to the turn's place.
-function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
-  local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
-  if redis.call('EXISTS', pressed) == 1 then return 'again' end
-  local known = redis.call('HMGET', name, 'forget', 'body', 'after')
+-- Why a person may not have the thread's last turn answered anew, or continued; '' if they may. A turn without
+-- an exchange is the last one as long as none has followed it (`after`).
+local function press_refusal(id, turn, asker, person_limit, total_limit)
+  local known = redis.call('HMGET', key('turn', id), 'forget', 'body', 'after')
   if known[1] or not known[2] or not turn.thread or turn.state == 'dropped' then return 'gone' end
   local person = decoded(known[2]).person
   if type(person) ~= 'table' then return 'gone' end
@@ -589,13 +599,59 @@ function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   local last = last_remembered(turn.thread)
   if last ~= id and last ~= known[3] then return last == '' and 'gone' or 'older' end
   if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'thread' end
-  local full = refusal(turn.person, person_limit, total_limit)
-  if full ~= '' then return full end
+  return refusal(turn.person, person_limit, total_limit)
+end
+
+-- What the turn has shown, and its exchange in the history, stay until there is a new answer. `place`, which may
+-- be '', is added to the turn's place.
+function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
+  local name, turn, pressed = key('turn', id), record(id), key('pressed', press)
+  if redis.call('EXISTS', pressed) == 1 then return 'again' end
+  local refused = press_refusal(id, turn, asker, person_limit, total_limit)
+  if refused ~= '' then return refused end
 
   redis.call('SET', pressed, id, 'PX', PRESS_MS)
   if place ~= '' then redis.call('HSET', name, 'pressed_at', place) end
-  enqueue_again(id, turn, last)
+  enqueue_again(id, turn, last_remembered(turn.thread))
   return 'again'
+end
+
+-- Admits the turn `following`, which continues the answer of a thread's last turn. It is a turn of its own, so
+-- a call or a press that comes twice finds its id.
+function verbs.continue(id, asker, following, head, text, person_limit, total_limit)
+  local turn = record(id)
+  if redis.call('EXISTS', key('turn', following)) == 1 then return 'admitted' end
+  local refused = press_refusal(id, turn, asker, person_limit, total_limit)
+  if refused ~= '' then return refused end
+  if last_remembered(turn.thread) ~= id then return 'gone' end
+  if redis.call('HGET', key('turn', id), 'end') ~= 'cut' then return 'ended' end
+  store_turn(following, turn.thread, turn.person, head, text)
+  return 'admitted'
+end
+
+-- Keeps what a person thinks of a remembered answer in its exchange, as the last field. It is added to the text
+-- of the line, for cjson would round its numbers; inside of a JSON string the quotes would have backslashes.
+-- Returns {model, 'first' or 'again'}.
+function verbs.rate(id, person, rating)
+  local turn = record(id)
+  local history = key('history', turn.thread or '')
+  for at, line in ipairs(redis.call('LRANGE', history, 0, -1)) do
+    if turn_of(line) == id then
+      local exchange = decoded(line)
+      local ratings, known = type(exchange.ratings) == 'table' and exchange.ratings or {}, 0
+      for _ in pairs(ratings) do known = known + 1 end
+      local again = ratings[person] ~= nil
+      if again or known < MOST_RATINGS then
+        ratings[person] = rating
+        local behind = string.find(line, ', "ratings": {', 1, true) or #line
+        local head = string.sub(line, 1, behind - 1)
+        redis.call('LSET', history, at - 1, head .. ', "ratings": ' .. cjson.encode(ratings) .. '}')
+      end
+      local counts = not again and known < MOST_RATINGS
+      return {type(exchange.model) == 'string' and exchange.model or '', counts and 'first' or 'again'}
+    end
+  end
+  return is_open(turn) and 'thread' or 'gone'
 end
 
 -- The question of a turn that may still be edited: it is open, or the thread's last.
@@ -666,6 +722,12 @@ local function has_another_token(thread, turn, platform, entry)
   return redis.call('HGET', key('claimed', platform), turn.entry) == thread and is_pending(platform, turn.entry)
 end
 
+-- The last message of the thread's newest reply; '' if there is none.
+local function last_above(thread)
+  local newest = redis.pcall('GET', key('newest', thread))
+  return type(newest) == 'string' and last_of(redis.call('HGET', key('turn', newest), 'pages')) or ''
+end
+
 -- The turns of the same person that wait directly behind a turn are answered with it, if they may be.
 local function join_followers(id, turn)
   if redis.call('HGET', key('turn', id), 'joins') ~= '1' then return end
@@ -713,9 +775,9 @@ local function end_joined(id, turn, outcome, person_bytes)
   end
 end
 
--- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, pages, shown, more, thread, context,
--- questions that are answered together}, or false if the token leads to no turn. A token that was reclaimed
--- leads to the thread that was taken with it.
+-- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, the message above the reply, pages,
+-- shown, more, thread, context, questions that are answered together}, or false if the token leads to no turn.
+-- A token that was reclaimed leads to the thread that was taken with it.
 function verbs.take(platform, entry, worker, person_limit)
   local claimed = key('claimed', platform)
   if not is_pending(platform, entry, worker) then return false end
@@ -744,13 +806,14 @@ function verbs.take(platform, entry, worker, person_limit)
   -- `worker` is only for operators.
   redis.call('HSET', key('turn', id), 'state', 'running', 'entry', entry, 'worker', worker)
   local fence, attempts = count(key('turn', id), 'fence', 1), count(key('turn', id), ATTEMPTS, 1)
+  if fence == 1 then redis.call('HSET', key('turn', id), 'above', last_above(thread)) end
   -- An older version regenerates a turn without its question.
   if last_remembered(thread) == id then recall_question(id, thread) end
   if fence == 1 then join_followers(id, turn) end
   local known = redis.call('HMGET', key('turn', id),
-    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'pages', 'shown', MORE, 'context')
-  return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '',
-    known[5] or '[]', known[6] or '', known[7] or '{}', thread, known[8] or '', joined_questions(id)}
+    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'above', 'pages', 'shown', MORE, 'context')
+  return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '', known[5] or '',
+    known[6] or '[]', known[7] or '', known[8] or '{}', thread, known[9] or '', joined_questions(id)}
 end
 
 -- What a person asks of the worker of a turn: to begin anew, or to stop.
@@ -815,10 +878,31 @@ function verbs.withheld(...)
   return found
 end
 
+-- Whether a turn has no answer, and none has followed it.
+local function may_be_retried(id, thread)
+  local known = redis.call('HMGET', key('turn', id), 'forget', 'after')
+  return not known[1] and known[2] == last_remembered(thread)
+end
+
+-- Notes the thread's newest reply and returns the one that is older now; nothing if there is none, or if this one
+-- shows nothing. A reply that was written anew may be above a failed one, which stays the newest while it can be
+-- retried: then this one is the older.
+local function note_newest(id, thread, pages)
+  local name = key('newest', thread)
+  if last_of(pages) == '' then return end
+  local before = redis.pcall('GET', name)
+  if type(before) ~= 'string' or before == id then before = nil end
+  local has_ended_before = redis.call('HEXISTS', key('turn', id), 'kept') == 1
+  if before and has_ended_before and may_be_retried(before, thread) then return id end
+  redis.call('SET', name, id, 'PX', ARGV[2])
+  return before
+end
+
 -- A repeated call, whose first answer was lost, changes nothing. `late_write_ms` is the time after which a
--- write of an earlier attempt has arrived, or never will.
+-- write of an earlier attempt has arrived, or never will. `stands` is how the answer stands. Returns 'ok', or
+-- {the turn whose reply is older than another one now}.
 function verbs.finish(id, fence, outcome, pages, shown, exchange,
-    late_write_ms, history_limit, history_bytes, person_bytes)
+    late_write_ms, history_limit, history_bytes, person_bytes, stands)
   local turn = record(id)
   if turn.fence == fence and turn.state == outcome or is_record_lost(id) then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
@@ -847,7 +931,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
     -- Without text, the turn may not have its apology yet.
     if shown ~= '' then note_late_writes(id, pages) end
   end
-  redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown)
+  redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown, 'end', stands or 'failed')
   redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop', UNUSED)
   -- The history has the question, unless it was edited since. Without an exchange the record keeps it, so that
   -- it can be regenerated.
@@ -857,6 +941,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   keep(name)
   -- Messages that were posted while the store was away are new here.
   note_posted(turn.thread, pages)
+  local older = note_newest(id, turn.thread, pages)
   if tonumber(fence) > 1 or outcome == 'dead' then schedule_repair(id, turn.thread, late_write_ms) end
   redis.call('LREM', key('mailbox', turn.thread), 1, id)
   close(id, turn.person)
@@ -869,7 +954,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
     if keeps then text = text + redis.call('HSTRLEN', name, 'body') + redis.call('HSTRLEN', name, 'context') end
     count_kept(id, turn.person, RECORD_BYTES + #shown + text, person_bytes)
   end
-  return 'ok'
+  return older and {older} or 'ok'
 end
 
 -- Ends a turn whose record cannot be read as dead. It is found by its token, for no client may be able to
@@ -1007,9 +1092,14 @@ function verbs.wake_delayed(platform)
   return 1
 end
 
-function verbs.stop(id)
+-- `asker` is who asks for it; without one, it is somebody who may stop any reply.
+function verbs.stop(id, asker)
   id = lead_of(id) or id
   if not is_open(record(id)) then return 0 end
+  if (asker or '') ~= '' then
+    local person = decoded(redis.call('HGET', key('turn', id), 'body')).person
+    if type(person) ~= 'table' or person.id ~= asker then return 'asker' end
+  end
   redis.call('HSET', key('turn', id), 'stop', '1')
   redis.call('PUBLISH', key('stops'), id)
   return 1

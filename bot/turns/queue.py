@@ -10,8 +10,19 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
-from bot.domain import ContextMessage, Exchange, Person, Place, Purpose, Shown, ThreadKey, Turn
+from bot.domain import (
+    ContextMessage,
+    Exchange,
+    Person,
+    Place,
+    Purpose,
+    Rating,
+    Shown,
+    ThreadKey,
+    Turn,
+)
 from bot.errors import (
+    HasEnded,
     LeaseLost,
     NotRemembered,
     NotTheAsker,
@@ -29,6 +40,7 @@ from bot.turns.history import encode
 from bot.turns.records import (
     Unreadable,
     read_context,
+    read_end,
     read_shown,
     read_texts,
     read_thread,
@@ -51,6 +63,7 @@ _REFUSALS: dict[str, type[Refused]] = {
     "asker": NotTheAsker,
     "older": NotTheLast,
     "gone": NotRemembered,
+    "ended": HasEnded,
 }
 
 
@@ -87,8 +100,9 @@ class Taken:
     `fence` proves the lease: the next worker that takes the turn gets a higher one. `attempts`
     counts this attempt and those before it that got no further than the best one. `shown` is as
     last saved. `previous_answer` is the answer that a regenerated turn had; the pages in `shown`
-    are those of that answer until something else is shown. `context` is None if none was looked for
-    yet. The text of `turn` has the questions of all turns that are answered together.
+    are those of that answer until something else is shown. `above` is the last message of the reply
+    before this one in the thread, or empty. `context` is None if none was looked for yet. The text
+    of `turn` has the questions of all turns that are answered together.
     """
 
     turn: Turn
@@ -97,7 +111,14 @@ class Taken:
     shown: Shown
     stop: bool
     previous_answer: str
+    above: str = ""
     context: tuple[ContextMessage, ...] | None = None
+
+    @property
+    def placed(self) -> Turn:
+        """The turn for its surface; its place names the message above the reply, if any."""
+        place = {**self.turn.place, "above": self.above}
+        return replace(self.turn, place=place) if self.above else self.turn
 
     @property
     def purpose(self) -> Purpose:
@@ -182,6 +203,27 @@ class TurnQueue:
         limits = self._limits.waiting_per_person, self._limits.waiting
         await self._script.run("regenerate", turn_id, person_id, press_id, added, *limits)
 
+    async def go_on(self, turn_id: str, following: Turn, *, person_id: str) -> None:
+        """Queue a turn that continues the answer of a thread's last turn. Raises Refused.
+
+        `person_id` may do so under the same conditions as `regenerate`. A turn that is queued
+        already changes nothing.
+        """
+        limits = self._limits.waiting_per_person, self._limits.waiting
+        body = write_turn(following)
+        await self._script.run("continue", turn_id, person_id, following.id, *body, *limits)
+
+    async def rate(self, turn_id: str, *, person_id: str, rating: Rating) -> tuple[str, bool]:
+        """Keep what a person thinks of an answer, until the exchange is forgotten or replaced.
+
+        Return the model that gave the answer, empty if that is not known, and whether the person
+        rates this answer for the first time. Raises NotRemembered, or ThreadBusy if the turn has
+        not ended.
+        """
+        answer = await self._script.run("rate", turn_id, person_id, rating)
+        model, which = answer if isinstance(answer, list) else ("", "")
+        return model, which == "first"
+
     async def edit(self, turn: Turn, *, edited_at: float) -> None:
         """Replace the text of an open turn or of a thread's last one, and have it answered anew.
 
@@ -206,9 +248,12 @@ class TurnQueue:
             write_context(turn.quote, None),
         )
 
-    async def stop(self, turn_id: str) -> bool:
-        """Ask the worker of a turn to end it; False if the turn has ended or is not known."""
-        return bool(await self._script.run("stop", turn_id))
+    async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
+        """Ask the worker of a turn to end it; False if the turn has ended or is not known.
+
+        Raises NotTheAsker if another person has asked; an empty `person_id` may stop any turn.
+        """
+        return bool(await self._script.run("stop", turn_id, person_id))
 
     async def stop_thread(self, thread: ThreadKey) -> bool:
         """Ask for the end of the turn that runs in a thread; False if none does."""
@@ -275,12 +320,28 @@ class TurnQueue:
 
     async def result(self, turn_id: str) -> Shown | None:
         """Return what an ended turn shows, all of it as text; None if it has no outcome."""
-        state, pages, text = await self._store.command(
-            "HMGET", self._store.key("turn", turn_id), "state", "pages", "shown"
+        state, pages, text, end, thread = await self._store.command(
+            *("HMGET", self._store.key("turn", whole_characters(turn_id))),
+            *("state", "pages", "shown", "end", "thread"),
         )
         if state in (None, "queued", "running", "dropped"):
             return None
-        return replace(read_shown(turn_id, pages, text or "", "{}"), outcome=state)
+        newest = await self._store.command("GET", self._store.key("newest", thread or ""))
+        shown = read_shown(turn_id, pages, text or "", "{}")
+        end = "older" if newest and newest != turn_id else read_end(end)
+        return replace(shown, outcome=state, end=end)
+
+    async def turn(self, turn_id: str) -> Turn | None:
+        """Return a turn, without its question if it has ended; None if it cannot be read."""
+        thread, body, pressed_at = await self._store.command(
+            *("HMGET", self._store.key("turn", whole_characters(turn_id))),
+            *("thread", "body", "pressed_at"),
+        )
+        platform = turn_id.partition(":")[0]
+        try:
+            return read_turn(turn_id, platform, thread or "", body, pressed_at or "{}")
+        except Unreadable:
+            return None
 
     async def is_idle(self, thread: ThreadKey) -> bool:
         """Return whether every turn of a thread has its outcome."""
@@ -367,8 +428,8 @@ class TurnLeases:
         )
         if not isinstance(answer, list):
             return None
-        turn_id, fence, attempts, body, pressed_at, stop, previous, *shown, thread = answer[:-2]
-        said, joined = answer[-2:]
+        turn_id, fence, attempts, body, pressed_at, stop, previous, above, *rest = answer
+        *shown, thread, said, joined = rest
         quote, context = read_context(turn_id, said)
         try:
             turn = read_turn(turn_id, token.platform, thread, body, pressed_at)
@@ -386,6 +447,7 @@ class TurnLeases:
             shown=read_shown(turn_id, *shown),
             stop=bool(stop),
             previous_answer=previous,
+            above=above,
             context=context,
         )
 
@@ -410,15 +472,19 @@ class TurnLeases:
         answer = await self._script.run("withheld", *turn_ids)
         return set(answer) if isinstance(answer, list) else set()
 
-    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> None:
+    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> str:
         """End the turn with its outcome, and make the thread's next turn ready.
 
         The exchange is added to the history, or replaces the one that the turn had; without one
-        the history stays.
+        the history stays. Return the id of the turn whose reply is older than another one of the
+        thread from now on; empty if there is none, or the call is a repeated one.
         """
         pages, text, _ = write_shown(shown)
         end = shown.outcome, pages, text, encode(exchange) if exchange else ""
-        await self._script.run("finish", taken.turn.id, taken.fence, *end, *self._ending)
+        answer = await self._script.run(
+            "finish", taken.turn.id, taken.fence, *end, *self._ending, shown.end
+        )
+        return answer[0] if isinstance(answer, list) else ""
 
     async def release(self, taken: Taken, *, delay_seconds: float, counts: bool) -> None:
         """Return the turn to the queue; this attempt `counts`, or is only handed over."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import get_args
 
-from bot.domain import ContextMessage, Json, Outcome, Person, Shown, ThreadKey, Turn
+from bot.domain import ContextMessage, End, Json, Outcome, Person, Shown, ThreadKey, Turn
 from bot.text.sanitize import whole_characters
 
 log = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 _REPLACEMENT = "\ufffd"  # what the store returns for bytes that are not UTF-8
 _LARGEST = 1e12  # no number in a record is larger: a time has ten digits
 _OUTCOMES: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
+_ENDS: dict[str, End] = {one: one for one in get_args(End)}
 
 
 class Unreadable(ValueError):
@@ -86,6 +87,10 @@ def write_shown(shown: Shown) -> tuple[str, str, str]:
         more["said"] = len(shown.said)
     if shown.below:
         more["below"] = shown.below
+    if shown.end:
+        more["end"] = shown.end
+    if shown.model:
+        more["model"] = shown.model
     if shown.removed:
         more["removed"] = shown.removed
     return json.dumps(shown.pages), shown.text, json.dumps(more, ensure_ascii=False)
@@ -101,17 +106,24 @@ def read_shown(turn_id: str, pages: str, text: str, more: str) -> Shown:
     except Unreadable as error:
         log.warning("Turn %s: part of what it has shown cannot be read: %s", turn_id, error)
     said, below, outcome = (value.get(name) for name in ("said", "below", "outcome"))
-    removed = value.get("removed")
+    model, removed = value.get("model"), value.get("removed")
     return Shown(
         pages=ids,
         text=text,
         said=text[:said] if isinstance(said, int) else text,
         below=whole_characters(below) if isinstance(below, str) else "",
         outcome=_OUTCOMES.get(outcome, "") if isinstance(outcome, str) else "",
+        end=read_end(value.get("end")),
+        model=whole_characters(model) if isinstance(model, str) else "",
         removed=tuple(one for one in removed if isinstance(one, str))
         if isinstance(removed, list)
         else (),
     )
+
+
+def read_end(written: Json) -> End:
+    """Return how an answer stands; as whole if this version does not know what was written."""
+    return _ENDS.get(written, "") if isinstance(written, str) else ""
 
 
 def write_context(quote: ContextMessage | None, context: Sequence[ContextMessage] | None) -> str:

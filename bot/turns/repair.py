@@ -12,7 +12,7 @@ from typing import TypeVar
 from bot.concurrency import BackgroundTasks
 from bot.domain import Page, Purpose, Turn
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
-from bot.ports import Platform
+from bot.ports import Platform, Surface
 from bot.turns.conversation import Conversation, Lease
 from bot.turns.policy import WorkPolicy
 from bot.turns.queue import Repair, TurnQueue
@@ -41,10 +41,11 @@ class Reconciler:
         self._claim_seconds = policy.repair_leases * lease_seconds
         self._policy = policy
         self._tasks = BackgroundTasks()
+        self._old_buttons = BackgroundTasks()
 
     async def run(self) -> None:
         """Repair until cancelled."""
-        async with self._tasks:
+        async with self._tasks, self._old_buttons:
             while True:
                 with suppress(StoreUnavailable):
                     await self._start_due_repairs()
@@ -53,6 +54,39 @@ class Reconciler:
     def report(self, lease: Lease) -> None:
         """Queue a repair of the turn, whose last write may arrive after its end."""
         self._tasks.start(self._report(lease))
+
+    def take_buttons_away(self, turn_id: str) -> None:
+        """Try for a while to take the buttons of a reply away, which another one has followed.
+
+        It costs no other reply a write. If it fails, or the process ends, the buttons stay, and a
+        press of them is refused.
+        """
+        if len(self._old_buttons) < self._policy.buttons_at_once:
+            self._old_buttons.start(self._take_buttons_away(turn_id))
+
+    async def _take_buttons_away(self, turn_id: str) -> None:
+        try:
+            async with asyncio.timeout(self._claim_seconds):
+                turn = await self._queue.turn(turn_id)
+                platform = turn and self._platforms.get(turn.key.platform)
+                if turn and platform:
+                    async with platform.surface(turn, Purpose.RESTORE) as surface:
+                        await self._take_from(turn, surface)
+        except (TimeoutError, StoreUnavailable, SurfaceError) as error:
+            log.info("Turn %s: its older reply keeps its buttons: %r", turn_id, error)
+        except Exception:
+            log.exception("Turn %s: cannot take its buttons away", turn_id)
+
+    async def _take_from(self, turn: Turn, surface: Surface) -> None:
+        for _ in range(self._policy.button_attempts):
+            # It may be written anew meanwhile, if the one that followed was forgotten.
+            result = await self._queue.result(turn.id)
+            if result is None or not result.pages or result.end != "older":
+                return
+            with suppress(WriteDelayed, WriteFailed):
+                if await self._conversation.take_buttons_away(result, surface):
+                    return
+            await asyncio.sleep(self._policy.button_pause)
 
     async def _report(self, lease: Lease) -> None:
         while True:

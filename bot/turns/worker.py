@@ -194,6 +194,8 @@ class Worker:
                     await cancelled(answering)
                     await renewing
                 await answering
+                if lease.older:
+                    self._reconciler.take_buttons_away(lease.older)
             except LeaseLost:
                 if lease.wrote:
                     # The turn may come back to this worker if its new worker dies.
@@ -237,7 +239,7 @@ class Worker:
             return
         turn = lease.turn
         platform = self._platforms[turn.key.platform]
-        opening = platform.surface(turn, lease.taken.purpose)
+        opening = platform.surface(lease.taken.placed, lease.taken.purpose)
         if attempts > limit:
             await self._conversation.give_up(lease, opening)
         else:

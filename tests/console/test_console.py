@@ -65,7 +65,7 @@ class FakeIntake(Intake):
         self._tasks.add(asyncio.create_task(self._work(turn)))
         return True
 
-    async def stop(self, turn_id: str) -> bool:
+    async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
         self._stopped.set()
         return True
 

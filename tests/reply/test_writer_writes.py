@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import pytest
@@ -14,9 +14,9 @@ from bot.concurrency import cancelled, empty_stream
 from bot.domain import Delta, EditBudget, Page, Shown
 from bot.errors import WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import ReplyTiming
+from bot.reply.writer import ReplyTiming, take_buttons_away
 from bot.store import Store
-from tests.support.fakes import FakeModel, FakeSurface
+from tests.support.fakes import FakeModel, FakeSurface, NoLimits
 from tests.support.replies import TEXT, WORDS, Watched, make_reply, spoken
 from tests.support.waiting import until
 
@@ -269,3 +269,24 @@ async def test_a_final_write_that_has_to_wait_too_long_is_given_back(store: Stor
 
     with pytest.raises(WriteDelayed):
         await make_reply(store, surface, patience=1).stream(FakeModel([TEXT]).stream([]))
+
+
+class Busy(NoLimits):
+    """Edit budgets whose slots others need."""
+
+    async def spare(self, budget: EditBudget) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(("budgets", "taken"), [(Busy(), False), (NoLimits(), True)])
+async def test_old_buttons_are_taken_away_only_with_a_slot_that_nobody_needs(
+    budgets: EditBudgets, taken: bool
+) -> None:
+    page = Page(0, "Hello", final=True, last=True)
+    surface = FakeSurface(screen={"m1": page})
+    shown = Shown(("m1",), "Hello", "Hello", outcome="done", end="older")
+
+    done = await take_buttons_away(shown, surface=surface, budgets=budgets)
+
+    assert done == taken
+    assert surface.screen == {"m1": replace(page, end="older") if taken else page}

@@ -15,6 +15,7 @@ from bot.domain import (
     ContextMessage,
     Delta,
     EditBudget,
+    End,
     Message,
     Page,
     Person,
@@ -260,6 +261,7 @@ class FakeIntake(Intake):
         self.refuses: Exception | None = None
         self.knows_all = False
         self.has_ended = False
+        self.end: End | None = ""
         self.slow = 0.0
         self.open = asyncio.Event()
         self.open.set()
@@ -268,6 +270,7 @@ class FakeIntake(Intake):
         self.turns: list[Turn] = []
         self.edits: list[tuple[Turn, float]] = []
         self.stopped: list[str] = []
+        self.stopped_by: list[str] = []
         self.stopped_threads: list[ThreadKey] = []
         self.pressed: list[tuple[str, str, str]] = []
         self.pressed_at: list[Place | None] = []
@@ -328,10 +331,14 @@ class FakeIntake(Intake):
         if self.is_full:
             raise self.is_full
 
-    async def stop(self, turn_id: str) -> bool:
+    async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
         self._refuse()
         self.stopped.append(turn_id)
+        self.stopped_by.append(person_id)
         return not self.has_ended
+
+    async def how_ended(self, turn_id: str) -> End | None:
+        return self.end
 
     async def stop_thread(self, thread: ThreadKey) -> bool:
         self._refuse()

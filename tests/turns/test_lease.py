@@ -35,11 +35,11 @@ class Unreliable(TurnLeases):
             raise StoreUnavailable("out of memory")
         return await super().save(taken, shown)
 
-    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> None:
+    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> str:
         self.failures -= 1
         if self.failures >= 0:
             raise StoreUnavailable("out of memory")
-        await super().finish(taken, shown, exchange)
+        return await super().finish(taken, shown, exchange)
 
 
 class Clock:

@@ -24,8 +24,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bot.domain import Exchange, Outcome, Person, Shown, ThreadKey, Turn
+from bot.domain import End, Exchange, Outcome, Person, Rating, Shown, ThreadKey, Turn
 from bot.errors import (
+    HasEnded,
     LeaseLost,
     NotRemembered,
     NotTheAsker,
@@ -59,6 +60,7 @@ WORKERS = ("w1", "w2")
 REPAIR_ATTEMPTS = 20
 DUE, LANDING = 0, -1
 KEEP_SECONDS = 60
+RATED = ', "ratings": {"eve":'
 
 
 @dataclass
@@ -86,6 +88,7 @@ class Known:
     repair_attempts: int = 0
     joined: list[str] = field(default_factory=list)  # those that are answered with it
     lead: str = ""
+    above: str = ""  # the last message of the reply before it
     posted: set[str] = field(default_factory=set)  # all its messages
     counted: int = 0  # its newest entry among what is kept of its person
     emptied: bool = False  # without its question, which was deleted
@@ -131,6 +134,7 @@ class Thread:
 
     mailbox: list[str] = field(default_factory=list)
     history: list[tuple[str, str]] = field(default_factory=list)  # ids and lines
+    newest: str = ""  # the last turn that has ended, or a failed one that can be retried
 
     @property
     def last(self) -> str:
@@ -204,9 +208,47 @@ class Model:
 
     def press(self, turn_id: str, person: str, press_id: str) -> type[Refused] | None:
         """Return why a turn is not answered anew; else queue it."""
-        known = self.turns.get(turn_id)
         if press_id in self.pressed:
             return None
+        if refused := self.press_refusal(turn_id, person):
+            return refused
+        self.pressed.add(press_id)
+        self.ask_anew(turn_id)
+        return None
+
+    def go_on(self, turn_id: str, person: str, following: Turn) -> type[Refused] | None:
+        """Return why an answer is not continued; else queue the turn that does it."""
+        if following.id in self.turns:
+            return None
+        if refused := self.press_refusal(turn_id, person):
+            return refused
+        known = self.turns[turn_id]
+        if self.threads[known.thread].last != turn_id:
+            return NotRemembered
+        if known.shown.end != "cut":
+            return HasEnded
+        self.turns[following.id] = Known(following)
+        self.enqueue(following.id)
+        return None
+
+    def rate(self, turn_id: str, rating: Rating) -> bool | None:
+        """Keep a rating; return whether it is the first of its answer, None without an answer."""
+        known = self.turns.get(turn_id)
+        history = self.threads[known.thread].history if known and known.turn else []
+        at = next((at for at, (one, _) in enumerate(history) if one == turn_id), None)
+        if at is None:
+            return None
+        head, rated, _ = history[at][1].partition(RATED)
+        head = head if rated else head.removesuffix("}")
+        history[at] = turn_id, f'{head}{RATED}"{rating}"}}}}'
+        return not rated
+
+    def last_above(self, thread: str) -> str:
+        newest = self.turns.get(self.threads[thread].newest)
+        return newest.shown.pages[-1] if newest and newest.shown.pages and not newest.gone else ""
+
+    def press_refusal(self, turn_id: str, person: str) -> type[Refused] | None:
+        known = self.turns.get(turn_id)
         if known is None or known.turn is None or known.forgotten or known.state == "dropped":
             return NotRemembered
         if person != known.person:
@@ -216,13 +258,7 @@ class Model:
             return ThreadBusy
         if thread.last not in (turn_id, known.after):
             return NotTheLast if thread.last else NotRemembered
-        if thread.mailbox:
-            return ThreadBusy
-        if full := self.full(known.person):
-            return full
-        self.pressed.add(press_id)
-        self.ask_anew(turn_id)
-        return None
+        return ThreadBusy if thread.mailbox else self.full(known.person)
 
     def join(self, turn_id: str) -> None:
         """Join to a turn, taken for the first time, those that wait behind it."""
@@ -296,7 +332,8 @@ class Model:
         exchange: Exchange | None,
         *,
         sizes: dict[str, int],
-    ) -> None:
+    ) -> str:
+        """End a turn and return the one whose reply is older than another one now."""
         known = self.turns[turn_id]
         thread = self.threads[known.thread]
         for one in known.joined:
@@ -319,11 +356,21 @@ class Model:
             self.dead.append(turn_id)
             known.late_writes += shown.pages if shown.text else ()
         known.state, known.shown = outcome, shown
+        older = self.note_newest(turn_id, thread)
         thread.mailbox.remove(turn_id)
         if known.fence > 1 or outcome == "dead":
             self.repairs[turn_id], known.repair_attempts = LANDING, 0
         if counts:
             self.count(turn_id, sizes[turn_id])
+        return older
+
+    def note_newest(self, turn_id: str, thread: Thread) -> str:
+        newest = self.turns.get(thread.newest)
+        may_be_retried = newest and not newest.forgotten and newest.after == thread.last
+        if may_be_retried and self.turns[turn_id].counted and thread.newest != turn_id:
+            return turn_id
+        before, thread.newest = thread.newest, turn_id
+        return "" if before == turn_id else before
 
     def count(self, turn_id: str, size: int) -> None:
         known, self.clock = self.turns[turn_id], self.clock + 1
@@ -482,11 +529,15 @@ class Queue(RuleBasedStateMachine):
     def read_and_take(self, worker: str) -> None:
         self.work(worker)
 
-    @rule(worker=st.sampled_from(WORKERS), answer=st.sampled_from(["", "said"]))
-    def work_through(self, worker: str, answer: str) -> None:
+    @rule(
+        worker=st.sampled_from(WORKERS),
+        answer=st.sampled_from(["", "said"]),
+        end=st.sampled_from(["", "cut"]),
+    )
+    def work_through(self, worker: str, answer: str, end: End = "") -> None:
         """Read, take and finish, as most turns go."""
         if taken := self.work(worker):
-            self.end(worker, taken, answer, "done")
+            self.end(worker, taken, answer, "done", end)
 
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
@@ -544,23 +595,26 @@ class Queue(RuleBasedStateMachine):
         data=st.data(),
         answer=st.sampled_from(["", "short", "longer"]),
         outcome=st.sampled_from(["done", "stopped", "failed", "dead"]),
+        end=st.sampled_from(["", "cut", "failed"]),
     )
-    def finish(self, data: st.DataObject, answer: str, outcome: Outcome) -> None:
+    def finish(self, data: st.DataObject, answer: str, outcome: Outcome, end: End) -> None:
         if self.held:
-            self.end(*self.one_held(data), answer, outcome)
+            self.end(*self.one_held(data), answer, outcome, end)
 
-    def end(self, worker: str, taken: Taken, answer: str, outcome: Outcome) -> None:
+    def end(self, worker: str, taken: Taken, answer: str, outcome: Outcome, end: End = "") -> None:
         known, turn = self.model.turns[taken.turn.id], taken.turn
         answer = answer and f"{answer} {taken.fence}"
         holds = self.holds(taken)
         repeated = known.fence == taken.fence and known.state == outcome
-        shown = Shown((f"{turn.id}-end",), answer, answer, outcome=outcome)
+        shown = Shown((f"{turn.id}-end",), answer, answer, outcome=outcome, end=end)
         exchange = replace(known.exchange(answer), question=turn.text) if answer else None
 
         got = self.lost(self.queues[worker].leases.finish(taken, shown, exchange))
 
-        taken_back = QuestionEdited if known.anew else None
-        assert got is (taken_back if holds else None if repeated else LeaseLost)
+        if holds and known.anew:
+            assert got is QuestionEdited
+        elif not holds:
+            assert got == ("" if repeated else LeaseLost)
         if holds:
             known.posted |= {*shown.pages}
         if holds and known.anew:
@@ -576,7 +630,8 @@ class Queue(RuleBasedStateMachine):
             for one in known.joined:
                 of_one = self.command("HGET", self.here.key("turn", one), "body")
                 sizes[one] = RECORD + len(str(of_one).encode())
-            self.model.finish(turn.id, outcome, shown, exchange, sizes=sizes)
+            older = self.model.finish(turn.id, outcome, shown, exchange, sizes=sizes)
+            assert got == older
             in_history = thread.last == turn.id and not (edited and not answer)
             is_dropped = known.forgotten or (in_history and not known.joined)
             assert (f'"{known.text}"' not in body) == is_dropped
@@ -729,6 +784,47 @@ class Queue(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         person=st.sampled_from([*sorted(PEOPLE), *[""] * 5]),
+        press=st.integers(0, 1),
+        thread=st.sampled_from([*THREADS, None]),
+    )
+    def go_on(self, data: st.DataObject, person: str, press: int, thread: str | None) -> None:
+        """Press Continue below an answer, mostly one that was cut, mostly as its asker."""
+        self.ask_and_answer(thread)
+        last = [thread.last for thread in self.model.threads.values() if thread.last]
+        cut = [one for one in last if self.model.turns[one].shown.end == "cut"]
+        turn_id = data.draw(st.sampled_from([*cut, *cut, *last, f"console:{self.number}"]))
+        known = self.model.turns.get(turn_id)
+        turn = (known and known.turn) or Turn("", THREADS["t1"], PEOPLE["ann"], "", {}, 1.0)
+        following = f"{turn_id}-more-{press}"
+        turn = replace(turn, id=following, text=f"more of {turn_id}", joins=False)
+        person = person or turn.person.id
+        expected = self.model.go_on(turn_id, person, turn)
+
+        got = self.refused(self.queues["w2"].go_on(turn_id, turn, person_id=person))
+
+        assert got is expected
+
+    @rule(
+        data=st.data(),
+        rating=st.sampled_from(["good", "bad"]),
+        thread=st.sampled_from([*THREADS, None]),
+    )
+    def rate(self, data: st.DataObject, rating: Rating, thread: str | None) -> None:
+        """Press 👍 or 👎, which stays in the exchange until there is another one."""
+        self.ask_and_answer(thread)
+        turns = [one for thread in self.model.threads.values() for one, _ in thread.history]
+        turn_id = data.draw(st.sampled_from([*turns, *turns, f"console:{self.number}"]))
+        is_first = self.model.rate(turn_id, rating)
+        known = self.model.turns.get(turn_id)
+        refused = ThreadBusy if known and known.open else NotRemembered
+
+        got = self.refused(self.queues["w1"].rate(turn_id, person_id="eve", rating=rating))
+
+        assert got == (refused if is_first is None else ("", is_first))
+
+    @rule(
+        data=st.data(),
+        person=st.sampled_from([*sorted(PEOPLE), *[""] * 5]),
         text=st.sampled_from(["same", "a", "b", "c"]),
         late=st.sampled_from([False, False, True]),
         answer=st.sampled_from([None, None, "", "said"]),
@@ -857,6 +953,12 @@ class Queue(RuleBasedStateMachine):
 
     # How it is done
 
+    def ask_and_answer(self, thread: str | None) -> None:
+        """Ask in a thread, if it is named, and cut the answer to what is next."""
+        if thread:
+            self.admit(thread, "cleo", joins=False)
+            self.work_through("w1", "said", "cut")
+
     def one_held(self, data: st.DataObject) -> tuple[str, Taken]:
         """Draw a turn that was taken: mostly one at work, with this lease or a later one."""
         running = [one for one in self.held if self.model.turns[one[1].turn.id].state == "running"]
@@ -901,6 +1003,7 @@ class Queue(RuleBasedStateMachine):
         self.model.begin_anew(expected)
         known.state, known.holder = "running", worker
         if known.fence == 0:
+            known.above = self.model.last_above(known.thread)
             self.model.join(expected)
         known.fence, known.attempts = known.fence + 1, known.attempts + 1
         self.entry[expected] = token.entry
@@ -912,6 +1015,7 @@ class Queue(RuleBasedStateMachine):
             shown=known.shown,
             stop=known.stop,
             previous_answer=known.previous_answer or "",
+            above=known.above,
         )
         self.held.append((worker, taken))
         return taken
@@ -961,7 +1065,8 @@ class Queue(RuleBasedStateMachine):
     def ended(self, turn_id: str) -> str:
         """Return the outcome that is told of a turn, with what stands on the screen."""
         told, known = self.run(self.queues["w1"].result(turn_id)), self.model.turns[turn_id]
-        assert told == known.shown
+        is_newest = self.model.threads[known.thread].newest == turn_id
+        assert told == (known.shown if is_newest else replace(known.shown, end="older"))
         assert told.outcome == known.state
         return known.state
 

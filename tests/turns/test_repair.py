@@ -130,10 +130,11 @@ class LateEnds(TurnLeases):
 
     told = False
 
-    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> None:
-        await super().finish(taken, shown, exchange)
+    async def finish(self, taken: Taken, shown: Shown, exchange: Exchange | None) -> str:
+        older = await super().finish(taken, shown, exchange)
         await asyncio.sleep(LEASE)
         self.told = True
+        return older
 
 
 async def test_who_ends_a_turn_has_not_lost_it_though_a_renewal_is_refused_meanwhile(

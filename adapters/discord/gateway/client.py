@@ -53,6 +53,7 @@ class Gateway(discord.Client):
         shard: Shard,
         budgets: EditBudgets,
         threads: bool,
+        rated: bool,
         intents: discord.Intents,
     ) -> None:
         super().__init__(
@@ -69,7 +70,9 @@ class Gateway(discord.Client):
         self._shard = shard
         self._threads = threads
         self._filter = MessageFilter(self, remembered=shard.tuning.remembered)
-        self._interactions = Interactions(intake, answer_within=shard.tuning.answer_within)
+        self._interactions = Interactions(
+            intake, rated=rated, answer_within=shard.tuning.answer_within
+        )
         self._tasks = BackgroundTasks()
         self._notices = asyncio.Semaphore(_NOTICES)
 

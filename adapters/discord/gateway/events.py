@@ -136,6 +136,34 @@ def press_place(interaction: discord.Interaction) -> Place | None:
     return ButtonPress(interaction.id, interaction.token, pressed.id).to_json()
 
 
+def place_below(interaction: discord.Interaction) -> Place | None:
+    """Return where a turn is answered that continues the message with the pressed button.
+
+    None if Discord does not name that message. Below the answer to a command, the press is itself a
+    command, whose original response is a new message (see `continues_command`).
+    """
+    pressed, channel = interaction.message, interaction.channel_id
+    if pressed is None or channel is None:
+        return None
+    if continues_command(interaction):
+        return CommandAddress(channel, interaction.id, interaction.token).to_json()
+    # In a channel, each page replies to the question.
+    question = pressed.reference.message_id if pressed.reference else None
+    return ChannelAddress(channel, question, opens_thread=False).to_json()
+
+
+def continues_command(interaction: discord.Interaction) -> bool:
+    """Whether the pressed button is below a message that an interaction's webhook has written."""
+    pressed = interaction.message
+    return pressed is not None and pressed.interaction_metadata is not None
+
+
+def may_manage(interaction: discord.Interaction) -> bool:
+    """Whether the person may manage messages there; nobody may in a DM."""
+    permissions = interaction.permissions
+    return permissions.manage_messages or permissions.administrator
+
+
 def text_of(message: discord.Message, user_id: int, *, role_id: int) -> str:
     """Return what a message says to this user; empty when it only mentions them or their role.
 

@@ -149,7 +149,7 @@ class ChannelSurface:
 
         Discord answers a repeated nonce with the message of the attempt that did get through.
         """
-        if shows(message, page, self._turn_id):
+        if shows(message, page, self._turn_id, rated=self._client.rated):
             return True
         return await self._is_edited(str(message["id"]), page)
 
@@ -186,10 +186,11 @@ class ChannelSurface:
                 await channel.get_partial_message(int(message_id)).delete()
             return
         ids = {"channel_id": address.channel, "message_id": message_id}
-        await request(self._client, "PATCH", _MESSAGE, ids, body=body_of(page, self._turn_id))
+        body = body_of(page, self._turn_id, rated=self._client.rated)
+        await request(self._client, "PATCH", _MESSAGE, ids, body=body)
 
     async def _send(self, address: ChannelAddress, page: Page) -> dict[str, Any]:
-        body = body_of(page, self._turn_id)
+        body = body_of(page, self._turn_id, rated=self._client.rated)
         attempt = f"{self._turn_id}/{page.number}/{self._refusals[page.number]}".encode()
         # Discord takes 25 characters.
         body["nonce"] = hashlib.blake2b(attempt, digest_size=12).hexdigest()
@@ -212,12 +213,19 @@ class Recovery:
     """Finds the messages of earlier attempts at a reply that were not saved.
 
     `tried_at` is the earliest time of such an attempt, None if there was none. `alone` says that no
-    other reply grows in the channel. `known` are the ids of the reply's messages that its process
-    knows, and `unknown` those of others that belong to it, oldest first.
+    other reply grows in the channel, and `above` is a message of the one before, or 0. `known` are
+    the ids of the reply's messages that its process knows, and `unknown` those of others that
+    belong to it, oldest first.
     """
 
     def __init__(
-        self, client: RestClient, *, turn_id: str, tried_at: float | None, alone: bool
+        self,
+        client: RestClient,
+        *,
+        turn_id: str,
+        tried_at: float | None,
+        alone: bool,
+        above: int = 0,
     ) -> None:
         self.turn_id = turn_id
         self.known: set[str] = set()
@@ -225,6 +233,7 @@ class Recovery:
         self._client = client
         self._tried_at = tried_at
         self._alone = alone
+        self._above = above
         self._own: list[dict[str, Any]] = []  # all of the bot's messages after the question
 
     def note_lost_response(self) -> None:
@@ -240,7 +249,7 @@ class Recovery:
         for address in filter(None, addresses):
             if self.unknown:
                 break
-            own = await own_messages(self._client, address, turn_id=self.turn_id)
+            own = await own_messages(self._client, address, turn_id=self.turn_id, above=self._above)
             own = [one for one in own if str(one["id"]) not in self.known]
             self.unknown += of_reply(own, address, turn_id=self.turn_id, alone=self._alone)
             self._own += own
@@ -252,7 +261,8 @@ class Recovery:
         # text would do as well.
         for message in self._own:
             message_id = str(message["id"])
-            if message_id not in self.known and shows(message, page, self.turn_id):
+            same = shows(message, page, self.turn_id, rated=self._client.rated)
+            if same and message_id not in self.known:
                 self.known.add(message_id)
                 self.unknown = [one for one in self.unknown if one != message_id]
                 return message_id
@@ -260,11 +270,15 @@ class Recovery:
 
 
 async def own_messages(
-    client: RestClient, address: ChannelAddress, *, turn_id: str
+    client: RestClient, address: ChannelAddress, *, turn_id: str, above: int = 0
 ) -> list[dict[str, Any]]:
-    """Return the bot's messages after a turn's question, oldest first; raises SurfaceError."""
+    """Return the bot's messages after a turn's question, oldest first; raises SurfaceError.
+
+    Those up to `above` are left out: an older reply may be below the question, and have no button.
+    """
+    after = max(int(turn_id.rpartition(":")[2]), above)
     try:
-        found = await messages_since(client, address.channel, int(turn_id.rpartition(":")[2]))
+        found = await messages_since(client, address.channel, after)
     except PlaceGone as error:
         _log.warning(
             "Turn %s: cannot look for earlier messages in channel %d, some may stand twice: %s",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
@@ -11,12 +11,20 @@ from typing import Any
 import discord
 from wcwidth import iter_graphemes, width
 
-from bot.domain import Json, Page
+from bot.domain import End, Json, Page, Rating
 from bot.text.markdown import PIPE, Block, is_table_row, may_be_delimiter_row
 
 # A button's custom_id is one of these and the turn's id.
-STOP, REGENERATE = "stop:", "regenerate:"
-REGENERATE_LABEL = "Regenerate"
+STOP, REGENERATE, CONTINUE = "stop:", "regenerate:", "continue:"
+# With what people rate an answer, and the rating.
+RATINGS: Mapping[str, Rating] = {"good:": "good", "bad:": "bad"}
+_SIGNS: Mapping[Rating, str] = {"good": "👍", "bad": "👎"}
+_OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
+    "": ((REGENERATE, "Regenerate"),),
+    "cut": ((REGENERATE, "Regenerate"), (CONTINUE, "Continue")),
+    "failed": ((REGENERATE, "Retry"),),
+    "older": (),
+}
 LIMIT = 2000  # Discord's documentation, "Create Message"
 
 # Discord's documentation, "Component Reference": a row, a button, and the gray of a button.
@@ -31,11 +39,15 @@ _FENCE_BEGUN, _APART = re.compile("``(?=`)"), "``\u200b"
 _MOST_PADDING = 1000  # characters
 
 
-def body_of(page: Page, turn_id: str) -> dict[str, Json]:
-    """Return the message of a page, without notifications and link previews."""
+def body_of(page: Page, turn_id: str, *, rated: bool = False) -> dict[str, Json]:
+    """Return the message of a page, without notifications and link previews.
+
+    With `rated`, people can rate an answer.
+    """
+    buttons: list[Any] = _buttons(page, turn_id, rated=rated)
     return {
         "content": tables_as_code(page.text),
-        "components": [{"type": _ROW, "components": [it]} for it in _buttons(page, turn_id)],
+        "components": [{"type": _ROW, "components": buttons}] if buttons else [],
         # Without it, Discord uses its own default (Discord's documentation, "Allowed Mentions
         # Object"), for an edit too.
         "allowed_mentions": {"parse": [], "replied_user": False},
@@ -43,9 +55,18 @@ def body_of(page: Page, turn_id: str) -> dict[str, Json]:
     }
 
 
-def shows(message: dict[str, Any], page: Page, turn_id: str) -> bool:
+def ended_buttons(end: End, turn_id: str, *, rated: bool) -> list[dict[str, Any]]:
+    """Return the buttons below an answer that has ended."""
+    buttons = [_button(action, turn_id, label=label) for action, label in _OFFERED[end]]
+    if rated and end != "failed":
+        signs = {action: _SIGNS[rating] for action, rating in RATINGS.items()}
+        buttons += [_button(action, turn_id, emoji={"name": it}) for action, it in signs.items()]
+    return buttons
+
+
+def shows(message: dict[str, Any], page: Page, turn_id: str, *, rated: bool) -> bool:
     """Whether a message already is this page."""
-    wanted = [button["custom_id"] for button in _buttons(page, turn_id)]
+    wanted = [button["custom_id"] for button in _buttons(page, turn_id, rated=rated)]
     # Discord strips a text.
     same_text = message["content"] == tables_as_code(page.text).strip()
     return bool(same_text and _custom_ids(message) == wanted)
@@ -73,11 +94,14 @@ def _custom_ids(message: dict[str, Any]) -> list[str]:
     return [it["custom_id"] for row in message["components"] for it in row.get("components", ())]
 
 
-def _buttons(page: Page, turn_id: str) -> list[dict[str, Json]]:
-    if page.final and not page.last:
-        return []
-    label, action = (REGENERATE_LABEL, REGENERATE) if page.final else ("Stop", STOP)
-    return [{"type": _BUTTON, "style": _GRAY, "label": label, "custom_id": action + turn_id}]
+def _buttons(page: Page, turn_id: str, *, rated: bool) -> list[dict[str, Any]]:
+    if page.last:
+        return ended_buttons(page.end, turn_id, rated=rated)
+    return [] if page.final else [_button(STOP, turn_id, label="Stop")]
+
+
+def _button(action: str, turn_id: str, **face: Json) -> dict[str, Any]:
+    return {"type": _BUTTON, "style": _GRAY, "custom_id": action + turn_id, **face}
 
 
 @lru_cache(maxsize=16)

@@ -54,7 +54,9 @@ async def open_surface(
             if purpose is not Purpose.RESTORE:
                 address = await _in_thread(client, turn, asked, budgets)
             parent, alone = None if address is asked else asked, address.question is None
-            recovery = Recovery(client, turn_id=turn.id, tried_at=tried_at, alone=alone)
+            recovery = Recovery(
+                client, turn_id=turn.id, tried_at=tried_at, alone=alone, above=_above(turn)
+            )
             typing = None if purpose.has_ended else _type(client, address.channel, budgets)
             async with running(typing) if typing else nullcontext():
                 yield ChannelSurface(client, address, recovery, parent=parent)
@@ -74,6 +76,14 @@ async def orphaned_messages(client: RestClient, turn: Turn, *, but: Collection[s
         own = await own_messages(client, address, turn_id=turn.id)
         found += of_reply(own, address, turn_id=turn.id, alone=False)
     return [one for one in found if one not in but]
+
+
+def _above(turn: Turn) -> int:
+    """Return the id of the message above the reply; 0 if there is none."""
+    above = turn.place.get("above")
+    # A message of a webhook has an `@` before its id.
+    name = above.removeprefix("@") if isinstance(above, str) else ""
+    return int(name) if name.isdecimal() else 0
 
 
 def _thread_of(address: ChannelAddress) -> ChannelAddress:

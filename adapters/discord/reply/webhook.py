@@ -95,7 +95,7 @@ class Webhook:
         return name
 
     async def _write(self, method: str, path: str, page: Page, **ids: str) -> str:
-        body = body_of(page, self._turn_id)
+        body = body_of(page, self._turn_id, rated=self._client.rated)
         message = await request(self._client, method, path, self._ids | ids, body=body)
         self._acknowledged = True
         return str(message["id"])

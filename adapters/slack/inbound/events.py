@@ -11,11 +11,18 @@ from dataclasses import dataclass, replace
 from adapters.slack.errors import translated
 from adapters.slack.inbound.attachments import attached_text, files_in, string_field
 from adapters.slack.markup import mentioned, readable
-from adapters.slack.reply.messages import REGENERATE, STOP
+from adapters.slack.reply.messages import (
+    CONTINUE,
+    RATE,
+    RATE_BAD,
+    RATE_GOOD,
+    REGENERATE,
+    STOP,
+)
 from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
 from bot.concurrency import do_nothing
-from bot.domain import ContextMessage, Person, ThreadKey, Turn
+from bot.domain import ContextMessage, Person, Rating, ThreadKey, Turn
 from bot.errors import (
     HasEnded,
     NothingAsked,
@@ -26,7 +33,7 @@ from bot.errors import (
 )
 from bot.text.sanitize import escape_markup
 from bot.turns.addressed import Facts, is_stop
-from bot.turns.intake import Intake
+from bot.turns.intake import THANKS, Intake
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +92,7 @@ class Press:
     user: str
     thread: str
     turn_id: str
+    rating: Rating | None = None
 
 
 class EventHandler:
@@ -163,12 +171,20 @@ class EventHandler:
     async def _act(self, press: Press) -> None:
         is_of_channel = await self._is_of_its_channel(press)
         if press.action == STOP:
-            if not (is_of_channel and await self._intake.stop(press.turn_id)):
+            stopping = self._intake.stop
+            if not (is_of_channel and await stopping(press.turn_id, person_id=press.user)):
                 raise HasEnded
-        elif press.action == REGENERATE:
+        elif press.action in (REGENERATE, CONTINUE):
             if not is_of_channel:
                 raise NotRemembered
-            await self._intake.regenerate(press.turn_id, person_id=press.user, press_id=press.id)
+            again = press.action == REGENERATE
+            act = self._intake.regenerate if again else self._intake.go_on
+            await act(press.turn_id, person_id=press.user, press_id=press.id)
+        elif press.rating:
+            if not is_of_channel:
+                raise NotRemembered
+            await self._intake.rate(press.turn_id, person_id=press.user, rating=press.rating)
+            self._jobs.start(self._deliver(self._post_to_person(press, THANKS)))
 
     async def _is_of_its_channel(self, press: Press) -> bool:
         """Whether the turn belongs to the channel in which the button was pressed.
@@ -386,7 +402,8 @@ def to_press(body: Event) -> Press | None:
             "actions": [{"action_id": str(action), "value": str(turn_id)}],
         }:
             thread = string_field(container, "thread_ts")
-            return Press(f"slack:{trigger}", action, channel, user, thread, turn_id)
+            rating, turn_id = _rating(action, turn_id)
+            return Press(f"slack:{trigger}", action, channel, user, thread, turn_id, rating)
     return None
 
 
@@ -394,6 +411,19 @@ def _edited(event: Event, author: str) -> str:
     edited = event.get("edited")
     ts, editor = string_field(edited, "ts"), string_field(edited, "user")
     return ts if editor == author and TS.fullmatch(ts) else ""
+
+
+def _rating(action: str, value: str) -> tuple[Rating | None, str]:
+    """Return what a press says of an answer, and the turn's id.
+
+    Slack's own buttons send the value of the one that was pressed (bolt's templates for agents).
+    """
+    if action in (RATE_GOOD, RATE_BAD):
+        return ("good" if action == RATE_GOOD else "bad"), value
+    if action != RATE:
+        return None, value
+    said, _, turn_id = value.partition(":")
+    return ("good" if said == "good" else "bad"), turn_id
 
 
 def _team(event: Event) -> str:

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from functools import partial
+from typing import TypeVar
 
-from adapters.slack.errors import is_transient, translated
+from adapters.slack.errors import code_of, is_transient, translated
 from adapters.slack.markup import markdown_block
 from adapters.slack.workspace import MOST_PAGES, Workspace
-from bot.domain import Page, Turn
-from bot.errors import PlaceGone, SurfaceError
+from bot.domain import End, Page, Rating, Turn
+from bot.errors import PlaceGone, SurfaceError, WriteRefused
 from bot.text.sanitize import escape_markup
 
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
 # The action_ids of buttons; a button's value is the turn's id.
-STOP, REGENERATE = "stop", "regenerate"
+STOP, REGENERATE, CONTINUE = "stop", "regenerate", "continue"
+RATE, RATE_GOOD, RATE_BAD = "rate", "rate_good", "rate_bad"
+_SIGNS: Mapping[Rating, tuple[str, str, str]] = {
+    "good": (RATE_GOOD, "👍", "Good answer"),
+    "bad": (RATE_BAD, "👎", "Bad answer"),
+}
+_BAD_BLOCKS = ("invalid_blocks", "invalid_blocks_format")
+_OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
+    "": ((REGENERATE, "Regenerate"),),
+    "cut": ((REGENERATE, "Regenerate"), (CONTINUE, "Continue")),
+    "failed": ((REGENERATE, "Retry"),),
+    "older": (),
+}
 
 UNNUMBERED = -1  # in place of a page's number: a running stream does not have one yet
 
@@ -41,6 +59,29 @@ class Messages:
 
     async def send(self, page: Page) -> str:
         """Send a page and return its id. Raises SurfaceError."""
+        return await self.with_controls(page, partial(self._send, page))
+
+    async def change(self, message_id: str, page: Page) -> None:
+        """Make a message show a page; delete it if the page has no text. Raises SurfaceError."""
+        await self.with_controls(page, partial(self._change, message_id, page))
+
+    async def with_controls(self, page: Page, write: Callable[[], Awaitable[_T]]) -> _T:
+        """Write a page with its controls, once more if Slack refuses its own feedback buttons.
+
+        Guess: a workspace that does not know them answers as to any wrong block.
+        """
+        try:
+            return await write()
+        except WriteRefused as error:
+            refused = self._workspace.no_feedback
+            shows_feedback = self._is_rated(page) and not refused.is_refused()
+            if code_of(error) not in _BAD_BLOCKS or not shows_feedback:
+                raise
+            log.info("Slack refuses feedback buttons, plain ones take their place: %s", error)
+            refused.add()
+            return await write()
+
+    async def _send(self, page: Page) -> str:
         async with translated():
             answer = await self._client.chat_postMessage(
                 channel=self.channel,
@@ -54,8 +95,7 @@ class Messages:
             )
         return f"{answer['channel']}:{answer['ts']}"
 
-    async def change(self, message_id: str, page: Page) -> None:
-        """Make a message show a page; delete it if the page has no text. Raises SurfaceError."""
+    async def _change(self, message_id: str, page: Page) -> None:
         channel, _, ts = message_id.rpartition(":")
         async with translated():
             if page.text:
@@ -91,9 +131,16 @@ class Messages:
 
     def controls(self, page: Page) -> list[dict[str, object]]:
         """Return the blocks below the text."""
-        if not page.final:
-            return [self._button(STOP, "Stop")]
-        return [self._button(REGENERATE, "Regenerate")] if page.last else []
+        offered = _OFFERED[page.end] if page.last else ()
+        offered = offered if page.final else ((STOP, "Stop"),)
+        buttons = [self._button(*each) for each in offered]
+        below: list[dict[str, object]] = []
+        if self._is_rated(page):
+            if self._workspace.no_feedback.is_refused():
+                buttons += [self._button(*sign) for sign in _SIGNS.values()]
+            else:
+                below = [self._feedback()]
+        return [{"type": "actions", "elements": buttons}, *below] if buttons else below
 
     def metadata(self, page: Page) -> dict[str, object]:
         """Return the metadata by which other attempts at this turn find the page."""
@@ -102,10 +149,27 @@ class Messages:
             "event_payload": {"turn": self._turn_id, "page": page.number},
         }
 
-    def _button(self, action: str, label: str) -> dict[str, object]:
+    def _is_rated(self, page: Page) -> bool:
+        return self._workspace.rated and page.last and page.end != "failed"
+
+    def _button(self, action: str, label: str, description: str = "") -> dict[str, object]:
         text = {"type": "plain_text", "text": label}
-        button = {"type": "button", "action_id": action, "text": text, "value": self._turn_id}
-        return {"type": "actions", "elements": [button]}
+        button: dict[str, object] = {"type": "button", "action_id": action, "text": text}
+        button["value"] = self._turn_id
+        return button | ({"accessibility_label": description} if description else {})
+
+    def _feedback(self) -> dict[str, object]:
+        """Return Slack's own buttons (docs: "Feedback buttons element")."""
+        good, bad = (
+            {
+                "text": {"type": "plain_text", "text": label},
+                "accessibility_label": description,
+                "value": f"{rating}:{self._turn_id}",
+            }
+            for rating, (_, label, description) in _SIGNS.items()
+        )
+        element = {"action_id": RATE, "positive_button": good, "negative_button": bad}
+        return {"type": "context_actions", "elements": [{"type": "feedback_buttons", **element}]}
 
     def _blocks(self, page: Page) -> list[dict[str, object]]:
         return [{**markdown_block(page.text)}, *self.controls(page)]

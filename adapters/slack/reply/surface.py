@@ -202,8 +202,11 @@ class SlackSurface:
 
     async def _append(self, stream: Stream, page: Page) -> None:
         if page.final:
-            controls, metadata = self._messages.controls(page), self._messages.metadata(page)
-            await stream.finish(page, blocks=controls, metadata=metadata)
+            messages, metadata = self._messages, self._messages.metadata(page)
+            await messages.with_controls(
+                page,
+                lambda: stream.finish(page, blocks=messages.controls(page), metadata=metadata),
+            )
             self._stream, self.status.processing = None, False
         elif stream.is_silent(page):
             await self.status.show_again()

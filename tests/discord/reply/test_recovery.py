@@ -464,3 +464,20 @@ async def test_a_message_of_an_unknown_shape_hides_none_of_ours() -> None:
             found = await platform.orphaned_messages(turn, but=())
 
         assert list(found) == left
+
+
+async def test_an_older_reply_below_the_question_keeps_its_text_without_a_button() -> None:
+    clock = Clock()
+    async with DiscordEmulator(clock=clock) as emulator:
+        turn = await dm_question(emulator)
+        older = replace(page("Older.", last=True), end="older")
+        (above,) = await left_by(emulator, replace(turn, id="discord:1"), older)
+        left = await left_by(emulator, turn, page("It is"))
+        clock.advance(LATER)
+
+        placed = replace(turn, place={**turn.place, "above": above})
+        async with resumed(emulator, placed) as surface:
+            again = await surface.post(page("It is so.", last=True))
+
+        assert [again] == left
+        assert shown(emulator, str(turn.place["channel"])) == ["Older.", "It is so."]

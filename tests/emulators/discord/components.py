@@ -38,6 +38,18 @@ def buttons(components: list[object]) -> Iterator[str]:
             yield str(component.get("custom_id", ""))
 
 
+def labels(components: list[object]) -> Iterator[str]:
+    """Yield what stands on the buttons: their label, or else their emoji."""
+    for component in components:
+        match component:
+            case {"components": list(held)}:
+                yield from labels(held)
+            case {"type": 2, "label": str(label)}:
+                yield label
+            case {"type": 2, "emoji": {"name": str(name)}}:
+                yield name
+
+
 def _check_row(row: Payload, path: str, seen: set[str]) -> None:
     """Add the custom ids to those that were `seen` in the rows before."""
     held = row.get("components")

@@ -177,9 +177,12 @@ class DiscordEmulator:
         """The sessions that the bot began, oldest first, as they stand now."""
         return self._gateway.listeners()
 
-    def user(self, name: str, *, bot: bool = False) -> str:
-        """Let a new person (or another bot) join the guild; return the id."""
-        return self._world.add_user(name, bot=bot).id
+    def user(self, name: str, *, bot: bool = False, moderates: bool = False) -> str:
+        """Let a new person (or another bot) join the guild; return the id.
+
+        One that `moderates` may manage the messages of others there.
+        """
+        return self._world.add_user(name, bot=bot, moderates=moderates).id
 
     def role(self, name: str, *, own: bool = False) -> str:
         """Make a role in the guild; return its id, for `<@&id>`.

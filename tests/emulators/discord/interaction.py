@@ -70,7 +70,7 @@ class Interaction:
             "guild_id": guild_id,
             "guild": {"id": guild_id, "locale": "en-US", "features": []},
             "guild_locale": "en-US",
-            "member": self.user.member() | {"user": user, "permissions": PERMISSIONS},
+            "member": self.user.member() | {"user": user, "permissions": self.user.permissions},
         }
 
     def _owners(self) -> Payload:

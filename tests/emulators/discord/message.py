@@ -6,7 +6,7 @@ import mimetypes
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.emulators.discord.components import buttons
+from tests.emulators.discord.components import buttons, labels
 from tests.emulators.discord.objects import DM, Channel, Payload, User, now, snowflake
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ _CDN = "https://cdn.discordapp.com/attachments"
 class Shown:
     """A message as people see it; `buttons` are the custom ids of those that can be pressed.
 
+    `labels` are what stands on the buttons, a picture if there is no text.
+
     The text of a forward is what was forwarded; `files` are the names of attachments. Links in one
     that is `suppressed` show no previews.
     """
@@ -37,6 +39,7 @@ class Shown:
     edited: bool
     files: tuple[str, ...] = ()
     suppressed: bool = False
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +122,7 @@ class Message:
             edited=self.edited_at is not None,
             files=tuple(str(one["filename"]) for one in self.attachments),
             suppressed=bool(self.flags & SUPPRESS_EMBEDS),
+            labels=tuple(labels(self.components)),
         )
 
     def content(self, *, veiled: bool = False) -> Payload:

@@ -18,6 +18,7 @@ STAGE: Final = 13
 # View, send, embed, attach, read history, mention everyone, react, use commands, open public
 # threads and write in them: what an operator grants a chat bot, and what makes pings hurt.
 PERMISSIONS = str(sum(1 << bit for bit in (6, 10, 11, 14, 15, 16, 17, 31, 35, 38)))
+MANAGE_MESSAGES = 1 << 13
 
 _EPOCH_MS = 1_420_070_400_000
 _serial = itertools.count()
@@ -58,11 +59,12 @@ def role(role_id: str, name: str, *, bot_id: str | None = None) -> Payload:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person, or a bot."""
+    """A person, or a bot; one that `moderates` may manage the messages of others."""
 
     id: str
     name: str
     bot: bool = False
+    moderates: bool = False
 
     def payload(self) -> Payload:
         """Return the user object."""
@@ -77,6 +79,11 @@ class User:
             "public_flags": 0,
             "primary_guild": None,
         }
+
+    @property
+    def permissions(self) -> str:
+        """What the user may do in every channel of the guild."""
+        return str(int(PERMISSIONS) | (MANAGE_MESSAGES if self.moderates else 0))
 
     def member(self) -> Payload:
         """Return the user's membership of the guild, without the user itself."""

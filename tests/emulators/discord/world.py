@@ -71,9 +71,9 @@ class World:
     def __post_init__(self) -> None:
         self.users[self.bot.id] = self.bot
 
-    def add_user(self, name: str, *, bot: bool) -> User:
+    def add_user(self, name: str, *, bot: bool, moderates: bool = False) -> User:
         """Return a new user."""
-        user = User(snowflake(), name, bot)
+        user = User(snowflake(), name, bot, moderates)
         self.users[user.id] = user
         return user
 

@@ -21,7 +21,6 @@ _NOT_EMULATED = frozenset(
     {
         "channels_select",
         "checkboxes",
-        "context_actions",
         "conversations_select",
         "datepicker",
         "external_select",
@@ -172,9 +171,15 @@ _CONTEXT: dict[str, Shape] = {
     "plain_text": Shape({"text": _words(3000)}, {"emoji": _FLAG}),
 }
 _ELEMENTS = {"button": _BUTTON}
+# docs: Feedback buttons element, "Button object fields".
+_OPINION = _fields(
+    {"text": _text(75, "plain_text"), "value": _VALUE}, {"accessibility_label": _words(75)}
+)
+_FEEDBACK = Shape({"positive_button": _OPINION, "negative_button": _OPINION}, {"action_id": _ID})
 _BLOCKS: dict[str, Shape] = {
     "actions": Shape({"elements": _items(25, _typed(_ELEMENTS))}),
     "context": Shape({"elements": _items(10, _typed(_CONTEXT))}),
+    "context_actions": Shape({"elements": _items(5, _typed({"feedback_buttons": _FEEDBACK}))}),
     "divider": Shape(),
     "header": Shape({"text": _text(150, "plain_text")}),
     "image": Shape(_PICTURE.required, {**_PICTURE.optional, "title": _text(2000, "plain_text")}),

@@ -20,7 +20,7 @@ from tests.emulators.slack.events import EVENTS, Events
 from tests.emulators.slack.installation import APP_ID, VERIFICATION_TOKEN, Installation
 from tests.emulators.slack.interactions import Interactions
 from tests.emulators.slack.limits import Limits
-from tests.emulators.slack.markup import escape
+from tests.emulators.slack.markup import buttons, escape, feedback
 from tests.emulators.slack.message import Post, Shown
 from tests.emulators.slack.methods import SCOPES
 from tests.emulators.slack.payload import Payload
@@ -246,6 +246,24 @@ class SlackEmulator:
         """Press a button and wait for the answer; LookupError when nobody can see that button."""
         post, workspace = self._post(channel_id, ts), self._app.where(channel_id)
         return await self._interactions.click(workspace, post, user_id, action_id)
+
+    def refuse_feedback_buttons(self) -> None:
+        """Be a Slack that does not know feedback buttons."""
+        self._web.knows_feedback = False
+
+    async def rate(self, channel_id: str, ts: str, user_id: str, which: str) -> Delivery:
+        """Press the "positive" or "negative" feedback button of a message."""
+        post, workspace = self._post(channel_id, ts), self._app.where(channel_id)
+        return await self._interactions.rate(workspace, post, user_id, which)
+
+    def is_rated(self, channel_id: str, ts: str) -> bool:
+        """Whether a message has feedback buttons."""
+        return any(feedback(self._post(channel_id, ts).blocks))
+
+    def value(self, channel_id: str, ts: str, action_id: str) -> str:
+        """Return what a press of this button would send as its value."""
+        blocks = self._post(channel_id, ts).blocks
+        return next(str(it["value"]) for name, _, it in buttons(blocks) if name == action_id)
 
     async def interact(self, payload: Payload) -> Delivery:
         """Tell the app this once, as an interaction whatever its shape, and wait for the answer."""

@@ -7,7 +7,7 @@ import secrets
 
 from tests.emulators.slack.delivery import Delivery, Envelope, Outbox
 from tests.emulators.slack.installation import APP_ID, VERIFICATION_TOKEN
-from tests.emulators.slack.markup import buttons, escape
+from tests.emulators.slack.markup import buttons, escape, feedback
 from tests.emulators.slack.message import Post
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.response_urls import Place, ResponseUrls
@@ -55,7 +55,24 @@ class Interactions:
         """Tell of a button; LookupError when nobody can see it (docs: block_actions payload)."""
         found = {name: (block_id, button) for name, block_id, button in buttons(post.blocks)}
         block_id, button = found[action_id]
-        action = {**button, "block_id": block_id, "action_ts": workspace.timestamp()}
+        return await self._press(workspace, post, user_id, {**button, "block_id": block_id})
+
+    async def rate(self, workspace: Workspace, post: Post, user_id: str, which: str) -> Delivery:
+        """Tell of the "positive" or "negative" feedback button of a message.
+
+        The action has the value of the pressed one (guess, from bolt's templates for agents).
+        """
+        block_id, element = next(feedback(post.blocks))
+        half = element[f"{which}_button"]
+        assert isinstance(half, dict)
+        kind, action_id = element["type"], element.get("action_id", "")
+        action = {**half, "type": kind, "action_id": action_id, "block_id": block_id}
+        return await self._press(workspace, post, user_id, action)
+
+    async def _press(
+        self, workspace: Workspace, post: Post, user_id: str, action: Payload
+    ) -> Delivery:
+        action = {**action, "action_ts": workspace.timestamp()}
         place = Place(workspace, workspace.channels[post.channel_id], user_id, post.ts)
         payload: Payload = {
             **_block_actions(place, post),

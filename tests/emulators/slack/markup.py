@@ -40,6 +40,21 @@ def buttons(blocks: list[Payload]) -> Iterator[tuple[str, str, Payload]]:
                 yield str(element.get("action_id", "")), str(block.get("block_id", "")), element
 
 
+def feedback(blocks: list[Payload]) -> Iterator[tuple[str, Payload]]:
+    """Yield the block id and the object of each pair of feedback buttons."""
+    for block in blocks:
+        elements = block.get("elements")
+        for element in elements if isinstance(elements, list) else ():
+            if isinstance(element, dict) and element.get("type") == "feedback_buttons":
+                yield str(block.get("block_id", "")), element
+
+
+def label_of(button: Payload) -> str:
+    """Return what stands on a button."""
+    text = button.get("text")
+    return str(text.get("text")) if isinstance(text, dict) else ""
+
+
 def pings(text: str, blocks: list[Payload], *, names: bool) -> list[str]:
     """Return what would notify somebody; with `names` a plain @here does too (docs: link_names)."""
     texts = [text, *_spoken(blocks)]

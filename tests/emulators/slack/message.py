@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from tests.emulators.slack.installation import APP_ID, Installation
-from tests.emulators.slack.markup import buttons, read, rich_text
+from tests.emulators.slack.markup import buttons, label_of, read, rich_text
 from tests.emulators.slack.payload import Payload
 from tests.emulators.timeline import Moment
 
@@ -32,7 +32,8 @@ class Streaming(Protocol):
 class Shown:
     """A message as people see it; `author` is a user id, or the bot id of a bot's own message.
 
-    `buttons` are the action ids of those that can be pressed. Only a reply has a `thread_ts`.
+    `buttons` are the action ids of those that can be pressed, and `labels` what stands on them.
+    Only a reply has a `thread_ts`.
     """
 
     ts: str
@@ -41,6 +42,7 @@ class Shown:
     text: str
     buttons: tuple[str, ...]
     thread_ts: str | None
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class Post:
             author=self.author,
             text=self.seen_by(viewer),
             buttons=tuple(button for button, _, _ in buttons(self.blocks)),
+            labels=tuple(label_of(button) for _, _, button in buttons(self.blocks)),
             thread_ts=None if self.thread_ts == self.ts else self.thread_ts,
         )
 

@@ -75,7 +75,11 @@ class Answer:
 
 
 class WebApi:
-    """Answers the bot's requests and keeps what they were; `methods` has who does the work."""
+    """Answers the bot's requests and keeps what they were; `methods` has who does the work.
+
+    Without `knows_feedback`, blocks with feedback buttons are refused, as by a Slack that does not
+    know them (guess: with the error that other wrong blocks get).
+    """
 
     def __init__(
         self, access: Access, limits: Limits, responses: ResponseUrls, truth: Truth
@@ -86,6 +90,7 @@ class WebApi:
         self.watchers: list[Callable[[Call], object]] = []
         self.faults = Faults()
         self.latency = 0.0
+        self.knows_feedback = True
         self.closing = asyncio.Event()
         self._truth = truth
         self._access = access
@@ -153,6 +158,8 @@ class WebApi:
         if wait := self._limits.wait(name, workspace, args):
             return _limited(wait)
         self._access.check_scopes(method, args, workspace)
+        if not self.knows_feedback and "context_actions" in str(args.get("blocks")):
+            raise SlackError("invalid_blocks")
         headers = {"X-OAuth-Scopes": ",".join(sorted(self._access.scopes))}
         return Answer(200, {"ok": True, **handler(workspace, args)}, headers)
 

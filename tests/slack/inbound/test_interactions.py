@@ -94,7 +94,8 @@ async def test_somebody_of_another_workspace_may_press_in_a_channel_that_both_sh
 
             await slack.interact({**payload, "user": {"id": "U0FAR", "team_id": "T0OTHER"}})
 
-            assert intake.stopped == [intake.last.id]
+            # The intake decides whether this person may.
+            assert (intake.stopped, intake.stopped_by) == ([intake.last.id], ["U0FAR"])
 
 
 @pytest.mark.parametrize(

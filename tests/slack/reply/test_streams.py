@@ -278,7 +278,8 @@ async def test_a_sign_of_life_alone_begins_no_stream(
 
 async def test_a_stop_that_slack_refuses_doubles_nothing(store: Store) -> None:
     async with make_scene() as scene:
-        scene.slack.fail("chat.stopStream", error="invalid_blocks")
+        # With Slack's own feedback buttons, and with plain ones.
+        scene.slack.fail("chat.stopStream", error="invalid_blocks", times=2)
 
         await scene.answer(store, WORDS)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bot.reply.draft import BEGINNING_LEFT_OUT
 from tests.chaos.talks import APOLOGIES, answer_to
 
 # Of a turn; the best first. Its answer is whole, or it has an apology, alone or below what it said;
@@ -96,6 +97,8 @@ class _Piece:
 
 _BEGINS = re.compile(r"(?=Answer\d+:)")
 _NUMBER = re.compile(r"Answer(\d+):")
+# Below the first answer that does not know how the talk began.
+_NOTICE = bare(BEGINNING_LEFT_OUT)
 _APOLOGY = re.compile("|".join(sorted(map(re.escape, map(bare, APOLOGIES)), key=len, reverse=True)))
 
 
@@ -107,7 +110,7 @@ def _pieces(shown: Sequence[str]) -> list[_Piece]:
     """
     pieces: list[_Piece] = []
     for message in map(bare, shown):
-        for said, apology in _cut(message):
+        for said, apology in _cut(message.replace(_NOTICE, "")):
             number = _NUMBER.match(said)
             last = pieces[-1] if pieces else None
             if number is None and last and not last.apology and not last.is_whole:

@@ -218,6 +218,8 @@ class People:
             if which and talk.asked:
                 # Questions that wait are answered together; the judge expects an answer to each.
                 await _first(ending, until_begun(talk))
+                if ending.is_set():
+                    break
             self._last += 1
             if await talk.ask(self._last):
                 self._said.set()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
+from bot.cache import BoundedCache
 from bot.domain import ThreadKey
 from bot.errors import StoreUnavailable
 from bot.turns.queue import TurnQueue
@@ -24,9 +24,10 @@ class Speakers:
 
     def __init__(self, queue: TurnQueue, *, clock: Callable[[], float]) -> None:
         self._queue = queue
-        self._clock = clock
-        # Until when a thread is believed foreign, by the clock; -inf for a thread of the bot.
-        self._known: dict[ThreadKey, float] = {}
+        # Whether a thread is one of the bot.
+        self._known: BoundedCache[ThreadKey, bool] = BoundedCache(
+            capacity=_MOST_THREADS, clock=clock
+        )
 
     async def count(self, thread: ThreadKey, *people: str, ours: bool) -> int:
         """Note that people have spoken in a thread, and return how many have.
@@ -36,8 +37,8 @@ class Speakers:
         bot's, and returns 0 for others: many may talk there, and nobody waits for the bot.
         """
         known = self._known.get(thread)
-        ours_for_all_we_know = ours or known == -math.inf
-        if not ours_for_all_we_know and known is not None and self._clock() < known:
+        ours_for_all_we_know = ours or known is True
+        if not ours_for_all_we_know and known is False:
             return 0
         try:
             if not ours_for_all_we_know and self._queue.is_away:
@@ -48,8 +49,8 @@ class Speakers:
                 raise
             self._queue.note_away(error)
             return 0
-        self._known.pop(thread, None)
-        self._known[thread] = -math.inf if speakers else self._clock() + FOREIGN_SECONDS
-        if len(self._known) > _MOST_THREADS:
-            del self._known[next(iter(self._known))]
+        if speakers:
+            self._known.put(thread, True)
+        else:
+            self._known.put(thread, False, seconds=FOREIGN_SECONDS)
         return speakers

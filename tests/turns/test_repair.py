@@ -119,7 +119,7 @@ async def test_a_post_that_is_under_way_when_the_lease_is_lost_goes(store: Store
     async with working(make_worker(store, platform, slow, name="late")):
         await reply_begins(store, platform)
         other, taken = await taken_by_another(store)
-        theirs = await platform.shown.post(Page(0, "The end.", final=True))
+        theirs = await FakeSurface.post(platform.shown, Page(0, "The end.", final=True))
         await other.leases.finish(taken, Shown((theirs,), "The end.", outcome="done"), None)
 
         await until_shown(platform, {theirs: "The end."})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 
 import pytest
 
@@ -78,15 +79,15 @@ async def test_what_is_posted_instead_of_a_stream_takes_a_slot_for_it(store: Sto
     async with make_scene(budgets) as scene:
         scene.slack.fail("chat.startStream", status=429, retry_after=60)
         posts = f"slack:post:{scene.slack.channel_id}"
+        pause_ends = time.monotonic() + 0.5
         await budgets.pause(EditBudget(posts, 5, 5.2, refills=True), 0.5)
 
         answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.03))
-        await until(lambda: scene.calls("chat.startStream"))
-        await asyncio.sleep(0.2)
-        early = scene.texts()
+        await until(scene.texts)
+        was_paused = time.monotonic() < pause_ends
         await answering
 
-        assert early == []
+        assert not was_paused
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
 
 

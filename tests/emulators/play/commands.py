@@ -184,9 +184,7 @@ class Commands:
         """Return the message of this number; Impossible where only one person sees it."""
         sight = self._seat.find(number)
         if sight.whispered:
-            raise Impossible(
-                f"Only you see message {number}: you can neither answer nor delete it."
-            )
+            raise Impossible(f"Only you see message {number}: you cannot answer or delete it.")
         return sight
 
     async def _stop(self, _: str) -> None:

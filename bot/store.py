@@ -139,10 +139,15 @@ class Store:
             await self._move_away(*words)
             return await self._send(*words)
 
-    def script(self, source: str) -> Script:
-        """Register a script; all its keys come from `key`."""
+    def script(self, source: str, *, if_full: bool = False) -> Script:
+        """Register a script; all its keys come from `key`.
+
+        With `if_full` it may write even if the store is out of memory: for a few bytes, without
+        which something would be lost.
+        """
         parts = {"unreadable": _UNREADABLE, "seconds": UNREADABLE_SECONDS, "source": source}
-        registered = self.redis.register_script(_SCRIPT % parts)
+        head = "#!lua flags=allow-oom\n" if if_full else ""
+        registered = self.redis.register_script(head + _SCRIPT % parts)
 
         async def run(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
             with store_errors():

@@ -19,6 +19,7 @@ import redis
 
 from bot.errors import CannotStart, StoreUnavailable
 from bot.store import CONNECTIONS, Store, connect, store_errors
+from tests.support.outage import full
 from tests.support.process import alive
 from tests.support.waiting import until
 
@@ -92,6 +93,17 @@ async def test_what_is_written_comes_back_as_text(store: Store) -> None:
     found = await store.redis.get(store.key("greeting"))
 
     assert found == "grüß dich 👋"
+
+
+async def test_a_full_server_takes_what_would_be_lost_and_nothing_else(own_store: Store) -> None:
+    source = "return redis.call('SET', KEYS[1], ARGV[1])"
+    key = own_store.key("greeting")
+    async with full(own_store):
+        with pytest.raises(StoreUnavailable, match="memory"):
+            await own_store.script(source)(keys=[key], args=["one"])
+        await own_store.script(source, if_full=True)(keys=[key], args=["two"])
+
+    assert await own_store.command("GET", key) == "two"
 
 
 async def test_a_blocking_read_of_two_seconds_comes_back_empty(store: Store) -> None:

@@ -2,7 +2,8 @@
 
     python -m tests.chaos [--seconds 60] [--faults SIGKILL --most 1000] [--seed 7]
 
-- `talks.py`: the people, who ask in DMs and threads of Discord and Slack, and some events twice.
+- `talks.py`: conversations in DMs and threads of Discord and Slack.
+- `people.py`: those who ask in them, and edit and delete; some events come twice.
 - `fleet.py`: the processes, each of which is started again when it ends.
 - `server.py`: the Redis that they share, and the way to it.
 - `../outage.py`: the ways to everything, which can be cut.

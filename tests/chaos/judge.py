@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bot.domain import Exchange
-from tests.chaos.screens import ALLOWED, Screen, Seen, bare, read
-from tests.chaos.talks import Talk, answer_to, number_of, question
+from tests.chaos.screens import ALLOWED, Screen, Seen, read_talk
+from tests.chaos.talks import Talk, answer_to, bare, number_of, question, remarks_in
 from tests.emulators.model.asked import Asked
+
+# A question behind its speaker, and perhaps a context.
+_SPOKEN = re.compile(r"(?:^|\n)[^\n]*?: (This is question \d+, please\.)$")
+_UNREAD = " is not read: "  # see bot/turns/context.py
 
 
 @dataclass
@@ -34,11 +39,17 @@ def judge(
     verdict = Verdict()
     told = {each.turn: each for each in _exchanges(remembered)}
     prompts = _by_number(asked)
+    whole = {number: [one for one in each if one.finished] for number, each in prompts.items()}
+    contexts = _Contexts(verdict, prompts)
     for talk in talks:
-        screen = read(talk.asked, talk.shown())
+        screen = read_talk(talk)
         _count(verdict, talk, screen)
-        _judge_prompts(verdict, screen, prompts, told)
+        _judge_prompts(verdict, talk, screen, whole, told)
         _judge_history(verdict, screen, told)
+        _judge_deleted(verdict, talk, prompts, told)
+        if talk.is_joined:
+            contexts.judge(talk)
+    contexts.judge_unread(logs)
     if len(told) != sum(len(each) for each in remembered):
         verdict.problems.append("an exchange is remembered twice")
     verdict.problems += sorted({words for log in logs for words in _tracebacks(log)})
@@ -70,6 +81,7 @@ def _count(verdict: Verdict, talk: Talk, screen: Screen) -> None:
 
 def _judge_prompts(
     verdict: Verdict,
+    talk: Talk,
     screen: Screen,
     prompts: Mapping[int, Sequence[Asked]],
     told: Mapping[int, _Told],
@@ -78,12 +90,17 @@ def _judge_prompts(
 
     What a broken turn has left there nobody knows, so it may be there or not.
     """
-    broken = {question(seen.number) for seen in screen.turns if _is_broken(seen)}
+    broken = {
+        question(number)
+        for seen in screen.turns
+        if _is_broken(seen)
+        for number in talk.texts(seen.number)
+    }
     whole: list[tuple[str, str]] = []
     for seen in _that_said(screen):
         whole.append(("user", question(seen.number)))
         for each in prompts.get(seen.number, ()):
-            said = [(one["role"], one["content"]) for one in each.messages]
+            said = [(one["role"], _plain(one["content"], talk)) for one in each.messages]
             said = [one for one in said if one[0] != "system"]
             known = list(_without(said, broken))
             if known != whole[-len(known) :] or len(said) < min(len(whole), 3):
@@ -121,11 +138,79 @@ def _that_said(screen: Screen) -> list[Seen]:
 
 
 def _is_broken(seen: Seen) -> bool:
-    return seen.end in ("half", "lost")
+    # If there is no answer to the new text of a question, what is remembered is the former one.
+    return seen.end in ("half", "lost", "stale", "former and apology")
 
 
 def _is_verbatim(answer: str, seen: Seen) -> bool:
-    return answer_to(seen.number).startswith(answer.rstrip())
+    return answer_to(seen.number, seen.heard).startswith(answer.rstrip())
+
+
+def _plain(text: str, talk: Talk) -> str:
+    """Return a question without its speaker and its context; other texts as they are."""
+    found = _SPOKEN.search(text) if talk.is_joined else None
+    return found[1] if found else text
+
+
+def _judge_deleted(
+    verdict: Verdict,
+    talk: Talk,
+    prompts: Mapping[int, Sequence[Asked]],
+    told: Mapping[int, _Told],
+) -> None:
+    """What was deleted, or whose answer was, is remembered nowhere, and no later prompt shows it.
+
+    Only the newest question is deleted, so all with a greater number were asked later.
+    """
+    for newest, what in talk.gone.items():
+        numbers = talk.texts(newest)
+        if any(number in told for number in numbers):
+            verdict.problems.append(f"the history has {newest}, whose {what} was deleted")
+        shows = re.compile("|".join(rf"question {one}\b|Answer {one}\b" for one in numbers))
+        for later in (one for one in talk.asked if one > newest):
+            asked = (each for number in talk.texts(later) for each in prompts.get(number, ()))
+            if any(shows.search(one["content"]) for each in asked for one in each.messages):
+                words = f"the prompt of {later} shows {newest}, whose {what} was deleted"
+                verdict.problems.append(f"{words}, in {talk.name}")
+
+
+class _Contexts:
+    """Judges what prompts show of the remarks of others.
+
+    All prompts of a turn show the same before its question, whichever of its texts they have:
+    remarks of its own thread, from before the question, in their order, and all since the last
+    question. `_unread` counts the turns that lack some: their reading may have failed.
+    """
+
+    def __init__(self, verdict: Verdict, prompts: Mapping[int, Sequence[Asked]]) -> None:
+        self._verdict = verdict
+        self._prompts = prompts
+        self._unread = 0
+
+    def judge(self, talk: Talk) -> None:
+        before = 0
+        for newest in talk.asked:
+            first = talk.texts(newest)[0]
+            asked = [one for each in talk.texts(newest) for one in self._prompts.get(each, ())]
+            shown = {remarks_in(one.messages[-1]["content"]) for one in asked}
+            where = f"{newest}, in {talk.name},"
+            if len(shown) > 1:
+                self._verdict.problems.append(f"the context of {where} changes: {sorted(shown)}")
+            said = [one for one in talk.remarks if one < first]
+            for each in shown:
+                # What a message replies to, in Slack the thread's parent, is shown last.
+                in_order = [*each[:-1]] == sorted(each[:-1]) and len({*each}) == len(each)
+                if not {*each} <= {*said} or not in_order:
+                    self._verdict.problems.append(f"the context of {where} is {each}, not {said}")
+            since = {one for one in said if one > before}
+            self._unread += any(not since <= {*each} for each in shown)
+            before = first
+
+    def judge_unread(self, logs: Sequence[str]) -> None:
+        told = sum(log.count(_UNREAD) for log in logs)
+        if self._unread > told:
+            words = f"{self._unread} contexts lack something, and logs tell of {told}"
+            self._verdict.problems.append(words)
 
 
 def _without(said: Sequence[tuple[str, str]], broken: set[str]) -> Iterator[tuple[str, str]]:
@@ -138,11 +223,9 @@ def _without(said: Sequence[tuple[str, str]], broken: set[str]) -> Iterator[tupl
 
 
 def _by_number(asked: Sequence[Asked]) -> dict[int, list[Asked]]:
-    """Return the requests that were answered whole."""
     found: dict[int, list[Asked]] = {}
     for each in asked:
-        if each.finished:
-            found.setdefault(number_of(each.messages[-1]["content"]), []).append(each)
+        found.setdefault(number_of(each.messages[-1]["content"]), []).append(each)
     return found
 
 

@@ -17,10 +17,11 @@ from bot.turns.history import decode
 from tests.chaos.faults import FAULTS, World
 from tests.chaos.fleet import Crew, fleet
 from tests.chaos.judge import Verdict, judge
+from tests.chaos.people import CHANGES, People
 from tests.chaos.recovery import Recovery, recoveries
-from tests.chaos.screens import ENDS, EXTRAS, read
+from tests.chaos.screens import ENDS, EXTRAS, read_talk
 from tests.chaos.server import Server, server
-from tests.chaos.talks import DiscordTalk, People, SlackTalk, Talk, answer
+from tests.chaos.talks import DiscordTalk, SlackTalk, Talk, answer
 from tests.chaos.traces import keep
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.limits import Limits
@@ -30,7 +31,7 @@ from tests.support.outage import Line, SocketLine, Wire
 from tests.support.process import PROCESS_LEASE, discord_variables, slack_variables
 
 ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
-TALKS = 4  # of each kind on each platform, unless told otherwise
+TALKS = 3  # of each kind on each platform, unless told otherwise
 STARTING = 30.0  # seconds
 # Seconds after the last fault until every answer has to be there: Slack tells of an event for the
 # last time five minutes after it told it first.
@@ -53,6 +54,7 @@ class Report:
 
     turns: int
     doubled: int
+    changes: Counter[str]
     faults: Counter[str]
     effects: Counter[str]
     recoveries: Sequence[Recovery]
@@ -66,6 +68,7 @@ class Report:
         long = 2 * PROCESS_LEASE
         lines = [
             f"turns {self.turns} · events delivered twice {self.doubled}",
+            " · ".join(f"{change} {self.changes[change]}" for change in CHANGES),
             " · ".join(f"{end} {counts[end]}" for end in ENDS),
             "besides: " + " · ".join(f"{extra} {counts[extra]}" for extra in EXTRAS),
             *(self._line(name) for name, _ in self.faults.most_common()),
@@ -182,7 +185,16 @@ async def _judged(world: World, people: People, late: Sequence[float]) -> Report
         if times >= _IN_VAIN and not world.effects[name]
     ]
     found = recoveries(asked, world.kills)
-    return Report(people.turns, people.doubled, world.done, world.effects, found, late, verdict)
+    return Report(
+        turns=people.turns,
+        doubled=people.doubled,
+        changes=people.changes,
+        faults=world.done,
+        effects=world.effects,
+        recoveries=found,
+        late=late,
+        verdict=verdict,
+    )
 
 
 @asynccontextmanager
@@ -236,18 +248,19 @@ def _variables(
 
 def _talks(world: World, each: int) -> list[Callable[[int], Talk]]:
     found: list[Callable[[int], Talk]] = []
-    for dm in (True, False) * each:
-        found.append(partial(_discord_talk, world.discord, dm=dm))
-        found.append(partial(_slack_talk, world.slack, dm=dm))
+    for kind in ("DM", "thread", "joined") * each:
+        found.append(partial(_discord_talk, world.discord, kind))
+        found.append(partial(_slack_talk, world.slack, kind))
     return found
 
 
-def _discord_talk(discord: DiscordEmulator, number: int, *, dm: bool) -> Talk:
-    return DiscordTalk(discord, f"D-{'DM' if dm else 'thread'}-{number}", dm=dm)
+def _discord_talk(discord: DiscordEmulator, kind: str, number: int) -> Talk:
+    name = f"D-{kind}-{number}"
+    return DiscordTalk(discord, name, dm=kind == "DM", joined=kind == "joined")
 
 
-def _slack_talk(slack: SlackEmulator, number: int, *, dm: bool) -> Talk:
-    return SlackTalk(slack, f"S-{'DM' if dm else 'thread'}-{number}", dm=dm)
+def _slack_talk(slack: SlackEmulator, kind: str, number: int) -> Talk:
+    return SlackTalk(slack, f"S-{kind}-{number}", dm=kind == "DM", joined=kind == "joined")
 
 
 async def _rest(world: World, talks: Sequence[Talk]) -> None:
@@ -261,7 +274,7 @@ async def _rest(world: World, talks: Sequence[Talk]) -> None:
                 await asyncio.sleep(0.1)
     with suppress(TimeoutError):
         async with asyncio.timeout(MENDING):
-            while any(read(talk.asked, talk.shown()).extras for talk in talks):
+            while any(read_talk(talk).extras for talk in talks):
                 await asyncio.sleep(0.1)
 
 

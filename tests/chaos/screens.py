@@ -3,38 +3,55 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bot.reply.draft import BEGINNING_LEFT_OUT
-from tests.chaos.talks import APOLOGIES, answer_to
+from bot.reply.draft import BEGINNING_LEFT_OUT, STOPPED
+from tests.chaos.talks import ANEW, APOLOGIES, Gone, Talk, answer_to, bare
 
-# Of a turn; the best first. Its answer is whole, or it has an apology, alone or below what it said;
-# half an answer has neither end.
-End = Literal["whole", "apology", "part and apology", "whole and apology", "half", "lost"]
-# What stands there besides.
-Extra = Literal["doubled", "stray"]
+# Of a turn; the best first. Its answer is whole, or it has an apology, alone or below what it said
+# or what it said before its question was edited; half an answer has neither end, and a stale one is
+# to the former text of a question.
+End = Literal[
+    "whole",
+    "apology",
+    "part and apology",
+    "former and apology",
+    "whole and apology",
+    "stale",
+    "half",
+    "lost",
+]
+# What stands there besides. Anew is an answer that was deleted, and unended one to a question that
+# was, unless it is stopped.
+Extra = Literal["doubled", "stray", "anew", "unended"]
 
 ENDS: tuple[End, ...] = (
     "whole",
     "apology",
     "part and apology",
+    "former and apology",
     "whole and apology",
+    "stale",
     "half",
     "lost",
 )
-EXTRAS: tuple[Extra, ...] = ("doubled", "stray")
-ALLOWED: tuple[End, ...] = ("whole", "apology", "part and apology")
+EXTRAS: tuple[Extra, ...] = ("doubled", "stray", "anew", "unended")
+ALLOWED: tuple[End, ...] = ("whole", "apology", "part and apology", "former and apology")
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How a turn ended, and what of its answer stands there, without white space."""
+    """How a turn ended, and what of its answer stands there, without white space.
+
+    `heard` are the remarks of others that the answer depends on.
+    """
 
     number: int
     end: End
     said: str = ""
+    heard: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -45,29 +62,45 @@ class Screen:
     extras: list[tuple[Extra, str]] = field(default_factory=list)
 
 
-def read(asked: Sequence[int], shown: Sequence[str]) -> Screen:
-    """Match what the bot's messages show, oldest first, with the numbers that were asked."""
+def read_talk(talk: Talk) -> Screen:
+    """Match what the bot's messages show with what was asked in a talk."""
+    return read(talk.asked, talk.shown(), former=talk.former, gone=talk.gone)
+
+
+def read(
+    asked: Sequence[int],
+    shown: Sequence[str],
+    *,
+    former: Mapping[int, int] | None = None,
+    gone: Mapping[int, Gone] | None = None,
+) -> Screen:
+    """Match what the bot's messages show, oldest first, with the numbers that were asked.
+
+    `former` has the numbers that questions had before they were edited, and `gone` what was
+    deleted.
+    """
+    former, gone = former or {}, gone or {}
     pieces = _pieces(shown)
-    _name(pieces, asked)
+    _name(pieces, asked, former, gone)
     screen, ends = Screen(), dict[int, Seen]()
     for piece in pieces:
-        if piece.number not in asked:
+        number = former.get(piece.number, piece.number)
+        if number in gone:
+            screen.extras += _left_of_deleted(piece, gone[number])
+            continue
+        if number not in asked:
             screen.extras.append(("stray", _excerpt(piece)))
             continue
-        seen = Seen(piece.number, piece.end, piece.said[: len(_whole(piece.number))])
+        said = piece.said[: len(_whole(piece))]
+        seen = Seen(number, _end(piece, number), said, piece.heard)
         if piece.extra:
             screen.extras.append(("stray", f"below {piece.number}: {piece.extra[:60]}"))
-        if other := ends.get(piece.number):
+        if other := ends.get(number):
             screen.extras.append(("doubled", _excerpt(piece)))
             seen = min(other, seen, key=_badness)
-        ends[piece.number] = seen
+        ends[number] = seen
     screen.turns = [*ends.values(), *(Seen(each, "lost") for each in asked if each not in ends)]
     return screen
-
-
-def bare(text: str) -> str:
-    """Return a text without white space: pages are cut at it."""
-    return "".join(text.split())
 
 
 @dataclass(slots=True)
@@ -79,27 +112,41 @@ class _Piece:
     apology: str
 
     @property
+    def heard(self) -> tuple[int, ...]:
+        head = _NUMBER.match(self.said)
+        return tuple(map(int, head[2].split(","))) if head and head[2] else ()
+
+    @property
     def is_whole(self) -> bool:
-        return bool(self.number) and self.said.startswith(_whole(self.number))
+        return bool(self.number) and self.said.startswith(_whole(self))
+
+    @property
+    def is_closed(self) -> bool:
+        return bool(self.apology) or self.is_whole or self.said.endswith(_STOPPED)
 
     @property
     def extra(self) -> str:
-        return self.said[len(_whole(self.number)) :] if self.is_whole else ""
+        return self.said[len(_whole(self)) :] if self.is_whole else ""
 
     @property
     def end(self) -> End:
         if self.is_whole:
             return "whole and apology" if self.apology else "whole"
-        if self.apology and _whole(self.number).startswith(self.said):
+        if self.apology and _begins(self.number, self.said):
             return "part and apology" if self.said else "apology"
         return "half"
 
 
-_BEGINS = re.compile(r"(?=Answer\d+:)")
-_NUMBER = re.compile(r"Answer(\d+):")
+# "heard" and numbers follow without a blank once white space is taken away.
+_BEGINS = re.compile(r"(?=Answer\d+(?:heard[\d,]+)?:)")
+_NUMBER = re.compile(r"Answer(\d+)(?:heard([\d,]+))?:")
+_STOPPED = bare(STOPPED)
+_ANEW = tuple(map(bare, ANEW))
 # Below the first answer that does not know how the talk began.
 _NOTICE = bare(BEGINNING_LEFT_OUT)
-_APOLOGY = re.compile("|".join(sorted(map(re.escape, map(bare, APOLOGIES)), key=len, reverse=True)))
+_APOLOGY = re.compile(
+    "|".join(sorted(map(re.escape, map(bare, (*APOLOGIES, *ANEW))), key=len, reverse=True))
+)
 
 
 def _pieces(shown: Sequence[str]) -> list[_Piece]:
@@ -113,7 +160,7 @@ def _pieces(shown: Sequence[str]) -> list[_Piece]:
         for said, apology in _cut(message.replace(_NOTICE, "")):
             number = _NUMBER.match(said)
             last = pieces[-1] if pieces else None
-            if number is None and last and not last.apology and not last.is_whole:
+            if number is None and last and not last.is_closed:
                 last.said, last.apology = last.said + said, apology
             else:
                 pieces.append(_Piece(int(number[1]) if number else 0, said, apology))
@@ -129,16 +176,23 @@ def _cut(message: str) -> Iterator[tuple[str, str]]:
             rest = rest[after:]
 
 
-def _name(pieces: list[_Piece], asked: Sequence[int]) -> None:
+def _name(
+    pieces: list[_Piece], asked: Sequence[int], former: Mapping[int, int], gone: Mapping[int, Gone]
+) -> None:
     """Give those whose number nobody can read to the turns that show nothing else, in order.
 
     An apology that is then left over belongs below the answer before it.
     """
-    left = [each for each in asked if each not in {piece.number for piece in pieces}]
+    named = {former.get(piece.number, piece.number) for piece in pieces}
+    deleted = [number for number, what in gone.items() if what == "question"]
+    left = [each for each in (*asked, *deleted) if each not in named]
     for before, piece in zip([None, *pieces], list(pieces), strict=False):
         if piece.number:
             continue
-        number = next((each for each in left if _whole(each).startswith(piece.said)), 0)
+        if deleted and piece.said.endswith(_STOPPED):
+            piece.number = deleted[0]
+            continue
+        number = next((each for each in left if _begins(each, piece.said)), 0)
         if number:
             piece.number = number
             left.remove(number)
@@ -147,12 +201,35 @@ def _name(pieces: list[_Piece], asked: Sequence[int]) -> None:
             pieces.remove(piece)
 
 
+def _end(piece: _Piece, number: int) -> End:
+    if piece.number != number:
+        return "former and apology" if piece.apology in _ANEW else "stale"
+    return "half" if piece.apology in _ANEW else piece.end
+
+
+def _left_of_deleted(piece: _Piece, what: Gone) -> Iterator[tuple[Extra, str]]:
+    if what == "answer":
+        yield "anew", _excerpt(piece)
+    elif not piece.is_closed:
+        yield "unended", _excerpt(piece)
+
+
 def _badness(seen: Seen) -> int:
     return ENDS.index(seen.end)
 
 
-def _whole(number: int) -> str:
-    return bare(answer_to(number))
+def _whole(piece: _Piece) -> str:
+    return bare(answer_to(piece.number, piece.heard))
+
+
+def _begins(number: int, said: str) -> bool:
+    """Whether the answer of this number may begin so, whatever it depends on."""
+    if head := _NUMBER.match(said):
+        heard = tuple(map(int, head[2].split(","))) if head[2] else ()
+        return int(head[1]) == number and bare(answer_to(number, heard)).startswith(said)
+    return f"Answer{number}:".startswith(said) or bool(
+        re.fullmatch(rf"Answer{number}h(?:e(?:a(?:r(?:d[\d,]*)?)?)?)?", said)
+    )
 
 
 def _excerpt(piece: _Piece) -> str:

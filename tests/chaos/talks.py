@@ -1,16 +1,18 @@
-"""People who ask one question after the other, and sometimes the next before the answer."""
+"""Conversations with the bot: what was said, changed and deleted in them, and what they show."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
-from collections.abc import Callable, Coroutine, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Literal
 
 from bot import errors
+from bot.reply.draft import FAILED_ANEW
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.slack import Shown as SlackShown
@@ -18,6 +20,8 @@ from tests.emulators.slack import SlackEmulator
 from tests.support.waiting import until
 
 _NUMBER = re.compile(r"question (\d+)")
+_REMARK = re.compile(r"remark (\d+)")
+_BEGINNING = re.compile(r"Answer (\d+)[ :]")
 _WORDS = (
     "amber",
     "birch",
@@ -36,37 +40,65 @@ APOLOGIES = tuple(
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, errors.ParleyError)
 )
+# Below the answer to the former text of a question, if there is none to the newest.
+ANEW = tuple(FAILED_ANEW.format(apology=one) for one in APOLOGIES)
+DELETING = 400.0  # seconds in which Slack has told of a deletion for the last time
 LONG = 9  # every so manieth answer fills several messages of Discord
-QUESTIONS = 25  # in one talk
-PATIENCE = 90.0  # seconds for which a person waits for an answer before asking on
 
 
 def question(number: int) -> str:
     return f"This is question {number}, please."
 
 
+def remark(number: int) -> str:
+    """Return what others say among themselves."""
+    return f"This is remark {number}, by the way."
+
+
 def number_of(text: str) -> int:
     return int(_NUMBER.findall(text)[-1])
 
 
+def remarks_in(text: str) -> tuple[int, ...]:
+    return tuple(map(int, _REMARK.findall(text)))
+
+
 def answer(messages: Sequence[dict[str, str]]) -> str:
-    """Return what the model says to the last question, the same each time that it is asked."""
-    return answer_to(number_of(messages[-1]["content"]))
+    """Return what the model says to the last question, the same each time that it is asked.
+
+    It depends on what others are shown to have said before the question.
+    """
+    last = messages[-1]["content"]
+    return answer_to(number_of(last), remarks_in(last))
 
 
 @cache
-def answer_to(number: int) -> str:
-    rng = random.Random(number)
+def answer_to(number: int, heard: tuple[int, ...] = ()) -> str:
+    rng = random.Random(f"{number} {heard}" if heard else number)
     count = 450 if number % LONG == 0 else rng.randint(10, 60)
-    return f"Answer {number}: " + " ".join(rng.choice(_WORDS) for _ in range(count)) + "."
+    head = f"Answer {number} heard {','.join(map(str, heard))}:" if heard else f"Answer {number}:"
+    return f"{head} " + " ".join(rng.choice(_WORDS) for _ in range(count)) + "."
+
+
+Gone = Literal["question", "answer"]
 
 
 @dataclass
 class Talk:
-    """One conversation; `asked` are the numbers of its questions in the order of asking."""
+    """One conversation; `asked` are the numbers of its questions in the order of asking.
+
+    A question that is edited gets another number in the place of its own: `former` has the earlier
+    ones, with the newest of each. `gone` are those that were deleted, or whose answers were, and
+    are in `asked` no more; each was the newest one. `remarks` are what others have said before each
+    question, and the last of them. All numbers rise, over all talks.
+    """
 
     name: str
     asked: list[int] = field(default_factory=list)
+    former: dict[int, int] = field(default_factory=dict)
+    gone: dict[int, Gone] = field(default_factory=dict)
+    remarks: list[int] = field(default_factory=list)
+    is_joined = False  # whether others speak here, too
 
     async def ask(self, number: int) -> bool:
         """Say a question; False where there is no place for it yet."""
@@ -76,54 +108,144 @@ class Talk:
         """Deliver the event of the newest question once more."""
         raise NotImplementedError
 
+    async def remark(self, number: int) -> None:
+        """Let somebody else say something."""
+        raise NotImplementedError
+
+    async def edit(self, number: int) -> None:
+        """Change the newest question into the one of this number."""
+        old = self.asked[-1]
+        self.asked[-1] = number
+        self.former = {one: number if new == old else new for one, new in self.former.items()}
+        self.former[old] = number
+        await self._edit(old, number)
+
+    async def delete(self) -> None:
+        """Delete the newest question; returns when no later one is to show it to the model."""
+        number = self.asked.pop()
+        self.gone[number] = "question"
+        await self._delete([self._message_of(number)])
+
+    async def delete_answer(self) -> None:
+        """Delete all messages of the newest answer, in the same way."""
+        number = self.asked.pop()
+        self.gone[number] = "answer"
+        await self._delete([one for one, begun in self._begun() if begun == number])
+
+    def texts(self, number: int) -> list[int]:
+        """Return the numbers that a question has had, the newest one last."""
+        return [*(old for old, new in self.former.items() if new == number), number]
+
     def told(self, number: int) -> str:
         """How the bot was told of a question, in words, as far as is known."""
         return ""
 
     def shown(self) -> list[str]:
         """What the bot's messages show."""
-        raise NotImplementedError
+        return [text for _, text in self._messages()]
 
     def buttons(self) -> list[str]:
         """The names of the buttons below the bot's messages."""
         raise NotImplementedError
 
+    def is_begun(self) -> bool:
+        """Whether something of the newest answer is shown."""
+        return any(number == self.asked[-1] for _, number in self._begun())
+
+    def is_whole(self) -> bool:
+        """Whether the newest answer is shown whole."""
+        said = bare("".join(self.shown()))
+        found = re.search(rf"Answer{self.asked[-1]}(?:heard([\d,]+))?:", said)
+        return found is not None and bare(answer_to(self.asked[-1], _heard(found[1]))) in said
+
     def is_answered(self) -> bool:
         """Whether there seem to be as many answers and apologies as there were questions."""
         shown = self.shown()
-        text = "".join("".join(shown).split())
-        whole = sum("".join(answer_to(each).split()) in text for each in self.asked)
-        return whole + sum(one.endswith(APOLOGIES) for one in shown) >= len(self.asked)
+        text = bare("".join(shown))
+        heads = re.finditer(r"Answer(\d+)(?:heard([\d,]+))?:", text)
+        whole = {
+            int(head[1]) for head in heads if bare(answer_to(int(head[1]), _heard(head[2]))) in text
+        }
+        sorry = sum(one.endswith((*APOLOGIES, *ANEW)) for one in shown)
+        return len(whole & {*self.asked}) + sorry >= len(self.asked)
+
+    def _begun(self) -> Iterator[tuple[str, int]]:
+        """Yield the id of each message of the bot, and the number of its answer, 0 if unknown."""
+        number = 0
+        for message, text in self._messages():
+            found = _BEGINNING.match(text)
+            number = int(found[1]) if found else number
+            yield message, number
+
+    def _messages(self) -> list[tuple[str, str]]:
+        """Return the bot's messages, oldest first: their ids and texts."""
+        raise NotImplementedError
+
+    def _message_of(self, number: int) -> str:
+        raise NotImplementedError
+
+    async def _edit(self, old: int, new: int) -> None:
+        raise NotImplementedError
+
+    async def _delete(self, messages: Sequence[str]) -> None:
+        raise NotImplementedError
 
 
 class DiscordTalk(Talk):
-    """A DM, or a thread that a mention opens."""
+    """A DM, a thread that a mention opens, or one in which others have begun to speak."""
 
-    def __init__(self, discord: DiscordEmulator, name: str, *, dm: bool) -> None:
+    def __init__(
+        self, discord: DiscordEmulator, name: str, *, dm: bool = False, joined: bool = False
+    ) -> None:
         super().__init__(name)
         self._discord = discord
         self._person = discord.user(name)
+        self._other = discord.user(f"{name}-other") if joined else ""
         self._channel = discord.dm(self._person) if dm else ""
-        self._ids: list[str] = []
+        self._ids: dict[int, str] = {}
+        self.is_joined = joined
 
     async def ask(self, number: int) -> bool:
         if self._ids and not await self._is_opened():
             return False
         self.asked.append(number)
-        where, text = self._where(), question(number)
-        if not where:
-            where, text = self._discord.channel_id, f"{self._discord.bot_mention} {text}"
-        self._ids.append(await self._discord.say(where, self._person, text))
+        where = self._where() or self._discord.channel_id
+        self._ids[number] = await self._discord.say(where, self._person, self._text(number))
         return True
 
     async def repeat(self) -> None:
-        await self._discord.redeliver(self._ids[-1])
+        await self._discord.redeliver(self._ids[self.asked[-1]])
 
-    def shown(self) -> list[str]:
-        return [one.text for one in self._screen()]
+    async def remark(self, number: int) -> None:
+        discord, other = self._discord, self._other
+        where = self._channel or discord.channel_id
+        message = await discord.say(where, other, remark(number))
+        self.remarks.append(number)
+        if not self._channel:
+            self._channel = await discord.open_thread(message, other, self.name)
 
     def buttons(self) -> list[str]:
         return [button for one in self._screen() for button in one.buttons]
+
+    def _messages(self) -> list[tuple[str, str]]:
+        return [(one.id, one.text) for one in self._screen()]
+
+    def _message_of(self, number: int) -> str:
+        return self._ids[number]
+
+    async def _edit(self, old: int, new: int) -> None:
+        text = self._text(new, first=self._ids[old] == next(iter(self._ids.values())))
+        self._ids[new] = self._ids[old]
+        await self._discord.edit(self._ids[new], text)
+
+    async def _delete(self, messages: Sequence[str]) -> None:
+        # A session brings what is asked later behind it.
+        for one in messages:
+            await self._discord.delete(one)
+
+    def _text(self, number: int, *, first: bool = False) -> str:
+        is_called = self.is_joined or not self._where() or (first and not self._channel)
+        return f"{self._discord.bot_mention} {question(number)}" if is_called else question(number)
 
     def _screen(self) -> list[DiscordShown]:
         shown = self._discord.screen(self._where()) if self._where() else []
@@ -135,25 +257,31 @@ class DiscordTalk(Talk):
         return bool(self._where())
 
     def _where(self) -> str:
-        return self._channel or (self._ids and self._discord.thread_of(self._ids[0])) or ""
+        first = next(iter(self._ids.values()), "")
+        return self._channel or (first and self._discord.thread_of(first)) or ""
 
 
 class SlackTalk(Talk):
-    """A DM, or the thread of a mention."""
+    """A DM, the thread of a mention, or one in which others have begun to speak."""
 
-    def __init__(self, slack: SlackEmulator, name: str, *, dm: bool) -> None:
+    def __init__(
+        self, slack: SlackEmulator, name: str, *, dm: bool = False, joined: bool = False
+    ) -> None:
         super().__init__(name)
         self._slack = slack
         self._person = slack.user(name)
+        self._other = slack.user(f"{name}-other") if joined else ""
         self._channel = slack.dm(self._person) if dm else slack.channel(f"channel-{name.lower()}")
         self._thread: str | None = None
         self._dm = dm
         self._ts: dict[int, str] = {}  # of each question
+        self.is_joined = joined
 
     async def ask(self, number: int) -> bool:
         self.asked.append(number)
-        text = question(number) if self._dm else f"{self._slack.bot_mention} {question(number)}"
-        said = self._slack.say(self._channel, self._person, text, thread_ts=self._thread)
+        said = self._slack.say(
+            self._channel, self._person, self._text(number), thread_ts=self._thread
+        )
         self._ts[number] = await said
         if not self._dm:
             self._thread = self._thread or self._ts[number]
@@ -162,16 +290,46 @@ class SlackTalk(Talk):
     async def repeat(self) -> None:
         await self._slack.redeliver(self._ts[self.asked[-1]])
 
+    async def remark(self, number: int) -> None:
+        said = self._slack.say(self._channel, self._other, remark(number), thread_ts=self._thread)
+        ts = await said
+        self.remarks.append(number)
+        self._thread = self._thread or ts
+
     def told(self, number: int) -> str:
         tries = [one for one in self._slack.deliveries if one.ts == self._ts[number]]
         answers = [f"{one.status} {one.body[:40]!r} at {one.at:.1f}" for one in tries]
         return f"told {len(tries)} times: {', '.join(answers)}"
 
-    def shown(self) -> list[str]:
-        return [one.text for one in self._screen()]
-
     def buttons(self) -> list[str]:
         return [button for one in self._screen() for button in one.buttons]
+
+    def _messages(self) -> list[tuple[str, str]]:
+        return [(one.ts, one.text) for one in self._screen()]
+
+    def _message_of(self, number: int) -> str:
+        return self._ts[number]
+
+    async def _edit(self, old: int, new: int) -> None:
+        self._ts[new] = self._ts[old]
+        await self._slack.edit(self._channel, self._ts[new], self._text(new))
+
+    async def _delete(self, messages: Sequence[str]) -> None:
+        # Slack may tell of it again in minutes; a question that is asked meanwhile comes before.
+        known = {one.event_id for one in self._slack.deliveries}
+        at = time.monotonic()
+        for one in messages:
+            await self._slack.delete(self._channel, one)
+        left = set(messages)
+        with suppress(TimeoutError):
+            await until(lambda: left <= self._acknowledged(at, but=known), within=DELETING)
+
+    def _acknowledged(self, since: float, *, but: set[str]) -> set[str]:
+        tries = (one for one in self._slack.deliveries if one.at >= since)
+        return {one.ts for one in tries if one.status == 200 and one.event_id not in but}
+
+    def _text(self, number: int) -> str:
+        return question(number) if self._dm else f"{self._slack.bot_mention} {question(number)}"
 
     def _screen(self) -> list[SlackShown]:
         ours = (self._slack.bot_id, self._slack.bot_user_id)
@@ -179,76 +337,10 @@ class SlackTalk(Talk):
         return [one for one in shown if one.author in ours and one.text]
 
 
-class People:
-    """Asks in all talks until told to end; `doubled` counts the events delivered once more.
-
-    Each of `opened` begins a talk with a number of its own; after so many questions people are
-    done with it and begin another. `said` is set whenever somebody has asked.
-    """
-
-    def __init__(
-        self, opened: Sequence[Callable[[int], Talk]], rng: random.Random, said: asyncio.Event
-    ) -> None:
-        self.talks: list[Talk] = []
-        self.doubled = 0
-        self._opened = opened
-        self._rng = rng
-        self._said = said
-        self._last = 0
-
-    @property
-    def turns(self) -> int:
-        return sum(len(talk.asked) for talk in self.talks)
-
-    async def ask(self, ending: asyncio.Event) -> None:
-        """Keep as many talks going as there are ways to begin one, until the event is set."""
-        async with asyncio.TaskGroup() as group:
-            for begin in self._opened:
-                group.create_task(self._keep_talking(begin, ending))
-
-    async def _keep_talking(self, begin: Callable[[int], Talk], ending: asyncio.Event) -> None:
-        while not ending.is_set():
-            talk = begin(len(self.talks))
-            self.talks.append(talk)
-            while not ending.is_set() and len(talk.asked) < QUESTIONS:
-                await self._ask(talk, ending)
-
-    async def _ask(self, talk: Talk, ending: asyncio.Event) -> None:
-        for which in range(self._rng.choice((1, 1, 1, 2))):
-            if which and talk.asked:
-                # Questions that wait are answered together; the judge expects an answer to each.
-                await _first(ending, until_begun(talk))
-                if ending.is_set():
-                    break
-            self._last += 1
-            if await talk.ask(self._last):
-                self._said.set()
-        if self._rng.random() < 0.2:
-            await asyncio.sleep(self._rng.choice((0, 0.3, 1.5)))
-            self.doubled += 1
-            await talk.repeat()
-        await _first(ending, until_answered(talk))
+def bare(text: str) -> str:
+    """Return a text without white space: pages are cut at it."""
+    return "".join(text.split())
 
 
-async def until_begun(talk: Talk) -> None:
-    """Return when something of the newest answer is shown, or a person would wait no longer."""
-    with suppress(TimeoutError):
-        await until(lambda: f"Answer {talk.asked[-1]}:" in "".join(talk.shown()), within=PATIENCE)
-
-
-async def until_answered(talk: Talk) -> None:
-    """Return when the newest answer is there, or a person would wait no longer."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while not talk.is_answered():
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        return
-
-
-async def _first(event: asyncio.Event, other: Coroutine[None, None, None]) -> None:
-    tasks = [asyncio.create_task(event.wait()), asyncio.create_task(other)]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+def _heard(numbers: str | None) -> tuple[int, ...]:
+    return tuple(map(int, numbers.split(","))) if numbers else ()

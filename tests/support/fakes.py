@@ -218,7 +218,7 @@ class EmptyStore(Store):
     async def command(self, *words: str | int | float) -> Any:
         return {"HMGET": [None, None], "ZRANGE": []}.get(str(words[0]), 1)
 
-    def script(self, source: str) -> Script:
+    def script(self, source: str, *, if_full: bool = False) -> Script:
         async def run(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
             return 0
 
@@ -236,8 +236,8 @@ class RefusingStore(Store):
         self._refuse(words)
         return await super().command(*words)
 
-    def script(self, source: str) -> Script:
-        run = super().script(source)
+    def script(self, source: str, *, if_full: bool = False) -> Script:
+        run = super().script(source, if_full=if_full)
 
         async def unless_refused(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
             self._refuse(keys)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
+
+from bot.store import Store
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Joined = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -144,3 +147,13 @@ class Wire(Line):
         # The same port, when it is mended.
         self._port = server.sockets[0].getsockname()[1]
         return server
+
+
+@asynccontextmanager
+async def full(store: Store) -> AsyncIterator[None]:
+    """Let a server that no other process uses refuse writes for want of memory."""
+    await store.redis.config_set("maxmemory", "1")
+    try:
+        yield
+    finally:
+        await store.redis.config_set("maxmemory", "0")

@@ -82,10 +82,11 @@ class SavedSession:
         self._session = store.key("gateway", application, shard, "session")
         self._heard = store.key("gateway", application, "heard")
         self._dms = store.key("gateway", application, "dms")
-        self._take = store.script(_TAKE)
-        self._save = store.script(_SAVE)
-        self._hear = store.script(_HEARD)
-        self._save_dms = store.script(_SAVE_DMS)
+        # Only the process knows its first session: if it dies unsaved, so do the questions in it.
+        self._take = store.script(_TAKE, if_full=True)
+        self._save = store.script(_SAVE, if_full=True)
+        self._hear = store.script(_HEARD, if_full=True)
+        self._save_dms = store.script(_SAVE_DMS, if_full=True)
 
     async def take(self, intents: int) -> Session | None:
         """Become the holder of the session, if it has these intents; None if there is none."""

@@ -11,7 +11,16 @@ from bot.errors import GivenUp
 from tests.chaos.judge import Verdict, judge
 from tests.chaos.recovery import Kill, recoveries
 from tests.chaos.screens import read
-from tests.chaos.talks import LONG, Talk, answer_to, question
+from tests.chaos.talks import (
+    ANEW,
+    APOLOGIES,
+    LONG,
+    Gone,
+    Talk,
+    answer_to,
+    question,
+    remark,
+)
 from tests.emulators.model.asked import Asked
 
 APOLOGY = GivenUp.apology
@@ -100,12 +109,76 @@ def test_screen_tells_what_stands_there_besides(shown: tuple[str, ...], extra: s
     assert [seen.end.split()[0] for seen in screen.turns] == ["whole"]
 
 
+FAILED_ANEW = ANEW[APOLOGIES.index(APOLOGY)]
+
+
+@pytest.mark.parametrize(
+    ("shown", "end"),
+    [
+        ((answer_to(2),), "whole"),
+        ((answer_to(1),), "stale"),
+        ((part_of(1),), "stale"),
+        ((f"{answer_to(1)}\n{APOLOGY}",), "stale"),
+        ((f"{answer_to(1)}\n{FAILED_ANEW}",), "former and apology"),
+        ((f"{answer_to(2)}\n{FAILED_ANEW}",), "half"),
+        ((part_of(2),), "half"),
+        ((), "lost"),
+    ],
+)
+def test_screen_tells_whether_the_newest_text_of_a_question_is_answered(
+    shown: tuple[str, ...], end: str
+) -> None:
+    screen = read([2], shown, former={1: 2})
+
+    assert [(seen.number, seen.end) for seen in screen.turns] == [(2, end)]
+    assert not screen.extras
+
+
+def test_screen_counts_the_answers_to_both_texts_of_a_question() -> None:
+    screen = read([2], (answer_to(1), answer_to(2)), former={1: 2})
+
+    assert [kind for kind, _ in screen.extras] == ["doubled"]
+
+
+@pytest.mark.parametrize(
+    ("what", "shown", "extra"),
+    [
+        ("question", (), []),
+        ("question", (answer_to(2),), []),
+        ("question", (f"{part_of(2)}\n(Stopped.)",), []),
+        ("question", ("(Stopped.)",), []),
+        ("question", (APOLOGY,), []),
+        ("question", (part_of(2),), ["unended"]),
+        ("answer", (), []),
+        ("answer", (answer_to(2),), ["anew"]),
+        ("answer", (part_of(2),), ["anew"]),
+    ],
+)
+def test_screen_tells_what_is_left_of_what_was_deleted(
+    what: Gone, shown: tuple[str, ...], extra: list[str]
+) -> None:
+    screen = read([1], (answer_to(1), *shown), gone={2: what})
+
+    assert [kind for kind, _ in screen.extras] == extra
+    assert [(seen.number, seen.end) for seen in screen.turns] == [(1, "whole")]
+
+
+def test_screen_knows_an_answer_by_what_it_depends_on() -> None:
+    heard = answer_to(1, (3, 4))
+
+    assert ends([1], heard) == {1: "whole"}
+    assert ends([1], f"{heard[:18]}\n{APOLOGY}") == {1: "part and apology"}
+    assert ends([1], f"{heard[:10]}\n{APOLOGY}") == {1: "part and apology"}
+    assert ends([1], heard.replace("heard 3,4", "heard 3")) == {1: "half"}
+
+
 class MadeUp(Talk):
     """A talk whose screen is written by hand."""
 
     def __init__(self, asked: Sequence[int], *shown: str, buttons: Sequence[str] = ()) -> None:
         super().__init__("made up", list(asked))
         self._shown, self._buttons = list(shown), list(buttons)
+        self.is_joined = False
 
     def shown(self) -> list[str]:
         return self._shown
@@ -208,6 +281,115 @@ def test_judge_looks_at_what_follows_a_broken_turn() -> None:
     assert [each.split(":")[0] for each in right.problems] == ["half"]
     assert "the prompt of 3" in str(wrong.problems)
     assert "the history has nothing of 3" in str(wrong.problems)
+
+
+def edited() -> MadeUp:
+    talk = MadeUp([1, 3, 4], *map(answer_to, (1, 3, 4)))
+    talk.former = {2: 3}
+    return talk
+
+
+def test_judge_wants_the_newest_text_of_a_question_in_history_and_prompts() -> None:
+    right = [[exchange(1), exchange(3), exchange(4)]]
+    stale = [[exchange(1), exchange(2), exchange(4)]]
+
+    assert not judged(edited(), asked=[prompt(4, 1, 3)], remembered=right).problems
+    assert "nothing of 3" in str(judged(edited(), remembered=stale).problems)
+    wrong = judged(edited(), asked=[prompt(4, 1, 2)], remembered=right)
+    assert "the prompt of 4" in str(wrong.problems)
+
+
+def test_judge_lets_a_question_keep_its_former_answer_where_a_new_one_failed() -> None:
+    talk = MadeUp([1, 3, 4], answer_to(1), f"{answer_to(2)}\n{FAILED_ANEW}", answer_to(4))
+    talk.former = {2: 3}
+    history = [[exchange(1), exchange(2), exchange(4)]]
+
+    assert not judged(talk, asked=[prompt(4, 1, 2)], remembered=history).problems
+
+
+@pytest.mark.parametrize("what", ["question", "answer"])
+def test_judge_finds_what_was_deleted_in_history_and_later_prompts(what: Gone) -> None:
+    talk = MadeUp([1, 4], answer_to(1), answer_to(4))
+    talk.gone, talk.former = {3: what}, {2: 3}
+    forgotten = [[exchange(1), exchange(4)]]
+    words = f"whose {what} was deleted"
+
+    assert not judged(talk, asked=[prompt(3, 1), prompt(4, 1)], remembered=forgotten).problems
+    for number in (2, 3):
+        kept = [[exchange(1), exchange(number), exchange(4)]]
+        assert f"the history has 3, {words}" in str(judged(talk, remembered=kept).problems)
+        for late in (prompt(4, 1, number), prompt(4, 1, number, finished=False)):
+            problems = judged(talk, asked=[late], remembered=forgotten).problems
+            assert f"the prompt of 4 shows 3, {words}" in str(problems)
+
+
+def joined(*heard: int) -> MadeUp:
+    talk = MadeUp([12], answer_to(12, heard))
+    talk.is_joined, talk.remarks = True, [10, 11, 13]
+    return talk
+
+
+def told_of(number: int, *heard: int) -> Asked:
+    one = prompt(number)
+    one.messages[-1]["content"] = "\n".join([*map(remark, heard), f"Ann: {question(number)}"])
+    return one
+
+
+UNREAD = "Turn t12: what was said before in x is not read: away"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "words"),
+    [
+        ([(10, 11)], ""),
+        ([(11, 10)], ""),
+        ([(10, 11), (10, 11)], ""),
+        ([(10, 11), (10,)], "changes"),
+        ([(10, 11), ()], "changes"),
+        ([(10, 11, 13)], "is (10, 11, 13), not [10, 11]"),
+        ([(10, 11, 9)], "is (10, 11, 9), not [10, 11]"),
+        ([(10, 11, 11)], "is (10, 11, 11), not [10, 11]"),
+        ([(11,)], "1 contexts lack something, and logs tell of 0"),
+        ([()], "1 contexts lack something, and logs tell of 0"),
+    ],
+)
+def test_judge_compares_the_contexts_of_a_turn(prompts: list[tuple[int, ...]], words: str) -> None:
+    asked = [told_of(12, *heard) for heard in prompts]
+    answered = prompts[0]
+    history = [[exchange(12, answer_to(12, answered))]]
+
+    problems = judged(joined(*answered), asked=asked, remembered=history).problems
+
+    assert words in str(problems)
+    assert bool(problems) is bool(words)
+
+
+def test_judge_compares_contexts_over_an_edit_too() -> None:
+    talk = joined(10, 11)
+    talk.asked, talk.former = [14], {12: 14}
+    talk._shown = [answer_to(14, (10, 11))]
+    history = [[exchange(14, answer_to(14, (10, 11)))]]
+
+    def problems(*former: int) -> str:
+        asked = [told_of(12, *former), told_of(14, 10, 11)]
+        return str(judged(talk, asked=asked, remembered=history).problems)
+
+    assert problems(10, 11) == "[]"
+    assert "changes" in problems(10)
+
+
+def test_judge_excuses_as_many_contexts_as_could_not_be_read() -> None:
+    history = [[exchange(12)]]
+
+    assert not judged(joined(), asked=[told_of(12)], remembered=history, logs=[UNREAD]).problems
+
+
+def test_judge_wants_the_answer_to_the_context_that_was_shown() -> None:
+    history = [[exchange(12, answer_to(12, (10,)))]]
+
+    problems = judged(joined(10, 11), asked=[told_of(12, 10, 11)], remembered=history).problems
+
+    assert "the history has of 12" in str(problems)
 
 
 def test_judge_finds_a_button_to_stop_and_a_traceback() -> None:

@@ -30,6 +30,7 @@ from tests.support.discord_platform import (
     until_saved,
 )
 from tests.support.fakes import FakeIntake
+from tests.support.outage import full
 from tests.support.waiting import until
 
 
@@ -373,6 +374,29 @@ async def test_what_the_first_process_ever_heard_while_redis_was_away_is_answere
         async with running_process(
             emulator, new, store, tuning=replace(QUICK, catch_up_overlap=0.0)
         ):
+            await until(lambda: new.turns)
+
+        assert new.texts == ["one"]
+
+
+@pytest.mark.parametrize("seconds", [0, 3600])
+async def test_what_the_first_process_ever_heard_while_redis_was_full_is_answered(
+    seconds: float, own_store: Store
+) -> None:
+    old, new, clock = FakeIntake(), FakeIntake(), Clock()
+    old.refuses = StoreUnavailable("full")
+    async with DiscordEmulator(clock=clock, gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        async with (
+            full(own_store),
+            running_process(emulator, old, own_store, tuning=replace(QUICK, last_save_within=0.0)),
+        ):
+            await emulator.say(emulator.dm(ada), ada, "one")
+            await until(lambda: old.refusals)
+            await until_saved(own_store, 1)
+        clock.advance(seconds)
+
+        async with running_process(emulator, new, own_store):
             await until(lambda: new.turns)
 
         assert new.texts == ["one"]

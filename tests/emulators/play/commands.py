@@ -12,12 +12,13 @@ from tests.emulators.model import FAILURES, ModelEmulator
 from tests.emulators.model.faults import HOWS as _MODEL_HOWS
 from tests.emulators.play import trouble
 from tests.emulators.play.figures import figures
-from tests.emulators.play.rooms import BOT, GENERAL, Impossible
+from tests.emulators.play.rooms import BOT, GENERAL, Impossible, Sight
 from tests.emulators.play.seat import Seat, labels
 from tests.emulators.play.trouble import number
 
 HELP = """\
 TEXT              say it here; @bot calls the bot, @NAME another person
+/reply N TEXT     reply to message N; in Slack that is a message in its thread
 /ask TEXT         use the bot's own slash command
 /discord, /slack  go to #general there
 /channel [NAME]   go to a channel; without a name out of this thread
@@ -65,6 +66,7 @@ class Commands:
         self._seat = seat
         self._model = model
         self.by_name: dict[str, Command] = {
+            "reply": self._reply,
             "ask": self._ask,
             "discord": lambda _: self._go_to_platform("discord"),
             "slack": lambda _: self._go_to_platform("slack"),
@@ -115,6 +117,14 @@ class Commands:
         if text:
             self._seat.call()
             await self._seat.rooms.say(self._seat.room, self._seat.person, text)
+
+    async def _reply(self, words: str) -> None:
+        wanted, _, text = words.partition(" ")
+        sight = self._lasting(wanted)
+        if not text:
+            raise Impossible("With which words? Such as /reply 1 Hello.")
+        self._seat.call()
+        await self._seat.rooms.reply(sight.id, self._seat.person, text)
 
     async def _ask(self, text: str) -> None:
         self._seat.call()
@@ -168,7 +178,14 @@ class Commands:
         await self._seat.rooms.edit(sight.id, text)
 
     async def _delete(self, wanted: str) -> None:
-        await self._seat.rooms.delete(self._seat.find(wanted).id)
+        await self._seat.rooms.delete(self._lasting(wanted).id)
+
+    def _lasting(self, number: str) -> Sight:
+        """Return the message of this number; Impossible where only one person sees it."""
+        sight = self._seat.find(number)
+        if sight.whispered:
+            raise Impossible(f"Only you see message {number}: you cannot answer or delete it.")
+        return sight
 
     async def _stop(self, _: str) -> None:
         await self._seat.rooms.stop(self._seat.room, self._seat.person)

@@ -52,6 +52,11 @@ class DiscordRooms:
         user = self._people.id(person)
         await self.emulator.say(room.channel, user, self._people.spoken(text))
 
+    async def reply(self, message: str, person: str, text: str) -> None:
+        place = str(self.emulator.event_of(message)["channel_id"])
+        user, spoken = self._people.id(person), self._people.spoken(text)
+        await self.emulator.say(place, user, spoken, reply_to=message)
+
     async def ask(self, room: Room, person: str, text: str) -> None:
         await self.emulator.slash(room.channel, self._people.id(person), "ask", prompt=text)
 
@@ -93,6 +98,7 @@ class DiscordRooms:
                 edited=shown.edited,
                 whispered=shown.ephemeral,
                 within=within,
+                reply_to=shown.reply_to,
             )
             if thread := self.emulator.thread_of(shown.id):
                 yield from self._sights(thread, within=within + 1)

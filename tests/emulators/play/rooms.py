@@ -37,6 +37,7 @@ class Sight:
     """A message as a person sees it; `id` is unique over both platforms.
 
     `within` counts the threads around it: none in the room itself, one in a thread below it.
+    `reply_to` is the id of the message that it replies to, where the platform has such replies.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Sight:
     edited: bool = False
     whispered: bool = False  # only one person sees it
     within: int = 0
+    reply_to: str | None = None
 
 
 _How = TypeVar("_How", contravariant=True)
@@ -98,6 +100,9 @@ class Rooms(Protocol):
 
     async def say(self, room: Room, person: str, text: str) -> None:
         """Write as the person, with @bot and @NAME as mentions."""
+
+    async def reply(self, message: str, person: str, text: str) -> None:
+        """Write as the person in reply to a message."""
 
     async def ask(self, room: Room, person: str, text: str) -> None:
         """Use the bot's command /ask."""

@@ -48,7 +48,7 @@ class Seat:
         self.standing = {it.id: it for it in self.rooms.sights(self.room, self.person)}
         self._seen |= self.standing
         messages = {
-            key: described(sight, self.number(key), gone=key not in self.standing)
+            key: self._described(sight, gone=key not in self.standing)
             for key, sight in (self.standing | self._seen).items()
         }
         signs = self.rooms.signs(self.room)
@@ -90,6 +90,11 @@ class Seat:
         above = reversed(sights[: sights.index(wanted) + 1])
         return next((sight for sight in above if not sight.within), wanted)
 
+    def _described(self, sight: Sight, *, gone: bool) -> str:
+        number = self.number(sight.id)
+        answered = self.number(sight.reply_to) if sight.reply_to else 0
+        return described(sight, number, gone=gone, answered=answered)
+
     def _newest(self) -> Sight:
         self.look()
         sights = list(self.standing.values())
@@ -119,13 +124,17 @@ class Seat:
         return bool(said - self._heard) and is_quiet and not can_be_stopped and not self.signs
 
 
-def described(sight: Sight, number: int, *, gone: bool) -> str:
-    """Return a message as it is shown: its number, who said what, and what can be pressed."""
+def described(sight: Sight, number: int, *, gone: bool, answered: int = 0) -> str:
+    """Return a message as it is shown: its number, who said what, and what can be pressed.
+
+    `answered` is the number of the message that it replies to, if it does.
+    """
     margin = "    " * sight.within
     if gone:
         return f"{margin}{number:>2} (deleted)"
     first, *others = sight.text.split("\n")
-    marks = [f"[{label}]" for label in labels(sight)]
+    marks = [f"(reply to {answered})"] if answered else []
+    marks += [f"[{label}]" for label in labels(sight)]
     marks += ["(edited)"] * sight.edited + ["(only you see this)"] * sight.whispered
     lines = [f"{number:>2} {sight.author}: {first or '…'}"]
     lines += [f"   {line}" for line in (*others, " ".join(marks))]

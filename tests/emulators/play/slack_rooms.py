@@ -49,6 +49,13 @@ class SlackRooms:
         user, spoken = self._people.id(person), self._people.spoken(text)
         await self.emulator.say(room.channel, user, spoken, thread_ts=room.thread)
 
+    async def reply(self, message: str, person: str, text: str) -> None:
+        # Slack has no replies but those in threads, which hang on a message of the top level.
+        channel, ts = message.split("/")
+        (shown,) = (it for it in self.emulator.screen(channel, ts) if it.ts == ts)
+        user, spoken = self._people.id(person), self._people.spoken(text)
+        await self.emulator.say(channel, user, spoken, thread_ts=shown.thread_ts or ts)
+
     async def ask(self, room: Room, person: str, text: str) -> None:
         if room.thread:
             raise Impossible("Slack takes no commands in threads: leave it with /channel.")

@@ -28,6 +28,7 @@ from tests.emulators.play.seat import Seat
 from tests.emulators.play.slack_rooms import SlackRooms
 from tests.emulators.play.stage import LiveStage, PlainStage
 from tests.emulators.slack import SlackEmulator
+from tests.emulators.slack.message import Ephemeral
 from tests.support.process import ROOT
 from tests.support.waiting import until
 
@@ -131,6 +132,39 @@ async def test_messages_are_changed_and_deleted_by_number(platform: str, play: P
     assert [sight.text for sight in play.seat.standing.values()] == ["uno"]
 
 
+async def test_a_reply_is_the_platforms_own(play: Play) -> None:
+    replied = await play.type("one", "/as Ben", "/reply 1 @bot two")
+    threaded = await play.type("/slack", "one", "/reply 3 @bot two")
+    below = await play.type("/as Ann", "/reply 4 three")
+
+    one, two = play.discord.screen(play.discord.channel_id)
+    assert (two.text, two.reply_to) == (f"{play.discord.bot_mention} two", one.id)
+    assert replied[-2:] == [" 2 Ben: @parley two", "   (reply to 1)"]
+    assert threaded[-1] == "     4 Ben: @parley two"
+    assert below[-1] == "     5 Ann: three"
+    assert [sight.within for sight in play.seat.standing.values()] == [0, 1, 1]
+
+
+async def test_a_reply_stands_in_the_thread_of_its_message(play: Play) -> None:
+    user, where = play.discord.user("Cy"), play.discord.channel_id
+    thread = await play.discord.open_thread(await play.discord.say(where, user, "one"), user, "One")
+    await play.discord.say(thread, user, "two")
+
+    await play.type("/screen", "/reply 2 three")
+
+    assert [shown.text for shown in play.discord.screen(thread)] == ["two", "three"]
+
+
+async def test_what_only_one_person_sees_is_neither_answered_nor_deleted(play: Play) -> None:
+    await play.type("/slack", "one")
+    (one,) = play.slack.screen(play.slack.channel_id)
+    play.slack.ephemerals.append(Ephemeral(play.slack.channel_id, one.author, "psst"))
+    refusal = "Only you see message 2: you cannot answer or delete it."
+
+    assert (await play.type("/reply 2 hello"))[-1] == refusal
+    assert await play.type("/delete 2") == [refusal]
+
+
 async def test_nothing_that_is_written_drives_the_terminal(play: Play) -> None:
     await play.type("hello")
     evil = "\x1b[2J\x9b31mred\u202e\r\nnext"
@@ -153,6 +187,11 @@ async def test_the_help_names_every_command_and_no_other(play: Play) -> None:
         ("/thread", "Nothing stands here yet."),
         ("/click", "There is no message without a number here."),
         ("/delete 7", "There is no message 7 here."),
+        ("/delete seven", "There is no message seven here."),
+        ("/edit", "There is no message without a number here."),
+        ("/edit 0 mine", "There is no message 0 here."),
+        ("/reply", "There is no message without a number here."),
+        ("/reply 7 yours", "There is no message 7 here."),
         ("/as two words", "A person is called by one word, such as /as Ben."),
         ("/as bot", "A person is called by one word, such as /as Ben."),
         ("/stop", "Discord has no stop button of its own: /click the message's."),
@@ -177,6 +216,8 @@ async def test_people_change_only_what_they_wrote_and_press_only_what_is_there(p
     await play.type("hello", "/as Ben")
 
     assert await play.type("/edit 1 mine") == ["Only Ann can change that."]
+    assert await play.type("/reply 1") == ["With which words? Such as /reply 1 Hello."]
+    assert await play.type("/as Ann", "/edit 1") == ["Into which text? Such as /edit 1 Hello."]
     assert await play.type("/click 1") == ["Which button? It has none."]
     assert (await play.type("/thread 1"))[0].startswith("1 has no thread")
     refusal = (await play.type("/slack", "hello", "/thread", "/ask x"))[-1]

@@ -865,13 +865,20 @@ function verbs.save_context(id, fence, context)
   return ''
 end
 
--- Returns those of the messages, by their turns' ids, that are no context: questions that were forgotten, and
--- those that wait or run and will be in the history.
+-- Whether the exchange of another turn has, or had, this turn's question.
+local function is_in_another(id)
+  local lead = lead_of(id)
+  return lead and redis.call('HEXISTS', key('turn', lead), 'after') == 0
+end
+
+-- Returns those of the messages, by their turns' ids, that are no context: questions that were forgotten, those
+-- that wait or run and will be in the history, and those that were answered together with another one.
 function verbs.withheld(...)
   local found = {}
   for _, id in ipairs({...}) do
-    local known = redis.call('HMGET', key('turn', id), 'state', 'forget')
-    if known[2] or known[1] == 'dropped' or known[1] == 'queued' or known[1] == 'running' then
+    local turn = record(id)
+    local forgotten = turn.state == 'dropped' or redis.call('HEXISTS', key('turn', id), 'forget') == 1
+    if forgotten or is_open(turn) or is_in_another(id) then
       table.insert(found, id)
     end
   end

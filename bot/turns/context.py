@@ -51,7 +51,8 @@ async def complete_context(
     wants_quote = quote is not None and not quote.text
     try:
         if since:
-            wants_more = most > 0 and _is_crowded(turn, remembered)
+            is_crowded = _is_crowded(turn, remembered) or await lease.speakers() > 1
+            wants_more = most > 0 and is_crowded
         else:
             wants_more = most > 0 and not await is_seen()
         if not wants_quote and not wants_more:
@@ -99,7 +100,7 @@ def _shown_by(remembered: Sequence[Exchange]) -> set[str]:
 
 
 def _is_crowded(turn: Turn, remembered: Sequence[Exchange]) -> bool:
-    """Whether several people speak in a thread, as far as it is known."""
+    """Whether several people have asked in a thread, or were read there."""
     people = {turn.person.id}
     for one in remembered:
         said = (*one.context, one.quote) if one.quote else one.context

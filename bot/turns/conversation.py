@@ -140,6 +140,13 @@ class Lease:
         """Return those of the turns that are no context. Raises StoreUnavailable."""
         return await self._leases.withheld(turn_ids) if turn_ids else set()
 
+    async def speakers(self) -> int:
+        """Return how many people are known to have spoken in the thread, also to each other.
+
+        Raises StoreUnavailable.
+        """
+        return await self._leases.speakers(self.turn.key)
+
     async def finish(self, shown: Shown, exchange: Exchange | None) -> None:
         """End the turn; retries for as long as the store is away.
 

@@ -213,16 +213,15 @@ def _labels(speakers: Collection[Person | None]) -> dict[Person | None, str]:
 
     The first person of a name gets it without a number, and keeps it. None is the bot itself.
     """
-    labels: dict[Person | None, str] = {}
-    owners: dict[str, str] = {}
-    if None in speakers:
-        labels[None] = owners[_folded(_OWN_LABEL)] = _OWN_LABEL
+    # Nobody else gets the bot's label, even if none of its words are shown.
+    labels: dict[Person | None, str] = {None: _OWN_LABEL}
+    owners = {_folded(_OWN_LABEL): ""}
     for person in speakers:
         if person is None or person in labels:
             continue
         name = _visible(_COLONS.sub(" ", person.name))
         name = name[: cut_before(name, _NAME_LENGTH)].rstrip()
-        if not name or FORGED.match(_folded(name)):
+        if not name or FORGED.match(_folded(name)) or _folded(name).startswith(_REPLY.casefold()):
             name = "Somebody"
         label, number = name, 1
         while owners.setdefault(_folded(_visible(label)), person.id) != person.id:

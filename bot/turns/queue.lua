@@ -28,7 +28,8 @@ local RECORD_BYTES = 2000
 local CROWD = 4
 -- It matters whether one person or several have spoken in a thread.
 local MOST_SPEAKERS = 10
-
+-- A person who edits a question again and again lets others in the thread wait for so many beginnings.
+local MOST_BEGINNINGS = 5
 -- Bytes of the records of turns that are answered together: about as many as one question may have.
 local JOINED_BYTES = 64000
 
@@ -530,7 +531,7 @@ local function enqueue_again(id, turn, last)
     recall_question(id, turn.thread)
   end
   redis.call('HSET', name, 'state', 'queued', ATTEMPTS, 0, 'shown', '')
-  redis.call('HDEL', name, 'stop', 'end', MAX_PROGRESS, MORE)
+  redis.call('HDEL', name, 'stop', 'end', 'begun', MAX_PROGRESS, MORE)
   enqueue(id, turn.thread, turn.person)
 end
 
@@ -544,6 +545,7 @@ local function begin_anew(id)
   end
   redis.call('HSET', name, ATTEMPTS, 0, 'shown', '')
   redis.call('HDEL', name, ANEW, MAX_PROGRESS, MORE)
+  count(name, 'begun', 1)
   if #removed > 0 then redis.call('HSET', name, MORE, cjson.encode({removed = removed})) end
 end
 
@@ -661,6 +663,14 @@ local function question_of(id, turn, body, after)
   return body.text == '' and last == id and last_question(turn.thread) or body.text
 end
 
+local function keeps_others_waiting(thread, person)
+  for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
+    local other = redis.call('HGET', key('turn', id), 'person')
+    if other and other ~= person then return true end
+  end
+  return false
+end
+
 -- Replaces the text of a question that its author has edited, at `edited` (ms), and has it answered anew. If
 -- the turn is not known and was asked less than a day ago, it is admitted: it may be a question only now, or
 -- its admission comes later. Of two edits the later holds, whichever comes first. Platforms may tell of an edit
@@ -685,6 +695,8 @@ function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_o
   if not question or question == decoded('[' .. text .. ']')[1] then return 'ignored' end
 
   if is_open(whole) then
+    local begun = tonumber(redis.call('HGET', key('turn', lead), 'begun')) or 0
+    if begun >= MOST_BEGINNINGS and keeps_others_waiting(turn.thread, turn.person) then return 'thread' end
     -- A stop was for the answer to what stood there before.
     redis.call('HDEL', key('turn', lead), 'stop')
     ask_for_anew(lead)
@@ -697,14 +709,6 @@ function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_o
   replace_question(id, text, left_out)
   redis.call('HSET', name, 'edited', edited)
   return 'edited'
-end
-
-local function keeps_others_waiting(thread, person)
-  for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
-    local other = redis.call('HGET', key('turn', id), 'person')
-    if other and other ~= person then return true end
-  end
-  return false
 end
 
 -- A person's turn runs beyond the limit if another person waits behind it in the thread.
@@ -865,13 +869,20 @@ function verbs.save_context(id, fence, context)
   return ''
 end
 
--- Returns those of the messages, by their turns' ids, that are no context: questions that were forgotten, and
--- those that wait or run and will be in the history.
+-- Whether the exchange of another turn has, or had, this turn's question.
+local function is_in_another(id)
+  local lead = lead_of(id)
+  return lead and redis.call('HEXISTS', key('turn', lead), 'after') == 0
+end
+
+-- Returns those of the messages, by their turns' ids, that are no context: questions that were forgotten, those
+-- that wait or run and will be in the history, and those that were answered together with another one.
 function verbs.withheld(...)
   local found = {}
   for _, id in ipairs({...}) do
-    local known = redis.call('HMGET', key('turn', id), 'state', 'forget')
-    if known[2] or known[1] == 'dropped' or known[1] == 'queued' or known[1] == 'running' then
+    local turn = record(id)
+    local forgotten = turn.state == 'dropped' or redis.call('HEXISTS', key('turn', id), 'forget') == 1
+    if forgotten or is_open(turn) or is_in_another(id) then
       table.insert(found, id)
     end
   end

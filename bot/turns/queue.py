@@ -468,7 +468,10 @@ class TurnLeases:
         await self._script.run("save_context", taken.turn.id, taken.fence, written)
 
     async def withheld(self, turn_ids: Sequence[str]) -> set[str]:
-        """Return those of the turns that wait, run or were forgotten: they are no context."""
+        """Return those of the turns that are no context.
+
+        They wait, run, were forgotten, or were answered together with another one.
+        """
         answer = await self._script.run("withheld", *turn_ids)
         return set(answer) if isinstance(answer, list) else set()
 
@@ -494,6 +497,10 @@ class TurnLeases:
     async def others_wait(self, thread: ThreadKey) -> bool:
         """Return whether a turn waits behind the one that runs in a thread."""
         return int(await self.store.command("LLEN", self.store.key("mailbox", str(thread)))) > 1
+
+    async def speakers(self, thread: ThreadKey) -> int:
+        """Return how many people have spoken in a thread; some are counted at most."""
+        return int(await self.store.command("SCARD", self.store.key("speakers", str(thread))))
 
     async def requests(self) -> AsyncGenerator[str]:
         """Yield the ids of turns for which `renew` has news: a stop or an edit."""

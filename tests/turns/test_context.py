@@ -14,6 +14,7 @@ from bot.domain import BeginningLeftOut, ContextMessage, Delta, Message, Person,
 from bot.errors import LeaseLost, ModelUnavailable, PlaceGone, WriteDelayed
 from bot.reply.draft import BEGINNING_LEFT_OUT
 from bot.store import Store
+from bot.turns.addressed import Facts
 from bot.turns.history import History
 from bot.turns.intake import Intake
 from tests.support.at_work import (
@@ -112,6 +113,33 @@ async def test_with_several_people_what_they_said_since_the_last_answer_is_read(
 
     assert prompt[-1].context == ("Eve: I disagree.",)
     assert platform.read_since == ["", "console:1", "console:2"]
+
+
+async def test_who_speaks_in_a_thread_without_asking_is_read_too(store: Store) -> None:
+    platform = FakePlatform()
+    await answered(store, platform, make_turn(1))
+    bobs = Facts(calls_other=True)
+    assert not await intake_of(store).is_addressed(bobs, KEY, BOB.id)
+    platform.context = (said(102, BOB, "Not on Friday!"),)
+
+    prompt = await answered(store, platform, make_turn(3))
+
+    assert prompt[-1].context == ("Bob: Not on Friday!",)
+
+
+async def test_a_question_that_was_answered_with_another_is_no_context(store: Store) -> None:
+    platform = FakePlatform()
+    await answered(store, platform, make_turn(1, person=BOB))
+    for number in (2, 3):
+        await intake_of(store).admit(replace(make_turn(number), joins=True))
+    async with working(make_worker(store, platform, FakeModel())):
+        await all_ended(store)
+    platform.context = said(3, ANN, "question 3"), said(102, BOB, "Hm.")
+
+    prompt = await answered(store, platform, make_turn(4))
+
+    assert prompt[-3].text == "Ann: question 2\n\nquestion 3"
+    assert prompt[-1].context == ("Bob: Hm.",)
 
 
 async def test_a_question_of_the_thread_is_no_context(store: Store) -> None:

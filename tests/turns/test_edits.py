@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from bot.domain import Exchange, Outcome, Page, Person, Shown, Turn
-from bot.errors import LeaseLost, ModelUnavailable, PersonBusy, QuestionEdited
+from bot.errors import LeaseLost, ModelUnavailable, PersonBusy, QuestionEdited, ThreadBusy
 from bot.reply.draft import FAILED_ANEW
 from bot.store import Store
 from bot.turns.queue import Taken, TurnLeases, TurnQueue
@@ -48,6 +48,12 @@ async def finish(queue: TurnQueue, taken: Taken, answer: str, outcome: Outcome =
     exchange = Exchange(turn.id, turn.person, turn.asked_at, turn.text, answer)
     shown = Shown(("m1",), answer, answer, outcome=outcome)
     await queue.leases.finish(taken, shown, exchange if answer else None)
+
+
+async def given_back(queue: TurnQueue, *, text: str, at: float) -> None:
+    taken = await take(queue)
+    await edit(queue.leases.store, text=text, at=at)
+    await queue.leases.release(taken, delay_seconds=0, counts=False)
 
 
 async def is_idle(store: Store) -> bool:
@@ -285,6 +291,21 @@ async def test_many_edits_in_a_row_leave_one_message_with_the_answer_to_the_last
     assert model.prompts[-1][-1].text == "edit 7"
     assert [page.text for page in platform.shown.screen.values()] == ["".join(WORDS)]
     assert await remembered(store) == [("edit 7", "".join(WORDS))]
+
+
+async def test_edits_without_end_do_not_hold_up_others_in_the_thread(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn())
+    for number in range(8):
+        await given_back(queue, text=f"alone {number}", at=2000.0 + number)
+    await queue.admit(make_turn(2, person=BOB))
+
+    with pytest.raises(ThreadBusy):
+        await edit(store, text="with Bob", at=3000.0)
+
+    await finish(queue, await take(queue), "Hi")
+    assert await remembered(store) == [("alone 7", "Hi")]
+    assert (await next_turn(store)).text == "question 2"
 
 
 @pytest.mark.parametrize("step", ["taken", "saved", "whole", "told"])

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.subprocess import Process
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+)
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeVar
@@ -61,26 +68,30 @@ async def running(work: Coroutine[Any, Any, _T]) -> AsyncIterator[asyncio.Task[_
 
 
 @asynccontextmanager
-async def prefetch(stream: AsyncGenerator[_T]) -> AsyncIterator[AsyncGenerator[_T]]:
-    """Ask `stream` for its first item at once, before the block iterates over it.
+async def prefetch(
+    opening: Callable[[], Awaitable[AsyncGenerator[_T]]],
+) -> AsyncIterator[AsyncGenerator[_T]]:
+    """Open a stream and ask it for its first item at once, before the block iterates over it.
 
-    The stream is closed at the end of the block.
+    The stream is closed at the end of the block. An error of the opening is raised to who iterates.
     """
+
+    async def begin() -> tuple[_T, AsyncGenerator[_T]]:
+        stream = await opening()
+        closing.push_async_callback(stream.aclose)
+        return await anext(stream), stream
 
     async def items() -> AsyncGenerator[_T]:
         try:
-            yield await first
+            first, rest = await beginning
         except StopAsyncIteration:
             return
-        async for item in stream:
+        yield first
+        async for item in rest:
             yield item
 
-    first = asyncio.ensure_future(anext(stream))
-    try:
+    async with AsyncExitStack() as closing, running(begin()) as beginning:
         yield items()
-    finally:
-        await cancelled(first)
-        await stream.aclose()
 
 
 class BackgroundTasks:

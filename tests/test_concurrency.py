@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from itertools import islice
+from typing import Any
 
 import pytest
 
@@ -114,10 +115,17 @@ async def counting(seen: list[str], *, fails: bool = False) -> AsyncGenerator[in
         seen.append("closed")
 
 
+def opening(stream: AsyncGenerator[int]) -> Callable[[], Coroutine[Any, Any, AsyncGenerator[int]]]:
+    async def opened() -> AsyncGenerator[int]:
+        return stream
+
+    return opened
+
+
 async def test_prefetch_asks_for_the_first_item_before_anybody_iterates() -> None:
     seen: list[str] = []
 
-    async with prefetch(counting(seen)) as items:
+    async with prefetch(opening(counting(seen))) as items:
         await until(lambda: seen == ["asked for 0"])
         found = [item async for item in items]
 
@@ -127,21 +135,46 @@ async def test_prefetch_asks_for_the_first_item_before_anybody_iterates() -> Non
 async def test_prefetch_closes_a_stream_that_was_left_early() -> None:
     seen: list[str] = []
 
-    async with prefetch(counting(seen)) as items:
+    async with prefetch(opening(counting(seen))) as items:
         await anext(items)
 
     assert seen == ["asked for 0", "closed"]
 
 
 async def test_prefetch_of_an_empty_stream_is_empty() -> None:
-    async with prefetch(empty_stream()) as items:
+    async with prefetch(opening(empty_stream())) as items:
         assert [item async for item in items] == []
 
 
 async def test_prefetch_passes_errors_on() -> None:
-    async with prefetch(counting([], fails=True)) as items:
+    async with prefetch(opening(counting([], fails=True))) as items:
         with pytest.raises(ValueError, match="broken"):
             [item async for item in items]
+
+
+async def test_prefetch_passes_an_error_of_the_opening_on() -> None:
+    async def fails() -> AsyncGenerator[int]:
+        raise ValueError("broken")
+
+    async with prefetch(fails) as items:
+        with pytest.raises(ValueError, match="broken"):
+            await anext(items)
+
+
+async def test_prefetch_ends_an_opening_that_nobody_waits_for() -> None:
+    said: list[str] = []
+
+    async def waits() -> AsyncGenerator[int]:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            said.append("cancelled")
+        return empty_stream()
+
+    async with prefetch(waits):
+        await asyncio.sleep(0)
+
+    assert said == ["cancelled"]
 
 
 async def test_background_tasks_may_finish_within_their_grace() -> None:

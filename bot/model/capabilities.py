@@ -16,7 +16,6 @@ from bot.errors import (
     SystemRefused,
     UsageRefused,
 )
-from bot.model.context_window import without_system
 from bot.model.server_info import fetch_server_info
 from bot.model.transport import ServerConnection
 
@@ -132,3 +131,15 @@ class ServerCapabilities:
         # A server that has once taken a system prompt is given the next one, too.
         if request.prompt[0].role == "system" and self._takes_system is None:
             self._takes_system = request.has_system
+
+
+def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the messages with the system prompt at the head of the first question.
+
+    For templates that know no system prompt: they refuse it by name, or as one that breaks the
+    alternation of user and assistant.
+    """
+    if len(messages) < 2 or messages[0].role != "system":
+        return tuple(messages)
+    system, first, *rest = messages
+    return Message(first.role, f"{system.text}\n\n{first.text}"), *rest

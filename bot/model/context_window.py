@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
-import aiohttp
-
 from bot.concurrency import cancelled
-from bot.domain import Json, Message
-from bot.errors import PromptTooLong
+from bot.domain import Message
+from bot.errors import AnswerCut, EmptyAnswer, ModelError, PromptRefused, PromptTooLong
 from bot.model.endpoint import Answer, Endpoint
-from bot.model.server_info import ServerWatch, fetch_server_info
+from bot.model.retrying import is_transient
+from bot.model.server_info import PROBE_SECONDS, ServerCounter, fetch_server_info
 from bot.model.transport import ServerConnection
 from bot.text.context import block, with_context
 from bot.text.graphemes import CUT, left_out, without_middle
-from bot.text.sanitize import as_words, whole_characters
-from bot.tokens.counters import Counter, is_count
+from bot.text.sanitize import as_words
+from bot.tokens.counters import Counter
 
 log = logging.getLogger(__name__)
 
@@ -42,19 +42,6 @@ _LEAST_ROOM = 64  # tokens; a server that reports less room is not believed
 _CONTEXT_SHARE = 0.25
 _CLOSE_ENOUGH = 12  # tokens of the budget that a shortened message may leave unused
 Count = Callable[[Sequence[Message]], int]
-
-# Of a server that counts.
-_SAMPLE = (Message("user", "Hello"),)
-_MAX_BYTES = 8_000_000  # of a response: vLLM and TGI send the tokens along
-_PROBE_SECONDS = 5.0  # for each kind of server that is tried
-# The paths that count a chat with its template. llama.cpp since 2026 (xllamacpp 2026.10, run);
-# vLLM (entrypoints/serve/tokenize/protocol.py: TokenizeChatRequest); text-generation-inference 3
-# (router/src/server.rs: get_chat_tokenize).
-_PATHS = {
-    "llama.cpp": "/v1/chat/completions/input_tokens",
-    "vLLM": "/tokenize",
-    "text-generation-inference": "/chat_tokenize",
-}
 
 
 class ContextWindowModel:
@@ -100,7 +87,7 @@ class ContextWindowModel:
             await self._watch.refresh(deadline=deadline)
             self._set_budget(self._watch.context)
         counter, prompt, answer = self.counter, as_words(prompt), None
-        fitted = await self._fit(prompt, counter)
+        fitted = await self._prompt_to_send(prompt, counter)
         with self._watch.expiring() if self._watch else nullcontext():
             try:
                 async with AsyncExitStack() as stack:
@@ -110,7 +97,7 @@ class ContextWindowModel:
                     try:
                         answer = await stack.enter_async_context(stream)
                     except PromptTooLong as refusal:
-                        shorter = await self._shortened(prompt, fitted, counter, refusal)
+                        shorter = await self._prompt_after(prompt, fitted, counter, refusal)
                         if shorter is None:
                             raise
                         log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
@@ -136,14 +123,14 @@ class ContextWindowModel:
             room = max(context - self._answer, context - context // 2)
             self._budget = min(self._most_budget, room)
 
-    async def _fit(self, prompt: Sequence[Message], counter: Counter) -> FittedPrompt:
+    async def _prompt_to_send(self, prompt: Sequence[Message], counter: Counter) -> FittedPrompt:
         room = self._room(counter)
-        safe = await _fitted(prompt, room, counter.count)
+        safe = await _fit_off_loop(prompt, room, counter.count)
         if self._counting_server is None or counter.exact:
             return safe
         if not (safe.dropped or safe.left_out) and counter.count(safe.messages) <= room * _NEAR:
             return safe
-        larger = await _fitted(prompt, int(room * self._optimism), counter.count)
+        larger = await _fit_off_loop(prompt, int(room * self._optimism), counter.count)
         used = await self._counting_server.count(larger.messages)
         if used is None:
             return safe
@@ -153,12 +140,12 @@ class ContextWindowModel:
         self._optimism = min(max(estimated / used * _SAFETY, 1.0), _MOST_OPTIMISM)
         if used <= self._budget:
             return larger
-        return await _fitted(prompt, self._room(counter), counter.count)
+        return await _fit_off_loop(prompt, self._room(counter), counter.count)
 
     def _room(self, counter: Counter) -> int:
         return self._budget - min(counter.reserve, int(self._budget * _MOST_RESERVE))
 
-    async def _shortened(
+    async def _prompt_after(
         self,
         prompt: Sequence[Message],
         refused: FittedPrompt,
@@ -175,7 +162,7 @@ class ContextWindowModel:
             # Relative to the estimate of this prompt; the template cannot be dropped.
             share = min(room / used, 1 - (used - room) / counted, 1.0) * _SAFETY
         budget = int(counted * max(share, _LEAST_REFUSED_SHARE))
-        shorter = await _fitted(prompt, budget, counter.estimate)
+        shorter = await _fit_off_loop(prompt, budget, counter.estimate)
         return None if shorter.messages == refused.messages else shorter
 
     def _learn(self, refusal: PromptTooLong, refused: FittedPrompt, counter: Counter) -> None:
@@ -189,10 +176,10 @@ class ContextWindowModel:
         self._budget = min(self._budget, room)
 
 
-async def _fitted(prompt: Sequence[Message], budget: int, count: Count) -> FittedPrompt:
+async def _fit_off_loop(prompt: Sequence[Message], budget: int, count: Count) -> FittedPrompt:
+    """Fit a prompt, in another thread if that may take long."""
     if sum(len(it.text) + sum(map(len, it.context)) for it in prompt) <= _INLINE_CHARACTERS:
         return fit(prompt, budget=budget, count=count)
-    # The event loop runs others meanwhile.
     return await asyncio.to_thread(fit, prompt, budget=budget, count=count)
 
 
@@ -220,9 +207,11 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     *earlier, last = messages
     head = earlier[:1] if earlier and earlier[0].role == "system" else []
     plain = earlier[len(head) :]
-    asked = _shorten(_alone(last), budget=budget, cost=lambda shorter: count([*head, shorter]))
+    asked = _cut_middle(
+        _without_context(last), budget=budget, cost=lambda shorter: count([*head, shorter])
+    )
     room = int(budget * _CONTEXT_SHARE)
-    new, room = _with_context(
+    new, room = _with_newest_context(
         replace(asked, context=last.context),
         room=room,
         count=count,
@@ -230,7 +219,7 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     )
     earlier = [*plain]
     for at in range(len(plain) - 2, -1, -2):
-        earlier[at], room = _with_context(plain[at], room=room, count=count)
+        earlier[at], room = _with_newest_context(plain[at], room=room, count=count)
 
     def newest(exchanges: int) -> list[Message]:
         return [*head, *earlier[len(earlier) - 2 * exchanges :], new]
@@ -238,8 +227,8 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     fitting = _largest(len(earlier) // 2, lambda exchanges: count(newest(exchanges)) <= budget)
     if earlier and not fitting:
         *_, question, answered = plain
-        question = _shorten(
-            _alone(question),
+        question = _cut_middle(
+            _without_context(question),
             budget=budget,
             cost=lambda shorter: count([*head, shorter, answered, new]),
         )
@@ -252,11 +241,11 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     )
 
 
-def _alone(message: Message) -> Message:
+def _without_context(message: Message) -> Message:
     return Message(message.role, message.text)
 
 
-def _with_context(
+def _with_newest_context(
     message: Message,
     *,
     room: int,
@@ -281,23 +270,11 @@ def _with_context(
     context = texts[len(texts) - fitting :]
     if texts and not fitting:
         newest = Message(message.role, texts[-1])
-        shorter = _shorten(newest, budget=room, cost=lambda one: cost([one.text])).text
+        shorter = _cut_middle(newest, budget=room, cost=lambda one: cost([one.text])).text
         context = (shorter,) if shorter != CUT and is_small([shorter]) else ()
     if not context:
-        return _alone(message), room
+        return _without_context(message), room
     return with_context(replace(message, context=context)), room - cost(context)
-
-
-def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Return the messages with the system prompt at the head of the first question.
-
-    For templates that know no system prompt: they refuse it by name, or as one that breaks the
-    alternation of user and assistant.
-    """
-    if len(messages) < 2 or messages[0].role != "system":
-        return tuple(messages)
-    system, first, *rest = messages
-    return Message(first.role, f"{system.text}\n\n{first.text}"), *rest
 
 
 def _largest(limit: int, fits: Callable[[int], bool]) -> int:
@@ -312,14 +289,14 @@ def _largest(limit: int, fits: Callable[[int], bool]) -> int:
     return beyond // 2 + bisect_left(between, True, key=lambda number: not fits(number))
 
 
-def _shorten(message: Message, *, budget: int, cost: Callable[[Message], int]) -> Message:
+def _cut_middle(message: Message, *, budget: int, cost: Callable[[Message], int]) -> Message:
     """Return the message with as little cut from its middle as fits; itself if nothing helps."""
     text = message.text
     least = Message(message.role, CUT)
     whole_cost, least_cost = cost(message), cost(least)
     if whole_cost <= budget or least_cost > budget:
         return message
-    fitting, fitting_cost, shortened = 0, least_cost, least
+    fitting, fitting_cost, kept = 0, least_cost, least
     beyond, beyond_cost = len(text), whole_cost
     guessed = True
     while beyond - fitting > 1 and budget - fitting_cost > _CLOSE_ENOUGH:
@@ -329,83 +306,78 @@ def _shorten(message: Message, *, budget: int, cost: Callable[[Message], int]) -
         guessed = not guessed
         shorter = Message(message.role, without_middle(text, middle))
         if (middle_cost := cost(shorter)) <= budget:
-            fitting, fitting_cost, shortened = middle, middle_cost, shorter
+            fitting, fitting_cost, kept = middle, middle_cost, shorter
         else:
             beyond, beyond_cost = middle, middle_cost
-    return shortened
+    return kept
 
 
-class ServerCounter:
-    """Counts prompts by one request each, which is given up after `count_seconds`.
+class ServerWatch:
+    """Keeps the context size that a server reports; nothing is sent before the first refresh.
 
-    Nothing is sent before the first count. A server that does not count is probed again after
-    `retry_seconds`.
+    A report is valid for `valid_seconds`, and never after a failed request: a server that was away
+    may have another context or model now, and Ollama would cut a longer prompt without a word. If
+    the server does not report its context size, it stays None. A probe that timed out is not waited
+    for again until a transient failure.
     """
 
     def __init__(
         self,
         connection: ServerConnection,
         *,
-        count_seconds: float = 0.3,  # a person waits
-        retry_seconds: float = 300.0,
+        probe_seconds: float = PROBE_SECONDS,
+        valid_seconds: float = 10.0,
     ) -> None:
+        self.context: int | None = None  # tokens
         self._connection = connection
-        self._count_seconds = count_seconds
-        self._retry_seconds = retry_seconds
-        self._model = connection.server.model
-        self._kind = ""
-        self._probe: asyncio.Task[None] | None = None
-        self._probe_at = 0.0  # loop time
+        self._probe_seconds = probe_seconds
+        self._valid_seconds = valid_seconds
+        self._probe: asyncio.Task[None] | None = None  # shared by all who wait
+        self._valid_until = self._failed_at = -math.inf  # loop time
+        self._has_timed_out = False
 
-    async def count(self, prompt: Sequence[Message]) -> int | None:
-        """Return the tokens of a prompt; None if the server does not count, or not in time.
+    async def refresh(self, *, deadline: float) -> None:
+        """Probe the server again unless its last report is valid; wait until `deadline` at most."""
+        if _now() < self._valid_until:
+            return
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._run_probe())
+        if not self._has_timed_out:
+            # Not awaited itself: a caller that is cancelled leaves the probe to the others.
+            await asyncio.wait([self._probe], timeout=max(deadline - _now(), 0.0))
 
-        The first prompt is never counted: it only starts the search for a way to ask.
+    @contextmanager
+    def expiring(self) -> Iterator[None]:
+        """Drop the server's report if the block fails with a ModelError.
+
+        An empty answer and a refused question do not count: any person can ask for them.
         """
-        found = None
-        if self._kind:
-            found = await self._ask(self._kind, prompt, seconds=self._count_seconds)
-        is_due = asyncio.get_running_loop().time() >= self._probe_at
-        if found is None and is_due and (self._probe is None or self._probe.done()):
-            self._probe = asyncio.create_task(self._find_kind())
-        return found
+        try:
+            yield
+        except (AnswerCut, EmptyAnswer, PromptRefused):
+            raise
+        except ModelError as error:
+            self._failed_at, self._valid_until = _now(), -math.inf
+            if is_transient(error):
+                self._has_timed_out = False
+            raise
 
     async def aclose(self) -> None:
         """End a probe that is under way."""
         if self._probe is not None:
             await cancelled(self._probe)
 
-    async def _find_kind(self) -> None:
-        """Try each kind once, with a short prompt for the model that the server has now."""
-        server = self._connection.server
-        info = await fetch_server_info(self._connection)
-        self._model = info.name_for(server.model) or server.model
-        for kind in _PATHS:
-            if await self._ask(kind, _SAMPLE, seconds=_PROBE_SECONDS):
-                if kind != self._kind:
-                    log.info("%s counts prompts itself, as %s does", server, kind)
-                self._kind = kind
-                break
-        self._probe_at = asyncio.get_running_loop().time() + self._retry_seconds
-
-    async def _ask(self, kind: str, prompt: Sequence[Message], *, seconds: float) -> int | None:
-        messages: list[Json] = [
-            {"role": message.role, "content": whole_characters(message.text)} for message in prompt
-        ]
-        body: Json = {"model": self._model, "messages": messages}
-        try:
-            async with asyncio.timeout(seconds):
-                answer = await self._connection.get_object(_PATHS[kind], body, max_bytes=_MAX_BYTES)
-        except (aiohttp.ClientError, OSError):
-            return None
-        return _count_in(answer)
+    async def _run_probe(self) -> None:
+        began = _now()
+        info = await fetch_server_info(self._connection, seconds=self._probe_seconds)
+        self._has_timed_out = not info.is_complete
+        if info.models and info.is_complete and self._failed_at <= began:
+            self._valid_until = began + self._valid_seconds
+        if info.context and info.context != self.context:
+            server = self._connection.server
+            log.info("%s has a context of %d tokens for %s", server, info.context, server.model)
+            self.context = info.context
 
 
-def _count_in(answer: Mapping[str, Json]) -> int | None:
-    match answer:
-        case {"input_tokens": found} | {"count": found} if is_count(found) and found:
-            return found
-        case {"tokenize_response": [*tokens]} if tokens:
-            return len(tokens)
-        case _:
-            return None
+def _now() -> float:
+    return asyncio.get_running_loop().time()

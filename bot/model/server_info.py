@@ -1,34 +1,44 @@
-"""What a model server reports about itself: its models and the context of one of them."""
+"""What a model server can be asked beside answers: its models, a context size, token counts."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import logging
-import math
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import aiohttp
 
 from bot.concurrency import cancelled
-from bot.domain import Json
-from bot.errors import AnswerCut, EmptyAnswer, ModelError, PromptRefused
-from bot.model.retrying import is_transient
+from bot.domain import Json, Message
 from bot.model.transport import ServerConnection
+from bot.text.sanitize import whole_characters
 from bot.tokens.counters import is_count
 
 log = logging.getLogger(__name__)
 
-_PROBE_SECONDS = 5.0  # for all requests of a probe together
+PROBE_SECONDS = 5.0  # for all requests of a probe together
 _NAME_LENGTH = 200  # characters
 _MAX_BYTES = 4_000_000  # of a response: Ollama sends a licence along
 # What Ollama gives a model by default on a machine with little video memory; it cuts longer
 # prompts without a word (ollama/ollama, docs/context-length.mdx).
 _OLLAMA_CONTEXT = 4096
+
+# Of a search for the way in which a server counts.
+_SAMPLE = (Message("user", "Hello"),)
+_MAX_COUNT_BYTES = 8_000_000  # of a response: vLLM and TGI send the tokens along
+_KIND_SECONDS = 5.0  # for each kind of server that is tried
+# The paths that count a chat with its template. llama.cpp since 2026 (xllamacpp 2026.10, run);
+# vLLM (entrypoints/serve/tokenize/protocol.py: TokenizeChatRequest); text-generation-inference 3
+# (router/src/server.rs: get_chat_tokenize).
+_COUNT_PATHS = {
+    "llama.cpp": "/v1/chat/completions/input_tokens",
+    "vLLM": "/tokenize",
+    "text-generation-inference": "/chat_tokenize",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ class ServerInfo:
 
 
 async def fetch_server_info(
-    connection: ServerConnection, *, seconds: float = _PROBE_SECONDS
+    connection: ServerConnection, *, seconds: float = PROBE_SECONDS
 ) -> ServerInfo:
     """Ask a server of one's own what it has; nothing is known if it is away or does not report."""
     trouble = f"has not answered in {seconds:g} s"
@@ -76,71 +86,72 @@ async def fetch_server_info(
         return ServerInfo((), None, trouble=_trouble(error))
 
 
-class ServerWatch:
-    """Keeps the context size that a server reports; nothing is sent before the first refresh.
+class ServerCounter:
+    """Counts prompts by one request each, which is given up after `count_seconds`.
 
-    A report is valid for `valid_seconds`, and never after a failed request: a server that was away
-    may have another context or model now, and Ollama would cut a longer prompt without a word. If
-    the server does not report its context size, it stays None. A probe that timed out is not waited
-    for again until a transient failure.
+    Nothing is sent before the first count. A server that does not count is probed again after
+    `retry_seconds`.
     """
 
     def __init__(
         self,
         connection: ServerConnection,
         *,
-        probe_seconds: float = _PROBE_SECONDS,
-        valid_seconds: float = 10.0,
+        count_seconds: float = 0.3,  # a person waits
+        retry_seconds: float = 300.0,
     ) -> None:
-        self.context: int | None = None  # tokens
         self._connection = connection
-        self._probe_seconds = probe_seconds
-        self._valid_seconds = valid_seconds
-        self._probe: asyncio.Task[None] | None = None  # shared by all who wait
-        self._valid_until = self._failed_at = -math.inf  # loop time
-        self._has_timed_out = False
+        self._count_seconds = count_seconds
+        self._retry_seconds = retry_seconds
+        self._model = connection.server.model
+        self._kind = ""
+        self._probe: asyncio.Task[None] | None = None
+        self._probe_at = 0.0  # loop time
 
-    async def refresh(self, *, deadline: float) -> None:
-        """Probe the server again unless its last report is valid; wait until `deadline` at most."""
-        if _now() < self._valid_until:
-            return
-        if self._probe is None or self._probe.done():
-            self._probe = asyncio.create_task(self._run_probe())
-        if not self._has_timed_out:
-            # Not awaited itself: a caller that is cancelled leaves the probe to the others.
-            await asyncio.wait([self._probe], timeout=max(deadline - _now(), 0.0))
+    async def count(self, prompt: Sequence[Message]) -> int | None:
+        """Return the tokens of a prompt; None if the server does not count, or not in time.
 
-    @contextmanager
-    def expiring(self) -> Iterator[None]:
-        """Drop the server's report if the block fails with a ModelError.
-
-        An empty answer and a refused question do not count: any person can ask for them.
+        The first prompt is never counted: it only starts the search for a way to ask.
         """
-        try:
-            yield
-        except (AnswerCut, EmptyAnswer, PromptRefused):
-            raise
-        except ModelError as error:
-            self._failed_at, self._valid_until = _now(), -math.inf
-            if is_transient(error):
-                self._has_timed_out = False
-            raise
+        found = None
+        if self._kind:
+            found = await self._ask(self._kind, prompt, seconds=self._count_seconds)
+        is_due = asyncio.get_running_loop().time() >= self._probe_at
+        if found is None and is_due and (self._probe is None or self._probe.done()):
+            self._probe = asyncio.create_task(self._find_kind())
+        return found
 
     async def aclose(self) -> None:
         """End a probe that is under way."""
         if self._probe is not None:
             await cancelled(self._probe)
 
-    async def _run_probe(self) -> None:
-        began = _now()
-        info = await fetch_server_info(self._connection, seconds=self._probe_seconds)
-        self._has_timed_out = not info.is_complete
-        if info.models and info.is_complete and self._failed_at <= began:
-            self._valid_until = began + self._valid_seconds
-        if info.context and info.context != self.context:
-            server = self._connection.server
-            log.info("%s has a context of %d tokens for %s", server, info.context, server.model)
-            self.context = info.context
+    async def _find_kind(self) -> None:
+        """Try each kind once, with a short prompt for the model that the server has now."""
+        server = self._connection.server
+        info = await fetch_server_info(self._connection)
+        self._model = info.name_for(server.model) or server.model
+        for kind in _COUNT_PATHS:
+            if await self._ask(kind, _SAMPLE, seconds=_KIND_SECONDS):
+                if kind != self._kind:
+                    log.info("%s counts prompts itself, as %s does", server, kind)
+                self._kind = kind
+                break
+        self._probe_at = asyncio.get_running_loop().time() + self._retry_seconds
+
+    async def _ask(self, kind: str, prompt: Sequence[Message], *, seconds: float) -> int | None:
+        messages: list[Json] = [
+            {"role": message.role, "content": whole_characters(message.text)} for message in prompt
+        ]
+        body: Json = {"model": self._model, "messages": messages}
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await self._connection.get_object(
+                    _COUNT_PATHS[kind], body, max_bytes=_MAX_COUNT_BYTES
+                )
+        except (aiohttp.ClientError, OSError):
+            return None
+        return _count_in(answer)
 
 
 async def _context(
@@ -189,6 +200,16 @@ async def _get(connection: ServerConnection, path: str, body: Json = None) -> Ma
         return {}
 
 
+def _count_in(answer: Mapping[str, Json]) -> int | None:
+    match answer:
+        case {"input_tokens": found} | {"count": found} if is_count(found) and found:
+            return found
+        case {"tokenize_response": [*tokens]} if tokens:
+            return len(tokens)
+        case _:
+            return None
+
+
 def is_name(value: Json) -> TypeGuard[str]:
     """Whether a name is safe for the log and the terminal's head."""
     return isinstance(value, str) and value.isprintable() and 0 < len(value) <= _NAME_LENGTH
@@ -218,7 +239,3 @@ def _object(value: Any) -> Mapping[str, Json]:
 
 def _positive(value: Json) -> int | None:
     return value if is_count(value) and value else None
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

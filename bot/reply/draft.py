@@ -72,29 +72,40 @@ class _Answer:
 class Draft:
     """The text of a reply, and the pages that it makes.
 
-    `left` is what the previous attempt has shown. Its text stays visible until the new one is
+    `earlier` is what the previous attempt has shown. Its text stays visible until the new one is
     longer, or for good if that never happens; so does what was said before a new start. If it has
     an outcome, it is the whole reply. `replaced_answer` is an earlier answer to the same question:
     the first new word replaces it, and it is restored if the new answer fails or is stopped before
-    a word. While the draft is `silent`, a sign of life is below the text.
+    a word. `left_out` is how many characters the question has lost before the model reads it. While
+    the draft is `silent`, a sign of life is below the text.
     """
 
-    def __init__(self, *, limit: int, measure: Measure, left: Shown, replaced_answer: str) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int,
+        measure: Measure,
+        earlier: Shown,
+        replaced_answer: str,
+        left_out: int = 0,
+    ) -> None:
         self.silent = False
         self.is_retried = False  # since the last word the model has failed, and is asked again
         # The previous attempt ended without a word of the model.
-        self.is_apology = bool(left.outcome and left.text and not left.said)
+        self.is_apology = bool(earlier.outcome and earlier.text and not earlier.said)
         self._limit = limit
         self._measure = measure
         self._pager = Pager(limit=limit, measure=measure)
         # Text that was saved before a first post that failed is not visible.
-        self._previous = _Answer(left.said if left.pages else "", left.below, left.model)
+        said = earlier.said if earlier.pages else ""
+        self._previous = _Answer(said, earlier.below, earlier.model)
         self._replaced_answer = replaced_answer
         self._deltas: list[str] = []
         self._half = ""  # of a character, at the end of the last delta
         self._model = ""
-        self._left_out = self._beginning = ""
-        self._end: Shown | None = left if left.outcome else None
+        self._left_out, self._model_left_out = left_out, 0  # characters of the question
+        self._beginning = ""
+        self._end: Shown | None = earlier if earlier.outcome else None
 
     @property
     def ended(self) -> bool:
@@ -130,12 +141,12 @@ class Draft:
         """Begin the text anew, by this model; "" is the chosen one."""
         self._previous = self._longer
         self._deltas, self._half = [], ""
-        self._left_out = self._beginning = ""
+        self._model_left_out, self._beginning = 0, ""
         self._model = model
 
     def leave_out(self, characters: int) -> None:
         """Say below the text how much of the question the model has not read."""
-        self._left_out = LEFT_OUT.format(characters=characters)
+        self._model_left_out = characters
 
     def leave_out_beginning(self) -> None:
         """Say below the text that the model no longer reads the beginning of the talk."""
@@ -223,7 +234,9 @@ class Draft:
         # Deltas are joined when the text is read, because a join copies all of it.
         self._deltas = ["".join(self._deltas)]
         by = ANSWERED_BY.format(model=self._model) if self._model else ""
-        notes = filter(None, (by, self._left_out, self._beginning))
+        unread = self._left_out + self._model_left_out
+        left_out = LEFT_OUT.format(characters=unread) if unread else ""
+        notes = filter(None, (by, left_out, self._beginning))
         return _Answer(self._deltas[0], reduce(with_notice, notes, ""), self._model)
 
     @property
@@ -257,12 +270,12 @@ class Draft:
         return signed if self._measure(signed) <= self._limit else text
 
 
-def given_up(left: Shown, replaced_answer: str) -> Shown:
+def given_up(earlier: Shown, replaced_answer: str) -> Shown:
     """Return what a reply shows if an apology takes the place of further attempts."""
     # The pages are cut when they are written.
-    draft = Draft(limit=sys.maxsize, measure=len, left=left, replaced_answer=replaced_answer)
+    draft = Draft(limit=sys.maxsize, measure=len, earlier=earlier, replaced_answer=replaced_answer)
     draft.end(Failed(GivenUp.apology, "dead"))
-    return draft.shown(left.pages)
+    return draft.shown(earlier.pages)
 
 
 def shortened(shown: Shown, longest: int) -> Shown:

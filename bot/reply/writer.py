@@ -30,10 +30,16 @@ log = logging.getLogger(__name__)
 
 Save = Callable[[Shown], Awaitable[None]]
 BeforeRetry = Callable[[Exception], Awaitable[None]]
+TellsBeginning = Callable[[], Awaitable[bool]]
 
 
 async def allow_retry(_: Exception) -> None:
     """Let a failing model be asked again, because nothing waits for the end of the reply."""
+
+
+async def always_tell() -> bool:
+    """Let each reply say that the beginning of the talk is left out."""
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +62,14 @@ class ReplyTiming:
 class Reply:
     """The text growing from deltas, on its surface.
 
-    `left` is what an earlier attempt has shown, and `replaced_answer` what its messages held before
-    (see Draft). `save` is called before each write and after each post. It raises LeaseLost if
-    another process writes this reply now, and otherwise saves what is shown. So the end is saved
-    before the first write that shows it, and an attempt that finds an end only writes that.
-    `before_retry` is called before a failing model is asked again. It raises the model's error if
-    the reply is to end instead.
+    `earlier` is what an earlier attempt has shown, `replaced_answer` what its messages held before,
+    and `left_out` how much the question lost before the model read it (see Draft). `save` is called
+    before each write and after each post. It raises LeaseLost if another process writes this reply
+    now, and otherwise saves what is shown. So the end is saved before the first write that shows
+    it, and an attempt that finds an end only writes that. `before_retry` is called before a failing
+    model is asked again. It raises the model's error if the reply is to end instead.
+    `tells_beginning` returns whether this reply is to say that the model no longer reads the
+    beginning of the talk.
     """
 
     def __init__(
@@ -70,28 +78,32 @@ class Reply:
         turn_id: str,
         surface: Surface,
         budgets: EditBudgets,
-        left: Shown,
+        earlier: Shown,
         replaced_answer: str,
         stop: asyncio.Event,
         save: Save,
         patience: float,
+        left_out: int = 0,
         before_retry: BeforeRetry = allow_retry,
+        tells_beginning: TellsBeginning = always_tell,
         timing: ReplyTiming = ReplyTiming(),
     ) -> None:
         self._turn_id = turn_id
         self._surface = surface
         self._budgets = budgets
-        self._screen = Screen(left.pages)
-        self._removed = list(left.removed)
+        self._screen = Screen(earlier.pages)
+        self._removed = list(earlier.removed)
         self._draft = Draft(
             limit=surface.limit,
             measure=surface.measure,
-            left=left,
+            earlier=earlier,
             replaced_answer=replaced_answer,
+            left_out=left_out,
         )
         self._stop = stop
         self._save = save
         self._before_retry = before_retry
+        self._tells_beginning = tells_beginning
         self._patience = patience  # seconds for which final writes are repeated
         self._timing = timing
         self._heard_at = 0.0  # loop time of the last delta, or of the beginning
@@ -171,7 +183,8 @@ class Reply:
                     self._draft.is_retried = True
                     self._news.set()  # the time until a sign of life is shorter now
                 elif isinstance(delta, BeginningLeftOut):
-                    self._draft.leave_out_beginning()
+                    if await self._tells_beginning():
+                        self._draft.leave_out_beginning()
                 else:
                     self._draft.add(delta)
                     self._heard_at = now()
@@ -369,7 +382,7 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
 
     A message that is gone or takes no edits is skipped: no record would have a new one.
     """
-    draft = Draft(limit=surface.limit, measure=surface.measure, left=shown, replaced_answer="")
+    draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown, replaced_answer="")
     pages = draft.pages(len(shown.pages))
     if shown.outcome == "dead" and 0 < len(shown.pages) < len(pages):
         # The pages behind the last message cannot be shown, so that one says so.
@@ -390,7 +403,7 @@ async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudg
 
     Raises SurfaceError.
     """
-    draft = Draft(limit=surface.limit, measure=surface.measure, left=shown, replaced_answer="")
+    draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown, replaced_answer="")
     pages = draft.pages(len(shown.pages))
     if len(pages) != len(shown.pages) or not pages[-1].last:
         # Another version has cut the text elsewhere: this page would not be that of the message.

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    aclosing,
-    asynccontextmanager,
-    nullcontext,
-    suppress,
-)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,17 +12,7 @@ from typing import Any
 from prometheus_client import Counter
 
 from bot.concurrency import Backoff, empty_stream, prefetch, running
-from bot.domain import (
-    BeginningLeftOut,
-    ContextMessage,
-    Delta,
-    Exchange,
-    LeftOut,
-    Page,
-    Shown,
-    Start,
-    Turn,
-)
+from bot.domain import ContextMessage, Delta, Exchange, Page, Shown, Turn
 from bot.errors import GivenUp, MessageGone, QuestionEdited, StoreUnavailable, WriteRefused
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import given_up, shortened
@@ -197,18 +181,19 @@ class Conversation:
 
     async def answer(self, lease: Lease, opening: _Opening, platform: Platform) -> None:
         """Show the model's answer, or the whole text that an earlier attempt saved, and end."""
-        left = self._left(lease)
-        answer = nullcontext(empty_stream()) if left.outcome else self._deltas(lease, platform)
+        earlier = self._earlier(lease)
+        answer = nullcontext(empty_stream()) if earlier.outcome else self._deltas(lease, platform)
         # The model computes while the platform opens the surface.
         async with answer as deltas, opening as surface:
-            await self._finish(lease, await self._reply(lease, surface, left).stream(deltas))
+            await self._finish(lease, await self._reply(lease, surface, earlier).stream(deltas))
 
     async def give_up(self, lease: Lease, opening: _Opening) -> None:
         """Show an apology instead of further attempts and end the turn as dead."""
         # A whole text that could not be shown in all its attempts is dropped.
-        left = replace(self._left(lease), outcome="")
+        earlier = replace(self._earlier(lease), outcome="")
         async with opening as surface:
-            await self._finish(lease, await self._reply(lease, surface, left).stream(_no_answer()))
+            reply = self._reply(lease, surface, earlier)
+            await self._finish(lease, await reply.stream(_no_answer()))
 
     async def fail(self, lease: Lease) -> None:
         """End a turn as failed, with what is shown, if the platform takes no more.
@@ -216,7 +201,7 @@ class Conversation:
         The previous answer stays remembered unless a whole new one has replaced it. Raises
         LeaseLost.
         """
-        shown, previous = self._left(lease), self._previous_answer(lease)
+        shown, previous = self._earlier(lease), self._previous_answer(lease)
         if previous and not shown.outcome:
             shown = replace(shown, text=shown.text or previous, said="")
         await self._finish_unseen(lease, replace(shown, outcome="failed", end="failed"))
@@ -226,8 +211,8 @@ class Conversation:
 
         That is the whole text if an earlier attempt has saved it, or an apology.
         """
-        left = self._left(lease)
-        shown = left if left.outcome else given_up(left, self._previous_answer(lease))
+        earlier = self._earlier(lease)
+        shown = earlier if earlier.outcome else given_up(earlier, self._previous_answer(lease))
         await self._finish_unseen(lease, replace(shown, outcome="dead"))
 
     async def apologize(self, surface: Surface) -> str:
@@ -259,15 +244,11 @@ class Conversation:
         self, lease: Lease, platform: Platform
     ) -> AsyncIterator[AsyncGenerator[Delta]]:
         """Ask the model at once, before the first delta is read."""
-        turn = lease.turn
         remembered = [
             replace(one, answer=one.answer[: self._longest])
-            for one in await self._history.read(turn.key)
+            for one in await self._history.read(lease.turn.key)
         ]
-        stream = self._ask(lease, platform, remembered)
-        if turn.left_out:
-            stream = _add_left_out(stream, turn.left_out)
-        async with prefetch(stream) as deltas:
+        async with prefetch(partial(self._ask, lease, platform, remembered)) as deltas:
             yield deltas
 
     async def _ask(
@@ -288,30 +269,29 @@ class Conversation:
             turn=replace(lease.turn, quote=lease.quote),
             context=lease.context or (),
         )
-        async with aclosing(self._model.stream(prompt)) as deltas:
-            async for delta in deltas:
-                if not isinstance(delta, BeginningLeftOut) or await self._tells(lease.turn):
-                    yield delta
+        return self._model.stream(prompt)
 
     async def _tells(self, turn: Turn) -> bool:
         with suppress(StoreUnavailable):
             return await self._history.tells(turn.key, turn.id)
         return False
 
-    def _reply(self, lease: Lease, surface: Surface, left: Shown) -> Reply:
+    def _reply(self, lease: Lease, surface: Surface, earlier: Shown) -> Reply:
         return Reply(
             turn_id=lease.turn.id,
             surface=surface,
             budgets=self._budgets,
-            left=left,
+            earlier=earlier,
             replaced_answer=self._previous_answer(lease),
+            left_out=lease.turn.left_out,
             stop=lease.stop,
             save=lease.save,
             patience=self._patience,
             before_retry=lease.before_retry,
+            tells_beginning=partial(self._tells, lease.turn),
         )
 
-    def _left(self, lease: Lease) -> Shown:
+    def _earlier(self, lease: Lease) -> Shown:
         return shortened(lease.shown, self._longest)
 
     def _previous_answer(self, lease: Lease) -> str:
@@ -336,19 +316,6 @@ class Conversation:
             model=shown.model or self._model.name,
         )
         await lease.finish(shown, exchange if shown.said.strip() else None)
-
-
-async def _add_left_out(stream: AsyncGenerator[Delta], left_out: int) -> AsyncGenerator[Delta]:
-    """Add what the intake has left out of the question to what the model leaves out."""
-    reported = False
-    async with aclosing(stream) as deltas:
-        async for delta in deltas:
-            if isinstance(delta, LeftOut):
-                delta = LeftOut(delta.characters + left_out)
-            elif not isinstance(delta, Start) and not reported:
-                yield LeftOut(left_out)
-            reported = not isinstance(delta, Start)
-            yield delta
 
 
 async def _no_answer() -> AsyncGenerator[Delta]:

@@ -14,11 +14,11 @@ import pytest
 from bot.domain import Delta, LeftOut, Message, Retrying, Start
 from bot.errors import ModelDenied, PromptTooLong
 from bot.model.client import ModelClient
-from bot.model.context_window import ContextWindowModel, ServerCounter
+from bot.model.context_window import ContextWindowModel, ServerWatch
 from bot.model.endpoint import Answer
 from bot.model.retrying import RetryingModel
 from bot.model.server import ModelServer
-from bot.model.server_info import ServerWatch
+from bot.model.server_info import ServerCounter
 from bot.model.transport import connect
 from bot.text.graphemes import CUT
 from bot.tokens.counters import Counter, MistralCounter, TokenEstimator

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from bot.domain import Message
 from bot.local.llama_cpp import serve
-from bot.model.context_window import ServerCounter
 from bot.model.server import ModelServer
+from bot.model.server_info import ServerCounter
 from bot.model.transport import connect
 from tests.emulators.model import Flavour, ModelEmulator
 from tests.model.test_server_info import serve_with

@@ -22,8 +22,8 @@ from bot.errors import (
     PromptRefused,
     PromptTooLong,
 )
+from bot.model.context_window import ServerWatch
 from bot.model.server import ModelServer
-from bot.model.server_info import ServerWatch
 from bot.model.transport import connect
 from config.settings import Settings
 from tests.emulators.model import Flavour, ModelEmulator

@@ -30,10 +30,10 @@ words = st.text(st.sampled_from("ab*`#|[]()\n -1é🙂"), max_size=60)
 
 
 def make_draft(
-    *, older: str = "", replaced: str = "", left: Shown | None = None, limit: int = LIMIT
+    *, older: str = "", replaced: str = "", earlier: Shown | None = None, limit: int = LIMIT
 ) -> Draft:
-    left = left or Shown(("m1",), older, older)
-    return Draft(limit=limit, measure=len, left=left, replaced_answer=replaced)
+    earlier = earlier or Shown(("m1",), older, older)
+    return Draft(limit=limit, measure=len, earlier=earlier, replaced_answer=replaced)
 
 
 def ends_of(draft: Draft) -> tuple[str, str]:
@@ -206,7 +206,7 @@ def test_an_end_that_was_left_is_the_same_end(deltas: list[str], former: str, en
     first.end(end)
     left = first.shown(["m1", "m2"])
 
-    again = make_draft(left=left, replaced=former)
+    again = make_draft(earlier=left, replaced=former)
 
     assert again.pages(2) == first.pages(2)
     assert again.shown(["m1", "m2"]) == left
@@ -230,7 +230,7 @@ def test_the_work_for_a_delta_does_not_grow_with_the_reply() -> None:
         measured += len(text)
         return len(text)
 
-    draft = Draft(limit=2000, measure=measure, left=Shown(), replaced_answer="")
+    draft = Draft(limit=2000, measure=measure, earlier=Shown(), replaced_answer="")
     looks = 0
     for number in range(8000):
         draft.add(f"**word** {number}, `x`. " + "\n\n" * (number % 40 == 0))

@@ -430,13 +430,13 @@ class TestLeftOut:
         self, store: Store, said: str, apology: str
     ) -> None:
         surface = FakeSurface()
-        left = await self.died(store, surface)
+        earlier = await self.died(store, surface)
 
         async def fails() -> AsyncGenerator[Delta]:
             yield said
             raise GivenUp("") if apology == GivenUp.apology else ModelUnavailable("cut")
 
-        shown = await make_reply(store, surface, left=left).stream(fails())
+        shown = await make_reply(store, surface, earlier=earlier).stream(fails())
 
         assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{apology}"
         assert shown.said == "Well, it is"
@@ -444,10 +444,10 @@ class TestLeftOut:
 
     async def test_where_the_next_try_is_refused(self, store: Store) -> None:
         surface = FakeSurface()
-        left = await self.died(store, surface)
+        earlier = await self.died(store, surface)
         surface.errors = [WriteRefused("moderated")] * 2
 
-        await make_reply(store, surface, left=left).stream(spoken("Well, it is an oath"))
+        await make_reply(store, surface, earlier=earlier).stream(spoken("Well, it is an oath"))
 
         assert surface.text == f"Well, it is\n\n{self.NOTICE}\n\n{WriteRefused.apology}"
 
@@ -456,17 +456,19 @@ class TestLeftOut:
         first = await make_reply(store, surface).stream(spoken(TEXT))
         surface.errors = [None, PlaceGone("archived")]
 
-        left = replace(first, outcome="")
-        shown = await make_reply(store, surface, left=left).stream(spoken(Start("other"), "Yes."))
+        earlier = replace(first, outcome="")
+        shown = await make_reply(store, surface, earlier=earlier).stream(
+            spoken(Start("other"), "Yes.")
+        )
 
         assert surface.screen["m1"].text == f"Yes.\n\n{ANSWERED_BY.format(model='other')}"
         assert (shown.outcome, shown.said) == ("failed", "Yes.")
 
     async def test_where_the_next_model_reads_it_all_it_is_no_matter(self, store: Store) -> None:
         surface = FakeSurface()
-        left = await self.died(store, surface)
+        earlier = await self.died(store, surface)
 
-        await make_reply(store, surface, left=left).stream(spoken("Well, it is so."))
+        await make_reply(store, surface, earlier=earlier).stream(spoken("Well, it is so."))
 
         assert surface.text == "Well, it is so."
 
@@ -522,22 +524,22 @@ class TestKnownEnd:
     async def test_deltas_are_not_read(self, store: Store) -> None:
         surface, stop = FakeSurface(), asyncio.Event()
         message_id = await surface.post(Page(0, "Half", final=False))
-        left = Shown((message_id,), f"Whole\n\n{STOPPED}", "Whole", outcome="stopped")
+        earlier = Shown((message_id,), f"Whole\n\n{STOPPED}", "Whole", outcome="stopped")
         stop.set()
 
-        again = make_reply(store, surface, left=left, stop=stop)
+        again = make_reply(store, surface, earlier=earlier, stop=stop)
         shown = await again.stream(spoken("Another"))
 
-        assert shown == left
-        assert (surface.text, surface.screen[message_id].last) == (left.text, True)
+        assert shown == earlier
+        assert (surface.text, surface.screen[message_id].last) == (earlier.text, True)
 
     async def test_what_is_refused_then_is_closed(self, store: Store) -> None:
         surface = FakeSurface()
         message_id = await surface.post(Page(0, "Half", final=False))
-        left = Shown((message_id,), f"Half\n\n{STOPPED}", "Half", outcome="stopped")
+        earlier = Shown((message_id,), f"Half\n\n{STOPPED}", "Half", outcome="stopped")
         surface.errors = [WriteRefused("moderated")] * 2
 
-        shown = await make_reply(store, surface, left=left).stream(empty_stream())
+        shown = await make_reply(store, surface, earlier=earlier).stream(empty_stream())
 
         assert surface.text == f"Half\n\n{WriteRefused.apology}"
         assert (shown.outcome, shown.said) == ("failed", "Half")
@@ -545,10 +547,10 @@ class TestKnownEnd:
     async def test_a_notice_that_is_refused_then_is_no_answer(self, store: Store) -> None:
         surface = FakeSurface()
         message_id = await surface.post(Page(0, "Sorry.", final=False))
-        left = Shown((message_id,), "Sorry.", outcome="failed")
+        earlier = Shown((message_id,), "Sorry.", outcome="failed")
         surface.errors = [WriteRefused("moderated")] * 2
 
         with pytest.raises(WriteRefused):
-            await make_reply(store, surface, left=left).stream(empty_stream())
+            await make_reply(store, surface, earlier=earlier).stream(empty_stream())
 
         assert surface.text == "Sorry."

@@ -48,7 +48,7 @@ class TestTakesNoEdits:
             await make_reply(store, surface, saved=saved, patience=0.1).stream(surface.speaking())
         surface.refusals = 0
 
-        shown = await make_reply(store, surface, left=saved.last).stream(surface.speaking())
+        shown = await make_reply(store, surface, earlier=saved.last).stream(surface.speaking())
 
         assert surface.text == Stubborn.SAID
         assert shown.pages == ("m2",)

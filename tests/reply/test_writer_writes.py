@@ -119,8 +119,8 @@ class Timed(FakeSurface):
 
 async def test_the_repeated_final_write_comes_later_each_time(store: Store) -> None:
     surface = Timed(errors=[WriteFailed("down")] * 4)
-    left, timing = Shown(text=TEXT, said=TEXT, outcome="done"), ReplyTiming(first_pause=0.02)
-    reply = make_reply(store, surface, left=left, patience=60.0, timing=timing)
+    earlier, timing = Shown(text=TEXT, said=TEXT, outcome="done"), ReplyTiming(first_pause=0.02)
+    reply = make_reply(store, surface, earlier=earlier, patience=60.0, timing=timing)
 
     await reply.stream(empty_stream())
 
@@ -208,9 +208,9 @@ async def test_a_final_write_that_has_to_wait_holds_all_processes(store: Store) 
 async def test_a_delay_holds_the_bucket_that_it_names(store: Store) -> None:
     surface = Timed(errors=[WriteDelayed("429", retry_after=3600.0, bucket="another")])
     another = EditBudget("another", 10**9, 1.0, refills=False)
-    left = Shown(text=TEXT, said=TEXT, outcome="done")
+    earlier = Shown(text=TEXT, said=TEXT, outcome="done")
     writing = asyncio.create_task(
-        make_reply(store, surface, left=left, patience=7200.0).stream(empty_stream())
+        make_reply(store, surface, earlier=earlier, patience=7200.0).stream(empty_stream())
     )
     await until(lambda: surface.tried_at)
 

@@ -434,7 +434,7 @@ async def write_the_end(shown: Shown, *, surface: Surface, store: Store) -> None
         turn_id="console:1",
         surface=surface,
         budgets=EditBudgets(store=store),
-        left=shown,
+        earlier=shown,
         replaced_answer="",
         stop=asyncio.Event(),
         save=save,

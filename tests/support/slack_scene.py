@@ -109,7 +109,7 @@ class Scene:
                 turn_id="console:1",
                 surface=surface,
                 budgets=EditBudgets(store=store),
-                left=Left(tuple(pages), older, older),
+                earlier=Left(tuple(pages), older, older),
                 replaced_answer="",
                 stop=asyncio.Event(),
                 save=self.save,

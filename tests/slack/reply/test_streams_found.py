@@ -113,7 +113,7 @@ async def make_attempt(
                 turn_id="console:1",
                 surface=surface,
                 budgets=EditBudgets(store=store),
-                left=left,
+                earlier=left,
                 replaced_answer="",
                 stop=asyncio.Event(),
                 save=save,

@@ -1,13 +1,24 @@
-"""Decides whether a message is for the bot, from facts that a platform's adapter knows."""
+"""Decides whether a message is for the bot, from an adapter's facts and from who has spoken."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from bot.cache import BoundedCache
+from bot.domain import ThreadKey
+from bot.errors import StoreUnavailable
+from bot.turns.queue import TurnQueue
+
 # Which messages the bot answers in a thread in which it has answered, without being called.
 Follow = Literal["auto", "all", "mention"]
+
+# How long a process believes that the bot was not called into a thread. It is shorter than an
+# answer takes to be read, so nobody goes on with an answer in a thread that is believed foreign.
+FOREIGN_SECONDS = 1.0
+_MOST_THREADS = 10_000  # that a process remembers
 
 _STOP = re.compile(r"\s*stop\s*\.?\s*", re.IGNORECASE)
 
@@ -46,3 +57,44 @@ def is_stop(facts: Facts, text: str) -> bool:
     """
     is_ours = facts.direct or facts.calls_bot or not facts.calls_other
     return is_ours and not facts.edited and _STOP.fullmatch(text) is not None
+
+
+class Speakers:
+    """Counts the people who have spoken in a thread of the bot.
+
+    The store is asked once for each message in a thread of the bot, and about any other thread
+    once in `FOREIGN_SECONDS` at most.
+    """
+
+    def __init__(self, queue: TurnQueue, *, clock: Callable[[], float]) -> None:
+        self._queue = queue
+        # Whether a thread is one of the bot.
+        self._known: BoundedCache[ThreadKey, bool] = BoundedCache(
+            capacity=_MOST_THREADS, clock=clock
+        )
+
+    async def count(self, thread: ThreadKey, *people: str, ours: bool) -> int:
+        """Note that people have spoken in a thread, and return how many have.
+
+        0 if it is no thread of the bot. `ours` makes it one: the bot is called there, or opened
+        it. If the store is away, this raises StoreUnavailable for a thread that is known as the
+        bot's, and returns 0 for others: many may talk there, and nobody waits for the bot.
+        """
+        known = self._known.get(thread)
+        ours_for_all_we_know = ours or known is True
+        if not ours_for_all_we_know and known is False:
+            return 0
+        try:
+            if not ours_for_all_we_know and self._queue.is_away:
+                return 0
+            speakers = await self._queue.note_speakers(thread, *people, ours=ours)
+        except StoreUnavailable as error:
+            if ours_for_all_we_know:
+                raise
+            self._queue.note_away(error)
+            return 0
+        if speakers:
+            self._known.put(thread, True)
+        else:
+            self._known.put(thread, False, seconds=FOREIGN_SECONDS)
+        return speakers

@@ -15,11 +15,10 @@ from bot.cache import BoundedCache
 from bot.domain import End, Person, Place, Rating, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
-from bot.turns.addressed import Facts, Follow, is_for_bot
+from bot.turns.addressed import Facts, Follow, Speakers, is_for_bot
 from bot.turns.context import shortened
 from bot.turns.history import History
 from bot.turns.queue import TurnQueue
-from bot.turns.speakers import Speakers
 
 _T = TypeVar("_T")
 

@@ -361,6 +361,18 @@ local function question_in(id)
   return decoded(redis.call('HGET', key('turn', id), 'body') or '').text
 end
 
+-- The id of the person who asked; nil if it cannot be read.
+local function asker_of(id)
+  local person = decoded(redis.call('HGET', key('turn', id), 'body') or '').person
+  return type(person) == 'table' and person.id or nil
+end
+
+-- The id of a turn is known for so long (ms), and is not admitted.
+local function mark_dropped(id, duration)
+  redis.call('HSET', key('turn', id), 'state', 'dropped')
+  redis.call('PEXPIRE', key('turn', id), duration)
+end
+
 -- The thread's last exchange must be this turn's. The record has a question that was edited since.
 local function recall_question(id, thread)
   local question = lacks_question(id) and last_question(thread)
@@ -379,8 +391,7 @@ local function discard(id)
     redis.call('DEL', key('posted', platform_of(turn.thread), message))
   end
   redis.call('DEL', name)
-  redis.call('HSET', name, 'state', 'dropped')
-  redis.call('PEXPIRE', name, LATE_ADMISSION_MS)
+  mark_dropped(id, LATE_ADMISSION_MS)
 end
 
 -- Adds an ended turn to what is kept of its person, and discards the oldest beyond `most_bytes`.
@@ -592,14 +603,12 @@ verbs.check_room = refusal
 -- Why a person may not have the thread's last turn answered anew, or continued; '' if they may. A turn without
 -- an exchange is the last one as long as none has followed it (`after`).
 local function press_refusal(id, turn, asker, person_limit, total_limit)
-  local known = redis.call('HMGET', key('turn', id), 'forget', 'body', 'after')
-  if known[1] or not known[2] or not turn.thread or turn.state == 'dropped' then return 'gone' end
-  local person = decoded(known[2]).person
-  if type(person) ~= 'table' then return 'gone' end
-  if person.id ~= asker then return 'asker' end
+  local known, person = redis.call('HMGET', key('turn', id), 'forget', 'after'), asker_of(id)
+  if known[1] or not person or not turn.thread or turn.state == 'dropped' then return 'gone' end
+  if person ~= asker then return 'asker' end
   if redis.call('LINDEX', key('mailbox', turn.thread), 0) == id then return 'thread' end
   local last = last_remembered(turn.thread)
-  if last ~= id and last ~= known[3] then return last == '' and 'gone' or 'older' end
+  if last ~= id and last ~= known[2] then return last == '' and 'gone' or 'older' end
   if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'thread' end
   return refusal(turn.person, person_limit, total_limit)
 end
@@ -688,9 +697,8 @@ function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_o
   local lead = lead_of(id) or id
   local whole = record(lead)
   local body = decoded(known[1] or '')
-  local author = type(body.person) == 'table' and body.person.id
   if turn.state == 'dropped' or known[3] or not turn.thread or not tonumber(known[4]) then return 'ignored' end
-  if author ~= asker or (tonumber(known[2]) or 0) > tonumber(edited) then return 'ignored' end
+  if asker_of(id) ~= asker or (tonumber(known[2]) or 0) > tonumber(edited) then return 'ignored' end
   local question = question_of(lead, whole, body, redis.call('HGET', key('turn', lead), 'after'))
   if not question or question == decoded('[' .. text .. ']')[1] then return 'ignored' end
 
@@ -1107,10 +1115,7 @@ end
 function verbs.stop(id, asker)
   id = lead_of(id) or id
   if not is_open(record(id)) then return 0 end
-  if (asker or '') ~= '' then
-    local person = decoded(redis.call('HGET', key('turn', id), 'body')).person
-    if type(person) ~= 'table' or person.id ~= asker then return 'asker' end
-  end
+  if (asker or '') ~= '' and asker_of(id) ~= asker then return 'asker' end
   redis.call('HSET', key('turn', id), 'stop', '1')
   redis.call('PUBLISH', key('stops'), id)
   return 1
@@ -1137,8 +1142,7 @@ function verbs.stop_own(id, thread, person, channel)
     if is_here and is_next then stopped = verbs.stop(own) + stopped end
   end
   if stopped == 0 then return 0 end
-  redis.call('HSET', key('turn', id), 'state', 'dropped')
-  redis.call('PEXPIRE', key('turn', id), PRESS_MS)
+  mark_dropped(id, PRESS_MS)
   return 1
 end
 
@@ -1239,8 +1243,7 @@ function verbs.forget(asked, ...)
         forget_joined(id, here)
       end
     elseif may_come then
-      redis.call('HSET', name, 'state', 'dropped')
-      redis.call('PEXPIRE', name, LATE_ADMISSION_MS)
+      mark_dropped(id, LATE_ADMISSION_MS)
     end
   end
   for thread, ids in pairs(remembered) do forget_exchanges(thread, ids) end

@@ -9,11 +9,10 @@ import pytest
 from bot.domain import Exchange, Person, ThreadKey, Turn
 from bot.errors import PersonBusy, StoreUnavailable
 from bot.store import Store
-from bot.turns.addressed import Facts, Follow
+from bot.turns.addressed import FOREIGN_SECONDS, Facts, Follow
 from bot.turns.history import History, encode
 from bot.turns.intake import Intake
 from bot.turns.queue import Limits, Taken, TurnQueue
-from bot.turns.speakers import FOREIGN_SECONDS
 from tests.support.fakes import RefusingStore
 
 KEY = ThreadKey("slack", "T1", "C1", "1.0")

@@ -320,7 +320,9 @@ class SlackTalk(Talk):
         known = {one.event_id for one in self._slack.deliveries}
         at = time.monotonic()
         for one in messages:
-            await self._slack.delete(self._channel, one)
+            # The bot may just have deleted a page that it does not need.
+            with suppress(LookupError):
+                await self._slack.delete(self._channel, one)
         left = set(messages)
         with suppress(TimeoutError):
             await until(lambda: left <= self._acknowledged(at, but=known), within=DELETING)

@@ -40,7 +40,6 @@ def judge(
     told = {each.turn: each for each in _exchanges(remembered)}
     prompts = _by_number(asked)
     whole = {number: [one for one in each if one.finished] for number, each in prompts.items()}
-    contexts = _Contexts(verdict, prompts)
     for talk in talks:
         screen = read_talk(talk)
         _count(verdict, talk, screen)
@@ -48,8 +47,7 @@ def judge(
         _judge_history(verdict, screen, told)
         _judge_deleted(verdict, talk, prompts, told)
         if talk.is_joined:
-            contexts.judge(talk)
-    contexts.judge_unread(logs)
+            _judge_contexts(verdict, talk, prompts, logs)
     if len(told) != sum(len(each) for each in remembered):
         verdict.problems.append("an exchange is remembered twice")
     verdict.problems += sorted({words for log in logs for words in _tracebacks(log)})
@@ -174,43 +172,35 @@ def _judge_deleted(
                 verdict.problems.append(f"{words}, in {talk.name}")
 
 
-class _Contexts:
-    """Judges what prompts show of the remarks of others.
+def _judge_contexts(
+    verdict: Verdict, talk: Talk, prompts: Mapping[int, Sequence[Asked]], logs: Sequence[str]
+) -> None:
+    """All prompts of a turn show the same before its question, whichever of its texts they have.
 
-    All prompts of a turn show the same before its question, whichever of its texts they have:
-    remarks of its own thread, from before the question, in their order, and all since the last
-    question. `_unread` counts the turns that lack some: their reading may have failed.
+    That are remarks of its own thread from before the question, in their order, and all since the
+    last question. Where some could not be read, the log tells so, and another attempt may read
+    them.
     """
-
-    def __init__(self, verdict: Verdict, prompts: Mapping[int, Sequence[Asked]]) -> None:
-        self._verdict = verdict
-        self._prompts = prompts
-        self._unread = 0
-
-    def judge(self, talk: Talk) -> None:
-        before = 0
-        for newest in talk.asked:
-            first = talk.texts(newest)[0]
-            asked = [one for each in talk.texts(newest) for one in self._prompts.get(each, ())]
-            shown = {remarks_in(one.messages[-1]["content"]) for one in asked}
-            where = f"{newest}, in {talk.name},"
+    unread = [line for log in logs for line in log.splitlines() if _UNREAD in line]
+    before = 0
+    for newest in talk.asked:
+        first, *_ = numbers = talk.texts(newest)
+        asked = [one for each in numbers for one in prompts.get(each, ())]
+        shown = sorted({remarks_in(one.messages[-1]["content"]) for one in asked})
+        said = [one for one in talk.remarks if one < first]
+        where = f"the context of {newest}, in {talk.name},"
+        for each in shown:
+            # What a message replies to, in Slack the thread's parent, is shown last.
+            in_order = [*each[:-1]] == sorted(each[:-1]) and len({*each}) == len(each)
+            if not {*each} <= {*said} or not in_order:
+                verdict.problems.append(f"{where} is {each}, not {said}")
+        if not any(talk.message_of(first) in line for line in unread):
             if len(shown) > 1:
-                self._verdict.problems.append(f"the context of {where} changes: {sorted(shown)}")
-            said = [one for one in talk.remarks if one < first]
-            for each in shown:
-                # What a message replies to, in Slack the thread's parent, is shown last.
-                in_order = [*each[:-1]] == sorted(each[:-1]) and len({*each}) == len(each)
-                if not {*each} <= {*said} or not in_order:
-                    self._verdict.problems.append(f"the context of {where} is {each}, not {said}")
+                verdict.problems.append(f"{where} changes: {shown}")
             since = {one for one in said if one > before}
-            self._unread += any(not since <= {*each} for each in shown)
-            before = first
-
-    def judge_unread(self, logs: Sequence[str]) -> None:
-        told = sum(log.count(_UNREAD) for log in logs)
-        if self._unread > told:
-            words = f"{self._unread} contexts lack something, and logs tell of {told}"
-            self._verdict.problems.append(words)
+            if lacking := [each for each in shown if not since <= {*each}]:
+                verdict.problems.append(f"{where} lacks some of {sorted(since)}: {lacking}")
+        before = first
 
 
 def _without(said: Sequence[tuple[str, str]], broken: set[str]) -> Iterator[tuple[str, str]]:

@@ -138,3 +138,5 @@ async def _first(event: asyncio.Event, other: Coroutine[None, None, None]) -> No
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    if not tasks[1].cancelled():
+        tasks[1].result()

@@ -124,7 +124,7 @@ class Talk:
         """Delete the newest question; returns when no later one is to show it to the model."""
         number = self.asked.pop()
         self.gone[number] = "question"
-        await self._delete([self._message_of(number)])
+        await self._delete([self.message_of(number)])
 
     async def delete_answer(self) -> None:
         """Delete all messages of the newest answer, in the same way."""
@@ -181,7 +181,8 @@ class Talk:
         """Return the bot's messages, oldest first: their ids and texts."""
         raise NotImplementedError
 
-    def _message_of(self, number: int) -> str:
+    def message_of(self, number: int) -> str:
+        """Return the id of a question's message, which is a part of its turn's id."""
         raise NotImplementedError
 
     async def _edit(self, old: int, new: int) -> None:
@@ -230,7 +231,7 @@ class DiscordTalk(Talk):
     def _messages(self) -> list[tuple[str, str]]:
         return [(one.id, one.text) for one in self._screen()]
 
-    def _message_of(self, number: int) -> str:
+    def message_of(self, number: int) -> str:
         return self._ids[number]
 
     async def _edit(self, old: int, new: int) -> None:
@@ -307,7 +308,7 @@ class SlackTalk(Talk):
     def _messages(self) -> list[tuple[str, str]]:
         return [(one.ts, one.text) for one in self._screen()]
 
-    def _message_of(self, number: int) -> str:
+    def message_of(self, number: int) -> str:
         return self._ts[number]
 
     async def _edit(self, old: int, new: int) -> None:
@@ -319,7 +320,9 @@ class SlackTalk(Talk):
         known = {one.event_id for one in self._slack.deliveries}
         at = time.monotonic()
         for one in messages:
-            await self._slack.delete(self._channel, one)
+            # The bot may just have deleted a page that it does not need.
+            with suppress(LookupError):
+                await self._slack.delete(self._channel, one)
         left = set(messages)
         with suppress(TimeoutError):
             await until(lambda: left <= self._acknowledged(at, but=known), within=DELETING)

@@ -50,9 +50,9 @@ class Line:
 
     async def cut(self) -> int:
         """Break it, and return how many connections that broke."""
-        if self._listening:
-            self._listening.close()
-            self._listening = None
+        listening, self._listening = self._listening, None
+        if listening:
+            await _close(listening)
         broken = list(self._carrying)
         for task in broken:
             task.cancel()
@@ -67,6 +67,9 @@ class Line:
         await self.cut()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._listening is None:  # cut since this connection was accepted
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         assert task
         self._carrying.add(task)
@@ -99,6 +102,19 @@ class Line:
             await self._flows.wait()
             writer.write(data)
             await writer.drain()
+
+
+async def _close(server: asyncio.Server) -> None:
+    """Close it, after what it has accepted became connections.
+
+    Python 3.11 loses a socket, and never closes it, that was accepted just before its server is
+    closed (BaseSelectorEventLoop._accept_connection2).
+    """
+    loop = asyncio.get_running_loop()
+    for socket in server.sockets:
+        loop.remove_reader(socket.fileno())
+    await asyncio.sleep(0)
+    server.close()
 
 
 class SocketLine(Line):

@@ -8,7 +8,7 @@ import discord
 
 from adapters.discord.address import ChannelAddress, parse_address
 from adapters.discord.gateway.connection import read_message
-from adapters.discord.gateway.events import context_message
+from adapters.discord.gateway.events import HIDDEN, context_message
 from adapters.discord.rest import Payload, RestClient, fetch_messages, own_id, request
 from bot.domain import ContextMessage, Turn
 
@@ -29,7 +29,10 @@ async def read_context(
 
     In a Discord thread that is the thread, with the message from which it was opened. In a channel
     it is the channel, if the question replies to one of its messages and begins a thread of ours.
+    Nothing is read for a person who lacks the permission Read Message History there.
     """
+    if turn.place.get(HIDDEN):
+        return ()
     address = parse_address(turn.place)
     asked, channel = _number(turn.id), address.channel
     quote = _number(turn.quote.id) if turn.quote and not turn.quote.text else 0

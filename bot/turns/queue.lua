@@ -44,6 +44,7 @@ local JOINED_BYTES = 64000
 --   posted:<message>     the thread in which a surface posted a message
 --   pressed:<press>      a press of Regenerate that was accepted
 --   newest:<thread>      the last turn of a thread whose reply has ended and shows something
+--   heard:<message>      set of the threads in whose contexts a message is, by the id of its turn
 --   told:<thread>        the turn that told that the thread's beginning no longer fits
 --   seen:<thread>        set if nothing older is read as context though the history is empty: something of the
 --                        thread was forgotten, or its first question has no answer and nothing was before it
@@ -526,6 +527,51 @@ local function note_askers(thread)
   end
 end
 
+-- Notes the messages of a context (JSON) of a thread, so that those which are deleted can be found.
+local function note_heard(thread, context)
+  local value = decoded(context)
+  local said = type(value.messages) == 'table' and value.messages or {}
+  for _, one in ipairs({value.quote or {}, unpack(said)}) do
+    if type(one) == 'table' and type(one.id) == 'string' then
+      redis.call('SADD', key('heard', one.id), thread)
+      keep(key('heard', one.id))
+    end
+  end
+end
+
+-- Empties the text of a message in a context. In a JSON string the quotes would have backslashes.
+local function without_text(json, id)
+  local _, at = string.find(json, '{"id": "' .. id .. '", "person": ', 1, true)
+  local _, from = string.find(json, ', "text": "', at or #json, true)
+  local to = from and string.find(json, '["\\]', from + 1)
+  while to and string.sub(json, to, to) ~= '"' do to = string.find(json, '["\\]', to + 2) end
+  return to and string.sub(json, 1, from) .. string.sub(json, to) or json
+end
+
+-- A turn that runs has the text and will report it with its exchange.
+local function forget_heard(id)
+  for _, thread in ipairs(redis.call('SMEMBERS', key('heard', id))) do
+    local history = key('history', thread)
+    for at, line in ipairs(redis.call('LRANGE', history, 0, -1)) do
+      local without = without_text(line, id)
+      if without ~= line then redis.call('LSET', history, at - 1, without) end
+    end
+    local newest = redis.pcall('GET', key('newest', thread))
+    local turns = redis.call('LRANGE', key('mailbox', thread), 0, -1)
+    if type(newest) == 'string' then table.insert(turns, newest) end
+    for _, one in ipairs(turns) do
+      local name = key('turn', one)
+      local context = redis.call('HGET', name, 'context')
+      if context then
+        local unheard = messages(redis.call('HGET', name, 'unheard') or '')
+        table.insert(unheard, id)
+        redis.call('HSET', name, 'context', without_text(context, id), 'unheard', cjson.encode(unheard))
+      end
+    end
+  end
+  redis.call('DEL', key('heard', id))
+end
+
 local function store_turn(id, thread, person, head, text)
   redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, ATTEMPTS, 0,
     'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
@@ -593,7 +639,10 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
   if full ~= '' then return full end
 
   store_turn(id, thread, person, head, text)
-  if context and context ~= '' then redis.call('HSET', key('turn', id), 'context', context) end
+  if context and context ~= '' then
+    redis.call('HSET', key('turn', id), 'context', context)
+    note_heard(thread, context)
+  end
   if joins then redis.call('HSET', key('turn', id), 'joins', '1') end
   return 'admitted'
 end
@@ -874,6 +923,7 @@ function verbs.save_context(id, fence, context)
   if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
   redis.call('HSET', key('turn', id), 'context', context)
+  note_heard(turn.thread, context)
   return ''
 end
 
@@ -935,6 +985,9 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
     return ANEW
   end
   end_joined(id, turn, outcome, person_bytes)
+  for _, one in ipairs(messages(redis.call('HGET', name, 'unheard') or '')) do
+    exchange = without_text(exchange, one)
+  end
   local forgotten = redis.call('HGET', name, 'forget')
   if exchange == '' then
     redis.call('HSET', name, 'after', last)
@@ -1220,6 +1273,7 @@ function verbs.forget(asked, ...)
   local remembered = {}
   for _, id in ipairs(turns_of(...)) do
     local turn, name, lead = record(id), key('turn', id), lead_of(id)
+    forget_heard(id)
     if lead then leave_out(id, lead) end
     if turn.thread and turn.state == 'queued' and redis.call('HEXISTS', name, 'pages') == 0 then
       redis.call('HDEL', name, 'joined')

@@ -178,6 +178,24 @@ async def test_called_into_a_thread_it_reads_what_was_said_and_how_it_began() ->
         assert reads(emulator) == before + 3
 
 
+async def test_for_a_person_who_may_not_read_what_was_said_nothing_is_read() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator:
+        emulator.hide_history(emulator.channel_id)
+        async with listening(emulator, intake) as platform:
+            ada, bob = emulator.user("Ada"), emulator.user("Bob")
+            thread = await in_a_thread(emulator, bob, ada, emulator.user("CI", bot=True))
+            await emulator.say(thread, ada, f"{emulator.bot_mention} who is right?")
+            await emulator.slash(thread, ada, "ask", prompt="who is wrong?")
+            before = reads(emulator)
+
+            for asked in ("who is right?", "who is wrong?"):
+                turn = await last(intake, asked)
+                assert await platform.read_context(turn, since="", most=50) == ()
+
+            assert reads(emulator) == before
+
+
 async def test_where_a_talk_begins_nothing_is_read() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:

@@ -32,6 +32,7 @@ from tests.support.at_work import (
     working,
 )
 from tests.support.fakes import FakeModel, FakePlatform
+from tests.support.waiting import until
 
 EVE = Person("u3", "Eve")
 
@@ -63,12 +64,15 @@ async def answered(
 
 @dataclass
 class HangingModel(FakeModel):
-    """Never says a word."""
+    """Hangs after what it `says`."""
 
     asked: asyncio.Event = field(default_factory=asyncio.Event)
+    says: Sequence[Delta] = ()
 
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         self.prompts.append(list(prompt))
+        for delta in self.says:
+            yield delta
         self.asked.set()
         await asyncio.Event().wait()
         yield ""
@@ -355,6 +359,27 @@ async def test_what_is_forgotten_while_it_is_answered_keeps_no_context(store: St
     await queue.leases.finish(taken, Shown(outcome="stopped"), None)
 
     assert await keys_with(store, "deploy") == []
+
+
+@pytest.mark.parametrize("when", ["remembered", "running"])
+async def test_a_deleted_message_is_in_no_later_prompt(when: str, store: Store) -> None:
+    text = 'She said ", "text": "no" \\ and left.'
+    platform = FakePlatform(context=[said(100, BOB, text), said(101, EVE, "Fine.")])
+    queue, model = make_queue(store), HangingModel(says=["Hello"])
+    await intake_of(store).admit(replace(make_turn(1), quote=said(99, BOB, "Call 555!")))
+    async with working(make_worker(store, platform, model)):
+        await until(lambda: platform.shown.text)
+        if when == "running":
+            await queue.forget("console:99", "console:100")
+        await queue.stop("console:1")
+        await all_ended(store)
+
+    if when == "remembered":
+        await queue.forget("console:99", "console:100")
+    prompt = await answered(store, platform, make_turn(2))
+
+    assert [each.context for each in prompt if each.role == "user"] == [("Eve: Fine.",), ()]
+    assert "555" not in str(await store.command("LRANGE", store.key("history", str(KEY)), 0, -1))
 
 
 async def test_a_context_that_cannot_be_read_is_none(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import discord
@@ -11,7 +12,7 @@ import discord
 from adapters.discord.address import ButtonPress, ChannelAddress, CommandAddress
 from adapters.discord.rest import fetch_channel, own_id, request
 from bot.cache import BoundedCache
-from bot.domain import ContextMessage, Person, Place, ThreadKey, Turn
+from bot.domain import ContextMessage, Json, Person, Place, ThreadKey, Turn
 from bot.turns.addressed import Facts
 
 Channel = (
@@ -21,6 +22,8 @@ Channel = (
     | discord.Thread
     | discord.DMChannel
 )
+
+HIDDEN = "hidden"  # in the place of a turn whose person may not read what was said before
 
 _Unknown = discord.PartialMessageable  # what the library takes for a channel it does not know
 _NAME = "discord"
@@ -101,7 +104,7 @@ def message_turn(
         key=goes_on or _key(message, channel),
         person=_person(message.author),
         text=text,
-        place=address.to_json(),
+        place=address.to_json() | _readable_by(_permissions(message)),
         asked_at=message.created_at.timestamp(),
         where=_where(channel),
         quote=quote_of(message, user_id),
@@ -122,10 +125,31 @@ def command_turn(interaction: discord.Interaction, prompt: str) -> Turn:
         key=_command_key(interaction, channel),
         person=_person(interaction.user),
         text=prompt,
-        place=CommandAddress(channel, interaction.id, interaction.token).to_json(),
+        place=CommandAddress(channel, interaction.id, interaction.token).to_json()
+        | _readable_by(interaction.permissions if interaction.guild_id else None),
         asked_at=interaction.created_at.timestamp(),
         where=_where(interaction.channel),
     )
+
+
+def _permissions(message: discord.Message) -> discord.Permissions | None:
+    """Return what the author may do there; None if the library does not know it.
+
+    After a RESUME it knows no server.
+    """
+    guild, place, author = message.guild, message.channel, message.author
+    if guild is None or guild.get_role(guild.id) is None or not isinstance(author, discord.Member):
+        return None
+    if isinstance(place, Channel):
+        with suppress(discord.ClientException):  # a thread of a channel that is not known
+            return place.permissions_for(author)
+    return None
+
+
+def _readable_by(permissions: discord.Permissions | None) -> dict[str, Json]:
+    """Return what a turn's place records if the person may not read what was said before."""
+    may_read = permissions is None or permissions.read_message_history
+    return {} if may_read else {HIDDEN: True}
 
 
 def press_place(interaction: discord.Interaction) -> Place | None:

@@ -252,6 +252,10 @@ class DiscordEmulator:
         """Let the bot send no more messages in this channel, or in its threads."""
         self._world.closed.add((channel_id, in_threads))
 
+    def hide_history(self, channel_id: str) -> None:
+        """Take the permission Read Message History there from people; READY tells of it."""
+        self._world.channel(channel_id).hides_history = True
+
     async def redeliver(self, message_id: str) -> None:
         """Tell the bot once more of this message; the id of an interaction does as well."""
         interaction = self._world.interactions.get(message_id)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.emulators.discord.message import Message
-from tests.emulators.discord.objects import PERMISSIONS, Channel, Payload, User
+from tests.emulators.discord.objects import (
+    PERMISSIONS,
+    READ_MESSAGE_HISTORY,
+    Channel,
+    Payload,
+    User,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -66,11 +72,14 @@ class Interaction:
         guild_id = self.channel.guild_id
         if guild_id is None:
             return {"user": user}
+        permissions = int(self.user.permissions)
+        if self.channel.hides_history:
+            permissions &= ~READ_MESSAGE_HISTORY
         return {
             "guild_id": guild_id,
             "guild": {"id": guild_id, "locale": "en-US", "features": []},
             "guild_locale": "en-US",
-            "member": self.user.member() | {"user": user, "permissions": self.user.permissions},
+            "member": self.user.member() | {"user": user, "permissions": str(permissions)},
         }
 
     def _owners(self) -> Payload:

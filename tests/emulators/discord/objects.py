@@ -19,6 +19,7 @@ STAGE: Final = 13
 # threads and write in them: what an operator grants a chat bot, and what makes pings hurt.
 PERMISSIONS = str(sum(1 << bit for bit in (6, 10, 11, 14, 15, 16, 17, 31, 35, 38)))
 MANAGE_MESSAGES = 1 << 13
+READ_MESSAGE_HISTORY = 1 << 16
 
 _EPOCH_MS = 1_420_070_400_000
 _serial = itertools.count()
@@ -106,7 +107,8 @@ class User:
 class Channel:
     """A channel of the guild (`guild_id`), a thread in one (`parent_id` too) or a DM (`recipient`).
 
-    `archived`, `locked` and `participant`, the id of the bot once it takes part, are for threads.
+    `archived`, `locked` and `participant`, the id of the bot once it takes part, are for threads. A
+    channel that `hides_history` shows people only what is said while they look.
     """
 
     id: str
@@ -121,6 +123,7 @@ class Channel:
     archived: bool = False
     locked: bool = False
     deleted: bool = False
+    hides_history: bool = False
     created_at: str = field(default_factory=now)
 
     def payload(self) -> Payload:
@@ -132,7 +135,9 @@ class Channel:
         seen |= {"guild_id": self.guild_id, "name": self.name, "rate_limit_per_user": 0}
         if self.kind == PUBLIC_THREAD:
             return seen | self._thread_fields()
-        seen |= {"position": 0, "permission_overwrites": [], "nsfw": False, "topic": None}
+        denied = {"id": self.guild_id, "type": 0, "allow": "0", "deny": str(READ_MESSAGE_HISTORY)}
+        overwrites = [denied] if self.hides_history else []
+        seen |= {"position": 0, "permission_overwrites": overwrites, "nsfw": False, "topic": None}
         spoken: Payload = {"bitrate": 64000, "user_limit": 0, "rtc_region": None}
         return seen | (spoken if self.kind in (VOICE, STAGE) else {})
 

@@ -244,6 +244,7 @@ class World:
             parent_id=message.channel.id,
             owner_id=owner.id,
             participant=self.bot.id if owner is self.bot else None,
+            hides_history=message.channel.hides_history,
         )
         self.channels[thread.id] = message.thread = thread
         message.flags |= HAS_THREAD

@@ -91,7 +91,7 @@ class LiveSurface:
         """Write what differs; the raw text of a page that grows, so that mostly its end does."""
         text, note = (page.text, "") if page.final else (page.said, _note(page))
         keep = 0 if self._text is None else common(self._text, text)
-        change = {
+        change: dict[str, str | int] = {
             "turn": self._turn.id,
             "keep": keep,
             "add": text[keep:],
@@ -114,7 +114,8 @@ async def announce(
     store: Store, thread: ThreadKey, turn_id: str = "", *, gone: bool = False
 ) -> None:
     """Tell followers to look at a turn's record, or the whole thread. Raises StoreUnavailable."""
-    await _add(store, thread, {"turn": turn_id, "look": "1", "gone": "1" if gone else ""})
+    fields: dict[str, str | int] = {"turn": turn_id, "look": "1", "gone": "1" if gone else ""}
+    await _add(store, thread, fields)
 
 
 def stream_of(store: Store, thread: ThreadKey) -> str:

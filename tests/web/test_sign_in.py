@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,7 +12,7 @@ from joserfc.jwk import OctKey, RSAKey
 from bot.store import Store
 from tests.emulators.identity import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from tests.support.service import serving
-from tests.support.web_page import Browser, address_of, browser, new_talk, web_variables
+from tests.support.web_page import Browser, address_of, browser, free_port, new_talk, web_variables
 
 
 @asynccontextmanager
@@ -87,13 +86,6 @@ async def test_a_trusted_proxy_names_the_person(own_store: Store) -> None:
     assert (nobody, me["name"], asked, forged) == (401, "ann", 202, 401)
     assert [one["id"] for one in anns] == [talk]
     assert (bobs, cookies) == ([], 0)
-
-
-def free_port() -> int:
-    """Return a port that is free now: the provider has to know it before the page begins."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @asynccontextmanager

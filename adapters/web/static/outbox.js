@@ -1,0 +1,74 @@
+// Questions that the server does not have yet. They are sent until they are through, also by a page
+// that is opened later: the server knows a question by its id and takes it once.
+import { send } from "./api.js";
+import { keep, recall } from "./kept.js";
+
+const LONGEST_PAUSE = 5000; // milliseconds between two attempts
+
+// An entry is { id, conversation, text, why, isThrough, failures }: `id` will be that of its turn,
+// `why` says why it was refused, and `failures` counts attempts in vain.
+export class Outbox {
+  constructor(changed) {
+    this.changed = changed;
+    this.entries = recall("outbox", []).map((entry) => ({ ...entry, failures: 0 }));
+    for (const entry of this.entries) if (!entry.why) this.deliver(entry);
+  }
+
+  of(conversation) {
+    return this.entries.filter((entry) => entry.conversation === conversation);
+  }
+
+  add(id, conversation, text) {
+    const entry = { id, conversation, text, why: "", isThrough: false, failures: 0 };
+    this.entries.push(entry);
+    this.changed(entry);
+    return this.deliver(entry);
+  }
+
+  again(entry) {
+    entry.why = "";
+    this.changed(entry);
+    return this.deliver(entry);
+  }
+
+  remove(entry) {
+    this.entries = this.entries.filter((other) => other !== entry);
+    this.save();
+    this.changed(entry);
+  }
+
+  // The order of the questions in a conversation is that in which they were asked.
+  async deliver(entry) {
+    this.save();
+    let pause = 250;
+    while (this.entries.includes(entry) && !entry.isThrough && !entry.why) {
+      if (this.isFirst(entry)) await this.attempt(entry);
+      if (entry.isThrough || entry.why) break;
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      pause = Math.min(pause * 1.5, LONGEST_PAUSE);
+    }
+    this.changed(entry);
+    this.save();
+  }
+
+  save() {
+    keep("outbox", this.entries.filter((entry) => !entry.isThrough));
+  }
+
+  isFirst(entry) {
+    const waiting = this.of(entry.conversation).filter((other) => !other.isThrough && !other.why);
+    return waiting[0] === entry;
+  }
+
+  async attempt(entry) {
+    const path = `/api/conversations/${encodeURIComponent(entry.conversation)}/questions`;
+    try {
+      await send("POST", path, { id: entry.id, text: entry.text });
+      entry.isThrough = true;
+    } catch (error) {
+      entry.failures += 1;
+      if (!error.passes) entry.why = error.message;
+      this.changed(entry);
+    }
+  }
+}

@@ -91,7 +91,7 @@ class ConsolePlatform:
         self, *, store: Store, banner: str, patience: float, stdin: TextIO, stdout: TextIO
     ) -> None:
         self._store = store
-        self._banner = banner
+        self.banner = banner  # shown when it begins to listen
         self._patience = patience
         self._stdin = stdin
         self._stdout = stdout
@@ -124,7 +124,7 @@ class ConsolePlatform:
         try:
             # Windows has no terminal of this kind: lines are read as from a pipe.
             if self._stdin.isatty() and sys.platform != "win32":
-                await self._print(f"{self._banner}\n{HEAD}\n\n")
+                await self._print(f"{self.banner}\n{HEAD}\n\n")
                 with self._terminal():
                     # The same thread at each start: the conversation continues.
                     await self._converse(intake, self._prompt, thread="terminal", prompt=BOT)

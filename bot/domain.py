@@ -196,6 +196,26 @@ class Shown:
     removed: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a turn stands, for a screen that shows it anew.
+
+    `answer` is the text of the model as far as it was saved, and `below` the notices under it.
+    While a new answer has no word yet, it is the one that it will replace. `rating` is that of the
+    person who asked.
+    """
+
+    turn_id: str
+    question: str
+    asked_at: float
+    state: Literal["waiting", "running"] | Outcome
+    answer: str = ""
+    below: str = ""
+    model: str = ""
+    end: End = ""
+    rating: Rating | Literal[""] = ""
+
+
 class Purpose(Enum):
     """Why the surface of a reply is opened."""
 

@@ -149,6 +149,19 @@ def _number(fits: Callable[[float], bool], *, otherwise: str) -> Callable[[str],
     return parse
 
 
+def _header(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", text):
+        raise ValueError("is not the name of a header")
+    return text
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_address(one)) for one in _words(text))
+    except ValueError:
+        raise ValueError("is not an IP address, or several with commas between") from None
+
+
 _port = _whole(least=0, most=65535)
 _tokens = _whole(least=1, most=10_000_000)
 
@@ -366,8 +379,23 @@ class Settings:
         "how many questions one process answers at once; further ones wait",
     )
     log_level: str = _setting("info", _level, "debug, info, warning or error")
-    web_port: int = _setting(
-        5006, _port, "port of the web page, which is not built yet; 0 means any"
+    web_host: str = _setting(
+        "127.0.0.1",
+        _host,
+        "address for the web page; another than this machine's own needs a way to sign in",
+    )
+    web_port: int = _setting(5006, _port, "port of the web page; 0 means any")
+    web_url: str = _setting(
+        "", _url("http", "https"), "address of the web page as people see it, if a proxy serves it"
+    )
+    web_password: str = _setting(
+        "", _whole_text, "a password for the web page, the same for all people", secret=True
+    )
+    web_proxy_header: str = _setting(
+        "", _header, "header in which a proxy before the web page names the person"
+    )
+    web_proxy_address: tuple[str, ...] = _setting(
+        (), _addresses, "addresses of that proxy, with commas between; empty means this machine's"
     )
     # With less, a worker does not renew its leases in time.
     lease_seconds: float = _setting(
@@ -414,6 +442,11 @@ class Settings:
         """Whether a model was chosen; else the demo model answers."""
         ways = (self.hf_token, self.model_url, self.local_model_path, self.transformers_model)
         return self.model_id == "demo" or any(ways)
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether people of the web page have a way to sign in."""
+        return bool(self.web_password or self.web_proxy_header)
 
     @property
     def chat_platforms(self) -> tuple[str, ...]:

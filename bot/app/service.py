@@ -16,7 +16,7 @@ from typing import Any
 
 from bot.app import http
 from bot.app.assistant import Assistant, open_assistant
-from bot.app.platforms import Job, check_settings, open_platforms
+from bot.app.platforms import Job, Platforms, check_settings, open_platforms
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
 from bot.local import hardware
@@ -43,10 +43,11 @@ def choose_roles(named: Sequence[str], settings: Settings) -> frozenset[str]:
     """Return the roles that were named, or else what is configured and a worker."""
     if named:
         return frozenset(named)
-    if settings.chat_platforms:
-        return frozenset((*settings.chat_platforms, "worker"))
+    if served := (*settings.chat_platforms, *(("web",) if settings.signs_in else ())):
+        return frozenset((*served, "worker"))
     if _has_stdin():
-        return frozenset(("console", "worker"))
+        # The page is for the person at the terminal, not for a script behind a pipe.
+        return frozenset(("console", "worker", *(("web",) if sys.stdin.isatty() else ())))
     raise CannotStart(
         "there is nothing to do: set DISCORD_TOKEN or SLACK_BOT_TOKEN, "
         "or start me in a terminal or behind a pipe"
@@ -89,7 +90,8 @@ async def until_stopped(
 ) -> None:
     """Run jobs until `stop` is set or one of them ends, then end them all.
 
-    The end of the console ends the others only if just a worker is left. Raises the error of a job.
+    The end of the console ends the others only if just the page and a worker are left. Raises the
+    error of a job.
     """
     stopping = asyncio.create_task(stop.wait())
     tasks = {name: asyncio.create_task(job) for name, job in jobs.items()}
@@ -97,7 +99,7 @@ async def until_stopped(
     try:
         while waiting:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if done - {tasks.get("console")} or tasks.keys() <= {"console", "worker"}:
+            if done - {tasks.get("console")} or tasks.keys() <= {"console", "web", "worker"}:
                 break
     finally:
         stop.set()
@@ -154,7 +156,7 @@ async def _open(
     history = History(store=store, keep_seconds=keep_seconds)
     intake = Intake(queue=queue, history=history, follow=settings.follow_threads)
     address = ""
-    if not {"console"} <= roles <= {"console", "worker"}:
+    if not {"console"} <= roles <= {"console", "web", "worker"}:
         address = await stack.enter_async_context(
             http.serve(
                 host=settings.host,
@@ -166,6 +168,7 @@ async def _open(
                 stopping=stop,
             )
         )
+    await _serve_page(settings, platforms, intake, stack, needed=need_all)
     jobs: dict[str, Callable[[], Job]] = {}
     jobs |= {name: partial(listen, intake) for name, listen in platforms.listeners.items()}
     if assistant:
@@ -180,6 +183,32 @@ async def _open(
         jobs["worker"] = partial(worker.run, stop)
     log.info("Running as %s", ", ".join(sorted(roles - platforms.off.keys())))
     return jobs, address
+
+
+async def _serve_page(
+    settings: Settings,
+    platforms: Platforms,
+    intake: Intake,
+    stack: AsyncExitStack,
+    *,
+    needed: bool,
+) -> None:
+    if platforms.pages is None:
+        return
+    serving = http.serve_pages(
+        partial(platforms.pages, intake), host=settings.web_host, port=settings.web_port
+    )
+    try:
+        address = await stack.enter_async_context(serving)
+    except OSError as error:
+        where = f"WEB_PORT={settings.web_port} on WEB_HOST={settings.web_host}"
+        if needed:
+            raise CannotStart(f"{where} cannot be used: {error}") from error
+        log.warning("No page: %s cannot be used: %s", where, error)
+        return
+    log.info("The page is at %s", address)
+    if platforms.console:
+        platforms.console.banner += f"\nThe same in your browser: {address}"
 
 
 def _conversation(

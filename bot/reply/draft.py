@@ -290,6 +290,14 @@ def with_notice(text: str, notice: str) -> str:
     return close(f"{close(text)}\n") + f"\n{notice}"
 
 
+def below(text: str, shown: str) -> str:
+    """Return the notices that `with_notice` has put below a text."""
+    if not text.strip():
+        return shown
+    closed = close(f"{close(text)}\n")
+    return shown.removeprefix(closed if shown.startswith(closed) else text).strip()
+
+
 def _finished(answer: _Answer, notice: str, outcome: Outcome, end: End = "") -> Shown:
     said = answer.text if answer.text.strip() else ""
     text = with_notice(with_notice(answer.text, answer.footer if said else ""), notice)

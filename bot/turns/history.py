@@ -60,6 +60,12 @@ class History:
             log.warning("Thread %s: leaving out %d unreadable exchanges", thread, unreadable)
         return await self._named(thread, exchanges)
 
+    async def ratings(self, thread: ThreadKey, person_id: str) -> dict[str, str]:
+        """Return what a person thinks of the thread's answers, by their turns' ids."""
+        name = self._store.key("history", str(thread))
+        lines: list[str] = await self._store.command("LRANGE", name, 0, -1)
+        return dict(found for line in lines if (found := _rating(line, person_id)))
+
     async def save_name(self, thread: ThreadKey, person: Person) -> None:
         """Save the name of a person whose exchanges have only an id."""
         names = self._store.key("names", str(thread))
@@ -140,6 +146,19 @@ def decode(line: str) -> Exchange:
 def _readable(line: str) -> Exchange | None:
     try:
         return decode(line)
+    except Unreadable:
+        return None
+
+
+def _rating(line: str, person_id: str) -> tuple[str, str] | None:
+    # Most lines have none, and all of them are long.
+    if '"ratings"' not in line:
+        return None
+    try:
+        value = read_object(line)
+        ratings = value.get("ratings")
+        rating = ratings.get(person_id) if isinstance(ratings, dict) else None
+        return (read_text(value, "turn_id"), rating) if isinstance(rating, str) else None
     except Unreadable:
         return None
 

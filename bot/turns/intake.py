@@ -12,7 +12,7 @@ from typing import TypeVar
 from prometheus_client import Counter
 
 from bot.cache import BoundedCache
-from bot.domain import End, Person, Place, Rating, ThreadKey, Turn
+from bot.domain import End, Person, Place, Rating, Standing, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.turns.addressed import Facts, Follow, is_for_bot
@@ -20,6 +20,7 @@ from bot.turns.context import shortened
 from bot.turns.history import History
 from bot.turns.queue import TurnQueue
 from bot.turns.speakers import Speakers
+from bot.turns.standings import standing
 
 _T = TypeVar("_T")
 
@@ -120,6 +121,21 @@ class Intake:
         """Return how the answer of a turn stands; None if it has not ended or is not known."""
         shown = await self._queue.result(turn_id)
         return shown.end if shown else None
+
+    async def standings(
+        self, thread: ThreadKey, turn_ids: Sequence[str], *, person_id: str
+    ) -> list[Standing]:
+        """Return how turns of a thread stand, without those that are unknown or were forgotten.
+
+        The ratings are those of this person.
+        """
+        known = await self._queue.standings(*turn_ids) if turn_ids else []
+        remembered = {one.turn_id: one for one in await self._history.read(thread)}
+        ratings = await self._history.ratings(thread, person_id)
+        return [
+            standing(one, remembered.get(one.turn.id), ratings.get(one.turn.id, ""))
+            for one in known
+        ]
 
     async def stop_thread(self, thread: ThreadKey) -> bool:
         """Ask for the end of the reply that grows in a thread; False if there is none.

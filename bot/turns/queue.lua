@@ -1235,6 +1235,18 @@ function verbs.forget(asked, ...)
   for thread, ids in pairs(remembered) do forget_exchanges(thread, ids) end
 end
 
+-- What is known of each of these turns, and the newest reply of its thread; a line of `false` if nothing is.
+function verbs.standings(...)
+  local found = {}
+  for at, id in ipairs({...}) do
+    found[at] = redis.call('HMGET', key('turn', id),
+      'state', 'thread', 'body', 'pages', 'shown', MORE, PREVIOUS_ANSWER, 'end', 'forget')
+    local newest = found[at][2] and redis.pcall('GET', key('newest', found[at][2]))
+    found[at][10] = type(newest) == 'string' and newest
+  end
+  return found
+end
+
 -- A consumer with pending tokens stays: they are reclaimed from it. Nobody else removes that of a worker that
 -- was killed, and a worker that reads creates its own again.
 function verbs.remove_idle_consumers(platform)

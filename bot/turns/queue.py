@@ -49,6 +49,7 @@ from bot.turns.records import (
     write_shown,
     write_turn,
 )
+from bot.turns.standings import Known, read_known
 
 log = logging.getLogger(__name__)
 
@@ -330,6 +331,12 @@ class TurnQueue:
         shown = read_shown(turn_id, pages, text or "", "{}")
         end = "older" if newest and newest != turn_id else read_end(end)
         return replace(shown, outcome=state, end=end)
+
+    async def standings(self, *turn_ids: str) -> list[Known]:
+        """Return what is known of turns, without those that are unknown or were forgotten."""
+        rows = await self._script.run("standings", *turn_ids)
+        pairs = zip(turn_ids, rows if isinstance(rows, list) else (), strict=False)
+        return [known for turn_id, row in pairs if (known := read_known(turn_id, row))]
 
     async def turn(self, turn_id: str) -> Turn | None:
         """Return a turn, without its question if it has ended; None if it cannot be read."""

@@ -218,7 +218,8 @@ class App {
       await send("POST", `${path}/${verb}`, body);
       return true;
     } catch (error) {
-      toast(error.message);
+      // An answer that has just ended needs no stop.
+      if (verb !== "stop" || error.status !== 409) toast(error.message);
       return false;
     }
   }

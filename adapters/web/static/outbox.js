@@ -1,6 +1,7 @@
 // Questions that the server does not have yet. They are sent until they are through, also by a page
 // that is opened later: the server knows a question by its id and takes it once.
 import { send } from "./api.js";
+import { uuid } from "./dom.js";
 import { keep, recall } from "./kept.js";
 
 const LONGEST_PAUSE = 5000; // milliseconds between two attempts
@@ -25,7 +26,9 @@ export class Outbox {
     return this.deliver(entry);
   }
 
+  // One that was refused is asked anew: the server may remember that it was taken back.
   again(entry) {
+    entry.id = uuid();
     entry.why = "";
     this.changed(entry);
     return this.deliver(entry);

@@ -6,19 +6,20 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, ConsoleMessage, Locator, Page, async_playwright, expect
 
-from bot.store import Store
 from tests.emulators.model import ModelEmulator
-from tests.support.service import Service, serving
-from tests.support.web_page import address_of, web_variables
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 WIDE = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
+
+_SAYS = "text => document.querySelector('.turn:last-child .text')?.innerText.includes(text)"
+_ENDED = "state => document.querySelector('.turn:last-child')?.dataset.state === state"
 
 # For a busy machine: they end a test that hangs and measure nothing.
 expect.set_options(timeout=30_000)
@@ -89,7 +90,7 @@ class Window:
 
     async def ended(self, state: str = "done") -> None:
         """Wait until the last answer has ended so."""
-        await expect(self.turns.last).to_have_attribute("data-state", state)
+        await self.page.wait_for_function(_ENDED, arg=state)
 
     async def says(self, text: str) -> None:
         """Wait until the last answer has this text, looking at each frame."""
@@ -115,12 +116,20 @@ async def window(chromium: Browser, address: str, **context: Any) -> AsyncIterat
         assert one.hosts <= {urlsplit(address).netloc}
 
 
-@asynccontextmanager
-async def talking(
-    chromium: Browser, store: Store, model: ModelEmulator, **context: Any
-) -> AsyncIterator[tuple[Window, Service]]:
-    """A window at a new conversation, and the service behind it."""
-    async with serving(store, "web", "worker", variables=web_variables(model)) as service:
-        async with window(chromium, address_of(service), **context) as one:
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A running service, the model behind it, and a browser for its page."""
+
+    chromium: Browser
+    address: str
+    model: ModelEmulator
+
+    @asynccontextmanager
+    async def window(
+        self, answer: str = "Well.", *, delay: float = 0.0, **context: Any
+    ) -> AsyncIterator[Window]:
+        """A new person's window; the model says `answer`, in pieces `delay` seconds apart."""
+        self.model.answer, self.model.delay = answer, delay
+        async with window(self.chromium, self.address, **context) as one:
             await one.open()
-            yield one, service
+            yield one

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, expect
 
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
-from tests.support.chromium import Window, talking, window
-from tests.support.process import ANSWER, speak_slowly
+from tests.support.chromium import Site, Window, window
+from tests.support.process import ANSWER
 from tests.support.service import serving
 from tests.support.web_page import address_of, web_variables
 
@@ -17,11 +19,8 @@ LONG = "\n\n".join(f"This is paragraph {number} of a long answer." for number in
 SHOWN = re.sub(r"[*`]", "", ANSWER)
 
 
-async def test_enter_asks_and_the_answer_grows(
-    chromium: Browser, own_store: Store, model: ModelEmulator
-) -> None:
-    speak_slowly(model, seconds=1.0)
-    async with talking(chromium, own_store, model) as (window, _):
+async def test_enter_asks_and_the_answer_grows(site: Site) -> None:
+    async with site.window(ANSWER, delay=0.01) as window:
         await expect(window.page.locator("#welcome")).to_be_visible()
         await expect(window.box).to_be_focused()
         await window.read(_NOTE_LENGTHS)
@@ -56,10 +55,8 @@ new MutationObserver(() => lengths.push(document.querySelector(".text")?.textCon
 """
 
 
-async def test_an_enter_that_ends_a_word_of_an_input_method_sends_nothing(
-    chromium: Browser, own_store: Store, model: ModelEmulator
-) -> None:
-    async with talking(chromium, own_store, model) as (window, _):
+async def test_an_enter_that_ends_a_word_of_an_input_method_sends_nothing(site: Site) -> None:
+    async with site.window() as window:
         session = await window.page.context.new_cdp_session(window.page)
         composition = {"text": "にほん", "selectionStart": 3, "selectionEnd": 3}
         await window.box.focus()
@@ -77,11 +74,8 @@ async def test_an_enter_that_ends_a_word_of_an_input_method_sends_nothing(
         await expect(window.page.locator(".said")).to_have_text(["日本"])
 
 
-async def test_a_reload_in_mid_answer_keeps_the_answer_and_the_draft(
-    chromium: Browser, own_store: Store, model: ModelEmulator
-) -> None:
-    speak_slowly(model, seconds=2.0)
-    async with talking(chromium, own_store, model) as (window, _):
+async def test_a_reload_in_mid_answer_keeps_the_answer_and_the_draft(site: Site) -> None:
+    async with site.window(ANSWER, delay=0.03) as window:
         await window.ask("why?")
         await window.says("fox")
         await window.box.fill("and then")
@@ -99,12 +93,8 @@ async def test_a_reload_in_mid_answer_keeps_the_answer_and_the_draft(
         await expect(window.answer).to_have_text(SHOWN)
 
 
-async def test_what_is_asked_meanwhile_waits_and_can_be_taken_back(
-    chromium: Browser, own_store: Store, model: ModelEmulator
-) -> None:
-    model.answer = LONG
-    model.delay = 0.02
-    async with talking(chromium, own_store, model) as (window, _):
+async def test_what_is_asked_meanwhile_waits_and_can_be_taken_back(site: Site) -> None:
+    async with site.window(LONG, delay=0.02) as window:
         await window.ask("first")
         await window.says("paragraph 1")
         await window.ask("second")
@@ -115,8 +105,8 @@ async def test_what_is_asked_meanwhile_waits_and_can_be_taken_back(
         await window.turns.nth(1).get_by_role("button", name="Take your message back").click()
         await window.button("Take back").click()
         await expect(window.page.locator(".said")).to_have_text(["first", "third"])
-        model.answer = "Short."
-        model.delay = 0
+        site.model.answer = "Short."
+        site.model.delay = 0
         await window.box.press("Escape")
         await expect(window.turns.first).to_have_attribute("data-state", "stopped")
         await window.ended()
@@ -127,27 +117,27 @@ async def test_what_is_asked_meanwhile_waits_and_can_be_taken_back(
         await expect(window.turns.first.locator(".text")).to_contain_text("paragraph 1")
 
 
-async def test_an_answer_can_be_written_anew_copied_rated_and_its_question_edited(
-    chromium: Browser, own_store: Store, model: ModelEmulator
+async def test_an_answer_is_copied_rated_and_written_anew_and_its_question_edited(
+    site: Site,
 ) -> None:
-    model.answer = "One.\n\n```python\nprint(1)\n```"
+    answer = "One.\n\n```python\nprint(1)\n```"
     permissions = ["clipboard-read", "clipboard-write"]
-    async with talking(chromium, own_store, model, permissions=permissions) as (window, _):
+    async with site.window(answer, permissions=permissions) as window:
         await window.ask("count")
         await window.ended()
         await expect(window.page.locator(".hljs-title, .hljs-built_in")).to_have_text("print")
         await window.button("Copy").click()
         await until_copied(window, "print(1)\n")
         await window.button("Copy the answer").click()
-        await until_copied(window, "One.\n\n```python\nprint(1)\n```")
+        await until_copied(window, answer)
         await window.button("Good answer").click()
         await expect(window.button("Good answer")).to_have_attribute("aria-pressed", "true")
 
-        model.answer = "Two."
+        site.model.answer = "Two."
         await window.button("Answer again").click()
         await expect(window.answer).to_have_text("Two.")
         await window.ended()
-        model.answer = lambda messages: f"Answer to: {messages[-1]['content']}"
+        site.model.answer = lambda messages: f"Answer to: {messages[-1]['content']}"
         await window.box.press("ArrowUp")
         editor = window.page.locator(".editor textarea")
         await expect(editor).to_be_focused()
@@ -169,10 +159,8 @@ async def until_copied(window: Window, text: str) -> None:
     )
 
 
-async def test_conversations_are_found_renamed_and_deleted(
-    chromium: Browser, own_store: Store, model: ModelEmulator
-) -> None:
-    async with talking(chromium, own_store, model) as (window, _):
+async def test_conversations_are_found_renamed_and_deleted(site: Site) -> None:
+    async with site.window() as window:
         for question in ("apples", "pears"):
             await window.open()
             await window.ask(question)
@@ -202,26 +190,22 @@ async def test_conversations_are_found_renamed_and_deleted(
         assert name.endswith(".md")
 
 
-async def test_the_page_follows_the_end_until_the_reader_scrolls_up(
-    chromium: Browser, own_store: Store, model: ModelEmulator
-) -> None:
-    model.answer = LONG
-    model.delay = 0.01
-    async with talking(chromium, own_store, model) as (window, _):
+async def test_the_page_follows_the_end_until_the_reader_scrolls_up(site: Site) -> None:
+    async with site.window(LONG, delay=0.004) as window:
         await window.ask("much")
-        await window.says("paragraph 30")
+        await window.says("paragraph 20")
         assert await window.read(_FROM_END) < 60
         await window.page.mouse.move(700, 300)
         await window.page.mouse.wheel(0, -300)
         down = window.button("Go to the newest message")
         await expect(down).to_be_visible()
         top = await window.read("document.querySelector('#scroller').scrollTop")
-        await window.says("paragraph 50")
+        await window.says("paragraph 30")
         assert await window.read("document.querySelector('#scroller').scrollTop") == top
 
         await down.click()
         await expect(down).to_be_hidden()
-        await window.says("paragraph 70")
+        await window.says("paragraph 40")
         await window.page.wait_for_function(f"{_FROM_END} < 60")
         await window.button("Stop the answer").click()
         await window.ended("stopped")
@@ -231,13 +215,9 @@ _FROM_END = """(() => { const box = document.querySelector("#scroller");
     return box.scrollHeight - box.scrollTop - box.clientHeight; })()"""
 
 
-async def test_a_selection_survives_the_growth_of_what_is_selected(
-    chromium: Browser, own_store: Store, model: ModelEmulator
-) -> None:
+async def test_a_selection_survives_the_growth_of_what_is_selected(site: Site) -> None:
     words = " ".join(f"word-{number}" for number in range(2000))
-    model.answer = f"Select **these words** here. {words}"
-    model.delay = 0.01
-    async with talking(chromium, own_store, model) as (window, _):
+    async with site.window(f"Select **these words** here. {words}", delay=0.01) as window:
         await window.ask("more")
         await window.says("word-9")
         await window.read(
@@ -256,43 +236,52 @@ async def test_a_selection_survives_the_growth_of_what_is_selected(
 async def test_an_open_page_lives_through_the_death_of_its_server(
     chromium: Browser, own_store: Store, model: ModelEmulator
 ) -> None:
-    variables = web_variables(model)
-    async with serving(own_store, "web", "worker", variables=variables) as service:
-        address = address_of(service)
-        port = address.rsplit(":", 1)[1].strip("/")
-        stack = window(chromium, address)
-        one = await stack.__aenter__()
-        await one.open()
-        await one.ask("before")
-        await one.ended()
-    await expect(one.page.locator("#connection")).to_be_visible()
-    await one.ask("while you were away")
-    await expect(one.page.locator(".note:visible")).to_have_text("Not sent yet. I keep trying.")
-    await one.box.fill("a draft")
-    async with serving(own_store, "web", "worker", variables={**variables, "WEB_PORT": port}):
-        await one.ended()
-        await expect(one.page.locator("#connection")).to_be_hidden()
-        await expect(one.page.locator(".said")).to_have_text(["before", "while you were away"])
-        await expect(one.box).to_have_value("a draft")
-        await stack.__aexit__(None, None, None)
+    async with AsyncExitStack() as stack:
+        variables = web_variables(model)
+        async with serving(own_store, "web", "worker", variables=variables) as service:
+            address = address_of(service)
+            one = await stack.enter_async_context(window(chromium, address))
+            await one.open()
+            await one.ask("before")
+            await one.ended()
+        await one.ask("while you were away")
+        await expect(one.page.locator("#connection")).to_be_visible()
+        await expect(one.page.locator(".note:visible")).to_have_text("Not sent yet. I keep trying.")
+        await one.box.fill("a draft")
+        variables["WEB_PORT"] = str(urlsplit(address).port)
+        async with serving(own_store, "web", "worker", variables=variables):
+            await one.button("Try now").click()
+            await one.ended()
+            await expect(one.page.locator("#connection")).to_be_hidden()
+            await expect(one.page.locator(".said")).to_have_text(["before", "while you were away"])
+            await expect(one.box).to_have_value("a draft")
+
     asked = [each.messages[-1]["content"] for each in model.requests]
     assert len([text for text in asked if "away" in text]) == 1
 
 
-async def test_a_refused_question_says_why_and_can_be_edited(
-    chromium: Browser, own_store: Store, model: ModelEmulator
-) -> None:
-    model.answer = LONG
-    model.delay = 0.05
-    async with talking(chromium, own_store, model) as (window, _):
+async def test_a_refused_question_says_why_and_can_be_edited(site: Site) -> None:
+    async with site.window(LONG, delay=0.05) as window:
         await window.ask("first")
         await window.says("paragraph")
-        refused = window.page.locator(".turn", has=window.page.get_by_text("Try again"))
-        for number in range(30):
-            await window.ask(f"question {number}")
-            if await refused.count():
-                break
-        await expect(refused.first.locator(".note")).to_contain_text("Please ask again")
-        await refused.first.get_by_role("button", name="Edit", exact=True).click()
+        await window.read(_ASK_MANY)
+        await window.ask("one too many")
+        refused = window.turns.last
+        await expect(refused.locator(".note")).to_contain_text("Please ask again")
+        await expect(window.button("Try again")).to_be_visible()
+        await window.button("Edit").click()
 
-        await expect(window.box).to_have_value(re.compile("question"))
+        await expect(window.box).to_have_value("one too many")
+        await expect(window.page.get_by_text("Please ask again")).to_have_count(0)
+        await window.button("Delete this conversation").click()
+        await window.button("Delete").click()
+        await expect(window.turns).to_have_count(0)
+
+
+# More than one person may have waiting.
+_ASK_MANY = """
+Promise.all([...Array(60).keys()].map((number) => fetch(
+  `/api${location.pathname.replace("/c/", "/conversations/")}/questions`,
+  { method: "POST", headers: { "X-Parley": "1" },
+    body: JSON.stringify({ id: crypto.randomUUID(), text: `question ${number}` }) })))
+"""

@@ -158,9 +158,10 @@ class App {
 
   connected() {
     byId("connection").hidden = true;
+    this.outbox.retry();
   }
 
-  async lost(failures) {
+  lost(failures) {
     if (failures < 2) return;
     byId("connection").querySelector("span").textContent =
       "The connection is lost. I keep trying; what you write is kept.";

@@ -11,6 +11,7 @@ const LONGEST_PAUSE = 5000; // milliseconds between two attempts
 export class Outbox {
   constructor(changed) {
     this.changed = changed;
+    this.bell = new EventTarget();
     this.entries = recall("outbox", []).map((entry) => ({ ...entry, failures: 0 }));
     for (const entry of this.entries) if (!entry.why) this.deliver(entry);
   }
@@ -47,11 +48,24 @@ export class Outbox {
     while (this.entries.includes(entry) && !entry.isThrough && !entry.why) {
       if (this.isFirst(entry)) await this.attempt(entry);
       if (entry.isThrough || entry.why) break;
-      await new Promise((resolve) => setTimeout(resolve, pause));
+      await this.pause(pause);
       pause = Math.min(pause * 1.5, LONGEST_PAUSE);
     }
     this.changed(entry);
     this.save();
+  }
+
+  // Ends early at `retry`.
+  pause(milliseconds) {
+    return new Promise((resolve) => {
+      setTimeout(resolve, milliseconds);
+      this.bell.addEventListener("retry", resolve, { once: true });
+    });
+  }
+
+  // The server is there again: nothing has to wait any longer.
+  retry() {
+    this.bell.dispatchEvent(new Event("retry"));
   }
 
   save() {

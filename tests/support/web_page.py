@@ -12,9 +12,10 @@ from uuid import uuid4
 import aiohttp
 
 from bot.concurrency import running
+from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.process import model_variables
-from tests.support.service import Service
+from tests.support.service import Service, serving
 from tests.support.waiting import until
 
 WRITES = {"X-Parley": "1"}
@@ -159,3 +160,15 @@ async def browser(address: str, *, enters: bool = True) -> AsyncIterator[Browser
 
 def new_talk() -> str:
     return str(uuid4())
+
+
+@asynccontextmanager
+async def page_of(
+    store: Store, model: ModelEmulator, **variables: str
+) -> AsyncIterator[tuple[Browser, Service]]:
+    """A browser at a service with the page and a worker."""
+    async with (
+        serving(store, "web", "worker", variables=web_variables(model, **variables)) as service,
+        browser(address_of(service)) as one,
+    ):
+        yield one, service

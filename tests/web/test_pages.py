@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.process import ANSWER, speak_slowly
-from tests.support.service import Service, serving
 from tests.support.waiting import until
-from tests.support.web_page import Browser, address_of, browser, new_talk, web_variables
-
-
-@asynccontextmanager
-async def page_of(
-    store: Store, model: ModelEmulator, **variables: str
-) -> AsyncIterator[tuple[Browser, Service]]:
-    """A browser at a service with the page and a worker."""
-    async with (
-        serving(store, "web", "worker", variables=web_variables(model, **variables)) as service,
-        browser(address_of(service)) as one,
-    ):
-        yield one, service
+from tests.support.web_page import new_talk, page_of
 
 
 async def test_a_question_is_answered_in_the_page_while_the_answer_grows(

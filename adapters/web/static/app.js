@@ -7,6 +7,7 @@ import { keep, recall } from "./kept.js";
 import { Log } from "./log.js";
 import { Outbox } from "./outbox.js";
 import { Sidebar } from "./sidebar.js";
+import { shortName } from "./turn.js";
 
 const THEMES = { auto: "as the system", light: "light", dark: "dark" };
 const UNTITLED = "New conversation";
@@ -45,7 +46,7 @@ class App {
       this.me = await send("GET", "/api/me");
       byId("me").textContent = this.me.name || "";
       byId("logout").hidden = this.me.login !== "password";
-      byId("model").textContent = this.me.model || "";
+      byId("model").textContent = shortName(this.me.model || "");
       byId("model").title = `Answers come from ${this.me.model}`;
       byId("model").hidden = !this.me.model;
       this.paintSoon();

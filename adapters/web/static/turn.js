@@ -77,17 +77,24 @@ export class TurnView {
     const free = place.isLast && !place.isBusy;
     show(this.asking, "edit", !turn.isPending && (place.isLast || turn.state === "waiting"));
     show(this.asking, "take-back", !turn.isPending && turn.state !== "running");
-    this.answering.hidden = !ended;
+    this.answering.hidden = !ended || !(turn.answer || free);
     show(this.answering, "copy-answer", Boolean(turn.answer));
-    show(this.answering, "regenerate", free);
+    show(this.answering, "regenerate", free && turn.end !== "failed");
     for (const rating of ["good", "bad"]) {
       const button = show(this.answering, rating, place.rates && turn.state === "done");
       button.setAttribute("aria-pressed", String(turn.rating === rating));
     }
-    setText(this.model, ended ? turn.model || place.model : "");
+    const model = turn.answer ? turn.model || place.model : "";
+    setText(this.model, shortName(model));
+    this.model.title = model;
     this.more.replaceChildren(...waysOn(turn, ended && free));
     this.more.hidden = !this.more.childElementCount;
   }
+}
+
+// Hubs put an owner before a model's name, and servers a path.
+export function shortName(model) {
+  return model.split("/").at(-1);
 }
 
 function heading(text) {

@@ -149,6 +149,14 @@ def _number(fits: Callable[[float], bool], *, otherwise: str) -> Callable[[str],
     return parse
 
 
+def _issuer(text: str) -> str:
+    parts = _checked_address(text, ("http", "https"))
+    is_here = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if parts.scheme != "https" and not is_here:
+        raise ValueError("does not begin with https://: anybody on the way could sign in")
+    return text
+
+
 def _header(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", text):
         raise ValueError("is not the name of a header")
@@ -391,6 +399,15 @@ class Settings:
     web_password: str = _setting(
         "", _whole_text, "a password for the web page, the same for all people", secret=True
     )
+    web_oidc_issuer: str = _setting(
+        "",
+        _issuer,
+        "OpenID Connect: the provider at which people of the web page sign in; needs WEB_URL",
+    )
+    web_oidc_client_id: str = _setting("", _word, "the page's name at that provider")
+    web_oidc_client_secret: str = _setting(
+        "", _word, "the page's secret at that provider, if it has one", secret=True
+    )
     web_proxy_header: str = _setting(
         "", _header, "header in which a proxy before the web page names the person"
     )
@@ -446,7 +463,7 @@ class Settings:
     @property
     def signs_in(self) -> bool:
         """Whether people of the web page have a way to sign in."""
-        return bool(self.web_password or self.web_proxy_header)
+        return bool(self.web_password or self.web_proxy_header or self.web_oidc_issuer)
 
     @property
     def chat_platforms(self) -> tuple[str, ...]:
@@ -530,6 +547,14 @@ def _contradictions(values: Mapping[str, Any], texts: Mapping[str, str]) -> Iter
     ]
     if len(models) > 1:
         yield f"{models[0]} and {models[1]} are two ways to a model: set one of them"
+    signs_in = [
+        name for name in ("WEB_PASSWORD", "WEB_OIDC_ISSUER", "WEB_PROXY_HEADER") if name in texts
+    ]
+    if len(signs_in) > 1:
+        yield f"{signs_in[0]} and {signs_in[1]} are two ways to sign in: set one of them"
+    for name in ("WEB_OIDC_CLIENT_ID", "WEB_URL"):
+        if "WEB_OIDC_ISSUER" in texts and name not in texts:
+            yield f"WEB_OIDC_ISSUER needs {name} beside it"
     ways = [name for name in ("SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET") if name in texts]
     if ways and "SLACK_BOT_TOKEN" not in texts:
         yield f"{ways[0]} needs SLACK_BOT_TOKEN beside it"

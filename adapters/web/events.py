@@ -16,7 +16,7 @@ from bot.turns.intake import GO_ON
 
 HEARTBEAT_SECONDS = 15.0  # in which proxies see that a silent connection is used
 _PAINT_SECONDS = 0.05  # between two paints at least; a reply itself is written ten times a second
-_WRITE_SECONDS = 30.0  # in which a page takes what it was sent; else it connects anew
+WRITE_SECONDS = 30.0  # in which a page takes what it was sent; else it connects anew
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
@@ -26,7 +26,11 @@ _HEADERS = {
 
 
 async def send_events(
-    request: web.Request, page: Page, *, heartbeat_seconds: float = HEARTBEAT_SECONDS
+    request: web.Request,
+    page: Page,
+    *,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    write_seconds: float = WRITE_SECONDS,
 ) -> web.StreamResponse:
     """Tell a page what its conversation shows, until it leaves or the conversation is deleted.
 
@@ -36,10 +40,10 @@ async def send_events(
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
     with suppress(ConnectionError, TimeoutError):
-        sent = _Sent(page.talk)
+        sent = Sent(page.talk)
         text = _event("state", _state(page.talk))
         while True:
-            async with asyncio.timeout(_WRITE_SECONDS):
+            async with asyncio.timeout(write_seconds):
                 await response.write(text.encode())
             if page.talk.is_gone:
                 break
@@ -51,7 +55,7 @@ async def send_events(
     return response
 
 
-async def _next(page: Page, sent: _Sent, heartbeat_seconds: float) -> str:
+async def _next(page: Page, sent: Sent, heartbeat_seconds: float) -> str:
     """Wait until something differs, and return it as events; a comment if nothing does for long."""
     with suppress(TimeoutError):
         async with asyncio.timeout(heartbeat_seconds):
@@ -63,7 +67,7 @@ async def _next(page: Page, sent: _Sent, heartbeat_seconds: float) -> str:
     return ": alive\n\n"
 
 
-class _Sent:
+class Sent:
     """What a page was sent."""
 
     def __init__(self, talk: TalkView) -> None:

@@ -18,6 +18,8 @@ from bot.domain import Json
 from bot.store import Store
 from bot.turns.intake import Intake
 
+_PROVIDER_SECONDS = 12 * 3600.0  # until the provider is asked again, which people hardly notice
+
 
 class Pages:
     """Serves the page. `about` is told to every page: the model's name and the like."""
@@ -37,7 +39,9 @@ class Pages:
         self._about = {**about, "login": access.way}
         self._talks = Talks(store=store, keep_seconds=keep_seconds)
         self._follower = Follower(store=store, talks=self._talks)
-        cookies = Cookies(secret=secret, way=access.seal, keep_seconds=keep_seconds, secure=secure)
+        # Somebody who has left the provider must not stay in for long.
+        seconds = min(keep_seconds, _PROVIDER_SECONDS) if access.way == "oidc" else keep_seconds
+        cookies = Cookies(secret=secret, way=access.seal, keep_seconds=seconds, secure=secure)
         self._sign_in = SignIn(access=access, cookies=cookies, store=store)
         self._assets = assets
 

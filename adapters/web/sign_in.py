@@ -5,22 +5,38 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-from dataclasses import dataclass, field
+import logging
+import re
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from aiohttp import web
 
 from adapters.web.api import answer, body, refuse
 from adapters.web.assets import Assets
+from adapters.web.attempt import Attempt, SignInFailed
 from adapters.web.people import Cookies, Visitor, new_guest, person_of
 from adapters.web.talks import PLATFORM
 from bot.domain import Person
 from bot.proxy import is_loopback
 from bot.store import Store
+from bot.text.sanitize import one_line
 
+if TYPE_CHECKING:
+    from adapters.web.oidc import OpenIdConnect
+
+log = logging.getLogger(__name__)
+
+_ATTEMPT = "parley-sign-in"  # the cookie of a browser that is at the provider
+_ATTEMPT_SECONDS = 600.0
 _FREE_ATTEMPTS = 5  # wrong passwords of one address before it has to wait
 _LONGEST_PAUSE = 900  # seconds
 _TOO_MANY = "Too many wrong passwords came from here. Please try again in a few minutes."
+_FAILED = (
+    '<!doctype html><html lang="en"><title>Parley</title>'
+    '<p>The sign-in did not work. <a href="/">Try again</a></p>'
+)
 _WRONG = "That is not the password."
 
 
@@ -33,13 +49,14 @@ class Access:
     """
 
     password: str = field(default="", repr=False)
+    oidc: OpenIdConnect | None = None
     proxy_header: str = ""
     proxy_addresses: tuple[str, ...] = ()
 
     @property
     def way(self) -> str:
         """The way that people sign in; "" if nobody has to."""
-        ways = {"proxy": self.proxy_header, "password": self.password}
+        ways = {"proxy": self.proxy_header, "oidc": self.oidc, "password": self.password}
         return next((way for way, chosen in ways.items() if chosen), "")
 
     @property
@@ -64,14 +81,15 @@ class SignIn:
     def routes(self, assets: Assets) -> list[web.RouteDef]:
         """Return the paths of signing in and out."""
         return [
-            web.get("/login", assets.login if self._access.way == "password" else _go_home),
+            web.get("/login", assets.login if self._access.way == "password" else self.go),
+            web.get("/login/callback", self.come_back),
             web.post("/login", self.log_in),
             web.post("/logout", self.log_out),
         ]
 
     def is_public(self, path: str) -> bool:
         """Whether a path is for those who have not signed in, too."""
-        return path == "/login" or path.startswith("/static/")
+        return path in ("/login", "/login/callback") or path.startswith("/static/")
 
     def visitor(self, request: web.Request) -> Visitor | None:
         """Return who asks; None if that is not known."""
@@ -85,7 +103,8 @@ class SignIn:
 
     def remember(self, response: web.StreamResponse, person: Person) -> None:
         """Set the person's cookie."""
-        if self._access.way != "proxy":
+        # The provider is asked again when the cookie has expired.
+        if self._access.way not in ("proxy", "oidc"):
             self._cookies.write(response, person)
 
     def ask(self, request: web.Request) -> web.Response:
@@ -96,6 +115,36 @@ class SignIn:
             return web.Response(status=401, text="Please log in at the proxy of this page.\n")
         where = f"/login?next={quote(request.path)}"
         return web.Response(status=302, headers={"Location": where})
+
+    async def go(self, request: web.Request) -> web.Response:
+        """Lead a browser to the provider, or home if there is nothing to sign in to."""
+        if self._access.way != "oidc" or self._access.oidc is None:
+            return _led_to("/")
+        attempt = Attempt.new()
+        try:
+            address = await self._access.oidc.address(attempt)
+        except SignInFailed as error:
+            return _failed(error)
+        response = _led_to(address)
+        kept = {**asdict(attempt), "next": _own_path(request.query.get("next", ""))}
+        self._cookies.seal(_ATTEMPT, response, kept, seconds=_ATTEMPT_SECONDS)
+        return response
+
+    async def come_back(self, request: web.Request) -> web.Response:
+        """Let in whom the provider knows."""
+        kept = self._cookies.opened(_ATTEMPT, request) or {}
+        oidc, where = self._access.oidc, _own_path(str(kept.pop("next", "")))
+        try:
+            if oidc is None or set(kept) != {"state", "nonce", "verifier"}:
+                return web.Response(status=403, text=_FAILED, content_type="text/html")
+            attempt = Attempt(**{name: str(value) for name, value in kept.items()})
+            person = await oidc.person(attempt, request.query)
+        except SignInFailed as error:
+            return _failed(error)
+        response = _led_to(where)
+        self._cookies.write(response, person)
+        response.del_cookie(_ATTEMPT)
+        return response
 
     async def log_in(self, request: web.Request) -> web.Response:
         """Check the password in the body, the slower the more wrong ones the address has sent."""
@@ -150,5 +199,15 @@ def _is_same(one: str, other: str) -> bool:
     )
 
 
-async def _go_home(_: web.Request) -> web.Response:
-    return web.Response(status=302, headers={"Location": "/"})
+def _led_to(address: str) -> web.Response:
+    return web.Response(status=302, headers={"Location": address})
+
+
+def _own_path(path: str) -> str:
+    """Return a path of the page; any other text could lead elsewhere."""
+    return path if re.fullmatch(r"/c/[A-Za-z0-9-]+", path) else "/"
+
+
+def _failed(error: SignInFailed) -> web.Response:
+    log.warning("Somebody could not sign in: %s", one_line(str(error)))
+    return web.Response(status=403, text=_FAILED, content_type="text/html")

@@ -26,6 +26,7 @@ from config.settings import Settings
 
 if TYPE_CHECKING:
     from adapters.console import ConsolePlatform
+    from adapters.web.oidc import OpenIdConnect
     from adapters.web.sign_in import Access
 
 log = logging.getLogger(__name__)
@@ -142,9 +143,26 @@ def _access(settings: Settings) -> Access:
 
     return Access(
         password=settings.web_password,
+        oidc=_provider(settings) if settings.web_oidc_issuer else None,
         proxy_header=settings.web_proxy_header,
         proxy_addresses=settings.web_proxy_address,
     )
+
+
+def _provider(settings: Settings) -> OpenIdConnect:
+    try:
+        from adapters.web.oidc import Client, OpenIdConnect
+    except ImportError as error:
+        raise CannotStart(
+            "WEB_OIDC_ISSUER needs joserfc: pip install -r requirements-web.txt"
+        ) from error
+    client = Client(
+        issuer=settings.web_oidc_issuer,
+        client_id=settings.web_oidc_client_id,
+        client_secret=settings.web_oidc_client_secret,
+        home=settings.web_url,
+    )
+    return OpenIdConnect(client)
 
 
 def check_settings(settings: Settings, roles: frozenset[str]) -> None:
@@ -156,7 +174,7 @@ def check_settings(settings: Settings, roles: frozenset[str]) -> None:
         mistakes.append("the role slack needs SLACK_BOT_TOKEN")
     if "slack" in roles and not (settings.slack_app_token or settings.slack_signing_secret):
         mistakes.append("the role slack needs SLACK_APP_TOKEN or SLACK_SIGNING_SECRET")
-    if "web" in roles and not _access(settings).way and not is_loopback(settings.web_host):
+    if "web" in roles and not settings.signs_in and not is_loopback(settings.web_host):
         mistakes.append(
             f"WEB_HOST={settings.web_host} is open to other machines: set WEB_PASSWORD, "
             "WEB_OIDC_ISSUER or WEB_PROXY_HEADER, so that the page knows who may use it"

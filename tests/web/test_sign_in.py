@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import yarl
+from joserfc.jwk import OctKey, RSAKey
 
 from bot.store import Store
+from tests.emulators.identity import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from tests.support.service import serving
-from tests.support.web_page import Browser, address_of, browser, new_talk, web_variables
+from tests.support.web_page import Browser, address_of, browser, free_port, new_talk, web_variables
 
 
 @asynccontextmanager
@@ -83,3 +86,106 @@ async def test_a_trusted_proxy_names_the_person(own_store: Store) -> None:
     assert (nobody, me["name"], asked, forged) == (401, "ann", 202, 401)
     assert [one["id"] for one in anns] == [talk]
     assert (bobs, cookies) == ([], 0)
+
+
+@asynccontextmanager
+async def at_provider(store: Store) -> AsyncIterator[tuple[Browser, IdentityProvider]]:
+    """A browser at a page that leaves it to a provider to know people."""
+    home = f"http://127.0.0.1:{free_port()}"
+    async with IdentityProvider() as provider:
+        variables = provider.variables(home) | {"WEB_PORT": home.rpartition(":")[2]}
+        async with at_page(store, variables) as person:
+            yield person, provider
+            assert not provider.violations
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+async def test_a_provider_tells_who_signs_in(own_store: Store, method: str) -> None:
+    talk = new_talk()
+    async with at_provider(own_store) as (person, provider):
+        provider.methods = [method]
+        before = await person.get("/api/me")
+        async with person.session.get(f"{person.address}/c/{talk}") as response:
+            landed = str(response.url)
+        _, me = await person.get("/api/me")
+        await person.ask(talk, "why?")
+        async with browser(person.address, enters=False) as second:
+            # The same person at another browser, while the provider has a new key.
+            provider.rotate()
+            await second.get("/")
+            _, listed = await second.get("/api/conversations")
+        async with browser(person.address, enters=False) as other:
+            provider.claims = {"sub": "8", "email": "bob@example.com", "aud": [CLIENT_ID]}
+            await other.get("/")
+            _, bob = await other.get("/api/me")
+            _, bobs = await other.get("/api/conversations")
+
+    assert before == (401, {"error": "Please log in.", "login": "oidc"})
+    assert landed == f"{person.address}/c/{talk}"
+    assert (me["name"], bob["name"]) == ("Ann", "bob@example.com")
+    assert [one["id"] for one in listed] == [talk]
+    assert bobs == []
+    assert provider.key_requests >= 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"aud": "another"},
+        {"iss": "https://evil.example"},
+        {"exp": 1},
+        {"nonce": "another"},
+        {"sub": None},
+        {"azp": "another"},
+    ],
+    ids=str,
+)
+async def test_a_token_for_something_else_lets_nobody_in(
+    own_store: Store, wrong: dict[str, object]
+) -> None:
+    async with at_provider(own_store) as (person, provider):
+        provider.claims = {"sub": "7", **wrong}
+        status, text = await person.get("/")
+        me, _ = await person.get("/api/me")
+
+    assert (status, me) == (403, 401)
+    assert "The sign-in did not work" in text
+
+
+async def test_a_forged_token_lets_nobody_in(own_store: Store) -> None:
+    async with at_provider(own_store) as (person, provider):
+        # Another key of the same name, and the client's own secret as the key.
+        provider.signs_with = RSAKey.generate_key(2048, {"kid": "one"})
+        first, _ = await person.get("/")
+        provider.signs_with = OctKey.import_key(CLIENT_SECRET * 2, {"kid": "one"})
+        provider.algorithm = "HS256"
+        second, _ = await person.get("/")
+        me, _ = await person.get("/api/me")
+
+    assert (first, second, me) == (403, 403, 401)
+
+
+async def test_a_sign_in_that_another_browser_began_lets_nobody_in(own_store: Store) -> None:
+    async with at_provider(own_store) as (person, _):
+        url = f"{person.address}/login?next=//evil.example"
+        async with person.session.get(url, allow_redirects=False) as response:
+            at_the_provider = response.headers["Location"]
+        async with person.session.get(at_the_provider, allow_redirects=False) as response:
+            back = response.headers["Location"].removeprefix(person.address)
+        async with browser(person.address, enters=False) as victim:
+            stolen, _ = await victim.get(back)
+            mixed, _ = await victim.get("/login/callback?code=1&state=2&iss=https://evil.example")
+        async with person.session.get(person.address + back, allow_redirects=False) as response:
+            home = response.headers["Location"]
+        again, _ = await person.get(back)
+
+    assert (stolen, mixed, home, again) == (403, 403, "/", 403)
+
+
+async def test_a_provider_that_is_away_is_told_calmly(own_store: Store) -> None:
+    async with at_provider(own_store) as (person, provider):
+        provider.issuer = "https://another.example"
+        wrong, text = await person.get("/")
+
+    assert wrong == 403
+    assert "another.example" not in text

@@ -202,7 +202,7 @@ class App {
 
   editLast() {
     const turn = this.conversation?.last;
-    if (!turn) return false;
+    if (!turn?.question) return false;
     this.edit(turn);
     return true;
   }
@@ -387,7 +387,7 @@ class App {
     byId("export").href = conversation ? `/api/conversations/${conversation.id}/export` : "";
     byId("stop").hidden = !conversation?.open;
     this.sidebar.mark(conversation?.id ?? "");
-    this.log.show(turns, pending, { rates: this.me.rates !== false, model: this.me.model });
+    this.log.show(turns, pending, { rates: this.me.feedback !== false, model: this.me.model });
   }
 }
 

@@ -190,6 +190,20 @@ async def test_conversations_are_found_renamed_and_deleted(site: Site) -> None:
         assert name.endswith(".md")
 
 
+async def test_an_answer_that_was_cut_goes_on_below(site: Site) -> None:
+    async with site.window(LONG) as window:
+        await window.ask("much")
+        await window.ended()
+        await expect(window.page.locator(".note:visible")).to_contain_text("as long as my answers get")
+        site.model.answer = "That is all."
+        await window.button("Continue").click()
+        await window.says("That is all.")
+        await window.ended()
+
+        await expect(window.page.locator(".said:visible")).to_have_text(["much"])
+        await expect(window.button("Continue")).to_have_count(0)
+
+
 async def test_the_page_follows_the_end_until_the_reader_scrolls_up(site: Site) -> None:
     async with site.window(LONG, delay=0.004) as window:
         await window.ask("much")

@@ -158,6 +158,7 @@ class App {
   }
 
   connected() {
+    if (!byId("connection").hidden) this.sidebar.load();
     byId("connection").hidden = true;
     this.outbox.retry();
   }
@@ -245,10 +246,12 @@ class App {
   async delete({ id, title }) {
     const text = `“${title || UNTITLED}” will be gone for good, with all its answers.`;
     const question = { title: "Delete this conversation?", text, yes: "Delete", isDanger: true };
-    const sure = await ask(question);
-    if (!sure || !(await this.write("DELETE", id))) return;
+    if (!(await ask(question))) return;
+    // The stream may tell of the end before the answer to this request comes.
+    const isShown = this.conversation?.id === id;
+    if (!(await this.write("DELETE", id))) return;
     keep(`draft:${id}`, "");
-    if (this.conversation?.id === id) this.go("/");
+    if (isShown) this.go("/");
   }
 
   async write(method, id, body) {
@@ -317,14 +320,17 @@ class App {
 
   unsend(entry) {
     this.outbox.remove(entry);
-    this.composer.put(entry.text);
+    this.composer.put([entry.text, this.composer.box.value].filter(Boolean).join("\n"));
     this.composer.box.focus();
   }
 
   async takeBack(turn) {
     const text = "The message and its answer will be forgotten.";
     const sure = await ask({ title: "Take your message back?", text, yes: "Take back" });
-    if (sure) this.act(turn, "delete");
+    if (!sure) return;
+    // A conversation goes with its only turn.
+    const isOnly = this.conversation?.turns.length === 1;
+    if ((await this.act(turn, "delete")) && isOnly) this.go("/");
   }
 
   goOn(turn, verb) {

@@ -104,8 +104,9 @@ export function ask({ title, text = "", value = null, yes, isDanger = false }) {
   input.setAttribute("aria-label", title);
   dialog.returnValue = "";
   dialog.showModal();
-  if (value === null) byId("ask-yes").focus();
-  else input.select();
+  // In a dangerous dialog the first button has the focus, which is Cancel.
+  if (value !== null) input.select();
+  else if (!isDanger) byId("ask-yes").focus();
   return new Promise((resolve) => {
     dialog.addEventListener(
       "close",

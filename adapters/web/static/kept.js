@@ -9,10 +9,19 @@ export function recall(name, otherwise = "") {
   }
 }
 
+// The names that begin so.
+export function recallNames(beginning) {
+  try {
+    return Object.keys(localStorage).filter((name) => name.startsWith(beginning));
+  } catch {
+    return [];
+  }
+}
+
 // An empty value is forgotten.
 export function keep(name, value) {
   try {
-    if (value === "" || value?.length === 0) localStorage.removeItem(name);
+    if (value === "") localStorage.removeItem(name);
     else localStorage.setItem(name, JSON.stringify(value));
   } catch {
     // Full or forbidden.

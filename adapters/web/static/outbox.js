@@ -2,17 +2,20 @@
 // that is opened later: the server knows a question by its id and takes it once.
 import { send } from "./api.js";
 import { uuid } from "./dom.js";
-import { keep, recall } from "./kept.js";
+import { keep, recall, recallNames } from "./kept.js";
 
+const KEPT = "question:"; // begins the name under which the browser keeps an entry
 const LONGEST_PAUSE = 5000; // milliseconds between two attempts
 
-// An entry is { id, conversation, text, why, isThrough, failures }: `id` will be that of its turn,
-// `why` says why it was refused, and `failures` counts attempts in vain.
+// An entry is { id, conversation, text, at, why, isThrough, failures }: `id` will be that of its
+// turn, `at` is when it was asked, `why` says why it was refused, and `failures` counts attempts in
+// vain.
 export class Outbox {
   constructor(changed) {
     this.changed = changed;
     this.bell = new EventTarget();
-    this.entries = recall("outbox", []).map((entry) => ({ ...entry, failures: 0 }));
+    this.entries = recallNames(KEPT).map((name) => ({ ...recall(name), failures: 0 }));
+    this.entries.sort((one, other) => one.at - other.at);
     for (const entry of this.entries) if (!entry.why) this.deliver(entry);
   }
 
@@ -21,7 +24,7 @@ export class Outbox {
   }
 
   add(id, conversation, text) {
-    const entry = { id, conversation, text, why: "", isThrough: false, failures: 0 };
+    const entry = { id, conversation, text, at: Date.now(), why: "", failures: 0 };
     this.entries.push(entry);
     this.changed(entry);
     return this.deliver(entry);
@@ -29,6 +32,7 @@ export class Outbox {
 
   // One that was refused is asked anew: the server may remember that it was taken back.
   again(entry) {
+    keep(KEPT + entry.id, "");
     entry.id = uuid();
     entry.why = "";
     this.changed(entry);
@@ -37,13 +41,13 @@ export class Outbox {
 
   remove(entry) {
     this.entries = this.entries.filter((other) => other !== entry);
-    this.save();
+    keep(KEPT + entry.id, "");
     this.changed(entry);
   }
 
   // The order of the questions in a conversation is that in which they were asked.
   async deliver(entry) {
-    this.save();
+    keep(KEPT + entry.id, entry);
     let pause = 250;
     while (this.entries.includes(entry) && !entry.isThrough && !entry.why) {
       if (this.isFirst(entry)) await this.attempt(entry);
@@ -51,8 +55,9 @@ export class Outbox {
       await this.pause(pause);
       pause = Math.min(pause * 1.5, LONGEST_PAUSE);
     }
+    const isLeft = this.entries.includes(entry) && !entry.isThrough;
+    keep(KEPT + entry.id, isLeft ? entry : "");
     this.changed(entry);
-    this.save();
   }
 
   // Ends early at `retry`.
@@ -66,10 +71,6 @@ export class Outbox {
   // The server is there again: nothing has to wait any longer.
   retry() {
     this.bell.dispatchEvent(new Event("retry"));
-  }
-
-  save() {
-    keep("outbox", this.entries.filter((entry) => !entry.isThrough));
   }
 
   isFirst(entry) {

@@ -194,7 +194,8 @@ async def test_an_answer_that_was_cut_goes_on_below(site: Site) -> None:
     async with site.window(LONG) as window:
         await window.ask("much")
         await window.ended()
-        await expect(window.page.locator(".note:visible")).to_contain_text("as long as my answers get")
+        note = window.page.locator(".note:visible")
+        await expect(note).to_contain_text("as long as my answers get")
         site.model.answer = "That is all."
         await window.button("Continue").click()
         await window.says("That is all.")

@@ -3,6 +3,7 @@ import { isOpen } from "./conversation.js";
 import { element, icon, iconButton } from "./dom.js";
 import { GrowingMarkdown } from "./markdown.js";
 
+const TAKES_TIME = "The model takes its time. It may be loading.";
 const SLOW = 8000; // milliseconds without a word after which a person may wonder
 
 // Buttons carry data-action; the page hears them all in one place and finds the turn's id above.
@@ -67,7 +68,7 @@ export class TurnView {
       this.slow = 0;
     } else {
       this.slow ||= setTimeout(() => {
-        if (!this.note.textContent) setText(this.note, "The model takes its time. It may be loading.");
+        if (!this.note.textContent) setText(this.note, TAKES_TIME);
       }, SLOW);
     }
   }

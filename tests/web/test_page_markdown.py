@@ -81,6 +81,32 @@ async def test_a_growing_answer_ends_as_the_whole_and_leaves_settled_blocks_alon
     assert '<td data-align="right">2</td>' in grown["html"]
 
 
+async def test_more_of_a_long_answer_costs_no_more_than_its_last_block(site: Site) -> None:
+    async with site.window() as window:
+        longest = await window.read(_PARSED, "\n".join([SAMPLE] * 8))
+
+    assert longest < 2 * max(map(len, SAMPLE.split("\n\n")))
+
+
+# What the parser was given at most, while the answer grew.
+_PARSED = """async (source) => {
+  const app = document.querySelector("script[type=module]").src;
+  const { default: MarkdownIt } = await import(app.replace("app.js", "vendor/markdown-it.js"));
+  const { GrowingMarkdown } = await import(app.replace("app.js", "markdown.js"));
+  const { parse } = MarkdownIt.prototype;
+  let longest = 0;
+  MarkdownIt.prototype.parse = function (text, env) {
+    longest = Math.max(longest, text.length);
+    return parse.call(this, text, env);
+  };
+  const growing = new GrowingMarkdown(document.createElement("div"));
+  for (let end = 1; end <= source.length; end += 7) {
+    growing.show(source.slice(0, end), { ended: false });
+  }
+  return longest;
+}"""
+
+
 async def test_what_is_taken_back_of_an_answer_leaves_no_trace(site: Site) -> None:
     shrunk = """async ([long, short]) => {
       const { GrowingMarkdown } = await import(document.querySelector("script[type=module]").src

@@ -84,6 +84,7 @@ class Api:
             await self.intake.forget(*turn_ids, asked_at=time.time(), platform=thread.platform)
         await self.intake.reset(thread)
         await self.talks.forget(thread)
+        await live.forget(self.store, thread)
         await live.announce(self.store, thread, gone=True)
         return answer({})
 
@@ -178,6 +179,7 @@ class Api:
         thread, turn_id = _thread(request), _turn_id(request)
         await self.intake.forget(turn_id, asked_at=time.time(), platform=thread.platform)
         await self.talks.remove(thread, turn_id)
+        await live.forget(self.store, thread)
         await live.announce(self.store, thread, turn_id)
         return answer({})
 

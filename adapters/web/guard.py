@@ -29,10 +29,11 @@ HEADERS: Mapping[str, str] = {
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 
 
-def refusal(request: web.Request, *, open_to_all: bool) -> str:
+def refusal(request: web.Request, *, open_to_all: bool, home: str = "") -> str:
     """Return why a request is refused, in a sentence; empty if it is not.
 
-    `open_to_all` is a page that asks nobody who they are, which is for this machine alone.
+    `open_to_all` is a page that asks nobody who they are, which is for this machine alone. `home`
+    is the page's address as people see it, if a proxy may have changed the host.
     """
     if open_to_all and not is_loopback(_host_of(f"//{request.host}")):
         # A name that another site has led to this machine's address (DNS rebinding).
@@ -44,19 +45,20 @@ def refusal(request: web.Request, *, open_to_all: bool) -> str:
     if WRITE_HEADER not in request.headers:
         return f"A change needs the header {WRITE_HEADER}."
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit_netloc(origin) != request.host.lower():
+    own = {request.host.lower(), _netloc(home)} - {None}
+    if origin is not None and _netloc(origin) not in own:
         return "Another site may not change anything here."
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         return "Another site may not change anything here."
     return ""
 
 
-def urlsplit_netloc(origin: str) -> str:
-    """Return the host and port of an origin; empty if it has none, as `null`."""
+def _netloc(origin: str) -> str | None:
+    """Return the host and port of an origin; None if it has none, as `null`."""
     try:
-        return urlsplit(origin).netloc.lower()
+        return urlsplit(origin).netloc.lower() or None
     except ValueError:
-        return ""
+        return None
 
 
 def _host_of(address: str) -> str:

@@ -32,7 +32,7 @@ class Pages:
         secret: bytes,
         keep_seconds: float,
         about: Mapping[str, Json],
-        secure: bool,
+        home: str,
         assets: Assets,
     ) -> None:
         self._store = store
@@ -41,8 +41,10 @@ class Pages:
         self._follower = Follower(store=store, talks=self._talks)
         # Somebody who has left the provider must not stay in for long.
         seconds = min(keep_seconds, _PROVIDER_SECONDS) if access.way == "oidc" else keep_seconds
-        cookies = Cookies(secret=secret, way=access.seal, keep_seconds=seconds, secure=secure)
-        self._sign_in = SignIn(access=access, cookies=cookies, store=store)
+        cookies = Cookies(
+            secret=secret, way=access.seal, keep_seconds=seconds, secure=home.startswith("https://")
+        )
+        self._sign_in = SignIn(access=access, cookies=cookies, store=store, home=home)
         self._assets = assets
 
     async def listen(self, _: Intake) -> None:
@@ -67,7 +69,7 @@ async def open_pages(
     access: Access,
     keep_seconds: float,
     about: Mapping[str, Json],
-    secure: bool = False,
+    home: str = "",
 ) -> Pages:
     """Read what all processes of the role share. Raises StoreUnavailable."""
     return Pages(
@@ -76,6 +78,6 @@ async def open_pages(
         secret=await read_secret(store),
         keep_seconds=keep_seconds,
         about=about,
-        secure=secure,
+        home=home,
         assets=await asyncio.to_thread(Assets),
     )

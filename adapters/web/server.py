@@ -63,7 +63,7 @@ def _door(
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if sentence := refusal(request, open_to_all=sign_in.open_to_all):
+        if sentence := refusal(request, open_to_all=sign_in.open_to_all, home=sign_in.home):
             return answer({"error": sentence}, status=403)
         visitor = sign_in.visitor(request)
         is_new = visitor is None and sign_in.open_to_all and _makes_guests(request)

@@ -68,7 +68,8 @@ class Access:
 class SignIn:
     """Finds out who asks, and lets people in."""
 
-    def __init__(self, *, access: Access, cookies: Cookies, store: Store) -> None:
+    def __init__(self, *, access: Access, cookies: Cookies, store: Store, home: str) -> None:
+        self.home = home  # the page's address as people see it, if the operator has told it
         self._access = access
         self._cookies = cookies
         self._store = store

@@ -38,6 +38,8 @@ _READ_AHEAD = 16 * 1024
 _MOST_CONNECTIONS = 128
 # Open pages of one process; each has a connection for its events and some for what it asks.
 MOST_PAGES = 4000
+# All pages connect anew when their process begins anew, and each is a stranger until it has asked.
+_MOST_CALLERS = 1000
 _CONNECTION_SECONDS = 15.0  # for headers, body and answer together
 _POST_SECONDS = 10.0  # Slack itself gives up after three
 # For a body that is not read: if the connection closed at once, its sender would see no answer.
@@ -110,7 +112,7 @@ async def serve_pages(
     host: str,
     port: int,
     most_pages: int = MOST_PAGES,
-    most_connections: int = _MOST_CONNECTIONS,
+    most_connections: int = _MOST_CALLERS,
     connection_seconds: float = _CONNECTION_SECONDS,
 ) -> AsyncIterator[str]:
     """Serve an application whose people keep their connections; yields its address.
@@ -259,7 +261,9 @@ async def _listening(
             protocols, most=most, seconds=seconds, most_bytes=_LARGEST_REQUEST
         )
         opened(connections)
-        server = await asyncio.get_running_loop().create_server(connections, host, port)
+        server = await asyncio.get_running_loop().create_server(
+            connections, host, port, backlog=most
+        )
         try:
             yield server.sockets[0].getsockname()[:2]
         finally:

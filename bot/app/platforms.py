@@ -126,16 +126,23 @@ async def _open_pages(
             access=_access(settings),
             keep_seconds=settings.history_days * 24 * 3600.0,
             about={
-                "model": assistant.model.name if assistant else settings.model_id,
+                "model": _model_name(settings, assistant),
                 "feedback": settings.feedback is not False,
                 "kept_days": settings.history_days,
             },
-            secure=settings.web_url.startswith("https://"),
+            home=settings.web_url,
         )
     except StoreUnavailable as error:
         raise CannotStart(str(error)) from error
     found.listeners["web"] = pages.listen
     found.pages = pages.application
+
+
+def _model_name(settings: Settings, assistant: Assistant | None) -> str:
+    """Return the name of the model that answers; "" if a worker elsewhere may know it."""
+    if assistant:
+        return assistant.model.name
+    return settings.model_id if settings.names_model else ""
 
 
 def _access(settings: Settings) -> Access:

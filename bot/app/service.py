@@ -68,7 +68,7 @@ async def serve(
     `started` is called once with the address of the HTTP server, or "". With `need_all`, each
     platform must start; else one of them is enough. Raises CannotStart.
     """
-    _raise_file_limit(settings)
+    _raise_file_limit(settings, pages=http.MOST_PAGES if "web" in roles else 0)
     check_settings(settings, roles)
     async with AsyncExitStack() as stack:
         opening = _open(
@@ -234,8 +234,10 @@ def _has_stdin() -> bool:
     return sys.stdin.isatty() or not stat.S_ISCHR(mode)
 
 
-def _raise_file_limit(settings: Settings) -> None:
+def _raise_file_limit(settings: Settings, *, pages: int) -> None:
     wanted = _FILES + _FILES_PER_ANSWER * settings.capacity
+    # Fewer will do for pages, so a lower limit is no reason to warn.
+    hardware.allow_files(wanted + pages)
     allowed = hardware.allow_files(wanted)
     if allowed is not None and allowed < wanted:
         log.warning(

@@ -142,6 +142,21 @@ async def test_a_change_needs_the_header_and_this_origin(own_store: Store) -> No
     assert (out, taken) == (403, 202)
 
 
+async def test_behind_a_proxy_the_origin_is_the_address_that_people_see(own_store: Store) -> None:
+    variables = web_variables(WEB_URL="https://chat.example", WEB_PASSWORD="open")
+    async with (
+        serving(own_store, "web", variables=variables) as service,
+        browser(address_of(service), enters=False) as person,
+    ):
+        answers = [
+            (await person.send("POST", "/logout", None, {**WRITES, "Origin": origin}))[0]
+            for origin in ("https://chat.example", "https://evil.example")
+        ]
+
+    # Nobody has logged in yet.
+    assert answers == [401, 403]
+
+
 @pytest.mark.parametrize(
     "headers",
     [

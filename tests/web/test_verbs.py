@@ -46,10 +46,10 @@ async def test_regenerate_replaces_the_answer_and_counts_a_repeated_press_once(
         await until(lambda: screen.is_done(name), why=screen.__str__)
         second = await person.press(talk, name, "regenerate", **press)
         await answered(person, screen, talk, "and now?")
+        await until(lambda: screen.turn(name)["end"] == "older", why=screen.__str__)
 
     assert (first[0], second[0]) == (202, 202)
     assert len(model.requests) == 3
-    assert screen.turn(name)["end"] == "older"
     assert [screen.answer(each) for each in screen.turns] == ["Another", "Another"]
 
 
@@ -164,8 +164,11 @@ async def test_a_deleted_conversation_is_gone_everywhere_even_while_it_grows(
         repeated, _ = await person.send("POST", f"/api/conversations/{talk}/questions", sent)
         async with person.page(talk) as later:
             pass
+        keys = await own_store.command("KEYS", own_store.key("live", f"*{talk}"))
+        entries = await own_store.command("XRANGE", keys[0], "-", "+")
 
     assert (status, exported, repeated) == (200, 404, 410)
+    assert "Well" not in str(entries)
     assert [one["id"] for one in listed] == [other]
     assert not later.known
     assert not later.turns

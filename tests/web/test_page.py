@@ -75,7 +75,7 @@ async def test_an_enter_that_ends_a_word_of_an_input_method_sends_nothing(site: 
 
 
 async def test_a_reload_in_mid_answer_keeps_the_answer_and_the_draft(site: Site) -> None:
-    async with site.window(ANSWER, delay=0.03) as window:
+    async with site.window(ANSWER, delay=0.02) as window:
         await window.ask("why?")
         await window.says("fox")
         await window.box.fill("and then")
@@ -232,7 +232,7 @@ _FROM_END = """(() => { const box = document.querySelector("#scroller");
 
 async def test_a_selection_survives_the_growth_of_what_is_selected(site: Site) -> None:
     words = " ".join(f"word-{number}" for number in range(2000))
-    async with site.window(f"Select **these words** here. {words}", delay=0.01) as window:
+    async with site.window(f"Select **these words** here. {words}", delay=0.004) as window:
         await window.ask("more")
         await window.says("word-9")
         await window.read(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.support.chromium import Site
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.chromium import Site, Window
 
 SAMPLE = """Some **bold**, *slanted* and `coded` words with a [link](https://example.org/a_b).
 
@@ -39,6 +43,14 @@ Last, a [reference][1] and ![a picture](https://example.org/p.png).
 [1]: https://example.org/
 """
 
+
+@pytest.fixture(scope="module")
+async def window(site: Site) -> AsyncIterator[Window]:
+    """A window whose page only lends its modules."""
+    async with site.window() as one:
+        yield one
+
+
 _GROWN = """async (source) => {
   const { GrowingMarkdown } = await import(document.querySelector("script[type=module]").src
     .replace("app.js", "markdown.js"));
@@ -68,11 +80,10 @@ _GROWN = """async (source) => {
 }"""
 
 
-async def test_a_growing_answer_ends_as_the_whole_and_leaves_settled_blocks_alone(
-    site: Site,
+async def test_a_growing_answer_ends_as_the_whole_and_leaves_settled_blocks(
+    window: Window,
 ) -> None:
-    async with site.window() as window:
-        grown = await window.read(_GROWN, SAMPLE)
+    grown = await window.read(_GROWN, SAMPLE)
 
     assert grown["isSame"]
     assert grown["touched"] == 0
@@ -81,9 +92,8 @@ async def test_a_growing_answer_ends_as_the_whole_and_leaves_settled_blocks_alon
     assert '<td data-align="right">2</td>' in grown["html"]
 
 
-async def test_more_of_a_long_answer_costs_no_more_than_its_last_block(site: Site) -> None:
-    async with site.window() as window:
-        longest = await window.read(_PARSED, "\n".join([SAMPLE] * 8))
+async def test_more_of_a_long_answer_costs_no_more_than_its_last_block(window: Window) -> None:
+    longest = await window.read(_PARSED, "\n".join([SAMPLE] * 8))
 
     assert longest < 2 * max(map(len, SAMPLE.split("\n\n")))
 
@@ -103,11 +113,12 @@ _PARSED = """async (source) => {
   for (let end = 1; end <= source.length; end += 7) {
     growing.show(source.slice(0, end), { ended: false });
   }
+  MarkdownIt.prototype.parse = parse;
   return longest;
 }"""
 
 
-async def test_what_is_taken_back_of_an_answer_leaves_no_trace(site: Site) -> None:
+async def test_what_is_taken_back_of_an_answer_leaves_no_trace(window: Window) -> None:
     shrunk = """async ([long, short]) => {
       const { GrowingMarkdown } = await import(document.querySelector("script[type=module]").src
         .replace("app.js", "markdown.js"));
@@ -117,9 +128,8 @@ async def test_what_is_taken_back_of_an_answer_leaves_no_trace(site: Site) -> No
       growing.show(short, { ended: false });
       return box.textContent;
     }"""
-    async with site.window() as window:
-        inner = await window.read(shrunk, [SAMPLE, SAMPLE[:40] + " other"])
-        none = await window.read(shrunk, [SAMPLE, ""])
+    inner = await window.read(shrunk, [SAMPLE, SAMPLE[:40] + " other"])
+    none = await window.read(shrunk, [SAMPLE, ""])
 
     assert inner.strip() == "Some bold, slanted and coded wor other"
     assert none == ""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import pty
 from pathlib import Path
 
 from bot.store import connect
@@ -42,3 +45,30 @@ async def test_an_open_page_lives_through_every_death(data_dir: Path, model: Mod
     assert screen.states > 1
     assert screen.answer(name) == screen.answer(last) == ANSWER
     assert [one["id"] for one in listed] == [talk]
+
+
+async def test_a_terminal_is_told_where_the_page_is(
+    data_dir: Path, valkey_url: str, model: ModelEmulator
+) -> None:
+    ours, theirs = pty.openpty()
+    variables = web_variables(model, REDIS_URL=valkey_url)
+    try:
+        async with bot(data_dir=data_dir, variables=variables, stdin=theirs) as running:
+            assert running.process.stdout
+            async with asyncio.timeout(60):
+                while b"The same in your browser: " not in (
+                    told := await running.process.stdout.readline()
+                ):
+                    assert told
+            address = told.decode().split()[-1]
+            async with browser(address) as person:
+                _, me = await person.get("/api/me")
+            os.write(ours, b"/quit\n")
+            async with asyncio.timeout(60):
+                status = await running.process.wait()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+    assert me["model"] == "emulated"
+    assert status == 0

@@ -264,11 +264,14 @@ async def test_an_open_page_lives_through_the_death_of_its_server(
         await expect(one.page.locator("#connection")).to_be_visible()
         await expect(one.page.locator(".note:visible")).to_have_text("Not sent yet. I keep trying.")
         await one.box.fill("a draft")
+        await one.turns.first.hover()
+        await one.button("Good answer").click()
         variables["WEB_PORT"] = str(urlsplit(address).port)
         async with serving(own_store, "web", "worker", variables=variables):
             await one.button("Try now").click()
             await one.ended()
             await expect(one.page.locator("#connection")).to_be_hidden()
+            await expect(one.page.locator("[aria-pressed=true]")).to_have_count(1)
             await expect(one.page.locator(".said")).to_have_text(["before", "while you were away"])
             await expect(one.box).to_have_value("a draft")
 

@@ -2,6 +2,7 @@
 
 const UNREACHABLE = "Parley cannot be reached at the moment. Your words are kept here.";
 const LONGEST_PAUSE = 8000; // milliseconds between two attempts to connect
+const PAUSES = [300, 700, 1500, 3000]; // milliseconds between the attempts of `sendAgain`
 const LONGEST_WAIT = 20000; // milliseconds for an answer to a request
 
 // `message` is for people. `status` is that of HTTP, 0 if no answer came.
@@ -30,6 +31,19 @@ export async function send(method, path, body) {
   if (response.ok) return value;
   if (response.status === 401 && path !== "/login") logIn();
   throw new Refused(value?.error || "Something went wrong. Please try again.", response.status);
+}
+
+// Sends what counts once however often it comes, for as long as a server takes to start again.
+export async function sendAgain(method, path, body) {
+  for (const pause of PAUSES) {
+    try {
+      return await send(method, path, body);
+    } catch (error) {
+      if (!error.passes) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, pause));
+  }
+  return send(method, path, body);
 }
 
 async function request(method, path, body) {

@@ -1,5 +1,5 @@
 // The page: which conversation is open, and what people do with it.
-import { Events, send } from "./api.js";
+import { Events, send, sendAgain } from "./api.js";
 import { Composer, editQuestion } from "./composer.js";
 import { Conversation, isOpen } from "./conversation.js";
 import { announce, ask, byId, copyBy, setIcon, toast, uuid } from "./dom.js";
@@ -218,7 +218,7 @@ class App {
   async act(turn, verb, body = {}) {
     const path = `/api/conversations/${this.conversation.id}/turns/${encodeURIComponent(turn.id)}`;
     try {
-      await send("POST", `${path}/${verb}`, body);
+      await sendAgain("POST", `${path}/${verb}`, body);
       return true;
     } catch (error) {
       // An answer that has just ended needs no stop.
@@ -256,7 +256,7 @@ class App {
 
   async write(method, id, body) {
     try {
-      await send(method, `/api/conversations/${encodeURIComponent(id)}`, body);
+      await sendAgain(method, `/api/conversations/${encodeURIComponent(id)}`, body);
       return true;
     } catch (error) {
       toast(error.message);

@@ -10,7 +10,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from adapters.live import common
-from adapters.web.follower import Page, TalkView, TurnView
+from adapters.web.follower import OpenPage, TalkView, TurnView
 from bot.domain import Json
 from bot.turns.intake import GO_ON
 
@@ -27,7 +27,7 @@ _HEADERS = {
 
 async def send_events(
     request: web.Request,
-    page: Page,
+    page: OpenPage,
     *,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     write_seconds: float = WRITE_SECONDS,
@@ -55,7 +55,7 @@ async def send_events(
     return response
 
 
-async def _next(page: Page, sent: Sent, heartbeat_seconds: float) -> str:
+async def _next(page: OpenPage, sent: Sent, heartbeat_seconds: float) -> str:
     """Wait until something differs, and return it as events; a comment if nothing does for long."""
     with suppress(TimeoutError):
         async with asyncio.timeout(heartbeat_seconds):

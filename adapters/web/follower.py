@@ -42,7 +42,7 @@ class TalkView:
     is_known: bool = False  # whether it has a place in its person's list
     is_gone: bool = False  # deleted while it was followed
     turns: dict[str, TurnView] = field(default_factory=dict)
-    pages: set[Page] = field(default_factory=set)
+    pages: set[OpenPage] = field(default_factory=set)
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def wake_pages(self) -> None:
@@ -51,7 +51,7 @@ class TalkView:
             page.news.set()
 
 
-class Page:
+class OpenPage:
     """One open page: `talk` is what it has to show, and `news` is set if that has changed.
 
     A slow page keeps nobody waiting, and nothing is kept for it: it sends what differs when it can.
@@ -75,12 +75,12 @@ class Follower:
         self._intake: Intake | None = None
 
     @asynccontextmanager
-    async def page(self, intake: Intake, thread: ThreadKey) -> AsyncIterator[Page]:
+    async def page(self, intake: Intake, thread: ThreadKey) -> AsyncIterator[OpenPage]:
         """Follow a conversation; the page's talk is loaded. Raises StoreUnavailable."""
         self._intake = intake
         stream = live.stream_of(self._store, thread)
         talk = self._views.setdefault(stream, TalkView(thread))
-        page = Page(talk)
+        page = OpenPage(talk)
         talk.pages.add(page)
         try:
             async with talk.loading:
@@ -105,7 +105,7 @@ class Follower:
     async def _start(self, stream: str, talk: TalkView) -> None:
         # In this order nothing is missed: what comes later is read as a change.
         last = await live.last_entry(self._store, stream)
-        await self._load(talk)
+        await self._load_or_log(talk)
         talk.last = last
         await self._wake_reader()
 
@@ -133,7 +133,16 @@ class Follower:
             talk.wake_pages()
 
     async def _load_all(self, talks: Iterable[TalkView]) -> None:
-        await asyncio.gather(*map(self._load, talks))
+        await asyncio.gather(*map(self._load_or_log, talks))
+
+    async def _load_or_log(self, talk: TalkView) -> None:
+        try:
+            await self._load(talk)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            # Whatever one conversation's records hold, the others are followed.
+            log.exception("Conversation %s cannot be shown", talk.thread)
 
     async def _load(self, talk: TalkView) -> None:
         """Read what the store knows of a conversation."""

@@ -153,12 +153,13 @@ class SignIn:
             refuse(404, "There is no password here.")
         given = (await body(request)).get("password")
         key = self._store.key(PLATFORM, "wrong", self._network(request))
-        wrong = int(await self._store.command("GET", key) or 0)
-        if wrong >= _FREE_ATTEMPTS:
+        # Counted before it is checked: of many attempts at once no more are checked.
+        attempts = int(await self._store.command("INCR", key))
+        await self._store.command("EXPIRE", key, _LONGEST_PAUSE, "NX")
+        if attempts > _FREE_ATTEMPTS:
             refuse(429, _TOO_MANY)
         if not isinstance(given, str) or not _is_same(given, self._access.password):
-            wrong = int(await self._store.command("INCR", key))
-            await self._store.command("EXPIRE", key, min(60 * 2**wrong, _LONGEST_PAUSE))
+            await self._store.command("EXPIRE", key, min(60 * 2**attempts, _LONGEST_PAUSE))
             refuse(403, _WRONG)
         await self._store.command("DEL", key)
         response = answer({})

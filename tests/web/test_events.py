@@ -13,7 +13,7 @@ from aiohttp import web
 
 from adapters.live import Change, common
 from adapters.web.events import Sent, send_events
-from adapters.web.follower import Page, TalkView, TurnView
+from adapters.web.follower import OpenPage, TalkView, TurnView
 from bot.domain import Standing, ThreadKey
 from tests.support.waiting import until
 from tests.support.web_page import Screen, free_port
@@ -34,7 +34,7 @@ async def open_pages(
     """A server of which each connection is a page of this conversation; yields its port."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        page = Page(talk)
+        page = OpenPage(talk)
         talk.pages.add(page)
         try:
             return await send_events(

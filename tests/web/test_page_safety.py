@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
-from tests.support.chromium import Site, Window
+from bot.store import Store
+from tests.emulators.model import ModelEmulator
+from tests.support.chromium import Site, Window, window
+from tests.support.service import serving
+from tests.support.web_page import address_of, web_variables
 
 PAYLOADS = (
     "<script>window.acted = 1</script>",
@@ -54,6 +58,21 @@ async def test_markup_in_a_question_a_title_or_a_growing_answer_does_nothing(sit
 
         assert await window.read(_GROW, list(PAYLOADS)) == []
         await _expect_nothing(window)
+
+
+async def test_markup_in_a_name_is_text(
+    chromium: Browser, own_store: Store, model: ModelEmulator
+) -> None:
+    proxy = {"WEB_PROXY_HEADER": "X-Name", "WEB_PROXY_ADDRESS": "127.0.0.1"}
+    name = '<b>Ann</b><img src="/x" onerror="window.acted = 1">'
+    async with (
+        serving(own_store, "web", variables=web_variables(model, **proxy)) as service,
+        window(chromium, address_of(service), extra_http_headers={"X-Name": name}) as one,
+    ):
+        await one.open()
+
+        await expect(one.page.locator("#me")).to_have_text(name)
+        await _expect_nothing(one)
 
 
 # Each beginning of each text is shown, as if the model had said it so far.

@@ -1,0 +1,123 @@
+// The server's HTTP interface: requests, and the stream of a conversation's events.
+
+const UNREACHABLE = "Parley cannot be reached at the moment. Your words are kept here.";
+const LONGEST_PAUSE = 8000; // milliseconds between two attempts to connect
+const PAUSES = [300, 700, 1500, 3000]; // milliseconds between the attempts of `sendAgain`
+const LONGEST_WAIT = 20000; // milliseconds for an answer to a request
+
+// `message` is for people. `status` is that of HTTP, 0 if no answer came.
+export class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+
+  // Whether the same request may pass later, such as after a login.
+  get passes() {
+    return [0, 401, 408].includes(this.status) || this.status >= 500;
+  }
+}
+
+// Returns the JSON of the answer, or null if it has none. Throws Refused.
+export async function send(method, path, body) {
+  const response = await request(method, path, body);
+  const json = (response.headers.get("Content-Type") || "").includes("json");
+  let value = null;
+  try {
+    value = json ? await response.json() : null;
+  } catch {
+    throw new Refused(UNREACHABLE, 0);
+  }
+  if (response.ok) return value;
+  if (response.status === 401 && path !== "/login") logIn();
+  throw new Refused(value?.error || "Something went wrong. Please try again.", response.status);
+}
+
+// Sends what counts once however often it comes, for as long as a server takes to start again.
+export async function sendAgain(method, path, body) {
+  for (const pause of PAUSES) {
+    try {
+      return await send(method, path, body);
+    } catch (error) {
+      if (!error.passes) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, pause));
+  }
+  return send(method, path, body);
+}
+
+async function request(method, path, body) {
+  try {
+    return await fetch(path, {
+      method,
+      // No form of another site can set this header.
+      headers: { "X-Parley": "1", ...(body && { "Content-Type": "application/json" }) },
+      body: body && JSON.stringify(body),
+      signal: AbortSignal.timeout(LONGEST_WAIT),
+    });
+  } catch {
+    throw new Refused(UNREACHABLE, 0);
+  }
+}
+
+export function logIn() {
+  location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
+}
+
+// The events of one conversation, over any number of connections. `on` has `state`, `turn`, `title`
+// and `gone` for events; `open` and `lost` for the connection; and `idle`, which says whether the
+// page waits for nothing.
+export class Events {
+  constructor(id, on) {
+    this.path = `/api/conversations/${encodeURIComponent(id)}/events`;
+    this.on = on;
+    this.failures = 0;
+    this.source = null;
+    this.timer = 0;
+    this.woken = this.woken.bind(this);
+    document.addEventListener("visibilitychange", this.woken);
+    addEventListener("online", this.woken);
+    this.connect();
+  }
+
+  connect() {
+    this.disconnect();
+    const source = new EventSource(this.path);
+    this.source = source;
+    source.onopen = () => {
+      this.failures = 0;
+      this.on.open();
+    };
+    source.onerror = () => this.failed();
+    for (const name of ["state", "turn", "title", "gone"]) {
+      source.addEventListener(name, (event) => this.on[name](JSON.parse(event.data)));
+    }
+  }
+
+  // Browsers differ in when they connect again by themselves, so none does.
+  failed() {
+    this.disconnect();
+    this.failures += 1;
+    const pause = Math.min(250 * 2 ** this.failures, LONGEST_PAUSE);
+    this.timer = setTimeout(() => this.connect(), pause * (0.75 + Math.random() / 2));
+    this.on.lost(this.failures);
+  }
+
+  disconnect() {
+    clearTimeout(this.timer);
+    this.source?.close();
+    this.source = null;
+  }
+
+  // Over HTTP/1.1 all tabs share six connections, so one that nobody sees gives its back.
+  woken() {
+    if (document.hidden && this.on.idle()) this.disconnect();
+    else if (!document.hidden && !this.source) this.connect();
+  }
+
+  close() {
+    this.disconnect();
+    document.removeEventListener("visibilitychange", this.woken);
+    removeEventListener("online", this.woken);
+  }
+}

@@ -1,0 +1,400 @@
+// The page: which conversation is open, and what people do with it.
+import { Events, send, sendAgain } from "./api.js";
+import { Composer, editQuestion } from "./composer.js";
+import { Conversation, isOpen } from "./conversation.js";
+import { announce, ask, byId, copyBy, setIcon, toast, uuid } from "./dom.js";
+import { keep, recall } from "./kept.js";
+import { Log } from "./log.js";
+import { Outbox } from "./outbox.js";
+import { Sidebar } from "./sidebar.js";
+import { shortName } from "./turn.js";
+
+const THEMES = { auto: "as the system", light: "light", dark: "dark" };
+const UNTITLED = "New conversation";
+
+class App {
+  constructor() {
+    this.me = { name: "", model: "" };
+    this.conversation = null; // null while a new one has no question yet
+    this.events = null;
+    this.frame = 0;
+    this.log = new Log();
+    this.sidebar = new Sidebar({
+      rename: (one) => this.rename(one),
+      delete: (one) => this.delete(one),
+    });
+    this.composer = new Composer({
+      send: (text) => this.ask(text),
+      editLast: () => this.editLast(),
+    });
+    this.outbox = new Outbox((entry) => this.outboxChanged(entry));
+  }
+
+  start() {
+    this.hearButtons();
+    this.hearKeys();
+    addEventListener("popstate", () => this.route());
+    addEventListener("focus", () => this.sidebar.load());
+    this.setTheme(recall("theme", "auto"));
+    this.route();
+    this.sidebar.load();
+    this.learnWhoIAm();
+  }
+
+  async learnWhoIAm() {
+    try {
+      this.me = await send("GET", "/api/me");
+      byId("me").textContent = this.me.name || "";
+      byId("logout").hidden = this.me.login !== "password";
+      byId("model").textContent = shortName(this.me.model || "");
+      byId("model").title = `Answers come from ${this.me.model}`;
+      byId("model").hidden = !this.me.model;
+      this.paintSoon();
+    } catch (error) {
+      if (error.passes) setTimeout(() => this.learnWhoIAm(), 2000);
+    }
+  }
+
+  // Opening and leaving conversations
+
+  route() {
+    const id = /^\/c\/([\w-]+)$/.exec(location.pathname)?.[1] ?? "";
+    if (id) this.open(id);
+    else this.openNew();
+  }
+
+  go(path) {
+    if (path !== location.pathname) history.pushState(null, "", path);
+    this.route();
+    this.sidebar.setOpen(false);
+    this.composer.box.focus();
+  }
+
+  openNew() {
+    this.leave();
+    this.composer.open("");
+    this.paint();
+  }
+
+  open(id) {
+    if (this.conversation?.id === id) return;
+    this.leave();
+    this.conversation = new Conversation(id);
+    this.composer.open(id);
+    this.follow();
+    this.paint();
+  }
+
+  leave() {
+    this.events?.close();
+    this.events = null;
+    this.conversation = null;
+    this.log.clear();
+    byId("missing").hidden = true;
+    byId("connection").hidden = true;
+  }
+
+  follow() {
+    const { id } = this.conversation;
+    this.events = new Events(id, {
+      open: () => this.connected(),
+      lost: (failures) => this.lost(failures),
+      state: (state) => this.stateCame(state),
+      turn: (change) => this.turnCame(change),
+      title: ({ title }) => this.titleCame(title),
+      gone: ({ turn }) => this.gone(turn),
+      idle: () => !this.conversation?.open && !this.outbox.of(id).length,
+    });
+  }
+
+  // What the server tells
+
+  stateCame(state) {
+    const { title } = this.conversation;
+    for (const turn of this.conversation.replace(state)) this.say(turn);
+    if (state.title !== title) this.sidebar.load();
+    this.dropDelivered();
+    this.paintSoon();
+  }
+
+  titleCame(title) {
+    this.conversation.title = title;
+    this.sidebar.load();
+    this.paintSoon();
+  }
+
+  turnCame(change) {
+    const wasOpen = this.conversation.turns.some((turn) => turn.id === change.id && isOpen(turn));
+    const turn = this.conversation.change(change);
+    if (!turn) {
+      this.events.connect();
+      return;
+    }
+    if (isOpen(turn) !== wasOpen) this.say(turn);
+    this.dropDelivered();
+    this.paintSoon();
+  }
+
+  say(turn) {
+    if (isOpen(turn)) announce("Parley is answering.");
+    else if (turn.state === "done") announce("The answer is complete.");
+    else if (turn.state === "stopped") announce("The answer was stopped.");
+    else announce(`The answer failed. ${turn.below || ""}`);
+  }
+
+  gone(turnId) {
+    if (turnId) {
+      this.conversation.remove(turnId);
+      this.paintSoon();
+      return;
+    }
+    const { id } = this.conversation;
+    keep(`draft:${id}`, "");
+    this.sidebar.load();
+    if (this.outbox.of(id).length) return;
+    this.leave();
+    byId("missing").hidden = false;
+    this.paint();
+  }
+
+  connected() {
+    if (!byId("connection").hidden) this.sidebar.load();
+    byId("connection").hidden = true;
+    this.outbox.retry();
+  }
+
+  lost(failures) {
+    if (failures < 2) return;
+    byId("connection").querySelector("span").textContent =
+      "The connection is lost. I keep trying; what you write is kept.";
+    byId("connection").hidden = false;
+    // A stream does not tell why it ended: a login may have run out.
+    if (failures % 4 === 2) send("GET", "/api/me").catch(() => {});
+  }
+
+  // Questions
+
+  ask(text) {
+    if (!this.conversation) {
+      this.conversation = new Conversation(uuid());
+      history.pushState(null, "", `/c/${this.conversation.id}`);
+      this.composer.open(this.conversation.id);
+      this.follow();
+    }
+    this.log.follows = true;
+    this.outbox.add(uuid(), this.conversation.id, text);
+    this.paintSoon();
+  }
+
+  outboxChanged(entry) {
+    if (entry.conversation !== this.conversation?.id) return;
+    if (entry.isThrough) this.sidebar.load();
+    this.dropDelivered();
+    this.paintSoon();
+  }
+
+  // A question leaves the outbox when its turn is seen.
+  dropDelivered() {
+    const { id, turns } = this.conversation;
+    for (const entry of this.outbox.of(id)) {
+      if (turns.some((turn) => turn.id === entry.id)) this.outbox.remove(entry);
+    }
+  }
+
+  editLast() {
+    const turn = this.conversation?.last;
+    if (!turn?.question) return false;
+    this.edit(turn);
+    return true;
+  }
+
+  edit(turn) {
+    editQuestion(this.log.views.get(turn.id), turn.question, (text) =>
+      text === turn.question ? true : this.act(turn, "edit", { text }),
+    );
+  }
+
+  // Returns whether it went through.
+  async act(turn, verb, body = {}) {
+    const path = `/api/conversations/${this.conversation.id}/turns/${encodeURIComponent(turn.id)}`;
+    try {
+      await sendAgain("POST", `${path}/${verb}`, body);
+      return true;
+    } catch (error) {
+      // An answer that has just ended needs no stop.
+      if (verb !== "stop" || error.status !== 409) toast(error.message);
+      return false;
+    }
+  }
+
+  stop() {
+    const turn = this.conversation?.open;
+    if (turn) this.act(turn, "stop");
+    return Boolean(turn);
+  }
+
+  // Conversations
+
+  async rename({ id, title }) {
+    const chosen = await ask({ title: "Rename this conversation", value: title, yes: "Rename" });
+    if (!chosen || chosen === title) return;
+    await this.write("PATCH", id, { title: chosen });
+    if (this.conversation?.id === id) this.conversation.title = chosen;
+    this.paintSoon();
+  }
+
+  async delete({ id, title }) {
+    const text = `“${title || UNTITLED}” will be gone for good, with all its answers.`;
+    const question = { title: "Delete this conversation?", text, yes: "Delete", isDanger: true };
+    if (!(await ask(question))) return;
+    // The stream may tell of the end before the answer to this request comes.
+    const isShown = this.conversation?.id === id;
+    if (!(await this.write("DELETE", id))) return;
+    keep(`draft:${id}`, "");
+    if (isShown) this.go("/");
+  }
+
+  async write(method, id, body) {
+    try {
+      await sendAgain(method, `/api/conversations/${encodeURIComponent(id)}`, body);
+      return true;
+    } catch (error) {
+      toast(error.message);
+      return false;
+    } finally {
+      this.sidebar.load();
+    }
+  }
+
+  // Buttons and keys
+
+  hearButtons() {
+    document.addEventListener("click", (event) => this.clicked(event));
+    byId("stop").addEventListener("click", () => this.stop());
+    byId("reconnect").addEventListener("click", () => this.events?.connect());
+    byId("rename").addEventListener("click", () => this.rename(this.conversation));
+    byId("delete").addEventListener("click", () => this.delete(this.conversation));
+    byId("theme").addEventListener("click", () => {
+      const names = Object.keys(THEMES);
+      const now = names.indexOf(document.documentElement.dataset.theme);
+      this.setTheme(names[(now + 1) % names.length]);
+    });
+    byId("logout").addEventListener("click", async () => {
+      await send("POST", "/logout").catch((error) => toast(error.message));
+      location.assign("/login");
+    });
+    byId("prompts").addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (button) this.ask(button.querySelector("span").textContent);
+    });
+  }
+
+  clicked(event) {
+    const link = event.target.closest("a[href^='/']");
+    const isPlain = !event.ctrlKey && !event.metaKey && !event.shiftKey;
+    if (link && isPlain && !link.hasAttribute("download") && !link.target) {
+      event.preventDefault();
+      this.go(link.getAttribute("href"));
+      return;
+    }
+    const copied = event.target.closest("[data-copy]");
+    if (copied) copyBy(copied, copied.closest(".code").querySelector("code").textContent);
+    const button = event.target.closest(".turn [data-action]");
+    if (button) this.press(button, button.closest(".turn").dataset.turn);
+  }
+
+  press(button, id) {
+    const { action } = button.dataset;
+    const entry = this.outbox.entries.find((one) => one.id === id);
+    if (action === "resend") this.outbox.again(entry);
+    if (action === "unsend") this.unsend(entry);
+    const turn = this.conversation?.turns.find((one) => one.id === id);
+    if (!turn) return;
+    if (action === "copy-question") copyBy(button, turn.question);
+    if (action === "copy-answer") copyBy(button, turn.answer);
+    if (action === "edit") this.edit(turn);
+    if (action === "take-back") this.takeBack(turn);
+    if (["regenerate", "continue"].includes(action)) this.goOn(turn, action);
+    if (["good", "bad"].includes(action)) this.rate(turn, action);
+  }
+
+  unsend(entry) {
+    this.outbox.remove(entry);
+    this.composer.put([entry.text, this.composer.box.value].filter(Boolean).join("\n"));
+    this.composer.box.focus();
+  }
+
+  async takeBack(turn) {
+    const text = "The message and its answer will be forgotten.";
+    const sure = await ask({ title: "Take your message back?", text, yes: "Take back" });
+    if (!sure) return;
+    // A conversation goes with its only turn.
+    const isOnly = this.conversation?.turns.length === 1;
+    if ((await this.act(turn, "delete")) && isOnly) this.go("/");
+  }
+
+  goOn(turn, verb) {
+    this.log.follows = true;
+    // An id of its own makes a press that is sent twice count once.
+    this.act(turn, verb, { id: uuid() });
+  }
+
+  async rate(turn, rating) {
+    if (await this.act(turn, "rate", { rating })) announce("Thank you.");
+  }
+
+  hearKeys() {
+    document.addEventListener("keydown", (event) => {
+      if (event.isComposing || event.defaultPrevented || byId("ask").open) return;
+      const command = event.ctrlKey || event.metaKey;
+      if (event.key === "Escape" && this.sidebar.isDrawn) this.sidebar.setOpen(false);
+      else if (event.key === "Escape" && this.stop()) event.preventDefault();
+      else if (command && event.key === "k") this.toSearch(event);
+      else if (command && event.shiftKey && event.key.toLowerCase() === "o") {
+        event.preventDefault();
+        this.go("/");
+      }
+    });
+  }
+
+  toSearch(event) {
+    event.preventDefault();
+    if (byId("sidebar").inert) this.sidebar.setOpen(true);
+    this.sidebar.search.select();
+  }
+
+  setTheme(name) {
+    document.documentElement.dataset.theme = name;
+    keep("theme", name);
+    const label = `Colours: ${THEMES[name]}`;
+    byId("theme").title = label;
+    byId("theme").setAttribute("aria-label", label);
+    setIcon(byId("theme"), name);
+  }
+
+  // Painting: at most once a frame, whatever came meanwhile.
+
+  paintSoon() {
+    this.frame ||= requestAnimationFrame(() => this.paint());
+  }
+
+  paint() {
+    cancelAnimationFrame(this.frame);
+    this.frame = 0;
+    const { conversation } = this;
+    const pending = conversation ? this.outbox.of(conversation.id) : [];
+    const turns = conversation?.turns ?? [];
+    const title = conversation?.title || UNTITLED;
+    document.title = conversation?.title ? `${title} · Parley` : "Parley";
+    byId("title").textContent = title;
+    const isEmpty = !turns.length && !pending.length && byId("missing").hidden;
+    byId("welcome").hidden = !isEmpty || (conversation && !conversation.isKnown);
+    byId("actions").hidden = !turns.length;
+    byId("export").href = conversation ? `/api/conversations/${conversation.id}/export` : "";
+    byId("stop").hidden = !conversation?.open;
+    this.sidebar.mark(conversation?.id ?? "");
+    this.log.show(turns, pending, { rates: this.me.feedback !== false, model: this.me.model });
+  }
+}
+
+new App().start();

@@ -1,0 +1,102 @@
+// The box for a message, with a draft for each conversation.
+import { byId, element } from "./dom.js";
+import { keep, recall } from "./kept.js";
+
+const KEYBOARD_ON_SCREEN = matchMedia("(hover: none) and (pointer: coarse)");
+
+// Whether a key press means "send". An IME's Enter ends a word: Safari tells that by 229 only.
+export function sends(event) {
+  if (event.key !== "Enter" || event.shiftKey || event.altKey) return false;
+  if (event.isComposing || event.keyCode === 229) return false;
+  return !KEYBOARD_ON_SCREEN.matches || event.ctrlKey || event.metaKey;
+}
+
+// Lets a box grow with its text where the browser does not by itself.
+export function fit(box) {
+  if (CSS.supports("field-sizing", "content")) return;
+  box.style.height = "auto";
+  box.style.height = `${box.scrollHeight + 2}px`;
+}
+
+// `on` has `send(text)` and `editLast()`.
+export class Composer {
+  constructor(on) {
+    this.on = on;
+    this.box = byId("box");
+    this.sendButton = byId("send");
+    this.name = "";
+    this.box.addEventListener("input", () => this.typed());
+    this.box.addEventListener("keydown", (event) => this.pressed(event));
+    byId("composer").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.submit();
+    });
+  }
+
+  // Shows the draft of a conversation; an empty id is that of a new one.
+  open(id) {
+    this.name = `draft:${id}`;
+    this.put(recall(this.name));
+  }
+
+  put(text) {
+    this.box.value = text;
+    this.typed();
+  }
+
+  typed() {
+    keep(this.name, this.box.value);
+    this.sendButton.disabled = !this.box.value.trim();
+    fit(this.box);
+  }
+
+  pressed(event) {
+    if (sends(event)) {
+      event.preventDefault();
+      this.submit();
+    } else if (event.key === "ArrowUp" && !this.box.value && !event.isComposing) {
+      if (this.on.editLast()) event.preventDefault();
+    }
+  }
+
+  submit() {
+    const text = this.box.value.trim();
+    if (!text) return;
+    this.put("");
+    this.on.send(text);
+    this.box.focus();
+  }
+}
+
+// Lets a person change a question in its place, with a box and two buttons.
+export function editQuestion(view, text, save) {
+  if (view.asked.querySelector(".editor")) return;
+  const box = element("textarea", { value: text, rows: 1, aria: { label: "Your message" } });
+  const cancel = element("button", { type: "button", className: "button", textContent: "Cancel" });
+  const yes = element("button", { className: "button primary", textContent: "Send" });
+  const choices = element("div", { className: "choices" }, cancel, yes);
+  const editor = element("form", { className: "editor" }, box, choices);
+  const close = () => {
+    editor.remove();
+    byId("box").focus();
+  };
+  cancel.addEventListener("click", close);
+  box.addEventListener("input", () => fit(box));
+  box.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !event.isComposing) close();
+    else if (sends(event)) editor.requestSubmit();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  editor.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    yes.disabled = true;
+    if (!box.value.trim() || (await save(box.value.trim()))) close();
+    yes.disabled = false;
+  });
+  view.asked.append(editor);
+  fit(box);
+  box.focus();
+  box.setSelectionRange(text.length, text.length);
+}

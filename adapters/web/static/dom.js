@@ -1,0 +1,120 @@
+// Small things that all parts of the page do with its elements.
+
+export const byId = (id) => document.getElementById(id);
+
+// `properties` are set on the element; `data` and `aria` become attributes.
+export function element(name, { data = {}, aria = {}, ...properties } = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  Object.assign(made.dataset, data);
+  for (const [key, value] of Object.entries(aria)) made.setAttribute(`aria-${key}`, value);
+  made.append(...children);
+  return made;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  const use = svg.appendChild(document.createElementNS(SVG, "use"));
+  use.setAttribute("href", `#icon-${name}`);
+  return svg;
+}
+
+export function setIcon(button, name) {
+  button.querySelector("use").setAttribute("href", `#icon-${name}`);
+}
+
+// A button with a picture, and a name that is read aloud and shown to a mouse.
+export function iconButton(name, label, action) {
+  const button = element("button", {
+    type: "button",
+    className: "icon",
+    title: label,
+    data: { action },
+    aria: { label },
+  });
+  button.append(icon(name));
+  return button;
+}
+
+// Random as crypto.randomUUID, which browsers lack where the page comes over plain HTTP.
+export function uuid() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
+// Says a sentence to a screen reader only. The same sentence twice is said twice.
+export function announce(sentence) {
+  const status = byId("status");
+  status.textContent = status.textContent === sentence ? `${sentence}\u00a0` : sentence;
+}
+
+let toastTimer = 0;
+
+// Shows a sentence for a while, and says it to a screen reader.
+export function toast(sentence) {
+  const box = byId("toast");
+  box.textContent = sentence;
+  box.classList.add("shown");
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => box.classList.remove("shown"), 6000);
+}
+
+// Over plain HTTP the browser has no clipboard but the old command.
+export async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const box = element("textarea", { value: text, className: "sr" });
+  const { activeElement } = document;
+  document.body.append(box);
+  box.select();
+  const copied = document.execCommand("copy");
+  box.remove();
+  activeElement?.focus();
+  if (!copied) throw new Error("The browser does not let me copy.");
+  return undefined;
+}
+
+// Shows on a button that its text was copied.
+export async function copyBy(button, text) {
+  try {
+    await copy(text);
+  } catch {
+    toast("The browser does not let me copy. Select the text instead.");
+    return;
+  }
+  announce("Copied.");
+  button.dataset.copied = "";
+  setTimeout(() => delete button.dataset.copied, 1500);
+}
+
+// Asks in a dialog; returns the text typed, true or null.
+export function ask({ title, text = "", value = null, yes, isDanger = false }) {
+  const dialog = byId("ask");
+  const input = byId("ask-input");
+  byId("ask-title").textContent = title;
+  byId("ask-text").textContent = text;
+  byId("ask-text").hidden = !text;
+  byId("ask-yes").textContent = yes;
+  byId("ask-yes").classList.toggle("danger", isDanger);
+  input.hidden = value === null;
+  input.value = value ?? "";
+  input.setAttribute("aria-label", title);
+  dialog.returnValue = "";
+  dialog.showModal();
+  // In a dangerous dialog the first button has the focus, which is Cancel.
+  if (value !== null) input.select();
+  else if (!isDanger) byId("ask-yes").focus();
+  return new Promise((resolve) => {
+    dialog.addEventListener(
+      "close",
+      () => {
+        if (dialog.returnValue !== "yes") resolve(null);
+        else resolve(value === null ? true : input.value.trim());
+      },
+      { once: true },
+    );
+  });
+}

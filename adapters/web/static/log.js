@@ -1,0 +1,89 @@
+// The open conversation on the screen: its turns in their order, and where the reader stands.
+import { isOpen } from "./conversation.js";
+import { byId } from "./dom.js";
+import { TurnView } from "./turn.js";
+
+const NEAR = 48; // pixels from the end within which the reader is at the end
+
+export class Log {
+  constructor() {
+    this.element = byId("log");
+    this.scroller = byId("scroller");
+    this.down = byId("down");
+    this.views = new Map(); // turn id -> TurnView
+    this.follows = true;
+    this.top = 0;
+    this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
+    this.down.addEventListener("click", () => this.toEnd({ smooth: true }));
+    new ResizeObserver(() => this.keepPlace()).observe(this.scroller);
+  }
+
+  // Shows the turns and, below them, the questions on their way. `extras` is { rates, model }.
+  show(turns, pending, extras) {
+    const all = [...turns, ...pending.map(asTurn)];
+    const next = turns.find((turn) => turn.state === "running") ?? all.find(isOpen);
+    all.forEach((turn, index) => {
+      const isLast = index === turns.length - 1;
+      const view = this.view(turn);
+      view.show(turn, { isLast, isNext: turn === next, isBusy: Boolean(next), ...extras });
+      const there = this.element.children[index];
+      if (there !== view.element) this.element.insertBefore(view.element, there ?? null);
+    });
+    const shown = new Set(all.map((turn) => turn.id));
+    for (const id of [...this.views.keys()]) if (!shown.has(id)) this.remove(id);
+    this.keepPlace();
+  }
+
+  view(turn) {
+    if (!this.views.has(turn.id)) this.views.set(turn.id, new TurnView());
+    return this.views.get(turn.id);
+  }
+
+  remove(id) {
+    this.views.get(id).element.remove();
+    this.views.delete(id);
+  }
+
+  clear() {
+    this.views.clear();
+    this.element.replaceChildren();
+    this.follows = true;
+  }
+
+  // The reader leaves the end by scrolling up, and joins it again by reaching it.
+  scrolled() {
+    const { scrollTop } = this.scroller;
+    if (this.isAtEnd()) this.follows = true;
+    else if (scrollTop < this.top) this.follows = false;
+    this.top = scrollTop;
+    this.showDown();
+  }
+
+  isAtEnd() {
+    const { scrollHeight, scrollTop, clientHeight } = this.scroller;
+    return scrollHeight - scrollTop - clientHeight < NEAR;
+  }
+
+  keepPlace() {
+    if (this.follows) this.scroller.scrollTop = this.scroller.scrollHeight;
+    this.top = this.scroller.scrollTop;
+    this.showDown();
+  }
+
+  toEnd({ smooth = false } = {}) {
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.follows = true;
+    const behavior = smooth && !calm ? "smooth" : "instant";
+    this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior });
+  }
+
+  showDown() {
+    this.down.hidden = this.follows || this.isAtEnd();
+  }
+}
+
+function asTurn({ id, text, why, failures }) {
+  const note = failures > 1 ? "Not sent yet. I keep trying." : "";
+  const state = why ? "failed" : "waiting";
+  return { id, question: text, answer: "", state, why, note, isPending: true };
+}

@@ -1,0 +1,214 @@
+// A growing answer in Markdown, rendered block by block and only where it changed.
+import MarkdownIt from "./vendor/markdown-it.js";
+
+const LONGEST_COLOURED = 50000; // characters of one block of code
+
+const parser = new MarkdownIt({ html: false, linkify: true });
+parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
+parser.validateLink = (address) => /^(https?:|mailto:)/i.test(address.trim());
+
+// An image would be loaded from elsewhere, which tells others who reads; so it is a link.
+parser.core.ruler.after("inline", "images", (state) => {
+  for (const token of state.tokens) {
+    if (token.children) token.children = withoutImages(token.children, state.Token);
+  }
+});
+
+function withoutImages(tokens, Token) {
+  let inLink = 0;
+  return tokens.flatMap((token) => {
+    if (token.type === "link_open") inLink += 1;
+    if (token.type === "link_close") inLink -= 1;
+    if (token.type !== "image") return [token];
+    const text = new Token("text", "", 0);
+    text.content = token.content || "Image";
+    if (inLink) return [text];
+    const open = new Token("link_open", "a", 1);
+    open.attrSet("href", token.attrGet("src"));
+    return [open, text, new Token("link_close", "a", -1)];
+  });
+}
+
+parser.renderer.rules.link_open = (tokens, index, options, env, self) => {
+  const token = tokens[index];
+  token.attrSet("rel", "noopener noreferrer nofollow");
+  token.attrSet("target", "_blank");
+  // What the text says need not be where the link leads.
+  token.attrSet("title", token.attrGet("href"));
+  return self.renderToken(tokens, index, options);
+};
+parser.renderer.rules.table_open = () =>
+  '<div class="table" role="group" aria-label="Table" tabindex="0"><table>';
+parser.renderer.rules.table_close = () => "</table></div>";
+// The page's policy forbids styles in elements.
+parser.renderer.rules.th_open = parser.renderer.rules.td_open = (tokens, index) => {
+  const align = tokens[index].attrGet("style")?.split(":")[1];
+  return `<${tokens[index].tag}${align ? ` data-align="${align}"` : ""}>`;
+};
+parser.renderer.rules.fence = (tokens, index) => code(tokens[index]);
+parser.renderer.rules.code_block = (tokens, index) => code(tokens[index]);
+
+function code(token) {
+  const language = token.info.trim().split(/\s+/)[0];
+  const name = parser.utils.escapeHtml(language);
+  const label = name ? `Code in ${name}` : "Code";
+  const content = parser.utils.escapeHtml(token.content);
+  return (
+    `<div class="code"><div class="bar"><span>${name || "text"}</span>` +
+    '<button type="button" data-copy="code">Copy</button></div>' +
+    `<pre tabindex="0" role="group" aria-label="${label}"><code data-language="${name}">` +
+    `${content}</code></pre></div>`
+  );
+}
+
+// A block of the top level ends where the next begins, so all but the last are settled: more text
+// changes the last one only. The exception, an address that a `[text][name]` lacked above it, is
+// seen to once the answer has ended.
+export class GrowingMarkdown {
+  constructor(element) {
+    this.element = element;
+    this.source = "";
+    this.isWhole = false;
+    this.blocks = []; // { start, html, element, isColoured }, in their order
+  }
+
+  show(source, { ended }) {
+    if (source !== this.source || (ended && !this.isWhole)) {
+      const first = ended ? 0 : this.firstChanged(source);
+      this.source = source;
+      this.isWhole = ended;
+      this.render(first);
+    }
+    const complete = ended ? this.blocks : this.blocks.slice(0, -1);
+    for (const block of complete) block.isColoured ||= colour(block.element);
+  }
+
+  // The block before a changed one may take it in, unless text was only added.
+  firstChanged(source) {
+    if (source.startsWith(this.source)) return Math.max(0, this.blocks.length - 1);
+    let kept = 0;
+    while (source[kept] === this.source[kept]) kept += 1;
+    return Math.max(0, this.blocks.findLastIndex((block) => block.start < kept) - 1);
+  }
+
+  render(first) {
+    const start = first ? this.blocks[first].start : 0;
+    const tail = this.source.slice(start);
+    const fresh = blocksOf(this.isWhole ? tail : tidied(tail));
+    const old = this.blocks.splice(first);
+    fresh.forEach((block, index) => {
+      const shown = old[index];
+      block.start += start;
+      block.element = shown ? shown.element : this.append();
+      if (shown?.html === block.html) block.isColoured = shown.isColoured;
+      else write(block);
+      this.blocks.push(block);
+    });
+    for (const block of old.slice(fresh.length)) block.element.remove();
+  }
+
+  append() {
+    const element = document.createElement("div");
+    element.className = "block";
+    return this.element.appendChild(element);
+  }
+}
+
+function blocksOf(source) {
+  const env = {};
+  const tokens = parser.parse(source, env);
+  const starts = lineStarts(source);
+  const blocks = [];
+  let open = 0;
+  tokens.forEach((token, index) => {
+    if (token.level === 0 && token.nesting >= 0) open = index;
+    if (token.level !== 0 || token.nesting > 0) return;
+    const html = parser.renderer.render(tokens.slice(open, index + 1), parser.options, env);
+    blocks.push({ start: starts[tokens[open].map[0]], html });
+  });
+  return blocks;
+}
+
+// What is written by half looks as it will look: neither marks nor addresses flash up.
+function tidied(source) {
+  const lines = source.trimEnd().split("\n").length;
+  const isOpen = (token) => token.type === "fence" && token.map[1] >= lines;
+  if (parser.parse(source, {}).some(isOpen)) return source;
+  const at = source.lastIndexOf("\n\n") + 1;
+  return source.slice(0, at) + closed(source.slice(at));
+}
+
+const MARKS = [
+  [/`/g, "`"],
+  [/\*\*/g, "**"],
+  [/~~/g, "~~"],
+];
+
+function closed(paragraph) {
+  if (/^\s*\|[^\n]*(\n[\s|:-]*)?$/.test(paragraph)) return ""; // the head of a table
+  let text = paragraph
+    .replace(/(\*\*[^*\n]+)\*$/, "$1")
+    .replace(/(^|[^\\])!?\[([^\]\n]*)(\](\([^)\n]*)?)?$/, "$1$2")
+    .replace(/[ \t]*[*_~`#[!]+$/, (end) => (/\w[*_~`]+$/.test(paragraph) ? end : ""));
+  for (const [mark, close] of MARKS) {
+    if ((text.match(mark) ?? []).length % 2) text = text.trimEnd() + close;
+  }
+  const italics = /(^|[\s(])(\*|_)(?![\s*_])[^*_\n]*$/.exec(text);
+  return italics && !text.includes("`") ? text.trimEnd() + italics[2] : text;
+}
+
+function lineStarts(source) {
+  return [0, ...[...source.matchAll(/\r\n?|\n/g)].map((end) => end.index + end[0].length)];
+}
+
+function write(block) {
+  const fresh = document.createElement("template");
+  // Safe: the parser escapes all markup of its input.
+  fresh.innerHTML = block.html;
+  grow(block.element, fresh.content);
+}
+
+// Changes only what differs, so that a selection in what stays is kept.
+function grow(old, fresh) {
+  const added = [...fresh.childNodes];
+  added.forEach((node, index) => {
+    const there = old.childNodes[index];
+    if (!there) old.append(node);
+    else if (!sameKind(there, node)) there.replaceWith(node);
+    else if (node.nodeType !== Node.TEXT_NODE) grow(there, node);
+    else if (node.data.startsWith(there.data)) there.appendData(node.data.slice(there.length));
+    else there.data = node.data;
+  });
+  while (old.childNodes.length > added.length) old.lastChild.remove();
+}
+
+function sameKind(one, other) {
+  if (one.nodeName !== other.nodeName) return false;
+  if (one.nodeType === Node.TEXT_NODE) return true;
+  const names = other.getAttributeNames();
+  if ("coloured" in one.dataset || one.getAttributeNames().length !== names.length) return false;
+  return names.every((name) => one.getAttribute(name) === other.getAttribute(name));
+}
+
+let highlighter = null;
+
+// Returns whether nothing is left to do: a selection in the code would be lost.
+function colour(element) {
+  const codes = element.querySelectorAll("code[data-language]:not([data-language=''])");
+  if ([...codes].some((code) => getSelection().containsNode(code, true))) return false;
+  codes.forEach(colourCode);
+  return true;
+}
+
+async function colourCode(code) {
+  const source = code.textContent;
+  const { language } = code.dataset;
+  highlighter ??= import("./vendor/highlight.js");
+  const { default: hljs } = await highlighter;
+  // Meanwhile the text may have changed; and nobody waits for the colours of a book.
+  if (code.textContent !== source || source.length > LONGEST_COLOURED) return;
+  if (!hljs.getLanguage(language) || "coloured" in code.dataset) return;
+  code.dataset.coloured = "";
+  // Safe: the highlighter escapes all markup of its input.
+  code.innerHTML = hljs.highlight(source, { language }).value;
+}

@@ -1,0 +1,92 @@
+// Questions that the server does not have yet. They are sent until they are through, also by a page
+// that is opened later: the server knows a question by its id and takes it once.
+import { send } from "./api.js";
+import { uuid } from "./dom.js";
+import { keep, recall, recallNames } from "./kept.js";
+
+const KEPT = "question:"; // begins the name under which the browser keeps an entry
+const LONGEST_PAUSE = 5000; // milliseconds between two attempts
+
+// An entry is { id, conversation, text, at, why, isThrough, failures }: `id` will be that of its
+// turn, `at` is when it was asked, `why` says why it was refused, and `failures` counts attempts in
+// vain.
+export class Outbox {
+  constructor(changed) {
+    this.changed = changed;
+    this.bell = new EventTarget();
+    this.entries = recallNames(KEPT).map((name) => ({ ...recall(name), failures: 0 }));
+    this.entries.sort((one, other) => one.at - other.at);
+    for (const entry of this.entries) if (!entry.why) this.deliver(entry);
+  }
+
+  of(conversation) {
+    return this.entries.filter((entry) => entry.conversation === conversation);
+  }
+
+  add(id, conversation, text) {
+    const entry = { id, conversation, text, at: Date.now(), why: "", failures: 0 };
+    this.entries.push(entry);
+    this.changed(entry);
+    return this.deliver(entry);
+  }
+
+  // One that was refused is asked anew: the server may remember that it was taken back.
+  again(entry) {
+    keep(KEPT + entry.id, "");
+    entry.id = uuid();
+    entry.why = "";
+    this.changed(entry);
+    return this.deliver(entry);
+  }
+
+  remove(entry) {
+    this.entries = this.entries.filter((other) => other !== entry);
+    keep(KEPT + entry.id, "");
+    this.changed(entry);
+  }
+
+  // The order of the questions in a conversation is that in which they were asked.
+  async deliver(entry) {
+    keep(KEPT + entry.id, entry);
+    let pause = 250;
+    while (this.entries.includes(entry) && !entry.isThrough && !entry.why) {
+      if (this.isFirst(entry)) await this.attempt(entry);
+      if (entry.isThrough || entry.why) break;
+      await this.pause(pause);
+      pause = Math.min(pause * 1.5, LONGEST_PAUSE);
+    }
+    const isLeft = this.entries.includes(entry) && !entry.isThrough;
+    keep(KEPT + entry.id, isLeft ? entry : "");
+    this.changed(entry);
+  }
+
+  // Ends early at `retry`.
+  pause(milliseconds) {
+    return new Promise((resolve) => {
+      setTimeout(resolve, milliseconds);
+      this.bell.addEventListener("retry", resolve, { once: true });
+    });
+  }
+
+  // The server is there again: nothing has to wait any longer.
+  retry() {
+    this.bell.dispatchEvent(new Event("retry"));
+  }
+
+  isFirst(entry) {
+    const waiting = this.of(entry.conversation).filter((other) => !other.isThrough && !other.why);
+    return waiting[0] === entry;
+  }
+
+  async attempt(entry) {
+    const path = `/api/conversations/${encodeURIComponent(entry.conversation)}/questions`;
+    try {
+      await send("POST", path, { id: entry.id, text: entry.text });
+      entry.isThrough = true;
+    } catch (error) {
+      entry.failures += 1;
+      if (!error.passes) entry.why = error.message;
+      this.changed(entry);
+    }
+  }
+}

@@ -1,0 +1,120 @@
+// The list of conversations: by age, with a search; on a narrow screen a drawer.
+import { send } from "./api.js";
+import { byId, element, iconButton } from "./dom.js";
+
+const PAUSE = 150; // milliseconds after a key press until the search begins
+const NARROW = matchMedia("(max-width: 50rem)");
+
+// `on` has `rename(conversation)` and `delete(conversation)`.
+export class Sidebar {
+  constructor(on) {
+    this.on = on;
+    this.list = byId("conversations");
+    this.search = byId("search");
+    this.conversations = [];
+    this.current = "";
+    this.loads = 0;
+    this.timer = 0;
+    this.search.addEventListener("input", () => {
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.load(), PAUSE);
+    });
+    this.list.addEventListener("click", (event) => this.clicked(event));
+    byId("drawer").addEventListener("click", () => this.setOpen(true));
+    for (const id of ["drawer-close", "shade"]) {
+      byId(id).addEventListener("click", () => this.setOpen(false));
+    }
+    NARROW.addEventListener("change", () => this.setOpen(false));
+    this.setOpen(false);
+  }
+
+  async load() {
+    this.loads += 1;
+    const load = this.loads;
+    const words = encodeURIComponent(this.search.value.trim());
+    try {
+      const found = await send("GET", `/api/conversations?search=${words}`);
+      // An earlier request may be answered later.
+      if (load !== this.loads) return;
+      this.conversations = found;
+      this.show();
+    } catch (error) {
+      if (load === this.loads && !this.conversations.length) this.fail(error.message);
+    }
+  }
+
+  mark(id) {
+    this.current = id;
+    for (const link of this.list.querySelectorAll("a")) {
+      if (link.closest("li").dataset.id === id) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+  }
+
+  show() {
+    const focused = document.activeElement?.closest?.("li")?.dataset.id;
+    const groups = Map.groupBy(this.conversations, (one) => ageOf(one.updated));
+    this.list.replaceChildren(...[...groups].flatMap(([age, ones]) => section(age, ones)));
+    if (!this.conversations.length) {
+      const text = this.search.value.trim() ? "Nothing found." : "Your conversations appear here.";
+      this.list.append(element("p", { className: "none", textContent: text }));
+    }
+    this.mark(this.current);
+    if (focused) this.item(focused)?.querySelector("a").focus();
+  }
+
+  item(id) {
+    return [...this.list.querySelectorAll("li")].find((item) => item.dataset.id === id);
+  }
+
+  fail(message) {
+    const again = element("button", { type: "button", className: "button" }, "Try again");
+    again.addEventListener("click", () => this.load());
+    this.list.replaceChildren(element("p", { className: "none", textContent: message }), again);
+  }
+
+  clicked(event) {
+    const button = event.target.closest("button[data-action]");
+    if (!button) return;
+    const { id } = button.closest("li").dataset;
+    this.on[button.dataset.action](this.conversations.find((one) => one.id === id));
+  }
+
+  setOpen(isOpen) {
+    const wasOpen = document.body.classList.contains("drawn");
+    document.body.classList.toggle("drawn", isOpen);
+    byId("drawer").setAttribute("aria-expanded", String(isOpen));
+    byId("shade").hidden = !isOpen;
+    // What is out of sight is out of reach of the keyboard and of a screen reader, too.
+    byId("sidebar").inert = NARROW.matches && !isOpen;
+    document.querySelector("main").inert = isOpen;
+    if (isOpen) byId("drawer-close").focus();
+    else if (wasOpen && NARROW.matches) byId("drawer").focus();
+  }
+
+  get isDrawn() {
+    return document.body.classList.contains("drawn");
+  }
+}
+
+function ageOf(updated) {
+  const midnight = new Date().setHours(0, 0, 0, 0);
+  const days = Math.ceil((midnight - updated * 1000) / 86400000);
+  if (days <= 0) return "Today";
+  if (days === 1) return "Yesterday";
+  return days <= 7 ? "This week" : "Earlier";
+}
+
+function section(age, conversations) {
+  const list = element("ul", { aria: { label: age } }, ...conversations.map(itemOf));
+  return [element("h2", { textContent: age }), list];
+}
+
+function itemOf({ id, title }) {
+  const name = title || "New conversation";
+  const link = element("a", { href: `/c/${encodeURIComponent(id)}`, title: name });
+  link.textContent = name;
+  const rename = iconButton("edit", `Rename ${name}`, "rename");
+  const remove = iconButton("delete", `Delete ${name}`, "delete");
+  return element("li", { data: { id } }, link, rename, remove);
+}

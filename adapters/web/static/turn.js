@@ -1,0 +1,150 @@
+// How one question and its answer look.
+import { isOpen } from "./conversation.js";
+import { element, icon, iconButton } from "./dom.js";
+import { GrowingMarkdown } from "./markdown.js";
+
+const TAKES_TIME = "The model takes its time. It may be loading.";
+const SLOW = 8000; // milliseconds without a word after which a person may wonder
+
+// Buttons carry data-action; the page hears them all in one place and finds the turn's id above.
+export class TurnView {
+  constructor() {
+    this.question = element("div", { className: "said" });
+    this.asking = tools("Your message", [
+      ["copy", "Copy your message", "copy-question"],
+      ["edit", "Edit your message", "edit"],
+      ["delete", "Take your message back", "take-back"],
+    ]);
+    this.text = element("div", { className: "text" });
+    this.markdown = new GrowingMarkdown(this.text);
+    this.dots = element("span", { className: "dots", aria: { hidden: "true" } });
+    this.dots.append(element("i"), element("i"), element("i"));
+    this.note = element("p", { className: "note" });
+    this.more = element("p", { className: "more" });
+    this.answering = tools("The answer", [
+      ["copy", "Copy the answer", "copy-answer"],
+      ["good", "Good answer", "good"],
+      ["bad", "Bad answer", "bad"],
+      ["again", "Answer again", "regenerate"],
+    ]);
+    this.model = element("span", { className: "by" });
+    this.answering.append(this.model);
+    this.asked = element("div", { className: "question" }, heading("You said"));
+    this.asked.append(this.question, this.asking);
+    this.answer = element("div", { className: "answer" }, heading("Parley said"));
+    this.answer.append(this.text, this.dots, this.note, this.more, this.answering);
+    this.element = element("article", { className: "turn" }, this.asked, this.answer);
+    this.shown = "";
+    this.slow = 0;
+  }
+
+  // `place` says where the turn stands: { isLast, isNext, isBusy, rates, model }.
+  show(turn, place) {
+    const shown = JSON.stringify([turn.version, turn.why, turn.note, place]);
+    if (shown === this.shown) return;
+    this.shown = shown;
+    this.element.dataset.turn = turn.id;
+    this.element.dataset.state = turn.state;
+    // A turn that continues the answer above has no words of its own.
+    this.asked.hidden = !turn.question;
+    if (this.question.textContent !== turn.question) this.question.textContent = turn.question;
+    this.showAnswer(turn, place);
+    this.showTools(turn, place);
+  }
+
+  showAnswer(turn, place) {
+    const open = isOpen(turn);
+    this.markdown.show(turn.answer, { ended: !open });
+    this.answer.setAttribute("aria-busy", String(open));
+    this.dots.hidden = turn.answer !== "" || !(turn.state === "running" || place.isNext);
+    setText(this.note, noteOf(turn, place));
+    this.watch(turn, this.dots.hidden);
+  }
+
+  // A model may be loading for a minute: who waits is told that something happens.
+  watch(turn, calm) {
+    if (calm) {
+      clearTimeout(this.slow);
+      this.slow = 0;
+    } else {
+      this.slow ||= setTimeout(() => {
+        if (!this.note.textContent) setText(this.note, TAKES_TIME);
+      }, SLOW);
+    }
+  }
+
+  showTools(turn, place) {
+    const ended = !isOpen(turn) && !turn.isPending;
+    const free = place.isLast && !place.isBusy;
+    show(this.asking, "edit", !turn.isPending && (place.isLast || turn.state === "waiting"));
+    show(this.asking, "take-back", !turn.isPending && turn.state !== "running");
+    this.answering.hidden = !ended || !(turn.answer || free);
+    show(this.answering, "copy-answer", Boolean(turn.answer));
+    show(this.answering, "regenerate", free && turn.end !== "failed");
+    for (const rating of ["good", "bad"]) {
+      const button = show(this.answering, rating, place.rates && turn.state === "done");
+      button.setAttribute("aria-pressed", String(turn.rating === rating));
+    }
+    const model = turn.answer ? turn.model || place.model : "";
+    setText(this.model, shortName(model));
+    this.model.title = model;
+    this.more.replaceChildren(...waysOn(turn, ended && free));
+    this.more.hidden = !this.more.childElementCount;
+  }
+}
+
+// Hubs put an owner before a model's name, and servers a path.
+export function shortName(model) {
+  return model.split("/").at(-1);
+}
+
+function heading(text) {
+  return element("h2", { className: "sr", textContent: text });
+}
+
+function tools(label, buttons) {
+  const bar = element("div", { className: "tools", role: "group", aria: { label } });
+  bar.append(...buttons.map(([name, text, action]) => iconButton(name, text, action)));
+  return bar;
+}
+
+function show(bar, action, isShown) {
+  const button = bar.querySelector(`[data-action="${action}"]`);
+  button.hidden = !isShown;
+  return button;
+}
+
+function setText(box, text) {
+  if (box.textContent !== text) box.textContent = text;
+  box.hidden = !text;
+}
+
+function noteOf(turn, place) {
+  if (turn.why) return turn.why;
+  if (turn.isPending && turn.note) return turn.note;
+  if (turn.state === "waiting" && !place.isNext) return "Waits for the answer above.";
+  if (turn.below) return plain(turn.below);
+  if (turn.note && isOpen(turn)) return plain(turn.note);
+  if (turn.state === "stopped" && !turn.answer) return "Stopped.";
+  if (isOpen(turn) || turn.answer) return "";
+  return "There is no answer.";
+}
+
+// A platform shows a notice in brackets; here its look sets it apart.
+function plain(text) {
+  return text.replace(/^\((.*)\)$/gm, "$1").replaceAll("`", "").trim();
+}
+
+function waysOn(turn, free) {
+  if (turn.why) return [wide("again", "Try again", "resend"), wide("edit", "Edit", "unsend")];
+  if (!free) return [];
+  if (turn.end === "cut") return [wide("on", "Continue", "continue")];
+  if (turn.end === "failed") return [wide("again", "Try again", "regenerate")];
+  return [];
+}
+
+function wide(name, text, action) {
+  const button = element("button", { type: "button", className: "button", data: { action } });
+  button.append(icon(name), text);
+  return button;
+}

@@ -1,0 +1,103 @@
+"""The page can be used by everybody: axe finds nothing, at any width and in any colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Browser, expect
+
+from bot.store import Store
+from tests.emulators.model import ModelEmulator
+from tests.support.chromium import PHONE, Site, Window, window
+from tests.support.service import serving
+from tests.support.web_page import address_of, web_variables
+from tests.web.test_page_markdown import SAMPLE
+
+_AXE = (Path(__file__).parent / "vendor/axe.js").read_text()
+
+
+async def findings(window: Window) -> list[str]:
+    """Return what axe complains about: in light all that it knows, in dark the colours."""
+    # Past the page's own policy, which forbids a script in a page.
+    await window.read(f"() => {{ if (!window.axe) {{ {_AXE}; window.axe = axe; }} }}")
+    found = await window.read(_RUN, {})
+    await window.page.emulate_media(color_scheme="dark")
+    found += await window.read(_RUN, {"runOnly": ["color-contrast"]})
+    await window.page.emulate_media(color_scheme="light")
+    return [str(one) for one in found]
+
+
+_RUN = """async (options) => {
+  const { violations } = await axe.run({ resultTypes: ["violations"], ...options });
+  return violations.flatMap(({ id, nodes }) =>
+    nodes.map(({ html, failureSummary }) => `${id}: ${html}: ${failureSummary}`));
+}"""
+
+
+async def test_axe_finds_nothing_on_a_wide_screen(site: Site) -> None:
+    async with site.window(SAMPLE, reduced_motion="reduce") as window:
+        found = await findings(window)
+        await window.ask("why?")
+        await window.ended()
+        await expect(window.page.locator("[data-coloured]")).to_have_count(1)
+        await window.box.press("ArrowUp")
+        found += await findings(window)
+        await window.button("Delete this conversation").click()
+        found += await findings(window)
+
+    assert found == []
+
+
+async def test_axe_finds_nothing_on_a_phone(site: Site) -> None:
+    phone: dict[str, Any] = {"viewport": PHONE, "has_touch": True, "reduced_motion": "reduce"}
+    async with site.window(SAMPLE, **phone) as window:
+        # A keyboard on the screen has no Shift+Enter.
+        await window.ask("why?")
+        await expect(window.box).to_have_value("why?\n")
+        await window.button("Send").click()
+        await window.ended()
+        found = await findings(window)
+        await window.button("Show conversations").click()
+        await expect(window.button("Close the list")).to_be_focused()
+        found += await findings(window)
+        await window.page.keyboard.press("Escape")
+
+        await expect(window.button("Show conversations")).to_be_focused()
+    assert found == []
+
+
+async def test_the_login_says_what_is_wrong_and_leads_back(
+    chromium: Browser, own_store: Store, model: ModelEmulator
+) -> None:
+    variables = web_variables(model, WEB_PASSWORD="open sesame")
+    async with (
+        serving(own_store, "web", variables=variables) as service,
+        window(chromium, address_of(service)) as one,
+    ):
+        await one.open("/c/0123456789")
+        password = one.page.get_by_label("Password")
+        await password.fill("open barley")
+        await password.press("Enter")
+        await expect(one.page.get_by_role("alert")).to_have_text("That is not the password.")
+        found = await findings(one)
+        await password.fill("open sesame")
+        await password.press("Enter")
+        await expect(one.page).to_have_url(f"{one.address}/c/0123456789")
+        await one.button("Log out").click()
+        await expect(password).to_be_visible()
+
+    assert found == []
+
+
+async def test_nothing_is_wider_than_a_phone(site: Site) -> None:
+    code = f"```\n{'code ' * 100}\n```"
+    table = f"|{'cell' * 40}|b|\n|-|-|\n|1|2|"
+    wide = f"{'word' * 100} `{'code' * 100}`\n\n{code}\n\n{table}"
+    async with site.window(wide, viewport=PHONE) as window:
+        await window.ask("word" * 100)
+        await window.ended()
+
+        scroller = "document.querySelector('#scroller')"
+        assert await window.read(f"{scroller}.scrollWidth <= {scroller}.clientWidth")
+        assert await window.read("document.documentElement.scrollWidth") == PHONE["width"]

@@ -1,0 +1,135 @@
+"""How a growing answer is rendered: as the whole would be, and only where it changes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.chromium import Site, Window
+
+SAMPLE = """Some **bold**, *slanted* and `coded` words with a [link](https://example.org/a_b).
+
+A heading
+---------
+
+- one
+- two
+  1. inner
+
+  more of two
+
+* another list
+
+| a | b |
+| :- | -: |
+| 1 | 2 |
+
+> quoted
+lazily
+
+```python
+def f():
+
+    return "```"
+```
+
+    indented
+
+    code
+
+Last, a [reference][1] and ![a picture](https://example.org/p.png).
+
+[1]: https://example.org/
+"""
+
+
+@pytest.fixture(scope="module")
+async def window(site: Site) -> AsyncIterator[Window]:
+    """A window whose page only lends its modules."""
+    async with site.window() as one:
+        yield one
+
+
+_GROWN = """async (source) => {
+  const { GrowingMarkdown } = await import(document.querySelector("script[type=module]").src
+    .replace("app.js", "markdown.js"));
+  const [grown, whole] = [document.createElement("div"), document.createElement("div")];
+  const growing = new GrowingMarkdown(grown);
+  const raw = [];
+  let first = null;
+  let touched = 0;
+  new MutationObserver((changes) => {
+    touched += changes.filter((change) => first?.contains(change.target)).length;
+  }).observe(grown, { subtree: true, childList: true, characterData: true });
+  for (let end = 1; end <= source.length; end += 1) {
+    growing.show(source.slice(0, end), { ended: false });
+    if (/\\*\\*|\\]\\(|\\|/.test(grown.textContent)) raw.push(grown.textContent);
+    // What is observed until here is of the first block's own growth.
+    if (!first && grown.childElementCount > 1) {
+      await Promise.resolve();
+      first = grown.firstElementChild;
+    }
+  }
+  growing.show(source, { ended: true });
+  await Promise.resolve();
+  new GrowingMarkdown(whole).show(source, { ended: true });
+  const colours = /<span class="hljs[^>]*>|<.span>|data-coloured=""/g;
+  const plain = (box) => box.innerHTML.replace(colours, "");
+  return { raw, touched, isSame: plain(grown) === plain(whole), html: grown.innerHTML };
+}"""
+
+
+async def test_a_growing_answer_ends_as_the_whole_and_leaves_settled_blocks(
+    window: Window,
+) -> None:
+    grown = await window.read(_GROWN, SAMPLE)
+
+    assert grown["isSame"]
+    assert grown["touched"] == 0
+    assert grown["raw"] == []
+    assert '<a href="https://example.org/p.png"' in grown["html"]
+    assert '<td data-align="right">2</td>' in grown["html"]
+
+
+async def test_more_of_a_long_answer_costs_no_more_than_its_last_block(window: Window) -> None:
+    longest = await window.read(_PARSED, "\n".join([SAMPLE] * 8))
+
+    assert longest < 2 * max(map(len, SAMPLE.split("\n\n")))
+
+
+# What the parser was given at most, while the answer grew.
+_PARSED = """async (source) => {
+  const app = document.querySelector("script[type=module]").src;
+  const { default: MarkdownIt } = await import(app.replace("app.js", "vendor/markdown-it.js"));
+  const { GrowingMarkdown } = await import(app.replace("app.js", "markdown.js"));
+  const { parse } = MarkdownIt.prototype;
+  let longest = 0;
+  MarkdownIt.prototype.parse = function (text, env) {
+    longest = Math.max(longest, text.length);
+    return parse.call(this, text, env);
+  };
+  const growing = new GrowingMarkdown(document.createElement("div"));
+  for (let end = 1; end <= source.length; end += 7) {
+    growing.show(source.slice(0, end), { ended: false });
+  }
+  MarkdownIt.prototype.parse = parse;
+  return longest;
+}"""
+
+
+async def test_what_is_taken_back_of_an_answer_leaves_no_trace(window: Window) -> None:
+    shrunk = """async ([long, short]) => {
+      const { GrowingMarkdown } = await import(document.querySelector("script[type=module]").src
+        .replace("app.js", "markdown.js"));
+      const box = document.createElement("div");
+      const growing = new GrowingMarkdown(box);
+      growing.show(long, { ended: false });
+      growing.show(short, { ended: false });
+      return box.textContent;
+    }"""
+    inner = await window.read(shrunk, [SAMPLE, SAMPLE[:40] + " other"])
+    none = await window.read(shrunk, [SAMPLE, ""])
+
+    assert inner.strip() == "Some bold, slanted and coded wor other"
+    assert none == ""

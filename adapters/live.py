@@ -91,7 +91,7 @@ class LiveSurface:
         """Write what differs; the raw text of a page that grows, so that mostly its end does."""
         text, note = (page.text, "") if page.final else (page.said, _note(page))
         keep = 0 if self._text is None else common(self._text, text)
-        change = {
+        change: dict[str, str | int] = {
             "turn": self._turn.id,
             "keep": keep,
             "add": text[keep:],

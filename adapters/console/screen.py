@@ -28,7 +28,7 @@ from bot.text.markdown import tidy
 from bot.text.sanitize import one_line
 
 _STYLE = Style.from_dict({"label": "bold", "placeholder": "fg:ansibrightblack"})
-_PLACEHOLDER: StyleAndTextTuples = [("class:placeholder", "Ask anything, or /help")]
+_PLACEHOLDER = "Ask anything, or /help"
 _ROWS_BELOW = 6  # of the window, that the live block leaves for the input
 _QUESTION, _NOTE = "bold", "dim"
 _AWAITED = "…"
@@ -93,7 +93,7 @@ class Screen:
             complete_while_typing=typing,
             reserve_space_for_menu=len(COMMANDS),
             search_ignore_case=True,
-            placeholder=_PLACEHOLDER,
+            placeholder=self._placeholder,
             history=_History(history),
             key_bindings=self._keys(),
             style=_STYLE,
@@ -184,6 +184,12 @@ class Screen:
             drawn = [*to_formatted_text(above), ("class:label", self._window.label)]
             self._drawn = state, drawn
         return self._drawn[1]
+
+    def _placeholder(self) -> StyleAndTextTuples:
+        # A search shows what it has found in the input.
+        if self._session.layout.is_searching:
+            return []
+        return [("class:placeholder", _PLACEHOLDER)]
 
     def _live(self, growing: Asked | None, columns: int, *, most: int) -> list[str]:
         if growing is None:

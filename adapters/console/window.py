@@ -20,7 +20,7 @@ from bot.errors import ParleyError, Refused, StoreUnavailable
 HEAD = "I remember what we said before. /help shows the commands, Ctrl-D leaves."
 FORGOTTEN = "Forgotten. We start anew."
 LEAVING = "Press Ctrl-C again to leave."
-STOPPING = "Stopping …  Ctrl-C again gives the answer up."
+STOPPING = "Stopping … (Ctrl-C again gives up)"
 EDITING = "Change your question; Ctrl-C leaves it as it is."
 GIVEN_UP = "Given up."
 ANEW = "The answer begins anew:"

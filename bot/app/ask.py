@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bot.app.assistant import Assistant, open_assistant
+from bot.app.bars import shown_progress
 from bot.concurrency import cancelled
 from bot.domain import BeginningLeftOut, LeftOut, Person, Retrying, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
@@ -87,7 +88,11 @@ async def print_answer(settings: Settings, question: str, stdout: TextIO) -> Non
     """
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")
-    async with open_assistant(settings, asyncio.Event()) as assistant:
+    async with AsyncExitStack() as stack:
+        with shown_progress(at_terminal=True) as progress:
+            assistant = await stack.enter_async_context(
+                open_assistant(settings, asyncio.Event(), progress=progress)
+            )
         deltas = stream_answer(assistant, question)
         try:
             if stdout.isatty():

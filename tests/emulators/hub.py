@@ -30,6 +30,25 @@ class HubEmulator:
     asked: list[tuple[str, str]] = field(default_factory=list)
     url: str = ""
 
+    async def list_files(self, request: web.Request) -> web.Response:
+        """List a repository's files, as hf_api.py's `list_repo_tree` reads them."""
+        repo = request.match_info["repo"]
+        names = [name for name in self.files if name.startswith(f"{repo}/")]
+        self.asked.append(("GET tree", request.headers.get("Authorization", "")))
+        if not names:
+            return web.json_response({}, status=404, headers={"X-Error-Code": "RepoNotFound"})
+        return web.json_response(
+            [
+                {
+                    "type": "file",
+                    "path": name.removeprefix(f"{repo}/"),
+                    "size": len(self.files[name]),
+                    "oid": "0" * 40,
+                }
+                for name in names
+            ]
+        )
+
     async def serve(self, request: web.Request) -> web.Response:
         repo, file = request.match_info["repo"], request.match_info["file"]
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -58,7 +77,8 @@ async def hub() -> AsyncIterator[HubEmulator]:
     """Serve on 127.0.0.1 while this lasts."""
     emulator = HubEmulator()
     app = web.Application()
-    app.router.add_route("*", r"/{repo:[^/]+/[^/]+}/resolve/main/{file}", emulator.serve)
+    app.router.add_route("*", r"/{repo:[^/]+/[^/]+}/resolve/main/{file:.+}", emulator.serve)
+    app.router.add_get(r"/api/models/{repo:[^/]+/[^/]+}/tree/main", emulator.list_files)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

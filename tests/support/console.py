@@ -15,6 +15,7 @@ from typing import Any
 
 from adapters.console import ConsolePlatform
 from adapters.live import stream_of
+from bot.concurrency import cancelled
 from bot.domain import Exchange, Page, Place, Standing, ThreadKey, Turn
 from bot.errors import StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
@@ -99,6 +100,10 @@ class FakeIntake(Intake):
 
     async def work_ends(self) -> None:
         await asyncio.gather(*self._tasks)
+
+    async def close(self) -> None:
+        """End the work on answers that nobody reads."""
+        await cancelled(*self._tasks)
 
     def _start(self, turn: Turn) -> None:
         self._stopped.clear()

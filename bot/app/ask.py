@@ -9,14 +9,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from bot.app.assistant import Assistant, open_assistant
+from bot.app.assistant import DEMO, Assistant, open_assistant
 from bot.app.bars import shown_progress
+from bot.app.rendered import RenderedAnswer, can_render
 from bot.concurrency import cancelled
 from bot.domain import BeginningLeftOut, LeftOut, Person, Retrying, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
@@ -27,6 +29,7 @@ from config.settings import Settings, SettingsError
 log = logging.getLogger(__name__)
 
 STDIN = "-"
+_ANEW = "The answer broke off and begins anew"
 _MAX_INPUT = 4_000_000  # characters; more than any model reads, and a pipe may be endless
 _CLOSE_SECONDS = 10.0  # a local model's process gets three to end by itself
 
@@ -81,6 +84,22 @@ def read_question(words: Sequence[str], stdin: TextIO) -> str:
     return " ".join(piped if word == STDIN else word for word in words)
 
 
+def chosen(settings: Settings, *, model: str | None, system: str | None) -> Settings:
+    """Return the settings with another model and system prompt, where they are given.
+
+    A model is a GGUF file, or a name as in MODEL_ID. Raises CannotStart if nothing serves it.
+    """
+    if system is not None:
+        settings = replace(settings, system_prompt=system)
+    if not model:
+        return settings
+    if Path(model).is_file():
+        return replace(settings, model_id=Settings().model_id, local_model_path=Path(model))
+    if model != DEMO and not (settings.hf_token or settings.model_url):
+        raise CannotStart(f"--model {model} is no GGUF file: a name needs HF_TOKEN or MODEL_URL")
+    return replace(settings, model_id=model, local_model_path=None, transformers_model="")
+
+
 async def print_answer(settings: Settings, question: str, stdout: TextIO) -> None:
     """Print the answer as it grows in a terminal, or else when it is complete.
 
@@ -95,13 +114,26 @@ async def print_answer(settings: Settings, question: str, stdout: TextIO) -> Non
             )
         deltas = stream_answer(assistant, question)
         try:
-            if stdout.isatty():
+            if can_render(stdout):
+                await _print_rendered(deltas, stdout)
+            elif stdout.isatty():
                 await _print_growing(deltas, stdout)
             else:
                 _write(stdout, f"{strip_controls(await joined(deltas))}\n")
         except BrokenPipeError:
             # Flushing the buffer at exit would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+
+
+async def _print_rendered(deltas: AsyncGenerator[str | Start], stdout: TextIO) -> None:
+    with write_errors(), RenderedAnswer(stdout) as answer:
+        async with aclosing(deltas):
+            async for delta in deltas:
+                if not isinstance(delta, Start):
+                    answer.add(delta)
+                elif answer.is_begun:
+                    answer.restart()
+                    log.warning(_ANEW)
 
 
 async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) -> None:
@@ -112,7 +144,7 @@ async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) ->
                 if isinstance(delta, Start):
                     if printed:
                         _write(stdout, "\n")
-                        log.warning("The answer broke off and begins anew")
+                        log.warning(_ANEW)
                     printed = False
                     continue
                 text = strip_controls(delta)
@@ -125,9 +157,16 @@ async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) ->
 
 
 def _write(stdout: TextIO, text: str) -> None:
-    try:
+    with write_errors():
         stdout.write(text)
         stdout.flush()
+
+
+@contextmanager
+def write_errors() -> Iterator[None]:
+    """Raise ParleyError if standard output cannot be written; BrokenPipeError stays."""
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -20,7 +20,7 @@ from bot.app.assistant import DEMO, Assistant, open_assistant
 from bot.app.bars import shown_progress
 from bot.app.rendered import RenderedAnswer, can_render
 from bot.concurrency import cancelled
-from bot.domain import BeginningLeftOut, LeftOut, Person, Retrying, Start, ThreadKey, Turn
+from bot.domain import BeginningLeftOut, Exchange, LeftOut, Person, Retrying, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
 from bot.text.sanitize import strip_controls, whole_characters
 from bot.turns.history import compose
@@ -34,8 +34,16 @@ _MAX_INPUT = 4_000_000  # characters; more than any model reads, and a pipe may 
 _CLOSE_SECONDS = 10.0  # a local model's process gets three to end by itself
 
 
-async def stream_answer(assistant: Assistant, question: str) -> AsyncGenerator[str | Start]:
+async def stream_answer(
+    assistant: Assistant,
+    question: str,
+    *,
+    history: Sequence[tuple[str, str]] = (),
+    system: str | None = None,
+) -> AsyncGenerator[str | Start]:
     """Yield the deltas of an answer, and a Start if it begins anew; raises ModelError.
+
+    `history` has earlier questions and their answers, and `system` replaces the system prompt.
 
     An answer that is cut short ends without an error. Cuts of question and answer are logged.
     """
@@ -44,8 +52,13 @@ async def stream_answer(assistant: Assistant, question: str) -> AsyncGenerator[s
     nowhere, nobody = ThreadKey("", "", "", ""), Person("", "")
     text, now = whole_characters(question), time.time()
     turn = Turn("", nowhere, nobody, text, place={}, asked_at=now)
-    system = assistant.system_prompt.for_turn(turn)
-    prompt = compose(system=system, exchanges=(), turn=turn)
+    if system is None:
+        system = assistant.system_prompt.for_turn(turn)
+    exchanges = [
+        Exchange("", nobody, now, whole_characters(asked), whole_characters(answered))
+        for asked, answered in history
+    ]
+    prompt = compose(system=system, exchanges=exchanges, turn=turn)
     try:
         async with aclosing(assistant.model.stream(prompt)) as deltas:
             async for delta in deltas:
@@ -173,12 +186,40 @@ def write_errors() -> Iterator[None]:
         raise ParleyError(f"the answer cannot be written: {error.strerror}") from error
 
 
+class Asking:
+    """An open model, which may be asked many questions at once; it raises ModelError.
+
+    `history` has earlier questions and their answers, oldest first; as much of it is sent as the
+    model can read. `system` replaces the configured system prompt.
+    """
+
+    def __init__(self, assistant: Assistant) -> None:
+        self._assistant = assistant
+
+    async def __call__(
+        self, text: str, *, history: Sequence[tuple[str, str]] = (), system: str | None = None
+    ) -> str:
+        """Return the answer to a question."""
+        return await joined(stream_answer(self._assistant, text, history=history, system=system))
+
+    async def stream(
+        self, text: str, *, history: Sequence[tuple[str, str]] = (), system: str | None = None
+    ) -> AsyncGenerator[str]:
+        """Yield the answer as it grows: each time all of it, for it may begin anew."""
+        said = ""
+        deltas = stream_answer(self._assistant, text, history=history, system=system)
+        async with aclosing(deltas):
+            async for delta in deltas:
+                said = "" if isinstance(delta, Start) else said + delta
+                if shown := whole_characters(said).strip():
+                    yield shown
+
+
 @asynccontextmanager
-async def asking() -> AsyncIterator[Callable[[str], Awaitable[str]]]:
+async def asking() -> AsyncIterator[Asking]:
     """Open the configured model for the block; raises ModelError if that fails."""
     async with AsyncExitStack() as stack:
-        assistant = await _open(stack, asyncio.Event())
-        yield lambda text: joined(stream_answer(assistant, text))
+        yield Asking(await _open(stack, asyncio.Event()))
 
 
 async def _open(stack: AsyncExitStack, stop: asyncio.Event) -> Assistant:

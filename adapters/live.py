@@ -22,7 +22,7 @@ from bot.turns.records import read_end
 _KEPT_ENTRIES = 500  # most of a thread; a follower that is later reads the records again
 _KEPT_SECONDS = 24 * 3600  # more than a reply may take; the records stay longer
 # Ten writes a second for the words that grow, as many as a page paints, and one for the end.
-_WRITES, _SECONDS = 11, 1.1
+_WRITES, _SECONDS = 11, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,14 @@ async def announce(
     store: Store, thread: ThreadKey, turn_id: str = "", *, gone: bool = False
 ) -> None:
     """Tell followers to look at a turn's record, or the whole thread. Raises StoreUnavailable."""
-    await _add(store, thread, {"turn": turn_id, "look": "1", "gone": "1" if gone else ""})
+    fields: dict[str, str | int] = {"turn": turn_id, "look": "1", "gone": "1" if gone else ""}
+    await _add(store, thread, fields)
+
+
+async def forget(store: Store, thread: ThreadKey) -> None:
+    """Drop the words in a thread's stream. Announce it then. Raises StoreUnavailable."""
+    # The ids of further entries are still greater than those that followers have.
+    await store.command("XTRIM", stream_of(store, thread), "MAXLEN", 0)
 
 
 def stream_of(store: Store, thread: ThreadKey) -> str:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from config.settings import Settings
 
-ROLES = ("discord", "slack", "console", "worker")
+ROLES = ("discord", "slack", "web", "console", "worker")
 
 
 def main(signals: ShutdownSignals) -> int:

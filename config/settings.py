@@ -150,6 +150,27 @@ def _number(fits: Callable[[float], bool], *, otherwise: str) -> Callable[[str],
     return parse
 
 
+def _issuer(text: str) -> str:
+    parts = _checked_address(text, ("http", "https"))
+    is_here = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if parts.scheme != "https" and not is_here:
+        raise ValueError("does not begin with https://: anybody on the way could sign in")
+    return text
+
+
+def _header(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", text):
+        raise ValueError("is not the name of a header")
+    return text
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_address(one)) for one in _words(text))
+    except ValueError:
+        raise ValueError("is not an IP address, or several with commas between") from None
+
+
 _port = _whole(least=0, most=65535)
 _tokens = _whole(least=1, most=10_000_000)
 
@@ -384,8 +405,32 @@ class Settings:
         "how many questions one process answers at once; further ones wait",
     )
     log_level: str = _setting("info", _level, "debug, info, warning or error")
-    web_port: int = _setting(
-        5006, _port, "port of the web page, which is not built yet; 0 means any"
+    web_host: str = _setting(
+        "127.0.0.1",
+        _host,
+        "address for the web page; another than this machine's own needs a way to sign in",
+    )
+    web_port: int = _setting(5006, _port, "port of the web page; 0 means any")
+    web_url: str = _setting(
+        "", _url("http", "https"), "address of the web page as people see it, if a proxy serves it"
+    )
+    web_password: str = _setting(
+        "", _whole_text, "a password for the web page, the same for all people", secret=True
+    )
+    web_oidc_issuer: str = _setting(
+        "",
+        _issuer,
+        "OpenID Connect: the provider at which people of the web page sign in; needs WEB_URL",
+    )
+    web_oidc_client_id: str = _setting("", _word, "the page's name at that provider")
+    web_oidc_client_secret: str = _setting(
+        "", _word, "the page's secret at that provider, if it has one", secret=True
+    )
+    web_proxy_header: str = _setting(
+        "", _header, "header in which a proxy before the web page names the person"
+    )
+    web_proxy_address: tuple[str, ...] = _setting(
+        (), _addresses, "addresses of that proxy, with commas between; empty means this machine's"
     )
     # With less, a worker does not renew its leases in time.
     lease_seconds: float = _setting(
@@ -432,6 +477,11 @@ class Settings:
         """Whether a model was chosen; else the demo model answers."""
         ways = (self.hf_token, self.model_url, self.local_model_path, self.transformers_model)
         return self.model_id == "demo" or any(ways)
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether people of the web page have a way to sign in."""
+        return bool(self.web_password or self.web_proxy_header or self.web_oidc_issuer)
 
     @property
     def chat_platforms(self) -> tuple[str, ...]:
@@ -515,6 +565,14 @@ def _contradictions(values: Mapping[str, Any], texts: Mapping[str, str]) -> Iter
     ]
     if len(models) > 1:
         yield f"{models[0]} and {models[1]} are two ways to a model: set one of them"
+    signs_in = [
+        name for name in ("WEB_PASSWORD", "WEB_OIDC_ISSUER", "WEB_PROXY_HEADER") if name in texts
+    ]
+    if len(signs_in) > 1:
+        yield f"{signs_in[0]} and {signs_in[1]} are two ways to sign in: set one of them"
+    for name in ("WEB_OIDC_CLIENT_ID", "WEB_URL"):
+        if "WEB_OIDC_ISSUER" in texts and name not in texts:
+            yield f"WEB_OIDC_ISSUER needs {name} beside it"
     ways = [name for name in ("SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET") if name in texts]
     if ways and "SLACK_BOT_TOKEN" not in texts:
         yield f"{ways[0]} needs SLACK_BOT_TOKEN beside it"

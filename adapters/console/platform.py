@@ -44,7 +44,7 @@ class ConsolePlatform:
         stdout: TextIO,
     ) -> None:
         self._store = store
-        self._banner = banner
+        self.banner = banner  # shown when it begins to listen
         self._patience = patience
         self._data_dir = data_dir
         self._stdin = stdin
@@ -80,7 +80,7 @@ class ConsolePlatform:
 
             await Window(
                 talk=talk,
-                banner=self._banner,
+                banner=self.banner,
                 patience=self._patience,
                 history=self._data_dir / _HISTORY,
             ).run()
@@ -92,7 +92,7 @@ class ConsolePlatform:
             talk=talk, patience=self._patience, stdin=self._stdin, stdout=self._stdout
         )
         try:
-            await (plain.at_terminal(self._banner) if at_terminal else plain.in_pipe())
+            await (plain.at_terminal(self.banner) if at_terminal else plain.in_pipe())
         except EOFError:
             await plain.print("\n")
         except BrokenPipeError:

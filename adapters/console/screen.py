@@ -18,7 +18,7 @@ from prompt_toolkit.formatted_text import ANSI, StyleAndTextTuples, to_formatted
 from prompt_toolkit.history import FileHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.output import Output
+from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.styles import Style
 
 from adapters.console.commands import COMMANDS
@@ -186,8 +186,9 @@ class Screen:
         return self._drawn[1]
 
     def _placeholder(self) -> StyleAndTextTuples:
-        # A search shows what it has found in the input.
-        if self._session.layout.is_searching:
+        # A search shows what it has found in the input, and without colours it would look typed.
+        colourless = self._session.app.color_depth == ColorDepth.DEPTH_1_BIT
+        if self._session.layout.is_searching or colourless:
             return []
         return [("class:placeholder", _PLACEHOLDER)]
 

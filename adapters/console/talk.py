@@ -75,8 +75,9 @@ class Talk:
         await self._intake.forget(*(turn.id for turn in turns))
 
     async def reset(self) -> None:
-        """Forget the conversation."""
+        """Forget the conversation, also the words of its replies that grew."""
         await self._intake.reset(self.key)
+        await live.forget(self._store, self.key)
 
     async def question(self, turn_id: str) -> str:
         """Return the question of a turn that another terminal has asked; empty if unknown."""

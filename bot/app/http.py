@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from aiohttp import ClientConnectionResetError, StreamReader, web
 from aiohttp.http import HttpProcessingError, RawRequestMessage, WebSocketReader
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from bot.concurrency import do_nothing
 from bot.errors import CannotStart, StoreUnavailable
 from bot.proxy import is_loopback
 from bot.store import Store
@@ -21,6 +23,7 @@ from bot.store import Store
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Trust = Callable[[web.Request], None]
 
 # Far more than Slack's largest event; no other client has a reason to send anything.
 _LARGEST_BODY = 256 * 1024
@@ -33,6 +36,10 @@ _LARGEST_REQUEST = _LARGEST_BODY + (_MOST_HEADERS + 1) * _LONGEST_HEADER
 _READ_AHEAD = 16 * 1024
 # Requests of Slack end within three seconds. Many systems give a process 256 files.
 _MOST_CONNECTIONS = 128
+# Open pages of one process; each has a connection for its events and some for what it asks.
+MOST_PAGES = 4000
+# All pages connect anew when their process begins anew, and each is a stranger until it has asked.
+_MOST_CALLERS = 1000
 _CONNECTION_SECONDS = 15.0  # for headers, body and answer together
 _POST_SECONDS = 10.0  # Slack itself gives up after three
 # For a body that is not read: if the connection closed at once, its sender would see no answer.
@@ -96,6 +103,42 @@ async def serve(
         elif not has_metrics:
             log.info("No /metrics, for HOST=%s is no loopback address: set METRICS_PORT", host)
         yield url
+
+
+@asynccontextmanager
+async def serve_pages(
+    make_app: Callable[[Trust], web.Application],
+    *,
+    host: str,
+    port: int,
+    most_pages: int = MOST_PAGES,
+    most_connections: int = _MOST_CALLERS,
+    connection_seconds: float = _CONNECTION_SECONDS,
+) -> AsyncIterator[str]:
+    """Serve an application whose people keep their connections; yields its address.
+
+    Those who were not let in have the limits of `serve`. `make_app` gets a function that lifts them
+    from the connection of a request. Raises OSError if the port cannot be used.
+    """
+    opened: list[Connections] = []
+
+    def trust(request: web.Request) -> None:
+        if request.transport:
+            opened[0].trust(request.transport, most=most_pages)
+
+    listening = _listening(
+        make_app(trust),
+        *(host, port),
+        most=most_connections,
+        seconds=connection_seconds,
+        opened=opened.append,
+    )
+    async with listening as address:
+        yield f"http://{_in_url(address[0])}:{address[1]}"
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 @dataclass(slots=True)
@@ -188,7 +231,13 @@ def _within_time(handler: Handler) -> Handler:
 
 @asynccontextmanager
 async def _listening(
-    app: web.Application, host: str, port: int, *, most: int, seconds: float
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    most: int,
+    seconds: float,
+    opened: Callable[[Connections], object] = do_nothing,
 ) -> AsyncIterator[tuple[str, int]]:
     """Yield the address. Raises OSError if the port cannot be used."""
     runner = web.AppRunner(
@@ -211,7 +260,10 @@ async def _listening(
         connections = Connections(
             protocols, most=most, seconds=seconds, most_bytes=_LARGEST_REQUEST
         )
-        server = await asyncio.get_running_loop().create_server(connections, host, port)
+        opened(connections)
+        server = await asyncio.get_running_loop().create_server(
+            connections, host, port, backlog=most
+        )
         try:
             yield server.sockets[0].getsockname()[:2]
         finally:
@@ -241,6 +293,7 @@ class Connections:
         self._seconds = seconds
         self._most_bytes = most_bytes
         self._ends: dict[asyncio.Transport, asyncio.TimerHandle] = {}  # the oldest first
+        self._trusted: dict[asyncio.Transport, None] = {}  # the oldest first
         self._warn_at = 0.0  # by the loop's clock
 
     def __call__(self) -> asyncio.BufferedProtocol:
@@ -261,8 +314,25 @@ class Connections:
 
     def remove(self, transport: asyncio.Transport) -> None:
         """Remove an ended connection."""
+        self._trusted.pop(transport, None)
         if end := self._ends.pop(transport, None):
             end.cancel()
+
+    def trust(self, transport: asyncio.BaseTransport, *, most: int) -> None:
+        """Lift the limits of a connection; the oldest such one ends if there are too many."""
+        # A server makes a Transport; uvloop's has another base class.
+        kept = cast(asyncio.Transport, transport)
+        if kept not in self._ends:
+            return
+        self.remove(kept)
+        if len(self._trusted) >= most:
+            oldest = next(iter(self._trusted))
+            self.remove(oldest)
+            oldest.abort()
+        self._trusted[kept] = None
+        protocol = kept.get_protocol()
+        if isinstance(protocol, _Limited):
+            protocol.lift()
 
 
 class _Limited(asyncio.BufferedProtocol):
@@ -273,7 +343,7 @@ class _Limited(asyncio.BufferedProtocol):
     ) -> None:
         self._connections = connections
         self._protocol = protocol
-        self._left = most_bytes
+        self._left: float = most_bytes
         self._chunk = bytearray(_CHUNK_BYTES)
         self._transport: asyncio.Transport  # from `connection_made` on
 
@@ -287,11 +357,15 @@ class _Limited(asyncio.BufferedProtocol):
         self._connections.remove(self._transport)
         self._protocol.connection_lost(error)
 
+    def lift(self) -> None:
+        """Pass on whatever comes from now on."""
+        self._left = math.inf
+
     def get_buffer(self, sizehint: int) -> bytearray:
         return self._chunk if self._left else _DISCARDED
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = bytes(self._chunk[: min(nbytes, self._left)])
+        data = bytes(self._chunk[: nbytes if nbytes < self._left else int(self._left)])
         self._left -= len(data)
         if not data:
             return

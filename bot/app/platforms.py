@@ -10,19 +10,24 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from bot.app import http
 from bot.app.assistant import IDLE_SECONDS, Assistant
-from bot.errors import CannotStart, Unreachable
+from bot.errors import CannotStart, StoreUnavailable, Unreachable
 from bot.ports import Platform
-from bot.proxy import warn_if_readable
+from bot.proxy import is_loopback, warn_if_readable
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from bot.turns.intake import Intake
 from config.settings import Settings
+
+if TYPE_CHECKING:
+    from adapters.console import ConsolePlatform
+    from adapters.web.oidc import OpenIdConnect
+    from adapters.web.sign_in import Access
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +53,8 @@ class Platforms:
     # The seconds for which no events of a platform could arrive.
     downtimes: dict[str, Callable[[], float]] = field(default_factory=dict)
     off: dict[str, CannotStart] = field(default_factory=dict)
+    pages: Callable[[Intake, http.Trust], web.Application] | None = None
+    console: ConsolePlatform | None = None
 
 
 async def open_platforms(
@@ -97,10 +104,73 @@ async def open_platforms(
             stdin=sys.stdin,
             stdout=sys.stdout,
         )
-        found.platforms["console"] = console
+        found.console = found.platforms["console"] = console
         if "console" in roles:
             found.listeners["console"] = console.listen
+    if assistant:
+        from adapters.web import WebPlatform
+
+        found.platforms["web"] = WebPlatform(store=store)
+    if "web" in roles:
+        await _open_pages(settings, store, assistant, found)
     return found
+
+
+async def _open_pages(
+    settings: Settings, store: Store, assistant: Assistant | None, found: Platforms
+) -> None:
+    from adapters.web.pages import open_pages
+
+    try:
+        pages = await open_pages(
+            store=store,
+            access=_access(settings),
+            keep_seconds=settings.history_days * 24 * 3600.0,
+            about={
+                "model": _model_name(settings, assistant),
+                "feedback": settings.feedback is not False,
+                "kept_days": settings.history_days,
+            },
+            home=settings.web_url,
+        )
+    except StoreUnavailable as error:
+        raise CannotStart(str(error)) from error
+    found.listeners["web"] = pages.listen
+    found.pages = pages.application
+
+
+def _model_name(settings: Settings, assistant: Assistant | None) -> str:
+    """Return the name of the model that answers; "" if a worker elsewhere may know it."""
+    if assistant:
+        return assistant.model.name
+    return settings.model_id if settings.names_model else ""
+
+
+def _access(settings: Settings) -> Access:
+    from adapters.web.sign_in import Access
+
+    return Access(
+        password=settings.web_password,
+        oidc=_provider(settings) if settings.web_oidc_issuer else None,
+        proxy_header=settings.web_proxy_header,
+        proxy_addresses=settings.web_proxy_address,
+    )
+
+
+def _provider(settings: Settings) -> OpenIdConnect:
+    try:
+        from adapters.web.oidc import Client, OpenIdConnect
+    except ImportError as error:
+        raise CannotStart(
+            "WEB_OIDC_ISSUER needs joserfc: pip install -r requirements-web.txt"
+        ) from error
+    client = Client(
+        issuer=settings.web_oidc_issuer,
+        client_id=settings.web_oidc_client_id,
+        client_secret=settings.web_oidc_client_secret,
+        home=settings.web_url,
+    )
+    return OpenIdConnect(client)
 
 
 def check_settings(settings: Settings, roles: frozenset[str]) -> None:
@@ -112,6 +182,11 @@ def check_settings(settings: Settings, roles: frozenset[str]) -> None:
         mistakes.append("the role slack needs SLACK_BOT_TOKEN")
     if "slack" in roles and not (settings.slack_app_token or settings.slack_signing_secret):
         mistakes.append("the role slack needs SLACK_APP_TOKEN or SLACK_SIGNING_SECRET")
+    if "web" in roles and not settings.signs_in and not is_loopback(settings.web_host):
+        mistakes.append(
+            f"WEB_HOST={settings.web_host} is open to other machines: set WEB_PASSWORD, "
+            "WEB_OIDC_ISSUER or WEB_PROXY_HEADER, so that the page knows who may use it"
+        )
     if "worker" in roles and settings.chat_platforms and not settings.names_model:
         mistakes.append(
             "there is no model: set HF_TOKEN, MODEL_URL, LOCAL_MODEL_PATH or TRANSFORMERS_MODEL, "

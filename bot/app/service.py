@@ -17,7 +17,7 @@ from typing import Any
 from bot.app import http
 from bot.app.assistant import Assistant, open_assistant
 from bot.app.bars import shown_progress
-from bot.app.platforms import Job, check_settings, open_platforms
+from bot.app.platforms import Job, Platforms, check_settings, open_platforms
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
 from bot.local import hardware
@@ -44,10 +44,11 @@ def choose_roles(named: Sequence[str], settings: Settings) -> frozenset[str]:
     """Return the roles that were named, or else what is configured and a worker."""
     if named:
         return frozenset(named)
-    if settings.chat_platforms:
-        return frozenset((*settings.chat_platforms, "worker"))
+    if served := (*settings.chat_platforms, *(("web",) if settings.signs_in else ())):
+        return frozenset((*served, "worker"))
     if _has_stdin():
-        return frozenset(("console", "worker"))
+        # The page is for the person at the terminal, not for a script behind a pipe.
+        return frozenset(("console", "worker", *(("web",) if sys.stdin.isatty() else ())))
     raise CannotStart(
         "there is nothing to do: set DISCORD_TOKEN or SLACK_BOT_TOKEN, "
         "or start me in a terminal or behind a pipe"
@@ -68,7 +69,7 @@ async def serve(
     `started` is called once with the address of the HTTP server, or "". With `need_all`, each
     platform must start; else one of them is enough. Raises CannotStart.
     """
-    _raise_file_limit(settings)
+    _raise_file_limit(settings, pages=http.MOST_PAGES if "web" in roles else 0)
     check_settings(settings, roles)
     async with AsyncExitStack() as stack:
         opening = _open(
@@ -90,7 +91,8 @@ async def until_stopped(
 ) -> None:
     """Run jobs until `stop` is set or one of them ends, then end them all.
 
-    The end of the console ends the others only if just a worker is left. Raises the error of a job.
+    The end of the console ends the others only if just the page and a worker are left. Raises the
+    error of a job.
     """
     stopping = asyncio.create_task(stop.wait())
     tasks = {name: asyncio.create_task(job) for name, job in jobs.items()}
@@ -98,7 +100,7 @@ async def until_stopped(
     try:
         while waiting:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if done - {tasks.get("console")} or tasks.keys() <= {"console", "worker"}:
+            if done - {tasks.get("console")} or tasks.keys() <= {"console", "web", "worker"}:
                 break
     finally:
         stop.set()
@@ -155,7 +157,7 @@ async def _open(
     history = History(store=store, keep_seconds=keep_seconds)
     intake = Intake(queue=queue, history=history, follow=settings.follow_threads)
     address = ""
-    if not {"console"} <= roles <= {"console", "worker"}:
+    if not {"console"} <= roles <= {"console", "web", "worker"}:
         address = await stack.enter_async_context(
             http.serve(
                 host=settings.host,
@@ -167,6 +169,7 @@ async def _open(
                 stopping=stop,
             )
         )
+    await _serve_page(settings, platforms, intake, stack, needed=need_all)
     jobs: dict[str, Callable[[], Job]] = {}
     jobs |= {name: partial(listen, intake) for name, listen in platforms.listeners.items()}
     if assistant:
@@ -189,6 +192,32 @@ async def _open_assistant(
     with shown_progress(at_terminal="console" in roles) as progress:
         opening = open_assistant(settings, stop, progress=progress)
         return await stack.enter_async_context(opening)
+
+
+async def _serve_page(
+    settings: Settings,
+    platforms: Platforms,
+    intake: Intake,
+    stack: AsyncExitStack,
+    *,
+    needed: bool,
+) -> None:
+    if platforms.pages is None:
+        return
+    serving = http.serve_pages(
+        partial(platforms.pages, intake), host=settings.web_host, port=settings.web_port
+    )
+    try:
+        address = await stack.enter_async_context(serving)
+    except OSError as error:
+        where = f"WEB_PORT={settings.web_port} on WEB_HOST={settings.web_host}"
+        if needed:
+            raise CannotStart(f"{where} cannot be used: {error}") from error
+        log.warning("No page: %s cannot be used: %s", where, error)
+        return
+    log.info("The page is at %s", address)
+    if platforms.console:
+        platforms.console.banner += f"\nThe same in your browser: {address}"
 
 
 def _conversation(
@@ -214,8 +243,10 @@ def _has_stdin() -> bool:
     return sys.stdin.isatty() or not stat.S_ISCHR(mode)
 
 
-def _raise_file_limit(settings: Settings) -> None:
+def _raise_file_limit(settings: Settings, *, pages: int) -> None:
     wanted = _FILES + _FILES_PER_ANSWER * settings.capacity
+    # Fewer will do for pages, so a lower limit is no reason to warn.
+    hardware.allow_files(wanted + pages)
     allowed = hardware.allow_files(wanted)
     if allowed is not None and allowed < wanted:
         log.warning(

@@ -71,8 +71,11 @@ def standing(known: Known, exchange: Exchange | None, rating: str) -> Standing:
         return replace(one, end=known.end, rating=_RATINGS.get(rating, ""))
     if shown.outcome:
         # Whoever writes this reply, it ends so.
-        one = replace(one, state=shown.outcome, answer=shown.said, end=known.end)
-        return replace(one, below=below(shown.said, shown.text))
+        # If there is no new answer, the former one stands above the notice.
+        stays = not shown.said and known.former and shown.text.startswith(known.former)
+        said = known.former if stays else shown.said
+        one = replace(one, state=shown.outcome, answer=said, below=below(said, shown.text))
+        return replace(one, end=known.end)
     # Text without a page was shown to nobody.
     growing = shown.said if shown.pages else ""
     waits = known.waits and not growing

@@ -487,3 +487,83 @@ async def test_a_mistake_of_a_handler_is_logged(
 
     assert status == 500
     assert "a mistake" in caplog.text
+
+
+@asynccontextmanager
+async def pages(
+    *, seconds: float = 60.0, most: int = 100, most_pages: int = 100
+) -> AsyncIterator[str]:
+    """Pages that trust whoever asks for /in."""
+
+    def application(trust: http.Trust) -> web.Application:
+        async def let_in(request: web.Request) -> web.Response:
+            trust(request)
+            return web.Response(text="in")
+
+        async def keep_out(_: web.Request) -> web.Response:
+            return web.Response(text="out")
+
+        app = web.Application()
+        app.router.add_route("*", "/in", let_in)
+        app.router.add_get("/out", keep_out)
+        return app
+
+    async with http.serve_pages(
+        application,
+        host="127.0.0.1",
+        port=0,
+        most_pages=most_pages,
+        most_connections=most,
+        connection_seconds=seconds,
+    ) as url:
+        yield url
+
+
+async def said(
+    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str, body: bytes = b""
+) -> bytes:
+    """Return the body of the answer on a connection that stays open; empty if it has ended."""
+    reader, writer = connection
+    writer.write(b"POST" if body else b"GET")
+    writer.write(f" {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+    writer.write(body)
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+        return await reader.readexactly(length)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return b""
+
+
+async def test_who_is_let_in_keeps_the_connection_and_a_stranger_does_not() -> None:
+    async with pages(seconds=0.3) as url, raw(url) as known, raw(url) as stranger:
+        answers = [await said(known, "/in"), await said(stranger, "/out")]
+        await everything(stranger[0])
+        # More than a stranger's connection may bring in all.
+        further = [await said(known, "/in", b"a" * 200_000) for _ in range(4)]
+
+    assert answers == [b"in", b"out"]
+    assert further == [b"in"] * 4
+
+
+async def test_of_too_many_pages_the_oldest_ends() -> None:
+    async with pages(most_pages=1) as url, raw(url) as first, raw(url) as second:
+        answers = [await said(first, "/in"), await said(second, "/in")]
+        ended = await everything(first[0])
+        again = await said(second, "/in")
+
+    assert (answers, ended, again) == ([b"in", b"in"], b"", b"in")
+
+
+async def test_strangers_do_not_push_out_who_is_let_in() -> None:
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(pages(most=2))
+        known = await stack.enter_async_context(raw(url))
+        await said(known, "/in")
+        strangers = [await stack.enter_async_context(raw(url)) for _ in range(4)]
+        told = [await said(one, "/out") for one in strangers]
+        await everything(strangers[0][0])
+        again = await said(known, "/in")
+
+    assert told[-1] == b"out"
+    assert again == b"in"

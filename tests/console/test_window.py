@@ -24,6 +24,7 @@ from prompt_toolkit.output import DummyOutput
 from adapters.console import ConsolePlatform
 from adapters.console.talk import Talk
 from adapters.console.window import Window
+from adapters.live import stream_of
 from bot.concurrency import running
 from bot.domain import Exchange
 from bot.domain import Person as Author
@@ -168,6 +169,7 @@ async def test_commands_are_done_and_unknown_ones_told(store: Store, tmp_path: P
         await person.reads("Hello world!")
         person.type("/reset" + ENTER)
         await person.reads("Forgotten.")
+        assert not await store.redis.xlen(stream_of(store, person.intake.turns[0].key))
         person.type(" /hello" + ENTER + "/etc/hosts is what?" + ENTER)
         await until(lambda: len(person.intake.turns) == 3)
         person.type("exit" + ENTER)

@@ -1,0 +1,286 @@
+"""What a page asks and changes over HTTP. All of it is of the person whose cookie comes along."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from uuid import uuid4
+
+from aiohttp import web
+
+from adapters import live
+from adapters.web.events import send_events
+from adapters.web.export import as_markdown, file_name
+from adapters.web.follower import Follower
+from adapters.web.talks import Talks, is_id, thread_of, title_of, turn_id_of
+from bot.domain import Json, Person, Rating, Standing, ThreadKey, Turn
+from bot.errors import HasEnded, NothingAsked, NotRemembered, NotTheLast, ParleyError
+from bot.store import Store
+from bot.turns.intake import MAX_QUESTION, Intake
+
+PERSON = web.RequestKey("person", Person)
+_MOST_CONVERSATIONS = 1000  # in one answer
+_RATINGS = ("good", "bad")
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The handlers; each finds in the request the person who asks.
+
+    Every one may raise ParleyError, whose `apology` the page shows.
+    """
+
+    store: Store
+    intake: Intake
+    talks: Talks
+    follower: Follower
+    about: Mapping[str, Json]
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the paths and their handlers."""
+        talk, turn = "/api/conversations/{talk}", "/api/conversations/{talk}/turns/{turn}"
+        return [
+            web.get("/api/me", self.me),
+            web.get("/api/conversations", self.conversations),
+            web.patch(talk, self.rename),
+            web.delete(talk, self.delete),
+            web.get(f"{talk}/events", self.events),
+            web.get(f"{talk}/export", self.export),
+            web.post(f"{talk}/questions", self.ask),
+            *(web.post(f"{turn}/{verb}", act) for verb, act in self._verbs().items()),
+        ]
+
+    async def me(self, request: web.Request) -> web.Response:
+        """Tell who the person is here, and what they can do."""
+        limits: dict[str, Json] = {"question": MAX_QUESTION}
+        return answer({"name": person(request).name, "limits": limits, **self.about})
+
+    async def conversations(self, request: web.Request) -> web.Response:
+        """List the person's conversations, the newest first; `search` has words of their titles."""
+        found = await self.talks.all_of(
+            person(request), search=request.query.get("search", "")[:200]
+        )
+        listed: list[Json] = [
+            {"id": one.id, "title": one.title, "updated": one.updated}
+            for one in found[:_MOST_CONVERSATIONS]
+        ]
+        return answer(listed)
+
+    async def rename(self, request: web.Request) -> web.Response:
+        """Give a conversation the title that the body has."""
+        thread, title = await self._known(request), (await body(request)).get("title")
+        if not isinstance(title, str) or not title.strip():
+            refuse(400, "A conversation needs a title.")
+        await self.talks.rename(thread, title)
+        await live.announce(self.store, thread)
+        return answer({"title": await self.talks.title(thread)})
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Forget a conversation: its turns, its history and its place in the list."""
+        thread = _thread(request)
+        if turn_ids := await self.talks.turns(thread):
+            await self.intake.forget(*turn_ids, asked_at=time.time(), platform=thread.platform)
+        await self.intake.reset(thread)
+        await self.talks.forget(thread)
+        await live.forget(self.store, thread)
+        await live.announce(self.store, thread, gone=True)
+        return answer({})
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Send what the conversation shows, and how it changes, for as long as the page is open."""
+        async with self.follower.page(self.intake, _thread(request)) as page:
+            return await send_events(request, page)
+
+    async def export(self, request: web.Request) -> web.Response:
+        """Send the conversation as a Markdown file."""
+        thread = await self._known(request)
+        turns, title = await self._standings(thread), await self.talks.title(thread) or ""
+        name = file_name(title)
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        text = as_markdown(title, turns)
+        return web.Response(text=text, content_type="text/markdown", headers=headers)
+
+    async def ask(self, request: web.Request) -> web.Response:
+        """Admit a question; the page repeats it, under the id that it made, until it is through."""
+        asker, thread, sent = person(request), _thread(request), await body(request)
+        name, text = sent.get("id"), sent.get("text")
+        if not is_id(name) or not isinstance(text, str):
+            refuse(400, "A question needs an id and a text.")
+        turn = Turn(turn_id_of(asker, str(name)), thread, asker, text, {}, time.time())
+        await self._admit(turn, lambda: self.intake.admit(turn), title=title_of(text))
+        return answer({"turn": name}, status=202)
+
+    def _verbs(self) -> dict[str, Callable[[web.Request], Awaitable[web.Response]]]:
+        return {
+            "stop": self.stop,
+            "regenerate": self.regenerate,
+            "continue": self.go_on,
+            "edit": self.edit,
+            "rate": self.rate,
+            "delete": self.delete_turn,
+        }
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """Ask for the end of an answer."""
+        turn = await self._turn(request)
+        if not await self.intake.stop(turn.turn_id, person_id=person(request).id):
+            raise HasEnded
+        return answer({}, status=202)
+
+    async def regenerate(self, request: web.Request) -> web.Response:
+        """Have the last answer written anew; the id in the body names the press."""
+        turn, press = await self._turn(request), await _press(request)
+        await self.intake.regenerate(
+            turn.turn_id, person_id=person(request).id, press_id=turn_id_of(person(request), press)
+        )
+        await live.announce(self.store, _thread(request), turn.turn_id)
+        return answer({}, status=202)
+
+    async def go_on(self, request: web.Request) -> web.Response:
+        """Have the last answer continued, in a turn of the id in the body."""
+        asker, thread = person(request), _thread(request)
+        turn, press = await self._turn(request), await _press(request)
+        following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
+
+        async def admit() -> bool:
+            await self.intake.go_on(turn.turn_id, person_id=asker.id, press_id=following.id)
+            return True
+
+        await self._admit(following, admit)
+        return answer({"turn": press}, status=202)
+
+    async def edit(self, request: web.Request) -> web.Response:
+        """Replace the text of the last question, and have it answered anew."""
+        asker, thread, text = person(request), _thread(request), (await body(request)).get("text")
+        if not isinstance(text, str) or not text.strip():
+            raise NothingAsked
+        turn = await self._turn(request)
+        if turn.turn_id != (await self.talks.turns(thread))[-1]:
+            raise NotTheLast
+        edited = Turn(turn.turn_id, thread, asker, text, {}, turn.asked_at)
+        await self.intake.edit(edited, edited_at=time.time())
+        await live.announce(self.store, thread, turn.turn_id)
+        return answer({}, status=202)
+
+    async def rate(self, request: web.Request) -> web.Response:
+        """Keep what the person thinks of an answer."""
+        turn, rating = await self._turn(request), (await body(request)).get("rating")
+        if rating not in _RATINGS:
+            refuse(400, "A rating is good or bad.")
+        chosen: Rating = "good" if rating == "good" else "bad"
+        await self.intake.rate(turn.turn_id, person_id=person(request).id, rating=chosen)
+        await live.announce(self.store, _thread(request), turn.turn_id)
+        return answer({})
+
+    async def delete_turn(self, request: web.Request) -> web.Response:
+        """Forget a question and its answer."""
+        thread, turn_id = _thread(request), _turn_id(request)
+        await self.intake.forget(turn_id, asked_at=time.time(), platform=thread.platform)
+        await self.talks.remove(thread, turn_id)
+        await live.forget(self.store, thread)
+        await live.announce(self.store, thread, turn_id)
+        return answer({})
+
+    async def _admit(
+        self, turn: Turn, admit: Callable[[], Awaitable[bool]], *, title: str = ""
+    ) -> None:
+        """Note a turn and admit it. Raises NotRemembered if it was deleted before."""
+        known = turn.id in await self.talks.turns(turn.key)
+        await self.talks.add(turn, title=title)
+        admitted = False
+        try:
+            # The same question with another time counts as another one.
+            admitted = await admit() or await self._stands(turn)
+            if not admitted:
+                raise NotRemembered
+        finally:
+            if not admitted and not known:
+                await self.talks.remove(turn.key, turn.id)
+        await live.announce(self.store, turn.key, turn.id)
+
+    async def _stands(self, turn: Turn) -> bool:
+        ids = [turn.id]
+        return bool(await self.intake.standings(turn.key, ids, person_id=turn.person.id))
+
+    async def _turn(self, request: web.Request) -> Standing:
+        """Return how the turn in the address stands. Raises NotRemembered."""
+        found = await self.intake.standings(
+            _thread(request), [_turn_id(request)], person_id=person(request).id
+        )
+        if not found:
+            raise NotRemembered
+        return found[0]
+
+    async def _known(self, request: web.Request) -> ThreadKey:
+        thread = _thread(request)
+        if await self.talks.title(thread) is None:
+            refuse(404, "There is no such conversation.")
+        return thread
+
+    async def _standings(self, thread: ThreadKey) -> list[Standing]:
+        turn_ids = await self.talks.turns(thread)
+        return await self.intake.standings(thread, turn_ids, person_id=thread.channel)
+
+
+def person(request: web.Request) -> Person:
+    """Return who asks, as the server has found out."""
+    return request[PERSON]
+
+
+def answer(value: Json, *, status: int = 200) -> web.Response:
+    """Return JSON that is not kept."""
+    return web.json_response(value, status=status, headers={"Cache-Control": "no-store"})
+
+
+def apology(error: ParleyError, *, status: int) -> web.Response:
+    """Return the sentence that a person reads."""
+    return answer({"error": error.apology}, status=status)
+
+
+def refuse(status: int, sentence: str) -> NoReturn:
+    """End a request with a sentence for the page."""
+    raise Unacceptable(status, sentence)
+
+
+class Unacceptable(Exception):
+    """A request is not accepted, for a reason that the page may show."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+
+
+async def body(request: web.Request) -> dict[str, Any]:
+    """Return the JSON object in a body; an empty body counts as an empty object."""
+    try:
+        value = await request.json() if request.can_read_body else {}
+    except (ValueError, RecursionError):
+        refuse(400, "The request is no JSON.")
+    if not isinstance(value, dict):
+        refuse(400, "The request is no JSON object.")
+    return value
+
+
+async def _press(request: web.Request) -> str:
+    """Return the id that the page gave a press; a press without one counts each time."""
+    press = (await body(request)).get("id", str(uuid4()))
+    if not is_id(press):
+        refuse(400, "A press needs an id.")
+    return str(press)
+
+
+def _thread(request: web.Request) -> ThreadKey:
+    talk = request.match_info["talk"]
+    if not is_id(talk):
+        refuse(404, "There is no such conversation.")
+    return thread_of(person(request), talk)
+
+
+def _turn_id(request: web.Request) -> str:
+    turn = request.match_info["turn"]
+    if not is_id(turn):
+        raise NotRemembered
+    return turn_id_of(person(request), turn)

@@ -1,0 +1,140 @@
+"""The server-sent events of an open page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+
+from aiohttp import web
+
+from adapters.live import common
+from adapters.web.follower import Page, TalkView, TurnView
+from bot.domain import Json
+from bot.turns.intake import GO_ON
+
+HEARTBEAT_SECONDS = 15.0  # in which proxies see that a silent connection is used
+_PAINT_SECONDS = 0.05  # between two paints at least; a reply itself is written ten times a second
+WRITE_SECONDS = 30.0  # in which a page takes what it was sent; else it connects anew
+_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    # nginx would hold the events back.
+    "X-Accel-Buffering": "no",
+}
+
+
+async def send_events(
+    request: web.Request,
+    page: Page,
+    *,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    write_seconds: float = WRITE_SECONDS,
+) -> web.StreamResponse:
+    """Tell a page what its conversation shows, until it leaves or the conversation is deleted.
+
+    The first event is the whole state, and each further one what differs from what was sent: what
+    comes while the page takes its time is sent as one.
+    """
+    response = web.StreamResponse(headers=_HEADERS)
+    await response.prepare(request)
+    with suppress(ConnectionError, TimeoutError):
+        sent = Sent(page.talk)
+        text = _event("state", _state(page.talk))
+        while True:
+            async with asyncio.timeout(write_seconds):
+                await response.write(text.encode())
+            if page.talk.is_gone:
+                break
+            await asyncio.sleep(_PAINT_SECONDS)
+            text = await _next(page, sent, heartbeat_seconds)
+    if request.transport and not page.talk.is_gone:
+        # A page that takes nothing would keep its buffer.
+        request.transport.abort()
+    return response
+
+
+async def _next(page: Page, sent: Sent, heartbeat_seconds: float) -> str:
+    """Wait until something differs, and return it as events; a comment if nothing does for long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(heartbeat_seconds):
+            while True:
+                await page.news.wait()
+                page.news.clear()
+                if text := sent.differences(page.talk):
+                    return text
+    return ": alive\n\n"
+
+
+class Sent:
+    """What a page was sent."""
+
+    def __init__(self, talk: TalkView) -> None:
+        self._title = talk.title
+        self._turns = dict(talk.turns)
+
+    def differences(self, talk: TalkView) -> str:
+        """Return the events that bring the page up to date, and note them as sent."""
+        if talk.is_gone:
+            return _event("gone", {})
+        before, self._turns = self._turns, dict(talk.turns)
+        events = [_event("gone", {"turn": _name(one)}) for one in before.keys() - talk.turns.keys()]
+        for turn_id, view in talk.turns.items():
+            if (old := before.get(turn_id)) != view:
+                events.append(_event("turn", _difference(old, view)))
+        if talk.title != self._title:
+            self._title = talk.title
+            events.append(_event("title", {"title": talk.title}))
+        return "".join(events)
+
+
+def _state(talk: TalkView) -> dict[str, Json]:
+    return {
+        "id": talk.thread.thread,
+        "title": talk.title,
+        "known": talk.is_known,
+        "turns": [_fields(one) | {"answer": one.standing.answer} for one in talk.turns.values()],
+    }
+
+
+def _difference(old: TurnView | None, view: TurnView) -> dict[str, Json]:
+    text, before = view.standing.answer, old.standing.answer if old else ""
+    keep = common(before, text)
+    fields = _fields(view)
+    known = _fields(old) if old else {}
+    news = {name: value for name, value in fields.items() if known.get(name) != value}
+    always = {"id": fields["id"], "state": fields["state"]}
+    return {"keep": _units(text[:keep]), "add": text[keep:], **news, **always}
+
+
+def _fields(view: TurnView) -> dict[str, Json]:
+    one = view.standing
+    goes_on = one.question == GO_ON
+    return {
+        "id": _name(one.turn_id),
+        "question": "" if goes_on else one.question,
+        "continues": goes_on,
+        "asked_at": one.asked_at,
+        "below": one.below,
+        "note": view.note,
+        "model": one.model,
+        "state": one.state,
+        "end": one.end,
+        "rating": one.rating,
+    }
+
+
+def _name(turn_id: str) -> str:
+    """Return the id that the page itself gave the question."""
+    return turn_id.rpartition(":")[2]
+
+
+def _units(text: str) -> int:
+    """Return the length as JavaScript counts it."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _event(name: str, data: Mapping[str, Json]) -> str:
+    # JSON escapes line ends, so an event has one line of data.
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"

@@ -1,0 +1,179 @@
+"""What the open pages of a process show: one reader of the store for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from uuid import uuid4
+
+from adapters import live
+from adapters.web.talks import Talks
+from bot.domain import Standing, ThreadKey
+from bot.errors import StoreUnavailable
+from bot.store import Store
+from bot.turns.intake import Intake
+
+log = logging.getLogger(__name__)
+
+_BLOCK_SECONDS = 1.5
+_AWAY_SECONDS = 0.5  # between two reads of a store that is away
+# After each read: the entries of these milliseconds are read together.
+_GATHER_SECONDS = 0.004
+
+
+@dataclass(frozen=True, slots=True)
+class TurnView:
+    """What a page shows of a turn; `note` is a sign of life below its answer."""
+
+    standing: Standing
+    note: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class TalkView:
+    """What the pages of one conversation show; `last` is None until it was read."""
+
+    thread: ThreadKey
+    last: str | None = None
+    title: str = ""
+    is_known: bool = False  # whether it has a place in its person's list
+    is_gone: bool = False  # deleted while it was followed
+    turns: dict[str, TurnView] = field(default_factory=dict)
+    pages: set[Page] = field(default_factory=set)
+    loading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def wake_pages(self) -> None:
+        """Have the pages look for what differs from what they have sent."""
+        for page in self.pages:
+            page.news.set()
+
+
+class Page:
+    """One open page: `talk` is what it has to show, and `news` is set if that has changed.
+
+    A slow page keeps nobody waiting, and nothing is kept for it: it sends what differs when it can.
+    """
+
+    def __init__(self, talk: TalkView) -> None:
+        self.talk = talk
+        self.news = asyncio.Event()
+
+
+class Follower:
+    """Reads the streams of all conversations that pages show, with one command at a time."""
+
+    def __init__(self, *, store: Store, talks: Talks) -> None:
+        self._store = store
+        self._talks = talks
+        self._views: dict[str, TalkView] = {}
+        # An entry here ends a read that does not know a new page's stream yet.
+        self._wake = store.key("live", f"process-{uuid4().hex}")
+        self._wake_last = "0-0"
+        self._intake: Intake | None = None
+
+    @asynccontextmanager
+    async def page(self, intake: Intake, thread: ThreadKey) -> AsyncIterator[Page]:
+        """Follow a conversation; the page's talk is loaded. Raises StoreUnavailable."""
+        self._intake = intake
+        stream = live.stream_of(self._store, thread)
+        talk = self._views.setdefault(stream, TalkView(thread))
+        page = Page(talk)
+        talk.pages.add(page)
+        try:
+            async with talk.loading:
+                if talk.last is None:
+                    await self._start(stream, talk)
+            yield page
+        finally:
+            talk.pages.discard(page)
+            if not talk.pages and self._views.get(stream) is talk:
+                del self._views[stream]
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        while True:
+            try:
+                await self._read()
+            except StoreUnavailable as error:
+                log.info("Open pages are not followed: %s", error)
+                await self._return()
+            await asyncio.sleep(_GATHER_SECONDS)
+
+    async def _start(self, stream: str, talk: TalkView) -> None:
+        # In this order nothing is missed: what comes later is read as a change.
+        last = await live.last_entry(self._store, stream)
+        await self._load(talk)
+        talk.last = last
+        await self._wake_reader()
+
+    async def _wake_reader(self) -> None:
+        await self._store.command("XADD", self._wake, "MAXLEN", 1, "*", "wake", "1")
+        await self._store.command("EXPIRE", self._wake, 3600)
+
+    async def _read(self) -> None:
+        started = {stream: talk.last for stream, talk in self._views.items() if talk.last}
+        positions = started | {self._wake: self._wake_last}
+        found = await live.read(self._store, positions, block_seconds=_BLOCK_SECONDS)
+        changed: dict[str, TalkView] = {}
+        to_load: dict[str, TalkView] = {}
+        for stream, entry, change in found:
+            if stream == self._wake:
+                self._wake_last = entry
+            elif talk := self._views.get(stream):
+                changed[stream] = talk
+                talk.last = entry
+                talk.is_gone = talk.is_gone or change.gone
+                if not _apply(talk, change):
+                    to_load[stream] = talk
+        await self._load_all(to_load.values())
+        for talk in changed.values():
+            talk.wake_pages()
+
+    async def _load_all(self, talks: Iterable[TalkView]) -> None:
+        await asyncio.gather(*map(self._load, talks))
+
+    async def _load(self, talk: TalkView) -> None:
+        """Read what the store knows of a conversation."""
+        assert self._intake is not None  # noqa: S101 - a page has come before
+        turn_ids = await self._talks.turns(talk.thread)
+        standings = await self._intake.standings(
+            talk.thread, turn_ids, person_id=talk.thread.channel
+        )
+        title = await self._talks.title(talk.thread)
+        talk.title, talk.is_known = title or "", title is not None
+        before = talk.turns
+        talk.turns = {one.turn_id: _seen(one, before.get(one.turn_id)) for one in standings}
+
+    async def _return(self) -> None:
+        """Wait for the store, and read everything again: it may be another one, or older."""
+        while True:
+            await asyncio.sleep(_AWAY_SECONDS)
+            with suppress(StoreUnavailable):
+                for stream, talk in list(self._views.items()):
+                    async with talk.loading:
+                        await self._start(stream, talk)
+                    talk.wake_pages()
+                return
+
+
+def _apply(talk: TalkView, change: live.Change) -> bool:
+    """Apply a change; False if the store has to be asked what it means."""
+    view = talk.turns.get(change.turn_id)
+    if change.look or change.last or view is None:
+        return False
+    text = change.applied(view.standing.answer)
+    if text is None:
+        return False
+    standing = replace(
+        view.standing, state="running", answer=text, below="", end="", rating="", model=""
+    )
+    talk.turns[change.turn_id] = TurnView(standing, change.note)
+    return True
+
+
+def _seen(standing: Standing, before: TurnView | None) -> TurnView:
+    note = before.note if before and standing.state == "running" else ""
+    return TurnView(standing, note)

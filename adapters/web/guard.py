@@ -1,0 +1,68 @@
+"""What every answer of the page's server forbids, and which requests it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from bot.proxy import is_loopback
+
+# A form of another site can send no such header, and a script of one would have to ask first.
+WRITE_HEADER = "X-Parley"
+SAFE = ("GET", "HEAD")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+
+
+def refusal(request: web.Request, *, open_to_all: bool, home: str = "") -> str:
+    """Return why a request is refused, in a sentence; empty if it is not.
+
+    `open_to_all` is a page that asks nobody who they are, which is for this machine alone. `home`
+    is the page's address as people see it, if a proxy may have changed the host.
+    """
+    if open_to_all and not is_loopback(_host_of(f"//{request.host}")):
+        # A name that another site has led to this machine's address (DNS rebinding).
+        return "This page answers on this machine's own address only, such as http://localhost."
+    if open_to_all and any(name in request.headers for name in _FORWARDED):
+        return "This page was reached through a proxy: set WEB_PASSWORD, or another way to sign in."
+    if request.method in SAFE:
+        return ""
+    if WRITE_HEADER not in request.headers:
+        return f"A change needs the header {WRITE_HEADER}."
+    origin = request.headers.get("Origin")
+    own = {request.host.lower(), _netloc(home)} - {None}
+    if origin is not None and _netloc(origin) not in own:
+        return "Another site may not change anything here."
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        return "Another site may not change anything here."
+    return ""
+
+
+def _netloc(origin: str) -> str | None:
+    """Return the host and port of an origin; None if it has none, as `null`."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
+
+
+def _host_of(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""

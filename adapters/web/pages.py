@@ -1,0 +1,83 @@
+"""The role `web`: the page's application over the intake, and the reader of all open pages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from aiohttp import web
+
+from adapters.web.api import Api
+from adapters.web.assets import Assets
+from adapters.web.follower import Follower
+from adapters.web.people import Cookies, read_secret
+from adapters.web.server import application
+from adapters.web.sign_in import Access, SignIn
+from adapters.web.talks import Talks
+from bot.domain import Json
+from bot.store import Store
+from bot.turns.intake import Intake
+
+_PROVIDER_SECONDS = 12 * 3600.0  # until the provider is asked again, which people hardly notice
+
+
+class Pages:
+    """Serves the page. `about` is told to every page: the model's name and the like."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        access: Access,
+        secret: bytes,
+        keep_seconds: float,
+        about: Mapping[str, Json],
+        home: str,
+        assets: Assets,
+    ) -> None:
+        self._store = store
+        self._about = {**about, "login": access.way}
+        self._talks = Talks(store=store, keep_seconds=keep_seconds)
+        self._follower = Follower(store=store, talks=self._talks)
+        # Somebody who has left the provider must not stay in for long.
+        seconds = min(keep_seconds, _PROVIDER_SECONDS) if access.way == "oidc" else keep_seconds
+        cookies = Cookies(
+            secret=secret, way=access.seal, keep_seconds=seconds, secure=home.startswith("https://")
+        )
+        self._sign_in = SignIn(access=access, cookies=cookies, store=store, home=home)
+        self._assets = assets
+
+    async def listen(self, _: Intake) -> None:
+        """Follow what the open pages show, until cancelled."""
+        await self._follower.run()
+
+    def application(self, intake: Intake, trust: Callable[[web.Request], None]) -> web.Application:
+        """Return the application; `trust` hears of each request of somebody who may be here."""
+        api = Api(
+            store=self._store,
+            intake=intake,
+            talks=self._talks,
+            follower=self._follower,
+            about=self._about,
+        )
+        return application(api=api, assets=self._assets, sign_in=self._sign_in, trust=trust)
+
+
+async def open_pages(
+    *,
+    store: Store,
+    access: Access,
+    keep_seconds: float,
+    about: Mapping[str, Json],
+    home: str = "",
+) -> Pages:
+    """Read what all processes of the role share. Raises StoreUnavailable."""
+    return Pages(
+        store=store,
+        access=access,
+        secret=await read_secret(store),
+        keep_seconds=keep_seconds,
+        about=about,
+        home=home,
+        assets=await asyncio.to_thread(Assets),
+    )

@@ -1,0 +1,118 @@
+"""Who may use the page, and who a browser is: signed cookies."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from adapters.web.talks import PLATFORM
+from bot.domain import Person
+from bot.store import Store
+
+COOKIE = "parley"
+_GUEST = "Guest"  # the name of a person of whom nothing is known but a browser
+_LONGEST = 1000  # characters of a cookie of ours
+_RENEW_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A person at a browser; `since` is when the cookie was signed, in seconds since the epoch."""
+
+    person: Person
+    since: float
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the cookie is to be set anew, so that it does not expire in use."""
+        return time.time() - self.since > _RENEW_SECONDS
+
+
+class Cookies:
+    """Cookies signed with a secret of the store, so that they outlive the process.
+
+    `way` is how people sign in: cookies of another way, or of another password, are not accepted.
+    """
+
+    def __init__(self, *, secret: bytes, way: str, keep_seconds: float, secure: bool) -> None:
+        self._key = hmac.digest(secret, way.encode(), "sha256")
+        self._keep_seconds = keep_seconds
+        self._secure = secure
+
+    def read(self, request: web.Request) -> Visitor | None:
+        """Return who a request comes from; None if that is not known."""
+        value = self.opened(COOKIE, request)
+        if value is None:
+            return None
+        person_id, name, since = value.get("id"), value.get("name"), value.get("since")
+        if not (isinstance(person_id, str) and isinstance(name, str)):
+            return None
+        if not isinstance(since, int | float) or time.time() - since > self._keep_seconds:
+            return None
+        return Visitor(Person(person_id, name), since)
+
+    def write(self, response: web.StreamResponse, person: Person) -> None:
+        """Set the cookie of a person."""
+        value = {"id": person.id, "name": person.name, "since": int(time.time())}
+        self.seal(COOKIE, response, value, seconds=self._keep_seconds)
+
+    def clear(self, response: web.StreamResponse) -> None:
+        """Delete the cookie."""
+        response.del_cookie(COOKIE, httponly=True, samesite="Lax", secure=self._secure)
+
+    def seal(
+        self, name: str, response: web.StreamResponse, value: object, *, seconds: float
+    ) -> None:
+        """Set a signed cookie."""
+        body = urlsafe_b64encode(json.dumps(value).encode()).decode()
+        text = f"{body}.{self._signature(name, body)}"
+        response.set_cookie(
+            *(name, text),
+            max_age=int(seconds),
+            httponly=True,
+            samesite="Lax",
+            secure=self._secure,
+        )
+
+    def opened(self, name: str, request: web.Request) -> dict[str, object] | None:
+        """Return the value of a signed cookie; None if it is missing or not ours."""
+        text = request.cookies.get(name, "")
+        body, _, signature = text.partition(".")
+        if len(text) > 4 * _LONGEST or not text.isascii():
+            return None
+        if not hmac.compare_digest(signature, self._signature(name, body)):
+            return None
+        try:
+            value = json.loads(urlsafe_b64decode(body))
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
+
+    def _signature(self, name: str, body: str) -> str:
+        digest = hmac.digest(self._key, f"{name}={body}".encode(), "sha256")
+        return urlsafe_b64encode(digest).decode()
+
+
+def new_guest() -> Person:
+    """Return a person of whom nothing is known."""
+    return Person(secrets.token_hex(16), _GUEST)
+
+
+def person_of(*identity: str, name: str) -> Person:
+    """Return the person with an identity at another place, always with the same id."""
+    digest = hashlib.sha256("\0".join(identity).encode("utf-8", "replace")).hexdigest()
+    return Person(digest[:32], name[:80] or _GUEST)
+
+
+async def read_secret(store: Store) -> bytes:
+    """Return the secret that all processes share; make it if there is none."""
+    key = store.key(PLATFORM, "secret")
+    await store.command("SET", key, secrets.token_hex(32), "NX")
+    return bytes.fromhex(await store.command("GET", key))

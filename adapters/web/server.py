@@ -1,0 +1,123 @@
+"""The page's HTTP application: who may ask for what, and what each answer forbids."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from adapters.web.api import PERSON, Api, Unacceptable, answer, apology
+from adapters.web.assets import Assets
+from adapters.web.guard import HEADERS, refusal
+from adapters.web.people import Visitor, new_guest
+from adapters.web.sign_in import SignIn
+from bot.errors import (
+    NothingAsked,
+    NotRemembered,
+    NotTheAsker,
+    ParleyError,
+    PersonBusy,
+    QueueFull,
+    Refused,
+    StoreUnavailable,
+    ThreadBusy,
+)
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# A question of the greatest length, each character as an escape of JSON.
+_LARGEST_BODY = 512 * 1024
+_ANSWER_SECONDS = 10.0  # for anything but events
+_STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
+    (NothingAsked, 400),
+    (NotTheAsker, 403),
+    (NotRemembered, 410),
+    (ThreadBusy, 429),
+    (PersonBusy, 429),
+    (QueueFull, 429),
+    (Refused, 409),
+    (StoreUnavailable, 503),
+)
+
+
+def application(
+    *, api: Api, assets: Assets, sign_in: SignIn, trust: Callable[[web.Request], None]
+) -> web.Application:
+    """Return the application. `trust` is called with each request of a person who may be here."""
+    app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[_door(sign_in, trust)])
+    app.on_response_prepare.append(_add_headers)
+    app.add_routes(api.routes())
+    app.add_routes(sign_in.routes(assets))
+    app.router.add_get("/", assets.page)
+    app.router.add_get("/c/{talk}", assets.page)
+    app.router.add_get("/static/{path:.+}", assets.static)
+    return app
+
+
+def _door(
+    sign_in: SignIn, trust: Callable[[web.Request], None]
+) -> Callable[..., Awaitable[web.StreamResponse]]:
+    @web.middleware
+    async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if sentence := refusal(request, open_to_all=sign_in.open_to_all, home=sign_in.home):
+            return answer({"error": sentence}, status=403)
+        visitor = sign_in.visitor(request)
+        is_new = visitor is None and sign_in.open_to_all and _makes_guests(request)
+        if is_new:
+            visitor = Visitor(new_guest(), 0.0)
+        if visitor is None and not sign_in.is_public(request.path):
+            return sign_in.ask(request)
+        if visitor is not None:
+            request[PERSON] = visitor.person
+            trust(request)
+        response = await _answered(request, handler)
+        if visitor is not None and visitor.is_stale and not response.prepared:
+            sign_in.remember(response, visitor.person)
+        return response
+
+    return let_in
+
+
+def _makes_guests(request: web.Request) -> bool:
+    """Whether a browser without a cookie becomes a person: with the page, not with its files."""
+    return request.path in ("/", "/api/me") or request.path.startswith("/c/")
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Return the answer, or the sentence that tells why there is none."""
+    if not request.transport:
+        # Gone before this began.
+        return web.Response(status=400)
+    try:
+        if request.path.endswith("/events"):
+            return await handler(request)
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return await handler(request)
+    except Unacceptable as error:
+        return answer({"error": error.sentence}, status=error.status)
+    except ParleyError as error:
+        if isinstance(error, StoreUnavailable):
+            log.info("The page cannot be served: %s", error)
+        return apology(error, status=_status(error))
+    except TimeoutError:
+        return answer({"error": "That took too long. Please try again."}, status=408)
+    except web.HTTPException as error:
+        if error.status < 400 or not request.path.startswith("/api/"):
+            raise
+        return answer({"error": error.reason}, status=error.status)
+    except (web.RequestPayloadError, ConnectionError):
+        return web.Response(status=400)
+
+
+def _status(error: ParleyError) -> int:
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+
+
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault("Cache-Control", "no-store")

@@ -1,0 +1,214 @@
+"""The ways to sign in: none on this machine, a password, OpenID Connect, or a proxy's header."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import logging
+import re
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from aiohttp import web
+
+from adapters.web.api import answer, body, refuse
+from adapters.web.assets import Assets
+from adapters.web.attempt import Attempt, SignInFailed
+from adapters.web.people import Cookies, Visitor, new_guest, person_of
+from adapters.web.talks import PLATFORM
+from bot.domain import Person
+from bot.proxy import is_loopback
+from bot.store import Store
+from bot.text.sanitize import one_line
+
+if TYPE_CHECKING:
+    from adapters.web.oidc import OpenIdConnect
+
+log = logging.getLogger(__name__)
+
+_ATTEMPT = "parley-sign-in"  # the cookie of a browser that is at the provider
+_ATTEMPT_SECONDS = 600.0
+_FREE_ATTEMPTS = 5  # wrong passwords of one address before it has to wait
+_LONGEST_PAUSE = 900  # seconds
+_TOO_MANY = "Too many wrong passwords came from here. Please try again in a few minutes."
+_FAILED = (
+    '<!doctype html><html lang="en"><title>Parley</title>'
+    '<p>The sign-in did not work. <a href="/">Try again</a></p>'
+)
+_WRONG = "That is not the password."
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How people show who they are; with none of these, anybody at this machine may ask.
+
+    `proxy_header` names a person, and counts only in requests from `proxy_addresses`, or else
+    from this machine.
+    """
+
+    password: str = field(default="", repr=False)
+    oidc: OpenIdConnect | None = None
+    proxy_header: str = ""
+    proxy_addresses: tuple[str, ...] = ()
+
+    @property
+    def way(self) -> str:
+        """The way that people sign in; "" if nobody has to."""
+        ways = {"proxy": self.proxy_header, "oidc": self.oidc, "password": self.password}
+        return next((way for way, chosen in ways.items() if chosen), "")
+
+    @property
+    def seal(self) -> str:
+        """What cookies are tied to: whoever changes the password signs everybody out."""
+        return f"{self.way}:{hashlib.sha256(self.password.encode()).hexdigest()}"
+
+
+class SignIn:
+    """Finds out who asks, and lets people in."""
+
+    def __init__(self, *, access: Access, cookies: Cookies, store: Store, home: str) -> None:
+        self.home = home  # the page's address as people see it, if the operator has told it
+        self._access = access
+        self._cookies = cookies
+        self._store = store
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether each browser is let in as a person of its own."""
+        return not self._access.way
+
+    def routes(self, assets: Assets) -> list[web.RouteDef]:
+        """Return the paths of signing in and out."""
+        return [
+            web.get("/login", assets.login if self._access.way == "password" else self.go),
+            web.get("/login/callback", self.come_back),
+            web.post("/login", self.log_in),
+            web.post("/logout", self.log_out),
+        ]
+
+    def is_public(self, path: str) -> bool:
+        """Whether a path is for those who have not signed in, too."""
+        return path in ("/login", "/login/callback") or path.startswith("/static/")
+
+    def visitor(self, request: web.Request) -> Visitor | None:
+        """Return who asks; None if that is not known."""
+        if self._access.way != "proxy":
+            return self._cookies.read(request)
+        name = request.headers.get(self._access.proxy_header, "").strip()
+        if not name or not self._is_proxy(request):
+            return None
+        # The proxy tells it each time: no cookie may outlive what it says.
+        return Visitor(person_of("proxy", name, name=name), since=float("inf"))
+
+    def remember(self, response: web.StreamResponse, person: Person) -> None:
+        """Set the person's cookie."""
+        # The provider is asked again when the cookie has expired.
+        if self._access.way not in ("proxy", "oidc"):
+            self._cookies.write(response, person)
+
+    def ask(self, request: web.Request) -> web.Response:
+        """Return the answer to somebody who is not known: a page leads to the login."""
+        if request.path.startswith("/api/") or request.method != "GET":
+            return answer({"error": "Please log in.", "login": self._access.way}, status=401)
+        if self._access.way == "proxy":
+            return web.Response(status=401, text="Please log in at the proxy of this page.\n")
+        where = f"/login?next={quote(request.path)}"
+        return web.Response(status=302, headers={"Location": where})
+
+    async def go(self, request: web.Request) -> web.Response:
+        """Lead a browser to the provider, or home if there is nothing to sign in to."""
+        if self._access.way != "oidc" or self._access.oidc is None:
+            return _led_to("/")
+        attempt = Attempt.new()
+        try:
+            address = await self._access.oidc.address(attempt)
+        except SignInFailed as error:
+            return _failed(error)
+        response = _led_to(address)
+        kept = {**asdict(attempt), "next": _own_path(request.query.get("next", ""))}
+        self._cookies.seal(_ATTEMPT, response, kept, seconds=_ATTEMPT_SECONDS)
+        return response
+
+    async def come_back(self, request: web.Request) -> web.Response:
+        """Let in whom the provider knows."""
+        kept = self._cookies.opened(_ATTEMPT, request) or {}
+        oidc, where = self._access.oidc, _own_path(str(kept.pop("next", "")))
+        try:
+            if oidc is None or set(kept) != {"state", "nonce", "verifier"}:
+                return web.Response(status=403, text=_FAILED, content_type="text/html")
+            attempt = Attempt(**{name: str(value) for name, value in kept.items()})
+            person = await oidc.person(attempt, request.query)
+        except SignInFailed as error:
+            return _failed(error)
+        response = _led_to(where)
+        self._cookies.write(response, person)
+        response.del_cookie(_ATTEMPT)
+        return response
+
+    async def log_in(self, request: web.Request) -> web.Response:
+        """Check the password in the body, the slower the more wrong ones the address has sent."""
+        if self._access.way != "password":
+            refuse(404, "There is no password here.")
+        given = (await body(request)).get("password")
+        key = self._store.key(PLATFORM, "wrong", self._network(request))
+        wrong = int(await self._store.command("GET", key) or 0)
+        if wrong >= _FREE_ATTEMPTS:
+            refuse(429, _TOO_MANY)
+        if not isinstance(given, str) or not _is_same(given, self._access.password):
+            wrong = int(await self._store.command("INCR", key))
+            await self._store.command("EXPIRE", key, min(60 * 2**wrong, _LONGEST_PAUSE))
+            refuse(403, _WRONG)
+        await self._store.command("DEL", key)
+        response = answer({})
+        known = self._cookies.read(request)
+        self._cookies.write(response, known.person if known else new_guest())
+        return response
+
+    async def log_out(self, _: web.Request) -> web.Response:
+        """Forget the cookie."""
+        response = answer({})
+        self._cookies.clear(response)
+        return response
+
+    def _is_proxy(self, request: web.Request) -> bool:
+        remote, addresses = request.remote or "", self._access.proxy_addresses
+        return remote in addresses if addresses else is_loopback(remote)
+
+    def _network(self, request: web.Request) -> str:
+        """Return the address that counts wrong passwords: of IPv6 the part that one person has."""
+        remote = request.remote or ""
+        try:
+            address = ipaddress.ip_address(remote.partition("%")[0])
+        except ValueError:
+            return "unknown"
+        if address.version == 6 and not address.ipv4_mapped:
+            return str(ipaddress.ip_network((address, 64), strict=False).network_address)
+        return str(address)
+
+
+def needs_access(host: str, access: Access) -> bool:
+    """Whether a page at this address needs a way to sign in and has none."""
+    return not access.way and not is_loopback(host)
+
+
+def _is_same(one: str, other: str) -> bool:
+    return hmac.compare_digest(
+        hashlib.sha256(one.encode("utf-8", "replace")).digest(),
+        hashlib.sha256(other.encode("utf-8", "replace")).digest(),
+    )
+
+
+def _led_to(address: str) -> web.Response:
+    return web.Response(status=302, headers={"Location": address})
+
+
+def _own_path(path: str) -> str:
+    """Return a path of the page; any other text could lead elsewhere."""
+    return path if re.fullmatch(r"/c/[A-Za-z0-9-]+", path) else "/"
+
+
+def _failed(error: SignInFailed) -> web.Response:
+    log.warning("Somebody could not sign in: %s", one_line(str(error)))
+    return web.Response(status=403, text=_FAILED, content_type="text/html")

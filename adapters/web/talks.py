@@ -1,0 +1,145 @@
+"""A person's conversations: which there are, their titles and their turns."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+
+from bot.domain import Person, ThreadKey, Turn
+from bot.store import Store
+from bot.text.graphemes import cut_before
+from bot.text.sanitize import one_line, whole_characters
+
+PLATFORM = "web"
+_TITLE = 60  # characters, about as many as a sidebar shows
+_LONGEST_TITLE = 200  # of one that a person chose
+_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A conversation in a person's list; `updated` is in seconds since the epoch."""
+
+    id: str
+    title: str
+    updated: float
+
+
+class Talks:
+    """The index of conversations. Records and histories have all else. Raises StoreUnavailable."""
+
+    def __init__(self, *, store: Store, keep_seconds: float) -> None:
+        self._store = store
+        self._keep_ms = int(keep_seconds * 1000)
+
+    async def all_of(self, person: Person, *, search: str = "") -> list[Talk]:
+        """Return a person's conversations whose title has the words, the newest first."""
+        talks, titles = self._talks(person), self._titles(person)
+        oldest = time.time() - self._keep_ms / 1000
+        if expired := await self._store.command("ZRANGEBYSCORE", talks, "-inf", oldest):
+            await self._store.command("HDEL", titles, *expired)
+            await self._store.command("ZREM", talks, *expired)
+        found = await self._store.command("ZRANGE", talks, 0, -1, "REV", "WITHSCORES")
+        named = _pairs(await self._store.command("HGETALL", titles))
+        words = search.casefold().split()
+        listed = [Talk(one, named.get(one, ""), float(at)) for one, at in _scored(found)]
+        return [one for one in listed if all(word in one.title.casefold() for word in words)]
+
+    async def title(self, thread: ThreadKey) -> str | None:
+        """Return the title of a conversation; None if its person has none of this name."""
+        person = Person(thread.channel, "")
+        if await self._store.command("ZSCORE", self._talks(person), thread.thread) is None:
+            return None
+        title = await self._store.command("HGET", self._titles(person), thread.thread)
+        return str(title or "")
+
+    async def turns(self, thread: ThreadKey) -> list[str]:
+        """Return the ids of a conversation's turns, in the order in which they were asked."""
+        found: list[str] = await self._store.command("ZRANGE", self._turns(thread), 0, -1)
+        return found
+
+    async def add(self, turn: Turn, *, title: str = "") -> None:
+        """Note a turn, before it is admitted: one that is not is left out where turns are shown."""
+        talks, titles, turns = (
+            self._talks(turn.person),
+            self._titles(turn.person),
+            self._turns(turn.key),
+        )
+        command = self._store.command
+        await command("ZADD", turns, "NX", turn.asked_at, turn.id)
+        await command("ZADD", talks, "GT", turn.asked_at, turn.key.thread)
+        if title:
+            await command("HSETNX", titles, turn.key.thread, title)
+        for key in (talks, titles, turns):
+            await command("PEXPIRE", key, self._keep_ms)
+
+    async def remove(self, thread: ThreadKey, turn_id: str) -> None:
+        """Drop a turn, and its conversation with the last one."""
+        await self._store.command("ZREM", self._turns(thread), turn_id)
+        if not await self._store.command("EXISTS", self._turns(thread)):
+            await self.forget(thread)
+
+    async def rename(self, thread: ThreadKey, title: str) -> None:
+        """Give a conversation another title."""
+        titles = self._titles(Person(thread.channel, ""))
+        title = one_line(whole_characters(title)).strip()[:_LONGEST_TITLE]
+        await self._store.command("HSET", titles, thread.thread, title)
+        await self._store.command("PEXPIRE", titles, self._keep_ms)
+
+    async def forget(self, thread: ThreadKey) -> None:
+        """Drop a conversation from the index."""
+        person = Person(thread.channel, "")
+        await self._store.command("DEL", self._turns(thread))
+        await self._store.command("HDEL", self._titles(person), thread.thread)
+        await self._store.command("ZREM", self._talks(person), thread.thread)
+
+    def _talks(self, person: Person) -> str:
+        return self._store.key(PLATFORM, "talks", person.id)
+
+    def _titles(self, person: Person) -> str:
+        return self._store.key(PLATFORM, "titles", person.id)
+
+    def _turns(self, thread: ThreadKey) -> str:
+        return self._store.key(PLATFORM, "turns", str(thread))
+
+
+def is_id(text: object) -> bool:
+    """Whether a page may have made this id of a conversation, a question or a press."""
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
+
+
+def thread_of(person: Person, talk: str) -> ThreadKey:
+    """Return the thread of a person's conversation: an id alone leads to nobody else's."""
+    return ThreadKey(PLATFORM, "", person.id, talk)
+
+
+def turn_id_of(person: Person, question: str) -> str:
+    """Return the id of a turn that the page named."""
+    return f"{PLATFORM}:{person.id}:{question}"
+
+
+def title_of(question: str) -> str:
+    """Return a title: the beginning of the first question, cut at a word."""
+    text = one_line(whole_characters(question[: 4 * _TITLE])).strip()
+    if len(text) <= _TITLE:
+        return text
+    head = text[:_TITLE]
+    cut = head.rfind(" ") if " " in head[_TITLE // 2 :] else cut_before(text, _TITLE)
+    return f"{head[:cut].rstrip()}…"
+
+
+def _pairs(found: object) -> dict[str, str]:
+    # RESP3 answers a map, RESP2 may answer a list.
+    if isinstance(found, dict):
+        return found
+    words = found if isinstance(found, list) else []
+    return dict(zip(words[::2], words[1::2], strict=False))
+
+
+def _scored(found: list[object]) -> list[tuple[str, float]]:
+    # RESP3 answers pairs, RESP2 one list or, in redis-py, pairs.
+    flat: list[object] = []
+    for one in found:
+        flat += one if isinstance(one, list | tuple) else [one]
+    return [(str(one), float(str(at))) for one, at in zip(flat[::2], flat[1::2], strict=False)]

@@ -1,0 +1,143 @@
+"""A slow page holds up nobody, is kept nothing for, and ends with what the others show."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from aiohttp import web
+
+from adapters.live import Change, common
+from adapters.web.events import Sent, send_events
+from adapters.web.follower import Page, TalkView, TurnView
+from bot.domain import Standing, ThreadKey
+from tests.support.waiting import until
+from tests.support.web_page import Screen, free_port
+
+KEY = ThreadKey("web", "", "ann", "talk")
+LARGE = 500_000  # characters of a text, more than the buffers of a connection take
+
+
+def grown(number: int) -> TurnView:
+    text = chr(97 + number % 26) * LARGE
+    return TurnView(Standing("web:ann:one", "why?", 1.0, "running", f"{number} {text}"))
+
+
+@asynccontextmanager
+async def open_pages(
+    talk: TalkView, *, heartbeat_seconds: float = 60.0, write_seconds: float = 60.0
+) -> AsyncIterator[int]:
+    """A server of which each connection is a page of this conversation; yields its port."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        page = Page(talk)
+        talk.pages.add(page)
+        try:
+            return await send_events(
+                request, page, heartbeat_seconds=heartbeat_seconds, write_seconds=write_seconds
+            )
+        finally:
+            talk.pages.discard(page)
+
+    app = web.Application()
+    app.router.add_get("/", handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    port = free_port()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        yield port
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def opened(port: int) -> AsyncIterator[asyncio.StreamReader]:
+    """Open a page whose computer takes little at once."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=client, limit=4096)
+    writer.write(b"GET / HTTP/1.0\r\n\r\n")
+    try:
+        yield reader
+    finally:
+        writer.transport.abort()
+
+
+async def read_into(reader: asyncio.StreamReader, screen: Screen) -> None:
+    name, rest = "", b""
+    while chunk := await reader.read(65536):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            word, _, value = line.decode().partition(": ")
+            if word == "event":
+                name = value
+            elif word == "data":
+                screen.take(name, json.loads(value))
+
+
+async def test_a_slow_page_misses_what_is_outdated_and_holds_up_nobody() -> None:
+    talk = TalkView(KEY)
+    quick, slow = Screen(), Screen()
+    async with open_pages(talk) as port, opened(port) as waiting, opened(port) as taken:
+        reading = asyncio.create_task(read_into(taken, quick))
+        await until(lambda: len(talk.pages) == 2 and quick.states)
+        for number in range(16):
+            talk.turns = {"web:ann:one": grown(number)}
+            talk.wake_pages()
+            newest = f"{number} "
+            await until(partial(starts, quick, newest))
+        catching_up = asyncio.create_task(read_into(waiting, slow))
+        await until(partial(starts, slow, newest))
+        talk.is_gone = True
+        talk.wake_pages()
+        await asyncio.gather(reading, catching_up)
+
+    assert len(quick.events) == 18
+    assert len(slow.events) < 11
+    assert slow.turns == quick.turns
+    assert slow.gone
+
+
+def starts(screen: Screen, text: str) -> bool:
+    return screen.answer("one").startswith(text)
+
+
+async def test_a_page_that_takes_nothing_is_let_go() -> None:
+    large = Standing("web:ann:one", "why?", 2.0, "done", "a" * 9_000_000)
+    talk = TalkView(KEY, turns={"web:ann:one": TurnView(large)})
+    async with open_pages(talk, write_seconds=0.05) as port, opened(port):
+        await until(lambda: talk.pages)
+        await until(lambda: not talk.pages)
+
+
+async def test_a_silent_page_is_told_that_all_is_well() -> None:
+    async with open_pages(TalkView(KEY), heartbeat_seconds=0.01) as port, opened(port) as reader:
+        while (await reader.readline()) != b": alive\n":
+            pass
+
+
+def test_what_differs_is_told_in_the_units_of_the_page() -> None:
+    talk, screen = TalkView(KEY), Screen()
+    texts = ["", "a😀", "a😀b", "a😁c", "é", ""]
+    sent = Sent(talk)
+    for text in texts:
+        talk.turns = {"web:ann:one": TurnView(Standing("web:ann:one", "q", 1.0, "running", text))}
+        for line in sent.differences(talk).splitlines():
+            if line.startswith("data: "):
+                screen.take("turn", json.loads(line.removeprefix("data: ")))
+        assert screen.answer("one") == text
+
+
+def test_a_change_applies_only_to_the_text_that_it_was_made_to() -> None:
+    assert Change("t", keep=2, add="c", size=3).applied("ab") == "abc"
+    assert Change("t", keep=2, add="c", size=3).applied("abx") == "abc"
+    assert Change("t", keep=2, add="c", size=3).applied("a") is None
+    assert Change("t", keep=2, add="c", size=9).applied("ab") is None
+    assert (common("ab", "abc"), common("abc", "abd"), common("", "a")) == (2, 2, 0)

@@ -30,7 +30,7 @@ from bot.domain import Exchange
 from bot.domain import Person as Author
 from bot.errors import ParleyError, ThreadBusy
 from bot.store import Store
-from tests.support.console import FakeIntake
+from tests.support.console import WINDOW, FakeIntake, terminal
 from tests.support.waiting import until
 
 ENTER, NEW_LINE, UP, CTRL_C, CTRL_D, CTRL_R = "\r", "\x1b\r", "\x1b[A", "\x03", "\x04", "\x12"
@@ -302,3 +302,27 @@ async def test_a_question_of_another_terminal_is_shown_too(store: Store, tmp_pat
         await person.intake.admit(other)
         await person.reads("you> another's question")
         await person.reads("Another one")
+
+
+async def test_a_process_at_a_terminal_has_the_window_and_leaves_it_as_it_was(
+    store: Store, tmp_path: Path
+) -> None:
+    async with terminal(store, WINDOW, tmp_path, PROMPT_TOOLKIT_NO_CPR="1", NO_COLOR="1") as it:
+        echoed = it.echoes()
+        await it.until("/help shows the commands")
+        await it.until("you>")
+        it.type("hello\r")
+        await it.until("Hello ")
+        it.type("\x04")
+        await it.until("resets: 0")
+        status = await it.process.wait()
+
+        assert (status, echoed, it.echoes()) == (0, True, True)
+
+
+async def test_a_dumb_terminal_is_plain(store: Store, tmp_path: Path) -> None:
+    async with terminal(store, WINDOW, tmp_path, TERM="dumb") as it:
+        await it.until("/reset starts anew")
+        await it.until_prompt()
+        it.type("hello\r")
+        await it.until("bot> Hello `world`!")

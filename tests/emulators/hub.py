@@ -19,7 +19,8 @@ from aiohttp import web
 class HubEmulator:
     """Has `files` by "owner/name/file"; those of `gated` repositories are for `token` alone.
 
-    `asked` are the calls that came in, with the token of each. While `hangs`, no call is answered.
+    `asked` are the calls that came in, with the token of each. While `hangs`, no call is answered,
+    and while it `stalls`, a file stops in its middle.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -27,6 +28,7 @@ class HubEmulator:
     token: str = "hf_accepted"
     size: int | None = None  # that a HEAD tells, where it is not the file's
     hangs: bool = False
+    stalls: bool = False
     asked: list[tuple[str, str]] = field(default_factory=list)
     url: str = ""
 
@@ -49,7 +51,7 @@ class HubEmulator:
             ]
         )
 
-    async def serve(self, request: web.Request) -> web.Response:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         repo, file = request.match_info["repo"], request.match_info["file"]
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         self.asked.append((f"{request.method} {file}", given))
@@ -69,7 +71,16 @@ class HubEmulator:
         if request.method == "HEAD":
             headers["Content-Length"] = str(len(content) if self.size is None else self.size)
             return web.Response(headers=headers)
-        return web.Response(body=content, headers=headers)
+        if not self.stalls:
+            return web.Response(body=content, headers=headers)
+        half = len(content) // 2
+        response = web.StreamResponse(headers={**headers, "Content-Length": str(len(content))})
+        await response.prepare(request)
+        await response.write(content[:half])
+        while self.stalls:
+            await asyncio.sleep(0.05)
+        await response.write(content[half:])
+        return response
 
 
 @asynccontextmanager
@@ -87,5 +98,5 @@ async def hub() -> AsyncIterator[HubEmulator]:
     try:
         yield emulator
     finally:
-        emulator.hangs = False
+        emulator.hangs = emulator.stalls = False
         await runner.cleanup()

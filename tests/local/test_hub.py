@@ -112,16 +112,30 @@ async def test_a_gated_model_is_told(tmp_path: Path) -> None:
             await fetched(emulator, tmp_path, Told())
 
 
-async def test_a_cancelled_download_returns_and_the_next_one_has_it_all(tmp_path: Path) -> None:
+async def test_a_cancelled_download_ends_and_the_next_one_has_it_all(tmp_path: Path) -> None:
+    get = ("GET m.Q4_K_M.gguf", "")
     async with hub() as emulator:
         emulator.files = {"maker/model-GGUF/m.Q4_K_M.gguf": CONTENT}
-        emulator.hangs = True
+        emulator.stalls = True
         fetching = asyncio.create_task(fetched(emulator, tmp_path, Told()))
-        await until(lambda: len(emulator.asked) == 2)
+        await until(lambda: get in emulator.asked)
         fetching.cancel()
         await asyncio.wait({fetching})
-        emulator.hangs = False
+        emulator.stalls = False
+        # It waits for the first one's lock.
         path = await fetched(emulator, tmp_path, Told())
 
     assert fetching.cancelled()
     assert path.read_bytes() == CONTENT
+    assert emulator.asked.count(get) == 2
+
+
+async def test_a_part_that_is_missing_is_downloaded(tmp_path: Path) -> None:
+    part = "m-Q4_K_M-0000{}-of-00002.gguf"
+    async with hub() as emulator:
+        emulator.files = {f"maker/model-GGUF/{part.format(n)}": b"%d" % n for n in (1, 2)}
+        path = await fetched(emulator, tmp_path, Told())
+        (path.parent / part.format(2)).unlink()
+        await fetched(emulator, tmp_path, Told())
+
+    assert (path.parent / part.format(2)).read_bytes() == b"2"

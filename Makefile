@@ -42,7 +42,8 @@ lock: $(VENV)/dev
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 		--no-emit-find-links --no-header --upgrade \
-		--output-file requirements.lock requirements.txt requirements-local.txt
+		--output-file requirements.lock \
+		requirements.txt requirements-local.txt requirements-terminal.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 		--no-emit-find-links --no-header --upgrade \
 		--constraint requirements.lock --output-file requirements-dev.lock requirements-dev.txt

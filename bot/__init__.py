@@ -8,8 +8,9 @@ from __future__ import annotations
 # Every import of a module of this package runs this file, so it imports nothing itself.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
+
+    from bot.app.ask import Asking
 
 __all__ = ["ask", "ask_async", "asking"]
 
@@ -33,10 +34,11 @@ async def ask_async(text: str) -> str:
     return await shared().ask_async(text)
 
 
-def asking() -> AbstractAsyncContextManager[Callable[[str], Awaitable[str]]]:
+def asking() -> AbstractAsyncContextManager[Asking]:
     """Open a model for the block; it may be asked many questions at once.
 
-    `async with bot.asking() as ask: print(await ask("…"))`; raises ModelError.
+    `async with bot.asking() as ask: print(await ask("…"))`; raises ModelError. `ask.stream` yields
+    the answer as it grows, and both take a `history` and a `system` prompt.
     """
     from bot.app.ask import asking
 

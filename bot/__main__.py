@@ -75,6 +75,10 @@ def _arguments() -> argparse.Namespace:
         metavar="WORD",
         help="the question; - and no words at all stand for standard input",
     )
+    ask.add_argument(
+        "--model", metavar="NAME", help="another model than MODEL_ID, or the path of a GGUF file"
+    )
+    ask.add_argument("--system", metavar="TEXT", help="another text than SYSTEM_PROMPT")
     arguments = parser.parse_args()
     if arguments.command == "ask" and not arguments.words and sys.stdin.isatty():
         ask.error("there is no question")
@@ -103,10 +107,11 @@ async def _run(settings: Settings, arguments: argparse.Namespace, signals: Shutd
 
 
 async def _ask(settings: Settings, arguments: argparse.Namespace, signals: ShutdownSignals) -> None:
-    from bot.app.ask import print_answer, read_question
+    from bot.app.ask import chosen, print_answer, read_question
     from bot.app.logging import configure_logging
 
     configure_logging(settings, least=logging.WARNING)
+    settings = chosen(settings, model=arguments.model, system=arguments.system)
     # A pipe may stay open for ever: until here, the first signal ends the process at once.
     question = read_question(arguments.words, sys.stdin)
     answering = asyncio.ensure_future(print_answer(settings, question, sys.stdout))

@@ -35,6 +35,7 @@ _SHOWN = 400  # characters of a refused value
 
 # Other programs' names too; python-dotenv takes anything up to a blank or an equals sign.
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
+_HUB_FILE = re.compile(r"\w[\w.-]*/[\w.-]+:[\w.-]+")
 
 
 class SettingsError(Exception):
@@ -237,7 +238,21 @@ def _path(fits: Callable[[Path], bool], *, otherwise: str) -> Callable[[str], Pa
     return parse
 
 
-_file = _path(Path.is_file, otherwise="is not a file")
+_file = _path(
+    Path.is_file, otherwise="is not a file, nor a name at Hugging Face such as owner/name:Q4_K_M"
+)
+
+
+def _file_or_name(text: str) -> Path | str:
+    """Return a file's path, or a name at the Hugging Face Hub as it is."""
+    try:
+        return _file(text)
+    except ValueError:
+        if _HUB_FILE.fullmatch(text):
+            return text
+        raise
+
+
 _folder = _path(lambda it: it.is_dir() or not it.exists(), otherwise="is not a folder")
 
 
@@ -268,8 +283,11 @@ class Settings:
     model_api_key: str = _setting(
         "", _word, "key for MODEL_URL; HF_TOKEN never goes there", secret=True
     )
-    local_model_path: Path | None = _setting(
-        None, _file, "a GGUF file for the embedded server, instead of the demo model"
+    local_model_path: Path | str | None = _setting(
+        None,
+        _file_or_name,
+        "a GGUF file for the embedded server, instead of the demo model, or its name at Hugging "
+        "Face with the quantisation, such as owner/name:Q4_K_M",
     )
     transformers_model: str = _setting(
         "", str, "a model to run here with transformers: its name at Hugging Face, or its folder"

@@ -9,15 +9,18 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from bot.app.assistant import Assistant, open_assistant
+from bot.app.assistant import DEMO, Assistant, open_assistant
+from bot.app.bars import shown_progress
+from bot.app.rendered import RenderedAnswer, can_render
 from bot.concurrency import cancelled
-from bot.domain import BeginningLeftOut, LeftOut, Person, Retrying, Start, ThreadKey, Turn
+from bot.domain import BeginningLeftOut, Exchange, LeftOut, Person, Retrying, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
 from bot.text.sanitize import strip_controls, whole_characters
 from bot.turns.history import compose
@@ -26,12 +29,21 @@ from config.settings import Settings, SettingsError
 log = logging.getLogger(__name__)
 
 STDIN = "-"
+_ANEW = "The answer broke off and begins anew"
 _MAX_INPUT = 4_000_000  # characters; more than any model reads, and a pipe may be endless
 _CLOSE_SECONDS = 10.0  # a local model's process gets three to end by itself
 
 
-async def stream_answer(assistant: Assistant, question: str) -> AsyncGenerator[str | Start]:
+async def stream_answer(
+    assistant: Assistant,
+    question: str,
+    *,
+    history: Sequence[tuple[str, str]] = (),
+    system: str | None = None,
+) -> AsyncGenerator[str | Start]:
     """Yield the deltas of an answer, and a Start if it begins anew; raises ModelError.
+
+    `history` has earlier questions and their answers, and `system` replaces the system prompt.
 
     An answer that is cut short ends without an error. Cuts of question and answer are logged.
     """
@@ -40,8 +52,13 @@ async def stream_answer(assistant: Assistant, question: str) -> AsyncGenerator[s
     nowhere, nobody = ThreadKey("", "", "", ""), Person("", "")
     text, now = whole_characters(question), time.time()
     turn = Turn("", nowhere, nobody, text, place={}, asked_at=now)
-    system = assistant.system_prompt.for_turn(turn)
-    prompt = compose(system=system, exchanges=(), turn=turn)
+    if system is None:
+        system = assistant.system_prompt.for_turn(turn)
+    exchanges = [
+        Exchange("", nobody, now, whole_characters(asked), whole_characters(answered))
+        for asked, answered in history
+    ]
+    prompt = compose(system=system, exchanges=exchanges, turn=turn)
     try:
         async with aclosing(assistant.model.stream(prompt)) as deltas:
             async for delta in deltas:
@@ -80,6 +97,22 @@ def read_question(words: Sequence[str], stdin: TextIO) -> str:
     return " ".join(piped if word == STDIN else word for word in words)
 
 
+def chosen(settings: Settings, *, model: str | None, system: str | None) -> Settings:
+    """Return the settings with another model and system prompt, where they are given.
+
+    A model is a GGUF file, or a name as in MODEL_ID. Raises CannotStart if nothing serves it.
+    """
+    if system is not None:
+        settings = replace(settings, system_prompt=system)
+    if not model:
+        return settings
+    if Path(model).is_file():
+        return replace(settings, model_id=Settings().model_id, local_model_path=Path(model))
+    if model != DEMO and not (settings.hf_token or settings.model_url):
+        raise CannotStart(f"--model {model} is no GGUF file: a name needs HF_TOKEN or MODEL_URL")
+    return replace(settings, model_id=model, local_model_path=None, transformers_model="")
+
+
 async def print_answer(settings: Settings, question: str, stdout: TextIO) -> None:
     """Print the answer as it grows in a terminal, or else when it is complete.
 
@@ -87,16 +120,33 @@ async def print_answer(settings: Settings, question: str, stdout: TextIO) -> Non
     """
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")
-    async with open_assistant(settings, asyncio.Event()) as assistant:
+    async with AsyncExitStack() as stack:
+        with shown_progress(at_terminal=True) as progress:
+            assistant = await stack.enter_async_context(
+                open_assistant(settings, asyncio.Event(), progress=progress)
+            )
         deltas = stream_answer(assistant, question)
         try:
-            if stdout.isatty():
+            if can_render(stdout):
+                await _print_rendered(deltas, stdout)
+            elif stdout.isatty():
                 await _print_growing(deltas, stdout)
             else:
                 _write(stdout, f"{strip_controls(await joined(deltas))}\n")
         except BrokenPipeError:
             # Flushing the buffer at exit would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+
+
+async def _print_rendered(deltas: AsyncGenerator[str | Start], stdout: TextIO) -> None:
+    with write_errors(), RenderedAnswer(stdout) as answer:
+        async with aclosing(deltas):
+            async for delta in deltas:
+                if not isinstance(delta, Start):
+                    answer.add(delta)
+                elif answer.is_begun:
+                    answer.restart()
+                    log.warning(_ANEW)
 
 
 async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) -> None:
@@ -107,7 +157,7 @@ async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) ->
                 if isinstance(delta, Start):
                     if printed:
                         _write(stdout, "\n")
-                        log.warning("The answer broke off and begins anew")
+                        log.warning(_ANEW)
                     printed = False
                     continue
                 text = strip_controls(delta)
@@ -120,21 +170,56 @@ async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) ->
 
 
 def _write(stdout: TextIO, text: str) -> None:
-    try:
+    with write_errors():
         stdout.write(text)
         stdout.flush()
+
+
+@contextmanager
+def write_errors() -> Iterator[None]:
+    """Raise ParleyError if standard output cannot be written; BrokenPipeError stays."""
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:
         raise ParleyError(f"the answer cannot be written: {error.strerror}") from error
 
 
+class Asking:
+    """An open model, which may be asked many questions at once; it raises ModelError.
+
+    `history` has earlier questions and their answers, oldest first; as much of it is sent as the
+    model can read. `system` replaces the configured system prompt.
+    """
+
+    def __init__(self, assistant: Assistant) -> None:
+        self._assistant = assistant
+
+    async def __call__(
+        self, text: str, *, history: Sequence[tuple[str, str]] = (), system: str | None = None
+    ) -> str:
+        """Return the answer to a question."""
+        return await joined(stream_answer(self._assistant, text, history=history, system=system))
+
+    async def stream(
+        self, text: str, *, history: Sequence[tuple[str, str]] = (), system: str | None = None
+    ) -> AsyncGenerator[str]:
+        """Yield the answer as it grows: each time all of it, for it may begin anew."""
+        said = ""
+        deltas = stream_answer(self._assistant, text, history=history, system=system)
+        async with aclosing(deltas):
+            async for delta in deltas:
+                said = "" if isinstance(delta, Start) else said + delta
+                if shown := whole_characters(said).strip():
+                    yield shown
+
+
 @asynccontextmanager
-async def asking() -> AsyncIterator[Callable[[str], Awaitable[str]]]:
+async def asking() -> AsyncIterator[Asking]:
     """Open the configured model for the block; raises ModelError if that fails."""
     async with AsyncExitStack() as stack:
-        assistant = await _open(stack, asyncio.Event())
-        yield lambda text: joined(stream_answer(assistant, text))
+        yield Asking(await _open(stack, asyncio.Event()))
 
 
 async def _open(stack: AsyncExitStack, stop: asyncio.Event) -> Assistant:

@@ -20,6 +20,7 @@ from bot.model.server import ModelServer
 from bot.model.server_info import ServerCounter, ServerInfo, fetch_server_info
 from bot.model.transport import ServerConnection, connect
 from bot.ports import Model
+from bot.progress import LoggedProgress, Progress
 from bot.proxy import warn_if_readable
 from bot.tokens import tokenizers
 from bot.tokens.counters import TokenEstimator
@@ -59,15 +60,21 @@ _Choice = tuple[Sequence[ContextWindowModel], str, str]
 
 
 @asynccontextmanager
-async def open_assistant(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Assistant]:
-    """Connect the configured models, or start the embedded one. Raises CannotStart."""
+async def open_assistant(
+    settings: Settings, stopping: asyncio.Event, *, progress: Progress | None = None
+) -> AsyncIterator[Assistant]:
+    """Connect the configured models, or start the embedded one. Raises CannotStart.
+
+    `progress` hears of downloads and of the loading of models; else the log has it.
+    """
+    progress = progress or LoggedProgress()
     async with AsyncExitStack() as stack:
         if settings.model_id == DEMO or not settings.names_model:
-            models, label, prompt = await _open_local(_for_demo(settings), stack)
+            models, label, prompt = await _open_local(_for_demo(settings), stack, progress)
         elif settings.local_model_path:
-            models, label, prompt = await _open_local(settings, stack)
+            models, label, prompt = await _open_local(settings, stack, progress)
         elif settings.transformers_model:
-            models, label, prompt = await _open_transformers(settings, stack)
+            models, label, prompt = await _open_transformers(settings, stack, progress)
         elif settings.model_url:
             models, label, prompt = await _open_server(settings, stack)
         else:
@@ -102,13 +109,23 @@ def _system_prompt(settings: Settings, *, default: str) -> str:
     return settings.system_prompt if is_chosen else default
 
 
-async def _open_local(settings: Settings, stack: AsyncExitStack) -> _Choice:
-    from bot.local import llama_cpp
+async def _open_local(settings: Settings, stack: AsyncExitStack, progress: Progress) -> _Choice:
+    from bot.local import hub, llama_cpp
 
     _warn_of_fallbacks(settings, "the embedded model")
+    path = settings.local_model_path
+    if isinstance(path, str):
+        path = await hub.fetch(
+            path,
+            token=settings.hf_token,
+            cache=settings.data_dir / "hub",
+            endpoint=None,
+            progress=progress,
+        )
     server = await stack.enter_async_context(
         llama_cpp.serve(
-            path=settings.local_model_path,
+            path=path,
+            progress=progress,
             gpu_layers=settings.gpu_layers,
             threads=settings.local_threads,
             context_tokens=settings.context_tokens,
@@ -125,7 +142,9 @@ async def _open_local(settings: Settings, stack: AsyncExitStack) -> _Choice:
     return [await _open_supervised(settings, server, stack)], label, settings.system_prompt
 
 
-async def _open_transformers(settings: Settings, stack: AsyncExitStack) -> _Choice:
+async def _open_transformers(
+    settings: Settings, stack: AsyncExitStack, progress: Progress
+) -> _Choice:
     from bot.local import transformers_model
 
     _warn_of_fallbacks(settings, "TRANSFORMERS_MODEL")
@@ -136,6 +155,7 @@ async def _open_transformers(settings: Settings, stack: AsyncExitStack) -> _Choi
             token=settings.hf_token,
             context_tokens=settings.context_tokens,
             max_tokens=settings.max_tokens,
+            progress=progress,
         )
     )
     model = await _open_supervised(settings, server, stack)

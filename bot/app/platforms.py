@@ -100,6 +100,7 @@ async def open_platforms(
             store=store,
             banner=f"Parley. Answers come from {assistant.label}.",
             patience=settings.reply_timeout + IDLE_SECONDS,
+            data_dir=settings.data_dir,
             stdin=sys.stdin,
             stdout=sys.stdout,
         )

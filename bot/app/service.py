@@ -16,6 +16,7 @@ from typing import Any
 
 from bot.app import http
 from bot.app.assistant import Assistant, open_assistant
+from bot.app.bars import shown_progress
 from bot.app.platforms import Job, Platforms, check_settings, open_platforms
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
@@ -138,7 +139,7 @@ async def _open(
     budgets = EditBudgets(store=store)
     # A console brings its own worker.
     assistant = (
-        await stack.enter_async_context(open_assistant(settings, stop))
+        await _open_assistant(settings, stop, stack, roles)
         if roles & {"worker", "console"}
         else None
     )
@@ -183,6 +184,14 @@ async def _open(
         jobs["worker"] = partial(worker.run, stop)
     log.info("Running as %s", ", ".join(sorted(roles - platforms.off.keys())))
     return jobs, address
+
+
+async def _open_assistant(
+    settings: Settings, stop: asyncio.Event, stack: AsyncExitStack, roles: frozenset[str]
+) -> Assistant:
+    with shown_progress(at_terminal="console" in roles) as progress:
+        opening = open_assistant(settings, stop, progress=progress)
+        return await stack.enter_async_context(opening)
 
 
 async def _serve_page(

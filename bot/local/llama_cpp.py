@@ -17,10 +17,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
+from bot.concurrency import do_nothing
 from bot.errors import CannotStart
 from bot.local import gguf, hardware
 from bot.local.child_process import ChildProcess, LocalServer, starting, supervised
 from bot.local.llama_cpp_process import Device, LaunchRequest
+from bot.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ async def serve(
     threads: int | None,
     context_tokens: int,
     parallel: int,
+    progress: Progress = do_nothing,
 ) -> AsyncIterator[LocalServer]:
     """Serve a GGUF file, or the demo model if `path` is None, while the context lasts.
 
@@ -106,7 +109,9 @@ async def serve(
         return await with_cpu_fallback(replace(request, port=port), _start)
 
     name = file.name.removesuffix(".gguf")
+    progress(f"Loading {name}", None)
     async with supervised(name, start) as report:
+        progress(f"Loading {name}", 1.0)
         yield LocalServer(
             url=f"http://127.0.0.1:{report['port']}/v1",
             api_key=request.api_key,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from bot.concurrency import do_nothing
 from bot.errors import CannotStart
 from bot.local.child_process import ChildProcess, JsonObject, LocalServer, starting, supervised
+from bot.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -20,13 +23,16 @@ _ENVIRONMENT = {
     # For pickled weights transformers would ask a service to convert them, and send it the token
     # (transformers 5.23, safetensors_conversion.py).
     "DISABLE_SAFETENSORS_CONVERSION": "1",
+    # huggingface_hub then writes its progress bars to a pipe, too (utils/tqdm.py).
+    "TQDM_POSITION": "-1",
 }
+_BAR = re.compile(r"(.{1,200}?): +(\d{1,3})%\|")
 _MEMORY_HINT = "choose a smaller model, or a GGUF file of it (LOCAL_MODEL_PATH)"
 
 
 @asynccontextmanager
 async def serve(
-    *, name: str, token: str, context_tokens: int, max_tokens: int
+    *, name: str, token: str, context_tokens: int, max_tokens: int, progress: Progress = do_nothing
 ) -> AsyncIterator[LocalServer]:
     """Run a model, given by its name at Hugging Face or its folder, while the context lasts.
 
@@ -47,7 +53,7 @@ async def serve(
         "api_key": key,
     }
     log.info("Examining %s", name)
-    async with supervised(name, lambda port: _start({**request, "port": port})) as report:
+    async with supervised(name, lambda port: _start({**request, "port": port}, progress)) as report:
         yield LocalServer(
             url=f"http://127.0.0.1:{report['port']}/v1",
             api_key=key,
@@ -56,6 +62,17 @@ async def serve(
             max_tokens=report["max_tokens"],
             is_dialogue=report["is_dialogue"],
         )
+
+
+def tells_progress(line: str, progress: Progress) -> bool:
+    """Whether a line of the process is a progress bar; `progress` is told of it then.
+
+    The libraries show downloads and the loading of weights by tqdm's bars.
+    """
+    found = _BAR.match(line)
+    if found:
+        progress(found[1].strip(), int(found[2]) / 100)
+    return bool(found)
 
 
 def _absolute(name: str) -> str:
@@ -74,12 +91,12 @@ def _absolute(name: str) -> str:
     return str(path.absolute())
 
 
-async def _start(request: JsonObject) -> ChildProcess:
+async def _start(request: JsonObject, progress: Progress) -> ChildProcess:
     try:
         async with starting(
             "bot.local.transformers_process",
             environment=_ENVIRONMENT,
-            is_error=bool,
+            is_error=lambda line: not tells_progress(line, progress),
             on_message=lambda message: log.info("%s", message["loaded"]),
             memory_hint=_MEMORY_HINT,
         ) as child:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from prometheus_client import Counter
 
 from bot.cache import BoundedCache
-from bot.domain import End, Person, Place, Rating, Standing, ThreadKey, Turn
+from bot.domain import End, Exchange, Person, Place, Rating, Standing, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.turns.addressed import Facts, Follow, Speakers, is_for_bot
@@ -203,6 +203,10 @@ class Intake:
     async def save_name(self, thread: ThreadKey, person: Person) -> None:
         """Save a person's name that was not known when the turn was admitted."""
         await self._history.save_name(thread, person)
+
+    async def remembered(self, thread: ThreadKey) -> list[Exchange]:
+        """Return what a thread remembers, oldest first."""
+        return await self._history.read(thread)
 
     async def reset(self, thread: ThreadKey) -> None:
         """Drop the history of a thread."""

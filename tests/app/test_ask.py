@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,21 @@ async def test_who_is_cancelled_hangs_up(chosen: Path, model: ModelEmulator) -> 
         await until(lambda: not model.running, within=10)
 
     assert asked.cancelled()
+
+
+async def test_an_answer_grows_and_knows_what_was_said_before(
+    chosen: Path, model: ModelEmulator
+) -> None:
+    model.answer = " one two three four \n"
+    async with bot.asking() as ask:
+        said = [
+            each
+            async for each in ask.stream("And?", history=[("First", "Second")], system="Be brief.")
+        ]
+
+    assert said[-1] == "one two three four"
+    assert len(said) > 1
+    assert all(later.startswith(earlier) for earlier, later in pairwise(said))
+    assert [each["content"] for each in model.requests[0].messages] == [
+        *("Be brief.", "First", "Second", "And?"),
+    ]

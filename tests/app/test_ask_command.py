@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import pty
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -197,7 +198,13 @@ class Terminal:
         os.close(self.end)
 
 
-async def test_at_a_terminal_an_answer_grows(model: ModelEmulator) -> None:
+@pytest.fixture
+def dumb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+
+
+@pytest.mark.usefixtures("dumb")
+async def test_at_a_dumb_terminal_an_answer_grows_as_it_is(model: ModelEmulator) -> None:
     model.answer = [(0, " one"), (0, "\x9b31m two"), (0, " three"), (60, " four")]
     async with at_a_terminal(model) as (answering, terminal):
         await until(lambda: "three" in terminal.seen())
@@ -206,6 +213,7 @@ async def test_at_a_terminal_an_answer_grows(model: ModelEmulator) -> None:
         assert not answering.done()
 
 
+@pytest.mark.usefixtures("dumb")
 async def test_an_answer_that_begins_anew_at_a_terminal_says_so(
     model: ModelEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -220,6 +228,7 @@ async def test_an_answer_that_begins_anew_at_a_terminal_says_so(
     assert warnings(caplog)
 
 
+@pytest.mark.usefixtures("dumb")
 async def test_an_interruption_hangs_up_and_ends_the_line(model: ModelEmulator) -> None:
     model.answer = [(0, "one"), (60, " two")]
     async with at_a_terminal(model) as (answering, terminal):
@@ -229,3 +238,66 @@ async def test_an_interruption_hangs_up_and_ends_the_line(model: ModelEmulator) 
 
         assert terminal.seen() == "one\n"
         await until(lambda: not model.running)
+
+
+@pytest.fixture
+def colourless(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rich", reason="rendering needs requirements-terminal.txt")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+# What moves the cursor and hides it, and what rich draws again.
+_DRAWING = re.compile(r"\x1b\[[\d;?]*[A-Za-z]|\r")
+
+
+@pytest.mark.usefixtures("colourless")
+async def test_markdown_is_rendered_at_a_terminal_and_ends_whole(model: ModelEmulator) -> None:
+    model.answer = [(0, " # Ti"), (0, "tle\n\nSome **bo"), (0, "ld** \x9btext\n\n```py\na = 1\n")]
+    async with at_a_terminal(model) as (answering, terminal):
+        await answering
+        seen = terminal.seen()
+
+    assert seen.count("\x1b[1mbold\x1b[0m text") >= 1
+    lines = [line for line in _DRAWING.sub("", seen).split("\n") if line]
+    assert lines[-1] == "  a = 1"
+    assert "Some bold text" in lines
+    assert "\x9b" not in seen
+    assert "**" not in seen
+
+
+@pytest.mark.usefixtures("colourless")
+async def test_a_rendered_answer_that_is_interrupted_stays(model: ModelEmulator) -> None:
+    model.answer = [(0, "one"), (60, " two")]
+    async with at_a_terminal(model) as (answering, terminal):
+        await until(lambda: "one" in terminal.seen())
+        answering.cancel()
+        await asyncio.wait({answering})
+
+        assert _DRAWING.sub("", terminal.seen()).endswith("one\n")
+        await until(lambda: not model.running)
+
+
+async def test_another_model_and_system_prompt_are_chosen_for_one_question(
+    shell: Shell, model: ModelEmulator
+) -> None:
+    model.models = ("first", "second")
+    status, _, _ = await shell.run(
+        *("--model", "second", "--system", "Be a poet.", "Hi"),
+        MODEL_URL=model.url,
+        MODEL_ID="first",
+    )
+
+    assert status == 0
+    assert model.requests[0].body["model"] == "second"
+    assert model.requests[0].messages[0]["content"].startswith("Be a poet.")
+
+
+async def test_a_model_that_nothing_serves_is_told(shell: Shell) -> None:
+    result = await shell.run("--model", "some/name", "Hi")
+
+    assert result == (
+        1,
+        "",
+        "bot: --model some/name is no GGUF file: a name needs HF_TOKEN or MODEL_URL\n",
+    )

@@ -17,6 +17,7 @@ from config.settings import Settings, SettingsError
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 NOWHERE = Path("no-such-file")
+GGUF = "is not a file, nor a name at Hugging Face such as owner/name:Q4_K_M"
 LAYERS = "is neither auto (as many as fit) nor a number: 0 means none, 999 means all"
 TOO_LONG = "x" * 300
 
@@ -146,7 +147,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         ("REPLY_TIMEOUT", "soon", "REPLY_TIMEOUT='soon' is not a number"),
         ("REPLY_TIMEOUT", "-1", "REPLY_TIMEOUT='-1' is not from 0.1 to 86400"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL='loud' is none of debug, info, warning, error"),
-        ("LOCAL_MODEL_PATH", "no-such", "LOCAL_MODEL_PATH='no-such' is not a file"),
+        ("LOCAL_MODEL_PATH", "no-such", f"LOCAL_MODEL_PATH='no-such' {GGUF}"),
         ("DATA_DIR", __file__, f"DATA_DIR='{__file__}' is not a folder"),
         (
             "LOCAL_MODEL_PATH",

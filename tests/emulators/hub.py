@@ -19,7 +19,8 @@ from aiohttp import web
 class HubEmulator:
     """Has `files` by "owner/name/file"; those of `gated` repositories are for `token` alone.
 
-    `asked` are the calls that came in, with the token of each. While `hangs`, no call is answered.
+    `asked` are the calls that came in, with the token of each. While `hangs`, no call is answered,
+    and while it `stalls`, a file stops in its middle.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -27,10 +28,30 @@ class HubEmulator:
     token: str = "hf_accepted"
     size: int | None = None  # that a HEAD tells, where it is not the file's
     hangs: bool = False
+    stalls: bool = False
     asked: list[tuple[str, str]] = field(default_factory=list)
     url: str = ""
 
-    async def serve(self, request: web.Request) -> web.Response:
+    async def list_files(self, request: web.Request) -> web.Response:
+        """List a repository's files, as hf_api.py's `list_repo_tree` reads them."""
+        repo = request.match_info["repo"]
+        names = [name for name in self.files if name.startswith(f"{repo}/")]
+        self.asked.append(("GET tree", request.headers.get("Authorization", "")))
+        if not names:
+            return web.json_response({}, status=404, headers={"X-Error-Code": "RepoNotFound"})
+        return web.json_response(
+            [
+                {
+                    "type": "file",
+                    "path": name.removeprefix(f"{repo}/"),
+                    "size": len(self.files[name]),
+                    "oid": "0" * 40,
+                }
+                for name in names
+            ]
+        )
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         repo, file = request.match_info["repo"], request.match_info["file"]
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         self.asked.append((f"{request.method} {file}", given))
@@ -50,7 +71,16 @@ class HubEmulator:
         if request.method == "HEAD":
             headers["Content-Length"] = str(len(content) if self.size is None else self.size)
             return web.Response(headers=headers)
-        return web.Response(body=content, headers=headers)
+        if not self.stalls:
+            return web.Response(body=content, headers=headers)
+        half = len(content) // 2
+        response = web.StreamResponse(headers={**headers, "Content-Length": str(len(content))})
+        await response.prepare(request)
+        await response.write(content[:half])
+        while self.stalls:
+            await asyncio.sleep(0.05)
+        await response.write(content[half:])
+        return response
 
 
 @asynccontextmanager
@@ -58,7 +88,8 @@ async def hub() -> AsyncIterator[HubEmulator]:
     """Serve on 127.0.0.1 while this lasts."""
     emulator = HubEmulator()
     app = web.Application()
-    app.router.add_route("*", r"/{repo:[^/]+/[^/]+}/resolve/main/{file}", emulator.serve)
+    app.router.add_route("*", r"/{repo:[^/]+/[^/]+}/resolve/main/{file:.+}", emulator.serve)
+    app.router.add_get(r"/api/models/{repo:[^/]+/[^/]+}/tree/main", emulator.list_files)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -67,5 +98,5 @@ async def hub() -> AsyncIterator[HubEmulator]:
     try:
         yield emulator
     finally:
-        emulator.hangs = False
+        emulator.hangs = emulator.stalls = False
         await runner.cleanup()

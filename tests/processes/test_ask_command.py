@@ -89,7 +89,8 @@ async def test_a_reader_that_has_left_is_no_failure(tmp_path: Path, model: Model
 
 async def test_sigterm_hangs_up_and_ends_quietly(tmp_path: Path, model: ModelEmulator) -> None:
     model.answer = [(0, "one"), (60, " two")]
-    async with asked_at_a_terminal(["Hi"], tmp_path, MODEL_URL=model.url) as (process, terminal):
+    variables = {"MODEL_URL": model.url, "TERM": "dumb"}
+    async with asked_at_a_terminal(["Hi"], tmp_path, **variables) as (process, terminal):
         await until(lambda: "one" in terminal.seen())
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):

@@ -7,93 +7,17 @@ import errno
 import getpass
 import io
 import os
-import pty
 import signal
-import sys
-import termios
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from adapters.console import ConsolePlatform
-from bot.domain import Page, ThreadKey, Turn
 from bot.errors import ParleyError, StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
-from bot.turns.intake import Intake
-
-# What the worker shows, state by state; the last is final.
-ANSWERS: dict[str, Sequence[str]] = {
-    "hello": ("Hel", "Hello `wor", "Hello `world`!"),
-    "code": ("```py\na = 1\n```", "```py\na = 1\nb = 2\n```", "```py\na = 1\nb = 2\n```\nDone."),
-    "again": ("One", "Another one"),
-    "evil": ("\x1b[2J\x9b31m", "\x1b[2J\x9b31mred\r\n\x07\u202edone"),
-    "half": ("half of",),
-    "other version": ("Mine",),
-    "many\nlines": ("both\nlines",),
-}
-
-
-COMMAND = (sys.executable, "-c", "from tests.console.test_console import main; main()")
-
-
-def arguments(store: Store) -> tuple[str, str]:
-    return store.url, store.key().removesuffix(":{0}")
-
-
-class FakeIntake(Intake):
-    """Answers as a worker would, through the surface and a connection of its own."""
-
-    def __init__(self, worker: ConsolePlatform, store: Store) -> None:
-        self._worker = worker
-        self._store = store
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._stopped = asyncio.Event()
-        self.turns: list[Turn] = []
-        self.resets: list[ThreadKey] = []
-        self.forgotten: list[str] = []
-
-    async def admit(self, turn: Turn) -> bool:
-        if turn.text == "busy":
-            raise ThreadBusy
-        if turn.text == "away":
-            raise StoreUnavailable("no store")
-        self.turns.append(turn)
-        self._stopped.clear()
-        self._tasks.add(asyncio.create_task(self._work(turn)))
-        return True
-
-    async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
-        self._stopped.set()
-        return True
-
-    async def forget(self, *turn_ids: str, **_: Any) -> None:
-        self.forgotten += turn_ids
-
-    async def reset(self, thread: ThreadKey) -> None:
-        self.resets.append(thread)
-
-    async def work_ends(self) -> None:
-        await asyncio.gather(*self._tasks)
-
-    async def _work(self, turn: Turn) -> None:
-        async with self._worker.surface(turn) as surface:
-            if turn.text == "other version":
-                screen = self._store.key("screen", turn.id)
-                await self._store.command("XADD", screen, "*", "words", "Hi")
-                await asyncio.sleep(0.05)
-            if turn.text in ("long", "stubborn"):
-                await surface.post(Page(0, "On and on", final=False))
-                await self._stopped.wait()
-                stopped = turn.text == "long"
-                await surface.edit("", Page(0, f"On and on\n\nStopped: {stopped}.", final=stopped))
-            states = ANSWERS.get(turn.text, ())
-            for state in states:
-                final = state == states[-1] and turn.text != "half"
-                await surface.post(Page(0, state, final=final))
-                await asyncio.sleep(0.05)
+from tests.support.console import PLAIN, FakeIntake, Terminal, arguments, terminal
 
 
 @asynccontextmanager
@@ -103,11 +27,16 @@ async def two_platforms(
     """The platform with the terminal, and an intake whose worker is another process, almost."""
     url, prefix = arguments(store)
     async with connect(url=url, data_dir=Path("unused"), prefix=prefix) as others:
-        terminal = ConsolePlatform(
-            store=store, banner="", patience=patience, stdin=stdin, stdout=stdout
-        )
-        worker = ConsolePlatform(
-            store=others, banner="", patience=patience, stdin=stdin, stdout=stdout
+        terminal, worker = (
+            ConsolePlatform(
+                store=each,
+                banner="",
+                patience=patience,
+                data_dir=Path("unused"),
+                stdin=stdin,
+                stdout=stdout,
+            )
+            for each in (store, others)
         )
         intake = FakeIntake(worker, others)
         yield terminal, intake
@@ -200,99 +129,12 @@ async def test_an_answer_that_does_not_end_in_time_gets_an_apology(
     assert printed == f"{ParleyError.apology}\n"
 
 
-async def test_a_screen_holds_the_newest_page_alone_and_not_for_ever(store: Store) -> None:
-    _, intake = await piped(store, "hello\n")
-
-    screen = store.key("screen", intake.turns[0].id)
-    held = await store.redis.xlen(screen)
-    seconds = await store.redis.ttl(screen)
-
-    assert held == 1
-    assert 0 < seconds <= 3600
-
-
-class Terminal:
-    """A process at a pseudo-terminal, and what its user has seen."""
-
-    def __init__(self, fd: int, process: asyncio.subprocess.Process) -> None:
-        self._fd = fd
-        self.process = process
-        self.seen = ""
-
-    def type(self, text: str) -> None:
-        os.write(self._fd, text.encode())
-
-    async def until(self, text: str) -> str:
-        """Wait for a text; returns what came before it and after the last one waited for."""
-        async with asyncio.timeout(60):
-            while text not in self.seen:
-                await self._read()
-        before, _, self.seen = self.seen.partition(text)
-        return before
-
-    async def until_prompt(self) -> str:
-        return await self.until("you> ")
-
-    def echoes(self) -> bool:
-        return bool(termios.tcgetattr(self._fd)[3] & termios.ECHO)
-
-    async def _read(self) -> None:
-        loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
-        loop.add_reader(self._fd, readable.set)
-        try:
-            await readable.wait()
-        finally:
-            loop.remove_reader(self._fd)
-        # Linux reports the end of the other side as an error.
-        self.seen += os.read(self._fd, 4096).decode().replace("\r\n", "\n")
-
-
-@asynccontextmanager
-async def terminal(store: Store) -> AsyncIterator[Terminal]:
-    ours, theirs = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *arguments(store),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "TERM": "xterm"},
-        # The pseudo-terminal becomes the controlling one, so that Ctrl-C is a signal.
-        start_new_session=True,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
-    )
-    os.close(theirs)
-    try:
-        yield Terminal(ours, process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        os.close(ours)
-
-
-def main() -> None:
-    """The process under test: a terminal whose worker is in the same process."""
-    url, prefix = sys.argv[1:]
-    # Whoever starts the tests in the background has SIGINT ignored, here too.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    async def run() -> None:
-        async with connect(url=url, data_dir=Path("unused"), prefix=prefix) as store:
-            platform = ConsolePlatform(
-                store=store, banner="The banner", patience=5, stdin=sys.stdin, stdout=sys.stdout
-            )
-            intake = FakeIntake(platform, store)
-            await platform.listen(intake)
-            print("threads:", {str(turn.key) for turn in intake.turns})
-            print("resets:", len(intake.resets), "forgotten:", len(intake.forgotten))
-
-    asyncio.run(run())
+def plain(store: Store) -> AbstractAsyncContextManager[Terminal]:
+    return terminal(store, PLAIN, Path("unused"))
 
 
 async def test_an_answer_grows_in_place(store: Store) -> None:
-    async with terminal(store) as it:
+    async with plain(store) as it:
         head = await it.until_prompt()
         it.type("hello\r")
         await it.until("bot> ")
@@ -308,7 +150,7 @@ async def test_an_answer_grows_in_place(store: Store) -> None:
 
 
 async def test_pasted_lines_are_one_question(store: Store) -> None:
-    async with terminal(store) as it:
+    async with plain(store) as it:
         # A terminal puts brackets around what is pasted only when it is asked to.
         await it.until("\x1b[?2004h")
         await it.until_prompt()
@@ -320,7 +162,7 @@ async def test_pasted_lines_are_one_question(store: Store) -> None:
 
 
 async def test_an_answer_that_changes_is_printed_anew(store: Store) -> None:
-    async with terminal(store) as it:
+    async with plain(store) as it:
         await it.until_prompt()
         it.type("again\r")
         await it.until("bot> One\n")
@@ -330,7 +172,7 @@ async def test_an_answer_that_changes_is_printed_anew(store: Store) -> None:
 
 
 async def test_the_terminal_always_goes_on_with_the_same_thread(store: Store) -> None:
-    async with terminal(store) as it:
+    async with plain(store) as it:
         await it.until_prompt()
         it.type("hello\r")
         await it.until_prompt()
@@ -347,7 +189,7 @@ async def test_the_terminal_always_goes_on_with_the_same_thread(store: Store) ->
 
 
 async def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(store: Store) -> None:
-    async with terminal(store) as it:
+    async with plain(store) as it:
         await it.until_prompt()
         it.type("long\r")
         await it.until("On and on")
@@ -360,7 +202,7 @@ async def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(store: Store
 
 
 async def test_a_second_ctrl_c_gives_up_an_answer_that_does_not_stop(store: Store) -> None:
-    async with terminal(store) as it:
+    async with plain(store) as it:
         await it.until_prompt()
         it.type("stubborn\r")
         await it.until("On and on")
@@ -374,7 +216,7 @@ async def test_a_second_ctrl_c_gives_up_an_answer_that_does_not_stop(store: Stor
 
 
 async def test_ctrl_c_twice_leaves_and_the_terminal_is_as_it_was(store: Store) -> None:
-    async with terminal(store) as it:
+    async with plain(store) as it:
         echoed = it.echoes()
         await it.until_prompt()
         it.type("unsent")
@@ -391,7 +233,7 @@ async def test_ctrl_c_twice_leaves_and_the_terminal_is_as_it_was(store: Store) -
 
 
 async def test_ctrl_c_and_going_on_leaves_nothing(store: Store) -> None:
-    async with terminal(store) as it:
+    async with plain(store) as it:
         await it.until_prompt()
         it.type("\x03")
         await it.until("Press Ctrl-C again to leave.")
@@ -409,8 +251,9 @@ async def piped_process(
     store: Store, *, stdout: int
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamWriter]]:
     process = await asyncio.create_subprocess_exec(
-        *COMMAND,
+        *PLAIN,
         *arguments(store),
+        "unused",
         stdin=asyncio.subprocess.PIPE,
         stdout=stdout,
         stderr=asyncio.subprocess.PIPE,

@@ -1,0 +1,232 @@
+"""A conversation line by line, for pipes and for terminals without the window."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from typing import TextIO, TypeVar
+
+from adapters.console.talk import Reply, Talk
+from bot.concurrency import running
+from bot.domain import Turn
+from bot.errors import ParleyError, Refused, StoreUnavailable
+from bot.text.sanitize import strip_controls
+
+T = TypeVar("T")
+
+YOU, BOT = "you> ", "bot> "
+QUIT, RESET = "/quit", "/reset"
+HEAD = (
+    f"I remember what we said before; {RESET} starts anew. Ctrl-C stops an answer, {QUIT} leaves."
+)
+FORGOTTEN = "Forgotten. We start anew."
+LEAVING = "Press Ctrl-C again to leave."
+_PASTE_MODE_OFF = "\x1b[?2004l"
+
+
+class PlainConversation:
+    """Reads questions and prints answers, one after another.
+
+    An answer that takes longer than `patience` seconds is given up. If `stdin` is a terminal, it
+    must be `sys.stdin`.
+    """
+
+    def __init__(self, *, talk: Talk, patience: float, stdin: TextIO, stdout: TextIO) -> None:
+        self._talk = talk
+        self._patience = patience
+        self._stdin = stdin
+        self._stdout = stdout
+        self._interruptions = 0
+        self._woken = asyncio.Event()
+
+    async def at_terminal(self, banner: str) -> None:
+        """Converse at a terminal until `/quit`; SIGINT is handled here meanwhile.
+
+        Raises EOFError at the end of the input and after a second Ctrl-C.
+        """
+        await self.print(f"{banner}\n{HEAD}\n\n")
+        with self._terminal():
+            await self._converse(self._prompt, prompt=BOT)
+
+    async def in_pipe(self) -> None:
+        """Answer each line of the input."""
+        await self._converse(self._piped_line, prompt="")
+
+    async def print(self, text: str) -> None:
+        """Write a text without control characters."""
+
+        def write() -> None:
+            try:
+                self._stdout.write(strip_controls(text))
+                self._stdout.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise ParleyError(f"the answer cannot be written: {error.strerror}") from error
+
+        # A stopped terminal (Ctrl-S) must not block the process.
+        if text:
+            await _in_thread(write)
+
+    async def _converse(self, read: Callable[[], Awaitable[str]], *, prompt: str) -> None:
+        with suppress(StoreUnavailable):
+            await self._talk.begin()
+        while (line := await read()) != QUIT:
+            if line == RESET:
+                outcome = FORGOTTEN
+                try:
+                    await self._talk.reset()
+                except StoreUnavailable as error:
+                    outcome = error.apology
+                if prompt:
+                    await self.print(f"{outcome}\n")
+            elif line:
+                await self._answer(line, _Display(prompt))
+
+    async def _piped_line(self) -> str:
+        line = await _in_thread(self._stdin.readline)
+        return line.strip() if line else QUIT
+
+    async def _prompt(self) -> str:
+        """Return a line. Raises EOFError at the end of the input and after a second Ctrl-C."""
+        self._interruptions = 0
+        reading = asyncio.ensure_future(_in_thread(_edited_line))
+        try:
+            if not await self._ends_first(reading):
+                # The text typed so far cannot be taken out of readline, so it is shown again.
+                await self.print(f"\n{LEAVING}\n{YOU}{_typed_text()}")
+                if not await self._ends_first(reading):
+                    raise EOFError
+            return reading.result()
+        finally:
+            if not reading.done():
+                reading.cancel()
+                os.write(self._stdout.fileno(), _PASTE_MODE_OFF.encode())
+
+    async def _answer(self, question: str, display: _Display) -> None:
+        self._interruptions = 0
+        await self.print(display.prompt)
+        try:
+            turn = self._talk.turn(question)
+            await self._talk.admit(turn)
+            async with (
+                running(self._follow(turn.id, display)) as following,
+                asyncio.timeout(self._patience),
+            ):
+                await self._until_answered(turn, following)
+        except (Refused, StoreUnavailable) as error:
+            await self.print(display.apology(error.apology))
+        except TimeoutError:
+            await self.print(display.apology(ParleyError.apology))
+
+    async def _until_answered(self, turn: Turn, following: asyncio.Task[None]) -> None:
+        if not await self._ends_first(following):
+            await self._talk.stop(turn)
+            if not await self._ends_first(following):
+                # No worker has the turn, or it has died.
+                await self._talk.forget(turn)
+                await self.print("\n")
+                return
+        await following
+
+    async def _follow(self, turn_id: str, display: _Display) -> None:
+        """Print the states of a reply, up to the final one."""
+        async with aclosing(self._talk.replies()) as replies:
+            async for reply in replies:
+                if reply and reply.turn_id == turn_id:
+                    await self.print(display.piece(reply))
+                    if reply.last:
+                        return
+
+    async def _ends_first(self, work: asyncio.Future[T]) -> bool:
+        """Wait for `work` or for the next Ctrl-C; returns whether the work has ended."""
+        work.add_done_callback(lambda _: self._woken.set())
+        while not work.done():
+            if self._interruptions:
+                self._interruptions -= 1
+                return False
+            self._woken.clear()
+            await self._woken.wait()
+        return True
+
+    def _interrupt(self) -> None:
+        self._interruptions += 1
+        self._woken.set()
+
+    @contextmanager
+    def _terminal(self) -> Iterator[None]:
+        """Count SIGINT during the block, and restore the terminal after it."""
+        # Windows has no such module.
+        import termios
+
+        loop = asyncio.get_running_loop()
+        mode, handler = termios.tcgetattr(self._stdin.fileno()), signal.getsignal(signal.SIGINT)
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, handler)
+            # A thread that waits for a line has switched off the echo.
+            termios.tcsetattr(self._stdin.fileno(), termios.TCSANOW, mode)
+
+
+class _Display:
+    """Prints an answer as it grows after a prompt; without one, for programs, when it is final."""
+
+    def __init__(self, prompt: str) -> None:
+        self.prompt = prompt
+        self._shown = ""
+
+    def piece(self, reply: Reply) -> str:
+        text = reply.text
+        if not reply.last:
+            text = text if self.prompt else ""
+            if self._shown.startswith(text):
+                return ""
+        before, self._shown = self._shown, text
+        new = text[len(before) :] if text.startswith(before) else f"\n{self.prompt}{text}"
+        return f"{new}\n" if reply.last else new
+
+    def apology(self, apology: str) -> str:
+        return f"\n{apology}\n" if self._shown else f"{apology}\n"
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run blocking work in a daemon thread, for which no process waits at its end."""
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=run, name="terminal", daemon=True).start()
+    return await asyncio.wrap_future(future)
+
+
+def _edited_line() -> str:
+    # Once this is imported, `input` has line editing and a history.
+    with suppress(ImportError):
+        import readline
+
+        # CPython switches it off; then each line of a pasted text would be a question.
+        readline.parse_and_bind("set enable-bracketed-paste on")
+    return input(YOU).strip()
+
+
+def _typed_text() -> str:
+    with suppress(ImportError):
+        import readline
+
+        return readline.get_line_buffer()
+    return ""

@@ -1,0 +1,109 @@
+"""The terminal as a platform: any worker answers, through its thread's stream."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import sys
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TextIO
+from uuid import uuid4
+
+from adapters.console.plain import PlainConversation
+from adapters.console.talk import Talk
+from adapters.live import LiveSurface
+from bot.domain import ContextMessage, Purpose, Turn
+from bot.store import Store
+from bot.turns.intake import Intake
+
+_WINDOW_PACKAGES = ("prompt_toolkit", "rich", "markdown_it")  # requirements-terminal.txt
+_HISTORY = "terminal_history"
+
+
+class ConsolePlatform:
+    """The terminal; `surface` works in any process, `listen` in the one with the terminal.
+
+    If `stdin` is a terminal, it must be `sys.stdin`. An answer that takes longer than `patience`
+    seconds is given up, so that should be more than a reply may take. What was typed is kept in
+    `data_dir`.
+    """
+
+    name = "console"
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        banner: str,
+        patience: float,
+        data_dir: Path,
+        stdin: TextIO,
+        stdout: TextIO,
+    ) -> None:
+        self._store = store
+        self.banner = banner  # shown when it begins to listen
+        self._patience = patience
+        self._data_dir = data_dir
+        self._stdin = stdin
+        self._stdout = stdout
+
+    @asynccontextmanager
+    async def surface(
+        self, turn: Turn, purpose: Purpose = Purpose.ANSWER
+    ) -> AsyncGenerator[LiveSurface]:
+        """Open the surface of a turn's reply; all purposes share it."""
+        yield LiveSurface(store=self._store, turn=turn)
+
+    async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
+        """Return nothing: one person alone talks here, and the history has it all."""
+        return ()
+
+    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        """Return nothing: a page's place in the store is its number."""
+        return ()
+
+    async def listen(self, intake: Intake) -> None:
+        """Read questions and print answers until the end of the input or `/quit`."""
+        for stream in (self._stdin, self._stdout):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
+        # Windows has no terminal of this kind: lines are read as from a pipe.
+        at_terminal = self._stdin.isatty() and sys.platform != "win32"
+        # The same thread at each start at a terminal: the conversation continues.
+        thread = "terminal" if at_terminal else uuid4().hex
+        talk = Talk(intake=intake, store=self._store, thread=thread)
+        if at_terminal and self._stdout.isatty() and _has_window():
+            from adapters.console.window import Window
+
+            await Window(
+                talk=talk,
+                banner=self.banner,
+                patience=self._patience,
+                history=self._data_dir / _HISTORY,
+            ).run()
+        else:
+            await self._converse_plainly(talk, at_terminal=at_terminal)
+
+    async def _converse_plainly(self, talk: Talk, *, at_terminal: bool) -> None:
+        plain = PlainConversation(
+            talk=talk, patience=self._patience, stdin=self._stdin, stdout=self._stdout
+        )
+        try:
+            await (plain.at_terminal(self.banner) if at_terminal else plain.in_pipe())
+        except EOFError:
+            await plain.print("\n")
+        except BrokenPipeError:
+            # The reader is gone. Flushing the buffer at exit would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())
+
+
+def _has_window() -> bool:
+    """Whether the packages of the window are installed, and the terminal can move its cursor."""
+    if any(importlib.util.find_spec(each) is None for each in _WINDOW_PACKAGES):
+        return False
+    from prompt_toolkit.utils import is_dumb_terminal
+
+    return not is_dumb_terminal()

@@ -1,0 +1,170 @@
+"""Renders Markdown for a terminal, as text with escape sequences of ours alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.markdown import (
+    CodeBlock,
+    HorizontalRule,
+    Markdown,
+    MarkdownElement,
+    TableElement,
+)
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.segment import Segment, Segments
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+from rich.theme import Theme
+
+from bot.text.sanitize import strip_controls
+
+_LEAST_WIDTH = 20  # columns; in a narrower window lines break anywhere
+# The terminal's own colours, which are readable on a dark and on a light background.
+_CODE_THEME = "ansi_dark"
+# Without rich's black behind code.
+_THEME = Theme({"markdown.code": "bold cyan"})
+# HTML is text: rich would leave it out.
+_PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
+
+
+class Renderer:
+    """Renders for one terminal; colours are as its environment says (NO_COLOR, TERM)."""
+
+    def __init__(self) -> None:
+        self._console = Console(
+            file=io.StringIO(),
+            force_terminal=True,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            theme=_THEME,
+        )
+
+    def markdown(self, text: str, *, width: int) -> str:
+        """Return a Markdown text for a window of so many columns, without a line break behind it.
+
+        Line breaks stay, links show their addresses, and nothing of the text controls the terminal.
+        """
+        return self._rendered(_Markdown(strip_controls(text)), width)
+
+    def text(self, text: str, *, width: int, style: str = "") -> str:
+        """Return a text, wrapped between words, in a style of rich's."""
+        return self._rendered(Text(strip_controls(text), style=style), width)
+
+    def _rendered(self, renderable: RenderableType, width: int) -> str:
+        console = self._console
+        options = console.options.update(width=max(width, _LEAST_WIDTH), height=None)
+        lines = console.render_lines(renderable, options, pad=False)
+        with console.capture() as captured:
+            for line in lines:
+                segments = Segments([*_without_padding(line), Segment.line()])
+                console.print(segments, end="", soft_wrap=True)
+        return captured.get().strip("\n")
+
+
+def _without_padding(line: list[Segment]) -> list[Segment]:
+    """Return a line without blanks at its end, which would wrap in a window made narrower."""
+    kept = list(line)
+    while kept and not kept[-1].text.strip():
+        kept.pop()
+    if kept:
+        text, style, control = kept[-1]
+        kept[-1] = Segment(text.rstrip(), style, control)
+    return kept
+
+
+class _Heading(MarkdownElement):
+    """A heading at the left; rich's own stands in the middle."""
+
+    @classmethod
+    def create(cls, markdown: Markdown, token: Token) -> _Heading:
+        return cls(token.tag)
+
+    def __init__(self, tag: str) -> None:
+        self._style = "bold underline" if tag == "h1" else "bold"
+        self._text = Text()
+
+    def on_text(self, context: Any, text: str | Text) -> None:
+        self._text.append_text(text if isinstance(text, Text) else Text(text))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        self._text.stylize_before(self._style)
+        yield self._text
+
+
+class _CodeBlock(CodeBlock):
+    """Code without a background and without blanks that a copy would contain, but indented."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        code = str(self.text).rstrip()
+        syntax = Syntax(
+            code, self.lexer_name, theme=self.theme, word_wrap=True, background_color="default"
+        )
+        yield Padding(syntax, (0, 0, 0, 2))
+
+
+class _Rule(HorizontalRule):
+    new_line = True
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Rule(style="dim")
+
+
+class _Table(TableElement):
+    """A table without empty lines around it."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for table in super().__rich_console__(console, options):
+            if isinstance(table, Table):
+                table.show_edge = False
+            yield table
+
+
+class _Markdown(Markdown):
+    elements: ClassVar[dict[str, type[MarkdownElement]]] = {
+        **Markdown.elements,
+        "heading_open": _Heading,
+        "fence": _CodeBlock,
+        "code_block": _CodeBlock,
+        "hr": _Rule,
+        "table_open": _Table,
+    }
+
+    def __init__(self, text: str) -> None:
+        super().__init__("", code_theme=_CODE_THEME, hyperlinks=False)
+        self.parsed = list(_adapted(_PARSER.parse(text)))
+
+
+def _adapted(tokens: Iterable[Token]) -> Iterator[Token]:
+    for token in tokens:
+        if token.type == "inline":
+            token.children = list(_inline(token.children or ()))
+        yield token
+
+
+def _inline(tokens: Iterable[Token]) -> Iterator[Token]:
+    for token in tokens:
+        if token.type == "softbreak":
+            # As people see it elsewhere: models end lines where they want them to end.
+            yield Token("hardbreak", "br", 0)
+        elif token.type == "image":
+            yield from _link(token)
+        elif token.type.startswith("link_") and token.markup == "autolink":
+            # Its text is its address.
+            continue
+        else:
+            yield token
+
+
+def _link(image: Token) -> Iterator[Token]:
+    yield Token("link_open", "a", 1, attrs={"href": image.attrs.get("src", "")})
+    yield Token("text", "", 0, content=image.content or "image")
+    yield Token("link_close", "a", -1)

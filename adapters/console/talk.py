@@ -1,0 +1,133 @@
+"""The conversation of a terminal over the durable queue: what it asks, and its growing replies."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+from adapters import live
+from bot.domain import Exchange, Person, ThreadKey, Turn
+from bot.errors import StoreUnavailable
+from bot.reply.draft import with_notice
+from bot.store import Store
+from bot.text.sanitize import whole_characters
+from bot.turns.intake import Intake
+
+_READ_SECONDS = 1.0
+_AWAY_SECONDS = 0.5  # before the store is read again
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How the reply to a turn stands; `note` is a sign of life below it, `last` tells its end."""
+
+    turn_id: str
+    text: str
+    note: str = ""
+    last: bool = False
+
+
+class Talk:
+    """One thread of one person. Its methods raise StoreUnavailable, and those that ask Refused."""
+
+    def __init__(self, *, intake: Intake, store: Store, thread: str) -> None:
+        self.person = _person()
+        self.key = ThreadKey("console", "local", self.person.id, thread)
+        self._intake = intake
+        self._store = store
+        self._position = "0-0"  # of the last entry that was read
+
+    async def begin(self) -> list[Exchange]:
+        """Return what was said before, oldest first; what changes from now on is in `replies`."""
+        self._position = await live.last_entry(self._store, self._stream)
+        return await self._intake.remembered(self.key)
+
+    async def admit(self, turn: Turn) -> None:
+        """Ask a question."""
+        await self._intake.admit(turn)
+
+    def turn(self, text: str, turn_id: str = "") -> Turn:
+        """Return a turn, by default a new one."""
+        turn_id = turn_id or f"{self.key.platform}:{uuid4()}"
+        return Turn(turn_id, self.key, self.person, text, place={}, asked_at=time.time())
+
+    async def edit(self, turn: Turn, text: str) -> Turn:
+        """Change the question of the last turn, which is answered anew."""
+        edited = replace(turn, text=text)
+        await self._intake.edit(edited, edited_at=time.time())
+        return edited
+
+    async def regenerate(self, turn: Turn) -> None:
+        """Have the last turn answered again."""
+        press = f"{self.key.platform}:{uuid4()}"
+        await self._intake.regenerate(turn.id, person_id=self.person.id, press_id=press)
+
+    async def stop(self, turn: Turn) -> None:
+        """Ask for the end of a reply."""
+        await self._intake.stop(turn.id)
+
+    async def forget(self, *turns: Turn) -> None:
+        """Drop turns."""
+        await self._intake.forget(*(turn.id for turn in turns))
+
+    async def reset(self) -> None:
+        """Forget the conversation, also the words of its replies that grew."""
+        await self._intake.reset(self.key)
+        await live.forget(self._store, self.key)
+
+    async def question(self, turn_id: str) -> str:
+        """Return the question of a turn that another terminal has asked; empty if unknown."""
+        found = await self._intake.standings(self.key, [turn_id], person_id=self.person.id)
+        return found[0].question if found else ""
+
+    async def replies(self) -> AsyncGenerator[Reply | None]:
+        """Yield each state of the thread's replies, and None at least every other second.
+
+        It never ends, and may be left and begun again.
+        """
+        texts: dict[str, str] = {}
+        while True:
+            try:
+                read = await live.read(
+                    self._store, {self._stream: self._position}, block_seconds=_READ_SECONDS
+                )
+                for _, position, change in read:
+                    reply = await self._reply(change, texts.get(change.turn_id, ""))
+                    self._position = position
+                    if reply:
+                        texts[reply.turn_id] = reply.text
+                        yield reply
+            except StoreUnavailable:
+                # The worker continues without the store and saves when it is back.
+                await asyncio.sleep(_AWAY_SECONDS)
+            yield None
+
+    @property
+    def _stream(self) -> str:
+        return live.stream_of(self._store, self.key)
+
+    async def _reply(self, change: live.Change, text: str) -> Reply | None:
+        if not change.turn_id or change.gone:
+            return None
+        changed = None if change.look else change.applied(text)
+        if changed is not None:
+            return Reply(change.turn_id, changed, change.note, change.last)
+        found = await self._intake.standings(self.key, [change.turn_id], person_id=self.person.id)
+        if not found:
+            return None
+        (one,) = found
+        text = with_notice(one.answer, one.below) if one.below else one.answer
+        last = one.state not in ("waiting", "running")
+        return Reply(change.turn_id, text, last=last)
+
+
+def _person() -> Person:
+    try:
+        name = whole_characters(getpass.getuser())
+    except (ImportError, KeyError, OSError):
+        name = "you"  # in a container a user may have a number only
+    return Person(id=name, name=name)

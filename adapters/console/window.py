@@ -1,0 +1,278 @@
+"""A conversation in a terminal whose input line stays below the answer that grows."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing, suppress
+from pathlib import Path
+
+from prompt_toolkit.input import Input
+from prompt_toolkit.output import Output
+
+from adapters.console import commands
+from adapters.console.commands import Command, command_of
+from adapters.console.screen import Screen
+from adapters.console.talk import Reply, Talk
+from adapters.console.transcript import Asked, Transcript, save
+from bot.concurrency import together
+from bot.errors import ParleyError, Refused, StoreUnavailable
+
+HEAD = "I remember what we said before. /help shows the commands, Ctrl-D leaves."
+FORGOTTEN = "Forgotten. We start anew."
+LEAVING = "Press Ctrl-C again to leave."
+STOPPING = "Stopping … (Ctrl-C again gives up)"
+EDITING = "Change your question; Ctrl-C leaves it as it is."
+GIVEN_UP = "Given up."
+ANEW = "The answer begins anew:"
+NOTHING = "There is no question yet."
+NOT_GROWING = "No answer is growing."
+_EARLIER = 3  # exchanges that are shown at the start
+
+
+class Window:
+    """The terminal of one person; an answer that takes longer than `patience` s is given up.
+
+    `history` is the file of what was typed. `input` and `output` are for tests; else they are the
+    process's terminal.
+    """
+
+    def __init__(
+        self,
+        *,
+        talk: Talk,
+        banner: str,
+        patience: float,
+        history: Path,
+        input: Input | None = None,  # noqa: A002 (prompt_toolkit's word)
+        output: Output | None = None,
+    ) -> None:
+        self._talk = talk
+        self._banner = banner
+        self._patience = patience
+        self._transcript = Transcript()
+        self._screen = Screen(window=self, history=history, input=input, output=output)
+        self._lines: asyncio.Queue[tuple[str, Asked | None]] = asyncio.Queue()
+        self._edited: Asked | None = None
+        self._stopped: Asked | None = None  # the answer that Ctrl-C asked to end
+        self._leaves = False  # after the first Ctrl-C
+
+    async def run(self) -> None:
+        """Converse until the person leaves; then no answer grows or waits any more."""
+        await self._greet()
+        await together(
+            asyncio.create_task(self._screen.run()),
+            asyncio.create_task(self._follow()),
+            asyncio.create_task(self._obey()),
+        )
+        await self._end_answers()
+
+    @property
+    def label(self) -> str:
+        """What stands before the input."""
+        return "edit> " if self._edited else "you> "
+
+    @property
+    def growing(self) -> Asked | None:
+        """The question whose answer grows, or is awaited."""
+        return self._transcript.growing
+
+    @property
+    def waiting(self) -> list[str]:
+        """The questions behind it."""
+        return [one.turn.text for one in self._transcript.open[1:]]
+
+    def submit(self, line: str) -> None:
+        """Take a line that was typed."""
+        edited, self._edited = self._edited, None
+        self.note_typing()
+        if line.strip():
+            self._lines.put_nowait((line, edited))
+
+    def note_typing(self) -> None:
+        """Note that the person goes on: the next Ctrl-C is a first one."""
+        self._leaves = False
+        self._screen.hint = EDITING if self._edited else ""
+
+    def interrupt(self) -> None:
+        """Stop the answer; if none grows, leave at the second time."""
+        growing = self.growing
+        if self._edited:
+            self._edited = None
+            self._screen.set_input("")
+            self.note_typing()
+        elif growing and growing is self._stopped:
+            # No worker has the turn, or it has died.
+            self._lines.put_nowait(("/give-up", growing))
+        elif growing:
+            self._stopped = growing
+            self._lines.put_nowait(("/stop", None))
+        elif self._leaves:
+            self._screen.leave()
+        else:
+            self._leaves = True
+            self._screen.hint = LEAVING
+
+    def begin_edit(self) -> None:
+        """Put the last question into the input, to be changed."""
+        self._edited = self._transcript.last
+        if self._edited:
+            self._screen.set_input(self._edited.turn.text)
+            self._screen.hint = EDITING
+
+    async def _greet(self) -> None:
+        self._screen.say(f"{self._banner}\n{HEAD}")
+        with suppress(StoreUnavailable):
+            for exchange in await self._talk.begin():
+                turn = self._talk.turn(exchange.question, exchange.turn_id)
+                self._transcript.remember(turn, exchange.answer)
+        for asked in self._transcript.all[-_EARLIER:]:
+            self._screen.show_question(asked.turn.text)
+            self._screen.show_answer(asked.text)
+
+    async def _end_answers(self) -> None:
+        """End the answer that grows and drop what waits: nobody would read them."""
+        turns = [one.turn for one in self._transcript.open]
+        with suppress(StoreUnavailable):
+            if turns:
+                await self._talk.stop(turns[0])
+            if turns[1:]:
+                await self._talk.forget(*turns[1:])
+
+    async def _obey(self) -> None:
+        while True:
+            line, asked = await self._lines.get()
+            try:
+                await self._do(line, asked)
+            except (Refused, StoreUnavailable) as error:
+                self._screen.say(error.apology)
+
+    async def _do(self, line: str, asked: Asked | None) -> None:
+        command = command_of(line)
+        if line == "/give-up" and asked:
+            await self._give_up(asked)
+        elif command and not command.is_known:
+            self._screen.say(commands.unknown(command.name))
+        elif command:
+            await self._command(command)
+        elif asked:
+            await self._change(asked, line.strip())
+        else:
+            await self._ask(line.strip())
+
+    async def _command(self, command: Command) -> None:
+        match command.name:
+            case "/help":
+                self._screen.show_answer(commands.help_text())
+            case "/reset":
+                await self._talk.reset()
+                self._transcript.forget()
+                self._screen.say(FORGOTTEN)
+            case "/regenerate":
+                await self._regenerate()
+            case "/edit" if command.argument and self._transcript.last:
+                await self._change(self._transcript.last, command.argument)
+            case "/edit":
+                self.begin_edit()
+                if not self._edited:
+                    self._screen.say(NOTHING)
+            case "/stop":
+                await self._stop()
+            case "/save":
+                said = await asyncio.to_thread(save, self._transcript, command.argument)
+                self._screen.say(said)
+            case _:
+                self._screen.leave()
+
+    async def _ask(self, text: str) -> None:
+        if not self._transcript.open:
+            self._screen.show_question(text)
+        # The reply may begin before `ask` has returned.
+        asked = self._transcript.ask(self._talk.turn(text), is_shown=not self._transcript.open)
+        try:
+            await self._talk.admit(asked.turn)
+        except (Refused, StoreUnavailable):
+            self._transcript.drop(asked)
+            if not asked.is_shown:
+                self._screen.show_question(text)
+            raise
+        self._screen.refresh()
+
+    async def _change(self, asked: Asked, text: str) -> None:
+        if asked.turn.text == text:
+            return
+        turn = await self._talk.edit(asked.turn, text)
+        self._transcript.reopen(asked, turn)
+        if asked is self.growing:
+            self._screen.show_question(text)
+            asked.is_shown = True
+
+    async def _regenerate(self) -> None:
+        last = self._transcript.last
+        if last is None:
+            self._screen.say(NOTHING)
+            return
+        await self._talk.regenerate(last.turn)
+        self._transcript.reopen(last, last.turn)
+        self._screen.show_question(last.turn.text)
+        last.is_shown = True
+
+    async def _stop(self) -> None:
+        if growing := self.growing:
+            self._stopped = growing
+            self._screen.hint = STOPPING
+            await self._talk.stop(growing.turn)
+        else:
+            self._screen.say(NOT_GROWING)
+
+    async def _give_up(self, asked: Asked, *, apology: str = GIVEN_UP) -> None:
+        self._transcript.drop(asked)
+        self._stopped, self._screen.hint = None, ""
+        self._screen.say(apology)
+        await self._talk.forget(asked.turn)
+        self._show_next()
+
+    async def _follow(self) -> None:
+        async with aclosing(self._talk.replies()) as replies:
+            async for reply in replies:
+                if reply:
+                    await self._show(reply)
+                elif late := self._transcript.late(self._patience):
+                    with suppress(StoreUnavailable):
+                        await self._give_up(late, apology=ParleyError.apology)
+
+    async def _show(self, reply: Reply) -> None:
+        asked = await self._asked(reply)
+        if asked is None:
+            return
+        if not asked.is_shown:
+            self._screen.show_question(asked.turn.text)
+            asked.is_shown = True
+        growth = asked.show(reply)
+        if growth.anew:
+            self._screen.say(ANEW)
+        if growth.finished:
+            self._screen.show_answer(growth.finished)
+        if reply.last:
+            self._transcript.end(asked)
+            if asked is self._stopped:
+                self._stopped, self._screen.hint = None, ""
+            self._show_next()
+        self._screen.refresh()
+
+    async def _asked(self, reply: Reply) -> Asked | None:
+        """Return the question to which a reply belongs; None if there is nothing new to show."""
+        asked = self._transcript.find(reply.turn_id)
+        if asked is None:
+            question = await self._talk.question(reply.turn_id)
+            asked = self._transcript.ask(self._talk.turn(question, reply.turn_id), is_shown=False)
+        elif asked not in self._transcript.open:
+            if asked.text == reply.text:
+                return None
+            # It was edited just before its end.
+            self._transcript.reopen(asked, asked.turn)
+        return asked
+
+    def _show_next(self) -> None:
+        if (growing := self.growing) and not growing.is_shown:
+            self._screen.show_question(growing.turn.text)
+            growing.is_shown = True

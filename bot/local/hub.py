@@ -1,0 +1,142 @@
+"""Finds a GGUF file by its name at the Hugging Face Hub, and downloads it once."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import errors as hub
+from huggingface_hub.file_download import repo_folder_name
+from tqdm import tqdm
+
+from bot.errors import CannotStart
+from bot.progress import Progress
+from bot.text.sanitize import one_line
+
+VARIABLE = "LOCAL_MODEL_PATH"
+_ETAG_SECONDS = 10.0
+_LISTED = 12  # names of files that an error shows
+# As llama.cpp's `gguf-split` names the parts; it finds the others beside the first.
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+
+
+async def fetch(
+    name: str, *, token: str, cache: Path, endpoint: str | None, progress: Progress
+) -> Path:
+    """Return the file of a model such as `owner/name:Q4_K_M`, downloaded if `cache` has none.
+
+    Of a model in several parts it is the first. `endpoint` is another address of the Hub. A
+    cancelled call ends the download, which the next one continues. Raises CannotStart.
+    """
+    repo, _, quantisation = name.rpartition(":")
+    if known := _cached(repo, quantisation, cache):
+        return known
+    cancelled = threading.Event()
+    try:
+        bar = _bar_class(progress, cancelled)
+        return await asyncio.to_thread(
+            _download, repo, quantisation, token=token, cache=cache, endpoint=endpoint, bar=bar
+        )
+    except hub.GatedRepoError as error:
+        raise CannotStart(
+            f"{VARIABLE}={name} is gated: accept its license at https://huggingface.co/{repo}"
+            " and set HF_TOKEN to a token of that account"
+        ) from error
+    except hub.RepositoryNotFoundError as error:
+        raise CannotStart(
+            f"{VARIABLE}={name} does not exist at Hugging Face, or HF_TOKEN may not see it"
+        ) from error
+    # The library's errors of the connection are its HTTP client's.
+    except (hub.HFValidationError, OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
+        reason = one_line(str(error)) or type(error).__name__
+        raise CannotStart(f"{VARIABLE}={name} cannot be downloaded: {reason}") from error
+    finally:
+        cancelled.set()
+
+
+def choose(files: Iterable[str], quantisation: str) -> list[str]:
+    """Return the file of this quantisation, or its parts in their order; empty if there is none."""
+    word = re.compile(rf"(?<![a-z0-9]){re.escape(quantisation)}(?![a-z0-9_])", re.IGNORECASE)
+    models = [file for file in files if file.lower().endswith(".gguf") and "mmproj" not in file]
+    found = sorted((file for file in models if word.search(file)), key=lambda it: (len(it), it))
+    if not found:
+        return []
+    part = _PART.search(found[0])
+    if not part:
+        return found[:1]
+    stem = found[0][: part.start()]
+    return sorted(file for file in found if file.startswith(stem) and _PART.search(file))
+
+
+def _cached(repo: str, quantisation: str, cache: Path) -> Path | None:
+    """Return a file that was downloaded before: no start depends on the Hub then."""
+    snapshots = cache / repo_folder_name(repo_id=repo, repo_type="model") / "snapshots"
+    for snapshot in sorted(snapshots.glob("*")):
+        files = [str(file.relative_to(snapshot)) for file in snapshot.rglob("*.gguf")]
+        chosen = choose(files, quantisation)
+        part = _PART.search(chosen[0]) if chosen else None
+        if chosen and len(chosen) == (int(part[2]) if part else 1):
+            return snapshot / chosen[0]
+    return None
+
+
+def _download(
+    repo: str, quantisation: str, *, token: str, cache: Path, endpoint: str | None, bar: type[tqdm]
+) -> Path:
+    # False and not "": the library would send a token that it finds on the machine.
+    secret = token or False
+    files = HfApi(endpoint=endpoint, token=secret).list_repo_files(repo)
+    chosen = choose(files, quantisation)
+    if not chosen:
+        raise ValueError(_no_such(files, quantisation))
+    paths = [
+        hf_hub_download(
+            *(repo, file),
+            cache_dir=cache,
+            token=secret,
+            endpoint=endpoint,
+            etag_timeout=_ETAG_SECONDS,
+            tqdm_class=bar,
+        )
+        for file in chosen
+    ]
+    return Path(paths[0])
+
+
+def _no_such(files: Sequence[str], quantisation: str) -> str:
+    models = [file for file in files if file.lower().endswith(".gguf")]
+    if not models:
+        return "it has no GGUF file; the maker or others often have one under a name with -GGUF"
+    more = ", …" if len(models) > _LISTED else ""
+    return f"it has no {quantisation}, but {', '.join(models[:_LISTED])}{more}"
+
+
+def _bar_class(progress: Progress, cancelled: threading.Event) -> type[tqdm]:
+    """Return a class of bars that tell of their progress instead of being shown."""
+
+    class Bar(tqdm):  # type: ignore[misc]
+        # It would start a thread.
+        monitor_interval = 0
+
+        def __init__(self, *arguments: Any, **chosen: Any) -> None:
+            super().__init__(*arguments, **{**chosen, "file": io.StringIO()})
+
+        def update(self, n: float | None = 1) -> Any:
+            # The thread of a download can be ended from within only.
+            if cancelled.is_set():
+                raise RuntimeError("the download was cancelled")
+            return super().update(n)
+
+        def display(self, *_: Any, **__: Any) -> None:
+            done = min(self.n / self.total, 1.0) if self.total else None
+            # The file's name, or the end of its address.
+            progress(f"Downloading {one_line(self.desc).rpartition('/')[2]}", done)
+
+    return Bar

@@ -1,0 +1,328 @@
+"""The window of the terminal, over prompt_toolkit's own pipe and a small terminal emulator."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("prompt_toolkit", reason="the window needs requirements-terminal.txt")
+pytest.importorskip("rich", reason="the window needs requirements-terminal.txt")
+
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from adapters.console import ConsolePlatform
+from adapters.console.talk import Talk
+from adapters.console.window import Window
+from adapters.live import stream_of
+from bot.concurrency import running
+from bot.domain import Exchange
+from bot.domain import Person as Author
+from bot.errors import ParleyError, ThreadBusy
+from bot.store import Store
+from tests.support.console import WINDOW, FakeIntake, terminal
+from tests.support.waiting import until
+
+ENTER, NEW_LINE, UP, CTRL_C, CTRL_D, CTRL_R = "\r", "\x1b\r", "\x1b[A", "\x03", "\x04", "\x12"
+
+
+class Paper(DummyOutput):
+    """A terminal of which only what is printed for good is kept, without colours and codes."""
+
+    def __init__(self, columns: int = 80) -> None:
+        self.printed = ""
+        self.columns = columns
+
+    def write_raw(self, data: str) -> None:
+        self.printed += re.sub(r"\x1b\[[\d;]*m", "", data.replace("\r\n", "\n"))
+
+    def get_size(self) -> Size:
+        return Size(rows=24, columns=self.columns)
+
+
+class Person:
+    """Who sits at the window."""
+
+    def __init__(self, keys: PipeInput, paper: Paper, intake: FakeIntake, window: Window) -> None:
+        self._keys, self._paper, self._window = keys, paper, window
+        self.intake = intake
+        self.leaves = asyncio.Event()
+
+    def type(self, text: str) -> None:
+        self._keys.send_text(text)
+
+    async def reads(self, text: str) -> str:
+        """Wait for a printed text; return what came before it, and take both away."""
+        await until(lambda: text in self._paper.printed, why=lambda: repr(self._paper.printed))
+        before, _, self._paper.printed = self._paper.printed.partition(text)
+        return before
+
+    def sees(self, text: str) -> bool:
+        """Whether the part of the answer that still changes has this text."""
+        growing = self._window.growing
+        return growing is not None and text in growing.live
+
+    @property
+    def edits(self) -> bool:
+        return self._window.label == "edit> "
+
+    async def asks(self, question: str, answer: str) -> None:
+        self.type(question + ENTER)
+        await self.reads(f"you> {question}")
+        await self.reads(answer)
+
+
+@asynccontextmanager
+async def at_window(
+    store: Store, tmp_path: Path, *said: Exchange, patience: float = 30.0
+) -> AsyncIterator[Person]:
+    platform = ConsolePlatform(
+        store=store,
+        banner="",
+        patience=1,
+        data_dir=tmp_path,
+        stdin=io.StringIO(),
+        stdout=io.StringIO(),
+    )
+    intake = FakeIntake(platform, store)
+    intake.exchanges = list(said)
+    paper = Paper()
+    with create_pipe_input() as keys, create_app_session(input=keys, output=paper):
+        window = Window(
+            talk=Talk(intake=intake, store=store, thread="terminal"),
+            banner="The banner",
+            patience=patience,
+            history=tmp_path / "history",
+            input=keys,
+            output=paper,
+        )
+        person = Person(keys, paper, intake, window)
+
+        async def converse() -> None:
+            await window.run()
+            person.leaves.set()
+
+        async with running(converse()):
+            yield person
+        await intake.close()
+
+
+async def test_an_answer_is_printed_block_by_block_and_each_once(
+    store: Store, tmp_path: Path
+) -> None:
+    async with at_window(store, tmp_path) as person:
+        person.type("code" + ENTER)
+        before = await person.reads("you> code\n\n")
+        code = await person.reads("Done.\n\n")
+        await person.asks("again", "Another one\n\n")
+
+    assert before.startswith("The banner\n")
+    assert code == "  a = 1\n  b = 2\n\n"
+
+
+async def test_what_is_typed_while_an_answer_grows_waits_for_its_end(
+    store: Store, tmp_path: Path
+) -> None:
+    async with at_window(store, tmp_path) as person:
+        person.type("long" + ENTER)
+        await person.reads("you> long")
+        person.type("hello" + ENTER)
+        await until(lambda: len(person.intake.turns) == 2)
+        person.type("/stop" + ENTER)
+        long = await person.reads("you> hello\n\n")
+        await person.reads("Hello world!")
+
+    assert long.split() == ["On", "and", "on", "Stopped:", "True."]
+
+
+async def test_several_lines_and_a_paste_are_one_question(store: Store, tmp_path: Path) -> None:
+    async with at_window(store, tmp_path) as person:
+        person.type("many" + NEW_LINE + "lines" + ENTER)
+        await person.reads("both\nlines")
+        person.type("many\\" + ENTER + "lines" + ENTER)
+        await person.reads("both\nlines")
+        person.type("\x1b[200~many\rlines\x1b[201~" + ENTER)
+        await person.reads("both\nlines")
+
+    assert [turn.text for turn in person.intake.turns] == ["many\nlines"] * 3
+
+
+async def test_commands_are_done_and_unknown_ones_told(store: Store, tmp_path: Path) -> None:
+    async with at_window(store, tmp_path) as person:
+        await person.asks("hello", "Hello world!")
+        person.type("/nonsense" + ENTER)
+        await person.reads("There is no /nonsense")
+        person.type("/help" + ENTER)
+        await person.reads("/save")
+        person.type("/regenerate" + ENTER)
+        await person.reads("you> hello")
+        await person.reads("Hello world!")
+        person.type("/reset" + ENTER)
+        await person.reads("Forgotten.")
+        assert not await store.redis.xlen(stream_of(store, person.intake.turns[0].key))
+        person.type(" /hello" + ENTER + "/etc/hosts is what?" + ENTER)
+        await until(lambda: len(person.intake.turns) == 3)
+        person.type("exit" + ENTER)
+        await person.leaves.wait()
+
+    intake = person.intake
+    assert [turn.text for turn in intake.turns] == ["hello", "/hello", "/etc/hosts is what?"]
+    assert intake.regenerated == [intake.turns[0].id]
+    assert intake.resets == [intake.turns[0].key]
+
+
+async def test_the_last_question_is_edited_while_its_answer_grows_and_after_it(
+    store: Store, tmp_path: Path
+) -> None:
+    async with at_window(store, tmp_path) as person:
+        await person.asks("again", "Another one")
+        person.type("/edit" + ENTER)
+        await until(lambda: person.edits)
+        person.type("\x15hello" + ENTER)
+        await person.reads("you> hello")
+        await person.reads("Hello world!")
+        person.type("long" + ENTER)
+        await person.reads("you> long")
+        await until(lambda: person.sees("On and on"))
+        person.type(UP)
+        await until(lambda: person.edits)
+        person.type("er" + ENTER)
+        await person.reads("you> longer")
+
+    first, second = person.intake.edits
+    assert (first.id, first.text) == (person.intake.turns[0].id, "hello")
+    assert (second.id, second.text) == (person.intake.turns[1].id, "longer")
+
+
+async def test_the_conversation_is_saved_as_the_model_wrote_it_and_no_file_is_replaced(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with at_window(store, tmp_path) as person:
+        await person.asks("code", "Done.")
+        person.type("/save said.md" + ENTER)
+        await person.reads("Saved to")
+        person.type("/save said.md" + ENTER)
+        await person.reads("exists already")
+        person.type("/save" + ENTER)
+        await person.reads("/save FILE")
+
+    assert "```py\na = 1\nb = 2\n```\nDone." in (tmp_path / "said.md").read_text()
+
+
+async def test_ctrl_c_stops_then_gives_up_then_leaves(store: Store, tmp_path: Path) -> None:
+    async with at_window(store, tmp_path) as person:
+        person.type("stubborn" + ENTER)
+        await person.reads("you> stubborn")
+        await until(lambda: person.sees("On and on"))
+        person.type(CTRL_C)
+        await until(lambda: person.sees("Stopped: False."))
+        person.type(CTRL_C)
+        await person.reads("Given up.")
+        person.type(CTRL_C + "x\x7f" + CTRL_C)
+        await person.asks("hello", "Hello world!")
+        person.type(CTRL_C + CTRL_C)
+        await person.leaves.wait()
+
+    assert person.intake.forgotten == [person.intake.turns[0].id]
+
+
+async def test_leaving_ends_what_grows_and_waits(store: Store, tmp_path: Path) -> None:
+    async with at_window(store, tmp_path) as person:
+        person.type("long" + ENTER + "hello" + ENTER)
+        await until(lambda: len(person.intake.turns) == 2)
+        person.type(CTRL_D)
+        await person.leaves.wait()
+
+    assert person.intake.stopped == [person.intake.turns[0].id]
+    assert person.intake.forgotten == [person.intake.turns[1].id]
+
+
+async def test_the_last_exchanges_are_shown_and_can_be_edited(store: Store, tmp_path: Path) -> None:
+    me = Author("me", "me")
+    said = [Exchange(f"console:{n}", me, n, f"Question {n}", f"**Answer** {n}") for n in range(5)]
+    async with at_window(store, tmp_path, *said) as person:
+        before = await person.reads("you> Question 2\n\nAnswer 2\n\nyou> Question 3\n\n")
+        await person.reads("Answer 4\n")
+        person.type("/edit hello" + ENTER)
+        await person.reads("Hello world!")
+
+    assert "Question 1" not in before
+    assert person.intake.edits[0].id == "console:4"
+
+
+async def test_what_was_typed_is_found_again_after_a_restart_in_a_private_file(
+    store: Store, tmp_path: Path
+) -> None:
+    async with at_window(store, tmp_path) as person:
+        await person.asks("hello", "Hello world!")
+        await person.asks("again", "Another one")
+    async with at_window(store, tmp_path) as person:
+        await person.reads("The banner")
+        person.type(CTRL_R + "hel" + ENTER + ENTER)
+        await person.reads("you> hello")
+
+    assert stat.S_IMODE((tmp_path / "history").stat().st_mode) == 0o600
+
+
+async def test_nothing_that_is_said_controls_the_terminal(store: Store, tmp_path: Path) -> None:
+    async with at_window(store, tmp_path) as person:
+        person.type("evil" + ENTER)
+        await person.reads("you> evil")
+        said = await person.reads("done")
+
+    assert said.strip() == "[2J31mred"
+
+
+async def test_a_question_that_is_not_taken_or_answered_gets_an_apology(
+    store: Store, tmp_path: Path
+) -> None:
+    async with at_window(store, tmp_path, patience=0.2) as person:
+        person.type("busy" + ENTER)
+        await person.reads(ThreadBusy.apology[:30])
+        person.type("nothing" + ENTER)
+        await person.reads(ParleyError.apology[:30])
+
+
+async def test_a_question_of_another_terminal_is_shown_too(store: Store, tmp_path: Path) -> None:
+    async with at_window(store, tmp_path) as person:
+        await person.asks("hello", "Hello world!")
+        key = person.intake.turns[0].key
+        other = replace(person.intake.turns[0], id="console:other", text="again", key=key)
+        await person.intake.admit(other)
+        await person.reads("you> another's question")
+        await person.reads("Another one")
+
+
+async def test_a_process_at_a_terminal_has_the_window_and_leaves_it_as_it_was(
+    store: Store, tmp_path: Path
+) -> None:
+    async with terminal(store, WINDOW, tmp_path, PROMPT_TOOLKIT_NO_CPR="1", NO_COLOR="1") as it:
+        echoed = it.echoes()
+        await it.until("/help shows the commands")
+        await it.until("you>")
+        it.type("hello\r")
+        await it.until("Hello ")
+        it.type("\x04")
+        await it.until("resets: 0")
+        status = await it.process.wait()
+
+        assert (status, echoed, it.echoes()) == (0, True, True)
+
+
+async def test_a_dumb_terminal_is_plain(store: Store, tmp_path: Path) -> None:
+    async with terminal(store, WINDOW, tmp_path, TERM="dumb") as it:
+        await it.until("/reset starts anew")
+        await it.until_prompt()
+        it.type("hello\r")
+        await it.until("bot> Hello `world`!")

@@ -1,0 +1,141 @@
+"""GGUF files by their names at the Hub, from an emulated one."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bot.errors import CannotStart
+from bot.local.hub import choose, fetch
+from tests.emulators.hub import HubEmulator, hub
+from tests.support.waiting import until
+
+NAME = "maker/model-GGUF:Q4_K_M"
+CONTENT = b"GGUF" * 100_000
+
+
+class Told:
+    """What progress was told, by work."""
+
+    def __init__(self) -> None:
+        self.works: dict[str, list[float | None]] = {}
+
+    def __call__(self, work: str, done: float | None) -> None:
+        self.works.setdefault(work, []).append(done)
+
+
+async def fetched(emulator: HubEmulator, cache: Path, told: Told, name: str = NAME) -> Path:
+    return await fetch(name, token="", cache=cache, endpoint=emulator.url, progress=told)
+
+
+@pytest.mark.parametrize(
+    ("files", "quantisation", "chosen"),
+    [
+        (["a.Q4_K_M.gguf", "a.Q4_K_S.gguf", "README.md"], "q4_k_m", ["a.Q4_K_M.gguf"]),
+        (["a.Q4_K.gguf", "a.Q4_K_M.gguf"], "Q4_K", ["a.Q4_K.gguf"]),
+        (["mmproj-Q8_0.gguf", "m-Q8_0.gguf"], "Q8_0", ["m-Q8_0.gguf"]),
+        (
+            ["Q8_0/m-Q8_0-00002-of-00002.gguf", "Q8_0/m-Q8_0-00001-of-00002.gguf"],
+            "Q8_0",
+            ["Q8_0/m-Q8_0-00001-of-00002.gguf", "Q8_0/m-Q8_0-00002-of-00002.gguf"],
+        ),
+        (["a.Q4_K_M.gguf"], "Q5_K_M", []),
+    ],
+)
+def test_the_file_of_a_quantisation_is_chosen(
+    files: list[str], quantisation: str, chosen: list[str]
+) -> None:
+    assert choose(files, quantisation) == chosen
+
+
+async def test_a_file_is_downloaded_once_and_its_progress_told(tmp_path: Path) -> None:
+    told = Told()
+    async with hub() as emulator:
+        emulator.files = {
+            "maker/model-GGUF/model.Q4_K_M.gguf": CONTENT,
+            "maker/model-GGUF/model.Q8_0.gguf": b"other",
+        }
+        path = await fetched(emulator, tmp_path, told)
+        content = path.read_bytes()
+        asked = len(emulator.asked)
+        again = await fetched(emulator, tmp_path, told)
+        hits = len(emulator.asked)
+
+    assert content == CONTENT
+    assert (again, hits) == (path, asked)
+    assert {work: done[-1] for work, done in told.works.items()} == {
+        "Downloading model.Q4_K_M.gguf": 1.0
+    }
+
+
+async def test_all_parts_of_a_model_are_downloaded(tmp_path: Path) -> None:
+    part = "m-Q4_K_M-0000{}-of-00002.gguf"
+    async with hub() as emulator:
+        emulator.files = {f"maker/model-GGUF/Q4/{part.format(n)}": b"part" for n in (1, 2)}
+        path = await fetched(emulator, tmp_path, Told())
+
+    assert path.name == part.format(1)
+    assert (path.parent / part.format(2)).read_bytes() == b"part"
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({}, "does not exist at Hugging Face"),
+        ({"maker/model-GGUF/config.json": b"{}"}, "has no GGUF file"),
+        ({"maker/model-GGUF/m.Q8_0.gguf": b"x"}, "has no Q4_K_M, but m.Q8_0.gguf"),
+    ],
+)
+async def test_what_cannot_be_had_is_told(
+    tmp_path: Path, files: dict[str, bytes], told: str
+) -> None:
+    async with hub() as emulator:
+        emulator.files = files
+        with pytest.raises(CannotStart, match=told):
+            await fetched(emulator, tmp_path, Told())
+
+
+async def test_a_hub_that_is_away_is_told(tmp_path: Path) -> None:
+    async with hub() as emulator:
+        pass
+    with pytest.raises(CannotStart, match="LOCAL_MODEL_PATH=maker/model-GGUF:Q4_K_M"):
+        await fetched(emulator, tmp_path, Told())
+
+
+async def test_a_gated_model_is_told(tmp_path: Path) -> None:
+    async with hub() as emulator:
+        emulator.files = {"maker/model-GGUF/m.Q4_K_M.gguf": b"x"}
+        emulator.gated = {"maker/model-GGUF"}
+        with pytest.raises(CannotStart, match="accept its license"):
+            await fetched(emulator, tmp_path, Told())
+
+
+async def test_a_cancelled_download_ends_and_the_next_one_has_it_all(tmp_path: Path) -> None:
+    get = ("GET m.Q4_K_M.gguf", "")
+    async with hub() as emulator:
+        emulator.files = {"maker/model-GGUF/m.Q4_K_M.gguf": CONTENT}
+        emulator.stalls = True
+        fetching = asyncio.create_task(fetched(emulator, tmp_path, Told()))
+        await until(lambda: get in emulator.asked)
+        fetching.cancel()
+        await asyncio.wait({fetching})
+        emulator.stalls = False
+        # It waits for the first one's lock.
+        path = await fetched(emulator, tmp_path, Told())
+
+    assert fetching.cancelled()
+    assert path.read_bytes() == CONTENT
+    assert emulator.asked.count(get) == 2
+
+
+async def test_a_part_that_is_missing_is_downloaded(tmp_path: Path) -> None:
+    part = "m-Q4_K_M-0000{}-of-00002.gguf"
+    async with hub() as emulator:
+        emulator.files = {f"maker/model-GGUF/{part.format(n)}": b"%d" % n for n in (1, 2)}
+        path = await fetched(emulator, tmp_path, Told())
+        (path.parent / part.format(2)).unlink()
+        await fetched(emulator, tmp_path, Told())
+
+    assert (path.parent / part.format(2)).read_bytes() == b"2"

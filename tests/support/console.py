@@ -1,0 +1,216 @@
+"""A terminal in a process of its own, with an intake that answers as a worker would."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import signal
+import sys
+import termios
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from adapters.console import ConsolePlatform
+from adapters.live import stream_of
+from bot.concurrency import cancelled
+from bot.domain import Exchange, Page, Place, Standing, ThreadKey, Turn
+from bot.errors import StoreUnavailable, ThreadBusy
+from bot.store import Store, connect
+from bot.turns.intake import Intake
+
+# What the worker shows, state by state; the last is final.
+ANSWERS: dict[str, Sequence[str]] = {
+    "hello": ("Hel", "Hello `wor", "Hello `world`!"),
+    "code": ("```py\na = 1", "```py\na = 1\nb = 2", "```py\na = 1\nb = 2\n```\nDone."),
+    "again": ("One", "Another one"),
+    "evil": ("\x1b[2J\x9b31m", "\x1b[2J\x9b31mred\r\n\x07\u202edone"),
+    "half": ("half of",),
+    "other version": ("Mine",),
+    "many\nlines": ("both\nlines",),
+}
+
+
+_RUN = "from tests.support.console import main; main()"
+WINDOW = (sys.executable, "-c", _RUN)
+# Without a package of the window.
+PLAIN = (sys.executable, "-c", f"import sys; sys.modules['rich'] = None; {_RUN}")
+
+
+def arguments(store: Store) -> tuple[str, str]:
+    return store.url, store.key().removesuffix(":{0}")
+
+
+class FakeIntake(Intake):
+    """Answers as a worker would, through the surface and a connection of its own."""
+
+    def __init__(self, worker: ConsolePlatform, store: Store) -> None:
+        self._worker = worker
+        self._store = store
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = asyncio.Event()
+        self._one_by_one = asyncio.Lock()
+        self.exchanges: list[Exchange] = []
+        self.edits: list[Turn] = []
+        self.regenerated: list[str] = []
+        self.stopped: list[str] = []
+        self.turns: list[Turn] = []
+        self.resets: list[ThreadKey] = []
+        self.forgotten: list[str] = []
+
+    async def admit(self, turn: Turn) -> bool:
+        if turn.text == "busy":
+            raise ThreadBusy
+        if turn.text == "away":
+            raise StoreUnavailable("no store")
+        self.turns.append(turn)
+        self._start(turn)
+        return True
+
+    async def stop(self, turn_id: str, *, person_id: str = "") -> bool:
+        self.stopped.append(turn_id)
+        self._stopped.set()
+        return True
+
+    async def forget(self, *turn_ids: str, **_: Any) -> None:
+        self.forgotten += turn_ids
+
+    async def reset(self, thread: ThreadKey) -> None:
+        self.resets.append(thread)
+
+    async def edit(self, turn: Turn, *, edited_at: float) -> None:
+        self.edits.append(turn)
+        self._start(turn)
+
+    async def regenerate(
+        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+    ) -> None:
+        self.regenerated.append(turn_id)
+        self._start(next(turn for turn in self.turns if turn.id == turn_id))
+
+    async def remembered(self, thread: ThreadKey) -> list[Exchange]:
+        return self.exchanges
+
+    async def standings(
+        self, thread: ThreadKey, turn_ids: Sequence[str], *, person_id: str
+    ) -> list[Standing]:
+        return [Standing(each, "another's question", 0.0, "done", "Mine") for each in turn_ids]
+
+    async def work_ends(self) -> None:
+        await asyncio.gather(*self._tasks)
+
+    async def close(self) -> None:
+        """End the work on answers that nobody reads."""
+        await cancelled(*self._tasks)
+
+    def _start(self, turn: Turn) -> None:
+        self._stopped.clear()
+        self._tasks.add(asyncio.create_task(self._work(turn)))
+
+    async def _work(self, turn: Turn) -> None:
+        # A thread's turns are answered in their order.
+        async with self._one_by_one, self._worker.surface(turn) as surface:
+            if turn.text == "other version":
+                stream = stream_of(self._store, turn.key)
+                await self._store.command("XADD", stream, "*", "turn", turn.id, "words", "Hi")
+            if turn.text in ("long", "stubborn"):
+                await surface.post(Page(0, "On and on", final=False, said="On and on"))
+                await self._stopped.wait()
+                stopped = turn.text == "long"
+                said = f"On and on\n\nStopped: {stopped}."
+                await surface.edit("", Page(0, said, final=stopped, said=said, last=stopped))
+            states = ANSWERS.get(turn.text, ())
+            for state in states:
+                final = state == states[-1] and turn.text != "half"
+                await surface.post(Page(0, state, final=final, said=state, last=final))
+                await asyncio.sleep(0.05)
+
+
+class Terminal:
+    """A process at a pseudo-terminal, and what its user has seen."""
+
+    def __init__(self, fd: int, process: asyncio.subprocess.Process) -> None:
+        self._fd = fd
+        self.process = process
+        self.seen = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    async def until(self, text: str) -> str:
+        """Wait for a text; returns what came before it and after the last one waited for."""
+        async with asyncio.timeout(60):
+            while text not in self.seen:
+                await self._read()
+        before, _, self.seen = self.seen.partition(text)
+        return before
+
+    async def until_prompt(self) -> str:
+        return await self.until("you> ")
+
+    def echoes(self) -> bool:
+        return bool(termios.tcgetattr(self._fd)[3] & termios.ECHO)
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(self._fd, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(self._fd)
+        # Linux reports the end of the other side as an error.
+        self.seen += os.read(self._fd, 4096).decode().replace("\r\n", "\n")
+
+
+@asynccontextmanager
+async def terminal(
+    store: Store, command: Sequence[str], data_dir: Path, **variables: str
+) -> AsyncIterator[Terminal]:
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        *arguments(store),
+        str(data_dir),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", **variables},
+        # The pseudo-terminal becomes the controlling one, so that Ctrl-C is a signal.
+        start_new_session=True,
+        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+    )
+    os.close(theirs)
+    try:
+        yield Terminal(ours, process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        os.close(ours)
+
+
+def main() -> None:
+    """The process under test: a terminal whose worker is in the same process."""
+    url, prefix, data_dir = sys.argv[1:]
+    # Whoever starts the tests in the background has SIGINT ignored, here too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    async def run() -> None:
+        async with connect(url=url, data_dir=Path("unused"), prefix=prefix) as store:
+            platform = ConsolePlatform(
+                store=store,
+                banner="The banner",
+                patience=5,
+                data_dir=Path(data_dir),
+                stdin=sys.stdin,
+                stdout=sys.stdout,
+            )
+            intake = FakeIntake(platform, store)
+            await platform.listen(intake)
+            print("threads:", {str(turn.key) for turn in intake.turns})
+            print("resets:", len(intake.resets), "forgotten:", len(intake.forgotten))
+
+    asyncio.run(run())

@@ -72,7 +72,8 @@ class Turn:
 
     `id` begins with the platform and names the event, so that an event that is delivered twice is
     one turn. `place` is a JSON object from which the platform opens the surface, in any process. A
-    worker adds to it, as `above`, the last message of the reply before this one in the thread.
+    worker adds to it, as `above`, the last message of the reply before this one in the thread. The
+    queue adds a true `refers` if several questions waited there, and the reply has to name its own.
     `asked_at` is in seconds since the epoch. `left_out` counts the characters of the question that
     `text` lacks. `where` names the channel and the server as people see them, and `zone` the
     person's time zone as the IANA database does; both are empty if the platform does not tell.

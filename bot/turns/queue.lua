@@ -514,6 +514,13 @@ local function note_askers(thread)
   end
 end
 
+-- `added` is added to the turn's place, as JSON in a field that is named after the first of its uses.
+local function add_to_place(id, added)
+  local known = decoded(redis.call('HGET', key('turn', id), 'pressed_at') or '')
+  for name, value in pairs(added) do known[name] = value end
+  redis.call('HSET', key('turn', id), 'pressed_at', cjson.encode(known))
+end
+
 local function store_turn(id, thread, person, head, text)
   redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, ATTEMPTS, 0,
     'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
@@ -611,7 +618,7 @@ function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   if refused ~= '' then return refused end
 
   redis.call('SET', pressed, id, 'PX', PRESS_MS)
-  if place ~= '' then redis.call('HSET', name, 'pressed_at', place) end
+  if place ~= '' then add_to_place(id, decoded(place)) end
   enqueue_again(id, turn, last_remembered(turn.thread))
   return 'again'
 end
@@ -743,6 +750,18 @@ local function join_followers(id, turn)
   if #ids > 0 then redis.call('HSET', key('turn', id), 'joined', cjson.encode(ids)) end
 end
 
+-- If others wait behind a turn when it is taken, people see several questions before the first answer. Then
+-- each of these answers refers to its question.
+local function note_several(id, thread)
+  local waiting, own = {}, {}
+  for _, one in ipairs(joined_to(id)) do own[one] = true end
+  for _, one in ipairs(redis.call('LRANGE', key('mailbox', thread), 1, -1)) do
+    if not own[one] and redis.call('EXISTS', key('turn', one)) == 1 then table.insert(waiting, one) end
+  end
+  if #waiting == 0 then return end
+  for _, one in ipairs({id, unpack(waiting)}) do add_to_place(one, {refers = true}) end
+end
+
 -- In the order in which they were asked, which for some platforms is not that of admission. Empty if the turn
 -- is answered alone.
 local function joined_questions(id)
@@ -809,7 +828,10 @@ function verbs.take(platform, entry, worker, person_limit)
   if fence == 1 then redis.call('HSET', key('turn', id), 'above', last_above(thread)) end
   -- An older version regenerates a turn without its question.
   if last_remembered(thread) == id then recall_question(id, thread) end
-  if fence == 1 then join_followers(id, turn) end
+  if fence == 1 then
+    join_followers(id, turn)
+    note_several(id, thread)
+  end
   local known = redis.call('HMGET', key('turn', id),
     'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'above', 'pages', 'shown', MORE, 'context')
   return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '', known[5] or '',

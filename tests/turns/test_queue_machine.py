@@ -89,6 +89,7 @@ class Known:
     joined: list[str] = field(default_factory=list)  # those that are answered with it
     lead: str = ""
     above: str = ""  # the last message of the reply before it
+    refers: bool = False  # others waited in its thread
     posted: set[str] = field(default_factory=set)  # all its messages
     counted: int = 0  # its newest entry among what is kept of its person
     emptied: bool = False  # without its question, which was deleted
@@ -270,6 +271,9 @@ class Model:
                     break
                 known.lead = turn_id
                 first.joined.append(one)
+        others = [one for one in self.threads[first.thread].mailbox if one not in first.joined]
+        for one in others if len(others) > 1 else ():
+            self.turns[one].refers = True
 
     def lead(self, turn_id: str) -> str:
         known = self.turns.get(turn_id)
@@ -1008,8 +1012,9 @@ class Queue(RuleBasedStateMachine):
         known.fence, known.attempts = known.fence + 1, known.attempts + 1
         self.entry[expected] = token.entry
         assert known.turn
+        place = {"refers": True} if known.refers else {}
         assert taken == Taken(
-            turn=replace(known.turn, text=self.model.whole(expected)),
+            turn=replace(known.turn, text=self.model.whole(expected), place=place),
             fence=known.fence,
             attempts=known.attempts,
             shown=known.shown,

@@ -1,0 +1,71 @@
+"""Several people ask in one thread at once, on both platforms."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bot.store import Store
+from tests.emulators.model import ModelEmulator
+from tests.support.at_work import make_queue
+from tests.support.process import DiscordMention, InSlack, SlackMention, offers_another, shows
+from tests.support.service import serving_both
+from tests.support.waiting import until
+
+KINDS = pytest.mark.parametrize("kind", [DiscordMention, SlackMention])
+
+
+def last_word(messages: list[dict[str, str]]) -> str:
+    return messages[-1]["content"].split()[-1]
+
+
+async def until_open(store: Store, turns: int) -> None:
+    """Wait until so many turns are admitted and have no outcome."""
+    queue = make_queue(store)
+    async with asyncio.timeout(60):
+        while await queue.depth() != turns:
+            await asyncio.sleep(0.01)
+
+
+def references(way: DiscordMention | SlackMention) -> list[str]:
+    """Return to what each answer refers: in Discord a message, in Slack a line."""
+    if isinstance(way, DiscordMention):
+        return [one.reply_to or "" for one in way.shown()]
+    return [" ".join(one.notes) for one in way.shown()]
+
+
+@KINDS
+async def test_each_of_several_waiting_questions_is_named_by_its_answer(
+    kind: type[DiscordMention | SlackMention], own_store: Store, model: ModelEmulator
+) -> None:
+    async with serving_both(own_store, model, FOLLOW_THREADS="all") as (discord, slack, service):
+        way = kind(slack if issubclass(kind, InSlack) else discord)  # type: ignore[arg-type]
+        platform = slack if isinstance(way, InSlack) else discord
+        ann, bob, cleo = way.person, platform.user("Bob"), platform.user("Cleo")
+        model.answer = last_word
+        await way.ask("one")
+        await until(lambda: shows(way, "one") and offers_another(way), why=service.text)
+        model.answer, model.delay = "slowly " * 300, 0.1
+        await way.ask("two")
+        await until(lambda: len(way.finals()) == 2, why=service.text)
+        asked = []
+        for way.person, text in ((bob, "three"), (cleo, "four")):
+            await way.ask(text)
+            asked.append(way.said)
+            await until_open(own_store, 1 + len(asked))
+
+        model.answer, model.delay, way.person = last_word, 0.0, ann
+        await way.ask("stop")
+        await until(lambda: shows(way, *way.finals()[:2], "three", "four"), why=service.text)
+        await until(lambda: offers_another(way), why=service.text)
+        way.person = ann
+        await way.ask("five")
+        await until(lambda: way.finals()[4:] == ["five"], why=service.text)
+
+        if isinstance(way, SlackMention):
+            asked = [f"Answer to {it}" for it in ("Bob's question of", "Cleo's question of")]
+        found = references(way)
+        assert [one.partition(" <!date")[0] for one in found] == ["", "", *asked, ""]
+        assert not platform.pings
+        assert not slack.unfurls

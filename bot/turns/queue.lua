@@ -41,6 +41,7 @@ local JOINED_BYTES = 64000
 --   speakers:<thread>    set of the people who have spoken in a thread of the bot, up to some
 --   kept:<person>        list of ended turns, oldest first, each behind the bytes of all up to it
 --   posted:<message>     the thread in which a surface posted a message
+--   deleted:<message>    a message that was deleted while no turn was known to have posted it
 --   pressed:<press>      a press of Regenerate that was accepted
 --   newest:<thread>      the last turn of a thread whose reply has ended and shows something
 --   told:<thread>        the turn that told that the thread's beginning no longer fits
@@ -856,9 +857,14 @@ function verbs.renew(id, fence, worker)
   return request_to(id)
 end
 
+-- Somebody may have deleted a message of an answer before the store knew that it is one.
 local function note_posted(thread, pages)
+  local platform = platform_of(thread)
   for _, message in ipairs(messages(pages)) do
-    redis.call('SET', key('posted', platform_of(thread), message), thread, 'PX', ARGV[2])
+    redis.call('SET', key('posted', platform, message), thread, 'PX', ARGV[2])
+    if redis.call('DEL', key('deleted', platform, message)) == 1 then
+      verbs.forget('', platform, 0, message)
+    end
   end
 end
 
@@ -916,6 +922,8 @@ local function note_newest(id, thread, pages)
   if type(before) ~= 'string' or before == id then before = nil end
   local has_ended_before = redis.call('HEXISTS', key('turn', id), 'kept') == 1
   if before and has_ended_before and may_be_retried(before, thread) then return id end
+  -- Nothing can be done with an answer that is forgotten.
+  if before and redis.call('HEXISTS', key('turn', id), 'forget') == 1 then return id end
   redis.call('SET', name, id, 'PX', ARGV[2])
   return before
 end
@@ -930,11 +938,12 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   if not holds(turn, fence) then return 'lost' end
 
   local name, last = key('turn', id), last_remembered(turn.thread)
+  -- Messages that were posted while the store was away are new here.
+  redis.call('HSET', name, 'pages', pages)
+  note_posted(turn.thread, pages)
   if redis.call('HEXISTS', name, ANEW) == 1 then
-    -- Messages that were posted while the store was away are new here.
-    redis.call('HSET', name, 'pages', pages, 'shown', shown)
+    redis.call('HSET', name, 'shown', shown)
     redis.call('HDEL', name, MORE)
-    note_posted(turn.thread, pages)
     return ANEW
   end
   end_joined(id, turn, outcome, person_bytes)
@@ -961,8 +970,6 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
     or exchange == '' and (last ~= id or last_question(turn.thread) ~= question_in(id))
   if forgotten or not keeps then drop_question(id) end
   keep(name)
-  -- Messages that were posted while the store was away are new here.
-  note_posted(turn.thread, pages)
   local older = note_newest(id, turn.thread, pages)
   if tonumber(fence) > 1 or outcome == 'dead' then schedule_repair(id, turn.thread, late_write_ms) end
   redis.call('LREM', key('mailbox', turn.thread), 1, id)
@@ -1201,8 +1208,9 @@ local function forget_joined(lead, remembered)
   for _, one in ipairs(joined_to(lead)) do drop_question(one) end
 end
 
--- The turns of the first arguments, `count` in number, and those whose answers have the messages behind them.
-local function turns_of(platform, count, ...)
+-- The turns of the first arguments, `count` in number, and those whose answers have the messages behind them. A
+-- message may be that of a post whose answer is under way (`may_come`).
+local function turns_of(may_come, platform, count, ...)
   local ids, threads, all = {}, {}, {...}
   for at, one in ipairs(all) do
     if at <= tonumber(count) then
@@ -1212,11 +1220,26 @@ local function turns_of(platform, count, ...)
       if thread then
         threads[thread] = threads[thread] or {}
         threads[thread][one] = true
+      elseif may_come then
+        redis.call('SET', key('deleted', platform, one), '1', 'PX', LATE_ADMISSION_MS)
       end
     end
   end
   for thread, wanted in pairs(threads) do find_answers(thread, wanted, ids) end
   return ids
+end
+
+-- If the newest reply of a thread is among those that are forgotten, the last one that is remembered is the newest
+-- again: it is written once more, with its buttons.
+local function note_older_newest(thread, ids)
+  local name, last = key('newest', thread), last_remembered(thread)
+  local newest = redis.pcall('GET', name)
+  if type(newest) ~= 'string' or not ids[newest] or last == '' then return end
+  local pages = redis.call('HGET', key('turn', last), 'pages') or ''
+  if last_of(pages) == '' then return end
+  redis.call('SET', name, last, 'PX', ARGV[2])
+  note_late_writes(last, pages)
+  schedule_repair(last, thread, 0)
 end
 
 -- `asked` is when the last of the turns was asked (ms; '' if that is not known). If that is less than ten
@@ -1225,7 +1248,7 @@ end
 function verbs.forget(asked, ...)
   local may_come = now_ms() - (tonumber(asked) or now_ms()) < LATE_ADMISSION_MS
   local remembered = {}
-  for _, id in ipairs(turns_of(...)) do
+  for _, id in ipairs(turns_of(may_come, ...)) do
     local turn, name, lead = record(id), key('turn', id), lead_of(id)
     if lead then leave_out(id, lead) end
     if turn.thread and turn.state == 'queued' and redis.call('HEXISTS', name, 'pages') == 0 then
@@ -1254,7 +1277,10 @@ function verbs.forget(asked, ...)
       redis.call('PEXPIRE', name, LATE_ADMISSION_MS)
     end
   end
-  for thread, ids in pairs(remembered) do forget_exchanges(thread, ids) end
+  for thread, ids in pairs(remembered) do
+    forget_exchanges(thread, ids)
+    note_older_newest(thread, ids)
+  end
 end
 
 -- A consumer with pending tokens stays: they are reclaimed from it. Nobody else removes that of a worker that

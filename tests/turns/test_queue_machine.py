@@ -373,6 +373,8 @@ class Model:
         may_be_retried = newest and not newest.forgotten and newest.after == thread.last
         if may_be_retried and self.turns[turn_id].counted and thread.newest != turn_id:
             return turn_id
+        if self.turns[turn_id].forgotten and thread.newest not in ("", turn_id):
+            return turn_id
         before, thread.newest = thread.newest, turn_id
         return "" if before == turn_id else before
 
@@ -404,7 +406,18 @@ class Model:
         known = self.turns.setdefault(turn_id, Known(state="dropped"))
         if known.turn is None:
             return
-        if lead := self.lead(turn_id):
+        lead = self.lead(turn_id)
+        self.forget_known(turn_id, known, lead)
+        thread = self.threads[known.thread]
+        last = self.turns.get(thread.last)
+        is_newest = thread.newest in (turn_id, lead or turn_id) and not known.gone
+        if is_newest and last and last.shown.pages and not last.gone:
+            thread.newest = thread.last
+            last.late_writes += last.shown.pages
+            self.repairs[thread.last], last.repair_attempts = DUE, 0
+
+    def forget_known(self, turn_id: str, known: Known, lead: str) -> None:
+        if lead:
             self.leave_out(turn_id, lead)
         thread = self.threads[known.thread]
         if known.state == "queued" and not known.saved:

@@ -69,3 +69,42 @@ async def test_each_of_several_waiting_questions_is_named_by_its_answer(
         assert [one.partition(" <!date")[0] for one in found] == ["", "", *asked, ""]
         assert not platform.pings
         assert not slack.unfurls
+
+
+@KINDS
+async def test_an_empty_call_into_a_foreign_thread_is_no_reason_to_answer_there(
+    kind: type[DiscordMention | SlackMention], own_store: Store, model: ModelEmulator
+) -> None:
+    model.answer = last_word
+    async with serving_both(own_store, model) as (discord, slack, service):
+        is_slack = issubclass(kind, InSlack)
+        platform = slack if is_slack else discord
+        ann, channel = platform.user("Ann"), platform.channel_id
+        thread = await platform.say(channel, ann, "Ideas?")
+        if not is_slack:
+            thread = await discord.open_thread(thread, ann, "Ideas")
+
+        async def say(text: str) -> None:
+            if is_slack:
+                await slack.say(channel, ann, text, thread_ts=thread)
+            else:
+                await discord.say(thread, ann, text)
+
+        def answers() -> list[str]:
+            shown = slack.screen(channel, thread) if is_slack else discord.screen(thread)
+            authors = (slack.bot_id, slack.bot_user_id, discord.bot_id)
+            return [
+                one.text
+                for one in shown
+                if getattr(one, "author", "") in authors or getattr(one, "author_id", "") in authors
+            ]
+
+        await say(platform.bot_mention)
+        await until(answers, why=service.text)
+        await say("unanswered")
+        await say(f"{platform.bot_mention} one")
+        await until(lambda: answers()[1:] == ["one"], why=service.text)
+        await say("two")
+        await until(lambda: answers()[1:] == ["one", "two"], why=service.text)
+
+        assert len(model.requests) == 2

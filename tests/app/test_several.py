@@ -9,7 +9,7 @@ import pytest
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.at_work import make_queue
-from tests.support.process import DiscordMention, InSlack, SlackMention, offers_another, shows
+from tests.support.process import DiscordMention, InSlack, SlackMention, offers_another, remembered, shows
 from tests.support.service import serving_both
 from tests.support.waiting import until
 
@@ -107,4 +107,5 @@ async def test_an_empty_call_into_a_foreign_thread_is_no_reason_to_answer_there(
         await say("two")
         await until(lambda: answers()[1:] == ["one", "two"], why=service.text)
 
-        assert len(model.requests) == 2
+        await until_open(own_store, 0)
+        assert [one.question for one in await remembered(own_store)] == ["one", "two"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal
 from urllib.parse import quote, unquote
@@ -58,12 +58,14 @@ class ContextMessage:
     """What somebody said, shown in a prompt without being part of the history.
 
     `id` is the id of the turn that the message asks for, or would ask for. `person` is None for the
-    bot itself. `text` is empty if only the id is known.
+    bot itself. `text` is empty if only the id is known. `in_thread` tells, only when it is read,
+    that a person said it in the thread of the question; other bots are no people.
     """
 
     id: str
     person: Person | None
     text: str
+    in_thread: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

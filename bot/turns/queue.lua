@@ -893,15 +893,21 @@ function verbs.save_context(id, fence, context)
   return ''
 end
 
+-- Whether the question of a turn that was joined to another one is part of that one's exchange. A turn that has
+-- ended without an exchange notes what it came `after`.
+local function is_in_another(id)
+  local lead = lead_of(id)
+  return lead and redis.call('HEXISTS', key('turn', lead), 'after') == 0
+end
+
 -- Returns those of the messages, by their turns' ids, that are no context: questions that were forgotten, and
--- those that wait or run and will be in the history.
+-- those that are in the history under another id, or wait or run and will be there.
 function verbs.withheld(...)
   local found = {}
   for _, id in ipairs({...}) do
     local known = redis.call('HMGET', key('turn', id), 'state', 'forget')
-    if known[2] or known[1] == 'dropped' or known[1] == 'queued' or known[1] == 'running' then
-      table.insert(found, id)
-    end
+    local is_open_yet = known[1] == 'queued' or known[1] == 'running'
+    if known[2] or known[1] == 'dropped' or is_open_yet or is_in_another(id) then table.insert(found, id) end
   end
   return found
 end

@@ -7,9 +7,18 @@ import asyncio
 import pytest
 
 from bot.store import Store
+from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
+from tests.emulators.slack import SlackEmulator
 from tests.support.at_work import make_queue
-from tests.support.process import DiscordMention, InSlack, SlackMention, offers_another, remembered, shows
+from tests.support.process import (
+    DiscordMention,
+    InSlack,
+    SlackMention,
+    offers_another,
+    remembered,
+    shows,
+)
 from tests.support.service import serving_both
 from tests.support.waiting import until
 
@@ -71,41 +80,76 @@ async def test_each_of_several_waiting_questions_is_named_by_its_answer(
         assert not slack.unfurls
 
 
+class Room:
+    """A thread that Ann has begun, and in which the bot was not called yet."""
+
+    def __init__(self, platform: DiscordEmulator | SlackEmulator) -> None:
+        self.platform = platform
+        self.people = {name: platform.user(name) for name in ("Ann", "Bob")}
+        self.thread = ""
+
+    async def begin(self) -> None:
+        platform, ann = self.platform, self.people["Ann"]
+        self.thread = await platform.say(platform.channel_id, ann, "Ideas?")
+        if isinstance(platform, DiscordEmulator):
+            self.thread = await platform.open_thread(self.thread, ann, "Ideas")
+
+    async def say(self, text: str, *, person: str = "Ann") -> None:
+        platform, user = self.platform, self.people[person]
+        if isinstance(platform, DiscordEmulator):
+            await platform.say(self.thread, user, text)
+        else:
+            await platform.say(platform.channel_id, user, text, thread_ts=self.thread)
+
+    async def call(self, text: str = "") -> None:
+        await self.say(f"{self.platform.bot_mention} {text}".strip())
+
+    def answers(self) -> list[str]:
+        platform = self.platform
+        if isinstance(platform, DiscordEmulator):
+            screen = platform.screen(self.thread)
+            return [one.text for one in screen if one.author_id == platform.bot_id]
+        own = (platform.bot_id, platform.bot_user_id)
+        replies = platform.screen(platform.channel_id, self.thread)
+        return [one.text for one in replies if one.author in own]
+
+
 @KINDS
 async def test_an_empty_call_into_a_foreign_thread_is_no_reason_to_answer_there(
     kind: type[DiscordMention | SlackMention], own_store: Store, model: ModelEmulator
 ) -> None:
     model.answer = last_word
     async with serving_both(own_store, model) as (discord, slack, service):
-        is_slack = issubclass(kind, InSlack)
-        platform = slack if is_slack else discord
-        ann, channel = platform.user("Ann"), platform.channel_id
-        thread = await platform.say(channel, ann, "Ideas?")
-        if not is_slack:
-            thread = await discord.open_thread(thread, ann, "Ideas")
+        room = Room(slack if issubclass(kind, InSlack) else discord)
+        await room.begin()
+        await room.call()
+        await until(room.answers, why=service.text)
+        await room.say("unanswered")
+        await room.call("one")
+        await until(lambda: room.answers()[1:] == ["one"], why=service.text)
+        await room.say("two")
+        await until(lambda: room.answers()[1:] == ["one", "two"], why=service.text)
 
-        async def say(text: str) -> None:
-            if is_slack:
-                await slack.say(channel, ann, text, thread_ts=thread)
-            else:
-                await discord.say(thread, ann, text)
+        await until_open(own_store, 0)
+        assert [one.question for one in await remembered(own_store)] == ["one", "two"]
 
-        def answers() -> list[str]:
-            shown = slack.screen(channel, thread) if is_slack else discord.screen(thread)
-            authors = (slack.bot_id, slack.bot_user_id, discord.bot_id)
-            return [
-                one.text
-                for one in shown
-                if getattr(one, "author", "") in authors or getattr(one, "author_id", "") in authors
-            ]
 
-        await say(platform.bot_mention)
-        await until(answers, why=service.text)
-        await say("unanswered")
-        await say(f"{platform.bot_mention} one")
-        await until(lambda: answers()[1:] == ["one"], why=service.text)
-        await say("two")
-        await until(lambda: answers()[1:] == ["one", "two"], why=service.text)
+@KINDS
+async def test_called_into_a_talk_of_several_people_it_answers_only_calls(
+    kind: type[DiscordMention | SlackMention], own_store: Store, model: ModelEmulator
+) -> None:
+    model.answer = last_word
+    async with serving_both(own_store, model) as (discord, slack, service):
+        room = Room(slack if issubclass(kind, InSlack) else discord)
+        await room.begin()
+        await room.say("Mine!", person="Bob")
+        await room.call("one")
+        await until(lambda: room.answers() == ["one"], why=service.text)
+        await until_open(own_store, 0)
+
+        await room.say("unanswered")
+        await room.call("two")
+        await until(lambda: room.answers()[1:], why=service.text)
 
         await until_open(own_store, 0)
         assert [one.question for one in await remembered(own_store)] == ["one", "two"]

@@ -1236,7 +1236,7 @@ local function turns_of(may_come, platform, count, ...)
 end
 
 -- If the newest reply of a thread is among those that are forgotten, the last one that is remembered is the newest
--- again: it is written once more, with its buttons.
+-- again. Both are written once more: this one with its buttons, and the other one, if it is still there, without.
 local function note_older_newest(thread, ids)
   local name, last = key('newest', thread), last_remembered(thread)
   local newest = redis.pcall('GET', name)
@@ -1244,8 +1244,10 @@ local function note_older_newest(thread, ids)
   local pages = redis.call('HGET', key('turn', last), 'pages') or ''
   if last_of(pages) == '' then return end
   redis.call('SET', name, last, 'PX', ARGV[2])
-  note_late_writes(last, pages)
-  schedule_repair(last, thread, 0)
+  for _, id in ipairs({last, newest}) do
+    note_late_writes(id, redis.call('HGET', key('turn', id), 'pages') or '')
+    schedule_repair(id, thread, 0)
+  end
 end
 
 -- `asked` is when the last of the turns was asked (ms; '' if that is not known). If that is less than ten

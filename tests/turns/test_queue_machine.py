@@ -412,9 +412,10 @@ class Model:
         last = self.turns.get(thread.last)
         is_newest = thread.newest in (turn_id, lead or turn_id) and not known.gone
         if is_newest and last and last.shown.pages and not last.gone:
+            for one in (thread.last, thread.newest):
+                self.turns[one].late_writes += self.turns[one].shown.pages
+                self.repairs[one], self.turns[one].repair_attempts = DUE, 0
             thread.newest = thread.last
-            last.late_writes += last.shown.pages
-            self.repairs[thread.last], last.repair_attempts = DUE, 0
 
     def forget_known(self, turn_id: str, known: Known, lead: str) -> None:
         if lead:

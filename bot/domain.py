@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal
 from urllib.parse import quote, unquote
@@ -58,12 +58,14 @@ class ContextMessage:
     """What somebody said, shown in a prompt without being part of the history.
 
     `id` is the id of the turn that the message asks for, or would ask for. `person` is None for the
-    bot itself. `text` is empty if only the id is known.
+    bot itself. `text` is empty if only the id is known. `in_thread` tells, only when it is read,
+    that a person said it in the thread of the question; other bots are no people.
     """
 
     id: str
     person: Person | None
     text: str
+    in_thread: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ class Turn:
 
     `id` begins with the platform and names the event, so that an event that is delivered twice is
     one turn. `place` is a JSON object from which the platform opens the surface, in any process. A
-    worker adds to it, as `above`, the last message of the reply before this one in the thread.
+    worker adds to it, as `above`, the last message of the reply before this one in the thread. The
+    queue adds a true `refers` if several questions waited there, and the reply has to name its own.
     `asked_at` is in seconds since the epoch. `left_out` counts the characters of the question that
     `text` lacks. `where` names the channel and the server as people see them, and `zone` the
     person's time zone as the IANA database does; both are empty if the platform does not tell.

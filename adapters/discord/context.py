@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import discord
 
@@ -51,7 +52,9 @@ async def read_context(
         return ()
     after = _number(since) if since else 0
     ours = [one for one in found if after < int(one["id"]) < asked or int(one["id"]) == quote]
-    return [said for one in reversed(ours) if (said := _said(client, channel, one))]
+    found_said = (_said(client, channel, one) for one in reversed(ours))
+    in_thread = _is_in_thread(turn, channel)
+    return [replace(said, in_thread=in_thread and said.in_thread) for said in found_said if said]
 
 
 def _is_in_thread(turn: Turn, channel: int) -> bool:
@@ -66,7 +69,10 @@ def _said(client: RestClient, channel: int, payload: Payload) -> ContextMessage 
         message = resolved if isinstance(resolved, discord.Message) else None
     elif message and message.type not in _SAID:
         return None
-    return context_message(message, own_id(client)) if message else None
+    if message is None:
+        return None
+    is_person = not (message.author.bot or message.webhook_id)
+    return replace(context_message(message, own_id(client)), in_thread=is_person)
 
 
 def _number(turn: str) -> int:

@@ -91,4 +91,4 @@ def _said(
     bot, profile = string_field(message, "bot_id"), message.get("bot_profile")
     name = string_field(profile, "name") or string_field(message, "username")
     person = Person(user or bot, names.get(user) or name or user or bot, identity.team)
-    return ContextMessage(id_, person, text)
+    return ContextMessage(id_, person, text, in_thread=not bot)

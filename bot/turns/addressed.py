@@ -73,15 +73,18 @@ class Speakers:
             capacity=_MOST_THREADS, clock=clock
         )
 
-    async def count(self, thread: ThreadKey, *people: str, ours: bool) -> int:
+    async def count(
+        self, thread: ThreadKey, *people: str, ours: bool = False, called: bool = False
+    ) -> int:
         """Note that people have spoken in a thread, and return how many have.
 
-        0 if it is no thread of the bot. `ours` makes it one: the bot is called there, or opened
-        it. If the store is away, this raises StoreUnavailable for a thread that is known as the
-        bot's, and returns 0 for others: many may talk there, and nobody waits for the bot.
+        0 if it is no thread of the bot. `ours` makes it one, because the bot has opened it; a call
+        makes it one only if its question is admitted. If the store is away, this raises
+        StoreUnavailable if the bot is `called` or the thread is known as the bot's, and returns 0
+        for others: many may talk there, and nobody waits for the bot.
         """
         known = self._known.get(thread)
-        ours_for_all_we_know = ours or known is True
+        ours_for_all_we_know = ours or called or known is True
         if not ours_for_all_we_know and known is False:
             return 0
         try:
@@ -94,7 +97,11 @@ class Speakers:
             self._queue.note_away(error)
             return 0
         if speakers:
-            self._known.put(thread, True)
-        else:
+            self.note_ours(thread)
+        elif not called:
             self._known.put(thread, False, seconds=FOREIGN_SECONDS)
         return speakers
+
+    def note_ours(self, thread: ThreadKey) -> None:
+        """Note that a thread is one of the bot."""
+        self._known.put(thread, True)

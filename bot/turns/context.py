@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bot.domain import ContextMessage, Exchange, Turn
+from bot.domain import ContextMessage, Exchange
 from bot.errors import StoreUnavailable, SurfaceError
 from bot.ports import Platform
 from bot.text.graphemes import CUT, without_middle
@@ -51,14 +51,14 @@ async def complete_context(
     wants_quote = quote is not None and not quote.text
     try:
         if since:
-            is_crowded = _is_crowded(turn, remembered) or await lease.speakers() > 1
-            wants_more = most > 0 and is_crowded
+            wants_more = most > 0 and await lease.note_speakers() > 1
         else:
             wants_more = most > 0 and not await is_seen()
         if not wants_quote and not wants_more:
             return
         async with asyncio.timeout(_READ_SECONDS):
             found = await platform.read_context(turn, since=since, most=most if wants_more else 0)
+        await lease.note_speakers(*_speakers(found))
         withheld = _shown_by(remembered) | await lease.withheld([one.id for one in found])
     except (SurfaceError, StoreUnavailable, TimeoutError) as error:
         log.warning(
@@ -99,13 +99,8 @@ def _shown_by(remembered: Sequence[Exchange]) -> set[str]:
     return ids | {one.quote.id for one in remembered if one.quote}
 
 
-def _is_crowded(turn: Turn, remembered: Sequence[Exchange]) -> bool:
-    """Whether several people have asked in a thread, or were read there."""
-    people = {turn.person.id}
-    for one in remembered:
-        said = (*one.context, one.quote) if one.quote else one.context
-        people |= {one.person.id, *(each.person.id for each in said if each.person)}
-    return len(people) > 1
+def _speakers(found: Sequence[ContextMessage]) -> set[str]:
+    return {one.person.id for one in found if one.person and one.in_thread}
 
 
 def _newest(context: Sequence[ContextMessage]) -> list[ContextMessage]:

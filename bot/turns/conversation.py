@@ -120,16 +120,16 @@ class Lease:
         except StoreUnavailable as error:
             self._leases.store.note_away(error)
 
-    async def withheld(self, turn_ids: Sequence[str]) -> set[str]:
-        """Return those of the turns that are no context. Raises StoreUnavailable."""
-        return await self._leases.withheld(turn_ids) if turn_ids else set()
-
-    async def speakers(self) -> int:
-        """Return how many people are known to have spoken in the thread, also to each other.
+    async def note_speakers(self, *people: str) -> int:
+        """Note people, by ids, as speakers of the thread; return how many are known.
 
         Raises StoreUnavailable.
         """
-        return await self._leases.speakers(self.turn.key)
+        return await self._leases.note_speakers(self.turn.key, *people)
+
+    async def withheld(self, turn_ids: Sequence[str]) -> set[str]:
+        """Return those of the turns that are no context. Raises StoreUnavailable."""
+        return await self._leases.withheld(turn_ids) if turn_ids else set()
 
     async def finish(self, shown: Shown, exchange: Exchange | None) -> None:
         """End the turn; retries for as long as the store is away.

@@ -65,8 +65,9 @@ class Intake:
         thread has to be asked about, for it counts as spoken even if it is not for the bot.
         """
         if thread is not None:
-            ours = ours or facts.calls_bot
-            speakers = await self._speakers.count(thread, *people, ours=ours)
+            speakers = await self._speakers.count(
+                thread, *people, ours=ours, called=facts.calls_bot
+            )
             facts = replace(facts, speakers=speakers)
         return is_for_bot(facts, self._follow)
 
@@ -78,10 +79,13 @@ class Intake:
         try:
             if not turn.text.strip():
                 raise NothingAsked
-            return await self._queue.admit(_bounded(turn))
+            is_admitted = await self._queue.admit(_bounded(turn))
         except Refused as refused:
             refused.repeated = self._is_repeated(turn, refused)
             raise
+        if is_admitted:
+            self._speakers.note_ours(turn.key)
+        return is_admitted
 
     async def edit(self, turn: Turn, *, edited_at: float) -> None:
         """Have a turn answered anew whose question its author has edited; see `TurnQueue.edit`.

@@ -42,6 +42,7 @@ local JOINED_BYTES = 64000
 --   speakers:<thread>    set of the people who have spoken in a thread of the bot, up to some
 --   kept:<person>        list of ended turns, oldest first, each behind the bytes of all up to it
 --   posted:<message>     the thread in which a surface posted a message
+--   deleted:<message>    a message that was deleted while no turn was known to have posted it
 --   pressed:<press>      a press of Regenerate that was accepted
 --   newest:<thread>      the last turn of a thread whose reply has ended and shows something
 --   heard:<message>      set of the threads in whose contexts a message is, by the id of its turn
@@ -572,6 +573,13 @@ local function forget_heard(id)
   redis.call('DEL', key('heard', id))
 end
 
+-- `added` is added to the turn's place, as JSON in a field that is named after the first of its uses.
+local function add_to_place(id, added)
+  local known = decoded(redis.call('HGET', key('turn', id), 'pressed_at') or '')
+  for name, value in pairs(added) do known[name] = value end
+  redis.call('HSET', key('turn', id), 'pressed_at', cjson.encode(known))
+end
+
 local function store_turn(id, thread, person, head, text)
   redis.call('HSET', key('turn', id), 'state', 'queued', 'fence', 0, ATTEMPTS, 0,
     'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
@@ -671,7 +679,7 @@ function verbs.regenerate(id, asker, press, place, person_limit, total_limit)
   if refused ~= '' then return refused end
 
   redis.call('SET', pressed, id, 'PX', PRESS_MS)
-  if place ~= '' then redis.call('HSET', name, 'pressed_at', place) end
+  if place ~= '' then add_to_place(id, decoded(place)) end
   enqueue_again(id, turn, last_remembered(turn.thread))
   return 'again'
 end
@@ -804,6 +812,18 @@ local function join_followers(id, turn)
   if #ids > 0 then redis.call('HSET', key('turn', id), 'joined', cjson.encode(ids)) end
 end
 
+-- If others wait behind a turn when it is taken, people see several questions before the first answer. Then
+-- each of these answers refers to its question.
+local function note_several(id, thread)
+  local waiting, own = {}, {}
+  for _, one in ipairs(joined_to(id)) do own[one] = true end
+  for _, one in ipairs(redis.call('LRANGE', key('mailbox', thread), 1, -1)) do
+    if not own[one] and redis.call('EXISTS', key('turn', one)) == 1 then table.insert(waiting, one) end
+  end
+  if #waiting == 0 then return end
+  for _, one in ipairs({id, unpack(waiting)}) do add_to_place(one, {refers = true}) end
+end
+
 -- In the order in which they were asked, which for some platforms is not that of admission. Empty if the turn
 -- is answered alone.
 local function joined_questions(id)
@@ -870,7 +890,10 @@ function verbs.take(platform, entry, worker, person_limit)
   if fence == 1 then redis.call('HSET', key('turn', id), 'above', last_above(thread)) end
   -- An older version regenerates a turn without its question.
   if last_remembered(thread) == id then recall_question(id, thread) end
-  if fence == 1 then join_followers(id, turn) end
+  if fence == 1 then
+    join_followers(id, turn)
+    note_several(id, thread)
+  end
   local known = redis.call('HMGET', key('turn', id),
     'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'above', 'pages', 'shown', MORE, 'context')
   return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '', known[5] or '',
@@ -895,9 +918,14 @@ function verbs.renew(id, fence, worker)
   return request_to(id)
 end
 
+-- Somebody may have deleted a message of an answer before the store knew that it is one.
 local function note_posted(thread, pages)
+  local platform = platform_of(thread)
   for _, message in ipairs(messages(pages)) do
-    redis.call('SET', key('posted', platform_of(thread), message), thread, 'PX', ARGV[2])
+    redis.call('SET', key('posted', platform, message), thread, 'PX', ARGV[2])
+    if redis.call('DEL', key('deleted', platform, message)) == 1 then
+      verbs.forget('', platform, 0, message)
+    end
   end
 end
 
@@ -927,7 +955,8 @@ function verbs.save_context(id, fence, context)
   return ''
 end
 
--- Whether the exchange of another turn has, or had, this turn's question.
+-- Whether the question of a turn that was joined to another one is part of that one's exchange. A turn that has
+-- ended without an exchange notes what it came `after`.
 local function is_in_another(id)
   local lead = lead_of(id)
   return lead and redis.call('HEXISTS', key('turn', lead), 'after') == 0
@@ -963,6 +992,8 @@ local function note_newest(id, thread, pages)
   if type(before) ~= 'string' or before == id then before = nil end
   local has_ended_before = redis.call('HEXISTS', key('turn', id), 'kept') == 1
   if before and has_ended_before and may_be_retried(before, thread) then return id end
+  -- Nothing can be done with an answer that is forgotten.
+  if before and redis.call('HEXISTS', key('turn', id), 'forget') == 1 then return id end
   redis.call('SET', name, id, 'PX', ARGV[2])
   return before
 end
@@ -977,11 +1008,12 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   if not holds(turn, fence) then return 'lost' end
 
   local name, last = key('turn', id), last_remembered(turn.thread)
+  -- Messages that were posted while the store was away are new here.
+  redis.call('HSET', name, 'pages', pages)
+  note_posted(turn.thread, pages)
   if redis.call('HEXISTS', name, ANEW) == 1 then
-    -- Messages that were posted while the store was away are new here.
-    redis.call('HSET', name, 'pages', pages, 'shown', shown)
+    redis.call('HSET', name, 'shown', shown)
     redis.call('HDEL', name, MORE)
-    note_posted(turn.thread, pages)
     return ANEW
   end
   end_joined(id, turn, outcome, person_bytes)
@@ -1011,8 +1043,6 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
     or exchange == '' and (last ~= id or last_question(turn.thread) ~= question_in(id))
   if forgotten or not keeps then drop_question(id) end
   keep(name)
-  -- Messages that were posted while the store was away are new here.
-  note_posted(turn.thread, pages)
   local older = note_newest(id, turn.thread, pages)
   if tonumber(fence) > 1 or outcome == 'dead' then schedule_repair(id, turn.thread, late_write_ms) end
   redis.call('LREM', key('mailbox', turn.thread), 1, id)
@@ -1247,8 +1277,9 @@ local function forget_joined(lead, remembered)
   for _, one in ipairs(joined_to(lead)) do drop_question(one) end
 end
 
--- The turns of the first arguments, `count` in number, and those whose answers have the messages behind them.
-local function turns_of(platform, count, ...)
+-- The turns of the first arguments, `count` in number, and those whose answers have the messages behind them. A
+-- message may be that of a post whose answer is under way (`may_come`).
+local function turns_of(may_come, platform, count, ...)
   local ids, threads, all = {}, {}, {...}
   for at, one in ipairs(all) do
     if at <= tonumber(count) then
@@ -1258,11 +1289,28 @@ local function turns_of(platform, count, ...)
       if thread then
         threads[thread] = threads[thread] or {}
         threads[thread][one] = true
+      elseif may_come then
+        redis.call('SET', key('deleted', platform, one), '1', 'PX', LATE_ADMISSION_MS)
       end
     end
   end
   for thread, wanted in pairs(threads) do find_answers(thread, wanted, ids) end
   return ids
+end
+
+-- If the newest reply of a thread is among those that are forgotten, the last one that is remembered is the newest
+-- again. Both are written once more: this one with its buttons, and the other one, if it is still there, without.
+local function note_older_newest(thread, ids)
+  local name, last = key('newest', thread), last_remembered(thread)
+  local newest = redis.pcall('GET', name)
+  if type(newest) ~= 'string' or not ids[newest] or last == '' then return end
+  local pages = redis.call('HGET', key('turn', last), 'pages') or ''
+  if last_of(pages) == '' then return end
+  redis.call('SET', name, last, 'PX', ARGV[2])
+  for _, id in ipairs({last, newest}) do
+    note_late_writes(id, redis.call('HGET', key('turn', id), 'pages') or '')
+    schedule_repair(id, thread, 0)
+  end
 end
 
 -- `asked` is when the last of the turns was asked (ms; '' if that is not known). If that is less than ten
@@ -1271,7 +1319,7 @@ end
 function verbs.forget(asked, ...)
   local may_come = now_ms() - (tonumber(asked) or now_ms()) < LATE_ADMISSION_MS
   local remembered = {}
-  for _, id in ipairs(turns_of(...)) do
+  for _, id in ipairs(turns_of(may_come, ...)) do
     local turn, name, lead = record(id), key('turn', id), lead_of(id)
     forget_heard(id)
     if lead then leave_out(id, lead) end
@@ -1300,7 +1348,10 @@ function verbs.forget(asked, ...)
       mark_dropped(id, LATE_ADMISSION_MS)
     end
   end
-  for thread, ids in pairs(remembered) do forget_exchanges(thread, ids) end
+  for thread, ids in pairs(remembered) do
+    forget_exchanges(thread, ids)
+    note_older_newest(thread, ids)
+  end
 end
 
 -- What is known of each of these turns, and the newest reply of its thread; a line of `false` if nothing is.

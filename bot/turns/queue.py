@@ -278,9 +278,7 @@ class TurnQueue:
         0 if the bot was never asked there, unless it is `ours` for another reason. Some are counted
         at most.
         """
-        ids = (quote(one, safe="", errors="replace") for one in people)
-        answer = await self._script.run("note_speakers", str(thread), "1" if ours else "", *ids)
-        return answer if isinstance(answer, int) else 0
+        return await self._script.note_speakers(thread, people, ours=ours)
 
     @property
     def is_away(self) -> bool:
@@ -474,6 +472,10 @@ class TurnLeases:
         written = write_context(quote, context)
         await self._script.run("save_context", taken.turn.id, taken.fence, written)
 
+    async def note_speakers(self, thread: ThreadKey, *people: str) -> int:
+        """Note that people, by their ids, have spoken in a thread; return how many have."""
+        return await self._script.note_speakers(thread, people, ours=False)
+
     async def withheld(self, turn_ids: Sequence[str]) -> set[str]:
         """Return those of the turns that are no context.
 
@@ -504,10 +506,6 @@ class TurnLeases:
     async def others_wait(self, thread: ThreadKey) -> bool:
         """Return whether a turn waits behind the one that runs in a thread."""
         return int(await self.store.command("LLEN", self.store.key("mailbox", str(thread)))) > 1
-
-    async def speakers(self, thread: ThreadKey) -> int:
-        """Return how many people have spoken in a thread; some are counted at most."""
-        return int(await self.store.command("SCARD", self.store.key("speakers", str(thread))))
 
     async def requests(self) -> AsyncGenerator[str]:
         """Yield the ids of turns for which `renew` has news: a stop or an edit."""
@@ -590,6 +588,12 @@ class QueueScript:
         if answer == "anew":
             raise QuestionEdited(f"{verb}: {arguments[0]}")
         return answer
+
+    async def note_speakers(self, thread: ThreadKey, people: Sequence[str], *, ours: bool) -> int:
+        """Note that people have spoken in a thread; see `TurnQueue.note_speakers`."""
+        ids = (quote(one, safe="", errors="replace") for one in people)
+        answer = await self.run("note_speakers", str(thread), "1" if ours else "", *ids)
+        return answer if isinstance(answer, int) else 0
 
 
 def _lacks_group(error: StoreUnavailable) -> bool:

@@ -208,6 +208,27 @@ async def test_an_older_answer_keeps_no_button_and_refuses_a_late_press(
         assert scene.texts() == [*before, "Second."]
 
 
+@pytest.mark.parametrize(
+    "way", [DiscordMention, DiscordDm, SlackMention, SlackDm], ids=lambda it: it.__name__
+)
+async def test_the_answer_above_a_deleted_one_gets_its_buttons_back(
+    way: object, own_store: Store, model: ModelEmulator
+) -> None:
+    async with talking(way, own_store, model) as scene:
+        model.answer = "First."
+        await scene.talk.ask("One?")
+        await until(lambda: scene.labels() == [("Regenerate",)], why=scene.labels)
+        model.answer = "Second."
+        await scene.talk.ask("Two?")
+        await until(lambda: scene.labels() == [(), ("Regenerate",)], why=scene.labels)
+
+        await scene.talk.delete_answer()
+        await until(lambda: scene.labels() == [("Regenerate",)], why=scene.labels)
+        model.answer = "Third."
+        await scene.press("regenerate")
+        await until(lambda: scene.texts() == ["Third."], why=scene.labels)
+
+
 @SHARED
 async def test_only_the_asker_may_stop_or_have_more(
     way: object, own_store: Store, model: ModelEmulator

@@ -112,6 +112,27 @@ async def test_a_deleted_answer_is_forgotten_with_its_question(
         assert way.finals() == ["You said: one", "You said: three"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "call"), [(DiscordDm, "POST /channels/.*/messages"), (SlackDm, "chat.postMessage")]
+)
+async def test_an_answer_that_is_deleted_before_its_post_returns_is_forgotten(
+    kind: type[DiscordDm | SlackDm], call: str, own_store: Store, model: ModelEmulator
+) -> None:
+    async with serving_both(own_store, model) as (discord, slack, service):
+        way = make_way(kind, discord, slack)
+        # The whole answer comes by one write.
+        model.chunk = 1000
+        (slack if isinstance(way, SlackDm) else discord).fail(call, "late", seconds=1.0)
+        await way.ask("one")
+        await until(way.finals, why=service.text)
+
+        await way.delete_answer()
+        await way.ask("two")
+        await until(lambda: shows(way, "You said: two"), why=service.text)
+
+        await until_remembered(own_store, "two")
+
+
 @WAYS
 async def test_pages_that_the_bot_deletes_itself_forget_nothing(
     kind: type[DiscordMention], own_store: Store, model: ModelEmulator

@@ -131,7 +131,7 @@ async def test_who_speaks_in_a_thread_without_asking_is_read_too(store: Store) -
     assert prompt[-1].context == ("Bob: Not on Friday!",)
 
 
-async def test_a_question_that_was_answered_with_another_is_no_context(store: Store) -> None:
+async def test_joined_questions_do_not_come_back_as_context(store: Store) -> None:
     platform = FakePlatform()
     await answered(store, platform, make_turn(1, person=BOB))
     for number in (2, 3):
@@ -163,6 +163,27 @@ async def test_a_question_of_the_thread_is_no_context(store: Store) -> None:
         await all_ended(store)
 
     assert model.prompts[0][-1].context == ("Eve: No.",)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+async def test_a_question_that_was_answered_with_another_is_no_context(
+    failed: bool, store: Store
+) -> None:
+    platform, model = FakePlatform(), FakeModel()
+    await answered(store, platform, make_turn(1, person=BOB))
+    for number in (2, 3):
+        await intake_of(store).admit(replace(make_turn(number), joins=True))
+    model.error = ModelUnavailable("down") if failed else None
+    model.deltas = [] if failed else ["Hi"]
+    async with working(make_worker(store, platform, model)):
+        await all_ended(store)
+    platform.context = said(3, ANN, "question 3"), said(9, EVE, "No.")
+
+    prompt = await answered(store, platform, make_turn(4, person=BOB))
+
+    # What no exchange has is shown.
+    shown = ("Ann: question 3", "Eve: No.") if failed else ("Eve: No.",)
+    assert prompt[-1].context == shown
 
 
 async def test_a_turn_that_is_tried_again_after_a_crash_shows_the_same(store: Store) -> None:
@@ -232,7 +253,7 @@ async def test_a_quote_is_shown_without_a_request(store: Store) -> None:
 async def test_a_quote_of_which_only_the_id_is_known_is_read_once(store: Store) -> None:
     platform = FakePlatform()
     await answered(store, platform, make_turn(1))
-    platform.context = [said(100, EVE, "When?")]
+    platform.context = [replace(said(100, EVE, "When?"), in_thread=True)]
     turn = replace(make_turn(2), quote=said(100, None, ""))
 
     prompt = await answered(store, platform, turn)

@@ -22,7 +22,17 @@ from bot.store import Store
 from bot.turns.history import History
 from bot.turns.intake import GO_ON, Intake
 from bot.turns.queue import Limits, TurnQueue
-from tests.support.at_work import ANN, BOB, KEEP, KEY, LIMITS, make_queue, make_turn, take
+from tests.support.at_work import (
+    ANN,
+    BOB,
+    KEEP,
+    KEY,
+    LIMITS,
+    due_repair,
+    make_queue,
+    make_turn,
+    take,
+)
 
 
 def make_intake(store: Store, limits: Limits = LIMITS) -> Intake:
@@ -147,7 +157,8 @@ async def test_an_edited_answer_above_a_failed_one_is_the_older(store: Store) ->
     alone = await answered_anew(queue, "edited again")
 
     last = await queue.result("console:1")
-    assert (above, alone) == ("console:1", "console:2")
+    # The repair of the forgotten one takes its buttons away.
+    assert (above, alone) == ("console:1", "")
     assert [one and one.end for one in (*results, last)] == ["older", "failed", "cut"]
 
 
@@ -188,10 +199,9 @@ async def test_a_turn_that_continues_is_alone_and_has_no_quote(store: Store) -> 
     await queue.admit(replace(make_turn(2), joins=True))
     following = (await take(queue)).turn
 
+    alone = replace(asked, quote=None, joins=False, left_out=0, place={"refers": True})
     now = following.asked_at
-    assert following == replace(
-        asked, id="console:p1", text=GO_ON, asked_at=now, quote=None, joins=False, left_out=0
-    )
+    assert following == replace(alone, id="console:p1", text=GO_ON, asked_at=now)
 
 
 async def test_a_stop_of_joined_questions_is_for_their_asker(store: Store) -> None:
@@ -268,3 +278,41 @@ async def test_a_rating_is_forgotten_with_its_exchange(store: Store) -> None:
         await intake.rate("console:1", person_id="u2", rating="good")
     with pytest.raises(NotRemembered):
         await intake.rate("console:5", person_id="u2", rating="good")
+
+
+async def test_the_reply_above_a_forgotten_one_is_the_newest_again(store: Store) -> None:
+    queue = make_queue(store)
+    for number in (1, 2, 3):
+        await ended(queue, number)
+
+    await queue.forget("console:2")
+    untouched = await queue.repairs.claim("console", seconds=60)
+    await queue.forget("console:3")
+    repairs = [await due_repair(queue) for _ in range(2)]
+    above = await queue.result("console:1")
+
+    assert untouched is None
+    assert {one.turn.id: one.late_writes for one in repairs} == {
+        "console:1": ("m1",),
+        "console:3": ("m3",),
+    }
+    assert above
+    assert above.end == "cut"
+    await queue.regenerate("console:1", person_id="u1", press_id="p1")
+
+
+async def test_a_stopped_reply_to_a_deleted_question_is_no_newest_one(store: Store) -> None:
+    queue = make_queue(store)
+    await ended(queue)
+    await queue.admit(make_turn(2))
+    taken = await take(queue)
+    await queue.forget("console:2")
+
+    shown = Shown(("m2",), "Half", "Half", outcome="stopped")
+    older = await queue.leases.finish(taken, shown, None)
+
+    stopped, above = await queue.result("console:2"), await queue.result("console:1")
+    assert older == "console:2"
+    assert stopped
+    assert above
+    assert (stopped.end, above.end) == ("older", "cut")

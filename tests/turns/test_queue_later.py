@@ -765,3 +765,21 @@ async def test_an_edit_of_the_question_writes_no_deleted_answer_anew(store: Stor
     await queue.edit(replace(make_turn(1), text="edited"), edited_at=2000.0)
 
     assert await queue.depth() == 0
+
+
+@pytest.mark.parametrize("saved", [True, False])
+async def test_an_answer_that_is_deleted_before_it_is_saved_is_forgotten(
+    saved: bool, store: Store
+) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    taken = await take(queue)
+
+    await forget_answer(store, "m1")
+
+    if saved:
+        assert await queue.leases.save(taken, grown("half", "m1"))
+    await finish(queue, taken, pages=("m1",))
+    assert await history(store) == []
+    with pytest.raises(NotRemembered):
+        await press(queue, 1)

@@ -89,6 +89,7 @@ class Known:
     joined: list[str] = field(default_factory=list)  # those that are answered with it
     lead: str = ""
     above: str = ""  # the last message of the reply before it
+    refers: bool = False  # others waited in its thread
     posted: set[str] = field(default_factory=set)  # all its messages
     counted: int = 0  # its newest entry among what is kept of its person
     emptied: bool = False  # without its question, which was deleted
@@ -270,6 +271,9 @@ class Model:
                     break
                 known.lead = turn_id
                 first.joined.append(one)
+        others = [one for one in self.threads[first.thread].mailbox if one not in first.joined]
+        for one in others if len(others) > 1 else ():
+            self.turns[one].refers = True
 
     def lead(self, turn_id: str) -> str:
         known = self.turns.get(turn_id)
@@ -369,6 +373,8 @@ class Model:
         may_be_retried = newest and not newest.forgotten and newest.after == thread.last
         if may_be_retried and self.turns[turn_id].counted and thread.newest != turn_id:
             return turn_id
+        if self.turns[turn_id].forgotten and thread.newest not in ("", turn_id):
+            return turn_id
         before, thread.newest = thread.newest, turn_id
         return "" if before == turn_id else before
 
@@ -400,7 +406,19 @@ class Model:
         known = self.turns.setdefault(turn_id, Known(state="dropped"))
         if known.turn is None:
             return
-        if lead := self.lead(turn_id):
+        lead = self.lead(turn_id)
+        self.forget_known(turn_id, known, lead)
+        thread = self.threads[known.thread]
+        last = self.turns.get(thread.last)
+        is_newest = thread.newest in (turn_id, lead or turn_id) and not known.gone
+        if is_newest and last and last.shown.pages and not last.gone:
+            for one in (thread.last, thread.newest):
+                self.turns[one].late_writes += self.turns[one].shown.pages
+                self.repairs[one], self.turns[one].repair_attempts = DUE, 0
+            thread.newest = thread.last
+
+    def forget_known(self, turn_id: str, known: Known, lead: str) -> None:
+        if lead:
             self.leave_out(turn_id, lead)
         thread = self.threads[known.thread]
         if known.state == "queued" and not known.saved:
@@ -1008,8 +1026,9 @@ class Queue(RuleBasedStateMachine):
         known.fence, known.attempts = known.fence + 1, known.attempts + 1
         self.entry[expected] = token.entry
         assert known.turn
+        place = {"refers": True} if known.refers else {}
         assert taken == Taken(
-            turn=replace(known.turn, text=self.model.whole(expected)),
+            turn=replace(known.turn, text=self.model.whole(expected), place=place),
             fence=known.fence,
             attempts=known.attempts,
             shown=known.shown,

@@ -135,14 +135,6 @@ async def test_another_thread_costs_a_question_to_the_store_in_a_while(store: St
     assert (early, late) == (False, True)
 
 
-async def test_a_call_makes_a_thread_known_at_once(store: Store) -> None:
-    process = Process(store)
-    assert not await process.hears(ANN)
-
-    assert await process.hears(ANN, CALL)
-    assert await process.hears(ANN)
-
-
 async def test_speakers_expire_with_the_history(store: Store) -> None:
     process, name = Process(store), store.key("speakers", str(KEY))
     await process.asks(1)
@@ -223,3 +215,24 @@ async def test_a_question_that_says_stop_and_comes_again_stops_nothing(store: St
 
     assert not await process.stops(9)
     assert not await process.queue.leases.renew(taken)
+
+
+async def test_a_call_that_is_refused_makes_no_thread_the_bots(store: Store) -> None:
+    one, other = Process(store, waiting=1), Process(store)
+    await one.asks(1, ANN, ELSEWHERE)
+
+    assert await one.hears(ANN, CALL)
+    with pytest.raises(PersonBusy):
+        await one.asks(2)
+
+    assert [await one.hears(ANN), await other.hears(ANN)] == [False, False]
+
+
+async def test_a_thread_is_the_bots_as_soon_as_a_call_is_admitted(store: Store) -> None:
+    process = Process(store)
+    foreign = await process.hears(ANN)
+    await process.hears(ANN, CALL)
+    await process.asks(1)
+
+    assert not foreign
+    assert await process.hears(ANN)

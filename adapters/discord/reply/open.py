@@ -45,7 +45,7 @@ async def open_surface(
     does not say whether there is a thread.
     """
     tried_at = turn.asked_at if purpose.recovers else None
-    match parse_address(turn.place):
+    match _address(turn):
         case CommandAddress() as command:
             # Discord itself shows that the bot is working, until the first edit.
             yield CommandSurface(client, address=command, turn_id=turn.id, tried_at=tried_at)
@@ -68,7 +68,7 @@ async def orphaned_messages(client: RestClient, turn: Turn, *, but: Collection[s
     A late write adds no message, because it finds the one with its nonce; but an answer may need
     fewer pages than an earlier attempt has posted. Raises SurfaceError.
     """
-    asked = parse_address(turn.place)
+    asked = _address(turn)
     if isinstance(asked, CommandAddress):
         return []  # follow-ups of other commands look the same
     found: list[str] = []
@@ -76,6 +76,17 @@ async def orphaned_messages(client: RestClient, turn: Turn, *, but: Collection[s
         own = await own_messages(client, address, turn_id=turn.id)
         found += of_reply(own, address, turn_id=turn.id, alone=False)
     return [one for one in found if one not in but]
+
+
+def _address(turn: Turn) -> ChannelAddress | CommandAddress:
+    """Return where the reply is written: as a reply to its question if several waited there."""
+    address = parse_address(turn.place)
+    # The turns that may join are messages.
+    refers = turn.place.get("refers") is True and turn.joins
+    if not (refers and isinstance(address, ChannelAddress) and address.question is None):
+        return address
+    question = int(turn.id.rpartition(":")[2])
+    return ChannelAddress(address.channel, question, opens_thread=False)
 
 
 def _above(turn: Turn) -> int:

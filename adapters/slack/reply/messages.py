@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import TypeVar
@@ -56,6 +57,8 @@ class Messages:
         self._bot = workspace.identity.user
         self._turn_id = turn.id
         self._question = question
+        self._refers = turn.place.get("refers") is True
+        self._asker = turn.person
 
     async def send(self, page: Page) -> str:
         """Send a page and return its id. Raises SurfaceError."""
@@ -134,13 +137,15 @@ class Messages:
         offered = _OFFERED[page.end] if page.last else ()
         offered = offered if page.final else ((STOP, "Stop"),)
         buttons = [self._button(*each) for each in offered]
+        above = [self._reference()] if self._refers and not page.number else []
         below: list[dict[str, object]] = []
         if self._is_rated(page):
             if self._workspace.no_feedback.is_refused():
                 buttons += [self._button(*sign) for sign in _SIGNS.values()]
             else:
                 below = [self._feedback()]
-        return [{"type": "actions", "elements": buttons}, *below] if buttons else below
+        actions: list[dict[str, object]] = [{"type": "actions", "elements": buttons}]
+        return [*above, *(actions if buttons else ()), *below]
 
     def metadata(self, page: Page) -> dict[str, object]:
         """Return the metadata by which other attempts at this turn find the page."""
@@ -170,6 +175,25 @@ class Messages:
         )
         element = {"action_id": RATE, "positive_button": good, "negative_button": bad}
         return {"type": "context_actions", "elements": [{"type": "feedback_buttons", **element}]}
+
+    def _reference(self) -> dict[str, object]:
+        """Return a line that names the question, for a thread in which several wait.
+
+        It has no link: in a stream nothing keeps Slack from previewing the question.
+        """
+        asker = self._asker
+        name = self._workspace.directory.cached(asker.id) or asker.name
+        # Slack has no name for a person whom it did not describe in time.
+        whose = "the" if name == asker.id else f"{escape_markup(' '.join(name.split()))}'s"
+        seconds = self._question.partition(".")[0]
+        # Slack shows each reader the local time (docs: Formatting message text, "Date formatting").
+        at = f"<!date^{seconds}^{{time}}|{_utc(seconds)}>"
+        element = {
+            "type": "mrkdwn",
+            "text": f"Answer to {whose} question of {at}",
+            "verbatim": True,
+        }
+        return {"type": "context", "elements": [element]}
 
     def _blocks(self, page: Page) -> list[dict[str, object]]:
         return [{**markdown_block(page.text)}, *self.controls(page)]
@@ -218,3 +242,9 @@ class Messages:
             if not cursor:
                 return
         raise Unreadable("there are too many messages since the question")
+
+
+def _utc(seconds: str) -> str:
+    """Return a time, in seconds since the epoch, for clients that do not know the reader's."""
+    moment = int(seconds) if seconds.isdecimal() else 0
+    return time.strftime("%H:%M UTC", time.gmtime(moment))

@@ -49,6 +49,14 @@ def feedback(blocks: list[Payload]) -> Iterator[tuple[str, Payload]]:
                 yield str(block.get("block_id", "")), element
 
 
+def notes(blocks: list[Payload]) -> Iterator[str]:
+    """Yield the texts of context blocks."""
+    for block in blocks:
+        elements = block.get("elements")
+        if block.get("type") == "context" and isinstance(elements, list):
+            yield from (str(it["text"]) for it in elements if isinstance(it, dict) and "text" in it)
+
+
 def label_of(button: Payload) -> str:
     """Return what stands on a button."""
     text = button.get("text")

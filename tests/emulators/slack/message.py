@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from tests.emulators.slack.installation import APP_ID, Installation
-from tests.emulators.slack.markup import buttons, label_of, read, rich_text
+from tests.emulators.slack.markup import buttons, label_of, notes, read, rich_text
 from tests.emulators.slack.payload import Payload
 from tests.emulators.timeline import Moment
 
@@ -33,7 +33,7 @@ class Shown:
     """A message as people see it; `author` is a user id, or the bot id of a bot's own message.
 
     `buttons` are the action ids of those that can be pressed, and `labels` what stands on them.
-    Only a reply has a `thread_ts`.
+    Only a reply has a `thread_ts`. `notes` are the small lines of context blocks.
     """
 
     ts: str
@@ -43,6 +43,7 @@ class Shown:
     buttons: tuple[str, ...]
     thread_ts: str | None
     labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class Post:
             text=self.seen_by(viewer),
             buttons=tuple(button for button, _, _ in buttons(self.blocks)),
             labels=tuple(label_of(button) for _, _, button in buttons(self.blocks)),
+            notes=tuple(notes(self.blocks)),
             thread_ts=None if self.thread_ts == self.ts else self.thread_ts,
         )
 

@@ -218,6 +218,7 @@ async def test_an_app_that_hears_only_mentions_answers_them(store: Store) -> Non
     async with SlackEmulator(subscribed=subscribed) as slack, hearing(slack, intake):
         ann, place = slack.user("Ann"), slack.channel_id
         root = await slack.say(place, ann, f"{slack.bot_mention} one")
+        await until(lambda: intake.turns)
         await slack.say(place, ann, "unheard", thread_ts=root)
 
         await slack.say(place, ann, f"{slack.bot_mention} two", thread_ts=root)

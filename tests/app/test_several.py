@@ -1,0 +1,155 @@
+"""Several people ask in one thread at once, on both platforms."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bot.store import Store
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.model import ModelEmulator
+from tests.emulators.slack import SlackEmulator
+from tests.support.at_work import make_queue
+from tests.support.process import (
+    DiscordMention,
+    InSlack,
+    SlackMention,
+    offers_another,
+    remembered,
+    shows,
+)
+from tests.support.service import serving_both
+from tests.support.waiting import until
+
+KINDS = pytest.mark.parametrize("kind", [DiscordMention, SlackMention])
+
+
+def last_word(messages: list[dict[str, str]]) -> str:
+    return messages[-1]["content"].split()[-1]
+
+
+async def until_open(store: Store, turns: int) -> None:
+    """Wait until so many turns are admitted and have no outcome."""
+    queue = make_queue(store)
+    async with asyncio.timeout(60):
+        while await queue.depth() != turns:
+            await asyncio.sleep(0.01)
+
+
+def references(way: DiscordMention | SlackMention) -> list[str]:
+    """Return to what each answer refers: in Discord a message, in Slack a line."""
+    if isinstance(way, DiscordMention):
+        return [one.reply_to or "" for one in way.shown()]
+    return [" ".join(one.notes) for one in way.shown()]
+
+
+@KINDS
+async def test_each_of_several_waiting_questions_is_named_by_its_answer(
+    kind: type[DiscordMention | SlackMention], own_store: Store, model: ModelEmulator
+) -> None:
+    async with serving_both(own_store, model, FOLLOW_THREADS="all") as (discord, slack, service):
+        way = kind(slack if issubclass(kind, InSlack) else discord)  # type: ignore[arg-type]
+        platform = slack if isinstance(way, InSlack) else discord
+        ann, bob, cleo = way.person, platform.user("Bob"), platform.user("Cleo")
+        model.answer = last_word
+        await way.ask("one")
+        await until(lambda: shows(way, "one") and offers_another(way), why=service.text)
+        model.answer, model.delay = "slowly " * 300, 0.1
+        await way.ask("two")
+        await until(lambda: len(way.finals()) == 2, why=service.text)
+        asked = []
+        for way.person, text in ((bob, "three"), (cleo, "four")):
+            await way.ask(text)
+            asked.append(way.said)
+            await until_open(own_store, 1 + len(asked))
+
+        model.answer, model.delay, way.person = last_word, 0.0, ann
+        await way.ask("stop")
+        await until(lambda: shows(way, *way.finals()[:2], "three", "four"), why=service.text)
+        await until(lambda: offers_another(way), why=service.text)
+        way.person = ann
+        await way.ask("five")
+        await until(lambda: way.finals()[4:] == ["five"], why=service.text)
+
+        if isinstance(way, SlackMention):
+            asked = [f"Answer to {it}" for it in ("Bob's question of", "Cleo's question of")]
+        found = references(way)
+        assert [one.partition(" <!date")[0] for one in found] == ["", "", *asked, ""]
+        assert not platform.pings
+        assert not slack.unfurls
+
+
+class Room:
+    """A thread that Ann has begun, and in which the bot was not called yet."""
+
+    def __init__(self, platform: DiscordEmulator | SlackEmulator) -> None:
+        self.platform = platform
+        self.people = {name: platform.user(name) for name in ("Ann", "Bob")}
+        self.thread = ""
+
+    async def begin(self) -> None:
+        platform, ann = self.platform, self.people["Ann"]
+        self.thread = await platform.say(platform.channel_id, ann, "Ideas?")
+        if isinstance(platform, DiscordEmulator):
+            self.thread = await platform.open_thread(self.thread, ann, "Ideas")
+
+    async def say(self, text: str, *, person: str = "Ann") -> None:
+        platform, user = self.platform, self.people[person]
+        if isinstance(platform, DiscordEmulator):
+            await platform.say(self.thread, user, text)
+        else:
+            await platform.say(platform.channel_id, user, text, thread_ts=self.thread)
+
+    async def call(self, text: str = "") -> None:
+        await self.say(f"{self.platform.bot_mention} {text}".strip())
+
+    def answers(self) -> list[str]:
+        platform = self.platform
+        if isinstance(platform, DiscordEmulator):
+            screen = platform.screen(self.thread)
+            return [one.text for one in screen if one.author_id == platform.bot_id]
+        own = (platform.bot_id, platform.bot_user_id)
+        replies = platform.screen(platform.channel_id, self.thread)
+        return [one.text for one in replies if one.author in own]
+
+
+@KINDS
+async def test_an_empty_call_into_a_foreign_thread_is_no_reason_to_answer_there(
+    kind: type[DiscordMention | SlackMention], own_store: Store, model: ModelEmulator
+) -> None:
+    model.answer = last_word
+    async with serving_both(own_store, model) as (discord, slack, service):
+        room = Room(slack if issubclass(kind, InSlack) else discord)
+        await room.begin()
+        await room.call()
+        await until(room.answers, why=service.text)
+        await room.say("unanswered")
+        await room.call("one")
+        await until(lambda: room.answers()[1:] == ["one"], why=service.text)
+        await room.say("two")
+        await until(lambda: room.answers()[1:] == ["one", "two"], why=service.text)
+
+        await until_open(own_store, 0)
+        assert [one.question for one in await remembered(own_store)] == ["one", "two"]
+
+
+@KINDS
+async def test_called_into_a_talk_of_several_people_it_answers_only_calls(
+    kind: type[DiscordMention | SlackMention], own_store: Store, model: ModelEmulator
+) -> None:
+    model.answer = last_word
+    async with serving_both(own_store, model) as (discord, slack, service):
+        room = Room(slack if issubclass(kind, InSlack) else discord)
+        await room.begin()
+        await room.say("Mine!", person="Bob")
+        await room.call("one")
+        await until(lambda: room.answers() == ["one"], why=service.text)
+        await until_open(own_store, 0)
+
+        await room.say("unanswered")
+        await room.call("two")
+        await until(lambda: room.answers()[1:], why=service.text)
+
+        await until_open(own_store, 0)
+        assert [one.question for one in await remembered(own_store)] == ["one", "two"]

@@ -48,11 +48,11 @@ async def holder(data_dir: Path) -> AsyncIterator[tuple[asyncio.subprocess.Proce
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        line = await asyncio.wait_for(process.stdout.readline(), 10)
+        line = await asyncio.wait_for(process.stdout.readline(), 60)
         yield process, int(line)
     finally:
         process.stdin.close()
-        await asyncio.wait_for(process.wait(), 10)
+        await asyncio.wait_for(process.wait(), 60)
 
 
 async def server_pid(store: Store) -> int:
@@ -385,12 +385,12 @@ async def test_redis_7_is_taken(data_dir: Path) -> None:
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:
-        await until(socket.exists, within=5)
+        await until(socket.exists)
         async with connect(url=f"unix://{socket}", data_dir=data_dir) as store:
             await store.ping()
     finally:
         process.terminate()
-        await asyncio.wait_for(process.wait(), 5)
+        await asyncio.wait_for(process.wait(), 60)
 
 
 @asynccontextmanager

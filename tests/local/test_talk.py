@@ -36,7 +36,7 @@ from tests.support.waiting import until
 QUESTION = "What is the capital of France?"
 STORY = "Tell me a very long story about a king, with many details."
 LLAMA_CPP = "bot.local.llama_cpp_process"
-CONVERSATIONS = 6  # more than there are slots
+CONVERSATIONS = assistant.LOCAL_SLOTS + 1
 
 
 @dataclass(frozen=True)

@@ -449,7 +449,7 @@ class TestTails:
         async with Stub(flood) as server, connected(server.url) as model:
             async with asyncio.timeout(30):
                 assert await answer(model) == "Yes."
-            await asyncio.wait_for(server.left.wait(), 5)
+            await asyncio.wait_for(server.left.wait(), 60)
 
 
 class TestUsage:

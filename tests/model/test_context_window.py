@@ -68,8 +68,8 @@ async def fitted(
                 max_tokens=ANSWER,
                 temperature=None,
                 top_p=None,
-                idle_timeout=5,
-                total_timeout=10,
+                idle_timeout=30,
+                total_timeout=60,
             ),
             counter=counter or TokenEstimator(),
             counting_server=counting_server if counts else None,
@@ -81,7 +81,7 @@ async def fitted(
 
 async def answer(model: ContextWindowModel, prompt: Sequence[Message]) -> list[Delta]:
     """Return the deltas, with a LeftOut before them if the last message was shortened."""
-    deadline = asyncio.get_running_loop().time() + 10
+    deadline = asyncio.get_running_loop().time() + 60
     async with model.stream(prompt, deadline=deadline, accepted=lambda: None) as answer:
         left_out: list[Delta] = [LeftOut(answer.left_out)] if answer.left_out else []
         return [*left_out, answer.first, *[delta async for delta in answer.deltas]]
@@ -498,7 +498,7 @@ class TestServersOwnCount:
             async with fitted(emulator, budget=500, counts=True) as model:
                 emulator.context = 500 + ANSWER
                 await answer(model, make_talk(40))
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     # The careful count has 8 tokens for what takes 3 around a message.
                     while len(texts(emulator)) <= len(texts(emulator, 0)):
                         await asyncio.sleep(0.01)
@@ -515,7 +515,7 @@ class TestServersOwnCount:
             async with fitted(emulator, budget=500, counter=counter, counts=True) as model:
                 emulator.context = 500 + ANSWER
                 await answer(model, [Message("user", "Hi")])
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     # The first count is the probe's; the model knows of it with the second.
                     while emulator.counted < 2:
                         await answer(model, make_talk(8))
@@ -565,7 +565,7 @@ class TestWithAFallback:
             fitted(second, budget=budget) as two,
         ):
             steadily = RetryingModel(
-                models=[one, two], policy=QUICK, total_timeout=10, stopping=asyncio.Event()
+                models=[one, two], policy=QUICK, total_timeout=60, stopping=asyncio.Event()
             )
             chosen.answer = second.answer = "Well."
             chosen.chunk = second.chunk = 3

@@ -29,7 +29,7 @@ def tokens(model: str) -> tuple[float, float]:
 
 def open_named(emulator: ModelEmulator, name: str) -> AbstractAsyncContextManager[OneAttempt]:
     """Open a model of the test's own name, for counters only rise."""
-    return open_model(base_url=emulator.url, model=name, idle_timeout=2.0, total_timeout=5.0)
+    return open_model(base_url=emulator.url, model=name, idle_timeout=30.0, total_timeout=60.0)
 
 
 async def words(model: OneAttempt) -> str:

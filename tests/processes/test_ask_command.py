@@ -18,6 +18,8 @@ from tests.emulators.model import ModelEmulator
 from tests.support.process import catches, children, python
 from tests.support.waiting import until
 
+LIMIT = 30.0  # seconds: half of what the model would take for its answer
+
 
 def asked(
     words: Sequence[str],
@@ -93,7 +95,7 @@ async def test_sigterm_hangs_up_and_ends_quietly(tmp_path: Path, model: ModelEmu
     async with asked_at_a_terminal(["Hi"], tmp_path, **variables) as (process, terminal):
         await until(lambda: "one" in terminal.seen())
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT):
             _, complaints = await process.communicate()
         seen = terminal.seen()
 
@@ -115,7 +117,7 @@ async def test_a_question_that_is_not_written_to_its_end_can_be_interrupted(
         await until(lambda: catches(process, signal.SIGTERM))
         await asyncio.sleep(1)  # whatever it does by then
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT):
             await process.wait()
         assert process.stderr
         complaints = await process.stderr.read()
@@ -139,7 +141,7 @@ async def test_an_interruption_at_any_moment_leaves_no_process(tmp_path: Path, m
         if moment == "answer":
             await until(terminal.seen)
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT):
             _, complaints = await process.communicate()
 
         # Nor is a word said about a demo model that was chosen.

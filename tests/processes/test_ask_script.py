@@ -12,6 +12,8 @@ from tests.emulators.model import ModelEmulator
 from tests.support.process import alive, python
 from tests.support.waiting import until
 
+LIMIT = 30.0  # seconds: half of what the model would take for its answer
+
 
 def choose(folder: Path, url: str) -> None:
     (folder / ".env").write_text(f"MODEL_URL={url}\n")
@@ -89,7 +91,7 @@ time.sleep(60)
         process.terminate()
         await process.wait()
 
-        await until(lambda: not alive(server), within=10)
+        await until(lambda: not alive(server))
 
 
 async def test_where_no_model_can_be_had_the_next_question_tries_anew(
@@ -146,7 +148,7 @@ except KeyboardInterrupt:
     async with script(text, tmp_path) as process:
         await until(lambda: model.running)
         process.send_signal(signal.SIGINT)
-        await until(lambda: not model.running)
+        await until(lambda: not model.running, within=LIMIT)
         model.first_delay = 0
         printed, complaints = await process.communicate(b"\n")
 
@@ -166,9 +168,9 @@ input()
     model.first_delay = 60
     async with script(text, tmp_path) as process:
         await until(lambda: model.running)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT):
             _, complaints = await process.communicate(b"\n")
-        await until(lambda: not model.running, within=10)
+        await until(lambda: not model.running, within=LIMIT)
 
     assert process.returncode == 0
     assert "was destroyed" not in complaints.decode()

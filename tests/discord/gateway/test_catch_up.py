@@ -303,7 +303,7 @@ async def test_what_was_missed_in_the_chat_of_a_voice_channel_is_caught_up(
         clock.advance(3600)
 
         async with running_process(emulator, new, store):
-            await until(lambda: new.turns, within=10)
+            await until(lambda: new.turns)
 
         assert new.texts == ["one"]
 

@@ -250,7 +250,7 @@ async def test_a_place_that_waits_for_discord_drops_no_question_of_other_places(
         ask(inbox, f"{number}", errand(f"{number}"), channel=1 + number)
 
     async with working(inbox):
-        await until(lambda: len(errand.done) == 150, within=10, why=lambda: len(errand.done))
+        await until(lambda: len(errand.done) == 150, why=lambda: len(errand.done))
 
     assert errand.done == [f"{number}" for number in range(150)]
 
@@ -368,11 +368,11 @@ async def test_what_was_cut_off_is_run_when_the_work_goes_on() -> None:
     ask(inbox, "1", errand("1"), channel=1, lookup=look("look"))
     ask(inbox, "2", errand("2"), channel=2)
     async with working(inbox):
-        await until(lambda: errand.tries and look.tries, within=10)
+        await until(lambda: errand.tries and look.tries)
     errand.takes, look.away = 0.0, None
 
     async with working(inbox):
-        await until(lambda: len(errand.done) > 1, within=10)
+        await until(lambda: len(errand.done) > 1)
 
     assert sorted(errand.done) == ["1", "2"]
 

@@ -23,7 +23,7 @@ from bot.concurrency import cancelled
 from bot.domain import BeginningLeftOut, Exchange, LeftOut, Person, Retrying, Start, ThreadKey, Turn
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
 from bot.text.sanitize import strip_controls, whole_characters
-from bot.turns.history import compose
+from bot.turns.prompt import compose
 from config.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)

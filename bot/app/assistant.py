@@ -24,7 +24,7 @@ from bot.progress import LoggedProgress, Progress
 from bot.proxy import warn_if_readable
 from bot.tokens import tokenizers
 from bot.tokens.counters import TokenEstimator
-from bot.turns.system_prompt import SystemPrompt
+from bot.turns.prompt import SystemPrompt
 from config.settings import Settings
 
 log = logging.getLogger(__name__)

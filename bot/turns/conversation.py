@@ -18,10 +18,9 @@ from bot.ports import Model, Platform, Surface
 from bot.reply.draft import given_up, shortened
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply, apologize, restore, take_buttons_away
-from bot.turns.context import complete_context
-from bot.turns.history import History, compose
+from bot.turns.history import History
+from bot.turns.prompt import SystemPrompt, complete_context, compose
 from bot.turns.queue import Taken, TurnLeases
-from bot.turns.system_prompt import SystemPrompt
 
 _ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
 HOLD_UP_SECONDS = 15.0  # for which a model that only fails may hold up the thread's next turn

@@ -16,8 +16,8 @@ from bot.domain import End, Exchange, Person, Place, Rating, Standing, ThreadKey
 from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.turns.addressed import Facts, Follow, Speakers, is_for_bot
-from bot.turns.context import shortened
 from bot.turns.history import History
+from bot.turns.prompt import shortened
 from bot.turns.queue import TurnQueue
 from bot.turns.standings import standing
 

@@ -17,7 +17,7 @@ from bot.model.capabilities import without_system
 from bot.model.context_window import FittedPrompt, fit
 from bot.text.graphemes import CUT
 from bot.tokens.counters import MESSAGE_OVERHEAD, estimate
-from bot.turns.history import compose
+from bot.turns.prompt import compose
 
 ANN = Person("1", "Ann")
 BOB = Person("2", "Bob")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from bot.domain import Person, ThreadKey, Turn
+from bot.turns.prompt import SystemPrompt
 from bot.turns.records import read_turn, write_turn
-from bot.turns.system_prompt import SystemPrompt
 
 TURN = Turn(
     id="slack:1",

@@ -1,0 +1,312 @@
+"""The prompt of a turn: the system prompt, what others said before, the history, the question."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING
+from unicodedata import category, normalize
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from bot.domain import ContextMessage, Exchange, Message, Person, Turn
+from bot.errors import StoreUnavailable, SurfaceError
+from bot.ports import Platform
+from bot.text.context import FORGED, NOTICE
+from bot.text.graphemes import CUT, cut_before, without_middle
+from bot.text.sanitize import mark_control_tokens, one_line, whole_characters
+
+if TYPE_CHECKING:
+    from bot.turns.conversation import Lease
+
+log = logging.getLogger(__name__)
+
+_PLACEHOLDER = re.compile(r"\{(date|time|name|place|platform)\}")
+_LONGEST = 100  # characters of a name or a place
+_PLATFORMS = {"discord": "Discord", "slack": "Slack", "console": "a terminal", "web": "a web page"}
+_MOST_CHARACTERS = 4_000  # of one message
+_MOST_IN_ALL = 64_000  # characters: more than a quarter of most models' contexts
+_READ_SECONDS = 3.0  # a person waits
+_NAME_LENGTH = 40  # characters
+# Characters that look like a colon: Unicode's confusables.txt (17.0), and colons of other scripts.
+# In words of their own scripts the last two are letters.
+_COLONS = re.compile(
+    r"[:\u02d0\u02f8\u0589\u05c3\u0703\u0704\u1361\u1365\u1366\u16ec\u1803\u1804\u1809\u205a"
+    r"\u2236\u2237\u2982\u2a74\ua4fd\ua789\ufe13\ufe30\ufe55\uff1a]"
+    r"|(?<![\u0900-\u097f])\u0903|(?<![\u0a80-\u0aff])\u0a83"
+)
+# Default_Ignorable_Code_Point and a blank, beside category Cf (Unicode 17.0).
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+_MARK = r"[\W_]"
+_OWN_LABEL, _REPLY = "You", "In reply to "
+
+
+@dataclass(frozen=True, slots=True)
+class SystemPrompt:
+    """The text that precedes every conversation.
+
+    `{date}`, `{time}`, `{name}`, `{place}` and `{platform}` are filled in; other braces stay. If it
+    has none of them and `adds_line`, one line with all but the time is added. A time would change
+    the beginning of the prompt with each question, and a local server, which keeps what it has read
+    of a conversation, would read all of it again. An empty text stays empty.
+    """
+
+    text: str
+    adds_line: bool = True
+
+    def for_turn(self, turn: Turn) -> str:
+        """Return the system prompt of a turn."""
+        zone = _zone(turn.zone)
+        asked = datetime.fromtimestamp(turn.asked_at, zone)
+        values = {
+            "date": f"{asked:%A}, {asked.date().isoformat()}",
+            "time": f"{asked:%H:%M} ({zone})",
+            "name": _harmless(turn.person.name) or "somebody",
+            "place": _harmless(turn.where) or "this conversation",
+            "platform": _PLATFORMS.get(turn.key.platform, turn.key.platform),
+        }
+        filled = _PLACEHOLDER.sub(lambda found: values[found[1]], self.text)
+        if filled == self.text and self.adds_line and self.text.strip():
+            filled += f"\n\nToday is {values['date']}.{_about(turn, values)}"
+        return filled
+
+
+def _about(turn: Turn, values: dict[str, str]) -> str:
+    if not turn.person.name:
+        return ""
+    place = f" in {values['place']}" if turn.where else ""
+    return f" You talk with {values['name']}{place} on {values['platform']}."
+
+
+def _zone(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name) if name else UTC
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        return UTC
+
+
+def _harmless(name: str) -> str:
+    """Return a name that people chose, on one line, in quotes: it must not pass for the prompt."""
+    name = one_line(name).replace('"', "'")
+    name = mark_control_tokens(name[: cut_before(name, _LONGEST)].strip())
+    return f'"{name}"' if name else ""
+
+
+async def complete_context(
+    lease: Lease,
+    platform: Platform,
+    remembered: Sequence[Exchange],
+    *,
+    most: int,
+    is_seen: Callable[[], Awaitable[bool]],
+) -> None:
+    """Set and save the quote and the context of a turn. Raises LeaseLost.
+
+    An earlier attempt may have saved them, or the exchange of a turn that is regenerated. At most
+    `most` messages are read: in a thread that the bot has not seen (`is_seen`), the last ones; in a
+    thread in which several people speak, those since the last question that was answered. What
+    cannot be read in time is left out, with a line in the log.
+    """
+    if lease.context is not None:
+        return
+    turn = lease.turn
+    if own := next((one for one in remembered if one.turn_id == turn.id), None):
+        if own.quote or own.context:
+            await lease.save_context(own.quote, own.context)
+        return
+    quote = lease.quote if lease.quote and not _is_known(lease.quote, remembered) else None
+    since = remembered[-1].turn_id if remembered else ""
+    wants_quote = quote is not None and not quote.text
+    try:
+        if since:
+            wants_more = most > 0 and await lease.note_speakers() > 1
+        else:
+            wants_more = most > 0 and not await is_seen()
+        if not wants_quote and not wants_more:
+            return
+        async with asyncio.timeout(_READ_SECONDS):
+            found = await platform.read_context(turn, since=since, most=most if wants_more else 0)
+        await lease.note_speakers(*_speakers(found))
+        withheld = _shown_by(remembered) | await lease.withheld([one.id for one in found])
+    except (SurfaceError, StoreUnavailable, TimeoutError) as error:
+        log.warning(
+            "Turn %s: what was said before in %s is not read: %s",
+            *(turn.id, turn.key, str(error) or f"no answer in {_READ_SECONDS:g} s"),
+        )
+        found, withheld = (), set()
+    if quote:
+        quote = next((one for one in found if one.id == quote.id and one.text), quote)
+    # The bot's own words since that question are in the history, or were forgotten.
+    context = [
+        one
+        for one in found
+        if one.id not in withheld and not (since and one.person is None) and one.text.strip()
+    ]
+    if quote or context or wants_more:
+        shorter = shortened(quote) if quote else None
+        await lease.save_context(shorter, _newest(context[-most:] if most else ()))
+
+
+def shortened(one: ContextMessage) -> ContextMessage:
+    """Return a message that loses its middle if it is too long to be kept."""
+    text = whole_characters(one.text)
+    if len(text) > _MOST_CHARACTERS:
+        text = without_middle(text, _MOST_CHARACTERS - len(CUT))
+    return replace(one, text=text)
+
+
+def _is_known(quote: ContextMessage, remembered: Sequence[Exchange]) -> bool:
+    """Whether an earlier prompt showed, or looked for, a message of which only the id is known."""
+    return not quote.text and quote.id in _shown_by(remembered)
+
+
+def _shown_by(remembered: Sequence[Exchange]) -> set[str]:
+    """Return the ids of the messages that earlier prompts of a thread showed."""
+    ids = {one.turn_id for one in remembered}
+    ids |= {each.id for one in remembered for each in one.context}
+    return ids | {one.quote.id for one in remembered if one.quote}
+
+
+def _speakers(found: Sequence[ContextMessage]) -> set[str]:
+    return {one.person.id for one in found if one.person and one.in_thread}
+
+
+def _newest(context: Sequence[ContextMessage]) -> list[ContextMessage]:
+    """Return the newest messages that are no longer than all may be together, in their order."""
+    kept: list[ContextMessage] = []
+    room = _MOST_IN_ALL
+    for one in map(shortened, reversed(context)):
+        room -= len(one.text)
+        if room < 0:
+            break
+        kept.append(one)
+    return kept[::-1]
+
+
+def compose(
+    *,
+    system: str,
+    exchanges: Sequence[Exchange],
+    turn: Turn,
+    context: Sequence[ContextMessage] = (),
+) -> tuple[Message, ...]:
+    """Return the system prompt, all exchanges and the new message, in this order.
+
+    User and assistant alternate, no answer is empty, and an empty system prompt is left out. If
+    several persons speak in the thread, or any message has a context, each user message begins with
+    "Name: ". The second person of one name is "Name (2): ", and the bot itself is "You: ". Further
+    lines that begin like a label, or like a mark of a context, are quoted with "> ". `context` is
+    that of the new message, and what it replies to is the end of it.
+    """
+    answered = [one for one in exchanges if one.question.strip() and one.answer.strip()]
+    asked = Exchange(turn.id, turn.person, turn.asked_at, turn.text, "", turn.quote, (*context,))
+    before = ["", *(one.answer for one in answered)]
+    contexts = [_context(*each) for each in zip((*answered, asked), before, strict=True)]
+    speakers = [
+        person
+        for one, shown in zip((*answered, asked), contexts, strict=True)
+        for person in (*(each.person for each in shown), one.person)
+    ]
+    has_context = any(contexts)
+    several = has_context or len({person.id for person in speakers if person}) > 1
+    labels = _labels(speakers) if several else {}
+    is_label = _label_matcher(labels.values(), marks=has_context)
+
+    def labelled(person: Person | None, text: str, *, prefix: str = "") -> str:
+        first, *further = text.splitlines(keepends=True) or [""]
+        quoted = (f"> {line}" if is_label(line) else line for line in further)
+        return f"{prefix}{labels[person]}: {first}{''.join(quoted)}"
+
+    def question(one: Exchange, shown: Sequence[ContextMessage]) -> Message:
+        texts = tuple(
+            labelled(each.person, each.text, prefix=_REPLY if each is one.quote else "")
+            for each in shown
+        )
+        return Message(
+            "user", labelled(one.person, one.question) if several else one.question, texts
+        )
+
+    if has_context:
+        system = f"{system}\n\n{NOTICE}".strip()
+    messages = [Message("system", system)] if system.strip() else []
+    for one, shown in zip(answered, contexts, strict=False):
+        messages += question(one, shown), Message("assistant", one.answer)
+    return (*messages, question(asked, contexts[-1]))
+
+
+def _context(one: Exchange, answer: str) -> list[ContextMessage]:
+    """Return what is shown before a question: the message that it replies to is the last.
+
+    A reply to the `answer` before it needs no quote.
+    """
+    quote = one.quote
+    is_known = quote and quote.person is None and quote.text.strip() in answer
+    shown = [each for each in one.context if not quote or each.id != quote.id]
+    if quote and not is_known:
+        shown.append(quote)
+    return [each for each in shown if each.text.strip()]
+
+
+def _labels(speakers: Collection[Person | None]) -> dict[Person | None, str]:
+    """Return a label for each person, on one line; no two labels look the same.
+
+    The first person of a name gets it without a number, and keeps it. None is the bot itself.
+    """
+    # Nobody else gets the bot's label, even if none of its words are shown.
+    labels: dict[Person | None, str] = {None: _OWN_LABEL}
+    owners = {_folded(_OWN_LABEL): ""}
+    for person in speakers:
+        if person is None or person in labels:
+            continue
+        name = _visible(_COLONS.sub(" ", person.name))
+        name = name[: cut_before(name, _NAME_LENGTH)].rstrip()
+        if not name or FORGED.match(_folded(name)) or _folded(name).startswith(_REPLY.casefold()):
+            name = "Somebody"
+        label, number = name, 1
+        while owners.setdefault(_folded(_visible(label)), person.id) != person.id:
+            number += 1
+            label = f"{name} ({number})"
+        labels[person] = label
+    return labels
+
+
+def _label_matcher(labels: Iterable[str], *, marks: bool) -> Callable[[str], bool]:
+    """Return a test of lines: could this one be taken for the beginning of another message?
+
+    With `marks`, also for a mark of a context.
+    """
+    keys = [_folded(_visible(label)) for label in labels]
+    names = "|".join(map(re.escape, keys))
+    names = rf"(?:in reply to )?(?:{names})"
+    begins = re.compile(rf"{_MARK}{{0,20}}{names}(?:{_MARK}?\(\d{{1,9}}\))?{_MARK}{{0,8}}:")
+    # The longest such beginning, if each character is composed of two.
+    longest = 100 + max((len(normalize("NFKD", key)) for key in keys), default=0)
+
+    def is_label(line: str) -> bool:
+        if not marks and not _COLONS.search(line):
+            return False
+        # Lines are cut, for normalizing thousands of combining marks takes seconds.
+        folded = _folded(_visible(line)[:longest])
+        return bool(begins.match(folded) or (marks and FORGED.match(folded)))
+
+    return is_label
+
+
+def _folded(visible: str) -> str:
+    """Return the same text for texts that look alike."""
+    return normalize("NFKC", _COLONS.sub(":", visible)).casefold()
+
+
+def _visible(text: str) -> str:
+    """Return a text on one line, without invisible characters."""
+    characters = (
+        c if c.isprintable() else "" if category(c) == "Cf" else " "
+        for c in _INVISIBLE.sub("", text)
+    )
+    return " ".join("".join(characters).split())

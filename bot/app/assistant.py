@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from bot.concurrency import running
 from bot.errors import CannotStart
 from bot.local.child_process import LocalServer
+from bot.local.progress import LoggedProgress, Progress
 from bot.model.client import ROUTER, ModelClient
 from bot.model.context_window import ContextWindowModel, ServerWatch
 from bot.model.retrying import RetryingModel, RetryPolicy
@@ -20,7 +21,6 @@ from bot.model.server import ModelServer
 from bot.model.server_info import ServerCounter, ServerInfo, fetch_server_info
 from bot.model.transport import ServerConnection, connect
 from bot.ports import Model
-from bot.progress import LoggedProgress, Progress
 from bot.proxy import warn_if_readable
 from bot.tokens import tokenizers
 from bot.tokens.counters import TokenEstimator

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bot.progress import LoggedProgress, Progress
+from bot.local.progress import LoggedProgress, Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

@@ -17,7 +17,7 @@ from huggingface_hub.file_download import repo_folder_name
 from tqdm import tqdm
 
 from bot.errors import CannotStart
-from bot.progress import Progress
+from bot.local.progress import Progress
 from bot.text.sanitize import one_line
 
 VARIABLE = "LOCAL_MODEL_PATH"

@@ -22,7 +22,7 @@ from bot.errors import CannotStart
 from bot.local import gguf, hardware
 from bot.local.child_process import ChildProcess, LocalServer, starting, supervised
 from bot.local.llama_cpp_process import Device, LaunchRequest
-from bot.progress import Progress
+from bot.local.progress import Progress
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from bot.concurrency import do_nothing
 from bot.errors import CannotStart
 from bot.local.child_process import ChildProcess, JsonObject, LocalServer, starting, supervised
-from bot.progress import Progress
+from bot.local.progress import Progress
 
 log = logging.getLogger(__name__)
 

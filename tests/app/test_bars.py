@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from bot.app.bars import shown_progress
+from bot.local.progress import LoggedProgress
 from bot.local.transformers_model import tells_progress
-from bot.progress import LoggedProgress
 
 BAR = "model.safetensors:  45%|####5     | 122M/270M [00:03<00:04, 40.0MB/s]"
 

@@ -939,9 +939,13 @@ function verbs.save(id, fence, pages, shown, more)
   if pages ~= '[]' and #shown > progress then
     redis.call('HSET', key('turn', id), ATTEMPTS, 1, MAX_PROGRESS, #shown)
   end
-  redis.call('HSET', key('turn', id), 'pages', pages, 'shown', shown, MORE, more)
+  local request = request_to(id)
+  redis.call('HSET', key('turn', id), 'pages', pages, MORE, more)
+  -- What is saved on the way to begin anew is the end that a stopped answer has, and will not be shown.
+  if request ~= ANEW then redis.call('HSET', key('turn', id), 'shown', shown) end
   redis.call('HDEL', key('turn', id), UNUSED)
   note_posted(turn.thread, pages)
+  -- Somebody may have deleted a page before it was known.
   return request_to(id)
 end
 

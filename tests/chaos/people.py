@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 
-from tests.chaos.talks import Talk
+from tests.chaos.talks import Talk, number_of
+from tests.emulators.model.asked import Asked
 from tests.support.waiting import until
 
 QUESTIONS = 25  # in one talk
 PATIENCE = 90.0  # seconds for which a person waits for an answer before asking on
 LAST = 330.0  # seconds in which Slack has told of an edit for the last time
+_AT_ONCE = 100  # prompts that may come while people look away
 # What is done to the newest question, or its answer, and when.
 CHANGES = (
     "edit waiting",
@@ -36,7 +38,11 @@ class People:
     """
 
     def __init__(
-        self, opened: Sequence[Callable[[int], Talk]], rng: random.Random, said: asyncio.Event
+        self,
+        opened: Sequence[Callable[[int], Talk]],
+        rng: random.Random,
+        said: asyncio.Event,
+        prompts: Sequence[Asked],
     ) -> None:
         self.talks: list[Talk] = []
         self.doubled = 0
@@ -44,6 +50,7 @@ class People:
         self._opened = opened
         self._rng = rng
         self._said = said
+        self._prompts = prompts
         self._last = 0
 
     @property
@@ -66,10 +73,10 @@ class People:
     async def _ask(self, talk: Talk, ending: asyncio.Event) -> None:
         is_asked = False
         for which in range(self._rng.choice((1, 1, 1, 2))):
-            if which and talk.asked:
+            if talk.asked:
                 # Questions that wait are answered together; the judge expects an answer to each.
-                await _first(ending, until_begun(talk))
-                if ending.is_set():
+                await _first(ending, self._until_taken(talk))
+                if which and ending.is_set():
                     break
             await self._remark(talk)
             self._last += 1
@@ -84,6 +91,15 @@ class People:
         if self._rng.random() < 0.3:
             await self._change(talk, self._rng.choice(CHANGES), ending)
         await _first(ending, until_answered(talk))
+
+    async def _until_taken(self, talk: Talk) -> None:
+        """Return when the model was asked the newest question, or a person would wait no longer."""
+        number, seen = talk.asked[-1], 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while not any(_is_about(number, one) for one in self._prompts[seen:]):
+                    seen = max(len(self._prompts) - _AT_ONCE, 0)
+                    await asyncio.sleep(0.05)
 
     async def _remark(self, talk: Talk) -> None:
         """Let others speak, at least once before the bot is called."""
@@ -114,6 +130,10 @@ class People:
             await _first(ending, talk.delete_answer())
         else:
             await _first(ending, talk.delete())
+
+
+def _is_about(number: int, asked: Asked) -> bool:
+    return number_of(asked.messages[-1]["content"]) == number
 
 
 async def until_begun(talk: Talk) -> None:

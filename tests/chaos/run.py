@@ -116,7 +116,7 @@ async def run(
     report: Report | None = None
     try:
         async with _world(folder, rng, roles) as world:
-            people = People(_talks(world, each), rng, world.said)
+            people = People(_talks(world, each), rng, world.said, world.model.requests)
             late: list[float] = []
             watching = asyncio.create_task(_watch_the_loop(late))
             ending = asyncio.Event()

@@ -193,7 +193,12 @@ def _name(
             piece.number = deleted[0]
             continue
         number = next((each for each in left if _begins(each, piece.said)), 0)
-        if number:
+        # What stood there before an edit may be too short to tell its number.
+        older = [old for old, new in former.items() if new in left and _begins(old, piece.said)]
+        if piece.said and piece.apology in _ANEW and older:
+            piece.number = older[0]
+            left.remove(former[older[0]])
+        elif number:
             piece.number = number
             left.remove(number)
         elif before and not piece.said and not before.apology:

@@ -354,6 +354,20 @@ async def test_every_report_of_a_worker_tells_of_the_edit_and_is_kept(store: Sto
     assert not await queue.leases.renew(again)
 
 
+async def test_the_end_that_an_edit_gives_an_answer_is_no_former_answer(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn())
+    taken = await take(queue)
+    await queue.leases.save(taken, Shown(("m1",), "Because", "Because"))
+    await edit(store)
+
+    with pytest.raises(QuestionEdited):
+        await queue.leases.save(taken, Shown(("m1",), "Because\n(Stopped.)", "Because"))
+    await queue.leases.release(taken, delay_seconds=0, counts=False)
+
+    assert (await take(queue)).previous_answer == "Because"
+
+
 async def test_a_stop_after_an_edit_is_heard_and_one_before_it_is_not(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn())

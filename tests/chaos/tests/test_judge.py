@@ -120,6 +120,7 @@ FAILED_ANEW = ANEW[APOLOGIES.index(APOLOGY)]
         ((part_of(1),), "stale"),
         ((f"{answer_to(1)}\n{APOLOGY}",), "stale"),
         ((f"{answer_to(1)}\n{FAILED_ANEW}",), "former and apology"),
+        ((f"{answer_to(1)[:8]}\n{FAILED_ANEW}",), "former and apology"),
         ((f"{answer_to(2)}\n{FAILED_ANEW}",), "half"),
         ((part_of(2),), "half"),
         ((), "lost"),

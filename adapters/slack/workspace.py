@@ -174,11 +174,10 @@ class Directory:
         """Return a person's display name; the id if Slack does not answer in time."""
         return await self._resolve(user, self._person_name)
 
-    async def names(self, users: Collection[str]) -> dict[str, str]:
-        """Return the display names of people; the ids of those beyond the most that are asked."""
+    async def learn(self, users: Collection[str]) -> None:
+        """Look up the first of these people whose names are not cached, at the same time."""
         unknown = [user for user in dict.fromkeys(users) if not self.cached(user)]
         await asyncio.gather(*map(self.name, unknown[:_MOST_NAMES]))
-        return {user: self.cached(user) or user for user in users}
 
     async def readable(self, text: str, *, bot: str) -> str:
         """Return a message as its author typed it, without mentions of the user `bot`."""

@@ -36,7 +36,8 @@ MOST_PAGES = 5
 class Workspace:
     """The client of one workspace, and the state that its events and replies share.
 
-    `jobs` is work that no event waits for; each job handles its own errors. If answers are `rated`,
+    `jobs` is work that no event waits for; each job handles its own errors. So are `signs`, which
+    end at once with the process. If answers are `rated`,
     buttons for that are below them, which are plain ones while Slack has refused its own.
     """
 
@@ -48,6 +49,8 @@ class Workspace:
     limits: Limits
     rated: bool
     no_feedback: Refusals
+    no_status: Refusals
+    signs: BackgroundTasks
 
     async def read_page(
         self, *, channel: str, thread: str, since: str, cursor: str

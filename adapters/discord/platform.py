@@ -21,7 +21,7 @@ from adapters.discord.gateway.inbox import Inbox
 from adapters.discord.gateway.interactions import make_commands
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
-from adapters.discord.reply.open import open_surface, orphaned_messages
+from adapters.discord.reply.open import open_surface, orphaned_messages, type_once
 from adapters.discord.rest import (
     API_URL,
     Payload,
@@ -213,6 +213,7 @@ class DiscordPlatform:
                 inbox=inbox,
                 shard=shard,
                 budgets=self._budgets,
+                on_waiting=lambda turn: type_once(self._client, turn, self._budgets),
                 threads=self._threads,
                 rated=self._client.rated,
                 intents=copy.copy(self._intents),

@@ -20,6 +20,7 @@ class Tuning:
     typing_every: float = 8.0  # Discord shows typing for ten seconds
     # Replies in one channel type together: it takes about five calls in five seconds.
     typing_gap: float = 1.0
+    sign_after: float = 1.0  # a turn that nobody has taken by then is shown as typing, once
     # A thread may wait so long for others; after that the reply is posted in the channel.
     thread_patience: float = 5.0
     # Discord takes the acknowledgement of an interaction for three seconds, and the reply may come

@@ -27,10 +27,11 @@ async def read_context(
 ) -> Sequence[ContextMessage]:
     """Return what was said before a question in its thread, by one request at most.
 
-    The thread's parent is the first, unless `since` names a later turn. Beside it, users.info is
-    called once for each person whose name is not known yet, for 20 at most and at the same time.
-    Raises SurfaceError. A part of a thread that Slack does not give at once is not read: it is the
-    end of a thread of more than a thousand messages, or of 15 for some apps.
+    The thread's parent is the first, unless `since` names a later turn. People whose names are not
+    known yet are called by their ids, which tell them apart in later prompts, too; their names are
+    looked up meanwhile, for the next time. Raises SurfaceError. A part of a thread that Slack does
+    not give at once is not read: it is the end of a thread of more than a thousand messages, or of
+    15 for some apps.
     """
     channel, thread, asked = (turn.place.get(name) for name in ("channel", "thread", "question"))
     if not (isinstance(channel, str) and isinstance(thread, str) and isinstance(asked, str)):
@@ -61,20 +62,34 @@ async def read_context(
     root = [one for one in found[:1] if one["ts"] == thread]
     # The parent may be what is asked about.
     kept = root + found[len(root) :][-most:]
-    names = await _names(workspace, kept)
+    names = _names(workspace, kept, turn.person)
     return [_said(workspace, one, names, channel=channel) for one in kept]
 
 
-async def _names(workspace: Workspace, messages: Sequence[Message]) -> dict[str, str]:
-    """Return the names of the people who speak or are mentioned, those of the newest first."""
-    newest = messages[::-1]
-    speakers = [string_field(one, "user") for one in newest if not one.get("bot_id")]
-    texts = [string_field(one, "text") for one in newest]
-    people = [*speakers, *(user for text in texts for user in mentioned(text, "@"))]
+def _names(workspace: Workspace, messages: Sequence[Message], asker: Person) -> dict[str, str]:
+    """Return the known names of the people who speak or are mentioned, and of the channels.
+
+    Starts to look up the other people, those of the newest messages first.
+    """
+    newest, cached = messages[::-1], workspace.directory.cached
     own = workspace.identity.user
-    names = await workspace.directory.names([one for one in people if one not in ("", own)])
-    channels = {channel for text in texts for channel in mentioned(text, "#")}
-    return names | {one: workspace.directory.cached(one) or one for one in channels}
+    told = {string_field(one, "user"): _profile_name(one) for one in messages}
+    if asker.name != asker.id:
+        told[asker.id] = asker.name
+    texts = [string_field(one, "text") for one in newest]
+    speakers = [string_field(one, "user") for one in newest if not one.get("bot_id")]
+    ids = [*speakers, *(user for text in texts for user in mentioned(text, "@"))]
+    people = [one for one in ids if one not in ("", own)]
+    workspace.jobs.start(workspace.directory.learn(people))
+    channels = (channel for text in texts for channel in mentioned(text, "#"))
+    return {one: told.get(one) or cached(one) or one for one in (*people, *channels)}
+
+
+def _profile_name(message: Message) -> str:
+    """Return the name in a message's `user_profile`, which only some have; or nothing."""
+    profile = message.get("user_profile")
+    names = (string_field(profile, each) for each in ("display_name", "real_name", "name"))
+    return next(filter(None, names), "")
 
 
 def _said(

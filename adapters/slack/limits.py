@@ -39,6 +39,8 @@ class Limits:
     # "Disconnecting").
     replaced_timeout: float = 15.0
 
+    sign_after: float = 1.0  # a turn that nobody has taken by then gets a status line
+
     # Outages
     heartbeat_interval: float = 1.0
     outage_after: int = 5  # seconds without a heartbeat

@@ -60,10 +60,19 @@ async def connect(
         # slack-sdk 3.47 takes any proxy variable, for loopback too, and ignores NO_PROXY.
         client.proxy = proxy_for(url)
         identity, directory = await identify(client), Directory(client, limits=limits)
-        async with BackgroundTasks(grace_seconds=limits.job_grace) as jobs:
-            refusals = Refusals(seconds=limits.refusals_remembered)
+        jobs, signs = BackgroundTasks(grace_seconds=limits.job_grace), BackgroundTasks()
+        async with jobs, signs:
             workspace = Workspace(
-                client, identity, directory, budgets, jobs, limits, rated, refusals
+                client=client,
+                identity=identity,
+                directory=directory,
+                budgets=budgets,
+                jobs=jobs,
+                limits=limits,
+                rated=rated,
+                no_feedback=Refusals(seconds=limits.refusals_remembered),
+                no_status=Refusals(seconds=limits.refusals_remembered),
+                signs=signs,
             )
             yield SlackPlatform(workspace, app_token=app_token, signing_secret=signing_secret)
 
@@ -78,7 +87,6 @@ class SlackPlatform:
         self._app_token = app_token
         self._signing_secret = signing_secret
         self._downtime = Downtime()
-        self._no_status = Refusals(seconds=workspace.limits.refusals_remembered)
         self._streams = Streams(workspace)
 
     @asynccontextmanager
@@ -89,9 +97,7 @@ class SlackPlatform:
 
         Raises PlaceGone if the turn has no place in Slack.
         """
-        surface = SlackSurface(
-            self.workspace, turn, purpose, no_status=self._no_status, streams=self._streams
-        )
+        surface = SlackSurface(self.workspace, turn, purpose, streams=self._streams)
         async with nullcontext() if purpose.has_ended else surface.status.shown():
             yield surface
 

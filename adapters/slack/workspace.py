@@ -36,7 +36,8 @@ MOST_PAGES = 5
 class Workspace:
     """The client of one workspace, and the state that its events and replies share.
 
-    `jobs` is work that no event waits for; each job handles its own errors. If answers are `rated`,
+    `jobs` is work that no event waits for; each job handles its own errors. So are `signs`, which
+    end at once with the process. If answers are `rated`,
     buttons for that are below them, which are plain ones while Slack has refused its own.
     """
 
@@ -48,6 +49,8 @@ class Workspace:
     limits: Limits
     rated: bool
     no_feedback: Refusals
+    no_status: Refusals
+    signs: BackgroundTasks
 
     async def read_page(
         self, *, channel: str, thread: str, since: str, cursor: str
@@ -174,11 +177,10 @@ class Directory:
         """Return a person's display name; the id if Slack does not answer in time."""
         return await self._resolve(user, self._person_name)
 
-    async def names(self, users: Collection[str]) -> dict[str, str]:
-        """Return the display names of people; the ids of those beyond the most that are asked."""
+    async def learn(self, users: Collection[str]) -> None:
+        """Look up the first of these people whose names are not cached, at the same time."""
         unknown = [user for user in dict.fromkeys(users) if not self.cached(user)]
         await asyncio.gather(*map(self.name, unknown[:_MOST_NAMES]))
-        return {user: self.cached(user) or user for user in users}
 
     async def readable(self, text: str, *, bot: str) -> str:
         """Return a message as its author typed it, without mentions of the user `bot`."""

@@ -87,6 +87,11 @@ class Intake:
             self._speakers.note_ours(turn.key)
         return is_admitted
 
+    async def still_waits(self, turn: Turn, *, after: float) -> bool:
+        """Return whether no worker has taken a turn so many seconds from now."""
+        await asyncio.sleep(after)
+        return await self._queue.waits(turn.id)
+
     async def edit(self, turn: Turn, *, edited_at: float) -> None:
         """Have a turn answered anew whose question its author has edited; see `TurnQueue.edit`.
 

@@ -261,10 +261,13 @@ def _labels(speakers: Collection[Person | None]) -> dict[Person | None, str]:
     # Nobody else gets the bot's label, even if none of its words are shown.
     labels: dict[Person | None, str] = {None: _OWN_LABEL}
     owners = {_folded(_OWN_LABEL): ""}
+    # Where a name was not known yet, the id stands for it.
+    named = {one.id: one.name for one in speakers if one and one.name != one.id}
     for person in speakers:
         if person is None or person in labels:
             continue
-        name = _visible(_COLONS.sub(" ", person.name))
+        known = named.get(person.id, "") if person.name == person.id else person.name
+        name = _visible(_COLONS.sub(" ", known or person.name))
         name = name[: cut_before(name, _NAME_LENGTH)].rstrip()
         if not name or FORGED.match(_folded(name)) or _folded(name).startswith(_REPLY.casefold()):
             name = "Somebody"

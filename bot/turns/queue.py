@@ -330,6 +330,14 @@ class TurnQueue:
         end = "older" if newest and newest != turn_id else read_end(end)
         return replace(shown, outcome=state, end=end)
 
+    async def waits(self, turn_id: str) -> bool:
+        """Return whether no worker has taken a turn yet, by itself or with another one."""
+        state, fence, lead = await self._store.command(
+            *("HMGET", self._store.key("turn", whole_characters(turn_id))),
+            *("state", "fence", "lead"),
+        )
+        return state == "queued" and fence == "0" and not lead
+
     async def standings(self, *turn_ids: str) -> list[Known]:
         """Return what is known of turns, without those that are unknown or were forgotten."""
         rows = await self._script.run("standings", *turn_ids)

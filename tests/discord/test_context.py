@@ -178,6 +178,25 @@ async def test_called_into_a_thread_it_reads_what_was_said_and_how_it_began() ->
         assert reads(emulator) == before + 3
 
 
+async def test_a_context_costs_one_call_however_many_speak() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        people = [emulator.user(f"Person {n}") for n in range(5)]
+        thread = await in_a_thread(emulator, *people[:3])
+        for person in people:
+            await emulator.say(thread, person, f"<@{people[0]}> is right.")
+        await emulator.say(thread, people[0], f"{emulator.bot_mention} who is right?")
+        turn = await last(intake, "who is right?")
+        before = len(emulator.requests)
+
+        found = await platform.read_context(turn, since="", most=50)
+
+        assert [call.call for call in emulator.requests[before:]] == [
+            f"GET /channels/{thread}/messages"
+        ]
+        assert texts(found)[-1] == ("Person 4", "@Person 0 is right.")
+
+
 async def test_for_a_person_who_may_not_read_what_was_said_nothing_is_read() -> None:
     intake = FakeIntake()
     async with DiscordEmulator() as emulator:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
+from adapters.slack import SlackPlatform
 from bot.domain import ContextMessage, Page, Person, Turn
 from bot.errors import PlaceGone, WriteDelayed
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.methods import SCOPES
 from tests.support.fakes import FakeIntake
-from tests.support.slack_platform import hearing
+from tests.support.slack_platform import LIMITS, hearing
 from tests.support.waiting import until
 
 
@@ -38,6 +41,11 @@ async def asked(slack: SlackEmulator, intake: FakeIntake, user: str, thread: str
     return intake.last
 
 
+async def know(platform: SlackPlatform, *people: str) -> None:
+    """Let the process know people, as it does after it has read what they said."""
+    await platform.workspace.directory.learn(people)
+
+
 async def test_called_into_a_thread_it_reads_what_was_said_and_its_parent() -> None:
     intake = FakeIntake()
     async with SlackEmulator() as slack, hearing(slack, intake) as platform:
@@ -46,6 +54,7 @@ async def test_called_into_a_thread_it_reads_what_was_said_and_its_parent() -> N
         await slack.say(slack.channel_id, bob, f"<@{ann}>: no!", thread_ts=parent, files=("a.pdf",))
         turn = await asked(slack, intake, ann, parent)
         await slack.say(slack.channel_id, bob, "Said later.", thread_ts=parent)
+        await know(platform, bob)
 
         found = await platform.read_context(turn, since="", most=50)
         few = await platform.read_context(turn, since="", most=1)
@@ -124,6 +133,7 @@ async def test_after_a_command_the_thread_is_read_from_its_question_on() -> None
         command = intake.last
         await slack.say(slack.channel_id, bob, "On Friday?", thread_ts=parent)
         turn = await asked(slack, intake, ann, parent)
+        await know(platform, bob)
 
         assert list(await platform.read_context(turn, since=command.id, most=0)) == []
         found = await platform.read_context(turn, since=command.id, most=50)
@@ -132,20 +142,46 @@ async def test_after_a_command_the_thread_is_read_from_its_question_on() -> None
         assert calls(slack, "conversations.replies") == 1
 
 
-async def test_the_names_of_many_people_are_not_all_looked_up() -> None:
+async def test_nobody_waits_for_names_which_are_known_the_next_time() -> None:
     intake = FakeIntake()
-    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+    answered, limits = asyncio.Event(), replace(LIMITS, name_timeout=60.0)
+    async with SlackEmulator() as slack, hearing(slack, intake, limits=limits) as platform:
         people = [slack.user(f"Person {n}") for n in range(30)]
         parent = await thread_of(slack, people[0])
         for person in people[1:]:
             await slack.say(slack.channel_id, person, "Me.", thread_ts=parent)
         turn = await asked(slack, intake, people[0], parent)
+        before = len(slack.requests)
+        slack.fail("users.info", "late", times=20, gate=answered)
+
+        found = await platform.read_context(turn, since="", most=50)
+        calls_before = [call.method for call in slack.requests[before:]]
+        answered.set()
+        await until(lambda: all(map(platform.workspace.directory.cached, people[10:])))
+        later = await platform.read_context(turn, since="", most=50)
+
+        # Requests for names may have begun, but nothing has waited for one.
+        assert {*calls_before} - {"users.info"} == {"conversations.replies"}
+        assert calls_before.count("conversations.replies") == 1
+        assert texts(found)[0] == ("Person 0", "We deploy. When?")
+        assert texts(found)[1:] == [(person, "Me.") for person in people[1:]]
+        assert texts(later)[9:11] == [(people[9], "Me."), ("Person 10", "Me.")]
+
+
+async def test_a_message_may_bring_the_name_of_its_author() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        ann, bob = slack.user("Ann"), slack.user("Bob")
+        turn = await asked(slack, intake, ann, await thread_of(slack, bob))
+        await know(platform, ann)
+        message = {"type": "message", "user": bob, "text": "Hi.", "ts": turn.key.thread}
+        profile = {"display_name": "", "real_name": "Bob Gray", "name": "bob"}
+        body = {"ok": True, "messages": [message | {"user_profile": profile}]}
+        slack.fail("conversations.replies", status=200, body=body)
 
         found = await platform.read_context(turn, since="", most=50)
 
-        assert calls(slack, "users.info") <= 21
-        assert texts(found)[-1] == ("Person 29", "Me.")
-        assert texts(found)[2] == (people[2], "Me.")
+        assert texts(found) == [("Bob Gray", "Hi.")]
 
 
 async def test_an_app_outside_the_marketplace_reads_the_first_messages_and_then_nothing() -> None:

@@ -254,13 +254,15 @@ class FakeIntake(Intake):
     """Remembers what it was asked; `refuses` is raised instead, as long as it stands.
 
     An admission takes `slow` seconds, and lasts while `open` is not set. `knows_all` is as if every
-    turn had been admitted, or forgotten, before, and `has_ended` as if every one had its outcome.
+    turn had been admitted, or forgotten, before; `waits` as if no worker took one, and `has_ended`
+    as if every one had its outcome.
     """
 
     def __init__(self) -> None:
         self.refuses: Exception | None = None
         self.knows_all = False
         self.has_ended = False
+        self.waits = False
         self.end: End | None = ""
         self.slow = 0.0
         self.open = asyncio.Event()
@@ -305,6 +307,9 @@ class FakeIntake(Intake):
         self.turns.append(turn)
         await self.open.wait()
         return True
+
+    async def still_waits(self, turn: Turn, *, after: float) -> bool:
+        return self.waits
 
     async def is_addressed(
         self, facts: Facts, thread: ThreadKey | None, *people: str, ours: bool = False

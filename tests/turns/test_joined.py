@@ -44,6 +44,24 @@ async def ask(
         await make_queue(store, limits=limits).admit(replace(turn, joins=joins))
 
 
+async def test_a_turn_waits_until_it_is_taken_by_itself_or_with_another(store: Store) -> None:
+    queue = make_queue(store)
+    await ask(store, 1, 2)
+    await ask(store, 3, person=BOB)
+
+    async def waiting() -> list[bool]:
+        return [await queue.waits(f"console:{number}") for number in (1, 2, 3, 4)]
+
+    before = await waiting()
+    taken = await take(queue)
+    after = await waiting()
+    # What a worker gives back after a failure was seen, and is shown when it is taken again.
+    await queue.leases.release(taken, delay_seconds=60, counts=True)
+
+    assert (before, after) == ([True, True, True, False], [False, False, True, False])
+    assert not await queue.waits("console:1")
+
+
 async def edit(store: Store, number: int, text: str, at: float = 2000.0) -> None:
     turn = replace(make_turn(number, text=text), joins=True)
     await make_queue(store).edit(turn, edited_at=at)

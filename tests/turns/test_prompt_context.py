@@ -60,6 +60,15 @@ def test_context_stands_before_the_question_with_its_speakers() -> None:
     ]
 
 
+def test_a_person_without_a_name_gets_the_one_that_is_known_later() -> None:
+    unknown = said(Person("2", "2"), "No.")
+    before = Exchange("console:1", ANN, 0.0, "So?", "Yes.", context=(unknown,))
+    prompt = ask("When?", said(BOB, "Soon."), said(Person("4", "4"), "Now."), exchanges=[before])
+
+    assert "| Bob: No." in prompt.messages[1].text.split("\n")
+    assert lines_of(prompt)[1:3] == ["| Bob: Soon.", "| 4: Now."]
+
+
 def test_the_message_that_is_replied_to_is_the_last_before_the_question() -> None:
     quote = said(BOB, "On Friday?\n[file: plan.pdf]", id_="console:2")
     prompt = ask("Is he right?", quote, said(EVE, "No.", id_="console:3"), quote=quote)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -21,7 +21,7 @@ from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import counted, own_id, translated
 from bot.concurrency import BackgroundTasks, running
 from bot.domain import Turn
-from bot.errors import NothingAsked, Refused, SurfaceError
+from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.reply.edit_budget import EditBudgets
 from bot.turns.addressed import Facts, is_stop
 from bot.turns.intake import Intake
@@ -42,7 +42,8 @@ class Gateway(discord.Client):
 
     Messages, their edits and their deletions go through the inbox, in order. Interactions do not
     wait there, because they must be answered within three seconds. An event that is not handled
-    when the process ends is sent again to the next process.
+    when the process ends is sent again to the next process. `on_waiting` gets each turn of a
+    message that no worker takes soon, and handles its own errors.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Gateway(discord.Client):
         inbox: Inbox,
         shard: Shard,
         budgets: EditBudgets,
+        on_waiting: Callable[[Turn], Awaitable[None]],
         threads: bool,
         rated: bool,
         intents: discord.Intents,
@@ -68,6 +70,7 @@ class Gateway(discord.Client):
         self._intake = intake
         self._inbox = inbox
         self._shard = shard
+        self._on_waiting = on_waiting
         self._threads = threads
         self._filter = MessageFilter(self, remembered=shard.tuning.remembered)
         self._interactions = Interactions(
@@ -216,13 +219,18 @@ class Gateway(discord.Client):
         try:
             if edited_at:
                 await self._intake.edit(turn, edited_at=edited_at)
-            else:
-                await self._intake.admit(turn)
+            elif await self._intake.admit(turn):
+                self._tasks.start(self._show_waiting(turn))
         except Refused as refused:
             if not refused.repeated:
                 asked_nothing = isinstance(refused, NothingAsked)
                 text = self._help(message) if asked_nothing else refused.apology
                 self._start(partial(self._tell, message, text), event)
+
+    async def _show_waiting(self, turn: Turn) -> None:
+        with suppress(StoreUnavailable):
+            if await self._intake.still_waits(turn, after=self._shard.tuning.sign_after):
+                await self._on_waiting(turn)
 
     async def _is_question(self, turn: Turn, facts: Facts, channel: events.Channel) -> bool:
         if is_stop(facts, turn.text) and await self._intake.stop_own(

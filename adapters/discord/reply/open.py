@@ -62,6 +62,18 @@ async def open_surface(
                 yield ChannelSurface(client, address, recovery, parent=parent)
 
 
+async def type_once(client: RestClient, turn: Turn, budgets: EditBudgets) -> None:
+    """Show typing where a turn was asked that waits for a worker, if Discord has room for it.
+
+    Discord itself shows that the bot works on a command. Failures are only logged.
+    """
+    try:
+        if isinstance(address := parse_address(turn.place), ChannelAddress):
+            await _show_typing(client, address.channel, budgets)
+    except SurfaceError as error:
+        _log.debug("Turn %s: typing was not shown: %s", turn.id, error)
+
+
 async def orphaned_messages(client: RestClient, turn: Turn, *, but: Collection[str]) -> list[str]:
     """Return the messages, except these, that surely belong to a turn's reply.
 
@@ -171,18 +183,23 @@ async def _type(client: RestClient, channel: int, budgets: EditBudgets) -> None:
     while True:
         pause = tuning.typing_every
         try:
-            if _is_due(client, channel):
-                # Messages come first: no typing while they need the global limit.
-                if await budgets.spare(GLOBAL_LIMIT):
-                    async with translated():
-                        await client.get_partial_messageable(channel).typing()
-                else:
-                    pause = tuning.typing_gap
+            if not await _show_typing(client, channel, budgets):
+                pause = tuning.typing_gap
         except PlaceGone:
             return
         except SurfaceError as error:
             _log.debug("Typing in channel %d was not shown: %s", channel, error)
         await asyncio.sleep(pause)
+
+
+async def _show_typing(client: RestClient, channel: int, budgets: EditBudgets) -> bool:
+    """Show typing if it is due; False if messages need the global limit. Raises SurfaceError."""
+    if _is_due(client, channel):
+        if not await budgets.spare(GLOBAL_LIMIT):
+            return False
+        async with translated():
+            await client.get_partial_messageable(channel).typing()
+    return True
 
 
 def _is_due(client: RestClient, channel: int) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Mapping
 from typing import TypeVar
 
 from adapters.slack.errors import NotInvited, translated
+from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Workspace
 from bot.domain import Person, ThreadKey, Turn
 from bot.errors import ParleyError, StoreUnavailable, SurfaceError, WriteFailed
@@ -77,6 +78,7 @@ class AskCommand:
             turn = self._turn(person, text, command=command, ts=ts)
             admission = self._intake.admit(turn)
             admitted = await _in_time(admission, by=admitted_by, late=store_is_late)
+            self._workspace.signs.start(show_waiting(self._workspace, self._intake, turn))
         finally:
             if not admitted:
                 self._workspace.jobs.start(self._withdraw(posting, channel=channel))

@@ -19,6 +19,7 @@ from adapters.slack.reply.messages import (
     REGENERATE,
     STOP,
 )
+from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
 from bot.concurrency import do_nothing
@@ -110,6 +111,7 @@ class EventHandler:
         *,
         on_conversation: Callable[[str, str], None] = do_nothing,
     ) -> None:
+        self._workspace = workspace
         self._client = workspace.client
         self._identity = workspace.identity
         self._directory = workspace.directory
@@ -227,7 +229,8 @@ class EventHandler:
             if question.edited:
                 await self._intake.edit(turn, edited_at=float(question.edited))
             else:
-                await self._intake.admit(turn)
+                if await self._intake.admit(turn):
+                    self._workspace.signs.start(show_waiting(self._workspace, self._intake, turn))
         except Refused as refused:
             self._notify(question, refused)
         else:

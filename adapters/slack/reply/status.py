@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from adapters.slack.errors import refuses_app, translated
-from adapters.slack.workspace import Refusals, Workspace
+from adapters.slack.workspace import Workspace
 from bot.concurrency import running
-from bot.errors import SurfaceError
+from bot.domain import EditBudget, Turn
+from bot.errors import StoreUnavailable, SurfaceError
+from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
 
@@ -19,20 +21,40 @@ _TIMEOUT = 1.5  # seconds; the first text waits for a status request in progress
 _REFRESH = 100.0  # seconds; Slack removes the line after two minutes
 
 
+# docs: assistant.threads.setStatus, "Rate limiting"; for each app and workspace.
+_PER_MINUTE = 600
+
+
+async def show_waiting(workspace: Workspace, intake: Intake, turn: Turn) -> None:
+    """Show the line below a question, once, if no worker takes its turn soon.
+
+    At the top level of a DM nothing can be shown. Failures are only logged.
+    """
+    channel, thread = turn.place.get("channel"), turn.place.get("thread")
+    if not (isinstance(channel, str) and isinstance(thread, str)):
+        return
+    # However many wait, half of the calls are left to the replies.
+    bucket = f"slack:waiting:{workspace.identity.team}"
+    budget = EditBudget(bucket, _PER_MINUTE, 60.0, refills=True)
+    with suppress(StoreUnavailable):
+        if not await intake.still_waits(turn, after=workspace.limits.sign_after):
+            return
+        if await workspace.budgets.spare(budget):
+            await Status(workspace, channel=channel, thread=thread).show_again()
+
+
 class Status:
     """The status line of one reply; Slack removes it when a message of the bot follows.
 
-    All replies share `refusals` of status lines. Failures are only logged. `processing` means that
-    a stream was started and not ended by us: Slack shows that the bot is working until it is told
-    otherwise (docs: agent_session_stopped).
+    All replies share the refusals of status lines. Failures are only logged. `processing` means
+    that a stream was started and not ended by us: Slack shows that the bot is working until it is
+    told otherwise (docs: agent_session_stopped).
     """
 
-    def __init__(
-        self, workspace: Workspace, refusals: Refusals, *, channel: str, thread: str
-    ) -> None:
+    def __init__(self, workspace: Workspace, *, channel: str, thread: str) -> None:
         self.processing = False
         self._client = workspace.client
-        self._refusals = refusals
+        self._refusals = workspace.no_status
         self._channel = channel
         self._thread = thread  # empty at the top level of a DM, which has no status line
         self._lock = asyncio.Lock()

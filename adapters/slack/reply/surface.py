@@ -12,7 +12,7 @@ from adapters.slack.errors import code_of, method_of
 from adapters.slack.reply.messages import UNNUMBERED, Messages, Unreadable
 from adapters.slack.reply.status import Status
 from adapters.slack.reply.streams import PER_MINUTE, Audience, Stream, Streams, method_budget
-from adapters.slack.workspace import Refusals, Workspace
+from adapters.slack.workspace import Workspace
 from bot.domain import EditBudget, Page, Purpose, Turn
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.text.sanitize import escape_markup
@@ -34,7 +34,7 @@ class SlackSurface:
     """Messages in a thread or a DM; message ids are `channel:ts`.
 
     A page that grows in a thread is a stream, as long as Slack allows it. Any other page is a
-    message that is updated. All replies share `streams`, and the refusals of status lines.
+    message that is updated. All replies share `streams`.
     """
 
     # chat.update takes a `text` of 4000 bytes after escaping and else fails with msg_too_long
@@ -48,14 +48,13 @@ class SlackSurface:
         turn: Turn,
         purpose: Purpose,
         *,
-        no_status: Refusals,
         streams: Streams,
     ) -> None:
         self._turn_id = turn.id
         self._team = team = workspace.identity.team
         self._streams = streams
         self._messages = messages = Messages(workspace, turn)
-        self.status = Status(workspace, no_status, channel=messages.channel, thread=messages.thread)
+        self.status = Status(workspace, channel=messages.channel, thread=messages.thread)
         self._audience: Audience | None = None
         if messages.thread:
             # A turn of an older version does not record the asker's team.

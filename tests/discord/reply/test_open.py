@@ -33,6 +33,27 @@ from tests.support.fakes import FakeIntake, NoLimits, bucket_of
 from tests.support.waiting import until
 
 
+async def test_typing_shows_once_where_a_question_waits_for_a_worker() -> None:
+    intake = FakeIntake()
+    tuning = Tuning(typing_gap=3600.0)
+    async with DiscordEmulator() as emulator, listening(emulator, intake, tuning=tuning):
+        ada = emulator.user("Ada")
+        taken, waiting = emulator.channel("taken"), emulator.channel("waiting")
+        await emulator.say(taken, ada, f"{emulator.bot_mention} one")
+        await until(lambda: "one" in intake.texts)
+        intake.waits = True
+        # Discord itself shows that a command is worked on.
+        await emulator.slash(taken, ada, "ask", prompt="two")
+        await emulator.say(waiting, ada, f"{emulator.bot_mention} three")
+        await emulator.say(waiting, ada, f"{emulator.bot_mention} four")
+        await until(lambda: "four" in intake.texts and emulator.typing)
+
+        await emulator.say(emulator.dm(ada), ada, "five")
+        await until(lambda: emulator.dm(ada) in emulator.typing)
+
+        assert emulator.typing == [waiting, emulator.dm(ada)]
+
+
 async def test_typing_shows_while_the_surface_is_open() -> None:
     async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
         said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")

@@ -44,6 +44,27 @@ async def test_ask_posts_the_question_and_is_answered_in_its_thread(transport: T
         assert turn.place["thread"] == turn.place["question"] == question.ts
 
 
+async def test_a_question_that_waits_for_a_worker_shows_that_it_was_heard() -> None:
+    intake = FakeIntake()
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, channel = slack.user("Ann"), slack.channel_id
+        await slack.slash(channel, ann, "/ask", "one")
+        intake.waits = True
+        # The top level of a DM has no line.
+        await slack.say(slack.dm(ann), ann, "two")
+        await until(lambda: "two" in intake.texts)
+        await slack.slash(channel, ann, "/ask", "three")
+        said = await slack.say(channel, ann, f"{slack.bot_mention} four")
+
+        threads = [one.ts for one in slack.screen(channel)]
+        await until(lambda: all(slack.status(channel, one) for one in threads[1:]))
+
+        lines = [slack.status(channel, one) for one in threads]
+        assert lines == [[], ["is thinking..."], ["is thinking..."]]
+        assert threads[-1] == said
+        assert sum("setStatus" in call.method for call in slack.requests) == 2
+
+
 @both_transports
 async def test_a_question_may_contain_the_word_payload(transport: Transport) -> None:
     intake = FakeIntake()

@@ -82,7 +82,7 @@ class Traffic:
 async def browse(name: str, address: str, source: Source, pids: Sequence[int]) -> None:
     """Print what opening the page at an address takes, and an answer that grows on it.
 
-    `source` has been told the answer, which ends with END; `pids` are the processes behind the page.
+    `source` has been told the answer, which ends with END; `pids` are the processes behind it.
     """
     if why := missing():
         print(f"The browser is left out: {why}")

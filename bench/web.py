@@ -1,0 +1,235 @@
+"""How soon words are on the web page, and what open pages cost, beside Panel's ChatInterface.
+
+    python -m bench.web [idle] [fresh] [long] [browser] [--pages 1 20 200] [--idle 1000]
+                        [--panel PYTHON]
+
+The page's server, the worker and the model are processes of their own. Pages are sockets that note
+when bytes came, and a Chromium for what only a browser tells. PYTHON is one that has the packages
+`panel` and `panel-material-ui`, and ours (`pip install -r requirements.txt`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import aiohttp
+import uvloop
+
+from bench import figures
+from bench.browser import END, browse, by_panel
+from bench.pages import Person, RawPage, bare, delays, percentile
+from bench.source import Source, a_source
+from bot.store import connect
+from tests.support.process import BotProcess, bot
+from tests.support.waiting import until
+from tests.support.web_page import new_talk
+
+SPEED, LETTERS = 30.0, 5  # deltas a second, and characters of each
+SECONDS = 6  # for which answers grow
+THINKING = 1.5  # seconds before an answer, in which all others are asked for
+LONG = 20_000  # characters of a long answer
+LONG_SPEED, LONG_CHUNK = 150.0, 10  # its deltas a second, and characters of each
+LONG_PAGES = 20  # that all show it
+IDLE_SECONDS = 8.0
+AT_ONCE = 20  # requests
+PARTS = ("idle", "fresh", "long", "browser")
+_PROSE = "The river rises in the hills and runs past mills, gardens and towns to the sea. "
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Running processes, and where they are."""
+
+    session: aiohttp.ClientSession
+    source: Source
+    web: BotProcess
+    worker: BotProcess
+
+    @property
+    def address(self) -> str:
+        (line,) = [one for one in self.web.text().splitlines() if "The page is at " in one]
+        return line.rpartition(" ")[2]
+
+    def used(self) -> tuple[float, float]:
+        """Return the CPU seconds of the page's process and of the worker."""
+        web, worker = self.web.process.pid, self.worker.process.pid
+        return figures.processor(web), figures.processor(worker)
+
+
+async def main(options: argparse.Namespace) -> None:
+    parts = options.parts or PARTS
+    figures.allow_files(4 * max(options.idle, *options.pages))
+    print(f"{figures.load()}\n")
+    async with a_source() as source:
+        async with a_scene(source) as scene:
+            if "idle" in parts:
+                await idle(scene, options.idle)
+            if "fresh" in parts:
+                await all_fresh(scene, options.pages)
+            if "long" in parts:
+                await long(scene)
+            if "browser" in parts:
+                await speak_long(source)
+                pids = [one.process.pid for one in (scene.web, scene.worker)]
+                await browse("Parley", scene.address, source, pids)
+        if "browser" in parts:
+            await panel(options.panel, source)
+    print(f"\n{figures.load()}")
+
+
+async def all_fresh(scene: Scene, counts: Sequence[int]) -> None:
+    for count in counts:
+        await fresh(scene, count, count)
+    await fresh(scene, max(counts), 1)
+
+
+@asynccontextmanager
+async def a_scene(source: Source) -> AsyncIterator[Scene]:
+    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+        async with connect(url="", data_dir=Path(folder)) as store:
+            variables = {
+                "REDIS_URL": store.url,
+                "MODEL_URL": source.url,
+                "MODEL_ID": "emulated",
+                "MAX_TOKENS": "20000",
+                "CONTEXT_TOKENS": "60000",
+                "WEB_PORT": "0",
+                "LEASE_SECONDS": "15",
+            }
+            start = partial(bot, data_dir=Path(folder), variables=variables)
+            jar = aiohttp.DummyCookieJar()
+            connector = aiohttp.TCPConnector(limit=20)
+            async with (
+                aiohttp.ClientSession(cookie_jar=jar, connector=connector) as session,
+                start("web") as web,
+                start("worker") as worker,
+            ):
+                await until(lambda: "The page is at" in web.text(), why=web.text)
+                await until(lambda: "Running as" in worker.text(), why=worker.text)
+                yield Scene(session, source, web, worker)
+
+
+async def idle(scene: Scene, count: int) -> None:
+    """Print what so many pages take that show nothing new."""
+    person, pid = await Person.come(scene.session, scene.address), scene.web.process.pid
+    alone, (before, _) = figures.resident(pid), scene.used()
+    pages = await gathered([partial(person.open, new_talk()) for _ in range(count)])
+    (opened, _), began = scene.used(), time.monotonic()
+    await asyncio.sleep(IDLE_SECONDS)
+    share = (scene.used()[0] - opened) / (time.monotonic() - began)
+    print(f"{count} idle pages: {figures.resident(pid):.0f} MB ({alone:.0f} MB without),", end=" ")
+    print(f"{share:.1%} of a core; {(opened - before) / count * 1e3:.1f} ms of CPU each to open\n")
+    for page in pages:
+        page.close()
+
+
+async def fresh(scene: Scene, count: int, growing: int) -> None:
+    """Print how late words are on so many pages, on some of which an answer grows."""
+    await scene.source.speak(
+        _PROSE * int(SPEED * SECONDS * LETTERS / len(_PROSE)) + "The end.",
+        chunk=LETTERS,
+        speed=SPEED,
+        thinking=THINKING,
+    )
+    people = await gathered([partial(Person.come, scene.session, scene.address)] * count)
+    talks = [new_talk() for _ in people]
+    pages = await gathered([partial(a.open, talk) for a, talk in zip(people, talks, strict=True)])
+    await gathered([partial(people[n].ask, talks[n], f"question {n}") for n in range(growing)])
+    # From the first words on, so that neither the asking nor the first prompts count.
+    await asyncio.sleep(THINKING)
+    before, began = scene.used(), time.monotonic()
+    bares = await bare(scene.source.port, growing, seconds=SECONDS / 2)
+    seconds, after = time.monotonic() - began, scene.used()
+    await until(lambda: all(map(is_done, pages[:growing])), within=30)
+    said = await scene.source.said()
+    late = [one for n in range(growing) for one in delays(said[n], pages[n].lengths())]
+    web, worker = (100 * (now - then) / seconds for now, then in zip(after, before, strict=True))
+    print(f"{count} pages, {growing} growing: delta to page {in_ms(late)};", end=" ")
+    print(f"bare socket {in_ms(bares)}; web {web:.0f} %, worker {worker:.0f} % of a core")
+    for page in pages:
+        page.close()
+
+
+async def long(scene: Scene) -> None:
+    """Print what a long answer costs on many pages."""
+    await speak_long(scene.source)
+    person, talk = await Person.come(scene.session, scene.address), new_talk()
+    pages = await gathered([partial(person.open, talk)] * LONG_PAGES)
+    before, sizes = scene.used(), sum(page.size() for page in pages)
+    await person.ask(talk, "question 0")
+    said = await scene.source.ended(0)
+    await until(lambda: all(map(is_done, pages)), within=30)
+    seconds = said[-1][0] - said[0][0]
+    web, worker = (now - then for now, then in zip(scene.used(), before, strict=True))
+    sent, each = sum(page.size() for page in pages) - sizes, LONG_PAGES * seconds
+    print(f"{said[-1][1]} characters in {seconds:.0f} s on {LONG_PAGES} pages:", end=" ")
+    print(f"web {web / each * 1e3:.2f} ms of CPU a page and second, worker", end=" ")
+    print(f"{worker / seconds * 1e3:.0f} ms a second;", end=" ")
+    print(
+        f"{sent / each / 1000:.1f} kB a page and second, {sent / LONG_PAGES / 1000:.0f} kB in all"
+    )
+    for page in pages:
+        page.close()
+
+
+async def panel(python: str | None, source: Source) -> None:
+    if python is None:
+        print("Panel is left out: give --panel a Python that has panel and panel-material-ui.")
+        return
+    async with by_panel(python, source.url) as (address, pid):
+        await browse("Panel", address, source, [pid])
+
+
+async def speak_long(source: Source) -> None:
+    await source.speak(long_text(), chunk=LONG_CHUNK, speed=LONG_SPEED, thinking=THINKING)
+
+
+def long_text() -> str:
+    """Return Markdown as models write it."""
+    part = (
+        f"## A river\n\n{_PROSE * 4}\n\n- **one** thing\n- `another` one\n\n"
+        "```python\nfor mill in river:\n    print(mill, 1 < 2)\n```\n\n"
+    )
+    return part * (LONG // len(part)) + END
+
+
+def is_done(page: RawPage) -> bool:
+    return page.has(b'"state": "done"')
+
+
+def in_ms(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    middle, late = statistics.median(values), percentile(values, 0.99)
+    return f"{middle * 1e3:.1f} / {late * 1e3:.1f} ms"
+
+
+async def gathered(jobs: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Run jobs, some at once, and return what they return."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(job: Callable[[], Awaitable[T]]) -> T:
+        async with places:
+            return await job()
+
+    return list(await asyncio.gather(*map(one, jobs)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], metavar="PART")
+    parser.add_argument("--pages", nargs="+", type=int, default=[1, 20, 200])
+    parser.add_argument("--idle", type=int, default=1000)
+    parser.add_argument("--panel", metavar="PYTHON")
+    uvloop.run(main(parser.parse_args()))

@@ -149,6 +149,10 @@ local function joined_to(id)
   return messages(redis.call('HGET', key('turn', id), 'joined') or '')
 end
 
+local function continued_by(id)
+  return messages(redis.call('HGET', key('turn', id), 'continued') or '')
+end
+
 -- HINCRBY raises an error if the field is no number.
 local function count(name, field, by)
   local value = tonumber(redis.call('HGET', name, field)) or 0
@@ -693,6 +697,9 @@ function verbs.continue(id, asker, following, head, text, person_limit, total_li
   if refused ~= '' then return refused end
   if last_remembered(turn.thread) ~= id then return 'gone' end
   if redis.call('HGET', key('turn', id), 'end') ~= 'cut' then return 'ended' end
+  local continued = continued_by(id)
+  table.insert(continued, following)
+  redis.call('HSET', key('turn', id), 'continued', cjson.encode(continued))
   store_turn(following, turn.thread, turn.person, head, text)
   return 'admitted'
 end
@@ -1299,6 +1306,15 @@ local function turns_of(may_come, platform, count, ...)
     end
   end
   for thread, wanted in pairs(threads) do find_answers(thread, wanted, ids) end
+  -- An answer goes with all that continues it; ipairs finds those that are added here, too.
+  local known = {}
+  for _, one in ipairs(ids) do
+    local answered = lead_of(one) or one
+    for _, following in ipairs(known[answered] and {} or continued_by(answered)) do
+      table.insert(ids, following)
+    end
+    known[answered] = true
+  end
   return ids
 end
 

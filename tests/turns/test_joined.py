@@ -62,6 +62,27 @@ async def test_a_turn_waits_until_it_is_taken_by_itself_or_with_another(store: S
     assert not await queue.waits("console:1")
 
 
+async def test_what_continues_an_answer_is_forgotten_with_any_of_its_questions(
+    store: Store,
+) -> None:
+    queue = make_queue(store)
+    await ask(store, 1, 2)
+    taken = await take(queue)
+    exchange = Exchange("console:1", ANN, 1000.0, taken.turn.text, "both")
+    cut = Shown(("m1",), "both", "both", outcome="done", end="cut")
+    await queue.leases.finish(taken, cut, exchange)
+    following = replace(make_turn(3, text="go on"), place={})
+    await queue.go_on("console:1", following, person_id=ANN.id)
+    more = replace(exchange, turn_id="console:3", question="go on", answer="more")
+    shown = Shown(("m2",), "more", "more", outcome="done")
+    await queue.leases.finish(await take(queue), shown, more)
+    before = len(await remembered(store))
+
+    await queue.forget("console:2")
+
+    assert (before, await remembered(store)) == (2, [])
+
+
 async def edit(store: Store, number: int, text: str, at: float = 2000.0) -> None:
     turn = replace(make_turn(number, text=text), joins=True)
     await make_queue(store).edit(turn, edited_at=at)

@@ -108,6 +108,25 @@ async def test_only_a_cut_answer_goes_on(store: Store, end: End) -> None:
     assert await refused(intake) is HasEnded
 
 
+@pytest.mark.parametrize("runs", [True, False])
+async def test_what_continues_an_answer_is_forgotten_with_its_question(
+    runs: bool, store: Store
+) -> None:
+    queue, history = make_queue(store), History(store=store, keep_seconds=KEEP)
+    await ended(queue)
+    await make_intake(store).go_on("console:1", person_id="u1", press_id="console:p")
+    taken = await take(queue)
+    exchange = Exchange("console:p", ANN, 1000.0, GO_ON, "three")
+
+    if runs:
+        await queue.forget("console:1")
+        assert await queue.leases.renew(taken)
+    await queue.leases.finish(taken, Shown(("m2",), "three", "three", outcome="done"), exchange)
+    await queue.forget("console:1")
+
+    assert await history.read(KEY) == []
+
+
 async def test_continue_counts_as_a_question_of_its_person(store: Store) -> None:
     queue, intake = make_queue(store), make_intake(store, replace(LIMITS, waiting_per_person=1))
     await ended(queue)

@@ -88,6 +88,7 @@ class Known:
     repair_attempts: int = 0
     joined: list[str] = field(default_factory=list)  # those that are answered with it
     lead: str = ""
+    continued: list[str] = field(default_factory=list)  # those that go on with its answer
     above: str = ""  # the last message of the reply before it
     refers: bool = False  # others waited in its thread
     posted: set[str] = field(default_factory=set)  # all its messages
@@ -229,6 +230,7 @@ class Model:
         if known.shown.end != "cut":
             return HasEnded
         self.turns[following.id] = Known(following)
+        known.continued.append(following.id)
         self.enqueue(following.id)
         return None
 
@@ -402,20 +404,26 @@ class Model:
             and known.repair_attempts < REPAIR_ATTEMPTS
         )
 
-    def forget(self, turn_id: str) -> None:
-        known = self.turns.setdefault(turn_id, Known(state="dropped"))
-        if known.turn is None:
-            return
-        lead = self.lead(turn_id)
-        self.forget_known(turn_id, known, lead)
-        thread = self.threads[known.thread]
-        last = self.turns.get(thread.last)
-        is_newest = thread.newest in (turn_id, lead or turn_id) and not known.gone
-        if is_newest and last and last.shown.pages and not last.gone:
-            for one in (thread.last, thread.newest):
-                self.turns[one].late_writes += self.turns[one].shown.pages
-                self.repairs[one], self.turns[one].repair_attempts = DUE, 0
-            thread.newest = thread.last
+    def forget(self, *turn_ids: str) -> None:
+        """Forget turns with those that continue their answers."""
+        ids, forgotten = list(turn_ids), set[str]()
+        for one in ids:
+            answered = self.turns.get(self.lead(one) or one)
+            if answered and not answered.gone:
+                ids += [each for each in answered.continued if each not in ids]
+        for one in ids:
+            known = self.turns.setdefault(one, Known(state="dropped"))
+            if known.turn:
+                lead = self.lead(one)
+                self.forget_known(one, known, lead)
+                forgotten |= set() if known.gone else {one, lead or one}
+        for thread in self.threads.values():
+            last = self.turns.get(thread.last)
+            if thread.newest in forgotten and last and last.shown.pages and not last.gone:
+                for one in (thread.last, thread.newest):
+                    self.turns[one].late_writes += self.turns[one].shown.pages
+                    self.repairs[one], self.turns[one].repair_attempts = DUE, 0
+                thread.newest = thread.last
 
     def forget_known(self, turn_id: str, known: Known, lead: str) -> None:
         if lead:
@@ -771,8 +779,7 @@ class Queue(RuleBasedStateMachine):
         self.run(self.queues["w1"].forget(platform="console", messages=[message]))
 
         if posted[message] in listed and message in known.shown.pages:
-            for one in [*known.joined, posted[message]]:
-                self.model.forget(one)
+            self.model.forget(*known.joined, posted[message])
 
     @rule(
         data=st.data(),

@@ -21,8 +21,8 @@ from bot.turns.records import read_end
 
 _KEPT_ENTRIES = 500  # most of a thread; a follower that is later reads the records again
 _KEPT_SECONDS = 24 * 3600  # more than a reply may take; the records stay longer
-# Ten writes a second for the words that grow, as many as a page paints, and one for the end.
-_WRITES, _SECONDS = 11, 1.0
+# A word waits for half of the time between two writes on average: less than people notice.
+_WRITES, _SECONDS = 14, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class LiveSurface:
         self._turn = turn
         self._text: str | None = None  # what followers have; None while that is not known
         self._budget = EditBudget(
-            f"live:{turn.id}", writes=_WRITES, seconds=_SECONDS, refills=False
+            f"live:{turn.id}", writes=_WRITES, seconds=_SECONDS, refills=False, kept=0, own=True
         )
 
     def measure(self, text: str) -> int:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -49,7 +49,12 @@ class Traffic:
 
     session: CDPSession
     requests: int = 0
-    received: int = 0
+    framed: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)  # by request
+
+    @property
+    def received(self) -> int:
+        return self.framed + sum(self.sizes.values())
 
     @classmethod
     async def of(cls, page: Page) -> Traffic:
@@ -59,6 +64,7 @@ class Traffic:
         one.session.on("Network.requestWillBeSent", one._asked)
         one.session.on("Network.webSocketCreated", one._asked)
         one.session.on("Network.dataReceived", one._got)
+        one.session.on("Network.loadingFinished", one._ended)
         one.session.on("Network.webSocketFrameReceived", one._framed)
         return one
 
@@ -66,11 +72,15 @@ class Traffic:
         self.requests += 1
 
     def _got(self, told: dict[str, Any]) -> None:
-        # Of what comes in pieces the encoded length is told as 0 or -1.
-        self.received += max(told["encodedDataLength"], 0) or told["dataLength"]
+        name = told["requestId"]
+        self.sizes[name] = self.sizes.get(name, 0) + told["dataLength"]
+
+    def _ended(self, told: dict[str, Any]) -> None:
+        # As it travelled, packed and with its head; of what has not ended, only the data are known.
+        self.sizes[told["requestId"]] = int(told["encodedDataLength"])
 
     def _framed(self, told: dict[str, Any]) -> None:
-        self.received += len(told["response"]["payloadData"])
+        self.framed += len(told["response"]["payloadData"])
 
     async def busy(self) -> float:
         """Return the seconds for which the page's main thread has worked."""

@@ -36,6 +36,7 @@ from tests.support.web_page import new_talk
 
 SPEED, LETTERS = 30.0, 5  # deltas a second, and characters of each
 SECONDS = 6  # for which answers grow
+MANY = 20  # answers at once, beside which further pages are open and wait
 THINKING = 1.5  # seconds before an answer, in which all others are asked for
 LONG = 20_000  # characters of a long answer
 LONG_SPEED, LONG_CHUNK = 150.0, 10  # its deltas a second, and characters of each
@@ -90,8 +91,9 @@ async def main(options: argparse.Namespace) -> None:
 
 async def all_fresh(scene: Scene, counts: Sequence[int]) -> None:
     for count in counts:
+        if count > MANY:
+            await fresh(scene, count, MANY)
         await fresh(scene, count, count)
-    await fresh(scene, max(counts), 1)
 
 
 @asynccontextmanager
@@ -156,7 +158,9 @@ async def fresh(scene: Scene, count: int, growing: int) -> None:
     late = [one for n in range(growing) for one in delays(said[n], pages[n].lengths())]
     web, worker = (100 * (now - then) / seconds for now, then in zip(after, before, strict=True))
     print(f"{count} pages, {growing} growing: delta to page {in_ms(late)};", end=" ")
-    print(f"bare socket {in_ms(bares)}; web {web:.0f} %, worker {worker:.0f} % of a core")
+    print(f"bare socket {in_ms(bares)}; web {web:.0f} %, worker {worker:.0f} % of a core,", end=" ")
+    writes = statistics.mean(len(page.lengths()) for page in pages[:growing]) / SECONDS
+    print(f"{writes:.1f} events a second on each; {figures.load()}")
     for page in pages:
         page.close()
 

@@ -246,7 +246,8 @@ class EditBudget:
     `refills`, writes become free evenly. Else a window opens with the first write, and the next
     window has all writes again. If the platform does not tell when its window opens, the bucket
     `slides`: no period of that length has more writes. Some writes of a window are `kept` for final
-    writes and new messages. Each write also counts in the bucket `within` which this one is.
+    writes and new messages. Each write also counts in the bucket `within` which this one is. If
+    only one process writes in the bucket, it is `own`, and the store is not asked about it.
     """
 
     bucket: str
@@ -256,3 +257,4 @@ class EditBudget:
     slides: bool = False
     kept: int = 1
     within: EditBudget | None = None
+    own: bool = False

@@ -15,7 +15,7 @@ from bot.domain import Json
 from bot.turns.intake import GO_ON
 
 HEARTBEAT_SECONDS = 15.0  # in which proxies see that a silent connection is used
-_PAINT_SECONDS = 0.05  # between two paints at least; a reply itself is written ten times a second
+_PAINT_SECONDS = 0.05  # between two paints at least; replies are written less often
 WRITE_SECONDS = 30.0  # in which a page takes what it was sent; else it connects anew
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",

@@ -72,8 +72,9 @@ class _Queue:
     """The writes that wait in this process for one bucket; the first of them asks for its slot.
 
     Times are in loop time. The store is not asked before the next spaced write is due, or during a
-    pause. While the store is away, the writes granted last are counted here. They are counted until
-    `uncounted_until` afterwards, because the store does not know all of them.
+    pause. While the store is away, and if the bucket is the process's own, the writes granted last
+    are counted here. They are counted until `uncounted_until` afterwards, because the store does
+    not know all of them.
     """
 
     waiting: list[_Waiter] = field(default_factory=list)
@@ -155,7 +156,7 @@ class EditBudgets:
     All processes together count and space their writes in the store. The order is decided in each
     process: finals first, then new pages, then the stalest text, and a slot is granted only at the
     moment of writing. A slot of a budget within another is one of both or of neither. While the
-    store is away, each process counts and spaces its own writes.
+    store is away, each process counts and spaces its own writes, as always in a bucket of its own.
     """
 
     def __init__(self, *, store: Store, clock: Clock | None = None) -> None:
@@ -309,8 +310,8 @@ class EditBudgets:
         return pause, draw
 
     async def _run(self, verb: str, *arguments: int | str, keys: list[EditBudget]) -> Any:
-        """Run a verb of the script; None while the store is away."""
-        if self._store.is_away:
+        """Run a verb of the script; None while the store is away, or need not know."""
+        if self._store.is_away or all(budget.own for budget in keys):
             return None
         names = [self._store.key("budget", budget.bucket) for budget in keys]
         try:

@@ -96,6 +96,17 @@ class TestFixedWindow:
 
         assert gaps(moments) == pytest.approx([9.5] * 6, abs=SOON)
 
+    async def test_one_of_a_process_is_kept_without_the_store(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
+        (budgets,) = make_budgets(store, clock, 1)
+        budget = EditBudget("a", 10, 100.0, refills=False, kept=0, own=True)
+
+        (moments,) = await clock.run(edits(clock, budgets, budget, within=250))
+
+        assert gaps(moments) == pytest.approx([10.5] * 23, abs=SOON)
+        assert await store.command("EXISTS", store.key("budget", "a")) == 0
+
     async def test_processes_together_keep_to_it(self, store: Store, clock: VirtualClock) -> None:
         budget = fixed("a", 6, 100.0)
 

@@ -1,10 +1,11 @@
-"""An open page lives through the death of the worker and of its own server."""
+"""An open page lives through the death of the worker, of its own server and of the store."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import pty
+import signal
 from pathlib import Path
 
 from bot.store import connect
@@ -39,11 +40,18 @@ async def test_an_open_page_lives_through_every_death(data_dir: Path, model: Mod
                     await web.process.wait()
                     async with bot("web", data_dir=data_dir, variables=variables) as again:
                         await until(lambda: screen.is_done(last), why=again.text)
+                        third = await person.ask(talk, "so?")
+                        await until(lambda: len(screen.answer(third)) > 40, why=screen.__str__)
+                        facts = await store.command("INFO", "server")
+                        os.kill(int(facts["process_id"]), signal.SIGKILL)
+                        await until(lambda: screen.is_done(third), why=again.text)
+                        other = await store.command("INFO", "server")
                         _, listed = await person.get("/api/conversations")
 
+    assert other["process_id"] != facts["process_id"]
     assert connections == 1
     assert screen.states > 1
-    assert screen.answer(name) == screen.answer(last) == ANSWER
+    assert [screen.answer(each) for each in (name, last, third)] == [ANSWER] * 3
     assert [one["id"] for one in listed] == [talk]
 
 

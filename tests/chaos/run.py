@@ -105,18 +105,20 @@ async def run(
     most: int = -1,
     each: int = TALKS,
     roles: Sequence[Sequence[str]] = ROLES,
+    changes: Sequence[str] = CHANGES,
     traces: Path | None = None,
 ) -> Report:
     """Let faults of these names strike for so long, `pause` seconds apart on average, and judge.
 
-    It is over after `most` faults, if that is sooner. `roles` are those of each process. `traces`
+    It is over after `most` faults, if that is sooner. `roles` are those of each process. `changes` are
+    what people do to their questions and the answers. `traces`
     is a folder for what is left of it.
     """
     rng = random.Random(seed)
     report: Report | None = None
     try:
         async with _world(folder, rng, roles) as world:
-            people = People(_talks(world, each), rng, world.said, world.model.requests)
+            people = People(_talks(world, each), rng, world.said, world.model.requests, changes)
             late: list[float] = []
             watching = asyncio.create_task(_watch_the_loop(late))
             ending = asyncio.Event()

@@ -110,9 +110,8 @@ async def run(
 ) -> Report:
     """Let faults of these names strike for so long, `pause` seconds apart on average, and judge.
 
-    It is over after `most` faults, if that is sooner. `roles` are those of each process. `changes` are
-    what people do to their questions and the answers. `traces`
-    is a folder for what is left of it.
+    It is over after `most` faults, if that is sooner. `roles` are those of each process. `changes`
+    are what people do to their questions and the answers. `traces` is a folder for what is left.
     """
     rng = random.Random(seed)
     report: Report | None = None

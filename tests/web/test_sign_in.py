@@ -191,3 +191,15 @@ async def test_a_provider_that_is_away_is_told_calmly(own_store: Store) -> None:
 
     assert wrong == 403
     assert "another.example" not in text
+
+
+@pytest.mark.parametrize("charset", ["punycode", "zlib", "unheard-of"])
+async def test_a_stranger_does_not_choose_how_a_body_is_decoded(
+    own_store: Store, charset: str
+) -> None:
+    variables = web_variables(WEB_PASSWORD="open sesame")
+    headers = {"X-Parley": "1", "Content-Type": f"application/json; charset={charset}"}
+    async with at_page(own_store, variables) as person:
+        url, sent = f"{person.address}/login", b'{"password": "open sesame"}'
+        async with person.session.post(url, data=sent, headers=headers) as response:
+            assert response.status == 200

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from dotenv.parser import Binding, parse_stream
 
 FOLLOW = ("auto", "all", "mention")
+LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 ON = ("on", "true", "yes", "1")
 OFF = ("off", "false", "no", "0")
@@ -217,6 +218,12 @@ def _follow(text: str) -> str:
     return text.lower()
 
 
+def _format(text: str) -> str:
+    if text.lower() not in LOG_FORMATS:
+        raise ValueError(f"is none of {', '.join(LOG_FORMATS)}")
+    return text.lower()
+
+
 def _level(text: str) -> str:
     if text.lower() not in LOG_LEVELS:
         raise ValueError(f"is none of {', '.join(LOG_LEVELS)}")
@@ -405,6 +412,9 @@ class Settings:
         "how many questions one process answers at once; further ones wait",
     )
     log_level: str = _setting("info", _level, "debug, info, warning or error")
+    log_format: Literal["text", "json"] = _setting(
+        "text", _format, "text, or json for an object on each line"
+    )
     web_host: str = _setting(
         "127.0.0.1",
         _host,

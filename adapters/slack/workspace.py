@@ -123,12 +123,19 @@ async def identify(client: AsyncWebClient) -> Identity:
     )
 
 
-def _unheard(headers: Mapping[str, str]) -> tuple[str, ...]:
-    # Each response names the scopes of its token (slack-ruby-client, issue 378).
+def granted_scopes(headers: Mapping[str, str]) -> set[str] | None:
+    """Return the scopes of the token of a request; None if its response does not name them.
+
+    Each response does (slack-ruby-client, issue 378).
+    """
     named = next((text for name, text in headers.items() if name.lower() == "x-oauth-scopes"), None)
-    if named is None:
+    return None if named is None else {scope.strip() for scope in named.split(",")}
+
+
+def _unheard(headers: Mapping[str, str]) -> tuple[str, ...]:
+    granted = granted_scopes(headers)
+    if granted is None:
         return ()
-    granted = {scope.strip() for scope in named.split(",")}
     missing = tuple(scope for scope in _READ_SCOPES if scope not in granted)
     if missing:
         log.warning(

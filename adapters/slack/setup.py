@@ -1,0 +1,103 @@
+"""Examines an app's set-up at Slack."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Collection
+
+import aiohttp
+from slack_sdk.web.async_client import AsyncWebClient
+
+from adapters.slack.errors import code_of, missing_scopes, translated
+from adapters.slack.workspace import Identity, granted_scopes, identify
+from bot.domain import Finding
+from bot.errors import SurfaceError
+
+# Slack's documentation, "Verifying requests from Slack": a hex string of 32 digits.
+_SECRET = re.compile(r"[0-9a-f]{32}")
+_SCOPES_PAGE = "OAuth & Permissions at https://api.slack.com/apps"
+
+
+async def examine(
+    *,
+    bot_token: str,
+    app_token: str,
+    signing_secret: str,
+    api_url: str,
+    scopes: Collection[str],
+    channels: Collection[str],
+) -> AsyncIterator[Finding]:
+    """Yield what works and what does not; `scopes` are those of the manifest.
+
+    Nothing is written. Raises CannotStart if the bot token is refused.
+    """
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        client = AsyncWebClient(
+            token=bot_token, session=session, **({"base_url": api_url} if api_url else {})
+        )
+        identity = await identify(client)
+        yield Finding("Slack", f"The token is that of @{identity.name} in {identity.team_name}")
+        yield await _scopes(client, scopes)
+        if app_token:
+            yield await _socket_mode(client, app_token)
+        if signing_secret:
+            yield _secret(signing_secret)
+        for channel in channels:
+            yield await _in_channel(client, identity, channel)
+
+
+async def _scopes(client: AsyncWebClient, scopes: Collection[str]) -> Finding:
+    async with translated():
+        granted = granted_scopes((await client.auth_test()).headers)
+    if granted is None:
+        return Finding("Slack", "Slack does not say which scopes the token has")
+    if missing := [scope for scope in scopes if scope not in granted]:
+        cure = f"add them under {_SCOPES_PAGE}, or take the manifest, and install the app again"
+        return Finding("Slack", f"The app lacks {', '.join(missing)}", cure, wrong=True)
+    return Finding("Slack", f"The app has all {len(scopes)} scopes")
+
+
+async def _socket_mode(client: AsyncWebClient, app_token: str) -> Finding:
+    try:
+        async with translated():
+            await client.apps_connections_open(app_token=app_token)
+    except SurfaceError as error:
+        if "connections:write" in missing_scopes(error):
+            text, cure = "SLACK_APP_TOKEN lacks connections:write", "make another with that scope"
+        else:
+            text = f"Slack refuses SLACK_APP_TOKEN: {code_of(error) or error}"
+            cure = "make an app-level token under Basic Information and switch Socket Mode on"
+        return Finding("Slack", text, f"{cure} at https://api.slack.com/apps", wrong=True)
+    return Finding(
+        "Slack",
+        "Socket Mode works; which events the app gets Slack does not tell the bot: the manifest "
+        "has them",
+    )
+
+
+def _secret(signing_secret: str) -> Finding:
+    if not _SECRET.fullmatch(signing_secret):
+        cure = 'copy the "Signing Secret" under Basic Information at https://api.slack.com/apps'
+        text = "SLACK_SIGNING_SECRET does not look like one: those have 32 hexadecimal digits"
+        return Finding("Slack", text, cure, wrong=True)
+    return Finding("Slack", "SLACK_SIGNING_SECRET has the right form")
+
+
+async def _in_channel(client: AsyncWebClient, identity: Identity, channel: str) -> Finding:
+    try:
+        async with translated():
+            found = (await client.conversations_info(channel=channel))["channel"]
+    except SurfaceError as error:
+        if missing := missing_scopes(error)[0]:
+            text = f"Whether the bot is in {channel} is not known: the app lacks {missing}"
+            return Finding("Slack", text)
+        cure = f"invite it there: /invite @{identity.name}"
+        return Finding(
+            "Slack", f"The bot does not see {channel} of ALLOWED_CHANNELS", cure, wrong=True
+        )
+    if not found.get("is_member"):
+        cure = f"invite it there: /invite @{identity.name}"
+        return Finding(
+            "Slack", f"The bot is not in {channel} of ALLOWED_CHANNELS", cure, wrong=True
+        )
+    return Finding("Slack", f"The bot is in {channel}")

@@ -188,6 +188,12 @@ def _shards(text: str) -> tuple[tuple[int, ...], int]:
     return tuple(range(first, last + 1)), count
 
 
+def _snowflake(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{15,20}", text):
+        raise ValueError("is not an id of Discord, which has 15 to 20 digits")
+    return text
+
+
 def _layers(text: str) -> int | None:
     if text.lower() == "auto":
         return None
@@ -361,6 +367,11 @@ class Settings:
         None,
         _shards,
         "which of the bot's shards this process serves, such as 0-3/8; empty means it has one",
+    )
+    discord_command_server: str = _setting(
+        "",
+        _snowflake,
+        "id of one server in which the commands are registered, to try changes; empty: everywhere",
     )
     discord_api_url: str = _setting(
         "", _url("http", "https", beside_token=True), "another address of Discord's REST API"

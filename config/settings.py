@@ -78,6 +78,15 @@ def _slack_app_token(text: str) -> str:
     return _word(text)
 
 
+def _prompts(text: str) -> tuple[tuple[str, str], ...]:
+    """Return titles and messages; Slack shows up to four."""
+    pairs = [part.partition(":") for part in text.split("|") if part.strip()]
+    prompts = tuple((title.strip(), message.strip()) for title, _, message in pairs)
+    if len(prompts) > 4 or not all(title and message for title, message in prompts):
+        raise ValueError("is not up to four of TITLE: MESSAGE, with | between them")
+    return prompts
+
+
 def _url(*schemes: str, beside_token: bool = False) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if _checked_address(text, schemes).username is not None and beside_token:
@@ -186,6 +195,12 @@ def _shards(text: str) -> tuple[tuple[int, ...], int]:
     if not first <= last < count:
         raise ValueError(f"names shards that are not from 0 to {count - 1}")
     return tuple(range(first, last + 1)), count
+
+
+def _snowflake(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{15,20}", text):
+        raise ValueError("is not an id of Discord, which has 15 to 20 digits")
+    return text
 
 
 def _layers(text: str) -> int | None:
@@ -362,6 +377,11 @@ class Settings:
         _shards,
         "which of the bot's shards this process serves, such as 0-3/8; empty means it has one",
     )
+    discord_command_server: str = _setting(
+        "",
+        _snowflake,
+        "id of one server in which the commands are registered, to try changes; empty: everywhere",
+    )
     discord_api_url: str = _setting(
         "", _url("http", "https", beside_token=True), "another address of Discord's REST API"
     )
@@ -383,6 +403,12 @@ class Settings:
     )
     slack_api_url: str = _setting(
         "", _url("http", "https", beside_token=True), "another address of Slack's Web API"
+    )
+    slack_suggested_prompts: tuple[tuple[str, str], ...] = _setting(
+        (),
+        _prompts,
+        "up to four questions that Slack suggests in a DM, TITLE: MESSAGE with a vertical bar"
+        " between them; empty means two examples",
     )
     host: str = _setting("127.0.0.1", _host, "address for /livez, /readyz and /slack/events")
     port: int = _setting(8080, _port, "port beside HOST; 0 means any")

@@ -18,9 +18,9 @@ from adapters.discord.gateway.client import Gateway
 from adapters.discord.gateway.connection import read_message, use_gateway
 from adapters.discord.gateway.events import HIDDEN, context_message
 from adapters.discord.gateway.inbox import Inbox
-from adapters.discord.gateway.interactions import make_commands
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
+from adapters.discord.registration import register
 from adapters.discord.reply.open import open_surface, orphaned_messages, type_once
 from adapters.discord.rest import (
     REFUSED,
@@ -32,13 +32,12 @@ from adapters.discord.rest import (
     log_in,
     own_id,
     request,
-    translated,
     use_api,
 )
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running, together
 from bot.domain import ContextMessage, Purpose, Turn
-from bot.errors import CannotStart, SurfaceError
+from bot.errors import CannotStart, StoreUnavailable, SurfaceError
 from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
@@ -74,14 +73,16 @@ async def connect(
     threads: bool,
     budgets: EditBudgets,
     rated: bool = False,
+    command_server: str = "",
     tuning: Tuning | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
     """Log in over REST; empty addresses mean Discord's own.
 
     `threads` lets a mention in a channel open a Discord thread; `budgets` count all requests, and
     learn the rate limits that Discord reports. If answers are `rated`, buttons for that are below
-    them. The addresses hold for the whole process. Raises
-    CannotStart if the token is refused, and Unreachable if Discord cannot be reached.
+    them. The commands are registered in the server `command_server`, or everywhere if it is empty.
+    The addresses hold for the whole process. Raises CannotStart if the token is refused, and
+    Unreachable if Discord cannot be reached.
     """
     use_api(api_url)
     use_gateway(gateway_url)
@@ -97,7 +98,9 @@ async def connect(
     )
     try:
         await log_in(client, token, api_url)
-        yield DiscordPlatform(client, token=token, threads=threads, budgets=budgets)
+        yield DiscordPlatform(
+            client, token=token, threads=threads, budgets=budgets, command_server=command_server
+        )
     finally:
         await client.close()
 
@@ -108,12 +111,19 @@ class DiscordPlatform:
     name = "discord"
 
     def __init__(
-        self, client: RestClient, *, token: str, threads: bool, budgets: EditBudgets
+        self,
+        client: RestClient,
+        *,
+        token: str,
+        threads: bool,
+        budgets: EditBudgets,
+        command_server: str,
     ) -> None:
         self._client = client
         self._token = token
         self._threads = threads
         self._budgets = budgets
+        self._command_server = command_server
         self._shards: list[Shard] = []
         self._intents = discord.Intents(
             guilds=True, guild_messages=True, dm_messages=True, message_content=True
@@ -169,7 +179,7 @@ class DiscordPlatform:
         """Hand what people do to the intake, until cancelled.
 
         Goes on where the process before stopped. `shards` are the numbers of this process and the
-        count of all; None means that the bot has one shard. Registers the command /ask. Raises
+        count of all; None means that the bot has one shard. Registers the commands. Raises
         CannotStart if the token, or the shards, are refused.
         """
         numbers, count = shards or ((None,), None)
@@ -183,7 +193,7 @@ class DiscordPlatform:
                 holder=holder,
             )
             self._shards.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
-        async with running(self._register()):
+        async with running(self._register(store)):
             tasks = [asyncio.create_task(self._serve(intake, shard)) for shard in self._shards]
             await together(*tasks)
 
@@ -191,14 +201,13 @@ class DiscordPlatform:
         """Return for how many seconds a shard has not been connected; 0 if all are."""
         return max((each.downtime.seconds() for each in self._shards), default=math.inf)
 
-    async def _register(self) -> None:
-        commands = make_commands(self._client)
+    async def _register(self, store: Store) -> None:
         for pause in self._client.tuning.register_retry.pauses():
             try:
-                async with translated():
-                    await commands.sync()
-            except SurfaceError as error:
-                _log.warning("The command /ask is not registered: %s", error)
+                if await register(self._client, store, server=self._command_server):
+                    _log.info("The commands were registered")
+            except (SurfaceError, StoreUnavailable) as error:
+                _log.warning("The commands are not registered yet: %s", error)
             else:
                 return
             await asyncio.sleep(pause)

@@ -8,7 +8,6 @@ from collections.abc import Awaitable
 from contextlib import suppress
 
 import discord
-from discord import app_commands
 
 from adapters.discord.gateway import events
 from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
@@ -26,19 +25,6 @@ _DECLINED = (
     "I do not know this command or button, perhaps it is from another version of me. "
     "Mention me with your question instead, or use /ask."
 )
-
-
-def make_commands(client: discord.Client) -> app_commands.CommandTree:
-    """Return the command /ask for `sync`; the client must not receive interactions itself."""
-    tree = app_commands.CommandTree(client)
-
-    @tree.command(name="ask", description="Ask me something")
-    @app_commands.describe(prompt="Your question")
-    @app_commands.allowed_contexts(guilds=True, dms=True)
-    async def ask(_: discord.Interaction, prompt: str) -> None:
-        """Never called; `Interactions` answers the command."""
-
-    return tree
 
 
 class Interactions:

@@ -149,7 +149,7 @@ async def test_a_shard_that_ends_first_cuts_no_other_off(store: Store) -> None:
         ada = emulator.user("Ada")
         async with running_process(emulator, intake, store, shards=((0, 1), 2)):
             await until(lambda: len(emulator.listeners) == 2)
-            await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+            await emulator.slash(emulator.channel_id, ada, "ask", question="why?")
             await until(lambda: intake.turns)
 
         everything = gc.get_objects()

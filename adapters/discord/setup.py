@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlencode
 
 import discord
@@ -37,6 +37,28 @@ def invite_address(application: int) -> str:
     return f"https://discord.com/oauth2/authorize?{urlencode(query)}"
 
 
+@asynccontextmanager
+async def _logged_in(token: str, api_url: str) -> AsyncIterator[RestClient]:
+    use_api(api_url)
+    client = RestClient(
+        tuning=Tuning(),
+        rated=False,
+        intents=discord.Intents(guilds=True),
+        http_trace=fail_at_once(),
+    )
+    try:
+        await log_in(client, token, api_url)
+        yield client
+    finally:
+        await client.close()
+
+
+async def invite(*, token: str, api_url: str) -> str:
+    """Return the address that invites the bot of a token. Raises CannotStart and SurfaceError."""
+    async with _logged_in(token, api_url) as client:
+        return invite_address(client.application_id or 0)
+
+
 async def examine(
     *,
     token: str,
@@ -50,15 +72,7 @@ async def examine(
     Nothing is written, and no session is begun. Raises CannotStart if the token is refused, and
     SurfaceError if Discord fails.
     """
-    use_api(api_url)
-    client = RestClient(
-        tuning=Tuning(),
-        rated=False,
-        intents=discord.Intents.none(),
-        http_trace=fail_at_once(),
-    )
-    try:
-        await log_in(client, token, api_url)
+    async with _logged_in(token, api_url) as client:
         application = client.application_id or 0
         known = [*await request(client, "GET", "/users/@me/guilds")]
         yield Finding("Discord", f"The token is that of {client.user}, in {_count(known)}")
@@ -72,8 +86,6 @@ async def examine(
             yield finding
         for channel in channels:
             yield await _in_channel(client, channel, application)
-    finally:
-        await client.close()
 
 
 def _count(known: Sequence[Payload]) -> str:

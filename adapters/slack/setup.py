@@ -9,6 +9,7 @@ import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import code_of, missing_scopes, translated
+from adapters.slack.manifest import SCOPES, WITHOUT
 from adapters.slack.workspace import Identity, granted_scopes, identify
 from bot.domain import Finding
 from bot.errors import SurfaceError
@@ -24,20 +25,19 @@ async def examine(
     app_token: str,
     signing_secret: str,
     api_url: str,
-    scopes: Collection[str],
     channels: Collection[str],
 ) -> AsyncIterator[Finding]:
-    """Yield what works and what does not; `scopes` are those of the manifest.
+    """Yield what works and what does not, for the app and in these channels.
 
     Nothing is written. Raises CannotStart if the bot token is refused.
     """
     async with aiohttp.ClientSession(trust_env=True) as session:
         client = AsyncWebClient(
-            token=bot_token, session=session, **({"base_url": api_url} if api_url else {})
+            bot_token, base_url=api_url or AsyncWebClient.BASE_URL, session=session
         )
         identity = await identify(client)
         yield Finding("Slack", f"The token is that of @{identity.name} in {identity.team_name}")
-        yield await _scopes(client, scopes)
+        yield await _scopes(client)
         if app_token:
             yield await _socket_mode(client, app_token)
         if signing_secret:
@@ -46,15 +46,18 @@ async def examine(
             yield await _in_channel(client, identity, channel)
 
 
-async def _scopes(client: AsyncWebClient, scopes: Collection[str]) -> Finding:
+async def _scopes(client: AsyncWebClient) -> Finding:
     async with translated():
         granted = granted_scopes((await client.auth_test()).headers)
     if granted is None:
         return Finding("Slack", "Slack does not say which scopes the token has")
-    if missing := [scope for scope in scopes if scope not in granted]:
-        cure = f"add them under {_SCOPES_PAGE}, or take the manifest, and install the app again"
-        return Finding("Slack", f"The app lacks {', '.join(missing)}", cure, wrong=True)
-    return Finding("Slack", f"The app has all {len(scopes)} scopes")
+    missing = [scope for scope in SCOPES if scope not in granted]
+    cure = f"add {', '.join(missing)} under {_SCOPES_PAGE}, and install the app again"
+    if needed := [scope for scope in missing if scope not in WITHOUT]:
+        return Finding("Slack", f"The app lacks {', '.join(needed)}", cure, wrong=True)
+    if missing:
+        return Finding("Slack", f"The app lacks a scope: {WITHOUT[missing[0]]}", cure)
+    return Finding("Slack", f"The app has all {len(SCOPES)} scopes")
 
 
 async def _socket_mode(client: AsyncWebClient, app_token: str) -> Finding:

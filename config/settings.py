@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from dotenv.parser import Binding, parse_stream
 
 FOLLOW = ("auto", "all", "mention")
+LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 ON = ("on", "true", "yes", "1")
 OFF = ("off", "false", "no", "0")
@@ -75,6 +76,15 @@ def _slack_app_token(text: str) -> str:
     if text.startswith("xoxb-"):
         raise ValueError("is a bot token: it belongs in SLACK_BOT_TOKEN")
     return _word(text)
+
+
+def _prompts(text: str) -> tuple[tuple[str, str], ...]:
+    """Return titles and messages; Slack shows up to four."""
+    pairs = [part.partition(":") for part in text.split("|") if part.strip()]
+    prompts = tuple((title.strip(), message.strip()) for title, _, message in pairs)
+    if len(prompts) > 4 or not all(title and message for title, message in prompts):
+        raise ValueError("is not up to four of TITLE: MESSAGE, with | between them")
+    return prompts
 
 
 def _url(*schemes: str, beside_token: bool = False) -> Callable[[str], str]:
@@ -220,6 +230,12 @@ def _switch_or_auto(text: str) -> bool | None:
 def _follow(text: str) -> str:
     if text.lower() not in FOLLOW:
         raise ValueError(f"is none of {', '.join(FOLLOW)}")
+    return text.lower()
+
+
+def _format(text: str) -> str:
+    if text.lower() not in LOG_FORMATS:
+        raise ValueError(f"is none of {', '.join(LOG_FORMATS)}")
     return text.lower()
 
 
@@ -388,6 +404,12 @@ class Settings:
     slack_api_url: str = _setting(
         "", _url("http", "https", beside_token=True), "another address of Slack's Web API"
     )
+    slack_suggested_prompts: tuple[tuple[str, str], ...] = _setting(
+        (),
+        _prompts,
+        "up to four questions that Slack suggests in a DM, TITLE: MESSAGE with a vertical bar"
+        " between them; empty means two examples",
+    )
     host: str = _setting("127.0.0.1", _host, "address for /livez, /readyz and /slack/events")
     port: int = _setting(8080, _port, "port beside HOST; 0 means any")
     metrics_port: int | None = _setting(
@@ -416,6 +438,9 @@ class Settings:
         "how many questions one process answers at once; further ones wait",
     )
     log_level: str = _setting("info", _level, "debug, info, warning or error")
+    log_format: Literal["text", "json"] = _setting(
+        "text", _format, "text, or json for an object on each line"
+    )
     web_host: str = _setting(
         "127.0.0.1",
         _host,

@@ -25,7 +25,7 @@ _KNOWN_SECONDS, _UNKNOWN_SECONDS = 3600.0, 60.0  # for which a name, or that the
 # With which the app receives what does not mention it: in public and private channels, group DMs.
 _READ_SCOPES = ("channels:history", "groups:history", "mpim:history")
 _MOST_NAMES = 20  # that are looked up of people, and of channels, for one message
-_CHANNEL_SCOPE = "channels:read"  # docs: conversations.info; the manifest leaves it out
+_CHANNEL_SCOPE = "channels:read"  # docs: conversations.info; an app may be installed without it
 _PAGE_SIZE = 200  # messages, as Slack recommends (docs: conversations.history, "Pagination")
 # A place with more than a thousand messages since a question, or in five minutes, is not a
 # conversation: the rest is not read.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -25,11 +26,13 @@ from bot.domain import (
 )
 from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
-from bot.turns.addressed import Facts, Follow, Speakers, is_for_bot
+from bot.turns.addressed import Facts, Follow, Speakers, why_left_alone
 from bot.turns.history import History
 from bot.turns.prompt import newest, shortened
 from bot.turns.queue import TurnQueue
 from bot.turns.standings import standing
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -43,6 +46,9 @@ REPEAT_SECONDS = 10.0  # in which a person is not refused twice with the same wo
 THANKS = "Thank you, I have noted that."  # to a person who rates an answer
 _FEEDBACK = Counter(
     "parley_feedback_total", "First ratings of an answer by a person", ["model", "kind"]
+)
+_REFUSED = Counter(
+    "parley_refusals_total", "Questions that were refused, by the reason", ["platform", "kind"]
 )
 _ENDING_SECONDS = 0.5  # a reply's last write is seen a little before its end is stored
 
@@ -79,7 +85,10 @@ class Intake:
                 thread, *people, ours=ours, called=facts.calls_bot
             )
             facts = replace(facts, speakers=speakers)
-        return is_for_bot(facts, self._follow)
+        if why := why_left_alone(facts, self._follow):
+            place = f"in {thread}" if thread else "outside of threads"
+            log.debug("A message of %s %s is left alone: %s", ", ".join(people), place, why)
+        return not why
 
     async def admit(self, turn: Turn) -> bool:
         """Store the turn and return True; False if another turn has its id.
@@ -91,6 +100,7 @@ class Intake:
                 raise NothingAsked
             is_admitted = await self._queue.admit(_bounded(turn))
         except Refused as refused:
+            _REFUSED.labels(turn.key.platform, type(refused).__name__).inc()
             refused.repeated = self._is_repeated(turn, refused)
             raise
         if is_admitted:

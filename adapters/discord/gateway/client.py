@@ -121,6 +121,10 @@ class Gateway(discord.Client):
 
     def _add(self, message: discord.Message, event: Event, *, edited_at: float = 0.0) -> None:
         if not self._filter.hears(message):
+            _log.debug(
+                "Message %d in channel %d is left alone: it is not written to me",
+                *(message.id, message.channel.id),
+            )
             return
         question = self._question(message, event, edited_at=edited_at)
         if self._filter.needs_lookup(message):

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.slack.inbound.attachments import attached_text
-from tests.emulators.slack import SlackEmulator
-from tests.emulators.slack.methods import SCOPES
+from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.support.fakes import FakeIntake
 from tests.support.slack_platform import dm_event, hearing, joined, send, serving
 from tests.support.waiting import until
@@ -239,7 +238,7 @@ async def test_a_public_channel_is_called_by_its_name(markup: str) -> None:
 
 async def test_without_the_scope_a_channel_is_called_by_its_id_and_nobody_asks_again() -> None:
     intake = FakeIntake()
-    async with SlackEmulator() as slack, joined(slack) as platform:
+    async with SlackEmulator(scopes=SCOPES - {"channels:read"}) as slack, joined(slack) as platform:
         async with serving(platform.handler(intake)) as url:
             for number in range(2):
                 place = slack.channel(f"news{number}")

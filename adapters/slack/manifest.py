@@ -1,0 +1,147 @@
+"""What the app asks Slack for: its commands, shortcuts, events and scopes, each with the reason.
+
+The same names are used by what handles them, so a manifest always fits the code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from bot.turns.desk import ASK_ABOUT, COMMANDS, SUMMARISE
+
+ASK, PARLEY = "/ask", "/parley"
+ASK_ABOUT_ID, SUMMARISE_ID = "ask_about", "summarise"  # callback ids of the message shortcuts
+
+# The keys are in the order of the alphabet, as in the file.
+SCOPES: Mapping[str, str] = {
+    "app_mentions:read": "being asked in channels",
+    "assistant:write": "agent_view needs it; suggested prompts",
+    "channels:history": "follow-ups without a mention; what was said before; a reply after a crash",
+    "channels:read": "what public channels are called, and who may choose for one: its creator",
+    "chat:write": "replies, the line that says we think, the title of a conversation",
+    "commands": f"{ASK}, {PARLEY} and the shortcuts in the menu of a message",
+    "files:read": "the names of files that come with a question",
+    "groups:history": "as channels:history, in private channels",
+    "groups:read": "as channels:read, for private channels",
+    "im:history": "being asked in direct messages",
+    "mpim:history": "as channels:history, in group messages",
+    "users:read": "what people are called, their time zone, who is an admin",
+}
+# What does not work without a scope, for help: these may be left out. The others are needed for any
+# answer.
+WITHOUT: Mapping[str, str] = {
+    "channels:history": "In public channels I hear only messages that mention me, and I cannot "
+    "read what was said before",
+    "channels:read": "I cannot tell who created a public channel, so only admins can choose for it",
+    "groups:history": "In private channels I hear only messages that mention me, and I cannot "
+    "read what was said before",
+    "groups:read": "I cannot tell who created a private channel, so only admins can choose for it",
+    "mpim:history": "In group messages I hear only messages that mention me, and I cannot read "
+    "what was said before",
+    "users:read": "I do not know what people are called, nor who is an admin",
+}
+EVENTS: Mapping[str, str] = {
+    "agent_session_stopped": "Slack's own Stop",
+    "app_home_opened": "the Home tab, and suggested prompts in the Messages tab",
+    "app_mention": "questions in channels",
+    "app_uninstalled": "a line in the log",
+    "message.channels": "follow-ups, edits and deletions in public channels",
+    "message.groups": "the same in private channels",
+    "message.im": "questions in direct messages",
+    "message.mpim": "follow-ups, edits and deletions in group messages",
+    "tokens_revoked": "a line in the log",
+}
+# Titles and messages; docs: assistant.threads.setSuggestedPrompts, "up to four".
+PROMPTS: Sequence[tuple[str, str]] = (
+    ("Explain something", "Explain how a bicycle stays upright, in three sentences."),
+    ("Write something", "Write a friendly reminder that the meeting has moved to Thursday."),
+)
+_HEAD = """\
+# The app as Slack knows it: api.slack.com/apps, "Create New App", "From a manifest".
+# Written by `python -m bot manifest`; with `--http https://YOUR-HOST` for events over HTTP.
+"""
+
+Node = str | bool | int | Mapping[str, "Node"] | Sequence["Node"]
+
+
+def manifest(*, base_url: str = "", prompts: Sequence[tuple[str, str]] = ()) -> dict[str, Node]:
+    """Return the manifest, for Socket Mode or for the server at `base_url` (docs: App manifest)."""
+    url = {"url": f"{base_url.rstrip('/')}/slack/events"} if base_url else {}
+    request = {"request_url": url["url"]} if url else {}
+    commands = [
+        {
+            "command": ASK,
+            "description": "Ask a question here",
+            "usage_hint": "why is the sky blue?",
+        },
+        {
+            "command": PARLEY,
+            "description": "Look after conversations, choose a model, get help",
+            "usage_hint": " | ".join(COMMANDS),
+        },
+    ]
+    shortcuts = [
+        (ASK_ABOUT, ASK_ABOUT_ID, "Ask a question about this message"),
+        (SUMMARISE, SUMMARISE_ID, "Summarise what was said from this message on"),
+    ]
+    suggested = [{"title": title, "message": message} for title, message in prompts or PROMPTS]
+    return {
+        "_metadata": {"major_version": 2, "minor_version": 1},
+        "display_information": {
+            "name": "Parley",
+            "description": f"Answers questions in threads, in direct messages and with {ASK}.",
+        },
+        "features": {
+            "app_home": {
+                "home_tab_enabled": True,
+                "messages_tab_enabled": True,
+                "messages_tab_read_only_enabled": False,
+            },
+            "agent_view": {
+                "agent_description": "Answers questions with a Mistral model, in the thread where "
+                "it is asked.",
+                "suggested_prompts": suggested,
+            },
+            "bot_user": {"display_name": "Parley", "always_online": True},
+            "shortcuts": [
+                {"name": name, "type": "message", "callback_id": id_, "description": description}
+                for name, id_, description in shortcuts
+            ],
+            "slash_commands": [{**one, **url, "should_escape": True} for one in commands],
+        },
+        "oauth_config": {"scopes": {"bot": [*SCOPES]}},
+        "settings": {
+            "event_subscriptions": {**request, "bot_events": [*EVENTS]},
+            "interactivity": {"is_enabled": True, **request},
+            "org_deploy_enabled": False,
+            "socket_mode_enabled": not base_url,
+            "token_rotation_enabled": False,
+        },
+    }
+
+
+def as_yaml(node: Mapping[str, Node]) -> str:
+    """Return a manifest as YAML, each scope and event with its reason."""
+    return _HEAD + "\n".join(_lines(node)) + "\n"
+
+
+def _lines(node: Node, *, name: str = "") -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if isinstance(value, Mapping | list):
+                yield f"{key}:"
+                yield from (f"  {line}" for line in _lines(value, name=key))
+            else:
+                yield f"{key}: {_scalar(value)}"
+    elif isinstance(node, Sequence) and not isinstance(node, str):
+        reasons = {"bot": SCOPES, "bot_events": EVENTS}.get(name, {})
+        for item in node:
+            first, *others = _lines(item) if isinstance(item, Mapping) else [_scalar(item)]
+            reason = reasons.get(item) if isinstance(item, str) else None
+            yield f"- {first}" + (f" # {reason}" if reason else "")
+            yield from (f"  {line}" for line in others)
+
+
+def _scalar(value: Node) -> str:
+    return json.dumps(value, ensure_ascii=False)  # in YAML, each JSON value stands for itself

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
     from bot.app.ask import Asking
 
-__all__ = ["ask", "ask_async", "asking"]
+__all__ = ["__version__", "ask", "ask_async", "asking"]
+
+__version__ = "0.1.0"
 
 
 def ask(text: str) -> str:

@@ -37,12 +37,13 @@ def main(signals: ShutdownSignals) -> int:
     from config.settings import Settings, SettingsError
 
     asks = arguments.command == "ask"
+    work_of = {"run": _run, "ask": _ask, "status": _status}
     try:
         settings = Settings.load(os.environ, Path(".env"))
         if arguments.command == "manifest":
             _print_manifest(settings, arguments)
             return 0
-        work = _ask(settings, arguments, signals) if asks else _run(settings, arguments, signals)
+        work = work_of[arguments.command](settings, arguments, signals)
         # The runner is not closed: that would wait for threads, and the process ends anyway.
         asyncio.Runner(loop_factory=_loop_factory()).run(work)
     except asyncio.CancelledError:
@@ -82,6 +83,7 @@ def _arguments() -> argparse.Namespace:
         "--model", metavar="NAME", help="another model than MODEL_ID, or the path of a GGUF file"
     )
     ask.add_argument("--system", metavar="TEXT", help="another text than SYSTEM_PROMPT")
+    commands.add_parser("status", help="show how the running bot of this machine does")
     manifest = commands.add_parser("manifest", help="print the manifest of the Slack app")
     manifest.add_argument(
         "--http", metavar="URL", default="", help="where the bot is reached; without: Socket Mode"
@@ -133,6 +135,14 @@ async def _ask(settings: Settings, arguments: argparse.Namespace, signals: Shutd
     answering = asyncio.ensure_future(print_answer(settings, question, sys.stdout))
     signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, answering.cancel))
     await answering
+
+
+async def _status(settings: Settings, _: argparse.Namespace, signals: ShutdownSignals) -> None:
+    from bot.app.status import show_status
+
+    showing = asyncio.ensure_future(show_status(settings, sys.stdout))
+    signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, showing.cancel))
+    await showing
 
 
 def _open_standard_streams() -> None:

@@ -13,11 +13,14 @@ from collections.abc import (
     Iterator,
 )
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+# The id of the turn on which this task, or one that began it, works; each log line names it.
+turn_in_work: ContextVar[str] = ContextVar("turn_in_work", default="")
 _MOST_DOUBLINGS = 64  # 2.0 ** 1024 is an OverflowError
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import redis.asyncio
+from prometheus_client import Histogram
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.maint_notifications import MaintNotificationsConfig
@@ -63,6 +64,12 @@ return {run() or false, moved}
 """
 
 log = logging.getLogger(__name__)
+
+_SECONDS = Histogram(
+    "parley_store_seconds",
+    "How long the store took to answer a script, with the wait for a connection",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3),
+)
 
 
 class _Client(redis.asyncio.Redis):
@@ -150,7 +157,7 @@ class Store:
         registered = self.redis.register_script(head + _SCRIPT % parts)
 
         async def run(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
-            with store_errors():
+            with store_errors(), _SECONDS.time():
                 answer, moved = await registered(keys=keys, args=args)
             for key in moved:
                 _warn_of_moved(key)

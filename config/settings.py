@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from dotenv.parser import Binding, parse_stream
 
 FOLLOW = ("auto", "all", "mention")
+LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 ON = ("on", "true", "yes", "1")
 OFF = ("off", "false", "no", "0")
@@ -196,6 +197,12 @@ def _shards(text: str) -> tuple[tuple[int, ...], int]:
     return tuple(range(first, last + 1)), count
 
 
+def _snowflake(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{15,20}", text):
+        raise ValueError("is not an id of Discord, which has 15 to 20 digits")
+    return text
+
+
 def _layers(text: str) -> int | None:
     if text.lower() == "auto":
         return None
@@ -223,6 +230,12 @@ def _switch_or_auto(text: str) -> bool | None:
 def _follow(text: str) -> str:
     if text.lower() not in FOLLOW:
         raise ValueError(f"is none of {', '.join(FOLLOW)}")
+    return text.lower()
+
+
+def _format(text: str) -> str:
+    if text.lower() not in LOG_FORMATS:
+        raise ValueError(f"is none of {', '.join(LOG_FORMATS)}")
     return text.lower()
 
 
@@ -364,6 +377,11 @@ class Settings:
         _shards,
         "which of the bot's shards this process serves, such as 0-3/8; empty means it has one",
     )
+    discord_command_server: str = _setting(
+        "",
+        _snowflake,
+        "id of one server in which the commands are registered, to try changes; empty: everywhere",
+    )
     discord_api_url: str = _setting(
         "", _url("http", "https", beside_token=True), "another address of Discord's REST API"
     )
@@ -420,6 +438,9 @@ class Settings:
         "how many questions one process answers at once; further ones wait",
     )
     log_level: str = _setting("info", _level, "debug, info, warning or error")
+    log_format: Literal["text", "json"] = _setting(
+        "text", _format, "text, or json for an object on each line"
+    )
     web_host: str = _setting(
         "127.0.0.1",
         _host,

@@ -15,21 +15,19 @@ import discord
 
 from adapters.discord.address import ChannelAddress, parse_address
 from adapters.discord.gateway.client import Gateway
-from adapters.discord.gateway.connection import read_message, use_gateway
-from adapters.discord.gateway.events import HIDDEN, context_message
+from adapters.discord.gateway.connection import use_gateway
+from adapters.discord.gateway.events import HIDDEN, READS, said_in
 from adapters.discord.gateway.inbox import Inbox
-from adapters.discord.gateway.interactions import make_commands
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
+from adapters.discord.registration import register
 from adapters.discord.reply.open import open_surface, orphaned_messages, type_once
 from adapters.discord.rest import (
     API_URL,
-    Payload,
     RestClient,
     counted,
     fail_at_once,
     fetch_messages,
-    own_id,
     request,
     translated,
     use_api,
@@ -37,7 +35,14 @@ from adapters.discord.rest import (
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running, together
 from bot.domain import ContextMessage, Purpose, Turn
-from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
+from bot.errors import (
+    CannotStart,
+    StoreUnavailable,
+    SurfaceError,
+    Unreachable,
+    WriteDelayed,
+    WriteFailed,
+)
 from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
@@ -56,13 +61,6 @@ _FINAL = {
 }
 
 _MESSAGE = "/channels/{channel_id}/messages/{message_id}"
-_STARTER = discord.MessageType.thread_starter_message
-_SAID = (
-    discord.MessageType.default,
-    discord.MessageType.reply,
-    discord.MessageType.chat_input_command,
-    discord.MessageType.context_menu_command,
-)
 
 Shards = tuple[tuple[int, ...], int]
 
@@ -76,14 +74,16 @@ async def connect(
     threads: bool,
     budgets: EditBudgets,
     rated: bool = False,
+    command_server: str = "",
     tuning: Tuning | None = None,
 ) -> AsyncIterator[DiscordPlatform]:
     """Log in over REST; empty addresses mean Discord's own.
 
     `threads` lets a mention in a channel open a Discord thread; `budgets` count all requests, and
     learn the rate limits that Discord reports. If answers are `rated`, buttons for that are below
-    them. The addresses hold for the whole process. Raises
-    CannotStart if the token is refused, and Unreachable if Discord cannot be reached.
+    them. The commands are registered in the server `command_server`, or everywhere if it is empty.
+    The addresses hold for the whole process. Raises CannotStart if the token is refused, and
+    Unreachable if Discord cannot be reached.
     """
     use_api(api_url)
     use_gateway(gateway_url)
@@ -99,7 +99,9 @@ async def connect(
     )
     try:
         await _login(client, token, api_url)
-        yield DiscordPlatform(client, token=token, threads=threads, budgets=budgets)
+        yield DiscordPlatform(
+            client, token=token, threads=threads, budgets=budgets, command_server=command_server
+        )
     finally:
         await client.close()
 
@@ -110,12 +112,19 @@ class DiscordPlatform:
     name = "discord"
 
     def __init__(
-        self, client: RestClient, *, token: str, threads: bool, budgets: EditBudgets
+        self,
+        client: RestClient,
+        *,
+        token: str,
+        threads: bool,
+        budgets: EditBudgets,
+        command_server: str,
     ) -> None:
         self._client = client
         self._token = token
         self._threads = threads
         self._budgets = budgets
+        self._command_server = command_server
         self._shards: list[Shard] = []
         self._intents = discord.Intents(
             guilds=True, guild_messages=True, dm_messages=True, message_content=True
@@ -132,14 +141,18 @@ class DiscordPlatform:
 
         In a Discord thread that is the thread, with the message from which it was opened. In a
         channel it is the channel, if the question replies to one of its messages and begins a
-        thread of ours. Nothing is read for a person who lacks the permission Read Message History.
+        thread of ours. A private question in a thread reads the thread. Nothing is read for a
+        person who lacks the permission Read Message History.
         """
         if turn.place.get(HIDDEN):
             return ()
-        address = parse_address(turn.place)
-        asked, channel = _number(turn.id), address.channel
+        address, reads = parse_address(turn.place), turn.place.get(READS)
+        channel = int(reads) if isinstance(reads, str) and reads.isdecimal() else address.channel
+        if channel is None:
+            return ()
+        asked = _number(turn.id)
         quote = _number(turn.quote.id) if turn.quote and not turn.quote.text else 0
-        if not _is_in_thread(turn, channel):
+        if not reads and not _is_in_thread(turn, channel):
             replies = isinstance(address, ChannelAddress) and address.question is not None
             most = most if replies and turn.quote and not since else 0
         if most and quote:
@@ -154,7 +167,7 @@ class DiscordPlatform:
             return ()
         after = _number(since) if since else 0
         ours = [one for one in found if after < int(one["id"]) < asked or int(one["id"]) == quote]
-        found_said = (_said_in(self._client, channel, one) for one in reversed(ours))
+        found_said = (said_in(self._client, channel, one) for one in reversed(ours))
         in_thread = _is_in_thread(turn, channel)
         return [
             replace(said, in_thread=in_thread and said.in_thread) for said in found_said if said
@@ -171,7 +184,7 @@ class DiscordPlatform:
         """Hand what people do to the intake, until cancelled.
 
         Goes on where the process before stopped. `shards` are the numbers of this process and the
-        count of all; None means that the bot has one shard. Registers the command /ask. Raises
+        count of all; None means that the bot has one shard. Registers the commands. Raises
         CannotStart if the token, or the shards, are refused.
         """
         numbers, count = shards or ((None,), None)
@@ -185,7 +198,7 @@ class DiscordPlatform:
                 holder=holder,
             )
             self._shards.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
-        async with running(self._register()):
+        async with running(self._register(store)):
             tasks = [asyncio.create_task(self._serve(intake, shard)) for shard in self._shards]
             await together(*tasks)
 
@@ -193,14 +206,13 @@ class DiscordPlatform:
         """Return for how many seconds a shard has not been connected; 0 if all are."""
         return max((each.downtime.seconds() for each in self._shards), default=math.inf)
 
-    async def _register(self) -> None:
-        commands = make_commands(self._client)
+    async def _register(self, store: Store) -> None:
         for pause in self._client.tuning.register_retry.pauses():
             try:
-                async with translated():
-                    await commands.sync()
-            except SurfaceError as error:
-                _log.warning("The command /ask is not registered: %s", error)
+                if await register(self._client, store, server=self._command_server):
+                    _log.info("The commands were registered")
+            except (SurfaceError, StoreUnavailable) as error:
+                _log.warning("The commands are not registered yet: %s", error)
             else:
                 return
             await asyncio.sleep(pause)
@@ -261,19 +273,6 @@ async def _login(client: discord.Client, token: str, api_url: str) -> None:
 def _is_in_thread(turn: Turn, channel: int) -> bool:
     """Whether a turn belongs to a Discord thread, where it was asked."""
     return turn.key.workspace != "dm" and turn.key.thread == str(channel)
-
-
-def _said_in(client: RestClient, channel: int, payload: Payload) -> ContextMessage | None:
-    message = read_message(client.get_partial_messageable(channel), payload)
-    if message and message.type is _STARTER:
-        resolved = message.reference.resolved if message.reference else None
-        message = resolved if isinstance(resolved, discord.Message) else None
-    elif message and message.type not in _SAID:
-        return None
-    if message is None:
-        return None
-    is_person = not (message.author.bot or message.webhook_id)
-    return replace(context_message(message, own_id(client)), in_thread=is_person)
 
 
 def _number(turn: str) -> int:

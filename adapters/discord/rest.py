@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import re
 import traceback
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -102,7 +102,7 @@ async def request(
     path: str,
     ids: Mapping[str, Any] | None = None,
     *,
-    body: Mapping[str, Json] | None = None,
+    body: Mapping[str, Json] | Sequence[Payload] | None = None,
     query: Mapping[str, int] | None = None,
 ) -> Any:
     """Send a request and return Discord's response unparsed; raises SurfaceError.

@@ -33,7 +33,7 @@ class Tuning:
     client_pause: float = 5.0  # before a new client replaces one that failed
     steady_after: float = 60.0  # a connection that lasts so long was not lost at once
     reconnect: Backoff = Backoff(1.0, 60.0)
-    register_retry: Backoff = Backoff(5.0, 300.0)  # of the command /ask
+    register_retry: Backoff = Backoff(5.0, 300.0)  # of the commands
     # Discord's documentation wants 1 to 5 seconds before a session begins after another ("Gateway",
     # "Resuming"), and 90 keep a day's sessions below the 1000 that it allows.
     start_pause: tuple[float, float] = (1.0, 5.0)

@@ -57,6 +57,10 @@ _DISCARDED = bytearray(256 * 1024)  # shared by all connections
 _WARN_SECONDS = 60.0  # between two warnings of too many connections
 
 
+async def nothing_to_refresh() -> None:
+    """Refresh no metrics: all that there are count events."""
+
+
 @asynccontextmanager
 async def serve(
     *,
@@ -67,6 +71,7 @@ async def serve(
     downtimes: Mapping[str, Callable[[], float]],
     posts: Mapping[str, Handler],
     stopping: asyncio.Event,
+    refresh_metrics: Callable[[], Awaitable[None]] = nothing_to_refresh,
     most_connections: int = _MOST_CONNECTIONS,
     connection_seconds: float = _CONNECTION_SECONDS,
 ) -> AsyncIterator[str]:
@@ -75,7 +80,8 @@ async def serve(
     Yields the address, or "" if the port is taken: that is a warning, or CannotStart if there are
     `posts`. /metrics is served on loopback only: on `metrics_port` of 127.0.0.1, beside the first
     two, or else on `port` if `host` is a loopback address. `downtimes` return for how many seconds
-    no events of a platform could arrive. A connection carries one request.
+    no events of a platform could arrive. `refresh_metrics` is called before metrics are sent. A
+    connection carries one request.
 
     If `stopping` is set, /readyz fails; requests are still handed over.
     """
@@ -85,7 +91,7 @@ async def serve(
     has_metrics = metrics_port is None and is_loopback(host)
     async with AsyncExitStack() as stack:
         try:
-            app = _app(ready, posts, has_metrics=has_metrics)
+            app = _app(ready, posts, refresh_metrics if has_metrics else None)
             address = await stack.enter_async_context(listening(app, host, port))
             url = "http://{}:{}".format(*address)
             log.info("Listening on %s", url)
@@ -95,7 +101,7 @@ async def serve(
             log.warning("No /livez and /readyz: PORT=%s cannot be used: %s", port, error)
         if metrics_port is not None:
             try:
-                app = _app(ready, {}, has_metrics=True)
+                app = _app(ready, {}, refresh_metrics)
                 address = await stack.enter_async_context(listening(app, "127.0.0.1", metrics_port))
                 log.info("Metrics on http://%s:%s/metrics", *address)
             except OSError as error:
@@ -177,7 +183,13 @@ class _Readiness:
             return self._has_store
 
 
-def _app(ready: _Readiness, posts: Mapping[str, Handler], *, has_metrics: bool) -> web.Application:
+def _app(
+    ready: _Readiness,
+    posts: Mapping[str, Handler],
+    refresh_metrics: Callable[[], Awaitable[None]] | None,
+) -> web.Application:
+    """Return the application; without `refresh_metrics` it has no metrics."""
+
     async def livez(_: web.Request) -> web.Response:
         return web.Response(text="alive\n")
 
@@ -187,13 +199,15 @@ def _app(ready: _Readiness, posts: Mapping[str, Handler], *, has_metrics: bool) 
         return web.Response(status=503 if reasons else 200, text=f"{text}\n")
 
     async def metrics(_: web.Request) -> web.Response:
+        if refresh_metrics:
+            await refresh_metrics()
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application(client_max_size=_LARGEST_BODY)
     app.on_response_prepare.append(_end_connection)
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
-    if has_metrics:
+    if refresh_metrics:
         app.router.add_get("/metrics", metrics)
     for path, handler in posts.items():
         app.router.add_post(path, _within_time(handler))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 
+from bot.concurrency import turn_in_work
 from bot.text.sanitize import one_line, strip_controls
 from config.settings import Settings
 
 _SHORTEST_SECRET = 6  # characters; masking a shorter one would mask ordinary words
+_TIME = len("2026-11-23 12:00:00,000")
 _LIBRARIES = ("discord", "slack_bolt", "slack_sdk", "httpx2", "aiohttp")
 
 
@@ -23,7 +28,10 @@ def configure_logging(
             settings.data_dir.mkdir(parents=True, exist_ok=True)
             path = settings.data_dir / "parley.log"
             handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(MaskingFormatter(settings))
+    in_color = not to_file and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    as_json = settings.log_format == "json" and not to_file
+    formatter = JsonFormatter if as_json else ColorFormatter if in_color else MaskingFormatter
+    handler.setFormatter(formatter(settings))
     # If the log cannot be written, on a full disk for instance, print no traceback for each line.
     logging.raiseExceptions = False
     level = max(logging.getLevelNamesMapping()[settings.log_level.upper()], least)
@@ -37,7 +45,8 @@ def configure_logging(
 class MaskingFormatter(logging.Formatter):
     """Formats a record as one line, then its traceback, with secrets and controls removed.
 
-    The lines of a traceback are indented, so that only a record begins in the first column.
+    The lines of a traceback are indented, so that only a record begins in the first column. A
+    message that does not name the turn in work gets its id at the end.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -47,12 +56,48 @@ class MaskingFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the message in one line."""
-        return one_line(super().formatMessage(record))
+        line, turn = one_line(super().formatMessage(record)), turn_in_work.get()
+        return line if turn in line else f"{line} (turn {one_line(turn)})"
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the whole entry."""
         line, *traceback = super().format(record).splitlines()
         entry = "\n".join([line, *(f"    {strip_controls(each)}" for each in traceback)])
+        return self.masked(entry)
+
+    def masked(self, text: str) -> str:
+        """Return a text without the secrets of the settings."""
         for secret in self._secrets:
-            entry = entry.replace(secret, "***")
-        return entry
+            text = text.replace(secret, "***")
+        return text
+
+
+class ColorFormatter(MaskingFormatter):
+    """The same in colour: warnings are yellow, and errors red."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the whole entry."""
+        entry = super().format(record)
+        if record.levelno < logging.WARNING:
+            return f"\x1b[2m{entry[:_TIME]}\x1b[0m{entry[_TIME:]}"
+        color = 31 if record.levelno >= logging.ERROR else 33
+        return f"\x1b[{color}m{entry}\x1b[0m"
+
+
+class JsonFormatter(MaskingFormatter):
+    """Formats a record as one JSON object: time, level, logger, message, turn, and its figures."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the whole entry."""
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self.masked(one_line(record.getMessage())),
+        }
+        if turn := turn_in_work.get():
+            entry["turn"] = turn
+        entry |= getattr(record, "figures", {})
+        if record.exc_info:
+            entry["traceback"] = self.masked(strip_controls(self.formatException(record.exc_info)))
+        return json.dumps(entry, ensure_ascii=False)

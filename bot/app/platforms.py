@@ -296,6 +296,7 @@ async def _connect_discord(
             threads=settings.discord_threads,
             budgets=budgets,
             rated=settings.feedback is True,
+            command_server=settings.discord_command_server,
         )
     )
     listen = partial(platform.listen, store=store, shards=settings.discord_shards)

@@ -14,9 +14,11 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
+from bot import __version__
 from bot.app import http
 from bot.app.assistant import Assistant, open_assistant
 from bot.app.bars import shown_progress
+from bot.app.metrics import ProcessMetrics
 from bot.app.platforms import Job, Platforms, check_settings, open_platforms
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
@@ -33,6 +35,7 @@ from config.settings import Settings
 
 log = logging.getLogger("bot")
 
+PLATFORMS = ("discord", "slack", "web", "console")
 LIMITS = Limits(waiting_per_thread=5, waiting_per_person=10, waiting=2000, running_per_person=3)
 DRAIN_SECONDS = 20.0  # of the 25 in which a process must end after SIGTERM
 CANCEL_SECONDS = 4.0  # before a cancellation is repeated; Slack's listener needs up to three to end
@@ -167,6 +170,9 @@ async def _open(
                 downtimes=platforms.downtimes,
                 posts={path: handler(intake) for path, handler in platforms.posts.items()},
                 stopping=stop,
+                refresh_metrics=ProcessMetrics(
+                    queue, PLATFORMS, platforms.downtimes, version=__version__
+                ).refresh,
             )
         )
     await _serve_page(settings, platforms, intake, stack, needed=need_all)

@@ -11,6 +11,8 @@ from enum import IntEnum
 from importlib.resources import files
 from typing import Any
 
+from prometheus_client import Histogram
+
 from bot.domain import EditBudget
 from bot.errors import StoreUnavailable, WriteDelayed
 from bot.store import Store
@@ -20,6 +22,14 @@ _ALONE = 1.05
 _MANY = 1000  # buckets to remember before idle ones are dropped
 # How long finals go before a new page, which would otherwise wait as long as finals keep coming.
 _NEW_YIELDS = 1.0  # seconds
+
+
+_WAIT = Histogram(
+    "parley_edit_budget_wait_seconds",
+    "For how long a write waited for its slot: final, new (a page) or interim",
+    ["platform", "kind"],
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60),
+)
 
 
 class Clock:
@@ -235,10 +245,15 @@ class EditBudgets:
         deadline: float = math.inf,
         unless: asyncio.Event | None = None,
     ) -> bool:
+        began = self._clock.now()
         try:
             while not (unless and unless.is_set()):
                 pause = await self._try(budget, waiter)
                 if not pause:
+                    platform = budget.bucket.partition(":")[0]
+                    _WAIT.labels(platform, waiter.kind.name.lower()).observe(
+                        self._clock.now() - began
+                    )
                     return True
                 left = deadline - self._clock.now()
                 if left <= 0 or left < pause < math.inf:

@@ -25,6 +25,7 @@ from bot.errors import (
 from bot.ports import Surface
 from bot.reply.draft import Deleted, Done, Draft, Ending, Failed, Screen, Stopped, is_needed
 from bot.reply.edit_budget import EditBudgets
+from bot.reply.freshness import Freshness
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Reply:
     it, and an attempt that finds an end only writes that. `before_retry` is called before a failing
     model is asked again. It raises the model's error if the reply is to end instead.
     `tells_beginning` returns whether this reply is to say that the model no longer reads the
-    beginning of the talk.
+    beginning of the talk. `freshness` tells what was written, and when.
     """
 
     def __init__(
@@ -106,6 +107,8 @@ class Reply:
         self._tells_beginning = tells_beginning
         self._patience = patience  # seconds for which final writes are repeated
         self._timing = timing
+        platform = turn_id.partition(":")[0]
+        self.freshness = Freshness(platform, asyncio.get_running_loop().time())
         self._heard_at = 0.0  # loop time of the last delta, or of the beginning
         self._stale_since: float | None = None  # loop time of the first news not on the screen
         self._wrote_at = -math.inf  # loop time of the last write
@@ -131,6 +134,7 @@ class Reply:
             await self._close_messages()
         finally:
             await cancelled(collecting)
+        self.freshness.end(asyncio.get_running_loop().time())
         return self._draft.shown(self._screen.standing)
 
     async def _write(self, collecting: asyncio.Task[None]) -> None:
@@ -149,6 +153,7 @@ class Reply:
                 # An answer that is cancelled, or crashes, has no end to be saved or shown.
                 self._draft.end(await self._read_until_end(deltas))
         finally:
+            self.freshness.end_text(asyncio.get_running_loop().time())
             self._ended.set()
             self._news.set()
 
@@ -188,6 +193,7 @@ class Reply:
                 else:
                     self._draft.add(delta)
                     self._heard_at = now()
+                    self.freshness.add_delta(self._heard_at)
                     self._note_news()
 
     def _note_news(self) -> None:
@@ -317,11 +323,17 @@ class Reply:
         if not page.text and (removed := self._screen.message_of(page)):
             # The platform tells of each deletion, and not whose it was.
             self._removed.append(removed)
+        chosen = self.freshness.chosen()
         await self._save_shown()
-        if self._screen.needs_post(page):
-            await self._post(page)
-        else:
-            await self._edit(page)
+        try:
+            if self._screen.needs_post(page):
+                await self._post(page)
+            else:
+                await self._edit(page)
+        except SurfaceError as error:
+            self.freshness.failed(result=_result(error))
+            raise
+        self.freshness.wrote(chosen, asyncio.get_running_loop().time())
         self._pause = self._timing.first_pause
 
     async def _edit(self, page: Page) -> None:
@@ -427,6 +439,12 @@ async def apologize(*, surface: Surface, budgets: EditBudgets, patience: float) 
     deadline = asyncio.get_running_loop().time() + patience
     await _final_slot(surface.budget(page, new=True), budgets, deadline=deadline)
     return await surface.post(page)
+
+
+def _result(error: SurfaceError) -> str:
+    if isinstance(error, WriteDelayed):
+        return "limited"
+    return "failed" if isinstance(error, WriteFailed) else "refused"
 
 
 async def _final_slot(budget: EditBudget | None, budgets: EditBudgets, *, deadline: float) -> None:

@@ -43,11 +43,22 @@ class Facts:
 
 def is_for_bot(facts: Facts, follow: Follow) -> bool:
     """Return whether a message is for the bot; `follow` is what its thread is set to."""
+    return not why_left_alone(facts, follow)
+
+
+def why_left_alone(facts: Facts, follow: Follow) -> str:
+    """Return why a message is not for the bot, for the log; empty if it is."""
     if facts.direct or facts.calls_bot:
-        return True
-    if facts.calls_other or facts.edited or not facts.speakers:
-        return False
-    return follow == "all" or (follow == "auto" and facts.speakers == 1)
+        return ""
+    if facts.calls_other:
+        return "it calls somebody else"
+    if facts.edited:
+        return "its edit does not call me"
+    if not facts.speakers:
+        return "I was not called here"
+    if follow == "mention":
+        return "I answer only mentions here"
+    return "several people speak here" if follow == "auto" and facts.speakers > 1 else ""
 
 
 def is_stop(facts: Facts, text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -17,10 +18,13 @@ from bot.errors import GivenUp, MessageGone, QuestionEdited, StoreUnavailable, W
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import given_up, shortened
 from bot.reply.edit_budget import EditBudgets
+from bot.reply.freshness import Freshness
 from bot.reply.writer import Reply, apologize, restore, take_buttons_away
 from bot.turns.history import History
 from bot.turns.prompt import SystemPrompt, complete_context, compose
 from bot.turns.queue import Taken, TurnLeases
+
+log = logging.getLogger(__name__)
 
 _ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
 HOLD_UP_SECONDS = 15.0  # for which a model that only fails may hold up the thread's next turn
@@ -36,7 +40,7 @@ class Lease:
     is True if a write may have been sent, and `ending` while the end is stored. `shown` is what was
     saved last, at first by an earlier attempt. So is the `context`, which is None if nobody has
     looked for one; `quote` is the message to which the question replies. After the end, `older` is
-    the turn whose reply is no longer the thread's newest one, or empty.
+    the turn whose reply is no longer the thread's newest one, or empty. `began_at` is in loop time.
     """
 
     def __init__(
@@ -53,7 +57,8 @@ class Lease:
         self._seconds = seconds
         self._finish_retry = finish_retry
         self._sleep = sleep
-        self._hold_up_until = asyncio.get_running_loop().time() + hold_up_seconds
+        self.began_at = asyncio.get_running_loop().time()
+        self._hold_up_until = self.began_at + hold_up_seconds
         self.taken = taken
         self.stop = asyncio.Event()
         self.news = asyncio.Event()
@@ -143,7 +148,6 @@ class Lease:
                 self._leases.store.note_away(error)
                 await self._sleep(pause)
             else:
-                _ENDED.labels(self.turn.key.platform, shown.outcome).inc()
                 return
 
     def _set_stop(self, stop: bool) -> None:
@@ -184,7 +188,8 @@ class Conversation:
         answer = nullcontext(empty_stream()) if earlier.outcome else self._deltas(lease, platform)
         # The model computes while the platform opens the surface.
         async with answer as deltas, opening as surface:
-            await self._finish(lease, await self._reply(lease, surface, earlier).stream(deltas))
+            reply = self._reply(lease, surface, earlier)
+            await self._finish(lease, await reply.stream(deltas), reply.freshness)
 
     async def give_up(self, lease: Lease, opening: _Opening) -> None:
         """Show an apology instead of further attempts and end the turn as dead."""
@@ -192,7 +197,7 @@ class Conversation:
         earlier = replace(self._earlier(lease), outcome="")
         async with opening as surface:
             reply = self._reply(lease, surface, earlier)
-            await self._finish(lease, await reply.stream(_no_answer()))
+            await self._finish(lease, await reply.stream(_no_answer()), reply.freshness)
 
     async def fail(self, lease: Lease) -> None:
         """End a turn as failed, with what is shown, if the platform takes no more.
@@ -302,8 +307,8 @@ class Conversation:
             shown = replace(shown, text="", said="")
         await self._finish(lease, shown)
 
-    async def _finish(self, lease: Lease, shown: Shown) -> None:
-        turn = lease.turn
+    async def _finish(self, lease: Lease, shown: Shown, freshness: Freshness | None = None) -> None:
+        turn, model = lease.turn, shown.model or self._model.name
         exchange = Exchange(
             turn_id=turn.id,
             person=turn.person,
@@ -312,11 +317,43 @@ class Conversation:
             answer=shown.said,
             quote=lease.quote,
             context=lease.context or (),
-            model=shown.model or self._model.name,
+            model=model,
         )
         await lease.finish(shown, exchange if shown.said.strip() else None)
+        _report_end(lease.taken, shown, model=model, began_at=lease.began_at, freshness=freshness)
 
 
 async def _no_answer() -> AsyncGenerator[Delta]:
     raise GivenUp("every attempt at this turn failed")
     yield ""
+
+
+def _report_end(
+    taken: Taken, shown: Shown, *, model: str, began_at: float, freshness: Freshness | None
+) -> None:
+    """Count an ended turn, and log its figures: ids and numbers, never a word of anybody.
+
+    Times are in seconds since the turn was admitted. `began_at` is the loop time at which it was
+    taken. The figures of earlier attempts at it are not known. The record has the figures as an
+    attribute, for logs in JSON.
+    """
+    turn, key = taken.turn, taken.turn.key
+    _ENDED.labels(key.platform, shown.outcome).inc()
+    figures: dict[str, str | int | float] = {
+        "platform": key.platform,
+        "server": key.workspace,
+        "channel": key.channel,
+        "person": turn.person.id,
+        "model": model,
+        "outcome": shown.outcome,
+        "tries": taken.attempts,
+        "waited": round(taken.waited, 3),
+    }
+    if freshness and freshness.first_text_at:
+        figures["first_text"] = round(taken.waited + freshness.first_text_at - began_at, 3)
+    ended_after = asyncio.get_running_loop().time() - began_at
+    figures["seconds"] = round(taken.waited + ended_after, 3)
+    if freshness:
+        figures |= {"writes": freshness.writes, "limited": freshness.limited}
+    written = " ".join(f"{name}={value}" for name, value in figures.items() if value != "")
+    log.info("Turn %s ended: %s", turn.id, written, extra={"figures": figures})

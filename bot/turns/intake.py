@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -12,14 +13,26 @@ from typing import TypeVar
 from prometheus_client import Counter
 
 from bot.cache import BoundedCache
-from bot.domain import End, Exchange, Person, Place, Rating, Standing, ThreadKey, Turn
+from bot.domain import (
+    ContextMessage,
+    End,
+    Exchange,
+    Person,
+    Place,
+    Rating,
+    Standing,
+    ThreadKey,
+    Turn,
+)
 from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
-from bot.turns.addressed import Facts, Follow, Speakers, is_for_bot
+from bot.turns.addressed import Facts, Follow, Speakers, why_left_alone
 from bot.turns.history import History
-from bot.turns.prompt import shortened
+from bot.turns.prompt import newest, shortened
 from bot.turns.queue import TurnQueue
 from bot.turns.standings import standing
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -33,6 +46,9 @@ REPEAT_SECONDS = 10.0  # in which a person is not refused twice with the same wo
 THANKS = "Thank you, I have noted that."  # to a person who rates an answer
 _FEEDBACK = Counter(
     "parley_feedback_total", "First ratings of an answer by a person", ["model", "kind"]
+)
+_REFUSED = Counter(
+    "parley_refusals_total", "Questions that were refused, by the reason", ["platform", "kind"]
 )
 _ENDING_SECONDS = 0.5  # a reply's last write is seen a little before its end is stored
 
@@ -69,7 +85,10 @@ class Intake:
                 thread, *people, ours=ours, called=facts.calls_bot
             )
             facts = replace(facts, speakers=speakers)
-        return is_for_bot(facts, self._follow)
+        if why := why_left_alone(facts, self._follow):
+            place = f"in {thread}" if thread else "outside of threads"
+            log.debug("A message of %s %s is left alone: %s", ", ".join(people), place, why)
+        return not why
 
     async def admit(self, turn: Turn) -> bool:
         """Store the turn and return True; False if another turn has its id.
@@ -81,6 +100,7 @@ class Intake:
                 raise NothingAsked
             is_admitted = await self._queue.admit(_bounded(turn))
         except Refused as refused:
+            _REFUSED.labels(turn.key.platform, type(refused).__name__).inc()
             refused.repeated = self._is_repeated(turn, refused)
             raise
         if is_admitted:
@@ -221,6 +241,19 @@ class Intake:
         """Drop the history of a thread."""
         await self._history.forget(thread)
 
+    async def asker(self, turn_id: str) -> str:
+        """Return the id of the person who asked for a turn; empty if the turn is not known."""
+        turn = await self._queue.turn(turn_id)
+        return turn.person.id if turn else ""
+
+    async def keep_message(self, name: str, message: ContextMessage) -> None:
+        """Keep a message for an hour, until a person has written a question about it."""
+        await self._history.keep_message(name, message)
+
+    async def kept_message(self, name: str) -> ContextMessage | None:
+        """Return a message that was kept under this name; None if it is not there any more."""
+        return await self._history.kept_message(name)
+
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         """Return the thread of a turn; None if the turn is not known."""
         return await self._queue.thread_of_turn(turn_id)
@@ -251,6 +284,8 @@ def _bounded(turn: Turn) -> Turn:
     """Return a turn without the middle of a question, or a quote, that is too long to be kept."""
     if turn.quote:
         turn = replace(turn, quote=shortened(turn.quote))
+    if turn.context:
+        turn = replace(turn, context=tuple(newest(turn.context)))
     if len(turn.text) <= MAX_QUESTION:
         return turn
     text = without_middle(turn.text, MAX_QUESTION - len(CUT))

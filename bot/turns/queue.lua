@@ -189,6 +189,11 @@ local function close(id, person)
   redis.call('SREM', key('open', person), id)
 end
 
+-- The milliseconds since a turn was admitted, or asked for again.
+local function open_for(id)
+  return now_ms() - (tonumber(redis.call('ZSCORE', key('open'), id)) or now_ms())
+end
+
 local function record(id)
   local values = redis.call('HMGET', key('turn', id), 'state', 'fence', 'thread', 'person', 'entry')
   return {
@@ -864,7 +869,8 @@ local function end_joined(id, turn, outcome, person_bytes)
 end
 
 -- Returns {id, fence, attempts, body, pressed_at, stop, previous answer, the message above the reply, pages,
--- shown, more, thread, context, questions that are answered together}, or false if the token leads to no turn.
+-- shown, more, thread, context, questions that are answered together, ms since its admission}, or false if the
+-- token leads to no turn.
 -- A token that was reclaimed leads to the thread that was taken with it.
 function verbs.take(platform, entry, worker, person_limit)
   local claimed = key('claimed', platform)
@@ -904,7 +910,8 @@ function verbs.take(platform, entry, worker, person_limit)
   local known = redis.call('HMGET', key('turn', id),
     'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'above', 'pages', 'shown', MORE, 'context')
   return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '', known[5] or '',
-    known[6] or '[]', known[7] or '', known[8] or '{}', thread, known[9] or '', joined_questions(id)}
+    known[6] or '[]', known[7] or '', known[8] or '{}', thread, known[9] or '', joined_questions(id),
+    open_for(id)}
 end
 
 -- What a person asks of the worker of a turn: to begin anew, or to stop.
@@ -1382,6 +1389,18 @@ function verbs.standings(...)
       'state', 'thread', 'body', 'pages', 'shown', MORE, PREVIOUS_ANSWER, 'end', 'forget')
     local newest = found[at][2] and redis.pcall('GET', key('newest', found[at][2]))
     found[at][10] = type(newest) == 'string' and newest
+  end
+  return found
+end
+
+-- Returns how many turns are open, and for each platform how many run and for how long (ms) the next one waits.
+function verbs.load(...)
+  local found = {redis.call('ZCARD', key('open'))}
+  for _, platform in ipairs({...}) do
+    local thread = redis.call('ZRANGE', key('ready_threads', platform), 0, 0)[1]
+    local first = thread and redis.call('LINDEX', key('mailbox', thread), 0)
+    table.insert(found, redis.call('HLEN', key('claimed', platform)))
+    table.insert(found, first and open_for(first) or 0)
   end
   return found
 end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
@@ -103,7 +103,8 @@ class Taken:
     last saved. `previous_answer` is the answer that a regenerated turn had; the pages in `shown`
     are those of that answer until something else is shown. `above` is the last message of the reply
     before this one in the thread, or empty. `context` is None if none was looked for yet. The text
-    of `turn` has the questions of all turns that are answered together.
+    of `turn` has the questions of all turns that are answered together. `waited` is how long ago,
+    in seconds, it was admitted or asked for again.
     """
 
     turn: Turn
@@ -114,6 +115,7 @@ class Taken:
     previous_answer: str
     above: str = ""
     context: tuple[ContextMessage, ...] | None = None
+    waited: float = field(default=0.0, compare=False)
 
     @property
     def placed(self) -> Turn:
@@ -125,6 +127,23 @@ class Taken:
     def purpose(self) -> Purpose:
         """What the surface is opened for: a turn that was taken before may have pages already."""
         return Purpose.RESUME if self.fence > 1 else Purpose.ANSWER
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the queue holds: all open turns, those that run, and the longest wait, by platform.
+
+    `oldest` is how long ago the next turn of a platform was admitted, in seconds.
+    """
+
+    open: int
+    running: Mapping[str, int]
+    oldest: Mapping[str, float]
+
+    @property
+    def waiting(self) -> int:
+        """The turns that wait."""
+        return max(self.open - sum(self.running.values()), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +202,7 @@ class TurnQueue:
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
-            write_context(turn.quote, None),
+            write_context(turn.quote, turn.context),
         )
         return answer == "admitted"
 
@@ -279,6 +298,16 @@ class TurnQueue:
         at most.
         """
         return await self._script.note_speakers(thread, people, ours=ours)
+
+    async def load(self, platforms: Sequence[str]) -> Load:
+        """Return how many turns wait and run."""
+        answer = await self._script.run("load", *platforms)
+        total, *each = map(int, answer) if isinstance(answer, list) else (0,)
+        return Load(
+            total,
+            running=dict(zip(platforms, each[::2], strict=False)),
+            oldest={it: ms / 1000 for it, ms in zip(platforms, each[1::2], strict=False)},
+        )
 
     @property
     def is_away(self) -> bool:
@@ -442,7 +471,7 @@ class TurnLeases:
         if not isinstance(answer, list):
             return None
         turn_id, fence, attempts, body, pressed_at, stop, previous, above, *rest = answer
-        *shown, thread, said, joined = rest
+        *shown, thread, said, joined, waited = rest
         quote, context = read_context(turn_id, said)
         try:
             turn = read_turn(turn_id, token.platform, thread, body, pressed_at)
@@ -462,6 +491,7 @@ class TurnLeases:
             previous_answer=previous,
             above=above,
             context=context,
+            waited=int(waited) / 1000,
         )
 
     async def renew(self, taken: Taken) -> bool:

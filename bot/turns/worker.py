@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 
-from bot.concurrency import cancelled, running
+from bot.concurrency import cancelled, running, turn_in_work
 from bot.errors import (
     LeaseLost,
     PlaceGone,
@@ -19,9 +19,8 @@ from bot.errors import (
 )
 from bot.ports import Platform
 from bot.turns.conversation import Conversation, Lease
-from bot.turns.policy import WorkPolicy
 from bot.turns.queue import Taken, Token, TurnQueue
-from bot.turns.repair import Reconciler
+from bot.turns.repair import Reconciler, WorkPolicy
 
 log = logging.getLogger(__name__)
 _SHORTEST_BLOCK = 0.001  # seconds: Redis takes 0 for a read without an end
@@ -161,6 +160,7 @@ class Worker:
             if taken is None:
                 return
             turn_id = taken.turn.id
+            turn_in_work.set(turn_id)
             lease = Lease(
                 leases=self._leases,
                 taken=taken,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from datetime import datetime
 
-from bot.app.logging import MaskingFormatter
+import pytest
+
+from bot.app.logging import ColorFormatter, JsonFormatter, MaskingFormatter
+from bot.concurrency import turn_in_work
 from bot.text.sanitize import strip_controls
 from config.settings import Settings
 
@@ -40,3 +45,58 @@ def test_a_secret_between_control_characters_is_masked() -> None:
 
     assert "***" in line
     assert "ours" not in line
+
+
+def test_a_line_names_the_turn_on_which_its_task_works() -> None:
+    token = turn_in_work.set("discord:7")
+    try:
+        assert formatted("The model failed").endswith("The model failed (turn discord:7)")
+        assert formatted("Turn discord:7: the model failed").endswith(": the model failed")
+    finally:
+        turn_in_work.reset(token)
+
+
+def test_a_line_in_json_is_one_object_with_its_figures() -> None:
+    record = logging.LogRecord("bot", logging.INFO, "bot.py", 1, "Turn %s\n ended", ("t1",), None)
+    record.figures = {"outcome": "done", "tries": 1}
+    token = turn_in_work.set("t1")
+    try:
+        line = JsonFormatter(Settings()).format(record)
+    finally:
+        turn_in_work.reset(token)
+
+    found = json.loads(line)
+    assert "\n" not in line
+    assert datetime.fromisoformat(found.pop("time")).tzinfo
+    assert found == {
+        "level": "info",
+        "logger": "bot",
+        "message": "Turn t1  ended",
+        "turn": "t1",
+        "outcome": "done",
+        "tries": 1,
+    }
+
+
+def test_a_traceback_in_json_is_masked_and_one_line() -> None:
+    error = ValueError('hf_"secret of ours')
+    about = (type(error), error, None)
+    record = logging.LogRecord("bot", logging.ERROR, "bot.py", 1, "Failed", (), about)
+    line = JsonFormatter(Settings(hf_token='hf_"secret')).format(record)
+
+    assert "\n" not in line
+    assert "secret" not in line
+    assert "ValueError: *** of ours" in json.loads(line)["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("level", "begins"),
+    [(logging.INFO, "\x1b[2m2"), (logging.WARNING, "\x1b[33m2"), (logging.ERROR, "\x1b[31m2")],
+)
+def test_a_line_at_a_terminal_is_colored_by_its_level(level: int, begins: str) -> None:
+    record = logging.LogRecord("bot", level, "bot.py", 1, "Said \x1b[2Jthis", (), None)
+    line = ColorFormatter(Settings()).format(record)
+
+    assert line.startswith(begins)
+    assert "\x1b[2J" not in line
+    assert line.count("\x1b") == 2

@@ -205,7 +205,7 @@ async def test_for_a_person_who_may_not_read_what_was_said_nothing_is_read() -> 
             ada, bob = emulator.user("Ada"), emulator.user("Bob")
             thread = await in_a_thread(emulator, bob, ada, emulator.user("CI", bot=True))
             await emulator.say(thread, ada, f"{emulator.bot_mention} who is right?")
-            await emulator.slash(thread, ada, "ask", prompt="who is wrong?")
+            await emulator.slash(thread, ada, "ask", question="who is wrong?")
             before = reads(emulator)
 
             for asked in ("who is right?", "who is wrong?"):

@@ -61,7 +61,7 @@ async def say_all(deltas: list[str], size: int) -> None:
         ada, role = emulator.user("Ada"), emulator.role("helpers")
         text = "".join(deltas).replace("{ada}", ada).replace("{role}", role)
         said = await emulator.say(emulator.channel_id, ada, "why?")
-        await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+        await emulator.slash(emulator.channel_id, ada, "ask", question="why?")
         await until(lambda: intake.turns)
         mentioned = channel_turn(emulator, said, opens_thread=False)
         for turn in (mentioned, dm_turn(emulator), intake.turns[0]):

@@ -324,7 +324,7 @@ class DiscordSlash(InDiscord):
 
     async def ask(self, text: str) -> None:
         channel = self.discord.channel_id
-        interaction = await self.discord.slash(channel, self.person, "ask", prompt=text)
+        interaction = await self.discord.slash(channel, self.person, "ask", question=text)
         self.interactions.append(interaction)
 
     def shown(self) -> list[DiscordShown]:

@@ -11,8 +11,8 @@ from bot.domain import Exchange, Shown
 from bot.errors import StoreUnavailable
 from bot.store import Store
 from bot.turns.conversation import Lease
-from bot.turns.policy import WorkPolicy
 from bot.turns.queue import Taken, TurnLeases
+from bot.turns.repair import WorkPolicy
 from tests.support.at_work import make_leases, make_queue, make_turn, take
 from tests.support.waiting import until
 

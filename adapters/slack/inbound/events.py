@@ -143,6 +143,11 @@ class EventHandler:
             case {"type": "app_mention" | "message"}:
                 if question := to_question(event, bot=self._identity.user):
                     await self._on_question(question)
+                else:
+                    where, sent = event.get("channel"), event.get("ts")
+                    log.debug(
+                        "Message %s in %s is left alone: it is not written to me", sent, where
+                    )
             case {"type": "agent_session_stopped"}:
                 # It names the thread, and no message if nothing was streamed yet.
                 channel, thread = string_field(event, "channel"), string_field(event, "thread_ts")

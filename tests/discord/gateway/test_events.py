@@ -405,7 +405,7 @@ async def test_a_deleted_question_is_forgotten_after_it_was_admitted() -> None:
 
         await emulator.delete(said)
         # What is told behind the deletion does not wait for the admission.
-        await emulator.slash(emulator.channel_id, ada, "ask", prompt="and you?")
+        await emulator.slash(emulator.channel_id, ada, "ask", question="and you?")
         await until(lambda: len(intake.turns) > 1)
         early = list(intake.forgotten)
         intake.open.set()

@@ -33,7 +33,7 @@ async def test_ask_is_admitted_before_it_is_acknowledged() -> None:
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
 
-        asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt=" why? ")
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", question=" why? ")
         await until(lambda: intake.turns)
         early = emulator.original(asked)
         intake.open.set()
@@ -54,7 +54,7 @@ async def test_ask_in_a_dm_belongs_to_what_is_said_there() -> None:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
 
-        asked = await emulator.slash(dm, ada, "ask", prompt="why?")
+        asked = await emulator.slash(dm, ada, "ask", question="why?")
         await until(lambda: emulator.original(asked))
         await emulator.say(dm, ada, "hello")
         await until(lambda: len(intake.turns) == 2)
@@ -74,7 +74,7 @@ async def test_ask_in_a_thread_belongs_to_what_is_said_there(is_known: bool) -> 
             await emulator.tell("GUILD_DELETE", {"id": emulator.guild_id})
 
         await emulator.say(thread, bob, "On Friday?")
-        await emulator.slash(thread, ada, "ask", prompt="why?")
+        await emulator.slash(thread, ada, "ask", question="why?")
         await until(lambda: intake.turns)
         asked = intake.last
         await emulator.say(thread, bob, f"{emulator.bot_mention} when?")
@@ -94,7 +94,7 @@ async def test_ask_that_is_not_admitted_gets_an_apology_for_the_asker_alone(
     intake.refuses = refusal
     async with DiscordEmulator() as emulator, listening(emulator, intake):
         asked = await emulator.slash(
-            emulator.channel_id, emulator.user("Ada"), "ask", prompt="why?"
+            emulator.channel_id, emulator.user("Ada"), "ask", question="why?"
         )
         await until(lambda: emulator.original(asked))
 
@@ -110,7 +110,7 @@ async def test_ask_does_not_wait_longer_for_the_store_than_discord_waits_for_us(
     tuning = Tuning(answer_within=0.05)
     async with DiscordEmulator() as emulator, listening(emulator, intake, tuning=tuning):
         asked = await emulator.slash(
-            emulator.channel_id, emulator.user("Ada"), "ask", prompt="why?"
+            emulator.channel_id, emulator.user("Ada"), "ask", question="why?"
         )
         await until(lambda: emulator.original(asked))
 

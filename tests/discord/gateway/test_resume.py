@@ -100,7 +100,7 @@ async def test_a_command_that_was_not_admitted_is_told_to_the_next_process(store
         ada = emulator.user("Ada")
         async with running_process(emulator, old, store):
             await until_saved(store, 1)
-            await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+            await emulator.slash(emulator.channel_id, ada, "ask", question="why?")
             await until(lambda: old.turns)
 
         async with running_process(emulator, new, store):
@@ -612,7 +612,7 @@ async def test_a_command_that_both_sessions_tell_of_is_asked_once(store: Store) 
             await until_saved(store, 1)
         await hidden.hide()
         async with running_process(emulator, new, store):
-            asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+            asked = await emulator.slash(emulator.channel_id, ada, "ask", question="why?")
             await until(lambda: emulator.original(asked))
             await hidden.back()
             await until(lambda: len(new.asked) > 1)

@@ -149,7 +149,7 @@ async def test_a_shard_that_ends_first_cuts_no_other_off(store: Store) -> None:
         ada = emulator.user("Ada")
         async with running_process(emulator, intake, store, shards=((0, 1), 2)):
             await until(lambda: len(emulator.listeners) == 2)
-            await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+            await emulator.slash(emulator.channel_id, ada, "ask", question="why?")
             await until(lambda: intake.turns)
 
         everything = gc.get_objects()
@@ -231,8 +231,8 @@ async def test_the_shards_of_two_processes_hear_everything_once(store: Store) ->
 
         heard = sorted(one.text for one in intakes[0].turns + intakes[1].turns)
         assert heard == ["one", "two"]
-        # Each process registers the command, not each of its shards.
-        assert len([one for one in emulator.requests if one.path.endswith("/commands")]) == 2
+        # A process registers the commands, not each of its shards, unless another one has.
+        assert len([one for one in emulator.requests if one.path.endswith("/commands")]) in (1, 2)
         assert sorted(one.shard for one in emulator.listeners) == [(n, 4) for n in range(4)]
 
 

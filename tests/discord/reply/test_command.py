@@ -53,7 +53,7 @@ async def asked(emulator: DiscordEmulator) -> AsyncIterator[tuple[DiscordPlatfor
     intake = FakeIntake()
     async with listening(emulator, intake) as platform:
         given = await emulator.slash(
-            emulator.channel_id, emulator.user("Ada"), "ask", prompt="why?"
+            emulator.channel_id, emulator.user("Ada"), "ask", question="why?"
         )
         await until(lambda: emulator.original(given))
         yield platform, intake.turns[0]
@@ -70,7 +70,7 @@ async def pressed(
     intake = Slow()
     async with listening(emulator, intake) as platform:
         ada, last = emulator.user("Ada"), len(pages) - 1
-        given = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+        given = await emulator.slash(emulator.channel_id, ada, "ask", question="why?")
         await until(lambda: emulator.original(given))
         turn = intake.turns[0]
         if last:
@@ -330,7 +330,7 @@ async def test_a_follow_up_whose_answer_was_lost_is_found_where_we_may_read() ->
 async def both_ask(emulator: DiscordEmulator, intake: FakeIntake) -> list[Turn]:
     """Return the turns of two people who have each given the command."""
     for person in ("Ada", "Bob"):
-        await emulator.slash(emulator.channel_id, emulator.user(person), "ask", prompt="why?")
+        await emulator.slash(emulator.channel_id, emulator.user(person), "ask", question="why?")
     await until(lambda: len(texts(emulator)) == 2)
     return intake.turns
 
@@ -400,7 +400,7 @@ async def test_a_command_is_answered_in_its_original_response() -> None:
         listening(emulator, intake) as platform,
     ):
         ada = emulator.user("Ada")
-        asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", question="why?")
         await until(lambda: intake.turns)
 
         async with platform.surface(intake.turns[0]) as surface:
@@ -427,7 +427,7 @@ async def test_a_first_page_that_comes_before_the_acknowledgement_waits_for_it()
     intake.open.clear()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
-        asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", question="why?")
         await until(lambda: intake.turns)
 
         async with platform.surface(intake.turns[0]) as surface:
@@ -453,7 +453,7 @@ async def test_a_command_that_was_acknowledged_too_late_is_answered_in_the_chann
         listening(emulator, intake, tuning=tuning) as platform,
     ):
         ada = emulator.user("Ada")
-        asked = await emulator.slash(emulator.channel_id, ada, "ask", prompt="why?")
+        asked = await emulator.slash(emulator.channel_id, ada, "ask", question="why?")
         await until(lambda: intake.turns)
         emulator.clock.advance(3.5)
         intake.open.set()

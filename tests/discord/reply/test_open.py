@@ -43,7 +43,7 @@ async def test_typing_shows_once_where_a_question_waits_for_a_worker() -> None:
         await until(lambda: "one" in intake.texts)
         intake.waits = True
         # Discord itself shows that a command is worked on.
-        await emulator.slash(taken, ada, "ask", prompt="two")
+        await emulator.slash(taken, ada, "ask", question="two")
         await emulator.say(waiting, ada, f"{emulator.bot_mention} three")
         await emulator.say(waiting, ada, f"{emulator.bot_mention} four")
         await until(lambda: "four" in intake.texts and emulator.typing)
@@ -432,7 +432,7 @@ async def test_a_command_is_answered_in_a_thread_that_is_archived_meanwhile() ->
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, "why?")
         async with platform.surface(channel_turn(emulator, said)):
-            asked = await emulator.slash(said, ada, "ask", prompt="why?")
+            asked = await emulator.slash(said, ada, "ask", question="why?")
             await until(lambda: emulator.original(asked))
         async with platform.surface(intake.turns[0]) as surface:
             await emulator.archive(said)

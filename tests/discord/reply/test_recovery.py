@@ -234,7 +234,7 @@ async def test_the_answer_to_a_command_is_no_page_of_another_reply() -> None:
         turn = await dm_question(emulator)
         dm = str(turn.place["channel"])
         async with listening(emulator, intake) as platform:
-            given = await emulator.slash(dm, emulator.user("Ada"), "ask", prompt="why?")
+            given = await emulator.slash(dm, emulator.user("Ada"), "ask", question="why?")
             await until(lambda: emulator.original(given))
             async with platform.surface(intake.turns[0]) as surface:
                 await surface.post(page("a", final=True))

@@ -11,6 +11,7 @@ from tests.emulators.discord.refusal import bad_form, bad_length
 _ROWS, _BUTTONS = 5, 5
 _CUSTOM_ID, _LABEL = 100, 80
 _BUTTON = 2
+_FORM_PARTS = 5  # docs: Modal; the OpenAPI document says 40
 
 
 def accepted(components: list[object]) -> list[object]:
@@ -26,6 +27,20 @@ def accepted(components: list[object]) -> list[object]:
         _check_row(row, f"components.{number}.components", seen)
     numbers = itertools.count(1)
     return [_numbered(row, numbers) for row in rows]
+
+
+def check_form(form: Payload) -> None:
+    """Raise Refusal when a form has too many parts, or two inputs have the same custom id.
+
+    The OpenAPI document knows the rest.
+    """
+    parts = form.get("components")
+    if not isinstance(parts, list) or not 1 <= len(parts) <= _FORM_PARTS:
+        raise bad_length("components", 1, _FORM_PARTS)
+    names = [one["component"]["custom_id"] for one in parts if "component" in one]
+    if len(set(names)) < len(names):
+        text = "Component custom id cannot be duplicated"
+        raise bad_form("components", "COMPONENT_CUSTOM_ID_DUPLICATED", text)
 
 
 def buttons(components: list[object]) -> Iterator[str]:

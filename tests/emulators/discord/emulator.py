@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -12,13 +11,21 @@ from aiohttp import web
 
 from tests.emulators.clock import Clock
 from tests.emulators.discord import spec
+from tests.emulators.discord.commands import Commands, Given
 from tests.emulators.discord.edge import API, VIA, Call, Edge
 from tests.emulators.discord.forms import Form
 from tests.emulators.discord.gateway import Event, Gateway, Greeting
 from tests.emulators.discord.guild import guild
 from tests.emulators.discord.limits import Ban, Limits, Meter
 from tests.emulators.discord.message import STARTER, Message, Shown
-from tests.emulators.discord.objects import TEXT, Payload, User, snowflake
+from tests.emulators.discord.objects import (
+    MANAGE_CHANNELS,
+    MANAGE_SERVER,
+    TEXT,
+    Payload,
+    User,
+    snowflake,
+)
 from tests.emulators.discord.rest import Rest
 from tests.emulators.discord.routes import routes
 from tests.emulators.discord.rules import GatewayRules
@@ -27,8 +34,6 @@ from tests.emulators.discord.webhooks import AUTOCOMPLETION, Webhooks
 from tests.emulators.discord.world import World
 from tests.emulators.faults import Fault, How, Terms
 from tests.emulators.timeline import Moment
-
-_COMMAND_WAIT = 5.0  # seconds that a person waits for a command to appear
 
 
 class DiscordEmulator:
@@ -70,6 +75,7 @@ class DiscordEmulator:
             violations=self.violations,
         )
         self._world = World(self._publish, self.clock)
+        self._commands = Commands(self._world)
         meter = Meter(limits or Limits(), self.clock)
         rest = Rest(
             self._world,
@@ -99,6 +105,7 @@ class DiscordEmulator:
         self.requests = self._edge.calls
         self.typing = self._world.typing
         self.commands = self._world.commands
+        self.server_commands = self._world.server_commands
         self.pings = self._world.pings
         self.unguarded = self._world.unguarded
 
@@ -177,12 +184,21 @@ class DiscordEmulator:
         """The sessions that the bot began, oldest first, as they stand now."""
         return self._gateway.listeners()
 
-    def user(self, name: str, *, bot: bool = False, moderates: bool = False) -> str:
+    def user(
+        self,
+        name: str,
+        *,
+        bot: bool = False,
+        moderates: bool = False,
+        manages: Literal["", "channel", "server"] = "",
+    ) -> str:
         """Let a new person (or another bot) join the guild; return the id.
 
-        One that `moderates` may manage the messages of others there.
+        One that `moderates` may manage the messages of others there, and one that `manages` the
+        channels, or the server.
         """
-        return self._world.add_user(name, bot=bot, moderates=moderates).id
+        extra = {"": 0, "channel": MANAGE_CHANNELS, "server": MANAGE_SERVER}[manages]
+        return self._world.add_user(name, bot=bot, moderates=moderates, extra=extra).id
 
     def role(self, name: str, *, own: bool = False) -> str:
         """Make a role in the guild; return its id, for `<@&id>`.
@@ -194,6 +210,14 @@ class DiscordEmulator:
     def channel(self, name: str, *, kind: Literal[0, 2, 13] = TEXT) -> str:
         """Make another channel in the guild, of one of Discord's kinds; return its id."""
         return self._world.add_channel(name, kind=kind).id
+
+    def elsewhere(self, kind: Literal[0, 1, 3], *user_ids: str) -> str:
+        """Return the id of a place where the bot is no member.
+
+        That is a channel of another server, or a DM or group DM of these people. Who uses a command
+        there has installed the bot for themselves.
+        """
+        return self._world.add_foreign(kind, *map(self._user, user_ids)).id
 
     def dm(self, user_id: str) -> str:
         """Return the id of the DM channel of this person and the bot."""
@@ -277,22 +301,35 @@ class DiscordEmulator:
         """Return what MESSAGE_CREATE says of this message, to be changed and told."""
         return self._message(message_id).event()
 
-    async def slash(self, channel_id: str, user_id: str, name: str, **options: str) -> str:
-        """Use a command as this person, as soon as it is registered; return the interaction's id.
+    async def slash(self, channel_id: str, user_id: str, name: str, **options: Given) -> str:
+        """Use a command, such as "parley reset", as this person; return the interaction's id.
 
         AssertionError when it is not registered in 5 seconds, has no such options, or needs others.
         """
-        command = await self._registered(name)
-        takes = command.get("options")
-        known = takes if isinstance(takes, list) else []
-        names = [str(one["name"]) for one in known]
-        assert set(options) <= set(names), f"/{name} takes only {names}"
-        left_out = {str(one["name"]) for one in known if one.get("required")} - set(options)
-        assert not left_out, f"/{name} needs {sorted(left_out)}"
-        filled = [{"name": one, "type": 3, "value": text} for one, text in options.items()]
-        data: Payload = {"id": command["id"], "name": name, "type": 1, "options": filled}
         channel = self._world.channel(channel_id)
-        return self._world.interact(2, self._user(user_id), channel, data).id
+        return (await self._commands.use(channel, user_id, name, options)).id
+
+    async def complete(
+        self, channel_id: str, user_id: str, name: str, option: str, typed: str
+    ) -> str:
+        """Type into an option of a command that completes itself; return the interaction's id."""
+        channel = self._world.channel(channel_id)
+        return (await self._commands.complete(channel, user_id, name, option, typed)).id
+
+    async def choose(self, message_id: str, user_id: str, name: str) -> str:
+        """Choose a command of a message's menu as this person; return the interaction's id."""
+        return (await self._commands.choose(self._message(message_id), user_id, name)).id
+
+    def modal(self, interaction_id: str) -> Payload | None:
+        """Return the form that an interaction has opened and nobody has sent."""
+        return self._world.interactions[interaction_id].modal
+
+    async def submit(self, interaction_id: str, **values: Given | list[str]) -> str:
+        """Send the form that an interaction has opened; return the new interaction's id.
+
+        `values` are by the inputs' custom ids; what is left out stays as it was shown.
+        """
+        return self._commands.submit(self._world.interactions[interaction_id], values).id
 
     async def click(self, message_id: str, user_id: str, custom_id: str) -> str:
         """Press a button as this person; return the interaction's id.
@@ -320,6 +357,10 @@ class DiscordEmulator:
         told = interaction.payload() | {"type": kind, "data": data} | odd
         await self.tell("INTERACTION_CREATE", {k: v for k, v in told.items() if v is not None})
         return interaction.id
+
+    def token_of(self, interaction_id: str) -> str:
+        """Return the token by which the bot answers an interaction."""
+        return self._world.interactions[interaction_id].token
 
     def choices(self, interaction_id: str) -> list[object] | None:
         """Return what an autocompletion offers; None while it was not answered."""
@@ -433,14 +474,3 @@ class DiscordEmulator:
 
     def _message(self, message_id: str) -> Message:
         return self._world.messages[message_id]
-
-    async def _registered(self, name: str) -> Payload:
-        try:
-            async with asyncio.timeout(_COMMAND_WAIT):
-                while True:
-                    for command in self.commands:
-                        if command["name"] == name:
-                            return command
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            raise AssertionError(f"the bot registered no /{name}") from None

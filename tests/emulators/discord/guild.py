@@ -8,7 +8,9 @@ from tests.emulators.discord.world import World
 
 def guild(world: World) -> Payload:
     """Return the guild with its channels and threads; of its members only the bot."""
-    channels = [one for one in world.channels.values() if one.guild_id and not one.deleted]
+    channels = [
+        one for one in world.channels.values() if one.guild_id == world.guild_id and not one.deleted
+    ]
     return {
         "id": world.guild_id,
         "name": "The workshop",

@@ -19,7 +19,9 @@ class Interaction:
     """A command that a person used (type 2), a button that one pressed (type 3), or another.
 
     `created_at` is in seconds of the emulator's clock. `original` is the message that answers it,
-    and `choices` are what an autocompletion (type 4) offers.
+    `choices` are what an autocompletion (type 4) offers, and `modal` is the form that it has
+    opened. `target` is the message in whose menu a command was chosen, `opened_by` what has opened
+    the form that was sent (type 5).
     """
 
     id: str
@@ -34,6 +36,10 @@ class Interaction:
     answered: bool = False
     original: Message | None = None
     choices: list[object] | None = None
+    modal: Payload | None = None
+    target: Message | None = None
+    opened_by: Interaction | None = None
+    follow_ups: int = 0
 
     def metadata(self) -> Payload:
         """Return what a message says about the interaction that it answers."""
@@ -43,6 +49,10 @@ class Interaction:
             "user": self.user.payload(),
             "authorizing_integration_owners": self._owners(),
         }
+        if self.opened_by:
+            return seen | {"triggering_interaction_metadata": self.opened_by.metadata()}
+        if self.target:
+            seen["target_message_id"] = self.target.id
         return seen | ({"interacted_message_id": self.message.id} if self.message else {})
 
     def payload(self) -> Payload:
@@ -60,7 +70,7 @@ class Interaction:
             "locale": "en-US",
             "entitlements": [],
             "authorizing_integration_owners": self._owners(),
-            "context": 0 if self.channel.guild_id else 1,
+            "context": self.channel.context,
             "attachment_size_limit": 10_485_760,
         }
         if self.message:
@@ -83,4 +93,6 @@ class Interaction:
         }
 
     def _owners(self) -> Payload:
+        if self.channel.foreign:
+            return {"1": self.user.id}
         return {"0": self.channel.guild_id or "0"}

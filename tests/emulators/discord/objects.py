@@ -14,11 +14,12 @@ TEXT: Final = 0
 DM: Final = 1
 VOICE: Final = 2
 PUBLIC_THREAD: Final = 11
+GROUP_DM: Final = 3
 STAGE: Final = 13
 # View, send, embed, attach, read history, mention everyone, react, use commands, open public
 # threads and write in them: what an operator grants a chat bot, and what makes pings hurt.
 PERMISSIONS = str(sum(1 << bit for bit in (6, 10, 11, 14, 15, 16, 17, 31, 35, 38)))
-MANAGE_MESSAGES = 1 << 13
+MANAGE_CHANNELS, MANAGE_SERVER, MANAGE_MESSAGES = 1 << 4, 1 << 5, 1 << 13
 READ_MESSAGE_HISTORY = 1 << 16
 
 _EPOCH_MS = 1_420_070_400_000
@@ -60,12 +61,16 @@ def role(role_id: str, name: str, *, bot_id: str | None = None) -> Payload:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person, or a bot; one that `moderates` may manage the messages of others."""
+    """A person, or a bot; one that `moderates` may manage the messages of others.
+
+    `extra` are further permissions.
+    """
 
     id: str
     name: str
     bot: bool = False
     moderates: bool = False
+    extra: int = 0
 
     def payload(self) -> Payload:
         """Return the user object."""
@@ -84,7 +89,8 @@ class User:
     @property
     def permissions(self) -> str:
         """What the user may do in every channel of the guild."""
-        return str(int(PERMISSIONS) | (MANAGE_MESSAGES if self.moderates else 0))
+        more = MANAGE_MESSAGES if self.moderates else 0
+        return str(int(PERMISSIONS) | more | self.extra)
 
     def member(self) -> Payload:
         """Return the user's membership of the guild, without the user itself."""
@@ -108,11 +114,12 @@ class Channel:
     """A channel of the guild (`guild_id`), a thread in one (`parent_id` too) or a DM (`recipient`).
 
     `archived`, `locked` and `participant`, the id of the bot once it takes part, are for threads. A
-    channel that `hides_history` shows people only what is said while they look.
+    channel that `hides_history` shows people only what is said while they look. A `foreign` one is
+    where the bot is no member: in another server, in a group DM (`members`) or others' DM.
     """
 
     id: str
-    kind: Literal[0, 1, 2, 11, 13]
+    kind: Literal[0, 1, 2, 3, 11, 13]
     name: str = ""
     guild_id: str | None = None
     parent_id: str | None = None
@@ -124,12 +131,23 @@ class Channel:
     locked: bool = False
     deleted: bool = False
     hides_history: bool = False
+    foreign: bool = False
+    members: tuple[User, ...] = ()
     created_at: str = field(default_factory=now)
+
+    @property
+    def context(self) -> int:
+        """Where an interaction is (docs: Interaction Context Types)."""
+        return 0 if self.guild_id else 2 if self.foreign else 1
 
     def payload(self) -> Payload:
         """Return the channel object."""
         seen: Payload = {"id": self.id, "type": self.kind, "flags": 0}
         seen["last_message_id"] = self.last_message_id
+        if self.members:
+            group: Payload = {"name": None, "icon": None, "owner_id": self.members[0].id}
+            more = group if self.kind == GROUP_DM else {}
+            return seen | more | {"recipients": [one.payload() for one in self.members]}
         if self.recipient:
             return seen | {"recipients": [self.recipient.payload()]}
         seen |= {"guild_id": self.guild_id, "name": self.name, "rate_limit_per_user": 0}

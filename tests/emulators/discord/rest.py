@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.emulators.discord.definitions import check_command
 from tests.emulators.discord.forms import Form
 from tests.emulators.discord.limits import Meter
 from tests.emulators.discord.message import STARTER, SUPPRESS_EMBEDS, Message
@@ -69,7 +70,7 @@ class Rest:
         return 200, {"url": self.gateway_url()} | self.gateway_info()
 
     def channel(self, request: Request) -> Answer:
-        return 200, self.world.channel(request.ids["channel_id"]).payload()
+        return 200, self.world.open_channel(request.ids["channel_id"]).payload()
 
     def roles(self, request: Request) -> Answer:
         if request.ids["guild_id"] != self.world.guild_id:
@@ -77,7 +78,7 @@ class Rest:
         return 200, self.world.all_roles()
 
     def modify_channel(self, request: Request) -> Answer:
-        channel = self.world.channel(request.ids["channel_id"])
+        channel = self.world.open_channel(request.ids["channel_id"])
         if channel.kind != PUBLIC_THREAD:
             raise Refusal(400, 50024, "Cannot execute action on this channel type")
         self.world.unarchive(channel)
@@ -88,11 +89,11 @@ class Rest:
         return "" if request.body == {"archived": False} else f"with {request.body}"
 
     def typing(self, request: Request) -> Answer:
-        self.world.show_typing(self.world.channel(request.ids["channel_id"]))
+        self.world.show_typing(self.world.open_channel(request.ids["channel_id"]))
         return 204, None
 
     def messages(self, request: Request) -> Answer:
-        channel = self.world.channel(request.ids["channel_id"])
+        channel = self.world.open_channel(request.ids["channel_id"])
         before, after = _id(request, "before", 1 << 63), _id(request, "after", 0)
         limit = _limit(request)
         found = [
@@ -111,7 +112,7 @@ class Rest:
         return 200, [self._seen(message) for message in reversed(found)]
 
     def create_message(self, request: Request) -> Answer:
-        channel = self.world.channel(request.ids["channel_id"])
+        channel = self.world.open_channel(request.ids["channel_id"])
         form = Form.read(request.body, flags=SUPPRESS_EMBEDS)
         return 200, self._seen(self.world.post(channel, self.world.bot, form))
 
@@ -145,14 +146,28 @@ class Rest:
         return 200, self.world.dm_with(str(request.body.get("recipient_id"))).payload()
 
     def put_commands(self, request: Request) -> Answer:
+        self.world.commands[:] = self._registered(request)
+        return 200, self.world.commands
+
+    def put_server_commands(self, request: Request) -> Answer:
+        server = request.ids["guild_id"]
+        if server != self.world.guild_id:
+            raise Refusal(403, 50001, "Missing Access")
+        self.world.server_commands[server] = [
+            one | {"guild_id": server} for one in self._registered(request)
+        ]
+        return 200, self.world.server_commands[server]
+
+    def _registered(self, request: Request) -> list[Payload]:
         self._check_application(request)
         sent = request.json if isinstance(request.json, list) else []
-        names = [str(one["name"]) for one in sent]
-        if len(set(names)) < len(names):
+        kinds = [(one["name"], one.get("type", 1)) for one in sent]
+        if len(set(kinds)) < len(kinds):
             raise bad_form("name", "APPLICATION_COMMANDS_DUPLICATE_NAME", "Must be unique.")
+        for one in sent:
+            check_command(one)
         fixed: Payload = {"application_id": self.world.application_id, "version": snowflake()}
-        self.world.commands[:] = [_kept(one) | fixed | {"id": snowflake()} for one in sent]
-        return 200, self.world.commands
+        return [_kept(one) | fixed | {"id": snowflake()} for one in sent]
 
     def commands(self, request: Request) -> Answer:
         self._check_application(request)
@@ -211,5 +226,10 @@ def _check_kind(message: Message) -> None:
 def _kept(command: Payload) -> Payload:
     """Return a command with its defaults (docs: Application Command Object)."""
     given = {key: value for key, value in command.items() if value is not None}
-    seen: Payload = {"type": 1, "default_member_permissions": None, "contexts": None}
+    seen: Payload = {
+        "type": 1,
+        "description": "",
+        "default_member_permissions": None,
+        "contexts": None,
+    }
     return seen | {"integration_types": [0], "nsfw": False} | given

@@ -13,6 +13,7 @@ def routes(rest: Rest, webhooks: Webhooks) -> tuple[Route, ...]:
     messages = channel + "/messages"
     message = messages + "/{message_id}"
     commands = "/applications/{application_id}/commands"
+    server_commands = "/applications/{application_id}/guilds/{guild_id}/commands"
     webhook = "/webhooks/{webhook_id}/{webhook_token}"
     response = webhook + "/messages/{message_id}"
     callback = "/interactions/{interaction_id}/{interaction_token}/callback"
@@ -49,6 +50,7 @@ def routes(rest: Rest, webhooks: Webhooks) -> tuple[Route, ...]:
         Route("POST", message + "/threads", rest.open_thread, "thread", "channel_id"),
         Route("GET", commands, rest.commands, queries=("with_localizations",)),
         Route("PUT", commands, rest.put_commands, "commands"),
+        Route("PUT", server_commands, rest.put_server_commands, "commands"),
         Route(
             "POST",
             callback,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.emulators.discord import mentions
+from tests.emulators.discord.components import check_form
 from tests.emulators.discord.forms import Form
 from tests.emulators.discord.interaction import Interaction
 from tests.emulators.discord.message import (
@@ -21,10 +22,11 @@ from tests.emulators.discord.request import Answer, Request
 from tests.emulators.discord.world import World
 
 # docs: Receiving and Responding, "Interaction Callback Type".
-_MESSAGE, _DEFERRED_MESSAGE, _DEFERRED_UPDATE, _UPDATE, _CHOICES = 4, 5, 6, 7, 8
-# A pong, a modal, the wish for a premium and an activity.
-_NOT_EMULATED = (1, 9, 10, 12)
-AUTOCOMPLETION = 4  # docs: Interaction Type
+_MESSAGE, _DEFERRED_MESSAGE, _DEFERRED_UPDATE, _UPDATE, _CHOICES, _FORM = 4, 5, 6, 7, 8, 9
+# A pong, the wish for a premium and an activity.
+_NOT_EMULATED = (1, 10, 12)
+AUTOCOMPLETION, _SENT_FORM = 4, 5  # docs: Interaction Type
+_FOLLOW_UPS = 5  # of one that a person's own install allows (docs: Create Followup Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,15 @@ class Webhooks:
         interaction = self._unanswered(request)
         kind = request.body.get("type")
         data = request.body.get("data")
-        form = _form(data if isinstance(data, dict) else {}, flags=SUPPRESS_EMBEDS | EPHEMERAL)
+        body = data if isinstance(data, dict) and kind != _FORM else {}
+        form = _form(body, flags=SUPPRESS_EMBEDS | EPHEMERAL)
         if interaction.kind == AUTOCOMPLETION and kind == _CHOICES and isinstance(data, dict):
             interaction.choices = data.get("choices")
         elif interaction.kind == AUTOCOMPLETION or kind == _CHOICES:
             raise bad_form("type", "BASE_TYPE_CHOICES", "This interaction takes no such answer.")
+        elif kind == _FORM and interaction.kind != _SENT_FORM and isinstance(data, dict):
+            check_form(data)
+            interaction.modal = data
         elif kind in (_MESSAGE, _DEFERRED_MESSAGE):
             interaction.original = self._respond(interaction, form, loading=kind != _MESSAGE)
         elif kind in (_DEFERRED_UPDATE, _UPDATE) and interaction.message:
@@ -62,7 +68,7 @@ class Webhooks:
         return 200, _outcome(interaction, kind)
 
     def odd_callback(self, request: Request) -> str:
-        """Name an answer that Discord knows and that is not emulated, such as a modal."""
+        """Name an answer that Discord knows and that is not emulated, such as an activity."""
         kind = request.body.get("type")
         return f"of type {kind}" if kind in _NOT_EMULATED else ""
 
@@ -86,6 +92,10 @@ class Webhooks:
         if original and original.flags & LOADING and not original.deleted:
             self.world.edit(original, form)
             return 200, original.payload()
+        interaction.follow_ups += 1
+        if interaction.channel.foreign and interaction.follow_ups > _FOLLOW_UPS:
+            # The code is a guess; the documentation tells only the number.
+            raise Refusal(400, 40094, "This interaction has reached its follow-up messages")
         return 200, self._respond(interaction, form, loading=False).payload()
 
     def _unanswered(self, request: Request) -> Interaction:

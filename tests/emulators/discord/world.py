@@ -62,6 +62,7 @@ class World:
     _standing: dict[str, list[Message]] = field(default_factory=dict)  # by channel
     interactions: dict[str, Interaction] = field(default_factory=dict)
     commands: list[Payload] = field(default_factory=list)
+    server_commands: dict[str, list[Payload]] = field(default_factory=dict)  # by server
     typing: list[str] = field(default_factory=list)
     pings: list[str] = field(default_factory=list)
     unguarded: list[str] = field(default_factory=list)
@@ -71,9 +72,9 @@ class World:
     def __post_init__(self) -> None:
         self.users[self.bot.id] = self.bot
 
-    def add_user(self, name: str, *, bot: bool, moderates: bool = False) -> User:
+    def add_user(self, name: str, *, bot: bool, moderates: bool = False, extra: int = 0) -> User:
         """Return a new user."""
-        user = User(snowflake(), name, bot, moderates)
+        user = User(snowflake(), name, bot, moderates, extra)
         self.users[user.id] = user
         return user
 
@@ -94,6 +95,15 @@ class World:
         channel = Channel(snowflake(), kind, name, guild_id=self.guild_id)
         self.channels[channel.id] = channel
         self.publish(Event("CHANNEL_CREATE", channel.payload(), intents=GUILDS))
+        return channel
+
+    def add_foreign(self, kind: Literal[0, 1, 3], *members: User) -> Channel:
+        """Return a place without the bot: a channel of another server, or a DM of these people."""
+        guild_id = None if members else snowflake()
+        channel = Channel(
+            snowflake(), kind, "elsewhere", guild_id=guild_id, foreign=True, members=members
+        )
+        self.channels[channel.id] = channel
         return channel
 
     def delete_channel(self, channel: Channel) -> None:
@@ -127,9 +137,16 @@ class World:
             raise _unknown_channel()
         return channel
 
+    def open_channel(self, channel_id: str) -> Channel:
+        """Return a channel that the bot may see; refuse another."""
+        channel = self.channel(channel_id)
+        if channel.foreign:
+            raise Refusal(403, 50001, "Missing Access")
+        return channel
+
     def message(self, channel_id: str, message_id: str) -> Message:
         """Return a message that stands in the channel for all to see; refuse any other."""
-        channel = self.channel(channel_id)
+        channel = self.open_channel(channel_id)
         found = self.messages.get(message_id)
         if found is None or found.deleted or found.ephemeral or found.channel is not channel:
             raise Refusal(404, 10008, "Unknown Message")
@@ -204,9 +221,9 @@ class World:
             message.deleted = True
             self._notice("delete", message)
         told = [message.id for message in gone if not message.ephemeral]
-        if not told:
-            return
         channel = gone[0].channel
+        if not told or channel.foreign:
+            return
         where: Payload = {"channel_id": channel.id}
         if channel.guild_id:
             where["guild_id"] = channel.guild_id
@@ -262,9 +279,12 @@ class World:
         data: Payload,
         *,
         message: Message | None = None,
+        target: Message | None = None,
+        opened_by: Interaction | None = None,
     ) -> Interaction:
-        """Tell the bot that a person used a command (2) or pressed a button (3)."""
+        """Tell the bot that a person used a command (2), pressed a button (3) or sent a form."""
         interaction = self.begin(kind, user, channel, data, message=message)
+        interaction.target, interaction.opened_by = target, opened_by
         self.tell_again(interaction)
         return interaction
 
@@ -340,6 +360,8 @@ class World:
         """Let the bot write in a channel, and take part in a thread; or refuse it."""
         if channel.deleted:
             raise _unknown_channel()
+        if not permitted and channel.foreign:
+            raise Refusal(403, 50001, "Missing Access")
         if not permitted and self._is_closed(channel):
             raise Refusal(403, 50013, "Missing Permissions")
         if channel.archived and channel.locked:
@@ -388,7 +410,7 @@ class World:
             raise bad_form("message_reference", code, "Unknown message") from None
 
     def _tell(self, name: str, message: Message) -> None:
-        if message.ephemeral:
+        if message.ephemeral or message.channel.foreign:
             return
         veiled = message.event(veiled_from=self.bot)
         self.publish(Event(name, message.event(), veiled, _intent(message.channel)))

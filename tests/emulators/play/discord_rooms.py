@@ -58,7 +58,7 @@ class DiscordRooms:
         await self.emulator.say(place, user, spoken, reply_to=message)
 
     async def ask(self, room: Room, person: str, text: str) -> None:
-        await self.emulator.slash(room.channel, self._people.id(person), "ask", prompt=text)
+        await self.emulator.slash(room.channel, self._people.id(person), "ask", question=text)
 
     async def click(self, message: str, person: str, button: str) -> None:
         await self.emulator.click(message, self._people.id(person), button)

@@ -445,7 +445,7 @@ async def test_limits_can_be_replaced() -> None:
         ("GET", "channels/1/messages?sort=2", None, r"GET /channels/1/messages \?sort"),
         ("PATCH", "channels/1", {"name": "else"}, "PATCH /channels/1 with .'name'"),
         ("PATCH", "channels/1", {"archived": True}, "PATCH /channels/1 with .'archived'"),
-        ("POST", "interactions/1/x/callback", {"type": 9, "data": {}}, "callback of type 9"),
+        ("POST", "interactions/1/x/callback", {"type": 12}, "callback of type 12"),
         ("PUT", "channels/1/pins/2", None, "PUT /channels/1/pins/2"),
     ],
 )

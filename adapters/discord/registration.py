@@ -1,0 +1,160 @@
+"""The commands as Discord shows them, registered when their definition has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping
+
+import discord
+
+from adapters.discord.rest import Payload, request
+from adapters.discord.translations import translations
+from bot.domain import Json
+from bot.errors import WriteRefused
+from bot.store import Store
+from bot.turns.desk import ASK_ABOUT, COMMANDS, SUMMARISE, Scope
+
+_log = logging.getLogger(__name__)
+
+# Discord's documentation, "Application Commands", "Application Command Types" and "Option Type".
+SLASH, MESSAGE_MENU = 1, 3
+_SUBCOMMAND, _TEXT, _SWITCH = 1, 3, 5
+# "Application Integration Types" and "Interaction Context Types".
+_SERVERS, _PEOPLE = 0, 1
+_IN_SERVER, _IN_OWN_DM, _ELSEWHERE = 0, 1, 2
+_LONGEST_QUESTION = 6000  # the most that Discord allows a text option
+_LONGEST_PERSONA = 2000
+# A definition that is older is registered again: an earlier version of the bot may have registered
+# its own, without a note.
+AGE_SECONDS = 24 * 3600
+_GLOBAL = "everywhere"
+
+PLACES: Mapping[Scope, str] = {
+    "thread": "this conversation",
+    "channel": "this channel",
+    "server": "this server",
+}
+
+
+def definitions(*, user_installs: bool = True) -> list[Payload]:
+    """Return all commands; each can be used by everybody until a server's admins say otherwise.
+
+    `user_installs` offers them to people who have installed the bot for themselves.
+    """
+    question = _option(_TEXT, "question", "Your question", max_length=_LONGEST_QUESTION)
+    private = _option(_SWITCH, "private", "Only you see the question and the answer")
+    own: Payload = {
+        "integration_types": [_SERVERS, _PEOPLE] if user_installs else [_SERVERS],
+        "contexts": [_IN_SERVER, _IN_OWN_DM, *([_ELSEWHERE] if user_installs else [])],
+    }
+    # Where the bot is no member it cannot read what was said.
+    as_member: Payload = {"integration_types": [_SERVERS], "contexts": [_IN_SERVER, _IN_OWN_DM]}
+    return [
+        _described("ask", "Ask me something")
+        | {"type": SLASH, "options": [question | {"required": True}, private]}
+        | own,
+        _described("parley", "What I do here, and how I answer")
+        | {"type": SLASH, "options": [_subcommand(name) for name in COMMANDS]}
+        | own,
+        _named(ASK_ABOUT) | {"type": MESSAGE_MENU} | own,
+        _named(SUMMARISE) | {"type": MESSAGE_MENU} | as_member,
+    ]
+
+
+async def register(client: discord.Client, store: Store, *, server: str) -> bool:
+    """Register the commands in one server, or everywhere if it is empty; False if they are known.
+
+    Commands that stand in another server from earlier are removed there. Raises SurfaceError and
+    StoreUnavailable.
+    """
+    noted = store.key("commands", str(client.application_id))
+    places = await _places(store, noted)
+    place, digest = server or _GLOBAL, _digest(definitions())
+    for other in places.keys() - {place, _GLOBAL}:
+        await _put(client, other, [])
+        await store.command("HDEL", noted, other)
+    written, _, at = places.get(place, "").partition(" ")
+    if written == digest and at.isdecimal() and time.time() - int(at) < AGE_SECONDS:
+        return False
+    await _put_all(client, place)
+    await store.command("HSET", noted, place, f"{digest} {int(time.time())}")
+    return True
+
+
+async def _places(store: Store, noted: str) -> dict[str, str]:
+    """Return what was registered in each place."""
+    found = await store.command("HGETALL", noted)
+    return dict(found) if isinstance(found, dict) else {}
+
+
+async def _put_all(client: discord.Client, place: str) -> None:
+    try:
+        await _put(client, place, definitions())
+    except WriteRefused as error:
+        # Guess: Discord may refuse them if the application takes no such installs.
+        if place != _GLOBAL or "integration_types" not in str(error):
+            raise
+        _log.warning(
+            "Discord takes no commands for people's own installs: switch on User Install under "
+            "Installation at https://discord.com/developers (%s)",
+            error,
+        )
+        await _put(client, place, definitions(user_installs=False))
+
+
+async def _put(client: discord.Client, place: str, commands: list[Payload]) -> None:
+    application: Mapping[str, object] = {"application_id": client.application_id}
+    if place == _GLOBAL:
+        await request(
+            client, "PUT", "/applications/{application_id}/commands", application, body=commands
+        )
+        return
+    # These two are for what is registered everywhere.
+    bare = [
+        {key: one[key] for key in one if key not in ("integration_types", "contexts")}
+        for one in commands
+    ]
+    path = "/applications/{application_id}/guilds/{guild_id}/commands"
+    await request(client, "PUT", path, {**application, "guild_id": place}, body=bare)
+
+
+def _digest(commands: list[Payload]) -> str:
+    written = json.dumps(commands, sort_keys=True).encode()
+    return hashlib.blake2b(written, digest_size=16).hexdigest()
+
+
+def _subcommand(name: str) -> Payload:
+    options: list[Payload] = []
+    match name:
+        case "model":
+            what = "The model; leave it out to take your choice back"
+            options = [_option(_TEXT, "name", what, autocomplete=True), _place()]
+        case "persona":
+            what = "How I am to answer; leave it out to take it back"
+            options = [_option(_TEXT, "text", what, max_length=_LONGEST_PERSONA), _place()]
+    return _described(name, COMMANDS[name]) | {"type": _SUBCOMMAND, "options": options}
+
+
+def _place() -> Payload:
+    choices = [_named(label) | {"value": scope} for scope, label in PLACES.items()]
+    what = "For which place; this conversation if left out"
+    return _option(_TEXT, "where", what) | {"choices": choices}
+
+
+def _option(kind: int, name: str, description: str, **more: Json) -> Payload:
+    return _described(name, description) | {"type": kind, "required": False} | more
+
+
+def _described(name: str, description: str) -> Payload:
+    told: Payload = {"description": description}
+    if found := translations(description):
+        told["description_localizations"] = found
+    return _named(name) | told
+
+
+def _named(name: str) -> Payload:
+    found = translations(name)
+    return {"name": name} | ({"name_localizations": found} if found else {})

@@ -1,0 +1,67 @@
+"""The dashboard and the alert rules ask for metrics and labels that there are."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+_SUFFIXES = ("", "_total", "_bucket", "_sum", "_count", "_info")
+
+
+def expressions() -> Iterator[str]:
+    for panel in json.loads((DEPLOY / "grafana.json").read_text())["panels"]:
+        yield from (target["expr"] for target in panel["targets"])
+    rules = (DEPLOY / "alerts.yaml").read_text()
+    yield from re.findall(r"expr: \|\n((?: {10,}.*\n)+)", rules)
+    yield from re.findall(r"expr: (?!\|)(.*)", rules)
+
+
+def metrics() -> dict[str, set[str]]:
+    """Return the labels of each metric that the source defines, by its name there."""
+    found = {}
+    for source in (*(ROOT / "bot").rglob("*.py"), *(ROOT / "adapters").rglob("*.py")):
+        for node in ast.walk(ast.parse(source.read_text())):
+            match node:
+                case ast.Call(args=[ast.Constant(value=str(name)), ast.Constant(), *labels]) if (
+                    name.startswith("parley_")
+                ):
+                    found[name] = {*ast.literal_eval(labels[0])} if labels else set()
+    return found
+
+
+def samples() -> dict[str, set[str]]:
+    """Return the labels of each sample that the metrics have, by its name."""
+    more = {"le", "version", "python"}
+    return {
+        name.removesuffix(suffix) + suffix: labels | more
+        for name, labels in metrics().items()
+        for suffix in _SUFFIXES
+    }
+
+
+@pytest.mark.parametrize("expression", sorted({*expressions()}))
+def test_each_expression_asks_for_what_there_is(expression: str) -> None:
+    names = re.findall(r"\b(?:parley|process)_\w+", expression)
+    assert names
+    ours = [name for name in names if name.startswith("parley_")]
+    known = samples()
+    assert {*ours} <= known.keys()
+    labels = {*re.findall(r"\b(\w+)(?:=~?)\"", expression)}
+    for grouped in re.findall(r"by \(([^)]*)\)", expression):
+        labels |= {*grouped.split(", ")}
+    for name in ours:
+        assert labels - {"job", "instance"} <= known[name]
+
+
+def test_each_metric_is_described_for_operators() -> None:
+    told = (ROOT / "docs" / "operating.md").read_text()
+
+    assert len(metrics()) > 15
+    assert [name for name in metrics() if f"`{name}" not in told] == []

@@ -1,0 +1,88 @@
+"""What /metrics tells of the queue and of the connections."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+from prometheus_client import REGISTRY
+
+from bot.app import http
+from bot.app.metrics import ProcessMetrics
+from bot.store import Store, connect
+from tests.support.at_work import ANN, BOB, make_queue, make_turn, take
+from tests.support.outage import line
+
+
+def gauge(name: str, **labels: str) -> float:
+    value = REGISTRY.get_sample_value(f"parley_{name}", labels)
+    assert value is not None, name
+    return value
+
+
+async def test_waiting_and_running_turns_are_counted_when_somebody_asks(store: Store) -> None:
+    queue = make_queue(store)
+    for number, thread in enumerate(("t1", "t1", "t2"), 1):
+        await queue.admit(make_turn(number, thread=thread, person=BOB if number > 2 else ANN))
+    await take(queue)
+    metrics = ProcessMetrics(queue, ["console", "web"], {"console": lambda: 0.0}, version="1.2")
+    async with (
+        http.serve(
+            host="127.0.0.1",
+            port=0,
+            metrics_port=None,
+            store=store,
+            downtimes={},
+            posts={},
+            stopping=asyncio.Event(),
+            refresh_metrics=metrics.refresh,
+        ) as url,
+        aiohttp.ClientSession() as session,
+        session.get(f"{url}/metrics") as response,
+    ):
+        said = await response.text()
+
+    assert "parley_turns_waiting 2.0" in said
+    assert 'parley_turns_running{platform="console"} 1.0' in said
+    assert 'parley_turns_running{platform="web"} 0.0' in said
+    assert 'parley_platform_connected{platform="console"} 1.0' in said
+    assert 'parley_build_info{python="3.' in said
+    assert 'version="1.2"} 1.0' in said
+
+
+async def test_the_next_turn_tells_how_long_it_has_waited(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    name = store.key("open")
+    admitted = await store.command("ZSCORE", name, "console:1")
+    await store.command("ZADD", name, float(admitted) - 5000, "console:1")
+    await ProcessMetrics(queue, ["console"], {}, version="").refresh()
+
+    assert 5.0 <= gauge("queue_age_seconds", platform="console") < 60.0
+    assert 5.0 <= (await take(queue)).waited < 60.0
+
+
+async def test_a_platform_that_is_away_is_not_connected(store: Store) -> None:
+    downtimes: dict[str, Callable[[], float]] = {
+        "discord": lambda: 3.0,
+        "slack": lambda: math.inf,
+    }
+    await ProcessMetrics(make_queue(store), [], downtimes, version="").refresh()
+
+    assert gauge("platform_connected", platform="discord") == 0
+    assert gauge("platform_connected", platform="slack") == 0
+
+
+async def test_without_the_store_the_queue_is_unknown(valkey_url: str, data_dir: Path) -> None:
+    async with (
+        line(valkey_url, data_dir) as way,
+        connect(url=way.url, data_dir=data_dir) as store,
+    ):
+        await way.cut()
+        await ProcessMetrics(make_queue(store), ["console"], {}, version="").refresh()
+
+    assert math.isnan(gauge("turns_waiting"))
+    assert math.isnan(gauge("turns_running", platform="console"))

@@ -1,0 +1,48 @@
+"""`python -m bot status`: what the process of this machine tells, as a person reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import pytest
+
+from bot.app import http
+from bot.app.metrics import ProcessMetrics
+from bot.app.status import show_status
+from bot.errors import CannotStart
+from bot.store import Store
+from config.settings import Settings
+from tests.support.at_work import make_queue, make_turn
+
+
+async def test_the_status_of_the_process_is_printed_once_into_a_pipe(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    metrics = ProcessMetrics(queue, ["console"], {"console": lambda: 0.0}, version="1.2.3")
+    output = io.StringIO()
+    async with http.serve(
+        host="127.0.0.1",
+        port=0,
+        metrics_port=None,
+        store=store,
+        downtimes={},
+        posts={},
+        stopping=asyncio.Event(),
+        refresh_metrics=metrics.refresh,
+    ) as url:
+        await show_status(Settings(port=int(url.rpartition(":")[2])), output)
+
+    first, waiting, _, head, *lines = output.getvalue().splitlines()
+    assert first.startswith("Parley 1.2.3, Python 3.")
+    assert waiting == "Waiting: 1"
+    # Other tests of this process may have counted on other platforms.
+    (console,) = [line for line in lines if line.startswith("console ")]
+    columns = dict(zip(["name", *head.split()], console.split(), strict=False))
+    assert (columns["hears"], columns["running"]) == ("yes", "0")
+    assert any(line.startswith("Store: ") and "ms" in line for line in lines)
+
+
+async def test_without_a_process_it_says_what_to_do() -> None:
+    with pytest.raises(CannotStart, match="python -m bot run"):
+        await show_status(Settings(port=1), io.StringIO())

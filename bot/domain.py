@@ -79,7 +79,8 @@ class Turn:
     `asked_at` is in seconds since the epoch. `left_out` counts the characters of the question that
     `text` lacks. `where` names the channel and the server as people see them, and `zone` the
     person's time zone as the IANA database does; both are empty if the platform does not tell.
-    `quote` is the message to which the question replies. A turn that `joins` may be answered
+    `quote` is the message to which the question replies, and `context` what others said before, if
+    the adapter has read it; None leaves that to the worker. A turn that `joins` may be answered
     together with others of its person: its place needs no answer of its own.
     """
 
@@ -93,6 +94,7 @@ class Turn:
     where: str = ""
     zone: str = ""
     quote: ContextMessage | None = None
+    context: tuple[ContextMessage, ...] | None = None
     joins: bool = False
 
 

@@ -15,8 +15,8 @@ import discord
 
 from adapters.discord.address import ChannelAddress, parse_address
 from adapters.discord.gateway.client import Gateway
-from adapters.discord.gateway.connection import read_message, use_gateway
-from adapters.discord.gateway.events import HIDDEN, context_message
+from adapters.discord.gateway.connection import use_gateway
+from adapters.discord.gateway.events import HIDDEN, READS, said_in
 from adapters.discord.gateway.inbox import Inbox
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
@@ -24,13 +24,11 @@ from adapters.discord.registration import register
 from adapters.discord.reply.open import open_surface, orphaned_messages, type_once
 from adapters.discord.rest import (
     REFUSED,
-    Payload,
     RestClient,
     counted,
     fail_at_once,
     fetch_messages,
     log_in,
-    own_id,
     request,
     use_api,
 )
@@ -53,13 +51,6 @@ _FINAL = {
 }
 
 _MESSAGE = "/channels/{channel_id}/messages/{message_id}"
-_STARTER = discord.MessageType.thread_starter_message
-_SAID = (
-    discord.MessageType.default,
-    discord.MessageType.reply,
-    discord.MessageType.chat_input_command,
-    discord.MessageType.context_menu_command,
-)
 
 Shards = tuple[tuple[int, ...], int]
 
@@ -140,14 +131,18 @@ class DiscordPlatform:
 
         In a Discord thread that is the thread, with the message from which it was opened. In a
         channel it is the channel, if the question replies to one of its messages and begins a
-        thread of ours. Nothing is read for a person who lacks the permission Read Message History.
+        thread of ours. A private question in a thread reads the thread. Nothing is read for a
+        person who lacks the permission Read Message History.
         """
         if turn.place.get(HIDDEN):
             return ()
-        address = parse_address(turn.place)
-        asked, channel = _number(turn.id), address.channel
+        address, reads = parse_address(turn.place), turn.place.get(READS)
+        channel = int(reads) if isinstance(reads, str) and reads.isdecimal() else address.channel
+        if channel is None:
+            return ()
+        asked = _number(turn.id)
         quote = _number(turn.quote.id) if turn.quote and not turn.quote.text else 0
-        if not _is_in_thread(turn, channel):
+        if not reads and not _is_in_thread(turn, channel):
             replies = isinstance(address, ChannelAddress) and address.question is not None
             most = most if replies and turn.quote and not since else 0
         if most and quote:
@@ -162,7 +157,7 @@ class DiscordPlatform:
             return ()
         after = _number(since) if since else 0
         ours = [one for one in found if after < int(one["id"]) < asked or int(one["id"]) == quote]
-        found_said = (_said_in(self._client, channel, one) for one in reversed(ours))
+        found_said = (said_in(self._client, channel, one) for one in reversed(ours))
         in_thread = _is_in_thread(turn, channel)
         return [
             replace(said, in_thread=in_thread and said.in_thread) for said in found_said if said
@@ -254,19 +249,6 @@ class DiscordPlatform:
 def _is_in_thread(turn: Turn, channel: int) -> bool:
     """Whether a turn belongs to a Discord thread, where it was asked."""
     return turn.key.workspace != "dm" and turn.key.thread == str(channel)
-
-
-def _said_in(client: RestClient, channel: int, payload: Payload) -> ContextMessage | None:
-    message = read_message(client.get_partial_messageable(channel), payload)
-    if message and message.type is _STARTER:
-        resolved = message.reference.resolved if message.reference else None
-        message = resolved if isinstance(resolved, discord.Message) else None
-    elif message and message.type not in _SAID:
-        return None
-    if message is None:
-        return None
-    is_person = not (message.author.bot or message.webhook_id)
-    return replace(context_message(message, own_id(client)), in_thread=is_person)
 
 
 def _number(turn: str) -> int:

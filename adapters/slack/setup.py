@@ -10,7 +10,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import code_of, missing_scopes, translated
 from adapters.slack.manifest import SCOPES, WITHOUT
-from adapters.slack.workspace import Identity, granted_scopes, identify
+from adapters.slack.workspace import Identity, identify
 from bot.domain import Finding
 from bot.errors import SurfaceError
 
@@ -37,7 +37,7 @@ async def examine(
         )
         identity = await identify(client)
         yield Finding("Slack", f"The token is that of @{identity.name} in {identity.team_name}")
-        yield await _scopes(client)
+        yield _scopes(identity.missing)
         if app_token:
             yield await _socket_mode(client, app_token)
         if signing_secret:
@@ -46,18 +46,14 @@ async def examine(
             yield await _in_channel(client, identity, channel)
 
 
-async def _scopes(client: AsyncWebClient) -> Finding:
-    async with translated():
-        granted = granted_scopes((await client.auth_test()).headers)
-    if granted is None:
-        return Finding("Slack", "Slack does not say which scopes the token has")
-    missing = [scope for scope in SCOPES if scope not in granted]
+def _scopes(missing: Collection[str]) -> Finding:
     cure = f"add {', '.join(missing)} under {_SCOPES_PAGE}, and install the app again"
     if needed := [scope for scope in missing if scope not in WITHOUT]:
         return Finding("Slack", f"The app lacks {', '.join(needed)}", cure, wrong=True)
     if missing:
-        return Finding("Slack", f"The app lacks a scope: {WITHOUT[missing[0]]}", cure)
-    return Finding("Slack", f"The app has all {len(SCOPES)} scopes")
+        told = "; ".join(dict.fromkeys(WITHOUT[scope] for scope in missing))
+        return Finding("Slack", f"The app lacks {', '.join(missing)}: {told}", cure)
+    return Finding("Slack", f"The app lacks none of the {len(SCOPES)} scopes")
 
 
 async def _socket_mode(client: AsyncWebClient, app_token: str) -> Finding:

@@ -102,7 +102,9 @@ async def examined(name: str, part: Part) -> list[Finding]:
 
 
 async def _settings(settings: Settings) -> AsyncIterator[Finding]:
-    roles = choose_roles((), settings) if settings.chat_platforms else frozenset(("console",))
+    # As at a terminal, wherever this runs.
+    at_terminal = frozenset(("console", "web", "worker"))
+    roles = choose_roles((), settings) if settings.chat_platforms else at_terminal
     check_settings(settings, roles)
     served = ", ".join(sorted(roles))
     yield Finding("Settings", f"`python -m bot run` would run as {served}")
@@ -232,7 +234,6 @@ async def _clock(settings: Settings) -> AsyncIterator[Finding]:
     urls = [
         (settings.slack_bot_token, settings.slack_api_url or "https://slack.com"),
         (settings.discord_token, settings.discord_api_url or "https://discord.com"),
-        (settings.model_url, settings.model_url),
         (settings.hf_token, ROUTER),
     ]
     url = next((url for configured, url in urls if configured), "")
@@ -247,13 +248,18 @@ async def _clock(settings: Settings) -> AsyncIterator[Finding]:
             written = response.headers.get("Date", "")
     except (aiohttp.ClientError, TimeoutError):
         return  # the part of that server says why
+    if finding := compared(written, now=time.time()):
+        yield finding
+
+
+def compared(written: str, *, now: float) -> Finding | None:
+    """Return what a server's time (RFC 9110, "Date") says of this machine's; None if nothing."""
     try:
-        ahead = time.time() - parsedate_to_datetime(written).timestamp()
+        ahead = now - parsedate_to_datetime(written).timestamp()
     except ValueError:
-        return
-    if abs(ahead) > _CLOCK_SECONDS:
-        way = "fast" if ahead > 0 else "slow"
-        text = f"This machine's clock is {abs(ahead):.0f} s {way}: Slack refuses such requests"
-        yield Finding("Clock", text, "let it be set by NTP", wrong=True)
-    else:
-        yield Finding("Clock", "This machine's clock is right")
+        return None
+    if abs(ahead) <= _CLOCK_SECONDS:
+        return Finding("Clock", "This machine's clock is right")
+    way = "fast" if ahead > 0 else "slow"
+    text = f"This machine's clock is {abs(ahead):.0f} s {way}; Slack refuses requests from then"
+    return Finding("Clock", text, "let the clock be set by NTP", wrong=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bot.domain import Person, ThreadKey
-from bot.errors import Refused
+from bot.errors import Refused, StoreUnavailable
 from bot.turns.intake import Intake
 
 Scope = Literal["thread", "channel", "server"]
@@ -40,6 +40,9 @@ FORGET_QUESTION = (
 FORGET = "Forget everything"  # the button below it
 
 
+_AWAY = "I cannot do this at the moment. Please try again in a minute."
+
+
 class NotOffered(Refused):
     """Nothing in this version, or nothing in this place, does what a command asks for."""
 
@@ -66,7 +69,8 @@ class Call:
     """A command: who calls it, where, and what the platform lets this person do there.
 
     `id` names the event, as a turn's id does. `thread` is the conversation that commands mean
-    there. `scopes` are the places for which something can be chosen there, the nearest first, and
+    there, and `in_thread` tells that nothing else is said in its place, so that `stop` means it
+    alone. `scopes` are the places for which something can be chosen there, the nearest first, and
     what people call them, such as "this channel". `own_thread`: the person began this conversation
     or is alone in it with the bot.
     """
@@ -76,6 +80,7 @@ class Call:
     person: Person
     scopes: Mapping[Scope, str]
     roles: tuple[str, ...] = ()
+    in_thread: bool = False
     own_thread: bool = False
     manages_messages: bool = False
     manages_channel: bool = False
@@ -92,10 +97,14 @@ class Lack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Here:
-    """What help tells of a place: how to ask there, in sentences, and what is missing."""
+    """What help tells of a place: how to ask there, in sentences, and what is missing.
+
+    `written` is how a person writes a command there.
+    """
 
     ways: Sequence[str]
     lacks: Sequence[Lack] = ()
+    written: str = "`/parley {name}`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,9 +161,9 @@ class Desk:
 
     async def stop(self, call: Call) -> str:
         """End the answers of this person that run there, or any if they manage messages."""
-        thread, channel = call.thread, call.thread.channel
+        thread, channel = call.thread, "" if call.in_thread else call.thread.channel
         stopped = False
-        if call.manages_messages and "thread" in call.scopes:
+        if call.manages_messages and call.in_thread:
             stopped = await self._intake.stop_thread(thread)
         if not stopped:
             stopped = await self._intake.stop_own(call.id, thread, call.person, channel=channel)
@@ -214,11 +223,17 @@ class Desk:
     async def help(self, call: Call, here: Here) -> str:
         """Tell what works in a place, for whom, and what an admin would have to switch on."""
         parts = ["\n".join(f"- {way}" for way in here.ways)]
-        parts.append("\n".join(f"`/parley {name}` {does}" for name, does in COMMANDS.items()))
+        commands = (f"{here.written.format(name=one)} {does}" for one, does in COMMANDS.items())
+        parts.append("\n".join(commands))
         if here.lacks:
             lines = [f"- {lack.without}. An admin can {lack.cure}." for lack in here.lacks]
             parts.append("\n".join(["What does not work here:", *lines]))
         return "\n\n".join(parts)
+
+
+def excuse(error: Refused | StoreUnavailable) -> str:
+    """Return what a person is told of a command that was not carried out."""
+    return error.apology if isinstance(error, Refused) else _AWAY
 
 
 def _require_thread(call: Call) -> None:

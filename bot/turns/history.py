@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from bot.domain import Exchange, Person, ThreadKey
+from bot.domain import ContextMessage, Exchange, Person, ThreadKey
 from bot.store import Store
 from bot.text.sanitize import whole_characters
 from bot.turns.records import (
@@ -22,6 +22,8 @@ from bot.turns.records import (
 )
 
 log = logging.getLogger(__name__)
+
+_MESSAGE_SECONDS = 3600  # for which a person may write a question about a message
 
 
 class History:
@@ -78,6 +80,20 @@ class History:
         await self._store.command("SET", told, turn_id, "NX", "PX", self._keep_ms)
         await self._store.command("PEXPIRE", told, self._keep_ms)
         return bool(await self._store.command("GET", told) == turn_id)
+
+    async def keep_message(self, name: str, message: ContextMessage) -> None:
+        """Keep a message of others for an hour."""
+        written = json.dumps(write_said(message), ensure_ascii=False)
+        key = self._store.key("message", name)
+        await self._store.command("SET", key, written, "EX", _MESSAGE_SECONDS)
+
+    async def kept_message(self, name: str) -> ContextMessage | None:
+        """Return the message that `keep_message` kept; None if there is none any more."""
+        written = await self._store.command("GET", self._store.key("message", name))
+        try:
+            return read_said(read_object(written)) if isinstance(written, str) else None
+        except Unreadable:
+            return None
 
     async def _named(self, thread: ThreadKey, exchanges: Sequence[Exchange]) -> list[Exchange]:
         unnamed = [one.person.id for one in exchanges if one.person.name == one.person.id]

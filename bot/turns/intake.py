@@ -13,12 +13,22 @@ from typing import TypeVar
 from prometheus_client import Counter
 
 from bot.cache import BoundedCache
-from bot.domain import End, Exchange, Person, Place, Rating, Standing, ThreadKey, Turn
+from bot.domain import (
+    ContextMessage,
+    End,
+    Exchange,
+    Person,
+    Place,
+    Rating,
+    Standing,
+    ThreadKey,
+    Turn,
+)
 from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.turns.addressed import Facts, Follow, Speakers, why_left_alone
 from bot.turns.history import History
-from bot.turns.prompt import shortened
+from bot.turns.prompt import newest, shortened
 from bot.turns.queue import TurnQueue
 from bot.turns.standings import standing
 
@@ -231,6 +241,19 @@ class Intake:
         """Drop the history of a thread."""
         await self._history.forget(thread)
 
+    async def asker(self, turn_id: str) -> str:
+        """Return the id of the person who asked for a turn; empty if the turn is not known."""
+        turn = await self._queue.turn(turn_id)
+        return turn.person.id if turn else ""
+
+    async def keep_message(self, name: str, message: ContextMessage) -> None:
+        """Keep a message for an hour, until a person has written a question about it."""
+        await self._history.keep_message(name, message)
+
+    async def kept_message(self, name: str) -> ContextMessage | None:
+        """Return a message that was kept under this name; None if it is not there any more."""
+        return await self._history.kept_message(name)
+
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         """Return the thread of a turn; None if the turn is not known."""
         return await self._queue.thread_of_turn(turn_id)
@@ -261,6 +284,8 @@ def _bounded(turn: Turn) -> Turn:
     """Return a turn without the middle of a question, or a quote, that is too long to be kept."""
     if turn.quote:
         turn = replace(turn, quote=shortened(turn.quote))
+    if turn.context:
+        turn = replace(turn, context=tuple(newest(turn.context)))
     if len(turn.text) <= MAX_QUESTION:
         return turn
     text = without_middle(turn.text, MAX_QUESTION - len(CUT))

@@ -202,7 +202,7 @@ class TurnQueue:
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
-            write_context(turn.quote, None),
+            write_context(turn.quote, turn.context),
         )
         return answer == "admitted"
 

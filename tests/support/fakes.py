@@ -253,7 +253,8 @@ class RefusingStore(Store):
 class FakeIntake(Intake):
     """Remembers what it was asked; `refuses` is raised instead, as long as it stands.
 
-    An admission takes `slow` seconds, and lasts while `open` is not set. `knows_all` is as if every
+    An admission takes `slow` seconds, and lasts while `open` is not set. If somebody's answer
+    `runs`, it can be stopped. `knows_all` is as if every
     turn had been admitted, or forgotten, before; `waits` as if no worker took one, and `has_ended`
     as if every one had its outcome.
     """
@@ -274,6 +275,11 @@ class FakeIntake(Intake):
         self.stopped: list[str] = []
         self.stopped_by: list[str] = []
         self.stopped_threads: list[ThreadKey] = []
+        self.resets: list[ThreadKey] = []
+        self.continued: list[Place | None] = []
+        self.runs = False
+        self.stopped_own: list[tuple[str, str]] = []
+        self.kept: dict[str, ContextMessage] = {}
         self.pressed: list[tuple[str, str, str]] = []
         self.pressed_at: list[Place | None] = []
         self.forgotten: list[str] = []
@@ -324,7 +330,9 @@ class FakeIntake(Intake):
     async def stop_own(
         self, turn_id: str, thread: ThreadKey, person: Person, *, channel: str = ""
     ) -> bool:
-        return False
+        self._refuse()
+        self.stopped_own.append((person.id, channel))
+        return self.runs
 
     async def edit(self, turn: Turn, *, edited_at: float) -> None:
         self._refuse()
@@ -341,6 +349,29 @@ class FakeIntake(Intake):
         self.stopped.append(turn_id)
         self.stopped_by.append(person_id)
         return not self.has_ended
+
+    async def asker(self, turn_id: str) -> str:
+        self._refuse()
+        return next((turn.person.id for turn in self.turns if turn.id == turn_id), "")
+
+    async def keep_message(self, name: str, message: ContextMessage) -> None:
+        self._refuse()
+        self.kept[name] = message
+
+    async def kept_message(self, name: str) -> ContextMessage | None:
+        self._refuse()
+        return self.kept.get(name)
+
+    async def reset(self, thread: ThreadKey) -> None:
+        self._refuse()
+        await self.open.wait()
+        self.resets.append(thread)
+
+    async def go_on(
+        self, turn_id: str, *, person_id: str, press_id: str, place: Place | None = None
+    ) -> None:
+        self._refuse()
+        self.continued.append(place)
 
     async def how_ended(self, turn_id: str) -> End | None:
         return self.end

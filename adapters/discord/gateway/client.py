@@ -14,9 +14,10 @@ import discord
 
 from adapters.discord.gateway import events
 from adapters.discord.gateway.catch_up import CatchUp
+from adapters.discord.gateway.commands import HELP
 from adapters.discord.gateway.events import MessageFilter
 from adapters.discord.gateway.inbox import Deletion, Event, Inbox, Job, Question, Work
-from adapters.discord.gateway.interactions import HELP, Interactions
+from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import counted, own_id, translated
 from bot.concurrency import BackgroundTasks, running
@@ -74,7 +75,7 @@ class Gateway(discord.Client):
         self._threads = threads
         self._filter = MessageFilter(self, remembered=shard.tuning.remembered)
         self._interactions = Interactions(
-            intake, rated=rated, answer_within=shard.tuning.answer_within
+            intake, self, threads=threads, rated=rated, within=shard.tuning.answer_within
         )
         self._tasks = BackgroundTasks()
         self._notices = asyncio.Semaphore(_NOTICES)

@@ -231,8 +231,8 @@ async def test_the_shards_of_two_processes_hear_everything_once(store: Store) ->
 
         heard = sorted(one.text for one in intakes[0].turns + intakes[1].turns)
         assert heard == ["one", "two"]
-        # Each process registers the command, not each of its shards.
-        assert len([one for one in emulator.requests if one.path.endswith("/commands")]) == 2
+        # A process registers the commands, not each of its shards, unless another one has.
+        assert len([one for one in emulator.requests if one.path.endswith("/commands")]) in (1, 2)
         assert sorted(one.shard for one in emulator.listeners) == [(n, 4) for n in range(4)]
 
 

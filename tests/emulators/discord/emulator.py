@@ -364,6 +364,10 @@ class DiscordEmulator:
         await self.tell("INTERACTION_CREATE", {k: v for k, v in told.items() if v is not None})
         return interaction.id
 
+    def token_of(self, interaction_id: str) -> str:
+        """Return the token by which the bot answers an interaction."""
+        return self._world.interactions[interaction_id].token
+
     def choices(self, interaction_id: str) -> list[object] | None:
         """Return what an autocompletion offers; None while it was not answered."""
         return self._world.interactions[interaction_id].choices

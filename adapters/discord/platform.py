@@ -23,26 +23,19 @@ from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
 from adapters.discord.registration import register
 from adapters.discord.reply.open import open_surface, orphaned_messages, type_once
 from adapters.discord.rest import (
-    API_URL,
+    REFUSED,
     RestClient,
     counted,
     fail_at_once,
     fetch_messages,
+    log_in,
     request,
-    translated,
     use_api,
 )
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running, together
 from bot.domain import ContextMessage, Purpose, Turn
-from bot.errors import (
-    CannotStart,
-    StoreUnavailable,
-    SurfaceError,
-    Unreachable,
-    WriteDelayed,
-    WriteFailed,
-)
+from bot.errors import CannotStart, StoreUnavailable, SurfaceError
 from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
@@ -50,12 +43,9 @@ from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
 
-_REFUSED = (
-    "DISCORD_TOKEN is refused by Discord: copy the bot's token from https://discord.com/developers"
-)
 # Errors that no retry can cure ("Opcodes and Status Codes", gateway close event codes).
 _FINAL = {
-    4004: _REFUSED,
+    4004: REFUSED,
     4010: "DISCORD_SHARDS is refused by Discord: every process needs the same count",
     4011: "Discord wants the bot in several shards: set DISCORD_SHARDS, for example 0-1/2",
 }
@@ -98,7 +88,7 @@ async def connect(
         http_trace=counted(fail_at_once(), budgets),
     )
     try:
-        await _login(client, token, api_url)
+        await log_in(client, token, api_url)
         yield DiscordPlatform(
             client, token=token, threads=threads, budgets=budgets, command_server=command_server
         )
@@ -236,7 +226,7 @@ class DiscordPlatform:
                 self._read_less()
                 continue
             except discord.LoginFailure as error:
-                raise CannotStart(_REFUSED) from error
+                raise CannotStart(REFUSED) from error
             except discord.ConnectionClosed as error:
                 if reason := _FINAL.get(error.code):
                     raise CannotStart(reason) from error
@@ -254,20 +244,6 @@ class DiscordPlatform:
                 "Discord keeps messages that do not mention the bot from it: switch on "
                 '"Message Content Intent" under Bot at https://discord.com/developers'
             )
-
-
-async def _login(client: discord.Client, token: str, api_url: str) -> None:
-    try:
-        async with translated():
-            await client.login(token)
-    except ValueError as error:  # characters that no header can carry
-        raise CannotStart(_REFUSED) from error
-    except SurfaceError as error:
-        if isinstance(error.__cause__, discord.LoginFailure):
-            raise CannotStart(_REFUSED) from error
-        passing = isinstance(error, WriteDelayed | WriteFailed)
-        kind = Unreachable if passing else CannotStart
-        raise kind(f"cannot log in at {api_url or API_URL}: {error}") from error
 
 
 def _is_in_thread(turn: Turn, channel: int) -> bool:

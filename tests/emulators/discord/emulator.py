@@ -35,6 +35,8 @@ from tests.emulators.discord.world import World
 from tests.emulators.faults import Fault, How, Terms
 from tests.emulators.timeline import Moment
 
+_RIGHTS = {"": 0, "channel": MANAGE_CHANNELS, "server": MANAGE_SERVER}
+
 
 class DiscordEmulator:
     """Stands in for Discord while it is entered; the unmodified discord.py takes it for the real.
@@ -197,8 +199,12 @@ class DiscordEmulator:
         One that `moderates` may manage the messages of others there, and one that `manages` the
         channels, or the server.
         """
-        extra = {"": 0, "channel": MANAGE_CHANNELS, "server": MANAGE_SERVER}[manages]
+        extra = _RIGHTS[manages]
         return self._world.add_user(name, bot=bot, moderates=moderates, extra=extra).id
+
+    def allow(self, user_id: str, manages: str) -> None:
+        """Let a person manage the "channel" or the "server" from now on, or neither."""
+        self._user(user_id).extra = _RIGHTS[manages]
 
     def role(self, name: str, *, own: bool = False) -> str:
         """Make a role in the guild; return its id, for `<@&id>`.

@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import bot
+
 if TYPE_CHECKING:
     from config.settings import Settings
 
@@ -63,7 +65,10 @@ def main(signals: ShutdownSignals) -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bot", description="Parley, a chat bot.")
+    installed = Path(sys.argv[0]).stem
+    name = "python -m bot" if installed == "__main__" else installed
+    parser = argparse.ArgumentParser(prog=name, description="Parley, a chat bot.")
+    parser.add_argument("--version", action="version", version=f"Parley {bot.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="answer people until stopped")
     run.add_argument(

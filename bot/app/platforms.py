@@ -316,6 +316,7 @@ async def _connect_slack(
             api_url=settings.slack_api_url,
             budgets=budgets,
             rated=settings.feedback is not False,
+            prompts=settings.slack_suggested_prompts,
         )
     )
     if settings.slack_app_token:

@@ -101,7 +101,7 @@ class EventHandler:
 
     If a method returns, everything is stored. Each raises StoreUnavailable. `on_conversation` is
     called with the channel and the thread of each admitted question; the thread is empty at the top
-    level of a DM.
+    level of a DM. `on_home` is called when a person opens a tab of the app's home.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class EventHandler:
         intake: Intake,
         *,
         on_conversation: Callable[[str, str], None] = do_nothing,
+        on_home: Callable[[Event], object] = do_nothing,
     ) -> None:
         self._workspace = workspace
         self._client = workspace.client
@@ -118,6 +119,7 @@ class EventHandler:
         self._jobs = workspace.jobs
         self._intake = intake
         self._on_conversation = on_conversation
+        self._on_home = on_home
         # The versions of messages that were answered by a notice instead of a turn. Slack sends an
         # edited mention again, which may be a question by then. Other processes do not know them:
         # if Slack sends an event again there, its notice is repeated.
@@ -150,6 +152,8 @@ class EventHandler:
                 # It names the thread, and no message if nothing was streamed yet.
                 channel, thread = string_field(event, "channel"), string_field(event, "thread_ts")
                 await self._intake.stop_thread(self._key(channel, thread))
+            case {"type": "app_home_opened"}:
+                self._on_home(event)
             case {"type": "app_uninstalled" | "tokens_revoked" as reason}:
                 log.warning("Workspace %s gets no more replies: %s", self._identity.team, reason)
 

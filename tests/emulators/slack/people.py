@@ -37,10 +37,23 @@ def _user(workspace: Workspace, user_id: str, name: str) -> Payload:
         "name": name.lower(),
         "real_name": name,
         "deleted": False,
+        **_rights(workspace, user_id),
         "is_bot": user_id == workspace.bot_user_id,
         "is_app_user": False,
         "updated": 0,
         "profile": _profile(workspace, name),
+    }
+
+
+def _rights(workspace: Workspace, user_id: str) -> Payload:
+    """Return the roles (docs: User object, is_admin; an owner is an admin, too)."""
+    role = workspace.roles.get(user_id)
+    return {
+        "is_admin": role is not None,
+        "is_owner": role == "owner",
+        "is_primary_owner": False,
+        "is_restricted": False,
+        "is_ultra_restricted": False,
     }
 
 

@@ -307,7 +307,7 @@ class DiscordEmulator:
         """Return what MESSAGE_CREATE says of this message, to be changed and told."""
         return self._message(message_id).event()
 
-    async def slash(self, channel_id: str, user_id: str, name: str, **options: Given) -> str:
+    async def slash(self, channel_id: str, user_id: str, name: str, /, **options: Given) -> str:
         """Use a command, such as "parley reset", as this person; return the interaction's id.
 
         AssertionError when it is not registered in 5 seconds, has no such options, or needs others.
@@ -330,7 +330,7 @@ class DiscordEmulator:
         """Return the form that an interaction has opened and nobody has sent."""
         return self._world.interactions[interaction_id].modal
 
-    async def submit(self, interaction_id: str, **values: Given | list[str]) -> str:
+    async def submit(self, interaction_id: str, /, **values: Given | list[str]) -> str:
         """Send the form that an interaction has opened; return the new interaction's id.
 
         `values` are by the inputs' custom ids; what is left out stays as it was shown.

@@ -30,6 +30,7 @@ from bot.ports import Downtime
 from bot.proxy import proxy_for
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
+from bot.turns.desk import Desk
 from bot.turns.intake import Intake
 
 log = logging.getLogger(__name__)
@@ -142,9 +143,13 @@ class SlackPlatform:
             return urls.pop() if urls else await self._socket_url()
 
         record = OutageRecord(store, team=workspace.identity.team, limits=workspace.limits)
-        commands = Commands(workspace, intake, prompts=self._prompts)
+        commands = self._commands(intake)
         handler = EventHandler(
-            workspace, intake, on_conversation=record.note, on_home=commands.on_home
+            workspace,
+            intake,
+            on_conversation=record.note,
+            on_home=commands.on_home,
+            on_words=commands.on_words,
         )
         self._introduce("Socket Mode")
         heartbeat = Heartbeat(workspace, record=record, handler=handler)
@@ -169,8 +174,10 @@ class SlackPlatform:
         """
         if not self._signing_secret.strip():
             raise CannotStart("SLACK_SIGNING_SECRET is required to receive events over HTTP")
-        commands = Commands(self.workspace, intake, prompts=self._prompts)
-        handler = EventHandler(self.workspace, intake, on_home=commands.on_home)
+        commands = self._commands(intake)
+        handler = EventHandler(
+            self.workspace, intake, on_home=commands.on_home, on_words=commands.on_words
+        )
         self._introduce("HTTP")
         return signed_handler(
             self._dispatch(commands, handler, on_event=handler.on_event),
@@ -185,6 +192,9 @@ class SlackPlatform:
             "Slack: I am @%s (%s), in the workspace %s (%s), by %s; missing scopes: %s",
             *(identity.name, identity.user, identity.team_name, identity.team, way, missing),
         )
+
+    def _commands(self, intake: Intake) -> Commands:
+        return Commands(self.workspace, intake, desk=Desk(intake), prompts=self._prompts)
 
     def _dispatch(
         self, commands: Commands, handler: EventHandler, *, on_event: OnEvent

@@ -65,6 +65,7 @@ class Callers:
             thread=ThreadKey("slack", team, spot.channel, spot.thread or spot.channel),
             person=Person(user, self._directory.cached(user) or user, team),
             scopes=spot.scopes,
+            in_thread=bool(spot.thread) and not spot.is_direct,
             own_thread=spot.is_direct,
         )
 
@@ -88,6 +89,7 @@ class Callers:
     def here(self, spot: Spot) -> Here:
         """Return how to ask there, and what an admin would have to switch on."""
         name = self._identity.name
+        mention = f"`@{name} /parley {{name}}`"
         menu = f"In the menu of a message, choose *{ASK_ABOUT}* or *{SUMMARISE}*."
         if spot.is_direct:
             ways = ["Write to me here: I answer each message.", menu]
@@ -100,7 +102,7 @@ class Callers:
                 "Use `/ask` here, or write to me in a DM.",
                 menu,
                 "Slack takes no commands in threads. There, mention me with the command: "
-                f"`@{name} /parley reset`.",
+                f"{mention.format(name='reset')}.",
             ]
             missing = set(self._identity.missing)
         lacks = [
@@ -108,7 +110,8 @@ class Callers:
             for scope, without in WITHOUT.items()
             if scope in missing
         ]
-        return Here(ways=ways, lacks=lacks)
+        written = "`/parley {name}`" if spot.is_direct or not spot.thread else mention
+        return Here(ways=ways, lacks=lacks, written=written)
 
     async def _is_admin(self, user: str) -> bool:
         try:

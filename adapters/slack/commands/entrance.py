@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from adapters.slack.commands.calls import Callers
+from adapters.slack.commands.calls import Callers, Spot
 from adapters.slack.commands.home import Home
 from adapters.slack.commands.parley import Parley
 from adapters.slack.commands.shortcuts import Shortcuts
@@ -25,9 +25,14 @@ class Commands:
     """
 
     def __init__(
-        self, workspace: Workspace, intake: Intake, *, prompts: Sequence[tuple[str, str]]
+        self,
+        workspace: Workspace,
+        intake: Intake,
+        *,
+        desk: Desk,
+        prompts: Sequence[tuple[str, str]],
     ) -> None:
-        desk, callers = Desk(intake), Callers(workspace)
+        callers = Callers(workspace)
         self._home = Home(workspace, desk, callers, prompts=prompts)
         self._parley = Parley(workspace, desk, callers, on_change=self._home.show)
         self._ask = AskCommand(workspace, intake)
@@ -39,7 +44,17 @@ class Commands:
             answer = await self._parley.on_command(command)
         else:
             answer = Answer(await self._ask.on_command(command))
-        return answer.message() if answer.text else {}
+        return {**answer.message(), "response_type": "ephemeral"} if answer.text else {}
+
+    async def on_words(
+        self, words: str, *, id_: str, channel: str, thread: str, user: str
+    ) -> Mapping[str, object]:
+        """Handle what follows `/parley` in a message; return what the person alone reads.
+
+        Slack takes no commands in threads.
+        """
+        answer = await self._parley.carry_out(words, id_=id_, spot=Spot(channel, thread), user=user)
+        return answer.message()
 
     async def on_press(self, body: Body) -> bool:
         """Handle a press of a button of a command's answer; False if it is none of those."""

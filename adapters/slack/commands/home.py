@@ -110,7 +110,7 @@ class Home:
         except NotOffered:
             return blocks
         except ParleyError as error:
-            return [*blocks, *_titled("Settings", error.apology)]
+            return [*blocks, *_titled("Settings", views.sentence(error))]
         return [*blocks, *_titled("Settings", overview.text), *views.overview_blocks(overview)]
 
     def _help(self, call: Call, spot: Spot) -> Awaitable[str]:
@@ -123,7 +123,7 @@ class Home:
         except NotOffered:
             return ""
         except ParleyError as error:
-            return error.apology
+            return views.sentence(error)
 
 
 def _titled(title: str, text: str) -> Iterator[Block]:

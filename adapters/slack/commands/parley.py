@@ -90,7 +90,7 @@ class Parley:
             return Answer(f"{error.apology} There, write `{words}`.")
         except ParleyError as error:
             log.info("A command in %s was not carried out: %r", spot.channel, error)
-            return Answer(error.apology)
+            return Answer(views.sentence(error))
 
     async def on_press(self, body: Body) -> bool:
         """Handle a press of a button of ours below an answer or on the Home tab; else False."""
@@ -213,7 +213,7 @@ class Parley:
             view = views.form_view(form, opened)
         except ParleyError as error:
             log.info("A form in %s was not filled: %r", spot.channel, error)
-            view = views.notice_view(error.apology)
+            view = views.notice_view(views.sentence(error))
         try:
             async with translated():
                 await self._client.views_update(view_id=view_id, view=view)
@@ -241,7 +241,7 @@ class Parley:
             said = await self._desk.forget_me(call)
         except ParleyError as error:
             log.info("A person was not forgotten: %r", error)
-            said = error.apology
+            said = views.sentence(error)
         try:
             await self.answer(body, Answer(said))
         except SurfaceError as error:
@@ -314,5 +314,5 @@ def _errors(view: Body, error: ParleyError) -> dict[str, object]:
     """Return what shows an error below the field that it is about, or below the first."""
     field = getattr(error, "field", "") or views.first_field(view)
     if not field:
-        return views.updated(error.apology)
-    return {"response_action": "errors", "errors": {field: error.apology}}
+        return views.updated(views.sentence(error))
+    return {"response_action": "errors", "errors": {field: views.sentence(error)}}

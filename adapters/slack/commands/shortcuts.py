@@ -85,7 +85,7 @@ class Shortcuts:
             kept = self._intake.kept_message(string_field(opened.about, "kept"))
             about = await self._in_time(kept, arrived=arrived)
         except ParleyError as error:
-            return views.updated(error.apology)
+            return views.updated(views.sentence(error))
         if about is None:
             return views.updated(_GONE)
         text = views.values(view).get("question", "")
@@ -176,4 +176,4 @@ class Shortcuts:
             return self._ask.not_a_member
         if scopes := ", ".join(filter(None, missing_scopes(error))):
             return f"I may not read this. An admin can give my app the scope {scopes}."
-        return error.apology
+        return views.sentence(error)

@@ -10,8 +10,18 @@ from typing import cast
 from adapters.slack.commands.calls import Spot
 from adapters.slack.inbound.attachments import string_field
 from adapters.slack.manifest import FORM_ID
+from bot.errors import ParleyError, Refused, StoreUnavailable
 from bot.text.sanitize import escape_markup
-from bot.turns.desk import FORGET, FORGET_QUESTION, Field, Form, Overview, Part, Scope
+from bot.turns.desk import (
+    FORGET,
+    FORGET_QUESTION,
+    Field,
+    Form,
+    Overview,
+    Part,
+    Scope,
+    excuse,
+)
 
 # Of block actions and views. The rest of the id of a form's button names the form.
 OPEN_FORM, FORGET_ME = "open_form", "forget_me"
@@ -39,9 +49,9 @@ class Answer:
     blocks: Sequence[Block] = ()
 
     def message(self) -> dict[str, object]:
-        """Return the fields of an ephemeral message."""
+        """Return the fields of a message."""
         blocks = {"blocks": [section(self.text), *self.blocks]} if self.blocks else {}
-        return {"text": escape_markup(self.text), "response_type": "ephemeral", **blocks}
+        return {"text": escape_markup(self.text), **blocks}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,13 @@ def notice_view(text: str, *, title: str = "Parley") -> View:
 def updated(text: str) -> dict[str, object]:
     """Return the answer to a form that was filled in: it changes into a notice."""
     return {"response_action": "update", "view": notice_view(text)}
+
+
+def sentence(error: ParleyError) -> str:
+    """Return what a person is told of a command that was not carried out."""
+    if isinstance(error, Refused | StoreUnavailable):
+        return excuse(error)
+    return error.apology
 
 
 def form_view(

@@ -45,7 +45,7 @@ class Asked:
     team: str = ""
     where: str = ""
     quote: ContextMessage | None = None
-    context: tuple[ContextMessage, ...] = ()
+    context: tuple[ContextMessage, ...] | None = None
 
 
 class AskCommand:

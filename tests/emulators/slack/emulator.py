@@ -116,6 +116,8 @@ class SlackEmulator:
         self.requests = self._web.requests
         self.unknown = self._web.unknown
         self.ephemerals = self._chat.ephemerals
+        # People of another team, in channels that are shared with it; their role is one there.
+        self.foreign = self._app.workspace(None).foreign
         self.pings = self._chat.pings
         self.unfurls = self._chat.unfurls
 

@@ -260,3 +260,16 @@ class EditBudget:
     kept: int = 1
     within: EditBudget | None = None
     own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check of the set-up found, in one sentence, with its cure if something is wrong.
+
+    With `wrong` something would not work; a cure alone is advice.
+    """
+
+    subject: str
+    text: str
+    cure: str = ""
+    wrong: bool = False

@@ -8,7 +8,7 @@ import logging
 import math
 import secrets
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 
 import discord
@@ -23,11 +23,13 @@ from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
 from adapters.discord.registration import register
 from adapters.discord.reply.open import open_surface, orphaned_messages, type_once
 from adapters.discord.rest import (
-    API_URL,
+    REFUSED,
     RestClient,
     counted,
     fail_at_once,
     fetch_messages,
+    log_in,
+    own_id,
     request,
     translated,
     use_api,
@@ -35,14 +37,7 @@ from adapters.discord.rest import (
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running, together
 from bot.domain import ContextMessage, Purpose, Turn
-from bot.errors import (
-    CannotStart,
-    StoreUnavailable,
-    SurfaceError,
-    Unreachable,
-    WriteDelayed,
-    WriteFailed,
-)
+from bot.errors import CannotStart, StoreUnavailable, SurfaceError
 from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
@@ -50,12 +45,9 @@ from bot.turns.intake import Intake
 
 _log = logging.getLogger(__name__)
 
-_REFUSED = (
-    "DISCORD_TOKEN is refused by Discord: copy the bot's token from https://discord.com/developers"
-)
 # Errors that no retry can cure ("Opcodes and Status Codes", gateway close event codes).
 _FINAL = {
-    4004: _REFUSED,
+    4004: REFUSED,
     4010: "DISCORD_SHARDS is refused by Discord: every process needs the same count",
     4011: "Discord wants the bot in several shards: set DISCORD_SHARDS, for example 0-1/2",
 }
@@ -98,7 +90,7 @@ async def connect(
         http_trace=counted(fail_at_once(), budgets),
     )
     try:
-        await _login(client, token, api_url)
+        await log_in(client, token, api_url)
         yield DiscordPlatform(
             client, token=token, threads=threads, budgets=budgets, command_server=command_server
         )
@@ -198,13 +190,26 @@ class DiscordPlatform:
                 holder=holder,
             )
             self._shards.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
-        async with running(self._register(store)):
+        async with running(self._register(store)), running(self._introduce()):
             tasks = [asyncio.create_task(self._serve(intake, shard)) for shard in self._shards]
             await together(*tasks)
 
     def downtime(self) -> float:
         """Return for how many seconds a shard has not been connected; 0 if all are."""
         return max((each.downtime.seconds() for each in self._shards), default=math.inf)
+
+    async def _introduce(self) -> None:
+        """Log who the bot is; a failure is only one line less."""
+        with suppress(SurfaceError):
+            async with translated():
+                about = await self._client.application_info()
+            flags = about.flags
+            reads = flags.gateway_message_content or flags.gateway_message_content_limited
+            _log.info(
+                "Discord: I am %s (%s), in %s servers; Message Content Intent is %s",
+                *(self._client.user, own_id(self._client)),
+                *(about.approximate_guild_count, "on" if reads else "off"),
+            )
 
     async def _register(self, store: Store) -> None:
         for pause in self._client.tuning.register_retry.pauses():
@@ -236,7 +241,7 @@ class DiscordPlatform:
                 self._read_less()
                 continue
             except discord.LoginFailure as error:
-                raise CannotStart(_REFUSED) from error
+                raise CannotStart(REFUSED) from error
             except discord.ConnectionClosed as error:
                 if reason := _FINAL.get(error.code):
                     raise CannotStart(reason) from error
@@ -254,20 +259,6 @@ class DiscordPlatform:
                 "Discord keeps messages that do not mention the bot from it: switch on "
                 '"Message Content Intent" under Bot at https://discord.com/developers'
             )
-
-
-async def _login(client: discord.Client, token: str, api_url: str) -> None:
-    try:
-        async with translated():
-            await client.login(token)
-    except ValueError as error:  # characters that no header can carry
-        raise CannotStart(_REFUSED) from error
-    except SurfaceError as error:
-        if isinstance(error.__cause__, discord.LoginFailure):
-            raise CannotStart(_REFUSED) from error
-        passing = isinstance(error, WriteDelayed | WriteFailed)
-        kind = Unreachable if passing else CannotStart
-        raise kind(f"cannot log in at {api_url or API_URL}: {error}") from error
 
 
 def _is_in_thread(turn: Turn, channel: int) -> bool:

@@ -58,6 +58,11 @@ def choose_roles(named: Sequence[str], settings: Settings) -> frozenset[str]:
     )
 
 
+def needs_all(named: Sequence[str], settings: Settings) -> bool:
+    """Return whether the process ends if one of its platforms cannot start."""
+    return bool(named) if settings.platforms_required is None else settings.platforms_required
+
+
 async def serve(
     settings: Settings,
     stop: asyncio.Event,

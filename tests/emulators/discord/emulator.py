@@ -186,6 +186,12 @@ class DiscordEmulator:
         """The sessions that the bot began, oldest first, as they stand now."""
         return self._gateway.listeners()
 
+    def let_bot(self, *, permissions: int | None = None, leave: bool = False) -> None:
+        """Let everybody in the guild have these permissions, the bot too, or let the bot leave."""
+        if permissions is not None:
+            self._world.permissions = str(permissions)
+        self._world.has_left = leave
+
     def user(
         self,
         name: str,

@@ -440,7 +440,10 @@ class Settings:
         "or all while one person alone speaks there (auto)",
     )
     history_days: int = _setting(
-        30, _whole(least=1, most=36_500), "how long an unused conversation is remembered, in days"
+        30,
+        _whole(least=0, most=36_500),
+        "how long an unused conversation is remembered, in days; 0: nothing is, beyond the running "
+        "turn",
     )
     # A day at most: event loops refuse very long timers.
     reply_timeout: float = _setting(
@@ -532,6 +535,16 @@ class Settings:
         """Whether a model was chosen; else the demo model answers."""
         ways = (self.hf_token, self.model_url, self.local_model_path, self.transformers_model)
         return self.model_id == "demo" or any(ways)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether conversations are remembered."""
+        return self.history_days > 0
+
+    @property
+    def keep_seconds(self) -> float:
+        """How long keys of the store are kept; a day at least, for a question may have to wait."""
+        return max(self.history_days, 1) * 24 * 3600.0
 
     @property
     def signs_in(self) -> bool:

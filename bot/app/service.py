@@ -11,6 +11,7 @@ import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -154,15 +155,14 @@ async def _open(
     platforms = await open_platforms(
         settings, roles, store, budgets, assistant, stack, need_all=need_all
     )
-    keep_seconds = settings.history_days * 24 * 3600.0
     queue = TurnQueue(
         store=store,
         worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
-        limits=LIMITS,
+        limits=LIMITS if settings.remembers else replace(LIMITS, history=0),
         lease_seconds=settings.lease_seconds,
-        keep_seconds=keep_seconds,
+        keep_seconds=settings.keep_seconds,
     )
-    history = History(store=store, keep_seconds=keep_seconds)
+    history = History(store=store, keep_seconds=settings.keep_seconds, remembers=settings.remembers)
     intake = Intake(queue=queue, history=history, follow=settings.follow_threads)
     address = ""
     if not {"console"} <= roles <= {"console", "web", "worker"}:

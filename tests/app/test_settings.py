@@ -189,7 +189,7 @@ def test_all_mistakes_are_told_at_once() -> None:
             "MODEL_URL='http://a..b/v1' is not a host name or an IP address",
         ),
         ("HOST", "a..b", "HOST='a..b' is not a host name or an IP address"),
-        ("HISTORY_DAYS", "9" * 500, f"HISTORY_DAYS='{'9' * 400}…' is not from 1 to 36500"),
+        ("HISTORY_DAYS", "9" * 500, f"HISTORY_DAYS='{'9' * 400}…' is not from 0 to 36500"),
         (
             "SYSTEM_PROMPT",
             "caf\udce9",

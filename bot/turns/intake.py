@@ -13,11 +13,12 @@ from typing import TypeVar
 from prometheus_client import Counter
 
 from bot.cache import BoundedCache
-from bot.domain import End, Exchange, Person, Place, Rating, Standing, ThreadKey, Turn
+from bot.domain import End, Exchange, Follow, Person, Place, Rating, Standing, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
-from bot.turns.addressed import Facts, Follow, Speakers, why_left_alone
+from bot.turns.addressed import Facts, Speakers, why_left_alone
 from bot.turns.history import History
+from bot.turns.preferences import PreferenceStore, resolved
 from bot.turns.prompt import shortened
 from bot.turns.queue import TurnQueue
 from bot.turns.standings import standing
@@ -44,7 +45,11 @@ _ENDING_SECONDS = 0.5  # a reply's last write is seen a little before its end is
 
 
 class Intake:
-    """Admits turns and changes them later. Every method raises StoreUnavailable."""
+    """Admits turns and changes them later. Every method raises StoreUnavailable.
+
+    `preferences` are what is chosen for threads, channels and servers; `follow` holds where nothing
+    is.
+    """
 
     def __init__(
         self,
@@ -52,8 +57,10 @@ class Intake:
         queue: TurnQueue,
         history: History,
         follow: Follow = "auto",
+        preferences: PreferenceStore | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.preferences = preferences or PreferenceStore(store=queue.leases.store)
         self._queue = queue
         self._history = history
         self._follow: Follow = follow
@@ -75,7 +82,15 @@ class Intake:
                 thread, *people, ours=ours, called=facts.calls_bot
             )
             facts = replace(facts, speakers=speakers)
-        if why := why_left_alone(facts, self._follow):
+        follow = self._follow
+        # All other facts decide by themselves.
+        if (
+            thread
+            and facts.speakers
+            and why_left_alone(facts, "all") != why_left_alone(facts, "mention")
+        ):
+            follow = resolved(await self.preferences.read(thread)).follow or follow
+        if why := why_left_alone(facts, follow):
             place = f"in {thread}" if thread else "outside of threads"
             log.debug("A message of %s %s is left alone: %s", ", ".join(people), place, why)
         return not why

@@ -32,6 +32,8 @@ def write_turn(turn: Turn) -> tuple[str, str]:
     text = value.pop("text")
     # It is dropped with the question, so it stands in a field of its own.
     del value["quote"]
+    # The queue copies them itself.
+    del value["preferences"]
     if not turn.joins:
         del value["joins"]
     # Older versions cannot read a person with another field.

@@ -32,6 +32,8 @@ local CROWD = 4
 local MOST_SPEAKERS = 10
 -- A person who edits a question again and again lets others in the thread wait for so many beginnings.
 local MOST_BEGINNINGS = 5
+-- The preferences that say how to answer.
+local PREFERRED = {'model', 'persona', 'temperature', 'max_tokens'}
 -- Bytes of the records of turns that are answered together: about as many as one question may have.
 local JOINED_BYTES = 64000
 
@@ -52,6 +54,8 @@ local JOINED_BYTES = 64000
 --   told:<thread>        the turn that told that the thread's beginning no longer fits
 --   seen:<thread>        set if nothing older is read as context though the history is empty: something of the
 --                        thread was forgotten, or its first question has no answer and nothing was before it
+--   preferences:<place>  hash of what was chosen for a thread, a channel or a server, each value as JSON; the
+--                        place is written as a thread, without its last parts
 --   dead                 stream of turns that were given up
 local STORED = {
   -- <platform>: sorted set of threads that may be taken, by the position of their first turn
@@ -228,6 +232,17 @@ local function lead_of(id)
   for _, one in ipairs(joined_to(lead)) do
     if one == id then return lead end
   end
+end
+
+-- Copies to a turn how it is to be answered: what is chosen now for its thread over its channel over its server.
+local function copy_preferences(id, thread)
+  local channel, server = string.match(thread, '^(([^:]*:[^:]*):[^:]*)')
+  local copied = {}
+  for _, place in ipairs({(server or '') .. '::', (channel or '') .. ':', thread}) do
+    local found = redis.call('HMGET', key('preferences', place), unpack(PREFERRED))
+    for at, name in ipairs(PREFERRED) do copied[name] = found[at] or copied[name] end
+  end
+  redis.call('HSET', key('turn', id), 'preferences', next(copied) and cjson.encode(copied) or '')
 end
 
 -- Has the worker of a turn, or the next one, answer what its question is now.
@@ -598,6 +613,7 @@ local function store_turn(id, thread, person, head, text)
     'thread', thread, 'person', person, 'body', with_question(head, text), 'head_size', #head)
   note_speaker(thread, id_of(person))
   keep(key('speakers', thread))
+  copy_preferences(id, thread)
   enqueue(id, thread, person)
 end
 
@@ -610,6 +626,7 @@ local function enqueue_again(id, turn, last)
   end
   redis.call('HSET', name, 'state', 'queued', ATTEMPTS, 0, 'shown', '')
   redis.call('HDEL', name, 'stop', 'end', 'begun', MAX_PROGRESS, MORE)
+  copy_preferences(id, turn.thread)
   enqueue(id, turn.thread, turn.person)
 end
 
@@ -781,6 +798,7 @@ function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_o
     if begun >= MOST_BEGINNINGS and keeps_others_waiting(turn.thread, turn.person) then return 'thread' end
     -- A stop was for the answer to what stood there before.
     redis.call('HDEL', key('turn', lead), 'stop')
+    copy_preferences(lead, turn.thread)
     ask_for_anew(lead)
   else
     if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'ignored' end
@@ -921,10 +939,11 @@ function verbs.take(platform, entry, worker, person_limit)
     note_several(id, thread)
   end
   local known = redis.call('HMGET', key('turn', id),
-    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'above', 'pages', 'shown', MORE, 'context')
+    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'above', 'pages', 'shown', MORE, 'context',
+    'preferences')
   return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '', known[5] or '',
     known[6] or '[]', known[7] or '', known[8] or '{}', thread, known[9] or '', joined_questions(id),
-    open_for(id)}
+    open_for(id), known[10] or ''}
 end
 
 -- What a person asks of the worker of a turn: to begin anew, or to stop.

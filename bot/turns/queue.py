@@ -37,6 +37,7 @@ from bot.errors import (
 from bot.store import Store, store_errors
 from bot.text.sanitize import whole_characters
 from bot.turns.history import encode
+from bot.turns.preferences import read_preferences
 from bot.turns.records import (
     Unreadable,
     read_context,
@@ -472,7 +473,7 @@ class TurnLeases:
         if not isinstance(answer, list):
             return None
         turn_id, fence, attempts, body, pressed_at, stop, previous, above, *rest = answer
-        *shown, thread, said, joined, waited = rest
+        *shown, thread, said, joined, waited, preferences = rest
         quote, context = read_context(turn_id, said)
         try:
             turn = read_turn(turn_id, token.platform, thread, body, pressed_at)
@@ -484,7 +485,7 @@ class TurnLeases:
             await self._script.run("give_up", token.platform, token.entry, *end)
             return None
         return Taken(
-            turn=replace(turn, quote=quote),
+            turn=replace(turn, quote=quote, preferences=read_preferences(preferences)),
             fence=int(fence),
             attempts=int(attempts),
             shown=read_shown(turn_id, *shown),

@@ -16,6 +16,7 @@ from bot.domain import (
     Delta,
     EditBudget,
     End,
+    Follow,
     Message,
     Page,
     Person,
@@ -38,7 +39,7 @@ from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply
 from bot.store import Script, Store
-from bot.turns.addressed import Facts, Follow, is_for_bot
+from bot.turns.addressed import Facts, is_for_bot
 from bot.turns.history import History
 from bot.turns.intake import Intake
 from bot.turns.preferences import ModelChoice, PreferenceStore, Scope

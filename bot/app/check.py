@@ -48,13 +48,13 @@ async def check(settings: Settings, output: TextIO, *, env_file: Path) -> bool:
     parts: list[tuple[str, Part]] = [
         ("Settings", lambda: _settings(settings)),
         ("Files", lambda: _files(settings, env_file)),
-        ("Store", lambda: _store(settings)),
-        ("Model", lambda: _model(settings)),
+        ("Store", lambda: examine_store(settings)),
+        ("Model", lambda: examine_model(settings)),
     ]
     if settings.discord_token:
-        parts.append(("Discord", lambda: _discord(settings)))
+        parts.append(("Discord", lambda: examine_discord(settings)))
     if settings.slack_bot_token:
-        parts.append(("Slack", lambda: _slack(settings)))
+        parts.append(("Slack", lambda: examine_slack(settings)))
     parts += [("Ports", lambda: _ports(settings)), ("Clock", lambda: _clock(settings))]
     works = True
     # At the same time, and printed in this order.
@@ -70,12 +70,20 @@ async def check(settings: Settings, output: TextIO, *, env_file: Path) -> bool:
 
 async def invite(settings: Settings, output: TextIO) -> None:
     """Print the address that adds the bot to a Discord server. Raises CannotStart."""
-    from adapters.discord import setup
-
     if not settings.discord_token:
         raise CannotStart("set DISCORD_TOKEN: the address names its application")
-    address = await setup.invite(token=settings.discord_token, api_url=settings.discord_api_url)
-    output.write(f"{address}\n")
+    output.write(f"{await _invitation(settings)}\n")
+
+
+async def invitation(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield the address that adds the bot to a Discord server."""
+    yield Finding("Discord", f"Add the bot to a server: {await _invitation(settings)}")
+
+
+async def _invitation(settings: Settings) -> str:
+    from adapters.discord import setup
+
+    return await setup.invite(token=settings.discord_token, api_url=settings.discord_api_url)
 
 
 def line(finding: Finding) -> str:
@@ -134,7 +142,8 @@ def _folder(data_dir: Path) -> Finding:
     return Finding("Files", f"DATA_DIR={data_dir} cannot be written", cure, wrong=True)
 
 
-async def _store(settings: Settings) -> AsyncIterator[Finding]:
+async def examine_store(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield whether the store takes writes, and what its server is worth."""
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
         began = time.monotonic()
         await store.command("SET", store.key("check"), "1", "PX", 1000)
@@ -145,7 +154,8 @@ async def _store(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
 
 
-async def _model(settings: Settings) -> AsyncIterator[Finding]:
+async def examine_model(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield whether the model answers, and who serves it at what price."""
     if settings.hf_token and settings.names_model and not settings.model_url:
         async for finding in _router(settings):
             yield finding
@@ -175,7 +185,8 @@ async def _router(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
 
 
-async def _discord(settings: Settings) -> AsyncIterator[Finding]:
+async def examine_discord(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield how the bot is set up in Discord."""
     from adapters.discord.setup import examine
 
     async for finding in examine(
@@ -188,7 +199,8 @@ async def _discord(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
 
 
-async def _slack(settings: Settings) -> AsyncIterator[Finding]:
+async def examine_slack(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield how the app is set up in Slack."""
     from adapters.slack.setup import examine
 
     async for finding in examine(

@@ -13,7 +13,7 @@ SLOW := tests/processes tests/local tests/chaos tests/emulators/tests/test_play.
 # Without compiled files, each test process compiles all tests by itself: ten seconds of a core.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check chaos format lock audit clean
+.PHONY: run test check check-shipping chaos format lock audit clean
 
 run: $(VENV)/run
 	@$(BIN)/python -m bot run
@@ -28,6 +28,10 @@ check: $(VENV)/dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest $(AT_ONCE) $(SLOW:%=--ignore=%)
+
+# The wheel, and the steps of the Dockerfile, in fresh folders: it installs for a minute or two.
+check-shipping: $(VENV)/dev
+	@$(BIN)/python -m pytest tests/shipping/fresh.py
 
 # Several processes under every fault there is, for an hour; SECONDS=60 for a minute.
 SECONDS ?= 3600

@@ -121,7 +121,7 @@ def _print_manifest(settings: Settings, arguments: argparse.Namespace) -> None:
 
 async def _run(settings: Settings, arguments: argparse.Namespace, signals: ShutdownSignals) -> None:
     from bot.app.logging import configure_logging
-    from bot.app.service import choose_roles, serve
+    from bot.app.service import choose_roles, needs_all, serve
     from bot.local.hardware import collect_garbage_seldom
 
     roles = choose_roles(arguments.roles, settings)
@@ -132,7 +132,7 @@ async def _run(settings: Settings, arguments: argparse.Namespace, signals: Shutd
         settings,
         stop,
         roles=roles,
-        need_all=bool(arguments.roles),
+        need_all=needs_all(arguments.roles, settings),
         started=lambda _: collect_garbage_seldom(),
     )
 

@@ -8,7 +8,7 @@ import logging
 import math
 import secrets
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 
 import discord
@@ -29,7 +29,9 @@ from adapters.discord.rest import (
     fail_at_once,
     fetch_messages,
     log_in,
+    own_id,
     request,
+    translated,
     use_api,
 )
 from adapters.discord.tuning import Tuning
@@ -188,13 +190,26 @@ class DiscordPlatform:
                 holder=holder,
             )
             self._shards.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
-        async with running(self._register(store)):
+        async with running(self._register(store)), running(self._introduce()):
             tasks = [asyncio.create_task(self._serve(intake, shard)) for shard in self._shards]
             await together(*tasks)
 
     def downtime(self) -> float:
         """Return for how many seconds a shard has not been connected; 0 if all are."""
         return max((each.downtime.seconds() for each in self._shards), default=math.inf)
+
+    async def _introduce(self) -> None:
+        """Log who the bot is; a failure is only one line less."""
+        with suppress(SurfaceError):
+            async with translated():
+                about = await self._client.application_info()
+            flags = about.flags
+            reads = flags.gateway_message_content or flags.gateway_message_content_limited
+            _log.info(
+                "Discord: I am %s (%s), in %s servers; Message Content Intent is %s",
+                *(self._client.user, own_id(self._client)),
+                *(about.approximate_guild_count, "on" if reads else "off"),
+            )
 
     async def _register(self, store: Store) -> None:
         for pause in self._client.tuning.register_retry.pauses():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, nullcontext
 
@@ -31,6 +32,8 @@ from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from bot.turns.desk import Desk
 from bot.turns.intake import Intake
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -148,6 +151,7 @@ class SlackPlatform:
             on_home=commands.on_home,
             on_words=commands.on_words,
         )
+        self._introduce("Socket Mode")
         heartbeat = Heartbeat(workspace, record=record, handler=handler)
         sockets = SocketMode(
             self._dispatch(commands, handler, on_event=heartbeat.on_event),
@@ -174,10 +178,19 @@ class SlackPlatform:
         handler = EventHandler(
             self.workspace, intake, on_home=commands.on_home, on_words=commands.on_words
         )
+        self._introduce("HTTP")
         return signed_handler(
             self._dispatch(commands, handler, on_event=handler.on_event),
             signing_secret=self._signing_secret,
             limits=self.workspace.limits,
+        )
+
+    def _introduce(self, way: str) -> None:
+        identity = self.workspace.identity
+        missing = ", ".join(identity.missing) or "none"
+        log.info(
+            "Slack: I am @%s (%s), in the workspace %s (%s), by %s; missing scopes: %s",
+            *(identity.name, identity.user, identity.team_name, identity.team, way, missing),
         )
 
     def _commands(self, intake: Intake) -> Commands:

@@ -27,15 +27,22 @@ _MESSAGE_SECONDS = 3600  # for which a person may write a question about a messa
 
 
 class History:
-    """Reads and forgets exchanges, which `TurnLeases.finish` writes. Raises StoreUnavailable."""
+    """Reads and forgets exchanges, which `TurnLeases.finish` writes. Raises StoreUnavailable.
 
-    def __init__(self, *, store: Store, keep_seconds: float) -> None:
+    One that does not remember drops what it finds.
+    """
+
+    def __init__(self, *, store: Store, keep_seconds: float, remembers: bool = True) -> None:
         self._store = store
+        self.remembers = remembers
         self._keep_ms = int(keep_seconds * 1000)
 
     async def read(self, thread: ThreadKey) -> list[Exchange]:
         """Return the thread's exchanges, oldest first, and keep them for `keep_seconds` more."""
         name = self._store.key("history", str(thread))
+        if not self.remembers:
+            await self._store.command("DEL", name, self._store.key("names", str(thread)))
+            return []
         lines: list[str] = await self._store.command("LRANGE", name, 0, -1)
         await self._store.command("PEXPIRE", name, self._keep_ms)
         exchanges = [exchange for line in lines if (exchange := _readable(line))]

@@ -17,6 +17,7 @@ from bot.domain import (
     ContextMessage,
     End,
     Exchange,
+    Follow,
     Person,
     Place,
     Rating,
@@ -26,8 +27,9 @@ from bot.domain import (
 )
 from bot.errors import NothingAsked, NotRemembered, Refused, ThreadBusy
 from bot.text.graphemes import CUT, left_out, without_middle
-from bot.turns.addressed import Facts, Follow, Speakers, why_left_alone
+from bot.turns.addressed import Facts, Speakers, why_left_alone
 from bot.turns.history import History
+from bot.turns.preferences import PreferenceStore, resolved
 from bot.turns.prompt import newest, shortened
 from bot.turns.queue import TurnQueue
 from bot.turns.standings import standing
@@ -54,7 +56,11 @@ _ENDING_SECONDS = 0.5  # a reply's last write is seen a little before its end is
 
 
 class Intake:
-    """Admits turns and changes them later. Every method raises StoreUnavailable."""
+    """Admits turns and changes them later. Every method raises StoreUnavailable.
+
+    `preferences` are what is chosen for threads, channels and servers; `follow` holds where nothing
+    is.
+    """
 
     def __init__(
         self,
@@ -62,11 +68,13 @@ class Intake:
         queue: TurnQueue,
         history: History,
         follow: Follow = "auto",
+        preferences: PreferenceStore | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.preferences = preferences or PreferenceStore(store=queue.leases.store)
         self._queue = queue
         self._history = history
-        self._follow: Follow = follow
+        self.follow: Follow = follow
         self._speakers = Speakers(queue, clock=clock)
         # The refusals that a person has just read in a channel.
         self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache(clock=clock)
@@ -85,7 +93,15 @@ class Intake:
                 thread, *people, ours=ours, called=facts.calls_bot
             )
             facts = replace(facts, speakers=speakers)
-        if why := why_left_alone(facts, self._follow):
+        follow = self.follow
+        # All other facts decide by themselves.
+        if (
+            thread
+            and facts.speakers
+            and why_left_alone(facts, "all") != why_left_alone(facts, "mention")
+        ):
+            follow = resolved(await self.preferences.read(thread)).follow or follow
+        if why := why_left_alone(facts, follow):
             place = f"in {thread}" if thread else "outside of threads"
             log.debug("A message of %s %s is left alone: %s", ", ".join(people), place, why)
         return not why

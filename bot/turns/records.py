@@ -32,6 +32,8 @@ def write_turn(turn: Turn) -> tuple[str, str]:
     text = value.pop("text")
     # They are dropped with the question, so they stand in a field of their own.
     del value["quote"], value["context"]
+    # The queue copies them itself.
+    del value["preferences"]
     if not turn.joins:
         del value["joins"]
     # Older versions cannot read a person with another field.

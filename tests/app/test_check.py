@@ -301,8 +301,8 @@ async def test_a_store_that_may_lose_turns_is_told(store: Store, tmp_path: Path)
             await store.redis.config_set(name, chosen)
         found = await examine_server(store)
     finally:
-        for name, earlier in before.items():
-            await store.redis.config_set(name, earlier or "")
+        for name in changes:
+            await store.redis.config_set(name, before[name] or "")
 
     told = {each.text: each.cure for each in found}
     assert told["It keeps nothing on disk: turns can be lost"] == "set appendonly yes"

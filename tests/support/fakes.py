@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,10 +16,12 @@ from bot.domain import (
     Delta,
     EditBudget,
     End,
+    Follow,
     Message,
     Page,
     Person,
     Place,
+    Preferences,
     Purpose,
     Shown,
     ThreadKey,
@@ -37,9 +39,10 @@ from bot.ports import Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import Reply
 from bot.store import Script, Store
-from bot.turns.addressed import Facts, Follow, is_for_bot
+from bot.turns.addressed import Facts, is_for_bot
 from bot.turns.history import History
 from bot.turns.intake import Intake
+from bot.turns.preferences import ModelChoice, PreferenceStore, Scope
 from bot.turns.queue import Limits, TurnQueue
 
 
@@ -250,6 +253,13 @@ class RefusingStore(Store):
             raise StoreUnavailable("refused")
 
 
+class NothingChosen(PreferenceStore):
+    """Preferences of places in which nothing is chosen."""
+
+    async def read(self, thread: ThreadKey) -> Mapping[Scope, Preferences]:
+        return {}
+
+
 class FakeIntake(Intake):
     """Remembers what it was asked; `refuses` is raised instead, as long as it stands.
 
@@ -260,6 +270,8 @@ class FakeIntake(Intake):
     """
 
     def __init__(self) -> None:
+        self.preferences = NothingChosen(store=EmptyStore())
+        self._follow = "auto"
         self.refuses: Exception | None = None
         self.knows_all = False
         self.has_ended = False
@@ -423,13 +435,20 @@ class NotedIntake(Intake):
     `stopped` has the ids of the messages that were a stop.
     """
 
-    def __init__(self, store: Store, *, follow: Follow = "auto") -> None:
+    def __init__(
+        self, store: Store, *, follow: Follow = "auto", models: Sequence[ModelChoice] = ()
+    ) -> None:
         limits = Limits(100, 100, 100, 100)
         queue = TurnQueue(
             store=store, worker="w1", limits=limits, lease_seconds=60, keep_seconds=60
         )
         self.queue = queue
-        super().__init__(queue=queue, history=History(store=store, keep_seconds=60), follow=follow)
+        super().__init__(
+            queue=queue,
+            history=History(store=store, keep_seconds=60),
+            follow=follow,
+            preferences=PreferenceStore(store=store, models=models, max_tokens=1024),
+        )
         self.turns: list[Turn] = []
         self.stopped: list[str] = []
         self.judged: list[Facts] = []

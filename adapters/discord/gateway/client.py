@@ -165,14 +165,14 @@ class Gateway(discord.Client):
         )
 
     def _catch_up_soon(self, event: Event) -> None:
-        # Before any question that is asked from now on. Nothing is saved of the session before all
-        # that was missed is admitted.
+        # Before any question that is asked from now on.
         self._inbox.add(Job(partial(self._catch_up, event), event.hold()))
 
     async def _catch_up(self, event: Event) -> None:
-        if self.is_closed():
-            return  # the next client catches up itself
         shard = self._shard
+        # The next client, or session, has a catch-up of its own.
+        if self.is_closed() or not await shard.is_connected(event):
+            return
         last_handled = await shard.last_handled()
         catch_up = CatchUp(
             self,
@@ -180,6 +180,7 @@ class Gateway(discord.Client):
             began_at=shard.began_at,
             # DMs come to shard 0 alone (Discord's documentation, "Sharding").
             dms=[] if shard.number else await shard.saved.dms(),
+            servers=shard.servers,
             wanted=self._filter.hears,
             tuning=shard.tuning,
         )

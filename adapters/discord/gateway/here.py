@@ -33,6 +33,7 @@ async def call_of(
         scopes=scopes,
         roles=events.roles_of(interaction.user),
         in_thread=isinstance(interaction.channel, discord.Thread) or not interaction.guild_id,
+        direct=events.is_own_dm(interaction),
         own_thread=await _is_own(interaction, intake, user_id),
         manages_messages=own_server and manages,
         manages_channel=own_server and (permissions.manage_channels or administers),
@@ -60,7 +61,7 @@ def _conversation(interaction: discord.Interaction) -> str:
     if isinstance(interaction.channel, discord.Thread):
         return "this thread"
     in_channel = interaction.guild_id is not None
-    return "your conversation by /ask in this channel" if in_channel else "this conversation"
+    return "your conversation by /ask" if in_channel else "this conversation"
 
 
 async def _is_own(interaction: discord.Interaction, intake: Intake, user_id: int) -> bool:

@@ -25,7 +25,8 @@ async def talk(
     """A Discord with the bot, what it hands to the core, and Ada, a person there."""
     intake = FakeIntake()
     async with (
-        DiscordEmulator(message_content=message_content) as emulator,
+        # A busy machine may need longer than Discord would wait.
+        DiscordEmulator(message_content=message_content, callback_seconds=60.0) as emulator,
         listening(emulator, intake, tuning=tuning),
     ):
         yield emulator, intake, emulator.user("Ada")

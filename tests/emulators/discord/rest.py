@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.emulators.discord.forms import Form
+from tests.emulators.discord.guild import guild, guild_of_rest
 from tests.emulators.discord.limits import Meter
 from tests.emulators.discord.message import STARTER, SUPPRESS_EMBEDS, Message
 from tests.emulators.discord.objects import PUBLIC_THREAD, Payload, snowflake
@@ -71,10 +72,24 @@ class Rest:
     def channel(self, request: Request) -> Answer:
         return 200, self.world.channel(request.ids["channel_id"]).payload()
 
-    def roles(self, request: Request) -> Answer:
+    def guild(self, request: Request) -> Answer:
+        self._check_guild(request)
+        return 200, guild_of_rest(self.world)
+
+    def channels(self, request: Request) -> Answer:
+        self._check_guild(request)
+        return 200, guild(self.world)["channels"]
+
+    def member(self, request: Request) -> Answer:
+        self._check_guild(request)
+        user = self.world.users.get(request.ids["user_id"])
+        if user is None:
+            raise Refusal(404, 10007, "Unknown Member")
+        return 200, user.member() | {"user": user.payload()}
+
+    def _check_guild(self, request: Request) -> None:
         if request.ids["guild_id"] != self.world.guild_id:
             raise Refusal(404, 10004, "Unknown Guild")
-        return 200, self.world.all_roles()
 
     def modify_channel(self, request: Request) -> Answer:
         channel = self.world.channel(request.ids["channel_id"])

@@ -23,7 +23,9 @@ def routes(rest: Rest, webhooks: Webhooks) -> tuple[Route, ...]:
         Route("GET", "/oauth2/applications/@me", rest.application),
         Route("GET", "/gateway", rest.gateway, open=True),
         Route("GET", "/gateway/bot", rest.gateway_for_bot),
-        Route("GET", "/guilds/{guild_id}/roles", rest.roles),
+        Route("GET", "/guilds/{guild_id}", rest.guild),
+        Route("GET", "/guilds/{guild_id}/channels", rest.channels),
+        Route("GET", "/guilds/{guild_id}/members/{user_id}", rest.member),
         Route("GET", channel, rest.channel),
         Route(
             "PATCH",

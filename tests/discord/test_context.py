@@ -174,9 +174,24 @@ async def test_called_into_a_thread_it_reads_what_was_said_and_how_it_began() ->
             ("CI", "Never."),
         ]
         assert found[0].id == f"discord:{thread}"
-        assert texts(few) == texts(found)[-2:]
+        # With the message from which it was opened, by another request.
+        assert texts(few) == [texts(found)[0], *texts(found)[-2:]]
         assert texts(since) == texts(found)[-2:]
-        assert reads(emulator) == before + 3
+        assert reads(emulator) == before + 4
+
+
+async def test_a_thread_whose_first_message_is_gone_is_read_without_it() -> None:
+    intake = FakeIntake()
+    async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
+        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+        thread = await in_a_thread(emulator, bob, ada)
+        await emulator.delete(thread)
+        await emulator.say(thread, ada, f"{emulator.bot_mention} who is right?")
+        turn = await last(intake, "who is right?")
+
+        found = await platform.read_context(turn, since="", most=1)
+
+        assert texts(found) == [("Ada", "On Monday.")]
 
 
 async def test_a_context_costs_one_call_however_many_speak() -> None:

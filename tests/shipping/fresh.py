@@ -101,7 +101,7 @@ def lay_out(tree: Path, core: Path, app: Path, data: Path) -> None:
         if os.geteuid() == 0:
             os.chown(path, NOBODY, NOBODY)
     # Else the test would show nothing.
-    touching = [*powerless(), "touch", app / "bot" / "new"]
+    touching = [*powerless(), "touch", str(app / "bot" / "new")]
     assert subprocess.run(touching, capture_output=True).returncode
 
 

@@ -10,6 +10,7 @@ import pytest
 import yarl
 from joserfc.jwk import OctKey, RSAKey
 
+from adapters.web.sign_in import origin_of
 from bot.store import Store
 from tests.emulators.identity import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from tests.support.service import serving
@@ -67,6 +68,44 @@ async def test_wrong_passwords_are_slowed_down(own_store: Store) -> None:
     assert answers == [403] * 5 + [429] * 2
     assert right == 429
     assert 60 < seconds <= 900
+
+
+async def test_behind_a_proxy_a_stranger_locks_out_nobody_else(own_store: Store) -> None:
+    sesame = web_variables(WEB_PASSWORD="open sesame")
+
+    async def log_in(person: Browser, password: str, forwarded: str) -> int:
+        headers = {"X-Parley": "1", "X-Forwarded-For": forwarded}
+        status, _ = await person.send("POST", "/login", {"password": password}, headers)
+        return status
+
+    async with at_page(own_store, sesame | {"WEB_PROXY_ADDRESS": "127.0.0.1"}) as person:
+        # What is left of the proxy's own entry is made up, and changes nothing.
+        guesses = [await log_in(person, "x", f"{n}.1.1.1, 6.6.6.6") for n in range(6)]
+        owner = await log_in(person, "open sesame", "6.6.6.6, 7.7.7.7, 127.0.0.1")
+    async with at_page(own_store, sesame | {"WEB_PROXY_ADDRESS": "10.0.0.7"}) as person:
+        direct = [await log_in(person, "x", f"{n}.1.1.1") for n in range(6)]
+
+    assert guesses == direct == [403] * 5 + [429]
+    assert owner == 200
+
+
+@pytest.mark.parametrize(
+    ("remote", "forwarded", "origin"),
+    [
+        ("9.9.9.9", "1.1.1.1", "9.9.9.9"),
+        ("10.0.0.7", "", "10.0.0.7"),
+        ("10.0.0.7", "1.1.1.1,2.2.2.2:4711", "2.2.2.2"),
+        ("::ffff:10.0.0.7", "1.1.1.1, [2001:db8::1]:80, 10.0.0.8", "2001:db8::1"),
+        ("10.0.0.7", "1.1.1.1, unknown", "10.0.0.7"),
+        ("10.0.0.7", "10.0.0.8", "10.0.0.8"),
+        ("", "1.1.1.1", "None"),
+    ],
+)
+def test_only_what_the_proxies_add_tells_where_a_request_came_from(
+    remote: str, forwarded: str, origin: str
+) -> None:
+    found = origin_of(remote, forwarded, proxies=("10.0.0.7", "10.0.0.8"))
+    assert str(found) == origin
 
 
 async def test_a_trusted_proxy_names_the_person(own_store: Store) -> None:

@@ -148,7 +148,7 @@ class SignIn:
             return _failed(error)
         response = _led_to(where)
         self._cookies.write(response, person)
-        response.del_cookie(_ATTEMPT)
+        self._cookies.drop(_ATTEMPT, response)
         return response
 
     async def log_in(self, request: web.Request) -> web.Response:

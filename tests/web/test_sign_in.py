@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -127,6 +128,51 @@ async def test_a_trusted_proxy_names_the_person(own_store: Store) -> None:
     assert (nobody, me["name"], asked, forged) == (401, "ann", 202, 401)
     assert [one["id"] for one in anns] == [talk]
     assert (bobs, cookies) == ([], 0)
+
+
+async def test_names_that_are_no_text_are_two_people_who_can_ask(own_store: Store) -> None:
+    talk = new_talk()
+
+    async def send(address: str, method: str, path: str, name: bytes, body: bytes = b"") -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", yarl.URL(address).port)
+        head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nX-Parley: 1\r\nConnection: close\r\n"
+        writer.write(head.encode() + b"X-User: " + name)
+        writer.write(b"\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        answer = (await reader.read()).decode()
+        writer.close()
+        return answer
+
+    path = f"/api/conversations/{talk}/questions"
+    question = json.dumps({"id": new_talk(), "text": "why?"}).encode()
+    async with at_page(own_store, web_variables(WEB_PROXY_HEADER="X-User")) as person:
+        asked = await send(person.address, "POST", path, b"Ren\xe9", question)
+        me = await send(person.address, "GET", "/api/me", b"Ren\xe9")
+        others = await send(person.address, "GET", "/api/conversations", b"Ren\xe8")
+        own = await send(person.address, "GET", "/api/conversations", b"Ren\xe9")
+
+    assert asked.startswith("HTTP/1.1 202")
+    assert '"name": "Ren\\ufffd"' in me
+    assert talk in own
+    assert others.endswith("[]")
+
+
+async def test_over_https_no_other_host_of_the_domain_can_set_the_cookie(
+    own_store: Store,
+) -> None:
+    variables = web_variables(WEB_PASSWORD="open sesame", WEB_URL="https://chat.example")
+    async with at_page(own_store, variables) as person:
+        url, sent = f"{person.address}/login", {"password": "open sesame"}
+        async with person.session.post(url, json=sent, headers={"X-Parley": "1"}) as response:
+            cookie = response.headers["Set-Cookie"]
+        pair = cookie.partition(";")[0]
+        known, _ = await person.get("/api/me", Cookie=pair)
+        other, _ = await person.get("/api/me", Cookie=pair.removeprefix("__Host-"))
+
+    assert pair.startswith("__Host-parley=")
+    assert "Secure" in cookie
+    assert "Path=/" in cookie
+    assert "Domain" not in cookie
+    assert (known, other) == (200, 401)
 
 
 @asynccontextmanager

@@ -485,7 +485,10 @@ class Settings:
         "", _header, "header in which a proxy before the web page names the person"
     )
     web_proxy_address: tuple[str, ...] = _setting(
-        (), _addresses, "addresses of that proxy, with commas between; empty means this machine's"
+        (),
+        _addresses,
+        "addresses of proxies before the web page, with commas between; empty: only this machine"
+        " may name people",
     )
     # With less, a worker does not renew its leases in time.
     lease_seconds: float = _setting(

@@ -225,6 +225,11 @@ async def _serve_page(
         if needed:
             raise CannotStart(f"{where} cannot be used: {error}") from error
         log.warning("No page: %s cannot be used: %s", where, error)
+        if platforms.console:
+            platforms.console.banner += (
+                f"\nThere is no page for your browser: port {settings.web_port} is taken."
+                " Set WEB_PORT to another number, or to 0 for any."
+            )
         return
     log.info("The page is at %s", address)
     if platforms.console:

@@ -94,6 +94,10 @@ class Api:
         async with self.follower.page(self.intake, _thread(request)) as page:
             return await send_events(request, page)
 
+    async def end_pages(self, _: web.Application) -> None:
+        """End the events of all open pages."""
+        self.follower.end_pages()
+
     async def export(self, request: web.Request) -> web.Response:
         """Send the conversation as a Markdown file."""
         thread = await self._known(request)

@@ -32,7 +32,7 @@ async def send_events(
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     write_seconds: float = WRITE_SECONDS,
 ) -> web.StreamResponse:
-    """Tell a page what its conversation shows, until it leaves or the conversation is deleted.
+    """Tell a page what its conversation shows, until it leaves, is let go or has nothing to show.
 
     The first event is the whole state, and each further one what differs from what was sent: what
     comes while the page takes its time is sent as one.
@@ -45,11 +45,11 @@ async def send_events(
         while True:
             async with asyncio.timeout(write_seconds):
                 await response.write(text.encode())
-            if page.talk.is_gone:
-                break
+            if page.talk.is_gone or page.is_ended:
+                return response
             await asyncio.sleep(_PAINT_SECONDS)
             text = await _next(page, sent, heartbeat_seconds)
-    if request.transport and not page.talk.is_gone:
+    if request.transport:
         # A page that takes nothing would keep its buffer.
         request.transport.abort()
     return response
@@ -59,7 +59,7 @@ async def _next(page: OpenPage, sent: Sent, heartbeat_seconds: float) -> str:
     """Wait until something differs, and return it as events; a comment if nothing does for long."""
     with suppress(TimeoutError):
         async with asyncio.timeout(heartbeat_seconds):
-            while True:
+            while not page.is_ended:
                 await page.news.wait()
                 page.news.clear()
                 if text := sent.differences(page.talk):

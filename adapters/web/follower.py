@@ -60,6 +60,7 @@ class OpenPage:
     def __init__(self, talk: TalkView) -> None:
         self.talk = talk
         self.news = asyncio.Event()
+        self.is_ended = False  # because the process ends
 
 
 class Follower:
@@ -91,6 +92,13 @@ class Follower:
             talk.pages.discard(page)
             if not talk.pages and self._views.get(stream) is talk:
                 del self._views[stream]
+
+    def end_pages(self) -> None:
+        """Let all pages go, to connect to another process."""
+        for talk in self._views.values():
+            for page in talk.pages:
+                page.is_ended = True
+            talk.wake_pages()
 
     async def run(self) -> None:
         """Read until cancelled."""

@@ -50,6 +50,8 @@ def application(
     """Return the application. `trust` is called with each request of a person who may be here."""
     app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[_door(sign_in, trust)])
     app.on_response_prepare.append(_add_headers)
+    # Each open page would hold up the end of the process.
+    app.on_shutdown.append(api.end_pages)
     app.add_routes(api.routes())
     app.add_routes(sign_in.routes(assets))
     app.router.add_get("/", assets.page)

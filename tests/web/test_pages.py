@@ -110,3 +110,17 @@ async def test_all_of_a_conversation_expires_with_its_history(
     assert len(seconds) == 3
     assert all(0 < one <= 2 * 24 * 3600 for one in seconds.values())
     assert (listed, left) == ([], 0)
+
+
+async def test_an_open_page_is_let_go_when_its_process_ends(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    async with page_of(own_store, model) as (person, service):
+        url = f"{person.address}/api/conversations/{new_talk()}/events"
+        async with person.session.get(url) as response:
+            first = await response.content.readline()
+            service.stop.set()
+            # An answer that is cut off has no end, and reading it fails.
+            await response.read()
+
+    assert first == b"event: state\n"

@@ -53,6 +53,26 @@ class Person:
     workspace: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """What the platform knows of a person who asks, for the decision whether they may.
+
+    `direct`: they ask in a direct message. `roles` are the ids of their roles in that server, empty
+    if the platform has none or does not tell. `home` is their own server, if it is another one.
+    `signed_in`: the platform itself admits only people who may use the bot. `operator`: it is the
+    person who runs the bot, without any limit.
+    """
+
+    direct: bool = False
+    roles: tuple[str, ...] = ()
+    home: str = ""
+    signed_in: bool = False
+    operator: bool = False
+
+
+ANYBODY = Asker()  # somebody of whom nothing is known
+
+
 @dataclass(frozen=True, slots=True)
 class ContextMessage:
     """What somebody said, shown in a prompt without being part of the history.
@@ -80,7 +100,8 @@ class Turn:
     `text` lacks. `where` names the channel and the server as people see them, and `zone` the
     person's time zone as the IANA database does; both are empty if the platform does not tell.
     `quote` is the message to which the question replies. A turn that `joins` may be answered
-    together with others of its person: its place needs no answer of its own.
+    together with others of its person: its place needs no answer of its own. `asker` decides
+    whether it is admitted, and is not stored.
     """
 
     id: str
@@ -94,6 +115,7 @@ class Turn:
     zone: str = ""
     quote: ContextMessage | None = None
     joins: bool = False
+    asker: Asker = field(default=ANYBODY, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +158,22 @@ class BeginningLeftOut:
     exchanges: int
 
 
-Delta = str | Start | LeftOut | BeginningLeftOut | Retrying
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A delta: an attempt of a model begins, which reads about so many tokens."""
+
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A delta: what the attempt under way has read and written in tokens, by its server's count."""
+
+    read: int
+    written: int
+
+
+Delta = str | Start | LeftOut | BeginningLeftOut | Retrying | Reading | Used
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class AskCommand:
         admitted_by = arrived + self._workspace.limits.command_answered_within
         store_is_late = StoreUnavailable("the store did not answer in time")
         # A question that is posted and deleted again would use up writes of the channel.
-        room = self._intake.check_room("slack", person)
+        room = self._intake.check_room(self._turn(person, text, command=command, ts=""))
         await _in_time(room, by=posted_by, late=store_is_late)
         shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
         channel = command["channel_id"]
@@ -111,13 +111,14 @@ class AskCommand:
         asker = self._identity.place_of(command.get("team_id", ""))
         return Turn(
             id=f"slack:{team}:cmd:{command['trigger_id']}",
-            key=ThreadKey("slack", team, channel, ts),
+            key=ThreadKey("slack", team, channel, ts or channel),
             person=person,
             text=text,
             place={"channel": channel, "thread": ts, "question": ts, **asker},
             asked_at=time.time(),
             where=self._where(command),
             zone=self._directory.zone(person.id),
+            asker=self._identity.asker(channel, team=command.get("team_id", "")),
         )
 
     def _where(self, command: Mapping[str, str]) -> str:

@@ -13,6 +13,8 @@ Place = Mapping[str, Json]
 Role = Literal["system", "user", "assistant"]
 Outcome = Literal["done", "stopped", "failed", "dead"]
 Rating = Literal["good", "bad"]
+# Which messages the bot answers in a thread in which it has answered, without being called.
+Follow = Literal["auto", "all", "mention"]
 # How the answer of an ended reply stands: "" is whole, or as far as a person let it come; "cut" has
 # the longest length that is allowed; "failed" lacks a whole answer; and "older" is followed by the
 # ended reply of another turn in its thread, however it ended itself.
@@ -88,6 +90,28 @@ class ContextMessage:
     in_thread: bool = field(default=False, compare=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preferences:
+    """What was chosen for a server, a channel or a thread; an empty field or None chooses nothing.
+
+    `model` is the name of one of MODELS, and `persona` a text for the system prompt, of several
+    lines perhaps. `temperature` is from 0 to 2, and `max_tokens` the longest answer in tokens.
+    Of channels and servers only: `people` and `roles` are ids of those who may ask there, of
+    anybody if both are empty; the numbers are limits of one person or of the whole server.
+    """
+
+    model: str = ""
+    persona: str = ""
+    temperature: float | None = None
+    max_tokens: int | None = None
+    follow: Follow | Literal[""] = ""
+    people: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    questions_per_day: int | None = None
+    tokens_per_day: int | None = None
+    server_tokens_per_day: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """A question, and where it was asked.
@@ -99,9 +123,11 @@ class Turn:
     `asked_at` is in seconds since the epoch. `left_out` counts the characters of the question that
     `text` lacks. `where` names the channel and the server as people see them, and `zone` the
     person's time zone as the IANA database does; both are empty if the platform does not tell.
-    `quote` is the message to which the question replies. A turn that `joins` may be answered
-    together with others of its person: its place needs no answer of its own. `asker` decides
-    whether it is admitted, and is not stored.
+    `quote` is the message to which the question replies, and `context` what others said before, if
+    the adapter has read it; None leaves that to the worker. A turn that `joins` may be answered
+    together with others of its person: its place needs no answer of its own. `preferences` are
+    those of how to answer, as they were when the turn was admitted; the queue sets them.
+    `asker` decides whether it is admitted, and is not stored.
     """
 
     id: str
@@ -114,7 +140,9 @@ class Turn:
     where: str = ""
     zone: str = ""
     quote: ContextMessage | None = None
+    context: tuple[ContextMessage, ...] | None = None
     joins: bool = False
+    preferences: Preferences = Preferences()
     asker: Asker = field(default=ANYBODY, compare=False)
 
 
@@ -295,3 +323,16 @@ class EditBudget:
     kept: int = 1
     within: EditBudget | None = None
     own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check of the set-up found, in one sentence, with its cure if something is wrong.
+
+    With `wrong` something would not work; a cure alone is advice.
+    """
+
+    subject: str
+    text: str
+    cure: str = ""
+    wrong: bool = False

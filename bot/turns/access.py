@@ -4,46 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
 
-from bot.domain import Asker, Person, ThreadKey
+from bot.domain import Asker, Person, Preferences, ThreadKey
 from bot.errors import NotAllowed
-
-Scope = Literal["thread", "channel", "server"]
+from bot.turns.preferences import Scope
 
 _PLACE = "I am not set up to answer here. Whoever runs me can change that."
 _DIRECT = "I do not answer direct messages from you. Please ask me in a channel."
 _PERSON = "I may not answer you here. Whoever runs me can change that."
 _ROLES = "I may answer here only people whom an admin of this place has chosen."
-
-
-class Chosen(Protocol):
-    """What an admin has chosen for a server or a channel; empty or None is nothing."""
-
-    @property
-    def people(self) -> tuple[str, ...]:
-        """The ids of the people who may use the bot there."""
-        ...
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """The ids of the roles whose people may use the bot there."""
-        ...
-
-    @property
-    def questions_per_day(self) -> int | None:
-        """How many questions a person has there."""
-        ...
-
-    @property
-    def tokens_per_day(self) -> int | None:
-        """How many tokens a person has there."""
-        ...
-
-    @property
-    def server_tokens_per_day(self) -> int | None:
-        """How many tokens all people of a server have together."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +68,14 @@ class Access:
         thread: ThreadKey,
         person: Person,
         asker: Asker,
-        chosen: Mapping[Scope, Chosen] | None = None,
+        chosen: Mapping[Scope, Preferences] | None = None,
     ) -> None:
         """Raise NotAllowed if a person may not use the bot in a thread."""
         if not asker.operator and (why := self._refusal(thread, person, asker, chosen or {})):
             raise NotAllowed(why)
 
     def quota_of(
-        self, person: Person, asker: Asker, chosen: Mapping[Scope, Chosen] | None = None
+        self, person: Person, asker: Asker, chosen: Mapping[Scope, Preferences] | None = None
     ) -> Quota:
         """Return the quota of a person: a channel's over its server's over the operator's."""
         if asker.operator or self.is_admin(person):
@@ -121,7 +90,7 @@ class Access:
         return quota
 
     def _refusal(
-        self, thread: ThreadKey, person: Person, asker: Asker, chosen: Mapping[Scope, Chosen]
+        self, thread: ThreadKey, person: Person, asker: Asker, chosen: Mapping[Scope, Preferences]
     ) -> str:
         if person.id in self.blocked:
             return _PERSON

@@ -5,15 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from bot.cache import BoundedCache
-from bot.domain import ThreadKey
+from bot.domain import Follow, ThreadKey
 from bot.errors import StoreUnavailable
 from bot.turns.queue import TurnQueue
-
-# Which messages the bot answers in a thread in which it has answered, without being called.
-Follow = Literal["auto", "all", "mention"]
 
 # How long a process believes that the bot was not called into a thread. It is shorter than an
 # answer takes to be read, so nobody goes on with an answer in a thread that is believed foreign.

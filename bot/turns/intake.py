@@ -17,10 +17,13 @@ from bot.cache import BoundedCache
 from bot.domain import (
     ANYBODY,
     Asker,
+    ContextMessage,
     End,
     Exchange,
+    Follow,
     Person,
     Place,
+    Preferences,
     Rating,
     Standing,
     ThreadKey,
@@ -37,10 +40,11 @@ from bot.errors import (
 )
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.tokens.counters import estimate
-from bot.turns.access import Access, Chosen, Quota, Scope, Usage
-from bot.turns.addressed import Facts, Follow, Speakers, why_left_alone
+from bot.turns.access import Access, Quota, Usage
+from bot.turns.addressed import Facts, Speakers, why_left_alone
 from bot.turns.history import History
-from bot.turns.prompt import shortened
+from bot.turns.preferences import PreferenceStore, Scope, resolved
+from bot.turns.prompt import newest, shortened
 from bot.turns.queue import TurnQueue
 from bot.turns.standings import standing
 
@@ -66,22 +70,17 @@ _REFUSED = Counter(
 _ENDING_SECONDS = 0.5  # a reply's last write is seen a little before its end is stored
 
 
-# What admins have chosen for the channel and the server of a thread.
-ReadChosen = Callable[[ThreadKey], Awaitable[Mapping[Scope, Chosen]]]
 _OPEN = Access()
-
-
-async def choose_nothing(_: ThreadKey) -> Mapping[Scope, Chosen]:
-    """Leave all as the operator has set it."""
-    return {}
+_Chosen = Mapping[Scope, Preferences]
 
 
 class Intake:
     """Admits turns and changes them later. Every method raises StoreUnavailable.
 
-    What costs the model's time is refused with NotAllowed or QuotaUsed if `access`, or what admins
-    have chosen for the place, does not let a person have it. An answer has `longest` tokens at
-    most, which are reserved with the estimated length of its question.
+    `preferences` are what is chosen for threads, channels and servers; `follow` holds where nothing
+    is. What costs the model's time is refused with NotAllowed or QuotaUsed if `access`, or what
+    admins have chosen for the place, does not let a person have it. An answer has `longest` tokens
+    at most, which are reserved with the estimated length of its question.
     """
 
     def __init__(
@@ -91,19 +90,19 @@ class Intake:
         history: History,
         follow: Follow = "auto",
         access: Access = _OPEN,
-        chosen: ReadChosen = choose_nothing,
         longest: int = 0,
+        preferences: PreferenceStore | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.preferences = preferences or PreferenceStore(store=queue.leases.store)
         self._queue = queue
         self._history = history
-        self._follow: Follow = follow
+        self.follow: Follow = follow
         self.access = access
-        self._chosen = chosen
         self._longest = longest
         self._speakers = Speakers(queue, clock=clock)
         # Read for messages that may be for nobody; an admission reads them anew.
-        self._places: BoundedCache[ThreadKey, Mapping[Scope, Chosen]] = BoundedCache(clock=clock)
+        self._places: BoundedCache[ThreadKey, _Chosen] = BoundedCache(clock=clock)
         # The refusals that a person has just read in a channel.
         self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache(clock=clock)
 
@@ -115,10 +114,13 @@ class Intake:
         It is `repeated` if the person has not `called` the bot, or has read it in the last day. An
         adapter asks before anything else is done about a message or a command.
         """
+        chosen = await self._chosen(thread) if called else await self._chosen_lately(thread)
+        await self._check(thread, person, asker, chosen, called=called)
+
+    async def _check(
+        self, thread: ThreadKey, person: Person, asker: Asker, chosen: _Chosen, *, called: bool
+    ) -> None:
         try:
-            chosen = (
-                await self._chosen_near(thread) if called else await self._chosen_lately(thread)
-            )
             self.access.check(thread, person, asker, chosen)
         except NotAllowed as refused:
             log.info("Person %s may not use me in %s: %s", person.id, thread, refused)
@@ -127,7 +129,7 @@ class Intake:
 
     async def usage(self, thread: ThreadKey, person: Person, asker: Asker) -> Usage:
         """Return what a person, and the server of a thread, have used today, and their quota."""
-        quota = self.access.quota_of(person, asker, await self._chosen_near(thread))
+        quota = self.access.quota_of(person, asker, await self._chosen(thread))
         return await self._queue.usage(thread, person, quota)
 
     async def is_addressed(
@@ -144,7 +146,15 @@ class Intake:
                 thread, *people, ours=ours, called=facts.calls_bot
             )
             facts = replace(facts, speakers=speakers)
-        if why := why_left_alone(facts, self._follow):
+        follow = self.follow
+        # All other facts decide by themselves.
+        if (
+            thread
+            and facts.speakers
+            and why_left_alone(facts, "all") != why_left_alone(facts, "mention")
+        ):
+            follow = resolved(await self.preferences.read(thread)).follow or follow
+        if why := why_left_alone(facts, follow):
             place = f"in {thread}" if thread else "outside of threads"
             log.debug("A message of %s %s is left alone: %s", ", ".join(people), place, why)
         return not why
@@ -326,6 +336,19 @@ class Intake:
         """Drop the history of a thread."""
         await self._history.forget(thread)
 
+    async def asker(self, turn_id: str) -> str:
+        """Return the id of the person who asked for a turn; empty if the turn is not known."""
+        turn = await self._queue.turn(turn_id)
+        return turn.person.id if turn else ""
+
+    async def keep_message(self, name: str, message: ContextMessage) -> None:
+        """Keep a message for an hour, until a person has written a question about it."""
+        await self._history.keep_message(name, message)
+
+    async def kept_message(self, name: str) -> ContextMessage | None:
+        """Return a message that was kept under this name; None if it is not there any more."""
+        return await self._history.kept_message(name)
+
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         """Return the thread of a turn; None if the turn is not known."""
         return await self._queue.thread_of_turn(turn_id)
@@ -336,19 +359,20 @@ class Intake:
 
     async def _quota(self, thread: ThreadKey, person: Person, asker: Asker) -> Quota:
         """Return what a person may use in a day. Raises NotAllowed if they may use nothing."""
-        await self.check_access(thread, person, asker)
-        return self.access.quota_of(person, asker, await self._chosen_near(thread))
-
-    async def _chosen_near(self, thread: ThreadKey) -> Mapping[Scope, Chosen]:
         chosen = await self._chosen(thread)
+        await self._check(thread, person, asker, chosen, called=True)
+        return self.access.quota_of(person, asker, chosen)
+
+    async def _chosen(self, thread: ThreadKey) -> _Chosen:
+        chosen = await self.preferences.read(thread)
         self._places.put(replace(thread, thread=""), chosen, seconds=_CHOSEN_SECONDS)
         return chosen
 
-    async def _chosen_lately(self, thread: ThreadKey) -> Mapping[Scope, Chosen]:
+    async def _chosen_lately(self, thread: ThreadKey) -> _Chosen:
         known = self._places.get(replace(thread, thread=""))
         # Many may talk while the store is away, and nobody waits for the bot.
         with suppress(StoreUnavailable):
-            return await self._chosen_near(thread) if known is None else known
+            return await self._chosen(thread) if known is None else known
         return {}
 
     async def _warn(self, thread: ThreadKey, person: Person) -> bool:
@@ -392,6 +416,8 @@ def _bounded(turn: Turn) -> Turn:
     """Return a turn without the middle of a question, or a quote, that is too long to be kept."""
     if turn.quote:
         turn = replace(turn, quote=shortened(turn.quote))
+    if turn.context:
+        turn = replace(turn, context=tuple(newest(turn.context)))
     if len(turn.text) <= MAX_QUESTION:
         return turn
     text = without_middle(turn.text, MAX_QUESTION - len(CUT))

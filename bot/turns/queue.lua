@@ -20,6 +20,8 @@ local MOST_REPAIR_ATTEMPTS = 20
 local DAY_MS = 86400000
 -- About as long as an answer takes.
 local YIELD_US = 30000000
+-- Without a history, what was said is kept for so much longer (ms) than an answer may have to be corrected.
+local LAST_WORDS_MS = 60000
 -- Of people who rate one answer; what further ones think is not kept.
 local MOST_RATINGS = 200
 -- Bytes of a turn's record beside its texts, and of the keys that lead from its messages to the thread.
@@ -30,6 +32,8 @@ local CROWD = 4
 local MOST_SPEAKERS = 10
 -- A person who edits a question again and again lets others in the thread wait for so many beginnings.
 local MOST_BEGINNINGS = 5
+-- The preferences that say how to answer.
+local PREFERRED = {'model', 'persona', 'temperature', 'max_tokens'}
 -- Bytes of the records of turns that are answered together: about as many as one question may have.
 local JOINED_BYTES = 64000
 -- After its day, what was used is only corrected.
@@ -46,6 +50,7 @@ local SPENT_MS = 2 * DAY_MS
 --   posted:<message>     the thread in which a surface posted a message
 --   deleted:<message>    a message that was deleted while no turn was known to have posted it
 --   pressed:<press>      a press of Regenerate that was accepted
+--   answered:<id>        set if a turn has ended and its record expires before it could come again
 --   newest:<thread>      the last turn of a thread whose reply has ended and shows something
 --   heard:<message>      set of the threads in whose contexts a message is, by the id of its turn
 --   told:<thread>        the turn that told that the thread's beginning no longer fits
@@ -54,6 +59,8 @@ local SPENT_MS = 2 * DAY_MS
 --   spent:<day>:<who>    hash: how many questions and tokens of a model a person, or all people of a server, have
 --                        used on a day (UTC, counted from 1970); of open turns it has what they have reserved
 --   warned:<person>      set if the person has read in the last day that they may not use the bot
+--   preferences:<place>  hash of what was chosen for a thread, a channel or a server, each value as JSON; the
+--                        place is written as a thread, without its last parts
 --   dead                 stream of turns that were given up
 local STORED = {
   -- <platform>: sorted set of threads that may be taken, by the position of their first turn
@@ -310,6 +317,17 @@ local function lead_of(id)
   end
 end
 
+-- Copies to a turn how it is to be answered: what is chosen now for its thread over its channel over its server.
+local function copy_preferences(id, thread)
+  local channel, server = string.match(thread, '^(([^:]*:[^:]*):[^:]*)')
+  local copied = {}
+  for _, place in ipairs({(server or '') .. '::', (channel or '') .. ':', thread}) do
+    local found = redis.call('HMGET', key('preferences', place), unpack(PREFERRED))
+    for at, name in ipairs(PREFERRED) do copied[name] = found[at] or copied[name] end
+  end
+  redis.call('HSET', key('turn', id), 'preferences', next(copied) and cjson.encode(copied) or '')
+end
+
 -- Has the worker of a turn, or the next one, answer what its question is now.
 local function ask_for_anew(id)
   redis.call('HSET', key('turn', id), ANEW, '1')
@@ -350,6 +368,7 @@ end
 -- A regenerated turn is still the last one, for nothing else ran in its thread.
 local function remember(thread, id, exchange, limit, most_bytes)
   local history = key('history', thread)
+  if tonumber(limit) == 0 then return redis.call('DEL', history) end
   if last_remembered(thread) == id then
     redis.call('LSET', history, -1, exchange)
   else
@@ -678,6 +697,7 @@ local function store_turn(id, thread, person, head, text, quota)
   reserve(id, person, thread, 1, natural(quota.estimate))
   note_speaker(thread, id_of(person))
   keep(key('speakers', thread))
+  copy_preferences(id, thread)
   enqueue(id, thread, person)
 end
 
@@ -693,6 +713,7 @@ local function enqueue_again(id, turn, last, quota)
   end
   redis.call('HSET', name, 'state', 'queued', ATTEMPTS, 0, 'shown', '')
   redis.call('HDEL', name, 'stop', 'end', 'begun', MAX_PROGRESS, MORE)
+  copy_preferences(id, turn.thread)
   enqueue(id, turn.thread, turn.person)
 end
 
@@ -735,6 +756,7 @@ function verbs.admit(id, thread, person, head, text, thread_limit, person_limit,
     local same = known[2] and string.sub(known[2], 1, #head) == head
     return known[1] ~= 'dropped' and same and 'admitted' or 'duplicate'
   end
+  if redis.call('EXISTS', key('answered', id)) == 1 then return 'duplicate' end
   -- A person who is refused has spoken, but makes no thread one of the bot.
   if redis.call('EXISTS', key('speakers', thread)) == 1 then note_speaker(thread, id_of(person)) end
   local joins = decoded(head .. '}').joins == true
@@ -856,7 +878,7 @@ function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_o
     thread_limit, person_limit, total_limit, context, quota)
   local name, turn = key('turn', id), record(id)
   if not turn.state then
-    if now_ms() - asked >= DAY_MS then return 'ignored' end
+    if now_ms() - asked >= DAY_MS or redis.call('EXISTS', key('answered', id)) == 1 then return 'ignored' end
     local answer =
       verbs.admit(id, thread, person, head, text, thread_limit, person_limit, total_limit, context, quota)
     if answer == 'admitted' then redis.call('HSET', name, 'edited', edited) end
@@ -885,6 +907,7 @@ function verbs.edit(id, thread, person, head, text, asked, edited, asker, left_o
     reserve(lead, turn.person, turn.thread, again and 1 or 0, more)
     -- A stop was for the answer to what stood there before.
     redis.call('HDEL', key('turn', lead), 'stop')
+    copy_preferences(lead, turn.thread)
     ask_for_anew(lead)
   else
     if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'ignored' end
@@ -963,15 +986,23 @@ local function joined_questions(id)
   return #texts > 1 and cjson.encode(texts) or '[]'
 end
 
+-- A limit of 0 exchanges means that nothing said outlives its turn: the record expires soon, and the id stays
+-- known without it.
+local function keep_ended(id, late_write_ms, history_limit)
+  if tonumber(history_limit) > 0 then return keep(key('turn', id)) end
+  redis.call('PEXPIRE', key('turn', id), late_write_ms + LAST_WORDS_MS)
+  redis.call('SET', key('answered', id), '1', 'PX', ARGV[2])
+end
+
 -- The questions of joined turns stay in their records, so that they can be edited one by one.
-local function end_joined(id, turn, outcome, person_bytes, counts)
+local function end_joined(id, turn, outcome, person_bytes, counts, ...)
   for _, one in ipairs(joined_to(id)) do
     if lead_of(one) == id and record(one).state == 'queued' then
       settle(one, turn, counts, 0)
       local name = key('turn', one)
       redis.call('HSET', name, 'state', outcome, 'pages', '[]', 'shown', '')
       redis.call('HDEL', name, POSITION, ATTEMPTS, ANEW, 'stop')
-      keep(name)
+      keep_ended(one, ...)
       redis.call('LREM', key('mailbox', turn.thread), 1, one)
       close(one, turn.person)
       count_kept(one, turn.person, RECORD_BYTES + redis.call('HSTRLEN', name, 'body'), person_bytes)
@@ -1019,10 +1050,11 @@ function verbs.take(platform, entry, worker, person_limit)
     note_several(id, thread)
   end
   local known = redis.call('HMGET', key('turn', id),
-    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'above', 'pages', 'shown', MORE, 'context')
+    'body', 'pressed_at', 'stop', PREVIOUS_ANSWER, 'above', 'pages', 'shown', MORE, 'context',
+    'preferences')
   return {id, fence, attempts, known[1], known[2] or '{}', known[3] or '', known[4] or '', known[5] or '',
     known[6] or '[]', known[7] or '', known[8] or '{}', thread, known[9] or '', joined_questions(id),
-    open_for(id)}
+    open_for(id), known[10] or ''}
 end
 
 -- What a person asks of the worker of a turn: to begin anew, or to stop.
@@ -1146,7 +1178,7 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
     return ANEW
   end
   local counts = exchange ~= '' or outcome ~= 'failed' and outcome ~= 'dead'
-  end_joined(id, turn, outcome, person_bytes, counts)
+  end_joined(id, turn, outcome, person_bytes, counts, late_write_ms, history_limit)
   settle(id, turn, counts, used)
   for _, one in ipairs(messages(redis.call('HGET', name, 'unheard') or '')) do
     exchange = without_text(exchange, one)
@@ -1169,11 +1201,11 @@ function verbs.finish(id, fence, outcome, pages, shown, exchange,
   redis.call('HSET', name, 'state', outcome, 'pages', pages, 'shown', shown, 'end', stands or 'failed')
   redis.call('HDEL', name, 'entry', 'worker', POSITION, ATTEMPTS, MAX_PROGRESS, MORE, 'stop', UNUSED)
   -- The history has the question, unless it was edited since. Without an exchange the record keeps it, so that
-  -- it can be regenerated.
-  local keeps = #joined_to(id) > 0
+  -- it can be regenerated. Without a history the record has all that is left for a while.
+  local keeps = #joined_to(id) > 0 or tonumber(history_limit) == 0
     or exchange == '' and (last ~= id or last_question(turn.thread) ~= question_in(id))
   if forgotten or not keeps then drop_question(id) end
-  keep(name)
+  keep_ended(id, late_write_ms, history_limit)
   local older = note_newest(id, turn.thread, pages)
   if tonumber(fence) > 1 or outcome == 'dead' then schedule_repair(id, turn.thread, late_write_ms) end
   redis.call('LREM', key('mailbox', turn.thread), 1, id)

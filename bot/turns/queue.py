@@ -39,6 +39,7 @@ from bot.store import Store, store_errors
 from bot.text.sanitize import whole_characters
 from bot.turns.access import Quota, Usage
 from bot.turns.history import encode
+from bot.turns.preferences import read_preferences
 from bot.turns.records import (
     Unreadable,
     read_context,
@@ -78,8 +79,9 @@ class Limits:
     """How many turns may wait, how many of one person may run at once, and how much is kept.
 
     `history` and `history_bytes` limit what a thread remembers, which is more than a prompt holds;
-    the newest exchange is always kept. `person_bytes` limits the ended turns of one person to some
-    2,000 of usual length.
+    the newest exchange is always kept. With a `history` of 0 nothing is: a turn's words expire a
+    minute after its reply can no longer need a repair. `person_bytes` limits the ended turns of one
+    person to some 2,000 of usual length.
     """
 
     waiting_per_thread: int
@@ -210,7 +212,7 @@ class TurnQueue:
             limits.waiting_per_thread,
             limits.waiting_per_person,
             limits.waiting,
-            write_context(turn.quote, None),
+            write_context(turn.quote, turn.context),
             _write_quota(quota, estimate),
         )
         return answer == "admitted"
@@ -516,7 +518,7 @@ class TurnLeases:
         if not isinstance(answer, list):
             return None
         turn_id, fence, attempts, body, pressed_at, stop, previous, above, *rest = answer
-        *shown, thread, said, joined, waited = rest
+        *shown, thread, said, joined, waited, preferences = rest
         quote, context = read_context(turn_id, said)
         try:
             turn = read_turn(turn_id, token.platform, thread, body, pressed_at)
@@ -528,7 +530,7 @@ class TurnLeases:
             await self._script.run("give_up", token.platform, token.entry, *end)
             return None
         return Taken(
-            turn=replace(turn, quote=quote),
+            turn=replace(turn, quote=quote, preferences=read_preferences(preferences)),
             fence=int(fence),
             attempts=int(attempts),
             shown=read_shown(turn_id, *shown),

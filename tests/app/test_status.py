@@ -36,8 +36,10 @@ async def test_the_status_of_the_process_is_printed_once_into_a_pipe(store: Stor
     first, waiting, _, head, *lines = output.getvalue().splitlines()
     assert first.startswith("Parley 1.2.3, Python 3.")
     assert waiting == "Waiting: 1"
-    columns = dict(zip(["name", *head.split()], lines[0].split(), strict=False))
-    assert (columns["name"], columns["hears"], columns["running"]) == ("console", "yes", "0")
+    # Other tests of this process may have counted on other platforms.
+    (console,) = [line for line in lines if line.startswith("console ")]
+    columns = dict(zip(["name", *head.split()], console.split(), strict=False))
+    assert (columns["hears"], columns["running"]) == ("yes", "0")
     assert any(line.startswith("Store: ") and "ms" in line for line in lines)
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from adapters.slack.manifest import EVENTS, SCOPES, WITHOUT, as_yaml, manifest
 from bot.turns.desk import COMMANDS
@@ -36,7 +36,7 @@ def test_the_yaml_reads_as_the_manifest(base_url: str) -> None:
 def test_each_scope_and_event_has_its_reason_in_the_file() -> None:
     lines = FILE.read_text(encoding="utf-8").splitlines()
 
-    for name, reason in (SCOPES | EVENTS).items():
+    for name, reason in {**SCOPES, **EVENTS}.items():
         assert f'"{name}" # {reason}' in "\n".join(lines)
 
 

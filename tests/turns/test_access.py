@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
-from bot.domain import Asker, Person, ThreadKey
+from bot.domain import Asker, Person, Preferences, ThreadKey
 from bot.errors import NotAllowed, QuotaUsed
-from bot.turns.access import Access, Chosen, Quota, Scope
+from bot.turns.access import Access, Quota
+from bot.turns.preferences import Scope
 
 CHANNEL = ThreadKey("discord", "100", "200", "300")
 DIRECT = ThreadKey("discord", "dm", "400", "400")
 SLACK_DIRECT = ThreadKey("slack", "T1", "D1", "D1")
 ANN, BOB = Person("1", "Ann"), Person("2", "Bob")
 HERE, PRIVATE = Asker(), Asker(direct=True)
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What an admin has chosen for a place."""
-
-    people: tuple[str, ...] = ()
-    roles: tuple[str, ...] = ()
-    questions_per_day: int | None = None
-    tokens_per_day: int | None = None
-    server_tokens_per_day: int | None = None
 
 
 def ids(*each: str) -> frozenset[str]:
@@ -132,19 +122,19 @@ def test_the_operator_at_the_terminal_has_no_limit() -> None:
 @pytest.mark.parametrize(
     ("rules", "allowed"),
     [
-        (Rules(), True),
-        (Rules(people=("1",)), True),
-        (Rules(people=("2",)), False),
-        (Rules(roles=("r1",)), True),
-        (Rules(people=("2",), roles=("r2",)), False),
+        (Preferences(), True),
+        (Preferences(people=("1",)), True),
+        (Preferences(people=("2",)), False),
+        (Preferences(roles=("r1",)), True),
+        (Preferences(people=("2",), roles=("r2",)), False),
     ],
 )
-def test_an_admin_of_a_place_chooses_among_those_who_may(rules: Rules, allowed: bool) -> None:
+def test_an_admin_of_a_place_chooses_among_those_who_may(rules: Preferences, allowed: bool) -> None:
     asker = Asker(roles=("r1",))
 
     try:
         Access().check(CHANNEL, ANN, asker, {"channel": rules})
-        Access(admins=ids("1")).check(CHANNEL, ANN, HERE, {"server": Rules(people=("2",))})
+        Access(admins=ids("1")).check(CHANNEL, ANN, HERE, {"server": Preferences(people=("2",))})
         found = True
     except NotAllowed:
         found = False
@@ -154,11 +144,12 @@ def test_an_admin_of_a_place_chooses_among_those_who_may(rules: Rules, allowed: 
 
 def test_a_place_has_its_own_quota() -> None:
     access = Access(quota=Quota(20, 9000, None), admins=ids("2"))
-    server = Rules(questions_per_day=10, server_tokens_per_day=50_000)
+    server = Preferences(questions_per_day=10, server_tokens_per_day=50_000)
 
     assert access.quota_of(ANN, HERE) == Quota(20, 9000, None)
     assert access.quota_of(ANN, HERE, {"server": server}) == Quota(10, 9000, 50_000)
-    both: Mapping[Scope, Chosen] = {"server": server, "channel": Rules(questions_per_day=0)}
+    channel = Preferences(questions_per_day=0)
+    both: Mapping[Scope, Preferences] = {"server": server, "channel": channel}
     assert access.quota_of(ANN, HERE, both) == Quota(0, 9000, 50_000)
     assert access.quota_of(BOB, HERE, both) == Quota()
 

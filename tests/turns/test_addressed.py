@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bot.turns.addressed import Facts, Follow, is_for_bot, is_stop
+from bot.domain import Follow
+from bot.turns.addressed import Facts, is_for_bot, is_stop
 
 # What a message is, and whether it is for the bot with auto, all and mention.
 ROWS: dict[str, tuple[Facts, tuple[bool, bool, bool]]] = {

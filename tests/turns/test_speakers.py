@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from bot.domain import Exchange, Person, ThreadKey, Turn
+from bot.domain import Exchange, Follow, Person, ThreadKey, Turn
 from bot.errors import PersonBusy, StoreUnavailable
 from bot.store import Store
-from bot.turns.addressed import FOREIGN_SECONDS, Facts, Follow
+from bot.turns.addressed import FOREIGN_SECONDS, Facts
 from bot.turns.history import History, encode
 from bot.turns.intake import Intake
 from bot.turns.queue import Limits, Taken, TurnQueue

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 from adapters.discord import DiscordPlatform
+from bot.domain import Follow
 from bot.store import Store
-from bot.turns.addressed import Follow
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import (
     FAST,

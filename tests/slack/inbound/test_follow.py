@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from bot.domain import Follow
 from bot.store import Store
-from bot.turns.addressed import Follow
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.events import EVENTS
 from tests.emulators.slack.methods import SCOPES

@@ -1,0 +1,355 @@
+"""What people chose for a thread, a channel or a server, and who may choose it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from bot.domain import Follow, Json, Preferences, ThreadKey
+from bot.errors import Refused
+from bot.store import Store
+from bot.text.sanitize import strip_controls, whole_characters
+
+log = logging.getLogger(__name__)
+
+Scope = Literal["thread", "channel", "server"]
+Changes = Mapping[str, Json]
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)  # the nearest first
+MOST_PERSONA = 2_000  # characters
+_MOST_IDS = 500  # of people or roles in one place
+_ID_LENGTH = 100  # characters
+_MOST = 10**9  # of a limit
+_ANSWERS = ("model", "persona", "temperature", "max_tokens")
+_FIELDS: Mapping[Scope, tuple[str, ...]] = {
+    "thread": (*_ANSWERS, "follow"),
+    "channel": (*_ANSWERS, "follow", "people", "roles", "questions_per_day", "tokens_per_day"),
+    "server": tuple(one.name for one in fields(Preferences)),
+}
+# The workspaces of thread keys that are no server: they hold the talks of people who do not know
+# of each other.
+_NO_SERVERS = ("", "dm", "local")
+_BREAK = re.compile("\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
+
+# KEYS[1] begins the names of the hashes, and is that of the set of all of them. ARGV are places.
+_READ = """
+local found = {}
+for at, place in ipairs(ARGV) do found[at] = redis.call('HGETALL', KEYS[1] .. ':' .. place) end
+return found
+"""
+# ARGV[1] is [[place, {field: JSON, or '' to clear it}], …]; if ARGV[2] is '1', other known fields
+# are cleared, too, and those of newer versions with them.
+_WRITE = """
+for _, change in ipairs(cjson.decode(ARGV[1])) do
+  local place = change[1]
+  local name = KEYS[1] .. ':' .. place
+  local version = tonumber(redis.call('HGET', name, 'version')) or 0
+  if ARGV[2] == '1' then redis.call('DEL', name) end
+  redis.call('HDEL', name, 'version')
+  for field, value in pairs(change[2]) do
+    if value == '' then redis.call('HDEL', name, field)
+    else redis.call('HSET', name, field, value) end
+  end
+  if redis.call('EXISTS', name) == 1 then
+    redis.call('HSET', name, 'version', version + 1)
+    redis.call('SADD', KEYS[1], place)
+  else
+    redis.call('SREM', KEYS[1], place)
+  end
+end
+return true
+"""
+
+
+class InvalidPreference(Refused):
+    """What a person chose cannot be stored; the apology says why."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.apology = sentence
+
+
+class MayNotChange(Refused):
+    """The person may not choose anything for this place."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(scope)
+        self.apology = _WHO[scope]
+
+
+_WHO: Mapping[Scope, str] = {
+    "thread": (
+        "Only the person who began this conversation, or somebody who manages the channel, "
+        "can change this."
+    ),
+    "channel": "Only somebody who manages this channel can change this.",
+    "server": "Only somebody who manages this server can change this.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A model that people may choose: its name, and what they call it."""
+
+    name: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rights:
+    """What a person may do in a place, as the platform says at this moment.
+
+    `admin`: they are among ADMINS. `own_thread`: they began the conversation, or are alone in it
+    with the bot.
+    """
+
+    admin: bool = False
+    manages_server: bool = False
+    manages_channel: bool = False
+    own_thread: bool = False
+
+
+def may_change(scope: Scope, rights: Rights) -> bool:
+    """Return whether a person may change what is chosen for a place."""
+    if rights.admin or rights.manages_server:
+        return True
+    if scope == "server":
+        return False
+    return rights.manages_channel or (scope == "thread" and rights.own_thread)
+
+
+def resolved(found: Mapping[Scope, Preferences]) -> Preferences:
+    """Return what holds in a place: for each field, the choice of the nearest scope."""
+    result = Preferences()
+    for scope in reversed(SCOPES):
+        if scope in found:
+            result = replace(result, **_chosen(found[scope]))
+    return result
+
+
+def place_of(thread: ThreadKey, scope: Scope) -> str:
+    """Return the key of what is chosen for a scope of a thread. Raises InvalidPreference."""
+    if scope == "thread":
+        return str(thread)
+    if scope == "channel":
+        return str(replace(thread, thread=""))
+    if thread.workspace in _NO_SERVERS:
+        raise InvalidPreference("There is no server here.")
+    return str(replace(thread, channel="", thread=""))
+
+
+class PreferenceStore:
+    """What is chosen, in Redis, without an expiry. Every method raises StoreUnavailable.
+
+    `models` are those that people may choose, and `max_tokens` the longest answer of all.
+    """
+
+    def __init__(
+        self, *, store: Store, models: Sequence[ModelChoice] = (), max_tokens: int = _MOST
+    ) -> None:
+        self.models = tuple(models)
+        self.max_tokens = max_tokens
+        self._store = store
+        self._read = store.script(_READ)
+        self._write = store.script(_WRITE)
+
+    async def read(self, thread: ThreadKey) -> Mapping[Scope, Preferences]:
+        """Return what is chosen for a thread, its channel and its server, in one round trip."""
+        places = dict(_places(thread))
+        found = await self._read_places(list(places.values()))
+        return dict(zip(places, found, strict=True))
+
+    async def change(
+        self, thread: ThreadKey, scope: Scope, changes: Changes, *, by: str, rights: Rights
+    ) -> Preferences:
+        """Store what a person chose, field by field, and return what is chosen there now.
+
+        None, or an empty text, takes a choice back. A model may be named by its label. `rights` are
+        those at the press of the button, not those when a form was shown. `by` names the person in
+        the log. Raises MayNotChange and InvalidPreference.
+        """
+        if not may_change(scope, rights):
+            raise MayNotChange(scope)
+        place = place_of(thread, scope)
+        checked = {name: self._checked(scope, name, value) for name, value in changes.items()}
+        await self._apply({place: checked}, replaces=False)
+        log.info("Preferences of %s: %s changed %s", place, by, ", ".join(checked) or "nothing")
+        (result,) = await self._read_places([place])
+        return result
+
+    async def read_all(self) -> Mapping[str, Preferences]:
+        """Return all that is chosen, by the keys of the places, in their order."""
+        places: list[str] = sorted(await self._store.command("SMEMBERS", self._name))
+        found = await self._read_places(places)
+        return {place: one for place, one in zip(places, found, strict=True) if _chosen(one)}
+
+    async def replace_all(self, chosen: Mapping[str, Preferences]) -> None:
+        """Store what is chosen for some places, in one step, in the place of what was chosen.
+
+        Other places keep what they have.
+        """
+        await self._apply({place: _chosen(one) for place, one in chosen.items()}, replaces=True)
+
+    @property
+    def _name(self) -> str:
+        return self._store.key("preferences")
+
+    async def _read_places(self, places: Sequence[str]) -> list[Preferences]:
+        answers = await self._read(keys=[self._name], args=places) if places else []
+        return [_readable(dict(zip(one[::2], one[1::2], strict=True))) for one in answers]
+
+    async def _apply(self, changes: Mapping[str, Mapping[str, object]], *, replaces: bool) -> None:
+        written = [
+            [place, {name: _written(value) for name, value in each.items()}]
+            for place, each in changes.items()
+            if each or replaces
+        ]
+        if written:
+            text = json.dumps(written, ensure_ascii=False)
+            await self._write(keys=[self._name], args=[text, "1" if replaces else ""])
+
+    def _checked(self, scope: Scope, name: str, value: Json) -> object:
+        if name not in _FIELDS[scope]:
+            raise InvalidPreference(f"There is no {name} to choose for a {scope}.")
+        if value in (None, "", [], ()):
+            return None
+        found = _CHECKS[name](value)
+        if name == "model":
+            return self._model(str(found)).name
+        if name == "max_tokens" and isinstance(found, int) and found > self.max_tokens:
+            raise InvalidPreference(
+                f"An answer may have {self.max_tokens} tokens at most. Please choose fewer."
+            )
+        return found
+
+    def _model(self, typed: str) -> ModelChoice:
+        for one in self.models:
+            if typed.casefold() in (one.name.casefold(), one.label.casefold()):
+                return one
+        if len(self.models) < 2:
+            raise InvalidPreference("There are no other models to choose here.")
+        offered = ", ".join(one.label for one in self.models)
+        raise InvalidPreference(f"I do not know that model. There are: {offered}.")
+
+
+def _places(thread: ThreadKey) -> Iterator[tuple[Scope, str]]:
+    for scope in SCOPES:
+        if scope != "server" or thread.workspace not in _NO_SERVERS:
+            yield scope, place_of(thread, scope)
+
+
+def checked(scope: Scope, written: Changes) -> Preferences:
+    """Return preferences of which all fields are given. Raises InvalidPreference."""
+    found: dict[str, Any] = {}
+    for name, value in written.items():
+        if name not in _FIELDS[scope]:
+            raise InvalidPreference(f"There is no {name} to choose for a {scope}.")
+        found[name] = _CHECKS[name](value)
+    return Preferences(**found)
+
+
+def read_preferences(written: str) -> Preferences:
+    """Read what the queue copied to a turn: a JSON object with JSON texts.
+
+    What cannot be read counts as not chosen.
+    """
+    try:
+        values = json.loads(written or "{}")
+    except (ValueError, RecursionError):
+        return Preferences()
+    return _readable(values if isinstance(values, dict) else {})
+
+
+def _readable(written: Mapping[str, object]) -> Preferences:
+    found: dict[str, Any] = {}
+    for name, check in _CHECKS.items():
+        try:
+            text = written.get(name)
+            if isinstance(text, str):
+                found[name] = check(json.loads(text))
+        except (ValueError, RecursionError, InvalidPreference):
+            log.warning("A %s that is chosen cannot be read and counts as none", name)
+    return Preferences(**found)
+
+
+def _chosen(one: Preferences) -> dict[str, Any]:
+    """Return the fields in which something is chosen."""
+    values = {each.name: getattr(one, each.name) for each in fields(Preferences)}
+    return {name: value for name, value in values.items() if value not in (None, "", ())}
+
+
+def _written(value: object) -> str:
+    return "" if value is None else whole_characters(json.dumps(value, ensure_ascii=False))
+
+
+def _model_name(value: Json) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 300 or not value.isprintable():
+        raise InvalidPreference("I do not know that model.")
+    return value
+
+
+def _persona(value: Json) -> str:
+    """Return a text without control characters but line breaks."""
+    if not isinstance(value, str):
+        raise InvalidPreference("A persona is a text.")
+    lines = (
+        " ".join(strip_controls(line).split()) for line in _BREAK.split(whole_characters(value))
+    )
+    text = "\n".join(lines).strip()
+    if not text:
+        raise InvalidPreference("There is nothing to read in that persona.")
+    if len(text) > MOST_PERSONA:
+        raise InvalidPreference(
+            f"A persona has {MOST_PERSONA:,} characters at most; this one has {len(text):,}."
+        )
+    return text
+
+
+def _temperature(value: Json) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
+        raise InvalidPreference("The temperature is a number from 0 to 2.")
+    return float(value)
+
+
+def _follow(value: Json) -> Follow:
+    for one in get_args(Follow):
+        if value == one:
+            known: Follow = one
+            return known
+    raise InvalidPreference(f"Choose one of {', '.join(get_args(Follow))}.")
+
+
+def _ids(value: Json) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or len(value) > _MOST_IDS:
+        raise InvalidPreference(f"Please choose {_MOST_IDS} at most.")
+    ids = [one for one in value if isinstance(one, str) and 0 < len(one) <= _ID_LENGTH]
+    if len(ids) < len(value):
+        raise InvalidPreference("Somebody who is chosen there has no id.")
+    return tuple(dict.fromkeys(map(whole_characters, ids)))
+
+
+def _limit(of: str) -> Callable[[Json], int]:
+    def check(value: Json) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
+            raise InvalidPreference(f"The {of} is a whole number from 1 to {_MOST:,}.")
+        return value
+
+    return check
+
+
+_CHECKS: Mapping[str, Callable[[Json], object]] = {
+    "model": _model_name,
+    "persona": _persona,
+    "temperature": _temperature,
+    "max_tokens": _limit("longest answer"),
+    "follow": _follow,
+    "people": _ids,
+    "roles": _ids,
+    "questions_per_day": _limit("number of questions a day"),
+    "tokens_per_day": _limit("number of tokens a day"),
+    "server_tokens_per_day": _limit("number of tokens a day"),
+}

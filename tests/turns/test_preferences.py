@@ -1,0 +1,256 @@
+"""What people chose for a place: stored field by field, resolved by scope, kept with each turn."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from bot.domain import Json, Preferences, ThreadKey, Turn
+from bot.store import Store
+from bot.turns.addressed import Facts
+from bot.turns.history import History
+from bot.turns.intake import Intake
+from bot.turns.preferences import (
+    MOST_PERSONA,
+    InvalidPreference,
+    MayNotChange,
+    ModelChoice,
+    PreferenceStore,
+    Rights,
+    Scope,
+    may_change,
+    resolved,
+)
+from bot.turns.queue import Taken
+from tests.support.at_work import ANN, BOB, KEEP, expire_all, make_queue, make_turn, take
+
+KEY = ThreadKey("console", "T1", "C1", "t1")
+MODELS = (ModelChoice("small/one", "Fast"), ModelChoice("large/one", "Clever"))
+ADMIN = Rights(admin=True)
+
+
+def preferences_of(store: Store) -> PreferenceStore:
+    return PreferenceStore(store=store, models=MODELS, max_tokens=1000)
+
+
+async def choose(
+    store: Store, scope: Scope, changes: Mapping[str, Json], *, thread: ThreadKey = KEY
+) -> Preferences:
+    return await preferences_of(store).change(thread, scope, changes, by="ann", rights=ADMIN)
+
+
+async def holding(store: Store, thread: ThreadKey = KEY) -> Preferences:
+    return resolved(await preferences_of(store).read(thread))
+
+
+async def test_a_thread_is_over_its_channel_over_its_server_field_by_field(store: Store) -> None:
+    await choose(store, "server", {"model": "large/one", "temperature": 0.1, "max_tokens": 100})
+    await choose(store, "channel", {"model": "small/one", "temperature": 0.2})
+    await choose(store, "thread", {"temperature": 0})
+
+    found = await holding(store)
+
+    assert found == Preferences(model="small/one", temperature=0.0, max_tokens=100)
+
+
+async def test_threads_inherit_from_their_own_channel_and_server_only(store: Store) -> None:
+    await choose(store, "channel", {"persona": "A pirate."})
+    await choose(store, "server", {"model": "Fast"})
+
+    others = [
+        await holding(store, replace(KEY, thread="t2")),
+        await holding(store, replace(KEY, channel="C")),
+        await holding(store, replace(KEY, workspace="T")),
+    ]
+
+    assert others == [
+        Preferences(persona="A pirate.", model="small/one"),
+        Preferences(model="small/one"),
+        Preferences(),
+    ]
+
+
+@pytest.mark.parametrize("empty", [None, "", []])
+async def test_a_choice_is_taken_back_and_leaves_nothing(store: Store, empty: Json) -> None:
+    await choose(store, "channel", {"model": "Fast", "people": ["u1"]})
+
+    await choose(store, "channel", {"model": empty, "people": empty})
+
+    assert await holding(store) == Preferences()
+    assert await store.redis.keys(f"{store.key('preferences')}*") == []
+
+
+async def test_what_is_chosen_never_expires(store: Store) -> None:
+    await choose(store, "thread", {"model": "Fast"})
+
+    keys = await store.redis.keys(f"{store.key('preferences')}*")
+
+    assert [await store.command("TTL", str(name)) for name in keys] == [-1, -1]
+
+
+async def test_fifty_changes_at_once_are_all_kept_and_counted(store: Store) -> None:
+    kinds: list[Mapping[str, Json]] = [
+        {"model": "Clever"},
+        {"persona": "Be kind."},
+        {"temperature": 1.5},
+        {"max_tokens": 7},
+        {"follow": "all"},
+    ]
+    await choose(store, "channel", {"roles": ["r1"]})
+
+    await asyncio.gather(*(choose(store, "channel", kinds[n % 5]) for n in range(50)))
+
+    found = (await preferences_of(store).read(KEY))["channel"]
+    assert found == Preferences(
+        model="large/one",
+        persona="Be kind.",
+        temperature=1.5,
+        max_tokens=7,
+        follow="all",
+        roles=("r1",),
+    )
+    name = store.key("preferences", "console:T1:C1:")
+    assert await store.command("HGET", name, "version") == "51"
+
+
+@pytest.mark.parametrize(
+    ("scope", "changes"),
+    [
+        ("thread", {"model": "other/one"}),
+        ("thread", {"temperature": 2.1}),
+        ("thread", {"temperature": math.nan}),
+        ("thread", {"temperature": True}),
+        ("thread", {"max_tokens": 1001}),
+        ("thread", {"max_tokens": 0}),
+        ("thread", {"max_tokens": 1.5}),
+        ("thread", {"persona": "x" * (MOST_PERSONA + 1)}),
+        ("thread", {"persona": "\0\x1b"}),
+        ("thread", {"persona": 7}),
+        ("thread", {"follow": "never"}),
+        ("thread", {"follow": ["all"]}),
+        ("thread", {"people": ["u1"]}),
+        ("thread", {"unknown": 1}),
+        ("channel", {"server_tokens_per_day": 1}),
+        ("channel", {"people": "u1"}),
+        ("channel", {"people": [""]}),
+        ("channel", {"people": [7]}),
+        ("channel", {"people": [str(n) for n in range(501)]}),
+        ("channel", {"questions_per_day": -1}),
+    ],
+)
+async def test_what_is_invalid_changes_nothing(
+    store: Store, scope: Scope, changes: Mapping[str, Json]
+) -> None:
+    with pytest.raises(InvalidPreference) as refused:
+        await choose(store, scope, {"model": "Fast", **changes})
+
+    assert refused.value.apology.endswith(".")
+    assert await holding(store) == Preferences()
+
+
+async def test_a_persona_has_no_control_characters_and_whole_ones_only(store: Store) -> None:
+    text = " Be\x1b[31m a\tpirate.\r\n\u202eAlways.\u2028\x00Ha \ud83d"
+
+    found = await choose(store, "thread", {"persona": text})
+
+    assert found.persona == "Be[31m a pirate.\nAlways.\nHa \ufffd"
+
+
+async def test_where_there_is_no_server_nothing_can_be_chosen_for_it(store: Store) -> None:
+    direct = ThreadKey("discord", "dm", "1", "1")
+
+    with pytest.raises(InvalidPreference):
+        await choose(store, "server", {"model": "Fast"}, thread=direct)
+
+    assert "server" not in await preferences_of(store).read(direct)
+
+
+@pytest.mark.parametrize(
+    ("rights", "scopes"),
+    [
+        (Rights(), []),
+        (Rights(own_thread=True), ["thread"]),
+        (Rights(manages_channel=True), ["thread", "channel"]),
+        (Rights(manages_server=True), ["thread", "channel", "server"]),
+        (Rights(admin=True), ["thread", "channel", "server"]),
+    ],
+)
+async def test_who_may_change_what(store: Store, rights: Rights, scopes: list[Scope]) -> None:
+    every: list[Scope] = ["thread", "channel", "server"]
+
+    assert [one for one in every if may_change(one, rights)] == scopes
+    for scope in set(every) - set(scopes):
+        with pytest.raises(MayNotChange) as refused:
+            await preferences_of(store).change(
+                KEY, scope, {"model": "Fast"}, by="eve", rights=rights
+            )
+        assert "change this" in refused.value.apology
+    assert await holding(store) == Preferences()
+
+
+async def test_fields_of_a_newer_version_stay_and_broken_ones_count_as_none(store: Store) -> None:
+    name = store.key("preferences", str(KEY))
+    await store.command(
+        *("HSET", name, "newer", '"stays"', "temperature", '"hot"', "max_tokens", "{"),
+        *("model", '"gone/one"', "persona", "[" * 100_000),
+    )
+
+    await choose(store, "thread", {"follow": "all"})
+
+    assert await holding(store) == Preferences(model="gone/one", follow="all")
+    assert await store.command("HGET", name, "newer") == '"stays"'
+
+
+def intake_of(store: Store) -> Intake:
+    return Intake(
+        queue=make_queue(store),
+        history=History(store=store, keep_seconds=KEEP),
+        preferences=preferences_of(store),
+    )
+
+
+def asked(number: int = 1, key: ThreadKey = KEY) -> Turn:
+    return make_turn(number, key=key)
+
+
+async def test_a_turn_has_the_preferences_of_its_admission_also_after_a_crash(
+    store: Store,
+) -> None:
+    chosen: Mapping[str, Json] = {"model": "Clever", "temperature": 0.5, "max_tokens": 9}
+    await choose(store, "server", {**chosen, "people": ["u1"], "follow": "all"})
+    await choose(store, "thread", {"persona": 'Say "Ahoi" \N{PARROT}.\nAlways.'})
+    await intake_of(store).admit(asked())
+    await choose(store, "server", {"model": None, "temperature": 2})
+    await choose(store, "thread", {"persona": "Another.", "max_tokens": 3})
+
+    taken: list[Taken | None] = [await take(make_queue(store))]
+    await expire_all(store)
+    other = make_queue(store, "w2")
+    (token,) = await other.leases.reclaim(["console"], count=1)
+    taken.append(await other.leases.take(token))
+
+    assert [one and one.turn.preferences for one in taken] == [
+        Preferences(
+            model="large/one",
+            temperature=0.5,
+            max_tokens=9,
+            persona='Say "Ahoi" \N{PARROT}.\nAlways.',
+        )
+    ] * 2
+
+
+async def test_follow_is_that_of_the_thread(store: Store) -> None:
+    intake, other = intake_of(store), replace(KEY, thread="t2")
+    for key in (KEY, other):
+        await intake.admit(asked(key is KEY, key))
+        await intake.is_addressed(Facts(), key, BOB.id)
+    await choose(store, "channel", {"follow": "all"})
+    await choose(store, "thread", {"follow": "mention"})
+
+    answered = [await intake.is_addressed(Facts(), key, ANN.id) for key in (KEY, other)]
+
+    assert answered == [False, True]

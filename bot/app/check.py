@@ -116,6 +116,20 @@ async def _settings(settings: Settings) -> AsyncIterator[Finding]:
     check_settings(settings, roles)
     served = ", ".join(sorted(roles))
     yield Finding("Settings", f"`python -m bot run` would run as {served}")
+    if settings.chat_platforms:
+        yield _access(settings)
+
+
+def _access(settings: Settings) -> Finding:
+    names = ("allowed_servers", "allowed_channels", "allowed_people", "allowed_roles")
+    chosen = [name.upper() for name in names if getattr(settings, name)]
+    if chosen:
+        return Finding("Settings", f"Who may use the bot: {', '.join(chosen)}")
+    return Finding(
+        "Settings",
+        "Anybody who can write to the bot may use it, and spends what the model costs",
+        "set ALLOWED_SERVERS, ALLOWED_CHANNELS, ALLOWED_ROLES or ALLOWED_PEOPLE, or quotas",
+    )
 
 
 async def _files(settings: Settings, env_file: Path) -> AsyncIterator[Finding]:
@@ -192,8 +206,8 @@ async def examine_discord(settings: Settings) -> AsyncIterator[Finding]:
     async for finding in examine(
         token=settings.discord_token,
         api_url=settings.discord_api_url,
-        servers=[],
-        channels=[],
+        servers=[it for it in settings.allowed_servers if it.isdecimal()],
+        channels=[it for it in settings.allowed_channels if it.isdecimal()],
         sharded=settings.discord_shards is not None,
     ):
         yield finding
@@ -208,7 +222,8 @@ async def examine_slack(settings: Settings) -> AsyncIterator[Finding]:
         app_token=settings.slack_app_token,
         signing_secret=settings.slack_signing_secret,
         api_url=settings.slack_api_url,
-        channels=[],
+        workspaces=settings.allowed_servers,
+        channels=[it for it in settings.allowed_channels if not it.isdecimal()],
     ):
         yield finding
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
+from getpass import getpass
 from pathlib import Path
 from typing import Protocol
 
@@ -31,8 +33,24 @@ class Terminal(Protocol):
         ...
 
     def ask(self, question: str, *, secret: bool) -> str:
-        """Return an answer; raises EOFError if there is no further one."""
+        """Return an answer without blanks around it; empty if there is no further one."""
         ...
+
+
+class StandardTerminal:
+    """Standard input and output; a secret is not shown while it is typed."""
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        sys.stdout.write(f"{text}\n")
+
+    def ask(self, question: str, *, secret: bool) -> str:
+        """Return an answer without blanks around it; empty if there is no further one."""
+        try:
+            return (getpass(question) if secret and sys.stdin.isatty() else input(question)).strip()
+        except EOFError:
+            sys.stdout.write("\n")
+            return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +83,6 @@ QUESTIONS = (
         secret=True,
         before="For Slack, create an app from a manifest at https://api.slack.com/apps: paste what "
         "`python -m bot manifest` prints, and install it.",
-        check=check.examine_slack,
     ),
     Question(
         "SLACK_APP_TOKEN",
@@ -89,6 +106,15 @@ QUESTIONS = (
     ),
     Question("MODEL_ID", "The name of the model", check=check.examine_model),
     Question(
+        "ALLOWED_SERVERS",
+        "The ids of the only Discord servers and Slack workspaces whose people may use it",
+        before="Anybody who can write to the bot may use it, and spends what the model costs, "
+        "unless you name servers, channels, roles or people. Discord shows ids (Copy ID) in its "
+        "developer mode; a Slack workspace's begins with T.",
+    ),
+    Question("ALLOWED_ROLES", "The ids of the only Discord roles whose people may use it"),
+    Question("QUESTIONS_PER_DAY", "How many questions a person has in a day"),
+    Question(
         "REDIS_URL",
         "The address of Redis; none keeps everything in DATA_DIR on this machine",
         check=check.examine_store,
@@ -110,22 +136,19 @@ async def init(
     of the environment, and nothing is written if one of them does not work.
     """
     known = {name: text or "" for name, text in dotenv_values(env_file).items()}
-    chosen: dict[str, str] = {}
+    ours = {variable.name.upper() for variable in fields(Settings)}
+    given = {name: text for name, text in environment.items() if name in ours and text.strip()}
+    chosen = {} if asks else given
     works = True
     for question in questions:
-        if not _is_due(question, {**known, **chosen}):
-            continue
-        if asks:
+        values = {**known, **chosen}
+        if asks and _is_due(question, values):
             works = await _settle(terminal, question, known, chosen) and works
-        elif text := environment.get(question.variable, "").strip():
+        elif not asks and (text := values.get(question.variable, "")):
             works = await _accepts(terminal, question, known, chosen, text) and works
-    if not asks:
-        # Whatever else a script sets is ours, too.
-        ours = {name.upper() for name in Settings.__dataclass_fields__}
-        chosen |= {name: text for name, text in environment.items() if name in ours and text}
-        if not works:
-            terminal.say(f"Nothing was written to {env_file}.")
-            return False
+    if not asks and not works:
+        terminal.say(f"Nothing was written to {env_file}.")
+        return False
     write(env_file, chosen)
     terminal.say(f"{env_file} is written; only you can read it.")
     await _farewell(terminal, {**known, **chosen})
@@ -142,28 +165,22 @@ def _is_due(question: Question, values: Mapping[str, str]) -> bool:
 async def _settle(
     terminal: Terminal, question: Question, known: Mapping[str, str], chosen: dict[str, str]
 ) -> bool:
-    """Ask until an answer works, or a person wants it all the same."""
+    """Ask until an answer works, or a person wants it all the same; return whether it works."""
     if question.before:
         terminal.say(f"\n{question.before}")
-    refused = ""
+    original, refused = known.get(question.variable, ""), ""
+    shown = f"{original[:_KEPT]}…" if question.secret and original else original
+    hint = f"Enter keeps {shown}, {_NONE} takes it away" if original else "Enter skips this"
     while True:
-        now = chosen.get(question.variable, known.get(question.variable, ""))
-        shown = f"{now[:_KEPT]}…" if question.secret and now else now
-        kept = f"Enter keeps {shown}, {_NONE} takes it away" if now else "Enter skips this"
-        answer = terminal.ask(f"{question.text} ({kept}): ", secret=question.secret).strip()
-        if not answer or (answer == refused):
-            text = answer or now
-        else:
-            text = "" if answer == _NONE else answer
-        if not text:
-            chosen[question.variable] = ""
-            return True
-        if await _accepts(terminal, question, known, chosen, text):
-            return True
-        if answer == refused:
-            return False
+        answer = terminal.ask(f"{question.text} ({hint}): ", secret=question.secret)
+        if not answer or answer == _NONE:
+            chosen[question.variable] = text = "" if answer else original
+            return not text or await _accepts(terminal, question, known, chosen, text)
+        works = await _accepts(terminal, question, known, chosen, answer)
+        if works or answer == refused:
+            return works
         refused = answer
-        terminal.say("  Give the same answer once more to keep it as it is.")
+        terminal.say("  Another answer? The same one again keeps it as it is.")
 
 
 async def _accepts(
@@ -213,7 +230,7 @@ def write(env_file: Path, chosen: Mapping[str, str]) -> None:
         line = f"{name}={_quoted(value)}"
         pattern = re.compile(rf"^[ \t]*(?:export[ \t]+)?{name}[ \t]*=.*$", re.MULTILINE)
         if pattern.search(text):
-            text = pattern.sub(lambda _, line=line: line, text)
+            text = pattern.sub(line.replace("\\", r"\\"), text)
         elif value:
             text = f"{text.rstrip()}\n{line}\n".lstrip()
     # A reader never sees half of it, and nobody else any of it.

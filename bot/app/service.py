@@ -16,7 +16,7 @@ from typing import Any
 
 from bot import __version__
 from bot.app import http
-from bot.app.assistant import Assistant, open_assistant
+from bot.app.assistant import Assistant, model_choices, open_assistant
 from bot.app.bars import shown_progress
 from bot.app.metrics import ProcessMetrics
 from bot.app.platforms import Job, Platforms, check_settings, open_platforms
@@ -29,6 +29,7 @@ from bot.store import connect
 from bot.turns.conversation import Conversation
 from bot.turns.history import History
 from bot.turns.intake import Intake
+from bot.turns.preferences import PreferenceStore
 from bot.turns.queue import Limits, TurnQueue
 from bot.turns.worker import Worker
 from config.settings import Settings
@@ -158,7 +159,12 @@ async def _open(
         keep_seconds=keep_seconds,
     )
     history = History(store=store, keep_seconds=keep_seconds)
-    intake = Intake(queue=queue, history=history, follow=settings.follow_threads)
+    preferences = PreferenceStore(
+        store=store, models=model_choices(settings), max_tokens=settings.max_tokens
+    )
+    intake = Intake(
+        queue=queue, history=history, follow=settings.follow_threads, preferences=preferences
+    )
     address = ""
     if not {"console"} <= roles <= {"console", "web", "worker"}:
         address = await stack.enter_async_context(

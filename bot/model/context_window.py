@@ -9,11 +9,12 @@ from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bot.concurrency import cancelled
-from bot.domain import Message
+from bot.domain import Message, Preferences
 from bot.errors import AnswerCut, EmptyAnswer, ModelError, PromptRefused, PromptTooLong
-from bot.model.endpoint import Answer, Endpoint
+from bot.model.endpoint import NOTHING_CHOSEN, Answer, Endpoint
 from bot.model.retrying import is_transient
 from bot.model.server_info import PROBE_SECONDS, ServerCounter, fetch_server_info
 from bot.model.transport import ServerConnection
@@ -77,7 +78,12 @@ class ContextWindowModel:
 
     @asynccontextmanager
     async def stream(
-        self, prompt: Sequence[Message], *, deadline: float, accepted: Callable[[], None]
+        self,
+        prompt: Sequence[Message],
+        *,
+        deadline: float,
+        accepted: Callable[[], None],
+        preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
         """Send as much of a prompt as fits, and wait for the first delta.
 
@@ -87,24 +93,21 @@ class ContextWindowModel:
             await self._watch.refresh(deadline=deadline)
             self._set_budget(self._watch.context)
         counter, prompt, answer = self.counter, as_words(prompt), None
+        send = partial(
+            self._model.stream, deadline=deadline, accepted=accepted, preferences=preferences
+        )
         fitted = await self._prompt_to_send(prompt, counter)
         with self._watch.expiring() if self._watch else nullcontext():
             try:
                 async with AsyncExitStack() as stack:
-                    stream = self._model.stream(
-                        fitted.messages, deadline=deadline, accepted=accepted
-                    )
                     try:
-                        answer = await stack.enter_async_context(stream)
+                        answer = await stack.enter_async_context(send(fitted.messages))
                     except PromptTooLong as refusal:
                         shorter = await self._prompt_after(prompt, fitted, counter, refusal)
                         if shorter is None:
                             raise
                         log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
-                        stream = self._model.stream(
-                            shorter.messages, deadline=deadline, accepted=accepted
-                        )
-                        answer = await stack.enter_async_context(stream)
+                        answer = await stack.enter_async_context(send(shorter.messages))
                         self._learn(refusal, fitted, counter)
                         fitted = shorter
                     answer.left_out, answer.dropped = fitted.left_out, fitted.dropped

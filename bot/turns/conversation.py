@@ -273,7 +273,7 @@ class Conversation:
             turn=replace(lease.turn, quote=lease.quote),
             context=lease.context or (),
         )
-        return self._model.stream(prompt)
+        return self._model.chosen(lease.turn.preferences).stream(prompt)
 
     async def _tells(self, turn: Turn) -> bool:
         with suppress(StoreUnavailable):
@@ -308,7 +308,8 @@ class Conversation:
         await self._finish(lease, shown)
 
     async def _finish(self, lease: Lease, shown: Shown, freshness: Freshness | None = None) -> None:
-        turn, model = lease.turn, shown.model or self._model.name
+        turn = lease.turn
+        model = shown.model or self._model.chosen(turn.preferences).name
         exchange = Exchange(
             turn_id=turn.id,
             person=turn.person,

@@ -29,6 +29,7 @@ _LONGEST = 100  # characters of a name or a place
 _PLATFORMS = {"discord": "Discord", "slack": "Slack", "console": "a terminal", "web": "a web page"}
 _MOST_CHARACTERS = 4_000  # of one message
 _MOST_IN_ALL = 64_000  # characters: more than a quarter of most models' contexts
+_PERSONA = "The people here have chosen how you answer them, within what was said above:"
 _READ_SECONDS = 3.0  # a person waits
 _NAME_LENGTH = 40  # characters
 # Characters that look like a colon: Unicode's confusables.txt (17.0), and colons of other scripts.
@@ -54,7 +55,8 @@ class SystemPrompt:
     `{date}`, `{time}`, `{name}`, `{place}` and `{platform}` are filled in; other braces stay. If it
     has none of them and `adds_line`, one line with all but the time is added. A time would change
     the beginning of the prompt with each question, and a local server, which keeps what it has read
-    of a conversation, would read all of it again. An empty text stays empty.
+    of a conversation, would read all of it again. An empty text stays empty, but for a persona that
+    people have chosen. Each line of it is marked, so that none passes for the operator's text.
     """
 
     text: str
@@ -74,7 +76,12 @@ class SystemPrompt:
         filled = _PLACEHOLDER.sub(lambda found: values[found[1]], self.text)
         if filled == self.text and self.adds_line and self.text.strip():
             filled += f"\n\nToday is {values['date']}.{_about(turn, values)}"
-        return filled
+        return f"{filled}\n\n{_persona(turn)}".strip() if turn.preferences.persona else filled
+
+
+def _persona(turn: Turn) -> str:
+    lines = mark_control_tokens(turn.preferences.persona).splitlines()
+    return "\n".join([_PERSONA, *(f"> {line}" for line in lines)])
 
 
 def _about(turn: Turn, values: dict[str, str]) -> str:
